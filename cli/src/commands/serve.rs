@@ -1,0 +1,97 @@
+//! `sortie serve`: the coordinator.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sortie_coordinator::server::{Config, Server};
+use sortie_coordinator::store::DEFAULT_URL;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run the coordinator.
+///
+/// Everything that it knows is in the database: end it in any way, start it again on the same file, and workers go on.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The database. SQLite files must be on a disk of this machine.
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "sqlite://PATH")]
+    db: String,
+    /// Where to listen; port 0 takes a free one. Anything but loopback needs --insecure.
+    #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// How long a worker may stay silent before its trials are given to others, in seconds.
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    lease: u64,
+    /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Stop when standard input closes: for programs that start a coordinator of their own.
+    #[arg(long)]
+    stop_on_stdin_close: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs until SIGTERM or Ctrl-C. A second signal ends it at once: nothing that was acknowledged is lost by that.
+///
+/// # Errors
+/// One line: the database or the port cannot be used.
+pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
+    start_logging(arguments.log_format)?;
+    let config = Config {
+        database: arguments.db.clone(),
+        listen: arguments.listen,
+        insecure,
+        lease: Duration::from_secs(arguments.lease),
+    };
+    let server = Server::open(&config).await?;
+    let address = server.address().context("cannot tell the address")?;
+    // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
+    crate::output::text(&format!("listening on http://{address}"))?;
+    tracing::info!(%address, database = %config.database, lease_seconds = arguments.lease, "coordinator is up");
+    server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
+    tracing::info!("coordinator stopped");
+    Ok(())
+}
+
+fn start_logging(format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var("SORTIE_LOG").from_env();
+    let filter = filter.context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+async fn asked_to_stop(on_stdin_close: bool) {
+    // Signals can be listened to on every system that we support; if not, the default action still ends the process.
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stdin_closed(), if on_stdin_close => {}
+    }
+    tracing::info!("stopping; once more ends it at once");
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(1);
+    });
+}
+
+async fn stdin_closed() {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = [0_u8; 256];
+    while matches!(stdin.read(&mut buffer).await, Ok(read) if read > 0) {}
+}

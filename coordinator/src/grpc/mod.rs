@@ -1,0 +1,70 @@
+//! The two services, thin: wire to core, one call into the store, core to wire.
+
+mod sweep;
+mod worker;
+
+use std::sync::Arc;
+
+use sortie_core::job::Refused;
+use sortie_proto::{WireError, v1};
+use tokio::sync::{Notify, watch};
+use tonic::Status;
+
+use crate::clock::Clock;
+use crate::store::{Store, StoreError};
+
+/// What this process calls itself in handshakes.
+const SOFTWARE: &str = "sortie coordinator";
+
+/// What both services share.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    pub(crate) store: Store,
+    pub(crate) clock: Box<dyn Clock>,
+    /// Told whenever a trial may have become free or the last one may have ended, so that waiting workers look again.
+    pub(crate) changed: Notify,
+    /// True once the server is asked to stop: waiting requests then end at once.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for dyn Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// The two services as tonic serves them.
+pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
+    let limit = sortie_proto::MESSAGE_BYTES_MAX;
+    let worker = v1::worker_service_server::WorkerServiceServer::new(worker::WorkerApi(Arc::clone(coordinator)));
+    let sweep = v1::sweep_service_server::SweepServiceServer::new(sweep::SweepApi(Arc::clone(coordinator)));
+    tonic::service::Routes::new(worker.max_decoding_message_size(limit)).add_service(sweep.max_decoding_message_size(limit))
+}
+
+fn check_version(version: Option<&v1::Version>) -> Result<(), Status> {
+    v1::Version::check(version).map_err(|error| Status::failed_precondition(error.to_string()))
+}
+
+fn invalid(error: WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// What a store's refusal is on the wire. Only what a person should look at is logged here; the rest is the caller's to handle.
+fn refused(error: StoreError) -> Status {
+    match &error {
+        StoreError::Refused(Refused::Stale(_)) | StoreError::UnknownToken(_) => Status::aborted(error.to_string()),
+        StoreError::Refused(Refused::NotQueued(_)) | StoreError::Guard { .. } | StoreError::Corrupt { .. } => {
+            tracing::error!(%error, "internal error");
+            Status::internal(error.to_string())
+        }
+        StoreError::Spec(_) | StoreError::Gap { .. } | StoreError::Foreign { .. } | StoreError::Url { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
+        StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
+        StoreError::Database(_) | StoreError::Open { .. } => {
+            tracing::error!(%error, "the database failed");
+            // The caller may try again: nothing was stored.
+            Status::unavailable(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The coordinator: the one process that opens the database. It turns sweep files into trials, hands trials to workers under leases,
+//! takes their reports, and answers questions about them.
+
+pub mod clock;
+mod grpc;
+mod reaper;
+pub mod server;
+pub mod store;

@@ -1,0 +1,15 @@
+//! The pure domain of Sortie: what a sweep is, which trials it plans, how a trial is named, what may happen to it, and what its
+//! numbers mean. Nothing here touches a clock, a file, a network, a database or libtorch: time and randomness come in as parameters.
+
+pub mod catalogue;
+pub mod filter;
+pub mod grid;
+pub mod job;
+pub mod metrics;
+pub mod names;
+pub mod random;
+pub mod record;
+pub mod selection;
+pub mod spec;
+pub mod split;
+pub mod trial;

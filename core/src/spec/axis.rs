@@ -1,0 +1,50 @@
+//! An axis of numbers: a list sweeps, a scalar is fixed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The values of one numeric axis, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Axis {
+    /// At least one value, all different.
+    pub values: Vec<f64>,
+    /// Whether the file gave a scalar, which a later submission may not change.
+    pub fixed: bool,
+}
+
+impl Axis {
+    /// An axis that was given no value in the file.
+    pub(super) fn fixed(value: f64) -> Self {
+        Self { values: vec![value], fixed: true }
+    }
+
+    /// The axis with the values of both; none when a fixed value changed.
+    pub(super) fn grown_by(&self, new: &Self) -> Option<Self> {
+        if new.fixed && !new.values.iter().all(|value| self.values.contains(value)) {
+            return None;
+        }
+        Some(Self { values: union(&self.values, &new.values), fixed: self.fixed && new.fixed })
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.fixed, self.values.as_slice()) {
+            (true, [value]) => write!(f, "{value:?}"),
+            (_, values) => write!(f, "{values:?}"),
+        }
+    }
+}
+
+/// The old values, then the new ones that are not among them.
+pub(super) fn union<T: Clone + PartialEq>(old: &[T], new: &[T]) -> Vec<T> {
+    let mut all = old.to_vec();
+    for value in new {
+        if !all.contains(value) {
+            all.push(value.clone());
+        }
+    }
+    all
+}
