@@ -10,6 +10,9 @@ use crate::trial::{DatasetSpec, Finetune, OutTransform, Precision, Settings, Spl
 /// Far above what anybody trains, and low enough that arithmetic on steps cannot overflow.
 const STEPS_MAX: u64 = 100_000_000;
 
+/// Axes are compared value by value, since floats have no hash: this keeps that instant.
+const AXIS_VALUES_MAX: usize = 10_000;
+
 fn wrong<T>(key: &'static str, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
     Err(SpecError::Value { key, value: format!("{value:?}"), allowed: allowed.into() })
 }
@@ -155,8 +158,8 @@ fn axis(key: &'static str, values: OneOrMany<f64>, allowed: &str, fits: fn(f64) 
 fn seeds(key: &'static str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, SpecError> {
     let seeds = match seeds {
         None => vec![0],
-        Some(OneOrMany::One(count)) if (1..=TRIALS_MAX).contains(&count) => (0..count).collect(),
-        Some(OneOrMany::One(count)) => return wrong(key, count, format!("a count from 1 to {TRIALS_MAX}, or a list of seeds")),
+        Some(OneOrMany::One(count)) if (1..=AXIS_VALUES_MAX as u64).contains(&count) => (0..count).collect(),
+        Some(OneOrMany::One(count)) => return wrong(key, count, format!("a count from 1 to {AXIS_VALUES_MAX}, or a list of seeds")),
         Some(OneOrMany::Many(seeds)) => seeds,
     };
     distinct(key, seeds)
@@ -166,7 +169,9 @@ fn distinct<T: PartialEq + std::fmt::Debug>(key: &'static str, values: Vec<T>) -
     if values.is_empty() {
         return wrong(key, values, "an axis needs at least one value");
     }
-    // Axes have at most thousands of values, and floats have no hash.
+    if values.len() > AXIS_VALUES_MAX {
+        return wrong(key, format!("{} values", values.len()), format!("at most {AXIS_VALUES_MAX}"));
+    }
     if let Some(twice) = values.iter().enumerate().find_map(|(index, value)| values[..index].contains(value).then_some(value)) {
         return wrong(key, twice, "a value may stand only once on an axis");
     }
