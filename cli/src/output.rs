@@ -30,7 +30,7 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 /// A table whose columns are only as wide as they need to be.
 pub fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::TableStyle::empty()).set_header(header.to_vec());
+    table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     table
 }
 

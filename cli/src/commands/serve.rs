@@ -1,5 +1,6 @@
 //! `sortie serve`: the coordinator.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,7 +66,8 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
 fn start_logging(format: LogFormat) -> Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var("SORTIE_LOG").from_env();
     let filter = filter.context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -1,0 +1,109 @@
+//! Figures as SVG, and as PNG for those who cannot show SVG.
+
+mod frame;
+pub(crate) mod png;
+mod rates;
+mod scatter;
+mod svg;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use sortie_core::record::TrialRecord;
+use sortie_core::selection::Selection;
+use sortie_core::trial::Settings;
+
+use crate::axis::Axis;
+use crate::measure::OodSplit;
+use crate::names::named;
+use crate::results::{Question, Results, results};
+
+/// What a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FigureKind {
+    /// I.i.d. against o.o.d. accuracy for every way to choose one setting per held-out domain (the paper's Figure 1).
+    Scatter,
+    /// Accuracy against the dropout rate.
+    Rates,
+}
+named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates" });
+
+/// Why there is no figure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FigureError {
+    /// Nothing to draw yet.
+    #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
+    NothingDone {
+        /// The sweep.
+        sweep: String,
+    },
+    /// No dropout rate has a result for every held-out domain.
+    #[error("sweep {sweep} has no dropout rate with a finished trial for each held-out domain yet")]
+    NoCompleteRate {
+        /// The sweep.
+        sweep: String,
+    },
+    /// The scatter figure would have more points than anybody could see.
+    #[error("there are {combinations} ways to choose one setting per held-out domain; the figure draws at most {max} points")]
+    TooManyCombinations {
+        /// How many combinations there are, over all dropout rates.
+        combinations: u128,
+        /// How many are drawn at most.
+        max: u128,
+    },
+    /// The SVG cannot be turned into a picture.
+    #[error("cannot render the figure: {0}")]
+    Render(String),
+}
+
+/// Draws a figure as an SVG document.
+///
+/// # Errors
+/// [`FigureError`] when there is nothing to draw yet, or too much.
+pub fn figure(
+    kind: FigureKind,
+    sweep: &str,
+    settings: &Settings,
+    records: &[TrialRecord],
+    selection: Selection,
+    ood_split: Option<OodSplit>,
+) -> Result<String, FigureError> {
+    let question = Question { selection, by: vec![Axis::Dropout], ood_split };
+    let results = results(sweep, settings, records, &question);
+    if results.cells.iter().all(|cell| cell.ood.n == 0) {
+        return Err(FigureError::NothingDone { sweep: sweep.to_owned() });
+    }
+    match kind {
+        FigureKind::Rates => Ok(rates::draw(&rates::Curves::of(&results), &results, &averaged_axes(records))),
+        FigureKind::Scatter => {
+            let clouds = scatter::clouds(&results, records)?;
+            Ok(scatter::draw(&clouds, &results))
+        }
+    }
+}
+
+/// The axes other than dropout that the sweep varies: a figure by dropout rate averages over them.
+fn averaged_axes(records: &[TrialRecord]) -> Vec<Axis> {
+    let varies = |axis: &Axis| records.iter().map(|record| axis.value(&record.point)).collect::<BTreeSet<_>>().len() > 1;
+    Axis::ALL.iter().copied().filter(|axis| *axis != Axis::Dropout).filter(varies).collect()
+}
+
+/// What a reader must know about every number of the figure: how it was made, and what is missing.
+fn notes(results: &Results, averaged: &[Axis]) -> Vec<String> {
+    let Results { selection, planned, done, failed, diverged, .. } = results;
+    let split = results.ood_split_label();
+    let measured = format!("o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split");
+    let mut progress = format!("step selection {selection}; ");
+    if !averaged.is_empty() {
+        let names: Vec<&str> = averaged.iter().map(|axis| axis.as_str()).collect();
+        progress.push_str(&format!("averaged over {}; ", names.join(", ")));
+    }
+    progress.push_str(&format!("{done} of {planned} trials done"));
+    for (count, what) in [(failed, "failed"), (diverged, "diverged")] {
+        if *count > 0 {
+            progress.push_str(&format!(", {count} {what}"));
+        }
+    }
+    vec![measured, progress]
+}

@@ -1,0 +1,36 @@
+//! SVG to PNG with a font of our own, so that the picture is the same on a machine without fonts.
+
+use std::sync::Arc;
+
+use resvg::tiny_skia::{Color, Pixmap, Transform};
+use resvg::usvg::fontdb::Database;
+use resvg::usvg::{Options, Tree};
+
+use super::FigureError;
+
+/// The most pixels on a side: a larger picture is a mistyped scale.
+const SIDE_PIXELS_MAX: f32 = 16_384.0;
+
+/// The family of the embedded font.
+const FAMILY: &str = "DejaVu Sans";
+
+/// Renders an SVG document of [`super::figure`] on white, `scale` pixels per unit.
+///
+/// # Errors
+/// [`FigureError::Render`] for text that is no SVG and for a scale that makes an empty or an enormous picture.
+pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
+    let mut fonts = Database::new();
+    // DejaVu Sans is free to embed (Bitstream Vera licence) and stays legible at the size of a caption.
+    fonts.load_font_data(dejavu::sans::regular().to_vec());
+    // Whatever family the document names, this is the only font there is.
+    fonts.set_sans_serif_family(FAMILY);
+    let options = Options { font_family: FAMILY.to_owned(), fontdb: Arc::new(fonts), ..Options::default() };
+    let tree = Tree::from_str(svg, &options).map_err(|error| FigureError::Render(error.to_string()))?;
+    let (width, height) = (tree.size().width() * scale, tree.size().height() * scale);
+    let fits = |side: f32| (1.0..=SIDE_PIXELS_MAX).contains(&side);
+    let pixmap = if fits(width) && fits(height) { Pixmap::new(width.ceil() as u32, height.ceil() as u32) } else { None };
+    let mut pixmap = pixmap.ok_or_else(|| FigureError::Render(format!("{width} x {height} pixels is no size for a picture")))?;
+    pixmap.fill(Color::WHITE);
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixmap.as_mut());
+    pixmap.encode_png().map_err(|error| FigureError::Render(error.to_string()))
+}

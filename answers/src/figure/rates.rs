@@ -1,0 +1,202 @@
+//! Accuracy against the dropout rate: a thin line per held-out domain, their mean, and the mean i.i.d. accuracy.
+
+use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
+use super::svg::{Anchor, BLACK, DASHES, GREY, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
+use crate::axis::{Axis, AxisValue, number};
+use crate::results::{Mean, Results};
+use crate::statistics::Estimate;
+
+/// One value of a curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Value {
+    pub rate: f64,
+    pub percent: f64,
+    /// Standard error, in percentage points.
+    pub se: Option<f64>,
+    /// Whether every planned trial is in it.
+    pub complete: bool,
+}
+
+/// One curve: a value per dropout rate, none where nothing is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Curve {
+    pub label: String,
+    pub values: Vec<Option<Value>>,
+}
+
+impl Curve {
+    fn is_empty(&self) -> bool {
+        self.values.iter().all(Option::is_none)
+    }
+}
+
+/// What the figure shows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Curves {
+    pub rates: Vec<f64>,
+    /// O.o.d. accuracy per held-out domain, in the dataset's order.
+    pub domains: Vec<Curve>,
+    /// O.o.d. accuracy, mean over held-out domains.
+    pub ood: Curve,
+    /// I.i.d. accuracy, mean over held-out domains.
+    pub iid: Curve,
+}
+
+impl Curves {
+    /// Reads the curves off results by dropout.
+    pub(super) fn of(results: &Results) -> Self {
+        let rates: Vec<f64> = results.means.iter().map(|mean| rate(&mean.row)).collect();
+        let domain = |name: &String| {
+            let values = rates.iter().map(|&at| {
+                let cell = results.cells.iter().find(|cell| cell.held_out == *name && rate(&cell.row) == at)?;
+                value(at, cell.ood, cell.ood.n == cell.planned)
+            });
+            Curve { label: name.clone(), values: values.collect() }
+        };
+        let mean = |label: &str, estimate: fn(&Mean) -> Estimate| {
+            let values = results.means.iter().map(|mean| value(rate(&mean.row), estimate(mean), mean.done == mean.planned));
+            Curve { label: label.to_owned(), values: values.collect() }
+        };
+        let domains = results.domains.iter().map(domain).collect();
+        Self { domains, ood: mean("mean o.o.d.", |mean| mean.ood), iid: mean("mean i.i.d.", |mean| mean.iid), rates }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Curve> {
+        self.domains.iter().chain([&self.ood, &self.iid])
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.all().flat_map(|curve| curve.values.iter().flatten())
+    }
+}
+
+/// The dropout rate of a row of results by dropout.
+fn rate(row: &[(Axis, AxisValue)]) -> f64 {
+    match row {
+        [(Axis::Dropout, AxisValue::Real(rate))] => *rate,
+        _ => f64::NAN,
+    }
+}
+
+fn value(rate: f64, estimate: Estimate, complete: bool) -> Option<Value> {
+    Some(Value { rate, percent: 100.0 * estimate.mean?, se: estimate.se.map(|se| 100.0 * se), complete })
+}
+
+/// How a curve looks.
+#[derive(Clone, Copy)]
+struct Look {
+    stroke: Stroke,
+    marker: Marker,
+    radius: f64,
+}
+
+impl Look {
+    const OOD: Self = Self { stroke: Stroke { colour: BLACK, width: 2.4, dash: "" }, marker: Marker::Circle, radius: 3.6 };
+    const IID: Self = Self { stroke: Stroke { colour: BLACK, width: 1.8, dash: DASHES[1] }, marker: Marker::Circle, radius: 3.0 };
+
+    fn domain(index: usize) -> Self {
+        Self { stroke: Stroke::solid(colour(index), 1.1), marker: Marker::of(index), radius: 3.2 }
+    }
+}
+
+/// Height of the plot, unless its labels need more.
+const HEIGHT: f64 = 190.0;
+/// From one label to the next.
+const LABEL_GAP: f64 = 14.0;
+/// A longer label is cut.
+const LABEL_MAX: f64 = 110.0;
+/// Room for the thin lines from curves to labels.
+const LEADER: f64 = 18.0;
+/// Room for a sample of the curve before its label.
+const SAMPLE: f64 = 26.0;
+
+/// Writes the figure.
+pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> String {
+    let mut svg = Svg::default();
+    let top = draw_heading(&mut svg, &results.sweep, &notes(curves, results, averaged));
+    let ends = |value: &Value| [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)];
+    let ticks = Ticks::around(curves.values().flat_map(ends));
+    let looks: Vec<Look> = (0..curves.domains.len()).map(Look::domain).chain([Look::OOD, Look::IID]).collect();
+    let labels: Vec<String> = curves.all().map(|curve| fitted(&curve.label, TEXT, LABEL_MAX)).collect();
+    let label_width = labels.iter().map(|label| text_width(label, TEXT)).fold(0.0, f64::max);
+    let left = left_margin(&ticks);
+    let height = HEIGHT.max(LABEL_GAP * labels.len() as f64);
+    let width = WIDTH - left - LEADER - SAMPLE - label_width - 6.0;
+    let frame = Frame { left, top, width, height, x: x_range(&curves.rates), y: ticks.range() };
+    frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
+    let bottom = frame.draw_x_axis(&mut svg, &x_ticks(&curves.rates), "dropout rate");
+    draw_labels(&mut svg, &frame, curves, &looks, &labels);
+    // Domains first, means on top of them.
+    for (curve, look) in curves.all().zip(&looks) {
+        draw_curve(&mut svg, &frame, curve, *look);
+    }
+    svg.finish(&format!("{}: accuracy by dropout rate", results.sweep), WIDTH, bottom)
+}
+
+fn notes(curves: &Curves, results: &Results, averaged: &[Axis]) -> Vec<String> {
+    let mut notes = super::notes(results, averaged);
+    let mut reading = Vec::new();
+    if curves.values().any(|value| !value.complete) {
+        reading.push("open markers: trials are missing".to_owned());
+    }
+    let empty: Vec<&str> = curves.domains.iter().filter(|curve| curve.is_empty()).map(|curve| curve.label.as_str()).collect();
+    if !empty.is_empty() {
+        reading.push(format!("nothing yet for {}", empty.join(", ")));
+    }
+    if curves.ood.is_empty() {
+        reading.push("no mean yet: no seed is done for every held-out domain".to_owned());
+    }
+    if curves.values().any(|value| value.se.is_some()) {
+        reading.push("bars: standard error".to_owned());
+    }
+    notes.push(reading.join("; "));
+    notes
+}
+
+fn x_range(rates: &[f64]) -> (f64, f64) {
+    let first = rates.first().copied().unwrap_or(0.0);
+    let last = rates.last().copied().unwrap_or(1.0);
+    let pad = if last > first { 0.04 * (last - first) } else { 0.05 };
+    (first - pad, last + pad)
+}
+
+/// The rates themselves where they can be told apart, else round numbers.
+fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
+    if rates.len() <= 8 {
+        return rates.iter().map(|&rate| (rate, number(rate))).collect();
+    }
+    let (low, high) = x_range(rates);
+    let ticks = Ticks::around([low, high]);
+    ticks.values.iter().filter(|value| (low..=high).contains(value)).map(|&value| (value, ticks.label(value))).collect()
+}
+
+fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
+    // A rate without a result breaks the line: nothing is known there.
+    for run in curve.values.split(Option::is_none) {
+        let points: Vec<(f64, f64)> = run.iter().flatten().map(|value| frame.place((value.rate, value.percent))).collect();
+        svg.polyline("curve", &points, look.stroke);
+    }
+    for value in curve.values.iter().flatten() {
+        if let Some(se) = value.se {
+            let end = |percent: f64| frame.place((value.rate, percent));
+            svg.polyline("error", &[end(value.percent - se), end(value.percent + se)], Stroke::solid(look.stroke.colour, 0.9));
+        }
+        let at = frame.place((value.rate, value.percent));
+        svg.marker("value", look.marker, at, look.radius, look.stroke.colour, !value.complete);
+    }
+}
+
+/// Labels to the right of the plot, near the last values of their curves, with a sample of the line.
+fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[Look], labels: &[String]) {
+    let last = |curve: &Curve| curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)));
+    let ends: Vec<(usize, (f64, f64))> = curves.all().enumerate().filter_map(|(index, curve)| Some((index, last(curve)?))).collect();
+    let wanted: Vec<f64> = ends.iter().map(|(_, (_, y))| *y).collect();
+    let placed = spread(&wanted, LABEL_GAP, frame.top, frame.bottom());
+    for ((index, (x, y)), label_y) in ends.into_iter().zip(placed) {
+        let (look, start) = (looks[index], frame.right() + LEADER);
+        svg.polyline("leader", &[(x, y), (frame.right(), y), (start - 2.0, label_y)], Stroke::solid(GREY, 0.6));
+        svg.polyline("sample", &[(start, label_y), (start + SAMPLE - 5.0, label_y)], look.stroke);
+        svg.marker("sample", look.marker, (start + (SAMPLE - 5.0) / 2.0, label_y), look.radius, look.stroke.colour, false);
+        svg.text((start + SAMPLE, label_y + 0.36 * TEXT), TEXT, Anchor::Start, &labels[index]);
+    }
+}

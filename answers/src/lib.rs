@@ -1,0 +1,18 @@
+//! Answers from finished trials: statistics, tables, machine-readable files and figures. Pure: records in, text or bytes out; whoever
+//! calls reads the store and writes the files.
+
+mod axis;
+mod figure;
+mod measure;
+mod names;
+mod render;
+mod results;
+mod statistics;
+
+pub use axis::{Axis, AxisValue, number};
+pub use figure::png::png;
+pub use figure::{FigureError, FigureKind, figure};
+pub use measure::OodSplit;
+pub use render::Format;
+pub use results::{Cell, Mean, Question, Results, results};
+pub use statistics::Estimate;

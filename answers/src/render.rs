@@ -1,0 +1,210 @@
+//! Results as text: for people (table, Markdown) and for programs (CSV, JSON).
+
+use std::collections::BTreeMap;
+
+use comfy_table::{LineStyle, Table, TableStyle};
+
+use crate::axis::{Axis, AxisValue};
+use crate::names::named;
+use crate::results::{Cell, Mean, Results};
+use crate::statistics::Estimate;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For a terminal.
+    Table,
+    /// One line per cell, full precision.
+    Csv,
+    /// The contract that other tools rely on.
+    Json,
+    /// For a report.
+    Markdown,
+}
+named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown" });
+
+/// One rule below the header: rules between rows or columns would say nothing.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+impl Results {
+    /// The results as text that ends with a line break.
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Table => self.table(),
+            Format::Csv => self.csv(),
+            Format::Json => self.json(),
+            Format::Markdown => self.markdown(),
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!("{}\n", self.caption());
+        for block in self.blocks() {
+            let mut table = Table::new();
+            table.load_style(STYLE).set_header(block.header).add_rows(block.rows);
+            text.push_str(&format!("\n{}\n{}\n", block.title, table.trim_fmt()));
+        }
+        if let Some(legend) = self.legend() {
+            text.push_str(&format!("\n{legend}\n"));
+        }
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!("{}\n", markdown_text(&self.caption()));
+        for block in self.blocks() {
+            let header: Vec<String> = block.header.iter().map(|cell| markdown_text(cell)).collect();
+            let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+            text.push_str(&format!("\n**{}**\n\n", block.title));
+            text.push_str(&line(&header));
+            text.push_str(&line(&vec!["---".to_owned(); header.len()]));
+            block.rows.iter().for_each(|row| text.push_str(&line(row)));
+        }
+        if let Some(legend) = self.legend() {
+            text.push_str(&format!("\n{}\n", markdown_text(&legend)));
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        // Numbers, texts and maps with text keys always encode.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    fn csv(&self) -> String {
+        let mut header: Vec<&str> = self.axes.iter().map(|axis| axis.as_str()).collect();
+        header.extend(["held_out", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"]);
+        let mut text = header.join(",") + "\n";
+        for cell in &self.cells {
+            let mut fields: Vec<String> = cell.row.iter().map(|(_, value)| value.to_string()).collect();
+            fields.push(csv_text(&cell.held_out));
+            for estimate in [&cell.iid, &cell.ood] {
+                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                fields.extend([number(estimate.mean), number(estimate.se), estimate.n.to_string()]);
+            }
+            fields.extend([cell.planned.to_string(), cell.done.to_string()]);
+            text.push_str(&(fields.join(",") + "\n"));
+        }
+        text
+    }
+
+    /// What the numbers are made of, in one line.
+    pub(crate) fn caption(&self) -> String {
+        let Self { sweep, selection, planned, done, failed, diverged, .. } = self;
+        format!(
+            "sweep {sweep}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged{}",
+            if *done == 0 { "; no result yet" } else { "" }
+        )
+    }
+
+    /// The signs in the tables that need a word.
+    fn legend(&self) -> Option<String> {
+        let blocks = self.blocks();
+        let is_used = |sign: char| blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign));
+        let signs = [('±', "± standard error"), ('*', "* best of a complete column"), ('(', "(done/planned) of an incomplete cell")];
+        let used: Vec<&str> = signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning).collect();
+        if used.is_empty() { None } else { Some(used.join("; ")) }
+    }
+
+    fn blocks(&self) -> [Block; 2] {
+        let ood = format!("o.o.d. accuracy (held-out domain, {} split), %", self.ood_split_label());
+        let iid = "i.i.d. accuracy (training domains, out split), %".to_owned();
+        [self.block(ood, |cell| &cell.ood, |mean| &mean.ood, true), self.block(iid, |cell| &cell.iid, |mean| &mean.iid, false)]
+    }
+
+    pub(crate) fn ood_split_label(&self) -> &'static str {
+        match self.ood_split {
+            crate::OodSplit::All => "in + out",
+            other => other.as_str(),
+        }
+    }
+
+    fn block(&self, title: String, of_cell: fn(&Cell) -> &Estimate, of_mean: fn(&Mean) -> &Estimate, mark: bool) -> Block {
+        let mut header: Vec<String> = self.axes.iter().map(|axis| axis.to_string()).collect();
+        let mut rows: Vec<Vec<String>> =
+            self.means.iter().map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect()).collect();
+        let cells: BTreeMap<Place<'_>, &Cell> = self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
+        for domain in &self.domains {
+            let column = self.means.iter().map(|mean| {
+                let cell = cells.get(&(&*mean.row, domain.as_str()))?;
+                let estimate = *of_cell(cell);
+                // A succeeded trial without the evaluations asked for is no more in the mean than one that is still to come.
+                Some(Entry { estimate, planned: cell.planned, done: estimate.n, shows_progress: true })
+            });
+            add_column(&mut rows, column.collect(), mark);
+            header.push(domain.clone());
+        }
+        let means = self.means.iter();
+        let column =
+            means.map(|mean| Some(Entry { estimate: *of_mean(mean), planned: mean.planned, done: mean.done, shows_progress: false }));
+        add_column(&mut rows, column.collect(), mark);
+        for (row, mean) in rows.iter_mut().zip(&self.means) {
+            row.push(format!("{}/{}", mean.done, mean.planned));
+        }
+        header.extend(["mean".to_owned(), "done".to_owned()]);
+        Block { title, header, rows }
+    }
+}
+
+/// A row and a held-out domain.
+type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
+
+/// A table for people, before it has a style.
+struct Block {
+    title: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+struct Entry {
+    estimate: Estimate,
+    planned: usize,
+    done: usize,
+    /// A row's mean has its progress in a column of its own.
+    shows_progress: bool,
+}
+
+/// Appends one entry to every row. The best is marked only where nothing that is still missing could be better.
+fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) {
+    let complete =
+        column.iter().all(|entry| entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some()));
+    let means = column.iter().flatten().filter_map(|entry| entry.estimate.mean);
+    let best = means.reduce(f64::max).filter(|_| mark && complete && column.len() > 1);
+    for (row, entry) in rows.iter_mut().zip(&column) {
+        row.push(entry.as_ref().map(|entry| entry_text(entry, best)).unwrap_or_default());
+    }
+}
+
+fn entry_text(entry: &Entry, best: Option<f64>) -> String {
+    let Estimate { mean, se, .. } = entry.estimate;
+    let mut text = mean.map_or_else(|| "-".to_owned(), |mean| format!("{:.1}", 100.0 * mean));
+    if let Some(se) = se {
+        text.push_str(&format!(" ± {:.1}", 100.0 * se));
+    }
+    if best.is_some() && mean == best {
+        text.push('*');
+    }
+    if entry.shows_progress && entry.done < entry.planned {
+        text.push_str(&format!(" ({}/{})", entry.done, entry.planned));
+    }
+    text
+}
+
+/// A CSV field: quoted where a comma, a quote or a line break would end it.
+fn csv_text(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+/// Names of folders with what Markdown would read as markup made plain: `art_painting` must not turn italic.
+fn markdown_text(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '\\' | '|' | '*' | '_' | '`' | '<' | '[') {
+            plain.push('\\');
+        }
+        plain.push(character);
+    }
+    plain
+}

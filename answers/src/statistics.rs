@@ -1,0 +1,47 @@
+//! Means with their standard errors.
+
+use serde::Serialize;
+use sortie_core::selection::mean;
+
+/// A mean of accuracies (fractions) with its standard error. Fields are in the order of the JSON contract.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The arithmetic mean; none of nothing.
+    pub mean: Option<f64>,
+    /// Sample standard deviation / sqrt(n); none for fewer than two values.
+    pub se: Option<f64>,
+    /// How many values were averaged.
+    pub n: usize,
+}
+
+impl Estimate {
+    /// Mean and standard error of these values.
+    pub fn of(values: &[f64]) -> Self {
+        let n = values.len();
+        let mean = mean(values);
+        let se = mean.filter(|_| n > 1).map(|mean| {
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            (squares / (n - 1) as f64 / n as f64).sqrt()
+        });
+        Self { mean, se, n }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_error_is_the_samples() {
+        // Deviations -3, -1, 1, 3: sum of squares 20, variance 20/3, se = sqrt(20/3/4) = sqrt(5/3).
+        let estimate = Estimate::of(&[2.0, 4.0, 6.0, 8.0]);
+        assert_eq!((estimate.mean, estimate.n), (Some(5.0), 4));
+        assert!((estimate.se.unwrap() - (5.0_f64 / 3.0).sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn one_value_has_no_error_and_nothing_has_no_mean() {
+        assert_eq!(Estimate::of(&[0.75]), Estimate { mean: Some(0.75), se: None, n: 1 });
+        assert_eq!(Estimate::of(&[]), Estimate { mean: None, se: None, n: 0 });
+    }
+}

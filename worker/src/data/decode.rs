@@ -1,0 +1,102 @@
+//! Encoded image bytes to RGB, as Pillow's `convert("RGB")` would: alpha is dropped, gray is repeated, palettes are looked up, and an
+//! EXIF orientation is ignored (paper.md, "Data protocol").
+
+use std::io::Cursor;
+
+use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
+
+const SIDE_PIXELS_MAX: u32 = 16_384;
+const DECODED_BYTES_MAX: u64 = 1 << 30;
+
+/// An RGB image, 8 bits per channel, rows from the top, channels interleaved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedImage {
+    /// Rows, in pixels.
+    pub height: usize,
+    /// Columns, in pixels.
+    pub width: usize,
+    /// `height * width * 3` bytes.
+    pub pixels: Box<[u8]>,
+}
+
+/// Decodes an image whose format is told from its content: PACS holds PNGs under other names.
+///
+/// # Errors
+/// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
+pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    if reader.format().is_none() {
+        return Err("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)".into());
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_PIXELS_MAX);
+    limits.max_image_height = Some(SIDE_PIXELS_MAX);
+    limits.max_alloc = Some(DECODED_BYTES_MAX);
+    reader.limits(limits);
+    let damaged = |error: image::ImageError| format!("the image cannot be decoded: {error}");
+    let decoder = reader.into_decoder().map_err(damaged)?;
+    let kind = decoder.color_type();
+    if matches!(kind, ColorType::L16 | ColorType::La16 | ColorType::Rgb32F | ColorType::Rgba32F) {
+        // Pillow clips 16-bit gray to 255, which turns photographs white; silently doing something else would be no better.
+        return Err(format!("images of kind {kind:?} are not supported; convert it to 8 bits per channel"));
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    if image.width() == 0 || image.height() == 0 {
+        return Err("the image has no pixels".into());
+    }
+    let rgb = match image {
+        // Pillow keeps the high byte of 16-bit colours; a conversion that rounds would differ by one level.
+        DynamicImage::ImageRgb16(image) => {
+            let (width, height) = image.dimensions();
+            let high = image.into_raw().into_iter().map(|value| (value >> 8) as u8).collect();
+            image::RgbImage::from_raw(width, height, high).ok_or("the image has the wrong length")?
+        }
+        DynamicImage::ImageRgba16(image) => {
+            let (width, height) = image.dimensions();
+            let colours = image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]);
+            let high = colours.map(|value| (value >> 8) as u8).collect();
+            image::RgbImage::from_raw(width, height, high).ok_or("the image has the wrong length")?
+        }
+        other => other.into_rgb8(),
+    };
+    Ok(DecodedImage { height: rgb.height() as usize, width: rgb.width() as usize, pixels: rgb.into_raw().into_boxed_slice() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayAlphaImage, ImageFormat, LumaA, Rgba, RgbaImage};
+
+    fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn alpha_is_dropped_and_gray_is_repeated() {
+        let transparent = RgbaImage::from_pixel(2, 1, Rgba([10, 20, 30, 0]));
+        let decoded = decode(&encoded(transparent, ImageFormat::Png)).unwrap();
+        assert_eq!((decoded.height, decoded.width, &decoded.pixels[..]), (1, 2, &[10, 20, 30, 10, 20, 30][..]));
+        let gray = GrayAlphaImage::from_pixel(1, 1, LumaA([7, 128]));
+        assert_eq!(&decode(&encoded(gray, ImageFormat::Png)).unwrap().pixels[..], &[7, 7, 7]);
+    }
+
+    #[test]
+    fn sixteen_bit_colour_keeps_its_high_byte_and_sixteen_bit_gray_is_refused() {
+        let colour = image::ImageBuffer::from_pixel(1, 1, image::Rgb([0x12ff_u16, 0x3400, 0xffff]));
+        let decoded = decode(&encoded(DynamicImage::ImageRgb16(colour), ImageFormat::Png)).unwrap();
+        assert_eq!(&decoded.pixels[..], &[0x12, 0x34, 0xff]);
+        let gray = image::ImageBuffer::from_pixel(1, 1, image::Luma([0x1234_u16]));
+        assert!(decode(&encoded(DynamicImage::ImageLuma16(gray), ImageFormat::Png)).unwrap_err().contains("L16"));
+    }
+
+    #[test]
+    fn damaged_images_are_refused() {
+        let good = encoded(image::RgbImage::from_pixel(9, 9, image::Rgb([1, 2, 3])), ImageFormat::Png);
+        assert!(decode(&good).is_ok());
+        assert!(decode(&good[..good.len() - 20]).unwrap_err().contains("cannot be decoded"));
+        assert!(decode(b"this is a text").unwrap_err().contains("no image format"));
+        assert!(decode(b"").is_err());
+    }
+}

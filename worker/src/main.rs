@@ -1,0 +1,25 @@
+//! `sortie-worker`: runs trials on this machine.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sortie_worker::agent::AgentError;
+use sortie_worker::trial_process;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Trial => trial_process::run(),
+        cli::Command::Run(args) => match cli::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                match error {
+                    AgentError::Url { .. } | AgentError::Exposed(_) | AgentError::Devices(_) => ExitCode::from(2),
+                    _ => ExitCode::FAILURE,
+                }
+            }
+        },
+    }
+}

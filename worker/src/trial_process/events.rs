@@ -1,0 +1,157 @@
+//! What agent and trial process say to each other: one JSON object per line, at most [`LINE_BYTES_MAX`] bytes, unknown keys refused.
+//!
+//! Agent to trial: one [`Assignment`], then nothing. Trial to agent: [`Event`]s such as
+//! ```text
+//! {"fingerprint":{"software":"sortie-worker 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
+//! {"progress":{"step":0}}
+//! {"losses":[{"step":0,"loss":1.9}]}
+//! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","n":100,"correct":20,"loss":1.8}]}
+//! {"outcome":"succeeded"}   or {"outcome":{"diverged":{"step":7}}}   or {"outcome":{"failed":{"class":"bad-data","message":".."}}}
+//! ```
+//! An outcome is the last event. Both sides are the same executable file, so there is no version to negotiate.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::trial::TrialSpec;
+
+/// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// What a trial process is to do, and with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The trial.
+    pub spec: TrialSpec,
+    /// The folder that holds the dataset's folder.
+    pub data: PathBuf,
+    /// The folder of weights and of libtorch's CUDA set.
+    pub cache: PathBuf,
+    /// `cpu`, or `cuda:0`: the process sees no other GPU than its own.
+    pub device: String,
+    /// CPU threads.
+    pub threads: usize,
+    /// Bytes of decoded images kept in memory; the trial's own choice if none.
+    pub image_budget_bytes: Option<u64>,
+}
+
+/// What a trial process tells its agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// What the trial runs on; before everything else.
+    Fingerprint(Fingerprint),
+    /// Training losses of one or more steps.
+    Losses(Vec<TrainingLoss>),
+    /// Evaluations after the update of one step.
+    Evaluations(Vec<Evaluation>),
+    /// The last step whose update is made.
+    Progress(Progress),
+    /// How the trial ended; the last event.
+    Outcome(Ending),
+}
+
+/// A trial's progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The last step whose update is made.
+    pub step: u64,
+}
+
+/// What a trial runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// Name and version of the program.
+    pub software: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// The device, with the processor's model name where the system tells it.
+    pub device: String,
+    /// CPU threads that libtorch uses.
+    pub threads: u32,
+    /// Over the dataset's files.
+    pub dataset_digest: String,
+    /// Over the pretrained weights.
+    pub weights_digest: String,
+}
+
+/// How a trial ended, by its own account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ending {
+    /// All steps were made.
+    Succeeded,
+    /// The training loss stopped being a number.
+    Diverged {
+        /// The step of the first loss that is none.
+        step: u64,
+    },
+    /// No result.
+    Failed {
+        /// Decides whether it is tried again.
+        class: ErrorClass,
+        /// One line for people.
+        message: String,
+    },
+}
+
+impl From<Ending> for Outcome {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Succeeded => Self::Succeeded,
+            Ending::Diverged { step } => Self::Diverged { step },
+            Ending::Failed { class, message } => Self::Failed { class, message },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sortie_core::metrics::{Method, SplitName};
+
+    fn line(event: &Event) -> String {
+        serde_json::to_string(event).unwrap()
+    }
+
+    #[test]
+    fn events_are_written_as_documented_and_read_back_exactly() {
+        let evaluation =
+            Evaluation { method: Method::Plain, step: 3, domain: "ink".into(), split: SplitName::Out, n: 7, correct: 2, loss: 0.1 + 0.2 };
+        let failed = Ending::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
+        let cases = [
+            (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),
+            (Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]), r#"{"losses":[{"step":1,"loss":5e-324}]}"#),
+            (
+                Event::Evaluations(vec![evaluation]),
+                r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","n":7,"correct":2,"loss":0.30000000000000004}]}"#,
+            ),
+            (Event::Outcome(Ending::Succeeded), r#"{"outcome":"succeeded"}"#),
+            (Event::Outcome(Ending::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),
+            (Event::Outcome(failed), r#"{"outcome":{"failed":{"class":"bad-data","message":"x: \"gone\"\n"}}}"#),
+        ];
+        for (event, text) in cases {
+            assert_eq!(line(&event), text);
+            assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_schema_is_refused() {
+        for bad in [
+            r#"{"progress":{"step":3,"extra":1}}"#,
+            r#"{"progress":{"step":-3}}"#,
+            r#"{"outcome":"finished"}"#,
+            r#"{"outcome":{"failed":{"class":"bad-luck","message":""}}}"#,
+            r#"{"progress":{"step":3},"losses":[]}"#,
+            "loading weights ...",
+        ] {
+            assert!(serde_json::from_str::<Event>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The trial process: the child that the agent starts for each trial, so that a crash, a leak or a kill ends one trial and nothing else.
+//!
+//! It reads one [`Assignment`] from its standard input, runs the trial, and writes [`Event`]s to the pipe that was its standard output.
+//! The input then stays open and silent: its end means that the agent is gone, and [`watchdog`] ends the process.
+
+pub mod events;
+mod sink;
+mod watchdog;
+
+pub use events::{Assignment, Ending, Event};
+pub use sink::EventSink;
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use sortie_core::job::ErrorClass;
+
+use crate::error::TrialError;
+use crate::trainer::{TrialEnvironment, run_trial};
+
+/// Runs the trial that standard input assigns. The outcome is told as an event, whatever it is; the exit code says only whether it
+/// could be told.
+pub fn run() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let events = take_event_pipe()?;
+    let assignment = read_assignment()?;
+    // So that people tell trials from their agent in tools that show thread names; a failure costs nothing but that.
+    let _ = rustix::thread::set_name(c"sortie-trial");
+    watchdog::start()?;
+    let mut sink = EventSink::new(events);
+    let ending = run_to_ending(&assignment, &mut sink);
+    sink.end(ending)
+}
+
+fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> Ending {
+    let environment = match assignment.device.parse() {
+        Ok(device) => TrialEnvironment {
+            data_root: assignment.data.clone(),
+            cache_dir: assignment.cache.clone(),
+            device,
+            threads: Some(assignment.threads),
+            image_budget_bytes: assignment.image_budget_bytes,
+        },
+        Err(message) => return Ending::Failed { class: ErrorClass::BadConfig, message },
+    };
+    // `run_trial` lets no panic out; this edge holds even if that changes. The sink only buffers rows, which a panic cannot tear.
+    let result = catch_unwind(AssertUnwindSafe(|| run_trial(&assignment.spec, &environment, sink)));
+    let result = result.unwrap_or_else(|_| Err(TrialError::Other("the trial panicked".to_owned())));
+    sink.ending_of(result)
+}
+
+/// Keeps the pipe to the agent for events alone: whatever else in this process writes to standard output, C++ included, goes to
+/// standard error, that is to the attempt's log.
+fn take_event_pipe() -> io::Result<File> {
+    let pipe = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(File::from(pipe))
+}
+
+fn read_assignment() -> io::Result<Assignment> {
+    let mut line = String::new();
+    io::stdin().lock().take(events::LINE_BYTES_MAX as u64).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|error| {
+        let what = "this command is for `sortie-worker run`, which starts it once per trial; there is no trial on standard input";
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{what} ({error})"))
+    })
+}

@@ -1,0 +1,158 @@
+//! The trainer's reports as events.
+
+use std::io::{self, Write};
+
+use sortie_core::job::ErrorClass;
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_proto::v1;
+
+use super::events::{self, Ending, Event, Progress};
+use crate::error::{SinkError, TrialError};
+use crate::trainer::{Fingerprint, TrialSink};
+
+/// Losses are told in groups of this many, or with the next evaluation.
+const LOSSES_PER_EVENT: usize = 16;
+
+/// Writes what a trial has to say as lines to its agent.
+#[derive(Debug)]
+pub struct EventSink<W> {
+    out: W,
+    losses: Vec<TrainingLoss>,
+    /// The step whose evaluation gave a loss that is no number.
+    diverged: Option<u64>,
+}
+
+impl<W: Write> EventSink<W> {
+    /// A sink into a pipe or, in tests, a buffer.
+    pub fn new(out: W) -> Self {
+        Self { out, losses: Vec::new(), diverged: None }
+    }
+
+    /// Tells how the trial ended, after whatever was not told yet.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn end(mut self, ending: Ending) -> io::Result<()> {
+        self.flush_losses()?;
+        self.say(&Event::Outcome(ending))
+    }
+
+    /// What the trainer's result means for the coordinator.
+    pub fn ending_of(&self, result: Result<(), TrialError>) -> Ending {
+        if let Some(step) = self.diverged {
+            return Ending::Diverged { step };
+        }
+        match result {
+            Ok(()) => Ending::Succeeded,
+            Err(TrialError::Diverged { step, .. }) => Ending::Diverged { step },
+            Err(error) => Ending::Failed { class: error.class().unwrap_or(ErrorClass::Transient), message: error.to_string() },
+        }
+    }
+
+    fn flush_losses(&mut self) -> io::Result<()> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        let losses = std::mem::take(&mut self.losses);
+        self.say(&Event::Losses(losses))
+    }
+
+    fn say(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        // One write per line: a line is torn only by the end of the process, and then the agent drops its half.
+        self.out.write_all(&line)?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write> TrialSink for EventSink<W> {
+    fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
+        let Fingerprint { dataset_digest, weights_digest, libtorch, device, threads } = fingerprint.clone();
+        let software = v1::Version::ours("sortie-worker").software;
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        Ok(self.say(&Event::Fingerprint(events::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest }))?)
+    }
+
+    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
+        self.losses.push(TrainingLoss { step, loss });
+        if self.losses.len() >= LOSSES_PER_EVENT {
+            self.flush_losses()?;
+        }
+        Ok(self.say(&Event::Progress(Progress { step }))?)
+    }
+
+    fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
+        if evaluations.iter().any(|evaluation| !evaluation.loss.is_finite()) {
+            // The update of this step broke the network although the loss before it was a number. Its next training loss would be none;
+            // at the last step there is no next, and a broken network must not count as a result.
+            self.diverged = Some(step);
+            return Err("the network's outputs are no numbers any more".into());
+        }
+        self.flush_losses()?;
+        Ok(self.say(&Event::Evaluations(evaluations.to_vec()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sortie_core::metrics::{Method, SplitName};
+
+    fn evaluation(loss: f64) -> Evaluation {
+        Evaluation { method: Method::Plain, step: 1, domain: "ink".into(), split: SplitName::Out, n: 2, correct: 1, loss }
+    }
+
+    fn events(out: &[u8]) -> Vec<Event> {
+        out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn losses_are_told_before_the_evaluation_that_follows_them_and_before_the_end() {
+        let mut out = Vec::new();
+        let mut sink = EventSink::new(&mut out);
+        sink.trained(0, 2.0).unwrap();
+        sink.trained(1, 1.5).unwrap();
+        sink.evaluated(1, &[evaluation(0.5)]).unwrap();
+        sink.trained(2, 1.0).unwrap();
+        let ending = sink.ending_of(Ok(()));
+        sink.end(ending).unwrap();
+        let loss = |step, loss| TrainingLoss { step, loss };
+        let progress = |step| Event::Progress(Progress { step });
+        assert_eq!(
+            events(&out),
+            [
+                progress(0),
+                progress(1),
+                Event::Losses(vec![loss(0, 2.0), loss(1, 1.5)]),
+                Event::Evaluations(vec![evaluation(0.5)]),
+                progress(2),
+                Event::Losses(vec![loss(2, 1.0)]),
+                Event::Outcome(Ending::Succeeded),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_evaluation_that_is_no_number_is_divergence() {
+        let mut sink = EventSink::new(Vec::new());
+        let refused = sink.evaluated(9, &[evaluation(0.5), evaluation(f64::NAN)]).unwrap_err();
+        assert_eq!(sink.ending_of(Err(TrialError::Sink(refused))), Ending::Diverged { step: 9 });
+        assert!(sink.out.is_empty());
+    }
+
+    #[test]
+    fn every_error_has_its_ending() {
+        let sink = EventSink::new(Vec::new());
+        assert_eq!(sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })), Ending::Diverged { step: 4 });
+        let failed = |error: TrialError| match sink.ending_of(Err(error)) {
+            Ending::Failed { class, message } => (class, message),
+            other => panic!("{other:?}"),
+        };
+        let path = std::path::Path::new("/data/PACS");
+        assert_eq!(failed(TrialError::bad_data(path, "is missing")), (ErrorClass::BadData, "/data/PACS: is missing".to_owned()));
+        assert_eq!(failed(TrialError::BadConfig("no GPU".into())).0, ErrorClass::BadConfig);
+        assert_eq!(failed(TrialError::OutOfMemory("CUDA".into())).0, ErrorClass::OutOfMemory);
+        assert_eq!(failed(TrialError::Other("odd".into())), (ErrorClass::Transient, "odd".to_owned()));
+    }
+}

@@ -1,0 +1,143 @@
+//! The real program, and trials for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use sortie_core::trial::{Backbone, DatasetSpec, Finetune, OutTransform, Point, Precision, Settings, SplitBy, TrialSpec};
+
+use crate::fake::eventually;
+
+/// A worker process with folders of its own. Killed when dropped.
+pub struct Worker {
+    pub child: Child,
+    folder: PathBuf,
+}
+
+impl Worker {
+    /// Starts `sortie-worker run` against this coordinator, on the CPU.
+    pub fn start(folder: &Path, url: &str, arguments: &[&str]) -> Self {
+        let stderr = fs::File::create(folder.join("stderr")).unwrap();
+        let mut command = command();
+        command.args(["run", "--devices", "cpu", "--threads", "1", "--coordinator", url]);
+        command.arg("--data").arg(folder.join("data")).arg("--cache").arg(folder.join("cache"));
+        let child = command.args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        Self { child, folder: folder.to_owned() }
+    }
+
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr")).unwrap()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut ended = None;
+        while ended.is_none() {
+            ended = eventually("the worker's end", || Some(self.child.try_wait().unwrap())).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        ended.unwrap()
+    }
+
+    /// The process of its trial, once there is one.
+    pub async fn trial(&self) -> u32 {
+        eventually("a trial's process", || trial_processes(self.child.id()).first().copied()).await
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, without the settings of whoever runs the tests.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie-worker"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SORTIE_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdout(Stdio::null());
+    command
+}
+
+/// The processes that an agent runs trials in.
+fn trial_processes(agent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    pids.filter(|&pid| parent(pid) == Some(agent) && is_trial(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether this process runs a trial; false for one that is dead and not collected yet, whose command line is empty.
+pub fn is_trial(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sortie-worker\0trial\0")
+}
+
+pub async fn wait_for_death(pid: u32) {
+    eventually("the end of the trial's process", || (!is_trial(pid)).then_some(())).await;
+}
+
+/// A trial on a dataset of this name; the seed makes it another one.
+pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let settings = Settings {
+        dataset: DatasetSpec {
+            name: dataset.to_owned(),
+            domains: words("ink oil"),
+            classes: words("bars discs"),
+            split_by: SplitBy::Image,
+        },
+        pixels: 32,
+        augment: true,
+        out_transform: OutTransform::Train,
+        backbone: Backbone::EfficientNetLite0,
+        finetune: Finetune::Full,
+        precision: Precision::Fp32,
+        steps: 20,
+        batch_per_domain: 2,
+        evaluate_every: 10,
+        momentum: 0.9,
+        milestones: Vec::new(),
+        gamma: 0.1,
+    };
+    let point = Point { held_out: words("oil"), dropout: 0.0, lr: 1e-3, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 };
+    TrialSpec { settings, point }
+}
+
+/// A dataset whose trial waits for ever, without weights or images: its description is a pipe that nobody writes to.
+pub fn make_endless(folder: &Path, dataset: &str) {
+    let path = folder.join("data").join(dataset);
+    fs::create_dir_all(&path).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, path.join("dataset.toml"), 0o600.into()).unwrap();
+}
+
+/// Two domains of 2 x 6 images.
+pub fn make_images(folder: &Path, dataset: &str) {
+    for (domain, colour) in [("ink", [20, 20, 90]), ("oil", [200, 120, 30])] {
+        for (class, spread) in [("bars", 40_u8), ("discs", 120)] {
+            let path = folder.join("data").join(dataset).join(domain).join(class);
+            fs::create_dir_all(&path).unwrap();
+            for number in 0..6_u8 {
+                let [r, g, b] = colour;
+                let image = image::RgbImage::from_fn(40, 36, |x, y| {
+                    let dark = if (x / 4 + y / 9).is_multiple_of(2) { spread } else { number };
+                    image::Rgb([r, g.saturating_add(dark), b])
+                });
+                image.save(path.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+}

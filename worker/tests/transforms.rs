@@ -1,0 +1,63 @@
+//! Crop, resize, mirror, colour jitter, grayscale and normalisation against torchvision's tensor functions with the same parameters;
+//! fixtures/make_transform_fixtures.py made the expected values.
+#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+
+#[expect(dead_code, reason = "each test file uses its part of the shared module")]
+mod common;
+
+use std::borrow::Cow;
+
+use common::Fixture;
+use sortie_worker::data::DecodedImage;
+use sortie_worker::model::Normalisation;
+use sortie_worker::trainer::{Augmentation, Crop, Jitter, Normaliser, Sample};
+use tch::{Device, Tensor};
+
+/// In units of the normalised input, where one level of 255 is about 0.017: single precision, whatever the order of sums.
+const TOLERANCE: f64 = 1e-4;
+const PIXELS: i64 = 32;
+
+fn image(fixture: &Fixture, index: i64) -> DecodedImage {
+    let pixels = fixture.get(&format!("pixels.{index}"));
+    let (height, width, _) = pixels.size3().unwrap();
+    let bytes: Vec<u8> = Vec::try_from(pixels.flatten(0, -1)).unwrap();
+    DecodedImage { height: height as usize, width: width as usize, pixels: bytes.into_boxed_slice() }
+}
+
+fn augmentation(row: &[f64]) -> Augmentation {
+    let [top, left, height, width] = [0, 1, 2, 3].map(|column| row[column] as usize);
+    let jitter = Jitter { order: [5, 6, 7, 8].map(|column| row[column] as usize), factors: [row[9], row[10], row[11]], hue: row[12] };
+    Augmentation { crop: Crop { top, left, height, width }, flip: row[4] != 0.0, jitter: Some(jitter), grayscale: row[13] != 0.0 }
+}
+
+fn check(choose: impl Fn(&DecodedImage, &[f64]) -> Augmentation, expected: &str) {
+    let fixture = Fixture::read("transforms.safetensors");
+    let normalisation = Normalisation { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
+    let normaliser = Normaliser { device: Device::Cpu, pixels: PIXELS, normalisation };
+    let parameters = fixture.doubles("parameters");
+    let images: Vec<DecodedImage> = (0..fixture.get("parameters").size()[0]).map(|index| image(&fixture, index)).collect();
+    // Sizes alternate, so that samples must be grouped by size and put back in order.
+    let order = [0, 4, 1, 6, 2, 5, 3, 7];
+    let samples: Vec<Sample> = order
+        .iter()
+        .map(|&index| Sample {
+            image: Cow::Borrowed(&images[index]),
+            augmentation: choose(&images[index], &parameters[index * 14..index * 14 + 14]),
+        })
+        .collect();
+    let input = normaliser.input(&samples).unwrap();
+    let indices = Tensor::from_slice(&order.map(|index| index as i64));
+    let difference = (input - fixture.get(expected).index_select(0, &indices)).abs().max().double_value(&[]);
+    println!("{expected}: largest difference {difference:.2e}");
+    assert!(difference <= TOLERANCE, "{difference:e}");
+}
+
+#[test]
+fn the_training_transform_is_torchvisions() {
+    check(|_, row| augmentation(row), "train");
+}
+
+#[test]
+fn the_evaluation_transform_is_torchvisions() {
+    check(|image, _| Augmentation::none(image.height, image.width), "eval");
+}

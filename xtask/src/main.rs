@@ -1,0 +1,42 @@
+//! Sortie's own chores: `cargo xtask setup` fetches what a clone needs and git does not hold.
+
+mod check;
+mod process;
+mod quickstart;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "Chores of the Sortie repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch libtorch, pretrained weights and demo data into the shared cache, and check the tools
+    Setup(setup::SetupOptions),
+    /// Set up, build, run a first sweep of eight trials, and print its results table
+    Quickstart,
+    /// Run everything that CI runs: format, lints, documentation, tests
+    Test,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup(options) => setup::run(&options).map(|ready| ready.print()),
+        Command::Quickstart => quickstart::run(),
+        Command::Test => check::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
