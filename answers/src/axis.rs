@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::{Serialize, Serializer};
 use sortie_core::trial::Point;
 
-use crate::names::named;
+use sortie_core::named;
 
 /// An axis that can make rows. The held-out domain always makes the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

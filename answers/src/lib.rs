@@ -4,7 +4,6 @@
 mod axis;
 mod figure;
 mod measure;
-mod names;
 mod render;
 mod results;
 mod statistics;

@@ -6,7 +6,7 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, Validation};
 use sortie_core::trial::{Settings, SplitBy};
 
-use crate::names::named;
+use sortie_core::named;
 
 /// The images of the held-out domain on which o.o.d. accuracy is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use comfy_table::{LineStyle, Table, TableStyle};
 
 use crate::axis::{Axis, AxisValue};
-use crate::names::named;
 use crate::results::{Cell, Mean, Results};
 use crate::statistics::Estimate;
+use sortie_core::named;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

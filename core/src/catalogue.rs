@@ -9,7 +9,7 @@ struct Entry {
     classes: &'static str,
 }
 
-/// Domains and classes sorted, space separated, as the folders below the data root are named (paper.md, "Data protocol").
+/// Domains and classes sorted, space separated, as the folders below the data root are named (docs/protocol.md, "Data protocol").
 const ENTRIES: &[Entry] = &[
     Entry {
         folder: "EmojiStyles",

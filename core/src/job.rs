@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::names::named;
+use crate::named;
 
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,8 @@ pub struct UnknownName {
     pub allowed: String,
 }
 
-/// Gives an enum of plain variants `ALL`, `as_str`, `Display`, `FromStr`, `Serialize` and `Deserialize`.
+/// Gives an enum of plain variants `ALL`, `as_str`, `Display`, `FromStr`, `Serialize` and `Deserialize`. The calling crate needs serde.
+#[macro_export]
 macro_rules! named {
     ($type:ident, $what:literal, { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
@@ -56,4 +57,3 @@ macro_rules! named {
         }
     };
 }
-pub(crate) use named;

@@ -1,4 +1,4 @@
-//! Randomness from counters (design: "Identity, randomness, resume").
+//! Randomness from counters.
 //!
 //! Every random number of a trial comes from a stream named by (seed, purpose, domain, step, position): never from the trial's id and
 //! never from how many numbers were drawn before. So two trials that differ only in their dropout rate share split, batches,

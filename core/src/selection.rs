@@ -1,9 +1,9 @@
 //! Which step of a run counts. Pure; the types keep held-out metrics away from selectors that must not see them.
 
 use crate::metrics::{Evaluation, SplitName};
-use crate::names::named;
+use crate::named;
 
-/// A way to choose the step within a run (paper.md, "Evaluation").
+/// A way to choose the step within a run (docs/protocol.md, "Evaluation").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Selection {
     /// The step with the best i.i.d. accuracy, the earliest of equals.

@@ -1,4 +1,4 @@
-//! The `in`/`out` split of a domain, bit for bit as DomainBed and the paper's reference code make it (paper.md, "Data protocol"):
+//! The `in`/`out` split of a domain, bit for bit as DomainBed and the paper's reference code make it (docs/protocol.md, "Data protocol"):
 //! NumPy's legacy `RandomState(seed_hash(trial_seed, domain index)).shuffle`, the first `int(0.2 N)` images `out`, the rest `in`.
 
 use md5::{Digest, Md5};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::named;
+use crate::named;
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -22,7 +22,7 @@ named!(Backbone, "backbone", { EfficientNetLite0 => "efficientnet-lite0" });
 /// Which weights a trial trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finetune {
-    /// All of them, BatchNorm statistics frozen (paper.md, "Model").
+    /// All of them, BatchNorm statistics frozen (docs/protocol.md, "Model").
     Full,
 }
 named!(Finetune, "kind of fine-tuning", { Full => "full" });
@@ -94,7 +94,7 @@ pub struct Settings {
     pub finetune: Finetune,
     /// Number format of the arithmetic.
     pub precision: Precision,
-    /// Index of the last step: `steps + 1` updates are made (paper.md, "Optimisation").
+    /// Index of the last step: `steps + 1` updates are made (docs/protocol.md, "Optimisation").
     pub steps: u64,
     /// Images drawn from each training domain at each step.
     pub batch_per_domain: u32,

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sortie_proto::endpoint::{DEFAULT_COORDINATOR, coordinator_uri};
 use sortie_worker::agent::{self, AgentConfig, AgentError, DeviceSelection};
 use sortie_worker::data::default_budget_bytes;
 use tracing_subscriber::EnvFilter;
@@ -50,7 +51,7 @@ pub enum LogFormat {
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Address of the coordinator
-    #[arg(long, value_name = "URL", env = "SORTIE_COORDINATOR", default_value = "http://127.0.0.1:7070")]
+    #[arg(long, value_name = "URL", env = "SORTIE_COORDINATOR", default_value = DEFAULT_COORDINATOR)]
     pub coordinator: String,
     /// Allow a coordinator on another machine: nothing encrypts or authenticates the connection
     #[arg(long)]
@@ -103,7 +104,7 @@ pub fn run(args: &RunArgs) -> Result<(), AgentError> {
 }
 
 fn config(args: &RunArgs, visible: Option<OsString>) -> Result<AgentConfig, AgentError> {
-    let coordinator = agent::coordinator_url(&args.coordinator, args.insecure)?;
+    let coordinator = coordinator_uri(&args.coordinator, args.insecure).map_err(AgentError::from)?.into();
     let cache = absolute(args.cache.clone().map_or_else(default_cache, Ok)?)?;
     let data = absolute(args.data.clone().unwrap_or_else(|| cache.join("data")))?;
     let gpus = agent::visible_gpus(visible.as_deref(), Path::new("/dev"));

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("error: {error}");
                 match error {
-                    AgentError::Url { .. } | AgentError::Exposed(_) | AgentError::Devices(_) => ExitCode::from(2),
+                    AgentError::Address(_) | AgentError::Devices(_) => ExitCode::from(2),
                     _ => ExitCode::FAILURE,
                 }
             }

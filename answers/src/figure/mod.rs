@@ -16,8 +16,8 @@ use sortie_core::trial::Settings;
 
 use crate::axis::Axis;
 use crate::measure::OodSplit;
-use crate::names::named;
 use crate::results::{Question, Results, results};
+use sortie_core::named;
 
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

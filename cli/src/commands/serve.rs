@@ -47,12 +47,7 @@ enum LogFormat {
 /// One line: the database or the port cannot be used.
 pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     start_logging(arguments.log_format)?;
-    let config = Config {
-        database: arguments.db.clone(),
-        listen: arguments.listen,
-        insecure,
-        lease: Duration::from_secs(arguments.lease),
-    };
+    let config = Config { database: arguments.db.clone(), listen: arguments.listen, insecure, lease: Duration::from_secs(arguments.lease) };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot tell the address")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.

@@ -68,8 +68,20 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if trials.is_empty() {
         return output::text("no trials meet these conditions");
     }
-    let mut table =
-        output::table(&["trial", "state", "held out", "dropout", "lr", "weight decay", "seed", "split", "step", "attempts", "worker", "error"]);
+    let mut table = output::table(&[
+        "trial",
+        "state",
+        "held out",
+        "dropout",
+        "lr",
+        "weight decay",
+        "seed",
+        "split",
+        "step",
+        "attempts",
+        "worker",
+        "error",
+    ]);
     for (trial, point) in &trials {
         let id: TrialId = trial.trial_id.parse()?;
         table.add_row([

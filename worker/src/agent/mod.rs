@@ -20,7 +20,7 @@ mod session;
 mod signals;
 mod slots;
 
-pub use config::{AgentConfig, AgentError, coordinator_url};
+pub use config::{AgentConfig, AgentError};
 pub use run::run;
 pub use signals::{Stop, stop_requests};
 pub use slots::{DeviceSelection, Slot, plan, visible_gpus};

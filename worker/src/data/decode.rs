@@ -1,5 +1,5 @@
 //! Encoded image bytes to RGB, as Pillow's `convert("RGB")` would: alpha is dropped, gray is repeated, palettes are looked up, and an
-//! EXIF orientation is ignored (paper.md, "Data protocol").
+//! EXIF orientation is ignored (docs/protocol.md, "Data protocol").
 
 use std::io::Cursor;
 

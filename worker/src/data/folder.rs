@@ -7,7 +7,7 @@ use sortie_core::trial::{DatasetSpec, SplitBy};
 
 use crate::error::TrialError;
 
-/// Other files are ignored (paper.md, "Data protocol").
+/// Other files are ignored (docs/protocol.md, "Data protocol").
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 /// Folders below a class folder are searched as torchvision does, but a chain of links must end.
 const DEPTH_MAX: usize = 8;

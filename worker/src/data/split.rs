@@ -7,7 +7,7 @@ use sortie_core::trial::SplitBy;
 
 use super::Images;
 
-/// The split of every domain, by domain index (paper.md, "Data protocol").
+/// The split of every domain, by domain index (docs/protocol.md, "Data protocol").
 ///
 /// By image, each domain is permuted by itself. By stem, one permutation of the sorted stems of all domains decides, under the seed of
 /// domain 0, so that the same object in another style is never on the other side; indices then ascend.

@@ -33,7 +33,7 @@ pub struct Normalisation {
     pub deviation: [f64; 3],
 }
 
-/// A pretrained network without its last layer: Phi(x) of paper.md ("Model").
+/// A pretrained network without its last layer: Phi(x) of docs/protocol.md ("Model").
 pub trait Backbone {
     /// Length of the penultimate representation.
     fn width(&self) -> i64;

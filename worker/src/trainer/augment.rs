@@ -78,7 +78,7 @@ impl Jitter {
     pub(super) const HUE: usize = 3;
 }
 
-/// The training transform of one image (paper.md, "Data protocol").
+/// The training transform of one image (docs/protocol.md, "Data protocol").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
     /// What is cut out and resized.

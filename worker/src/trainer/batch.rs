@@ -14,7 +14,7 @@ use crate::model::Normalisation;
 /// Pixels of original images that are transformed at once: as single precision, about 100 MB.
 const PIXELS_AT_ONCE_MAX: usize = 8 << 20;
 
-/// The indices that a step draws from a training domain's `in` split, with replacement (paper.md, "Data protocol").
+/// The indices that a step draws from a training domain's `in` split, with replacement (docs/protocol.md, "Data protocol").
 pub fn draw_batch(seed: u64, domain: usize, step: u64, in_split: &[usize], count: u32) -> Vec<usize> {
     let mut rng = stream(seed, Purpose::Batch, domain as u32, step, 0);
     (0..count).map(|_| in_split[uniform_below(&mut rng, in_split.len() as u64) as usize]).collect()

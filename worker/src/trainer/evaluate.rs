@@ -1,4 +1,4 @@
-//! Accuracy and loss on one split of one domain (paper.md, "Evaluation").
+//! Accuracy and loss on one split of one domain (docs/protocol.md, "Evaluation").
 
 use tch::{Kind, Tensor, no_grad};
 

@@ -1,4 +1,4 @@
-//! Runs one trial, from its specification to its last evaluation, exactly as paper.md says.
+//! Runs one trial, from its specification to its last evaluation, exactly as docs/protocol.md says.
 //!
 //! Reading order: [`run_trial`] is the loop; `batch` turns image indices into network inputs, by `augment` (what to do, drawn on the
 //! host from counters), `resize` and `colour` (doing it, in tensors on the device); `network` is backbone, dropout and last layer; `sgd`

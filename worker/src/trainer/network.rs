@@ -1,4 +1,4 @@
-//! Backbone, dropout and a fresh last layer (paper.md, "Model").
+//! Backbone, dropout and a fresh last layer (docs/protocol.md, "Model").
 
 use sortie_core::random::{Purpose, stream, uniform_f32, uniform_f64};
 use tch::{Device, TchError, Tensor};

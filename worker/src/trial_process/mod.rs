@@ -1,7 +1,7 @@
 //! The trial process: the child that the agent starts for each trial, so that a crash, a leak or a kill ends one trial and nothing else.
 //!
 //! It reads one [`Assignment`] from its standard input, runs the trial, and writes [`Event`]s to the pipe that was its standard output.
-//! The input then stays open and silent: its end means that the agent is gone, and [`watchdog`] ends the process.
+//! The input then stays open and silent: its end means that the agent is gone, and the watchdog ends the process.
 
 pub mod events;
 mod sink;

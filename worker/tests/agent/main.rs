@@ -128,6 +128,8 @@ async fn a_worker_that_is_asked_to_stop_hands_its_trials_back() {
     let trial = worker.trial().await;
     let both = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.len() == 2);
     eventually("both", || fake.heard().iter().any(both).then_some(())).await;
+    // Twice, as `timeout` does, which signals a program and its group.
+    worker.signal(Signal::TERM);
     worker.signal(Signal::TERM);
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
     for token in tokens {
@@ -149,6 +151,8 @@ async fn stopping_does_not_wait_for_a_coordinator_that_is_gone() {
         worker.signal(Signal::INT);
         if signals == 2 {
             eventually("the first stop", || worker.stderr().contains("handing trials back").then_some(())).await;
+            // Long enough after the first that it is no echo of it.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             worker.signal(Signal::INT);
         }
         let ended = tokio::time::timeout(Duration::from_secs(20), worker.ended()).await.unwrap();

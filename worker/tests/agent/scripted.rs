@@ -25,7 +25,7 @@ impl Agent {
         let folder = tempfile::tempdir().unwrap();
         let program = write_script(folder.path(), script);
         let config = AgentConfig {
-            coordinator: agent::coordinator_url(&fake.url(), false).unwrap(),
+            coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
             slots: agent::plan(&DeviceSelection::Cpu, &[], None).unwrap(),

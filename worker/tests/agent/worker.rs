@@ -36,12 +36,7 @@ impl Worker {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        let mut ended = None;
-        while ended.is_none() {
-            ended = eventually("the worker's end", || Some(self.child.try_wait().unwrap())).await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        ended.unwrap()
+        eventually("the worker's end", || self.child.try_wait().unwrap()).await
     }
 
     /// The process of its trial, once there is one.

@@ -1,0 +1,151 @@
+//! The whole system with real processes: coordinator, worker, libtorch, SIGKILL.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use support::{World, children_of, is_alive, wait};
+
+/// The table by hand: for each trial the earliest step of the best mean accuracy on the training domains, and the held-out accuracy there.
+const BY_HAND: &str = "
+    WITH scores AS (SELECT trial, token, step, AVG(1.0 * correct / n) AS iid FROM validation WHERE split = 'out' GROUP BY trial, token, step),
+         best AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY trial, token ORDER BY round(iid, 12) DESC, step) AS place FROM scores)
+    SELECT trials.dropout, trials.held_out, best.iid, 1.0 * held_out.correct / held_out.n
+    FROM trials JOIN best ON best.trial = trials.id AND best.token = trials.token AND best.place = 1
+    JOIN held_out ON held_out.trial = trials.id AND held_out.token = trials.token AND held_out.step = best.step AND held_out.split = 'out'
+    ORDER BY trials.dropout, trials.held_out";
+
+/// Everything that the accepted attempts reported, to the last bit of the losses, without ids that depend on the order of events.
+const ACCEPTED: &str = "
+    SELECT trials.trial_id, rows.step, rows.domain, rows.split, rows.n, rows.correct, printf('%!.17g', rows.loss) FROM trials
+    JOIN (SELECT * FROM validation UNION ALL SELECT * FROM held_out) AS rows ON rows.trial = trials.id AND rows.token = trials.token
+    WHERE trials.state = 'succeeded' ORDER BY 1, 2, 3, 4";
+
+type Accepted = (String, i64, String, String, i64, i64, String);
+
+fn query<T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>>(world: &World, sql: &'static str) -> Vec<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(world.database()).read_only(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        sqlx::query_as(sql).fetch_all(&pool).await.unwrap()
+    })
+}
+
+fn run_to_the_end(world: &World, sweep: &str) {
+    wait(&mut world.start_worker(), world);
+    let status = world.status(sweep);
+    assert_eq!(status["succeeded"], status["planned"], "{status}{}", world.logs());
+}
+
+#[test]
+fn the_table_is_what_sql_says_and_a_second_database_says_the_same() {
+    let (Some(first), Some(second)) = (World::new(), World::new()) else { return };
+    for world in [&first, &second] {
+        world.submit("tiny", 4, "1");
+        run_to_the_end(world, "tiny");
+    }
+    let results = first.json(&["results", "tiny", "--json"]);
+    let by_hand: Vec<(f64, String, f64, f64)> = query(&first, BY_HAND);
+    let cells = results["cells"].as_array().unwrap();
+    assert_eq!((cells.len(), by_hand.len()), (6, 6));
+    for (cell, (dropout, held_out, iid, ood)) in cells.iter().zip(&by_hand) {
+        let close = |value: &Value, expected: f64| (value["mean"].as_f64().unwrap() - expected).abs() < 1e-12;
+        assert_eq!((cell["dropout"].as_f64(), cell["held_out"].as_str()), (Some(*dropout), Some(held_out.as_str())));
+        assert!(close(&cell["iid"], *iid) && close(&cell["ood"], *ood), "{cell}: {iid} {ood}");
+    }
+    let accepted: Vec<Accepted> = query(&first, ACCEPTED);
+    // 2 rates x 3 held-out domains x 2 evaluations x (2 training domains' out + the held-out domain's in and out).
+    assert_eq!(accepted.len(), 6 * 2 * 4);
+    assert_eq!(accepted, query::<Accepted>(&second, ACCEPTED));
+    // Another seed is another trial, with other numbers.
+    first.submit("other", 4, "[1]");
+    run_to_the_end(&first, "other");
+    let losses = |rows: Vec<Accepted>| rows.into_iter().map(|row| row.6).collect::<Vec<_>>();
+    let all = losses(query(&first, ACCEPTED));
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert!(distinct.len() > losses(accepted).len(), "the other seed repeats the first one's losses");
+}
+
+fn in_the_second_trial(status: &Value) -> bool {
+    status["succeeded"].as_u64() >= Some(1) && status["leased"] == 1
+}
+
+#[test]
+fn a_killed_worker_leaves_no_process_and_loses_nothing() {
+    let Some(world) = World::new() else { return };
+    world.submit("tiny", 60, "1");
+    let mut victim = world.start_worker();
+    world.wait_until("tiny", "the second trial's training", in_the_second_trial);
+    let trials = children_of(victim.id());
+    assert_eq!(trials.len(), 1, "{trials:?}{}", world.logs());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let mut polls = 0;
+    while is_alive(trials[0]) {
+        polls += 1;
+        assert!(polls < 50, "the trial's process {} outlives its agent", trials[0]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    run_to_the_end(&world, "tiny");
+    let twice: Vec<(i64,)> = query(&world, "SELECT trial FROM attempts WHERE outcome = 'succeeded' GROUP BY trial HAVING COUNT(*) > 1");
+    assert!(twice.is_empty(), "{twice:?}");
+    let lost: Vec<(i64,)> = query(&world, "SELECT token FROM attempts WHERE error_class = 'lost'");
+    assert!(!lost.is_empty(), "the worker was not killed in the middle of a trial");
+}
+
+#[test]
+fn a_killed_coordinator_comes_back_and_its_workers_with_it() {
+    let Some(mut world) = World::new() else { return };
+    world.submit("tiny", 60, "1");
+    let mut worker = world.start_worker();
+    world.wait_until("tiny", "the second trial's training", in_the_second_trial);
+    let listen = world.url.strip_prefix("http://").unwrap().to_owned();
+    world.kill_coordinator();
+    let before: Vec<(String,)> = query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
+    // Longer than a lease.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    world.start_coordinator(&listen);
+    wait(&mut worker, &world);
+    let status = world.status("tiny");
+    assert_eq!(status["succeeded"], 6, "{status}{}", world.logs());
+    let after: Vec<(String,)> = query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
+    assert!(before.iter().all(|trial| after.contains(trial)));
+    let attempts: Vec<(i64,)> = query(&world, "SELECT token FROM attempts");
+    assert_eq!(attempts.len(), 6, "a running trial was thrown away{}", world.logs());
+}
+
+/// What is done to the images, and what the failed trials must name.
+type Damage = (fn(&World), &'static str);
+
+#[test]
+fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
+    let damages: [Damage; 3] = [
+        (|world| fs::rename(world.data().join("Tiny"), world.data().join("Gone")).unwrap(), "data/Tiny"),
+        (|world| fs::remove_dir_all(world.data().join("Tiny/mono/objects")).unwrap(), "data/Tiny/mono/objects"),
+        (
+            |world| {
+                let image = fs::read_dir(world.data().join("Tiny/noto/objects")).unwrap().next().unwrap().unwrap().path();
+                fs::write(image, b"\x89PNG\r\n\x1a\nand then nothing").unwrap();
+            },
+            "data/Tiny/noto/objects/",
+        ),
+    ];
+    for (damage, path) in damages {
+        let Some(world) = World::new() else { return };
+        world.submit("tiny", 4, "1");
+        damage(&world);
+        // It takes all six trials, one after the other, and ends as it should.
+        wait(&mut world.start_worker(), &world);
+        let trials = world.json(&["trials", "tiny", "--state", "failed", "--json"]);
+        let trials = trials["trials"].as_array().unwrap();
+        assert_eq!(trials.len(), 6, "{}", world.logs());
+        for trial in trials {
+            let error = trial["error"].as_str().unwrap();
+            assert!(error.starts_with("bad-data: ") && error.contains(path) && !error.contains('\n'), "{error}");
+        }
+    }
+}

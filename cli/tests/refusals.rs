@@ -1,0 +1,120 @@
+//! Bad input: one clear line each, a non-zero exit, nothing stored.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const GOOD: &str = "name = \"s\"\n[data]\ndataset = \"PACS\"\n[model]\nbackbone = \"efficientnet-lite0\"\n[train]\nsteps = 3\n[grid]\n\
+                    dropout = [0.0, 0.5]\nlr = 1e-3\nweight_decay = 1e-4\n";
+
+/// A coordinator that is killed at the test's end.
+struct Coordinator {
+    child: Child,
+    url: String,
+}
+
+impl Coordinator {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(format!("sqlite://{}/sortie.db", folder.display()));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sortie(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA"] {
+        command.env_remove(variable);
+    }
+    command.args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+fn refused(words: &[&str], code: i32, parts: &[&str]) {
+    let output = sortie(words);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {error}");
+    assert!(output.stdout.is_empty(), "{words:?}");
+    if code == 1 {
+        assert_eq!(error.lines().count(), 1, "{words:?}: {error}");
+    }
+    assert!(!error.contains("panicked"), "{words:?}: {error}");
+    for part in parts {
+        assert!(error.contains(part), "{words:?}: {error} lacks {part}");
+    }
+}
+
+#[test]
+fn a_bad_sweep_is_refused_and_nothing_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let file = folder.path().join("sweep.toml");
+    let path = file.to_str().unwrap();
+    for (old, new, parts) in [
+        ("lr = 1e-3", "learning_rate = 1e-3", ["learning_rate", "weight_decay"]),
+        ("[0.0, 0.5]", "[]", ["grid.dropout", "at least one"]),
+        ("0.5]", "1.0]", ["grid.dropout = 1.0", "below 1"]),
+        ("0.5]", "-0.1]", ["grid.dropout = -0.1", "at least 0"]),
+        ("lr = 1e-3", "lr = 0", ["grid.lr = 0.0", "above 0"]),
+        ("lr = 1e-3", "lr = nan", ["grid.lr = NaN", "above 0"]),
+        ("efficientnet-lite0", "resnet9", ["resnet9", "efficientnet-lite0"]),
+        ("lr = 1e-3", "held_out = [\"moon\"]\nlr = 1e-3", ["moon", "sketch"]),
+        ("[grid]", "[grid", ["sweep.toml", "line"]),
+    ] {
+        fs::write(&file, GOOD.replace(old, new)).unwrap();
+        refused(&["--coordinator", &coordinator.url, "submit", path], 1, &parts);
+        refused(&["plan", path], 1, &parts);
+    }
+    fs::write(&file, GOOD).unwrap();
+    refused(&["--coordinator", &coordinator.url, "submit", "missing.toml"], 1, &["missing.toml"]);
+    refused(&["--coordinator", &coordinator.url, "submit", path, "--data", "/missing"], 1, &["/missing/PACS"]);
+    let status = sortie(&["--coordinator", &coordinator.url, "status", "--json"]);
+    assert_eq!(String::from_utf8(status.stdout).unwrap().trim(), r#"{"sweeps":[]}"#);
+}
+
+#[test]
+fn what_a_coordinator_cannot_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Coordinator::start(folder.path());
+    let port = running.url.strip_prefix("http://").unwrap();
+    let database = |name: &str| format!("sqlite://{}/{name}", folder.path().display());
+    refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("no/such.db")], 1, &["no/such.db", "writable"]);
+    refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("sortie.db")], 1, &["another coordinator"]);
+    refused(&["serve", "--listen", "127.0.0.1:0", "--db", "mysql://x"], 1, &["mysql://x", "sqlite://"]);
+    refused(&["serve", "--listen", port, "--db", &database("b.db")], 1, &[port, "in use"]);
+    refused(&["serve", "--listen", "0.0.0.0:0", "--db", &database("b.db")], 1, &["0.0.0.0:0", "--insecure"]);
+    refused(&["serve", "--listen", "nonsense"], 2, &["nonsense"]);
+    assert!(!folder.path().join("b.db").exists());
+}
+
+#[test]
+fn wrong_questions_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let url = coordinator.url.as_str();
+    refused(&["--coordinator", "http://127.0.0.1:9", "status"], 1, &["http://127.0.0.1:9", "sortie serve"]);
+    refused(&["--coordinator", "http://10.0.0.1:9", "status"], 1, &["--insecure"]);
+    refused(&["--coordinator", "ftp://x", "status"], 1, &["ftp://x"]);
+    for command in
+        [&["status", "nope"][..], &["trials", "nope"], &["results", "nope"], &["figure", "nope", "--kind", "rates", "-o", "x.svg"]]
+    {
+        refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);
+    }
+    refused(&["--coordinator", url, "results", "nope", "--select", "best"], 2, &["best", "iid, last"]);
+    refused(&["--coordinator", url, "results", "nope", "--by", "speed"], 2, &["speed", "dropout"]);
+    refused(&["--coordinator", url, "trials", "nope", "--where", "speed=3"], 2, &["speed=3", "dropout"]);
+    refused(&["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"], 1, &["x.gif", ".svg"]);
+    refused(&["fly"], 2, &["fly"]);
+}
