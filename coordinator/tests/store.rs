@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sortie_coordinator::store::{Batch, Claim, Claimed, Fingerprint, Leased, Store, StoreError, Worker};
+use sortie_coordinator::store::{Batch, Claim, Claimed, Leased, Store, StoreError, Worker};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
+use sortie_core::record::Fingerprint;
 use sortie_core::spec::{SpecError, SweepSpec};
 
 const LEASE: Duration = Duration::from_secs(10);

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::named;
 
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
@@ -67,7 +69,8 @@ impl ErrorClass {
 }
 
 /// How a finished attempt ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Outcome {
     /// All steps were made; the evaluations reported under this token are the trial's result.
     Succeeded,

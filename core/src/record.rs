@@ -1,4 +1,6 @@
-//! What the store tells about a trial, as answers are made from it.
+//! What the store tells about a trial and its attempts.
+
+use serde::{Deserialize, Serialize};
 
 use crate::job::StateName;
 use crate::metrics::Evaluation;
@@ -17,4 +19,23 @@ pub struct TrialRecord {
     pub validation: Vec<Evaluation>,
     /// Evaluations on held-out domains; empty unless the trial succeeded.
     pub held_out: Vec<Evaluation>,
+}
+
+/// What an attempt ran on and with. Not part of the trial's identity: equal fingerprints and equal specifications give equal numbers,
+/// byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// Name and version of the worker's program.
+    pub software: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// The device, with the processor's model name where the system tells it.
+    pub device: String,
+    /// CPU threads that libtorch uses.
+    pub threads: u32,
+    /// BLAKE3 over relative paths and contents of the dataset's images.
+    pub dataset_digest: String,
+    /// BLAKE3 over names and bytes of the pretrained weights.
+    pub weights_digest: String,
 }

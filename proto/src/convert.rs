@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::TrialRecord;
+use sortie_core::record::{Fingerprint, TrialRecord};
 use sortie_core::trial::{DatasetSpec, Point, Settings, TrialSpec};
 
 use crate::{API_VERSION, v1};
@@ -166,6 +166,20 @@ impl From<TrainingLoss> for v1::TrainingLoss {
 impl From<v1::TrainingLoss> for TrainingLoss {
     fn from(wire: v1::TrainingLoss) -> Self {
         Self { step: wire.step, loss: wire.loss }
+    }
+}
+
+impl From<Fingerprint> for v1::Fingerprint {
+    fn from(fingerprint: Fingerprint) -> Self {
+        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } = fingerprint;
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest }
+    }
+}
+
+impl From<v1::Fingerprint> for Fingerprint {
+    fn from(wire: v1::Fingerprint) -> Self {
+        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } = wire;
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest }
     }
 }
 

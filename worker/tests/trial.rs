@@ -11,9 +11,10 @@ use std::process::Command;
 use common::cache_dir;
 use sortie_core::catalogue;
 use sortie_core::metrics::{Evaluation, SplitName};
+use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Backbone, DatasetSpec, Finetune, OutTransform, Point, Precision, Settings, SplitBy, TrialSpec};
 use sortie_worker::error::{SinkError, TrialError};
-use sortie_worker::trainer::{ComputeDevice, Fingerprint, TrialEnvironment, TrialSink, run_trial};
+use sortie_worker::trainer::{ComputeDevice, TrialEnvironment, TrialSink, run_trial};
 
 /// Every number that a trial reports, exactly.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
 
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{Batch, Claim, Claimed, Fingerprint, Worker};
+use crate::store::{Batch, Claim, Claimed, Worker};
 
 /// The longest that a request for trials waits.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -116,10 +116,7 @@ fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
     if sequence == 0 || i64::try_from(sequence).is_err() {
         return Err(WireError::Value { field: "batch.sequence", reason: format!("{sequence}; numbers start at 1") });
     }
-    let fingerprint = fingerprint.map(|wire| {
-        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } = wire;
-        Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest }
-    });
+    let fingerprint = fingerprint.map(Into::into);
     let losses: Vec<sortie_core::metrics::TrainingLoss> = losses.into_iter().map(Into::into).collect();
     if losses.iter().any(|loss| loss.loss.is_nan()) {
         return Err(WireError::Value { field: "batch.losses", reason: "NaN; a run whose loss is no number has diverged".to_owned() });

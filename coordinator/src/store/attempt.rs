@@ -2,11 +2,12 @@
 
 use sortie_core::job::{self, Decision, ErrorClass, Event, Outcome, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
 use sortie_core::spec::SweepSpec;
 use sqlx::{Row, SqliteConnection};
 
 use super::rows::{TrialRow, column, corrupt, expect_rows, integer};
-use super::{Batch, Fingerprint, Store, StoreError};
+use super::{Batch, Store, StoreError};
 
 /// How much of a failure's message is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4_096;

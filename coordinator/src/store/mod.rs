@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use sortie_core::job::{Refused, StateName, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
 use sortie_core::spec::SpecError;
 use sortie_core::trial::{Point, TrialId, TrialSpec};
 use sqlx::SqlitePool;
@@ -173,23 +174,6 @@ pub struct Batch {
     pub evaluations: Vec<Evaluation>,
     /// Losses.
     pub losses: Vec<TrainingLoss>,
-}
-
-/// What an attempt runs on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// The worker's build.
-    pub software: String,
-    /// The version of libtorch.
-    pub libtorch: String,
-    /// The device.
-    pub device: String,
-    /// Threads of the arithmetic.
-    pub threads: u32,
-    /// Over the files that were read.
-    pub dataset_digest: String,
-    /// Of the pretrained weights.
-    pub weights_digest: String,
 }
 
 /// What a submission did.

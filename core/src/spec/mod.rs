@@ -1,6 +1,6 @@
 //! A sweep: what a user's file says, checked and made exact.
 //!
-//! [`file`] reads the TOML strictly; this module checks every value, names what is wrong in one line, and turns the file into a
+//! [`mod@file`] reads the TOML strictly; this module checks every value, names what is wrong in one line, and turns the file into a
 //! [`SweepSpec`], from which [`crate::grid`] plans trials.
 
 mod axis;

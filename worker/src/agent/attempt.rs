@@ -22,7 +22,7 @@ use super::outbox::{Outbox, ROWS_PER_BATCH};
 use super::registry::{Entry, Order};
 use super::session::Session;
 use super::slots::Slot;
-use crate::trial_process::{Assignment, Ending, Event};
+use crate::trial_process::{Assignment, Event};
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub(super) struct Attempt {
     outbox: Outbox,
     delivery: Option<Delivery>,
     /// By its own account.
-    said: Option<Ending>,
+    said: Option<Outcome>,
     /// What ended it from our side.
     cut: Option<Cut>,
     seed: u64,
@@ -181,11 +181,7 @@ impl Attempt {
             Event::Outcome(ending) => self.said = Some(ending),
             // What would still be reported of an attempt that failed here or lost its lease is worth nothing to anybody.
             _ if matches!(self.cut, Some(Cut::Abandoned | Cut::Failed(_))) => {}
-            Event::Fingerprint(fingerprint) => {
-                let crate::trial_process::events::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } =
-                    fingerprint;
-                self.outbox.fingerprint(v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest });
-            }
+            Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
             Event::Losses(losses) => self.outbox.losses(losses),
             Event::Evaluations(evaluations) => self.outbox.evaluations(&evaluations),
         }

@@ -4,8 +4,6 @@ use std::process::ExitStatus;
 
 use sortie_core::job::{ErrorClass, Outcome};
 
-use crate::trial_process::Ending;
-
 /// Bytes of a message; the coordinator keeps 4096.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
@@ -13,9 +11,9 @@ const MESSAGE_BYTES_MAX: usize = 2_000;
 ///
 /// What the process said of itself counts, however it ended afterwards: its reports were complete before it said so, and a crash while
 /// libtorch is unloaded changes no number. A process that said nothing was ended by us, or by something that may not happen again.
-pub(super) fn outcome(said: Option<Ending>, handed_back: bool, status: Option<ExitStatus>, last_lines: &str) -> Outcome {
+pub(super) fn outcome(said: Option<Outcome>, handed_back: bool, status: Option<ExitStatus>, last_lines: &str) -> Outcome {
     if let Some(ending) = said {
-        return one_line(ending.into());
+        return one_line(ending);
     }
     if handed_back {
         return Outcome::Failed { class: ErrorClass::Preempted, message: "the worker was asked to stop".to_owned() };
@@ -91,10 +89,10 @@ mod tests {
     #[test]
     fn what_the_process_said_counts() {
         let crashed = Some(ExitStatus::from_raw(11));
-        assert_eq!(outcome(Some(Ending::Succeeded), false, crashed, ""), Outcome::Succeeded);
-        assert_eq!(outcome(Some(Ending::Succeeded), true, crashed, ""), Outcome::Succeeded);
-        assert_eq!(outcome(Some(Ending::Diverged { step: 3 }), false, None, "noise"), Outcome::Diverged { step: 3 });
-        let said = Ending::Failed { class: ErrorClass::BadData, message: "/x: gone\nreally".into() };
+        assert_eq!(outcome(Some(Outcome::Succeeded), false, crashed, ""), Outcome::Succeeded);
+        assert_eq!(outcome(Some(Outcome::Succeeded), true, crashed, ""), Outcome::Succeeded);
+        assert_eq!(outcome(Some(Outcome::Diverged { step: 3 }), false, None, "noise"), Outcome::Diverged { step: 3 });
+        let said = Outcome::Failed { class: ErrorClass::BadData, message: "/x: gone\nreally".into() };
         assert_eq!(failed(outcome(Some(said), false, None, "noise")), (ErrorClass::BadData, "/x: gone really".to_owned()));
     }
 

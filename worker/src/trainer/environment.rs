@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sortie_core::metrics::Evaluation;
+use sortie_core::record::Fingerprint;
 
 use super::ComputeDevice;
 use crate::error::SinkError;
@@ -20,21 +21,6 @@ pub struct TrialEnvironment {
     pub threads: Option<usize>,
     /// How many bytes of decoded images are kept in memory; half of what is available if none.
     pub image_budget_bytes: Option<u64>,
-}
-
-/// What a trial ran on and with. Equal fingerprints and equal specifications give equal numbers, byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// BLAKE3 over relative paths and contents of the dataset's images.
-    pub dataset_digest: String,
-    /// BLAKE3 over names and bytes of the pretrained weights.
-    pub weights_digest: String,
-    /// Version of libtorch.
-    pub libtorch: String,
-    /// `cpu` or `cuda:N`, with the processor's model name where the system tells it.
-    pub device: String,
-    /// CPU threads that libtorch uses.
-    pub threads: usize,
 }
 
 /// Receives what a trial has to say, as it happens. An error ends the trial.

@@ -18,7 +18,7 @@ mod sgd;
 pub use augment::{Augmentation, Crop, Jitter};
 pub use batch::{Normaliser, Sample, draw_batch};
 pub use device::ComputeDevice;
-pub use environment::{Fingerprint, TrialEnvironment, TrialSink};
+pub use environment::{TrialEnvironment, TrialSink};
 pub use network::{Network, dropout_mask, initial_head};
 pub use run::run_trial;
 pub use sgd::{Group, Sgd};

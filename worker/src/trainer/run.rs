@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sortie_core::metrics::{Evaluation, Method, SplitName};
 use sortie_core::random::{Purpose, stream};
+use sortie_core::record::Fingerprint;
 use sortie_core::split::Split;
 use sortie_core::trial::{OutTransform, TrialSpec};
 use tch::{Device, Reduction, Tensor};
@@ -13,7 +14,7 @@ use super::augment::Augmentation;
 use super::evaluate::evaluate;
 use super::network::{Network, dropout_mask, initial_head};
 use super::sgd::{Group, Sgd};
-use super::{Fingerprint, Normaliser, Sample, TrialEnvironment, TrialSink, draw_batch};
+use super::{Normaliser, Sample, TrialEnvironment, TrialSink, draw_batch};
 use crate::data::{DatasetFolder, Images, default_budget_bytes, split_domains};
 use crate::error::TrialError;
 use crate::model;
@@ -75,11 +76,12 @@ impl<'a> Trial<'a> {
         ];
         let optimiser = Sgd::new(groups, settings.momentum, spec.point.weight_decay);
         sink.started(&Fingerprint {
+            software: concat!("sortie-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
             dataset_digest: images.digest().to_owned(),
             weights_digest: pretrained.weights_digest,
             libtorch: env!("SORTIE_LIBTORCH_VERSION").to_owned(),
             device: environment.device.describe(),
-            threads: tch::get_num_threads().max(1) as usize,
+            threads: tch::get_num_threads().max(1).unsigned_abs(),
         })
         .map_err(TrialError::Sink)?;
         let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation };

@@ -13,8 +13,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::job::Outcome;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
 use sortie_core::trial::TrialSpec;
 
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
@@ -51,7 +52,7 @@ pub enum Event {
     /// The last step whose update is made.
     Progress(Progress),
     /// How the trial ended; the last event.
-    Outcome(Ending),
+    Outcome(Outcome),
 }
 
 /// A trial's progress.
@@ -62,57 +63,10 @@ pub struct Progress {
     pub step: u64,
 }
 
-/// What a trial runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fingerprint {
-    /// Name and version of the program.
-    pub software: String,
-    /// Version of libtorch.
-    pub libtorch: String,
-    /// The device, with the processor's model name where the system tells it.
-    pub device: String,
-    /// CPU threads that libtorch uses.
-    pub threads: u32,
-    /// Over the dataset's files.
-    pub dataset_digest: String,
-    /// Over the pretrained weights.
-    pub weights_digest: String,
-}
-
-/// How a trial ended, by its own account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Ending {
-    /// All steps were made.
-    Succeeded,
-    /// The training loss stopped being a number.
-    Diverged {
-        /// The step of the first loss that is none.
-        step: u64,
-    },
-    /// No result.
-    Failed {
-        /// Decides whether it is tried again.
-        class: ErrorClass,
-        /// One line for people.
-        message: String,
-    },
-}
-
-impl From<Ending> for Outcome {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Succeeded => Self::Succeeded,
-            Ending::Diverged { step } => Self::Diverged { step },
-            Ending::Failed { class, message } => Self::Failed { class, message },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::job::ErrorClass;
     use sortie_core::metrics::{Method, SplitName};
 
     fn line(event: &Event) -> String {
@@ -123,7 +77,7 @@ mod tests {
     fn events_are_written_as_documented_and_read_back_exactly() {
         let evaluation =
             Evaluation { method: Method::Plain, step: 3, domain: "ink".into(), split: SplitName::Out, n: 7, correct: 2, loss: 0.1 + 0.2 };
-        let failed = Ending::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
+        let failed = Outcome::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
         let cases = [
             (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),
             (Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]), r#"{"losses":[{"step":1,"loss":5e-324}]}"#),
@@ -131,8 +85,8 @@ mod tests {
                 Event::Evaluations(vec![evaluation]),
                 r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","n":7,"correct":2,"loss":0.30000000000000004}]}"#,
             ),
-            (Event::Outcome(Ending::Succeeded), r#"{"outcome":"succeeded"}"#),
-            (Event::Outcome(Ending::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),
+            (Event::Outcome(Outcome::Succeeded), r#"{"outcome":"succeeded"}"#),
+            (Event::Outcome(Outcome::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),
             (Event::Outcome(failed), r#"{"outcome":{"failed":{"class":"bad-data","message":"x: \"gone\"\n"}}}"#),
         ];
         for (event, text) in cases {

@@ -7,7 +7,7 @@ pub mod events;
 mod sink;
 mod watchdog;
 
-pub use events::{Assignment, Ending, Event};
+pub use events::{Assignment, Event};
 pub use sink::EventSink;
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use sortie_core::job::ErrorClass;
+use sortie_core::job::{ErrorClass, Outcome};
 
 use crate::error::TrialError;
 use crate::trainer::{TrialEnvironment, run_trial};
@@ -43,7 +43,7 @@ fn serve() -> io::Result<()> {
     sink.end(ending)
 }
 
-fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> Ending {
+fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> Outcome {
     let environment = match assignment.device.parse() {
         Ok(device) => TrialEnvironment {
             data_root: assignment.data.clone(),
@@ -52,7 +52,7 @@ fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> 
             threads: Some(assignment.threads),
             image_budget_bytes: assignment.image_budget_bytes,
         },
-        Err(message) => return Ending::Failed { class: ErrorClass::BadConfig, message },
+        Err(message) => return Outcome::Failed { class: ErrorClass::BadConfig, message },
     };
     // `run_trial` lets no panic out; this edge holds even if that changes. The sink only buffers rows, which a panic cannot tear.
     let result = catch_unwind(AssertUnwindSafe(|| run_trial(&assignment.spec, &environment, sink)));

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use sortie_core::job::ErrorClass;
+use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_proto::v1;
+use sortie_core::record::Fingerprint;
 
-use super::events::{self, Ending, Event, Progress};
+use super::events::{Event, Progress};
 use crate::error::{SinkError, TrialError};
-use crate::trainer::{Fingerprint, TrialSink};
+use crate::trainer::TrialSink;
 
 /// Losses are told in groups of this many, or with the next evaluation.
 const LOSSES_PER_EVENT: usize = 16;
@@ -32,20 +32,20 @@ impl<W: Write> EventSink<W> {
     ///
     /// # Errors
     /// When the agent is gone.
-    pub fn end(mut self, ending: Ending) -> io::Result<()> {
+    pub fn end(mut self, ending: Outcome) -> io::Result<()> {
         self.flush_losses()?;
         self.say(&Event::Outcome(ending))
     }
 
     /// What the trainer's result means for the coordinator.
-    pub fn ending_of(&self, result: Result<(), TrialError>) -> Ending {
+    pub fn ending_of(&self, result: Result<(), TrialError>) -> Outcome {
         if let Some(step) = self.diverged {
-            return Ending::Diverged { step };
+            return Outcome::Diverged { step };
         }
         match result {
-            Ok(()) => Ending::Succeeded,
-            Err(TrialError::Diverged { step, .. }) => Ending::Diverged { step },
-            Err(error) => Ending::Failed { class: error.class().unwrap_or(ErrorClass::Transient), message: error.to_string() },
+            Ok(()) => Outcome::Succeeded,
+            Err(TrialError::Diverged { step, .. }) => Outcome::Diverged { step },
+            Err(error) => Outcome::Failed { class: error.class().unwrap_or(ErrorClass::Transient), message: error.to_string() },
         }
     }
 
@@ -68,10 +68,7 @@ impl<W: Write> EventSink<W> {
 
 impl<W: Write> TrialSink for EventSink<W> {
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
-        let Fingerprint { dataset_digest, weights_digest, libtorch, device, threads } = fingerprint.clone();
-        let software = v1::Version::ours("sortie-worker").software;
-        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
-        Ok(self.say(&Event::Fingerprint(events::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest }))?)
+        Ok(self.say(&Event::Fingerprint(fingerprint.clone()))?)
     }
 
     fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
@@ -128,7 +125,7 @@ mod tests {
                 Event::Evaluations(vec![evaluation(0.5)]),
                 progress(2),
                 Event::Losses(vec![loss(2, 1.0)]),
-                Event::Outcome(Ending::Succeeded),
+                Event::Outcome(Outcome::Succeeded),
             ]
         );
     }
@@ -137,16 +134,16 @@ mod tests {
     fn an_evaluation_that_is_no_number_is_divergence() {
         let mut sink = EventSink::new(Vec::new());
         let refused = sink.evaluated(9, &[evaluation(0.5), evaluation(f64::NAN)]).unwrap_err();
-        assert_eq!(sink.ending_of(Err(TrialError::Sink(refused))), Ending::Diverged { step: 9 });
+        assert_eq!(sink.ending_of(Err(TrialError::Sink(refused))), Outcome::Diverged { step: 9 });
         assert!(sink.out.is_empty());
     }
 
     #[test]
     fn every_error_has_its_ending() {
         let sink = EventSink::new(Vec::new());
-        assert_eq!(sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })), Ending::Diverged { step: 4 });
+        assert_eq!(sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })), Outcome::Diverged { step: 4 });
         let failed = |error: TrialError| match sink.ending_of(Err(error)) {
-            Ending::Failed { class, message } => (class, message),
+            Outcome::Failed { class, message } => (class, message),
             other => panic!("{other:?}"),
         };
         let path = std::path::Path::new("/data/PACS");
