@@ -68,7 +68,7 @@ impl Child {
         // glibc hands large blocks back to the kernel at once and takes the page faults again at every step; training on a CPU is up to
         // twice as fast when it keeps them. It reads these before main.
         command.env("MALLOC_MMAP_MAX_", "0").env("MALLOC_TRIM_THRESHOLD_", "1099511627776");
-        // Threads that wait must not spin: on a machine that is shared with other work, spinning made training ten times slower.
+        // Threads that wait must not spin: on a machine that is shared with other work, spinning made training several times slower.
         command.env("OMP_WAIT_POLICY", "PASSIVE");
         let mut process = command.spawn()?;
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
