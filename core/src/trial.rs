@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::CommandSettings;
-use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings, SplitBy};
+use crate::finetune::{AXES, Backbone, FinetuneSpec, NoParameter, Settings, SplitBy};
 use crate::parameters::{Parameters, Scalar};
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
@@ -58,6 +58,14 @@ impl Work {
         match self {
             Self::Finetune(settings) => &settings.dataset.domains,
             Self::Command(settings) => &settings.domains,
+        }
+    }
+
+    /// The pretrained network, if the work has one.
+    pub fn backbone(&self) -> Option<Backbone> {
+        match self {
+            Self::Finetune(settings) => Some(settings.backbone),
+            Self::Command(_) => None,
         }
     }
 
@@ -280,7 +288,7 @@ impl FromStr for TrialId {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision};
+    use crate::finetune::{Finetune, FinetunePoint, OutTransform, Precision};
 
     pub(crate) fn example() -> TrialSpec {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
