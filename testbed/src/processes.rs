@@ -178,8 +178,16 @@ pub fn is_stopped(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
+/// Sends a signal to a process that we know by its id only. One that is gone already needs none.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+    match kill_process(raw(pid)?, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot signal process {pid}")),
+    }
+}
+
 /// The last line that says something, for messages of one line.
-fn last_line(text: &str) -> String {
+pub(crate) fn last_line(text: &str) -> String {
     text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()
 }
 
