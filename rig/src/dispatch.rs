@@ -159,8 +159,14 @@ async fn drive(url: &str, workers: usize, cycles: u64) -> Result<Run> {
         let worker_id = format!("bench-{index}");
         let version = Some(v1::Version::ours("sortie-rig"));
         let (host, devices) = ("bench".to_owned(), vec!["cpu".to_owned()]);
-        let request =
-            v1::RegisterRequest { version, worker_id: worker_id.clone(), host, devices, allow_commands: true, ..v1::RegisterRequest::default() };
+        let request = v1::RegisterRequest {
+            version,
+            worker_id: worker_id.clone(),
+            host,
+            devices,
+            allow_commands: true,
+            ..v1::RegisterRequest::default()
+        };
         client.register(request).await?;
         clients.push((client, worker_id));
     }

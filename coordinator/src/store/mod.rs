@@ -31,7 +31,7 @@ use levers::TrialsRequest;
 use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
-pub use sql::DEFAULT_URL;
+pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
 
 /// Requests that wait for the writer; then callers wait.

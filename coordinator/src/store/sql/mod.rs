@@ -17,6 +17,7 @@ use super::{OpenOptions, StoreError};
 use engine::Pool;
 use statements::Dialect;
 
+pub use postgres::without_password;
 pub use sqlite::DEFAULT_URL;
 
 /// A real database that is open.

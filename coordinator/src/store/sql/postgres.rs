@@ -71,8 +71,8 @@ async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
     }
 }
 
-/// The URL as it may be shown.
-fn without_password(url: &str) -> String {
+/// A database's URL as it may be shown.
+pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     match rest.rsplit_once('@') {
         Some((login, place)) => format!("{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
