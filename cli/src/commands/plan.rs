@@ -22,7 +22,7 @@ pub struct SweepArguments {
     pub data: Option<PathBuf>,
 }
 
-/// Say what a sweep file would run.
+/// Say what a sweep file would run, without a coordinator and without storing anything.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
