@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_can_be_submitted() {
+        for (text, trials) in
+            [(include_str!("../../../examples/synthetic.toml"), 48), (include_str!("../../../examples/quickstart.toml"), 8)]
+        {
+            assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
+        }
+    }
+
+    #[test]
     fn json_has_the_whole_specification() {
         let spec = SweepSpec::parse(COMMAND, None).unwrap();
         let json = serde_json::to_value(plan(&spec)).unwrap();
