@@ -38,17 +38,13 @@ struct Connection {
     insecure: bool,
 }
 
+/// What to do. Commands are described where their flags are.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the coordinator: the one process that opens the database, hands out trials and answers questions.
     Serve(commands::serve::Arguments),
-    /// Say what a sweep file would run, without a coordinator and without storing anything.
     Plan(commands::plan::Arguments),
-    /// Store a sweep. Submitting again is resuming; a larger grid adds only the difference.
     Submit(commands::submit::Arguments),
-    /// Say how far sweeps are, and how long they will take.
     Status(commands::status::Arguments),
-    /// Wait until every trial of a sweep has ended.
     Wait(commands::wait::Arguments),
     /// Start no more trials of a sweep; those that run go on.
     Pause(commands::control::SweepArguments),
@@ -60,19 +56,12 @@ enum Command {
     Retry(commands::control::RetryArguments),
     /// Set which sweeps are served first.
     Priority(commands::control::PriorityArguments),
-    /// List the trials of a sweep: where each stands, what it runs on, why it failed.
     Trials(commands::trials::Arguments),
-    /// Tell everything that happened to a trial.
     Explain(commands::explain::Arguments),
-    /// Print what a trial's program wrote.
     Logs(commands::logs::Arguments),
-    /// List the workers.
     Workers(commands::workers::Arguments),
-    /// Print the results table of a sweep.
     Results(commands::results::Arguments),
-    /// Draw the results of a sweep, as SVG or PNG.
     Figure(commands::figure::Arguments),
-    /// Print the metrics of a made-up training run, to try sweeps of commands with.
     Synthetic(commands::synthetic::Arguments),
     /// Print a completion script for a shell.
     Completions {

@@ -129,11 +129,11 @@ mod tests {
     fn the_story_is_a_line_for_everything_that_happened() {
         let happening = |ago_ms, token, what: &str, detail: &str| Happening { ago_ms, token, what: what.into(), detail: detail.into() };
         let happenings = [
-            happening(733_000, 0, "planned", ""),
+            happening(733_000, 0, "retried", "by a user"),
             happening(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
             happening(900, 18, "started", "on gpu4:4711"),
         ];
-        let expected = "12 m ago              planned\n \
+        let expected = "12 m ago              retried  by a user\n \
                         3 m ago  attempt 17  lost     its worker was not heard from for 10 s\n \
                         0 s ago  attempt 18  started  on gpu4:4711";
         assert_eq!(timeline(&happenings), expected);

@@ -12,7 +12,7 @@ use crate::{Connection, output};
 /// How many pixels of a PNG one unit of the SVG becomes: sharp at a single column's width in print.
 const PNG_SCALE: f32 = 2.0;
 
-/// Draw the results of a sweep.
+/// Draw the results of a sweep, as SVG or PNG.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]

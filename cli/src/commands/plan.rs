@@ -22,7 +22,7 @@ pub struct SweepArguments {
     pub data: Option<PathBuf>,
 }
 
-/// Say what a sweep file would run.
+/// Say what a sweep file would run, without a coordinator and without storing anything.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -195,6 +195,15 @@ mod tests {
   workers        those that may run commands, tagged night, whose GPUs have at least 24 GiB
 ";
         assert_eq!(describe(&spec), expected);
+    }
+
+    #[test]
+    fn the_examples_can_be_submitted() {
+        for (text, trials) in
+            [(include_str!("../../../examples/synthetic.toml"), 48), (include_str!("../../../examples/quickstart.toml"), 8)]
+        {
+            assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Run the coordinator.
+/// Run the coordinator: the one process that opens the database, hands out trials and answers questions.
 ///
 /// Everything that it knows is in the database: end it in any way, start it again on the same file, and workers go on.
 #[derive(Debug, clap::Args)]

@@ -94,27 +94,26 @@ fn ended(status: &SweepStatus) -> u64 {
     status.succeeded + status.diverged + status.failed + status.cancelled
 }
 
-/// Whether nothing more will happen: a sweep that is still being stored may yet get trials.
+/// Whether nothing more will happen. A sweep that is still being stored may yet get trials; one that was cancelled before it was stored
+/// never gets all that its grid plans.
 pub fn is_over(status: &SweepStatus) -> bool {
-    status.planned > 0 && ended(status) >= status.planned && status.state != "expanding"
-}
-
-/// Steps done and planned; trials, where nobody knows how many steps a trial has.
-fn effort(status: &SweepStatus) -> (u64, u64) {
-    if status.steps_planned > 0 { (status.steps_done, status.steps_planned) } else { (ended(status), status.planned) }
+    match status.state.as_str() {
+        "expanding" => false,
+        "cancelled" => status.queued + status.leased == 0,
+        _ => status.planned > 0 && ended(status) >= status.planned,
+    }
 }
 
 /// From the time that finished attempts took, shared between the trials that run now.
 fn eta(status: &SweepStatus) -> Option<Duration> {
-    let (done, planned) = effort(status);
-    let left = planned.saturating_sub(done) as f64;
-    let each = planned as f64 / status.planned.max(1) as f64;
-    let finished = status.finished_attempts as f64 * each;
-    if finished <= 0.0 || status.leased == 0 {
+    let steps_left = status.steps_planned.saturating_sub(status.steps_done) as f64;
+    let steps_each = status.steps_planned as f64 / status.planned.max(1) as f64;
+    let finished_steps = status.finished_attempts as f64 * steps_each;
+    if finished_steps <= 0.0 || status.leased == 0 {
         return None;
     }
-    let milliseconds_a_step = status.running_ms as f64 / finished;
-    Duration::try_from_secs_f64(left * milliseconds_a_step / 1_000.0 / status.leased as f64).ok()
+    let milliseconds_a_step = status.running_ms as f64 / finished_steps;
+    Duration::try_from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.leased as f64).ok()
 }
 
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
@@ -152,7 +151,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
     let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
     let started = Instant::now();
-    let (mut first, mut said) = (None, None);
+    let (mut first_steps, mut said) = (None, None);
     loop {
         let mut told = false;
         let outage = |error: &ClientError| {
@@ -165,11 +164,11 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
         };
         let sweeps = client.status(arguments.sweep.as_deref(), outage).await?;
         let total = total(&sweeps);
-        let (done, planned) = effort(&total);
-        let eta = observed(&total, *first.get_or_insert(done), started.elapsed()).or_else(|| eta(&total));
+        let first = *first_steps.get_or_insert(total.steps_done);
+        let eta = observed(&total, first, started.elapsed()).or_else(|| eta(&total));
         let line = line(&total, eta);
-        bar.set_length(planned.max(1));
-        bar.set_position(done);
+        bar.set_length(total.steps_planned.max(1));
+        bar.set_position(total.steps_done);
         bar.set_message(line.clone());
         // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
         let news = (total.leased, ended(&total), total.planned);
@@ -189,11 +188,10 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
     }
 }
 
-/// From what was done while we watched; none before there is enough of it to tell.
-fn observed(total: &SweepStatus, first: u64, watched: Duration) -> Option<Duration> {
-    let (done, planned) = effort(total);
-    let made = done.checked_sub(first).filter(|&made| made > 10)?;
-    let left = planned.saturating_sub(done);
+/// From the steps that were made while we watched; none before there are enough of them to tell.
+fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
+    let made = total.steps_done.checked_sub(first_steps).filter(|&made| made > 10)?;
+    let left = total.steps_planned.saturating_sub(total.steps_done);
     Some(watched.mul_f64(left as f64 / made as f64))
 }
 
@@ -212,10 +210,11 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.running_ms += status.running_ms;
         total.finished_attempts += status.finished_attempts;
     }
-    // The sweep that is least far tells what all of them wait for.
-    let states = ["expanding", "open", "paused", "cancelled"];
-    let first = states.into_iter().find(|state| sweeps.iter().any(|status| status.state == *state && !is_over(status)));
-    total.state = first.unwrap_or_default().to_owned();
+    // Of the sweeps that are not over, the one that is least far tells what all of them wait for; nothing at all is not over either.
+    let least = ["expanding", "open", "paused", "cancelled"];
+    let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
+    let all_over = if sweeps.is_empty() { "open" } else { "cancelled" };
+    total.state = least.iter().find(is_left).unwrap_or(&all_over).to_string();
     total
 }
 
@@ -260,9 +259,6 @@ mod tests {
         assert_eq!(observed(&status, 100, Duration::from_secs(5)), Some(Duration::from_secs(25)));
         assert_eq!(observed(&status, 145, Duration::from_secs(5)), None);
         assert_eq!(eta(&SweepStatus { leased: 0, ..status.clone() }), None);
-        // A command that tells no steps: three trials are left, ten seconds each, two at a time.
-        let trials = SweepStatus { steps_done: 0, steps_planned: 0, ..status.clone() };
-        assert_eq!(eta(&trials), Some(Duration::from_secs(15)));
         let idle = SweepStatus { leased: 0, ..status };
         assert_eq!(time_left(&idle, None), "waits for workers");
         assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
@@ -270,12 +266,16 @@ mod tests {
 
     #[test]
     fn a_sweep_is_over_when_no_trial_is_left_and_none_can_come() {
-        let over = SweepStatus { planned: 4, succeeded: 1, diverged: 1, failed: 1, cancelled: 1, state: "open".into(), ..half_done() };
+        let ended = SweepStatus { queued: 0, leased: 0, diverged: 1, failed: 1, cancelled: 1, ..half_done() };
+        let over = SweepStatus { succeeded: 1, ..ended };
         assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
         assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
-        // One sweep that is still being stored keeps all of them from being over.
+        let cut_short = SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, leased: 0, ..over.clone() };
+        assert!(is_over(&cut_short) && !is_over(&SweepStatus { leased: 1, ..cut_short.clone() }));
+        // One sweep that goes on keeps all of them from being over.
         let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
-        assert!(is_over(&total(&[over.clone(), over.clone()])) && !is_over(&total(&[over, expanding])));
+        assert!(is_over(&total(&[over.clone(), cut_short.clone()])));
+        assert!(!is_over(&total(&[over.clone(), expanding])) && !is_over(&total(&[cut_short, half_done()])) && !is_over(&total(&[])));
     }
 
     #[test]

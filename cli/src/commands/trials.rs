@@ -11,7 +11,7 @@ use crate::client::{Client, ClientError};
 use crate::output::PointOutput;
 use crate::{Connection, output};
 
-/// List the trials of a sweep.
+/// List the trials of a sweep: where each stands, what it runs on, why it failed.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
