@@ -42,6 +42,8 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         .foreign_keys(true)
         .pragma("cache_size", CACHE_KIB)
         .statement_cache_capacity(200)
+        // Rows cross a thread: a page of an answer should not wait for its reader row by row.
+        .row_buffer_size(1_000)
         .busy_timeout(Duration::from_secs(10));
     if options.network_disk {
         // Without memory that processes share, which network disks do not have.
