@@ -10,6 +10,7 @@ mod fetch;
 mod libtorch;
 mod manifest;
 mod node;
+pub mod packages;
 mod pins;
 mod progress;
 mod python_torch;
