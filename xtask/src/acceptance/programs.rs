@@ -1,6 +1,6 @@
 //! The programs that are deployed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -39,6 +39,15 @@ impl Programs {
             ensure!(program.is_file(), "{} is not there; name the folder that holds both programs by --programs", program.display());
         }
         Ok(programs)
+    }
+
+    /// The program that is installed under this name.
+    pub fn by_name(&self, name: &str) -> Option<&Path> {
+        match name {
+            "sortie" => Some(&self.sortie),
+            "sortie-worker" => Some(&self.worker),
+            _ => None,
+        }
     }
 }
 
