@@ -6,8 +6,9 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
+use sortie_testbed::processes::{children_of, is_alive};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use support::{World, children_of, is_alive, wait};
+use support::{World, wait};
 
 /// The table by hand: for each trial the earliest step of the best mean accuracy on the training domains, and the held-out accuracy there.
 const BY_HAND: &str = "
@@ -80,7 +81,7 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
     world.submit("tiny", 60, "1");
     let mut victim = world.start_worker();
     world.wait_until("tiny", "the second trial's training", in_the_second_trial);
-    let trials = children_of(victim.id());
+    let trials = children_of(victim.id()).unwrap();
     assert_eq!(trials.len(), 1, "{trials:?}{}", world.logs());
     victim.kill().unwrap();
     victim.wait().unwrap();

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sortie_core::job::Timestamp;
 
 /// Where the coordinator gets the time from.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 }

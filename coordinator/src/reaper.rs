@@ -3,22 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::grpc::Coordinator;
+use tokio::time::Instant;
+
+use crate::store::Store;
 
 /// How often expired leases are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs until the task is dropped. A database that fails is tried again at the next tick.
-pub(crate) async fn run(coordinator: Arc<Coordinator>) {
+///
+/// If no look succeeded for half a lease - the database was away, or this process was stopped - workers could not extend their leases
+/// either: they get one lease of time before any of them is ended.
+pub(crate) async fn run(store: Arc<Store>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
     loop {
         ticks.tick().await;
-        match coordinator.store.reap(coordinator.clock.now()).await {
-            Ok(0) => {}
+        if looked.elapsed() > INTERVAL + store.settings().lease / 2 {
+            match store.grant_grace().await {
+                Ok(leases) => tracing::warn!(leases, "nothing was heard for a while; leases get time to be extended"),
+                // Then no lease is ended either.
+                Err(error) => {
+                    tracing::error!(%error, "cannot extend leases");
+                    continue;
+                }
+            }
+            looked = Instant::now();
+        }
+        match store.reap().await {
             Ok(expired) => {
-                tracing::warn!(expired, "leases ran out: their trials are queued again");
-                coordinator.changed.notify_waiters();
+                looked = Instant::now();
+                if expired > 0 {
+                    tracing::warn!(expired, "leases ran out: their trials are queued again");
+                }
             }
             Err(error) => tracing::error!(%error, "cannot look for expired leases"),
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::grpc::{self, Coordinator};
 use crate::reaper;
-use crate::store::{Store, StoreError};
+use crate::store::{OpenOptions, Settings, Store, StoreError};
 
 /// How long requests that run may take to end once the server is asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -21,8 +21,10 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What a coordinator needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `sqlite://PATH`.
+    /// `sqlite://PATH` or `postgres://...`.
     pub database: String,
+    /// What the user allows the database.
+    pub options: OpenOptions,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Whether to listen beyond loopback, although nothing protects the traffic yet.
@@ -74,10 +76,10 @@ impl Server {
             return Err(ServeError::Exposed(address));
         }
         let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
-        let clock = SystemClock;
-        let store = Store::open(&config.database, config.lease, clock.now()).await?;
+        let settings = Settings { lease: config.lease };
+        let store = Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
         let (stop, stopping) = watch::channel(false);
-        let coordinator = Arc::new(Coordinator { store, clock: Box::new(clock), changed: Notify::new(), stopping });
+        let coordinator = Arc::new(Coordinator { store, stopping });
         Ok(Self { listener, coordinator, stop })
     }
 
@@ -95,7 +97,7 @@ impl Server {
     /// [`ServeError::Transport`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { listener, coordinator, stop: stopping } = self;
-        let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator)));
+        let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator.store)));
         let mut asked_to_stop = stopping.subscribe();
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))

@@ -1,6 +1,7 @@
 //! The datasets that a sweep file can name without listing their domains and classes.
 
-use crate::trial::{DatasetSpec, SplitBy};
+use crate::finetune::SplitBy;
+use crate::trial::DatasetSpec;
 
 struct Entry {
     folder: &'static str,

@@ -1,5 +1,6 @@
 //! `--where 'dropout=0.9 and held_out=sketch'`: which trials a command means.
 
+use crate::parameters::Scalar;
 use crate::trial::Point;
 
 /// Conditions that must all hold.
@@ -7,19 +8,25 @@ use crate::trial::Point;
 pub struct Filter(Vec<Condition>);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Condition {
-    Number { axis: &'static str, value: f64 },
-    HeldOut(String),
+struct Condition {
+    axis: String,
+    value: Scalar,
 }
 
 /// A filter that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read the condition {condition:?}: write AXIS=VALUE, joined by ' and ', with an axis of {}", AXES.join(", "))]
+#[error("cannot read the condition {condition:?}: write AXIS=VALUE, joined by ' and ', such as 'dropout=0.9 and held_out=sketch'")]
 pub struct BadFilter {
     condition: String,
 }
 
-const AXES: &[&str] = &["dropout", "lr", "weight_decay", "head_lr_factor", "held_out", "seed", "split"];
+/// A condition on an axis that a sweep does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{axis:?} is no axis of this sweep; it has {known}")]
+pub struct UnknownAxis {
+    axis: String,
+    known: String,
+}
 
 impl Filter {
     /// Reads conditions joined by `and`.
@@ -32,34 +39,39 @@ impl Filter {
 
     /// Whether a trial meets every condition. Numbers compare as numbers: `lr=0.001` meets 1e-3.
     pub fn matches(&self, point: &Point) -> bool {
-        self.0.iter().all(|condition| match condition {
-            Condition::Number { axis, value } => number(point, axis) == Some(*value),
-            Condition::HeldOut(label) => point.held_out_label() == *label,
+        self.0.iter().all(|Condition { axis, value }| match axis.as_str() {
+            // As text, for a domain may be called 1990.
+            "held_out" => point.held_out_label() == value.to_string(),
+            "seed" => value.as_number() == Some(point.seed as f64),
+            "split" => value.as_number() == Some(point.split_seed as f64),
+            axis => point.parameters.get(axis) == Some(value),
         })
     }
-}
 
-fn number(point: &Point, axis: &str) -> Option<f64> {
-    Some(match axis {
-        "dropout" => point.dropout,
-        "lr" => point.lr,
-        "weight_decay" => point.weight_decay,
-        "head_lr_factor" => point.head_lr_factor,
-        "seed" => point.seed as f64,
-        "split" => point.split_seed as f64,
-        _ => return None,
-    })
+    /// Refuses conditions on axes that a trial of the sweep does not have, which would silently mean no trial.
+    ///
+    /// # Errors
+    /// [`UnknownAxis`] names the axis and those that there are.
+    pub fn check(&self, example: &Point) -> Result<(), UnknownAxis> {
+        let known: Vec<&str> = example.parameters.keys().map(String::as_str).chain(["held_out", "seed", "split"]).collect();
+        match self.0.iter().find(|condition| !known.contains(&condition.axis.as_str())) {
+            Some(Condition { axis, .. }) => Err(UnknownAxis { axis: axis.clone(), known: known.join(", ") }),
+            None => Ok(()),
+        }
+    }
 }
 
 fn condition(text: &str) -> Result<Condition, BadFilter> {
     let bad = || BadFilter { condition: text.trim().to_owned() };
     let (axis, value) = text.split_once('=').ok_or_else(bad)?;
-    let (axis, value) = (axis.trim(), value.trim());
-    let axis = AXES.iter().copied().find(|known| *known == axis).ok_or_else(bad)?;
-    if axis == "held_out" {
-        return if value.is_empty() { Err(bad()) } else { Ok(Condition::HeldOut(value.to_owned())) };
+    let (axis, value) = (axis.trim().to_owned(), value.trim());
+    let dangling = value.ends_with(" and");
+    let value = Scalar::read(value);
+    let replicate = ["seed", "split"].contains(&axis.as_str());
+    if dangling || axis.is_empty() || value == Scalar::Text(String::new()) || (replicate && value.as_number().is_none()) {
+        return Err(bad());
     }
-    value.parse().map(|value| Condition::Number { axis, value }).map_err(|_| bad())
+    Ok(Condition { axis, value })
 }
 
 #[cfg(test)]
@@ -79,9 +91,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_named() {
-        for bad in ["", "dropout", "dropout=x", "steps=3", "held_out=", "dropout=0.9 and"] {
+        for bad in ["", "dropout", "seed=x", "held_out=", "dropout=0.9 and"] {
             let error = Filter::parse(bad).unwrap_err().to_string();
-            assert!(!error.contains('\n') && error.contains("dropout, lr"), "{error}");
+            assert!(!error.contains('\n') && error.contains("AXIS=VALUE"), "{error}");
         }
+        let error = Filter::parse("steps=3").unwrap().check(&example().point).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"steps\" is no axis of this sweep; it has dropout, head_lr_factor, lr, weight_decay, held_out, seed, split"
+        );
     }
 }

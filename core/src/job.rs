@@ -18,6 +18,11 @@ impl Timestamp {
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// This time less a duration.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
 }
 
 /// Names one attempt at one trial. Tokens grow and are never reissued.
@@ -55,16 +60,49 @@ named!(ErrorClass, "error class", {
     BadData => "bad-data",
 });
 
-impl ErrorClass {
+/// When a failed attempt is followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
     /// How many attempts may end like this before the trial fails; none for what costs the trial nothing.
-    pub fn attempts_max(self) -> Option<u32> {
+    pub attempts_max: Option<u32>,
+    /// The wait before the second attempt; it doubles with every further failure of the class.
+    pub first_delay: Duration,
+}
+
+/// No failed trial waits longer than this.
+const DELAY_MAX: Duration = Duration::from_secs(600);
+
+impl ErrorClass {
+    /// What the class does to a trial.
+    pub fn policy(self) -> RetryPolicy {
+        let policy = |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
         match self {
-            Self::Preempted => None,
+            Self::Preempted => policy(None, 0),
             // A trial that takes its worker down with it must end some day; machines that come and go must not end it.
-            Self::Lost => Some(100),
-            Self::Transient | Self::OutOfMemory => Some(3),
-            Self::BadConfig | Self::BadData => Some(1),
+            Self::Lost => policy(Some(100), 0),
+            Self::Transient => policy(Some(3), 2),
+            // Whoever shared the device may be gone by then.
+            Self::OutOfMemory => policy(Some(3), 20),
+            Self::BadConfig | Self::BadData => policy(Some(1), 0),
         }
+    }
+
+    /// Whether an attempt that ended like this may be its worker's fault rather than its trial's.
+    pub fn blames_worker(self) -> bool {
+        matches!(self, Self::Transient | Self::BadData)
+    }
+}
+
+impl RetryPolicy {
+    fn exhausted(self, failures: u32) -> bool {
+        self.attempts_max.is_some_and(|max| failures.saturating_add(1) >= max)
+    }
+
+    /// The wait after this many earlier failures, between half and one and a half times its nominal length: trials that failed together
+    /// do not come back together. `jitter` is any number.
+    pub fn delay(self, failures: u32, jitter: u64) -> Duration {
+        let nominal = self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
+        nominal.mul_f64(0.5 + (jitter % 1_000) as f64 / 1_000.0)
     }
 }
 
@@ -101,6 +139,8 @@ pub enum StateName {
     Diverged,
     /// Its attempts are used up.
     Failed,
+    /// A user called it off.
+    Cancelled,
 }
 named!(StateName, "trial state", {
     Queued => "queued",
@@ -108,6 +148,7 @@ named!(StateName, "trial state", {
     Succeeded => "succeeded",
     Diverged => "diverged",
     Failed => "failed",
+    Cancelled => "cancelled",
 });
 
 /// A trial's state with its data.
@@ -117,6 +158,8 @@ pub enum State {
     Queued {
         /// The attempt whose lease expired last, if nobody has taken the trial since: it may come back.
         expired: Option<Token>,
+        /// Nobody gets it earlier: it waits after a failure.
+        not_before: Timestamp,
     },
     /// An attempt has it.
     Leased {
@@ -125,30 +168,36 @@ pub enum State {
         /// When the lease ends unless a heartbeat extends it.
         expires_at: Timestamp,
     },
-    /// Nothing more will happen to it.
+    /// Nothing more will happen to it unless a user asks for it.
     Finished(Finished),
 }
 
 /// The ends of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// It has a result, reported under this token.
+    /// It has a result, reported under this token: its own attempt's, or that of the same trial in another sweep.
     Succeeded(Token),
     /// Its loss stopped being a number in this attempt.
     Diverged(Token),
     /// Its attempts are used up; this was the last.
     Failed(Token),
+    /// A user called it off.
+    Cancelled,
 }
 
 impl Finished {
-    fn token(self) -> Token {
+    fn token(self) -> Option<Token> {
         match self {
-            Self::Succeeded(token) | Self::Diverged(token) | Self::Failed(token) => token,
+            Self::Succeeded(token) | Self::Diverged(token) | Self::Failed(token) => Some(token),
+            Self::Cancelled => None,
         }
     }
 }
 
 impl State {
+    /// What a new trial is in, and one that is to start afresh.
+    pub const FRESH: Self = Self::Queued { expired: None, not_before: Timestamp(0) };
+
     /// The state's name.
     pub fn name(&self) -> StateName {
         match self {
@@ -157,6 +206,16 @@ impl State {
             Self::Finished(Finished::Succeeded(_)) => StateName::Succeeded,
             Self::Finished(Finished::Diverged(_)) => StateName::Diverged,
             Self::Finished(Finished::Failed(_)) => StateName::Failed,
+            Self::Finished(Finished::Cancelled) => StateName::Cancelled,
+        }
+    }
+
+    /// The attempt that the state names, if any.
+    pub fn token(&self) -> Option<Token> {
+        match self {
+            Self::Queued { expired, .. } => *expired,
+            Self::Leased { token, .. } => Some(*token),
+            Self::Finished(finished) => finished.token(),
         }
     }
 }
@@ -166,29 +225,65 @@ impl State {
 pub enum Event {
     /// A worker takes it, under a new token.
     Claim(Token),
+    /// The same trial has succeeded in another sweep, under this token.
+    Link(Token),
     /// The attempt says that it is alive, or reports.
     Heartbeat(Token),
-    /// The attempt says that it ended. `failures` counts the trial's earlier attempts that ended with the same error class.
+    /// The attempt says that it ended.
     Complete {
         /// The attempt.
         token: Token,
         /// How it ended.
         outcome: Outcome,
-        /// Earlier attempts that ended with the same error class.
-        failures: u32,
+        /// What the retry policy needs.
+        past: Past,
     },
-    /// The reaper looks at it. `failures` counts the trial's earlier attempts that were lost.
-    Reap {
-        /// Earlier attempts that were lost.
-        failures: u32,
-    },
+    /// The reaper looks at it.
+    Reap(Past),
+    /// A user calls it off.
+    Cancel,
+    /// A user wants a trial that ended without a result to run again.
+    Retry,
+}
+
+/// What came before the end of an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The trial's earlier attempts that ended with the same error class since a user last asked for a retry.
+    pub failures: u32,
+    /// Any number; see [`RetryPolicy::delay`].
+    pub jitter: u64,
+}
+
+/// What the store has to do besides noting the trial's new state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A new attempt begins.
+    Start(Token),
+    /// An attempt whose lease had expired goes on.
+    Revive(Token),
+    /// An attempt ends.
+    End(Token, AttemptEnd),
+    /// Failures so far no longer count against the trial.
+    Forgive,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttemptEnd {
+    /// As it said itself.
+    Said(Outcome),
+    /// Its lease ran out.
+    Lost,
+    /// A user called its trial off.
+    Cancelled,
 }
 
 /// What the state machine decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// The trial moves to this state.
-    Move(State),
+    /// The trial moves to this state, and this is done besides.
+    Move(State, Option<Effect>),
     /// Said before, or nothing to do: the state stays, and whoever asked is told that all is well.
     Stay,
 }
@@ -209,56 +304,77 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
 pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Result<Decision, Refused> {
-    let leased = |token| Decision::Move(State::Leased { token, expires_at: now.plus(lease) });
+    let leased = |token| State::Leased { token, expires_at: now.plus(lease) };
     match event {
         Event::Claim(token) => match state {
-            State::Queued { .. } => Ok(leased(*token)),
+            State::Queued { not_before, .. } if not_before <= now => Ok(Decision::Move(leased(*token), Some(Effect::Start(*token)))),
+            other => Err(Refused::NotQueued(other.name())),
+        },
+        Event::Link(token) => match state {
+            State::Queued { .. } => Ok(Decision::Move(State::Finished(Finished::Succeeded(*token)), None)),
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Heartbeat(token) => {
             // A lease past its expiry that nobody else got is revived by its own token.
-            if holds(state, *token) { Ok(leased(*token)) } else { Err(Refused::Stale(*token)) }
+            let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
+            if holds(state, *token) { Ok(Decision::Move(leased(*token), revived)) } else { Err(Refused::Stale(*token)) }
         }
-        Event::Complete { token, outcome, failures } => complete(state, *token, outcome, *failures),
-        Event::Reap { failures } => match state {
-            State::Leased { token, expires_at } if expires_at <= now => Ok(Decision::Move(if exhausted(ErrorClass::Lost, *failures) {
-                State::Finished(Finished::Failed(token))
-            } else {
-                State::Queued { expired: Some(token) }
-            })),
+        Event::Complete { token, outcome, past } => complete(state, *token, outcome, *past, now),
+        Event::Reap(past) => match state {
+            State::Leased { token, expires_at } if expires_at <= now => {
+                Ok(Decision::Move(after_failure(token, ErrorClass::Lost, *past, now), Some(Effect::End(token, AttemptEnd::Lost))))
+            }
             _ => Ok(Decision::Stay),
         },
+        Event::Cancel => Ok(match state {
+            State::Finished(_) => Decision::Stay,
+            State::Queued { .. } => Decision::Move(State::Finished(Finished::Cancelled), None),
+            State::Leased { token, .. } => {
+                Decision::Move(State::Finished(Finished::Cancelled), Some(Effect::End(token, AttemptEnd::Cancelled)))
+            }
+        }),
+        Event::Retry => Ok(match state {
+            State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
+                Decision::Move(State::FRESH, Some(Effect::Forgive))
+            }
+            // A trial that waits after a failure runs now.
+            State::Queued { expired, not_before } if not_before > now => {
+                Decision::Move(State::Queued { expired, not_before: Timestamp(0) }, Some(Effect::Forgive))
+            }
+            _ => Decision::Stay,
+        }),
     }
 }
 
 fn holds(state: State, by: Token) -> bool {
-    match state {
-        State::Leased { token, .. } => token == by,
-        State::Queued { expired } => expired == Some(by),
-        State::Finished(_) => false,
+    !matches!(state, State::Finished(_)) && state.token() == Some(by)
+}
+
+fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) -> State {
+    let policy = class.policy();
+    if policy.exhausted(past.failures) {
+        return State::Finished(Finished::Failed(token));
     }
+    // Only an attempt that was lost may come back; one that said that it is over must not.
+    let expired = (class == ErrorClass::Lost).then_some(token);
+    State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }
 
-fn exhausted(class: ErrorClass, failures: u32) -> bool {
-    class.attempts_max().is_some_and(|max| failures.saturating_add(1) >= max)
-}
-
-fn complete(state: State, token: Token, outcome: &Outcome, failures: u32) -> Result<Decision, Refused> {
+fn complete(state: State, token: Token, outcome: &Outcome, past: Past, now: Timestamp) -> Result<Decision, Refused> {
     if let State::Finished(finished) = state
-        && finished.token() == token
+        && finished.token() == Some(token)
     {
         return Ok(Decision::Stay);
     }
     if !holds(state, token) {
         return Err(Refused::Stale(token));
     }
-    Ok(Decision::Move(match outcome {
+    let next = match outcome {
         Outcome::Succeeded => State::Finished(Finished::Succeeded(token)),
         Outcome::Diverged { .. } => State::Finished(Finished::Diverged(token)),
-        Outcome::Failed { class, .. } if exhausted(*class, failures) => State::Finished(Finished::Failed(token)),
-        // The attempt is over: it must not come back as an expired one could.
-        Outcome::Failed { .. } => State::Queued { expired: None },
-    }))
+        Outcome::Failed { class, .. } => after_failure(token, *class, past, now),
+    };
+    Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Said(outcome.clone())))))
 }
 
 #[cfg(test)]
@@ -276,21 +392,29 @@ mod tests {
     }
 
     fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
-        Event::Complete { token, outcome, failures }
+        Event::Complete { token, outcome, past: Past { failures, jitter: 500 } }
     }
 
     fn failed(class: ErrorClass) -> Outcome {
         Outcome::Failed { class, message: String::new() }
     }
 
+    /// The state that an event leads to.
+    fn after(state: State, event: &Event, now: Timestamp) -> State {
+        match apply(state, event, now, LEASE) {
+            Ok(Decision::Move(next, _)) => next,
+            other => panic!("{event:?} on {state:?}: {other:?}"),
+        }
+    }
+
     #[test]
     fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
         let later = NOW.plus(LEASE * 2);
-        let expired = apply(leased(OLD), &Event::Reap { failures: 0 }, later, LEASE);
-        assert_eq!(expired, Ok(Decision::Move(State::Queued { expired: Some(OLD) })));
-        let queued = State::Queued { expired: Some(OLD) };
-        assert_eq!(apply(queued, &Event::Heartbeat(OLD), NOW, LEASE), Ok(Decision::Move(leased(OLD))));
-        assert_eq!(apply(queued, &Event::Claim(NEW), NOW, LEASE), Ok(Decision::Move(leased(NEW))));
+        let queued = State::Queued { expired: Some(OLD), not_before: later };
+        let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
+        assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE), Ok(Decision::Move(queued, lost)));
+        assert_eq!(apply(queued, &Event::Heartbeat(OLD), NOW, LEASE), Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD)))));
+        assert_eq!(after(queued, &Event::Claim(NEW), later), State::Leased { token: NEW, expires_at: later.plus(LEASE) });
         for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
             assert_eq!(apply(leased(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
         }
@@ -299,38 +423,59 @@ mod tests {
     #[test]
     fn completing_twice_is_once_and_a_stale_token_never_completes() {
         let done = State::Finished(Finished::Succeeded(NEW));
-        assert_eq!(apply(leased(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW, LEASE), Ok(Decision::Move(done)));
+        assert_eq!(after(leased(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW), done);
         assert_eq!(apply(done, &complete(NEW, Outcome::Succeeded, 0), NOW, LEASE), Ok(Decision::Stay));
         assert_eq!(apply(done, &complete(OLD, Outcome::Succeeded, 0), NOW, LEASE), Err(Refused::Stale(OLD)));
         assert_eq!(apply(done, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Succeeded)));
     }
 
     #[test]
-    fn each_error_class_has_its_budget() {
-        let end = |class, failures| match apply(leased(OLD), &complete(OLD, failed(class), failures), NOW, LEASE) {
-            Ok(Decision::Move(state)) => state.name(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(end(ErrorClass::BadData, 0), StateName::Failed);
-        assert_eq!(end(ErrorClass::Transient, 1), StateName::Queued);
-        assert_eq!(end(ErrorClass::Transient, 2), StateName::Failed);
-        assert_eq!(end(ErrorClass::Preempted, 1_000_000), StateName::Queued);
+    fn each_error_class_has_its_budget_and_its_wait() {
+        let end = |class, failures| after(leased(OLD), &complete(OLD, failed(class), failures), NOW);
+        let queued = |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
+        assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
+        assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
+        assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
+        assert_eq!(end(ErrorClass::Preempted, 1_000_000), queued(0));
+        let policy = ErrorClass::OutOfMemory.policy();
+        assert!(policy.delay(0, 0) < policy.delay(0, 999) && policy.delay(40, 999) <= DELAY_MAX * 2);
+    }
+
+    #[test]
+    fn a_trial_that_waits_is_not_handed_out() {
+        let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
+        assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
+        assert_eq!(after(waiting, &Event::Retry, NOW), State::FRESH);
+    }
+
+    #[test]
+    fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
+        let cancelled = State::Finished(Finished::Cancelled);
+        let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
+        assert_eq!(apply(leased(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
+        assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
+        for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))] {
+            assert_eq!(apply(state, &Event::Retry, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
+        }
+        for state in [leased(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
+            assert_eq!(apply(state, &Event::Retry, NOW, LEASE), Ok(Decision::Stay));
+        }
     }
 
     #[test]
     fn the_reaper_leaves_live_leases_alone() {
-        assert_eq!(apply(leased(OLD), &Event::Reap { failures: 0 }, NOW, LEASE), Ok(Decision::Stay));
+        assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
     }
 
     fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
-        (0..5_u8, 1..4_i64, 0..30_u8)
+        (0..6_u8, 1..4_i64, 0..30_u8)
     }
 
     proptest! {
         /// Whatever is said in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
         #[test]
         fn a_finished_trial_never_moves(events in proptest::collection::vec(any_event(), 1..60)) {
-            let (mut state, mut now, mut issued) = (State::Queued { expired: None }, NOW, 0);
+            let (mut state, mut now, mut issued) = (State::FRESH, NOW, 0);
             for (kind, token, seconds) in events {
                 now = now.plus(Duration::from_secs(u64::from(seconds)));
                 let event = match kind {
@@ -338,12 +483,13 @@ mod tests {
                     1 => Event::Heartbeat(Token(token)),
                     2 => complete(Token(token), Outcome::Succeeded, 0),
                     3 => complete(Token(token), failed(ErrorClass::Transient), 0),
-                    _ => Event::Reap { failures: 0 },
+                    4 => Event::Cancel,
+                    _ => Event::Reap(Past::default()),
                 };
-                let Ok(Decision::Move(next)) = apply(state, &event, now, LEASE) else { continue };
+                let Ok(Decision::Move(next, _)) = apply(state, &event, now, LEASE) else { continue };
                 prop_assert!(!matches!(state, State::Finished(_)), "{state:?} moved to {next:?} by {event:?}");
-                if let State::Finished(finished) = next {
-                    prop_assert!(holds(state, finished.token()));
+                if let State::Finished(Finished::Succeeded(token)) = next {
+                    prop_assert!(holds(state, token));
                 }
                 state = next;
             }

@@ -2,13 +2,18 @@
 //! numbers mean. Nothing here touches a clock, a file, a network, a database or libtorch: time and randomness come in as parameters.
 
 pub mod catalogue;
+pub mod command;
 pub mod filter;
+pub mod finetune;
 pub mod grid;
 pub mod job;
 pub mod metrics;
 pub mod names;
+pub mod parameters;
 pub mod random;
 pub mod record;
+pub mod requirements;
+pub mod schedule;
 pub mod selection;
 pub mod spec;
 pub mod split;

@@ -1,4 +1,4 @@
-//! What a trial reports: counts, never bare fractions, so that accuracies can be added up exactly.
+//! What a trial reports: counts wherever there are any, so that accuracies can be added up exactly.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,12 @@ use crate::named;
 pub enum Method {
     /// The weights as they stand after the step.
     Plain,
+    /// The running mean of the weights along the trajectory.
+    Average,
+    /// The sum of the logits along the trajectory.
+    Ensemble,
 }
-named!(Method, "method", { Plain => "plain" });
+named!(Method, "method", { Plain => "plain", Average => "average", Ensemble => "ensemble" });
 
 /// Which part of a domain an evaluation reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,18 +37,64 @@ pub struct Evaluation {
     pub domain: String,
     /// The split of that domain.
     pub split: SplitName,
-    /// How many images were read; at least 1.
-    pub n: u64,
-    /// How many of them were classified correctly.
-    pub correct: u64,
-    /// Mean cross entropy over the images, in nats.
-    pub loss: f64,
+    /// How it did.
+    pub score: Score,
+    /// Mean cross entropy over the images, in nats; none where nobody reported it.
+    pub loss: Option<f64>,
+}
+
+/// How a model did on the images of one split of one domain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Score {
+    /// Counted images.
+    Counts {
+        /// How many images were read; at least 1.
+        n: u64,
+        /// How many of them were classified correctly; at most `n`.
+        correct: u64,
+    },
+    /// A bare fraction, kept to the last bit: all that some programs and imported records tell.
+    Value {
+        /// The accuracy or whatever else was measured; finite.
+        value: f64,
+        /// How many images were read; 0 if nobody said.
+        n: u64,
+    },
+}
+
+impl Score {
+    /// The fraction of images classified correctly.
+    pub fn accuracy(self) -> f64 {
+        match self {
+            Self::Counts { n, correct } => correct as f64 / n as f64,
+            Self::Value { value, .. } => value,
+        }
+    }
+
+    /// How many images were read; 0 if nobody said.
+    pub fn n(self) -> u64 {
+        match self {
+            Self::Counts { n, .. } | Self::Value { n, .. } => n,
+        }
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn fault(self) -> Option<String> {
+        match self {
+            Self::Counts { n, correct } if n == 0 || correct > n => {
+                Some(format!("{correct} of {n} correct; allowed: at most n, n at least 1"))
+            }
+            Self::Value { value, .. } if !value.is_finite() => Some(format!("value {value}; allowed: a finite number")),
+            _ => None,
+        }
+    }
 }
 
 impl Evaluation {
     /// The fraction of images classified correctly.
     pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.n as f64
+        self.score.accuracy()
     }
 }
 

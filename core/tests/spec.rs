@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
+use sortie_core::finetune::{Settings, SplitBy};
+use sortie_core::parameters::Scalar;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{DatasetSpec, SplitBy};
+use sortie_core::trial::{DatasetSpec, Work};
 
 const PAPER: &str = r#"
 name = "pacs-dropout"
@@ -32,6 +34,13 @@ fn parse(text: &str) -> SweepSpec {
     SweepSpec::parse(text, None).unwrap()
 }
 
+fn settings(sweep: &SweepSpec) -> &Settings {
+    match &sweep.work {
+        Work::Finetune(settings) => settings,
+        Work::Command(_) => panic!("a command"),
+    }
+}
+
 #[test]
 fn the_papers_grid_has_288_trials_and_starts_balanced() {
     let sweep = parse(PAPER);
@@ -42,7 +51,7 @@ fn the_papers_grid_has_288_trials_and_starts_balanced() {
     let held_out: Vec<_> = trials[..4].iter().map(|trial| trial.point.held_out_label()).collect();
     assert_eq!(held_out, ["art_painting", "cartoon", "photo", "sketch"]);
     assert!(trials[..96].iter().all(|trial| trial.point.seed == 0));
-    assert_eq!(trials[0].settings.milestones, [5_000, 10_000]);
+    assert_eq!(settings(&sweep).milestones, [5_000, 10_000]);
 }
 
 #[test]
@@ -60,16 +69,16 @@ fn notation_and_order_do_not_change_a_trials_identity() {
 
 /// What is replaced in the paper's file, by what, and what the one line must say.
 const REFUSED: &[(&str, &str, &[&str])] = &[
-    ("lr = [5e-4, 1e-3]", "learning_rate = 1e-3", &["line 16", "unknown field `learning_rate`", "`lr`"]),
+    ("lr = [5e-4, 1e-3]", "learning_rate = 1e-3", &["grid.learning_rate", "dropout, lr, weight_decay"]),
     ("dropout = [0.0, 0.5, 0.9, 0.95]", "dropout = []", &["grid.dropout", "at least one value"]),
     ("0.95]", "1.0]", &["grid.dropout = 1.0", "below 1"]),
     ("0.95]", "-0.1]", &["grid.dropout = -0.1", "at least 0"]),
-    ("0.95]", "nan]", &["grid.dropout = NaN"]),
+    ("0.95]", "nan]", &["line 15", "NaN", "finite"]),
     ("0.95]", "0.9]", &["grid.dropout = 0.9", "only once"]),
-    ("0.95]", "\"high\"]", &["line 15", "a number"]),
+    ("0.95]", "\"high\"]", &["grid.dropout = \"high\"", "a number"]),
     ("[5e-4, 1e-3]", "0", &["grid.lr = 0.0", "above 0"]),
-    ("[5e-4, 1e-3]", "nan", &["grid.lr = NaN"]),
-    ("[5e-4, 1e-3]", "inf", &["grid.lr = inf"]),
+    ("[5e-4, 1e-3]", "nan", &["line 16", "finite"]),
+    ("[5e-4, 1e-3]", "inf", &["line 16", "finite"]),
     ("5e-5, 1e-5]", "-1e-5]", &["grid.weight_decay = -1e-5"]),
     ("efficientnet-lite0", "resnet51", &["line 7", "resnet51", "efficientnet-lite0"]),
     ("\"each\"", "[\"moon\"]", &["grid.held_out = \"moon\"", "art_painting, cartoon, photo, sketch"]),
@@ -90,7 +99,69 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("[\"iid\"]", "[\"best\"]", &["best", "iid, last"]),
     ("[\"iid\"]", "[\"iid\"", &["line"]),
     ("[model]", "[model", &["line"]),
+    ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run", "no [model]"]),
+    ("[grid]", "[require]\ngpu_memory_gib = -1\n[grid]", &["require.gpu_memory_gib = -1.0"]),
+    ("[grid]", "[require]\ntags = [\"a b\"]\n[grid]", &["require.tags = \"a b\""]),
 ];
+
+const COMMAND: &str = r#"
+name = "sgd-or-adam"
+[run]
+command = ["python", "train.py", "--lr={lr}", "--optimiser", "{optimiser}", "{held_out}", "--json={{}}"]
+[grid]
+lr = [0.1, 1]
+optimiser = ["sgd", "adam"]
+fast = true
+held_out = ["a", "b"]
+seeds = 2
+"#;
+
+#[test]
+fn any_command_can_be_a_trial_with_axes_of_any_name() {
+    let sweep = parse(COMMAND);
+    let trials: Vec<_> = sweep.trials().collect();
+    let ids: HashSet<_> = trials.iter().map(|trial| trial.id()).collect();
+    assert_eq!((trials.len(), ids.len(), sweep.trials_planned()), (16, 16, Some(16)));
+    assert!(sweep.require.commands);
+    let point = &trials[0].point;
+    assert_eq!((point.parameters["lr"].clone(), point.held_out_label()), (Scalar::Number(0.1), "a".to_owned()));
+    assert_eq!(parse("name = \"x\"\n[run]\ncommand = [\"true\"]").trials().count(), 1);
+}
+
+#[test]
+fn a_command_that_could_not_be_filled_in_is_refused() {
+    for (old, new, words) in [
+        ("{lr}", "{rate}", &["run.command", "{rate}", "lr, optimiser"][..]),
+        ("{{}}", "{", &["run.command", "brace"]),
+        ("lr = [0.1, 1]", "seed = 3", &["grid.seed", "none of"]),
+        ("lr = [0.1, 1]", "Lr = 3", &["grid.Lr"]),
+        ("[\"a\", \"b\"]", "\"each\"", &["grid.held_out", "list the domains"]),
+        ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out", "a+b"]),
+        ("[run]", "[model]\nbackbone = \"efficientnet-lite0\"\n[run]", &["no [model]"]),
+        ("[run]", "[data]\ndataset = \"PACS\"\npixels = 32\n[run]", &["only `dataset` and `domains`"]),
+        ("[\"python\", ", "[\"\", ", &["run.command", "a program"]),
+    ] {
+        let text = COMMAND.replacen(old, new, 1);
+        assert_ne!(text, COMMAND, "{old}");
+        let message = SweepSpec::parse(&text, None).unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)) && !message.contains('\n'), "{new}: {message}");
+    }
+}
+
+#[test]
+fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
+    let old = parse(COMMAND);
+    let grown = old.grown_by(&parse(&COMMAND.replace("[0.1, 1]", "[1, 2]"))).unwrap();
+    assert_eq!(grown.trials_planned(), Some(24));
+    for (from, to, words) in [
+        ("train.py", "other.py", "command is"),
+        ("fast = true", "fast = false", "grid.fast is true there and false here"),
+        ("fast = true", "slow = 1", "grid.slow is missing there"),
+    ] {
+        let refused = old.grown_by(&parse(&COMMAND.replace(from, to))).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
 
 #[test]
 fn what_is_wrong_is_said_in_one_line_that_names_it() {
@@ -110,9 +181,9 @@ fn a_folder_or_the_file_can_say_what_a_dataset_holds() {
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let found = DatasetSpec { name: "Mine".into(), domains: words(&["a", "b"]), classes: words(&["x", "y"]), split_by: SplitBy::Stem };
     let text = PAPER.replace("\"PACS\"", "\"Mine\"");
-    assert_eq!(SweepSpec::parse(&text, Some(&found)).unwrap().settings.dataset, found);
+    assert_eq!(settings(&SweepSpec::parse(&text, Some(&found)).unwrap()).dataset, found);
     let listed = PAPER.replace("\"PACS\"", "\"Mine\"\ndomains = [\"b\", \"a\"]\nclasses = [\"y\", \"x\"]\ngroup = \"stem\"");
-    assert_eq!(parse(&listed).settings.dataset, found);
+    assert_eq!(settings(&parse(&listed)).dataset, found);
 }
 
 proptest! {

@@ -1,51 +1,72 @@
--- Sweeps, trials, attempts and what they reported. STRICT, and NOT NULL throughout: a statement with too few values must fail, not store NULL.
--- Times are milliseconds since the Unix epoch by the coordinator's clock; 0 means never.
+-- Sweeps, trials, attempts and what they reported. STRICT, and NOT NULL wherever a value always exists: a statement with too few values
+-- must fail, not store NULL. Times are milliseconds since the Unix epoch by the coordinator's clock; 0 means never.
+-- migrations/postgres holds the same tables under the same numbers.
+
+-- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
+CREATE TABLE epochs (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    started_ms INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE sweeps (
     id         INTEGER PRIMARY KEY,
     name       TEXT    NOT NULL UNIQUE,
     spec       TEXT    NOT NULL,           -- SweepSpec as JSON
-    created_ms INTEGER NOT NULL
+    revision   INTEGER NOT NULL DEFAULT 1, -- grows whenever the row changes
+    state      TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled')),
+    priority   INTEGER NOT NULL,           -- higher ones are served first
+    reuse      INTEGER NOT NULL CHECK (reuse IN (0, 1)), -- results of the same trials in other sweeps are taken over
+    created_ms INTEGER NOT NULL,
+    planned    INTEGER NOT NULL,           -- trials of the grid
+    expanded   INTEGER NOT NULL,           -- how many of them have been looked at: below `planned` the sweep is expanding
+    base       INTEGER NOT NULL            -- position of the first trial that this expansion adds
 ) STRICT;
 
 CREATE TABLE trials (
-    id               INTEGER PRIMARY KEY,
-    sweep_id         INTEGER NOT NULL REFERENCES sweeps (id),
-    trial_id         TEXT    NOT NULL,     -- hash of the specification, 32 hexadecimal digits
-    position         INTEGER NOT NULL,     -- order in which the sweep's trials run
-    held_out         TEXT    NOT NULL,     -- 'sketch', or 'photo+sketch' for a pair
-    dropout          REAL    NOT NULL,
-    lr               REAL    NOT NULL,
-    weight_decay     REAL    NOT NULL,
-    head_lr_factor   REAL    NOT NULL,
-    seed             INTEGER NOT NULL,
-    split_seed       INTEGER NOT NULL,
-    state            TEXT    NOT NULL DEFAULT 'queued'
-                     CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed')),
-    token            INTEGER NOT NULL DEFAULT 0, -- leased: who has it; queued: whose lease expired, or 0; finished: who finished it
-    lease_expires_ms INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (sweep_id, trial_id)
+    id         INTEGER PRIMARY KEY,
+    sweep_id   INTEGER NOT NULL REFERENCES sweeps (id),
+    trial_id   TEXT    NOT NULL,           -- hash of the specification, 32 hexadecimal digits
+    position   INTEGER NOT NULL,           -- order in which the sweep's trials run
+    held_out   TEXT    NOT NULL,           -- 'sketch', 'photo+sketch' for a pair, '' for none
+    parameters TEXT    NOT NULL,           -- the other axes as a JSON object, such as {"dropout":0.9,"lr":0.001}
+    seed       INTEGER NOT NULL,
+    split_seed INTEGER NOT NULL,
+    state      TEXT    NOT NULL CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    token      INTEGER NOT NULL DEFAULT 0, -- leased: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
+    due_ms     INTEGER NOT NULL DEFAULT 0, -- leased: when the lease ends; queued: nobody gets it earlier
+    forgiven   INTEGER NOT NULL DEFAULT 0, -- attempts up to this token no longer count against it
+    linked     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
+    UNIQUE (trial_id, sweep_id)
 ) STRICT;
-CREATE INDEX trials_queued ON trials (position, id) WHERE state = 'queued';
-CREATE INDEX trials_leased ON trials (lease_expires_ms) WHERE state = 'leased';
-CREATE INDEX trials_by_state ON trials (sweep_id, state);
+CREATE INDEX trials_in_order ON trials (sweep_id, position);
+CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
+CREATE INDEX trials_leased ON trials (sweep_id) WHERE state = 'leased';
+CREATE INDEX trials_finished ON trials (sweep_id, state, linked) WHERE state NOT IN ('queued', 'leased');
 
 CREATE TABLE workers (
-    worker_id     TEXT    PRIMARY KEY NOT NULL,
-    host          TEXT    NOT NULL,
-    pid           INTEGER NOT NULL,
-    devices       TEXT    NOT NULL,        -- comma separated
-    software      TEXT    NOT NULL,
-    registered_ms INTEGER NOT NULL
+    id              INTEGER PRIMARY KEY,
+    worker_id       TEXT    NOT NULL UNIQUE,
+    host            TEXT    NOT NULL,
+    pid             INTEGER NOT NULL,
+    devices         TEXT    NOT NULL,      -- comma separated
+    slots           INTEGER NOT NULL,
+    abilities       TEXT    NOT NULL,      -- Abilities as JSON
+    software        TEXT    NOT NULL,
+    registered_ms   INTEGER NOT NULL,
+    seen_ms         INTEGER NOT NULL,
+    left_ms         INTEGER NOT NULL DEFAULT 0,
+    failures_in_row INTEGER NOT NULL DEFAULT 0,
+    aside_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
+    aside_reason    TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE TABLE attempts (
-    token          INTEGER PRIMARY KEY AUTOINCREMENT, -- the fencing token: AUTOINCREMENT never issues one twice
+    token          INTEGER PRIMARY KEY,    -- the fencing token
     trial          INTEGER NOT NULL REFERENCES trials (id),
-    worker_id      TEXT    NOT NULL REFERENCES workers (worker_id),
+    worker         INTEGER NOT NULL REFERENCES workers (id),
     started_ms     INTEGER NOT NULL,
     ended_ms       INTEGER NOT NULL DEFAULT 0,
-    outcome        TEXT    NOT NULL DEFAULT 'running' CHECK (outcome IN ('running', 'succeeded', 'diverged', 'failed')),
+    outcome        TEXT    NOT NULL DEFAULT 'running' CHECK (outcome IN ('running', 'succeeded', 'diverged', 'failed', 'cancelled')),
     error_class    TEXT    NOT NULL DEFAULT '',
     message        TEXT    NOT NULL DEFAULT '',
     sequence       INTEGER NOT NULL DEFAULT 0, -- the last batch of reports that was accepted
@@ -61,30 +82,30 @@ CREATE INDEX attempts_by_trial ON attempts (trial, token);
 
 -- Evaluations on domains that the run trained on: what selection may read.
 CREATE TABLE validation (
-    trial   INTEGER NOT NULL REFERENCES trials (id),
-    token   INTEGER NOT NULL REFERENCES attempts (token),
-    method  TEXT    NOT NULL,
-    step    INTEGER NOT NULL,
-    domain  TEXT    NOT NULL,
-    split   TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n       INTEGER NOT NULL CHECK (n > 0),
-    correct INTEGER NOT NULL CHECK (correct BETWEEN 0 AND n),
-    loss    REAL    NOT NULL,
-    PRIMARY KEY (trial, token, method, step, domain, split)
+    token    INTEGER NOT NULL REFERENCES attempts (token),
+    method   TEXT    NOT NULL,
+    step     INTEGER NOT NULL,
+    domain   TEXT    NOT NULL,
+    split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
+    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not told
+    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy was told
+    accuracy REAL    NOT NULL,
+    loss     REAL,                                         -- NULL: not told
+    PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
 -- Evaluations on held-out domains: kept apart, so that a selector cannot read them by accident.
 CREATE TABLE held_out (
-    trial   INTEGER NOT NULL REFERENCES trials (id),
-    token   INTEGER NOT NULL REFERENCES attempts (token),
-    method  TEXT    NOT NULL,
-    step    INTEGER NOT NULL,
-    domain  TEXT    NOT NULL,
-    split   TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n       INTEGER NOT NULL CHECK (n > 0),
-    correct INTEGER NOT NULL CHECK (correct BETWEEN 0 AND n),
-    loss    REAL    NOT NULL,
-    PRIMARY KEY (trial, token, method, step, domain, split)
+    token    INTEGER NOT NULL REFERENCES attempts (token),
+    method   TEXT    NOT NULL,
+    step     INTEGER NOT NULL,
+    domain   TEXT    NOT NULL,
+    split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
+    n        INTEGER NOT NULL CHECK (n >= 0),
+    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n),
+    accuracy REAL    NOT NULL,
+    loss     REAL,
+    PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE training_losses (
@@ -93,6 +114,25 @@ CREATE TABLE training_losses (
     loss  REAL    NOT NULL,
     PRIMARY KEY (token, step)
 ) STRICT, WITHOUT ROWID;
+
+-- What attempts printed, as much of it as their workers sent.
+CREATE TABLE logs (
+    token    INTEGER NOT NULL REFERENCES attempts (token),
+    sequence INTEGER NOT NULL,
+    text     BLOB    NOT NULL,
+    PRIMARY KEY (token, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- What happened to a trial and is not an attempt's beginning or end.
+CREATE TABLE happenings (
+    id     INTEGER PRIMARY KEY,
+    trial  INTEGER NOT NULL REFERENCES trials (id),
+    token  INTEGER NOT NULL,               -- the attempt; 0 if none is concerned
+    at_ms  INTEGER NOT NULL,
+    what   TEXT    NOT NULL,
+    detail TEXT    NOT NULL
+) STRICT;
+CREATE INDEX happenings_by_trial ON happenings (trial, id);
 
 -- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
 CREATE TABLE digests (

@@ -3,10 +3,13 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use sortie_core::command::CommandSettings;
+use sortie_core::finetune::Settings;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
-use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
+use sortie_core::parameters::Scalar;
 use sortie_core::record::{Fingerprint, TrialRecord};
-use sortie_core::trial::{DatasetSpec, Point, Settings, TrialSpec};
+use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
 
 use crate::{API_VERSION, v1};
 
@@ -100,23 +103,83 @@ impl TryFrom<v1::Settings> for Settings {
     }
 }
 
-impl From<&Point> for v1::Point {
-    fn from(point: &Point) -> Self {
-        let Point { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed } = point.clone();
-        Self { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed }
+impl From<&Work> for v1::Work {
+    fn from(work: &Work) -> Self {
+        use v1::work::Kind;
+        let kind = match work {
+            Work::Finetune(settings) => Kind::Finetune(settings.into()),
+            Work::Command(settings) => {
+                let CommandSettings { command, dataset, domains, steps } = settings.clone();
+                Kind::Command(v1::Command { words: command, dataset, domains, steps })
+            }
+        };
+        Self { kind: Some(kind) }
     }
 }
 
-impl From<v1::Point> for Point {
-    fn from(wire: v1::Point) -> Self {
-        let v1::Point { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed } = wire;
-        Self { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed }
+impl TryFrom<v1::Work> for Work {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Work) -> Result<Self, WireError> {
+        use v1::work::Kind;
+        Ok(match required("work.kind", wire.kind)? {
+            Kind::Finetune(settings) => Self::Finetune(settings.try_into()?),
+            Kind::Command(v1::Command { words, dataset, domains, steps }) => {
+                Self::Command(CommandSettings { command: words, dataset, domains, steps })
+            }
+        })
+    }
+}
+
+impl From<&Scalar> for v1::Scalar {
+    fn from(scalar: &Scalar) -> Self {
+        use v1::scalar::Value;
+        let value = match scalar {
+            Scalar::Number(number) => Value::Number(*number),
+            Scalar::Text(text) => Value::Text(text.clone()),
+            Scalar::Flag(flag) => Value::Flag(*flag),
+        };
+        Self { value: Some(value) }
+    }
+}
+
+impl TryFrom<v1::Scalar> for Scalar {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Scalar) -> Result<Self, WireError> {
+        use v1::scalar::Value;
+        Ok(match required("scalar.value", wire.value)? {
+            Value::Number(number) => {
+                let wrong = || WireError::Value { field: "scalar.number", reason: format!("{number} is not finite") };
+                Self::number(number).ok_or_else(wrong)?
+            }
+            Value::Text(text) => Self::Text(text),
+            Value::Flag(flag) => Self::Flag(flag),
+        })
+    }
+}
+
+impl From<&Point> for v1::Point {
+    fn from(point: &Point) -> Self {
+        let Point { held_out, parameters, seed, split_seed } = point;
+        let parameters = parameters.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+        Self { held_out: held_out.clone(), parameters, seed: *seed, split_seed: *split_seed }
+    }
+}
+
+impl TryFrom<v1::Point> for Point {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Point) -> Result<Self, WireError> {
+        let v1::Point { held_out, parameters, seed, split_seed } = wire;
+        let parameters = parameters.into_iter().map(|(name, value)| Ok((name, value.try_into()?))).collect::<Result<_, WireError>>()?;
+        Ok(Self { held_out, parameters, seed, split_seed })
     }
 }
 
 impl From<&TrialSpec> for v1::TrialSpec {
     fn from(spec: &TrialSpec) -> Self {
-        Self { settings: Some((&spec.settings).into()), point: Some((&spec.point).into()) }
+        Self { work: Some((&spec.work).into()), point: Some((&spec.point).into()) }
     }
 }
 
@@ -124,15 +187,19 @@ impl TryFrom<v1::TrialSpec> for TrialSpec {
     type Error = WireError;
 
     fn try_from(wire: v1::TrialSpec) -> Result<Self, WireError> {
-        let settings = required("spec.settings", wire.settings)?.try_into()?;
-        Ok(Self { settings, point: required("spec.point", wire.point)?.into() })
+        let work = required("spec.work", wire.work)?.try_into()?;
+        Ok(Self { work, point: required("spec.point", wire.point)?.try_into()? })
     }
 }
 
 impl From<&Evaluation> for v1::Evaluation {
     fn from(evaluation: &Evaluation) -> Self {
-        let Evaluation { method, step, domain, split, n, correct, loss } = evaluation.clone();
-        Self { method: method.to_string(), step, domain, split: split.to_string(), n, correct, loss }
+        let Evaluation { method, step, domain, split, score, loss } = evaluation.clone();
+        let (n, correct, value) = match score {
+            Score::Counts { n, correct } => (n, correct, None),
+            Score::Value { value, n } => (n, 0, Some(value)),
+        };
+        Self { method: method.to_string(), step, domain, split: split.to_string(), n, correct, loss, value }
     }
 }
 
@@ -140,20 +207,19 @@ impl TryFrom<v1::Evaluation> for Evaluation {
     type Error = WireError;
 
     fn try_from(wire: v1::Evaluation) -> Result<Self, WireError> {
-        let v1::Evaluation { method, step, domain, split, n, correct, loss } = wire;
-        if n == 0 || correct > n {
-            return Err(WireError::Value {
-                field: "evaluation.correct",
-                reason: format!("{correct} of {n}; allowed: at most n, n at least 1"),
-            });
+        let v1::Evaluation { method, step, domain, split, n, correct, loss, value } = wire;
+        let score = value.map_or(Score::Counts { n, correct }, |value| Score::Value { value, n });
+        if let Some(reason) = score.fault() {
+            return Err(WireError::Value { field: "evaluation.correct", reason });
         }
-        if loss.is_nan() {
+        if loss.is_some_and(f64::is_nan) {
             return Err(WireError::Value {
                 field: "evaluation.loss",
                 reason: "NaN; a run whose loss is no number has diverged".to_owned(),
             });
         }
-        Ok(Self { method: parse("evaluation.method", &method)?, step, domain, split: parse("evaluation.split", &split)?, n, correct, loss })
+        let (method, split) = (parse("evaluation.method", &method)?, parse("evaluation.split", &split)?);
+        Ok(Self { method, step, domain, split, score, loss })
     }
 }
 
@@ -228,7 +294,7 @@ impl TryFrom<v1::TrialResult> for TrialRecord {
         let state: StateName = parse("result.state", &wire.state)?;
         Ok(Self {
             id: parse("result.trial_id", &wire.trial_id)?,
-            point: required("result.point", wire.point)?.into(),
+            point: required("result.point", wire.point)?.try_into()?,
             state,
             validation: wire.validation.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             held_out: wire.held_out.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,

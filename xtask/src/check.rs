@@ -7,13 +7,16 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::process;
-use crate::setup;
+use crate::setup::{self, packages};
 
 /// The longest file of Rust that we accept, in lines.
 const LINES_MAX: usize = 500;
+/// Programs that the tests run beside ours; some tests skip themselves where they are missing, which must not happen here.
+const NEEDS: [packages::Need; 1] = [("initdb", "postgresql")];
 
 /// Formats, lints, documents and tests the whole workspace; stops at the first thing that is wrong.
 pub fn run() -> Result<()> {
+    packages::require(&NEEDS)?;
     setup::run(&setup::SetupOptions::default())?;
     let repository = setup::repository()?;
     let cargo = |arguments: &[&str]| {

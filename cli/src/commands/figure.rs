@@ -40,8 +40,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
-    let (settings, records) = Client::connect(connection).await?.records(sweep).await?;
-    let svg = sortie_answers::figure(arguments.kind, sweep, &settings, &records, *select, *ood_split)?;
+    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
+    let svg = sortie_answers::figure(arguments.kind, sweep, &work, &records, *select, *ood_split)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     if arguments.json {

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// How long a worker may stay silent before its trials are given to others, in seconds.
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
     /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sortie_proto::v1::SweepStatus;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError, PatientClient};
 use crate::{Connection, output};
 
 /// Say how far sweeps are, and how long they will take.
@@ -17,7 +17,7 @@ use crate::{Connection, output};
 pub struct Arguments {
     /// The sweep's name; all sweeps if none is given.
     sweep: Option<String>,
-    /// Go on until every trial has ended. Ends with exit code 1 if a trial failed.
+    /// Go on until every trial has ended, even if the coordinator is restarted meanwhile. Ends with exit code 1 if a trial failed.
     #[arg(long)]
     watch: bool,
     /// Print one JSON object; with --watch one a line, whenever something changed.
@@ -33,72 +33,95 @@ struct Output {
 #[derive(Debug, PartialEq, Serialize)]
 struct SweepOutput {
     sweep: String,
+    state: String,
+    priority: i64,
     planned: u64,
     queued: u64,
     leased: u64,
     succeeded: u64,
+    linked: u64,
     diverged: u64,
     failed: u64,
+    cancelled: u64,
     steps_done: u64,
     steps_planned: u64,
     eta_seconds: Option<u64>,
 }
 
 /// How often a watched sweep is asked for.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the status, once or until the end.
 ///
 /// # Errors
 /// One line: the coordinator refuses or is gone, or a watched trial failed.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let mut client = Client::connect(connection).await?;
-    let sweep = arguments.sweep.as_deref();
     if arguments.watch {
-        return watch(&mut client, arguments).await;
+        return watch(PatientClient::connect(connection).await?, arguments).await;
     }
-    let sweeps = client.status(sweep).await?;
+    let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
     if arguments.json {
         return output::json(&output_of(&sweeps, eta));
     }
     if sweeps.is_empty() {
         return output::text("no sweep was submitted yet: `sortie submit SWEEP.toml`");
     }
-    let mut table = output::table(&["sweep", "done", "running", "queued", "failed", "diverged", "time left"]);
-    for status in &sweeps {
+    output::text(&table(&sweeps))
+}
+
+fn table(sweeps: &[SweepStatus]) -> String {
+    let header = ["sweep", "state", "priority", "done", "running", "queued", "failed", "diverged", "cancelled", "time left"];
+    let mut table = output::table(header);
+    for status in sweeps {
+        let linked = if status.linked > 0 { format!(" ({} linked)", status.linked) } else { String::new() };
         table.add_row([
             status.sweep.clone(),
-            format!("{}/{}", status.succeeded, status.planned),
+            status.state.clone(),
+            status.priority.to_string(),
+            format!("{}/{}{linked}", status.succeeded, status.planned),
             status.leased.to_string(),
             status.queued.to_string(),
             status.failed.to_string(),
             status.diverged.to_string(),
+            status.cancelled.to_string(),
             time_left(status, eta(status)),
         ]);
     }
-    output::text(&table.trim_fmt())
+    table.trim_fmt()
 }
 
 fn ended(status: &SweepStatus) -> u64 {
-    status.succeeded + status.diverged + status.failed
+    status.succeeded + status.diverged + status.failed + status.cancelled
+}
+
+/// Whether nothing more will happen: a sweep that is still being stored may yet get trials.
+pub fn is_over(status: &SweepStatus) -> bool {
+    status.planned > 0 && ended(status) >= status.planned && status.state != "expanding"
+}
+
+/// Steps done and planned; trials, where nobody knows how many steps a trial has.
+fn effort(status: &SweepStatus) -> (u64, u64) {
+    if status.steps_planned > 0 { (status.steps_done, status.steps_planned) } else { (ended(status), status.planned) }
 }
 
 /// From the time that finished attempts took, shared between the trials that run now.
 fn eta(status: &SweepStatus) -> Option<Duration> {
-    let steps_left = status.steps_planned.saturating_sub(status.steps_done) as f64;
-    let steps_each = status.steps_planned as f64 / status.planned.max(1) as f64;
-    let finished_steps = status.finished_attempts as f64 * steps_each;
-    if finished_steps <= 0.0 || status.leased == 0 {
+    let (done, planned) = effort(status);
+    let left = planned.saturating_sub(done) as f64;
+    let each = planned as f64 / status.planned.max(1) as f64;
+    let finished = status.finished_attempts as f64 * each;
+    if finished <= 0.0 || status.leased == 0 {
         return None;
     }
-    let milliseconds_a_step = status.running_ms as f64 / finished_steps;
-    Some(Duration::from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.leased as f64))
+    let milliseconds_a_step = status.running_ms as f64 / finished;
+    Duration::try_from_secs_f64(left * milliseconds_a_step / 1_000.0 / status.leased as f64).ok()
 }
 
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
-        _ if ended(status) == status.planned => "done".to_owned(),
+        _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
+        None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => status.state.clone(),
         None if status.leased == 0 => "waits for workers".to_owned(),
         None => "not known yet".to_owned(),
     }
@@ -107,12 +130,16 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
 fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Duration>) -> Output {
     let sweep = |status: &SweepStatus| SweepOutput {
         sweep: status.sweep.clone(),
+        state: status.state.clone(),
+        priority: status.priority,
         planned: status.planned,
         queued: status.queued,
         leased: status.leased,
         succeeded: status.succeeded,
+        linked: status.linked,
         diverged: status.diverged,
         failed: status.failed,
+        cancelled: status.cancelled,
         steps_done: status.steps_done,
         steps_planned: status.steps_planned,
         eta_seconds: eta(status).map(|eta| eta.as_secs()),
@@ -120,20 +147,29 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
     Output { sweeps: sweeps.iter().map(sweep).collect() }
 }
 
-async fn watch(client: &mut Client, arguments: &Arguments) -> Result<()> {
+async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<()> {
     let terminal = std::io::stderr().is_terminal() && !arguments.json;
     let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
     let started = Instant::now();
-    let (mut first_steps, mut said) = (None, None);
+    let (mut first, mut said) = (None, None);
     loop {
-        let sweeps = client.status(arguments.sweep.as_deref()).await?;
+        let mut told = false;
+        let outage = |error: &ClientError| {
+            let note = format!("{error}; asking again");
+            // Without a terminal, one line an outage.
+            if !terminal && !std::mem::replace(&mut told, true) {
+                output::note(&note);
+            }
+            bar.set_message(note);
+        };
+        let sweeps = client.status(arguments.sweep.as_deref(), outage).await?;
         let total = total(&sweeps);
-        let first = *first_steps.get_or_insert(total.steps_done);
-        let eta = observed(&total, first, started.elapsed()).or_else(|| eta(&total));
+        let (done, planned) = effort(&total);
+        let eta = observed(&total, *first.get_or_insert(done), started.elapsed()).or_else(|| eta(&total));
         let line = line(&total, eta);
-        bar.set_length(total.steps_planned.max(1));
-        bar.set_position(total.steps_done);
+        bar.set_length(planned.max(1));
+        bar.set_position(done);
         bar.set_message(line.clone());
         // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
         let news = (total.leased, ended(&total), total.planned);
@@ -141,7 +177,7 @@ async fn watch(client: &mut Client, arguments: &Arguments) -> Result<()> {
             said = Some(news);
             if arguments.json { output::json(&output_of(&sweeps, |_| eta))? } else { output::text(&line)? }
         }
-        if total.planned > 0 && ended(&total) == total.planned {
+        if is_over(&total) {
             bar.finish_and_clear();
             if terminal {
                 output::text(&line)?;
@@ -153,10 +189,11 @@ async fn watch(client: &mut Client, arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// From the steps that were made while we watched; none before there are enough of them to tell.
-fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
-    let made = total.steps_done.checked_sub(first_steps).filter(|&made| made > 10)?;
-    let left = total.steps_planned.saturating_sub(total.steps_done);
+/// From what was done while we watched; none before there is enough of it to tell.
+fn observed(total: &SweepStatus, first: u64, watched: Duration) -> Option<Duration> {
+    let (done, planned) = effort(total);
+    let made = done.checked_sub(first).filter(|&made| made > 10)?;
+    let left = planned.saturating_sub(done);
     Some(watched.mul_f64(left as f64 / made as f64))
 }
 
@@ -169,22 +206,28 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.succeeded += status.succeeded;
         total.diverged += status.diverged;
         total.failed += status.failed;
+        total.cancelled += status.cancelled;
         total.steps_done += status.steps_done;
         total.steps_planned += status.steps_planned;
         total.running_ms += status.running_ms;
         total.finished_attempts += status.finished_attempts;
     }
+    // The sweep that is least far tells what all of them wait for.
+    let states = ["expanding", "open", "paused", "cancelled"];
+    let first = states.into_iter().find(|state| sweeps.iter().any(|status| status.state == *state && !is_over(status)));
+    total.state = first.unwrap_or_default().to_owned();
     total
 }
 
-fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
+/// How far it is, in one line.
+pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.leased);
-    for (count, what) in [(total.failed, "failed"), (total.diverged, "diverged")] {
+    for (count, what) in [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
     }
-    if ended(total) < total.planned {
+    if !is_over(total) {
         line.push_str(&format!(", time left: {}", time_left(total, eta)));
     }
     line
@@ -194,9 +237,10 @@ fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn time_left_comes_from_finished_attempts_or_from_what_was_watched() {
-        let status = SweepStatus {
+    fn half_done() -> SweepStatus {
+        SweepStatus {
+            sweep: "pacs".into(),
+            state: "open".into(),
             planned: 4,
             leased: 2,
             queued: 1,
@@ -206,11 +250,47 @@ mod tests {
             running_ms: 10_000,
             finished_attempts: 1,
             ..SweepStatus::default()
-        };
+        }
+    }
+
+    #[test]
+    fn time_left_comes_from_finished_attempts_or_from_what_was_watched() {
+        let status = half_done();
         assert_eq!(eta(&status), Some(Duration::from_millis(12_500)));
         assert_eq!(observed(&status, 100, Duration::from_secs(5)), Some(Duration::from_secs(25)));
         assert_eq!(observed(&status, 145, Duration::from_secs(5)), None);
         assert_eq!(eta(&SweepStatus { leased: 0, ..status.clone() }), None);
-        assert_eq!(time_left(&SweepStatus { leased: 0, ..status }, None), "waits for workers");
+        // A command that tells no steps: three trials are left, ten seconds each, two at a time.
+        let trials = SweepStatus { steps_done: 0, steps_planned: 0, ..status.clone() };
+        assert_eq!(eta(&trials), Some(Duration::from_secs(15)));
+        let idle = SweepStatus { leased: 0, ..status };
+        assert_eq!(time_left(&idle, None), "waits for workers");
+        assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
+    }
+
+    #[test]
+    fn a_sweep_is_over_when_no_trial_is_left_and_none_can_come() {
+        let over = SweepStatus { planned: 4, succeeded: 1, diverged: 1, failed: 1, cancelled: 1, state: "open".into(), ..half_done() };
+        assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
+        assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
+        // One sweep that is still being stored keeps all of them from being over.
+        let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
+        assert!(is_over(&total(&[over.clone(), over.clone()])) && !is_over(&total(&[over, expanding])));
+    }
+
+    #[test]
+    fn a_sweep_is_one_row_and_one_object() {
+        let status = SweepStatus { linked: 1, cancelled: 2, planned: 6, priority: -3, running_ms: 8_000, ..half_done() };
+        assert_eq!(
+            table(std::slice::from_ref(&status)),
+            " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \
+             pacs   open   -3        1/6 (1 linked)  2        1       0       0         2          15 seconds"
+        );
+        let json = serde_json::to_value(output_of(&[status], eta)).unwrap();
+        let expected = serde_json::json!({"sweeps": [{
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "leased": 2, "succeeded": 1, "linked": 1,
+            "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
+        }]});
+        assert_eq!(json, expected);
     }
 }

@@ -152,23 +152,6 @@ pub fn wait(child: &mut Child, world: &World) {
     assert!(status.success(), "{status}{}", world.logs());
 }
 
-/// The processes that this one has started and that live.
-pub fn children_of(parent: u32) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| status_line(*pid, "PPid:") == Some(parent.to_string())).collect()
-}
-
-/// Whether a process exists and is more than a corpse that nobody has looked at yet.
-pub fn is_alive(pid: u32) -> bool {
-    status_line(pid, "State:").is_some_and(|state| !state.starts_with('Z'))
-}
-
-fn status_line(pid: u32, key: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(status.lines().find_map(|line| line.strip_prefix(key))?.trim().to_owned())
-}
-
 pub fn sweep(name: &str, steps: u64, seeds: &str) -> String {
     format!(
         "name = \"{name}\"\n[data]\ndataset = \"Tiny\"\npixels = 32\n[model]\nbackbone = \"efficientnet-lite0\"\n[train]\nsteps = {steps}\n\

@@ -1,16 +1,16 @@
 //! The two services, thin: wire to core, one call into the store, core to wire.
 
 mod sweep;
+mod wire;
 mod worker;
 
 use std::sync::Arc;
 
 use sortie_core::job::Refused;
 use sortie_proto::{WireError, v1};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
-use crate::clock::Clock;
 use crate::store::{Store, StoreError};
 
 /// What this process calls itself in handshakes.
@@ -19,18 +19,9 @@ const SOFTWARE: &str = "sortie coordinator";
 /// What both services share.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
-    pub(crate) store: Store,
-    pub(crate) clock: Box<dyn Clock>,
-    /// Told whenever a trial may have become free or the last one may have ended, so that waiting workers look again.
-    pub(crate) changed: Notify,
+    pub(crate) store: Arc<Store>,
     /// True once the server is asked to stop: waiting requests then end at once.
     pub(crate) stopping: watch::Receiver<bool>,
-}
-
-impl std::fmt::Debug for dyn Clock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
-    }
 }
 
 /// The two services as tonic serves them.
@@ -57,14 +48,19 @@ fn refused(error: StoreError) -> Status {
             tracing::error!(%error, "internal error");
             Status::internal(error.to_string())
         }
-        StoreError::Spec(_) | StoreError::Gap { .. } | StoreError::Foreign { .. } | StoreError::Url { .. } => {
-            Status::invalid_argument(error.to_string())
-        }
+        StoreError::Spec(_)
+        | StoreError::Gap { .. }
+        | StoreError::Foreign { .. }
+        | StoreError::Url { .. }
+        | StoreError::Filter(_)
+        | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),
+        StoreError::Cancelled(_) => Status::failed_precondition(error.to_string()),
         StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");
             // The caller may try again: nothing was stored.
             Status::unavailable(error.to_string())
         }
+        StoreError::Stopping => Status::unavailable(error.to_string()),
     }
 }

@@ -1,21 +1,27 @@
 //! What users' tools say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use sortie_core::job::StateName;
+use sortie_core::filter::Filter;
+use sortie_core::job::{StateName, Token};
 use sortie_core::names::UnknownName;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::DatasetSpec;
 use sortie_proto::v1;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use super::wire::{now_ms, status_wire, story_wire, trial_wire, worker_wire};
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{StoreError, SweepStatus, TrialLine};
+use crate::store::{StoreError, SubmitOptions, Submitted, SweepAction, TrialAction};
 
 /// Trials with their evaluations in one message: far below the message limit even at hundreds of evaluations a trial.
 const CHUNK_TRIALS: usize = 50;
+/// How often a submission's progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
 
@@ -23,6 +29,7 @@ type Answer<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::sweep_service_server::SweepService for SweepApi {
+    type SubmitStream = Answer<v1::SubmitProgress>;
     type TrialsStream = Answer<v1::Trial>;
     type ResultsStream = Answer<v1::ResultsChunk>;
 
@@ -31,14 +38,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours(SOFTWARE)) }))
     }
 
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
-        let v1::SubmitRequest { text, discovered } = request.into_inner();
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
+        let v1::SubmitRequest { text, discovered, no_reuse, priority } = request.into_inner();
         let discovered: Option<DatasetSpec> = discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
         let spec = SweepSpec::parse(&text, discovered.as_ref()).map_err(|error| refused(error.into()))?;
-        let submitted = self.0.store.submit(&spec, self.0.clock.now()).await.map_err(refused)?;
-        tracing::info!(sweep = %submitted.sweep, planned = submitted.planned, added = submitted.added, "sweep submitted");
-        self.0.changed.notify_waiters();
-        Ok(Response::new(v1::SubmitResponse { sweep: submitted.sweep, planned: submitted.planned, added: submitted.added }))
+        let options = SubmitOptions { reuse: !no_reuse, priority };
+        let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
+        tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
+        Ok(Response::new(told(progress).boxed()))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
@@ -47,11 +54,35 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(v1::StatusResponse { sweeps: status.into_iter().map(status_wire).collect() }))
     }
 
+    async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
+        let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
+        let store = &self.0.store;
+        let act = |action| store.act(&sweep, action);
+        let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
+        let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let state = state_of(&state)?;
+        let on_trials = |action| store.act_on_trials(&sweep, action, &filter, state);
+        let trials = match action.as_str() {
+            "pause" => act(SweepAction::Pause).await.map(|()| 0),
+            "resume" => act(SweepAction::Resume).await.map(|()| 0),
+            "priority" => act(SweepAction::Priority(priority)).await.map(|()| 0),
+            "cancel" => on_trials(TrialAction::Cancel).await,
+            "retry" => on_trials(TrialAction::Retry).await,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "{other:?} is not an action; allowed: pause, resume, cancel, retry, priority"
+                )));
+            }
+        };
+        let trials = trials.map_err(refused)?;
+        tracing::info!(%sweep, action, trials, "a user acted");
+        Ok(Response::new(v1::ControlResponse { trials }))
+    }
+
     async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
         let v1::TrialsRequest { sweep, state } = request.into_inner();
-        let state: Option<StateName> =
-            Some(state).filter(|state| !state.is_empty()).map(|state| state.parse()).transpose().map_err(unknown)?;
-        let steps = self.0.store.sweep(&sweep).await.map_err(refused)?.settings.steps;
+        let state = state_of(&state)?;
+        let steps = self.0.store.work(&sweep).await.map_err(refused)?.steps().unwrap_or(0);
         let coordinator = Arc::clone(&self.0);
         let pages = stream::try_unfold(Some(0), move |from| {
             let (coordinator, sweep) = (Arc::clone(&coordinator), sweep.clone());
@@ -65,17 +96,40 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(pages.try_flatten().map_err(refused).boxed()))
     }
 
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
+        let steps = self.0.store.work(&story.sweep).await.map_err(refused)?.steps().unwrap_or(0);
+        Ok(Response::new(story_wire(story, steps, now_ms())))
+    }
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
+        let v1::LogsRequest { trial, token } = request.into_inner();
+        let log = self.0.store.log(&trial, Some(Token(token)).filter(|token| token.0 != 0)).await;
+        let log = log.map_err(|error| match error {
+            // Here an attempt that is not there is a user's slip, not a stale worker.
+            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no attempt {token}")),
+            other => refused(other),
+        })?;
+        Ok(Response::new(v1::LogsResponse { token: log.token.map_or(0, |token| token.0), worker: log.worker, text: log.text }))
+    }
+
+    async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
+        let workers = self.0.store.workers(request.into_inner().all).await.map_err(refused)?;
+        let (now, lease) = (now_ms(), self.0.store.settings().lease);
+        Ok(Response::new(v1::WorkersResponse { workers: workers.into_iter().map(|line| worker_wire(line, now, lease)).collect() }))
+    }
+
     async fn results(&self, request: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
         let sweep = request.into_inner().sweep;
-        let spec = self.0.store.sweep(&sweep).await.map_err(refused)?;
-        let first = v1::ResultsChunk { settings: Some((&spec.settings).into()), trials: Vec::new() };
+        let work = self.0.store.work(&sweep).await.map_err(refused)?;
+        let first = v1::ResultsChunk { work: Some((&work).into()), trials: Vec::new() };
         let coordinator = Arc::clone(&self.0);
         let pages = stream::try_unfold(Some(0), move |from| {
             let (coordinator, sweep) = (Arc::clone(&coordinator), sweep.clone());
             async move {
                 let Some(from) = from else { return Ok::<_, StoreError>(None) };
                 let page = coordinator.store.records(&sweep, from).await?;
-                let chunk = |records: &[_]| v1::ResultsChunk { settings: None, trials: records.iter().map(Into::into).collect() };
+                let chunk = |records: &[_]| v1::ResultsChunk { work: None, trials: records.iter().map(Into::into).collect() };
                 let chunks: Vec<_> = page.rows.chunks(CHUNK_TRIALS).map(|records| Ok(chunk(records))).collect();
                 Ok(Some((stream::iter(chunks), page.next)))
             }
@@ -85,39 +139,23 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     }
 }
 
-fn unknown(error: UnknownName) -> Status {
-    Status::invalid_argument(error.to_string())
+/// Tells a submission's progress, and its end as the last message.
+fn told(progress: watch::Receiver<Submitted>) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
+    stream::unfold(Some(progress), |progress| async move {
+        let mut progress = progress?;
+        // An error means that the writer is done with it: completely, or because it stops.
+        let closed = tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} }).await.is_ok();
+        let Submitted { sweep, planned, expanded, added, linked } = progress.borrow().clone();
+        let done = expanded >= planned;
+        if closed && !done {
+            return Some((Err(Status::unavailable("the coordinator is stopping; the sweep is stored and goes on later")), None));
+        }
+        let message = v1::SubmitProgress { sweep, planned, expanded, added, linked, done };
+        Some((Ok(message), (!done).then_some(progress)))
+    })
 }
 
-fn status_wire(status: SweepStatus) -> v1::SweepStatus {
-    let SweepStatus { sweep, queued, leased, succeeded, diverged, failed, steps_done, steps_planned, running_ms, finished_attempts } =
-        status;
-    let planned = queued + leased + succeeded + diverged + failed;
-    v1::SweepStatus {
-        sweep,
-        planned,
-        queued,
-        leased,
-        succeeded,
-        diverged,
-        failed,
-        steps_done,
-        steps_planned,
-        running_ms,
-        finished_attempts,
-    }
-}
-
-fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
-    let TrialLine { trial_id, point, state, attempts, step, worker, error } = line;
-    v1::Trial {
-        trial_id: trial_id.to_string(),
-        point: Some((&point).into()),
-        state: state.to_string(),
-        attempts,
-        step,
-        steps,
-        worker,
-        error,
-    }
+fn state_of(name: &str) -> Result<Option<StateName>, Status> {
+    let unknown = |error: UnknownName| Status::invalid_argument(error.to_string());
+    Some(name).filter(|name| !name.is_empty()).map(|name| name.parse()).transpose().map_err(unknown)
 }

@@ -4,33 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{Outcome, Token};
+use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
 
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{Batch, Claim, Claimed, Worker};
+use crate::store::{Batch, Claim, Claimed, Completion, Worker};
 
 /// The longest that a request for trials waits.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const LEASES_MAX: u32 = 64;
-/// A waiting request looks at the queue this often even if nobody tells it to.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const TAGS_MAX: usize = 64;
 
 pub(super) struct WorkerApi(pub(super) Arc<Coordinator>);
 
 #[tonic::async_trait]
 impl v1::worker_service_server::WorkerService for WorkerApi {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
-        let v1::RegisterRequest { version, worker_id, host, pid, devices } = request.into_inner();
-        check_version(version.as_ref())?;
-        let software = version.map(|version| version.software).unwrap_or_default();
-        if worker_id.is_empty() || worker_id.len() > 200 {
-            return Err(invalid(WireError::Value { field: "worker_id", reason: "must have 1 to 200 bytes".to_owned() }));
-        }
-        let worker = Worker { id: worker_id, host, pid, devices, software };
-        self.0.store.register(&worker, self.0.clock.now()).await.map_err(refused)?;
+        let worker = worker_of(request.into_inner())?;
+        self.0.store.register(&worker).await.map_err(refused)?;
         tracing::info!(worker = %worker.id, host = %worker.host, pid = worker.pid, devices = ?worker.devices, "worker registered");
-        let lease = self.0.store.lease();
+        let lease = self.0.store.settings().lease;
         Ok(Response::new(v1::RegisterResponse {
             version: Some(v1::Version::ours(SOFTWARE)),
             // Three heartbeats can be lost before a lease is.
@@ -41,31 +35,22 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
         let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle } = request.into_inner();
-        let sweep = Some(sweep.as_str()).filter(|name| !name.is_empty());
-        let claim = Claim { worker_id: &worker_id, count_max: count_max.clamp(1, LEASES_MAX), sweep };
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
+        let sweep = Some(sweep).filter(|name| !name.is_empty());
+        let claim = Claim { worker_id: worker_id.clone(), count_max: count_max.clamp(1, LEASES_MAX), sweep, return_when_idle };
+        let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         let mut stopping = self.0.stopping.clone();
-        loop {
-            // Listening starts before looking, so that nothing which happens in between is missed.
-            let changed = self.0.changed.notified();
-            let claimed = self.0.store.claim(&claim, self.0.clock.now()).await.map_err(refused)?;
-            let look_again = deadline.min(tokio::time::Instant::now() + LOOK_INTERVAL);
-            if !claimed.leases.is_empty() || (claimed.idle && return_when_idle) || tokio::time::Instant::now() >= deadline {
-                return Ok(Response::new(lease_response(&claimed, &worker_id)));
-            }
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep_until(look_again) => {}
-                _ = stopping.wait_for(|&stopping| stopping) => return Err(Status::unavailable("the coordinator is stopping")),
-            }
+        tokio::select! {
+            claimed = self.0.store.claim(claim, wait) => Ok(Response::new(lease_response(&claimed.map_err(refused)?, &worker_id))),
+            _ = stopping.wait_for(|&stopping| stopping) => Err(Status::unavailable("the coordinator is stopping")),
         }
     }
 
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let attempts: Vec<_> = request.into_inner().attempts.iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
-        let lost = self.0.store.heartbeat(&attempts, self.0.clock.now()).await.map_err(refused)?;
+        let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
+        let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
+        let lost = self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused)?;
         for token in &lost {
-            tracing::warn!(%token, "a stale attempt was told to stop");
+            tracing::warn!(%token, worker = %worker_id, "a stale attempt was told to stop");
         }
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }
@@ -73,7 +58,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
         let v1::ReportRequest { token, batch } = request.into_inner();
         let batch = batch.ok_or(WireError::Missing("batch")).and_then(batch_of).map_err(invalid)?;
-        self.0.store.report(Token(token), &batch, self.0.clock.now()).await.map_err(refused)?;
+        self.0.store.report(Token(token), batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 
@@ -82,16 +67,40 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         let token = Token(token);
         let batch = batch.map(batch_of).transpose().map_err(invalid)?;
         let outcome: Outcome = outcome.ok_or(WireError::Missing("outcome")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0.store.complete(token, batch.as_ref(), &outcome, self.0.clock.now()).await.map_err(refused)?;
+        self.0.store.complete(Completion { token, batch, outcome: outcome.clone() }).await.map_err(refused)?;
         match &outcome {
-            Outcome::Succeeded => tracing::info!(%token, "attempt succeeded"),
+            Outcome::Succeeded => tracing::debug!(%token, "attempt succeeded"),
             Outcome::Diverged { step } => tracing::warn!(%token, step, "attempt diverged"),
             Outcome::Failed { class, message } => tracing::warn!(%token, %class, message, "attempt failed"),
         }
-        // A trial may be queued again, or the last one may have ended.
-        self.0.changed.notify_waiters();
         Ok(Response::new(v1::CompleteResponse {}))
     }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        let worker_id = request.into_inner().worker_id;
+        self.0.store.leave(&worker_id).await.map_err(refused)?;
+        tracing::info!(worker = %worker_id, "worker left");
+        Ok(Response::new(v1::LeaveResponse {}))
+    }
+}
+
+fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
+    let v1::RegisterRequest { version, worker_id, host, pid, devices, slots, mut tags, gpu_memory_gib, allow_commands } = request;
+    check_version(version.as_ref())?;
+    let software = version.map(|version| version.software).unwrap_or_default();
+    let wrong = |field, reason: String| invalid(WireError::Value { field, reason });
+    if worker_id.is_empty() || worker_id.len() > 200 {
+        return Err(wrong("worker_id", "must have 1 to 200 bytes".to_owned()));
+    }
+    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.is_empty() || tag.len() > 100) {
+        return Err(wrong("tags", format!("at most {TAGS_MAX} tags of 1 to 100 bytes")));
+    }
+    if !gpu_memory_gib.is_finite() || gpu_memory_gib < 0.0 {
+        return Err(wrong("gpu_memory_gib", format!("{gpu_memory_gib}; must be at least 0")));
+    }
+    tags.sort();
+    let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
+    Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -100,7 +109,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
     for lease in &claimed.leases {
-        tracing::info!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial leased");
+        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial leased");
     }
     let leases = claimed.leases.iter().map(|lease| v1::Lease {
         token: lease.token.0,
@@ -108,19 +117,16 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         sweep: lease.sweep.clone(),
         spec: Some((&lease.spec).into()),
     });
-    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle }
+    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside: claimed.set_aside.clone() }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
-    let v1::Batch { sequence, fingerprint, evaluations, losses } = wire;
+    let v1::Batch { sequence, fingerprint, evaluations, losses, log } = wire;
     if sequence == 0 || i64::try_from(sequence).is_err() {
         return Err(WireError::Value { field: "batch.sequence", reason: format!("{sequence}; numbers start at 1") });
     }
     let fingerprint = fingerprint.map(Into::into);
-    let losses: Vec<sortie_core::metrics::TrainingLoss> = losses.into_iter().map(Into::into).collect();
-    if losses.iter().any(|loss| loss.loss.is_nan()) {
-        return Err(WireError::Value { field: "batch.losses", reason: "NaN; a run whose loss is no number has diverged".to_owned() });
-    }
+    let losses = losses.into_iter().map(Into::into).collect();
     let evaluations = evaluations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    Ok(Batch { sequence, fingerprint, evaluations, losses })
+    Ok(Batch { sequence, fingerprint, evaluations, losses, log })
 }

@@ -1,232 +1,341 @@
-//! The only SQL of the project. Decisions are made in [`sortie_core::job`]; the store applies them in one transaction each, guarded
-//! by the state and token that the decision was made on.
+//! What the coordinator knows. Decisions are made in [`sortie_core::job`]; a single writer applies them in transactions that many
+//! requests share, guarded by the state and token that each decision was made on. All SQL of the project is in [`sql`].
 
-mod attempt;
-mod lease;
-mod open;
-mod read;
-mod rows;
-mod submit;
+mod backend;
+mod claims;
+mod desk;
+mod error;
+mod ledger;
+mod levers;
+mod memory;
+mod sql;
+mod story;
+mod types;
+mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::job::{Refused, StateName, Token};
-use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::Fingerprint;
-use sortie_core::spec::SpecError;
-use sortie_core::trial::{Point, TrialId, TrialSpec};
-use sqlx::SqlitePool;
+use sortie_core::filter::Filter;
+use sortie_core::job::{StateName, Token};
+use sortie_core::record::TrialRecord;
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::Work;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-pub use open::DEFAULT_URL;
-pub use read::Page;
+use crate::clock::Clock;
+use backend::Backend;
+use desk::{Desk, Op, Reply, SweepCache, Tokens};
+use levers::TrialsRequest;
+use writer::{Alone, Done, Message, Writer};
 
-/// A SQLite database, opened by this process alone.
+pub use error::StoreError;
+pub use sql::DEFAULT_URL;
+pub use types::*;
+
+/// Requests that wait for the writer; then callers wait.
+const REQUESTS_MAX: usize = 4_096;
+/// A worker that was not seen for this long is listed only among all.
+const WORKERS_LISTED: Duration = Duration::from_secs(3_600);
+
+/// How a coordinator treats its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a lease lasts after a heartbeat.
+    pub lease: Duration,
+}
+
+/// A database, and the task that writes to it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// One connection: SQLite has one writer, and waiting for it here is fairer than SQLite's own busy loop.
-    writer: SqlitePool,
-    readers: SqlitePool,
-    lease: Duration,
-    /// Held, and with it the lock, for as long as any clone of the store lives.
-    _lock: Arc<std::fs::File>,
+    backend: Arc<dyn Backend>,
+    writer: mpsc::Sender<Message>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
 }
 
-/// Why the store did not do what it was asked. Whether asking again can help is in the type, never in the message.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database cannot be used as it is.
-    #[error("cannot open the database {path}: {reason}")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// The URL names no database that this build can open.
-    #[error("database {url:?} is not supported: use sqlite://PATH")]
-    Url {
-        /// The URL.
-        url: String,
-    },
-    /// The sweep file is not right, or does not fit the sweep that is stored under its name.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// No sweep has this name.
-    #[error("there is no sweep {name:?}; {known}")]
-    UnknownSweep {
-        /// The name.
-        name: String,
-        /// The sweeps that there are.
-        known: String,
-    },
-    /// No worker was registered under this id.
-    #[error("worker {0:?} is not registered")]
-    UnknownWorker(String),
-    /// No attempt has this token.
-    #[error("there is no attempt {0}")]
-    UnknownToken(Token),
-    /// The trial's state does not allow it.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// A batch of reports came out of order.
-    #[error("batch {got} of attempt {token} came when batch {expected} was due")]
-    Gap {
-        /// The attempt.
-        token: Token,
-        /// The number that was due.
-        expected: u64,
-        /// The number that came.
-        got: u64,
-    },
-    /// An evaluation names a domain or split that the trial does not have.
-    #[error("attempt {token} reports {what}, which its trial does not evaluate")]
-    Foreign {
-        /// The attempt.
-        token: Token,
-        /// What it reported.
-        what: String,
-    },
-    /// A row does not say what the schema promises.
-    #[error("database is damaged: {table}.{column} of row {row}: {reason}")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row's key, as far as it is known.
-        row: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A guarded statement touched another number of rows than it must: a bug, and the transaction is rolled back.
-    #[error("{statement} touched {rows} rows instead of {expected}")]
-    Guard {
-        /// Which statement.
-        statement: &'static str,
-        /// Rows touched.
-        rows: u64,
-        /// Rows that it must touch.
-        expected: u64,
-    },
-    /// The database failed; it may not fail the next time.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+impl Store {
+    /// Opens the database at a URL, creates or migrates it, and gives attempts that were running when the last coordinator stopped one
+    /// lease of time to come back. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
+    pub async fn open(url: &str, options: &OpenOptions, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::on(sql::open(url, options).await?, settings, clock).await
+    }
+
+    /// A model in memory: for tests, with no other use.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub async fn in_memory(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::on(Arc::new(memory::Memory::default()), settings, clock).await
+    }
+
+    async fn on(backend: Arc<dyn Backend>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let mut tx = backend.begin().await?;
+        let now = tx.now(clock.now()).await?;
+        let epoch = tx.new_epoch(now).await?;
+        // While no coordinator ran, nobody could extend a lease: that is not the attempts' fault.
+        tx.extend_leases(now.plus(settings.lease)).await?;
+        tx.commit(true).await?;
+        let (writer, requests) = mpsc::channel(REQUESTS_MAX);
+        let desk = Desk { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(epoch) };
+        tokio::spawn(Writer::new(Arc::clone(&backend), Arc::clone(&clock), desk, requests).run());
+        Ok(Self { backend, writer, clock, settings })
+    }
+
+    /// How it treats workers.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    async fn op(&self, op: Op, until: Option<Instant>) -> Result<Reply, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.writer.send(Message::Op(op, until, sender)).await.map_err(|_| StoreError::Stopping)?;
+        answer.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    async fn alone(&self, work: Alone) -> Result<Done, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.writer.send(Message::Alone(work, sender)).await.map_err(|_| StoreError::Stopping)?;
+        answer.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Remembers a worker process. Said again it is a no-op.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn register(&self, worker: &Worker) -> Result<(), StoreError> {
+        self.alone(Alone::Register(worker.clone())).await.map(|_| ())
+    }
+
+    /// Notes that a worker process ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn leave(&self, worker_id: &str) -> Result<(), StoreError> {
+        self.op(Op::Leave(worker_id.to_owned()), None).await.map(|_| ())
+    }
+
+    /// Moves waiting trials to a worker; waits for one to appear as long as it may. Sweeps of one priority share fairly.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownWorker`] for a worker that did not register.
+    pub async fn claim(&self, claim: Claim, wait: Duration) -> Result<Claimed, StoreError> {
+        match self.op(Op::Claim(claim), Some(Instant::now() + wait)).await? {
+            Reply::Claimed(claimed) => Ok(claimed),
+            _ => Ok(Claimed::default()),
+        }
+    }
+
+    /// Extends the leases of these attempts and notes how far they are. Returns the tokens that no longer hold their trial.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; then no lease was extended.
+    pub async fn heartbeat(&self, worker_id: &str, attempts: Vec<(Token, u64)>) -> Result<Vec<Token>, StoreError> {
+        match self.op(Op::Heartbeat { worker: worker_id.to_owned(), attempts }, None).await? {
+            Reply::Lost(lost) => Ok(lost),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Stores a batch of reports. The same batch again is a no-op. A report is a sign of life: it extends the lease.
+    ///
+    /// An attempt whose dataset or weights are not those that the name is pinned to is ended here as bad data, and refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
+    /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
+    pub async fn report(&self, token: Token, batch: Batch) -> Result<(), StoreError> {
+        self.op(Op::Report { token, batch }, None).await.map(|_| ())
+    }
+
+    /// Ends an attempt, with its last reports. Said again under the same token it is a no-op.
+    ///
+    /// # Errors
+    /// As for [`Store::report`].
+    pub async fn complete(&self, completion: Completion) -> Result<(), StoreError> {
+        self.op(Op::Complete(completion), None).await.map(|_| ())
+    }
+
+    /// Ends leases that ran out. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn reap(&self) -> Result<u64, StoreError> {
+        match self.op(Op::Reap, None).await? {
+            Reply::Reaped(reaped) => Ok(reaped),
+            _ => Ok(0),
+        }
+    }
+
+    /// Gives every lease the time of one lease from now: for after an outage, in which nobody could extend them. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn grant_grace(&self) -> Result<u64, StoreError> {
+        match self.alone(Alone::Grace).await? {
+            Done::Leases(leases) => Ok(leases),
+            _ => Ok(0),
+        }
+    }
+
+    /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
+    /// time; what is returned tells how far that is, and closes when it is done. It goes on after a restart.
+    ///
+    /// # Errors
+    /// [`StoreError::Spec`] when a fixed value differs from the stored sweep's.
+    pub async fn submit(&self, spec: &SweepSpec, options: SubmitOptions) -> Result<watch::Receiver<Submitted>, StoreError> {
+        match self.alone(Alone::Submit(Box::new(spec.clone()), options)).await? {
+            Done::Submitted(progress) => Ok(progress),
+            _ => Err(StoreError::Stopping),
+        }
+    }
+
+    /// Changes a sweep.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<(), StoreError> {
+        match self.alone(Alone::Act(sweep.to_owned(), action)).await {
+            Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`], and [`StoreError::Filter`] for an axis that the sweep does not have.
+    pub async fn act_on_trials(
+        &self,
+        sweep: &str,
+        action: TrialAction,
+        filter: &Filter,
+        state: Option<StateName>,
+    ) -> Result<u64, StoreError> {
+        let (mut changed, mut next) = (0, Some(0));
+        while let Some(from) = next {
+            let request = TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
+            let done = match self.alone(Alone::ActOnTrials(request)).await {
+                Err(StoreError::UnknownSweep { .. }) => return Err(self.unknown(sweep).await?),
+                Ok(Done::Trials(done)) => done,
+                other => return other.map(|_| changed),
+            };
+            changed += done.changed;
+            next = done.next;
+        }
+        Ok(changed)
+    }
+
+    /// What a sweep's trials run.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn work(&self, sweep: &str) -> Result<Work, StoreError> {
+        Ok(self.sweep(sweep).await?.spec.work)
+    }
+
+    async fn sweep(&self, name: &str) -> Result<backend::SweepRow, StoreError> {
+        match self.backend.sweep(name).await? {
+            Some(row) => Ok(row),
+            None => Err(self.unknown(name).await?),
+        }
+    }
+
+    async fn unknown(&self, name: &str) -> Result<StoreError, StoreError> {
+        let names = self.backend.sweep_names().await?;
+        let known = match names.as_slice() {
+            [] => "none was submitted yet".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Ok(StoreError::UnknownSweep { name: name.to_owned(), known })
+    }
+
+    /// How far one sweep is, or all of them in the order of their submission.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let status = self.backend.status(sweep).await?;
+        match sweep {
+            Some(name) if status.is_empty() => Err(self.unknown(name).await?),
+            _ => Ok(status),
+        }
+    }
+
+    /// A page of a sweep's trials in the order in which they run: those from this position on. The next page starts at
+    /// [`Page::next`]. Pages, not one long cursor: a slow reader must not keep a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn trials(&self, sweep: &str, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+        let id = self.sweep(sweep).await?.id;
+        self.backend.trials(id, state, from).await
+    }
+
+    /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn records(&self, sweep: &str, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+        let id = self.sweep(sweep).await?.id;
+        self.backend.records(id, from).await
+    }
+
+    /// Everything that is known of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when it names none or several.
+    pub async fn story(&self, name: &str) -> Result<Story, StoreError> {
+        self.backend.story(self.find(name).await?).await
+    }
+
+    /// What an attempt at a trial printed; the newest one's unless one is named.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the name names none or several.
+    pub async fn log(&self, name: &str, token: Option<Token>) -> Result<Log, StoreError> {
+        self.backend.log(self.find(name).await?, token).await
+    }
+
+    async fn find(&self, name: &str) -> Result<i64, StoreError> {
+        let (sweep, prefix) = name.rsplit_once('/').map_or((None, name), |(sweep, prefix)| (Some(sweep), prefix));
+        let named = |found: &str| StoreError::Trial { name: name.to_owned(), found: found.to_owned() };
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(named("no trial: ids are hexadecimal digits"));
+        }
+        match self.backend.find(sweep, &prefix.to_ascii_lowercase()).await?.as_slice() {
+            [] => Err(named("no trial")),
+            [id] => Ok(*id),
+            _ => Err(named("several trials")),
+        }
+    }
+
+    /// Workers that were seen lately, or all that ever were.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn workers(&self, all: bool) -> Result<Vec<WorkerLine>, StoreError> {
+        let since = if all { sortie_core::job::Timestamp(0) } else { self.clock.now().minus(WORKERS_LISTED) };
+        self.backend.workers(since).await
+    }
+
+    /// Waits for the statements that run and closes the database.
+    pub async fn close(&self) {
+        self.backend.close().await;
+    }
 }
 
-/// A worker process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Worker {
-    /// Unique for the process's lifetime.
-    pub id: String,
-    /// Its machine.
-    pub host: String,
-    /// The agent's process id there.
-    pub pid: u32,
-    /// Its devices.
-    pub devices: Vec<String>,
-    /// Its build.
-    pub software: String,
-}
-
-/// What a worker asks for.
-#[derive(Clone, Debug)]
-pub struct Claim<'a> {
-    /// Who asks.
-    pub worker_id: &'a str,
-    /// At most this many trials.
-    pub count_max: u32,
-    /// Only trials of this sweep.
-    pub sweep: Option<&'a str>,
-}
-
-/// A trial handed to a worker.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Leased {
-    /// Names the attempt.
-    pub token: Token,
-    /// The trial.
-    pub trial_id: TrialId,
-    /// The sweep's name.
-    pub sweep: String,
-    /// What to run.
-    pub spec: TrialSpec,
-}
-
-/// What a claim gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claimed {
-    /// Trials, perhaps none.
-    pub leases: Vec<Leased>,
-    /// Whether nothing is queued or leased that this claim could ever get.
-    pub idle: bool,
-}
-
-/// Reports of one attempt.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// 1, 2, 3, ... within the attempt.
-    pub sequence: u64,
-    /// In the first batch: what the attempt runs on.
-    pub fingerprint: Option<Fingerprint>,
-    /// Evaluations.
-    pub evaluations: Vec<Evaluation>,
-    /// Losses.
-    pub losses: Vec<TrainingLoss>,
-}
-
-/// What a submission did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submitted {
-    /// The sweep's name.
-    pub sweep: String,
-    /// Trials that it has now.
-    pub planned: u64,
-    /// Trials that this submission added.
-    pub added: u64,
-}
-
-/// How far a sweep is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SweepStatus {
-    /// The sweep's name.
-    pub sweep: String,
-    /// Trials in each state.
-    pub queued: u64,
-    /// See `queued`.
-    pub leased: u64,
-    /// See `queued`.
-    pub succeeded: u64,
-    /// See `queued`.
-    pub diverged: u64,
-    /// See `queued`.
-    pub failed: u64,
-    /// Steps of finished trials and of those that run now.
-    pub steps_done: u64,
-    /// Steps of all trials.
-    pub steps_planned: u64,
-    /// Milliseconds that succeeded attempts took in all.
-    pub running_ms: u64,
-    /// How many those are.
-    pub finished_attempts: u64,
-}
-
-/// One line of a list of trials.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrialLine {
-    /// The trial.
-    pub trial_id: TrialId,
-    /// Its place in the grid.
-    pub point: Point,
-    /// Where it stands.
-    pub state: StateName,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// The last step that its newest attempt told of.
-    pub step: u64,
-    /// Where its newest attempt runs or ran; empty before the first.
-    pub worker: String,
-    /// `class: message` of its newest failed attempt; empty if none failed.
-    pub error: String,
+/// What a user may allow a database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// A SQLite file on a network file system: exclusive locking, no shared memory.
+    pub network_disk: bool,
+    /// The caller's clock instead of the database's: for tests that decide what time it is.
+    pub local_clock: bool,
+    /// The most pages that a SQLite file may have: for tests of a full disk.
+    pub pages_max: Option<u32>,
 }

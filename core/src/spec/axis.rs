@@ -1,22 +1,24 @@
-//! An axis of numbers: a list sweeps, a scalar is fixed.
+//! An axis of the grid: a list sweeps, a scalar is fixed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The values of one numeric axis, in the order of the file.
+use crate::parameters::Scalar;
+
+/// The values of one axis, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Axis {
     /// At least one value, all different.
-    pub values: Vec<f64>,
+    pub values: Vec<Scalar>,
     /// Whether the file gave a scalar, which a later submission may not change.
     pub fixed: bool,
 }
 
 impl Axis {
     /// An axis that was given no value in the file.
-    pub(super) fn fixed(value: f64) -> Self {
+    pub(super) fn fixed(value: Scalar) -> Self {
         Self { values: vec![value], fixed: true }
     }
 
@@ -32,8 +34,11 @@ impl Axis {
 impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.fixed, self.values.as_slice()) {
-            (true, [value]) => write!(f, "{value:?}"),
-            (_, values) => write!(f, "{values:?}"),
+            (true, [value]) => value.fmt(f),
+            (_, values) => {
+                let values: Vec<String> = values.iter().map(Scalar::to_string).collect();
+                write!(f, "[{}]", values.join(", "))
+            }
         }
     }
 }

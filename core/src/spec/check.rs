@@ -1,11 +1,17 @@
 //! From a file to a sweep: every default, every range.
 
-use super::file::{DataTable, GridTable, HeldOut, ModelTable, OneOrMany, SweepFile, TrainTable};
+use std::collections::BTreeMap;
+
+use super::file::{DataTable, GridTable, HeldOut, ModelTable, OneOrMany, RequireTable, RunTable, SweepFile, TrainTable};
 use super::{Axis, Change, Grid, SpecError, SweepSpec};
 use crate::catalogue;
+use crate::command::{BUILT_IN, CommandSettings, fill};
+use crate::finetune::{AXES, Finetune, OutTransform, Precision, Settings, SplitBy};
 use crate::grid::TRIALS_MAX;
+use crate::parameters::Scalar;
+use crate::requirements::Requirements;
 use crate::selection::Selection;
-use crate::trial::{DatasetSpec, Finetune, OutTransform, Precision, Settings, SplitBy};
+use crate::trial::{DatasetSpec, Work};
 
 /// Far above what anybody trains, and low enough that arithmetic on steps cannot overflow.
 const STEPS_MAX: u64 = 100_000_000;
@@ -13,27 +19,51 @@ const STEPS_MAX: u64 = 100_000_000;
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 const AXIS_VALUES_MAX: usize = 10_000;
 
-fn wrong<T>(key: &'static str, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
-    Err(SpecError::Value { key, value: format!("{value:?}"), allowed: allowed.into() })
+fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
+    Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })
 }
 
 pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, grid } = file;
+    let SweepFile { name, select, data, model, train, run, require, grid } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
         return wrong("select", select, "name at least one selection method");
     }
-    let settings = settings(data, &model, train, discovered)?;
-    let grid = grid_axes(grid, &settings.dataset)?;
-    let sweep = SweepSpec { name, select, settings, grid };
+    let require = requirements(require.unwrap_or_default(), run.is_some())?;
+    let (work, grid) = match (run, model, train, data) {
+        (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
+        (Some(_), _, _, _) => return wrong("run", "a table", "a sweep that runs a command has no [model] and no [train]"),
+        (None, Some(model), train, Some(data)) => {
+            let settings = settings(data, &model, train.unwrap_or_default(), discovered)?;
+            let grid = finetune_grid(grid, &settings.dataset)?;
+            (Work::Finetune(settings), grid)
+        }
+        (None, Some(_), _, None) => return wrong("data", "missing", "fine-tuning needs a [data] table that names the dataset"),
+        (None, None, _, _) => return wrong("model", "missing", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
+    };
+    let sweep = SweepSpec { name, select, work, require, grid };
     match sweep.trials_planned() {
         Some(planned) if planned <= TRIALS_MAX => Ok(sweep),
         planned => wrong("grid", planned, format!("at most {TRIALS_MAX} trials a sweep")),
     }
 }
 
-fn check_name(key: &'static str, name: &str) -> Result<(), SpecError> {
+fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {
+    let RequireTable { mut tags, gpu_memory_gib } = table;
+    for tag in &tags {
+        check_name("require.tags", tag)?;
+    }
+    tags.sort();
+    tags.dedup();
+    let gpu_memory_gib = gpu_memory_gib.unwrap_or(0.0);
+    if !(0.0..=100_000.0).contains(&gpu_memory_gib) {
+        return wrong("require.gpu_memory_gib", gpu_memory_gib, "GiB, at least 0");
+    }
+    Ok(Requirements { tags, gpu_memory_gib, commands })
+}
+
+fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 100 || !name.chars().all(fits) || name.starts_with(['.', '-']) {
         return wrong(key, name, "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'");
@@ -106,56 +136,133 @@ fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetS
 }
 
 /// Names of folders, sorted as the loader sorts them: the order decides domain indices and class labels.
-fn folder_names(key: &'static str, mut names: Vec<String>) -> Result<Vec<String>, SpecError> {
+fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecError> {
     names.sort();
     let distinct = names.is_sorted_by(|a, b| a < b);
-    let plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '+', '\0', '\n']);
-    if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(plain) {
+    if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
         return wrong(key, names, "2 or more different folder names without '/', '\\', '+', or a leading '.'");
     }
     Ok(names)
 }
 
-fn grid_axes(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecError> {
-    let positive = (|x| x > 0.0 && x < f64::INFINITY) as fn(f64) -> bool;
-    let held_out = match grid.held_out {
-        None | Some(HeldOut::Each) => dataset.domains.clone(),
-        Some(HeldOut::List(list)) => list,
-    };
-    if let Some(unknown) = held_out.iter().find(|domain| !dataset.domains.contains(domain)) {
-        return wrong("grid.held_out", unknown, format!("domains of {} are {}", dataset.name, dataset.domains.join(", ")));
-    }
-    let held_out = distinct("grid.held_out", held_out)?;
-    let head_lr_factor = match grid.head_lr_factor {
-        None => Axis::fixed(1.0),
-        Some(factors) => axis("grid.head_lr_factor", factors, "a finite number above 0", positive)?,
-    };
-    Ok(Grid {
-        dropout: axis("grid.dropout", grid.dropout, "at least 0 and below 1", |x| (0.0..1.0).contains(&x))?,
-        lr: axis("grid.lr", grid.lr, "a finite number above 0", positive)?,
-        weight_decay: axis("grid.weight_decay", grid.weight_decay, "a finite number, at least 0", |x| (0.0..f64::INFINITY).contains(&x))?,
-        head_lr_factor,
-        held_out,
-        seeds: seeds("grid.seeds", grid.seeds)?,
-        splits: seeds("grid.splits", grid.splits)?,
-    })
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && !name.contains(['/', '\\', '+', '\0', '\n'])
 }
 
-fn axis(key: &'static str, values: OneOrMany<f64>, allowed: &str, fits: fn(f64) -> bool) -> Result<Axis, SpecError> {
+fn command_work(
+    run: RunTable,
+    data: Option<DataTable>,
+    discovered: Option<&DatasetSpec>,
+    grid: GridTable,
+) -> Result<(Work, Grid), SpecError> {
+    let RunTable { command, steps } = run;
+    if command.first().is_none_or(|program| program.trim().is_empty()) {
+        return wrong("run.command", command, "a list that starts with a program");
+    }
+    if let Some(steps) = steps.filter(|steps| *steps > STEPS_MAX) {
+        return wrong("run.steps", steps, format!("at most {STEPS_MAX}"));
+    }
+    let (dataset, domains) = match data {
+        None => (None, Vec::new()),
+        Some(data) => {
+            let DataTable { dataset: name, domains, classes, group, pixels, augment, out_transform } = data;
+            check_name("data.dataset", &name)?;
+            if classes.is_some() || group.is_some() || pixels.is_some() || augment.is_some() || out_transform.is_some() {
+                return wrong("data", "a table", "a sweep that runs a command has only `dataset` and `domains` there");
+            }
+            let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);
+            (Some(name), domains.or(known).map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?)
+        }
+    };
+    let axes = free_axes(grid.axes)?;
+    for word in &command {
+        let known = |name: &str| (axes.contains_key(name) || BUILT_IN.contains(&name)).then(String::new);
+        if let Err(error) = fill(word, known) {
+            let names: Vec<&str> = axes.keys().map(String::as_str).chain(BUILT_IN).collect();
+            return wrong("run.command", &error.word, format!("it {}; allowed: {}", error.reason, names.join(", ")));
+        }
+    }
+    let held_out = match grid.held_out {
+        None => Vec::new(),
+        Some(HeldOut::Each) if domains.is_empty() => {
+            return wrong("grid.held_out", "each", "list the domains here, or as `domains` under [data]");
+        }
+        Some(held_out) => held_out_domains(Some(held_out), &domains)?,
+    };
+    let grid = Grid { axes, held_out, seeds: seeds("grid.seeds", grid.seeds)?, splits: seeds("grid.splits", grid.splits)? };
+    Ok((Work::Command(CommandSettings { command, dataset, domains, steps }), grid))
+}
+
+/// The axes of a command: any names but those that every trial has.
+fn free_axes(table: BTreeMap<String, OneOrMany<Scalar>>) -> Result<BTreeMap<String, Axis>, SpecError> {
+    let mut axes = BTreeMap::new();
+    for (name, values) in table {
+        let key = format!("grid.{name}");
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > 60 || !name.chars().all(fits) || BUILT_IN.contains(&name.as_str()) {
+            return wrong(key, name, format!("1 to 60 of a-z, 0-9 and '_', and none of {}", BUILT_IN.join(", ")));
+        }
+        let short = |value: &Scalar| if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true };
+        axes.insert(name, axis(&key, values, "at most 1000 bytes and no NUL", short)?);
+    }
+    Ok(axes)
+}
+
+fn held_out_domains(held_out: Option<HeldOut>, domains: &[String]) -> Result<Vec<String>, SpecError> {
+    let held_out = match held_out {
+        None | Some(HeldOut::Each) => domains.to_vec(),
+        Some(HeldOut::List(list)) => list,
+    };
+    // A command may leave its domains open; the names must still make columns and labels.
+    let unknown = held_out.iter().find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
+    if let Some(unknown) = unknown {
+        let allowed = if domains.is_empty() { "names without '/', '\\', '+', or a leading '.'".to_owned() } else { domains.join(", ") };
+        return wrong("grid.held_out", unknown, format!("domains are {allowed}"));
+    }
+    distinct("grid.held_out", held_out)
+}
+
+/// What an axis of fine-tuning allows, in words and as a test.
+type Rule = (&'static str, fn(f64) -> bool);
+
+fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecError> {
+    let GridTable { axes: mut table, held_out, seeds: seed_values, splits } = grid;
+    if let Some(unknown) = table.keys().find(|name| !AXES.contains(&name.as_str())) {
+        return wrong(format!("grid.{unknown}"), "an axis", format!("fine-tuning has {}, held_out, seeds and splits", AXES.join(", ")));
+    }
+    let mut axes = BTreeMap::new();
+    let rules: [Rule; 4] = [
+        ("a number, at least 0 and below 1", |x| (0.0..1.0).contains(&x)),
+        ("a finite number above 0", |x| x > 0.0),
+        ("a finite number, at least 0", |x| x >= 0.0),
+        ("a finite number above 0", |x| x > 0.0),
+    ];
+    for (name, (allowed, fits)) in AXES.into_iter().zip(rules) {
+        let key = format!("grid.{name}");
+        let axis = match table.remove(name) {
+            Some(values) => axis(&key, values, allowed, |value| value.as_number().is_some_and(fits))?,
+            None if name == "head_lr_factor" => Axis::fixed(Scalar::Number(1.0)),
+            None => return wrong(key, "missing", format!("fine-tuning needs it: {allowed}, or a list")),
+        };
+        axes.insert(name.to_owned(), axis);
+    }
+    let held_out = held_out_domains(held_out, &dataset.domains)?;
+    Ok(Grid { axes, held_out, seeds: seeds("grid.seeds", seed_values)?, splits: seeds("grid.splits", splits)? })
+}
+
+fn axis(key: &str, values: OneOrMany<Scalar>, allowed: &str, fits: impl Fn(&Scalar) -> bool) -> Result<Axis, SpecError> {
     let (values, fixed) = match values {
         OneOrMany::One(value) => (vec![value], true),
         OneOrMany::Many(values) => (values, false),
     };
-    // Zero has no sign in a trial's identity; here neither.
-    let values: Vec<f64> = values.into_iter().map(|value| if value == 0.0 { 0.0 } else { value }).collect();
-    if let Some(&value) = values.iter().find(|&&value| !fits(value)) {
+    if let Some(value) = values.iter().find(|value| !fits(value)) {
         return wrong(key, value, allowed);
     }
     Ok(Axis { values: distinct(key, values)?, fixed })
 }
 
 /// A count means the seeds 0, 1, 2, ...; a list names them.
-fn seeds(key: &'static str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, SpecError> {
+fn seeds(key: &str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, SpecError> {
     let seeds = match seeds {
         None => vec![0],
         Some(OneOrMany::One(count)) if (1..=AXIS_VALUES_MAX as u64).contains(&count) => (0..count).collect(),
@@ -165,7 +272,7 @@ fn seeds(key: &'static str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, S
     distinct(key, seeds)
 }
 
-fn distinct<T: PartialEq + std::fmt::Debug>(key: &'static str, values: Vec<T>) -> Result<Vec<T>, SpecError> {
+fn distinct<T: PartialEq + std::fmt::Debug>(key: &str, values: Vec<T>) -> Result<Vec<T>, SpecError> {
     if values.is_empty() {
         return wrong(key, values, "an axis needs at least one value");
     }
@@ -179,12 +286,20 @@ fn distinct<T: PartialEq + std::fmt::Debug>(key: &'static str, values: Vec<T>) -
 }
 
 /// The settings in which two sweeps differ.
-pub(super) fn differences(old: &Settings, new: &Settings) -> Vec<Change> {
-    let flat = |settings: &Settings| {
+pub(super) fn differences(old: &Work, new: &Work) -> Vec<Change> {
+    let flat = |work: &Work| {
         let mut flat = Vec::new();
-        flatten("", &serde_json::to_value(settings).unwrap_or_default(), &mut flat);
+        let value = match work {
+            Work::Finetune(settings) => serde_json::to_value(settings),
+            Work::Command(settings) => serde_json::to_value(settings),
+        };
+        flatten("", &value.unwrap_or_default(), &mut flat);
         flat
     };
+    if std::mem::discriminant(old) != std::mem::discriminant(new) {
+        let kind = |work: &Work| if matches!(work, Work::Command(_)) { "a command" } else { "fine-tuning" }.to_owned();
+        return vec![Change { key: "its work".to_owned(), old: kind(old), new: kind(new) }];
+    }
     let pairs = flat(old).into_iter().zip(flat(new));
     pairs.filter(|(old, new)| old != new).map(|((key, old), (_, new))| Change { key, old, new }).collect()
 }

@@ -1,25 +1,47 @@
 //! The sweep file as it is written: every key and its type, nothing else.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
+use crate::finetune::{Backbone, Finetune, OutTransform, Precision, SplitBy};
+use crate::parameters::Scalar;
 use crate::selection::Selection;
-use crate::trial::{Backbone, Finetune, OutTransform, Precision, SplitBy};
 
-/// The whole file.
+/// The whole file. It says either what Sortie's trainer does (`[data]`, `[model]`, `[train]`) or which program runs (`[run]`).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepFile {
     pub(super) name: String,
     pub(super) select: Option<Vec<Selection>>,
-    pub(super) data: DataTable,
-    pub(super) model: ModelTable,
-    pub(super) train: TrainTable,
+    pub(super) data: Option<DataTable>,
+    pub(super) model: Option<ModelTable>,
+    pub(super) train: Option<TrainTable>,
+    pub(super) run: Option<RunTable>,
+    pub(super) require: Option<RequireTable>,
+    #[serde(default)]
     pub(super) grid: GridTable,
+}
+
+/// `[run]`: any program as a trial.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTable {
+    pub(super) command: Vec<String>,
+    pub(super) steps: Option<u64>,
+}
+
+/// `[require]`: which workers may run the sweep's trials.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequireTable {
+    #[serde(default)]
+    pub(super) tags: Vec<String>,
+    pub(super) gpu_memory_gib: Option<f64>,
 }
 
 /// `[data]`: which images, and how they are shown to the network.
@@ -44,7 +66,7 @@ pub struct ModelTable {
 }
 
 /// `[train]`: how long, with which batches and which schedule.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainTable {
     pub(super) steps: Option<u64>,
@@ -56,17 +78,41 @@ pub struct TrainTable {
     pub(super) gamma: Option<f64>,
 }
 
-/// `[grid]`: every list is an axis, every scalar is fixed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// `[grid]`: every list is an axis, every scalar is fixed. Which axes there may be depends on the work.
+#[derive(Debug, Default)]
 pub struct GridTable {
-    pub(super) dropout: OneOrMany<f64>,
-    pub(super) lr: OneOrMany<f64>,
-    pub(super) weight_decay: OneOrMany<f64>,
-    pub(super) head_lr_factor: Option<OneOrMany<f64>>,
+    pub(super) axes: BTreeMap<String, OneOrMany<Scalar>>,
     pub(super) held_out: Option<HeldOut>,
     pub(super) seeds: Option<OneOrMany<u64>>,
     pub(super) splits: Option<OneOrMany<u64>>,
+}
+
+impl<'de> Deserialize<'de> for GridTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GridVisitor;
+        impl<'de> Visitor<'de> for GridVisitor {
+            type Value = GridTable;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of axes")
+            }
+
+            // The TOML reader refuses a key that stands twice.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GridTable, A::Error> {
+                let mut grid = GridTable::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "held_out" => grid.held_out = Some(map.next_value()?),
+                        "seeds" => grid.seeds = Some(map.next_value()?),
+                        "splits" => grid.splits = Some(map.next_value()?),
+                        _ => drop(grid.axes.insert(key, map.next_value()?)),
+                    }
+                }
+                Ok(grid)
+            }
+        }
+        deserializer.deserialize_map(GridVisitor)
+    }
 }
 
 /// A scalar or a list.
@@ -103,42 +149,42 @@ impl SweepFile {
 }
 
 impl SweepFile {
-    /// The dataset that it names.
-    pub fn dataset(&self) -> &str {
-        &self.data.dataset
+    /// The dataset that it names, if any.
+    pub fn dataset(&self) -> Option<&str> {
+        self.data.as_ref().map(|data| data.dataset.as_str())
     }
 }
 
-/// The two number types that axes have, and how TOML's numbers become them.
-trait Number: Sized {
+/// The types of values that axes have, and how TOML's values become them.
+trait Value: Sized {
     const EXPECTED: &'static str;
     fn of_integer(value: i64) -> Option<Self>;
-    fn of_float(value: f64) -> Option<Self>;
+    fn of_other(value: Scalar) -> Option<Self>;
 }
 
-impl Number for f64 {
-    const EXPECTED: &'static str = "a number or a list of numbers";
+impl Value for Scalar {
+    const EXPECTED: &'static str = "a finite number, a text, true or false, or a list of them";
     fn of_integer(value: i64) -> Option<Self> {
-        Some(value as Self)
+        (value.unsigned_abs() <= 1 << 53).then_some(Self::Number(value as f64))
     }
-    fn of_float(value: f64) -> Option<Self> {
+    fn of_other(value: Scalar) -> Option<Self> {
         Some(value)
     }
 }
 
-impl Number for u64 {
+impl Value for u64 {
     const EXPECTED: &'static str = "a whole number that is not negative, or a list of them";
     fn of_integer(value: i64) -> Option<Self> {
         value.try_into().ok()
     }
-    fn of_float(_: f64) -> Option<Self> {
+    fn of_other(_: Scalar) -> Option<Self> {
         None
     }
 }
 
-struct NumberVisitor<T>(PhantomData<T>);
+struct ValueVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Number> Visitor<'de> for NumberVisitor<T> {
+impl<'de, T: Value> Visitor<'de> for ValueVisitor<T> {
     type Value = OneOrMany<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,7 +198,17 @@ impl<'de, T: Number> Visitor<'de> for NumberVisitor<T> {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
         let wrong = || E::invalid_value(serde::de::Unexpected::Float(value), &self);
-        T::of_float(value).map(OneOrMany::One).ok_or_else(wrong)
+        Scalar::number(value).and_then(T::of_other).map(OneOrMany::One).ok_or_else(wrong)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        let wrong = || E::invalid_value(serde::de::Unexpected::Str(value), &self);
+        T::of_other(Scalar::Text(value.to_owned())).map(OneOrMany::One).ok_or_else(wrong)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
+        let wrong = || E::invalid_value(serde::de::Unexpected::Bool(value), &self);
+        T::of_other(Scalar::Flag(value)).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -167,9 +223,9 @@ impl<'de, T: Number> Visitor<'de> for NumberVisitor<T> {
     }
 }
 
-impl<'de, T: Number> Deserialize<'de> for OneOrMany<T> {
+impl<'de, T: Value> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor(PhantomData))
+        deserializer.deserialize_any(ValueVisitor(PhantomData))
     }
 }
 

@@ -7,12 +7,15 @@ mod axis;
 mod check;
 pub mod file;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use axis::Axis;
 
+use crate::requirements::Requirements;
 use crate::selection::Selection;
-use crate::trial::{DatasetSpec, Settings};
+use crate::trial::{DatasetSpec, Work};
 
 /// A sweep file, checked: every trial that it plans can run as far as the file alone can tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +26,9 @@ pub struct SweepSpec {
     /// The selection methods whose trials the sweep plans.
     pub select: Vec<Selection>,
     /// What all its trials share.
-    pub settings: Settings,
+    pub work: Work,
+    /// Which workers may run them. No part of any trial's identity.
+    pub require: Requirements,
     /// What differs between them.
     pub grid: Grid,
 }
@@ -32,15 +37,9 @@ pub struct SweepSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
-    /// Dropout rates.
-    pub dropout: Axis,
-    /// Learning rates of the backbone.
-    pub lr: Axis,
-    /// Weight decays.
-    pub weight_decay: Axis,
-    /// Factors of the last layer's learning rate.
-    pub head_lr_factor: Axis,
-    /// Held-out domains, one trial each.
+    /// Every axis but the replicates below, by name.
+    pub axes: BTreeMap<String, Axis>,
+    /// Held-out domains, one trial each; empty only for commands that hold out none.
     pub held_out: Vec<String>,
     /// Seeds of initialisation, batches, augmentation and dropout.
     pub seeds: Vec<u64>,
@@ -63,7 +62,7 @@ pub enum SpecError {
     #[error("{key} = {value} is not allowed: {allowed}")]
     Value {
         /// The key, as `table.key`.
-        key: &'static str,
+        key: String,
         /// The value, as a user would write it.
         value: String,
         /// What would be right.
@@ -115,23 +114,31 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run.
+    /// longer lists stay, since their trials may have run. Requirements, which change no number, are the new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs.
     pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
-        let mut changes = check::differences(&self.settings, &new.settings);
-        let mut axis = |key: &str, old: &Axis, new: &Axis| {
-            old.grown_by(new).unwrap_or_else(|| {
-                changes.push(Change { key: format!("grid.{key}"), old: old.to_string(), new: new.to_string() });
-                old.clone()
-            })
-        };
+        let mut changes = check::differences(&self.work, &new.work);
+        let mut axes = self.grid.axes.clone();
+        for (name, axis) in &new.grid.axes {
+            match axes.get_mut(name) {
+                None => changes.push(Change { key: format!("grid.{name}"), old: "missing".to_owned(), new: axis.to_string() }),
+                Some(old) => match old.grown_by(axis) {
+                    None => changes.push(Change { key: format!("grid.{name}"), old: old.to_string(), new: axis.to_string() }),
+                    Some(grown) => *old = grown,
+                },
+            }
+        }
+        for (name, axis) in self.grid.axes.iter().filter(|(name, _)| !new.grid.axes.contains_key(*name)) {
+            changes.push(Change { key: format!("grid.{name}"), old: axis.to_string(), new: "missing".to_owned() });
+        }
+        if self.grid.held_out.is_empty() != new.grid.held_out.is_empty() {
+            let label = |domains: &[String]| if domains.is_empty() { "missing".to_owned() } else { domains.join(", ") };
+            changes.push(Change { key: "grid.held_out".to_owned(), old: label(&self.grid.held_out), new: label(&new.grid.held_out) });
+        }
         let grid = Grid {
-            dropout: axis("dropout", &self.grid.dropout, &new.grid.dropout),
-            lr: axis("lr", &self.grid.lr, &new.grid.lr),
-            weight_decay: axis("weight_decay", &self.grid.weight_decay, &new.grid.weight_decay),
-            head_lr_factor: axis("head_lr_factor", &self.grid.head_lr_factor, &new.grid.head_lr_factor),
+            axes,
             held_out: axis::union(&self.grid.held_out, &new.grid.held_out),
             seeds: axis::union(&self.grid.seeds, &new.grid.seeds),
             splits: axis::union(&self.grid.splits, &new.grid.splits),
@@ -140,6 +147,6 @@ impl SweepSpec {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
-        Ok(Self { name: self.name.clone(), select, settings: self.settings.clone(), grid })
+        Ok(Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), grid })
     }
 }

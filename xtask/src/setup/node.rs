@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
+use sortie_testbed::programs::find;
 
 use super::cache::Cache;
 use super::manifest::{Check, Manifest, intact};
 use super::pins::NODE;
-use super::{fetch, tools, unpack};
+use super::{fetch, unpack};
 
 const NPM_SCRIPT: &str = "lib/node_modules/npm/bin/npm-cli.js";
 
@@ -30,8 +31,8 @@ impl Npm {
 
 /// The npm of this machine, if it has one together with its node.
 pub fn of_machine() -> Option<Npm> {
-    tools::find("node")?;
-    Some(Npm { program: tools::find("npm")?, script: None })
+    find("node")?;
+    Some(Npm { program: find("npm")?, script: None })
 }
 
 /// The npm of the machine, or else of the pinned Node, which is fetched into the cache.

@@ -1,66 +1,90 @@
-//! Debian packages that a chore needs beyond what every build needs.
+//! Programs that only some commands need, from the system's own packages.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::geteuid;
+use sortie_testbed::programs::{find, find_server};
 
-use super::tools;
+use crate::process;
 
-/// Where daemons lie that an ordinary user's PATH leaves out.
-const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// What Debian's packages of PostgreSQL read before they make a server that starts with the machine.
+const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+/// Another installation, one of the system's nightly ones perhaps, may hold the package manager's lock for so long.
+const LOCK_SECONDS_MAX: &str = "DPkg::Lock::Timeout=300";
 
-/// Makes sure that each program is there. `packages` pairs a program with the Debian package that holds it; as root on Debian, what is
-/// missing is installed.
-///
-/// # Errors
-/// One line that names the missing programs and what to install.
-pub fn require(packages: &[(&str, &str)]) -> Result<()> {
-    let missing = missing(packages);
+/// A program, and the package of Debian that has it.
+pub type Need = (&'static str, &'static str);
+
+/// Makes sure that the programs are there. As root on a system with apt-get, it installs what is missing; else it fails with one line that
+/// says what to install.
+pub fn require(needs: &[Need]) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
-    let mut names: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    names.sort_unstable();
-    names.dedup();
-    let advice = || {
-        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
-        let (programs, names) = (programs.join(", "), names.join(" "));
-        format!("missing: {programs}; get them as root with: apt-get install {names}")
-    };
-    ensure!(rustix::process::geteuid().is_root() && tools::find("apt-get").is_some(), "{}", advice());
-    eprintln!("Installing {}", names.join(" "));
-    // Lists that are older than the archive name files that are gone; the second try has new ones.
-    let installed = install(&names).or_else(|_| apt_get(&["update", "-qq"]).and_then(|()| install(&names)));
-    installed.with_context(advice)?;
-    ensure!(self::missing(packages).is_empty(), "{} were installed, but still: {}", names.join(" "), advice());
+    if !geteuid().is_root() || find("apt-get").is_none() {
+        bail!("{}", refusal(&missing));
+    }
+    install(&packages(&missing)).with_context(|| refusal(&missing))?;
+    let missing = self::missing(needs);
+    ensure!(missing.is_empty(), "{}, though apt-get has just installed what should have it", refusal(&missing));
     Ok(())
 }
 
-/// The program, also where only root looks for it.
-fn find(program: &str) -> Option<PathBuf> {
-    let system = || SYSTEM_FOLDERS.iter().find_map(|folder| tools::find(Path::new(folder).join(program)));
-    tools::find(program).or_else(system)
+fn missing(needs: &[Need]) -> Vec<Need> {
+    needs.iter().copied().filter(|(program, _)| find_server(program).is_none()).collect()
 }
 
-fn missing<'a>(packages: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    packages.iter().filter(|(program, _)| find(program).is_none()).copied().collect()
+fn packages(needs: &[Need]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = needs.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
 }
 
-fn install(names: &[&str]) -> Result<()> {
-    let mut arguments = vec!["install", "-qq", "--yes", "--no-install-recommends"];
-    arguments.extend(names);
-    apt_get(&arguments)
+fn refusal(missing: &[Need]) -> String {
+    let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+    let (verb, pronoun) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
+    format!("{} {verb} missing; get {pronoun} with: apt-get install {}", programs.join(", "), packages(missing).join(" "))
 }
 
-fn apt_get(arguments: &[&str]) -> Result<()> {
+fn install(packages: &[&str]) -> Result<()> {
+    println!("installing {} with apt-get", packages.join(" "));
+    let _settings = packages.contains(&"postgresql").then(|| NoCluster::start(Path::new(CLUSTER_SETTINGS))).transpose()?;
+    process::run(apt_get().args(["--quiet=2", "update"]))?;
+    process::run(apt_get().args(["--quiet=2", "--yes", "--no-install-recommends", "install"]).args(packages))
+}
+
+/// apt-get, which asks nothing.
+fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    // What it prints is for people at a terminal; what a chore prints on stdout may be read by a program.
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-    let output = command.output().context("cannot start apt-get")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "apt-get {}: {}", arguments.join(" "), text.lines().last().unwrap_or("no reason given"));
-    Ok(())
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command.args(["--option", LOCK_SECONDS_MAX, "--option", "Dpkg::Use-Pty=0"]);
+    command
+}
+
+/// While it exists, installing PostgreSQL starts no server: the tests start their own ones. Afterwards the settings are as they were.
+struct NoCluster {
+    file: PathBuf,
+}
+
+impl NoCluster {
+    fn start(folder: &Path) -> Result<Self> {
+        let file = folder.join("sortie.conf");
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "create_main_cluster = false\n"));
+        written.with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for NoCluster {
+    fn drop(&mut self) {
+        // A file that stays behind does no harm beyond the next server that somebody wants made at once.
+        let _ = fs::remove_file(&self.file);
+    }
 }
 
 #[cfg(test)]
@@ -68,8 +92,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_not_there_is_missing() {
-        assert_eq!(missing(&[("sh", "dash"), ("no-such-program", "some-package")]), [("no-such-program", "some-package")]);
-        assert!(require(&[("sh", "dash")]).is_ok());
+    fn what_is_there_needs_nothing() {
+        require(&[("sh", "dash"), ("env", "coreutils")]).unwrap();
+        require(&[]).unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_one_line() {
+        let needs = [("sh", "dash"), ("no-such-slurmd", "slurmd"), ("no-such-slurmctld", "slurmctld"), ("no-such-srun", "slurmd")];
+        let missing = missing(&needs);
+        assert_eq!(missing, needs[1..]);
+        let line = "no-such-slurmd, no-such-slurmctld, no-such-srun are missing; get them with: apt-get install slurmctld slurmd";
+        assert_eq!(refusal(&missing), line);
+        assert_eq!(refusal(&missing[..1]), "no-such-slurmd is missing; get it with: apt-get install slurmd");
+    }
+
+    #[test]
+    fn no_server_is_started_while_postgresql_is_installed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("createcluster.d");
+        let settings = NoCluster::start(&folder).unwrap();
+        assert_eq!(fs::read_to_string(&settings.file).unwrap(), "create_main_cluster = false\n");
+        drop(settings);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

@@ -1,12 +1,11 @@
 //! The programs that setup and the build call, looked for before the first download.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
+use sortie_testbed::programs::find;
 
 /// The Python whose pip downloads and whose torch is looked for.
 pub const PYTHON: &str = "python3";
@@ -54,35 +53,4 @@ pub fn require_cxx() -> Result<()> {
         }
     }
     bail!("a C++ compiler (c++) is missing; it builds libtorch's bindings. Get one with: apt-get install g++");
-}
-
-/// The first executable file of that name in PATH, or the path itself if it has a slash.
-pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
-    let program = Path::new(program.as_ref());
-    if program.components().count() > 1 {
-        return is_executable(program).then(|| program.to_path_buf());
-    }
-    let folders = env::var_os("PATH")?;
-    env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| is_executable(path))
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_executable_files_are_programs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tool");
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(find(&path), None);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find(&path), Some(path));
-        assert_eq!(find(folder.path()), None);
-        assert!(find("sh").is_some());
-    }
 }

@@ -1,0 +1,100 @@
+//! Answers as messages. Points in time become durations here: clocks of different machines do not agree.
+
+use std::time::Duration;
+
+use sortie_proto::v1;
+
+use crate::clock::{Clock, SystemClock};
+use crate::store::{Story, SweepStatus, TrialLine, WorkerLine};
+
+/// A worker that was not heard of for so many leases is called silent.
+const SILENT_LEASES: u32 = 4;
+
+/// The time now, in milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> i64 {
+    SystemClock.now().0
+}
+
+pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
+    let SweepStatus { sweep, state, priority, planned, queued, leased, succeeded, diverged, failed, cancelled, linked, .. } = status;
+    let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, .. } = status;
+    v1::SweepStatus {
+        sweep,
+        planned,
+        queued,
+        leased,
+        succeeded,
+        diverged,
+        failed,
+        steps_done,
+        steps_planned,
+        running_ms,
+        finished_attempts,
+        cancelled,
+        state,
+        priority,
+        linked,
+    }
+}
+
+pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
+    let TrialLine { trial_id, point, state, attempts, step, worker, error } = line;
+    v1::Trial {
+        trial_id: trial_id.to_string(),
+        point: Some((&point).into()),
+        state: state.to_string(),
+        attempts,
+        step,
+        steps,
+        worker,
+        error,
+    }
+}
+
+pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainResponse {
+    let Story { sweep, line, token, linked_to, due_ms, happenings } = story;
+    let happenings = happenings.into_iter().map(|happening| v1::Happening {
+        ago_ms: since(happening.at_ms, now),
+        token: happening.token.map_or(0, |token| token.0),
+        what: happening.what,
+        detail: happening.detail,
+    });
+    v1::ExplainResponse {
+        sweep,
+        trial: Some(trial_wire(line, steps)),
+        token: token.map_or(0, |token| token.0),
+        linked_to: linked_to.unwrap_or_default(),
+        waits_ms: since(now, due_ms),
+        happenings: happenings.collect(),
+    }
+}
+
+pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Worker {
+    let WorkerLine { worker, seen_ms, left, aside_until_ms, aside_reason, trials } = line;
+    let silent = since(seen_ms, now) > u64::try_from((lease * SILENT_LEASES).as_millis()).unwrap_or(u64::MAX);
+    let state = match () {
+        () if left => "left",
+        () if aside_until_ms > now => "set-aside",
+        () if silent && trials.is_empty() => "silent",
+        () if trials.is_empty() => "idle",
+        () => "working",
+    };
+    v1::Worker {
+        worker_id: worker.id,
+        host: worker.host,
+        pid: worker.pid,
+        devices: worker.devices,
+        tags: worker.abilities.tags,
+        slots: worker.slots,
+        software: worker.software,
+        state: state.to_owned(),
+        seen_ms_ago: since(seen_ms, now),
+        reason: aside_reason,
+        trials,
+    }
+}
+
+/// Milliseconds from one time to a later one; none if it is not later.
+fn since(from: i64, to: i64) -> u64 {
+    to.saturating_sub(from).max(0).unsigned_abs()
+}

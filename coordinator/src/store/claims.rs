@@ -1,0 +1,160 @@
+//! Handing out trials.
+
+use std::time::Duration;
+
+use sortie_core::job::{Decision, Event, Timestamp, apply};
+use sortie_core::schedule::{self, Candidate, Request};
+use sortie_core::trial::TrialSpec;
+
+use super::StoreError;
+use super::backend::{Move, NewAttempt, OpenSweep, Transaction, WaitingTrial, WorkerRow};
+use super::desk::{SweepCache, SweepInfo, Tokens};
+use super::ledger::Ledger;
+use super::types::{Claim, Claimed, Happening, Leased};
+
+/// A waiting worker's sign of life is noted this often.
+const SEEN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What handing out needs besides the ledger.
+pub(crate) struct Shelf<'a> {
+    pub(crate) sweeps: &'a mut SweepCache,
+    pub(crate) tokens: &'a mut Tokens,
+    /// A trial turned out to have a result already: whoever would have got it should look again.
+    pub(crate) look_again: bool,
+}
+
+type Answers = Vec<(usize, Result<Claimed, StoreError>)>;
+
+/// Answers all claims of a transaction together: one look at the sweeps, one at each sweep's queue.
+pub(crate) async fn hand_out(
+    claims: &[(usize, &Claim)],
+    ledger: &mut Ledger,
+    shelf: &mut Shelf<'_>,
+    tx: &mut dyn Transaction,
+) -> Result<Answers, StoreError> {
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = ledger.now;
+    let mut names: Vec<&str> = claims.iter().map(|(_, claim)| claim.worker_id.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let workers = tx.workers(&names).await?;
+    let wanted = claims.iter().map(|(_, claim)| u64::from(claim.count_max)).sum();
+    let open = tx.open_sweeps(wanted, now).await?;
+    let mut candidates = Vec::with_capacity(open.len());
+    for sweep in &open {
+        let require = shelf.sweeps.get(sweep.id, sweep.revision, tx).await?.require.clone();
+        let OpenSweep { id, priority, running, waiting, .. } = *sweep;
+        candidates.push(Candidate { sweep: id, priority, require, running, waiting });
+    }
+    let asked: Vec<Asked<'_>> = claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
+    let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
+    let dealt = schedule::deal(&mut candidates, &requests);
+    let mut queues = queues(&open, &dealt, now, tx).await?;
+    let mut answers = Vec::with_capacity(asked.len());
+    for (asked, sweeps) in asked.into_iter().zip(dealt) {
+        let Some(worker) = asked.worker else {
+            answers.push((asked.index, Err(StoreError::UnknownWorker(asked.claim.worker_id.clone()))));
+            continue;
+        };
+        // Not at every claim, for a claim that gets nothing should cost no flush.
+        if worker.seen.plus(SEEN_INTERVAL) <= now {
+            ledger.changes.seen.insert(asked.claim.worker_id.clone(), now);
+        }
+        let mut leases = Vec::with_capacity(sweeps.len());
+        for sweep in sweeps {
+            let info = shelf.sweeps.get(sweep, 0, tx).await?;
+            // Fewer than were counted if another coordinator takes trials at the same time.
+            let Some(trial) = queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop()) else { continue };
+            leases.extend(lease(&trial, &info, worker.id, ledger, shelf)?);
+        }
+        let idle = leases.is_empty() && !shelf.look_again && asked.is_idle(&open, &candidates);
+        answers.push((asked.index, Ok(Claimed { leases, idle, set_aside: asked.set_aside() })));
+    }
+    Ok(answers)
+}
+
+/// A claim with all that decides what it gets.
+struct Asked<'a> {
+    index: usize,
+    claim: &'a Claim,
+    worker: Option<&'a WorkerRow>,
+    request: Request,
+    now: Timestamp,
+}
+
+impl<'a> Asked<'a> {
+    fn new(index: usize, claim: &'a Claim, workers: &'a [WorkerRow], open: &[OpenSweep], now: Timestamp) -> Self {
+        let worker = workers.iter().find(|worker| worker.name == claim.worker_id);
+        // A sweep that is not there, or not open, has no trials; no sweep has this id.
+        let sweep = claim.sweep.as_ref().map(|name| open.iter().find(|sweep| sweep.name == *name).map_or(-1, |sweep| sweep.id));
+        let fit = worker.is_some_and(|worker| worker.aside_until <= now);
+        let count_max = if fit { claim.count_max } else { 0 };
+        let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
+        Self { index, claim, worker, request: Request { count_max, sweep, abilities }, now }
+    }
+
+    fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {
+        let fits = |sweep: &OpenSweep| candidates.iter().any(|candidate| candidate.sweep == sweep.id && self.request.fits(candidate));
+        !open.iter().any(|sweep| (sweep.unfinished || sweep.running > 0) && fits(sweep))
+    }
+
+    fn set_aside(&self) -> String {
+        self.worker.filter(|worker| worker.aside_until > self.now).map(|worker| worker.aside_reason.clone()).unwrap_or_default()
+    }
+}
+
+struct Queue {
+    sweep: i64,
+    /// The next one last.
+    trials: Vec<WaitingTrial>,
+}
+
+async fn queues(open: &[OpenSweep], dealt: &[Vec<i64>], now: Timestamp, tx: &mut dyn Transaction) -> Result<Vec<Queue>, StoreError> {
+    let mut queues = Vec::new();
+    for OpenSweep { id, .. } in open {
+        let count = dealt.iter().flatten().filter(|sweep| *sweep == id).count() as u64;
+        if count > 0 {
+            let mut trials = tx.waiting(*id, count, now).await?;
+            trials.reverse();
+            queues.push(Queue { sweep: *id, trials });
+        }
+    }
+    Ok(queues)
+}
+
+/// Leases a trial, or takes over the result that it has elsewhere.
+fn lease(
+    trial: &WaitingTrial,
+    info: &SweepInfo,
+    worker: i64,
+    ledger: &mut Ledger,
+    shelf: &mut Shelf<'_>,
+) -> Result<Option<Leased>, StoreError> {
+    // Its own attempt may have come back to life in this very transaction.
+    if ledger.moved(trial.id).is_some() {
+        shelf.look_again = true;
+        return Ok(None);
+    }
+    let twin = trial.twin.filter(|_| info.reuse);
+    let token = twin.unwrap_or_else(|| shelf.tokens.issue());
+    let event = if twin.is_some() { Event::Link(token) } else { Event::Claim(token) };
+    let Decision::Move(to, _) = apply(trial.state, &event, ledger.now, ledger.lease)? else { return Ok(None) };
+    ledger.changes.moves.insert(trial.id, Move { from: trial.state, to, forgive: false, linked: twin.is_some() });
+    if twin.is_some() {
+        let detail = "the same trial has succeeded in another sweep".to_owned();
+        let happening = Happening { at_ms: ledger.now.0, token: Some(token), what: "linked".to_owned(), detail };
+        ledger.changes.happenings.push((trial.id, happening));
+        (ledger.ended, shelf.look_again) = (true, true);
+        return Ok(None);
+    }
+    let id = info.identifier.id(&trial.point);
+    if id != trial.trial_id {
+        let reason = format!("trial {} is {id} by its specification", trial.trial_id);
+        return Err(StoreError::Corrupt { table: "trials", column: "trial_id", reason });
+    }
+    ledger.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: ledger.now });
+    let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone() };
+    Ok(Some(Leased { token, trial_id: id, sweep: info.name.clone(), spec }))
+}

@@ -1,0 +1,225 @@
+//! One transaction's worth of what workers say: read what it concerns, decide in [`job`], write it down.
+//!
+//! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_core::job::{ErrorClass, Outcome, Timestamp, Token};
+use sortie_core::requirements::Requirements;
+use sortie_core::schedule::is_set_aside;
+use sortie_core::trial::{Identifier, Work};
+
+use super::backend::{Changes, SweepRow, Transaction, WorkerChange};
+use super::claims::{self, Shelf};
+use super::ledger::Ledger;
+use super::types::{Batch, Claim, Claimed, Completion};
+use super::{Settings, StoreError};
+
+/// How many expired leases one transaction ends.
+const REAPED_MAX: u64 = 1_000;
+/// How long a worker that was set aside gets no trials.
+const ASIDE: Duration = Duration::from_secs(600);
+/// A worker that was not seen for this many leases is not counted on.
+const UNSEEN_LEASES: u32 = 4;
+
+/// What one request asks for. All of them can share a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Claim(Claim),
+    Heartbeat { worker: String, attempts: Vec<(Token, u64)> },
+    Report { token: Token, batch: Batch },
+    Complete(Completion),
+    Leave(String),
+    Reap,
+}
+
+/// What one request gets.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    Claimed(Claimed),
+    /// Tokens that no longer hold their trial.
+    Lost(Vec<Token>),
+    /// How many leases were ended.
+    Reaped(u64),
+    Done,
+}
+
+pub(crate) type Answer = Result<Reply, StoreError>;
+
+/// What a transaction gave: an answer for each request, and what the caller has to know besides.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    pub(crate) answers: Vec<Answer>,
+    /// When the next trial that was put back becomes free; none if none was.
+    pub(crate) free_at: Option<Timestamp>,
+    /// Whether a trial ended: a sweep may be over now.
+    pub(crate) ended: bool,
+    /// Whether a claim should look again at once.
+    pub(crate) look_again: bool,
+}
+
+/// What is known of a sweep and does not change while its revision stays.
+#[derive(Debug)]
+pub(crate) struct SweepInfo {
+    pub(crate) revision: i64,
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) require: Requirements,
+    pub(crate) reuse: bool,
+    pub(crate) identifier: Identifier,
+}
+
+impl From<SweepRow> for SweepInfo {
+    fn from(row: SweepRow) -> Self {
+        let identifier = Identifier::of(&row.spec.work);
+        let (name, work, require) = (row.spec.name, row.spec.work, row.spec.require);
+        Self { revision: row.revision, name, work, require, reuse: row.reuse, identifier }
+    }
+}
+
+/// Sweeps that were read already.
+#[derive(Debug, Default)]
+pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
+
+impl SweepCache {
+    /// A sweep, at least of this revision.
+    pub(crate) async fn get(&mut self, id: i64, revision: i64, tx: &mut dyn Transaction) -> Result<Arc<SweepInfo>, StoreError> {
+        if let Some(info) = self.0.get(&id)
+            && info.revision >= revision
+        {
+            return Ok(Arc::clone(info));
+        }
+        let gone = || StoreError::Corrupt { table: "sweeps", column: "id", reason: format!("there is no sweep {id}") };
+        let row = tx.sweep_by_id(id).await?.ok_or_else(gone)?;
+        let info = Arc::new(SweepInfo::from(row));
+        self.0.insert(id, Arc::clone(&info));
+        Ok(info)
+    }
+}
+
+/// Carries requests out.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) settings: Settings,
+    pub(crate) sweeps: SweepCache,
+    pub(crate) tokens: Tokens,
+}
+
+/// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
+/// twice, whatever becomes of a transaction.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    next: i64,
+}
+
+impl Tokens {
+    pub(crate) fn of_epoch(epoch: i64) -> Self {
+        Self { next: (epoch << 32) + 1 }
+    }
+
+    pub(crate) fn issue(&mut self) -> Token {
+        let token = Token(self.next);
+        self.next += 1;
+        token
+    }
+}
+
+impl Desk {
+    /// Does what these requests ask for, in their order, and writes it down; the caller commits. An error concerns all of them, and
+    /// nothing is changed then.
+    pub(crate) async fn serve(&mut self, ops: &[Op], now: Timestamp, tx: &mut dyn Transaction) -> Result<(Outcomes, bool), StoreError> {
+        let mut ledger = self.load(ops, now, tx).await?;
+        let mut answers = Vec::with_capacity(ops.len());
+        let mut requests: Vec<(usize, &Claim)> = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
+            answers.push(match op {
+                Op::Claim(claim) => {
+                    requests.push((index, claim));
+                    Ok(Reply::Done)
+                }
+                Op::Heartbeat { worker, attempts } => Ok(Reply::Lost(ledger.heartbeat(worker, attempts))),
+                Op::Report { token, batch } => ledger.report(*token, batch).map(|()| Reply::Done),
+                Op::Complete(completion) => ledger.complete(completion).map(|()| Reply::Done),
+                Op::Leave(worker) => {
+                    ledger.changes.left.insert(worker.clone(), now);
+                    Ok(Reply::Done)
+                }
+                Op::Reap => ledger.reap().map(Reply::Reaped),
+            });
+        }
+        let mut shelf = Shelf { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
+        for (index, claimed) in claims::hand_out(&requests, &mut ledger, &mut shelf, tx).await? {
+            answers[index] = claimed.map(Reply::Claimed);
+        }
+        let look_again = shelf.look_again;
+        let Ledger { mut changes, free_at, ended, failing, .. } = ledger.into_changes();
+        set_aside(failing, now, self.settings.lease, &mut changes, tx).await?;
+        let written = !changes.is_empty();
+        if written {
+            tx.write(&changes).await?;
+        }
+        Ok((Outcomes { answers, free_at, ended, look_again }, written))
+    }
+
+    async fn load(&mut self, ops: &[Op], now: Timestamp, tx: &mut dyn Transaction) -> Result<Ledger, StoreError> {
+        let mut tokens: Vec<Token> = Vec::new();
+        let mut expired = Vec::new();
+        for op in ops {
+            match op {
+                Op::Heartbeat { attempts, .. } => tokens.extend(attempts.iter().map(|(token, _)| *token)),
+                Op::Report { token, .. } => tokens.push(*token),
+                Op::Complete(completion) => tokens.push(completion.token),
+                Op::Reap if expired.is_empty() => expired = tx.expired(now, REAPED_MAX).await?,
+                Op::Claim(_) | Op::Leave(_) | Op::Reap => {}
+            }
+        }
+        tokens.extend(&expired);
+        tokens.sort_unstable();
+        tokens.dedup();
+        let attempts = if tokens.is_empty() { Vec::new() } else { tx.attempts(&tokens).await? };
+        let mut sweeps = BTreeMap::new();
+        for row in &attempts {
+            if let std::collections::btree_map::Entry::Vacant(entry) = sweeps.entry(row.sweep) {
+                entry.insert(self.sweeps.get(row.sweep, 0, tx).await?);
+            }
+        }
+        let mut ledger = Ledger::new(attempts, sweeps, expired, now, self.settings.lease);
+        let failing = ledger.trials_that_may_fail(ops);
+        if !failing.is_empty() {
+            ledger.note_failures(tx.failures(&failing).await?);
+        }
+        for (kind, name) in ledger.names_to_compare(ops) {
+            let digest = tx.pinned(kind, &name).await?;
+            ledger.note_pin(kind, name, digest);
+        }
+        Ok(ledger)
+    }
+}
+
+/// Sets workers aside whose attempts keep failing while others' do not.
+async fn set_aside(
+    failing: BTreeMap<i64, (u32, ErrorClass)>,
+    now: Timestamp,
+    lease: Duration,
+    changes: &mut Changes,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
+    for (worker, (failures_in_row, class)) in failing {
+        // One question decides about several workers in the same way: they fail one transaction after the other.
+        let suspicious = is_set_aside(failures_in_row, 1);
+        let others = if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await?.saturating_sub(1) } else { 0 };
+        let aside = is_set_aside(failures_in_row, others);
+        let aside_until = if aside { now.plus(ASIDE) } else { Timestamp(0) };
+        let reason = format!("its last {failures_in_row} attempts failed, the last one as {class}");
+        let aside_reason = if aside { reason } else { String::new() };
+        changes.workers.insert(worker, WorkerChange { failures_in_row, aside_until, aside_reason });
+    }
+    Ok(())
+}
+
+/// Which outcome an operation tells, if it tells one.
+pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
+    if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
+}

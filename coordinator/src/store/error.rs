@@ -1,0 +1,115 @@
+//! Why the store did not do what it was asked.
+
+use sortie_core::filter::UnknownAxis;
+use sortie_core::job::{Refused, Token};
+use sortie_core::spec::SpecError;
+
+/// Why the store did not do what it was asked. Whether asking again can help is in the type, never in the message.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be used as it is.
+    #[error("cannot open the database {database}: {reason}")]
+    Open {
+        /// The file, or the server without its password.
+        database: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The URL names no database that this build can open.
+    #[error("database {url:?} is not supported: use sqlite://PATH or postgres://USER@HOST/DATABASE")]
+    Url {
+        /// The URL.
+        url: String,
+    },
+    /// The sweep file is not right, or does not fit the sweep that is stored under its name.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No sweep has this name.
+    #[error("there is no sweep {name:?}; {known}")]
+    UnknownSweep {
+        /// The name.
+        name: String,
+        /// The sweeps that there are.
+        known: String,
+    },
+    /// The sweep is cancelled, and what was asked needs one that is not.
+    #[error("sweep {0:?} is cancelled; `sortie resume {0}` opens it again")]
+    Cancelled(String),
+    /// No trial, or more than one, is meant.
+    #[error("{name:?} names {found}; write more digits, or SWEEP/PREFIX")]
+    Trial {
+        /// What the user wrote.
+        name: String,
+        /// How many trials it names.
+        found: String,
+    },
+    /// A filter names an axis that the sweep does not have.
+    #[error(transparent)]
+    Filter(#[from] UnknownAxis),
+    /// No worker was registered under this id.
+    #[error("worker {0:?} is not registered")]
+    UnknownWorker(String),
+    /// No attempt has this token.
+    #[error("there is no attempt {0}")]
+    UnknownToken(Token),
+    /// The trial's state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A batch of reports came out of order.
+    #[error("batch {got} of attempt {token} came when batch {expected} was due")]
+    Gap {
+        /// The attempt.
+        token: Token,
+        /// The number that was due.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// An evaluation names a domain or step that the trial does not have.
+    #[error("attempt {token} reports {what}, which its trial does not evaluate")]
+    Foreign {
+        /// The attempt.
+        token: Token,
+        /// What it reported.
+        what: String,
+    },
+    /// A row does not say what the schema promises.
+    #[error("database is damaged: {table}.{column}: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What is wrong, with the row's key as far as it is known.
+        reason: String,
+    },
+    /// A guarded statement touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
+    /// rolled back.
+    #[error("{statement} touched {rows} rows instead of {expected}")]
+    Guard {
+        /// Which statement.
+        statement: &'static str,
+        /// Rows touched.
+        rows: u64,
+        /// Rows that it must touch.
+        expected: u64,
+    },
+    /// The database failed; it may not fail the next time.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The coordinator is stopping.
+    #[error("the coordinator is stopping")]
+    Stopping,
+}
+
+impl StoreError {
+    /// Whether the database refused because of what other transactions did at the same time: the same transaction may go through now.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Guard { .. } => true,
+            // Serialisation failure and deadlock, by the standard's codes.
+            Self::Database(sqlx::Error::Database(error)) => matches!(error.code().as_deref(), Some("40001" | "40P01")),
+            _ => false,
+        }
+    }
+}

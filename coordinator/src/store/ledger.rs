@@ -1,0 +1,378 @@
+//! The attempts that one transaction concerns, and what becomes of them. Pure: rows in, changes out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_core::job::{self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token};
+use sortie_core::metrics::Evaluation;
+
+use super::StoreError;
+use super::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
+use super::desk::{Op, SweepInfo, outcome_of};
+use super::types::{Batch, Completion, Happening};
+
+/// How much of a failure's message is kept, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4_096;
+/// How much of an attempt's output one batch may bring, in bytes.
+const LOG_BYTES_MAX: usize = 1 << 18;
+/// The longest name of a domain, in bytes.
+const DOMAIN_BYTES_MAX: usize = 200;
+
+/// See the module.
+pub(crate) struct Ledger {
+    pub(crate) now: Timestamp,
+    pub(crate) lease: Duration,
+    pub(crate) changes: Changes,
+    /// When the earliest trial that was put back becomes free.
+    pub(crate) free_at: Option<Timestamp>,
+    /// Whether a trial ended.
+    pub(crate) ended: bool,
+    /// Workers whose standing changes: failures in a row, and the class of the last.
+    pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
+    attempts: BTreeMap<Token, AttemptRow>,
+    sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+    expired: Vec<Token>,
+    failures: HashMap<(i64, ErrorClass), u32>,
+    pins: HashMap<(&'static str, String), String>,
+}
+
+impl Ledger {
+    pub(crate) fn new(
+        attempts: Vec<AttemptRow>,
+        sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+        expired: Vec<Token>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            now,
+            lease,
+            changes: Changes::default(),
+            free_at: None,
+            ended: false,
+            failing: BTreeMap::new(),
+            attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
+            sweeps,
+            expired,
+            failures: HashMap::new(),
+            pins: HashMap::new(),
+        }
+    }
+
+    /// Trials whose earlier failures decide what becomes of them.
+    pub(crate) fn trials_that_may_fail(&self, ops: &[Op]) -> Vec<i64> {
+        let said = ops.iter().filter_map(outcome_of).filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+        let tokens = said.map(|(token, _)| token).chain(self.expired.iter().copied());
+        let mut trials: Vec<i64> = tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
+        trials.sort_unstable();
+        trials.dedup();
+        trials
+    }
+
+    pub(crate) fn note_failures(&mut self, failures: Vec<(i64, ErrorClass, u32)>) {
+        self.failures.extend(failures.into_iter().map(|(trial, class, count)| ((trial, class), count)));
+    }
+
+    /// Names whose digests these requests bring.
+    pub(crate) fn names_to_compare(&self, ops: &[Op]) -> Vec<(&'static str, String)> {
+        let mut names = Vec::new();
+        for op in ops {
+            let (token, batch) = match op {
+                Op::Report { token, batch } => (token, Some(batch)),
+                Op::Complete(completion) => (&completion.token, completion.batch.as_ref()),
+                _ => continue,
+            };
+            let Some(row) = self.attempts.get(token) else { continue };
+            let told = batch.and_then(|batch| batch.fingerprint.as_ref());
+            let told = told.is_some_and(|told| !told.dataset_digest.is_empty() || !told.weights_digest.is_empty());
+            if told || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
+                names.extend(self.names(row));
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    pub(crate) fn note_pin(&mut self, kind: &'static str, name: String, digest: Option<String>) {
+        if let Some(digest) = digest {
+            self.pins.insert((kind, name), digest);
+        }
+    }
+
+    /// The state of a trial as it is by now, if this transaction moved it.
+    pub(crate) fn moved(&self, trial: i64) -> Option<State> {
+        self.changes.moves.get(&trial).map(|moved| moved.to)
+    }
+
+    /// Extends leases; gives the tokens that no longer hold their trial.
+    pub(crate) fn heartbeat(&mut self, worker: &str, attempts: &[(Token, u64)]) -> Vec<Token> {
+        self.changes.seen.insert(worker.to_owned(), self.now);
+        let mut lost = Vec::new();
+        for &(token, step) in attempts {
+            let Ok(row) = self.held(token) else {
+                lost.push(token);
+                continue;
+            };
+            let mut progress = row.progress;
+            progress.step = progress.step.max(step);
+            if self.happens(token, &Event::Heartbeat(token)).is_err() {
+                lost.push(token);
+                continue;
+            }
+            self.advance(token, |now| now.step = progress.step);
+        }
+        lost
+    }
+
+    /// Stores a batch. A report is a sign of life.
+    pub(crate) fn report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
+        let row = self.held(token)?;
+        let new = self.check_batch(&row, batch)?;
+        self.happens(token, &Event::Heartbeat(token))?;
+        if !new {
+            return Ok(());
+        }
+        self.store_batch(&row, batch);
+        if let Some(message) = self.pinned_mismatch(token, false) {
+            self.finish(token, bad_data(message))?;
+            return Err(Refused::Stale(token).into());
+        }
+        Ok(())
+    }
+
+    /// Ends an attempt. Said again it is a no-op.
+    pub(crate) fn complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
+        let Completion { token, batch, outcome } = completion;
+        let row = self.attempts.get(token).ok_or(StoreError::UnknownToken(*token))?;
+        match (row.progress.state, row.progress.class) {
+            (AttemptState::Running, _) | (AttemptState::Failed, Some(ErrorClass::Lost)) => {}
+            (AttemptState::Cancelled, _) => return Err(Refused::Stale(*token).into()),
+            // What it says again was stored with what it said first.
+            _ => return Ok(()),
+        }
+        let row = self.held(*token)?;
+        if let Some(batch) = batch
+            && self.check_batch(&row, batch)?
+        {
+            self.store_batch(&row, batch);
+        }
+        let succeeded = *outcome == Outcome::Succeeded;
+        let outcome = match self.pinned_mismatch(*token, succeeded) {
+            Some(message) if succeeded => bad_data(message),
+            _ => outcome.clone(),
+        };
+        self.finish(*token, outcome)
+    }
+
+    /// Ends the leases that ran out; gives how many.
+    pub(crate) fn reap(&mut self) -> Result<u64, StoreError> {
+        let mut reaped = 0;
+        for token in std::mem::take(&mut self.expired) {
+            // The attempt may have spoken up in this very transaction.
+            let Ok(row) = self.held(token) else { continue };
+            let event = Event::Reap(self.past(row.trial, ErrorClass::Lost, token));
+            reaped += u64::from(self.happens(token, &event)?);
+        }
+        Ok(reaped)
+    }
+
+    /// The ledger with nothing left to read.
+    pub(crate) fn into_changes(mut self) -> Self {
+        // A worker that fails and succeeds in one transaction is as it is at the end of it; one whose attempts succeed is not failing.
+        self.changes.progress.retain(|_, (before, after)| before != after);
+        self
+    }
+
+    fn finish(&mut self, token: Token, outcome: Outcome) -> Result<(), StoreError> {
+        let row = self.held(token)?;
+        let outcome = match outcome {
+            Outcome::Failed { class, message } => Outcome::Failed { class, message: one_line(&message) },
+            other => other,
+        };
+        let class = if let Outcome::Failed { class, .. } = &outcome { *class } else { ErrorClass::Transient };
+        let event = Event::Complete { token, past: self.past(row.trial, class, token), outcome };
+        self.happens(token, &event)?;
+        Ok(())
+    }
+
+    fn past(&self, trial: i64, class: ErrorClass, token: Token) -> Past {
+        let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
+        // Any number will do, as long as trials that fail together get different ones.
+        let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        Past { failures, jitter }
+    }
+
+    /// The attempt's row, if it still holds its trial.
+    fn held(&self, token: Token) -> Result<AttemptRow, StoreError> {
+        let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
+        job::apply(row.state, &Event::Heartbeat(token), self.now, self.lease)?;
+        Ok(row.clone())
+    }
+
+    /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
+    fn happens(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
+        let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
+        let (trial, worker) = (row.trial, row.worker);
+        let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else { return Ok(false) };
+        let before = row.state;
+        let moved = self.changes.moves.entry(trial).or_insert(Move { from: before, to: next, forgive: false, linked: false });
+        moved.to = next;
+        // Two attempts at one trial can stand in one transaction: both must see where it is.
+        for row in self.attempts.values_mut().filter(|row| row.trial == trial) {
+            row.state = next;
+        }
+        match next {
+            State::Queued { not_before, .. } => {
+                self.free_at = Some(self.free_at.map_or(not_before, |earlier| earlier.min(not_before)));
+            }
+            State::Finished(_) => self.ended = true,
+            State::Leased { .. } => {}
+        }
+        match effect {
+            Some(Effect::Revive(token)) => self.revive(trial, token),
+            Some(Effect::End(token, end)) => self.end(worker, token, end),
+            Some(Effect::Start(_) | Effect::Forgive) | None => {}
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
+        let Some(row) = self.attempts.get_mut(&token) else { return };
+        let (_, after) = self.changes.progress.entry(token).or_insert_with(|| (row.progress.clone(), row.progress.clone()));
+        change(after);
+        row.progress = after.clone();
+    }
+
+    fn revive(&mut self, trial: i64, token: Token) {
+        self.advance(token, |progress| {
+            progress.state = AttemptState::Running;
+            (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
+        });
+        let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
+        let happening = Happening { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
+        self.changes.happenings.push((trial, happening));
+    }
+
+    fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
+        let now = self.now;
+        let (state, class, message) = match end {
+            AttemptEnd::Lost => {
+                let message = "the worker was not heard from until its lease ended".to_owned();
+                (AttemptState::Failed, Some(ErrorClass::Lost), message)
+            }
+            AttemptEnd::Cancelled => (AttemptState::Cancelled, None, String::new()),
+            AttemptEnd::Said(Outcome::Succeeded) => (AttemptState::Succeeded, None, String::new()),
+            AttemptEnd::Said(Outcome::Diverged { step }) => {
+                (AttemptState::Diverged, None, format!("the training loss was no number at step {step}"))
+            }
+            AttemptEnd::Said(Outcome::Failed { class, message }) => (AttemptState::Failed, Some(class), message),
+        };
+        let in_row = self.failing.get(&worker).map(|(in_row, _)| *in_row);
+        let in_row = in_row.or_else(|| self.attempts.get(&token).map(|row| row.worker_failures_in_row)).unwrap_or(0);
+        match class {
+            Some(class) if class.blames_worker() => drop(self.failing.insert(worker, (in_row + 1, class))),
+            // A result shows that the worker is fit; a failure of another kind shows nothing.
+            None if state != AttemptState::Cancelled && in_row > 0 => {
+                self.failing.insert(worker, (0, ErrorClass::Transient));
+            }
+            _ => {}
+        }
+        self.advance(token, |progress| {
+            (progress.state, progress.class, progress.message, progress.ended) = (state, class, message, now);
+        });
+    }
+
+    /// Whether the batch is new; an error if it must not be stored.
+    fn check_batch(&self, row: &AttemptRow, batch: &Batch) -> Result<bool, StoreError> {
+        let token = row.token;
+        let expected = row.progress.sequence + 1;
+        if batch.sequence < expected {
+            return Ok(false);
+        }
+        if batch.sequence > expected {
+            return Err(StoreError::Gap { token, expected, got: batch.sequence });
+        }
+        let info = self.info(row)?;
+        let steps = info.work.steps().unwrap_or(i64::MAX.unsigned_abs());
+        for Evaluation { step, domain, .. } in &batch.evaluations {
+            let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
+            let plain = !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(|c: char| c.is_control() || c == '+');
+            if !known || !plain || *step > steps {
+                return Err(StoreError::Foreign { token, what: format!("step {step} on domain {domain:?}") });
+            }
+        }
+        if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
+            return Err(StoreError::Foreign { token, what: format!("loss {} at step {}", loss.loss, loss.step) });
+        }
+        Ok(true)
+    }
+
+    fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
+        let token = row.token;
+        let Batch { sequence, fingerprint, evaluations, losses, log } = batch;
+        self.advance(token, |progress| progress.sequence = *sequence);
+        if let Some(fingerprint) = fingerprint {
+            if let Some(row) = self.attempts.get_mut(&token) {
+                row.dataset_digest.clone_from(&fingerprint.dataset_digest);
+                row.weights_digest.clone_from(&fingerprint.weights_digest);
+            }
+            self.changes.fingerprints.push((token, fingerprint.clone()));
+        }
+        for evaluation in evaluations {
+            let held_out = row.held_out.split('+').any(|held_out| held_out == evaluation.domain);
+            let table = if held_out { &mut self.changes.held_out } else { &mut self.changes.validation };
+            table.push((token, evaluation.clone()));
+        }
+        self.changes.losses.extend(losses.iter().map(|loss| (token, *loss)));
+        if !log.is_empty() {
+            self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
+        }
+    }
+
+    fn info(&self, row: &AttemptRow) -> Result<&SweepInfo, StoreError> {
+        let missing = || StoreError::Corrupt { table: "trials", column: "sweep_id", reason: format!("there is no sweep {}", row.sweep) };
+        self.sweeps.get(&row.sweep).map(Arc::as_ref).ok_or_else(missing)
+    }
+
+    fn names(&self, row: &AttemptRow) -> Vec<(&'static str, String)> {
+        let Ok(info) = self.info(row) else { return Vec::new() };
+        let dataset = info.work.dataset().map(|name| ("dataset", name.to_owned()));
+        dataset.into_iter().chain(info.work.backbone().map(|backbone| ("weights", backbone.to_string()))).collect()
+    }
+
+    /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` says so. Returns
+    /// what is wrong, in one line.
+    fn pinned_mismatch(&mut self, token: Token, pin: bool) -> Option<String> {
+        let row = self.attempts.get(&token)?.clone();
+        for (kind, name) in self.names(&row) {
+            let digest = if kind == "dataset" { &row.dataset_digest } else { &row.weights_digest };
+            // An attempt that ended before it read its data has no digests, and nothing to compare.
+            if digest.is_empty() {
+                continue;
+            }
+            match self.pins.get(&(kind, name.clone())) {
+                Some(pinned) if pinned != digest => {
+                    return Some(format!(
+                        "the {kind} of {name} on this worker has digest {digest}, but earlier results were made with {pinned}"
+                    ));
+                }
+                None if pin => {
+                    self.pins.insert((kind, name.clone()), digest.clone());
+                    self.changes.pins.push((kind, name, digest.clone()));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn bad_data(message: String) -> Outcome {
+    Outcome::Failed { class: ErrorClass::BadData, message }
+}
+
+fn one_line(message: &str) -> String {
+    message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].replace(|c: char| c.is_control(), " ")
+}

@@ -1,0 +1,201 @@
+//! The two databases as one: connections, arguments and rows. Nothing here knows a table.
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
+
+use crate::store::StoreError;
+
+/// One value of a statement.
+#[derive(Clone, Debug)]
+pub(super) enum Arg {
+    Int(i64),
+    Text(String),
+    Real(f64),
+    MaybeReal(Option<f64>),
+    Bytes(Vec<u8>),
+}
+
+impl From<i64> for Arg {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<u64> for Arg {
+    /// Both databases' integers are signed; numbers that people give are below 2^63.
+    fn from(value: u64) -> Self {
+        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&str> for Arg {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Arg {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// Adds arguments of either database; they differ in type only.
+macro_rules! arguments {
+    ($type:ty, $args:expr) => {{
+        let mut arguments = <$type>::default();
+        for arg in $args {
+            let added = match arg {
+                Arg::Int(value) => arguments.add(value),
+                Arg::Text(value) => arguments.add(value),
+                Arg::Real(value) => arguments.add(value),
+                Arg::MaybeReal(value) => arguments.add(value),
+                Arg::Bytes(value) => arguments.add(value),
+            };
+            added.map_err(sqlx::Error::Encode)?;
+        }
+        arguments
+    }};
+}
+
+/// A row of either database.
+#[derive(Debug)]
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// Reads a column of either database's row; an error names table and column.
+macro_rules! get {
+    ($row:expr, $table:expr, $column:expr) => {
+        match $row {
+            Row::Sqlite(row) => row.try_get($column),
+            Row::Postgres(row) => row.try_get($column),
+        }
+        .map_err(|error| StoreError::Corrupt { table: $table, column: $column, reason: error.to_string() })
+    };
+}
+
+impl Row {
+    pub(super) fn int(&self, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
+        get!(self, table, column)
+    }
+
+    /// An integer that is never negative.
+    pub(super) fn count(&self, table: &'static str, column: &'static str) -> Result<u64, StoreError> {
+        let value = self.int(table, column)?;
+        value.try_into().map_err(|_| StoreError::Corrupt { table, column, reason: format!("{value} is negative") })
+    }
+
+    pub(super) fn text(&self, table: &'static str, column: &'static str) -> Result<String, StoreError> {
+        get!(self, table, column)
+    }
+
+    pub(super) fn real(&self, table: &'static str, column: &'static str) -> Result<f64, StoreError> {
+        get!(self, table, column)
+    }
+
+    pub(super) fn maybe_real(&self, table: &'static str, column: &'static str) -> Result<Option<f64>, StoreError> {
+        get!(self, table, column)
+    }
+
+    pub(super) fn maybe_int(&self, table: &'static str, column: &'static str) -> Result<Option<i64>, StoreError> {
+        get!(self, table, column)
+    }
+
+    pub(super) fn bytes(&self, table: &'static str, column: &'static str) -> Result<Vec<u8>, StoreError> {
+        get!(self, table, column)
+    }
+
+    /// A text that is read as a type.
+    pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<T, StoreError> {
+        let text = self.text(table, column)?;
+        text.parse().map_err(|error: T::Err| StoreError::Corrupt { table, column, reason: error.to_string() })
+    }
+
+    /// A JSON text that is read as a type.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, table: &'static str, column: &'static str) -> Result<T, StoreError> {
+        let text = self.text(table, column)?;
+        serde_json::from_str(&text).map_err(|error| StoreError::Corrupt { table, column, reason: error.to_string() })
+    }
+}
+
+/// Connections for questions.
+#[derive(Clone, Debug)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Pool {
+    pub(super) async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(pool) => {
+                let rows = sqlx::query_with(sql, arguments!(SqliteArguments, args)).fetch_all(pool).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(pool) => {
+                let rows = sqlx::query_with(sql, arguments!(PgArguments, args)).fetch_all(pool).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            // A deferred transaction that reads first and then writes fails at once when somebody wrote in between.
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction. Dropped, it changes nothing.
+#[derive(Debug)]
+pub(super) enum Tx {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    pub(super) async fn fetch(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(tx) => {
+                let rows = sqlx::query_with(sql, arguments!(SqliteArguments, args)).fetch_all(&mut **tx).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(tx) => {
+                let rows = sqlx::query_with(sql, arguments!(PgArguments, args)).fetch_all(&mut **tx).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// Runs a statement; gives how many rows it touched.
+    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, StoreError> {
+        Ok(match self {
+            Self::Sqlite(tx) => sqlx::query_with(sql, arguments!(SqliteArguments, args)).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => sqlx::query_with(sql, arguments!(PgArguments, args)).execute(&mut **tx).await?.rows_affected(),
+        })
+    }
+
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Opening a Postgres database: the pools, the migrations, and the ear for other coordinators.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+
+use super::SqlBackend;
+use super::engine::Pool;
+use super::statements::Dialect;
+use crate::store::{OpenOptions, StoreError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
+const READERS_MAX: u32 = 4;
+/// How long a request waits for a connection before its caller is told to try again.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// After the ear was lost, until the next try.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// Connects, creates or migrates the tables.
+pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
+    let connect = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url { url: without_password(url) })?;
+    // An acknowledged result survives a power cut, whatever the server's default.
+    let connect = connect.application_name("sortie").options([("synchronous_commit", "on")]).statement_cache_capacity(200);
+    let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
+    let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
+    let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
+    let writer = pool(1).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
+    MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
+    warn_if_not_durable(&readers).await;
+    let elsewhere = Arc::new(Notify::new());
+    tokio::spawn(listen(readers.clone(), Arc::downgrade(&elsewhere)));
+    Ok(SqlBackend {
+        dialect: Dialect::Postgres,
+        writer: Pool::Postgres(writer),
+        readers: Pool::Postgres(readers),
+        database_clock: !options.local_clock,
+        elsewhere,
+        _lock: None,
+    })
+}
+
+async fn warn_if_not_durable(pool: &PgPool) {
+    let fsync: Result<String, sqlx::Error> = sqlx::query_scalar("SHOW fsync").fetch_one(pool).await;
+    if fsync.is_ok_and(|fsync| fsync == "off") {
+        tracing::warn!("this Postgres server runs with fsync = off: a power cut can lose what was acknowledged");
+    }
+}
+
+/// Passes on what other coordinators say, for as long as anybody is interested. What is missed while the connection is away is found by
+/// looking every few seconds.
+async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
+    while elsewhere.strong_count() > 0 && !pool.is_closed() {
+        let Ok(mut listener) = PgListener::connect_with(&pool).await else {
+            tokio::time::sleep(LISTEN_AGAIN).await;
+            continue;
+        };
+        let mut heard = listener.listen("sortie").await;
+        while heard.is_ok() {
+            let Some(elsewhere) = elsewhere.upgrade() else { return };
+            elsewhere.notify_one();
+            drop(elsewhere);
+            heard = listener.recv().await.map(|_| ());
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
+
+/// The URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((login, place)) => format!("{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+fn connection_message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => format!("no server answers ({error}); start it, or correct the URL"),
+        sqlx::Error::PoolTimedOut => format!("no server answers within {} s; start it, or correct the URL", ACQUIRE_MAX.as_secs()),
+        other => other.to_string(),
+    }
+}
+
+fn migration_message(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => connection_message(error),
+        other => super::schema_message(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("postgres://me:p@ss:word@host:5/db"), "postgres://me@host:5/db");
+        assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
+    }
+}

@@ -1,0 +1,229 @@
+//! Questions. They read from a pool of their own and never wait for the writer.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::metrics::Evaluation;
+use sortie_core::record::TrialRecord;
+
+use super::SqlBackend;
+use super::engine::{Arg, Row};
+use super::rows;
+use super::statements::{Statements, statements};
+use super::transaction::SqlTransaction;
+use crate::store::StoreError;
+use crate::store::backend::{Backend, SweepRow, Transaction};
+use crate::store::story;
+use crate::store::types::{Happening, Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 500;
+/// Attempts whose durations tell how long others will take.
+const DURATIONS_MAX: i64 = 1_000;
+
+impl SqlBackend {
+    fn sql(&self) -> &'static Statements {
+        statements(self.dialect)
+    }
+
+    async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        self.readers.fetch(sql, args).await
+    }
+
+    async fn evaluations(
+        &self,
+        table: &'static str,
+        sql: &'static str,
+        tokens: &[i64],
+    ) -> Result<HashMap<i64, Vec<Evaluation>>, StoreError> {
+        let list: Vec<Value> = tokens.iter().map(|token| json!([token])).collect();
+        let mut by_token: HashMap<i64, Vec<Evaluation>> = HashMap::new();
+        for row in self.fetch(sql, vec![Value::Array(list).to_string().into()]).await? {
+            by_token.entry(row.int(table, "token")?).or_default().push(rows::evaluation(&row, table)?);
+        }
+        Ok(by_token)
+    }
+
+    async fn sweep_status(&self, row: &Row) -> Result<SweepStatus, StoreError> {
+        let sweep = rows::sweep(row)?;
+        let mut status = SweepStatus {
+            state: sweep.shown_state(),
+            priority: sweep.priority,
+            planned: sweep.planned,
+            queued: row.count("trials", "queued")?,
+            leased: row.count("trials", "leased")?,
+            ..SweepStatus::default()
+        };
+        for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
+            let trials = row.count("trials", "trials")?;
+            story::count_finished(&mut status, row.parsed("trials", "state")?, trials, row.int("trials", "linked")? != 0);
+        }
+        if let Some(row) = self.fetch(self.sql().durations, vec![sweep.id.into(), DURATIONS_MAX.into()]).await?.pop() {
+            (status.finished_attempts, status.running_ms) = (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
+        }
+        story::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
+        Ok(status)
+    }
+
+    async fn attempts_of(&self, trial: i64) -> Result<Vec<Happening>, StoreError> {
+        let mut happenings = Vec::new();
+        for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
+            let text = |column| row.text("attempts", column);
+            let attempt = story::Attempt {
+                token: Token(row.int("attempts", "token")?),
+                started_ms: row.int("attempts", "started_ms")?,
+                ended_ms: row.int("attempts", "ended_ms")?,
+                state: row.parsed("attempts", "outcome")?,
+                class: text("error_class")?,
+                message: text("message")?,
+                step: row.count("attempts", "step")?,
+                device: text("device")?,
+                worker: text("worker")?,
+            };
+            happenings.extend(attempt.happenings());
+        }
+        Ok(happenings)
+    }
+}
+
+#[tonic::async_trait]
+impl Backend for SqlBackend {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        let tx = self.writer.begin().await?;
+        Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, database_clock: self.database_clock }))
+    }
+
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let mut all = Vec::new();
+        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into()]).await? {
+            let name = rows::sweep(&row)?.spec.name;
+            all.push(SweepStatus { sweep: name, ..self.sweep_status(&row).await? });
+        }
+        Ok(all)
+    }
+
+    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+        let args = vec![sweep.into(), state.map_or("", StateName::as_str).into(), from.into(), (PAGE_ROWS as u64).into()];
+        let rows = self.fetch(self.sql().trials, args).await?;
+        Ok(Page { rows: rows.iter().map(rows::trial_line).collect::<Result<_, _>>()?, next: next_page(&rows)? })
+    }
+
+    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+        let rows = self.fetch(self.sql().records, vec![sweep.into(), from.into(), (PAGE_ROWS as u64).into()]).await?;
+        let mut tokens = Vec::new();
+        for row in &rows {
+            if row.parsed::<StateName>("trials", "state")? == StateName::Succeeded {
+                tokens.push(row.int("trials", "token")?);
+            }
+        }
+        let validation = self.evaluations("validation", self.sql().validation, &tokens).await?;
+        let held_out = self.evaluations("held_out", self.sql().held_out, &tokens).await?;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let state = row.parsed("trials", "state")?;
+            let token = if state == StateName::Succeeded { row.int("trials", "token")? } else { 0 };
+            let of = |table: &HashMap<i64, Vec<Evaluation>>| table.get(&token).cloned().unwrap_or_default();
+            let (validation, held_out) = (of(&validation), of(&held_out));
+            records.push(TrialRecord { id: row.parsed("trials", "trial_id")?, point: rows::point(row)?, state, validation, held_out });
+        }
+        Ok(Page { rows: records, next: next_page(&rows)? })
+    }
+
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+        // Ids are hexadecimal digits: 'g' comes after all of them.
+        let args = vec![prefix.into(), format!("{prefix}g").into(), sweep.unwrap_or_default().into()];
+        self.fetch(self.sql().find, args).await?.iter().map(|row| row.int("trials", "id")).collect()
+    }
+
+    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+        let row = self.fetch(self.sql().trial, vec![trial.into()]).await?.pop();
+        let gone = || StoreError::Corrupt { table: "trials", column: "id", reason: format!("there is no trial {trial}") };
+        let row = row.ok_or_else(gone)?;
+        let mut happenings = self.attempts_of(trial).await?;
+        for row in self.fetch(self.sql().happenings_of, vec![trial.into()]).await? {
+            let token = Some(Token(row.int("happenings", "token")?)).filter(|token| token.0 != 0);
+            let (what, detail) = (row.text("happenings", "what")?, row.text("happenings", "detail")?);
+            happenings.push(Happening { at_ms: row.int("happenings", "at_ms")?, token, what, detail });
+        }
+        happenings.sort_by_key(|happening| happening.at_ms);
+        let state = rows::state(&row, "token")?;
+        Ok(Story {
+            sweep: row.text("sweeps", "name")?,
+            line: rows::trial_line(&row)?,
+            token: state.token(),
+            linked_to: Some(row.text("sweeps", "linked_to")?).filter(|name| !name.is_empty()),
+            due_ms: if state.name() == StateName::Queued { rows::due_of(state) } else { 0 },
+            happenings,
+        })
+    }
+
+    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+        let mut chosen = None;
+        for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
+            let found = Token(row.int("attempts", "token")?);
+            if token.is_none_or(|token| token == found) {
+                chosen = Some((found, row.text("workers", "worker")?));
+            }
+        }
+        let (found, worker) = match (chosen, token) {
+            (Some(chosen), _) => chosen,
+            (None, Some(token)) => return Err(StoreError::UnknownToken(token)),
+            (None, None) => return Ok(Log::default()),
+        };
+        let mut text = Vec::new();
+        for row in self.fetch(self.sql().log_of, vec![found.0.into()]).await? {
+            text.extend(row.bytes("logs", "text")?);
+        }
+        Ok(Log { token: Some(found), worker, text })
+    }
+
+    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
+        let mut running: HashMap<i64, Vec<String>> = HashMap::new();
+        for row in self.fetch(self.sql().running, Vec::new()).await? {
+            running.entry(row.int("attempts", "worker")?).or_default().push(row.text("trials", "trial")?);
+        }
+        let mut lines = Vec::new();
+        for row in self.fetch(self.sql().worker_lines, vec![since.0.into()]).await? {
+            let devices = row.text("workers", "devices")?;
+            lines.push(WorkerLine {
+                worker: Worker {
+                    id: row.text("workers", "worker_id")?,
+                    host: row.text("workers", "host")?,
+                    pid: rows::small(row.count("workers", "pid")?),
+                    devices: devices.split(',').filter(|device| !device.is_empty()).map(str::to_owned).collect(),
+                    slots: rows::small(row.count("workers", "slots")?),
+                    abilities: row.json("workers", "abilities")?,
+                    software: row.text("workers", "software")?,
+                },
+                seen_ms: row.int("workers", "seen_ms")?,
+                left: row.int("workers", "left_ms")? != 0,
+                aside_until_ms: row.int("workers", "aside_until_ms")?,
+                aside_reason: row.text("workers", "aside_reason")?,
+                trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),
+            });
+        }
+        Ok(lines)
+    }
+
+    async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        self.fetch(self.sql().sweep, vec![name.into()]).await?.first().map(rows::sweep).transpose()
+    }
+
+    async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
+        self.fetch(self.sql().sweep_names, Vec::new()).await?.iter().map(|row| row.text("sweeps", "name")).collect()
+    }
+
+    async fn changed_elsewhere(&self) {
+        self.elsewhere.notified().await;
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn next_page(rows: &[Row]) -> Result<Option<i64>, StoreError> {
+    rows.last().filter(|_| rows.len() == PAGE_ROWS).map(|row| Ok(row.int("trials", "position")? + 1)).transpose()
+}

@@ -1,0 +1,163 @@
+//! From rows to types, and back where a decision is written down.
+
+use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, Score};
+use sortie_core::trial::Point;
+
+use super::engine::{Arg, Row};
+use crate::store::StoreError;
+use crate::store::backend::{AttemptRow, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::types::TrialLine;
+
+/// The place in the grid of a row of `trials`.
+pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
+    let held_out = row.text("trials", "held_out")?;
+    Ok(Point {
+        held_out: held_out.split('+').filter(|domain| !domain.is_empty()).map(str::to_owned).collect(),
+        parameters: row.json("trials", "parameters")?,
+        seed: row.count("trials", "seed")?,
+        split_seed: row.count("trials", "split_seed")?,
+    })
+}
+
+/// The state of a row of `trials`, whose token may stand under another name.
+pub(super) fn state(row: &Row, token: &'static str) -> Result<State, StoreError> {
+    let token = Token(row.int("trials", token)?);
+    let due = Timestamp(row.int("trials", "due_ms")?);
+    Ok(match row.parsed("trials", "state")? {
+        StateName::Queued => State::Queued { expired: (token.0 != 0).then_some(token), not_before: due },
+        StateName::Leased => State::Leased { token, expires_at: due },
+        StateName::Succeeded => State::Finished(Finished::Succeeded(token)),
+        StateName::Diverged => State::Finished(Finished::Diverged(token)),
+        StateName::Failed => State::Finished(Finished::Failed(token)),
+        StateName::Cancelled => State::Finished(Finished::Cancelled),
+    })
+}
+
+/// The token column of a state: see the migration.
+pub(super) fn token_of(state: State) -> i64 {
+    state.token().map_or(0, |token| token.0)
+}
+
+/// The due_ms column of a state: see the migration.
+pub(super) fn due_of(state: State) -> i64 {
+    match state {
+        State::Queued { not_before, .. } => not_before.0,
+        State::Leased { expires_at, .. } => expires_at.0,
+        State::Finished(_) => 0,
+    }
+}
+
+pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
+    Ok(SweepRow {
+        id: row.int("sweeps", "id")?,
+        spec: row.json("sweeps", "spec")?,
+        revision: row.int("sweeps", "revision")?,
+        state: row.parsed("sweeps", "state")?,
+        priority: row.int("sweeps", "priority")?,
+        reuse: row.int("sweeps", "reuse")? != 0,
+        planned: row.count("sweeps", "planned")?,
+        expanded: row.count("sweeps", "expanded")?,
+        base: row.int("sweeps", "base")?,
+    })
+}
+
+pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
+    Ok(WorkerRow {
+        id: row.int("workers", "id")?,
+        name: row.text("workers", "worker_id")?,
+        abilities: row.json("workers", "abilities")?,
+        seen: Timestamp(row.int("workers", "seen_ms")?),
+        failures_in_row: small(row.count("workers", "failures_in_row")?),
+        aside_until: Timestamp(row.int("workers", "aside_until_ms")?),
+        aside_reason: row.text("workers", "aside_reason")?,
+    })
+}
+
+pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
+    Ok(WaitingTrial {
+        id: row.int("trials", "id")?,
+        trial_id: row.parsed("trials", "trial_id")?,
+        point: point(row)?,
+        state: state(row, "token")?,
+        twin: row.maybe_int("trials", "twin")?.map(Token),
+    })
+}
+
+pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
+    let (id, position) = (row.int("trials", "id")?, row.int("trials", "position")?);
+    Ok(TrialRow { id, position, point: point(row)?, state: state(row, "token")? })
+}
+
+pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
+    let class = row.text("attempts", "error_class")?;
+    let class: Option<ErrorClass> = if class.is_empty() { None } else { Some(row.parsed("attempts", "error_class")?) };
+    Ok(AttemptRow {
+        token: Token(row.int("attempts", "token")?),
+        worker: row.int("attempts", "worker")?,
+        worker_failures_in_row: small(row.count("workers", "failures_in_row")?),
+        trial: row.int("trials", "trial")?,
+        sweep: row.int("trials", "sweep_id")?,
+        held_out: row.text("trials", "held_out")?,
+        state: state(row, "holder")?,
+        progress: Progress {
+            state: row.parsed("attempts", "outcome")?,
+            class,
+            message: row.text("attempts", "message")?,
+            ended: Timestamp(row.int("attempts", "ended_ms")?),
+            sequence: row.count("attempts", "sequence")?,
+            step: row.count("attempts", "step")?,
+        },
+        dataset_digest: row.text("attempts", "dataset_digest")?,
+        weights_digest: row.text("attempts", "weights_digest")?,
+    })
+}
+
+pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
+    Ok(TrialLine {
+        trial_id: row.parsed("trials", "trial_id")?,
+        point: point(row)?,
+        state: row.parsed("trials", "state")?,
+        attempts: small(row.count("attempts", "attempts")?),
+        step: row.count("attempts", "step")?,
+        worker: row.text("workers", "worker")?,
+        error: row.text("attempts", "error")?,
+    })
+}
+
+pub(super) fn evaluation(row: &Row, table: &'static str) -> Result<Evaluation, StoreError> {
+    let n = row.count(table, "n")?;
+    let score = match row.int(table, "correct")? {
+        -1 => Score::Value { value: row.real(table, "accuracy")?, n },
+        correct => Score::Counts { n, correct: correct.unsigned_abs() },
+    };
+    Ok(Evaluation {
+        method: row.parsed(table, "method")?,
+        step: row.count(table, "step")?,
+        domain: row.text(table, "domain")?,
+        split: row.parsed(table, "split")?,
+        score,
+        loss: row.maybe_real(table, "loss")?,
+    })
+}
+
+/// The values of [`super::statements::EVALUATION_COLUMNS`].
+pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9] {
+    let Evaluation { method, step, domain, split, score, loss } = evaluation;
+    let correct = if let Score::Counts { correct, .. } = score { Arg::from(*correct) } else { Arg::Int(-1) };
+    [
+        token.0.into(),
+        method.as_str().into(),
+        (*step).into(),
+        domain.as_str().into(),
+        split.as_str().into(),
+        score.n().into(),
+        correct,
+        Arg::Real(score.accuracy()),
+        Arg::MaybeReal(*loss),
+    ]
+}
+
+pub(super) fn small(value: u64) -> u32 {
+    value.try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,150 @@
+//! Opening a SQLite file: the disk, the lock, the pragmas, the migrations.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Notify;
+
+use super::SqlBackend;
+use super::engine::Pool;
+use super::statements::Dialect;
+use crate::store::{OpenOptions, StoreError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Where a coordinator keeps its database unless told otherwise.
+pub const DEFAULT_URL: &str = "sqlite://sortie.db";
+
+const READERS_MAX: u32 = 4;
+/// Pages that each connection keeps in memory, in KiB: enough for the upper levels of every index of a million trials.
+const CACHE_KIB: &str = "-16384";
+
+/// Opens the file, creates or migrates it.
+pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
+    let path = sqlite_path(url)?;
+    let failed = |reason: String| StoreError::Open { database: path.display().to_string(), reason };
+    let lock = lock(&path)?;
+    if let Some(name) = network_disk(&path).filter(|_| !options.network_disk) {
+        return Err(failed(format!(
+            "it lies on a network disk ({name}), where SQLite's locks cannot be trusted: use a local disk or Postgres, or add --db-on-network-disk"
+        )));
+    }
+    let mut connect = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // An acknowledged result survives a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .pragma("cache_size", CACHE_KIB)
+        .statement_cache_capacity(200)
+        .busy_timeout(Duration::from_secs(10));
+    if options.network_disk {
+        // Without memory that processes share, which network disks do not have.
+        connect = connect.locking_mode(SqliteLockingMode::Exclusive);
+    }
+    if let Some(pages) = options.pages_max {
+        connect = connect.pragma("max_page_count", pages.to_string());
+    }
+    let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await;
+    let writer = writer.map_err(|error| failed(database_message(&error)))?;
+    MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
+    let readers = if options.network_disk {
+        writer.clone()
+    } else {
+        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(connect.read_only(true)).await;
+        readers.map_err(|error| failed(database_message(&error)))?
+    };
+    Ok(SqlBackend {
+        dialect: Dialect::Sqlite,
+        writer: Pool::Sqlite(writer),
+        readers: Pool::Sqlite(readers),
+        database_clock: false,
+        elsewhere: Arc::new(Notify::new()),
+        _lock: Some(lock),
+    })
+}
+
+fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+    match path {
+        Some(path) if !path.is_empty() && !path.starts_with(":memory:") && !path.contains('?') => Ok(PathBuf::from(path)),
+        _ => Err(StoreError::Url { url: url.to_owned() }),
+    }
+}
+
+/// A lock file beside the database: two coordinators on one file would both hand out its trials. The kernel drops the lock with the
+/// process, however it ends.
+fn lock(database: &Path) -> Result<File, StoreError> {
+    let failed = |reason: String| StoreError::Open { database: database.display().to_string(), reason };
+    if database.is_dir() {
+        return Err(failed("it is a folder; name a file".to_owned()));
+    }
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| failed(format!("its folder must exist and be writable ({error})")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed("another coordinator has it open; stop that one, or use another file".to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(format!("its folder does not support locks ({error})"))),
+    }
+}
+
+/// The kind of network disk that a file lies on, if it does.
+fn network_disk(database: &Path) -> Option<&'static str> {
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A disk that cannot be asked is found out by its locks.
+    let kind = rustix::fs::statfs(folder).ok()?.f_type;
+    network_disk_name(u32::try_from(kind & 0xFFFF_FFFF).ok()?)
+}
+
+/// File systems by the kernel's magic numbers (statfs(2)).
+fn network_disk_name(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x0000_6969 => "NFS",
+        0x0000_517B | 0xFF53_4D42 | 0xFE53_4D42 => "SMB",
+        0x6573_5546 => "FUSE, such as sshfs",
+        0x00C3_6400 => "Ceph",
+        0x0BD0_0BD0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x5346_414F | 0x6B41_4653 => "AFS",
+        0x1983_0326 => "BeeGFS",
+        0x0102_1997 => "9P",
+        0x0116_1970 => "GFS2",
+        0x7461_636F => "OCFS2",
+        _ => return None,
+    })
+}
+
+fn database_message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn migration_message(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_message(error),
+        other => super::schema_message(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_disks_are_known_by_name_and_local_ones_are_not_refused() {
+        assert_eq!(network_disk_name(0x6969), Some("NFS"));
+        // ext4, xfs, btrfs, tmpfs, overlayfs, zfs.
+        for local in [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1] {
+            assert_eq!(network_disk_name(local), None);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Every statement, once, for both databases. They share their text but for two idioms: many rows as one argument, and row locks.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Which database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// Builds [`Statements`] and their list from one description.
+macro_rules! statements {
+    ($($name:ident: $text:expr;)+) => {
+        /// The text of each statement. `$rows(...)` is a table made of one JSON argument; `$lock(...)` is a lock where there are any.
+        #[derive(Debug)]
+        pub(super) struct Statements { $(pub(super) $name: &'static str,)+ }
+
+        impl Statements {
+            fn of(dialect: Dialect) -> Self {
+                Self { $($name: dialect.text($text),)+ }
+            }
+
+            /// Name and text of all of them: a test prepares each on a real database.
+            #[cfg(test)]
+            pub(super) fn all(&self) -> Vec<(&'static str, &'static str)> {
+                vec![$((stringify!($name), self.$name),)+]
+            }
+        }
+    };
+}
+
+statements! {
+    now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+    new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
+    extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'leased' AND due_ms < $1";
+    notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
+
+    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0";
+    workers: "SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
+        FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
+    fit_workers: "SELECT COUNT(*) AS fit FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
+
+    open_sweeps: "SELECT s.id, s.name, s.revision, s.priority,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS running,
+            (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2
+                                   ORDER BY t.position LIMIT $1) AS few) AS waiting,
+            CAST(CASE WHEN s.expanded < s.planned
+                   OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
+                AS unfinished
+        FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
+    waiting: "SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
+            (SELECT twin.token FROM trials AS twin
+             WHERE twin.trial_id = t.trial_id AND twin.state = 'succeeded' AND twin.sweep_id <> t.sweep_id LIMIT 1) AS twin
+        FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
+        ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
+    attempts: "SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
+            a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest
+        FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
+        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t)";
+    expired: "SELECT t.token FROM trials AS t WHERE t.state = 'leased' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
+    failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
+        FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
+        WHERE a.outcome = 'failed' AND a.token > t.forgiven GROUP BY a.trial, a.error_class";
+    pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
+
+    sweep: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1";
+    sweep_by_id: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
+    expanding: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps
+        WHERE expanded < planned AND state <> 'cancelled' ORDER BY id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
+    insert_sweep: "INSERT INTO sweeps (name, spec, state, priority, reuse, created_ms, planned, expanded, base)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
+    update_sweep: "UPDATE sweeps SET spec = $1, state = $2, priority = $3, reuse = $4, planned = $5, expanded = $6, base = $7,
+            revision = revision + 1 WHERE id = $8 AND revision = $9";
+    next_position: "SELECT COALESCE(MAX(position) + 1, 0) AS next FROM trials WHERE sweep_id = $1";
+    insert_trials: "INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, linked)
+        SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
+            CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0), CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
+        FROM (SELECT r.*, (SELECT twin.token FROM trials AS twin WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id
+                           AND twin.state = 'succeeded' LIMIT 1) AS twin
+              FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT) AS r) AS v
+        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING RETURNING linked";
+    trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
+        FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)";
+
+    insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
+        SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";
+    move_trials: "UPDATE trials SET state = v.state, token = v.token, due_ms = v.due_ms, linked = v.linked,
+            forgiven = CASE WHEN v.forgive = 1 THEN (SELECT COALESCE(MAX(a.token), 0) FROM attempts AS a WHERE a.trial = trials.id)
+                            ELSE forgiven END
+        FROM $rows(id BIGINT, from_state TEXT, from_token BIGINT, state TEXT, token BIGINT, due_ms BIGINT, forgive BIGINT,
+                   linked BIGINT) AS v
+        WHERE trials.id = v.id AND trials.state = v.from_state AND trials.token = v.from_token";
+    advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
+            sequence = v.sequence, step = v.step
+        FROM $rows(token BIGINT, from_outcome TEXT, from_sequence BIGINT, outcome TEXT, error_class TEXT, message TEXT, ended_ms BIGINT,
+                   sequence BIGINT, step BIGINT) AS v
+        WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
+    fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
+            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest
+        FROM $rows(token BIGINT, software TEXT, libtorch TEXT, device TEXT, threads BIGINT, dataset_digest TEXT,
+                   weights_digest TEXT) AS v
+        WHERE attempts.token = v.token";
+    insert_log: "INSERT INTO logs (token, sequence, text) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    happenings: "INSERT INTO happenings (trial, token, at_ms, what, detail)
+        SELECT v.trial, v.token, v.at_ms, v.what, v.detail
+        FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
+    pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
+    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, aside_until_ms = v.aside_until_ms, aside_reason = v.aside_reason
+        FROM $rows(id BIGINT, failures_in_row BIGINT, aside_until_ms BIGINT, aside_reason TEXT) AS v WHERE workers.id = v.id";
+    seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
+    left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
+
+    status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.priority, s.reuse, s.planned, s.expanded, s.base,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') AS queued,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS leased,
+            (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.token
+             WHERE t.sweep_id = s.id AND t.state = 'leased') AS steps_running
+        FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
+    finished: "SELECT t.sweep_id, t.state, t.linked, COUNT(*) AS trials FROM trials AS t
+        WHERE t.state NOT IN ('queued', 'leased') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.linked";
+    durations: "SELECT COUNT(*) AS attempts, CAST(COALESCE(SUM(a.ended_ms - a.started_ms), 0) AS BIGINT) AS running_ms
+        FROM (SELECT t.token FROM trials AS t
+              WHERE t.sweep_id = $1 AND t.state NOT IN ('queued', 'leased') AND t.state = 'succeeded' AND t.linked = 0 LIMIT $2) AS few
+        JOIN attempts AS a ON a.token = few.token";
+    trials: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
+            COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
+            COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
+                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error
+        FROM trials AS t LEFT JOIN attempts AS newest ON newest.token = (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id)
+        LEFT JOIN workers AS w ON w.id = newest.worker
+        WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4";
+    trial: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
+            COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
+            COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
+                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error,
+            s.name, COALESCE((SELECT other.name FROM attempts AS a JOIN trials AS o ON o.id = a.trial
+                              JOIN sweeps AS other ON other.id = o.sweep_id WHERE t.linked = 1 AND a.token = t.token), '') AS linked_to
+        FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
+        LEFT JOIN attempts AS newest ON newest.token = (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id)
+        LEFT JOIN workers AS w ON w.id = newest.worker WHERE t.id = $1";
+    records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token
+        FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3";
+    validation: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
+        FROM $rows(token BIGINT) AS v JOIN validation AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
+    held_out: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
+        FROM $rows(token BIGINT) AS v JOIN held_out AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
+    find: "SELECT t.id FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
+        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) LIMIT 3";
+    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
+            w.host || ':' || CAST(w.pid AS TEXT) AS worker
+        FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
+    happenings_of: "SELECT token, at_ms, what, detail FROM happenings WHERE trial = $1 ORDER BY id";
+    log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
+    worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
+            w.aside_until_ms, w.aside_reason
+        FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
+    running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
+        FROM trials AS t JOIN attempts AS a ON a.token = t.token JOIN sweeps AS s ON s.id = t.sweep_id
+        WHERE t.state = 'leased' ORDER BY a.token";
+    sweep_names: "SELECT name FROM sweeps ORDER BY id DESC LIMIT 20";
+}
+
+/// The statements of a database.
+pub(super) fn statements(dialect: Dialect) -> &'static Statements {
+    static SQLITE: LazyLock<Statements> = LazyLock::new(|| Statements::of(Dialect::Sqlite));
+    static POSTGRES: LazyLock<Statements> = LazyLock::new(|| Statements::of(Dialect::Postgres));
+    match dialect {
+        Dialect::Sqlite => &SQLITE,
+        Dialect::Postgres => &POSTGRES,
+    }
+}
+
+impl Dialect {
+    /// Expands the idioms of a statement. The result is kept for good: there is one per statement and database.
+    fn text(self, template: &str) -> &'static str {
+        let mut text = String::new();
+        let mut rest = template;
+        while let Some(at) = rest.find("$rows(").into_iter().chain(rest.find("$lock(")).min() {
+            text.push_str(&rest[..at]);
+            let idiom = &rest[at..];
+            let end = idiom.find(')').map_or(idiom.len(), |end| end + 1);
+            let inner = &idiom[6..end - 1];
+            match (idiom.starts_with("$rows("), self) {
+                (true, _) => text.push_str(&self.rows(inner)),
+                (false, Self::Postgres) => text.push_str(inner),
+                (false, Self::Sqlite) => {}
+            }
+            rest = &idiom[end..];
+        }
+        text.push_str(rest);
+        String::leak(text)
+    }
+
+    /// A table of the columns `name TYPE, ...`, made of the first argument: a JSON list of lists. No column is a float: SQLite's reader
+    /// of JSON numbers does not promise the last bit.
+    fn rows(self, columns: &str) -> String {
+        let columns = columns.split(',').map(|column| column.trim().split_once(' ').unwrap_or((column, "TEXT"))).enumerate();
+        let select: Vec<String> = match self {
+            Self::Sqlite => columns.map(|(index, (name, _))| format!("value ->> {index} AS {name}")).collect(),
+            Self::Postgres => columns.map(|(index, (name, kind))| format!("CAST(value ->> {index} AS {kind}) AS {name}")).collect(),
+        };
+        let source = match self {
+            Self::Sqlite => "json_each($1)",
+            Self::Postgres => "json_array_elements(CAST($1 AS JSON)) AS lists (value)",
+        };
+        format!("(SELECT {} FROM {source})", select.join(", "))
+    }
+}
+
+/// The columns of both tables of evaluations.
+pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";
+/// The columns of the table of training losses.
+pub(super) const LOSS_COLUMNS: &str = "token, step, loss";
+/// Rows that one statement with plain values inserts at the most.
+pub(super) const VALUES_ROWS_MAX: usize = 128;
+
+/// A statement that inserts some rows of plain values, which keeps floats to the last bit. Repeats are left out. Row counts are powers of
+/// two, so that there are few statements to prepare.
+pub(super) fn insert_values(table: &'static str, columns: &'static str, rows: usize) -> &'static str {
+    static TEXTS: LazyLock<Mutex<HashMap<(&'static str, usize), &'static str>>> = LazyLock::new(Mutex::default);
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    texts.entry((table, rows)).or_insert_with(|| {
+        let width = columns.split(',').count();
+        let row = |row: usize| {
+            let values: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+            format!("({})", values.join(", "))
+        };
+        let values: Vec<String> = (0..rows).map(row).collect();
+        String::leak(format!("INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING", values.join(", ")))
+    })
+}

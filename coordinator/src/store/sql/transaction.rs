@@ -1,0 +1,302 @@
+//! One transaction on a real database.
+
+use serde_json::{Value, json};
+use sortie_core::job::{ErrorClass, Timestamp, Token};
+use sortie_core::metrics::Evaluation;
+
+use super::engine::{Arg, Row, Tx};
+use super::rows;
+use super::statements::{Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values, statements};
+use crate::store::StoreError;
+use crate::store::backend::{AttemptRow, Changes, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::types::Worker;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct SqlTransaction {
+    pub(super) tx: Tx,
+    pub(super) dialect: Dialect,
+    /// The database's clock counts, for several coordinators may share it.
+    pub(super) database_clock: bool,
+}
+
+/// Rows as one argument: see [`Dialect`].
+fn rows_arg(rows: impl Iterator<Item = Value>) -> Arg {
+    Arg::Text(Value::Array(rows.collect()).to_string())
+}
+
+fn expect(statement: &'static str, rows: u64, expected: usize) -> Result<(), StoreError> {
+    let expected = expected as u64;
+    if rows == expected { Ok(()) } else { Err(StoreError::Guard { statement, rows, expected }) }
+}
+
+impl SqlTransaction {
+    fn sql(&self) -> &'static Statements {
+        statements(self.dialect)
+    }
+
+    async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, StoreError> {
+        Ok(self.tx.fetch(sql, args).await?.pop())
+    }
+
+    async fn one_int(&mut self, sql: &'static str, args: Vec<Arg>, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
+        let row = self.one(sql, args).await?;
+        let missing = || StoreError::Corrupt { table, column, reason: "no row came back".to_owned() };
+        row.ok_or_else(missing)?.int(table, column)
+    }
+
+    /// Inserts rows of plain values.
+    async fn insert(&mut self, table: &'static str, columns: &'static str, mut rows: Vec<Vec<Arg>>) -> Result<(), StoreError> {
+        while !rows.is_empty() {
+            let count = 1 << rows.len().min(VALUES_ROWS_MAX).ilog2();
+            let args = rows.drain(..count).flatten().collect();
+            self.tx.execute(insert_values(table, columns, count), args).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_evaluations(&mut self, table: &'static str, evaluations: &[(Token, Evaluation)]) -> Result<(), StoreError> {
+        let rows = evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());
+        self.insert(table, EVALUATION_COLUMNS, rows.collect()).await
+    }
+
+    /// A guarded statement over many rows: all of them, or an error.
+    async fn write_rows(&mut self, name: &'static str, sql: &'static str, rows: Vec<Value>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let expected = rows.len();
+        let touched = self.tx.execute(sql, vec![rows_arg(rows.into_iter())]).await?;
+        expect(name, touched, expected)
+    }
+
+    async fn write_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let new = changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
+        self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
+        let advanced = changes.progress.iter().map(|(token, (before, after))| {
+            let class = after.class.map_or("", ErrorClass::as_str);
+            let (from, to) = (before.state.as_str(), after.state.as_str());
+            json!([token.0, from, before.sequence, to, class, after.message, after.ended.0, after.sequence, after.step])
+        });
+        self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
+        let fingerprints = changes.fingerprints.iter().map(|(token, told)| {
+            json!([token.0, told.software, told.libtorch, told.device, told.threads, told.dataset_digest, told.weights_digest])
+        });
+        self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
+    }
+
+    async fn write_reports(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        self.insert_evaluations("validation", &changes.validation).await?;
+        self.insert_evaluations("held_out", &changes.held_out).await?;
+        let losses = changes.losses.iter().map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
+        self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
+        for (token, sequence, text) in &changes.logs {
+            let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
+            self.tx.execute(self.sql().insert_log, args).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let standing =
+            changes.workers.iter().map(|(id, change)| json!([id, change.failures_in_row, change.aside_until.0, change.aside_reason]));
+        self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
+        // A worker that is not known any more gave a sign of life all the same: these two are not guarded.
+        for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
+            if !workers.is_empty() {
+                self.tx.execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))]).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Transaction for SqlTransaction {
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        if !self.database_clock {
+            return Ok(local);
+        }
+        self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
+    }
+
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        self.one_int(self.sql().new_epoch, vec![now.0.into()], "epochs", "id").await
+    }
+
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        self.tx.execute(self.sql().extend_leases, vec![until.0.into()]).await
+    }
+
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        let abilities = serde_json::to_string(&worker.abilities).unwrap_or_default();
+        let args = vec![
+            worker.id.as_str().into(),
+            worker.host.as_str().into(),
+            i64::from(worker.pid).into(),
+            worker.devices.join(",").into(),
+            i64::from(worker.slots).into(),
+            abilities.into(),
+            worker.software.as_str().into(),
+            now.0.into(),
+        ];
+        let touched = self.tx.execute(self.sql().register, args).await?;
+        expect("register of a worker", touched, 1)
+    }
+
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        let rows = self.tx.fetch(self.sql().workers, vec![rows_arg(names.iter().map(|name| json!([name])))]).await?;
+        rows.iter().map(rows::worker).collect()
+    }
+
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let fit = self.one_int(self.sql().fit_workers, vec![since.0.into(), now.0.into()], "workers", "fit").await?;
+        Ok(fit.unsigned_abs())
+    }
+
+    async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
+        let rows = self.tx.fetch(self.sql().open_sweeps, vec![count_max.into(), now.0.into()]).await?;
+        let sweep = |row: &Row| {
+            Ok(OpenSweep {
+                id: row.int("sweeps", "id")?,
+                name: row.text("sweeps", "name")?,
+                revision: row.int("sweeps", "revision")?,
+                priority: row.int("sweeps", "priority")?,
+                running: row.count("sweeps", "running")?,
+                waiting: row.count("sweeps", "waiting")?,
+                unfinished: row.int("sweeps", "unfinished")? != 0,
+            })
+        };
+        rows.iter().map(sweep).collect()
+    }
+
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
+        let rows = self.tx.fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into()]).await?;
+        rows.iter().map(rows::waiting).collect()
+    }
+
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let rows = self.tx.fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?;
+        rows.iter().map(rows::attempt).collect()
+    }
+
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        let rows = self.tx.fetch(self.sql().expired, vec![now.0.into(), count_max.into()]).await?;
+        rows.iter().map(|row| row.int("trials", "token").map(Token)).collect()
+    }
+
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        let rows = self.tx.fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let failure = |row: &Row| {
+            let count = rows::small(row.count("attempts", "failures")?);
+            Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
+        };
+        rows.iter().map(failure).collect()
+    }
+
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        let row = self.one(self.sql().pinned, vec![kind.into(), name.into()]).await?;
+        row.map(|row| row.text("digests", "digest")).transpose()
+    }
+
+    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        self.one(self.sql().sweep, vec![name.into()]).await?.as_ref().map(rows::sweep).transpose()
+    }
+
+    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+        self.one(self.sql().sweep_by_id, vec![id.into()]).await?.as_ref().map(rows::sweep).transpose()
+    }
+
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError> {
+        let args = vec![
+            sweep.spec.name.as_str().into(),
+            encoded(sweep)?,
+            sweep.state.as_str().into(),
+            sweep.priority.into(),
+            i64::from(sweep.reuse).into(),
+            now.0.into(),
+            sweep.planned.into(),
+            sweep.expanded.into(),
+            sweep.base.into(),
+        ];
+        self.one_int(self.sql().insert_sweep, args, "sweeps", "id").await
+    }
+
+    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
+        let args = vec![
+            encoded(sweep)?,
+            sweep.state.as_str().into(),
+            sweep.priority.into(),
+            i64::from(sweep.reuse).into(),
+            sweep.planned.into(),
+            sweep.expanded.into(),
+            sweep.base.into(),
+            sweep.id.into(),
+            sweep.revision.into(),
+        ];
+        let touched = self.tx.execute(self.sql().update_sweep, args).await?;
+        expect("update of a sweep", touched, 1)
+    }
+
+    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
+        self.one(self.sql().expanding, Vec::new()).await?.as_ref().map(rows::sweep).transpose()
+    }
+
+    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+        self.one_int(self.sql().next_position, vec![sweep.into()], "trials", "next").await
+    }
+
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+        let mut lists = Vec::with_capacity(trials.len());
+        for NewTrial { trial_id, position, point } in trials {
+            let parameters = serde_json::to_string(&point.parameters).map_err(|error| sqlx::Error::Encode(error.into()))?;
+            lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed]));
+        }
+        let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse).into()];
+        let rows = self.tx.fetch(self.sql().insert_trials, args).await?;
+        let mut linked = 0;
+        for row in &rows {
+            linked += row.count("trials", "linked")?;
+        }
+        Ok((rows.len() as u64, linked))
+    }
+
+    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
+        let rows = self.tx.fetch(self.sql().trial_rows, vec![sweep.into(), from.into(), count_max.into()]).await?;
+        rows.iter().map(rows::trial).collect()
+    }
+
+    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let moves = changes.moves.iter().map(|(id, moved)| {
+            let (from, to) = (moved.from, moved.to);
+            let from = (from.name().as_str(), rows::token_of(from));
+            let to = (to.name().as_str(), rows::token_of(to), rows::due_of(to));
+            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.linked)])
+        });
+        self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;
+        self.write_attempts(changes).await?;
+        self.write_reports(changes).await?;
+        let happenings = changes.happenings.iter().map(|(trial, happening)| {
+            json!([trial, happening.token.map_or(0, |token| token.0), happening.at_ms, happening.what, happening.detail])
+        });
+        self.write_rows("insert of happenings", self.sql().happenings, happenings.collect()).await?;
+        for (kind, name, digest) in &changes.pins {
+            let args = vec![(*kind).into(), name.as_str().into(), digest.as_str().into()];
+            let touched = self.tx.execute(self.sql().pin, args).await?;
+            expect("pin of a digest", touched, 1)?;
+        }
+        self.write_workers(changes).await
+    }
+
+    async fn commit(mut self: Box<Self>, news: bool) -> Result<(), StoreError> {
+        if news && self.dialect == Dialect::Postgres {
+            self.tx.fetch(self.sql().notify, Vec::new()).await?;
+        }
+        self.tx.commit().await
+    }
+}
+
+/// A specification is numbers, names and lists: it always encodes.
+fn encoded(sweep: &SweepRow) -> Result<Arg, StoreError> {
+    Ok(serde_json::to_string(&sweep.spec).map_err(|error| sqlx::Error::Encode(error.into()))?.into())
+}

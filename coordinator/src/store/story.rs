@@ -1,0 +1,68 @@
+//! What answers about sweeps and trials are made of, whatever database the facts come from.
+
+use sortie_core::job::{StateName, Token};
+
+use super::backend::{AttemptState, SweepRow};
+use super::types::{Happening, SweepStatus};
+
+/// An attempt as its trial's story tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attempt {
+    pub(crate) token: Token,
+    pub(crate) started_ms: i64,
+    pub(crate) ended_ms: i64,
+    pub(crate) state: AttemptState,
+    pub(crate) class: String,
+    pub(crate) message: String,
+    pub(crate) step: u64,
+    pub(crate) device: String,
+    pub(crate) worker: String,
+}
+
+impl Attempt {
+    /// Its beginning, and its end if there was one.
+    pub(crate) fn happenings(self) -> Vec<Happening> {
+        let token = Some(self.token);
+        let place = if self.device.is_empty() { format!("on {}", self.worker) } else { format!("on {}, {}", self.worker, self.device) };
+        let mut happenings = vec![Happening { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
+        if self.ended_ms != 0 {
+            let what = match (self.state, self.class.as_str()) {
+                (AttemptState::Failed, class @ ("lost" | "preempted")) => class.to_owned(),
+                (state, _) => state.to_string(),
+            };
+            let mut detail = format!("at step {}", self.step);
+            if what == "failed" {
+                detail.push_str(&format!(", {}", self.class));
+            }
+            if !self.message.is_empty() {
+                detail.push_str(&format!(": {}", self.message));
+            }
+            happenings.push(Happening { at_ms: self.ended_ms, token, what, detail });
+        }
+        happenings
+    }
+}
+
+/// Adds trials that ended to a sweep's counts.
+pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials: u64, linked: bool) {
+    match state {
+        StateName::Queued => status.queued += trials,
+        StateName::Leased => status.leased += trials,
+        StateName::Succeeded => status.succeeded += trials,
+        StateName::Diverged => status.diverged += trials,
+        StateName::Failed => status.failed += trials,
+        StateName::Cancelled => status.cancelled += trials,
+    }
+    if linked {
+        status.linked += trials;
+    }
+}
+
+/// Turns trials into steps. Work whose steps are not known beforehand counts one a trial.
+pub(crate) fn count_steps(status: &mut SweepStatus, sweep: &SweepRow, steps_running: u64) {
+    let finished = status.succeeded + status.diverged + status.failed + status.cancelled;
+    let each = sweep.spec.work.steps().map_or(1, |steps| steps + 1);
+    status.steps_planned = status.planned.saturating_mul(each);
+    let running = if sweep.spec.work.steps().is_some() { steps_running } else { 0 };
+    status.steps_done = finished.saturating_mul(each).saturating_add(running);
+}

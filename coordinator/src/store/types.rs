@@ -1,0 +1,267 @@
+//! What callers hand to the store and get from it.
+
+use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
+use sortie_core::requirements::Abilities;
+use sortie_core::trial::{Point, TrialId, TrialSpec};
+
+/// A worker process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Worker {
+    /// Unique for the process's lifetime.
+    pub id: String,
+    /// Its machine.
+    pub host: String,
+    /// The agent's process id there.
+    pub pid: u32,
+    /// Its devices.
+    pub devices: Vec<String>,
+    /// Trials that it runs at the same time.
+    pub slots: u32,
+    /// What it can do.
+    pub abilities: Abilities,
+    /// Its build.
+    pub software: String,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Who asks.
+    pub worker_id: String,
+    /// At most this many trials.
+    pub count_max: u32,
+    /// Only trials of this sweep.
+    pub sweep: Option<String>,
+    /// Whether to answer at once when nothing is left that this claim could get.
+    pub return_when_idle: bool,
+}
+
+/// A trial handed to a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leased {
+    /// Names the attempt.
+    pub token: Token,
+    /// The trial.
+    pub trial_id: TrialId,
+    /// The sweep's name.
+    pub sweep: String,
+    /// What to run.
+    pub spec: TrialSpec,
+}
+
+/// What a claim gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claimed {
+    /// Trials, perhaps none.
+    pub leases: Vec<Leased>,
+    /// Whether nothing is queued or leased that this claim could get before a user acts.
+    pub idle: bool,
+    /// Why the worker gets nothing for a while; empty unless it was set aside.
+    pub set_aside: String,
+}
+
+/// Reports of one attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// 1, 2, 3, ... within the attempt.
+    pub sequence: u64,
+    /// In the first batch: what the attempt runs on.
+    pub fingerprint: Option<Fingerprint>,
+    /// Evaluations.
+    pub evaluations: Vec<Evaluation>,
+    /// Losses.
+    pub losses: Vec<TrainingLoss>,
+    /// What the attempt printed.
+    pub log: Vec<u8>,
+}
+
+/// The end of an attempt, with its last reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The attempt.
+    pub token: Token,
+    /// Its last reports.
+    pub batch: Option<Batch>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a submission is to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubmitOptions {
+    /// Whether results of the same trials in other sweeps are taken over.
+    pub reuse: bool,
+    /// The sweep's priority; none leaves a stored one as it is, and is 0 for a new sweep.
+    pub priority: Option<i64>,
+}
+
+impl Default for SubmitOptions {
+    fn default() -> Self {
+        Self { reuse: true, priority: None }
+    }
+}
+
+/// How far a submission is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submitted {
+    /// The sweep's name.
+    pub sweep: String,
+    /// Trials of its grid.
+    pub planned: u64,
+    /// How many of them have been looked at.
+    pub expanded: u64,
+    /// Trials that this submission added so far.
+    pub added: u64,
+    /// How many of those had succeeded in another sweep.
+    pub linked: u64,
+}
+
+impl Submitted {
+    /// Whether every trial of the grid is stored.
+    pub fn is_done(&self) -> bool {
+        self.expanded >= self.planned
+    }
+}
+
+/// What a user does to a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepAction {
+    /// No trial starts any more; those that run go on.
+    Pause,
+    /// Trials start again, also of a cancelled sweep.
+    Resume,
+    /// Higher ones are served first.
+    Priority(i64),
+}
+
+/// What a user does to trials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialAction {
+    /// Call off what is not over.
+    Cancel,
+    /// Run again what ended without a result.
+    Retry,
+}
+
+/// How far a sweep is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepStatus {
+    /// The sweep's name.
+    pub sweep: String,
+    /// `expanding`, `open`, `paused` or `cancelled`.
+    pub state: String,
+    /// Higher ones are served first.
+    pub priority: i64,
+    /// Trials of its grid.
+    pub planned: u64,
+    /// Trials in each state.
+    pub queued: u64,
+    /// See `queued`.
+    pub leased: u64,
+    /// See `queued`.
+    pub succeeded: u64,
+    /// See `queued`.
+    pub diverged: u64,
+    /// See `queued`.
+    pub failed: u64,
+    /// See `queued`.
+    pub cancelled: u64,
+    /// Of the succeeded: results of the same trials in other sweeps.
+    pub linked: u64,
+    /// Steps of finished trials and of those that run now.
+    pub steps_done: u64,
+    /// Steps of all trials.
+    pub steps_planned: u64,
+    /// Milliseconds that succeeded attempts took in all.
+    pub running_ms: u64,
+    /// How many those are.
+    pub finished_attempts: u64,
+}
+
+/// One line of a list of trials.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialLine {
+    /// The trial.
+    pub trial_id: TrialId,
+    /// Its place in the grid.
+    pub point: Point,
+    /// Where it stands.
+    pub state: StateName,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The last step that its newest attempt told of.
+    pub step: u64,
+    /// Where its newest attempt runs or ran; empty before the first.
+    pub worker: String,
+    /// `class: message` of its newest failed attempt; empty if none failed.
+    pub error: String,
+}
+
+/// Everything that is known of one trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Story {
+    /// Its sweep.
+    pub sweep: String,
+    /// Where it stands.
+    pub line: TrialLine,
+    /// The attempt that counts or runs.
+    pub token: Option<Token>,
+    /// The sweep whose attempt gave this trial's result, if it is another.
+    pub linked_to: Option<String>,
+    /// Until when it waits after a failure, in milliseconds since the Unix epoch.
+    pub due_ms: i64,
+    /// What happened, the oldest first.
+    pub happenings: Vec<Happening>,
+}
+
+/// Something that happened to a trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// The attempt, if one was concerned.
+    pub token: Option<Token>,
+    /// One word.
+    pub what: String,
+    /// One line.
+    pub detail: String,
+}
+
+/// What an attempt printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The attempt; none if the trial never ran.
+    pub token: Option<Token>,
+    /// Where it ran.
+    pub worker: String,
+    /// What its worker sent.
+    pub text: Vec<u8>,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerLine {
+    /// The worker.
+    pub worker: Worker,
+    /// Its last sign of life, in milliseconds since the Unix epoch.
+    pub seen_ms: i64,
+    /// Whether it said that it ended.
+    pub left: bool,
+    /// Until when it gets no trials, in milliseconds since the Unix epoch.
+    pub aside_until_ms: i64,
+    /// Why it was set aside.
+    pub aside_reason: String,
+    /// SWEEP/PREFIX of what it runs.
+    pub trials: Vec<String>,
+}
+
+/// A part of a long answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// In order.
+    pub rows: Vec<T>,
+    /// Where the next page starts; none after the last.
+    pub next: Option<i64>,
+}

@@ -1,0 +1,346 @@
+//! The one task that writes. Requests that arrive while a transaction runs share the next one and its flush to disk; claims that find
+//! nothing wait here, without asking the database again until something changed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_core::job::Timestamp;
+use sortie_core::spec::SweepSpec;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::StoreError;
+use super::backend::{Backend, Transaction};
+use super::desk::{Answer, Desk, Op, Outcomes, Reply};
+use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
+use super::types::{SubmitOptions, Submitted, SweepAction, Worker};
+use crate::clock::Clock;
+
+/// Requests that one transaction serves. Larger ones save flushes, smaller ones keep leases quick.
+const BATCH_MAX: usize = 256;
+/// Waiting claims look at the queue this often even if nobody tells them to.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a transaction that ran into another coordinator's is tried again.
+const CONFLICTS_MAX: u32 = 5;
+/// Trials that one transaction adds to a sweep.
+const EXPAND_TRIALS: u64 = 2_000;
+/// After the database refused some, until the next try.
+const EXPAND_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Shares a transaction with others. A claim that finds nothing waits until the time, if there is one.
+    Op(Op, Option<Instant>, oneshot::Sender<Answer>),
+    /// Has a transaction of its own.
+    Alone(Alone, oneshot::Sender<Result<Done, StoreError>>),
+}
+
+/// What has a transaction of its own.
+#[derive(Debug)]
+pub(crate) enum Alone {
+    Register(Worker),
+    /// Stores a sweep; its trials follow.
+    Submit(Box<SweepSpec>, SubmitOptions),
+    Act(String, SweepAction),
+    /// Changes the trials of one page.
+    ActOnTrials(TrialsRequest),
+    /// Gives every lease the time of one lease from now.
+    Grace,
+    /// Adds some trials to a sweep whose grid is not stored completely.
+    Expand,
+}
+
+/// What that did.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Nothing,
+    Stored(i64, Submitted),
+    /// A stored sweep's trials are being added.
+    Submitted(watch::Receiver<Submitted>),
+    Trials(TrialsDone),
+    Leases(u64),
+    Expanded(Option<Chunk>),
+}
+
+impl Alone {
+    async fn perform(&self, now: Timestamp, lease: Duration, tx: &mut dyn Transaction) -> Result<Done, StoreError> {
+        Ok(match self {
+            Self::Register(worker) => {
+                tx.register(worker, now).await?;
+                Done::Nothing
+            }
+            Self::Submit(spec, options) => {
+                let (id, submitted) = levers::store_sweep(spec, *options, now, tx).await?;
+                Done::Stored(id, submitted)
+            }
+            Self::Act(sweep, action) => {
+                levers::act(sweep, *action, tx).await?;
+                Done::Nothing
+            }
+            Self::ActOnTrials(request) => Done::Trials(levers::act_on_trials(request, now, lease, tx).await?),
+            Self::Grace => Done::Leases(tx.extend_leases(now.plus(lease)).await?),
+            Self::Expand => Done::Expanded(levers::expand(EXPAND_TRIALS, tx).await?),
+        })
+    }
+}
+
+struct Parked {
+    op: Op,
+    until: Instant,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The writer's state.
+pub(crate) struct Writer {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    desk: Desk,
+    requests: mpsc::Receiver<Message>,
+    parked: VecDeque<Parked>,
+    /// Waiting claims should look now.
+    look: bool,
+    /// When trials that were put back become free, the earliest first.
+    free_at: Option<Instant>,
+    /// Some sweep may have trials that are not stored yet.
+    expanding: bool,
+    submissions: Vec<(i64, watch::Sender<Submitted>)>,
+}
+
+impl Writer {
+    pub(crate) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, desk: Desk, requests: mpsc::Receiver<Message>) -> Self {
+        let (parked, submissions) = (VecDeque::new(), Vec::new());
+        Self { backend, clock, desk, requests, parked, look: false, free_at: None, expanding: true, submissions }
+    }
+
+    /// Works until nobody can ask any more.
+    pub(crate) async fn run(mut self) {
+        let mut waiting: Vec<Message> = Vec::with_capacity(BATCH_MAX);
+        loop {
+            if !self.expanding && !self.look && waiting.is_empty() {
+                let wake_at = self.wake_at();
+                let backend = Arc::clone(&self.backend);
+                tokio::select! {
+                    count = self.requests.recv_many(&mut waiting, BATCH_MAX) => if count == 0 { return },
+                    () = sleep_until(wake_at) => self.look = true,
+                    () = backend.changed_elsewhere(), if !self.parked.is_empty() => self.look = true,
+                }
+            }
+            self.take_more(&mut waiting);
+            if waiting.is_empty() && self.requests.is_closed() {
+                return;
+            }
+            let mut batch = Vec::new();
+            for message in waiting.drain(..) {
+                match message {
+                    Message::Op(op, until, reply) => batch.push((op, until, reply)),
+                    Message::Alone(work, reply) => {
+                        // What was said before is done before.
+                        self.serve(std::mem::take(&mut batch)).await;
+                        // Whoever asked may be gone.
+                        let _ = reply.send(self.alone(&work).await);
+                    }
+                }
+            }
+            self.serve(batch).await;
+            if self.expanding {
+                self.expand().await;
+            }
+        }
+    }
+
+    fn take_more(&mut self, waiting: &mut Vec<Message>) {
+        while waiting.len() < BATCH_MAX {
+            match self.requests.try_recv() {
+                Ok(message) => waiting.push(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let mut wake_at = now + LOOK_INTERVAL;
+        if !self.parked.is_empty() {
+            let first = self.parked.iter().map(|parked| parked.until).min().unwrap_or(wake_at);
+            wake_at = wake_at.min(first).min(self.free_at.unwrap_or(wake_at));
+        }
+        wake_at.max(now)
+    }
+
+    /// Serves requests, and the claims that wait where something has changed for them.
+    async fn serve(&mut self, mut batch: Vec<(Op, Option<Instant>, oneshot::Sender<Answer>)>) {
+        let now = Instant::now();
+        if self.free_at.is_some_and(|free_at| free_at <= now) {
+            (self.free_at, self.look) = (None, true);
+        }
+        if std::mem::take(&mut self.look) {
+            let parked = self.parked.drain(..).filter(|parked| !parked.reply.is_closed());
+            batch.extend(parked.map(|Parked { op, until, reply }| (op, Some(until), reply)));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let ops: Vec<Op> = batch.iter().map(|(op, ..)| op.clone()).collect();
+        match self.transact(&ops).await {
+            Ok(answers) => {
+                for ((op, until, reply), answer) in batch.into_iter().zip(answers) {
+                    self.answer(op, until, reply, answer);
+                }
+            }
+            Err(error) if batch.len() == 1 => {
+                for (.., reply) in batch.drain(..) {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Err(duplicate(&error)));
+                }
+            }
+            // One request that the database refuses must not take the others with it.
+            Err(error) if !is_outage(&error) => {
+                tracing::warn!(%error, requests = ops.len(), "a shared transaction failed; each request gets its own");
+                for (op, until, reply) in batch {
+                    let answer = match self.transact(std::slice::from_ref(&op)).await {
+                        Ok(mut answers) => answers.pop().unwrap_or(Ok(Reply::Done)),
+                        Err(error) => Err(error),
+                    };
+                    self.answer(op, until, reply, answer);
+                }
+            }
+            Err(error) => {
+                for (.., reply) in batch {
+                    let _ = reply.send(Err(duplicate(&error)));
+                }
+            }
+        }
+    }
+
+    /// Answers, or lets a claim that got nothing wait.
+    fn answer(&mut self, op: Op, until: Option<Instant>, reply: oneshot::Sender<Answer>, answer: Answer) {
+        if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) = (&op, &answer, until) {
+            let settled = !claimed.leases.is_empty() || (claimed.idle && claim.return_when_idle) || until <= Instant::now();
+            if !settled {
+                self.parked.push_back(Parked { op, until, reply });
+                return;
+            }
+        }
+        // A caller that is gone has said it again elsewhere, or will: everything may be said twice.
+        let _ = reply.send(answer);
+    }
+
+    /// One transaction, tried again if another coordinator came between.
+    async fn transact(&mut self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
+        let mut conflicts = 0;
+        loop {
+            match self.transact_once(ops).await {
+                Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                    tracing::debug!(%error, conflicts, "a transaction is tried again");
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn transact_once(&mut self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
+        let mut tx = self.backend.begin().await?;
+        let now = tx.now(self.clock.now()).await?;
+        let (outcomes, written) = self.desk.serve(ops, now, tx.as_mut()).await?;
+        let Outcomes { answers, free_at, ended, look_again } = outcomes;
+        if written {
+            tx.commit(free_at.is_some() || ended).await?;
+        }
+        if let Some(free_at) = free_at {
+            self.note_free(free_at, now);
+        }
+        self.look |= look_again || (ended && self.parked.iter().any(waits_for_the_end));
+        Ok(answers)
+    }
+
+    fn note_free(&mut self, free_at: Timestamp, now: Timestamp) {
+        let wait = Duration::from_millis((free_at.0 - now.0).max(0).unsigned_abs());
+        let free_at = Instant::now() + wait;
+        self.free_at = Some(self.free_at.map_or(free_at, |earlier| earlier.min(free_at)));
+    }
+
+    /// Does what has a transaction of its own.
+    async fn alone(&mut self, work: &Alone) -> Result<Done, StoreError> {
+        let done = self.transact_alone(work).await?;
+        self.look |= matches!(work, Alone::Act(..) | Alone::ActOnTrials(_));
+        // A sweep that is open again may have trials that are not stored yet.
+        self.expanding |= matches!(work, Alone::Act(..) | Alone::ActOnTrials(_) | Alone::Submit(..));
+        Ok(match done {
+            Done::Stored(id, submitted) => {
+                let (sender, receiver) = watch::channel(submitted);
+                self.submissions.push((id, sender));
+                Done::Submitted(receiver)
+            }
+            other => other,
+        })
+    }
+
+    async fn transact_alone(&self, work: &Alone) -> Result<Done, StoreError> {
+        let mut conflicts = 0;
+        loop {
+            match self.transact_alone_once(work).await {
+                Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn transact_alone_once(&self, work: &Alone) -> Result<Done, StoreError> {
+        let mut tx = self.backend.begin().await?;
+        let now = tx.now(self.clock.now()).await?;
+        let done = work.perform(now, self.desk.settings.lease, tx.as_mut()).await?;
+        if !matches!(done, Done::Expanded(None)) {
+            tx.commit(!matches!(work, Alone::Register(_) | Alone::Grace)).await?;
+        }
+        Ok(done)
+    }
+
+    /// Adds some trials to a sweep whose grid is not stored completely.
+    async fn expand(&mut self) {
+        match self.transact_alone(&Alone::Expand).await {
+            Ok(Done::Expanded(Some(chunk))) => {
+                self.look |= chunk.added > 0;
+                for (_, progress) in self.submissions.iter().filter(|(id, _)| *id == chunk.sweep) {
+                    progress.send_modify(|submitted| {
+                        submitted.planned = chunk.planned;
+                        submitted.expanded = chunk.expanded;
+                        submitted.added += chunk.added;
+                        submitted.linked += chunk.linked;
+                    });
+                }
+                if chunk.expanded >= chunk.planned {
+                    self.submissions.retain(|(id, _)| *id != chunk.sweep);
+                }
+            }
+            Ok(_) => {
+                self.expanding = false;
+                self.submissions.clear();
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot add trials to a sweep; trying again");
+                tokio::time::sleep(EXPAND_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn waits_for_the_end(parked: &Parked) -> bool {
+    matches!(&parked.op, Op::Claim(claim) if claim.return_when_idle)
+}
+
+/// Whether the database, not the request, is at fault: then nobody fares better alone.
+fn is_outage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database(sqlx::Error::Database(error)) => !error.is_unique_violation() && !error.is_check_violation(),
+        StoreError::Database(_) => true,
+        _ => false,
+    }
+}
+
+/// The same error for another caller: most kinds hold what cannot be copied, but all of them can be said.
+fn duplicate(error: &StoreError) -> StoreError {
+    StoreError::Database(sqlx::Error::Protocol(error.to_string()))
+}

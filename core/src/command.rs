@@ -1,0 +1,148 @@
+//! Any program as a trial: its command line with placeholders, and the environment that it is given.
+//!
+//! `{lr}` in a word of the command stands for the trial's value on the axis `lr`; `{{` and `}}` stand for braces. Besides the grid's axes
+//! there are [`BUILT_IN`] names. What the program prints is read as described in docs/commands.md.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::trial::TrialSpec;
+
+/// What all trials of a sweep of commands have in common and what decides their numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandSettings {
+    /// The program and its arguments, with placeholders.
+    pub command: Vec<String>,
+    /// A folder below the worker's data root, if the sweep names one.
+    pub dataset: Option<String>,
+    /// The domains that metrics may name, sorted; any if there is none.
+    pub domains: Vec<String>,
+    /// The index of the last step, for progress, if the sweep tells.
+    pub steps: Option<u64>,
+}
+
+/// Placeholders that every trial has: names of held-out domains joined by `+`, both seeds, the trial's id, the worker's data folder, the
+/// device (`cpu` or `cuda:0`), CPU threads, and the index of the last step.
+pub const BUILT_IN: [&str; 8] = ["held_out", "seed", "split", "trial", "data", "device", "threads", "steps"];
+
+/// A placeholder that stands for nothing, or a brace without its partner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} {reason}")]
+pub struct BadTemplate {
+    /// The word of the command.
+    pub word: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Puts values into a word's placeholders.
+///
+/// # Errors
+/// [`BadTemplate`] names the placeholder that `value` does not know.
+pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, BadTemplate> {
+    let bad = |reason: String| BadTemplate { word: word.to_owned(), reason };
+    let mut filled = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
+            filled.push_str(&from[..1]);
+            rest = after;
+            continue;
+        }
+        let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, after) = closed.ok_or_else(|| bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned()))?;
+        filled.push_str(&value(name).ok_or_else(|| bad(format!("has the placeholder {{{name}}}, which is neither an axis nor built in")))?);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// What a worker adds to a trial's own values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The folder that holds the datasets' folders.
+    pub data: String,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+/// A command line and the environment variables that go with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program and its arguments; at least the program.
+    pub words: Vec<String>,
+    /// `SORTIE_PARAM_<AXIS>` in capitals for every axis and every built-in name.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl CommandSettings {
+    /// The command of one trial.
+    ///
+    /// # Errors
+    /// [`BadTemplate`], which a checked sweep never gives.
+    pub fn invocation(&self, spec: &TrialSpec, surroundings: &Surroundings) -> Result<Invocation, BadTemplate> {
+        let Surroundings { data, device, threads } = surroundings;
+        let point = &spec.point;
+        let mut values: BTreeMap<String, String> = point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
+        let built_in = [
+            point.held_out_label(),
+            point.seed.to_string(),
+            point.split_seed.to_string(),
+            spec.id().to_string(),
+            self.dataset.as_ref().map_or_else(|| data.clone(), |dataset| format!("{data}/{dataset}")),
+            device.clone(),
+            threads.to_string(),
+            self.steps.map_or_else(String::new, |steps| steps.to_string()),
+        ];
+        values.extend(BUILT_IN.into_iter().map(str::to_owned).zip(built_in));
+        let words = self.command.iter().map(|word| fill(word, |name| values.get(name).cloned())).collect::<Result<_, _>>()?;
+        let environment = values.into_iter().map(|(name, value)| (variable(&name), value)).collect();
+        Ok(Invocation { words, environment })
+    }
+}
+
+/// The environment variable of an axis or a built-in name.
+pub fn variable(name: &str) -> String {
+    format!("SORTIE_PARAM_{}", name.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::{Parameters, Scalar};
+    use crate::trial::{Point, Work};
+
+    #[test]
+    fn placeholders_are_filled_exactly_once() {
+        let value = |name: &str| (name == "lr").then(|| "{x}".to_owned());
+        for (word, filled) in [("--lr={lr}", "--lr={x}"), ("{{lr}}", "{lr}"), ("plain", "plain"), ("{lr}{lr}", "{x}{x}"), ("a}}", "a}")] {
+            assert_eq!(fill(word, value).unwrap(), filled, "{word}");
+        }
+        for bad in ["{wd}", "{lr", "}", "{}", "a{b"] {
+            assert!(fill(bad, value).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trial_gets_its_values_as_words_and_as_variables() {
+        let words = ["train.py", "--lr={lr}", "{optimiser}", "{held_out}", "{data}"].map(str::to_owned).to_vec();
+        let settings = CommandSettings { command: words, dataset: Some("PACS".into()), domains: vec![], steps: None };
+        let parameters =
+            Parameters::from([("lr".to_owned(), Scalar::Number(1e-3)), ("optimiser".to_owned(), Scalar::Text("adam w".into()))]);
+        let point = Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
+        let spec = TrialSpec { work: Work::Command(settings.clone()), point };
+        let surroundings = Surroundings { data: "/data".into(), device: "cpu".into(), threads: 2 };
+        let Invocation { words, environment } = settings.invocation(&spec, &surroundings).unwrap();
+        assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
+        assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
+        assert_eq!(environment["SORTIE_PARAM_SEED"], "3");
+        assert_eq!(environment.len(), 2 + BUILT_IN.len());
+    }
+}

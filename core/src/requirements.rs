@@ -1,0 +1,59 @@
+//! Which workers may run which trials.
+
+use serde::{Deserialize, Serialize};
+
+/// What a sweep asks of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requirements {
+    /// Every one of these must be among the worker's tags. Sorted.
+    pub tags: Vec<String>,
+    /// At least so much memory on each of the worker's GPUs, in GiB; 0 asks for no GPU.
+    pub gpu_memory_gib: f64,
+    /// Whether the worker must let sweeps run programs of their own.
+    pub commands: bool,
+}
+
+/// What a worker can do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abilities {
+    /// What its user calls it by.
+    pub tags: Vec<String>,
+    /// Memory of its smallest GPU in GiB; 0 without GPUs.
+    pub gpu_memory_gib: f64,
+    /// Whether it runs programs that a sweep names.
+    pub commands: bool,
+}
+
+impl Abilities {
+    /// Whether a trial with these requirements may run here.
+    pub fn meet(&self, requirements: &Requirements) -> bool {
+        let Requirements { tags, gpu_memory_gib, commands } = requirements;
+        tags.iter().all(|tag| self.tags.contains(tag)) && *gpu_memory_gib <= self.gpu_memory_gib && (self.commands || !commands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_requirement_must_be_met() {
+        let worker = Abilities { tags: vec!["a100".into(), "night".into()], gpu_memory_gib: 39.5, commands: false };
+        let needs = |tags: &[&str], gpu_memory_gib, commands| Requirements {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            gpu_memory_gib,
+            commands,
+        };
+        for (requirements, met) in [
+            (needs(&[], 0.0, false), true),
+            (needs(&["night"], 24.0, false), true),
+            (needs(&["night", "h100"], 0.0, false), false),
+            (needs(&[], 40.0, false), false),
+            (needs(&[], 0.0, true), false),
+        ] {
+            assert_eq!(worker.meet(&requirements), met, "{requirements:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Who gets the next trial: priorities first, then fair shares.
+
+use crate::requirements::{Abilities, Requirements};
+
+/// A sweep that may have trials to hand out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Names the sweep.
+    pub sweep: i64,
+    /// Higher ones are served first.
+    pub priority: i64,
+    /// What its trials need.
+    pub require: Requirements,
+    /// How many of its trials run now.
+    pub running: u64,
+    /// How many of its trials wait and may be handed out, as far as they were counted.
+    pub waiting: u64,
+}
+
+/// One request for trials.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// At most this many.
+    pub count_max: u32,
+    /// Only of this sweep.
+    pub sweep: Option<i64>,
+    /// What the worker can do.
+    pub abilities: Abilities,
+}
+
+impl Request {
+    /// Whether trials of this sweep may be handed out to this worker.
+    pub fn fits(&self, candidate: &Candidate) -> bool {
+        self.sweep.is_none_or(|sweep| sweep == candidate.sweep) && self.abilities.meet(&candidate.require)
+    }
+}
+
+/// Deals waiting trials out to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
+/// waiting for this worker, and among those from the sweep that has the fewest trials running. Equal sweeps take turns in the order of
+/// their submission. Gives the sweeps of each request's trials.
+pub fn deal(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {
+    let mut dealt = Vec::with_capacity(requests.len());
+    for request in requests {
+        let mut sweeps = Vec::new();
+        for _ in 0..request.count_max {
+            let eligible = candidates.iter_mut().filter(|candidate| candidate.waiting > 0 && request.fits(candidate));
+            let Some(next) = eligible.min_by_key(|candidate| (-candidate.priority, candidate.running, candidate.sweep)) else { break };
+            next.waiting -= 1;
+            next.running += 1;
+            sweeps.push(next.sweep);
+        }
+        dealt.push(sweeps);
+    }
+    dealt
+}
+
+/// How many attempts in a row may fail on a worker, for reasons that may be its own, before it is set aside.
+pub const FAILURES_IN_ROW_MAX: u32 = 5;
+
+/// Whether a worker is set aside after this many failures in a row. The last worker that is fit never is: where everything fails
+/// everywhere, it is the trials' fault, and their budgets end them.
+pub fn is_set_aside(failures_in_row: u32, other_fit_workers: u64) -> bool {
+    failures_in_row >= FAILURES_IN_ROW_MAX && other_fit_workers > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(sweep: i64, priority: i64, running: u64, waiting: u64) -> Candidate {
+        Candidate { sweep, priority, running, waiting, require: Requirements::default() }
+    }
+
+    fn request(count_max: u32) -> Request {
+        Request { count_max, sweep: None, abilities: Abilities::default() }
+    }
+
+    #[test]
+    fn sweeps_of_one_priority_share_fairly_and_higher_ones_go_first() {
+        let mut candidates = [candidate(1, 0, 4, 100), candidate(2, 0, 0, 100), candidate(3, 5, 7, 2)];
+        let dealt = deal(&mut candidates, &[request(2), request(6), request(2)]);
+        assert_eq!(dealt, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
+    }
+
+    #[test]
+    fn nobody_gets_what_does_not_fit_and_nothing_is_dealt_twice() {
+        let mut tagged = candidate(1, 9, 0, 10);
+        tagged.require.tags = vec!["a100".into()];
+        let mut candidates = [tagged, candidate(2, 0, 0, 1)];
+        let only = Request { sweep: Some(2), ..request(5) };
+        assert_eq!(deal(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
+        let able = Request { abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() }, ..request(3) };
+        assert_eq!(deal(&mut candidates, &[able]), [vec![1, 1, 1]]);
+    }
+
+    #[test]
+    fn the_last_fit_worker_is_never_set_aside() {
+        assert!(!is_set_aside(FAILURES_IN_ROW_MAX - 1, 9));
+        assert!(is_set_aside(FAILURES_IN_ROW_MAX, 1));
+        assert!(!is_set_aside(1_000, 0));
+    }
+}

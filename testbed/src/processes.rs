@@ -1,0 +1,285 @@
+//! Processes that are watched, stopped and killed.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+
+pub use rustix::process::Signal;
+
+use crate::wait;
+
+/// How long a process may live after SIGKILL: only one that hangs in the kernel takes this long.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A child process that leads a group of its own, so that it does not hear our terminal's Ctrl-C. Dropping it kills the whole group. What
+/// it writes goes to the end of a log file. Its standard input is a pipe that closes when we end, however we end, so that a program that
+/// heeds the end of its input never outlives us.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    /// Where in the log this process begins: an earlier one may have written to the same file.
+    log_start: u64,
+}
+
+impl Process {
+    /// Starts it. The name is for messages: `coordinator`.
+    ///
+    /// # Errors
+    /// When the log cannot be written or the program cannot be started.
+    pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let cannot_write = || format!("cannot write {}", log.display());
+        let file = File::options().create(true).append(true).open(log).with_context(cannot_write)?;
+        let log_start = file.metadata().with_context(cannot_write)?.len();
+        command.process_group(0).stdin(Stdio::piped()).stdout(file.try_clone().with_context(cannot_write)?).stderr(file);
+        let child = command.spawn().with_context(|| format!("cannot start the {name}, {}", command.get_program().display()))?;
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), log_start })
+    }
+
+    /// Its process id, which stays its own until this is dropped.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far, to stdout and stderr.
+    pub fn written(&self) -> String {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&self.log)?;
+            file.seek(SeekFrom::Start(self.log_start))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        // A log that was removed meanwhile tells as little as an empty one.
+        String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a line that starts with the prefix, and returns the rest of the first one.
+    ///
+    /// # Errors
+    /// When the process ends, or the limit is over, before it writes one.
+    pub fn wait_for_line(&self, prefix: &str, limit: Duration) -> Result<String> {
+        let found = wait::for_some(limit, || {
+            // It may write the line and end between the two looks: the end is looked for first.
+            let ended = self.has_ended();
+            let written = self.written();
+            let mut whole_lines = written.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            match whole_lines.find_map(|line| line.strip_prefix(prefix)) {
+                Some(rest) => Some(Ok(rest.to_owned())),
+                None if ended => Some(Err(anyhow!("the {} ended before it said {prefix:?}: {}", self.name, self.last_words()))),
+                None => None,
+            }
+        });
+        found.unwrap_or_else(|| bail!("the {} did not say {prefix:?} within {limit:?}: {}", self.name, self.last_words()))
+    }
+
+    /// Writes a line to its standard input.
+    ///
+    /// # Errors
+    /// When it reads no more.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().with_context(|| format!("the input of the {} is closed", self.name))?;
+        writeln!(stdin, "{line}").with_context(|| format!("the {} does not listen", self.name))
+    }
+
+    /// Ends its standard input.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Sends it a signal: TERM to ask it to end, STOP and CONT to make it miss its heartbeats. The rest of its group gets none.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        ensure!(!self.has_ended(), "the {} has ended; it gets no signal any more", self.name);
+        kill_process(self.raw_pid()?, signal).with_context(|| format!("cannot signal the {}", self.name))
+    }
+
+    /// SIGKILL: no code of its own runs any more, and it is dead when this returns. Its own children are left alone, to see what becomes
+    /// of them.
+    ///
+    /// # Errors
+    /// When it has ended before, or does not die.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.wait_for_end(KILL_LIMIT)?;
+        Ok(())
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        // A child that cannot be asked about is none of ours any more.
+        self.ended().map_or(true, |status| status.is_some())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the limit is over before; it is not killed then.
+    pub fn wait_for_end(&self, limit: Duration) -> Result<ExitStatus> {
+        let status = wait::for_some(limit, || self.ended().transpose());
+        status.unwrap_or_else(|| bail!("the {} did not end within {limit:?}: {}", self.name, self.last_words()))
+    }
+
+    /// Looks without reaping, so that neither the process nor its group can be confused with a later one before this is dropped.
+    fn ended(&self) -> Result<Option<ExitStatus>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.raw_pid()?), options).with_context(|| format!("cannot ask about the {}", self.name))?;
+        Ok(status.map(|status| {
+            // As wait(2) would have put it: the code in the second byte, or the signal in the first.
+            let raw = status.exit_status().map_or_else(|| status.terminating_signal().unwrap_or_default(), |code| code << 8);
+            ExitStatus::from_raw(raw)
+        }))
+    }
+
+    fn raw_pid(&self) -> Result<Pid> {
+        raw(self.child.id())
+    }
+
+    fn last_words(&self) -> String {
+        last_line(&self.written())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Where nothing of the group is left, there is nothing to kill.
+        let _ = self.raw_pid().map(|group| kill_process_group(group, Signal::KILL));
+        let _ = self.child.wait();
+    }
+}
+
+/// The processes that this one has started and that exist, be it as corpses that nobody has looked at yet.
+///
+/// # Errors
+/// When the system does not show its processes.
+pub fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc").context("cannot list processes in /proc")?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parent = parent.to_string();
+    Ok(pids.filter(|pid| status_line(*pid, "PPid:").as_ref() == Some(&parent)).collect())
+}
+
+/// Whether a process exists and is more than a corpse that nobody has looked at yet.
+pub fn is_alive(pid: u32) -> bool {
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a process is stopped, as after SIGSTOP.
+pub fn is_stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
+/// Sends a signal to a process that we know by its id only. One that is gone already needs none.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+    match kill_process(raw(pid)?, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot signal process {pid}")),
+    }
+}
+
+/// The last line that says something, for messages of one line.
+pub(crate) fn last_line(text: &str) -> String {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()
+}
+
+fn raw(pid: u32) -> Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))
+}
+
+fn state(pid: u32) -> Option<char> {
+    status_line(pid, "State:")?.chars().next()
+}
+
+fn status_line(pid: u32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(status.lines().find_map(|line| line.strip_prefix(key))?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far longer than anything takes on a busy machine: only a hang meets it.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn shell(script: &str) -> (tempfile::TempDir, Process) {
+        let folder = tempfile::tempdir().unwrap();
+        let process = Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log")).unwrap();
+        (folder, process)
+    }
+
+    #[test]
+    fn it_is_heard_told_and_waited_for() {
+        let (_folder, mut shell) = shell("echo odd >&2; echo ready 7; read -r code; exit $code");
+        assert_eq!(shell.wait_for_line("ready ", PATIENCE).unwrap(), "7");
+        assert!(!shell.has_ended());
+        shell.say("3").unwrap();
+        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(3));
+        assert_eq!(shell.written(), "odd\nready 7\n");
+        let error = shell.wait_for_line("other", PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("ended before it said \"other\": ready 7"), "{error}");
+        assert!(shell.signal(Signal::TERM).unwrap_err().to_string().contains("has ended"));
+    }
+
+    #[test]
+    fn a_second_process_does_not_hear_the_first_ones_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        for word in ["first", "second"] {
+            let process = Process::start("echo", Command::new("echo").arg(word), &log).unwrap();
+            process.wait_for_end(PATIENCE).unwrap();
+            assert_eq!(process.written(), format!("{word}\n"));
+        }
+    }
+
+    #[test]
+    fn signals_reach_it_and_it_dies_at_once() {
+        let (_folder, shell) = shell("while :; do sleep 1; done");
+        assert!(!wait::until(Duration::from_millis(10), || shell.has_ended()));
+        shell.signal(Signal::STOP).unwrap();
+        assert!(wait::until(PATIENCE, || is_stopped(shell.pid())));
+        shell.signal(Signal::CONT).unwrap();
+        assert!(wait::until(PATIENCE, || !is_stopped(shell.pid())));
+        assert!(is_alive(shell.pid()));
+        shell.kill().unwrap();
+        assert!(!is_alive(shell.pid()));
+        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn one_that_hangs_is_named_with_its_last_words() {
+        let (_folder, mut shell) = shell("echo thinking; read -r word");
+        shell.wait_for_line("thinking", PATIENCE).unwrap();
+        let error = shell.wait_for_end(Duration::from_millis(1)).unwrap_err().to_string();
+        assert_eq!(error, "the shell did not end within 1ms: thinking");
+        shell.close_stdin();
+        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(1));
+    }
+
+    #[test]
+    fn dropping_it_kills_its_group() {
+        let (_folder, shell) = shell("sleep 1000 & sleep 1000 & echo two; wait");
+        shell.wait_for_line("two", PATIENCE).unwrap();
+        let children = children_of(shell.pid()).unwrap();
+        assert_eq!(children.len(), 2);
+        assert!(children.iter().all(|child| is_alive(*child)));
+        drop(shell);
+        assert!(wait::until(PATIENCE, || !children.iter().any(|child| is_alive(*child))));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Process::start("worker", &mut Command::new("/no/such/program"), &folder.path().join("log")).unwrap_err();
+        assert!(error.to_string().contains("cannot start the worker, /no/such/program"), "{error}");
+    }
+}
