@@ -1,49 +1,40 @@
 //! A daemon of somebody else's, run in the foreground for as long as we need it.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, bail};
+use sortie_testbed::processes::{Process, Signal};
 
-/// How long a daemon that was asked to stop may take before it is killed, in steps of [`POLL`].
-const STOP_POLLS_MAX: u32 = 100;
-const POLL: Duration = Duration::from_millis(100);
+/// How long a daemon that was asked to stop may take before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// A daemon that runs beside us. Dropping it ends it; it also ends when we are killed.
+/// A daemon that runs beside us. Dropping it asks it to end, and kills it if it does not; it also ends when we are killed.
 #[derive(Debug)]
 pub struct Daemon {
     name: &'static str,
-    log: PathBuf,
-    child: Child,
+    process: Process,
 }
 
 impl Daemon {
     /// Starts it, with everything that it prints going to `log`.
-    pub fn start(name: &'static str, arguments: &[&str], log: PathBuf) -> Result<Self> {
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let output_too = output.try_clone().context("cannot share a log file")?;
-        // A daemon has no end of input to notice our death by.
+    pub fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self> {
+        // A daemon does not heed the end of its input, by which it could notice our death.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(name).args(arguments);
         // Daemons lie where an ordinary user's PATH does not lead.
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         command.env("PATH", path);
-        // A group of its own: it must not hear our terminal's Ctrl-C before we have ended its jobs.
-        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(output_too);
-        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, log, child })
+        Ok(Self { name, process: Process::start(name, &mut command, log)? })
     }
 
     /// Fails with what it said last if it has ended.
-    pub fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().with_context(|| format!("cannot ask how {} is", self.name))? {
-            let text = fs::read_to_string(&self.log).unwrap_or_default();
-            bail!("{} ended with {status}: {}", self.name, text.lines().last().unwrap_or("it said nothing"));
+    pub fn check(&self) -> Result<()> {
+        if self.process.has_ended() {
+            let written = self.process.written();
+            bail!("{} has ended: {}", self.name, written.lines().last().unwrap_or("it said nothing"));
         }
         Ok(())
     }
@@ -51,18 +42,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        for _ in 0..STOP_POLLS_MAX {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-                // Asking again does no harm, and it was not waited for yet: the id is still its own.
-                let _ = kill_process(pid, Signal::TERM);
-            }
-            std::thread::sleep(POLL);
+        // One that has ended by itself needs no signal.
+        if self.process.signal(Signal::TERM).is_ok() && self.process.wait_for_end(STOP_LIMIT).is_err() {
+            eprintln!("{} did not stop when asked to; killing it", self.name);
         }
-        eprintln!("{} did not stop when asked to; killing it", self.name);
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

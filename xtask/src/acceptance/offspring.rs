@@ -1,10 +1,10 @@
 //! Every process that descends from this one, so that none is left behind.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use sortie_testbed::processes::children_of;
 
 /// How often the killing is repeated: what is killed may have started something a moment before.
 const ROUNDS_MAX: u32 = 50;
@@ -28,14 +28,14 @@ impl Drop for Offspring {
         for round in 0..ROUNDS_MAX {
             // The dead among our children stay listed until somebody asks for them.
             while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-            let left = descendants(getpid(), &parents());
+            let left = descendants_of(std::process::id());
             if left.is_empty() {
                 return;
             }
             if round == 0 {
                 eprintln!("killing {} processes that were left", left.len());
             }
-            for pid in left {
+            for pid in left.into_iter().filter_map(|pid| i32::try_from(pid).ok().and_then(Pid::from_raw)) {
                 // It may have ended meanwhile: then there is nothing to kill.
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -45,61 +45,33 @@ impl Drop for Offspring {
     }
 }
 
-/// Every process of the machine that is seen, with its parent.
-fn parents() -> Vec<(Pid, Pid)> {
+fn descendants_of(ancestor: u32) -> Vec<u32> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir("/proc") else { return found };
-    for entry in entries.flatten() {
-        // Most names there are no numbers; and processes end while we read.
-        let Some(pid) = entry.file_name().to_str().and_then(pid) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        if let Some(parent) = parent(&stat) {
-            found.push((pid, parent));
-        }
-    }
-    found
-}
-
-/// The parent in a line of /proc/PID/stat, whose second field is a name in brackets that may hold anything.
-fn parent(stat: &str) -> Option<Pid> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(1).and_then(pid)
-}
-
-fn pid(text: &str) -> Option<Pid> {
-    text.parse().ok().and_then(Pid::from_raw)
-}
-
-fn descendants(of: Pid, parents: &[(Pid, Pid)]) -> Vec<Pid> {
-    let mut found = Vec::new();
-    let mut next = vec![of];
-    while let Some(ancestor) = next.pop() {
-        for (pid, parent) in parents {
-            if *parent == ancestor && !found.contains(pid) {
-                found.push(*pid);
-                next.push(*pid);
-            }
-        }
+    let mut next = vec![ancestor];
+    while let Some(parent) = next.pop() {
+        // Where the system shows no processes, none can be found either.
+        let children = children_of(parent).unwrap_or_default();
+        next.extend(&children);
+        found.extend(children);
     }
     found
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use sortie_testbed::processes::Process;
+    use sortie_testbed::wait;
+
     use super::*;
 
     #[test]
-    fn the_parent_is_found_behind_any_name() {
-        assert_eq!(parent("7 (a) b) (c) S 5 7 7 0").map(Pid::as_raw_nonzero).map(i32::from), Some(5));
-        assert_eq!(parent("1 (init) S 0 1 1 0"), None);
-    }
-
-    #[test]
-    fn descendants_are_found_however_deep_and_nobody_else() {
-        let pid = |number: i32| Pid::from_raw(number).unwrap();
-        let parents = [(2, 1), (3, 2), (4, 3), (5, 1), (6, 5)].map(|(child, parent)| (pid(child), pid(parent)));
-        let mut found = descendants(pid(2), &parents);
-        found.sort_unstable_by_key(|pid| pid.as_raw_pid());
-        assert_eq!(found, [pid(3), pid(4)]);
+    fn descendants_are_found_however_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "sh -c 'sleep 1000 & sleep 1000 & wait' & wait";
+        let shell = Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log")).unwrap();
+        assert!(wait::until(Duration::from_secs(60), || descendants_of(shell.pid()).len() == 3));
+        assert!(descendants_of(std::process::id()).contains(&shell.pid()));
     }
 }

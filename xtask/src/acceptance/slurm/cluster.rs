@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use sortie_testbed::ports;
 
 use super::super::daemon::Daemon;
 
@@ -51,7 +51,7 @@ impl Cluster {
         let socket = munge.join("socket");
         let config = folder.join("slurm.conf");
         let host = host()?;
-        fs::write(&config, configuration(folder, &socket, &host, free_ports()?, tasks))
+        fs::write(&config, configuration(folder, &socket, &host, [ports::free()?, ports::free()?], tasks))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let mut cluster = Self { config, daemons: Vec::new() };
 
@@ -100,16 +100,16 @@ impl Cluster {
     }
 
     /// Fails if one of the daemons has ended.
-    pub fn check(&mut self) -> Result<()> {
-        self.daemons.iter_mut().try_for_each(Daemon::check)
+    pub fn check(&self) -> Result<()> {
+        self.daemons.iter().try_for_each(Daemon::check)
     }
 
     fn add(&mut self, name: &'static str, arguments: &[&str], folder: &Path) -> Result<()> {
-        self.daemons.insert(0, Daemon::start(name, arguments, folder.join(format!("{name}.log")))?);
+        self.daemons.insert(0, Daemon::start(name, arguments, &folder.join(format!("{name}.log")))?);
         Ok(())
     }
 
-    fn wait(&mut self, what: &str, is_there: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+    fn wait(&self, what: &str, is_there: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         for _ in 0..START_POLLS_MAX {
             self.check()?;
             if is_there(self)? {
@@ -137,18 +137,6 @@ fn make_munge(folder: &Path) -> Result<()> {
 fn host() -> Result<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").context("cannot tell this machine's name")?;
     Ok(name.trim().split('.').next().unwrap_or_default().to_owned())
-}
-
-/// Two ports that nobody listens on. Somebody might take one before Slurm does; then it says so, and the command is run again.
-fn free_ports() -> Result<[u16; 2]> {
-    let mut ports = [0; 2];
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-        *port = listener.local_addr().context("cannot tell a port")?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 fn configuration(folder: &Path, socket: &Path, host: &str, [controller, node]: [u16; 2], tasks: u32) -> String {

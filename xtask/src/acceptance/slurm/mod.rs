@@ -61,7 +61,7 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
     // Dropped in reverse order, and what is left by then is killed.
     let _offspring = Offspring::adopt()?;
     let sweep = Sweep::submit(&programs.sortie, folder)?;
-    let mut cluster = Cluster::start(folder, WORKERS)?;
+    let cluster = Cluster::start(folder, WORKERS)?;
     let (data, cache) = (folder.join("data"), folder.join("cache"));
     for folder in [&data, &cache] {
         fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -71,7 +71,7 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
     worker.extend(["--devices", "cpu", "--slots", "1", "--data", &data, "--cache", &cache]);
     let script = setup::repository()?.join("deploy/slurm/submit.sh");
     let array = Array::submit(&cluster, &script, &programs.worker, WORKERS, &worker, folder)?;
-    let outcome = watch(&sweep, &mut cluster, &array, interrupted);
+    let outcome = watch(&sweep, &cluster, &array, interrupted);
     if outcome.is_err() {
         // A failure to cancel is no news beside the failure that made us cancel.
         let _ = array.cancel(&cluster).and_then(|()| wait_for_end(&cluster, &array));
@@ -83,7 +83,7 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
 }
 
 /// Does the deeds, each in its time, and waits until both the sweep and its jobs have ended.
-fn watch(sweep: &Sweep, cluster: &mut Cluster, array: &Array, interrupted: &AtomicBool) -> Result<()> {
+fn watch(sweep: &Sweep, cluster: &Cluster, array: &Array, interrupted: &AtomicBool) -> Result<()> {
     let mut deeds = DEEDS.into_iter().peekable();
     for _ in 0..POLLS_MAX {
         ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
