@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sortie_core::finetune::FinetuneSpec;
 use sortie_core::job::{Outcome, Token};
 use sortie_core::trial::{TrialId, TrialSpec};
 use sortie_proto::v1;
@@ -37,7 +38,7 @@ pub(super) struct Accepted {
     pub(super) token: Token,
     pub(super) trial_id: TrialId,
     pub(super) sweep: String,
-    pub(super) spec: TrialSpec,
+    pub(super) spec: FinetuneSpec,
 }
 
 /// Reads a lease.
@@ -53,6 +54,7 @@ pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     if id.to_string() != trial_id {
         return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
     }
+    let spec = spec.finetune().map_err(|error| error.to_string())?;
     Ok(Accepted { token: Token(token), trial_id: id, sweep, spec })
 }
 

@@ -76,6 +76,8 @@ fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
         host,
         pid,
         devices: devices.into_iter().map(str::to_owned).collect(),
+        slots: u32::try_from(config.slots.len()).unwrap_or(u32::MAX),
+        ..v1::RegisterRequest::default()
     }
 }
 

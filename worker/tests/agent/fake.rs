@@ -192,7 +192,7 @@ impl WorkerService for Service {
                 script.running.extend(leases.iter().map(|lease| lease.token));
                 let idle = script.queue.is_empty() && script.running.is_empty();
                 if !leases.is_empty() || (idle && request.return_when_idle) || tokio::time::Instant::now() >= deadline {
-                    return Ok(Response::new(v1::LeaseResponse { leases, idle }));
+                    return Ok(Response::new(v1::LeaseResponse { leases, idle, set_aside: String::new() }));
                 }
             }
             let _ = tokio::time::timeout_at(deadline, changed).await;
@@ -205,6 +205,10 @@ impl WorkerService for Service {
         let lost = attempts.iter().map(|(token, _)| *token).filter(|token| script.stale.contains(token)).collect();
         script.heard.push(Heard::Heartbeat(attempts));
         Ok(Response::new(v1::HeartbeatResponse { lost }))
+    }
+
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        Ok(Response::new(v1::LeaveResponse {}))
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {

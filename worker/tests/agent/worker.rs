@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use sortie_core::trial::{Backbone, DatasetSpec, Finetune, OutTransform, Point, Precision, Settings, SplitBy, TrialSpec};
+use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision, Settings, SplitBy};
+use sortie_core::trial::{DatasetSpec, TrialSpec, Work};
 
 use crate::fake::eventually;
 
@@ -108,8 +109,9 @@ pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
         milestones: Vec::new(),
         gamma: 0.1,
     };
-    let point = Point { held_out: words("oil"), dropout: 0.0, lr: 1e-3, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 };
-    TrialSpec { settings, point }
+    let (held_out, lr, weight_decay) = (words("oil"), 1e-3, 1e-4);
+    let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
+    TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
 }
 
 /// A dataset whose trial waits for ever, without weights or images: its description is a pipe that nobody writes to.
