@@ -8,7 +8,7 @@ use sortie_proto::v1;
 
 use crate::fake::{Fake, Heard, eventually};
 use crate::scripted::Agent;
-use crate::worker::{Worker, is_alive, process_in, shell};
+use crate::worker::{Worker, command_trial, is_alive, process_in, shell};
 
 const JUDGED: &str = r#"echo '{"step":0,"domain":"oil","split":"in","n":10,"correct":4}'"#;
 
@@ -64,10 +64,7 @@ async fn every_end_of_a_command_has_its_outcome() {
 async fn a_program_that_cannot_be_run_is_named() {
     let agent = Agent::start("exit 9").await;
     for (program, reason) in [("/no/such/program", "No such file"), ("/etc/passwd", "Permission denied")] {
-        let mut spec = shell("", &[], None);
-        let sortie_core::trial::Work::Command(settings) = &mut spec.work else { panic!("that is a command") };
-        settings.command = vec![program.to_owned()];
-        let token = agent.fake.queue(&spec);
+        let token = agent.fake.queue(&command_trial(&[program], &[], None));
         let outcome = agent.fake.wait_for_outcome(token).await;
         let Outcome::Failed { class: ErrorClass::BadConfig, message } = outcome else { panic!("{outcome:?}") };
         assert!(message.contains(&format!("cannot run \"{program}\": {reason}")), "{message}");
@@ -78,10 +75,10 @@ async fn a_program_that_cannot_be_run_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn values_metrics_and_output_go_where_they_are_promised() {
     let script = r#"echo "$SORTIE_PARAM_LR {lr} $SORTIE_PARAM_SEED {held_out} {data} $SORTIE_PARAM_DEVICE $OMP_NUM_THREADS [$CUDA_VISIBLE_DEVICES]"
-pwd; echo '{"step":0,"loss":1.5}'; echo problem >&2; [ -z "$(cat)" ] && echo no input
-echo '{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"method":"ensemble"}'"#;
+pwd; echo '{{"step":0,"loss":1.5}}'; echo problem >&2; [ -z "$(cat)" ] && echo no input
+echo '{{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"method":"ensemble"}}'"#;
     let agent = Agent::start("exit 9").await;
-    let token = agent.fake.queue(&shell(script, &[], None));
+    let token = agent.fake.queue(&command_trial(&["sh", "-c", script], &[], None));
     assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
     let batches = agent.fake.batches(token);
     let evaluation = v1::Evaluation {

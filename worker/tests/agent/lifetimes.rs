@@ -1,14 +1,15 @@
 //! Outages, stops and deaths: of the coordinator, of the agent, and of the time that it has.
 
 use std::fs;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sortie_core::job::{ErrorClass, Outcome};
 
 use crate::fake::{Fake, Heard, eventually};
 use crate::scripted::Agent;
-use crate::worker::{Worker, is_alive, is_trial, make_endless, process_in, shell, spec};
+use crate::worker::{Worker, is_alive, make_endless, process_in, shell, spec, wait_for_death};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_outage_goes_to_disk_and_every_row_arrives_once_and_in_order() {
@@ -92,21 +93,39 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
     make_endless(folder.path(), "Endless");
     fake.queue(&spec("Endless", 0));
     let mut worker = Worker::start(folder.path(), &fake.url(), &[]);
+    let homes =
+        || fs::read_dir(folder.path().join("cache/agents")).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let record_of = |worker: &Worker| {
+        let pid = worker.child.id();
+        homes()
+            .map(|home| home.join("running.json"))
+            .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"pid\":{pid},"))))
+    };
     let trial = worker.trial().await;
-    let pid = Pid::from_raw(trial.cast_signed()).unwrap();
-    let recorded = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.len() == 1);
-    eventually("a heartbeat", || fake.heard().iter().any(recorded).then_some(())).await;
-    // A process that is stopped cannot notice that its agent is gone.
-    kill_process(pid, Signal::STOP).unwrap();
+    let noted =
+        |path: std::path::PathBuf| fs::read_to_string(&path).is_ok_and(|text| text.contains(&format!("\"pid\":{trial},"))).then_some(path);
+    // Another agent that shares the cache, and lives on.
+    let other = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.path().join("cache"), other.path().join("cache")).unwrap();
+    let living = Worker::start(other.path(), &fake.url(), &[]);
+    let record = eventually("a note of the trial", || record_of(&worker).and_then(noted)).await;
+    eventually("the other agent's folder", || record_of(&living)).await;
     worker.child.kill().unwrap();
     worker.child.wait().unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(is_trial(trial));
+    wait_for_death(trial).await;
+
+    // No trial outlives its agent by itself; one that did would stand in the record like this.
+    let mut left = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", left.id())).unwrap();
+    let started: u64 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
+    let mut text: serde_json::Value = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
+    text["groups"] = serde_json::json!([{ "pid": left.id(), "started": started }]);
+    fs::write(&record, text.to_string()).unwrap();
     let next = Worker::start(folder.path(), &fake.url(), &[]);
-    eventually("its end", || (!is_trial(trial)).then_some(())).await;
+    let ended = eventually("its end", || left.try_wait().unwrap()).await;
+    assert_eq!(ended.signal(), Some(9));
     eventually("a line", || next.stderr().contains("killed a trial that its dead agent had left").then_some(())).await;
-    let homes = || fs::read_dir(folder.path().join("cache/agents")).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
-    eventually("one folder", || (homes() == 1).then_some(())).await;
+    eventually("two folders", || (homes().count() == 2 && !record.exists() && record_of(&living).is_some()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,9 +126,14 @@ pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
     TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
 }
 
-/// A trial that runs this script in a shell.
+/// A trial that runs this script in a shell, whose braces stand for themselves.
 pub fn shell(script: &str, domains: &[&str], steps: Option<u64>) -> TrialSpec {
-    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    command_trial(&["/bin/sh", "-c", &script.replace('{', "{{").replace('}', "}}")], domains, steps)
+}
+
+/// A trial that runs this command, with placeholders.
+pub fn command_trial(command: &[&str], domains: &[&str], steps: Option<u64>) -> TrialSpec {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
     let settings = CommandSettings { command, dataset: Some("Any".into()), domains, steps };
     let parameters = Parameters::from([("lr".to_owned(), Scalar::Number(1e-3))]);
