@@ -1,9 +1,12 @@
 //! Commands as trials: real processes under the real guard.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::TrialSpec;
 use sortie_proto::v1;
 
 use crate::fake::{Fake, Heard, eventually};
@@ -197,4 +200,36 @@ async fn a_command_may_end_in_good_order_within_the_grace() {
     let outcome = fake.outcome(token);
     assert!(matches!(outcome, Some(Outcome::Failed { class: ErrorClass::Preempted, .. })), "{outcome:?}");
     assert_eq!(fs::read_to_string(saved).unwrap(), "saved\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_succeeds_diverges_and_fails_as_it_says() {
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no python3");
+        return;
+    }
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(clone.join("examples/command.toml")).unwrap();
+    let sweep = SweepSpec::parse(&text, None).unwrap();
+    assert!(sweep.require.commands);
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let trials: Vec<(TrialSpec, i64)> = sweep.trials().map(|trial| (trial.clone(), fake.queue(&trial))).collect();
+    let mut worker = Worker::start_in(clone, folder.path(), &fake.url(), &["--allow-commands", "--slots", "2", "--exit-when-idle"]);
+    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
+    for (trial, token) in &trials {
+        let value = |axis: &str| trial.point.parameters[axis].to_string();
+        let outcome = fake.outcome(*token);
+        match (value("labels").as_str(), value("lr").as_str()) {
+            ("lost", _) => assert!(matches!(outcome, Some(Outcome::Failed { class: ErrorClass::BadData, .. })), "{outcome:?}"),
+            (_, "1e6") => assert!(matches!(outcome, Some(Outcome::Diverged { step: 1.. })), "{outcome:?}"),
+            _ => assert_eq!(outcome, Some(Outcome::Succeeded)),
+        }
+    }
+    assert_eq!(trials.len(), 18);
+    let (_, token) = trials.iter().find(|(_, token)| fake.outcome(*token) == Some(Outcome::Succeeded)).unwrap();
+    let batches = fake.batches(*token);
+    // Six evaluation steps, three domains, two splits; a training loss at each of the 101 steps.
+    assert_eq!(batches.iter().map(|batch| batch.evaluations.len()).sum::<usize>(), 36);
+    assert_eq!(batches.iter().map(|batch| batch.losses.len()).sum::<usize>(), 101);
 }

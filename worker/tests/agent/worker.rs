@@ -20,8 +20,14 @@ pub struct Worker {
 impl Worker {
     /// Starts `sortie-worker run` against this coordinator, on the CPU.
     pub fn start(folder: &Path, url: &str, arguments: &[&str]) -> Self {
+        Self::start_in(Path::new("."), folder, url, arguments)
+    }
+
+    /// Likewise, in this working directory.
+    pub fn start_in(working: &Path, folder: &Path, url: &str, arguments: &[&str]) -> Self {
         let stderr = fs::File::create(folder.join("stderr")).unwrap();
         let mut command = command();
+        command.current_dir(working);
         command.args(["run", "--devices", "cpu", "--threads", "1", "--coordinator", url]);
         command.arg("--data").arg(folder.join("data")).arg("--cache").arg(folder.join("cache"));
         let child = command.args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
