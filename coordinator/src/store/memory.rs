@@ -407,7 +407,7 @@ impl Transaction for MemoryTransaction {
 
 #[tonic::async_trait]
 impl Backend for Memory {
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+    async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
     }
 

@@ -74,7 +74,7 @@ impl Store {
     }
 
     async fn on(backend: Arc<dyn Backend>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let mut tx = backend.begin().await?;
+        let mut tx = backend.begin(true).await?;
         let now = tx.now(clock.now()).await?;
         let epoch = tx.new_epoch(now).await?;
         // While no coordinator ran, nobody could extend a lease: that is not the attempts' fault.

@@ -157,6 +157,15 @@ impl Pool {
         }
     }
 
+    /// Runs a statement that has no arguments, outside of any transaction.
+    pub(super) async fn execute(&self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(|_| ())?,
+            Self::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|_| ())?,
+        }
+        Ok(())
+    }
+
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match self {
             // A deferred transaction that reads first and then writes fails at once when somebody wrote in between.

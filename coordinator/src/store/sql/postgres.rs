@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -42,6 +43,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         dialect: Dialect::Postgres,
         writer: Pool::Postgres(writer),
         readers: Pool::Postgres(readers),
+        durable: AtomicBool::new(true),
         database_clock: !options.local_clock,
         elsewhere,
         _lock: None,

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -65,6 +66,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         dialect: Dialect::Sqlite,
         writer: Pool::Sqlite(writer),
         readers: Pool::Sqlite(readers),
+        durable: AtomicBool::new(true),
         database_clock: false,
         elsewhere: Arc::new(Notify::new()),
         _lock: Some(lock),

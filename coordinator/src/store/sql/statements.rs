@@ -37,6 +37,9 @@ macro_rules! statements {
 }
 
 statements! {
+    full: "PRAGMA synchronous = FULL";
+    normal: "PRAGMA synchronous = NORMAL";
+    not_durable: "SET LOCAL synchronous_commit = off";
     now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
     extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'leased' AND due_ms < $1";
