@@ -23,15 +23,17 @@ const PAGE_ROWS: usize = 500;
 
 type EvaluationKey = (Token, Method, u64, String, SplitName);
 
-/// A database in memory.
-#[derive(Debug, Default)]
-pub(super) struct Memory(Arc<Mutex<Tables>>);
+/// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Tables>>);
 
 #[derive(Debug, Default)]
 struct Tables {
     epoch: i64,
     sweeps: BTreeMap<i64, SweepRow>,
     trials: BTreeMap<i64, Trial>,
+    /// The trials by id and sweep: each is there once.
+    by_id: BTreeMap<(TrialId, i64), i64>,
     workers: BTreeMap<i64, WorkerLine>,
     failures_in_row: HashMap<i64, u32>,
     attempts: BTreeMap<Token, Attempt>,
@@ -91,8 +93,9 @@ impl Tables {
     }
 
     fn twin(&self, trial_id: TrialId, sweep: i64) -> Option<Token> {
-        let succeeded = |trial: &&Trial| trial.trial_id == trial_id && trial.sweep != sweep && trial.state.name() == StateName::Succeeded;
-        self.trials.values().find(succeeded).and_then(|trial| trial.state.token())
+        let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
+        let mut trials = same.filter_map(|(_, id)| self.trials.get(id));
+        trials.find(|trial| trial.state.name() == StateName::Succeeded).and_then(|trial| trial.state.token())
     }
 
     fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
@@ -373,7 +376,7 @@ impl Transaction for MemoryTransaction {
     async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
         let (mut added, mut linked) = (0, 0);
         for NewTrial { trial_id, position, point } in trials {
-            if self.0.trials.values().any(|trial| trial.sweep == sweep && trial.trial_id == *trial_id) {
+            if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let twin = self.0.twin(*trial_id, sweep).filter(|_| reuse);
@@ -382,6 +385,7 @@ impl Transaction for MemoryTransaction {
             let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
             let trial = Trial { sweep, trial_id: *trial_id, position, point, state, forgiven: Token(0), linked: linked_here };
             self.0.trials.insert(id, trial);
+            self.0.by_id.insert((*trial_id, sweep), id);
             added += 1;
             linked += u64::from(linked_here);
         }
@@ -408,6 +412,8 @@ impl Transaction for MemoryTransaction {
 #[tonic::async_trait]
 impl Backend for Memory {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        // As while a real database works, whoever else is ready goes on.
+        tokio::task::yield_now().await;
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
     }
 
