@@ -529,9 +529,9 @@ impl Backend for Memory {
         let mut lines = Vec::new();
         for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen_ms >= since.0) {
             let mut line = line.clone();
-            for trial in tables.trials.values() {
-                let State::Leased { token, .. } = trial.state else { continue };
-                if tables.attempts.get(&token).is_some_and(|attempt| attempt.worker == *id) {
+            for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
+                let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+                if trial.state.name() == StateName::Leased && trial.state.token() == Some(*token) {
                     let sweep = tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
                     line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
                 }

@@ -54,13 +54,14 @@ statements! {
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
     waiting: "SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
             (SELECT twin.token FROM trials AS twin
-             WHERE twin.trial_id = t.trial_id AND twin.state = 'succeeded' AND twin.sweep_id <> t.sweep_id LIMIT 1) AS twin
+             WHERE twin.trial_id = t.trial_id AND twin.state = 'succeeded' AND twin.sweep_id <> t.sweep_id
+             ORDER BY twin.sweep_id LIMIT 1) AS twin
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     attempts: "SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
             a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
-        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t)";
+        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
     expired: "SELECT t.token FROM trials AS t WHERE t.state = 'leased' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
         FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
@@ -80,7 +81,7 @@ statements! {
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
             CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0), CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT twin.token FROM trials AS twin WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id
-                           AND twin.state = 'succeeded' LIMIT 1) AS twin
+                           AND twin.state = 'succeeded' ORDER BY twin.sweep_id LIMIT 1) AS twin
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING RETURNING linked";
     trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
