@@ -8,7 +8,9 @@ mod cases_questions;
 mod cases_reports;
 mod cases_submit;
 mod fixture;
+mod machine;
 mod timers;
+mod two;
 
 use fixture::{Database, Fixture};
 
