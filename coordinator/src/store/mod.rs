@@ -8,6 +8,8 @@ mod error;
 mod ledger;
 mod levers;
 mod memory;
+#[cfg(test)]
+mod simulation;
 mod sql;
 mod story;
 mod types;
