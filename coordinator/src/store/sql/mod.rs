@@ -2,6 +2,8 @@
 
 mod engine;
 mod postgres;
+#[cfg(test)]
+mod prepared;
 mod reads;
 mod rows;
 mod sqlite;
