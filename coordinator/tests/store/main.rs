@@ -7,6 +7,7 @@ mod cases_levers;
 mod cases_questions;
 mod cases_reports;
 mod cases_submit;
+mod durability;
 mod fixture;
 mod machine;
 mod timers;

@@ -13,9 +13,10 @@ use std::time::Duration;
 use sortie_core::spec::SweepSpec;
 use tokio::task::LocalSet;
 
+use self::journal::Journal;
 use self::world::World;
-use super::SubmitOptions;
-use super::types::SweepAction;
+use super::types::{Claim, SweepAction, Worker};
+use super::{StoreError, SubmitOptions};
 use crate::clock::Clock;
 
 const SWEEP: &str = r#"
@@ -76,9 +77,9 @@ fn run(seed: u64, ignores_tokens: bool) -> Verdict {
         drop(ended.await);
         // What the network still holds arrives.
         tokio::time::sleep(world::DELAY_MAX).await;
-        let mut journal = world.journal.borrow_mut();
+        let mut journal = world.journal.replace(Journal::new(world::LEASE));
         journal.check(&store, world.clock.now()).await.unwrap();
-        Verdict { violations: std::mem::take(&mut journal.violations), trace: journal.trace() }
+        Verdict { trace: journal.trace(), violations: journal.violations }
     })
 }
 
@@ -122,4 +123,32 @@ fn a_schedule_comes_again_with_its_seed() {
         assert_eq!(run(seed, false), run(seed, false));
     }
     assert_ne!(run(1, false).trace, run(2, false).trace);
+}
+
+/// The reaper's own part in an outage: workers that could not extend their leases lose nothing.
+#[tokio::test(start_paused = true)]
+async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
+    let world = World::new(0, false);
+    world.start().await;
+    let store = world.store().unwrap();
+    let worker = Worker { id: "w1".to_owned(), ..Worker::default() };
+    store.register(&worker).await.unwrap();
+    drop(store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap());
+    let claim = Claim { worker_id: "w1".to_owned(), count_max: 1, ..Claim::default() };
+    let token = store.claim(claim, Duration::from_secs(5)).await.unwrap().leases.remove(0).token;
+    for outage in [4, 30, 300] {
+        world.faults.lock().unwrap().refused = 100;
+        tokio::time::sleep(Duration::from_secs(outage)).await;
+        assert!(matches!(store.heartbeat("w1", vec![(token, 1)]).await, Err(StoreError::Database(_))));
+        world.faults.lock().unwrap().refused = 0;
+        // The worker comes back late, but within a lease.
+        tokio::time::sleep(world::LEASE * 4 / 10).await;
+        assert_eq!(store.heartbeat("w1", vec![(token, 1)]).await.unwrap(), []);
+        assert_eq!(store.status(None).await.unwrap()[0].leased, 1);
+    }
+    let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).trial_id.to_string();
+    assert_eq!(store.story(&name).await.unwrap().happenings.len(), 1, "it was lost meanwhile, and came back");
+    // One that never comes back is noticed all the same.
+    tokio::time::sleep(world::LEASE + Duration::from_secs(1)).await;
+    assert_eq!(store.status(None).await.unwrap()[0].leased, 0);
 }

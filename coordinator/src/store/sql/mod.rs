@@ -1,9 +1,9 @@
 //! The only SQL of the project. [`statements`] has every statement, once for both databases; [`engine`] hides their drivers.
 
+#[cfg(test)]
+mod checks;
 mod engine;
 mod postgres;
-#[cfg(test)]
-mod prepared;
 mod reads;
 mod rows;
 mod sqlite;

@@ -1,7 +1,8 @@
-//! Every statement is prepared on both real databases: no typing error, missing column or wrong type waits for its first use.
+//! What only a real database can tell: that every statement fits its tables, so that no typing error, missing column or wrong type
+//! waits for its first use; and that the writer's connection keeps what it promised.
 
 use sortie_testbed::postgres::Postgres;
-use sqlx::{Executor, SqlSafeStr};
+use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::engine::Pool;
 use super::statements::{Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements};
@@ -29,21 +30,45 @@ async fn prepare_all(pool: &Pool, dialect: Dialect) -> usize {
     texts.len()
 }
 
+/// What the writer's own connection answers to each question.
+async fn answers(pool: &Pool, questions: &[&'static str]) -> Vec<String> {
+    let mut answers = Vec::new();
+    for question in questions {
+        answers.push(match pool {
+            Pool::Sqlite(pool) => {
+                let row = pool.fetch_one(question.into_sql_str()).await.unwrap();
+                row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
+            }
+            Pool::Postgres(pool) => pool.fetch_one(question.into_sql_str()).await.unwrap().get::<String, _>(0),
+        });
+    }
+    answers
+}
+
 #[tokio::test]
-async fn every_statement_fits_sqlites_tables() {
+async fn sqlite_takes_every_statement_and_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
     let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
     assert!(prepare_all(&database.writer, Dialect::Sqlite).await > 60);
+    let questions = ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"];
+    // 2 is FULL.
+    assert_eq!(answers(&database.writer, &questions).await, ["wal", "2", "1"]);
 }
 
 #[tokio::test]
-async fn every_statement_fits_postgres_tables() {
+async fn postgres_takes_every_statement_and_is_durable() {
     if !Postgres::is_installed() {
         println!("skipped: needs a PostgreSQL server (apt-get install postgresql)");
         return;
     }
     let server = Postgres::start().unwrap();
-    let database = postgres::open(&server.url("postgres"), &OpenOptions::default()).await.unwrap();
-    assert!(prepare_all(&database.writer, Dialect::Postgres).await > 60);
+    let url = server.url("postgres");
+    let database = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    // Whatever the server's default is.
+    let Pool::Postgres(pool) = &database.writer else { panic!("{database:?}") };
+    pool.execute("ALTER DATABASE postgres SET synchronous_commit = off".into_sql_str()).await.unwrap();
+    let again = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    assert_eq!(answers(&again.writer, &["SHOW synchronous_commit", "SHOW fsync"]).await, ["on", "on"]);
+    assert!(prepare_all(&again.writer, Dialect::Postgres).await > 60);
 }
