@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
 /// Trials that one transaction adds to a sweep.
-const EXPAND_TRIALS: u64 = 2_000;
+const EXPAND_TRIALS: u64 = 500;
 /// After the database refused some, until the next try.
 const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
