@@ -1,99 +1,92 @@
-//! The axes of a sweep's grid by which results can be grouped, and their values as people write them.
+//! The axes of a sweep's grid by which results can be grouped, and a trial's values on them.
 
-use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Serialize, Serializer};
+use sortie_core::finetune;
+use sortie_core::parameters::Scalar;
 use sortie_core::trial::Point;
 
-use sortie_core::named;
-
 /// An axis that can make rows. The held-out domain always makes the columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Axis {
-    /// Dropout rate on the penultimate representation.
-    Dropout,
-    /// Learning rate of the backbone.
-    Lr,
-    /// Weight decay.
-    WeightDecay,
-    /// Factor of the last layer's learning rate.
-    HeadLrFactor,
+    /// A setting, by its name: `dropout`, `lr`, or whatever the sweep file calls it.
+    Parameter(String),
     /// Seed of the training run.
     Seed,
     /// Seed of the `in`/`out` split.
     Split,
 }
-named!(Axis, "grouping axis", {
-    Dropout => "dropout",
-    Lr => "lr",
-    WeightDecay => "weight_decay",
-    HeadLrFactor => "head_lr_factor",
-    Seed => "seed",
-    Split => "split",
-});
 
 impl Axis {
-    /// The axes that are settings; the others only repeat a setting.
-    pub(crate) const SETTINGS: [Self; 4] = [Self::Dropout, Self::Lr, Self::WeightDecay, Self::HeadLrFactor];
+    /// The dropout rate, over which figures are drawn.
+    pub(crate) fn dropout() -> Self {
+        Self::from("dropout")
+    }
 
-    /// Where a trial lies on this axis.
-    pub fn value(self, point: &Point) -> AxisValue {
+    /// The axis's name in commands and columns.
+    pub fn as_str(&self) -> &str {
         match self {
-            Self::Dropout => AxisValue::real(point.dropout),
-            Self::Lr => AxisValue::real(point.lr),
-            Self::WeightDecay => AxisValue::real(point.weight_decay),
-            Self::HeadLrFactor => AxisValue::real(point.head_lr_factor),
-            Self::Seed => AxisValue::Whole(point.seed),
-            Self::Split => AxisValue::Whole(point.split_seed),
+            Self::Parameter(name) => name,
+            Self::Seed => "seed",
+            Self::Split => "split",
+        }
+    }
+
+    /// Where a trial lies on this axis; none if its sweep has no such axis.
+    pub fn value(&self, point: &Point) -> Option<AxisValue> {
+        match self {
+            Self::Parameter(name) => point.parameters.get(name).cloned().map(AxisValue::Scalar),
+            Self::Seed => Some(AxisValue::Whole(point.seed)),
+            Self::Split => Some(AxisValue::Whole(point.split_seed)),
+        }
+    }
+
+    /// Whether these trials differ on it.
+    pub(crate) fn varies<'a>(&self, points: impl IntoIterator<Item = &'a Point>) -> bool {
+        points.into_iter().map(|point| self.value(point)).collect::<BTreeSet<_>>().len() > 1
+    }
+}
+
+impl From<&str> for Axis {
+    fn from(name: &str) -> Self {
+        match name {
+            "seed" => Self::Seed,
+            "split" => Self::Split,
+            _ => Self::Parameter(name.to_owned()),
         }
     }
 }
 
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The names of the parameters that these trials have, in the order in which tables list them: those of fine-tuning as its identity
+/// lists them, then all others by name.
+pub fn parameter_names<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<String> {
+    let names: BTreeSet<&str> = points.into_iter().flat_map(|point| point.parameters.keys()).map(String::as_str).collect();
+    let known = finetune::AXES.into_iter().filter(|axis| names.contains(axis));
+    let others = names.iter().copied().filter(|name| !finetune::AXES.contains(name));
+    known.chain(others).map(str::to_owned).collect()
+}
+
 /// A value on an axis. Totally ordered, so that it can be a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AxisValue {
-    /// A rate or a factor.
-    Real(f64),
+    /// A parameter's.
+    Scalar(Scalar),
     /// A seed.
     Whole(u64),
 }
 
-impl AxisValue {
-    /// Adding zero takes the sign from a negative zero, which would otherwise be a row of its own.
-    fn real(value: f64) -> Self {
-        Self::Real(value + 0.0)
-    }
-}
-
-impl Ord for AxisValue {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Real(a), Self::Real(b)) => a.total_cmp(b),
-            (Self::Whole(a), Self::Whole(b)) => a.cmp(b),
-            (Self::Real(_), Self::Whole(_)) => Ordering::Less,
-            (Self::Whole(_), Self::Real(_)) => Ordering::Greater,
-        }
-    }
-}
-
-impl PartialOrd for AxisValue {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for AxisValue {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for AxisValue {}
-
-impl std::fmt::Display for AxisValue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AxisValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Real(value) => f.pad(&number(*value)),
+            Self::Scalar(value) => value.fmt(f),
             Self::Whole(value) => value.fmt(f),
         }
     }
@@ -102,55 +95,32 @@ impl std::fmt::Display for AxisValue {
 impl Serialize for AxisValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Real(value) => serializer.serialize_f64(*value),
+            Self::Scalar(value) => value.serialize(serializer),
             Self::Whole(value) => serializer.serialize_u64(*value),
         }
-    }
-}
-
-/// A number as people write it: 0, 0.5, 0.95, 1, 0.01, 1e-3, 5e-4. Reads back as exactly the same number.
-pub fn number(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        "0".to_owned()
-    } else if (0.01..1e6).contains(&size) {
-        format!("{value}")
-    } else {
-        format!("{value:e}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::parameters::Parameters;
 
     #[test]
-    fn numbers_are_written_as_people_write_them() {
-        for (value, text) in [
-            (0.0, "0"),
-            (-0.0, "0"),
-            (0.5, "0.5"),
-            (0.95, "0.95"),
-            (1.0, "1"),
-            (10.0, "10"),
-            (5e-4, "5e-4"),
-            (1e-3, "1e-3"),
-            (1.5e-3, "1.5e-3"),
-            (0.01, "0.01"),
-            (-0.25, "-0.25"),
-            (3e7, "3e7"),
-        ] {
-            assert_eq!(number(value), text);
-            assert_eq!(text.parse::<f64>().unwrap(), value);
+    fn an_axis_is_known_by_its_name() {
+        for (name, axis) in [("seed", Axis::Seed), ("split", Axis::Split), ("lr", Axis::Parameter("lr".into()))] {
+            assert_eq!(Axis::from(name), axis);
+            assert_eq!(axis.to_string(), name);
         }
     }
 
     #[test]
-    fn an_axis_is_known_by_its_name() {
-        for &axis in Axis::ALL {
-            assert_eq!(axis.as_str().parse(), Ok(axis));
-        }
-        let error = "held_out".parse::<Axis>().unwrap_err().to_string();
-        assert_eq!(error, "\"held_out\" is not a grouping axis; allowed: dropout, lr, weight_decay, head_lr_factor, seed, split");
+    fn parameters_are_listed_as_fine_tuning_does_and_then_by_name() {
+        let named = |names: &[&str]| {
+            let parameters: Parameters = names.iter().map(|name| ((*name).to_owned(), Scalar::Flag(true))).collect();
+            Point { held_out: vec![], parameters, seed: 0, split_seed: 0 }
+        };
+        let points = [named(&["weight_decay", "batch", "dropout"]), named(&["lr", "alpha"])];
+        assert_eq!(parameter_names(&points), ["dropout", "lr", "weight_decay", "alpha", "batch"]);
     }
 }

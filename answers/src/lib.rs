@@ -8,10 +8,10 @@ mod render;
 mod results;
 mod statistics;
 
-pub use axis::{Axis, AxisValue, number};
+pub use axis::{Axis, AxisValue, parameter_names};
 pub use figure::png::png;
 pub use figure::{FigureError, FigureKind, figure};
 pub use measure::OodSplit;
 pub use render::Format;
-pub use results::{Cell, Mean, Question, Results, results};
+pub use results::{Cell, Mean, Question, Results, ResultsError, results};
 pub use statistics::Estimate;

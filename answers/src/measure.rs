@@ -1,10 +1,11 @@
 //! One trial's two numbers: its i.i.d. and its o.o.d. accuracy at the step that the selection method chooses.
 
+use sortie_core::finetune::SplitBy;
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Method, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, Validation};
-use sortie_core::trial::{Settings, SplitBy};
+use sortie_core::trial::Work;
 
 use sortie_core::named;
 
@@ -23,10 +24,13 @@ named!(OodSplit, "split of the held-out domain", { In => "in", Out => "out", All
 impl OodSplit {
     /// The split that is reported unless another is asked for: `in`, as DomainBed does. Where the split deals out stems, the objects
     /// of the held-out domain's `in` split were trained on in other styles; only `out` shows new ones.
-    pub fn default_for(settings: &Settings) -> Self {
-        match settings.dataset.split_by {
-            SplitBy::Image => Self::In,
-            SplitBy::Stem => Self::Out,
+    pub fn default_for(work: &Work) -> Self {
+        match work {
+            Work::Finetune(settings) => match settings.dataset.split_by {
+                SplitBy::Image => Self::In,
+                SplitBy::Stem => Self::Out,
+            },
+            Work::Command(_) => Self::In,
         }
     }
 
@@ -65,10 +69,20 @@ fn ood_accuracy(record: &TrialRecord, step: u64, ood_split: OodSplit) -> Option<
     };
     let rows: Vec<&Evaluation> = record.held_out.iter().filter(counts).collect();
     // With `all`, half of the domain must not pass for the whole of it.
-    let expected = if ood_split == OodSplit::All { 2 } else { 1 };
-    if rows.len() != expected {
-        return None;
+    match (ood_split, rows.as_slice()) {
+        (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
+        (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
+        _ => None,
     }
-    let (correct, n) = rows.iter().fold((0, 0), |(correct, n), row| (correct + row.correct, n + row.n));
-    (n > 0).then(|| correct as f64 / n as f64)
+}
+
+/// The accuracy on the images of both; none if a bare fraction does not tell how many images it speaks of.
+fn over_images(a: Score, b: Score) -> Option<f64> {
+    let n = (a.n() + b.n()) as f64;
+    match (a, b) {
+        // Counts add up without rounding.
+        (Score::Counts { correct: first, .. }, Score::Counts { correct: second, .. }) => Some((first + second) as f64 / n),
+        _ if a.n() == 0 || b.n() == 0 => None,
+        _ => Some((a.accuracy() * a.n() as f64 + b.accuracy() * b.n() as f64) / n),
+    }
 }

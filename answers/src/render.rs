@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{LineStyle, Table, TableStyle};
 
 use crate::axis::{Axis, AxisValue};
-use crate::results::{Cell, Mean, Results};
+use crate::results::{Cell, Mean, Results, key};
 use crate::statistics::Estimate;
 use sortie_core::named;
 
@@ -58,7 +58,12 @@ impl Results {
             text.push_str(&format!("\n**{}**\n\n", block.title));
             text.push_str(&line(&header));
             text.push_str(&line(&vec!["---".to_owned(); header.len()]));
-            block.rows.iter().for_each(|row| text.push_str(&line(row)));
+            for mut row in block.rows {
+                for value in &mut row[..self.axes.len()] {
+                    *value = markdown_text(value);
+                }
+                text.push_str(&line(&row));
+            }
         }
         if let Some(legend) = self.legend() {
             text.push_str(&format!("\n{}\n", markdown_text(&legend)));
@@ -74,11 +79,11 @@ impl Results {
     }
 
     fn csv(&self) -> String {
-        let mut header: Vec<&str> = self.axes.iter().map(|axis| axis.as_str()).collect();
-        header.extend(["held_out", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"]);
+        let mut header: Vec<String> = self.axes.iter().map(key).collect();
+        header.extend(["held_out", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"].map(str::to_owned));
         let mut text = header.join(",") + "\n";
         for cell in &self.cells {
-            let mut fields: Vec<String> = cell.row.iter().map(|(_, value)| value.to_string()).collect();
+            let mut fields: Vec<String> = cell.row.iter().map(|(_, value)| csv_text(&value.to_string())).collect();
             fields.push(csv_text(&cell.held_out));
             for estimate in [&cell.iid, &cell.ood] {
                 let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -92,9 +97,9 @@ impl Results {
 
     /// What the numbers are made of, in one line.
     pub(crate) fn caption(&self) -> String {
-        let Self { sweep, selection, planned, done, failed, diverged, .. } = self;
+        let Self { sweep, selection, planned, done, failed, diverged, cancelled, .. } = self;
         format!(
-            "sweep {sweep}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged{}",
+            "sweep {sweep}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
             if *done == 0 { "; no result yet" } else { "" }
         )
     }
@@ -104,7 +109,11 @@ impl Results {
         let blocks = self.blocks();
         let is_used = |sign: char| blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign));
         let signs = [('±', "± standard error"), ('*', "* best of a complete column"), ('(', "(done/planned) of an incomplete cell")];
-        let used: Vec<&str> = signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning).collect();
+        let mut used: Vec<String> = signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()).collect();
+        let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
+        if unmeasured > 0 {
+            used.push(format!("done trials that did not report what this table reads: {unmeasured}"));
+        }
         if used.is_empty() { None } else { Some(used.join("; ")) }
     }
 
@@ -197,10 +206,10 @@ fn csv_text(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// Names of folders with what Markdown would read as markup made plain: `art_painting` must not turn italic.
+/// Names with what Markdown would read as markup made plain: `art_painting` must not turn italic.
 fn markdown_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in text.replace(['\n', '\r'], " ").chars() {
         if matches!(character, '\\' | '|' | '*' | '_' | '`' | '<' | '[') {
             plain.push('\\');
         }

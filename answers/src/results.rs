@@ -1,15 +1,16 @@
 //! From records to the numbers of a table: cells of rows (axes) and columns (held-out domains), and a mean per row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::job::StateName;
+use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::{Point, Settings};
+use sortie_core::trial::{Point, Work};
 
-use crate::axis::{Axis, AxisValue};
+use crate::axis::{Axis, AxisValue, parameter_names};
 use crate::measure::{Measured, OodSplit, measure};
 use crate::statistics::Estimate;
 
@@ -18,7 +19,8 @@ use crate::statistics::Estimate;
 pub struct Question {
     /// How the step within a run is chosen.
     pub selection: Selection,
-    /// The axes that make rows; axes not named are averaged. Empty: every setting that the sweep varies, or else dropout.
+    /// The axes that make rows; axes not named are averaged. Empty: every parameter that the sweep varies, or
+    /// else dropout, or else nothing, which makes one row.
     pub by: Vec<Axis>,
     /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
@@ -74,6 +76,8 @@ pub struct Results {
     pub failed: usize,
     /// Trials whose loss stopped being a number; in no mean.
     pub diverged: usize,
+    /// Trials that a user called off; in no mean.
+    pub cancelled: usize,
     /// The cells that the sweep plans, by row, then by held-out domain.
     pub cells: Vec<Cell>,
     /// One mean per row.
@@ -86,27 +90,55 @@ pub struct Results {
     pub domains: Vec<String>,
 }
 
+/// Why there are no results.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResultsError {
+    /// Results compare held-out domains, and there are none.
+    #[error("sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie trials {sweep}` lists its trials")]
+    NoDomain {
+        /// The sweep.
+        sweep: String,
+    },
+    /// Rows are asked for by an axis that no trial has.
+    #[error("sweep {sweep} has no axis {axis:?} to make rows of; allowed: {}", known.join(", "))]
+    NoAxis {
+        /// The sweep.
+        sweep: String,
+        /// What was asked for.
+        axis: String,
+        /// The axes that there are.
+        known: Vec<String>,
+    },
+}
+
 /// Groups, selects and averages. Trials with a pair of held-out domains count as planned and done, but make no cell: their only use
 /// is to select.
-pub fn results(sweep: &str, settings: &Settings, records: &[TrialRecord], question: &Question) -> Results {
-    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(settings));
-    let axes = row_axes(records, &question.by);
-    let domains = domains(settings, records);
+///
+/// # Errors
+/// [`ResultsError`] when the sweep holds out no domain or lacks an axis that was asked for.
+pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Result<Results, ResultsError> {
+    if !records.is_empty() && records.iter().all(|record| record.point.held_out.is_empty()) {
+        return Err(ResultsError::NoDomain { sweep: sweep.to_owned() });
+    }
+    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
+    let axes = row_axes(sweep, records, &question.by)?;
+    let domains = domains(work, records);
     let mut rows: BTreeMap<Vec<AxisValue>, Row> = BTreeMap::new();
     for record in records {
         let [held_out] = record.point.held_out.as_slice() else { continue };
-        let key = axes.iter().map(|axis| axis.value(&record.point)).collect();
+        // All trials of a sweep have the same axes.
+        let key = axes.iter().filter_map(|axis| axis.value(&record.point)).collect();
         let trial = Trial { record, measured: measure(record, question.selection, ood_split) };
         rows.entry(key).or_default().entry(held_out).or_default().push(trial);
     }
     let (mut cells, mut means) = (Vec::new(), Vec::new());
     for (key, row) in &rows {
-        let key: Vec<(Axis, AxisValue)> = axes.iter().copied().zip(key.iter().copied()).collect();
+        let key: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(key.iter().cloned()).collect();
         cells.extend(domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))));
         means.push(row_mean(&key, row));
     }
     let count = |state| records.iter().filter(|record| record.state == state).count();
-    Results {
+    Ok(Results {
         sweep: sweep.to_owned(),
         selection: question.selection,
         ood_split,
@@ -114,11 +146,12 @@ pub fn results(sweep: &str, settings: &Settings, records: &[TrialRecord], questi
         done: count(StateName::Succeeded),
         failed: count(StateName::Failed),
         diverged: count(StateName::Diverged),
+        cancelled: count(StateName::Cancelled),
         cells,
         means,
         axes,
         domains,
-    }
+    })
 }
 
 struct Trial<'a> {
@@ -129,28 +162,38 @@ struct Trial<'a> {
 /// Trials of a row by held-out domain.
 type Row<'a> = BTreeMap<&'a str, Vec<Trial<'a>>>;
 
-fn row_axes(records: &[TrialRecord], by: &[Axis]) -> Vec<Axis> {
-    let varies = |axis: &Axis| records.iter().map(|record| axis.value(&record.point)).collect::<BTreeSet<_>>().len() > 1;
+fn row_axes(sweep: &str, records: &[TrialRecord], by: &[Axis]) -> Result<Vec<Axis>, ResultsError> {
+    let points = || records.iter().map(|record| &record.point);
+    let parameters = parameter_names(points());
     let mut axes: Vec<Axis> = Vec::new();
-    for &axis in by {
-        if !axes.contains(&axis) {
-            axes.push(axis);
+    for axis in by {
+        // Of a sweep without trials, nothing is known yet.
+        if let Axis::Parameter(name) = axis
+            && !records.is_empty()
+            && !parameters.contains(name)
+        {
+            let known = parameters.iter().map(String::as_str).chain(["seed", "split"]).map(str::to_owned).collect();
+            return Err(ResultsError::NoAxis { sweep: sweep.to_owned(), axis: name.clone(), known });
+        }
+        if !axes.contains(axis) {
+            axes.push(axis.clone());
         }
     }
     if axes.is_empty() {
-        axes = Axis::SETTINGS.into_iter().filter(varies).collect();
+        axes = parameters.iter().map(|name| Axis::from(name.as_str())).filter(|axis| axis.varies(points())).collect();
     }
-    if axes.is_empty() {
-        axes.push(Axis::Dropout);
+    if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
+        axes.push(Axis::dropout());
     }
-    axes
+    Ok(axes)
 }
 
 /// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
-pub(crate) fn domains(settings: &Settings, records: &[TrialRecord]) -> Vec<String> {
+pub(crate) fn domains(work: &Work, records: &[TrialRecord]) -> Vec<String> {
     let mut domains: Vec<String> =
         records.iter().filter(|record| record.point.held_out.len() == 1).map(|record| record.point.held_out_label()).collect();
-    domains.sort_by_cached_key(|domain| (settings.dataset.domain_index(domain).unwrap_or(usize::MAX), domain.clone()));
+    let place = |domain: &String| work.domains().iter().position(|known| known == domain).unwrap_or(usize::MAX);
+    domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
     domains.dedup();
     domains
 }
@@ -171,7 +214,7 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, trials: &[Trial<'_>]) -> Cell {
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
-    let mut replicates: BTreeMap<Vec<AxisValue>, Vec<Measured>> = BTreeMap::new();
+    let mut replicates: BTreeMap<(&Parameters, u64, u64), Vec<Measured>> = BTreeMap::new();
     for trial in row.values().flatten() {
         if let Some(measured) = trial.measured {
             replicates.entry(coordinates(&trial.record.point)).or_default().push(measured);
@@ -186,8 +229,8 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
 }
 
 /// Everything that tells trials apart but the held-out domain.
-fn coordinates(point: &Point) -> Vec<AxisValue> {
-    Axis::ALL.iter().map(|axis| axis.value(point)).collect()
+fn coordinates(point: &Point) -> (&Parameters, u64, u64) {
+    (&point.parameters, point.seed, point.split_seed)
 }
 
 /// The unweighted mean over domains; there is at least one.
@@ -197,12 +240,20 @@ pub(crate) fn over_domains(domains: &[Measured]) -> Measured {
     Measured { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
 }
 
+/// The name of a row's axis in JSON and CSV: its own, unless what follows in a cell has that name.
+pub(crate) fn key(axis: &Axis) -> String {
+    if TAKEN.contains(&axis.as_str()) { format!("parameter.{axis}") } else { axis.to_string() }
+}
+
+/// What a cell calls its own contents, in JSON or CSV.
+const TAKEN: [&str; 10] = ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
+
 // Written by hand because the keys of a row depend on the question.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.row.len() + 5))?;
         for (axis, value) in &self.row {
-            map.serialize_entry(axis, value)?;
+            map.serialize_entry(&key(axis), value)?;
         }
         map.serialize_entry("held_out", &self.held_out)?;
         map.serialize_entry("iid", &self.iid)?;
@@ -217,7 +268,7 @@ impl Serialize for Mean {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.row.len() + 4))?;
         for (axis, value) in &self.row {
-            map.serialize_entry(axis, value)?;
+            map.serialize_entry(&key(axis), value)?;
         }
         map.serialize_entry("iid", &self.iid)?;
         map.serialize_entry("ood", &self.ood)?;

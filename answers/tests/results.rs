@@ -5,27 +5,30 @@ mod support;
 
 use proptest::prelude::*;
 use sortie_answers::{Axis, Format, OodSplit, Question, Results, results};
+use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
-use sortie_core::metrics::SplitName;
+use sortie_core::metrics::{Evaluation, Score, SplitName};
+use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use support::{evaluation, point, record, settings, succeeded};
+use sortie_core::trial::{Point, Work};
+use support::{evaluation, point, record, succeeded, work};
 
 const IID: Question = Question { selection: Selection::Iid, by: Vec::new(), ood_split: None };
 
 /// Two rates, two held-out domains, two seeds; at 0.5, `sketch` has one trial done, one failed, and a pair only selects.
 fn incomplete() -> Results {
-    let settings = settings("PACS");
+    let work = work("PACS");
     let mut records = Vec::new();
     for (domain, ood) in [("sketch", 700), ("photo", 900)] {
         for seed in 0..2 {
-            records.push(succeeded(&settings, point(domain, 0.0, 1e-3, seed), 900 + 10 * seed, ood + 20 * seed));
-            records.push(succeeded(&settings, point(domain, 0.5, 1e-3, seed), 920 + 10 * seed, ood + 40 + 20 * seed));
+            records.push(succeeded(&work, point(domain, 0.0, 1e-3, seed), 900 + 10 * seed, ood + 20 * seed));
+            records.push(succeeded(&work, point(domain, 0.5, 1e-3, seed), 920 + 10 * seed, ood + 40 + 20 * seed));
         }
     }
-    records[3] = record(&settings, records[3].point.clone(), StateName::Failed);
-    records.push(succeeded(&settings, point("photo+sketch", 0.5, 1e-3, 0), 100, 100));
-    results("demo", &settings, &records, &IID)
+    records[3] = record(&work, records[3].point.clone(), StateName::Failed);
+    records.push(succeeded(&work, point("photo+sketch", 0.5, 1e-3, 0), 100, 100));
+    results("demo", &work, &records, &IID).unwrap()
 }
 
 fn close(value: Option<f64>, expected: f64) -> bool {
@@ -49,8 +52,8 @@ fn means_and_errors_are_those_computed_by_hand() {
 
 #[test]
 fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
-    let settings = settings("PACS");
-    let mut trial = record(&settings, point("sketch", 0.0, 1e-3, 0), StateName::Succeeded);
+    let work = work("PACS");
+    let mut trial = record(&work, point("sketch", 0.0, 1e-3, 0), StateName::Succeeded);
     for (step, iid, ood) in [(0, 80, 10), (10, 90, 20), (20, 90, 30)] {
         trial.validation.push(evaluation(step, "photo", SplitName::Out, iid, 100));
         trial.validation.push(evaluation(step, "photo", SplitName::In, 100 - iid, 100));
@@ -64,21 +67,20 @@ fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
         (Selection::Iid, Some(OodSplit::All), 40.0 / 150.0),
     ] {
         let question = Question { selection, by: Vec::new(), ood_split };
-        let results = results("s", &settings, &[trial.clone()], &question);
+        let results = results("s", &work, &[trial.clone()], &question).unwrap();
         assert!(close(results.cells[0].ood.mean, expected), "{question:?}");
     }
 }
 
 #[test]
 fn rows_are_what_varies_or_what_is_asked_for() {
-    let settings = settings("EmojiStyles");
-    let records =
-        [succeeded(&settings, point("mono", 0.5, 1e-3, 3), 900, 800), succeeded(&settings, point("mono", 0.5, 5e-4, 4), 900, 800)];
-    let axes = |records: &[TrialRecord], by: &[Axis]| results("s", &settings, records, &Question { by: by.to_vec(), ..IID }).axes;
-    assert_eq!(axes(&records, &[]), [Axis::Lr]);
-    assert_eq!(axes(&records[..1], &[]), [Axis::Dropout]);
-    assert_eq!(axes(&records, &[Axis::Seed, Axis::Lr, Axis::Seed]), [Axis::Seed, Axis::Lr]);
-    assert_eq!(results("s", &settings, &records, &IID).ood_split, OodSplit::Out);
+    let work = work("EmojiStyles");
+    let records = [succeeded(&work, point("mono", 0.5, 1e-3, 3), 900, 800), succeeded(&work, point("mono", 0.5, 5e-4, 4), 900, 800)];
+    let axes = |records: &[TrialRecord], by: &[Axis]| results("s", &work, records, &Question { by: by.to_vec(), ..IID }).unwrap().axes;
+    assert_eq!(axes(&records, &[]), [Axis::from("lr")]);
+    assert_eq!(axes(&records[..1], &[]), [Axis::from("dropout")]);
+    assert_eq!(axes(&records, &[Axis::Seed, Axis::from("lr"), Axis::Seed]), [Axis::Seed, Axis::from("lr")]);
+    assert_eq!(results("s", &work, &records, &IID).unwrap().ood_split, OodSplit::Out);
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn json_is_the_contract() {
     assert_eq!(json["cells"][3]["dropout"], 0.5);
     assert_eq!(json["cells"][3]["ood"], serde_json::json!({"mean": 0.74, "se": null, "n": 1}));
     let first = serde_json::to_string(&incomplete()).unwrap();
-    let start = r#"{"sweep":"demo","selection":"iid","ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
+    let start = r#"{"sweep":"demo","selection":"iid","ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cancelled":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
     assert!(first.starts_with(start), "{first}");
     assert!(first.contains(r#""planned":2,"done":1}],"means":[{"dropout":0.0,"iid":{"#), "{first}");
 }
@@ -95,7 +97,7 @@ fn json_is_the_contract() {
 #[test]
 fn table() {
     insta::assert_snapshot!(incomplete().render(Format::Table), @r"
-    sweep demo, selection iid: 8 of 9 trials done, 1 failed, 0 diverged
+    sweep demo, selection iid: 8 of 9 trials done, 1 failed, 0 diverged, 0 cancelled
 
     o.o.d. accuracy (held-out domain, in split), %
      dropout   photo         sketch       mean         done
@@ -116,7 +118,7 @@ fn table() {
 #[test]
 fn markdown() {
     insta::assert_snapshot!(incomplete().render(Format::Markdown), @r"
-    sweep demo, selection iid: 8 of 9 trials done, 1 failed, 0 diverged
+    sweep demo, selection iid: 8 of 9 trials done, 1 failed, 0 diverged, 0 cancelled
 
     **o.o.d. accuracy (held-out domain, in split), %**
 
@@ -149,11 +151,11 @@ fn csv() {
 
 #[test]
 fn nothing_done_is_still_a_table() {
-    let settings = settings("PACS");
-    let records = [record(&settings, point("sketch", 0.0, 1e-3, 0), StateName::Queued)];
-    let text = results("s", &settings, &records, &IID).render(Format::Table);
+    let work = work("PACS");
+    let records = [record(&work, point("sketch", 0.0, 1e-3, 0), StateName::Queued)];
+    let text = results("s", &work, &records, &IID).unwrap().render(Format::Table);
     assert!(text.contains("0 of 1 trials done") && text.contains("(0/1)"), "{text}");
-    assert!(results("s", &settings, &[], &IID).render(Format::Table).contains("0 of 0 trials done"));
+    assert!(results("s", &work, &[], &IID).unwrap().render(Format::Table).contains("0 of 0 trials done"));
 }
 
 proptest! {
@@ -161,7 +163,7 @@ proptest! {
 
     #[test]
     fn results_agree_with_a_slow_second_computation(trials in prop::collection::vec((0..16_u8, 0..=1000_u64, 0..=1000_u64), 24)) {
-        let settings = settings("PACS");
+        let work = work("PACS");
         let domains = ["cartoon", "photo", "sketch"];
         let rates = [0.0, 0.9];
         // Index = rate * 12 + seed * 3 + domain.
@@ -170,9 +172,9 @@ proptest! {
             let point = point(domains[index % 3], rates[index / 12], 1e-3, (index / 3 % 4) as u64);
             let state = unfinished.get(usize::from(state)).copied().unwrap_or(StateName::Succeeded);
             // Results of trials that did not succeed must not count, even if there are any.
-            TrialRecord { state, ..succeeded(&settings, point, iid, ood) }
+            TrialRecord { state, ..succeeded(&work, point, iid, ood) }
         }).collect();
-        let results = results("s", &settings, &records, &Question { by: vec![Axis::Dropout], ..IID });
+        let results = results("s", &work, &records, &Question { by: vec![Axis::from("dropout")], ..IID }).unwrap();
         let done = |index: usize| trials[index].0 >= 4;
         for rate in 0..2 {
             let mut complete = Vec::new();
@@ -201,14 +203,14 @@ proptest! {
 
 #[test]
 fn the_best_of_a_column_is_marked_only_when_the_column_is_complete() {
-    let settings = settings("PACS");
+    let work = work("PACS");
     let mut records = Vec::new();
     for (rate, ood) in [(0.0, 700), (0.9, 750)] {
         for domain in ["photo", "sketch"] {
-            records.push(succeeded(&settings, point(domain, rate, 1e-3, 0), 900, ood));
+            records.push(succeeded(&work, point(domain, rate, 1e-3, 0), 900, ood));
         }
     }
-    let stars = |records: &[TrialRecord]| results("s", &settings, records, &IID).render(Format::Table).matches("75.0*").count();
+    let stars = |records: &[TrialRecord]| results("s", &work, records, &IID).unwrap().render(Format::Table).matches("75.0*").count();
     assert_eq!(stars(&records), 3, "photo, sketch and mean");
     records[0].state = StateName::Leased;
     assert_eq!(stars(&records), 1, "sketch alone: photo and so the mean may still change");
@@ -216,17 +218,100 @@ fn the_best_of_a_column_is_marked_only_when_the_column_is_complete() {
 
 #[test]
 fn a_complete_row_has_the_mean_of_its_cells() {
-    let settings = settings("PACS");
+    let work = work("PACS");
     let mut records = Vec::new();
     for (index, domain) in (0..).zip(["art_painting", "cartoon", "photo", "sketch"]) {
         for seed in 0..3 {
-            records.push(succeeded(&settings, point(domain, 0.5, 1e-3, seed), 900 + 7 * index + seed, 600 + 31 * index * (seed + 1)));
+            records.push(succeeded(&work, point(domain, 0.5, 1e-3, seed), 900 + 7 * index + seed, 600 + 31 * index * (seed + 1)));
         }
     }
-    let results = results("s", &settings, &records, &IID);
+    let results = results("s", &work, &records, &IID).unwrap();
     let of_cells = |mean: fn(&sortie_answers::Cell) -> Option<f64>| results.cells.iter().filter_map(mean).sum::<f64>() / 4.0;
     assert!(close(results.means[0].ood.mean, of_cells(|cell| cell.ood.mean)) && results.means[0].ood.n == 3);
     assert!(close(results.means[0].iid.mean, of_cells(|cell| cell.iid.mean)));
+}
+
+/// A trial of a command with an axis of texts.
+fn command_trial(work: &Work, held_out: &[&str], optimiser: &str, seed: u64) -> TrialRecord {
+    let parameters =
+        Parameters::from([("optimiser".to_owned(), Scalar::Text(optimiser.to_owned())), ("fast".to_owned(), Scalar::Flag(true))]);
+    let held_out = held_out.iter().map(|domain| (*domain).to_owned()).collect();
+    record(work, Point { held_out, parameters, seed, split_seed: 0 }, StateName::Succeeded)
+}
+
+fn command(domains: &[&str]) -> Work {
+    let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+    Work::Command(CommandSettings { command: vec!["train".to_owned()], dataset: None, domains, steps: None })
+}
+
+#[test]
+fn any_axis_of_a_command_makes_rows_and_bare_fractions_make_numbers() {
+    let work = command(&["x", "a"]);
+    let mut records = Vec::new();
+    for (optimiser, value) in [("sgd", 0.25), ("adam, with *", 0.5)] {
+        for domain in ["a", "x"] {
+            let mut trial = command_trial(&work, &[domain], optimiser, 0);
+            let other = if domain == "a" { "x" } else { "a" };
+            trial.validation.push(valued(other, SplitName::Out, value, 0));
+            trial.held_out.push(valued(domain, SplitName::In, value / 2.0, 30));
+            trial.held_out.push(valued(domain, SplitName::Out, value, 10));
+            records.push(trial);
+        }
+    }
+    records[3].state = StateName::Cancelled;
+    let found = results("s", &work, &records, &IID).unwrap();
+    assert_eq!((found.axes.as_slice(), found.domains.join(" ")), (&[Axis::from("optimiser")][..], "x a".to_owned()));
+    assert_eq!((found.done, found.cancelled, found.cells[0].done, found.cells[0].planned), (3, 1, 0, 1));
+    assert!(close(found.cells[3].ood.mean, 0.125) && close(found.cells[3].iid.mean, 0.25));
+    let all = results("s", &work, &records, &Question { ood_split: Some(OodSplit::All), ..IID }).unwrap();
+    // 30 images at an eighth, 10 at a quarter.
+    assert!(close(all.cells[3].ood.mean, (30.0 * 0.125 + 10.0 * 0.25) / 40.0));
+    assert!(found.render(Format::Csv).contains("\n\"adam, with *\",x,,,0,,,0,1,0\n"), "{}", found.render(Format::Csv));
+    assert!(found.render(Format::Markdown).contains("| adam, with \\* | - (0/1) |"), "{}", found.render(Format::Markdown));
+    assert!(found.render(Format::Table).starts_with("sweep s, selection iid: 3 of 4 trials done, 0 failed, 0 diverged, 1 cancelled\n"));
+}
+
+#[test]
+fn a_fraction_of_nobody_knows_how_many_images_is_no_part_of_a_whole() {
+    let work = command(&[]);
+    let mut trial = command_trial(&work, &["a"], "sgd", 0);
+    trial.validation.push(valued("x", SplitName::Out, 0.5, 0));
+    trial.held_out.push(valued("a", SplitName::In, 0.5, 0));
+    trial.held_out.push(valued("a", SplitName::Out, 0.5, 10));
+    let found = |ood_split| results("s", &work, &[trial.clone()], &Question { ood_split, ..IID }).unwrap();
+    assert_eq!((found(None).cells[0].ood.n, found(Some(OodSplit::All)).cells[0].ood.n), (1, 0));
+    assert!(!found(None).render(Format::Table).contains("did not report"));
+    let text = found(Some(OodSplit::All)).render(Format::Table);
+    assert!(text.contains("done trials that did not report what this table reads: 1"), "{text}");
+    // Nothing varies and there is no dropout: one row.
+    assert_eq!((found(None).axes.len(), found(None).means.len()), (0, 1));
+}
+
+fn valued(domain: &str, split: SplitName, value: f64, n: u64) -> Evaluation {
+    Evaluation { score: Score::Value { value, n }, ..evaluation(3, domain, split, 0, 1) }
+}
+
+#[test]
+fn an_axis_that_no_trial_has_and_a_sweep_without_domains_are_refused() {
+    let tuned = work("PACS");
+    let records = [succeeded(&tuned, point("photo", 0.5, 1e-3, 0), 900, 800)];
+    let question = Question { by: vec![Axis::from("lr"), Axis::from("speed")], ..IID };
+    let error = results("demo", &tuned, &records, &question).unwrap_err().to_string();
+    assert_eq!(error, "sweep demo has no axis \"speed\" to make rows of; allowed: dropout, lr, weight_decay, head_lr_factor, seed, split");
+    let run = command(&[]);
+    let error = results("demo", &run, &[command_trial(&run, &[], "sgd", 0)], &IID).unwrap_err().to_string();
+    assert_eq!(error, "sweep demo holds out no domain, so it has no o.o.d. results; `sortie trials demo` lists its trials");
+}
+
+#[test]
+fn an_axis_called_like_a_cells_contents_hides_nothing() {
+    let work = command(&[]);
+    let mut trial = command_trial(&work, &["a"], "sgd", 0);
+    trial.point.parameters.insert("done".to_owned(), Scalar::Number(7.0));
+    let found = results("s", &work, &[trial], &Question { by: vec![Axis::from("done")], ..IID }).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&found.render(Format::Json)).unwrap();
+    assert_eq!((&json["cells"][0]["parameter.done"], &json["cells"][0]["done"]), (&7.0.into(), &1.into()));
+    assert!(found.render(Format::Csv).starts_with("parameter.done,held_out,"));
 }
 
 /// The variance by its other formula, over all pairs: sum of (a - b)^2 / (2 n (n - 1)).

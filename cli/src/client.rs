@@ -1,96 +1,230 @@
 //! A connection to the coordinator.
 
-use anyhow::{Context, Result, anyhow};
+use std::error::Error as _;
+use std::time::Duration;
+
 use sortie_core::record::TrialRecord;
-use sortie_core::trial::Settings;
-use sortie_proto::endpoint::coordinator_uri;
-use sortie_proto::v1;
+use sortie_core::trial::Work;
+use sortie_proto::endpoint::{BadEndpoint, coordinator_uri};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
+use sortie_proto::{WireError, v1};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use crate::Connection;
 
 const CONNECT_SECONDS_MAX: u64 = 5;
 
+/// A question about to be asked again waits this long at first, twice as long every further time, and never longer than the other.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// A coordinator that answered the handshake.
 pub struct Client(SweepServiceClient<Channel>);
+
+/// Why there is no answer, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] BadEndpoint),
+    /// Nobody answers: it may be different in a while.
+    #[error("no coordinator answers at {0}: start one with `sortie serve`, or name another with --coordinator")]
+    Unreachable(String),
+    /// The connection broke in the middle: it may be different in a while.
+    #[error("the coordinator stopped answering")]
+    Gone,
+    /// The coordinator says that it cannot answer yet: it may be different in a while.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What answers is something else.
+    #[error("what answers at {url} is no Sortie coordinator: {message}")]
+    Stranger {
+        /// Where it answers.
+        url: String,
+        /// What it says.
+        message: String,
+    },
+    /// The coordinator refuses, and would again.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer breaks the contract.
+    #[error("cannot read the coordinator's answer: {0}")]
+    Wire(#[from] WireError),
+    /// The answer breaks the contract by its order.
+    #[error("cannot read the coordinator's answer: it does not say what the sweep runs")]
+    NoWork,
+}
+
+impl ClientError {
+    /// Whether the same question may be answered later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Gone | Self::Unavailable(_))
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        // What the coordinator says itself has no source; what the transport makes up when a connection breaks has one.
+        match status.code() {
+            _ if status.source().is_some() => Self::Gone,
+            Code::Unavailable => Self::Unavailable(status.message().to_owned()),
+            _ => Self::Refused(status.message().to_owned()),
+        }
+    }
+}
+
+type Answer<T> = Result<T, ClientError>;
 
 impl Client {
     /// Connects and shakes hands.
     ///
     /// # Errors
-    /// One line: the URL is wrong, nobody answers there, or versions differ.
-    pub async fn connect(connection: &Connection) -> Result<Self> {
-        let uri = coordinator_uri(&connection.coordinator, connection.insecure)?;
-        let endpoint = Endpoint::from(uri).connect_timeout(std::time::Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|_| unreachable(&connection.coordinator))?;
+    /// The URL is wrong, nobody answers there, or versions differ.
+    pub async fn connect(connection: &Connection) -> Answer<Self> {
+        let url = &connection.coordinator;
+        let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
+        let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))?;
         let mut service = SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
-            Code::FailedPrecondition => anyhow!("{}", status.message()),
-            _ => anyhow!("what answers at {} is no Sortie coordinator: {}", connection.coordinator, status.message()),
+            Code::FailedPrecondition | Code::Unavailable => ClientError::from(status),
+            _ => ClientError::Stranger { url: url.clone(), message: status.message().to_owned() },
         })?;
-        v1::Version::check(answer.into_inner().version.as_ref())?;
+        v1::Version::check(answer.into_inner().version.as_ref()).map_err(|error| ClientError::Refused(error.to_string()))?;
         Ok(Self(service))
     }
 
-    /// Stores a sweep.
+    /// Stores a sweep and tells how far that is.
     ///
     /// # Errors
-    /// The coordinator's refusal, one line.
-    pub async fn submit(&mut self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse> {
-        Ok(self.0.submit(request).await.map_err(refusal)?.into_inner())
+    /// [`ClientError`].
+    pub async fn submit(&mut self, request: v1::SubmitRequest) -> Answer<Streaming<v1::SubmitProgress>> {
+        Ok(self.0.submit(request).await?.into_inner())
     }
 
     /// How far sweeps are; all of them if none is named.
     ///
     /// # Errors
-    /// The coordinator's refusal, one line.
-    pub async fn status(&mut self, sweep: Option<&str>) -> Result<Vec<v1::SweepStatus>> {
+    /// [`ClientError`].
+    pub async fn status(&mut self, sweep: Option<&str>) -> Answer<Vec<v1::SweepStatus>> {
         let request = v1::StatusRequest { sweep: sweep.unwrap_or_default().to_owned() };
-        Ok(self.0.status(request).await.map_err(refusal)?.into_inner().sweeps)
+        Ok(self.0.status(request).await?.into_inner().sweeps)
+    }
+
+    /// Changes what happens to a sweep; tells how many trials that changed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn control(&mut self, request: v1::ControlRequest) -> Answer<u64> {
+        Ok(self.0.control(request).await?.into_inner().trials)
     }
 
     /// The trials of a sweep, one by one.
     ///
     /// # Errors
-    /// The coordinator's refusal, one line.
-    pub async fn trials(&mut self, sweep: &str, state: &str) -> Result<tonic::Streaming<v1::Trial>> {
+    /// [`ClientError`].
+    pub async fn trials(&mut self, sweep: &str, state: &str) -> Answer<Streaming<v1::Trial>> {
         let request = v1::TrialsRequest { sweep: sweep.to_owned(), state: state.to_owned() };
-        Ok(self.0.trials(request).await.map_err(refusal)?.into_inner())
+        Ok(self.0.trials(request).await?.into_inner())
     }
 
-    /// A sweep's settings and all its trials with their evaluations.
+    /// Everything that happened to a trial.
     ///
     /// # Errors
-    /// The coordinator's refusal, one line.
-    pub async fn records(&mut self, sweep: &str) -> Result<(Settings, Vec<TrialRecord>)> {
+    /// [`ClientError`].
+    pub async fn explain(&mut self, trial: &str) -> Answer<v1::ExplainResponse> {
+        Ok(self.0.explain(v1::ExplainRequest { trial: trial.to_owned() }).await?.into_inner())
+    }
+
+    /// What an attempt at a trial printed; the newest if none is named.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn logs(&mut self, trial: &str, token: Option<i64>) -> Answer<v1::LogsResponse> {
+        let request = v1::LogsRequest { trial: trial.to_owned(), token: token.unwrap_or_default() };
+        Ok(self.0.logs(request).await?.into_inner())
+    }
+
+    /// Who works here; those that are gone too if asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn workers(&mut self, all: bool) -> Answer<Vec<v1::Worker>> {
+        Ok(self.0.workers(v1::WorkersRequest { all }).await?.into_inner().workers)
+    }
+
+    /// What a sweep's trials run, and all of them with their evaluations.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn records(&mut self, sweep: &str) -> Answer<(Work, Vec<TrialRecord>)> {
         let request = v1::ResultsRequest { sweep: sweep.to_owned() };
-        let mut chunks = self.0.results(request).await.map_err(refusal)?.into_inner();
-        let (mut settings, mut records) = (None, Vec::new());
-        while let Some(chunk) = chunks.message().await.map_err(refusal)? {
-            if let Some(first) = chunk.settings {
-                settings = Some(first.try_into()?);
+        let mut chunks = self.0.results(request).await?.into_inner();
+        let (mut work, mut records) = (None, Vec::new());
+        while let Some(chunk) = chunks.message().await? {
+            if let Some(first) = chunk.work {
+                work = Some(first.try_into()?);
             }
             for trial in chunk.trials {
                 records.push(trial.try_into()?);
             }
         }
-        Ok((settings.context("the coordinator's answer has no settings")?, records))
+        Ok((work.ok_or(ClientError::NoWork)?, records))
     }
 }
 
-/// What the coordinator said, without the transport's words around it.
-pub fn refusal(status: Status) -> anyhow::Error {
-    match status.code() {
-        Code::Unavailable | Code::Unknown if status.message().is_empty() || status.message().contains("transport error") => {
-            anyhow!("the coordinator stopped answering")
+/// A client that outlives a restart of its coordinator: what a command needs that runs for as long as a sweep does.
+pub struct PatientClient<'a> {
+    connection: &'a Connection,
+    client: Client,
+}
+
+impl<'a> PatientClient<'a> {
+    /// Connects. The first time, nobody there means a wrong URL, and nothing is waited for.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect(connection: &'a Connection) -> Answer<Self> {
+        Ok(Self { connection, client: Client::connect(connection).await? })
+    }
+
+    /// How far sweeps are. Asks until there is an answer; `outage` is called whenever there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`], none of them passing.
+    pub async fn status(&mut self, sweep: Option<&str>, mut outage: impl FnMut(&ClientError)) -> Answer<Vec<v1::SweepStatus>> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let error = match self.client.status(sweep).await {
+                Err(error) if error.is_passing() => error,
+                answer => return answer,
+            };
+            outage(&error);
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(PAUSE_MAX);
+            // Another build may be there now, so hands are shaken again.
+            match Client::connect(self.connection).await {
+                Ok(client) => self.client = client,
+                Err(error) if error.is_passing() => {}
+                Err(error) => return Err(error),
+            }
         }
-        _ => anyhow!("{}", status.message()),
     }
 }
 
-fn unreachable(url: &str) -> anyhow::Error {
-    anyhow!("no coordinator answers at {url}: start one with `sortie serve`, or name another with --coordinator")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_asked_again() {
+        let broken = Status::from_error("the wire is cut".into());
+        assert!(matches!(ClientError::from(broken), ClientError::Gone));
+        let starting = ClientError::from(Status::unavailable("starting"));
+        assert!(starting.is_passing() && starting.to_string() == "starting");
+        let refused = ClientError::from(Status::not_found("no sweep is called x"));
+        assert!(!refused.is_passing() && refused.to_string() == "no sweep is called x");
+    }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use sortie_core::spec::file::SweepFile;
-use sortie_core::trial::{DatasetSpec, SplitBy};
+use sortie_core::finetune::SplitBy;
+use sortie_core::trial::DatasetSpec;
 
 /// `dataset.toml` beside the domains. Only what a sweep needs to know of it.
 #[derive(Debug, Default, Deserialize)]
@@ -15,12 +15,12 @@ struct Card {
     group: Option<SplitBy>,
 }
 
-/// Reads `<root>/<dataset>/<domain>/<class>` for the dataset that a sweep file names.
+/// Reads `<root>/<dataset>/<domain>/<class>`.
 ///
 /// # Errors
 /// One line that names the folder.
-pub fn discover(root: &Path, file: &SweepFile) -> Result<DatasetSpec> {
-    let name = file.dataset().to_owned();
+pub fn discover(root: &Path, dataset: &str) -> Result<DatasetSpec> {
+    let name = dataset.to_owned();
     let folder = root.join(&name);
     let domains = folders(&folder)?;
     let mut classes = BTreeSet::new();

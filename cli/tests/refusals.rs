@@ -63,12 +63,12 @@ fn a_bad_sweep_is_refused_and_nothing_is_stored() {
     let file = folder.path().join("sweep.toml");
     let path = file.to_str().unwrap();
     for (old, new, parts) in [
-        ("lr = 1e-3", "learning_rate = 1e-3", ["learning_rate", "weight_decay"]),
+        ("lr = 1e-3", "learning_rate = 1e-3", ["grid.learning_rate = \"an axis\"", "fine-tuning has dropout, lr, weight_decay"]),
         ("[0.0, 0.5]", "[]", ["grid.dropout", "at least one"]),
         ("0.5]", "1.0]", ["grid.dropout = 1.0", "below 1"]),
         ("0.5]", "-0.1]", ["grid.dropout = -0.1", "at least 0"]),
         ("lr = 1e-3", "lr = 0", ["grid.lr = 0.0", "above 0"]),
-        ("lr = 1e-3", "lr = nan", ["grid.lr = NaN", "above 0"]),
+        ("lr = 1e-3", "lr = nan", ["line 10", "finite"]),
         ("efficientnet-lite0", "resnet9", ["resnet9", "efficientnet-lite0"]),
         ("lr = 1e-3", "held_out = [\"moon\"]\nlr = 1e-3", ["moon", "sketch"]),
         ("[grid]", "[grid", ["sweep.toml", "line"]),
@@ -107,14 +107,20 @@ fn wrong_questions_are_named() {
     refused(&["--coordinator", "http://127.0.0.1:9", "status"], 1, &["http://127.0.0.1:9", "sortie serve"]);
     refused(&["--coordinator", "http://10.0.0.1:9", "status"], 1, &["--insecure"]);
     refused(&["--coordinator", "ftp://x", "status"], 1, &["ftp://x"]);
-    for command in
-        [&["status", "nope"][..], &["trials", "nope"], &["results", "nope"], &["figure", "nope", "--kind", "rates", "-o", "x.svg"]]
-    {
+    for command in [
+        &["status", "nope"][..],
+        &["wait", "nope"],
+        &["pause", "nope"],
+        &["cancel", "nope"],
+        &["trials", "nope"],
+        &["results", "nope"],
+        &["figure", "nope", "--kind", "rates", "-o", "x.svg"],
+    ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);
     }
     refused(&["--coordinator", url, "results", "nope", "--select", "best"], 2, &["best", "iid, last"]);
-    refused(&["--coordinator", url, "results", "nope", "--by", "speed"], 2, &["speed", "dropout"]);
-    refused(&["--coordinator", url, "trials", "nope", "--where", "speed=3"], 2, &["speed=3", "dropout"]);
+    refused(&["--coordinator", url, "trials", "nope", "--where", "speed"], 2, &["speed", "AXIS=VALUE"]);
+    refused(&["--coordinator", url, "trials", "nope", "--state", "asleep"], 2, &["asleep", "queued, leased"]);
     refused(&["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"], 1, &["x.gif", ".svg"]);
     refused(&["fly"], 2, &["fly"]);
 }

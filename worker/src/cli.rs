@@ -1,8 +1,10 @@
 //! The command line of `sortie-worker`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sortie_proto::endpoint::{DEFAULT_COORDINATOR, coordinator_uri};
@@ -10,13 +12,20 @@ use sortie_worker::agent::{self, AgentConfig, AgentError, DeviceSelection};
 use sortie_worker::data::default_budget_bytes;
 use tracing_subscriber::EnvFilter;
 
+use crate::deadline;
+
+/// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
+const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
+/// Tags of one worker.
+const TAGS_MAX: usize = 64;
+
 /// Runs trials of Sortie sweeps on this machine: asks a coordinator for trials, fine-tunes and evaluates each one in a process of its
 /// own, and reports the results.
 #[derive(Debug, Parser)]
 #[command(
     name = "sortie-worker",
     version,
-    after_help = "Every option but the switches can be set by the variable named with it; the option wins. SORTIE_LOG chooses what is logged, such as debug or sortie_worker=trace.\nExit codes: 0 done, 1 stopped with one line that says why, 2 wrong usage."
+    after_help = "Options can be set by the variables named with them; the option wins. SORTIE_LOG chooses what is logged, such as debug or sortie_worker=trace.\nExit codes: 0 done, 1 stopped with one line that says why, 2 wrong usage."
 )]
 pub struct Cli {
     /// What to do.
@@ -30,7 +39,7 @@ pub enum Command {
     /// Take trials from a coordinator and run them until stopped
     ///
     /// Takes one trial per GPU, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends
-    /// within a few seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
+    /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
     Run(RunArgs),
     /// Run the one trial that is assigned on standard input
@@ -71,12 +80,25 @@ pub struct RunArgs {
     /// CPU threads of each trial [default: the processors divided by the slots]
     #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Let sweeps run commands of their own on this machine, as the user that runs this worker (docs/commands.md)
+    #[arg(long, env = "SORTIE_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub allow_commands: bool,
+    /// What to call this worker by: sweeps may require tags. May be repeated
+    #[arg(long = "tag", value_name = "TAG", env = "SORTIE_TAGS", value_delimiter = ',')]
+    pub tags: Vec<String>,
     /// Take only trials of this sweep
     #[arg(long, value_name = "NAME", env = "SORTIE_SWEEP")]
     pub sweep: Option<String>,
     /// End when no trial is left that this worker could get; also when no coordinator answers for 30 s
     #[arg(long)]
     pub exit_when_idle: bool,
+    /// Work until then: a point in time such as 2026-01-31T18:00:00+01:00, or a duration such as 3h or 45m. Trials that would not finish
+    /// are not started, and those that run are handed back shortly before. In a Slurm job its end counts too
+    #[arg(long, value_name = "TIME", env = "SORTIE_UNTIL")]
+    pub until: Option<String>,
+    /// From the request to stop to the end of trials that do not stop by themselves
+    #[arg(long, value_name = "SECONDS", env = "SORTIE_GRACE", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub grace: u32,
     /// Stop as by SIGTERM when standard input closes: for programs that start workers and must not leave any behind
     #[arg(long)]
     pub stop_on_stdin_close: bool,
@@ -90,7 +112,13 @@ pub struct RunArgs {
 /// # Errors
 /// One line that says what is wrong.
 pub fn run(args: &RunArgs) -> Result<(), AgentError> {
-    let config = config(args, std::env::var_os("CUDA_VISIBLE_DEVICES"))?;
+    let surroundings = Surroundings {
+        visible: std::env::var_os("CUDA_VISIBLE_DEVICES"),
+        job_end: std::env::var_os("SLURM_JOB_END_TIME"),
+        now: deadline::wall_clock(),
+    };
+    let mut config = config(args, &surroundings)?;
+    config.gpu_memory_gib = agent::smallest_gpu_gib(&config.slots);
     start_log(args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| AgentError::System("cannot start", error))?;
@@ -103,7 +131,19 @@ pub fn run(args: &RunArgs) -> Result<(), AgentError> {
     ended
 }
 
-fn config(args: &RunArgs, visible: Option<OsString>) -> Result<AgentConfig, AgentError> {
+/// What the system tells a worker, besides its options.
+#[derive(Debug, Default)]
+struct Surroundings {
+    /// CUDA_VISIBLE_DEVICES.
+    visible: Option<OsString>,
+    /// SLURM_JOB_END_TIME.
+    job_end: Option<OsString>,
+    /// The wall clock.
+    now: Duration,
+}
+
+fn config(args: &RunArgs, surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
+    let Surroundings { visible, job_end, now } = surroundings;
     let coordinator = coordinator_uri(&args.coordinator, args.insecure).map_err(AgentError::from)?.into();
     let cache = absolute(args.cache.clone().map_or_else(default_cache, Ok)?)?;
     let data = absolute(args.data.clone().unwrap_or_else(|| cache.join("data")))?;
@@ -122,6 +162,12 @@ fn config(args: &RunArgs, visible: Option<OsString>) -> Result<AgentConfig, Agen
         sweep: args.sweep.clone(),
         exit_when_idle: args.exit_when_idle,
         trial_program: trial_program()?,
+        command_guard: if args.allow_commands { Some(command_guard()?) } else { None },
+        tags: tags(&args.tags)?,
+        gpu_memory_gib: 0.0,
+        grace: Duration::from_secs(u64::from(args.grace)),
+        time_left: deadline::time_left(args.until.as_deref(), job_end.as_deref(), *now).map_err(AgentError::Usage)?,
+        time_for_unknown: TIME_FOR_UNKNOWN,
     })
 }
 
@@ -132,6 +178,34 @@ fn trial_program() -> Result<PathBuf, AgentError> {
         return Ok(running.to_path_buf());
     }
     std::env::current_exe().map_err(|error| AgentError::System("cannot tell where this program lies", error))
+}
+
+/// The program beside this one that runs commands.
+fn command_guard() -> Result<PathBuf, AgentError> {
+    let own = std::env::current_exe().map_err(|error| AgentError::System("cannot tell where this program lies", error))?;
+    let guard = own.with_file_name("sortie-guard");
+    if guard.is_file() {
+        return Ok(guard);
+    }
+    let why = format!("{} is missing, and --allow-commands needs it: it is built and installed with sortie-worker", guard.display());
+    Err(AgentError::Usage(why))
+}
+
+/// Sorted, each once; as sweep files may require them.
+fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    for tag in tags {
+        // An empty variable names none.
+        if tag.len() > 100 || !tag.chars().all(fits) || tag.starts_with(['.', '-']) {
+            let allowed = "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'";
+            return Err(AgentError::Usage(format!("--tag {tag:?} is not a tag; allowed: {allowed}")));
+        }
+    }
+    if tags.len() > TAGS_MAX {
+        return Err(AgentError::Usage(format!("--tag is given {} times; at most {TAGS_MAX} are allowed", tags.len())));
+    }
+    let tags: BTreeSet<String> = tags.iter().filter(|tag| !tag.is_empty()).cloned().collect();
+    Ok(tags.into_iter().collect())
 }
 
 fn default_cache() -> Result<PathBuf, AgentError> {
@@ -165,6 +239,10 @@ mod tests {
         }
     }
 
+    fn visible(gpus: &str) -> Surroundings {
+        Surroundings { visible: Some(gpus.into()), ..Surroundings::default() }
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
@@ -172,11 +250,11 @@ mod tests {
 
     #[test]
     fn data_lies_in_the_cache_unless_told() {
-        let set = config(&args(&["--cache", "/c", "--devices", "cpu", "--slots", "3"]), None).unwrap();
+        let set = config(&args(&["--cache", "/c", "--devices", "cpu", "--slots", "3"]), &Surroundings::default()).unwrap();
         assert_eq!((set.cache.as_path(), set.data.as_path()), (Path::new("/c"), Path::new("/c/data")));
         assert_eq!(set.slots.len(), 3);
-        assert_eq!(config(&args(&["--cache", "/c", "--data", "/d"]), None).unwrap().data, Path::new("/d"));
-        let gpus = config(&args(&["--cache", "/c", "--threads", "5"]), Some("4,6".into())).unwrap();
+        assert_eq!(config(&args(&["--cache", "/c", "--data", "/d"]), &Surroundings::default()).unwrap().data, Path::new("/d"));
+        let gpus = config(&args(&["--cache", "/c", "--threads", "5"]), &visible("4,6")).unwrap();
         assert_eq!((gpus.slots.len(), gpus.slots[1].visible.as_str(), gpus.threads), (2, "6", 5));
     }
 
@@ -185,8 +263,23 @@ mod tests {
         for words in [&["--slots", "0"][..], &["--threads", "x"], &["--devices", "gpu"], &["--log-format", "xml"], &["extra"]] {
             assert!(Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).is_err(), "{words:?}");
         }
-        let refused = |words: &[&str]| config(&args(words), Some("".into())).unwrap_err().to_string();
+        let refused = |words: &[&str]| config(&args(words), &visible("")).unwrap_err().to_string();
         assert!(refused(&["--devices", "cuda:0"]).contains("cuda:0 is not there"));
         assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
+        assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
+        assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));
+        // There is no guard beside the program that runs unit tests.
+        assert!(refused(&["--allow-commands"]).contains("sortie-guard is missing"));
+    }
+
+    #[test]
+    fn tags_grace_and_the_end_of_time_are_passed_on() {
+        let surroundings = Surroundings { job_end: Some("1000".into()), now: Duration::from_secs(400), ..Surroundings::default() };
+        let words = ["--tag", "night,a100", "--tag", "night", "--grace", "9", "--until", "3h"];
+        let set = config(&args(&words), &surroundings).unwrap();
+        assert_eq!(set.tags, ["a100", "night"]);
+        assert_eq!((set.grace, set.time_left), (Duration::from_secs(9), Some(Duration::from_secs(600))));
+        let plain = config(&args(&[]), &Surroundings::default()).unwrap();
+        assert_eq!((plain.time_left, plain.grace, plain.command_guard), (None, Duration::from_secs(5), None));
     }
 }

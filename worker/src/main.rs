@@ -1,6 +1,7 @@
 //! `sortie-worker`: runs trials on this machine.
 
 mod cli;
+mod deadline;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("error: {error}");
                 match error {
-                    AgentError::Address(_) | AgentError::Devices(_) => ExitCode::from(2),
+                    AgentError::Address(_) | AgentError::Devices(_) | AgentError::Usage(_) => ExitCode::from(2),
                     _ => ExitCode::FAILURE,
                 }
             }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Fixture, cache_dir, copies, relative_error};
-use sortie_core::trial;
+use sortie_core::finetune;
 use sortie_worker::model::{self, legacy_pth};
 use sortie_worker::trainer::{Group, Network, Sgd};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 1e-4;
 
 fn backbone() -> model::Pretrained {
     let cache = cache_dir();
-    model::load(&cache, trial::Backbone::EfficientNetLite0, Device::Cpu).expect("`cargo xtask setup` fetches the weights")
+    model::load(&cache, finetune::Backbone::EfficientNetLite0, Device::Cpu).expect("`cargo xtask setup` fetches the weights")
 }
 
 /// (x - 127) / 128, channels last as in training.
@@ -25,7 +25,7 @@ fn network_input(pixels: &Tensor) -> Tensor {
 #[test]
 fn logits_of_the_pretrained_classifier_are_pytorchs() {
     let fixture = Fixture::read("efficientnet_lite0.safetensors");
-    let mut weights = legacy_pth::read(&model::weights_path(&cache_dir(), trial::Backbone::EfficientNetLite0)).unwrap();
+    let mut weights = legacy_pth::read(&model::weights_path(&cache_dir(), finetune::Backbone::EfficientNetLite0)).unwrap();
     let classifier = (weights.take("_fc.weight", &[1_000, 1_280]).unwrap(), weights.take("_fc.bias", &[1_000]).unwrap());
     let backbone = backbone().backbone;
     for size in ["even", "odd"] {

@@ -10,9 +10,10 @@ use std::process::Command;
 
 use common::cache_dir;
 use sortie_core::catalogue;
+use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, FinetuneSpec, OutTransform, Precision, Settings, SplitBy};
 use sortie_core::metrics::{Evaluation, SplitName};
 use sortie_core::record::Fingerprint;
-use sortie_core::trial::{Backbone, DatasetSpec, Finetune, OutTransform, Point, Precision, Settings, SplitBy, TrialSpec};
+use sortie_core::trial::DatasetSpec;
 use sortie_worker::error::{SinkError, TrialError};
 use sortie_worker::trainer::{ComputeDevice, TrialEnvironment, TrialSink, run_trial};
 
@@ -37,8 +38,8 @@ impl TrialSink for Transcript {
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
-        for Evaluation { domain, split, n, correct, loss, .. } in evaluations {
-            writeln!(self.text, "{step} {domain} {split} {n} {correct} {:016x}", loss.to_bits())?;
+        for Evaluation { domain, split, score, loss, .. } in evaluations {
+            writeln!(self.text, "{step} {domain} {split} {score:?} {:016x}", loss.unwrap().to_bits())?;
         }
         self.evaluations.extend_from_slice(evaluations);
         Ok(())
@@ -53,7 +54,7 @@ fn tiny() -> DatasetSpec {
     DatasetSpec { name: "Tiny".into(), domains: words("ink oil pen"), classes: words("bars discs"), split_by: SplitBy::Image }
 }
 
-fn spec(dataset: DatasetSpec, held_out: &str) -> TrialSpec {
+fn spec(dataset: DatasetSpec, held_out: &str) -> FinetuneSpec {
     let settings = Settings {
         dataset,
         pixels: 32,
@@ -70,8 +71,8 @@ fn spec(dataset: DatasetSpec, held_out: &str) -> TrialSpec {
         gamma: 0.1,
     };
     let held_out = words(held_out);
-    let point = Point { held_out, dropout: 0.5, lr: 1e-2, weight_decay: 1e-4, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
-    TrialSpec { settings, point }
+    let point = FinetunePoint { held_out, dropout: 0.5, lr: 1e-2, weight_decay: 1e-4, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+    FinetuneSpec { settings, point }
 }
 
 /// Three domains of 2 x 6 images of two sizes: bars or discs, in each domain's colour.
@@ -103,7 +104,7 @@ fn environment(data_root: &Path) -> TrialEnvironment {
     }
 }
 
-fn run(spec: &TrialSpec, data_root: &Path) -> Transcript {
+fn run(spec: &FinetuneSpec, data_root: &Path) -> Transcript {
     let mut transcript = Transcript::default();
     run_trial(spec, &environment(data_root), &mut transcript).unwrap();
     transcript
@@ -149,7 +150,7 @@ fn a_trial_reports_what_the_paper_evaluates() {
     write_tiny(root.path());
     let transcript = run(&spec(tiny(), "oil"), root.path());
     assert_eq!(transcript.losses.len(), 4);
-    let what: Vec<_> = transcript.evaluations.iter().map(|e| (e.step, e.domain.as_str(), e.split, e.n)).collect();
+    let what: Vec<_> = transcript.evaluations.iter().map(|e| (e.step, e.domain.as_str(), e.split, e.score.n())).collect();
     let at = |step| {
         [
             (step, "ink", SplitName::Out, 2),
@@ -159,14 +160,14 @@ fn a_trial_reports_what_the_paper_evaluates() {
         ]
     };
     assert_eq!(what, [at(0), at(2), at(3)].concat());
-    assert!(transcript.evaluations.iter().all(|e| e.loss.is_finite() && e.correct <= e.n));
+    assert!(transcript.evaluations.iter().all(|e| e.loss.is_some_and(f64::is_finite) && e.score.fault().is_none()));
 }
 
 #[test]
 fn each_random_choice_moves_with_its_own_setting_only() {
     let root = tempfile::tempdir().unwrap();
     write_tiny(root.path());
-    let first_loss = |change: &dyn Fn(&mut TrialSpec)| {
+    let first_loss = |change: &dyn Fn(&mut FinetuneSpec)| {
         let mut spec = spec(tiny(), "pen");
         spec.settings.steps = 0;
         change(&mut spec);
@@ -227,7 +228,7 @@ fn pacs_gives_the_same_bytes_twice() {
     let mut spec = spec(catalogue::find("PACS").unwrap(), "photo");
     spec.settings.steps = 1;
     let first = run(&spec, &root);
-    let out: Vec<u64> = first.evaluations[..3].iter().map(|evaluation| evaluation.n).collect();
+    let out: Vec<u64> = first.evaluations[..3].iter().map(|evaluation| evaluation.score.n()).collect();
     assert_eq!(out, [409, 468, 785]);
     assert_eq!(first.text, run(&spec, &root).text);
 }

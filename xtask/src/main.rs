@@ -1,5 +1,6 @@
 //! Sortie's own chores: `cargo xtask setup` fetches what a clone needs and git does not hold.
 
+mod acceptance;
 mod check;
 mod process;
 mod quickstart;
@@ -24,6 +25,9 @@ enum Command {
     Quickstart,
     /// Run everything that CI runs: format, lints, documentation, tests
     Test,
+    /// Show with real programs that a deployment does what is promised of it
+    #[command(subcommand)]
+    Acceptance(acceptance::Name),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options).map(|ready| ready.print()),
         Command::Quickstart => quickstart::run(),
         Command::Test => check::run(),
+        Command::Acceptance(name) => acceptance::run(&name),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

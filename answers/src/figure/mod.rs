@@ -8,15 +8,14 @@ mod svg;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-
+use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::Settings;
+use sortie_core::trial::Work;
 
-use crate::axis::Axis;
+use crate::axis::{Axis, AxisValue, parameter_names};
 use crate::measure::OodSplit;
-use crate::results::{Question, Results, results};
+use crate::results::{Question, Results, ResultsError, results};
 use sortie_core::named;
 
 /// What a figure shows.
@@ -32,6 +31,17 @@ named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates" })
 /// Why there is no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FigureError {
+    /// There are no results to draw.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// Every kind of figure has the dropout rate in it.
+    #[error("sweep {sweep} has no axis \"dropout\" whose values are numbers, which a figure of kind {kind} needs")]
+    NoRates {
+        /// The sweep.
+        sweep: String,
+        /// The figure that was asked for.
+        kind: FigureKind,
+    },
     /// Nothing to draw yet.
     #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
     NothingDone {
@@ -64,13 +74,17 @@ pub enum FigureError {
 pub fn figure(
     kind: FigureKind,
     sweep: &str,
-    settings: &Settings,
+    work: &Work,
     records: &[TrialRecord],
     selection: Selection,
     ood_split: Option<OodSplit>,
 ) -> Result<String, FigureError> {
-    let question = Question { selection, by: vec![Axis::Dropout], ood_split };
-    let results = results(sweep, settings, records, &question);
+    let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
+    if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
+        return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind });
+    }
+    let question = Question { selection, by: vec![Axis::dropout()], ood_split };
+    let results = results(sweep, work, records, &question)?;
     if results.cells.iter().all(|cell| cell.ood.n == 0) {
         return Err(FigureError::NothingDone { sweep: sweep.to_owned() });
     }
@@ -85,13 +99,15 @@ pub fn figure(
 
 /// The axes other than dropout that the sweep varies: a figure by dropout rate averages over them.
 fn averaged_axes(records: &[TrialRecord]) -> Vec<Axis> {
-    let varies = |axis: &Axis| records.iter().map(|record| axis.value(&record.point)).collect::<BTreeSet<_>>().len() > 1;
-    Axis::ALL.iter().copied().filter(|axis| *axis != Axis::Dropout).filter(varies).collect()
+    let points = || records.iter().map(|record| &record.point);
+    let parameters = parameter_names(points()).into_iter().map(Axis::Parameter);
+    let axes = parameters.chain([Axis::Seed, Axis::Split]).filter(|axis| *axis != Axis::dropout());
+    axes.filter(|axis| axis.varies(points())).collect()
 }
 
 /// What a reader must know about every number of the figure: how it was made, and what is missing.
 fn notes(results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let Results { selection, planned, done, failed, diverged, .. } = results;
+    let Results { selection, planned, done, failed, diverged, cancelled, .. } = results;
     let split = results.ood_split_label();
     let measured = format!("o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split");
     let mut progress = format!("step selection {selection}; ");
@@ -100,7 +116,7 @@ fn notes(results: &Results, averaged: &[Axis]) -> Vec<String> {
         progress.push_str(&format!("averaged over {}; ", names.join(", ")));
     }
     progress.push_str(&format!("{done} of {planned} trials done"));
-    for (count, what) in [(failed, "failed"), (diverged, "diverged")] {
+    for (count, what) in [(failed, "failed"), (diverged, "diverged"), (cancelled, "cancelled")] {
         if *count > 0 {
             progress.push_str(&format!(", {count} {what}"));
         }

@@ -1,8 +1,10 @@
 //! Accuracy against the dropout rate: a thin line per held-out domain, their mean, and the mean i.i.d. accuracy.
 
+use sortie_core::parameters::{Scalar, number};
+
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
 use super::svg::{Anchor, BLACK, DASHES, GREY, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
-use crate::axis::{Axis, AxisValue, number};
+use crate::axis::{Axis, AxisValue};
 use crate::results::{Mean, Results};
 use crate::statistics::Estimate;
 
@@ -73,7 +75,7 @@ impl Curves {
 /// The dropout rate of a row of results by dropout.
 fn rate(row: &[(Axis, AxisValue)]) -> f64 {
     match row {
-        [(Axis::Dropout, AxisValue::Real(rate))] => *rate,
+        [(_, AxisValue::Scalar(Scalar::Number(rate)))] => *rate,
         _ => f64::NAN,
     }
 }

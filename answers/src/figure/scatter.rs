@@ -3,20 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use sortie_core::parameters::{Parameters, Scalar, number};
 use sortie_core::record::TrialRecord;
 
 use super::FigureError;
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin};
 use super::svg::{Anchor, BLACK, DASHES, Marker, Stroke, Svg, TEXT, colour, text_width};
-use crate::axis::{Axis, AxisValue, number};
+use crate::axis::Axis;
 use crate::measure::{Measured, measure};
 use crate::results::{Results, over_domains};
 
 /// The most points that a figure draws, over all dropout rates: more show nothing more and make a file that viewers choke on.
 const POINTS_MAX: u128 = 100_000;
-
-/// The axes of a setting, of which one is chosen per held-out domain.
-const CHOSEN: [Axis; 3] = [Axis::Lr, Axis::WeightDecay, Axis::HeadLrFactor];
 
 /// The points of one dropout rate, as (i.i.d., o.o.d.) in percent.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,16 +28,18 @@ pub(super) struct Cloud {
 }
 
 /// What was measured, by held-out domain and setting.
-type Choices<'a> = BTreeMap<&'a str, BTreeMap<Vec<AxisValue>, Vec<Measured>>>;
+type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<Measured>>>;
 
 /// One cloud per dropout rate that has a result for every held-out domain, ascending.
 pub(super) fn clouds(results: &Results, records: &[TrialRecord]) -> Result<Vec<Cloud>, FigureError> {
-    let mut rates: BTreeMap<AxisValue, Choices<'_>> = BTreeMap::new();
+    let mut rates: BTreeMap<Scalar, Choices<'_>> = BTreeMap::new();
     for record in records {
         let [held_out] = record.point.held_out.as_slice() else { continue };
         let Some(measured) = measure(record, results.selection, results.ood_split) else { continue };
-        let setting = CHOSEN.iter().map(|axis| axis.value(&record.point)).collect();
-        let choices = rates.entry(Axis::Dropout.value(&record.point)).or_default();
+        // A setting is all but the rate, of which one is chosen per held-out domain.
+        let mut setting = record.point.parameters.clone();
+        let Some(rate) = setting.remove(Axis::dropout().as_str()) else { continue };
+        let choices = rates.entry(rate).or_default();
         choices.entry(held_out).or_default().entry(setting).or_default().push(measured);
     }
     rates.retain(|_, choices| choices.len() == results.domains.len());
@@ -51,11 +51,10 @@ pub(super) fn clouds(results: &Results, records: &[TrialRecord]) -> Result<Vec<C
     if combinations > POINTS_MAX {
         return Err(FigureError::TooManyCombinations { combinations, max: POINTS_MAX });
     }
-    Ok(rates.iter().map(|(rate, choices)| cloud(*rate, choices)).collect())
+    Ok(rates.iter().filter_map(|(rate, choices)| Some(cloud(rate.as_number()?, choices))).collect())
 }
 
-fn cloud(rate: AxisValue, choices: &Choices<'_>) -> Cloud {
-    let rate = if let AxisValue::Real(rate) = rate { rate } else { f64::NAN };
+fn cloud(rate: f64, choices: &Choices<'_>) -> Cloud {
     let mut sums = vec![(0.0, 0.0)];
     for settings in choices.values() {
         let settings: Vec<Measured> = settings.values().map(|seeds| over_domains(seeds)).collect();

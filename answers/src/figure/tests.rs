@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use support::{point, record, settings, succeeded};
+use support::{point, record, succeeded, work};
 
 use super::rates::Curves;
 use super::scatter::{clouds, hull};
 use crate::{Axis, Question, results};
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
-    results("s", &settings("PACS"), records, &Question { selection: Selection::Iid, by: vec![Axis::Dropout], ood_split: None })
+    results("s", &work("PACS"), records, &Question { selection: Selection::Iid, by: vec![Axis::dropout()], ood_split: None }).unwrap()
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -23,17 +23,17 @@ fn near(a: (f64, f64), b: (f64, f64)) -> bool {
 
 #[test]
 fn a_cloud_holds_every_choice_with_seeds_averaged() {
-    let settings = settings("PACS");
+    let work = work("PACS");
     let mut records = Vec::new();
     for (lr, iid, ood) in [(1e-3, 900, 500), (2e-3, 940, 520)] {
         for seed in 0..2 {
-            records.push(succeeded(&settings, point("photo", 0.5, lr, seed), iid + 20 * seed, ood + 40 * seed));
-            records.push(succeeded(&settings, point("sketch", 0.5, lr, seed), iid - 100, 2 * ood));
+            records.push(succeeded(&work, point("photo", 0.5, lr, seed), iid + 20 * seed, ood + 40 * seed));
+            records.push(succeeded(&work, point("sketch", 0.5, lr, seed), iid - 100, 2 * ood));
         }
     }
     // A rate that has no result for one of the domains makes no cloud.
-    records.push(succeeded(&settings, point("photo", 0.9, 1e-3, 0), 900, 500));
-    records.push(record(&settings, point("sketch", 0.9, 1e-3, 0), StateName::Failed));
+    records.push(succeeded(&work, point("photo", 0.9, 1e-3, 0), 900, 500));
+    records.push(record(&work, point("sketch", 0.9, 1e-3, 0), StateName::Failed));
     let clouds = clouds(&by_dropout(&records), &records).unwrap();
     assert_eq!(clouds.len(), 1);
     // Photo: (91, 52) and (95, 54); sketch: (80, 100) and (84, 104).
@@ -48,13 +48,13 @@ fn a_cloud_holds_every_choice_with_seeds_averaged() {
 
 #[test]
 fn curves_are_the_results_in_percent() {
-    let settings = settings("PACS");
+    let work = work("PACS");
     let records = [
-        succeeded(&settings, point("photo", 0.0, 1e-3, 0), 900, 500),
-        succeeded(&settings, point("photo", 0.0, 1e-3, 1), 900, 520),
-        succeeded(&settings, point("sketch", 0.0, 1e-3, 0), 940, 600),
-        record(&settings, point("sketch", 0.0, 1e-3, 1), StateName::Queued),
-        record(&settings, point("sketch", 0.5, 1e-3, 0), StateName::Queued),
+        succeeded(&work, point("photo", 0.0, 1e-3, 0), 900, 500),
+        succeeded(&work, point("photo", 0.0, 1e-3, 1), 900, 520),
+        succeeded(&work, point("sketch", 0.0, 1e-3, 0), 940, 600),
+        record(&work, point("sketch", 0.0, 1e-3, 1), StateName::Queued),
+        record(&work, point("sketch", 0.5, 1e-3, 0), StateName::Queued),
     ];
     let curves = Curves::of(&by_dropout(&records));
     assert_eq!(curves.rates, [0.0, 0.5]);

@@ -1,14 +1,15 @@
 //! Sweeps made by hand: no store, no worker.
 
 use sortie_core::catalogue;
+use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision, Settings};
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Method, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
-use sortie_core::trial::{Backbone, Finetune, OutTransform, Point, Precision, Settings, TrialSpec};
+use sortie_core::trial::{Point, TrialSpec, Work};
 
-/// Settings on a dataset of the catalogue.
-pub fn settings(dataset: &str) -> Settings {
-    Settings {
+/// Fine-tuning on a dataset of the catalogue.
+pub fn work(dataset: &str) -> Work {
+    Work::Finetune(Settings {
         dataset: catalogue::find(dataset).unwrap(),
         pixels: 224,
         augment: true,
@@ -22,30 +23,30 @@ pub fn settings(dataset: &str) -> Settings {
         momentum: 0.9,
         milestones: Vec::new(),
         gamma: 0.1,
-    }
+    })
 }
 
 /// A place in the grid; what is not given is fixed.
 pub fn point(held_out: &str, dropout: f64, lr: f64, seed: u64) -> Point {
     let held_out = held_out.split('+').map(str::to_owned).collect();
-    Point { held_out, dropout, lr, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 }
+    (&FinetunePoint { held_out, dropout, lr, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 }).into()
 }
 
 /// A trial without results.
-pub fn record(settings: &Settings, point: Point, state: StateName) -> TrialRecord {
-    let spec = TrialSpec { settings: settings.clone(), point };
+pub fn record(work: &Work, point: Point, state: StateName) -> TrialRecord {
+    let spec = TrialSpec { work: work.clone(), point };
     TrialRecord { id: spec.id(), point: spec.point, state, validation: Vec::new(), held_out: Vec::new() }
 }
 
 /// One evaluation of the weights as they stand.
 pub fn evaluation(step: u64, domain: &str, split: SplitName, correct: u64, n: u64) -> Evaluation {
-    Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, n, correct, loss: 1.0 }
+    Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, score: Score::Counts { n, correct }, loss: Some(1.0) }
 }
 
 /// A succeeded trial with one step: `iid` of 1,000 right on every training domain, `ood` of 1,000 on both splits of the held-out one.
-pub fn succeeded(settings: &Settings, point: Point, iid: u64, ood: u64) -> TrialRecord {
-    let mut record = record(settings, point, StateName::Succeeded);
-    for domain in &settings.dataset.domains {
+pub fn succeeded(work: &Work, point: Point, iid: u64, ood: u64) -> TrialRecord {
+    let mut record = record(work, point, StateName::Succeeded);
+    for domain in work.domains() {
         let held_out = record.point.held_out.contains(domain);
         for split in [SplitName::In, SplitName::Out] {
             if held_out {

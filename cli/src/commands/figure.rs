@@ -12,7 +12,7 @@ use crate::{Connection, output};
 /// How many pixels of a PNG one unit of the SVG becomes: sharp at a single column's width in print.
 const PNG_SCALE: f32 = 2.0;
 
-/// Draw the results of a sweep.
+/// Draw the results of a sweep, as SVG or PNG.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -40,8 +40,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
-    let (settings, records) = Client::connect(connection).await?.records(sweep).await?;
-    let svg = sortie_answers::figure(arguments.kind, sweep, &settings, &records, *select, *ood_split)?;
+    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
+    let svg = sortie_answers::figure(arguments.kind, sweep, &work, &records, *select, *ood_split)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     if arguments.json {

@@ -1,9 +1,15 @@
 //! One file a command.
 
+pub mod control;
+pub mod explain;
 pub mod figure;
+pub mod logs;
 pub mod plan;
 pub mod results;
 pub mod serve;
 pub mod status;
 pub mod submit;
+pub mod synthetic;
 pub mod trials;
+pub mod wait;
+pub mod workers;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use sortie_answers::number;
+use sortie_core::requirements::Requirements;
+use sortie_core::spec::SweepSpec;
 use sortie_core::spec::file::SweepFile;
-use sortie_core::spec::{Axis, SweepSpec};
-use sortie_core::trial::DatasetSpec;
+use sortie_core::trial::{DatasetSpec, Work};
 use sortie_proto::v1;
 
 use crate::{discover, output};
@@ -22,7 +22,7 @@ pub struct SweepArguments {
     pub data: Option<PathBuf>,
 }
 
-/// Say what a sweep file would run.
+/// Say what a sweep file would run, without a coordinator and without storing anything.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -51,7 +51,10 @@ impl SweepArguments {
         let text = std::fs::read_to_string(&self.file).with_context(|| format!("cannot read the sweep file {}", self.file.display()))?;
         let named = || self.file.display().to_string();
         let file = SweepFile::parse(&text).with_context(named)?;
-        let discovered = self.data.as_deref().map(|root| discover::discover(root, &file)).transpose()?;
+        let discovered = match (&self.data, file.dataset()) {
+            (Some(root), Some(dataset)) => Some(discover::discover(root, dataset)?),
+            _ => None,
+        };
         let spec = SweepSpec::parse(&text, discovered.as_ref()).with_context(named)?;
         Ok(ReadSweep { text, discovered, spec })
     }
@@ -59,8 +62,8 @@ impl SweepArguments {
 
 impl ReadSweep {
     /// The request that stores it.
-    pub fn into_request(self) -> v1::SubmitRequest {
-        v1::SubmitRequest { text: self.text, discovered: self.discovered.as_ref().map(Into::into) }
+    pub fn into_request(self, no_reuse: bool, priority: Option<i64>) -> v1::SubmitRequest {
+        v1::SubmitRequest { text: self.text, discovered: self.discovered.as_ref().map(Into::into), no_reuse, priority }
     }
 }
 
@@ -68,7 +71,8 @@ impl ReadSweep {
 struct Plan<'a> {
     sweep: &'a str,
     trials: u64,
-    updates: u64,
+    /// Of all trials together; none for a command, whose steps may be anything.
+    updates: Option<u64>,
     #[serde(flatten)]
     spec: &'a SweepSpec,
 }
@@ -79,32 +83,137 @@ struct Plan<'a> {
 /// As [`SweepArguments::read`].
 pub fn run(arguments: &Arguments) -> Result<()> {
     let spec = arguments.sweep.read()?.spec;
+    if arguments.json { output::json(&plan(&spec)) } else { output::text(&describe(&spec)) }
+}
+
+fn plan(spec: &SweepSpec) -> Plan<'_> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
-    let updates_each = spec.settings.steps + 1;
-    if arguments.json {
-        return output::json(&Plan { sweep: &spec.name, trials, updates: trials.saturating_mul(updates_each), spec: &spec });
-    }
-    let settings = &spec.settings;
+    let updates = match &spec.work {
+        Work::Finetune(settings) => Some(trials.saturating_mul(settings.steps + 1)),
+        Work::Command(_) => None,
+    };
+    Plan { sweep: &spec.name, trials, updates, spec }
+}
+
+fn describe(spec: &SweepSpec) -> String {
     let grid = &spec.grid;
-    let numbers = |axis: &Axis| axis.values.iter().map(|&value| number(value)).collect::<Vec<_>>().join(", ");
-    let seeds = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let select: Vec<&str> = spec.select.iter().map(|selection| selection.as_str()).collect();
-    let rows = [
-        ("dataset", format!("{} ({} classes), {} px", settings.dataset.name, settings.dataset.classes.len(), settings.pixels)),
-        ("model", format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision)),
-        ("a trial", format!("{updates_each} updates of {} images per training domain", settings.batch_per_domain)),
-        ("held_out", grid.held_out.join(", ")),
-        ("dropout", numbers(&grid.dropout)),
-        ("lr", numbers(&grid.lr)),
-        ("weight_decay", numbers(&grid.weight_decay)),
-        ("head_lr_factor", numbers(&grid.head_lr_factor)),
-        ("seeds", seeds(&grid.seeds)),
-        ("splits", seeds(&grid.splits)),
-        ("select", format!("{} (needs no further trials)", select.join(", "))),
-    ];
-    let mut text = format!("sweep {}: {trials} trials\n", spec.name);
-    for (name, value) in rows {
-        text.push_str(&format!("  {name:<15}{value}\n"));
+    let seeds = |seeds: &[u64]| list(seeds.iter().map(u64::to_string));
+    let mut rows = work_rows(&spec.work);
+    if !grid.held_out.is_empty() {
+        rows.push(("held_out", grid.held_out.join(", ")));
     }
-    output::text(&text)
+    // A plan tells the axes in the order of the tables that will come of it.
+    let points: Vec<_> = spec.point_at(0).into_iter().collect();
+    let names = sortie_answers::parameter_names(&points);
+    for name in &names {
+        let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(ToString::to_string)));
+        rows.push((name, values.unwrap_or_default()));
+    }
+    rows.extend([("seeds", seeds(&grid.seeds)), ("splits", seeds(&grid.splits))]);
+    if !grid.held_out.is_empty() {
+        let select = list(spec.select.iter().map(|selection| selection.to_string()));
+        rows.push(("select", format!("{select} (needs no further trials)")));
+    }
+    rows.push(("workers", workers(&spec.require)));
+    let width = rows.iter().map(|(name, _)| name.len()).fold(14, usize::max);
+    let mut text = format!("sweep {}: {} trials\n", spec.name, spec.trials_planned().unwrap_or(u64::MAX));
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<width$} {value}\n"));
+    }
+    text
+}
+
+fn list(values: impl Iterator<Item = String>) -> String {
+    values.collect::<Vec<_>>().join(", ")
+}
+
+fn work_rows(work: &Work) -> Vec<(&str, String)> {
+    match work {
+        Work::Finetune(settings) => {
+            let (dataset, updates) = (&settings.dataset, settings.steps + 1);
+            vec![
+                ("dataset", format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels)),
+                ("model", format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision)),
+                ("a trial", format!("{updates} updates of {} images per training domain", settings.batch_per_domain)),
+            ]
+        }
+        Work::Command(settings) => {
+            let mut rows = vec![("command", words(&settings.command))];
+            rows.extend(settings.dataset.clone().map(|dataset| ("dataset", dataset)));
+            if !settings.domains.is_empty() {
+                rows.push(("domains", settings.domains.join(", ")));
+            }
+            rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
+            rows
+        }
+    }
+}
+
+/// A command line as people read it: words that a shell would take apart are quoted.
+fn words(command: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+{}".contains(c);
+    let word = |word: &String| if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("{word:?}") };
+    command.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn workers(require: &Requirements) -> String {
+    let Requirements { tags, gpu_memory_gib, commands } = require;
+    let mut needs = Vec::new();
+    if *commands {
+        needs.push("that may run commands".to_owned());
+    }
+    if !tags.is_empty() {
+        needs.push(format!("tagged {}", tags.join(" and ")));
+    }
+    if *gpu_memory_gib > 0.0 {
+        needs.push(format!("whose GPUs have at least {gpu_memory_gib} GiB"));
+    }
+    if needs.is_empty() { "any".to_owned() } else { format!("those {}", needs.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMAND: &str = "name = \"demo\"\n[run]\ncommand = [\"train\", \"--lr={lr}\", \"two words\"]\nsteps = 9\n[grid]\nlr = [0.1, 1e-3]\n\
+                           fast = true\ndropout = 0\nseeds = 3\n";
+
+    #[test]
+    fn a_command_is_shown_with_its_axes_and_what_it_needs() {
+        let held_out = "[require]\ntags = [\"night\"]\ngpu_memory_gib = 24\n[grid]\nheld_out = [\"b\", \"a\"]";
+        let spec = SweepSpec::parse(&COMMAND.replace("[grid]", held_out), None).unwrap();
+        let expected = "sweep demo: 12 trials
+  command        train --lr={lr} \"two words\"
+  a trial        steps 0 to 9
+  held_out       b, a
+  dropout        0
+  lr             0.1, 1e-3
+  fast           true
+  seeds          0, 1, 2
+  splits         0
+  select         iid (needs no further trials)
+  workers        those that may run commands, tagged night, whose GPUs have at least 24 GiB
+";
+        assert_eq!(describe(&spec), expected);
+    }
+
+    #[test]
+    fn the_examples_can_be_submitted() {
+        for (text, trials) in
+            [(include_str!("../../../examples/synthetic.toml"), 48), (include_str!("../../../examples/quickstart.toml"), 8)]
+        {
+            assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
+        }
+    }
+
+    #[test]
+    fn json_has_the_whole_specification() {
+        let spec = SweepSpec::parse(COMMAND, None).unwrap();
+        let json = serde_json::to_value(plan(&spec)).unwrap();
+        assert_eq!((&json["trials"], &json["updates"]), (&6.into(), &serde_json::Value::Null));
+        assert_eq!(json["work"]["command"]["command"][1], "--lr={lr}");
+        assert_eq!((&json["require"]["commands"], &json["grid"]["axes"]["lr"]["values"][1]), (&true.into(), &1e-3.into()));
+        // Without held-out domains there is nothing to select for.
+        assert!(!describe(&spec).contains("held_out") && !describe(&spec).contains("select"));
+    }
 }

@@ -17,8 +17,8 @@ use crate::{Connection, output};
 pub struct Arguments {
     #[command(flatten)]
     pub(super) question: QuestionArguments,
-    /// Make rows of these axes, comma separated: dropout, lr, weight_decay, head_lr_factor, seed, split. Other axes are averaged.
-    /// By default every axis of settings with more than one value.
+    /// Make rows of these axes, comma separated: any axis of the sweep's grid, such as dropout or lr, and seed and split. Other axes are
+    /// averaged. By default every axis with more than one value but the seeds.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
     /// How the answer looks: table, csv, json or markdown.
@@ -52,9 +52,9 @@ pub struct QuestionArguments {
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let QuestionArguments { sweep, select, ood_split } = &arguments.question;
-    let (settings, records) = Client::connect(connection).await?.records(sweep).await?;
+    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
     let question = Question { selection: *select, by: arguments.by.clone(), ood_split: *ood_split };
-    let results = sortie_answers::results(sweep, &settings, &records, &question);
+    let results = sortie_answers::results(sweep, &work, &records, &question)?;
     let text = results.render(if arguments.json { Format::Json } else { arguments.format });
     match &arguments.output {
         None => output::text(&text),

@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sortie_coordinator::server::{Config, Server};
-use sortie_coordinator::store::DEFAULT_URL;
+use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Run the coordinator.
+/// Run the coordinator: the one process that opens the database, hands out trials and answers questions.
 ///
 /// Everything that it knows is in the database: end it in any way, start it again on the same file, and workers go on.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The database. SQLite files must be on a disk of this machine.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "sqlite://PATH")]
+    /// The database: a SQLite file on a disk of this machine, or a Postgres server, which several coordinators may share.
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "sqlite://PATH | postgres://...")]
     db: String,
+    /// Allow a SQLite file on a network disk: only this process can read it then, and a disk whose locks fail can destroy it.
+    #[arg(long)]
+    db_on_network_disk: bool,
     /// Where to listen; port 0 takes a free one. Anything but loopback needs --insecure.
     #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// How long a worker may stay silent before its trials are given to others, in seconds.
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
     /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -47,12 +50,14 @@ enum LogFormat {
 /// One line: the database or the port cannot be used.
 pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     start_logging(arguments.log_format)?;
-    let config = Config { database: arguments.db.clone(), listen: arguments.listen, insecure, lease: Duration::from_secs(arguments.lease) };
+    let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
+    let lease = Duration::from_secs(arguments.lease);
+    let config = Config { database: arguments.db.clone(), options, listen: arguments.listen, insecure, lease };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot tell the address")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
     crate::output::text(&format!("listening on http://{address}"))?;
-    tracing::info!(%address, database = %config.database, lease_seconds = arguments.lease, "coordinator is up");
+    tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), lease_seconds = arguments.lease, "coordinator is up");
     server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
     tracing::info!("coordinator stopped");
     Ok(())

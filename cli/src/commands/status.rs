@@ -9,7 +9,7 @@ use serde::Serialize;
 use sortie_proto::v1::SweepStatus;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError, PatientClient};
 use crate::{Connection, output};
 
 /// Say how far sweeps are, and how long they will take.
@@ -17,7 +17,7 @@ use crate::{Connection, output};
 pub struct Arguments {
     /// The sweep's name; all sweeps if none is given.
     sweep: Option<String>,
-    /// Go on until every trial has ended. Ends with exit code 1 if a trial failed.
+    /// Go on until every trial has ended, even if the coordinator is restarted meanwhile. Ends with exit code 1 if a trial failed.
     #[arg(long)]
     watch: bool,
     /// Print one JSON object; with --watch one a line, whenever something changed.
@@ -33,54 +33,75 @@ struct Output {
 #[derive(Debug, PartialEq, Serialize)]
 struct SweepOutput {
     sweep: String,
+    state: String,
+    priority: i64,
     planned: u64,
     queued: u64,
     leased: u64,
     succeeded: u64,
+    linked: u64,
     diverged: u64,
     failed: u64,
+    cancelled: u64,
     steps_done: u64,
     steps_planned: u64,
     eta_seconds: Option<u64>,
 }
 
 /// How often a watched sweep is asked for.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the status, once or until the end.
 ///
 /// # Errors
 /// One line: the coordinator refuses or is gone, or a watched trial failed.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let mut client = Client::connect(connection).await?;
-    let sweep = arguments.sweep.as_deref();
     if arguments.watch {
-        return watch(&mut client, arguments).await;
+        return watch(PatientClient::connect(connection).await?, arguments).await;
     }
-    let sweeps = client.status(sweep).await?;
+    let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
     if arguments.json {
         return output::json(&output_of(&sweeps, eta));
     }
     if sweeps.is_empty() {
         return output::text("no sweep was submitted yet: `sortie submit SWEEP.toml`");
     }
-    let mut table = output::table(&["sweep", "done", "running", "queued", "failed", "diverged", "time left"]);
-    for status in &sweeps {
+    output::text(&table(&sweeps))
+}
+
+fn table(sweeps: &[SweepStatus]) -> String {
+    let header = ["sweep", "state", "priority", "done", "running", "queued", "failed", "diverged", "cancelled", "time left"];
+    let mut table = output::table(header);
+    for status in sweeps {
+        let linked = if status.linked > 0 { format!(" ({} linked)", status.linked) } else { String::new() };
         table.add_row([
             status.sweep.clone(),
-            format!("{}/{}", status.succeeded, status.planned),
+            status.state.clone(),
+            status.priority.to_string(),
+            format!("{}/{}{linked}", status.succeeded, status.planned),
             status.leased.to_string(),
             status.queued.to_string(),
             status.failed.to_string(),
             status.diverged.to_string(),
+            status.cancelled.to_string(),
             time_left(status, eta(status)),
         ]);
     }
-    output::text(&table.trim_fmt())
+    table.trim_fmt()
 }
 
 fn ended(status: &SweepStatus) -> u64 {
-    status.succeeded + status.diverged + status.failed
+    status.succeeded + status.diverged + status.failed + status.cancelled
+}
+
+/// Whether nothing more will happen. A sweep that is still being stored may yet get trials; one that was cancelled before it was stored
+/// never gets all that its grid plans.
+pub fn is_over(status: &SweepStatus) -> bool {
+    match status.state.as_str() {
+        "expanding" => false,
+        "cancelled" => status.queued + status.leased == 0,
+        _ => status.planned > 0 && ended(status) >= status.planned,
+    }
 }
 
 /// From the time that finished attempts took, shared between the trials that run now.
@@ -92,13 +113,14 @@ fn eta(status: &SweepStatus) -> Option<Duration> {
         return None;
     }
     let milliseconds_a_step = status.running_ms as f64 / finished_steps;
-    Some(Duration::from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.leased as f64))
+    Duration::try_from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.leased as f64).ok()
 }
 
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
-        _ if ended(status) == status.planned => "done".to_owned(),
+        _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
+        None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => status.state.clone(),
         None if status.leased == 0 => "waits for workers".to_owned(),
         None => "not known yet".to_owned(),
     }
@@ -107,12 +129,16 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
 fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Duration>) -> Output {
     let sweep = |status: &SweepStatus| SweepOutput {
         sweep: status.sweep.clone(),
+        state: status.state.clone(),
+        priority: status.priority,
         planned: status.planned,
         queued: status.queued,
         leased: status.leased,
         succeeded: status.succeeded,
+        linked: status.linked,
         diverged: status.diverged,
         failed: status.failed,
+        cancelled: status.cancelled,
         steps_done: status.steps_done,
         steps_planned: status.steps_planned,
         eta_seconds: eta(status).map(|eta| eta.as_secs()),
@@ -120,14 +146,23 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
     Output { sweeps: sweeps.iter().map(sweep).collect() }
 }
 
-async fn watch(client: &mut Client, arguments: &Arguments) -> Result<()> {
+async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<()> {
     let terminal = std::io::stderr().is_terminal() && !arguments.json;
     let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
     let started = Instant::now();
     let (mut first_steps, mut said) = (None, None);
     loop {
-        let sweeps = client.status(arguments.sweep.as_deref()).await?;
+        let mut told = false;
+        let outage = |error: &ClientError| {
+            let note = format!("{error}; asking again");
+            // Without a terminal, one line an outage.
+            if !terminal && !std::mem::replace(&mut told, true) {
+                output::note(&note);
+            }
+            bar.set_message(note);
+        };
+        let sweeps = client.status(arguments.sweep.as_deref(), outage).await?;
         let total = total(&sweeps);
         let first = *first_steps.get_or_insert(total.steps_done);
         let eta = observed(&total, first, started.elapsed()).or_else(|| eta(&total));
@@ -141,7 +176,7 @@ async fn watch(client: &mut Client, arguments: &Arguments) -> Result<()> {
             said = Some(news);
             if arguments.json { output::json(&output_of(&sweeps, |_| eta))? } else { output::text(&line)? }
         }
-        if total.planned > 0 && ended(&total) == total.planned {
+        if is_over(&total) {
             bar.finish_and_clear();
             if terminal {
                 output::text(&line)?;
@@ -169,22 +204,29 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.succeeded += status.succeeded;
         total.diverged += status.diverged;
         total.failed += status.failed;
+        total.cancelled += status.cancelled;
         total.steps_done += status.steps_done;
         total.steps_planned += status.steps_planned;
         total.running_ms += status.running_ms;
         total.finished_attempts += status.finished_attempts;
     }
+    // Of the sweeps that are not over, the one that is least far tells what all of them wait for; nothing at all is not over either.
+    let least = ["expanding", "open", "paused", "cancelled"];
+    let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
+    let all_over = if sweeps.is_empty() { "open" } else { "cancelled" };
+    total.state = least.iter().find(is_left).unwrap_or(&all_over).to_string();
     total
 }
 
-fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
+/// How far it is, in one line.
+pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.leased);
-    for (count, what) in [(total.failed, "failed"), (total.diverged, "diverged")] {
+    for (count, what) in [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
     }
-    if ended(total) < total.planned {
+    if !is_over(total) {
         line.push_str(&format!(", time left: {}", time_left(total, eta)));
     }
     line
@@ -194,9 +236,10 @@ fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn time_left_comes_from_finished_attempts_or_from_what_was_watched() {
-        let status = SweepStatus {
+    fn half_done() -> SweepStatus {
+        SweepStatus {
+            sweep: "pacs".into(),
+            state: "open".into(),
             planned: 4,
             leased: 2,
             queued: 1,
@@ -206,11 +249,48 @@ mod tests {
             running_ms: 10_000,
             finished_attempts: 1,
             ..SweepStatus::default()
-        };
+        }
+    }
+
+    #[test]
+    fn time_left_comes_from_finished_attempts_or_from_what_was_watched() {
+        let status = half_done();
         assert_eq!(eta(&status), Some(Duration::from_millis(12_500)));
         assert_eq!(observed(&status, 100, Duration::from_secs(5)), Some(Duration::from_secs(25)));
         assert_eq!(observed(&status, 145, Duration::from_secs(5)), None);
         assert_eq!(eta(&SweepStatus { leased: 0, ..status.clone() }), None);
-        assert_eq!(time_left(&SweepStatus { leased: 0, ..status }, None), "waits for workers");
+        let idle = SweepStatus { leased: 0, ..status };
+        assert_eq!(time_left(&idle, None), "waits for workers");
+        assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
+    }
+
+    #[test]
+    fn a_sweep_is_over_when_no_trial_is_left_and_none_can_come() {
+        let ended = SweepStatus { queued: 0, leased: 0, diverged: 1, failed: 1, cancelled: 1, ..half_done() };
+        let over = SweepStatus { succeeded: 1, ..ended };
+        assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
+        assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
+        let cut_short = SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, leased: 0, ..over.clone() };
+        assert!(is_over(&cut_short) && !is_over(&SweepStatus { leased: 1, ..cut_short.clone() }));
+        // One sweep that goes on keeps all of them from being over.
+        let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
+        assert!(is_over(&total(&[over.clone(), cut_short.clone()])));
+        assert!(!is_over(&total(&[over.clone(), expanding])) && !is_over(&total(&[cut_short, half_done()])) && !is_over(&total(&[])));
+    }
+
+    #[test]
+    fn a_sweep_is_one_row_and_one_object() {
+        let status = SweepStatus { linked: 1, cancelled: 2, planned: 6, priority: -3, running_ms: 8_000, ..half_done() };
+        assert_eq!(
+            table(std::slice::from_ref(&status)),
+            " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \
+             pacs   open   -3        1/6 (1 linked)  2        1       0       0         2          15 seconds"
+        );
+        let json = serde_json::to_value(output_of(&[status], eta)).unwrap();
+        let expected = serde_json::json!({"sweeps": [{
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "leased": 2, "succeeded": 1, "linked": 1,
+            "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
+        }]});
+        assert_eq!(json, expected);
     }
 }

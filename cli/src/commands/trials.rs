@@ -2,22 +2,21 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use sortie_answers::number;
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::trial::{Point, TrialId};
-use sortie_proto::v1;
+use sortie_proto::v1::Trial;
 
-use crate::client::{Client, refusal};
+use crate::client::{Client, ClientError};
 use crate::output::PointOutput;
 use crate::{Connection, output};
 
-/// List the trials of a sweep.
+/// List the trials of a sweep: where each stands, what it runs on, why it failed.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Only trials in this state: queued, leased, succeeded, diverged or failed.
+    /// Only trials in this state: queued, leased, succeeded, diverged, failed or cancelled.
     #[arg(long)]
     state: Option<StateName>,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.
@@ -34,75 +33,128 @@ struct Output {
     trials: Vec<TrialOutput>,
 }
 
+/// A trial, as JSON output names it.
 #[derive(Serialize)]
-struct TrialOutput {
+pub struct TrialOutput {
     trial: String,
     point: PointOutput,
     state: String,
     attempts: u32,
     step: u64,
-    steps: u64,
+    steps: Option<u64>,
     worker: String,
     error: String,
+}
+
+impl TrialOutput {
+    /// The trial at this point.
+    pub fn new(trial: Trial, point: Point) -> Self {
+        let Trial { trial_id, point: _, state, attempts, step, steps, worker, error } = trial;
+        let steps = Some(steps).filter(|&steps| steps > 0);
+        Self { trial: trial_id, point: point.into(), state, attempts, step, steps, worker, error }
+    }
 }
 
 /// Prints the list.
 ///
 /// # Errors
-/// One line: the coordinator refuses.
+/// One line: the coordinator refuses, or a condition names what the sweep does not have.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let state = arguments.state.map_or("", StateName::as_str);
     let mut stream = client.trials(&arguments.sweep, state).await?;
+    let filter = arguments.filter.clone().unwrap_or_default();
     let mut trials = Vec::new();
-    while let Some(trial) = stream.message().await.map_err(refusal)? {
-        let point: Point = trial.point.clone().unwrap_or_default().into();
-        if arguments.filter.as_ref().is_none_or(|filter| filter.matches(&point)) {
+    let mut checked = false;
+    while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
+        let point: Point = trial.point.clone().unwrap_or_default().try_into()?;
+        // All trials of a sweep have the same axes.
+        if !std::mem::replace(&mut checked, true) {
+            filter.check(&point)?;
+        }
+        if filter.matches(&point) {
             trials.push((trial, point));
         }
     }
     if arguments.json {
-        let trials = trials.into_iter().map(|(trial, point)| trial_output(trial, &point)).collect();
+        let trials = trials.into_iter().map(|(trial, point)| TrialOutput::new(trial, point)).collect();
         return output::json(&Output { sweep: arguments.sweep.clone(), trials });
     }
     if trials.is_empty() {
         return output::text("no trials meet these conditions");
     }
-    let mut table = output::table(&[
-        "trial",
-        "state",
-        "held out",
-        "dropout",
-        "lr",
-        "weight decay",
-        "seed",
-        "split",
-        "step",
-        "attempts",
-        "worker",
-        "error",
-    ]);
-    for (trial, point) in &trials {
-        let id: TrialId = trial.trial_id.parse()?;
-        table.add_row([
-            id.short(),
-            trial.state.clone(),
-            point.held_out_label(),
-            number(point.dropout),
-            number(point.lr),
-            number(point.weight_decay),
-            point.seed.to_string(),
-            point.split_seed.to_string(),
-            format!("{}/{}", trial.step, trial.steps),
-            trial.attempts.to_string(),
-            trial.worker.clone(),
-            trial.error.clone(),
-        ]);
-    }
-    output::text(&table.trim_fmt())
+    output::text(&table(&trials)?)
 }
 
-fn trial_output(trial: v1::Trial, point: &Point) -> TrialOutput {
-    let v1::Trial { trial_id, point: _, state, attempts, step, steps, worker, error } = trial;
-    TrialOutput { trial: trial_id, point: point.into(), state, attempts, step, steps, worker, error }
+/// How far the trial's newest attempt is.
+pub fn progress(trial: &Trial) -> String {
+    if trial.steps > 0 { format!("{}/{}", trial.step, trial.steps) } else { trial.step.to_string() }
+}
+
+fn table(trials: &[(Trial, Point)]) -> Result<String> {
+    let points = || trials.iter().map(|(_, point)| point);
+    let parameters = sortie_answers::parameter_names(points());
+    // Columns that are empty or the same for every sweep without a choice say nothing.
+    let held_out = points().any(|point| !point.held_out.is_empty());
+    let split = points().any(|point| point.split_seed != 0);
+    let mut header = vec!["trial", "state"];
+    header.extend(held_out.then_some("held out"));
+    header.extend(parameters.iter().map(String::as_str));
+    header.push("seed");
+    header.extend(split.then_some("split"));
+    header.extend(["attempts", "step", "worker", "error"]);
+    let mut table = output::table(header);
+    for (trial, point) in trials {
+        let id: TrialId = trial.trial_id.parse()?;
+        let mut row = vec![id.short(), trial.state.clone()];
+        row.extend(held_out.then(|| point.held_out_label()));
+        row.extend(parameters.iter().map(|name| point.parameters.get(name).map(ToString::to_string).unwrap_or_default()));
+        row.push(point.seed.to_string());
+        row.extend(split.then(|| point.split_seed.to_string()));
+        row.extend([trial.attempts.to_string(), progress(trial), trial.worker.clone(), trial.error.clone()]);
+        table.add_row(row);
+    }
+    Ok(table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sortie_core::parameters::{Parameters, Scalar};
+
+    fn trial(held_out: &[&str], split_seed: u64) -> (Trial, Point) {
+        let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into())), ("lr".to_owned(), Scalar::Number(1e-3))]);
+        let held_out = held_out.iter().map(|domain| (*domain).to_owned()).collect();
+        let trial = Trial {
+            trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
+            state: "failed".into(),
+            attempts: 3,
+            step: 7,
+            worker: "gpu4:4711".into(),
+            error: "transient: exit code 1".into(),
+            ..Trial::default()
+        };
+        (trial, Point { held_out, parameters, seed: 2, split_seed })
+    }
+
+    #[test]
+    fn a_trial_is_one_row_with_only_the_columns_that_say_something() {
+        assert_eq!(
+            table(&[trial(&[], 0)]).unwrap(),
+            " trial     state   lr    optimiser  seed  attempts  step  worker     error\n \
+             94f9de81  failed  1e-3  adam       2     3         7     gpu4:4711  transient: exit code 1"
+        );
+        let (mut known, point) = trial(&["photo", "sketch"], 1);
+        known.steps = 9;
+        let text = table(&[(known, point)]).unwrap();
+        assert!(text.contains("held out") && text.contains("photo+sketch") && text.contains("split") && text.contains("7/9"), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_point_and_null_for_steps_that_nobody_knows() {
+        let (trial, point) = trial(&["photo"], 0);
+        let json = serde_json::to_string(&TrialOutput::new(trial, point)).unwrap();
+        let expected = r#"{"trial":"94f9de813446924ef6b1cf831eaa3ef4","point":{"held_out":"photo","lr":0.001,"optimiser":"adam","seed":2,"split":0},"state":"failed","attempts":3,"step":7,"steps":null,"worker":"gpu4:4711","error":"transient: exit code 1"}"#;
+        assert_eq!(json, expected);
+    }
 }

@@ -17,7 +17,8 @@ use super::types::{Happening, Log, Page, Story, SweepStatus, TrialLine, Worker, 
 #[tonic::async_trait]
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Opens a transaction in which everything that it reads stays as it was read until the end. One that is dropped changes nothing.
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+    /// A durable one has survived a power cut when its commit returns; another one survives with the next durable one.
+    async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
 
     /// How far one sweep is, or all of them in the order of their submission.
     async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError>;

@@ -94,8 +94,9 @@ impl Tables {
 
     fn twin(&self, trial_id: TrialId, sweep: i64) -> Option<Token> {
         let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
-        let mut trials = same.filter_map(|(_, id)| self.trials.get(id));
-        trials.find(|trial| trial.state.name() == StateName::Succeeded).and_then(|trial| trial.state.token())
+        let trials = same.filter_map(|(_, id)| self.trials.get(id));
+        // Any would do; the newest, as the databases say.
+        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).max()
     }
 
     fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
@@ -411,7 +412,7 @@ impl Transaction for MemoryTransaction {
 
 #[tonic::async_trait]
 impl Backend for Memory {
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+    async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
         // As while a real database works, whoever else is ready goes on.
         tokio::task::yield_now().await;
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))

@@ -36,7 +36,7 @@ use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
 pub use memory::Memory;
-pub use sql::DEFAULT_URL;
+pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
 
 /// Requests that wait for the writer; then callers wait.
@@ -79,7 +79,7 @@ impl Store {
     }
 
     async fn on(backend: Arc<dyn Backend>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let mut tx = backend.begin().await?;
+        let mut tx = backend.begin(true).await?;
         let now = tx.now(clock.now()).await?;
         let epoch = tx.new_epoch(now).await?;
         // While no coordinator ran, nobody could extend a lease: that is not the attempts' fault.

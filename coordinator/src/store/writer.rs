@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
 /// Trials that one transaction adds to a sweep.
-const EXPAND_TRIALS: u64 = 2_000;
+const EXPAND_TRIALS: u64 = 500;
 /// After the database refused some, until the next try.
 const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
@@ -86,9 +86,11 @@ impl Alone {
     }
 }
 
-struct Parked {
+/// A request that shares a transaction.
+struct Request {
     op: Op,
-    until: Instant,
+    /// How long a claim that finds nothing may wait.
+    until: Option<Instant>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -98,7 +100,7 @@ pub(crate) struct Writer {
     clock: Arc<dyn Clock>,
     desk: Desk,
     requests: mpsc::Receiver<Message>,
-    parked: VecDeque<Parked>,
+    parked: VecDeque<Request>,
     /// Waiting claims should look now.
     look: bool,
     /// When to look for what nobody tells of, whatever else comes before: only a time that stays where it is comes in a busy hour.
@@ -144,7 +146,7 @@ impl Writer {
             let mut batch = Vec::new();
             for message in waiting.drain(..) {
                 match message {
-                    Message::Op(op, until, reply) => batch.push((op, until, reply)),
+                    Message::Op(op, until, reply) => batch.push(Request { op, until, reply }),
                     Message::Alone(work, reply) => {
                         // What was said before is done before.
                         self.serve(std::mem::take(&mut batch)).await;
@@ -172,75 +174,76 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         let mut wake_at = self.look_at;
         if !self.parked.is_empty() {
-            let first = self.parked.iter().map(|parked| parked.until).min().unwrap_or(wake_at);
+            let first = self.parked.iter().filter_map(|parked| parked.until).min().unwrap_or(wake_at);
             wake_at = wake_at.min(first).min(self.free_at.unwrap_or(wake_at));
         }
         wake_at
     }
 
-    /// Serves requests, and the claims that wait where something has changed for them.
-    async fn serve(&mut self, mut batch: Vec<(Op, Option<Instant>, oneshot::Sender<Answer>)>) {
+    /// Serves requests, and the claims that wait where something has changed for them. Claims come first and are not flushed to disk: a
+    /// lease that a power cut undoes costs its attempt, whose token nobody will ever accept again, and nothing that was reported.
+    async fn serve(&mut self, batch: Vec<Request>) {
         let now = Instant::now();
         if self.free_at.is_some_and(|free_at| free_at <= now) {
             (self.free_at, self.look) = (None, true);
         }
+        let (mut claims, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| matches!(request.op, Op::Claim(_)));
         if std::mem::take(&mut self.look) {
-            let parked = self.parked.drain(..).filter(|parked| !parked.reply.is_closed());
-            batch.extend(parked.map(|Parked { op, until, reply }| (op, Some(until), reply)));
+            claims.extend(self.parked.drain(..).filter(|parked| !parked.reply.is_closed()));
         }
+        self.serve_together(claims, false).await;
+        self.serve_together(rest, true).await;
+    }
+
+    /// Serves requests in one transaction if they get along.
+    async fn serve_together(&mut self, batch: Vec<Request>, durable: bool) {
         if batch.is_empty() {
             return;
         }
-        let ops: Vec<Op> = batch.iter().map(|(op, ..)| op.clone()).collect();
-        match self.transact(&ops).await {
+        let ops: Vec<Op> = batch.iter().map(|request| request.op.clone()).collect();
+        match self.transact(&ops, durable).await {
             Ok(answers) => {
-                for ((op, until, reply), answer) in batch.into_iter().zip(answers) {
-                    self.answer(op, until, reply, answer);
+                for (request, answer) in batch.into_iter().zip(answers) {
+                    self.answer(request, answer);
                 }
-            }
-            Err(error) if batch.len() == 1 => {
-                let reply = batch.pop().map(|(.., reply)| reply.send(Err(error)));
-                // Whoever asked may be gone.
-                drop(reply);
             }
             Err(error) => {
                 if let Some(outage) = error.outage() {
-                    for (.., reply) in batch {
-                        let _ = reply.send(Err(StoreError::Database(Arc::clone(outage))));
+                    for request in batch {
+                        self.answer(request, Err(StoreError::Database(Arc::clone(outage))));
                     }
                     return;
                 }
-                // One request that the database refuses must not take the others with it.
+                // One request that the database refuses must not take the others with it. Alone it is refused once more, and its error
+                // told to whoever asked.
                 tracing::warn!(%error, requests = ops.len(), "a shared transaction failed; each request gets its own");
-                for (op, until, reply) in batch {
-                    let answer = match self.transact(std::slice::from_ref(&op)).await {
-                        Ok(mut answers) => answers.pop().unwrap_or(Ok(Reply::Done)),
-                        Err(error) => Err(error),
-                    };
-                    self.answer(op, until, reply, answer);
+                for request in batch {
+                    let answers = self.transact(std::slice::from_ref(&request.op), durable).await;
+                    let answer = answers.and_then(|mut answers| answers.pop().unwrap_or(Ok(Reply::Done)));
+                    self.answer(request, answer);
                 }
             }
         }
     }
 
     /// Answers, or lets a claim that got nothing wait.
-    fn answer(&mut self, op: Op, until: Option<Instant>, reply: oneshot::Sender<Answer>, answer: Answer) {
-        if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) = (&op, &answer, until) {
+    fn answer(&mut self, request: Request, answer: Answer) {
+        if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) = (&request.op, &answer, request.until) {
             let settled = !claimed.leases.is_empty() || (claimed.idle && claim.return_when_idle) || until <= Instant::now();
             if !settled {
-                self.parked.push_back(Parked { op, until, reply });
+                self.parked.push_back(request);
                 return;
             }
         }
         // A caller that is gone has said it again elsewhere, or will: everything may be said twice.
-        let _ = reply.send(answer);
+        let _ = request.reply.send(answer);
     }
 
     /// One transaction, tried again if another coordinator came between.
-    async fn transact(&mut self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
+    async fn transact(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
         let mut conflicts = 0;
         loop {
-            match self.transact_once(ops).await {
+            match self.transact_once(ops, durable).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     tracing::debug!(%error, conflicts, "a transaction is tried again");
@@ -250,8 +253,8 @@ impl Writer {
         }
     }
 
-    async fn transact_once(&mut self, ops: &[Op]) -> Result<Vec<Answer>, StoreError> {
-        let mut tx = self.backend.begin().await?;
+    async fn transact_once(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
+        let mut tx = self.backend.begin(durable).await?;
         let now = tx.now(self.clock.now()).await?;
         let (outcomes, written) = self.desk.serve(ops, now, tx.as_mut()).await?;
         let Outcomes { answers, free_at, ended, look_again } = outcomes;
@@ -298,7 +301,7 @@ impl Writer {
     }
 
     async fn transact_alone_once(&self, work: &Alone) -> Result<Done, StoreError> {
-        let mut tx = self.backend.begin().await?;
+        let mut tx = self.backend.begin(true).await?;
         let now = tx.now(self.clock.now()).await?;
         let done = work.perform(now, self.desk.settings.lease, tx.as_mut()).await?;
         if !matches!(done, Done::Expanded(None)) {
@@ -336,6 +339,6 @@ impl Writer {
     }
 }
 
-fn waits_for_the_end(parked: &Parked) -> bool {
+fn waits_for_the_end(parked: &Request) -> bool {
     matches!(&parked.op, Op::Claim(claim) if claim.return_when_idle)
 }

@@ -1,13 +1,12 @@
 //! One attempt: from a lease, through the process that trains and the reports that it makes, to its end.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sortie_core::job::{Outcome, Token};
-use sortie_core::trial::{TrialId, TrialSpec};
+use sortie_core::trial::{TrialId, TrialSpec, Work};
 use sortie_proto::v1;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -17,19 +16,29 @@ use super::backoff;
 use super::child::{Child, Message};
 use super::config::AgentConfig;
 use super::deliver::{self, Refusal};
-use super::ending;
-use super::outbox::{Outbox, ROWS_PER_BATCH};
+use super::ending::{self, End};
+use super::home::Home;
+use super::launch;
+use super::oom::OomKills;
+use super::outbox::Outbox;
 use super::registry::{Entry, Order};
 use super::session::Session;
 use super::slots::Slot;
-use crate::trial_process::{Assignment, Event};
+use crate::trial_process::Event;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// From SIGTERM to SIGKILL. The trial process keeps no checkpoint yet, so there is nothing to wait for.
-const KILL_AFTER: Duration = Duration::from_secs(1);
 /// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
 const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
+
+/// What all attempts of an agent use.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: AgentConfig,
+    pub(super) session: Arc<Session>,
+    pub(super) home: Home,
+    pub(super) oom_kills: OomKills,
+}
 
 /// A lease that this worker understands.
 #[derive(Clone, Debug)]
@@ -59,15 +68,18 @@ pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
 /// An attempt while it runs.
-pub(super) struct Attempt {
-    session: Arc<Session>,
+pub(super) struct Attempt<'a> {
+    shared: &'a Shared,
     token: Token,
+    is_command: bool,
     step: Arc<AtomicU64>,
     orders: watch::Receiver<Order>,
+    is_ending: Arc<AtomicBool>,
     outbox: Outbox,
     delivery: Option<Delivery>,
-    /// By its own account.
+    /// How it ended by its own account.
     said: Option<Outcome>,
+    evaluations: u64,
     /// What ended it from our side.
     cut: Option<Cut>,
     seed: u64,
@@ -80,37 +92,45 @@ enum Cut {
     Abandoned,
     /// The worker was asked to stop.
     HandedBack,
-    /// The attempt cannot go on; the reason in one line.
-    Failed(String),
+    /// Its process broke the schema, which is this outcome. What it said before, and what it prints, is told.
+    Broken(Outcome),
+    /// Its reports cannot be told; the reason in one line.
+    Untold(String),
 }
 
-/// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned.
-pub(super) async fn run(config: &AgentConfig, session: Arc<Session>, lease: Accepted, slot: &Slot, entry: Entry) {
+/// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
+/// how long a trial took that succeeded.
+pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: Entry) -> Option<Duration> {
     let Accepted { token, trial_id, sweep, spec } = lease;
-    let log_path: PathBuf = config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
-    let assignment = Assignment {
-        spec,
-        data: config.data.clone(),
-        cache: config.cache.clone(),
-        device: slot.inside.to_owned(),
-        threads: config.threads,
-        image_budget_bytes: Some(config.image_budget_bytes),
+    let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
+    let Entry { step, orders, ending: is_ending } = entry;
+    let mut attempt = Attempt {
+        shared,
+        token,
+        is_command: matches!(spec.work, Work::Command(_)),
+        step,
+        orders,
+        is_ending,
+        outbox: Outbox::new(shared.home.reports(token)),
+        delivery: None,
+        said: None,
+        evaluations: 0,
+        cut: None,
+        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
+        seed: backoff::seed(shared.session.worker_id(), token.0),
     };
-    let Entry { step, orders } = entry;
-    // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
-    let seed = backoff::seed(session.worker_id(), token.0);
-    let mut attempt = Attempt { session, token, step, orders, outbox: Outbox::new(), delivery: None, said: None, cut: None, seed };
-    let child = Child::spawn(&config.trial_program, &assignment, slot, AttemptLog::new(log_path.clone()));
-    let outcome = match child {
+    let begun = Instant::now();
+    let outcome = match attempt.start(&spec, slot, AttemptLog::new(log_path.clone())) {
         Ok(mut child) => {
             tracing::info!(%token, trial = %trial_id.short(), %sweep, device = %slot.device, pid = child.pid(), "trial started");
+            let _noted = shared.home.running(child.pid());
             attempt.watch(&mut child).await
         }
-        Err(error) => Some(ending::transient(format!("cannot start the trial's process: {error}"))),
+        Err(outcome) => Some(outcome),
     };
     let Some(outcome) = outcome else {
         tracing::info!(%token, trial = %trial_id.short(), "trial abandoned");
-        return;
+        return None;
     };
     match &outcome {
         Outcome::Succeeded => tracing::info!(%token, trial = %trial_id.short(), "trial succeeded"),
@@ -119,41 +139,57 @@ pub(super) async fn run(config: &AgentConfig, session: Arc<Session>, lease: Acce
             tracing::warn!(%token, trial = %trial_id.short(), %class, reason = %message, log = %log_path.display(), "trial failed");
         }
     }
+    let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
     attempt.end(outcome).await;
+    took
 }
 
-impl Attempt {
+impl Attempt<'_> {
+    fn start(&mut self, spec: &TrialSpec, slot: &Slot, log: AttemptLog) -> Result<Child, Outcome> {
+        let mut launch = launch::prepare(&self.shared.config, spec, slot)?;
+        if let Some(fingerprint) = launch.fingerprint.take() {
+            self.outbox.fingerprint(fingerprint.into());
+        }
+        Child::spawn(launch, log).map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
+    }
+
     /// Follows the process until it is gone; none if there is nothing to say about it.
     async fn watch(&mut self, child: &mut Child) -> Option<Outcome> {
+        let oom_kills = self.shared.oom_kills.count();
         let mut ticks = interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut kill_at: Option<Instant> = None;
         let mut due = false;
-        let (status, last_lines) = loop {
+        let (status, last_words) = loop {
             tokio::select! {
                 // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
                 message = child.next(), if !self.outbox.is_full() || self.cut.is_some() => match message {
                     Message::Event(event) => self.note(event),
-                    Message::Broken(reason) => self.cut_off(child, Cut::Failed(reason)),
-                    Message::Ended { status, last_lines } => break (status, last_lines),
+                    Message::Printed(bytes) => self.outbox.log(&bytes),
+                    Message::Broken(outcome) => {
+                        child.kill();
+                        self.cut.get_or_insert(Cut::Broken(outcome));
+                    }
+                    Message::Ended(status, last_words) => break (status, last_words),
                 },
                 answer = answered(&mut self.delivery), if self.delivery.is_some() => {
                     self.delivery = None;
                     match answer {
                         Ok(()) => self.outbox.acknowledged(),
                         Err(Refusal::Stale) => self.cut_off(child, Cut::Abandoned),
-                        Err(Refusal::Refused(reason)) => {
-                            self.cut_off(child, Cut::Failed(format!("the coordinator refused a report: {reason}")));
-                        }
+                        Err(Refusal::Refused(reason)) => self.cut_off(child, Cut::Untold(refused(&reason))),
                     }
                 }
-                _ = ticks.tick() => due = true,
+                _ = ticks.tick() => {
+                    due = true;
+                    self.outbox.spill();
+                }
                 order = next_order(&mut self.orders) => match order {
                     Order::Run => {}
                     Order::HandBack => {
                         self.cut.get_or_insert(Cut::HandedBack);
                         child.terminate();
-                        kill_at = Some(Instant::now() + KILL_AFTER);
+                        kill_at = Some(Instant::now() + self.shared.config.grace);
                     }
                     Order::Abandon => self.cut_off(child, Cut::Abandoned),
                 },
@@ -162,28 +198,46 @@ impl Attempt {
                     child.kill();
                 }
             }
-            if self.delivery.is_none() && (due || self.outbox.waiting() >= ROWS_PER_BATCH) && !matches!(self.cut, Some(Cut::Abandoned)) {
+            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.is_mute() {
                 due = false;
-                self.delivery = self.outbox.batch().map(|batch| self.send(batch));
+                match self.outbox.batch() {
+                    Ok(batch) => self.delivery = batch.map(|batch| self.send(batch)),
+                    Err(error) => self.cut_off(child, Cut::Untold(unreadable(&error))),
+                }
             }
         };
+        let oom_killed = self.shared.oom_kills.count() > oom_kills;
+        if !self.is_mute() {
+            self.outbox.log(&last_words.excerpt);
+        }
+        let handed_back = matches!(self.cut, Some(Cut::HandedBack));
         match self.cut.take() {
             Some(Cut::Abandoned) => None,
-            Some(Cut::Failed(reason)) => Some(ending::transient(reason)),
-            Some(Cut::HandedBack) => Some(ending::outcome(self.said.take(), true, status, &last_lines)),
-            None => Some(ending::outcome(self.said.take(), false, status, &last_lines)),
+            Some(Cut::Broken(outcome)) => Some(outcome),
+            Some(Cut::Untold(reason)) => Some(ending::transient(reason)),
+            Some(Cut::HandedBack) | None => {
+                let end = End { said: self.said.take(), handed_back, status, last_lines: last_words.lines, oom_killed };
+                Some(if self.is_command { ending::of_command(end, self.evaluations) } else { ending::of_trial(end) })
+            }
         }
+    }
+
+    /// What would still be reported is worth nothing to anybody.
+    fn is_mute(&self) -> bool {
+        matches!(self.cut, Some(Cut::Abandoned | Cut::Untold(_)))
     }
 
     fn note(&mut self, event: Event) {
         match event {
             Event::Progress(progress) => self.step.store(progress.step, Ordering::Relaxed),
             Event::Outcome(ending) => self.said = Some(ending),
-            // What would still be reported of an attempt that failed here or lost its lease is worth nothing to anybody.
-            _ if matches!(self.cut, Some(Cut::Abandoned | Cut::Failed(_))) => {}
+            _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
             Event::Losses(losses) => self.outbox.losses(losses),
-            Event::Evaluations(evaluations) => self.outbox.evaluations(&evaluations),
+            Event::Evaluations(evaluations) => {
+                self.evaluations += evaluations.len() as u64;
+                self.outbox.evaluations(&evaluations);
+            }
         }
     }
 
@@ -195,11 +249,12 @@ impl Attempt {
     }
 
     fn send(&self, batch: v1::Batch) -> Delivery {
-        Box::pin(deliver::report(Arc::clone(&self.session), self.token, batch, self.seed))
+        Box::pin(deliver::report(Arc::clone(&self.shared.session), self.token, batch, self.seed))
     }
 
     /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more.
     async fn end(mut self, outcome: Outcome) {
+        self.is_ending.store(true, Ordering::Relaxed);
         let mut orders = self.orders.clone();
         let token = self.token;
         tokio::select! {
@@ -213,32 +268,52 @@ impl Attempt {
     }
 
     async fn tell_end(&mut self, mut outcome: Outcome) -> Result<(), Refusal> {
-        let delivered = self.deliver_all_but_the_last().await;
-        match delivered {
-            Ok(()) => {}
-            Err(Refusal::Stale) => return Err(Refusal::Stale),
-            Err(Refusal::Refused(reason)) => {
-                self.outbox.clear();
-                outcome = ending::transient(format!("the coordinator refused a report: {reason}"));
-            }
-        }
-        deliver::complete(Arc::clone(&self.session), self.token, self.outbox.batch(), outcome, self.seed).await
+        let last = match self.deliver_all_but_the_last().await {
+            Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
+            Err(Undelivered::Stale) => return Err(Refusal::Stale),
+            Err(Undelivered::Untold(reason)) => Err(reason),
+        };
+        let last = last.unwrap_or_else(|reason| {
+            // A result with a hole in it is none.
+            outcome = ending::transient(reason);
+            self.outbox.clear();
+            None
+        });
+        deliver::complete(Arc::clone(&self.shared.session), self.token, last, outcome, self.seed).await
     }
 
-    async fn deliver_all_but_the_last(&mut self) -> Result<(), Refusal> {
+    async fn deliver_all_but_the_last(&mut self) -> Result<(), Undelivered> {
         loop {
             if let Some(delivery) = &mut self.delivery {
                 let answer = delivery.as_mut().await;
                 self.delivery = None;
-                answer?;
-                self.outbox.acknowledged();
+                match answer {
+                    Ok(()) => self.outbox.acknowledged(),
+                    Err(Refusal::Stale) => return Err(Undelivered::Stale),
+                    Err(Refusal::Refused(reason)) => return Err(Undelivered::Untold(refused(&reason))),
+                }
             }
-            if self.outbox.waiting() <= ROWS_PER_BATCH {
+            if !self.outbox.is_more_than_a_batch() {
                 return Ok(());
             }
-            self.delivery = self.outbox.batch().map(|batch| self.send(batch));
+            let batch = self.outbox.batch().map_err(|error| Undelivered::Untold(unreadable(&error)))?;
+            self.delivery = batch.map(|batch| self.send(batch));
         }
     }
+}
+
+/// Why reports did not arrive.
+enum Undelivered {
+    Stale,
+    Untold(String),
+}
+
+fn refused(reason: &str) -> String {
+    format!("the coordinator refused a report: {reason}")
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot read reports back that waited on disk: {error}")
 }
 
 async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {

@@ -1,10 +1,11 @@
-//! What a trial's process prints, one file per attempt, with a limit.
+//! What a trial's process prints: a file per attempt, with a limit, and an excerpt for the coordinator.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::excerpt::Excerpt;
 use super::lines::{Line, Lines};
 
 /// Bytes that are kept of one attempt: its beginning, where a fault that floods the log is explained.
@@ -22,6 +23,16 @@ pub(super) struct AttemptLog {
     bytes_max: u64,
     lines: Lines,
     tail: VecDeque<String>,
+    excerpt: Excerpt,
+}
+
+/// What is left to say of an attempt's output when it is over.
+#[derive(Debug, Default)]
+pub(super) struct LastWords {
+    /// Its last lines that are not empty, joined into one.
+    pub(super) lines: String,
+    /// The end of the excerpt.
+    pub(super) excerpt: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -38,11 +49,12 @@ enum FileState {
 impl AttemptLog {
     /// A log that will be written to this file.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: FileState::None, bytes_max: BYTES_MAX, lines: Lines::new(TAIL_LINE_BYTES), tail: VecDeque::new() }
+        let (lines, tail) = (Lines::new(TAIL_LINE_BYTES), VecDeque::new());
+        Self { path, state: FileState::None, bytes_max: BYTES_MAX, lines, tail, excerpt: Excerpt::default() }
     }
 
-    /// Adds what the process printed.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    /// Adds what the process printed; gives what of it the coordinator gets at once.
+    pub(super) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for line in self.lines.push(bytes) {
             let (Line::Whole(line) | Line::Cut(line)) = line;
             self.remember(&line);
@@ -51,15 +63,16 @@ impl AttemptLog {
             tracing::warn!(path = %self.path.display(), %error, "cannot write a trial's log");
             self.state = FileState::Closed;
         }
+        self.excerpt.push(bytes)
     }
 
-    /// The last lines that are not empty, joined into one.
-    pub(super) fn tail(self) -> String {
-        let Self { lines, mut tail, .. } = self;
+    /// What is left to say when the process is gone.
+    pub(super) fn end(self) -> LastWords {
+        let Self { lines, mut tail, excerpt, .. } = self;
         if let Some(rest) = lines.rest() {
             push_line(&mut tail, &rest);
         }
-        tail.make_contiguous().join(" | ")
+        LastWords { lines: tail.make_contiguous().join(" | "), excerpt: excerpt.end() }
     }
 
     fn remember(&mut self, line: &[u8]) {
@@ -111,7 +124,7 @@ mod tests {
         let mut log = AttemptLog::new(path.clone());
         log.write(b"");
         assert!(!path.exists());
-        assert_eq!(log.tail(), "");
+        assert_eq!(log.end().lines, "");
     }
 
     #[test]
@@ -124,7 +137,7 @@ mod tests {
         log.write(b"ond\nthird\n\nfourth\r\nthe\x07 e");
         log.write(b"nd");
         assert_eq!(fs::read_to_string(&path).unwrap(), "first\nseco\n[the rest was not kept]\n");
-        assert_eq!(log.tail(), "third | fourth | the end");
+        assert_eq!(log.end().lines, "third | fourth | the end");
     }
 
     #[test]
@@ -134,6 +147,6 @@ mod tests {
         let mut log = AttemptLog::new(folder.path().join("logs/a.log"));
         log.write(b"one\n");
         log.write(b"two\n");
-        assert_eq!(log.tail(), "one | two");
+        assert_eq!(log.end().lines, "one | two");
     }
 }

@@ -1,6 +1,7 @@
 //! What an agent needs to know, and why it may stop by itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sortie_proto::endpoint::BadEndpoint;
 use tonic::transport::Endpoint;
@@ -28,6 +29,18 @@ pub struct AgentConfig {
     pub exit_when_idle: bool,
     /// The program whose `trial` subcommand runs one trial.
     pub trial_program: PathBuf,
+    /// The program that runs a sweep's own commands; none where that is not allowed.
+    pub command_guard: Option<PathBuf>,
+    /// What the user calls this worker by.
+    pub tags: Vec<String>,
+    /// Memory of the smallest GPU in GiB; 0 without GPUs.
+    pub gpu_memory_gib: f64,
+    /// From the request to stop to the end of what does not stop.
+    pub grace: Duration,
+    /// How long this worker may work; for ever if none.
+    pub time_left: Option<Duration>,
+    /// How much of that must be left for a trial of a sweep of which none has finished here.
+    pub time_for_unknown: Duration,
 }
 
 /// Why an agent did not start, or stopped by itself. One line each.
@@ -58,6 +71,17 @@ pub enum AgentError {
     /// Asked to stop twice.
     #[error("stopped at once; trials that were running were not handed back and are free again when their leases expire")]
     Interrupted,
+    /// The folder that an agent writes to cannot be used.
+    #[error("cannot use the cache folder {}: {reason}", path.display())]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A tag, an end of time or the like that cannot be meant.
+    #[error("{0}")]
+    Usage(String),
     /// The system refused something that an agent cannot do without.
     #[error("{0}: {1}")]
     System(&'static str, #[source] std::io::Error),

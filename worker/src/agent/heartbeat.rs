@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::AgentError;
-use super::registry::{Order, Registry};
+use super::registry::{Order, Reached, Registry};
 use super::session::{CallError, Session};
 
 /// Heartbeats for ever. Ends only when the coordinator, come back as another build, no longer speaks to this one.
@@ -16,7 +16,8 @@ pub(super) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> Agent
         match session.heartbeat(registry.progress(), limit).await {
             Ok(lost) => {
                 for token in lost {
-                    if registry.order(token, Order::Abandon) {
+                    // The attempt whose end crosses this answer is not held any more because its end was heard.
+                    if registry.order(token, Order::Abandon) == Reached::Running {
                         tracing::warn!(%token, "lease lost; ending the trial's process");
                     }
                 }

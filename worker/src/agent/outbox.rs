@@ -1,14 +1,20 @@
 //! What an attempt has to tell, numbered: a batch keeps its number and its content until it is acknowledged, however often it is said.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
 
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_proto::v1;
 
+use super::spool::Spool;
+
 /// Rows of one batch at most: far below the limit of a message, and a transaction that is short.
 pub(super) const ROWS_PER_BATCH: usize = 256;
-/// Rows that wait at most, some 10 MiB: hundreds of trials of the usual length, so only a runaway one ever waits for its coordinator.
-const ROWS_MAX: usize = 100_000;
+/// Rows that wait in memory, some 400 KiB; more of them go to disk.
+const ROWS_IN_MEMORY_MAX: usize = 4_096;
+/// Rows that wait in memory before the attempt is held back, where the disk takes no more.
+const ROWS_HELD_MAX: usize = 2 * ROWS_IN_MEMORY_MAX;
 
 #[derive(Clone, Debug)]
 enum Row {
@@ -17,19 +23,25 @@ enum Row {
     Evaluation(v1::Evaluation),
 }
 
-/// Reports of one attempt that are not acknowledged.
+/// Reports of one attempt that are not acknowledged, the oldest first: the batch that was sent, those on disk, one that the disk did not
+/// take, and rows that are in no batch yet.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Row>,
-    /// Sent, perhaps several times, and not acknowledged.
     sent: Option<v1::Batch>,
+    spool: Spool,
+    sealed: Option<v1::Batch>,
+    waiting: VecDeque<Row>,
+    /// What the attempt printed; an excerpt, and so never much.
+    log: Vec<u8>,
     next_sequence: u64,
+    warned: bool,
 }
 
 impl Outbox {
-    /// Nothing to tell; the first batch will be number 1.
-    pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), sent: None, next_sequence: 1 }
+    /// Nothing to tell; the first batch will be number 1. This file is used when the coordinator is away for long.
+    pub(super) fn new(file: PathBuf) -> Self {
+        let (waiting, log, spool) = (VecDeque::new(), Vec::new(), Spool::new(file));
+        Self { sent: None, spool, sealed: None, waiting, log, next_sequence: 1, warned: false }
     }
 
     /// What the attempt runs on.
@@ -40,39 +52,67 @@ impl Outbox {
     /// Training losses.
     pub(super) fn losses(&mut self, losses: Vec<TrainingLoss>) {
         self.waiting.extend(losses.into_iter().map(|loss| Row::Loss(loss.into())));
+        self.spill();
     }
 
     /// Evaluations.
     pub(super) fn evaluations(&mut self, evaluations: &[Evaluation]) {
         self.waiting.extend(evaluations.iter().map(|evaluation| Row::Evaluation(evaluation.into())));
+        self.spill();
     }
 
-    /// How many rows no batch holds yet.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// What the attempt printed.
+    pub(super) fn log(&mut self, bytes: &[u8]) {
+        self.log.extend_from_slice(bytes);
     }
 
-    /// Whether the attempt must wait before it tells more.
+    /// Whether a whole batch waits, besides the one that was sent.
+    pub(super) fn has_a_batch(&self) -> bool {
+        !self.spool.is_empty() || self.sealed.is_some() || self.waiting.len() >= ROWS_PER_BATCH
+    }
+
+    /// Whether what waits is more than the end of the attempt can carry.
+    pub(super) fn is_more_than_a_batch(&self) -> bool {
+        !self.spool.is_empty() || self.sealed.is_some() || self.waiting.len() > ROWS_PER_BATCH
+    }
+
+    /// Whether the attempt must wait before it tells more: memory is full, and the disk too.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= ROWS_MAX
+        self.waiting.len() >= ROWS_HELD_MAX
     }
 
-    /// The batch to say now: the one that is not acknowledged, else the next rows under the next number; none if there are none.
-    pub(super) fn batch(&mut self) -> Option<v1::Batch> {
-        if self.sent.is_none() && !self.waiting.is_empty() {
-            let mut batch = v1::Batch { sequence: self.next_sequence, ..v1::Batch::default() };
-            let count = self.waiting.len().min(ROWS_PER_BATCH);
-            for row in self.waiting.drain(..count) {
-                match row {
-                    Row::Fingerprint(fingerprint) => batch.fingerprint = Some(fingerprint),
-                    Row::Loss(loss) => batch.losses.push(loss),
-                    Row::Evaluation(evaluation) => batch.evaluations.push(evaluation),
+    /// Moves to disk what is too much for memory. A disk that refuses is asked again with the next call.
+    pub(super) fn spill(&mut self) {
+        while self.waiting.len() > ROWS_IN_MEMORY_MAX {
+            if self.sealed.is_none() {
+                self.sealed = Some(self.seal());
+            }
+            let Some(batch) = &self.sealed else { return };
+            match self.spool.push(batch) {
+                Ok(()) => self.sealed = None,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.warned, true) {
+                        tracing::warn!(%error, "cannot keep reports on disk while the coordinator is away; the trial waits when memory is full too");
+                    }
+                    return;
                 }
             }
-            self.next_sequence += 1;
-            self.sent = Some(batch);
         }
-        self.sent.clone()
+    }
+
+    /// The batch to say now: the one that is not acknowledged, else the next; none if there is nothing to tell.
+    ///
+    /// # Errors
+    /// When the disk does not give back what was put there: the attempt's reports have a hole, and it must end.
+    pub(super) fn batch(&mut self) -> io::Result<Option<v1::Batch>> {
+        if self.sent.is_none() {
+            self.sent = match self.spool.pop()?.or_else(|| self.sealed.take()) {
+                None if self.waiting.is_empty() && self.log.is_empty() => None,
+                None => Some(self.seal()),
+                next => next,
+            };
+        }
+        Ok(self.sent.clone())
     }
 
     /// The batch that was said last is stored.
@@ -83,7 +123,25 @@ impl Outbox {
     /// Drops what was not told: the coordinator will not have it.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
-        self.sent = None;
+        self.log.clear();
+        self.spool.clear();
+        (self.sent, self.sealed) = (None, None);
+    }
+
+    /// The next rows under the next number.
+    fn seal(&mut self) -> v1::Batch {
+        let log = std::mem::take(&mut self.log);
+        let mut batch = v1::Batch { sequence: self.next_sequence, log, ..v1::Batch::default() };
+        let count = self.waiting.len().min(ROWS_PER_BATCH);
+        for row in self.waiting.drain(..count) {
+            match row {
+                Row::Fingerprint(fingerprint) => batch.fingerprint = Some(fingerprint),
+                Row::Loss(loss) => batch.losses.push(loss),
+                Row::Evaluation(evaluation) => batch.evaluations.push(evaluation),
+            }
+        }
+        self.next_sequence += 1;
+        batch
     }
 }
 
@@ -96,39 +154,67 @@ mod tests {
         steps.map(|step| TrainingLoss { step, loss: 0.5 }).collect()
     }
 
-    #[test]
-    fn a_number_never_gets_other_content() {
-        let mut outbox = Outbox::new();
-        assert_eq!(outbox.batch(), None);
-        outbox.fingerprint(v1::Fingerprint::default());
-        outbox.losses(losses(0..2));
-        let first = outbox.batch().unwrap();
-        assert_eq!((first.sequence, first.fingerprint.is_some(), first.losses.len()), (1, true, 2));
-        outbox.losses(losses(2..3));
-        assert_eq!(outbox.batch().unwrap(), first);
-        outbox.acknowledged();
-        let second = outbox.batch().unwrap();
-        assert_eq!((second.sequence, second.fingerprint, second.losses.len()), (2, None, 1));
+    fn outbox(folder: &tempfile::TempDir) -> Outbox {
+        Outbox::new(folder.path().join("1.reports"))
     }
 
     #[test]
-    fn it_is_full_some_day() {
-        let mut outbox = Outbox::new();
-        outbox.losses(losses(0..ROWS_MAX as u64 - 1));
-        assert!(!outbox.is_full());
-        outbox.losses(losses(0..1));
-        assert!(outbox.is_full());
-        outbox.clear();
-        assert_eq!((outbox.is_full(), outbox.batch()), (false, None));
+    fn a_number_never_gets_other_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = outbox(&folder);
+        assert_eq!(outbox.batch().unwrap(), None);
+        outbox.fingerprint(v1::Fingerprint::default());
+        outbox.losses(losses(0..2));
+        outbox.log(b"one");
+        let first = outbox.batch().unwrap().unwrap();
+        assert_eq!((first.sequence, first.fingerprint.is_some(), first.losses.len(), first.log.as_slice()), (1, true, 2, &b"one"[..]));
+        outbox.losses(losses(2..3));
+        outbox.log(b"two");
+        assert_eq!(outbox.batch().unwrap(), Some(first));
+        outbox.acknowledged();
+        let second = outbox.batch().unwrap().unwrap();
+        assert_eq!((second.sequence, second.fingerprint, second.losses.len(), second.log.as_slice()), (2, None, 1, &b"two"[..]));
+        outbox.acknowledged();
+        outbox.log(b"three");
+        assert_eq!(outbox.batch().unwrap().map(|batch| batch.log), Some(b"three".to_vec()));
+    }
+
+    #[test]
+    fn it_holds_the_attempt_back_only_where_the_disk_refuses_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut roomy = outbox(&folder);
+        roomy.losses(losses(0..50_000));
+        assert!(!roomy.is_full() && roomy.waiting.len() <= ROWS_IN_MEMORY_MAX && folder.path().join("1.reports").exists());
+        roomy.clear();
+        assert_eq!((roomy.batch().unwrap(), folder.path().join("1.reports").exists()), (None, false));
+
+        let mut cramped = Outbox::new(folder.path().join("gone/1.reports"));
+        let mut told = 0;
+        while !cramped.is_full() {
+            cramped.losses(losses(told..told + 16));
+            told += 16;
+        }
+        // The disk has room again.
+        std::fs::create_dir(folder.path().join("gone")).unwrap();
+        cramped.spill();
+        assert!(!cramped.is_full());
+        let mut arrived = Vec::new();
+        while let Some(batch) = cramped.batch().unwrap() {
+            assert_eq!(batch.sequence, 1 + arrived.len() as u64 / ROWS_PER_BATCH as u64);
+            arrived.extend(batch.losses.iter().map(|loss| loss.step));
+            cramped.acknowledged();
+        }
+        assert_eq!(arrived, (0..told).collect::<Vec<_>>());
     }
 
     proptest! {
         /// However telling, saying and acknowledging interleave: every row arrives once, in order, in batches numbered 1, 2, 3, ...
         #[test]
-        fn rows_arrive_once_and_in_order(moves in proptest::collection::vec((0..3_u8, 0..700_u64), 1..40)) {
-            let (mut outbox, mut told, mut arrived, mut sequence) = (Outbox::new(), 0, Vec::new(), 0);
+        fn rows_arrive_once_and_in_order(moves in proptest::collection::vec((0..3_u8, 0..1_500_u64), 1..30)) {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut outbox, mut told, mut arrived, mut sequence) = (outbox(&folder), 0, Vec::new(), 0);
             let mut deliver = |outbox: &mut Outbox| {
-                let Some(batch) = outbox.batch() else { return false };
+                let Some(batch) = outbox.batch().unwrap() else { return false };
                 sequence += 1;
                 assert_eq!(batch.sequence, sequence);
                 assert!(batch.losses.len() <= ROWS_PER_BATCH);
@@ -139,7 +225,7 @@ mod tests {
             for (kind, count) in moves {
                 match kind {
                     0 => { outbox.losses(losses(told..told + count)); told += count; }
-                    1 => { outbox.batch(); }
+                    1 => { outbox.batch().unwrap(); }
                     _ => { deliver(&mut outbox); }
                 }
             }

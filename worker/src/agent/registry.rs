@@ -1,7 +1,7 @@
 //! What this worker runs, as the heartbeat and the orders to stop need it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sortie_core::job::Token;
@@ -25,12 +25,26 @@ pub(super) struct Entry {
     pub(super) step: Arc<AtomicU64>,
     /// What to do.
     pub(super) orders: watch::Receiver<Order>,
+    /// Set when the process is gone and the end is being told.
+    pub(super) ending: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Handle {
     step: Arc<AtomicU64>,
     orders: watch::Sender<Order>,
+    ending: Arc<AtomicBool>,
+}
+
+/// Whom an order reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// An attempt whose process runs.
+    Running,
+    /// An attempt whose end is being told.
+    Ending,
+    /// Nobody.
+    Nobody,
 }
 
 /// Every attempt that is not over.
@@ -44,8 +58,9 @@ impl Registry {
     pub(super) fn add(&self, token: Token) -> Entry {
         let step = Arc::new(AtomicU64::new(0));
         let (sender, orders) = watch::channel(Order::Run);
-        self.lock().insert(token, Handle { step: Arc::clone(&step), orders: sender });
-        Entry { step, orders }
+        let ending = Arc::new(AtomicBool::new(false));
+        self.lock().insert(token, Handle { step: Arc::clone(&step), orders: sender, ending: Arc::clone(&ending) });
+        Entry { step, orders, ending }
     }
 
     /// Forgets an attempt that is over.
@@ -58,14 +73,14 @@ impl Registry {
         self.lock().iter().map(|(token, handle)| (*token, handle.step.load(Ordering::Relaxed))).collect()
     }
 
-    /// Gives one attempt an order; false if there is none of this token.
-    pub(super) fn order(&self, token: Token, order: Order) -> bool {
+    /// Gives one attempt an order.
+    pub(super) fn order(&self, token: Token, order: Order) -> Reached {
         let attempts = self.lock();
         let Some(handle) = attempts.get(&token) else {
-            return false;
+            return Reached::Nobody;
         };
         raise(&handle.orders, order);
-        true
+        if handle.ending.load(Ordering::Relaxed) { Reached::Ending } else { Reached::Running }
     }
 
     /// Gives all attempts an order.
@@ -99,10 +114,12 @@ mod tests {
         let (one, two) = (registry.add(Token(1)), registry.add(Token(2)));
         one.step.store(7, Ordering::Relaxed);
         assert_eq!(registry.progress(), [(Token(1), 7), (Token(2), 0)]);
-        assert!(registry.order(Token(1), Order::Abandon));
+        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Running);
+        two.ending.store(true, Ordering::Relaxed);
+        assert_eq!(registry.order(Token(2), Order::Run), Reached::Ending);
         registry.order_all(Order::HandBack);
         assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
         registry.remove(Token(1));
-        assert!(!registry.order(Token(1), Order::Abandon));
+        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Nobody);
     }
 }

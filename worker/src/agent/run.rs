@@ -6,18 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::trial::Work;
 use sortie_proto::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::attempt;
+use super::attempt::{self, Accepted, Shared};
 use super::backoff::{self, Backoff};
 use super::config::{AgentConfig, AgentError};
 use super::heartbeat;
+use super::home::Home;
+use super::introduction::introduction;
+use super::oom::OomKills;
 use super::registry::{Order, Registry};
 use super::session::{CallError, Session};
 use super::signals::Stop;
+use super::time_budget::{Ask, TimeBudget};
 
 /// How long one request for trials waits at the coordinator.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
@@ -27,55 +32,63 @@ const LEASES_PER_REQUEST: usize = 64;
 const PAUSE_AFTER_EMPTY: Duration = Duration::from_secs(1);
 /// How long `--exit-when-idle` waits for a coordinator that does not answer while nothing runs.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(30);
-/// How long handing trials back may take.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to tell the ends of trials that were handed back, once their processes are gone.
+const TELL_GRACE: Duration = Duration::from_millis(800);
 /// How long killed processes may take to go.
-const KILL_GRACE: Duration = Duration::from_secs(2);
+const KILL_GRACE: Duration = Duration::from_millis(900);
+/// How long saying goodbye may take.
+const LEAVE_GRACE: Duration = Duration::from_millis(300);
+/// How long before the end of its time, besides the grace, a worker hands its trials back.
+const TIME_RESERVE: Duration = Duration::from_secs(5);
 
-/// Works until it is asked to stop, or until nothing is left where that was asked for. No trial's process survives it.
+/// Works until it is asked to stop, until its time is up, or until nothing is left where that was asked for. No trial's process survives
+/// it.
 ///
 /// # Errors
 /// [`AgentError`] when it cannot go on. Failures of trials are told to the coordinator and are not errors of the agent.
 pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
+    let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
     let session = Arc::new(Session::new(&config.coordinator, introduction(&config)));
+    let home = Home::open(&config.cache, session.worker_id());
+    let home = home.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
-    let mut agent = Agent { config: Arc::new(config), session, registry, free, attempts: JoinSet::new() };
+    let time = TimeBudget::new(ends, config.time_for_unknown);
+    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find() });
+    let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, set_aside: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {
         worked = agent.work() => worked,
         Some(Ok(error)) = background.join_next() => Err(error),
         // The sender lives in a task that never ends; if it did, nobody could ask for a stop any more.
         _ = stopping.wait_for(|stop| *stop >= Stop::Gracefully) => Ok(()),
+        () = time_is_up(ends) => Ok(()),
     };
-    match worked {
+    let ended = match worked {
         Ok(()) => agent.hand_back(stop).await,
-        Err(error @ AgentError::Incompatible(_)) => {
-            agent.hand_back(stop).await?;
-            Err(error)
-        }
+        Err(error @ AgentError::Incompatible(_)) => agent.hand_back(stop).await.and(Err(error)),
         Err(error) => {
             agent.abandon().await;
             Err(error)
         }
+    };
+    // A heartbeat behind the goodbye would introduce this worker anew.
+    background.shutdown().await;
+    if !matches!(ended, Err(AgentError::Interrupted)) {
+        session.leave(LEAVE_GRACE).await;
     }
+    ended
 }
 
-fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let pid = std::process::id();
-    // Hosts may share a name and containers a process id. The id is a name and no number of any trial.
-    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let unique: String = unique.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-    let devices: BTreeSet<&str> = config.slots.iter().map(|slot| slot.device.as_str()).collect();
-    v1::RegisterRequest {
-        version: Some(v1::Version::ours("sortie-worker")),
-        worker_id: format!("{host}-{pid}-{unique}"),
-        host,
-        pid,
-        devices: devices.into_iter().map(str::to_owned).collect(),
+async fn time_is_up(ends: Option<Instant>) {
+    match ends {
+        Some(ends) => {
+            sleep_until(ends).await;
+            tracing::info!("this worker's time is nearly up");
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -83,31 +96,42 @@ fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
 type Answer = Result<(v1::LeaseResponse, Instant), CallError>;
 type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
+/// A sweep, and how long a trial of it took that succeeded.
+type Finished = Option<(String, Duration)>;
+
 struct Agent {
-    config: Arc<AgentConfig>,
-    session: Arc<Session>,
+    shared: Arc<Shared>,
     registry: Arc<Registry>,
     free: Arc<Mutex<BTreeSet<usize>>>,
-    attempts: JoinSet<()>,
+    attempts: JoinSet<Finished>,
+    time: TimeBudget,
+    /// Why the coordinator gives this worker nothing; empty if it does.
+    set_aside: String,
 }
 
 impl Agent {
     /// Takes trials and runs them until nothing is left (where that was asked for) or until it cannot go on.
     async fn work(&mut self) -> Result<(), AgentError> {
-        let mut backoff = Backoff::new(backoff::seed(self.session.worker_id(), 0));
+        let mut backoff = Backoff::new(backoff::seed(self.shared.session.worker_id(), 0));
         let mut unreachable_since: Option<Instant> = None;
         let mut poll: Option<Poll> = None;
         let mut not_before = Instant::now();
         loop {
             let free = lock(&self.free).len();
             if poll.is_none() && free > 0 {
-                poll = Some(self.ask(free, not_before));
+                poll = self.ask(free, not_before);
+                if poll.is_none() && self.attempts.is_empty() {
+                    tracing::info!("what is left of this worker's time is too short for another trial");
+                    return Ok(());
+                }
             }
             let answer = tokio::select! {
                 answer = next_answer(&mut poll) => answer,
                 Some(ended) = self.attempts.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "an attempt broke off");
+                    match ended {
+                        Ok(Some((sweep, took))) => self.time.finished(sweep, took),
+                        Ok(None) => {}
+                        Err(error) => tracing::error!(%error, "an attempt broke off"),
                     }
                     continue;
                 }
@@ -117,29 +141,32 @@ impl Agent {
                 Ok((response, asked)) => {
                     unreachable_since = None;
                     backoff.reset();
+                    self.note_set_aside(response.set_aside);
                     if response.leases.is_empty() {
-                        if response.idle && self.config.exit_when_idle && self.attempts.is_empty() {
+                        if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
                             tracing::info!("nothing is left to do");
                             return Ok(());
                         }
                         not_before = asked + PAUSE_AFTER_EMPTY;
                     }
                     for lease in response.leases {
-                        self.start(lease).await?;
+                        if !self.start(lease).await? {
+                            not_before = asked + PAUSE_AFTER_EMPTY;
+                        }
                     }
                 }
                 Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
                 Err(CallError::Unavailable(reason)) => {
                     let since = *unreachable_since.get_or_insert_with(Instant::now);
-                    if self.config.exit_when_idle && self.attempts.is_empty() && since.elapsed() >= UNREACHABLE_MAX {
-                        let (url, seconds) = (self.session.url().to_owned(), since.elapsed().as_secs());
+                    if self.shared.config.exit_when_idle && self.attempts.is_empty() && since.elapsed() >= UNREACHABLE_MAX {
+                        let (url, seconds) = (self.shared.session.url().to_owned(), since.elapsed().as_secs());
                         return Err(AgentError::Unreachable { url, seconds, reason });
                     }
                     not_before = Instant::now() + backoff.next();
                 }
                 Err(CallError::Refused(reason)) => {
                     tracing::warn!(%reason, "request for trials refused; introducing this worker again");
-                    self.session.forget_registration().await;
+                    self.shared.session.forget_registration().await;
                     not_before = Instant::now() + backoff.next();
                 }
                 Err(CallError::Stale) => not_before = Instant::now() + backoff.next(),
@@ -147,22 +174,42 @@ impl Agent {
         }
     }
 
-    fn ask(&self, free: usize, not_before: Instant) -> Poll {
-        let session = Arc::clone(&self.session);
+    /// Asks for trials; none if none could finish in time.
+    fn ask(&self, free: usize, not_before: Instant) -> Option<Poll> {
+        let config = &self.shared.config;
+        let (sweep, wait_max) = match self.time.ask(Instant::now(), config.sweep.as_deref()) {
+            Ask::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
+            Ask::Only(sweep, wait_max) => (sweep, Some(wait_max)),
+            Ask::Nothing => return None,
+        };
+        let session = Arc::clone(&self.shared.session);
+        let wait = wait_max.map_or(LEASE_WAIT, |wait_max| wait_max.min(LEASE_WAIT));
         let request = v1::LeaseRequest {
             count_max: u32::try_from(free.min(LEASES_PER_REQUEST)).unwrap_or(1),
-            sweep: self.config.sweep.clone().unwrap_or_default(),
-            return_when_idle: self.config.exit_when_idle,
+            sweep,
+            return_when_idle: config.exit_when_idle,
             ..v1::LeaseRequest::default()
         };
-        Box::pin(async move {
+        Some(Box::pin(async move {
             sleep_until(not_before).await;
             let asked = Instant::now();
-            session.lease(request, LEASE_WAIT).await.map(|response| (response, asked))
-        })
+            session.lease(request, wait).await.map(|response| (response, asked))
+        }))
     }
 
-    async fn start(&mut self, lease: v1::Lease) -> Result<(), AgentError> {
+    fn note_set_aside(&mut self, reason: String) {
+        if reason != self.set_aside {
+            if reason.is_empty() {
+                tracing::info!("the coordinator gives this worker trials again");
+            } else {
+                tracing::warn!(%reason, "the coordinator gives this worker no trials for a while");
+            }
+            self.set_aside = reason;
+        }
+    }
+
+    /// Starts a trial; false if it was handed back because it may not run here.
+    async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
         let token = Token(lease.token);
         let lease = match attempt::accept(lease) {
             Ok(lease) => lease,
@@ -171,42 +218,54 @@ impl Agent {
                 return Err(AgentError::Incompatible(reason));
             }
         };
+        if matches!(lease.spec.work, Work::Command(_)) && self.shared.config.command_guard.is_none() {
+            tracing::error!(%token, sweep = %lease.sweep, "the coordinator sent a command, which this worker was not allowed to run");
+            self.give_back(token, "this worker may not run commands; --allow-commands lets it".to_owned()).await;
+            return Ok(false);
+        }
         let index = lock(&self.free).pop_first();
         let Some(index) = index else {
             // More than was asked for.
             self.give_back(token, "the worker has no free slot".to_owned()).await;
-            return Ok(());
+            return Ok(true);
         };
+        self.run(lease, index);
+        Ok(true)
+    }
+
+    fn run(&mut self, lease: Accepted, index: usize) {
+        let token = lease.token;
         // Known before its task first runs, so that no order passes it by.
         let entry = self.registry.add(token);
         let occupied = Occupied { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
-        let (config, session) = (Arc::clone(&self.config), Arc::clone(&self.session));
+        let shared = Arc::clone(&self.shared);
         self.attempts.spawn(async move {
-            attempt::run(&config, session, lease, &config.slots[index], entry).await;
+            let sweep = lease.sweep.clone();
+            let took = attempt::run(&shared, lease, &shared.config.slots[index], entry).await;
             // Named here, so that the task owns it: the slot is free when the attempt is over, or when its task is dropped.
             drop(occupied);
+            took.map(|took| (sweep, took))
         });
-        Ok(())
     }
 
     /// Returns a trial that never started. Its lease expires if this does not arrive.
     async fn give_back(&self, token: Token, message: String) {
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
-        if let Err(error) = self.session.complete(token, None, &outcome).await {
+        if let Err(error) = self.shared.session.complete(token, None, &outcome).await {
             tracing::warn!(%token, ?error, "a trial was not handed back");
         }
     }
 
-    /// Ends all attempts and hands their trials back, within a few seconds.
+    /// Ends all attempts and hands their trials back, within the grace and two seconds.
     async fn hand_back(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
         if self.attempts.is_empty() {
             return Ok(());
         }
         tracing::info!(trials = self.attempts.len(), "stopping; handing trials back");
+        let limit = Instant::now() + self.shared.config.grace + TELL_GRACE;
         self.registry.order_all(Order::HandBack);
         let in_time = tokio::select! {
-            () = self.attempts_end() => Ok(true),
-            () = sleep(STOP_GRACE) => Ok(false),
+            ended = timeout_at(limit, self.attempts_end()) => Ok(ended.is_ok()),
             _ = stop.wait_for(|stop| *stop == Stop::Now) => Err(AgentError::Interrupted),
         };
         if !matches!(in_time, Ok(true)) {

@@ -175,6 +175,18 @@ impl Session {
         self.note_loss(answer).await.map(|_| ())
     }
 
+    /// Says that this worker ends and holds no trial, if the coordinator knows it and answers within `limit`.
+    pub(super) async fn leave(&self, limit: Duration) {
+        // Held while the coordinator is being told of this worker, which it does not know then.
+        if !self.registered.try_lock().is_ok_and(|registered| *registered) {
+            return;
+        }
+        let mut client = self.client.clone();
+        let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned() };
+        // A worker that says nothing more is known to be gone a little later.
+        let _ = self.call(limit, client.leave(request)).await;
+    }
+
     async fn note_loss<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
         // What could not be reached may be another process when it is reached again. NOT_FOUND and the like may mean that it is.
         if matches!(answer, Err(CallError::Unavailable(_))) {

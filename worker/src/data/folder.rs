@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sortie_core::trial::{DatasetSpec, SplitBy};
+use sortie_core::finetune::SplitBy;
+use sortie_core::trial::DatasetSpec;
 
 use crate::error::TrialError;
 

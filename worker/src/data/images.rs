@@ -112,7 +112,8 @@ pub fn default_budget_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sortie_core::trial::{DatasetSpec, SplitBy};
+    use sortie_core::finetune::SplitBy;
+    use sortie_core::trial::DatasetSpec;
 
     fn folder(root: &std::path::Path) -> DatasetFolder {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();

@@ -6,7 +6,7 @@ mod state;
 
 use std::path::{Path, PathBuf};
 
-use sortie_core::trial;
+use sortie_core::finetune;
 use tch::{Device, TchError, Tensor};
 
 pub use efficientnet_lite::EfficientNetLite;
@@ -64,7 +64,7 @@ pub struct Pretrained {
 }
 
 /// The file below the cache folder that holds the weights of a backbone.
-pub fn weights_path(cache: &Path, backbone: trial::Backbone) -> PathBuf {
+pub fn weights_path(cache: &Path, backbone: finetune::Backbone) -> PathBuf {
     cache.join("weights").join(format!("{backbone}.pth"))
 }
 
@@ -72,7 +72,7 @@ pub fn weights_path(cache: &Path, backbone: trial::Backbone) -> PathBuf {
 ///
 /// # Errors
 /// [`TrialError::BadData`] naming the file when it is missing or does not hold this network.
-pub fn load(cache: &Path, backbone: trial::Backbone, device: Device) -> Result<Pretrained, TrialError> {
+pub fn load(cache: &Path, backbone: finetune::Backbone, device: Device) -> Result<Pretrained, TrialError> {
     let path = weights_path(cache, backbone);
     if !path.is_file() {
         return Err(TrialError::bad_data(&path, "the pretrained weights are not there; `cargo xtask setup` fetches them"));
@@ -80,7 +80,7 @@ pub fn load(cache: &Path, backbone: trial::Backbone, device: Device) -> Result<P
     let mut state = legacy_pth::read(&path)?;
     let weights_digest = state.digest()?;
     let backbone: Box<dyn Backbone> = match backbone {
-        trial::Backbone::EfficientNetLite0 => Box::new(EfficientNetLite::lite0(&mut state, device)?),
+        finetune::Backbone::EfficientNetLite0 => Box::new(EfficientNetLite::lite0(&mut state, device)?),
     };
     Ok(Pretrained { backbone, weights_digest })
 }

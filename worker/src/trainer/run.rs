@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sortie_core::metrics::{Evaluation, Method, SplitName};
+use sortie_core::finetune::{FinetuneSpec, OutTransform};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::random::{Purpose, stream};
 use sortie_core::record::Fingerprint;
 use sortie_core::split::Split;
-use sortie_core::trial::{OutTransform, TrialSpec};
 use tch::{Device, Reduction, Tensor};
 
 use super::augment::Augmentation;
@@ -27,7 +27,7 @@ use crate::model;
 /// # Errors
 /// See [`TrialError`]; [`TrialError::Diverged`] ends the trial at the first training loss that is not finite. A panic of a library
 /// becomes [`TrialError::Other`], or out of memory where its text says so: none leaves this function.
-pub fn run_trial(spec: &TrialSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+pub fn run_trial(spec: &FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
     // Nothing that a panic could leave half-changed outlives the trial: state is dropped with it, and the caller ends its process.
     let result = catch_unwind(AssertUnwindSafe(|| Trial::start(spec, environment, sink)?.train(sink)));
     result.unwrap_or_else(|panic| Err(TrialError::from_libtorch_text(panic_text(panic.as_ref()))))
@@ -39,7 +39,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 struct Trial<'a> {
-    spec: &'a TrialSpec,
+    spec: &'a FinetuneSpec,
     device: Device,
     images: Images,
     splits: Vec<Split>,
@@ -49,7 +49,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn start(spec: &'a TrialSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
+    fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
         let settings = &spec.settings;
         // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open(&environment.cache_dir)?;
@@ -160,8 +160,8 @@ impl<'a> Trial<'a> {
             self.sample(domain, indices[position], augment.then_some(counter))
         })?;
         let domain = self.spec.settings.dataset.domains[domain].clone();
-        let (n, correct, loss) = (counts.n, counts.correct, counts.loss);
-        Ok(Evaluation { method: Method::Plain, step, domain, split, n, correct, loss })
+        let score = Score::Counts { n: counts.n, correct: counts.correct };
+        Ok(Evaluation { method: Method::Plain, step, domain, split, score, loss: Some(counts.loss) })
     }
 
     /// An image with the training transform of its counter, or with the evaluation transform, and its class.
@@ -179,7 +179,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn load_images(spec: &TrialSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
+fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
     let folder = DatasetFolder::scan(&environment.data_root, &spec.settings.dataset)?;
     let budget = environment.image_budget_bytes.unwrap_or_else(default_budget_bytes);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();

@@ -5,7 +5,7 @@
 //! {"fingerprint":{"software":"sortie-worker 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
 //! {"progress":{"step":0}}
 //! {"losses":[{"step":0,"loss":1.9}]}
-//! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","n":100,"correct":20,"loss":1.8}]}
+//! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","score":{"counts":{"n":100,"correct":20}},"loss":1.8}]}
 //! {"outcome":"succeeded"}   or {"outcome":{"diverged":{"step":7}}}   or {"outcome":{"failed":{"class":"bad-data","message":".."}}}
 //! ```
 //! An outcome is the last event. Both sides are the same executable file, so there is no version to negotiate.
@@ -13,10 +13,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sortie_core::finetune::FinetuneSpec;
 use sortie_core::job::Outcome;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
-use sortie_core::trial::TrialSpec;
 
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub const LINE_BYTES_MAX: usize = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
     /// The trial.
-    pub spec: TrialSpec,
+    pub spec: FinetuneSpec,
     /// The folder that holds the dataset's folder.
     pub data: PathBuf,
     /// The folder of weights and of libtorch's CUDA set.
@@ -67,7 +67,7 @@ pub struct Progress {
 mod tests {
     use super::*;
     use sortie_core::job::ErrorClass;
-    use sortie_core::metrics::{Method, SplitName};
+    use sortie_core::metrics::{Method, Score, SplitName};
 
     fn line(event: &Event) -> String {
         serde_json::to_string(event).unwrap()
@@ -75,15 +75,16 @@ mod tests {
 
     #[test]
     fn events_are_written_as_documented_and_read_back_exactly() {
-        let evaluation =
-            Evaluation { method: Method::Plain, step: 3, domain: "ink".into(), split: SplitName::Out, n: 7, correct: 2, loss: 0.1 + 0.2 };
+        let score = Score::Counts { n: 7, correct: 2 };
+        let (domain, loss) = ("ink".into(), Some(0.1 + 0.2));
+        let evaluation = Evaluation { method: Method::Plain, step: 3, domain, split: SplitName::Out, score, loss };
         let failed = Outcome::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
         let cases = [
             (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),
             (Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]), r#"{"losses":[{"step":1,"loss":5e-324}]}"#),
             (
                 Event::Evaluations(vec![evaluation]),
-                r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","n":7,"correct":2,"loss":0.30000000000000004}]}"#,
+                r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","score":{"counts":{"n":7,"correct":2}},"loss":0.30000000000000004}]}"#,
             ),
             (Event::Outcome(Outcome::Succeeded), r#"{"outcome":"succeeded"}"#),
             (Event::Outcome(Outcome::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),

@@ -80,7 +80,7 @@ impl<W: Write> TrialSink for EventSink<W> {
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
-        if evaluations.iter().any(|evaluation| !evaluation.loss.is_finite()) {
+        if evaluations.iter().any(|evaluation| evaluation.loss.is_some_and(|loss| !loss.is_finite())) {
             // The update of this step broke the network although the loss before it was a number. Its next training loss would be none;
             // at the last step there is no next, and a broken network must not count as a result.
             self.diverged = Some(step);
@@ -94,10 +94,11 @@ impl<W: Write> TrialSink for EventSink<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sortie_core::metrics::{Method, SplitName};
+    use sortie_core::metrics::{Method, Score, SplitName};
 
     fn evaluation(loss: f64) -> Evaluation {
-        Evaluation { method: Method::Plain, step: 1, domain: "ink".into(), split: SplitName::Out, n: 2, correct: 1, loss }
+        let score = Score::Counts { n: 2, correct: 1 };
+        Evaluation { method: Method::Plain, step: 1, domain: "ink".into(), split: SplitName::Out, score, loss: Some(loss) }
     }
 
     fn events(out: &[u8]) -> Vec<Event> {

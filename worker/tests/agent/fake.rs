@@ -21,6 +21,7 @@ pub enum Heard {
     Heartbeat(Vec<(i64, u64)>),
     Report(i64, v1::Batch),
     Complete(i64, Option<v1::Batch>, Outcome),
+    Leave,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +34,10 @@ pub struct Script {
     pub reports_lost: u32,
     /// Every report is refused as malformed.
     pub refuse_reports: bool,
+    /// The ends of trials are acknowledged late, when heartbeats have been told that the trials are not held any more.
+    pub slow_completes: bool,
+    /// Said with every answer to a request for trials.
+    pub set_aside: String,
     /// Tokens that no longer hold their trial.
     pub stale: BTreeSet<i64>,
     queue: VecDeque<v1::Lease>,
@@ -192,7 +197,7 @@ impl WorkerService for Service {
                 script.running.extend(leases.iter().map(|lease| lease.token));
                 let idle = script.queue.is_empty() && script.running.is_empty();
                 if !leases.is_empty() || (idle && request.return_when_idle) || tokio::time::Instant::now() >= deadline {
-                    return Ok(Response::new(v1::LeaseResponse { leases, idle }));
+                    return Ok(Response::new(v1::LeaseResponse { leases, idle, set_aside: script.set_aside.clone() }));
                 }
             }
             let _ = tokio::time::timeout_at(deadline, changed).await;
@@ -205,6 +210,11 @@ impl WorkerService for Service {
         let lost = attempts.iter().map(|(token, _)| *token).filter(|token| script.stale.contains(token)).collect();
         script.heard.push(Heard::Heartbeat(attempts));
         Ok(Response::new(v1::HeartbeatResponse { lost }))
+    }
+
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        self.script().heard.push(Heard::Leave);
+        Ok(Response::new(v1::LeaveResponse {}))
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
@@ -226,13 +236,21 @@ impl WorkerService for Service {
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteResponse>, Status> {
         let v1::CompleteRequest { token, batch, outcome } = request.into_inner();
-        let mut script = self.script();
-        if script.stale.contains(&token) {
-            return Err(Status::aborted("stale"));
+        let slow = {
+            let mut script = self.script();
+            if script.stale.contains(&token) {
+                return Err(Status::aborted("stale"));
+            }
+            script.running.remove(&token);
+            script.heard.push(Heard::Complete(token, batch, outcome.unwrap().try_into().unwrap()));
+            if script.slow_completes {
+                script.stale.insert(token);
+            }
+            script.slow_completes
+        };
+        if slow {
+            tokio::time::sleep(Duration::from_millis(350)).await;
         }
-        script.running.remove(&token);
-        script.heard.push(Heard::Complete(token, batch, outcome.unwrap().try_into().unwrap()));
-        drop(script);
         self.changed.notify_waiters();
         Ok(Response::new(v1::CompleteResponse {}))
     }

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions as tests, but not what they share")]
 
+mod commands;
 mod fake;
+mod lifetimes;
 mod scripted;
 mod worker;
 

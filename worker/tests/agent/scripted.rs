@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_worker::agent::{self, AgentConfig, DeviceSelection, Stop};
@@ -11,16 +12,21 @@ use tokio::sync::watch;
 use crate::fake::{Fake, eventually};
 use crate::worker::spec;
 
-struct Agent {
-    folder: tempfile::TempDir,
-    fake: Fake,
-    stop: watch::Sender<Stop>,
-    task: tokio::task::JoinHandle<Result<(), agent::AgentError>>,
+pub struct Agent {
+    pub folder: tempfile::TempDir,
+    pub fake: Fake,
+    pub stop: watch::Sender<Stop>,
+    pub task: tokio::task::JoinHandle<Result<(), agent::AgentError>>,
 }
 
 impl Agent {
-    /// Runs an agent whose trials are this script, until nothing is left.
-    async fn start(script: &str) -> Self {
+    /// Runs an agent whose trials are this script, until it is stopped.
+    pub async fn start(script: &str) -> Self {
+        Self::start_for(script, None).await
+    }
+
+    /// Runs an agent that has only so much time left.
+    pub async fn start_for(script: &str, time_left: Option<Duration>) -> Self {
         let fake = Fake::start().await;
         let folder = tempfile::tempdir().unwrap();
         let program = write_script(folder.path(), script);
@@ -34,13 +40,19 @@ impl Agent {
             sweep: None,
             exit_when_idle: false,
             trial_program: program,
+            command_guard: Some(env!("CARGO_BIN_EXE_sortie-guard").into()),
+            tags: Vec::new(),
+            gpu_memory_gib: 0.0,
+            grace: Duration::from_secs(1),
+            time_left,
+            time_for_unknown: Duration::from_secs(1),
         };
         let (stop, stopping) = watch::channel(Stop::No);
         let task = tokio::spawn(agent::run(config, stopping));
         Self { folder, fake, stop, task }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.send_replace(Stop::Gracefully);
         self.task.await.unwrap().unwrap();
     }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use sortie_core::trial::{Backbone, DatasetSpec, Finetune, OutTransform, Point, Precision, Settings, SplitBy, TrialSpec};
+use sortie_core::command::CommandSettings;
+use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision, Settings, SplitBy};
+use sortie_core::parameters::{Parameters, Scalar};
+use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
 
 use crate::fake::eventually;
 
@@ -17,8 +20,14 @@ pub struct Worker {
 impl Worker {
     /// Starts `sortie-worker run` against this coordinator, on the CPU.
     pub fn start(folder: &Path, url: &str, arguments: &[&str]) -> Self {
+        Self::start_in(Path::new("."), folder, url, arguments)
+    }
+
+    /// Likewise, in this working directory.
+    pub fn start_in(working: &Path, folder: &Path, url: &str, arguments: &[&str]) -> Self {
         let stderr = fs::File::create(folder.join("stderr")).unwrap();
         let mut command = command();
+        command.current_dir(working);
         command.args(["run", "--devices", "cpu", "--threads", "1", "--coordinator", url]);
         command.arg("--data").arg(folder.join("data")).arg("--cache").arg(folder.join("cache"));
         let child = command.args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
@@ -76,6 +85,16 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Whether this process lives; false for one that is dead and not collected yet.
+pub fn is_alive(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+/// The process whose id a trial wrote into this file, once it has.
+pub async fn process_in(file: &Path) -> u32 {
+    eventually("a process", || fs::read_to_string(file).ok()?.trim().parse().ok()).await
+}
+
 /// Whether this process runs a trial; false for one that is dead and not collected yet, whose command line is empty.
 pub fn is_trial(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sortie-worker\0trial\0")
@@ -108,8 +127,24 @@ pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
         milestones: Vec::new(),
         gamma: 0.1,
     };
-    let point = Point { held_out: words("oil"), dropout: 0.0, lr: 1e-3, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 };
-    TrialSpec { settings, point }
+    let (held_out, lr, weight_decay) = (words("oil"), 1e-3, 1e-4);
+    let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
+    TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
+}
+
+/// A trial that runs this script in a shell, whose braces stand for themselves.
+pub fn shell(script: &str, domains: &[&str], steps: Option<u64>) -> TrialSpec {
+    command_trial(&["/bin/sh", "-c", &script.replace('{', "{{").replace('}', "}}")], domains, steps)
+}
+
+/// A trial that runs this command, with placeholders.
+pub fn command_trial(command: &[&str], domains: &[&str], steps: Option<u64>) -> TrialSpec {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+    let settings = CommandSettings { command, dataset: Some("Any".into()), domains, steps };
+    let parameters = Parameters::from([("lr".to_owned(), Scalar::Number(1e-3))]);
+    let point = Point { held_out: vec!["oil".into()], parameters, seed: 7, split_seed: 0 };
+    TrialSpec { work: Work::Command(settings), point }
 }
 
 /// A dataset whose trial waits for ever, without weights or images: its description is a pipe that nobody writes to.

@@ -13,6 +13,7 @@ mod node;
 pub mod packages;
 mod pins;
 mod progress;
+pub mod python_package;
 mod python_torch;
 mod tools;
 mod unpack;

@@ -45,7 +45,7 @@ fn cut() -> StoreError {
 
 #[tonic::async_trait]
 impl Backend for Faulty {
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+    async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
         let (refused, unacknowledged, ignores_tokens) = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             let (refused, unacknowledged) = (faults.refused, faults.unacknowledged);
@@ -54,7 +54,7 @@ impl Backend for Faulty {
         if refused {
             return Err(cut());
         }
-        let inner = self.inner.begin().await?;
+        let inner = self.inner.begin(durable).await?;
         Ok(Box::new(FaultyTransaction { inner, unacknowledged, ignores_tokens, states: HashMap::new() }))
     }
     async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {

@@ -1,9 +1,11 @@
 //! The two databases as one: connections, arguments and rows. Nothing here knows a table.
 
+use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
+use sqlx::{Arguments as _, Column as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
 
+use super::statements::PACKED;
 use crate::store::StoreError;
 
 /// One value of a statement.
@@ -64,17 +66,26 @@ macro_rules! arguments {
 pub(super) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
+    /// One of many that came as one JSON text: see `$pack` in [`super::statements`].
+    Packed(serde_json::Map<String, Value>),
 }
 
 /// Reads a column of either database's row; an error names table and column.
 macro_rules! get {
     ($row:expr, $table:expr, $column:expr) => {
         match $row {
-            Row::Sqlite(row) => row.try_get($column),
-            Row::Postgres(row) => row.try_get($column),
+            Row::Sqlite(row) => row.try_get($column).map_err(|error| corrupt($table, $column, &error)),
+            Row::Postgres(row) => row.try_get($column).map_err(|error| corrupt($table, $column, &error)),
+            Row::Packed(row) => {
+                let value = row.get($column).unwrap_or(&Value::Null);
+                serde_json::from_value(value.clone()).map_err(|error| corrupt($table, $column, &error))
+            }
         }
-        .map_err(|error| StoreError::Corrupt { table: $table, column: $column, reason: error.to_string() })
     };
+}
+
+fn corrupt(table: &'static str, column: &'static str, reason: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { table, column, reason: reason.to_string() }
 }
 
 impl Row {
@@ -146,6 +157,16 @@ impl Pool {
         }
     }
 
+    /// Runs a statement outside of any transaction, compiled anew each time: SQLite carries out many a PRAGMA while it compiles it, and
+    /// nothing promises that one which was kept does so again.
+    pub(super) async fn execute_anew(&self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
+            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
+        }
+        Ok(())
+    }
+
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match self {
             // A deferred transaction that reads first and then writes fails at once when somebody wrote in between.
@@ -162,6 +183,19 @@ impl Pool {
     }
 }
 
+/// Rows as they are, or the many that one of them holds.
+fn unpacked(rows: Vec<SqliteRow>) -> Result<Vec<Row>, StoreError> {
+    match rows.as_slice() {
+        [row] if row.len() == 1 && row.column(0).name() == PACKED => {
+            let text: String = row.try_get(PACKED)?;
+            let rows: Vec<serde_json::Map<String, Value>> =
+                serde_json::from_str(&text).map_err(|error| corrupt("a packed answer", PACKED, &error))?;
+            Ok(rows.into_iter().map(Row::Packed).collect())
+        }
+        _ => Ok(rows.into_iter().map(Row::Sqlite).collect()),
+    }
+}
+
 /// A transaction. Dropped, it changes nothing.
 #[derive(Debug)]
 pub(super) enum Tx {
@@ -174,7 +208,7 @@ impl Tx {
         match self {
             Self::Sqlite(tx) => {
                 let rows = sqlx::query_with(sql, arguments!(SqliteArguments, args)).fetch_all(&mut **tx).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
+                unpacked(rows)
             }
             Self::Postgres(tx) => {
                 let rows = sqlx::query_with(sql, arguments!(PgArguments, args)).fetch_all(&mut **tx).await?;

@@ -11,6 +11,7 @@ mod statements;
 mod transaction;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::Notify;
 
@@ -19,6 +20,7 @@ use super::{OpenOptions, StoreError};
 use engine::Pool;
 use statements::Dialect;
 
+pub use postgres::without_password;
 pub use sqlite::DEFAULT_URL;
 
 /// A real database that is open.
@@ -28,6 +30,8 @@ pub(super) struct SqlBackend {
     /// One connection: there is one writer, and what it waits for is in its own queue.
     writer: Pool,
     readers: Pool,
+    /// Whether the writer's SQLite connection flushes at every commit.
+    durable: AtomicBool,
     database_clock: bool,
     /// Told when another coordinator says that trials may have become free.
     elsewhere: Arc<Notify>,

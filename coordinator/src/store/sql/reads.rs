@@ -1,6 +1,7 @@
 //! Questions. They read from a pool of their own and never wait for the writer.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 use sortie_core::job::{StateName, Timestamp, Token};
@@ -10,7 +11,7 @@ use sortie_core::record::TrialRecord;
 use super::SqlBackend;
 use super::engine::{Arg, Row};
 use super::rows;
-use super::statements::{Statements, statements};
+use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
 use crate::store::backend::{Backend, SweepRow, Transaction};
@@ -89,8 +90,17 @@ impl SqlBackend {
 
 #[tonic::async_trait]
 impl Backend for SqlBackend {
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
-        let tx = self.writer.begin().await?;
+    async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
+        // after an error, is durable, whatever is believed of it here.
+        if self.dialect == Dialect::Sqlite && self.durable.load(Ordering::Relaxed) != durable {
+            self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
+            self.durable.store(durable, Ordering::Relaxed);
+        }
+        let mut tx = self.writer.begin().await?;
+        if self.dialect == Dialect::Postgres && !durable {
+            tx.execute(self.sql().not_durable, Vec::new()).await?;
+        }
         Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, database_clock: self.database_clock }))
     }
 

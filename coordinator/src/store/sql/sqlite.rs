@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -44,6 +45,8 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         .foreign_keys(true)
         .pragma("cache_size", CACHE_KIB)
         .statement_cache_capacity(200)
+        // Rows cross a thread: a page of an answer should not wait for its reader row by row.
+        .row_buffer_size(1_000)
         .busy_timeout(Duration::from_secs(10));
     if options.network_disk {
         // Without memory that processes share, which network disks do not have.
@@ -65,6 +68,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         dialect: Dialect::Sqlite,
         writer: Pool::Sqlite(writer),
         readers: Pool::Sqlite(readers),
+        durable: AtomicBool::new(true),
         database_clock: false,
         elsewhere: Arc::new(Notify::new()),
         _lock: Some(lock),

@@ -1,7 +1,11 @@
-//! Every statement, once, for both databases. They share their text but for two idioms: many rows as one argument, and row locks.
+//! Every statement, once, for both databases. They share their text but for three idioms: many rows as one
+//! argument, many rows as one answer, and row locks.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// The one column of an answer that holds many rows.
+pub(super) const PACKED: &str = "packed";
 
 /// Which database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +17,8 @@ pub(super) enum Dialect {
 /// Builds [`Statements`] and their list from one description.
 macro_rules! statements {
     ($($name:ident: $text:expr;)+) => {
-        /// The text of each statement. `$rows(...)` is a table made of one JSON argument; `$lock(...)` is a lock where there are any.
+        /// The text of each statement. `$rows(...)` is a table made of one JSON argument; `$pack(...)`, at the beginning, makes SQLite
+        /// give its rows as one, for each row crosses a thread there; `$lock(...)` is a lock where there are any.
         #[derive(Debug)]
         pub(super) struct Statements { $(pub(super) $name: &'static str,)+ }
 
@@ -32,6 +37,9 @@ macro_rules! statements {
 }
 
 statements! {
+    full: "PRAGMA synchronous = FULL";
+    normal: "PRAGMA synchronous = NORMAL";
+    not_durable: "SET LOCAL synchronous_commit = off";
     now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
     extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'leased' AND due_ms < $1";
@@ -40,11 +48,13 @@ statements! {
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
         ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0";
-    workers: "SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
+    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, aside_until_ms, aside_reason)
+        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
     fit_workers: "SELECT COUNT(*) AS fit FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
 
-    open_sweeps: "SELECT s.id, s.name, s.revision, s.priority,
+    open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
+        SELECT s.id, s.name, s.revision, s.priority,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS running,
             (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2
                                    ORDER BY t.position LIMIT $1) AS few) AS waiting,
@@ -52,13 +62,15 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: "SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
-            (SELECT twin.token FROM trials AS twin
-             WHERE twin.trial_id = t.trial_id AND twin.state = 'succeeded' AND twin.sweep_id <> t.sweep_id
-             ORDER BY twin.sweep_id LIMIT 1) AS twin
+    waiting: "$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin)
+        SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
+            (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
+             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id) AS twin
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
-    attempts: "SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
+    attempts: "$pack(token, worker, failures_in_row, trial, sweep_id, held_out, state, holder, due_ms, outcome, error_class, message,
+            ended_ms, sequence, step, dataset_digest, weights_digest)
+        SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
             a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
         JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
@@ -80,10 +92,11 @@ statements! {
     insert_trials: "INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, linked)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
             CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0), CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
-        FROM (SELECT r.*, (SELECT twin.token FROM trials AS twin WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id
-                           AND twin.state = 'succeeded' ORDER BY twin.sweep_id LIMIT 1) AS twin
+        FROM (SELECT r.*, (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
+                           WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id) AS twin
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT) AS r) AS v
-        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING RETURNING linked";
+        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING";
+    count_linked: "SELECT COUNT(*) AS linked FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND linked = 1";
     trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)";
 
@@ -180,21 +193,26 @@ pub(super) fn statements(dialect: Dialect) -> &'static Statements {
 impl Dialect {
     /// Expands the idioms of a statement. The result is kept for good: there is one per statement and database.
     fn text(self, template: &str) -> &'static str {
-        let mut text = String::new();
+        let (mut text, mut tail) = (String::new(), "");
         let mut rest = template;
-        while let Some(at) = rest.find("$rows(").into_iter().chain(rest.find("$lock(")).min() {
+        while let Some(at) = ["$rows(", "$lock(", "$pack("].iter().filter_map(|idiom| rest.find(idiom)).min() {
             text.push_str(&rest[..at]);
             let idiom = &rest[at..];
             let end = idiom.find(')').map_or(idiom.len(), |end| end + 1);
             let inner = &idiom[6..end - 1];
-            match (idiom.starts_with("$rows("), self) {
-                (true, _) => text.push_str(&self.rows(inner)),
-                (false, Self::Postgres) => text.push_str(inner),
-                (false, Self::Sqlite) => {}
+            match (&idiom[..6], self) {
+                ("$rows(", _) => text.push_str(&self.rows(inner)),
+                ("$lock(", Self::Postgres) => text.push_str(inner),
+                ("$pack(", Self::Sqlite) => {
+                    text.push_str(&packed(inner));
+                    tail = ")";
+                }
+                _ => {}
             }
             rest = &idiom[end..];
         }
         text.push_str(rest);
+        text.push_str(tail);
         String::leak(text)
     }
 
@@ -212,6 +230,12 @@ impl Dialect {
         };
         format!("(SELECT {} FROM {source})", select.join(", "))
     }
+}
+
+/// The beginning of a statement that packs these columns. No float is among them, for the reason above.
+fn packed(columns: &str) -> String {
+    let pairs: Vec<String> = columns.split(',').map(str::trim).map(|name| format!("'{name}', {name}")).collect();
+    format!("SELECT json_group_array(json_object({})) AS {PACKED} FROM (", pairs.join(", "))
 }
 
 /// The columns of both tables of evaluations.

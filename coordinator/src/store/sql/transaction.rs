@@ -253,12 +253,14 @@ impl Transaction for SqlTransaction {
             lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed]));
         }
         let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse).into()];
-        let rows = self.tx.fetch(self.sql().insert_trials, args).await?;
-        let mut linked = 0;
-        for row in &rows {
-            linked += row.count("trials", "linked")?;
+        let added = self.tx.execute(self.sql().insert_trials, args).await?;
+        let (Some(first), Some(last)) = (trials.first(), trials.last()) else { return Ok((0, 0)) };
+        if !reuse {
+            return Ok((added, 0));
         }
-        Ok((rows.len() as u64, linked))
+        let args = vec![sweep.into(), first.position.into(), last.position.into()];
+        let linked = self.one_int(self.sql().count_linked, args, "trials", "linked").await?;
+        Ok((added, linked.unsigned_abs()))
     }
 
     async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {

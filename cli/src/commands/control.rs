@@ -1,0 +1,140 @@
+//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: what a user does to a sweep that is there.
+
+use anyhow::Result;
+use serde_json::json;
+use sortie_core::filter::{BadFilter, Filter};
+use sortie_core::job::StateName;
+use sortie_proto::v1::ControlRequest;
+
+use crate::client::Client;
+use crate::{Connection, output};
+
+/// A sweep.
+#[derive(Debug, clap::Args)]
+pub struct SweepArguments {
+    /// The sweep's name.
+    sweep: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A sweep and which of its trials.
+#[derive(Debug, clap::Args)]
+pub struct CancelArguments {
+    #[command(flatten)]
+    sweep: SweepArguments,
+    /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'. Without any, the sweep itself is cancelled.
+    #[arg(long = "where", value_name = "CONDITIONS", value_parser = conditions)]
+    filter: Option<String>,
+    /// Only trials in this state: queued or leased.
+    #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Queued, StateName::Leased]))]
+    state: Option<StateName>,
+}
+
+/// A sweep and which of its trials.
+#[derive(Debug, clap::Args)]
+pub struct RetryArguments {
+    #[command(flatten)]
+    sweep: SweepArguments,
+    /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.
+    #[arg(long = "where", value_name = "CONDITIONS", value_parser = conditions)]
+    filter: Option<String>,
+    /// Only trials in this state: failed, diverged or cancelled.
+    #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Failed, StateName::Diverged, StateName::Cancelled]))]
+    state: Option<StateName>,
+}
+
+/// A sweep and its new priority.
+#[derive(Debug, clap::Args)]
+pub struct PriorityArguments {
+    #[command(flatten)]
+    sweep: SweepArguments,
+    /// Sweeps with higher numbers are served first; new ones have 0.
+    #[arg(allow_negative_numbers = true)]
+    priority: i64,
+}
+
+/// Hands out no more trials of a sweep.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
+    control(arguments, "pause", Which::default(), connection, |sweep, _| format!("sweep {sweep} is paused; trials that run go on")).await
+}
+
+/// Hands out trials of a paused sweep again.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
+    control(arguments, "resume", Which::default(), connection, |sweep, _| format!("sweep {sweep} is open again")).await
+}
+
+/// Calls trials off.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
+    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    control(&arguments.sweep, "cancel", which, connection, |sweep, trials| format!("sweep {sweep}: {trials} trials cancelled")).await
+}
+
+/// Lets trials that ended without a result run again.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
+    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    control(&arguments.sweep, "retry", which, connection, |sweep, trials| format!("sweep {sweep}: {trials} trials will run again")).await
+}
+
+/// Sets what is served first.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn priority(arguments: &PriorityArguments, connection: &Connection) -> Result<()> {
+    let priority = arguments.priority;
+    let which = Which { priority, ..Which::default() };
+    control(&arguments.sweep, "priority", which, connection, |sweep, _| format!("sweep {sweep} has priority {priority}")).await
+}
+
+/// What an action is about besides its sweep.
+#[derive(Clone, Copy, Default)]
+struct Which<'a> {
+    filter: Option<&'a str>,
+    state: Option<StateName>,
+    priority: i64,
+}
+
+async fn control(
+    arguments: &SweepArguments,
+    action: &str,
+    which: Which<'_>,
+    connection: &Connection,
+    say: impl Fn(&str, u64) -> String,
+) -> Result<()> {
+    let SweepArguments { sweep, json } = arguments;
+    let request = ControlRequest {
+        sweep: sweep.clone(),
+        action: action.to_owned(),
+        r#where: which.filter.unwrap_or_default().to_owned(),
+        state: which.state.map_or("", StateName::as_str).to_owned(),
+        priority: which.priority,
+    };
+    let trials = Client::connect(connection).await?.control(request).await?;
+    if *json {
+        return output::json(&json!({ "sweep": sweep, "action": action, "trials": trials }));
+    }
+    output::text(&say(sweep, trials))
+}
+
+/// Conditions as they are written, refused here if they cannot be read: a wrong word must not cancel anything.
+fn conditions(text: &str) -> Result<String, BadFilter> {
+    Filter::parse(text).map(|_| text.to_owned())
+}
+
+fn one_of(text: &str, allowed: &[StateName]) -> Result<StateName, String> {
+    let names = || allowed.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
+    allowed.iter().copied().find(|state| state.as_str() == text).ok_or_else(|| format!("allowed: {}", names()))
+}

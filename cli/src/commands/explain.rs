@@ -1,0 +1,141 @@
+//! `sortie explain`: everything that happened to one trial.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use sortie_core::trial::{Point, TrialId};
+use sortie_proto::v1::{ExplainResponse, Happening};
+
+use super::trials::{TrialOutput, progress};
+use crate::client::Client;
+use crate::{Connection, output};
+
+/// Tell everything that happened to a trial: its attempts, where they ran, how each ended, and what comes next.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The trial: the first digits of its id, or SWEEP/DIGITS.
+    trial: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Output {
+    sweep: String,
+    #[serde(flatten)]
+    trial: TrialOutput,
+    /// The attempt that counts or runs.
+    attempt: Option<i64>,
+    linked_to: Option<String>,
+    waits_seconds: f64,
+    happenings: Vec<HappeningOutput>,
+}
+
+#[derive(Serialize)]
+struct HappeningOutput {
+    ago_seconds: f64,
+    attempt: Option<i64>,
+    what: String,
+    detail: String,
+}
+
+/// Prints the story.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let mut story = Client::connect(connection).await?.explain(&arguments.trial).await?;
+    let trial = story.trial.take().context("the coordinator's answer has no trial")?;
+    let point: Point = trial.point.clone().unwrap_or_default().try_into()?;
+    if arguments.json {
+        return output::json(&output_of(story, TrialOutput::new(trial, point)));
+    }
+    let id: TrialId = trial.trial_id.parse()?;
+    let mut rows = vec![("state", trial.state.clone()), ("step", progress(&trial)), ("attempts", trial.attempts.to_string())];
+    if !story.linked_to.is_empty() {
+        rows.push(("result", format!("that of the same trial in sweep {}", story.linked_to)));
+    }
+    if story.waits_ms > 0 {
+        rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));
+    }
+    if !trial.worker.is_empty() {
+        rows.push(("worker", trial.worker.clone()));
+    }
+    if !point.held_out.is_empty() {
+        rows.push(("held_out", point.held_out_label()));
+    }
+    let names = sortie_answers::parameter_names([&point]);
+    rows.extend(names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))));
+    rows.extend([("seed", point.seed.to_string()), ("split", point.split_seed.to_string())]);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = format!("trial {id} of sweep {}\n", story.sweep);
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<width$}  {value}\n"));
+    }
+    output::text(&format!("{text}\n{}", timeline(&story.happenings)))
+}
+
+/// One line for everything that happened, the oldest first.
+fn timeline(happenings: &[Happening]) -> String {
+    if happenings.is_empty() {
+        return "nothing has happened to it yet".to_owned();
+    }
+    let rows: Vec<[String; 4]> = happenings
+        .iter()
+        .map(|happening| {
+            let Happening { ago_ms, token, what, detail } = happening;
+            let attempt = if *token > 0 { format!("attempt {token}") } else { String::new() };
+            // One line each, whatever a program wrote into its error.
+            let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
+            [format!("{} ago", output::short(Duration::from_millis(*ago_ms))), attempt, what.clone(), detail]
+        })
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2)];
+    let line = |[ago, attempt, what, detail]: &[String; 4]| {
+        let line = format!("{ago:>0$}  {attempt:<1$}  {what:<2$}  {detail}", widths[0], widths[1], widths[2]);
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
+    let ExplainResponse { sweep, trial: _, token, linked_to, waits_ms, happenings } = story;
+    let attempt = |token| Some(token).filter(|&token| token > 0);
+    let seconds = |ms: u64| ms as f64 / 1_000.0;
+    let happening = |Happening { ago_ms, token, what, detail }: Happening| HappeningOutput {
+        ago_seconds: seconds(ago_ms),
+        attempt: attempt(token),
+        what,
+        detail,
+    };
+    Output {
+        sweep,
+        trial,
+        attempt: attempt(token),
+        linked_to: Some(linked_to).filter(|sweep| !sweep.is_empty()),
+        waits_seconds: seconds(waits_ms),
+        happenings: happenings.into_iter().map(happening).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_story_is_a_line_for_everything_that_happened() {
+        let happening = |ago_ms, token, what: &str, detail: &str| Happening { ago_ms, token, what: what.into(), detail: detail.into() };
+        let happenings = [
+            happening(733_000, 0, "retried", "by a user"),
+            happening(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
+            happening(900, 18, "started", "on gpu4:4711"),
+        ];
+        let expected = "12 m ago              retried  by a user\n \
+                        3 m ago  attempt 17  lost     its worker was not heard from for 10 s\n \
+                        0 s ago  attempt 18  started  on gpu4:4711";
+        assert_eq!(timeline(&happenings), expected);
+    }
+}

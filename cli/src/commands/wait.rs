@@ -1,0 +1,63 @@
+//! `sortie wait`: until a sweep has ended.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use sortie_proto::v1::SweepStatus;
+
+use super::status::{WATCH_INTERVAL, is_over, line};
+use crate::client::{ClientError, PatientClient};
+use crate::{Connection, output};
+
+/// Wait until every trial of a sweep has ended, silently, even if the coordinator is restarted meanwhile.
+///
+/// Ends with exit code 0 if every trial succeeded, and with 1 and one line otherwise.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The sweep's name.
+    sweep: String,
+    /// Give up after this time; without it, wait for ever.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+}
+
+/// Waits.
+///
+/// # Errors
+/// One line: a trial did not succeed, the time is up, or the coordinator refuses.
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let Arguments { sweep, timeout } = arguments;
+    let mut client = PatientClient::connect(connection).await?;
+    // What is known of the sweep when the time is up.
+    let mut known = format!("nothing is known of sweep {sweep}");
+    let ended = until_over(&mut client, sweep, &mut known);
+    let status = match timeout {
+        None => ended.await?,
+        Some(seconds) => match tokio::time::timeout(Duration::from_secs(u64::from(*seconds)), ended).await {
+            Ok(status) => status?,
+            Err(_) => bail!("gave up after {seconds} s: {known}"),
+        },
+    };
+    ensure!(status.succeeded == status.planned, "sweep {sweep} ended with {}; `sortie trials {sweep}` says why", line(&status, None));
+    Ok(())
+}
+
+async fn until_over(client: &mut PatientClient<'_>, sweep: &str, known: &mut String) -> Result<SweepStatus> {
+    loop {
+        let mut told = false;
+        let outage = |error: &ClientError| {
+            // Whoever looks at the terminal should not take an outage for slow trials.
+            if !std::mem::replace(&mut told, true) {
+                output::note(&format!("{error}; asking again"));
+            }
+            *known = error.to_string();
+        };
+        let sweeps = client.status(Some(sweep), outage).await?;
+        let Some(status) = sweeps.into_iter().next() else { bail!("the coordinator says nothing of sweep {sweep}") };
+        if is_over(&status) {
+            return Ok(status);
+        }
+        *known = format!("sweep {sweep} has {}", line(&status, None));
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}

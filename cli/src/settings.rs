@@ -1,0 +1,133 @@
+//! Settings files: `sortie.toml` in the working directory, then the one in the user's configuration folder.
+//!
+//! A setting is a flag that has an environment variable too. What the files say becomes the flag's default, so that flags and variables
+//! win over it and `--help` shows it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Arg, ArgAction, Command};
+use toml::Value;
+
+/// Reads the files that are there and gives the command their values as defaults.
+///
+/// # Errors
+/// One line that names the file and the key.
+pub fn apply(command: Command) -> Result<Command> {
+    let mut files = Vec::new();
+    for path in [Some(PathBuf::from("sortie.toml")), user_file()].into_iter().flatten() {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => files.push((path.display().to_string(), text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read the settings file {}", path.display())),
+        }
+    }
+    with_defaults(command, &files)
+}
+
+/// As the XDG base directory specification has it: a relative path there is ignored.
+fn user_file() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).and_then(absolute);
+    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+    Some(folder?.join("sortie").join("sortie.toml"))
+}
+
+/// The first file that has a key decides.
+fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command> {
+    let known = settings(&command);
+    let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
+    for (path, text) in files {
+        let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let line = text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
+            anyhow!("{path}, line {line}: {}", error.message())
+        })?;
+        for (key, value) in table {
+            let Some(arg) = known.get(&key) else {
+                bail!("{path}: {key} is no setting; allowed: {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+            };
+            let text = read(arg, &key, &value).with_context(|| format!("{path}: {key} = {value} is not allowed"))?;
+            // Defaults live as long as the program does.
+            defaults.entry(key).or_insert_with(|| text.leak());
+        }
+    }
+    let default = |arg: Arg| match arg.get_long().and_then(|long| defaults.get(long)) {
+        Some(default) if arg.get_env().is_some() => arg.default_value(*default),
+        _ => arg,
+    };
+    Ok(command.mut_args(default).mut_subcommands(|command| command.mut_args(default)))
+}
+
+/// Flags that have a variable, by their long names.
+fn settings(command: &Command) -> BTreeMap<String, Arg> {
+    let args = command.get_subcommands().flat_map(Command::get_arguments).chain(command.get_arguments());
+    let settings = args.filter(|arg| arg.get_env().is_some());
+    settings.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone()))).collect()
+}
+
+/// The value as the flag would be given it; refused where the flag would refuse it.
+fn read(arg: &Arg, key: &str, value: &Value) -> Result<String> {
+    if let ArgAction::SetTrue = arg.get_action() {
+        return Ok(value.as_bool().context("allowed: true or false")?.to_string());
+    }
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        _ => bail!("allowed: a text or a number"),
+    };
+    let alone = Command::new("sortie").no_binary_name(true).arg(arg.clone());
+    alone.try_get_matches_from([format!("--{key}={text}")]).map_err(|error| {
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default();
+        anyhow!("{}", first.trim_start_matches("error: "))
+    })?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> Command {
+        let free = |name: &'static str| Arg::new(name).long(name).env("SORTIE_A_TEST_THAT_NOBODY_SETS");
+        let lease = free("lease").value_parser(clap::value_parser!(u64).range(1..)).default_value("10");
+        let insecure = Arg::new("insecure").long("insecure").env("SORTIE_A_TEST_THAT_NOBODY_SETS").action(ArgAction::SetTrue);
+        let root = Command::new("sortie").arg(free("coordinator").global(true).default_value("built in")).arg(insecure.global(true));
+        root.subcommand(Command::new("serve").arg(lease).arg(Arg::new("json").long("json")))
+    }
+
+    fn with(files: &[&str]) -> Result<Command> {
+        let files: Vec<_> = files.iter().enumerate().map(|(index, text)| (format!("{index}.toml"), (*text).to_owned())).collect();
+        with_defaults(command(), &files)
+    }
+
+    #[test]
+    fn flags_win_over_files_and_the_first_file_wins() {
+        let command = with(&["lease = 7\ninsecure = true", "lease = 8\ncoordinator = \"http://far\""]).unwrap();
+        let given = |words: &[&str]| {
+            let matches = command.clone().try_get_matches_from([&["sortie"], words].concat()).unwrap();
+            let serve = matches.subcommand_matches("serve").unwrap();
+            let text = |key: &str| serve.get_one::<String>(key).cloned().unwrap();
+            (text("coordinator"), serve.get_flag("insecure"), *serve.get_one::<u64>("lease").unwrap())
+        };
+        assert_eq!(given(&["serve"]), ("http://far".to_owned(), true, 7));
+        assert_eq!(given(&["--coordinator", "x", "serve", "--lease", "9"]), ("x".to_owned(), true, 9));
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line_that_names_it() {
+        for (text, parts) in [
+            ("lease = \"x\"", &["0.toml: lease = \"x\" is not allowed", "invalid"][..]),
+            ("lease = 0", &["lease = 0", "1.."]),
+            ("lease = [1]", &["lease = [1]", "a text or a number"]),
+            ("insecure = 1", &["insecure = 1", "true or false"]),
+            ("json = \"x\"", &["json is no setting; allowed: coordinator, insecure, lease"]),
+            ("\n\nlease = ", &["0.toml, line 3"]),
+        ] {
+            let error = format!("{:#}", with(&[text]).unwrap_err());
+            assert!(!error.contains('\n') && parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What the program asks a coordinator and how it tells the answers, with a coordinator that answers from a script.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use sortie_proto::v1;
+use sortie_proto::v1::sweep_service_server::{SweepService, SweepServiceServer};
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+/// What the coordinator answers, and what it was asked.
+#[derive(Clone, Default)]
+struct Script {
+    progress: Vec<v1::SubmitProgress>,
+    status: v1::SweepStatus,
+    trials: Vec<v1::Trial>,
+    story: v1::ExplainResponse,
+    logs: v1::LogsResponse,
+    workers: Vec<v1::Worker>,
+    results: Vec<v1::ResultsChunk>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    fn note(&self, request: &impl std::fmt::Debug) {
+        self.asked.lock().unwrap().push(format!("{request:?}"));
+    }
+}
+
+fn stream<T>(items: &[T]) -> Response<Stream<T>>
+where
+    T: Clone,
+{
+    Response::new(tokio_stream::iter(items.iter().cloned().map(Ok).collect::<Vec<_>>()))
+}
+
+#[tonic::async_trait]
+impl SweepService for Script {
+    type SubmitStream = Stream<v1::SubmitProgress>;
+    type TrialsStream = Stream<v1::Trial>;
+    type ResultsStream = Stream<v1::ResultsChunk>;
+
+    async fn handshake(&self, _: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
+        Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours("script")) }))
+    }
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
+        let v1::SubmitRequest { no_reuse, priority, .. } = request.into_inner();
+        self.note(&(no_reuse, priority));
+        Ok(stream(&self.progress))
+    }
+
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        let sweep = request.into_inner().sweep;
+        self.note(&sweep);
+        if sweep == "nope" {
+            return Err(Status::not_found("no sweep is called \"nope\"; there is s"));
+        }
+        Ok(Response::new(v1::StatusResponse { sweeps: vec![self.status.clone()] }))
+    }
+
+    async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
+        let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
+        self.note(&(sweep, action, r#where, state, priority));
+        Ok(Response::new(v1::ControlResponse { trials: 3 }))
+    }
+
+    async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
+        self.note(&request.into_inner().state);
+        Ok(stream(&self.trials))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        self.note(&request.into_inner().trial);
+        Ok(Response::new(self.story.clone()))
+    }
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
+        let v1::LogsRequest { trial, token } = request.into_inner();
+        self.note(&(trial, token));
+        Ok(Response::new(self.logs.clone()))
+    }
+
+    async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
+        self.note(&request.into_inner().all);
+        Ok(Response::new(v1::WorkersResponse { workers: self.workers.clone() }))
+    }
+
+    async fn results(&self, _: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
+        Ok(stream(&self.results))
+    }
+}
+
+/// A coordinator that ends when it is dropped, with all its connections.
+struct Coordinator {
+    address: SocketAddr,
+    script: Script,
+    _runtime: Runtime,
+}
+
+impl Coordinator {
+    fn start(script: Script) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    fn start_at(address: SocketAddr, script: Script) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder().add_service(SweepServiceServer::new(script.clone()));
+        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { address, script, _runtime: runtime }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.env_clear().args(["--coordinator", &format!("http://{}", self.address)]).args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What it prints, if all is well.
+    fn says(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let text = self.says(&[words, &["--json"]].concat());
+        assert_eq!(text.lines().count(), 1, "{words:?}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The one line of a refusal.
+    fn refuses(&self, words: &[&str], code: i32) -> String {
+        let output = self.run(words);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{words:?}: {error}");
+        assert!(code == 2 || error.lines().count() == 1, "{words:?}: {error}");
+        error
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.script.asked.lock().unwrap().clone()
+    }
+}
+
+fn status(succeeded: u64, failed: u64) -> v1::SweepStatus {
+    v1::SweepStatus { sweep: "s".into(), state: "open".into(), planned: 4, succeeded, failed, ..Default::default() }
+}
+
+#[test]
+fn a_submission_tells_how_far_it_is_and_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.toml");
+    std::fs::write(&file, "name = \"s\"\n[run]\ncommand = [\"true\"]\n").unwrap();
+    let path = file.to_str().unwrap();
+    let progress = |expanded, added, done| v1::SubmitProgress { sweep: "s".into(), planned: 100, expanded, added, linked: added / 2, done };
+    let script = Script { progress: vec![progress(50, 4, false), progress(55, 4, false), progress(100, 8, true)], ..Script::default() };
+    let coordinator = Coordinator::start(script.clone());
+    let output = coordinator.run(&["submit", path, "--no-reuse", "--priority", "-2"]);
+    let text = "sweep s: 8 trials added, 100 in all; 4 of them have succeeded in other sweeps and will not run again\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "50 of 100 trials looked at, 4 added\n");
+    assert_eq!(coordinator.json(&["submit", path]), json!({"sweep": "s", "planned": 100, "added": 8, "linked": 4}));
+    assert_eq!(coordinator.asked(), ["(true, Some(-2))", "(false, None)"]);
+    // A coordinator that goes away in the middle.
+    let broken = Coordinator::start(Script { progress: vec![progress(50, 4, false)], ..Script::default() });
+    let error = broken.refuses(&["submit", path, "--json"], 1);
+    assert!(error.contains("submit it again") && error.contains("stopped answering"), "{error}");
+}
+
+#[test]
+fn waiting_and_watching_outlive_a_coordinators_restart() {
+    let watched = "1/4 trials done, 0 running, time left: waits for workers\n4/4 trials done, 0 running\n";
+    for (words, said) in [(&["wait", "s"][..], ""), (&["status", "s", "--watch"], watched)] {
+        let first = Coordinator::start(Script { status: status(1, 0), ..Script::default() });
+        let mut child = first.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while first.asked().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let address = first.address;
+        drop(first);
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "the coordinator stopped answering; asking again\n");
+        let second = Coordinator::start_at(address, Script { status: status(4, 0), ..Script::default() });
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().as_str()), (Some(0), said), "{words:?}");
+        drop(second);
+    }
+}
+
+#[test]
+fn waiting_ends_with_what_did_not_succeed_or_when_its_time_is_up() {
+    let ended = Coordinator::start(Script { status: status(3, 1), ..Script::default() });
+    let error = "error: sweep s ended with 3/4 trials done, 0 running, 1 failed; `sortie trials s` says why\n";
+    assert_eq!(ended.refuses(&["wait", "s"], 1), error);
+    assert_eq!(ended.refuses(&["wait", "nope"], 1), "error: no sweep is called \"nope\"; there is s\n");
+    let slow = Coordinator::start(Script { status: status(3, 0), ..Script::default() });
+    let error = slow.refuses(&["wait", "s", "--timeout", "0"], 1);
+    assert!(error.starts_with("error: gave up after 0 s: "), "{error}");
+    let error = slow.refuses(&["wait", "s", "--timeout", "1"], 1);
+    assert_eq!(error, "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for workers\n");
+    let expanding = v1::SweepStatus { state: "expanding".into(), ..status(4, 0) };
+    let growing = Coordinator::start(Script { status: expanding, ..Script::default() });
+    assert!(growing.refuses(&["wait", "s", "--timeout", "1"], 1).contains("gave up"));
+    let cancelled = v1::SweepStatus { cancelled: 1, ..status(3, 0) };
+    let cancelled = Coordinator::start(Script { status: cancelled, ..Script::default() });
+    assert!(cancelled.refuses(&["wait", "s"], 1).contains("3/4 trials done, 0 running, 1 cancelled"));
+}
+
+#[test]
+fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read() {
+    let coordinator = Coordinator::start(Script::default());
+    for (words, text) in [
+        (&["pause", "s"][..], "sweep s is paused; trials that run go on\n"),
+        (&["resume", "s"], "sweep s is open again\n"),
+        (&["cancel", "s", "--where", "lr=0.1 and seed=2", "--state", "queued"], "sweep s: 3 trials cancelled\n"),
+        (&["retry", "s", "--state", "diverged"], "sweep s: 3 trials will run again\n"),
+        (&["priority", "s", "-4"], "sweep s has priority -4\n"),
+    ] {
+        assert_eq!(coordinator.says(words), text);
+    }
+    let json = coordinator.json(&["retry", "s"]);
+    assert_eq!(json, json!({"sweep": "s", "action": "retry", "trials": 3}));
+    for (words, part) in [
+        (&["cancel", "s", "--where", "lr"][..], "AXIS=VALUE"),
+        (&["cancel", "s", "--state", "succeeded"], "queued, leased"),
+        (&["retry", "s", "--where", ""], "AXIS=VALUE"),
+        (&["retry", "s", "--state", "leased"], "failed, diverged, cancelled"),
+        (&["priority", "s", "high"], "high"),
+    ] {
+        assert!(coordinator.refuses(words, 2).contains(part), "{words:?}");
+    }
+    let expected = [
+        r#"("s", "pause", "", "", 0)"#,
+        r#"("s", "resume", "", "", 0)"#,
+        r#"("s", "cancel", "lr=0.1 and seed=2", "queued", 0)"#,
+        r#"("s", "retry", "", "diverged", 0)"#,
+        r#"("s", "priority", "", "", -4)"#,
+        r#"("s", "retry", "", "", 0)"#,
+    ];
+    assert_eq!(coordinator.asked(), expected);
+}
+
+fn trial() -> v1::Trial {
+    let scalar = |value| v1::Scalar { value: Some(v1::scalar::Value::Number(value)) };
+    let parameters = [("lr".to_owned(), scalar(1e-3)), ("batch".to_owned(), scalar(32.0))].into();
+    v1::Trial {
+        trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
+        point: Some(v1::Point { held_out: vec![], parameters, seed: 1, split_seed: 0 }),
+        state: "leased".into(),
+        attempts: 2,
+        step: 4,
+        steps: 9,
+        worker: "gpu4:4711".into(),
+        error: "lost: not heard from".into(),
+    }
+}
+
+#[test]
+fn a_trial_is_listed_and_explained() {
+    let happening = v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
+    let story =
+        v1::ExplainResponse { sweep: "s".into(), trial: Some(trial()), token: 18, happenings: vec![happening], ..Default::default() };
+    let coordinator = Coordinator::start(Script { trials: vec![trial()], story, ..Script::default() });
+    assert_eq!(coordinator.says(&["trials", "s", "--where", "batch=32"]).lines().count(), 2);
+    assert_eq!(coordinator.json(&["trials", "s", "--where", "lr=1"])["trials"], json!([]));
+    let error = coordinator.refuses(&["trials", "s", "--where", "speed=3"], 1);
+    assert_eq!(error, "error: \"speed\" is no axis of this sweep; it has batch, lr, held_out, seed, split\n");
+    let text = coordinator.says(&["explain", "s/94f9"]);
+    let expected = "trial 94f9de813446924ef6b1cf831eaa3ef4 of sweep s
+  state     leased
+  step      4/9
+  attempts  2
+  worker    gpu4:4711
+  lr        1e-3
+  batch     32
+  seed      1
+  split     0
+
+61 s ago  attempt 17  lost  not heard from
+";
+    assert_eq!(text, expected);
+    let json = coordinator.json(&["explain", "94f9"]);
+    assert_eq!((&json["trial"], &json["point"]["batch"]), (&"94f9de813446924ef6b1cf831eaa3ef4".into(), &json!(32.0)));
+    assert_eq!((&json["attempt"], &json["linked_to"], &json["waits_seconds"]), (&json!(18), &Value::Null, &json!(0.0)));
+    assert_eq!(json["happenings"], json!([{"ago_seconds": 61.5, "attempt": 17, "what": "lost", "detail": "not heard from"}]));
+    assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
+}
+
+#[test]
+fn logs_are_printed_byte_for_byte() {
+    let logs = v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
+    let coordinator = Coordinator::start(Script { logs: logs.clone(), ..Script::default() });
+    assert_eq!(coordinator.run(&["logs", "s/94f9"]).stdout, logs.text);
+    let json = coordinator.json(&["logs", "94f9", "--attempt", "17"]);
+    assert_eq!(json, json!({"trial": "94f9", "attempt": 17, "worker": "gpu4:4711", "text": "a\u{fffd}\r\n\u{1b}[1mb"}));
+    assert_eq!(coordinator.asked(), ["(\"s/94f9\", 0)", "(\"94f9\", 17)"]);
+    let none = Coordinator::start(Script::default());
+    assert_eq!(none.refuses(&["logs", "94f9"], 1), "error: no attempt at trial 94f9 has started yet\n");
+}
+
+#[test]
+fn workers_are_listed() {
+    let worker = v1::Worker { host: "gpu4".into(), pid: 4_711, state: "idle".into(), ..Default::default() };
+    let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
+    assert!(coordinator.says(&["workers", "--all"]).contains("gpu4:4711"));
+    assert_eq!(coordinator.json(&["workers"])["workers"][0]["pid"], 4_711);
+    assert_eq!(coordinator.asked(), ["true", "false"]);
+    assert!(Coordinator::start(Script::default()).says(&["workers"]).contains("sortie-worker run"));
+}
+
+#[test]
+fn results_of_a_sweep_without_domains_point_to_its_trials() {
+    let command = v1::Command { words: vec!["true".into()], dataset: None, domains: vec![], steps: None };
+    let work = v1::Work { kind: Some(v1::work::Kind::Command(command)) };
+    let v1::Trial { trial_id, point, state, .. } = trial();
+    let result = v1::TrialResult { trial_id, point, state, ..Default::default() };
+    let results = vec![v1::ResultsChunk { work: Some(work), trials: vec![] }, v1::ResultsChunk { work: None, trials: vec![result] }];
+    let coordinator = Coordinator::start(Script { results, ..Script::default() });
+    assert!(coordinator.refuses(&["results", "s"], 1).contains("`sortie trials s`"));
+    let error = coordinator.refuses(&["figure", "s", "--kind", "rates", "-o", "x.svg"], 1);
+    assert!(error.contains("no axis \"dropout\""), "{error}");
+}

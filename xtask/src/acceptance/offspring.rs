@@ -1,0 +1,77 @@
+//! Every process that descends from this one, so that none is left behind.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use sortie_testbed::processes::children_of;
+
+/// How often the killing is repeated: what is killed may have started something a moment before.
+const ROUNDS_MAX: u32 = 50;
+const POLL: Duration = Duration::from_millis(100);
+
+/// While it lives, processes whose parent dies become children of this one, as Slurm's do when they turn into daemons. Dropping it kills,
+/// by id, every descendant that is still there; so it is to be dropped last.
+#[derive(Debug)]
+pub struct Offspring(());
+
+impl Offspring {
+    /// From now on this process is the parent of what it starts, however far down.
+    pub fn adopt() -> Result<Self> {
+        set_child_subreaper(Some(getpid())).context("the system does not let this process adopt orphans")?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Offspring {
+    fn drop(&mut self) {
+        for round in 0..ROUNDS_MAX {
+            // The dead among our children stay listed until somebody asks for them.
+            while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+            let left = descendants_of(std::process::id());
+            if left.is_empty() {
+                return;
+            }
+            if round == 0 {
+                eprintln!("killing {} processes that were left", left.len());
+            }
+            for pid in left.into_iter().filter_map(|pid| i32::try_from(pid).ok().and_then(Pid::from_raw)) {
+                // It may have ended meanwhile: then there is nothing to kill.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(POLL);
+        }
+        eprintln!("some processes could not be ended; `ps -ef` shows them");
+    }
+}
+
+fn descendants_of(ancestor: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut next = vec![ancestor];
+    while let Some(parent) = next.pop() {
+        // Where the system shows no processes, none can be found either.
+        let children = children_of(parent).unwrap_or_default();
+        next.extend(&children);
+        found.extend(children);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use sortie_testbed::processes::Process;
+    use sortie_testbed::wait;
+
+    use super::*;
+
+    #[test]
+    fn descendants_are_found_however_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "sh -c 'sleep 1000 & sleep 1000 & wait' & wait";
+        let shell = Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log")).unwrap();
+        assert!(wait::until(Duration::from_secs(60), || descendants_of(shell.pid()).len() == 3));
+        assert!(descendants_of(std::process::id()).contains(&shell.pid()));
+    }
+}
