@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token};
-use sortie_core::metrics::Evaluation;
+use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
 use super::StoreError;
@@ -331,9 +331,10 @@ impl Ledger {
         for evaluation in evaluations {
             let held_out = row.held_out.split('+').any(|held_out| held_out == evaluation.domain);
             let table = if held_out { &mut self.changes.held_out } else { &mut self.changes.validation };
-            table.push((token, evaluation.clone()));
+            table.push((token, without_signed_zeros(evaluation)));
         }
-        self.changes.losses.extend(losses.iter().map(|loss| (token, *loss)));
+        let plain = |loss: &TrainingLoss| TrainingLoss { loss: loss.loss + 0.0, ..*loss };
+        self.changes.losses.extend(losses.iter().map(|loss| (token, plain(loss))));
         if !log.is_empty() {
             self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
         }
@@ -379,6 +380,15 @@ impl Ledger {
 
 fn bad_data(message: String) -> Outcome {
     Outcome::Failed { class: ErrorClass::BadData, message }
+}
+
+/// Zero has no sign, as in parameters: SQLite forgets it and Postgres does not, and the two must agree to the last bit.
+fn without_signed_zeros(evaluation: &Evaluation) -> Evaluation {
+    let score = match evaluation.score {
+        Score::Value { value, n } => Score::Value { value: value + 0.0, n },
+        counts @ Score::Counts { .. } => counts,
+    };
+    Evaluation { score, loss: evaluation.loss.map(|loss| loss + 0.0), ..evaluation.clone() }
 }
 
 /// Texts that every database takes.

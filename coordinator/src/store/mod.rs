@@ -5,6 +5,8 @@ mod backend;
 mod claims;
 mod desk;
 mod error;
+#[cfg(test)]
+mod guards;
 mod ledger;
 mod levers;
 mod memory;

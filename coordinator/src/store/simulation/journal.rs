@@ -26,6 +26,8 @@ struct Attempt {
     ends: Option<u64>,
     /// Whether that was acknowledged.
     ended: bool,
+    /// Whether it was told, when it said that it ended, that it is stale.
+    refused: bool,
     /// When the last sign of life was given that was then acknowledged.
     alive: Timestamp,
 }
@@ -108,8 +110,8 @@ impl Journal {
         }
         let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
         *newest = (*newest).max(lease.token);
-        let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
-        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, alive: left.at };
+        let (trial, acknowledged, ends, ended, refused) = (lease.trial_id, 0, None, false, false);
+        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, refused, alive: left.at };
         if self.attempts.insert(lease.token, attempt).is_some() {
             self.violated(at, format!("token {} was issued twice", lease.token));
         }
@@ -153,6 +155,15 @@ impl Journal {
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.ends.get_or_insert(left.event);
         }
+    }
+
+    pub(super) fn refused(&mut self, token: Token) {
+        self.attempts.entry(token).and_modify(|attempt| attempt.refused = true);
+    }
+
+    /// No worker says a batch before the one before it was acknowledged, and no network does.
+    pub(super) fn missed(&mut self, token: Token, at: Timestamp) {
+        self.violated(at, format!("a batch of attempt {token} was acknowledged, and is missed"));
     }
 
     pub(super) fn ended(&mut self, token: Token, left: Departure, at: Timestamp) {
@@ -201,6 +212,9 @@ impl Journal {
             for (token, attempt) in attempts {
                 if attempt.ended && attempt.outcome == Outcome::Succeeded && accepted != Some(token) {
                     self.violated(at, format!("the acknowledged result of attempt {token} is not that of its trial: {accepted:?}"));
+                }
+                if attempt.refused && accepted == Some(token) {
+                    self.violated(at, format!("the result of attempt {token} counts, and it was told that it is stale"));
                 }
                 let log = String::from_utf8_lossy(&store.log(&name, Some(token)).await?.text).into_owned();
                 let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));

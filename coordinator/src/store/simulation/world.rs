@@ -202,7 +202,16 @@ impl World {
         let heard = |answer: Result<Heard, StoreError>| match answer {
             Ok(heard) => Some(heard),
             Err(StoreError::Database(_) | StoreError::Stopping) => None,
-            Err(StoreError::Refused(_) | StoreError::Gap { .. }) => Some(Heard::Refused),
+            Err(StoreError::Refused(_)) => {
+                if let Call::Complete(token) = call {
+                    self.journal.borrow_mut().refused(*token);
+                }
+                Some(Heard::Refused)
+            }
+            Err(StoreError::Gap { token, .. }) => {
+                self.journal.borrow_mut().missed(token, self.clock.now());
+                Some(Heard::Refused)
+            }
             Err(error) => panic!("{call:?}: {error}"),
         };
         let answer = match call {
