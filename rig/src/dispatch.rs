@@ -212,6 +212,7 @@ fn percentiles(mut values: Vec<f64>) -> Percentiles {
     Percentiles { p50: at(0.5), p99: at(0.99) }
 }
 
+/// The real time: what is measured and waited for here happens in other processes.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub fn now() -> Instant {
     Instant::now()
