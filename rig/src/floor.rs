@@ -7,7 +7,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::dispatch::{now, submit};
+use crate::crowd::now;
+use crate::dispatch::submit;
 use crate::place::{Coordinator, Place};
 
 /// The texts of both databases; they differ in how many rows become one argument.
@@ -60,7 +61,7 @@ const POSTGRES: Texts = Texts {
 pub async fn measure(database: &str, program: &std::path::Path, place: &Place, cycles: u64, workers: usize) -> Result<f64> {
     // The coordinator makes the tables and the trials, and goes.
     let coordinator = Coordinator::start(program, database, place)?;
-    submit(&coordinator.url, cycles.next_multiple_of(1_000)).await?;
+    submit(&coordinator.url, "floor", cycles.next_multiple_of(1_000)).await?;
     drop(coordinator);
     // Half of the workers ask for trials while the other half tell of theirs.
     let batch = (workers / 2).max(1);

@@ -2,7 +2,9 @@
 //! it fails, with real processes and real databases. `cargo xtask bench` and `cargo xtask chaos` build and call it.
 
 pub mod chaos;
+mod crowd;
 pub mod dispatch;
 pub mod fleet;
 mod floor;
+pub mod idle;
 pub mod place;

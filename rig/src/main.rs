@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_rig::{chaos, dispatch};
+use sortie_rig::{chaos, dispatch, idle};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Full cycles - lease, one evaluation, complete - through real gRPC, beside the floor by plain SQL
     Dispatch(dispatch::Arguments),
+    /// What workers cost that wait for work
+    Idle(idle::Arguments),
     /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
     Chaos(chaos::Arguments),
 }
@@ -27,6 +29,7 @@ async fn main() -> ExitCode {
     let run = async {
         match Cli::parse().command {
             Command::Dispatch(arguments) => dispatch::run(&arguments).await,
+            Command::Idle(arguments) => idle::run(&arguments).await,
             Command::Chaos(arguments) => chaos::run(&arguments).await,
         }
     };

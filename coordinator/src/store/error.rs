@@ -1,5 +1,7 @@
 //! Why the store did not do what it was asked.
 
+use std::sync::Arc;
+
 use sortie_core::filter::UnknownAxis;
 use sortie_core::job::{Refused, Token};
 use sortie_core::spec::SpecError;
@@ -96,10 +98,16 @@ pub enum StoreError {
     },
     /// The database failed; it may not fail the next time.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(Arc<sqlx::Error>),
     /// The coordinator is stopping.
     #[error("the coordinator is stopping")]
     Stopping,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
 }
 
 impl StoreError {
@@ -107,9 +115,33 @@ impl StoreError {
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Guard { .. } => true,
-            // Serialisation failure and deadlock, by the standard's codes.
-            Self::Database(sqlx::Error::Database(error)) => matches!(error.code().as_deref(), Some("40001" | "40P01")),
+            Self::Database(error) => error.as_database_error().is_some_and(|error| {
+                // Serialisation failure and deadlock, by the standard's codes.
+                matches!(error.code().as_deref(), Some("40001" | "40P01"))
+            }),
             _ => false,
         }
     }
+
+    /// What the database said, if it, and none of the requests that shared a transaction, is at fault: then nobody fares better alone.
+    pub(crate) fn outage(&self) -> Option<&Arc<sqlx::Error>> {
+        let Self::Database(error) = self else { return None };
+        let outage = match error.as_ref() {
+            sqlx::Error::Database(error) => !is_about_values(error.as_ref()),
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
+            _ => true,
+        };
+        outage.then_some(error)
+    }
+}
+
+/// Whether the database refused a value that some request brought.
+fn is_about_values(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let Some(code) = error.code() else { return false };
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        // By the standard's classes: values, constraints, types, sizes.
+        return ["22", "23", "42", "54"].iter().any(|class| code.starts_with(class));
+    }
+    // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH: the lower byte is the kind.
+    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xFF, 18..=20))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sortie_core::job::{self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token};
 use sortie_core::metrics::Evaluation;
+use sortie_core::record::Fingerprint;
 
 use super::StoreError;
 use super::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
@@ -115,13 +116,14 @@ impl Ledger {
                 lost.push(token);
                 continue;
             };
-            let mut progress = row.progress;
-            progress.step = progress.step.max(step);
+            // No attempt is further than its trial's last step, whatever it says.
+            let last = self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
+            let step = row.progress.step.max(step.min(last));
             if self.happens(token, &Event::Heartbeat(token)).is_err() {
                 lost.push(token);
                 continue;
             }
-            self.advance(token, |now| now.step = progress.step);
+            self.advance(token, |now| now.step = step);
         }
         lost
     }
@@ -296,15 +298,19 @@ impl Ledger {
         }
         let info = self.info(row)?;
         let steps = info.work.steps().unwrap_or(i64::MAX.unsigned_abs());
-        for Evaluation { step, domain, .. } in &batch.evaluations {
+        let foreign = |what: String| Err(StoreError::Foreign { token, what });
+        for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
             let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
             let plain = !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(|c: char| c.is_control() || c == '+');
             if !known || !plain || *step > steps {
-                return Err(StoreError::Foreign { token, what: format!("step {step} on domain {domain:?}") });
+                return foreign(format!("step {step} on domain {domain:?}"));
+            }
+            if let Some(fault) = score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}"))) {
+                return foreign(format!("step {step} on domain {domain:?} with {fault}"));
             }
         }
         if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
-            return Err(StoreError::Foreign { token, what: format!("loss {} at step {}", loss.loss, loss.step) });
+            return foreign(format!("loss {} at step {}", loss.loss, loss.step));
         }
         Ok(true)
     }
@@ -313,12 +319,12 @@ impl Ledger {
         let token = row.token;
         let Batch { sequence, fingerprint, evaluations, losses, log } = batch;
         self.advance(token, |progress| progress.sequence = *sequence);
-        if let Some(fingerprint) = fingerprint {
+        if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
                 row.dataset_digest.clone_from(&fingerprint.dataset_digest);
                 row.weights_digest.clone_from(&fingerprint.weights_digest);
             }
-            self.changes.fingerprints.push((token, fingerprint.clone()));
+            self.changes.fingerprints.push((token, fingerprint));
         }
         for evaluation in evaluations {
             let held_out = row.held_out.split('+').any(|held_out| held_out == evaluation.domain);
@@ -371,6 +377,18 @@ impl Ledger {
 
 fn bad_data(message: String) -> Outcome {
     Outcome::Failed { class: ErrorClass::BadData, message }
+}
+
+/// Texts that every database takes.
+fn plain(told: &Fingerprint) -> Fingerprint {
+    Fingerprint {
+        software: one_line(&told.software),
+        libtorch: one_line(&told.libtorch),
+        device: one_line(&told.device),
+        threads: told.threads,
+        dataset_digest: one_line(&told.dataset_digest),
+        weights_digest: one_line(&told.weights_digest),
+    }
 }
 
 fn one_line(message: &str) -> String {

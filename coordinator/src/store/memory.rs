@@ -23,15 +23,17 @@ const PAGE_ROWS: usize = 500;
 
 type EvaluationKey = (Token, Method, u64, String, SplitName);
 
-/// A database in memory.
-#[derive(Debug, Default)]
-pub(super) struct Memory(Arc<Mutex<Tables>>);
+/// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Tables>>);
 
 #[derive(Debug, Default)]
 struct Tables {
     epoch: i64,
     sweeps: BTreeMap<i64, SweepRow>,
     trials: BTreeMap<i64, Trial>,
+    /// The trials by id and sweep: each is there once.
+    by_id: BTreeMap<(TrialId, i64), i64>,
     workers: BTreeMap<i64, WorkerLine>,
     failures_in_row: HashMap<i64, u32>,
     attempts: BTreeMap<Token, Attempt>,
@@ -91,8 +93,10 @@ impl Tables {
     }
 
     fn twin(&self, trial_id: TrialId, sweep: i64) -> Option<Token> {
-        let succeeded = |trial: &&Trial| trial.trial_id == trial_id && trial.sweep != sweep && trial.state.name() == StateName::Succeeded;
-        self.trials.values().find(succeeded).and_then(|trial| trial.state.token())
+        let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
+        let trials = same.filter_map(|(_, id)| self.trials.get(id));
+        // Any would do; the newest, as the databases say.
+        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).max()
     }
 
     fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
@@ -373,7 +377,7 @@ impl Transaction for MemoryTransaction {
     async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
         let (mut added, mut linked) = (0, 0);
         for NewTrial { trial_id, position, point } in trials {
-            if self.0.trials.values().any(|trial| trial.sweep == sweep && trial.trial_id == *trial_id) {
+            if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let twin = self.0.twin(*trial_id, sweep).filter(|_| reuse);
@@ -382,6 +386,7 @@ impl Transaction for MemoryTransaction {
             let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
             let trial = Trial { sweep, trial_id: *trial_id, position, point, state, forgiven: Token(0), linked: linked_here };
             self.0.trials.insert(id, trial);
+            self.0.by_id.insert((*trial_id, sweep), id);
             added += 1;
             linked += u64::from(linked_here);
         }
@@ -408,6 +413,8 @@ impl Transaction for MemoryTransaction {
 #[tonic::async_trait]
 impl Backend for Memory {
     async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        // As while a real database works, whoever else is ready goes on.
+        tokio::task::yield_now().await;
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
     }
 
@@ -523,9 +530,9 @@ impl Backend for Memory {
         let mut lines = Vec::new();
         for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen_ms >= since.0) {
             let mut line = line.clone();
-            for trial in tables.trials.values() {
-                let State::Leased { token, .. } = trial.state else { continue };
-                if tables.attempts.get(&token).is_some_and(|attempt| attempt.worker == *id) {
+            for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
+                let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+                if trial.state.name() == StateName::Leased && trial.state.token() == Some(*token) {
                     let sweep = tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
                     line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
                 }

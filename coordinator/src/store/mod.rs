@@ -8,6 +8,8 @@ mod error;
 mod ledger;
 mod levers;
 mod memory;
+#[cfg(test)]
+mod simulation;
 mod sql;
 mod story;
 mod types;
@@ -31,6 +33,7 @@ use levers::TrialsRequest;
 use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
+pub use memory::Memory;
 pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
 
@@ -65,12 +68,12 @@ impl Store {
         Self::on(sql::open(url, options).await?, settings, clock).await
     }
 
-    /// A model in memory: for tests, with no other use.
+    /// Opens a model in memory, which may have been open before: for tests, with no other use.
     ///
     /// # Errors
     /// None in practice.
-    pub async fn in_memory(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Self::on(Arc::new(memory::Memory::default()), settings, clock).await
+    pub async fn in_memory(model: &Memory, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::on(Arc::new(model.clone()), settings, clock).await
     }
 
     async fn on(backend: Arc<dyn Backend>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {

@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
 /// Trials that one transaction adds to a sweep.
-const EXPAND_TRIALS: u64 = 2_000;
+const EXPAND_TRIALS: u64 = 500;
 /// After the database refused some, until the next try.
 const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
@@ -103,6 +103,8 @@ pub(crate) struct Writer {
     parked: VecDeque<Request>,
     /// Waiting claims should look now.
     look: bool,
+    /// When to look for what nobody tells of, whatever else comes before: only a time that stays where it is comes in a busy hour.
+    look_at: Instant,
     /// When trials that were put back become free, the earliest first.
     free_at: Option<Instant>,
     /// Some sweep may have trials that are not stored yet.
@@ -113,21 +115,29 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, desk: Desk, requests: mpsc::Receiver<Message>) -> Self {
         let (parked, submissions) = (VecDeque::new(), Vec::new());
-        Self { backend, clock, desk, requests, parked, look: false, free_at: None, expanding: true, submissions }
+        let look_at = Instant::now() + LOOK_INTERVAL;
+        Self { backend, clock, desk, requests, parked, look: false, look_at, free_at: None, expanding: true, submissions }
     }
 
     /// Works until nobody can ask any more.
     pub(crate) async fn run(mut self) {
         let mut waiting: Vec<Message> = Vec::with_capacity(BATCH_MAX);
         loop {
+            let wake_at = self.wake_at();
             if !self.expanding && !self.look && waiting.is_empty() {
-                let wake_at = self.wake_at();
                 let backend = Arc::clone(&self.backend);
                 tokio::select! {
+                    biased;
                     count = self.requests.recv_many(&mut waiting, BATCH_MAX) => if count == 0 { return },
-                    () = sleep_until(wake_at) => self.look = true,
+                    () = sleep_until(wake_at) => {}
                     () = backend.changed_elsewhere(), if !self.parked.is_empty() => self.look = true,
                 }
+            }
+            self.look |= wake_at <= Instant::now();
+            if self.look_at <= Instant::now() {
+                self.look_at = Instant::now() + LOOK_INTERVAL;
+                // Another coordinator may have ended before it had stored all trials of a sweep.
+                self.expanding = true;
             }
             self.take_more(&mut waiting);
             if waiting.is_empty() && self.requests.is_closed() {
@@ -162,13 +172,12 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
-        let now = Instant::now();
-        let mut wake_at = now + LOOK_INTERVAL;
+        let mut wake_at = self.look_at;
         if !self.parked.is_empty() {
             let first = self.parked.iter().filter_map(|parked| parked.until).min().unwrap_or(wake_at);
             wake_at = wake_at.min(first).min(self.free_at.unwrap_or(wake_at));
         }
-        wake_at.max(now)
+        wake_at
     }
 
     /// Serves requests, and the claims that wait where something has changed for them. Claims come first and are not flushed to disk: a
@@ -198,18 +207,20 @@ impl Writer {
                     self.answer(request, answer);
                 }
             }
-            // One request that the database refuses must not take the others with it.
-            Err(error) if batch.len() > 1 && !is_outage(&error) => {
+            Err(error) => {
+                if let Some(outage) = error.outage() {
+                    for request in batch {
+                        self.answer(request, Err(StoreError::Database(Arc::clone(outage))));
+                    }
+                    return;
+                }
+                // One request that the database refuses must not take the others with it. Alone it is refused once more, and its error
+                // told to whoever asked.
                 tracing::warn!(%error, requests = ops.len(), "a shared transaction failed; each request gets its own");
                 for request in batch {
                     let answers = self.transact(std::slice::from_ref(&request.op), durable).await;
                     let answer = answers.and_then(|mut answers| answers.pop().unwrap_or(Ok(Reply::Done)));
                     self.answer(request, answer);
-                }
-            }
-            Err(error) => {
-                for request in batch {
-                    self.answer(request, Err(duplicate(&error)));
                 }
             }
         }
@@ -330,18 +341,4 @@ impl Writer {
 
 fn waits_for_the_end(parked: &Request) -> bool {
     matches!(&parked.op, Op::Claim(claim) if claim.return_when_idle)
-}
-
-/// Whether the database, not the request, is at fault: then nobody fares better alone.
-fn is_outage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Database(sqlx::Error::Database(error)) => !error.is_unique_violation() && !error.is_check_violation(),
-        StoreError::Database(_) => true,
-        _ => false,
-    }
-}
-
-/// The same error for another caller: most kinds hold what cannot be copied, but all of them can be said.
-fn duplicate(error: &StoreError) -> StoreError {
-    StoreError::Database(sqlx::Error::Protocol(error.to_string()))
 }

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::dispatch::now;
+use crate::crowd::now;
 use crate::fleet::{Fleet, Settings};
 use crate::place::Kind;
 use plan::Counts;

@@ -8,7 +8,7 @@ use sortie_testbed::processes::Signal;
 use tokio::time::sleep;
 
 use super::plan::{Counts, Strike};
-use crate::dispatch::now;
+use crate::crowd::now;
 use crate::fleet::Fleet;
 
 /// How long a network is cut or a worker stopped, in leases.

@@ -179,9 +179,11 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
     assert_eq!(lines(), noted);
 }
 
-/// A grandchild that nothing but its reaper can reach: a session and a group of its own, no standard input, deaf to polite signals.
-const STUBBORN: &str = r#"setsid sh -c 'trap "" TERM HUP INT; exec <&- >/dev/null 2>&1; echo $$ > FOLDER/stubborn; while true; do sleep 0.1; done' &
-sh -c 'trap "" TERM; echo $$ > FOLDER/deaf; while true; do sleep 0.1; done'"#;
+/// A command that is deaf to polite signals, with an orphan that nothing but its reaper can reach: a session and a group of its own, no
+/// standard input, a parent that is gone.
+const STUBBORN: &str = r#"trap '' TERM HUP INT
+(setsid sh -c 'exec <&- >/dev/null 2>&1; echo $$ > FOLDER/stubborn; while true; do sleep 0.1; done' &)
+echo $$ > FOLDER/deaf; while true; do sleep 0.1; done"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_command_survives_a_killed_agent() {

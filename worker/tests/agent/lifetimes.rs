@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -115,7 +116,7 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
     wait_for_death(trial).await;
 
     // No trial outlives its agent by itself; one that did would stand in the record like this.
-    let mut left = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    let mut left = std::process::Command::new("sleep").arg("600").stdout(Stdio::null()).process_group(0).spawn().unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", left.id())).unwrap();
     let started: u64 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
     let mut text: serde_json::Value = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();

@@ -157,11 +157,12 @@ impl Pool {
         }
     }
 
-    /// Runs a statement that has no arguments, outside of any transaction.
-    pub(super) async fn execute(&self, sql: &'static str) -> Result<(), StoreError> {
+    /// Runs a statement outside of any transaction, compiled anew each time: SQLite carries out many a PRAGMA while it compiles it, and
+    /// nothing promises that one which was kept does so again.
+    pub(super) async fn execute_anew(&self, sql: &'static str) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(|_| ())?,
-            Self::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|_| ())?,
+            Self::Sqlite(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
+            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
         }
         Ok(())
     }

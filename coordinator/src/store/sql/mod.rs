@@ -1,5 +1,7 @@
 //! The only SQL of the project. [`statements`] has every statement, once for both databases; [`engine`] hides their drivers.
 
+#[cfg(test)]
+mod checks;
 mod engine;
 mod postgres;
 mod reads;

@@ -94,7 +94,7 @@ impl Backend for SqlBackend {
         // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
         // after an error, is durable, whatever is believed of it here.
         if self.dialect == Dialect::Sqlite && self.durable.load(Ordering::Relaxed) != durable {
-            self.writer.execute(if durable { self.sql().full } else { self.sql().normal }).await?;
+            self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
             self.durable.store(durable, Ordering::Relaxed);
         }
         let mut tx = self.writer.begin().await?;

@@ -27,6 +27,8 @@ const CACHE_KIB: &str = "-16384";
 /// Opens the file, creates or migrates it.
 pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
     let path = sqlite_path(url)?;
+    // A link is another name for the same file, and must have the same lock.
+    let path = path.canonicalize().unwrap_or(path);
     let failed = |reason: String| StoreError::Open { database: path.display().to_string(), reason };
     let lock = lock(&path)?;
     if let Some(name) = network_disk(&path).filter(|_| !options.network_disk) {
@@ -87,6 +89,11 @@ fn lock(database: &Path) -> Result<File, StoreError> {
     let failed = |reason: String| StoreError::Open { database: database.display().to_string(), reason };
     if database.is_dir() {
         return Err(failed("it is a folder; name a file".to_owned()));
+    }
+    if let Err(error) = File::options().write(true).open(database)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(failed(format!("it cannot be written ({error}): give this account the right to, or name another file")));
     }
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");

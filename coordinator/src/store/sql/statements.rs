@@ -73,7 +73,7 @@ statements! {
         SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
             a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
-        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t)";
+        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
     expired: "SELECT t.token FROM trials AS t WHERE t.state = 'leased' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
         FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id

@@ -1,0 +1,178 @@
+//! A database that fails at times, and one with a bug: see [`Faults`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::record::TrialRecord;
+
+use super::dice::Dice;
+use crate::store::StoreError;
+use crate::store::backend::{AttemptRow, Backend, Changes, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::types::{Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
+
+/// What is wrong with a database.
+#[derive(Debug)]
+pub(super) struct Faults {
+    pub(super) dice: Dice,
+    /// Of a hundred transactions, how many cannot begin.
+    pub(super) refused: u64,
+    /// Of a hundred transactions, how many are committed although their caller hears of an error.
+    pub(super) unacknowledged: u64,
+    /// The planted bug: whoever speaks about a trial that is not over holds it, whatever its token, and no guard notices. Attempts are
+    /// ended by the trial's id alone, as in the job queues that lose work to slow workers.
+    pub(super) ignores_tokens: bool,
+}
+
+/// See [`Faults`].
+#[derive(Debug)]
+pub(super) struct Faulty {
+    pub(super) inner: Arc<dyn Backend>,
+    pub(super) faults: Arc<Mutex<Faults>>,
+}
+
+struct FaultyTransaction {
+    inner: Box<dyn Transaction>,
+    unacknowledged: bool,
+    ignores_tokens: bool,
+    /// Where the trials are whose attempts were told something else.
+    states: HashMap<i64, State>,
+}
+
+fn cut() -> StoreError {
+    sqlx::Error::Io(std::io::Error::other("the database is away")).into()
+}
+
+#[tonic::async_trait]
+impl Backend for Faulty {
+    async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        let (refused, unacknowledged, ignores_tokens) = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            let (refused, unacknowledged) = (faults.refused, faults.unacknowledged);
+            (faults.dice.percent(refused), faults.dice.percent(unacknowledged), faults.ignores_tokens)
+        };
+        if refused {
+            return Err(cut());
+        }
+        let inner = self.inner.begin(durable).await?;
+        Ok(Box::new(FaultyTransaction { inner, unacknowledged, ignores_tokens, states: HashMap::new() }))
+    }
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        self.inner.status(sweep).await
+    }
+    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+        self.inner.trials(sweep, state, from).await
+    }
+    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+        self.inner.records(sweep, from).await
+    }
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+        self.inner.find(sweep, prefix).await
+    }
+    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+        self.inner.story(trial).await
+    }
+    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+        self.inner.log(trial, token).await
+    }
+    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
+        self.inner.workers(since).await
+    }
+    async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        self.inner.sweep(name).await
+    }
+    async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.sweep_names().await
+    }
+    async fn changed_elsewhere(&self) {
+        self.inner.changed_elsewhere().await;
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tonic::async_trait]
+impl Transaction for FaultyTransaction {
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let mut rows = self.inner.attempts(tokens).await?;
+        for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
+            self.states.insert(row.trial, row.state);
+            row.state = match row.state {
+                State::Leased { expires_at, .. } => State::Leased { token: row.token, expires_at },
+                State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
+                State::Finished(finished) => State::Finished(finished),
+            };
+        }
+        Ok(rows)
+    }
+    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let mut changes = changes.clone();
+        for (trial, moved) in &mut changes.moves {
+            moved.from = self.states.get(trial).copied().unwrap_or(moved.from);
+        }
+        self.inner.write(&changes).await
+    }
+    async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError> {
+        self.inner.commit(news).await?;
+        if self.unacknowledged { Err(cut()) } else { Ok(()) }
+    }
+
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        self.inner.now(local).await
+    }
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        self.inner.new_epoch(now).await
+    }
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        self.inner.extend_leases(until).await
+    }
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.register(worker, now).await
+    }
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        self.inner.workers(names).await
+    }
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        self.inner.fit_workers(since, now).await
+    }
+    async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
+        self.inner.open_sweeps(count_max, now).await
+    }
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
+        self.inner.waiting(sweep, count_max, now).await
+    }
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        self.inner.expired(now, count_max).await
+    }
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        self.inner.failures(trials).await
+    }
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.pinned(kind, name).await
+    }
+    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        self.inner.sweep(name).await
+    }
+    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+        self.inner.sweep_by_id(id).await
+    }
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError> {
+        self.inner.insert_sweep(sweep, now).await
+    }
+    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
+        self.inner.update_sweep(sweep).await
+    }
+    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
+        self.inner.expanding().await
+    }
+    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+        self.inner.next_position(sweep).await
+    }
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+        self.inner.insert_trials(sweep, trials, reuse).await
+    }
+    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
+        self.inner.trial_rows(sweep, from, count_max).await
+    }
+}

@@ -1,0 +1,215 @@
+//! What was said and answered, and what must never be: independent of anything that the store itself keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use sortie_core::job::{Outcome, StateName, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::trial::TrialId;
+
+use crate::store::types::{Batch, Leased};
+use crate::store::{Store, StoreError};
+
+/// What happened to one attempt, as its worker and its line to the coordinator know.
+#[derive(Clone, Debug)]
+struct Attempt {
+    trial: TrialId,
+    /// When its claim was answered, counted in events.
+    issued: u64,
+    outcome: Outcome,
+    /// All batches that it will ever say, with its end.
+    batches: u64,
+    /// The highest batch that was acknowledged.
+    acknowledged: u64,
+    /// The first event at which somebody began to say that it ended.
+    ends: Option<u64>,
+    /// Whether that was acknowledged.
+    ended: bool,
+    /// When the last sign of life was given that was then acknowledged.
+    alive: Timestamp,
+}
+
+/// The whole of one schedule.
+#[derive(Debug)]
+pub(super) struct Journal {
+    lease: Duration,
+    events: u64,
+    attempts: BTreeMap<Token, Attempt>,
+    newest: BTreeMap<TrialId, Token>,
+    /// A user called some trial off: then a live attempt may lose it.
+    pub(super) cancels: bool,
+    trace: DefaultHasher,
+    pub(super) violations: Vec<String>,
+}
+
+/// A request on its way: what was known when it set out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departure {
+    event: u64,
+    at: Timestamp,
+}
+
+/// What an attempt says in a batch: anybody can tell from it whose it is.
+pub(super) fn batch(token: Token, sequence: u64) -> Batch {
+    let correct = (token.0.unsigned_abs() * 31 + sequence * 7) % 1_000;
+    let row = |domain: &str| Evaluation {
+        method: Method::Plain,
+        step: sequence,
+        domain: domain.to_owned(),
+        split: SplitName::Out,
+        score: Score::Counts { n: 1_000, correct },
+        loss: Some(1.0 / token.0 as f64),
+    };
+    let log = format!("{token}:{sequence};").into_bytes();
+    Batch { sequence, evaluations: vec![row("photo"), row("sketch")], log, ..Batch::default() }
+}
+
+impl Journal {
+    pub(super) fn new(lease: Duration) -> Self {
+        let (attempts, newest, violations) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { lease, events: 0, attempts, newest, cancels: false, trace: DefaultHasher::new(), violations }
+    }
+
+    /// A number that differs where anything differs.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    fn note(&mut self, at: Timestamp, what: impl Hash) -> u64 {
+        self.events += 1;
+        (at, what).hash(&mut self.trace);
+        self.events
+    }
+
+    fn violated(&mut self, at: Timestamp, rule: String) {
+        self.violations.push(format!("at {} ms: {rule}", at.0));
+    }
+
+    pub(super) fn departs(&mut self, at: Timestamp) -> Departure {
+        Departure { event: self.note(at, "departs"), at }
+    }
+
+    /// A claim was answered with this trial; its attempt will end like this, after so many batches.
+    pub(super) fn leased(&mut self, lease: &Leased, left: Departure, at: Timestamp, outcome: Outcome, batches: u64) {
+        let issued = self.note(at, ("leased", lease.token.0, lease.trial_id));
+        if let Some(&last) = self.newest.get(&lease.trial_id) {
+            let before = self.attempts[&last].clone();
+            if last >= lease.token {
+                self.violated(at, format!("attempt {} came after {last}", lease.token));
+            }
+            let robbed = before.ends.is_none() && at < before.alive.plus(self.lease);
+            if robbed && !self.cancels {
+                self.violated(at, format!("attempt {last} was alive at {} ms, and {} has its trial", before.alive.0, lease.token));
+            }
+            if before.ended && before.outcome == Outcome::Succeeded {
+                self.violated(at, format!("attempt {} runs what {last} had finished", lease.token));
+            }
+        }
+        let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
+        *newest = (*newest).max(lease.token);
+        let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
+        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, alive: left.at };
+        if self.attempts.insert(lease.token, attempt).is_some() {
+            self.violated(at, format!("token {} was issued twice", lease.token));
+        }
+    }
+
+    /// What the attempt would say as its end.
+    pub(super) fn plan(&self, token: Token) -> (Outcome, u64) {
+        let attempt = &self.attempts[&token];
+        (attempt.outcome.clone(), attempt.batches)
+    }
+
+    /// Whether somebody else had the trial before this request set out.
+    fn was_stale(&self, token: Token, left: Departure) -> bool {
+        let newest = self.newest[&self.attempts[&token].trial];
+        newest > token && self.attempts[&newest].issued < left.event
+    }
+
+    /// The attempt was told that it holds its trial.
+    pub(super) fn alive(&mut self, token: Token, left: Departure, at: Timestamp) {
+        self.note(at, ("alive", token.0));
+        if self.was_stale(token, left) {
+            self.violated(at, format!("attempt {token} is stale and was told that it holds its trial"));
+        }
+        if let Some(attempt) = self.attempts.get_mut(&token) {
+            attempt.alive = attempt.alive.max(left.at);
+        }
+    }
+
+    pub(super) fn reported(&mut self, token: Token, sequence: u64, left: Departure, at: Timestamp) {
+        self.note(at, ("reported", token.0, sequence));
+        if self.was_stale(token, left) {
+            self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
+        }
+        if let Some(attempt) = self.attempts.get_mut(&token) {
+            attempt.acknowledged = attempt.acknowledged.max(sequence);
+            attempt.alive = attempt.alive.max(left.at);
+        }
+    }
+
+    pub(super) fn says_its_end(&mut self, token: Token, left: Departure) {
+        if let Some(attempt) = self.attempts.get_mut(&token) {
+            attempt.ends.get_or_insert(left.event);
+        }
+    }
+
+    pub(super) fn ended(&mut self, token: Token, left: Departure, at: Timestamp) {
+        self.note(at, ("ended", token.0));
+        let attempt = self.attempts[&token].clone();
+        let newest = self.newest[&attempt.trial];
+        // It may have ended when it said so for the first time, before anybody else had the trial.
+        let first = attempt.ends.unwrap_or(left.event);
+        if newest > token && self.attempts[&newest].issued < first {
+            self.violated(at, format!("attempt {token} is stale and ended"));
+        }
+        let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
+        let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
+        if let Some((other, _)) = twice.filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded) {
+            let rule = format!("attempts {other} and {token} both have the result of one trial");
+            self.violated(at, rule);
+        }
+        if let Some(attempt) = self.attempts.get_mut(&token) {
+            attempt.ended = true;
+            attempt.acknowledged = attempt.batches;
+        }
+    }
+
+    /// When everything is over: what was acknowledged is there, once, and nothing else.
+    pub(super) async fn check(&mut self, store: &Store, at: Timestamp) -> Result<(), StoreError> {
+        let records = store.records("simulated", 0).await?.rows;
+        for record in records {
+            let name = record.id.to_string();
+            let token = store.story(&name).await?.token;
+            let accepted = token.filter(|_| record.state == StateName::Succeeded);
+            let batches = accepted.map_or(0, |token| self.attempts.get(&token).map_or(0, |attempt| attempt.batches));
+            let rows = (1..=batches).flat_map(|sequence| accepted.map(|token| batch(token, sequence).evaluations)).flatten();
+            let (held_out, validation): (Vec<_>, Vec<_>) = rows.partition(|row| record.point.is_held_out(&row.domain));
+            if record.validation != validation || record.held_out != held_out {
+                self.violated(at, format!("the rows of {name} are not those of {token:?}: {:?}", record.validation));
+            }
+            if !matches!(record.state, StateName::Succeeded | StateName::Diverged | StateName::Failed | StateName::Cancelled) {
+                self.violated(at, format!("{name} is {} for ever", record.state));
+            }
+            let attempts: Vec<(Token, Attempt)> =
+                self.attempts.iter().filter(|(_, attempt)| attempt.trial == record.id).map(|(token, a)| (*token, a.clone())).collect();
+            let tokens: BTreeSet<Token> = attempts.iter().map(|(token, _)| *token).collect();
+            if accepted.is_some_and(|token| !tokens.contains(&token)) {
+                self.violated(at, format!("{name} has the result of {accepted:?}, which never had it"));
+            }
+            for (token, attempt) in attempts {
+                if attempt.ended && attempt.outcome == Outcome::Succeeded && accepted != Some(token) {
+                    self.violated(at, format!("the acknowledged result of attempt {token} is not that of its trial: {accepted:?}"));
+                }
+                let log = String::from_utf8_lossy(&store.log(&name, Some(token)).await?.text).into_owned();
+                let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
+                let prefix: Vec<String> = said.take(log.matches(';').count()).collect();
+                if log != prefix.concat() || (prefix.len() as u64) < attempt.acknowledged {
+                    self.violated(at, format!("attempt {token} had {} batches acknowledged; stored is {log:?}", attempt.acknowledged));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! What only a real database can tell: that every statement fits its tables, so that no typing error, missing column or wrong type
+//! waits for its first use; and that the writer's connection keeps what it promised.
+
+use sortie_testbed::postgres::Postgres;
+use sqlx::{Executor, Row, SqlSafeStr};
+
+use super::engine::Pool;
+use super::statements::{Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements};
+use super::{postgres, sqlite};
+use crate::store::OpenOptions;
+use crate::store::backend::Backend;
+
+/// Statements that only Postgres is ever asked.
+const POSTGRES_ONLY: [&str; 3] = ["not_durable", "now", "notify"];
+/// Statements that only SQLite is ever asked.
+const SQLITE_ONLY: [&str; 2] = ["full", "normal"];
+
+async fn prepare_all(pool: &Pool, dialect: Dialect) -> usize {
+    let mut texts = statements(dialect).all();
+    let foreign: &[&str] = if dialect == Dialect::Postgres { &SQLITE_ONLY } else { &POSTGRES_ONLY };
+    texts.retain(|(name, _)| !foreign.contains(name));
+    for (table, columns) in [("validation", EVALUATION_COLUMNS), ("held_out", EVALUATION_COLUMNS), ("training_losses", LOSS_COLUMNS)] {
+        let counts = (0..=VALUES_ROWS_MAX.ilog2()).map(|power| 1_usize << power);
+        texts.extend(counts.map(|rows| (table, insert_values(table, columns, rows))));
+    }
+    for (name, text) in &texts {
+        assert!(!["$rows", "$lock", "$pack"].iter().any(|idiom| text.contains(idiom)), "{name}: {text}");
+        let prepared = match pool {
+            Pool::Sqlite(pool) => pool.prepare(text.into_sql_str()).await.map(drop),
+            Pool::Postgres(pool) => pool.prepare(text.into_sql_str()).await.map(drop),
+        };
+        prepared.unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
+    }
+    texts.len()
+}
+
+/// What the writer's own connection answers to each question.
+async fn answers(pool: &Pool, questions: &[&'static str]) -> Vec<String> {
+    let mut answers = Vec::new();
+    for question in questions {
+        answers.push(match pool {
+            Pool::Sqlite(pool) => {
+                let row = pool.fetch_one(question.into_sql_str()).await.unwrap();
+                row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
+            }
+            Pool::Postgres(pool) => pool.fetch_one(question.into_sql_str()).await.unwrap().get::<String, _>(0),
+        });
+    }
+    answers
+}
+
+#[tokio::test]
+async fn sqlite_takes_every_statement_and_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
+    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    let questions = ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"];
+    // 2 is FULL.
+    assert_eq!(answers(&database.writer, &questions).await, ["wal", "2", "1"]);
+    assert!(prepare_all(&database.writer, Dialect::Sqlite).await > 60);
+}
+
+/// Leases alone are not flushed; whatever comes after them is, however often it changes.
+#[tokio::test]
+async fn sqlite_is_durable_whenever_a_transaction_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
+    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    for (durable, level) in [(true, "2"), (false, "1"), (false, "1"), (true, "2"), (false, "1"), (true, "2"), (true, "2")] {
+        drop(database.begin(durable).await.unwrap());
+        assert_eq!(answers(&database.writer, &["PRAGMA synchronous"]).await, [level]);
+    }
+}
+
+#[tokio::test]
+async fn postgres_takes_every_statement_and_is_durable() {
+    if !Postgres::is_installed() {
+        println!("skipped: needs a PostgreSQL server (apt-get install postgresql)");
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let url = server.url("postgres");
+    let database = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    // Whatever the server's default is.
+    let Pool::Postgres(pool) = &database.writer else { panic!("{database:?}") };
+    pool.execute("ALTER DATABASE postgres SET synchronous_commit = off".into_sql_str()).await.unwrap();
+    let again = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    assert_eq!(answers(&again.writer, &["SHOW synchronous_commit", "SHOW fsync"]).await, ["on", "on"]);
+    assert!(prepare_all(&again.writer, Dialect::Postgres).await > 60);
+}

@@ -1,0 +1,241 @@
+//! What attempts report, to the last bit, and what is refused.
+
+use sortie_coordinator::store::{Batch, StoreError};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
+use sortie_core::record::Fingerprint;
+
+use crate::fixture::*;
+
+pub async fn held_out_domains_never_reach_the_validation_table(f: Fixture) {
+    f.submit(SWEEP).await;
+    let lease = f.claim_one().await;
+    assert_eq!(lease.spec.point.held_out, ["photo"]);
+    let reports = batch(1, vec![evaluation("photo", 0, 3), evaluation("sketch", 0, 4)]);
+    f.complete_with(lease.token, reports, Outcome::Succeeded).await.unwrap();
+    let record = f.record(0).await;
+    assert_eq!(record.state, StateName::Succeeded);
+    assert_eq!(record.held_out, [evaluation("photo", 0, 3)]);
+    assert_eq!(record.validation, [evaluation("sketch", 0, 4)]);
+}
+
+pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let first = batch(1, vec![evaluation("sketch", 0, 1)]);
+    f.store.report(token, first.clone()).await.unwrap();
+    f.store.report(token, first.clone()).await.unwrap();
+    for early in [f.store.report(token, batch(3, vec![])).await, f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await] {
+        assert!(matches!(early, Err(StoreError::Gap { expected: 2, got: 3, .. })), "{early:?}");
+    }
+    assert_eq!(f.count(StateName::Leased).await, 1);
+    let last = batch(2, vec![evaluation("sketch", 20, 2)]);
+    for _ in 0..2 {
+        f.complete_with(token, last.clone(), Outcome::Succeeded).await.unwrap();
+    }
+    assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
+    let unknown = f.store.report(Token(99), first).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no attempt 99");
+    assert_eq!(f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(), "there is no attempt 99");
+    assert_eq!(f.store.heartbeat("w1", vec![(Token(99), 0)]).await.unwrap(), [Token(99)]);
+}
+
+pub async fn a_batch_said_again_together_with_the_next_is_stored_once(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let first = batch(1, vec![evaluation("sketch", 0, 1)]);
+    // They share a transaction.
+    let said = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first].map(|batch| f.store.report(token, batch));
+    for answer in futures::future::join_all(said).await {
+        answer.unwrap();
+    }
+    f.succeed(token).await;
+    assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 1, 2)]);
+}
+
+pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let odd = [0.1 + 0.2, 5e-324, f64::MIN_POSITIVE / 3.0, f64::MAX, 1.0 / 3.0, -1e-300, 0.0, 1.0, 9_007_199_254_740_993.0, 123_456.0];
+    let row = |step: usize, value: f64| {
+        let score = if step.is_multiple_of(2) { Score::Value { value, n: 0 } } else { Score::Value { value, n: 7 } };
+        let loss = (!step.is_multiple_of(3)).then_some(value);
+        Evaluation { method: Method::Ensemble, step: step as u64, domain: "cartoon".into(), split: SplitName::In, score, loss }
+    };
+    let rows: Vec<Evaluation> = odd.iter().enumerate().map(|(step, value)| row(step, *value)).collect();
+    let counts = |correct| Evaluation { score: Score::Counts { n: 3, correct }, loss: Some(f64::INFINITY), ..evaluation("sketch", 0, 0) };
+    let losses = odd.iter().enumerate().map(|(step, loss)| TrainingLoss { step: step as u64, loss: *loss }).collect();
+    let batch = Batch { sequence: 1, evaluations: [rows.clone(), vec![counts(3)]].concat(), losses, ..Batch::default() };
+    f.complete_with(token, batch, Outcome::Succeeded).await.unwrap();
+    let record = f.record(0).await;
+    let bits = |row: &Evaluation| (row.score.n(), row.accuracy().to_bits(), row.loss.map(f64::to_bits), row.step);
+    assert_eq!(record.validation[..rows.len()].iter().map(bits).collect::<Vec<_>>(), rows.iter().map(bits).collect::<Vec<_>>());
+    assert_eq!(record.validation, [rows, vec![counts(3)]].concat());
+}
+
+pub async fn of_two_rows_about_the_same_thing_the_first_counts(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    f.store.report(token, batch(1, vec![evaluation("sketch", 0, 1), evaluation("sketch", 0, 2)])).await.unwrap();
+    let other_split = Evaluation { split: SplitName::In, ..evaluation("sketch", 0, 4) };
+    let last = batch(2, vec![evaluation("sketch", 0, 3), other_split.clone(), evaluation("photo", 0, 5), evaluation("photo", 0, 6)]);
+    f.complete_with(token, last, Outcome::Succeeded).await.unwrap();
+    let record = f.record(0).await;
+    assert_eq!(record.validation, [other_split, evaluation("sketch", 0, 1)]);
+    assert_eq!(record.held_out, [evaluation("photo", 0, 5)]);
+}
+
+pub async fn many_rows_in_one_batch_all_arrive_in_order(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    // More than one statement holds, and no power of two.
+    let domains = ["art_painting", "cartoon", "sketch"];
+    let rows = domains.iter().flat_map(|domain| (0..=20).map(move |step| (domain, step)));
+    let mut rows: Vec<Evaluation> = rows.map(|(domain, step)| evaluation(domain, step, step % 10)).collect();
+    rows.extend(rows.clone().into_iter().map(|row| Evaluation { split: SplitName::In, ..row }));
+    rows.extend(rows.clone().into_iter().map(|row| Evaluation { method: Method::Average, ..row }));
+    assert_eq!(rows.len(), 252);
+    f.complete_with(token, batch(1, rows.clone()), Outcome::Succeeded).await.unwrap();
+    rows.sort_by_key(|row| (row.method.as_str(), row.step, row.domain.clone(), row.split.as_str()));
+    assert_eq!(f.record(0).await.validation, rows);
+}
+
+pub async fn what_a_trial_does_not_evaluate_is_refused(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let with = |evaluation: Evaluation| batch(1, vec![evaluation]);
+    let scored = |score| with(Evaluation { score, ..evaluation("photo", 0, 1) });
+    let lost = |step, loss| Batch { losses: vec![TrainingLoss { step, loss }], ..batch(1, vec![]) };
+    let cases = [
+        (with(evaluation("moon", 0, 1)), "step 0 on domain \"moon\""),
+        (with(evaluation("", 0, 1)), "step 0 on domain \"\""),
+        (with(evaluation("photo+sketch", 0, 1)), "step 0 on domain \"photo+sketch\""),
+        (with(evaluation("photo", 21, 1)), "step 21 on domain \"photo\""),
+        (lost(21, 1.0), "loss 1 at step 21"),
+        (lost(1, f64::NAN), "loss NaN at step 1"),
+        (scored(Score::Counts { n: 0, correct: 0 }), "0 of 0 correct"),
+        (scored(Score::Counts { n: 3, correct: 4 }), "4 of 3 correct"),
+        (scored(Score::Value { value: f64::NAN, n: 1 }), "value NaN"),
+        (with(Evaluation { loss: Some(f64::NAN), ..evaluation("photo", 0, 1) }), "loss NaN"),
+    ];
+    for (batch, what) in cases {
+        for answer in [f.store.report(token, batch.clone()).await, f.complete_with(token, batch, Outcome::Succeeded).await] {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, StoreError::Foreign { .. }) && error.to_string().contains(what), "{what}: {error}");
+        }
+    }
+    // Nothing came of all that, and the attempt goes on.
+    f.complete_with(token, batch(1, vec![evaluation("sketch", 0, 1)]), Outcome::Succeeded).await.unwrap();
+    let record = f.record(0).await;
+    assert_eq!((record.validation.len(), record.held_out.len()), (1, 0));
+}
+
+pub async fn a_command_may_report_any_domain_that_has_a_plain_name(f: Fixture) {
+    f.submit("name = 'first'\n[run]\ncommand = ['run', '{lr}']\n[grid]\nlr = [0.1, 0.2]\n").await;
+    f.store.register(&able_worker("w2")).await.unwrap();
+    assert_eq!(f.claim(1).await, [], "w1 lets no sweep run programs");
+    let token = f.claim_as("w2", 1).await.leases.remove(0).token;
+    for bad in ["a+b", "", "a\u{7}", &"x".repeat(201)] {
+        let answer = f.store.report(token, batch(1, vec![evaluation(bad, 0, 1)])).await;
+        assert!(matches!(answer, Err(StoreError::Foreign { .. })), "{bad}: {answer:?}");
+    }
+    f.complete_with(token, batch(1, vec![evaluation("moon", 1_000_000, 1)]), Outcome::Succeeded).await.unwrap();
+    assert_eq!(f.record(0).await.validation, [evaluation("moon", 1_000_000, 1)]);
+}
+
+fn able_worker(id: &str) -> sortie_coordinator::store::Worker {
+    let mut worker = worker(id);
+    worker.abilities.commands = true;
+    worker
+}
+
+pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
+    f.submit(SWEEP).await;
+    let leases = f.claim(4).await;
+    let fingerprint = Fingerprint { device: "a\0b\n\"c\"".into(), software: "\u{1}é".into(), ..Fingerprint::default() };
+    let odd = Batch { sequence: 1, fingerprint: Some(fingerprint), log: vec![0, 255, 10], ..Batch::default() };
+    let message = "tab\tnul\0bell\u{7} é".to_owned();
+    let message = Outcome::Failed { class: ErrorClass::BadConfig, message };
+    // They share a transaction with requests that are in order.
+    let (heartbeat, report, end, claim, fine) = tokio::join!(
+        f.store.heartbeat("w1", vec![(leases[0].token, u64::MAX)]),
+        f.store.report(leases[1].token, odd),
+        f.complete(leases[2].token, message),
+        f.store.claim(claim("w\0", 1), std::time::Duration::ZERO),
+        f.complete_with(leases[3].token, batch(1, vec![evaluation("photo", 0, 1)]), Outcome::Succeeded),
+    );
+    fine.unwrap();
+    assert_eq!(heartbeat.unwrap(), []);
+    report.unwrap();
+    end.unwrap();
+    assert!(claim.is_err());
+    assert_eq!(f.record(3).await.validation, [evaluation("photo", 0, 1)]);
+    let line = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows.remove(0);
+    assert_eq!(line.error, "bad-config: tab nul bell  é");
+    assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, 20, "no trial is further than its last step");
+    assert_eq!(f.store.log(&leases[1].trial_id.to_string(), None).await.unwrap().text, [0, 255, 10]);
+}
+
+fn told(dataset: &str, weights: &str) -> Batch {
+    let fingerprint = Fingerprint { dataset_digest: dataset.into(), weights_digest: weights.into(), ..Fingerprint::default() };
+    Batch { sequence: 1, fingerprint: Some(fingerprint), ..Batch::default() }
+}
+
+pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
+    f.submit(&large_sweep(2)).await;
+    let mut leases = f.claim(5).await.into_iter();
+    let (first, concurrent) = (leases.next().unwrap().token, leases.next().unwrap().token);
+    f.store.report(first, told("a", "w")).await.unwrap();
+    // Nothing is pinned before an attempt is accepted.
+    f.store.report(concurrent, told("b", "w")).await.unwrap();
+    f.succeed(first).await;
+    f.succeed(concurrent).await;
+    let late = leases.next().unwrap().token;
+    assert!(is_stale(&f.store.report(late, told("c", "w")).await));
+    let other_weights = leases.next().unwrap().token;
+    assert!(f.complete_with(other_weights, told("a", "x"), Outcome::Succeeded).await.is_ok(), "the attempt has nothing to correct");
+    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 3));
+    let lines = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
+    let why = |what: &str, digest: &str, pinned: &str| {
+        format!("bad-data: the {what} on this worker has digest {digest}, but earlier results were made with {pinned}")
+    };
+    let expected = [why("dataset of PACS", "b", "a"), why("dataset of PACS", "c", "a"), why("weights of efficientnet-lite0", "x", "w")];
+    assert_eq!(lines.iter().map(|line| line.error.clone()).collect::<Vec<_>>(), expected);
+    // One that ended before it read anything has nothing to compare; one with the right data is fine; it is known after a restart.
+    let f = f.restart().await;
+    let last = leases.next().unwrap().token;
+    f.complete_with(last, told("a", "w"), Outcome::Succeeded).await.unwrap();
+    f.succeed(f.claim_one().await.token).await;
+    assert_eq!(f.count(StateName::Succeeded).await, 3);
+}
+
+pub async fn of_two_that_would_pin_a_name_at_once_one_does(f: Fixture) {
+    f.submit(SWEEP).await;
+    let leases = f.claim(2).await;
+    let ends =
+        [("a", &leases[0]), ("b", &leases[1])].map(|(digest, lease)| f.complete_with(lease.token, told(digest, ""), Outcome::Succeeded));
+    for answer in futures::future::join_all(ends).await {
+        answer.unwrap();
+    }
+    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 1));
+}
+
+pub async fn logs_are_told_in_order_by_attempt(f: Fixture) {
+    f.submit(SWEEP).await;
+    let printed = |sequence, text: &str| Batch { sequence, log: text.as_bytes().to_vec(), ..Batch::default() };
+    let first = f.claim_one().await;
+    let name = first.trial_id.to_string();
+    for (sequence, text) in (1..).zip(["one ", "", "two ", "three"]) {
+        f.store.report(first.token, printed(sequence, text)).await.unwrap();
+    }
+    f.fail(first.token, ErrorClass::Preempted).await;
+    let second = f.claim_one().await;
+    assert_eq!(f.store.log(&name, None).await.unwrap().text, b"");
+    f.store.report(second.token, printed(1, "four")).await.unwrap();
+    let log = f.store.log(&name, None).await.unwrap();
+    assert_eq!((log.token, log.worker.as_str(), log.text.as_slice()), (Some(second.token), "host:7", b"four".as_slice()));
+    assert_eq!(f.store.log(&name, Some(first.token)).await.unwrap().text, b"one two three");
+    assert!(matches!(f.store.log(&name, Some(Token(1))).await, Err(StoreError::UnknownToken(Token(1)))));
+    let never = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows[0].trial_id;
+    assert_eq!(f.store.log(&never.to_string(), None).await.unwrap(), sortie_coordinator::store::Log::default());
+}

@@ -1,0 +1,130 @@
+//! What the store promises, on every database that it runs on.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+mod cases_attempts;
+mod cases_claims;
+mod cases_levers;
+mod cases_questions;
+mod cases_reports;
+mod cases_submit;
+mod durability;
+mod fixture;
+mod machine;
+mod timers;
+mod two;
+
+use fixture::{Database, Fixture};
+
+/// Runs each case on the model, where time stands still while anything can go on, and on both real databases.
+macro_rules! contract {
+    ($($module:ident { $($case:ident,)+ })+) => {
+        mod on_the_model {
+            use super::*;
+            $($(#[tokio::test(start_paused = true)]
+            async fn $case() {
+                $module::$case(Fixture::new(Database::Model(Default::default())).await).await;
+            })+)+
+        }
+        mod on_sqlite {
+            use super::*;
+            $($(#[tokio::test]
+            async fn $case() {
+                $module::$case(Fixture::new(Database::sqlite()).await).await;
+            })+)+
+        }
+        mod on_postgres {
+            use super::*;
+            $($(#[tokio::test]
+            async fn $case() {
+                let Some(database) = Database::postgres() else { return };
+                $module::$case(Fixture::new(database).await).await;
+            })+)+
+        }
+    };
+}
+
+contract! {
+    cases_submit {
+        submitting_again_adds_only_what_is_new_and_refuses_a_changed_fixed_value,
+        what_was_added_later_runs_after_what_was_there,
+        a_grid_of_many_chunks_is_stored_completely_and_in_order,
+        workers_lease_trials_while_a_sweep_is_still_being_stored,
+        an_expansion_goes_on_after_a_restart,
+        growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothing,
+        results_elsewhere_are_taken_over_at_submit_and_at_lease,
+        a_claim_that_finds_only_results_elsewhere_goes_on_looking,
+        without_reuse_everything_runs,
+        a_failed_trial_is_taken_over_by_nobody,
+        a_cancelled_sweep_takes_no_trials_until_it_is_resumed,
+        a_sweep_cancelled_in_the_middle_adds_nothing_more,
+        a_submission_changes_priority_and_requirements,
+    }
+    cases_claims {
+        every_trial_is_leased_once_however_many_ask,
+        many_tasks_that_claim_at_once_get_every_trial_once,
+        trials_are_handed_out_in_their_order,
+        sweeps_of_one_priority_share_fairly,
+        claims_that_come_together_share_fairly_too,
+        only_a_worker_that_is_able_gets_a_trial,
+        a_worker_that_is_registered_again_is_the_same,
+        idle_is_who_could_get_nothing_before_a_user_acts,
+        a_claim_that_leaves_when_idle_waits_for_what_runs,
+        a_claim_waits_as_long_as_it_may,
+        a_waiting_claim_gets_a_trial_that_is_submitted,
+        a_waiting_claim_gets_a_trial_that_is_put_back,
+        a_waiting_claim_gets_a_trial_that_a_user_frees,
+        two_waiting_claims_share_what_becomes_free,
+        a_claim_whose_caller_is_gone_takes_nothing,
+        a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs,
+    }
+    cases_attempts {
+        a_stale_attempt_writes_nothing,
+        an_expired_lease_that_nobody_took_comes_back_to_life,
+        a_report_revives_a_lease_and_so_does_an_end,
+        an_end_said_again_is_said_once,
+        an_end_said_again_stays_said_when_somebody_else_has_the_trial,
+        an_attempt_that_was_lost_ends_late_but_once,
+        failures_use_up_their_budget_and_say_why_in_one_line,
+        each_class_has_a_budget_of_its_own,
+        a_trial_that_takes_its_workers_down_ends_some_day,
+        a_trial_that_failed_is_not_handed_out_before_its_time,
+        a_restarted_coordinator_knows_everything_and_gives_attempts_time_to_come_back,
+        no_token_is_issued_twice_whatever_restarts,
+        after_an_outage_every_lease_gets_time,
+        a_worker_that_keeps_failing_is_set_aside_for_a_while,
+        the_last_fit_worker_is_never_set_aside,
+        only_what_may_be_the_workers_fault_sets_it_aside,
+    }
+    cases_reports {
+        held_out_domains_never_reach_the_validation_table,
+        reports_are_numbered_and_said_again_are_said_once,
+        a_batch_said_again_together_with_the_next_is_stored_once,
+        numbers_are_kept_to_the_last_bit,
+        of_two_rows_about_the_same_thing_the_first_counts,
+        many_rows_in_one_batch_all_arrive_in_order,
+        what_a_trial_does_not_evaluate_is_refused,
+        a_command_may_report_any_domain_that_has_a_plain_name,
+        absurd_numbers_and_texts_hurt_nobody_else,
+        other_data_under_the_same_name_is_bad_data,
+        of_two_that_would_pin_a_name_at_once_one_does,
+        logs_are_told_in_order_by_attempt,
+    }
+    cases_levers {
+        a_cancelled_attempt_is_stale_and_writes_nothing,
+        a_filter_and_a_state_say_which_trials_are_meant,
+        a_lever_reaches_every_page,
+        retry_runs_what_ended_without_a_result_and_forgives,
+        retry_ends_the_wait_after_a_failure,
+        a_retried_attempt_that_was_lost_may_still_come_back_until_somebody_has_the_trial,
+        an_unknown_sweep_is_named_with_those_that_exist,
+    }
+    cases_questions {
+        status_counts_trials_and_steps,
+        progress_never_goes_backwards,
+        long_answers_come_in_pages,
+        a_trial_is_found_by_a_prefix_that_means_only_it,
+        a_story_tells_everything_in_order,
+        workers_are_listed_with_what_they_run,
+        what_a_sweep_runs_is_told,
+    }
+}

@@ -1,0 +1,83 @@
+//! What workers cost that wait for work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use sortie_proto::v1;
+
+use crate::crowd::{Client, join, now};
+use crate::place::{Coordinator, Kind, Place};
+
+/// As long as a worker's agent waits in one request.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The database
+    #[arg(long, value_enum, default_value = "sqlite")]
+    store: Kind,
+    /// Workers that wait
+    #[arg(long, default_value = "1000")]
+    workers: usize,
+    /// For how long, after every worker waits
+    #[arg(long, default_value = "45")]
+    seconds: u64,
+    /// The coordinator's program
+    #[arg(long, env = "SORTIE_PROGRAM")]
+    program: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    store: String,
+    workers: usize,
+    core_percent: f64,
+    rss_mib: f64,
+}
+
+/// Runs the benchmark.
+///
+/// # Errors
+/// One line: a process or a database did not do what it should.
+pub async fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { store, workers, seconds, program, .. } = arguments;
+    let place = Place::make(*store)?;
+    let coordinator = Coordinator::start(program, &place.database("idle")?, &place)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = join(&coordinator.url, *workers).await?;
+    let tasks: Vec<_> = clients.into_iter().map(|client| tokio::spawn(wait(client, Arc::clone(&stop)))).collect();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, started) = (coordinator.cpu_seconds()?, now());
+    tokio::time::sleep(Duration::from_secs(*seconds)).await;
+    let core_percent = 100.0 * (coordinator.cpu_seconds()? - before) / started.elapsed().as_secs_f64();
+    let rss_mib = coordinator.peak_memory_mib()?;
+    stop.store(true, Ordering::Relaxed);
+    ensure!(tasks.iter().all(|task| !task.is_finished()), "a worker stopped waiting: {}", coordinator.log());
+    for task in tasks {
+        task.abort();
+    }
+    let measured = Measured { store: format!("{store:?}").to_lowercase(), workers: *workers, core_percent, rss_mib };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&measured)?);
+    } else {
+        println!("{}: {workers} waiting workers cost {core_percent:.1}% of a core; {rss_mib:.0} MiB at most", measured.store);
+    }
+    Ok(())
+}
+
+async fn wait((mut client, worker_id): Client, stop: Arc<AtomicBool>) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::LeaseRequest { worker_id: worker_id.clone(), count_max: 1, wait_ms, ..v1::LeaseRequest::default() };
+        client.lease(request).await?;
+    }
+    Ok(())
+}
