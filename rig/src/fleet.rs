@@ -48,6 +48,8 @@ pub struct Fleet {
     coordinator: Option<Coordinator>,
     /// One for each worker.
     proxies: Vec<Proxy>,
+    /// Where the coordinator listens.
+    target: SocketAddr,
     launch: Launch,
     settings: Settings,
     /// How many workers were ever started.
@@ -57,7 +59,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts everything but the workers, which may not be up yet when this returns.
+    /// Starts everything; the workers may not be up yet when this returns.
     ///
     /// # Errors
     /// When a program is missing or does not start.
@@ -79,15 +81,24 @@ impl Fleet {
         };
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let endpoint = Endpoint::from_shared(format!("http://{target}"))?.connect_timeout(ASK_MAX).timeout(ASK_MAX);
-        let proxies = (0..settings.workers).map(|_| Proxy::start(target)).collect::<Result<_>>()?;
-        let channel = endpoint.connect_lazy();
-        let mut fleet = Self { workers: Vec::new(), coordinator: None, proxies, launch, settings, started: 0, channel, place };
+        let (workers, proxies, channel) = (Vec::new(), Vec::new(), endpoint.connect_lazy());
+        let mut fleet = Self { workers, coordinator: None, proxies, target, launch, settings, started: 0, channel, place };
         fleet.start_coordinator()?;
-        for index in 0..fleet.settings.workers {
-            let worker = fleet.new_worker(index)?;
-            fleet.workers.push(worker);
+        for _ in 0..fleet.settings.workers {
+            fleet.add_worker()?;
         }
         Ok(fleet)
+    }
+
+    /// One more worker, which may not be up yet when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn add_worker(&mut self) -> Result<()> {
+        self.proxies.push(Proxy::start(self.target)?);
+        let worker = self.new_worker(self.workers.len())?;
+        self.workers.push(worker);
+        Ok(())
     }
 
     /// Where its database, logs and journals lie.
