@@ -25,7 +25,7 @@ fn progress(state: AttemptState, sequence: u64) -> Progress {
 
 /// A sweep with one trial, which an attempt holds; gives the sweep's row.
 async fn prepare(backend: &dyn Backend) -> SweepRow {
-    let mut tx = backend.begin().await.unwrap();
+    let mut tx = backend.begin(true).await.unwrap();
     tx.register(&Worker { id: "w1".to_owned(), ..Worker::default() }, NOW).await.unwrap();
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
@@ -73,22 +73,22 @@ fn late() -> Vec<Changes> {
 async fn refuses_what_comes_late(backend: &dyn Backend) {
     let row = prepare(backend).await;
     for changes in late() {
-        let mut tx = backend.begin().await.unwrap();
+        let mut tx = backend.begin(true).await.unwrap();
         let error = tx.write(&changes).await.expect_err(&format!("{changes:?}"));
         let repeated_token = !changes.new_attempts.is_empty() && matches!(error, StoreError::Database(_));
         assert!(error.is_conflict() || repeated_token, "{changes:?}: {error:?}");
     }
-    let mut tx = backend.begin().await.unwrap();
+    let mut tx = backend.begin(true).await.unwrap();
     tx.update_sweep(&row).await.unwrap();
     tx.commit(false).await.unwrap();
-    let mut tx = backend.begin().await.unwrap();
+    let mut tx = backend.begin(true).await.unwrap();
     assert!(tx.update_sweep(&row).await.unwrap_err().is_conflict(), "its revision is another one now");
     drop(tx);
     // What is not late goes through, and nothing else has come of all that.
     let mut changes = Changes::default();
     changes.moves.insert(1, Move { from: leased(HOLDER), to: leased(HOLDER), forgive: false, linked: false });
     changes.progress.insert(HOLDER, (progress(AttemptState::Running, 0), progress(AttemptState::Running, 1)));
-    let mut tx = backend.begin().await.unwrap();
+    let mut tx = backend.begin(true).await.unwrap();
     tx.write(&changes).await.unwrap();
     assert_eq!(tx.pinned("dataset", "PACS").await.unwrap().as_deref(), Some("right"));
     tx.commit(false).await.unwrap();
