@@ -26,8 +26,12 @@ struct Attempt {
     ends: Option<u64>,
     /// Whether that was acknowledged.
     ended: bool,
+    /// Whether a power cut may have taken its lease: leases alone are not flushed, but whatever is said after them is.
+    undone: bool,
     /// Whether it was told, when it said that it ended, that it is stale.
     refused: bool,
+    /// Whether anything that it said was acknowledged.
+    flushed: bool,
     /// When the last sign of life was given that was then acknowledged.
     alive: Timestamp,
 }
@@ -110,8 +114,9 @@ impl Journal {
         }
         let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
         *newest = (*newest).max(lease.token);
-        let (trial, acknowledged, ends, ended, refused) = (lease.trial_id, 0, None, false, false);
-        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, refused, alive: left.at };
+        let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
+        let (undone, refused, flushed) = (false, false, false);
+        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, undone, refused, flushed, alive: left.at };
         if self.attempts.insert(lease.token, attempt).is_some() {
             self.violated(at, format!("token {} was issued twice", lease.token));
         }
@@ -125,8 +130,8 @@ impl Journal {
 
     /// Whether somebody else had the trial before this request set out.
     fn was_stale(&self, token: Token, left: Departure) -> bool {
-        let newest = self.newest[&self.attempts[&token].trial];
-        newest > token && self.attempts[&newest].issued < left.event
+        let newest = self.newest.get(&self.attempts[&token].trial);
+        newest.is_some_and(|newest| *newest > token && self.attempts[newest].issued < left.event)
     }
 
     /// The attempt was told that it holds its trial.
@@ -135,6 +140,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and was told that it holds its trial"));
         }
+        self.flushed(token);
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.alive = attempt.alive.max(left.at);
         }
@@ -145,6 +151,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
         }
+        self.flushed(token);
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.acknowledged = attempt.acknowledged.max(sequence);
             attempt.alive = attempt.alive.max(left.at);
@@ -154,6 +161,31 @@ impl Journal {
     pub(super) fn says_its_end(&mut self, token: Token, left: Departure) {
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.ends.get_or_insert(left.event);
+        }
+    }
+
+    /// Attempts of which nothing was acknowledged but their lease may be gone: then whoever had their trials before has them again.
+    pub(super) fn power_was_cut(&mut self) {
+        for attempt in self.attempts.values_mut() {
+            attempt.undone |= !attempt.flushed;
+        }
+        self.newest.clear();
+        for (token, attempt) in self.attempts.iter().filter(|(_, attempt)| !attempt.undone) {
+            self.newest.insert(attempt.trial, *token);
+        }
+    }
+
+    /// Something that the attempt said was acknowledged: no power cut takes its lease any more, and none has.
+    fn flushed(&mut self, token: Token) {
+        let Some(attempt) = self.attempts.get_mut(&token) else { return };
+        (attempt.flushed, attempt.undone) = (true, false);
+        let newest = self.newest.entry(attempt.trial).or_insert(token);
+        *newest = (*newest).max(token);
+    }
+
+    pub(super) fn unknown(&mut self, token: Token, at: Timestamp) {
+        if self.attempts.get(&token).is_none_or(|attempt| !attempt.undone) {
+            self.violated(at, format!("attempt {token} is not known any more"));
         }
     }
 
@@ -169,12 +201,13 @@ impl Journal {
     pub(super) fn ended(&mut self, token: Token, left: Departure, at: Timestamp) {
         self.note(at, ("ended", token.0));
         let attempt = self.attempts[&token].clone();
-        let newest = self.newest[&attempt.trial];
+        let newest = self.newest.get(&attempt.trial).copied().unwrap_or(token);
         // It may have ended when it said so for the first time, before anybody else had the trial.
         let first = attempt.ends.unwrap_or(left.event);
         if newest > token && self.attempts[&newest].issued < first {
             self.violated(at, format!("attempt {token} is stale and ended"));
         }
+        self.flushed(token);
         let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
         let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
         if let Some((other, _)) = twice.filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded) {
@@ -216,7 +249,10 @@ impl Journal {
                 if attempt.refused && accepted == Some(token) {
                     self.violated(at, format!("the result of attempt {token} counts, and it was told that it is stale"));
                 }
-                let log = String::from_utf8_lossy(&store.log(&name, Some(token)).await?.text).into_owned();
+                let log = match store.log(&name, Some(token)).await {
+                    Err(StoreError::UnknownToken(_)) if attempt.undone => continue,
+                    log => String::from_utf8_lossy(&log?.text).into_owned(),
+                };
                 let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
                 let prefix: Vec<String> = said.take(log.matches(';').count()).collect();
                 if log != prefix.concat() || (prefix.len() as u64) < attempt.acknowledged {
