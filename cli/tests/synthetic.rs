@@ -22,6 +22,14 @@ fn run(words: &[&str], environment: &[(&str, &str)]) -> Output {
 const TRIAL: [(&str, &str); 3] = [("SORTIE_PARAM_TRIAL", "94f9de81"), ("SORTIE_PARAM_HELD_OUT", "b"), ("SORTIE_PARAM_STEPS", "3")];
 
 #[test]
+fn its_length_may_be_a_variable() {
+    let refused = run(&[], &[("SORTIE_SYNTHETIC_SECONDS", "soon")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("soon"));
+    assert!(run(&["--steps", "1"], &[("SORTIE_SYNTHETIC_SECONDS", "0.01")]).status.success());
+}
+
+#[test]
 fn every_attempt_at_a_trial_prints_the_same() {
     let output = run(&[], &TRIAL);
     assert!(output.status.success() && output.stderr.is_empty());

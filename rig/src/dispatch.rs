@@ -48,9 +48,9 @@ pub struct Arguments {
 
 /// The middle, and what one in a hundred exceeds.
 #[derive(Debug, Serialize)]
-pub struct Percentiles {
-    pub p50: f64,
-    pub p99: f64,
+struct Percentiles {
+    p50: f64,
+    p99: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -169,7 +169,7 @@ pub async fn submit(url: &str, name: &str, trials: u64) -> Result<f64> {
     bail!("the submission ended early")
 }
 
-pub fn percentiles(mut values: Vec<f64>) -> Percentiles {
+fn percentiles(mut values: Vec<f64>) -> Percentiles {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values.get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(0.0);
     Percentiles { p50: at(0.5), p99: at(0.99) }

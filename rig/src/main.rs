@@ -1,18 +1,14 @@
-//! What is run beside a build rather than in its tests: benchmarks of the coordinator, with real processes and real databases.
-//! `cargo xtask bench` builds and calls it.
-
-mod crowd;
-mod dispatch;
-mod floor;
-mod idle;
-mod place;
+//! `sortie-rig`: see the library.
 
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use sortie_rig::{chaos, dispatch, idle};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
-#[command(name = "sortie-rig", about = "Benchmarks of the coordinator; called by `cargo xtask`")]
+#[command(name = "sortie-rig", about = "Benchmarks and failures with real processes; called by `cargo xtask`")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,13 +20,23 @@ enum Command {
     Dispatch(dispatch::Arguments),
     /// What workers cost that wait for work
     Idle(idle::Arguments),
+    /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
+    Chaos(chaos::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Dispatch(arguments) => dispatch::run(&arguments).await,
-        Command::Idle(arguments) => idle::run(&arguments).await,
+    let run = async {
+        match Cli::parse().command {
+            Command::Dispatch(arguments) => dispatch::run(&arguments).await,
+            Command::Idle(arguments) => idle::run(&arguments).await,
+            Command::Chaos(arguments) => chaos::run(&arguments).await,
+        }
+    };
+    // Whatever runs is dropped when we are interrupted, and its processes with it.
+    let outcome = tokio::select! {
+        outcome = run => outcome,
+        interrupted = interruption() => interrupted,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,4 +45,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn interruption() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    bail!("interrupted")
 }

@@ -168,6 +168,19 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
     Ok(pids.filter(|pid| status_line(*pid, "PPid:").as_ref() == Some(&parent)).collect())
 }
 
+/// The processes in whose environment this entry stands, such as `RUN=7`, whoever their parents are by now. Corpses have none.
+///
+/// # Errors
+/// When the system does not show its processes.
+pub fn with_variable(entry: &str) -> Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc").context("cannot list processes in /proc")?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == entry.as_bytes()))
+    };
+    Ok(pids.filter(has).collect())
+}
+
 /// Whether a process exists and is more than a corpse that nobody has looked at yet.
 pub fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
@@ -274,6 +287,23 @@ mod tests {
         assert!(children.iter().all(|child| is_alive(*child)));
         drop(shell);
         assert!(wait::until(PATIENCE, || !children.iter().any(|child| is_alive(*child))));
+    }
+
+    #[test]
+    fn processes_are_found_by_a_variable_that_they_inherited() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = format!("SORTIE_TESTBED_RUN={}", folder.path().display());
+        let (name, value) = entry.split_once('=').unwrap();
+        let mut command = Command::new("sh");
+        // The inner shell's parent is gone at once.
+        command.args(["-c", "(sleep 1000 &); echo ready; read -r word"]).env(name, value);
+        let shell = Process::start("shell", &mut command, &folder.path().join("log")).unwrap();
+        shell.wait_for_line("ready", PATIENCE).unwrap();
+        let found = with_variable(&entry).unwrap();
+        assert!(found.len() == 2 && found.contains(&shell.pid()), "{found:?}");
+        assert_eq!(with_variable(name).unwrap(), []);
+        drop(shell);
+        assert!(wait::until(PATIENCE, || with_variable(&entry).unwrap().is_empty()));
     }
 
     #[test]

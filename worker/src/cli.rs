@@ -41,7 +41,7 @@ pub enum Command {
     /// Takes one trial per GPU, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends
     /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Run the one trial that is assigned on standard input
     #[command(hide = true)]
     Trial,
@@ -102,6 +102,9 @@ pub struct RunArgs {
     /// Stop as by SIGTERM when standard input closes: for programs that start workers and must not leave any behind
     #[arg(long)]
     pub stop_on_stdin_close: bool,
+    /// Note every call that the coordinator acknowledged in this file: tests compare it with what was kept
+    #[arg(long, value_name = "FILE", env = "SORTIE_JOURNAL", hide = true)]
+    pub journal: Option<PathBuf>,
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", env = "SORTIE_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -168,6 +171,7 @@ fn config(args: &RunArgs, surroundings: &Surroundings) -> Result<AgentConfig, Ag
         grace: Duration::from_secs(u64::from(args.grace)),
         time_left: deadline::time_left(args.until.as_deref(), job_end.as_deref(), *now).map_err(AgentError::Usage)?,
         time_for_unknown: TIME_FOR_UNKNOWN,
+        journal: args.journal.clone(),
     })
 }
 
@@ -234,7 +238,7 @@ mod tests {
     fn args(words: &[&str]) -> RunArgs {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
         match cli.command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             Command::Trial => panic!("that was run"),
         }
     }

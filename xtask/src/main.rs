@@ -4,6 +4,7 @@ mod acceptance;
 mod check;
 mod process;
 mod quickstart;
+mod rig;
 mod setup;
 
 use std::process::ExitCode;
@@ -28,6 +29,12 @@ enum Command {
     /// Show with real programs that a deployment does what is promised of it
     #[command(subcommand)]
     Acceptance(acceptance::Name),
+    /// Run a sweep while workers, coordinator, database and network are killed and cut, and compare what came of it
+    #[command(disable_help_flag = true)]
+    Chaos(rig::Options),
+    /// Measure the coordinator: `dispatch` for full cycles a second, `idle` for workers that wait
+    #[command(disable_help_flag = true)]
+    Bench(rig::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +43,8 @@ fn main() -> ExitCode {
         Command::Quickstart => quickstart::run(),
         Command::Test => check::run(),
         Command::Acceptance(name) => acceptance::run(&name),
+        Command::Chaos(options) => rig::chaos(&options),
+        Command::Bench(options) => rig::bench(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,7 +33,7 @@ pub fn run() -> Result<()> {
     process::run(
         process::cargo().args(["build", "--release", "--package", "sortie", "--package", "sortie-worker"]).current_dir(&repository),
     )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+    let target = process::target(&repository);
     let places = Places {
         folder: repository.join("quickstart"),
         sortie: target.join("release/sortie"),

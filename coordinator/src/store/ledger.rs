@@ -318,7 +318,9 @@ impl Ledger {
     fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
         let token = row.token;
         let Batch { sequence, fingerprint, evaluations, losses, log } = batch;
-        self.advance(token, |progress| progress.sequence = *sequence);
+        // A short attempt may end before its first heartbeat.
+        let step = evaluations.iter().map(|row| row.step).chain(losses.iter().map(|loss| loss.step)).max().unwrap_or(0);
+        self.advance(token, |progress| (progress.sequence, progress.step) = (*sequence, progress.step.max(step)));
         if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
                 row.dataset_digest.clone_from(&fingerprint.dataset_digest);

@@ -180,19 +180,21 @@ impl Writer {
         wake_at
     }
 
-    /// Serves requests, and the claims that wait where something has changed for them. Claims come first and are not flushed to disk: a
-    /// lease that a power cut undoes costs its attempt, whose token nobody will ever accept again, and nothing that was reported.
+    /// Serves requests, and the claims that wait where something has changed for them. Leases are quick: claims and heartbeats come first
+    /// and are not flushed to disk. One that a power cut undoes costs at most its attempt, whose token nobody will ever accept again, and
+    /// nothing that was reported.
     async fn serve(&mut self, batch: Vec<Request>) {
         let now = Instant::now();
         if self.free_at.is_some_and(|free_at| free_at <= now) {
             (self.free_at, self.look) = (None, true);
         }
-        let (mut claims, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| matches!(request.op, Op::Claim(_)));
+        let quick = |request: &Request| matches!(request.op, Op::Claim(_) | Op::Heartbeat { .. });
+        let (mut leases, reports): (Vec<_>, Vec<_>) = batch.into_iter().partition(quick);
         if std::mem::take(&mut self.look) {
-            claims.extend(self.parked.drain(..).filter(|parked| !parked.reply.is_closed()));
+            leases.extend(self.parked.drain(..).filter(|parked| !parked.reply.is_closed()));
         }
-        self.serve_together(claims, false).await;
-        self.serve_together(rest, true).await;
+        self.serve_together(leases, false).await;
+        self.serve_together(reports, true).await;
     }
 
     /// Serves requests in one transaction if they get along.

@@ -48,6 +48,9 @@ pub async fn progress_never_goes_backwards(f: Fixture) {
         f.store.heartbeat("w1", vec![(lease.token, told)]).await.unwrap();
         assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, expected);
     }
+    // Reports tell it too, for a short attempt may end before its first heartbeat.
+    f.store.report(lease.token, batch(1, vec![evaluation("sketch", 12, 3)])).await.unwrap();
+    assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, 12);
 }
 
 pub async fn long_answers_come_in_pages(f: Fixture) {

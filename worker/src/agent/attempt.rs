@@ -15,9 +15,10 @@ use super::attempt_log::AttemptLog;
 use super::backoff;
 use super::child::{Child, Message};
 use super::config::AgentConfig;
-use super::deliver::{self, Refusal};
+use super::deliver::{Refusal, Speaker};
 use super::ending::{self, End};
 use super::home::Home;
+use super::journal::Journal;
 use super::launch;
 use super::oom::OomKills;
 use super::outbox::Outbox;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) session: Arc<Session>,
     pub(super) home: Home,
     pub(super) oom_kills: OomKills,
+    pub(super) journal: Option<Arc<Journal>>,
 }
 
 /// A lease that this worker understands.
@@ -82,7 +84,7 @@ pub(super) struct Attempt<'a> {
     evaluations: u64,
     /// What ended it from our side.
     cut: Option<Cut>,
-    seed: u64,
+    speaker: Speaker,
 }
 
 /// Why an attempt was ended from the agent's side.
@@ -104,6 +106,14 @@ pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     let Accepted { token, trial_id, sweep, spec } = lease;
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
+    let speaker = Speaker {
+        session: Arc::clone(&shared.session),
+        journal: shared.journal.clone(),
+        token,
+        trial: trial_id,
+        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
+        seed: backoff::seed(shared.session.worker_id(), token.0),
+    };
     let mut attempt = Attempt {
         shared,
         token,
@@ -116,8 +126,7 @@ pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         said: None,
         evaluations: 0,
         cut: None,
-        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
-        seed: backoff::seed(shared.session.worker_id(), token.0),
+        speaker,
     };
     let begun = Instant::now();
     let outcome = match attempt.start(&spec, slot, AttemptLog::new(log_path.clone())) {
@@ -249,7 +258,7 @@ impl Attempt<'_> {
     }
 
     fn send(&self, batch: v1::Batch) -> Delivery {
-        Box::pin(deliver::report(Arc::clone(&self.shared.session), self.token, batch, self.seed))
+        Box::pin(self.speaker.clone().report(batch))
     }
 
     /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more.
@@ -279,7 +288,7 @@ impl Attempt<'_> {
             self.outbox.clear();
             None
         });
-        deliver::complete(Arc::clone(&self.shared.session), self.token, last, outcome, self.seed).await
+        self.speaker.clone().complete(last, outcome).await
     }
 
     async fn deliver_all_but_the_last(&mut self) -> Result<(), Undelivered> {

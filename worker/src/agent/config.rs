@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub time_left: Option<Duration>,
     /// How much of that must be left for a trial of a sweep of which none has finished here.
     pub time_for_unknown: Duration,
+    /// Where calls that were acknowledged are noted, for tests that compare them with what was kept.
+    pub journal: Option<PathBuf>,
 }
 
 /// Why an agent did not start, or stopped by itself. One line each.
@@ -75,6 +77,14 @@ pub enum AgentError {
     #[error("cannot use the cache folder {}: {reason}", path.display())]
     Cache {
         /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The journal of acknowledged calls cannot be written.
+    #[error("cannot write the journal {}: {reason}", path.display())]
+    Journal {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         reason: std::io::Error,

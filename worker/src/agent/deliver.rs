@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use sortie_core::job::{Outcome, Token};
+use sortie_core::trial::TrialId;
 use sortie_proto::v1;
 
 use super::backoff::Backoff;
+use super::journal::Journal;
 use super::session::{CallError, Session};
 
 /// The coordinator's final no.
@@ -17,20 +19,38 @@ pub(super) enum Refusal {
     Refused(String),
 }
 
-/// Delivers a batch, however long that takes.
-pub(super) async fn report(session: Arc<Session>, token: Token, batch: v1::Batch, seed: u64) -> Result<(), Refusal> {
-    until_answered(seed, || session.report(token, batch.clone())).await
+/// Speaks for one attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Speaker {
+    pub(super) session: Arc<Session>,
+    /// Where what is acknowledged is noted, if anywhere.
+    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) token: Token,
+    pub(super) trial: TrialId,
+    /// Of the waits between tries.
+    pub(super) seed: u64,
 }
 
-/// Ends an attempt, however long that takes.
-pub(super) async fn complete(
-    session: Arc<Session>,
-    token: Token,
-    batch: Option<v1::Batch>,
-    outcome: Outcome,
-    seed: u64,
-) -> Result<(), Refusal> {
-    until_answered(seed, || session.complete(token, batch.clone(), &outcome)).await
+impl Speaker {
+    /// Delivers a batch, however long that takes.
+    pub(super) async fn report(self, batch: v1::Batch) -> Result<(), Refusal> {
+        until_answered(self.seed, || self.session.report(self.token, batch.clone())).await?;
+        self.note(Some(&batch), None);
+        Ok(())
+    }
+
+    /// Ends the attempt, however long that takes.
+    pub(super) async fn complete(self, batch: Option<v1::Batch>, outcome: Outcome) -> Result<(), Refusal> {
+        until_answered(self.seed, || self.session.complete(self.token, batch.clone(), &outcome)).await?;
+        self.note(batch.as_ref(), Some(&outcome));
+        Ok(())
+    }
+
+    fn note(&self, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
+        if let Some(journal) = &self.journal {
+            journal.note(self.token, self.trial, batch, outcome);
+        }
+    }
 }
 
 async fn until_answered<F: Future<Output = Result<(), CallError>>>(seed: u64, mut say: impl FnMut() -> F) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ use super::config::{AgentConfig, AgentError};
 use super::heartbeat;
 use super::home::Home;
 use super::introduction::introduction;
+use super::journal::Journal;
 use super::oom::OomKills;
 use super::registry::{Order, Registry};
 use super::session::{CallError, Session};
@@ -51,12 +52,17 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let session = Arc::new(Session::new(&config.coordinator, introduction(&config)));
     let home = Home::open(&config.cache, session.worker_id());
     let home = home.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
+    let journal = config.journal.as_ref().map(|path| {
+        let opened = Journal::open(path).map_err(|reason| AgentError::Journal { path: path.clone(), reason });
+        opened.map(Arc::new)
+    });
+    let journal = journal.transpose()?;
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
-    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find() });
+    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal });
     let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, set_aside: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {

@@ -147,6 +147,38 @@ async fn a_worker_runs_commands_only_where_that_is_allowed() {
     assert!(fake.heard().into_iter().filter_map(introduced).any(|request| request.allow_commands));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--journal", path.to_str().unwrap()]);
+    let lines = || -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // The first answer is lost: the same batch is told again, and noted once.
+    fake.script(|script| script.reports_lost = 1);
+    let trial = shell(&format!(r#"echo '{{"step":0,"loss":0.5}}'; {JUDGED}; sleep 1.5; echo '{{"step":1,"loss":-2.0}}'"#), &[], None);
+    let token = fake.queue(&trial);
+    assert_eq!(fake.wait_for_outcome(token).await, Outcome::Succeeded);
+    eventually("the last line", || lines().last().filter(|line| line["outcome"] == "succeeded").map(|_| ())).await;
+    let noted = lines();
+    assert!(noted.iter().all(|line| line["token"] == token && line["trial"] == trial.id().to_string()), "{noted:?}");
+    let sequences: Vec<_> = noted.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=noted.len() as u64).collect::<Vec<_>>());
+    let all = |key: &str| noted.iter().flat_map(|line| line[key].as_array().unwrap().clone()).collect::<Vec<_>>();
+    assert_eq!(all("losses"), [serde_json::json!([0, "3fe0000000000000"]), serde_json::json!([1, "c000000000000000"])]);
+    let judged = serde_json::json!({ "method": "plain", "step": 0, "domain": "oil", "split": "in", "n": 10, "correct": 4, "loss": null, "value": null });
+    assert_eq!(all("evaluations"), [judged]);
+    assert_eq!(noted.iter().filter(|line| !line["outcome"].is_null()).count(), 1);
+    // What is refused is not noted.
+    let refused = fake.queue(&shell(&format!("sleep 1; {JUDGED}"), &[], None));
+    fake.script(|script| script.stale.insert(refused));
+    eventually("the refusal", || worker.stderr().contains("lost").then_some(())).await;
+    assert_eq!(lines(), noted);
+}
+
 /// A command that is deaf to polite signals, with an orphan that nothing but its reaper can reach: a session and a group of its own, no
 /// standard input, a parent that is gone.
 const STUBBORN: &str = r#"trap '' TERM HUP INT

@@ -59,6 +59,5 @@ fn build() -> Result<PathBuf> {
     cargo.args(["build", "--locked", "--package", "sortie", "--package", "sortie-worker"]).current_dir(&repository);
     // Standard output belongs to the summary.
     process::run(cargo.stdout(Stdio::null()))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), |target| repository.join(target));
-    Ok(target.join("debug"))
+    Ok(process::target(&repository).join("debug"))
 }

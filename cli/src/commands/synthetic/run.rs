@@ -28,8 +28,8 @@ pub struct Arguments {
     /// Evaluate at the steps 0, K, 2K, ... and at the last one.
     #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u64).range(1..))]
     evaluate_every: u64,
-    /// How long the run takes in all.
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = |text: &str| within(text, SECONDS_MAX))]
+    /// How long the run takes in all. Set by the variable, it can differ between workers that run the same trials.
+    #[arg(long, env = "SORTIE_SYNTHETIC_SECONDS", value_name = "SECONDS", default_value = "0", value_parser = |text: &str| within(text, SECONDS_MAX))]
     seconds: f64,
     /// The domains, comma separated; the held-out ones are not trained on.
     #[arg(long, value_name = "NAMES", default_value = "a,b,c,d", value_delimiter = ',')]
