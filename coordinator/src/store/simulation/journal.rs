@@ -26,12 +26,12 @@ struct Attempt {
     ends: Option<u64>,
     /// Whether that was acknowledged.
     ended: bool,
-    /// Whether a power cut may have taken its lease: leases alone are not flushed, but whatever is said after them is.
+    /// Whether a power cut may have taken its lease: leases and signs of life are not flushed, but reports are, and all before them.
     undone: bool,
     /// Whether it was told, when it said that it ended, that it is stale.
     refused: bool,
-    /// Whether anything that it said was acknowledged.
-    flushed: bool,
+    /// When it last left with a report that was then acknowledged.
+    flushed: Option<Timestamp>,
     /// When the last sign of life was given that was then acknowledged.
     alive: Timestamp,
 }
@@ -115,7 +115,7 @@ impl Journal {
         let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
         *newest = (*newest).max(lease.token);
         let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
-        let (undone, refused, flushed) = (false, false, false);
+        let (undone, refused, flushed) = (false, false, None);
         let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, undone, refused, flushed, alive: left.at };
         if self.attempts.insert(lease.token, attempt).is_some() {
             self.violated(at, format!("token {} was issued twice", lease.token));
@@ -140,7 +140,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and was told that it holds its trial"));
         }
-        self.flushed(token);
+        self.heard(token, None);
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.alive = attempt.alive.max(left.at);
         }
@@ -151,7 +151,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
         }
-        self.flushed(token);
+        self.heard(token, Some(left.at));
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.acknowledged = attempt.acknowledged.max(sequence);
             attempt.alive = attempt.alive.max(left.at);
@@ -164,10 +164,14 @@ impl Journal {
         }
     }
 
-    /// Attempts of which nothing was acknowledged but their lease may be gone: then whoever had their trials before has them again.
+    /// Attempts of which no report was acknowledged may be gone: then whoever had their trials before has them again. The others are as
+    /// they were at their last report.
     pub(super) fn power_was_cut(&mut self) {
         for attempt in self.attempts.values_mut() {
-            attempt.undone |= !attempt.flushed;
+            match attempt.flushed {
+                Some(at) => attempt.alive = at,
+                None => attempt.undone = true,
+            }
         }
         self.newest.clear();
         for (token, attempt) in self.attempts.iter().filter(|(_, attempt)| !attempt.undone) {
@@ -175,10 +179,11 @@ impl Journal {
         }
     }
 
-    /// Something that the attempt said was acknowledged: no power cut takes its lease any more, and none has.
-    fn flushed(&mut self, token: Token) {
+    /// The attempt was heard: no power cut so far has taken its lease. A report that left at `flushed` sees to it that none will.
+    fn heard(&mut self, token: Token, flushed: Option<Timestamp>) {
         let Some(attempt) = self.attempts.get_mut(&token) else { return };
-        (attempt.flushed, attempt.undone) = (true, false);
+        attempt.undone = false;
+        attempt.flushed = attempt.flushed.max(flushed);
         let newest = self.newest.entry(attempt.trial).or_insert(token);
         *newest = (*newest).max(token);
     }
@@ -207,7 +212,7 @@ impl Journal {
         if newest > token && self.attempts[&newest].issued < first {
             self.violated(at, format!("attempt {token} is stale and ended"));
         }
-        self.flushed(token);
+        self.heard(token, Some(left.at));
         let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
         let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
         if let Some((other, _)) = twice.filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded) {
