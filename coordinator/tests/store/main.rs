@@ -80,7 +80,7 @@ contract! {
     cases_attempts {
         a_stale_attempt_writes_nothing,
         an_expired_lease_that_nobody_took_comes_back_to_life,
-        what_comes_back_to_life_in_the_moment_of_a_claim_is_not_handed_out,
+        what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder,
         a_report_revives_a_lease_and_so_does_an_end,
         an_end_said_again_is_said_once,
         an_end_said_again_stays_said_when_somebody_else_has_the_trial,

@@ -23,7 +23,7 @@ type EvaluationKey = (Token, Method, u64, String, SplitName);
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<Tables>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tables {
     epoch: i64,
     sweeps: BTreeMap<i64, SweepRow>,
@@ -59,6 +59,20 @@ struct Attempt {
     started: Timestamp,
     progress: Progress,
     fingerprint: Fingerprint,
+}
+
+#[cfg(test)]
+impl Memory {
+    /// A copy of its own, as a disk has one.
+    pub(super) async fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().await.clone())))
+    }
+
+    /// Forgets everything that the other one does not know.
+    pub(super) async fn fall_back_to(&self, other: &Self) {
+        let tables = other.0.lock().await.clone();
+        *self.0.lock().await = tables;
+    }
 }
 
 /// A transaction holds the whole database. It is checked as a whole before anything changes, so there is nothing to roll back.

@@ -1,6 +1,7 @@
 //! A database that fails at times, and one with a bug: see [`Faults`].
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
@@ -9,6 +10,7 @@ use sortie_core::record::TrialRecord;
 use super::dice::Dice;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, Backend, Changes, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::memory::Memory;
 use crate::store::types::{Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
 
 /// What is wrong with a database.
@@ -24,15 +26,21 @@ pub(super) struct Faults {
     pub(super) ignores_tokens: bool,
 }
 
-/// See [`Faults`].
+/// One coordinator's way to the database: see [`Faults`].
 #[derive(Debug)]
 pub(super) struct Faulty {
-    pub(super) inner: Arc<dyn Backend>,
+    pub(super) inner: Memory,
+    /// What a power cut leaves: the database as it was at the end of the last durable transaction.
+    pub(super) disk: Arc<Mutex<Memory>>,
     pub(super) faults: Arc<Mutex<Faults>>,
+    /// The coordinator's process is gone: whatever it still was about to do is not done.
+    pub(super) dead: Arc<AtomicBool>,
 }
 
 struct FaultyTransaction {
     inner: Box<dyn Transaction>,
+    /// The database, and its disk if the transaction must last.
+    flush: Option<(Memory, Arc<Mutex<Memory>>)>,
     unacknowledged: bool,
     ignores_tokens: bool,
     /// Where the trials are whose attempts were told something else.
@@ -51,11 +59,12 @@ impl Backend for Faulty {
             let (refused, unacknowledged) = (faults.refused, faults.unacknowledged);
             (faults.dice.percent(refused), faults.dice.percent(unacknowledged), faults.ignores_tokens)
         };
-        if refused {
+        if refused || self.dead.load(Ordering::Relaxed) {
             return Err(cut());
         }
         let inner = self.inner.begin(durable).await?;
-        Ok(Box::new(FaultyTransaction { inner, unacknowledged, ignores_tokens, states: HashMap::new() }))
+        let flush = durable.then(|| (self.inner.clone(), Arc::clone(&self.disk)));
+        Ok(Box::new(FaultyTransaction { inner, flush, unacknowledged, ignores_tokens, states: HashMap::new() }))
     }
     async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
         self.inner.status(sweep).await
@@ -115,6 +124,10 @@ impl Transaction for FaultyTransaction {
     }
     async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError> {
         self.inner.commit(news).await?;
+        if let Some((model, disk)) = self.flush {
+            let copy = model.copy().await;
+            *disk.lock().unwrap_or_else(PoisonError::into_inner) = copy;
+        }
         if self.unacknowledged { Err(cut()) } else { Ok(()) }
     }
 

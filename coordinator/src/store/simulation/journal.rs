@@ -26,8 +26,12 @@ struct Attempt {
     ends: Option<u64>,
     /// Whether that was acknowledged.
     ended: bool,
+    /// Whether a power cut may have taken its lease: leases and signs of life are not flushed, but reports are, and all before them.
+    undone: bool,
     /// Whether it was told, when it said that it ended, that it is stale.
     refused: bool,
+    /// When it last left with a report that was then acknowledged.
+    flushed: Option<Timestamp>,
     /// When the last sign of life was given that was then acknowledged.
     alive: Timestamp,
 }
@@ -110,8 +114,9 @@ impl Journal {
         }
         let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
         *newest = (*newest).max(lease.token);
-        let (trial, acknowledged, ends, ended, refused) = (lease.trial_id, 0, None, false, false);
-        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, refused, alive: left.at };
+        let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
+        let (undone, refused, flushed) = (false, false, None);
+        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, undone, refused, flushed, alive: left.at };
         if self.attempts.insert(lease.token, attempt).is_some() {
             self.violated(at, format!("token {} was issued twice", lease.token));
         }
@@ -125,8 +130,8 @@ impl Journal {
 
     /// Whether somebody else had the trial before this request set out.
     fn was_stale(&self, token: Token, left: Departure) -> bool {
-        let newest = self.newest[&self.attempts[&token].trial];
-        newest > token && self.attempts[&newest].issued < left.event
+        let newest = self.newest.get(&self.attempts[&token].trial);
+        newest.is_some_and(|newest| *newest > token && self.attempts[newest].issued < left.event)
     }
 
     /// The attempt was told that it holds its trial.
@@ -135,6 +140,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and was told that it holds its trial"));
         }
+        self.heard(token, None);
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.alive = attempt.alive.max(left.at);
         }
@@ -145,6 +151,7 @@ impl Journal {
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
         }
+        self.heard(token, Some(left.at));
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.acknowledged = attempt.acknowledged.max(sequence);
             attempt.alive = attempt.alive.max(left.at);
@@ -154,6 +161,36 @@ impl Journal {
     pub(super) fn says_its_end(&mut self, token: Token, left: Departure) {
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.ends.get_or_insert(left.event);
+        }
+    }
+
+    /// Attempts of which no report was acknowledged may be gone: then whoever had their trials before has them again. The others are as
+    /// they were at their last report.
+    pub(super) fn power_was_cut(&mut self) {
+        for attempt in self.attempts.values_mut() {
+            match attempt.flushed {
+                Some(at) => attempt.alive = at,
+                None => attempt.undone = true,
+            }
+        }
+        self.newest.clear();
+        for (token, attempt) in self.attempts.iter().filter(|(_, attempt)| !attempt.undone) {
+            self.newest.insert(attempt.trial, *token);
+        }
+    }
+
+    /// The attempt was heard: no power cut so far has taken its lease. A report that left at `flushed` sees to it that none will.
+    fn heard(&mut self, token: Token, flushed: Option<Timestamp>) {
+        let Some(attempt) = self.attempts.get_mut(&token) else { return };
+        attempt.undone = false;
+        attempt.flushed = attempt.flushed.max(flushed);
+        let newest = self.newest.entry(attempt.trial).or_insert(token);
+        *newest = (*newest).max(token);
+    }
+
+    pub(super) fn unknown(&mut self, token: Token, at: Timestamp) {
+        if self.attempts.get(&token).is_none_or(|attempt| !attempt.undone) {
+            self.violated(at, format!("attempt {token} is not known any more"));
         }
     }
 
@@ -169,12 +206,13 @@ impl Journal {
     pub(super) fn ended(&mut self, token: Token, left: Departure, at: Timestamp) {
         self.note(at, ("ended", token.0));
         let attempt = self.attempts[&token].clone();
-        let newest = self.newest[&attempt.trial];
+        let newest = self.newest.get(&attempt.trial).copied().unwrap_or(token);
         // It may have ended when it said so for the first time, before anybody else had the trial.
         let first = attempt.ends.unwrap_or(left.event);
         if newest > token && self.attempts[&newest].issued < first {
             self.violated(at, format!("attempt {token} is stale and ended"));
         }
+        self.heard(token, Some(left.at));
         let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
         let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
         if let Some((other, _)) = twice.filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded) {
@@ -216,7 +254,10 @@ impl Journal {
                 if attempt.refused && accepted == Some(token) {
                     self.violated(at, format!("the result of attempt {token} counts, and it was told that it is stale"));
                 }
-                let log = String::from_utf8_lossy(&store.log(&name, Some(token)).await?.text).into_owned();
+                let log = match store.log(&name, Some(token)).await {
+                    Err(StoreError::UnknownToken(_)) if attempt.undone => continue,
+                    log => String::from_utf8_lossy(&log?.text).into_owned(),
+                };
                 let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
                 let prefix: Vec<String> = said.take(log.matches(';').count()).collect();
                 if log != prefix.concat() || (prefix.len() as u64) < attempt.acknowledged {

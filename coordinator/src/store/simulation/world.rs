@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,11 +42,13 @@ impl Clock for SimulatedClock {
 struct Coordinator {
     store: Arc<Store>,
     reaper: JoinHandle<()>,
+    dead: Arc<AtomicBool>,
 }
 
 pub(super) struct World {
     dice: RefCell<Dice>,
     model: Memory,
+    disk: Arc<Mutex<Memory>>,
     pub(super) faults: Arc<Mutex<Faults>>,
     pub(super) clock: Arc<SimulatedClock>,
     coordinator: RefCell<Option<Coordinator>>,
@@ -83,6 +86,7 @@ impl World {
         Rc::new(Self {
             dice: RefCell::new(dice),
             model: Memory::default(),
+            disk: Arc::default(),
             faults: Arc::new(Mutex::new(faults)),
             clock: Arc::new(SimulatedClock(Instant::now())),
             coordinator: RefCell::new(None),
@@ -111,8 +115,8 @@ impl World {
 
     /// Starts a coordinator on what the last one left.
     pub(super) async fn start(&self) {
-        let backend = Faulty { inner: Arc::new(self.model.clone()), faults: Arc::clone(&self.faults) };
-        let backend = Arc::new(backend);
+        let (faults, disk, dead) = (Arc::clone(&self.faults), Arc::clone(&self.disk), Arc::new(AtomicBool::new(false)));
+        let backend = Arc::new(Faulty { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
         let store = loop {
             match Store::on(Arc::clone(&backend) as Arc<_>, Settings { lease: LEASE }, Arc::clone(&self.clock) as Arc<_>).await {
                 Ok(store) => break Arc::new(store),
@@ -120,14 +124,23 @@ impl World {
             }
         };
         let reaper = tokio::spawn(crate::reaper::run(Arc::clone(&store)));
-        *self.coordinator.borrow_mut() = Some(Coordinator { store, reaper });
+        *self.coordinator.borrow_mut() = Some(Coordinator { store, reaper, dead });
     }
 
-    fn crash(&self) {
-        if let Some(Coordinator { reaper, .. }) = self.coordinator.borrow_mut().take() {
+    /// Ends the coordinator. A power cut also takes what was not flushed to the disk.
+    async fn crash(&self, power_cut: bool) {
+        if let Some(Coordinator { reaper, dead, .. }) = self.coordinator.borrow_mut().take() {
             reaper.abort();
+            dead.store(true, Ordering::Relaxed);
         }
         self.crashes.notify_waiters();
+        if power_cut {
+            // Whoever waits for an answer hears none.
+            tokio::task::yield_now().await;
+            let disk = self.disk.lock().unwrap().clone();
+            self.model.fall_back_to(&disk).await;
+            self.journal.borrow_mut().power_was_cut();
+        }
     }
 
     pub(super) async fn heal(&self) {
@@ -202,6 +215,10 @@ impl World {
         let heard = |answer: Result<Heard, StoreError>| match answer {
             Ok(heard) => Some(heard),
             Err(StoreError::Database(_) | StoreError::Stopping) => None,
+            Err(StoreError::UnknownToken(token)) => {
+                self.journal.borrow_mut().unknown(token, self.clock.now());
+                Some(Heard::Refused)
+            }
             Err(StoreError::Refused(_)) => {
                 if let Call::Complete(token) = call {
                     self.journal.borrow_mut().refused(*token);
@@ -212,6 +229,7 @@ impl World {
                 self.journal.borrow_mut().missed(token, self.clock.now());
                 Some(Heard::Refused)
             }
+            // After a power cut, a worker whose registration was acknowledged is still known.
             Err(error) => panic!("{call:?}: {error}"),
         };
         let answer = match call {
@@ -332,13 +350,15 @@ impl World {
     /// What goes wrong, again and again.
     pub(super) async fn trouble(self: Rc<Self>, workers: usize) {
         loop {
-            sleep(self.millis(6_000)).await;
+            // Now and then before a new coordinator has done anything but hand out trials.
+            let pause = if self.percent(40) { self.millis(100) } else { self.millis(6_000) };
+            sleep(pause).await;
             if self.healed.get() {
                 return;
             }
             match self.below(8) {
                 0 | 1 => {
-                    self.crash();
+                    self.crash(self.percent(50)).await;
                     sleep(self.millis(2 * LEASE_MS)).await;
                     self.start().await;
                 }
