@@ -41,7 +41,7 @@ pub enum Command {
     /// Takes one trial per GPU, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends
     /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Run the one trial that is assigned on standard input
     #[command(hide = true)]
     Trial,
@@ -238,7 +238,7 @@ mod tests {
     fn args(words: &[&str]) -> RunArgs {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
         match cli.command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             Command::Trial => panic!("that was run"),
         }
     }
