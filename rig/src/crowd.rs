@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::{Channel, Endpoint};
+
+/// Values on one axis of a benchmark's sweep; the other one is as long as it takes.
+pub const SEEDS: u64 = 1_000;
 
 /// A worker's connection and its name.
 pub type Client = (WorkerServiceClient<Channel>, String);
@@ -36,6 +39,27 @@ pub async fn join(url: &str, workers: usize) -> Result<Vec<Client>> {
         clients.push((client, worker_id));
     }
     Ok(clients)
+}
+
+/// Submits a sweep; gives the seconds until every trial was stored.
+pub async fn submit(url: &str, name: &str, trials: u64) -> Result<f64> {
+    let started = now();
+    let mut client = SweepServiceClient::new(connect(url).await?);
+    let request = v1::SubmitRequest { text: sweep(name, trials), no_reuse: true, ..v1::SubmitRequest::default() };
+    let mut progress = client.submit(request).await?.into_inner();
+    while let Some(message) = progress.message().await? {
+        if message.done {
+            ensure!(message.added == trials, "{} of {trials} trials were added", message.added);
+            return Ok(started.elapsed().as_secs_f64());
+        }
+    }
+    bail!("the submission ended early")
+}
+
+/// The sweep file of a benchmark.
+fn sweep(name: &str, trials: u64) -> String {
+    let values: Vec<String> = (0..trials / SEEDS).map(|value| value.to_string()).collect();
+    format!("name = \"{name}\"\n[run]\ncommand = [\"true\", \"{name}\"]\n[grid]\nx = [{}]\nseeds = {SEEDS}\n", values.join(", "))
 }
 
 /// Has workers run cycles until so many are done, or until they are told to stop.

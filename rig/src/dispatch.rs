@@ -4,20 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use sortie_proto::v1;
-use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_testbed::disk::fsync_ms;
 
-use crate::crowd::{Run, ceiling, connect, drive, join, now};
+use crate::crowd::{Run, SEEDS, ceiling, drive, join, now, submit};
 use crate::floor;
 use crate::place::{Coordinator, Kind, Place};
 
 /// Flushes that are measured.
 const FLUSHES: u32 = 300;
-/// Values on one axis; the other one is as long as it takes.
-const SEEDS: u64 = 1_000;
 /// Workers that go on with a small sweep while the large one is submitted.
 const BUSY_WORKERS: usize = 4;
 /// Trials of that small sweep: more than can be done meanwhile.
@@ -137,12 +133,6 @@ fn print(measured: &Measured, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The sweep file of a benchmark.
-fn sweep(name: &str, trials: u64) -> String {
-    let values: Vec<String> = (0..trials / SEEDS).map(|value| value.to_string()).collect();
-    format!("name = \"{name}\"\n[run]\ncommand = [\"true\", \"{name}\"]\n[grid]\nx = [{}]\nseeds = {SEEDS}\n", values.join(", "))
-}
-
 /// Submits the sweep while a few workers go on with another one.
 async fn submit_while_busy(url: &str, trials: u64) -> Result<(f64, Run)> {
     submit(url, "busy", BUSY_TRIALS.min(trials)).await?;
@@ -152,21 +142,6 @@ async fn submit_while_busy(url: &str, trials: u64) -> Result<(f64, Run)> {
     let seconds = submit(url, "dispatch", trials).await?;
     stop.store(true, Ordering::Relaxed);
     Ok((seconds, busy.await??))
-}
-
-/// Submits a sweep; gives the seconds until every trial was stored.
-pub async fn submit(url: &str, name: &str, trials: u64) -> Result<f64> {
-    let started = now();
-    let mut client = SweepServiceClient::new(connect(url).await?);
-    let request = v1::SubmitRequest { text: sweep(name, trials), no_reuse: true, ..v1::SubmitRequest::default() };
-    let mut progress = client.submit(request).await?.into_inner();
-    while let Some(message) = progress.message().await? {
-        if message.done {
-            ensure!(message.added == trials, "{} of {trials} trials were added", message.added);
-            return Ok(started.elapsed().as_secs_f64());
-        }
-    }
-    bail!("the submission ended early")
 }
 
 fn percentiles(mut values: Vec<f64>) -> Percentiles {

@@ -7,8 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::crowd::now;
-use crate::dispatch::submit;
+use crate::crowd::{now, submit};
 use crate::place::{Coordinator, Place};
 
 /// The texts of both databases; they differ in how many rows become one argument.

@@ -8,7 +8,7 @@ use sortie_core::trial::TrialSpec;
 
 use super::StoreError;
 use super::backend::{Move, NewAttempt, OpenSweep, Transaction, WaitingTrial, WorkerRow};
-use super::desk::{SweepCache, SweepInfo, Tokens};
+use super::known::{SweepCache, SweepInfo, Tokens};
 use super::ledger::Ledger;
 use super::types::{Claim, Claimed, Happening, Leased};
 

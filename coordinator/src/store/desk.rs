@@ -2,19 +2,18 @@
 //!
 //! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_core::job::{ErrorClass, Outcome, Timestamp, Token};
-use sortie_core::requirements::Requirements;
+use sortie_core::job::{ErrorClass, Timestamp, Token};
 use sortie_core::schedule::is_set_aside;
-use sortie_core::trial::{Identifier, Work};
 
-use super::backend::{Changes, SweepRow, Transaction, WorkerChange};
+use super::backend::{Changes, Transaction, WorkerChange};
 use super::claims::{self, Shelf};
+use super::known::{SweepCache, Tokens};
 use super::ledger::Ledger;
-use super::types::{Batch, Claim, Claimed, Completion};
+use super::request::{Answer, Op, Reply};
+use super::types::Claim;
 use super::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
@@ -23,30 +22,6 @@ const REAPED_MAX: u64 = 1_000;
 const ASIDE: Duration = Duration::from_secs(600);
 /// A worker that was not seen for this many leases is not counted on.
 const UNSEEN_LEASES: u32 = 4;
-
-/// What one request asks for. All of them can share a transaction.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Op {
-    Claim(Claim),
-    Heartbeat { worker: String, attempts: Vec<(Token, u64)> },
-    Report { token: Token, batch: Batch },
-    Complete(Completion),
-    Leave(String),
-    Reap,
-}
-
-/// What one request gets.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reply {
-    Claimed(Claimed),
-    /// Tokens that no longer hold their trial.
-    Lost(Vec<Token>),
-    /// How many leases were ended.
-    Reaped(u64),
-    Done,
-}
-
-pub(crate) type Answer = Result<Reply, StoreError>;
 
 /// What a transaction gave: an answer for each request, and what the caller has to know besides.
 #[derive(Debug)]
@@ -60,70 +35,12 @@ pub(crate) struct Outcomes {
     pub(crate) look_again: bool,
 }
 
-/// What is known of a sweep and does not change while its revision stays.
-#[derive(Debug)]
-pub(crate) struct SweepInfo {
-    pub(crate) revision: i64,
-    pub(crate) name: String,
-    pub(crate) work: Work,
-    pub(crate) require: Requirements,
-    pub(crate) reuse: bool,
-    pub(crate) identifier: Identifier,
-}
-
-impl From<SweepRow> for SweepInfo {
-    fn from(row: SweepRow) -> Self {
-        let identifier = Identifier::of(&row.spec.work);
-        let (name, work, require) = (row.spec.name, row.spec.work, row.spec.require);
-        Self { revision: row.revision, name, work, require, reuse: row.reuse, identifier }
-    }
-}
-
-/// Sweeps that were read already.
-#[derive(Debug, Default)]
-pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
-
-impl SweepCache {
-    /// A sweep, at least of this revision.
-    pub(crate) async fn get(&mut self, id: i64, revision: i64, tx: &mut dyn Transaction) -> Result<Arc<SweepInfo>, StoreError> {
-        if let Some(info) = self.0.get(&id)
-            && info.revision >= revision
-        {
-            return Ok(Arc::clone(info));
-        }
-        let gone = || StoreError::Corrupt { table: "sweeps", column: "id", reason: format!("there is no sweep {id}") };
-        let row = tx.sweep_by_id(id).await?.ok_or_else(gone)?;
-        let info = Arc::new(SweepInfo::from(row));
-        self.0.insert(id, Arc::clone(&info));
-        Ok(info)
-    }
-}
-
 /// Carries requests out.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) settings: Settings,
     pub(crate) sweeps: SweepCache,
     pub(crate) tokens: Tokens,
-}
-
-/// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
-/// twice, whatever becomes of a transaction.
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    next: i64,
-}
-
-impl Tokens {
-    pub(crate) fn of_epoch(epoch: i64) -> Self {
-        Self { next: (epoch << 32) + 1 }
-    }
-
-    pub(crate) fn issue(&mut self) -> Token {
-        let token = Token(self.next);
-        self.next += 1;
-        token
-    }
 }
 
 impl Desk {
@@ -217,9 +134,4 @@ async fn set_aside(
         changes.workers.insert(worker, WorkerChange { failures_in_row, aside_until, aside_reason });
     }
     Ok(())
-}
-
-/// Which outcome an operation tells, if it tells one.
-pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
-    if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
 }

@@ -10,7 +10,8 @@ use sortie_core::record::Fingerprint;
 
 use super::StoreError;
 use super::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
-use super::desk::{Op, SweepInfo, outcome_of};
+use super::known::SweepInfo;
+use super::request::{Op, outcome_of};
 use super::types::{Batch, Completion, Happening};
 
 /// How much of a failure's message is kept, in bytes.

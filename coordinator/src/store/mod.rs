@@ -7,9 +7,11 @@ mod desk;
 mod error;
 #[cfg(test)]
 mod guards;
+mod known;
 mod ledger;
 mod levers;
 mod memory;
+mod request;
 #[cfg(test)]
 mod simulation;
 mod sql;
@@ -30,8 +32,10 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use backend::Backend;
-use desk::{Desk, Op, Reply, SweepCache, Tokens};
+use desk::Desk;
+use known::{SweepCache, Tokens};
 use levers::TrialsRequest;
+use request::{Op, Reply};
 use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
 use super::backend::{Backend, Transaction};
-use super::desk::{Answer, Desk, Op, Outcomes, Reply};
+use super::desk::{Desk, Outcomes};
 use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
+use super::request::{Answer, Op, Reply};
 use super::types::{SubmitOptions, Submitted, SweepAction, Worker};
 use crate::clock::Clock;
 

@@ -29,6 +29,8 @@ use crate::trial_process::Event;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a process the signal that ended it may reach its agent.
+const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 /// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
 const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
 
@@ -219,6 +221,9 @@ impl Attempt<'_> {
         if !self.is_mute() {
             self.outbox.log(&last_words.excerpt);
         }
+        if self.cut.is_none() && self.said.is_none() && !status.is_some_and(|status| status.success()) {
+            self.cut = asked_meanwhile(&mut self.orders).await;
+        }
         let handed_back = matches!(self.cut, Some(Cut::HandedBack));
         match self.cut.take() {
             Some(Cut::Abandoned) => None,
@@ -323,6 +328,17 @@ fn refused(reason: &str) -> String {
 
 fn unreadable(error: &std::io::Error) -> String {
     format!("cannot read reports back that waited on disk: {error}")
+}
+
+/// Batch systems signal every process of a job at once: one that ended badly may have been asked to stop just before its agent was.
+async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<Cut> {
+    let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
+    match asked.ok()?.as_deref() {
+        Ok(Order::HandBack) => Some(Cut::HandedBack),
+        // An error means that the registry is gone, and the agent with it.
+        Ok(Order::Abandon) | Err(_) => Some(Cut::Abandoned),
+        Ok(Order::Run) => None,
+    }
 }
 
 async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {

@@ -236,6 +236,23 @@ async fn a_command_may_end_in_good_order_within_the_grace() {
     assert_eq!(fs::read_to_string(saved).unwrap(), "saved\n");
 }
 
+/// Slurm signals every process of a job at once; the command may be gone before its agent knows why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_signalled_just_before_its_agent_is_handed_back() {
+    let agent = Agent::start("exit 9").await;
+    let ready = agent.folder.path().join("ready");
+    let token = agent.fake.queue(&shell(&format!("echo $$ > '{}'; sleep 60", ready.display()), &[], None));
+    let command = process_in(&ready).await;
+    let command = rustix::process::Pid::from_raw(command.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(command, rustix::process::Signal::TERM).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let Agent { folder: _folder, fake, stop, task } = agent;
+    stop.send_replace(sortie_worker::agent::Stop::Gracefully);
+    task.await.unwrap().unwrap();
+    let outcome = fake.outcome(token);
+    assert!(matches!(outcome, Some(Outcome::Failed { class: ErrorClass::Preempted, .. })), "{outcome:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_succeeds_diverges_and_fails_as_it_says() {
     if std::process::Command::new("python3").arg("--version").output().is_err() {

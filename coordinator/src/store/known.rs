@@ -1,0 +1,69 @@
+//! What the writer knows without asking: sweeps that were read already, and the next fencing token.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sortie_core::job::Token;
+use sortie_core::requirements::Requirements;
+use sortie_core::trial::{Identifier, Work};
+
+use super::StoreError;
+use super::backend::{SweepRow, Transaction};
+
+/// What is known of a sweep and does not change while its revision stays.
+#[derive(Debug)]
+pub(crate) struct SweepInfo {
+    pub(crate) revision: i64,
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) require: Requirements,
+    pub(crate) reuse: bool,
+    pub(crate) identifier: Identifier,
+}
+
+impl From<SweepRow> for SweepInfo {
+    fn from(row: SweepRow) -> Self {
+        let identifier = Identifier::of(&row.spec.work);
+        let (name, work, require) = (row.spec.name, row.spec.work, row.spec.require);
+        Self { revision: row.revision, name, work, require, reuse: row.reuse, identifier }
+    }
+}
+
+/// Sweeps that were read already.
+#[derive(Debug, Default)]
+pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
+
+impl SweepCache {
+    /// A sweep, at least of this revision.
+    pub(crate) async fn get(&mut self, id: i64, revision: i64, tx: &mut dyn Transaction) -> Result<Arc<SweepInfo>, StoreError> {
+        if let Some(info) = self.0.get(&id)
+            && info.revision >= revision
+        {
+            return Ok(Arc::clone(info));
+        }
+        let gone = || StoreError::Corrupt { table: "sweeps", column: "id", reason: format!("there is no sweep {id}") };
+        let row = tx.sweep_by_id(id).await?.ok_or_else(gone)?;
+        let info = Arc::new(SweepInfo::from(row));
+        self.0.insert(id, Arc::clone(&info));
+        Ok(info)
+    }
+}
+
+/// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
+/// twice, whatever becomes of a transaction.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    next: i64,
+}
+
+impl Tokens {
+    pub(crate) fn of_epoch(epoch: i64) -> Self {
+        Self { next: (epoch << 32) + 1 }
+    }
+
+    pub(crate) fn issue(&mut self) -> Token {
+        let token = Token(self.next);
+        self.next += 1;
+        token
+    }
+}

@@ -1,0 +1,225 @@
+//! The model: what a database must do, in the plainest terms. Tests run the same contract against it and the real ones, and simulations
+//! run the whole coordinator on it.
+
+mod questions;
+mod transaction;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
+use sortie_core::record::Fingerprint;
+use sortie_core::trial::{Point, TrialId};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::StoreError;
+use super::backend::{AttemptState, Changes, Progress, SweepRow};
+use super::types::{Happening, TrialLine, WorkerLine};
+
+type EvaluationKey = (Token, Method, u64, String, SplitName);
+
+/// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Tables>>);
+
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    epoch: i64,
+    sweeps: BTreeMap<i64, SweepRow>,
+    trials: BTreeMap<i64, Trial>,
+    /// The trials by id and sweep: each is there once.
+    by_id: BTreeMap<(TrialId, i64), i64>,
+    workers: BTreeMap<i64, WorkerLine>,
+    failures_in_row: HashMap<i64, u32>,
+    attempts: BTreeMap<Token, Attempt>,
+    validation: BTreeMap<EvaluationKey, Evaluation>,
+    held_out: BTreeMap<EvaluationKey, Evaluation>,
+    losses: BTreeMap<(Token, u64), TrainingLoss>,
+    logs: BTreeMap<(Token, u64), Vec<u8>>,
+    happenings: Vec<(i64, Happening)>,
+    digests: HashMap<(String, String), String>,
+}
+
+#[derive(Clone, Debug)]
+struct Trial {
+    sweep: i64,
+    trial_id: TrialId,
+    position: i64,
+    point: Point,
+    state: State,
+    forgiven: Token,
+    linked: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    trial: i64,
+    worker: i64,
+    started: Timestamp,
+    progress: Progress,
+    fingerprint: Fingerprint,
+}
+
+#[cfg(test)]
+impl Memory {
+    /// A copy of its own, as a disk has one.
+    pub(super) async fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().await.clone())))
+    }
+
+    /// Forgets everything that the other one does not know.
+    pub(super) async fn fall_back_to(&self, other: &Self) {
+        let tables = other.0.lock().await.clone();
+        *self.0.lock().await = tables;
+    }
+}
+
+/// A transaction holds the whole database. It is checked as a whole before anything changes, so there is nothing to roll back.
+struct MemoryTransaction(OwnedMutexGuard<Tables>);
+
+fn guard(statement: &'static str) -> StoreError {
+    StoreError::Guard { statement, rows: 0, expected: 1 }
+}
+
+fn missing(table: &'static str) -> StoreError {
+    StoreError::Corrupt { table, column: "id", reason: "no such row".to_owned() }
+}
+
+impl Tables {
+    fn in_sweep(&self, sweep: i64) -> impl Iterator<Item = (i64, &Trial)> {
+        let mut trials: Vec<(i64, &Trial)> =
+            self.trials.iter().filter(|(_, trial)| trial.sweep == sweep).map(|(id, trial)| (*id, trial)).collect();
+        trials.sort_by_key(|(_, trial)| trial.position);
+        trials.into_iter()
+    }
+
+    fn queued(&self, sweep: i64, now: Timestamp) -> impl Iterator<Item = (i64, &Trial)> {
+        self.in_sweep(sweep).filter(move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before <= now))
+    }
+
+    fn count(&self, sweep: i64, state: StateName) -> u64 {
+        self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
+    }
+
+    fn twin(&self, trial_id: TrialId, sweep: i64) -> Option<Token> {
+        let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
+        let trials = same.filter_map(|(_, id)| self.trials.get(id));
+        // Any would do; the newest, as the databases say.
+        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).max()
+    }
+
+    fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
+        self.attempts.iter().filter(move |(_, attempt)| attempt.trial == trial)
+    }
+
+    fn place(&self, worker: i64) -> String {
+        self.workers.get(&worker).map(|line| format!("{}:{}", line.worker.host, line.worker.pid)).unwrap_or_default()
+    }
+
+    fn line(&self, id: i64, trial: &Trial) -> TrialLine {
+        let newest = self.attempts_of(id).next_back();
+        let failed = self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
+        let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
+        TrialLine {
+            trial_id: trial.trial_id,
+            point: trial.point.clone(),
+            state: trial.state.name(),
+            attempts: u32::try_from(self.attempts_of(id).count()).unwrap_or(u32::MAX),
+            step: newest.map_or(0, |(_, attempt)| attempt.progress.step),
+            worker: newest.map(|(_, attempt)| self.place(attempt.worker)).unwrap_or_default(),
+            error: failed.map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message)).unwrap_or_default(),
+        }
+    }
+
+    fn evaluations(table: &BTreeMap<EvaluationKey, Evaluation>, token: Option<Token>) -> Vec<Evaluation> {
+        let mut rows: Vec<Evaluation> =
+            table.iter().filter(|(key, _)| Some(key.0) == token).map(|(_, evaluation)| evaluation.clone()).collect();
+        // In the order of the databases, which compare names.
+        rows.sort_by(|a, b| {
+            let key = |row: &Evaluation| (row.method.as_str(), row.step, row.domain.clone(), row.split.as_str());
+            key(a).cmp(&key(b))
+        });
+        rows
+    }
+
+    /// Everything that a write refers to is as it was read.
+    fn check(&self, changes: &Changes) -> Result<(), StoreError> {
+        for (id, moved) in &changes.moves {
+            let trial = self.trials.get(id).ok_or_else(|| guard("move of trials"))?;
+            if trial.state.name() != moved.from.name() || trial.state.token() != moved.from.token() {
+                return Err(guard("move of trials"));
+            }
+        }
+        for new in &changes.new_attempts {
+            if self.attempts.contains_key(&new.token) {
+                return Err(guard("insert of attempts"));
+            }
+        }
+        for (token, (before, _)) in &changes.progress {
+            let attempt = self.attempts.get(token).ok_or_else(|| guard("advance of attempts"))?;
+            if attempt.progress.state != before.state || attempt.progress.sequence != before.sequence {
+                return Err(guard("advance of attempts"));
+            }
+        }
+        for (kind, name, _) in &changes.pins {
+            if self.digests.contains_key(&((*kind).to_owned(), name.clone())) {
+                return Err(guard("pin of a digest"));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        for (id, moved) in &changes.moves {
+            let newest = self.attempts_of(*id).next_back().map_or(Token(0), |(token, _)| *token);
+            if let Some(trial) = self.trials.get_mut(id) {
+                (trial.state, trial.linked) = (moved.to, moved.linked);
+                trial.forgiven = if moved.forgive { newest } else { trial.forgiven };
+            }
+        }
+        for new in &changes.new_attempts {
+            let (state, ended) = (AttemptState::Running, Timestamp(0));
+            let progress = Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
+            let (trial, worker, started) = (new.trial, new.worker, new.started);
+            self.attempts.insert(new.token, Attempt { trial, worker, started, progress, fingerprint: Fingerprint::default() });
+        }
+        for (token, (_, after)) in &changes.progress {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.progress = after.clone());
+        }
+        for (token, fingerprint) in &changes.fingerprints {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.fingerprint = fingerprint.clone());
+        }
+        for (table, rows) in [(&mut self.validation, &changes.validation), (&mut self.held_out, &changes.held_out)] {
+            for (token, row) in rows {
+                table.entry((*token, row.method, row.step, row.domain.clone(), row.split)).or_insert_with(|| row.clone());
+            }
+        }
+        for (token, loss) in &changes.losses {
+            self.losses.entry((*token, loss.step)).or_insert(*loss);
+        }
+        for (token, sequence, text) in &changes.logs {
+            self.logs.entry((*token, *sequence)).or_insert_with(|| text.clone());
+        }
+        self.happenings.extend(changes.happenings.iter().cloned());
+        for (kind, name, digest) in &changes.pins {
+            self.digests.insert(((*kind).to_owned(), name.clone()), digest.clone());
+        }
+        self.apply_to_workers(changes);
+    }
+
+    fn apply_to_workers(&mut self, changes: &Changes) {
+        for (id, change) in &changes.workers {
+            self.failures_in_row.insert(*id, change.failures_in_row);
+            if let Some(line) = self.workers.get_mut(id) {
+                (line.aside_until_ms, line.aside_reason) = (change.aside_until.0, change.aside_reason.clone());
+            }
+        }
+        for line in self.workers.values_mut() {
+            if let Some(at) = changes.seen.get(&line.worker.id) {
+                line.seen_ms = at.0;
+            }
+            line.left |= changes.left.contains_key(&line.worker.id);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Questions.
+
+use std::sync::Arc;
+
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::record::TrialRecord;
+
+use super::{Memory, MemoryTransaction, Tables, Trial, missing};
+use crate::store::StoreError;
+use crate::store::backend::{Backend, SweepRow, Transaction};
+use crate::store::story;
+use crate::store::types::{Log, Page, Story, SweepStatus, TrialLine, WorkerLine};
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 500;
+
+#[tonic::async_trait]
+impl Backend for Memory {
+    async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        // As while a real database works, whoever else is ready goes on.
+        tokio::task::yield_now().await;
+        Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
+    }
+
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let tables = self.0.lock().await;
+        let mut all = Vec::new();
+        for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
+            let (state, priority, planned) = (row.shown_state(), row.priority, row.planned);
+            let mut status = SweepStatus { sweep: row.spec.name.clone(), state, priority, planned, ..SweepStatus::default() };
+            let mut steps_running = 0;
+            for (_, trial) in tables.in_sweep(row.id) {
+                story::count_finished(&mut status, trial.state.name(), 1, trial.linked);
+                let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else { continue };
+                match trial.state.name() {
+                    StateName::Leased => steps_running += attempt.progress.step,
+                    StateName::Succeeded if !trial.linked => {
+                        status.finished_attempts += 1;
+                        status.running_ms += (attempt.progress.ended.0 - attempt.started.0).unsigned_abs();
+                    }
+                    _ => {}
+                }
+            }
+            story::count_steps(&mut status, row, steps_running);
+            all.push(status);
+        }
+        Ok(all)
+    }
+
+    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+        let tables = self.0.lock().await;
+        let fits = |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
+        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| fits(trial)).take(PAGE_ROWS).collect();
+        let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
+        Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
+    }
+
+    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+        let tables = self.0.lock().await;
+        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(PAGE_ROWS).collect();
+        let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
+        let record = |trial: &Trial| {
+            let token = trial.state.token().filter(|_| trial.state.name() == StateName::Succeeded);
+            TrialRecord {
+                id: trial.trial_id,
+                point: trial.point.clone(),
+                state: trial.state.name(),
+                validation: Tables::evaluations(&tables.validation, token),
+                held_out: Tables::evaluations(&tables.held_out, token),
+            }
+        };
+        Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })
+    }
+
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+        let tables = self.0.lock().await;
+        let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
+            (Some(name), Some(row)) => row.spec.name == name,
+            (wanted, _) => wanted.is_none(),
+        };
+        let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
+        Ok(tables.trials.iter().filter(|(_, trial)| named(trial)).map(|(id, _)| *id).take(3).collect())
+    }
+
+    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let name = |sweep: i64| tables.sweeps.get(&sweep).map(|row| row.spec.name.clone()).unwrap_or_default();
+        let mut happenings = Vec::new();
+        for (token, attempt) in tables.attempts_of(trial) {
+            let progress = attempt.progress.clone();
+            let attempt = story::Attempt {
+                token: *token,
+                started_ms: attempt.started.0,
+                ended_ms: progress.ended.0,
+                state: progress.state,
+                class: progress.class.map_or("", ErrorClass::as_str).to_owned(),
+                message: progress.message,
+                step: progress.step,
+                device: attempt.fingerprint.device.clone(),
+                worker: tables.place(attempt.worker),
+            };
+            happenings.extend(attempt.happenings());
+        }
+        happenings.extend(tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()));
+        happenings.sort_by_key(|happening| happening.at_ms);
+        let origin = row.state.token().and_then(|token| tables.attempts.get(&token)).and_then(|attempt| tables.trials.get(&attempt.trial));
+        let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
+        Ok(Story {
+            sweep: name(row.sweep),
+            line: tables.line(trial, row),
+            token: row.state.token(),
+            linked_to: origin.filter(|_| row.linked).map(|origin| name(origin.sweep)),
+            due_ms,
+            happenings,
+        })
+    }
+
+    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+        let tables = self.0.lock().await;
+        let chosen = tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
+        match (chosen, token) {
+            (Some((token, attempt)), _) => {
+                let text = tables.logs.iter().filter(|(key, _)| key.0 == *token).flat_map(|(_, text)| text.clone()).collect();
+                Ok(Log { token: Some(*token), worker: tables.place(attempt.worker), text })
+            }
+            (None, Some(token)) => Err(StoreError::UnknownToken(token)),
+            (None, None) => Ok(Log::default()),
+        }
+    }
+
+    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
+        let tables = self.0.lock().await;
+        let mut lines = Vec::new();
+        for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen_ms >= since.0) {
+            let mut line = line.clone();
+            for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
+                let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+                if trial.state.name() == StateName::Leased && trial.state.token() == Some(*token) {
+                    let sweep = tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
+                    line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
+                }
+            }
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.lock().await.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+    }
+
+    async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.0.lock().await.sweeps.values().rev().map(|sweep| sweep.spec.name.clone()).take(20).collect())
+    }
+
+    async fn changed_elsewhere(&self) {
+        std::future::pending().await
+    }
+
+    async fn close(&self) {}
+}

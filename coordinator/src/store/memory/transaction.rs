@@ -1,0 +1,208 @@
+//! Reading and writing, as the writer does.
+
+use std::collections::BTreeMap;
+
+use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
+
+use super::{MemoryTransaction, Trial, guard, missing};
+use crate::store::StoreError;
+use crate::store::backend::{
+    AttemptRow, AttemptState, Changes, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingTrial, WorkerRow,
+};
+use crate::store::types::{Worker, WorkerLine};
+
+#[tonic::async_trait]
+impl Transaction for MemoryTransaction {
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        Ok(local)
+    }
+
+    async fn new_epoch(&mut self, _: Timestamp) -> Result<i64, StoreError> {
+        self.0.epoch += 1;
+        Ok(self.0.epoch)
+    }
+
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        let mut extended = 0;
+        for trial in self.0.trials.values_mut() {
+            if let State::Leased { expires_at, .. } = &mut trial.state
+                && *expires_at < until
+            {
+                *expires_at = until;
+                extended += 1;
+            }
+        }
+        Ok(extended)
+    }
+
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(line) = self.0.workers.values_mut().find(|line| line.worker.id == worker.id) {
+            (line.seen_ms, line.left) = (now.0, false);
+            return Ok(());
+        }
+        let id = self.0.workers.len() as i64 + 1;
+        let (aside_reason, trials) = (String::new(), Vec::new());
+        let line = WorkerLine { worker: worker.clone(), seen_ms: now.0, left: false, aside_until_ms: 0, aside_reason, trials };
+        self.0.workers.insert(id, line);
+        Ok(())
+    }
+
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        let tables = &self.0;
+        let row = |(id, line): (&i64, &WorkerLine)| WorkerRow {
+            id: *id,
+            name: line.worker.id.clone(),
+            abilities: line.worker.abilities.clone(),
+            seen: Timestamp(line.seen_ms),
+            failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
+            aside_until: Timestamp(line.aside_until_ms),
+            aside_reason: line.aside_reason.clone(),
+        };
+        Ok(tables.workers.iter().filter(|(_, line)| names.contains(&line.worker.id.as_str())).map(row).collect())
+    }
+
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let fit = |line: &&WorkerLine| line.seen_ms >= since.0 && line.aside_until_ms <= now.0 && !line.left;
+        Ok(self.0.workers.values().filter(fit).count() as u64)
+    }
+
+    async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
+        let tables = &self.0;
+        let open = |sweep: &SweepRow| OpenSweep {
+            id: sweep.id,
+            name: sweep.spec.name.clone(),
+            revision: sweep.revision,
+            priority: sweep.priority,
+            running: tables.count(sweep.id, StateName::Leased),
+            waiting: (tables.queued(sweep.id, now).count() as u64).min(count_max),
+            unfinished: sweep.expanded < sweep.planned || tables.count(sweep.id, StateName::Queued) > 0,
+        };
+        Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
+    }
+
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
+        let tables = &self.0;
+        let waiting = |(id, trial): (i64, &Trial)| {
+            let twin = tables.twin(trial.trial_id, trial.sweep);
+            WaitingTrial { id, trial_id: trial.trial_id, point: trial.point.clone(), state: trial.state, twin }
+        };
+        Ok(tables.queued(sweep, now).take(usize::try_from(count_max).unwrap_or(usize::MAX)).map(waiting).collect())
+    }
+
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let tables = &self.0;
+        let mut rows = Vec::new();
+        for token in tokens {
+            let Some(attempt) = tables.attempts.get(token) else { continue };
+            let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+            rows.push(AttemptRow {
+                token: *token,
+                worker: attempt.worker,
+                worker_failures_in_row: tables.failures_in_row.get(&attempt.worker).copied().unwrap_or(0),
+                trial: attempt.trial,
+                sweep: trial.sweep,
+                held_out: trial.point.held_out_label(),
+                state: trial.state,
+                progress: attempt.progress.clone(),
+                dataset_digest: attempt.fingerprint.dataset_digest.clone(),
+                weights_digest: attempt.fingerprint.weights_digest.clone(),
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        let expired = |trial: &Trial| match trial.state {
+            State::Leased { token, expires_at } if expires_at <= now => Some(token),
+            _ => None,
+        };
+        Ok(self.0.trials.values().filter_map(expired).take(usize::try_from(count_max).unwrap_or(usize::MAX)).collect())
+    }
+
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        let mut counts: BTreeMap<(i64, &'static str), (ErrorClass, u32)> = BTreeMap::new();
+        for id in trials {
+            let trial = self.0.trials.get(id).ok_or_else(|| missing("trials"))?;
+            for (token, attempt) in self.0.attempts_of(*id) {
+                if let (AttemptState::Failed, Some(class)) = (attempt.progress.state, attempt.progress.class)
+                    && *token > trial.forgiven
+                {
+                    counts.entry((*id, class.as_str())).or_insert((class, 0)).1 += 1;
+                }
+            }
+        }
+        Ok(counts.into_iter().map(|((id, _), (class, count))| (id, class, count)).collect())
+    }
+
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.0.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
+    }
+
+    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+    }
+
+    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.sweeps.get(&id).cloned())
+    }
+
+    async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<i64, StoreError> {
+        let id = self.0.sweeps.len() as i64 + 1;
+        self.0.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
+        Ok(id)
+    }
+
+    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
+        match self.0.sweeps.get_mut(&sweep.id) {
+            Some(row) if row.revision == sweep.revision => {
+                *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
+                Ok(())
+            }
+            _ => Err(guard("update of a sweep")),
+        }
+    }
+
+    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
+        let expanding = |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
+        Ok(self.0.sweeps.values().find(expanding).cloned())
+    }
+
+    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+        Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
+    }
+
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+        let (mut added, mut linked) = (0, 0);
+        for NewTrial { trial_id, position, point } in trials {
+            if self.0.by_id.contains_key(&(*trial_id, sweep)) {
+                continue;
+            }
+            let twin = self.0.twin(*trial_id, sweep).filter(|_| reuse);
+            let state = twin.map_or(State::FRESH, |token| State::Finished(Finished::Succeeded(token)));
+            let id = self.0.trials.len() as i64 + 1;
+            let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
+            let trial = Trial { sweep, trial_id: *trial_id, position, point, state, forgiven: Token(0), linked: linked_here };
+            self.0.trials.insert(id, trial);
+            self.0.by_id.insert((*trial_id, sweep), id);
+            added += 1;
+            linked += u64::from(linked_here);
+        }
+        Ok((added, linked))
+    }
+
+    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
+        let rows = self.0.in_sweep(sweep).filter(|(_, trial)| trial.position >= from);
+        let rows = rows.take(usize::try_from(count_max).unwrap_or(usize::MAX));
+        Ok(rows.map(|(id, trial)| TrialRow { id, position: trial.position, point: trial.point.clone(), state: trial.state }).collect())
+    }
+
+    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        self.0.check(changes)?;
+        self.0.apply(changes);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! What shares a transaction: requests of workers, and what they get.
+
+use sortie_core::job::{Outcome, Token};
+
+use super::StoreError;
+use super::types::{Batch, Claim, Claimed, Completion};
+
+/// What one request asks for. All of them can share a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Claim(Claim),
+    Heartbeat { worker: String, attempts: Vec<(Token, u64)> },
+    Report { token: Token, batch: Batch },
+    Complete(Completion),
+    Leave(String),
+    Reap,
+}
+
+/// What one request gets.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    Claimed(Claimed),
+    /// Tokens that no longer hold their trial.
+    Lost(Vec<Token>),
+    /// How many leases were ended.
+    Reaped(u64),
+    Done,
+}
+
+pub(crate) type Answer = Result<Reply, StoreError>;
+
+/// Which outcome an operation tells, if it tells one.
+pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
+    if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
+}
