@@ -269,6 +269,13 @@ impl TryFrom<v1::complete_request::Outcome> for Outcome {
             Wire::Diverged(v1::Diverged { step }) => Self::Diverged { step },
             Wire::Failed(v1::Failed { error_class, message }) => {
                 let class: ErrorClass = parse("failed.error_class", &error_class)?;
+                // That a worker was lost is for others to say.
+                if class == ErrorClass::Lost {
+                    return Err(WireError::Value {
+                        field: "failed.error_class",
+                        reason: "\"lost\"; a worker that says so is not".to_owned(),
+                    });
+                }
                 Self::Failed { class, message }
             }
         })
