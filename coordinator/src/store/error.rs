@@ -97,11 +97,21 @@ pub enum StoreError {
         expected: u64,
     },
     /// The database failed; it may not fail the next time.
-    #[error("database: {0}")]
+    #[error("database: {error}{advice}", error = .0, advice = advice(.0))]
     Database(Arc<sqlx::Error>),
     /// The coordinator is stopping.
     #[error("the coordinator is stopping")]
     Stopping,
+}
+
+/// What to do about an error that only a person can mend.
+fn advice(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        // SQLITE_FULL, and the standard's code on Postgres.
+        Some("13" | "53100") => "; make room: what was acknowledged is safe, and workers say again what was not",
+        _ => "",
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
