@@ -1,5 +1,5 @@
 //! What the coordinator knows. Decisions are made in [`sortie_core::job`]; a single writer applies them in transactions that many
-//! requests share, guarded by the state and token that each decision was made on. All SQL of the project is in [`sql`].
+//! requests share, guarded by the state and token that each decision was made on. All SQL of the project is in `sql/`.
 
 mod backend;
 mod claims;
