@@ -52,6 +52,9 @@ pub enum ServeError {
         "{0} can be reached from other machines, and connections are neither encrypted nor authenticated yet: listen on 127.0.0.1, or add --insecure on a network that you trust"
     )]
     Exposed(SocketAddr),
+    /// A bug: the task that writes ended.
+    #[error("the task that writes to the database ended; what was acknowledged is safe, start again and report this")]
+    Writer,
     /// The transport failed.
     #[error("server: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -111,13 +114,15 @@ impl Server {
         let mut server = std::pin::pin!(server);
         let ended = tokio::select! {
             ended = &mut server => ended,
+            () = coordinator.store.ended() => return Err(ServeError::Writer),
             () = stop => {
                 stopping.send_replace(true);
                 tokio::time::timeout(STOP_GRACE, server).await.unwrap_or(Ok(()))
             }
         };
         reaper.abort();
-        coordinator.store.close().await;
+        // A database that does not answer must not keep this process.
+        let _ = tokio::time::timeout(STOP_GRACE, coordinator.store.close()).await;
         Ok(ended?)
     }
 }

@@ -55,11 +55,20 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
         }
         let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let (name, after) = closed.ok_or_else(|| bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned()))?;
-        filled.push_str(&value(name).ok_or_else(|| bad(format!("has the placeholder {{{name}}}, which is neither an axis nor built in")))?);
+        filled.push_str(
+            &value(name)
+                .ok_or_else(|| bad(format!("has the placeholder {{{}}}, which is neither an axis nor built in", shortened(name))))?,
+        );
         rest = after;
     }
     filled.push_str(rest);
     Ok(filled)
+}
+
+/// A name as one line can hold it.
+fn shortened(name: &str) -> String {
+    let end = name.floor_char_boundary(60);
+    format!("{}{}", name[..end].escape_debug(), if end < name.len() { "..." } else { "" })
 }
 
 /// What a worker adds to a trial's own values.
@@ -125,8 +134,9 @@ mod tests {
         for (word, filled) in [("--lr={lr}", "--lr={x}"), ("{{lr}}", "{lr}"), ("plain", "plain"), ("{lr}{lr}", "{x}{x}"), ("a}}", "a}")] {
             assert_eq!(fill(word, value).unwrap(), filled, "{word}");
         }
-        for bad in ["{wd}", "{lr", "}", "{}", "a{b"] {
-            assert!(fill(bad, value).is_err(), "{bad}");
+        for bad in ["{wd}", "{lr", "}", "{}", "a{b", "f() {\n echo x\n}"] {
+            let refused = fill(bad, value).unwrap_err();
+            assert!(!refused.reason.contains('\n'), "{bad}");
         }
     }
 

@@ -10,6 +10,8 @@ pub struct Filter(Vec<Condition>);
 #[derive(Clone, Debug, PartialEq)]
 struct Condition {
     axis: String,
+    /// As it was written: a text may look like a number.
+    text: String,
     value: Scalar,
 }
 
@@ -39,12 +41,14 @@ impl Filter {
 
     /// Whether a trial meets every condition. Numbers compare as numbers: `lr=0.001` meets 1e-3.
     pub fn matches(&self, point: &Point) -> bool {
-        self.0.iter().all(|Condition { axis, value }| match axis.as_str() {
-            // As text, for a domain may be called 1990.
-            "held_out" => point.held_out_label() == value.to_string(),
-            "seed" => value.as_number() == Some(point.seed as f64),
-            "split" => value.as_number() == Some(point.split_seed as f64),
-            axis => point.parameters.get(axis) == Some(value),
+        self.0.iter().all(|Condition { axis, text, value }| match axis.as_str() {
+            "held_out" => point.held_out_label() == *text,
+            "seed" => text.parse() == Ok(point.seed),
+            "split" => text.parse() == Ok(point.split_seed),
+            axis => match point.parameters.get(axis) {
+                Some(Scalar::Text(held)) => held == text,
+                held => held == Some(value),
+            },
         })
     }
 
@@ -64,14 +68,13 @@ impl Filter {
 fn condition(text: &str) -> Result<Condition, BadFilter> {
     let bad = || BadFilter { condition: text.trim().to_owned() };
     let (axis, value) = text.split_once('=').ok_or_else(bad)?;
-    let (axis, value) = (axis.trim().to_owned(), value.trim());
-    let dangling = value.ends_with(" and");
-    let value = Scalar::read(value);
+    let (axis, text) = (axis.trim().to_owned(), value.trim().to_owned());
     let replicate = ["seed", "split"].contains(&axis.as_str());
-    if dangling || axis.is_empty() || value == Scalar::Text(String::new()) || (replicate && value.as_number().is_none()) {
+    if text.ends_with(" and") || axis.is_empty() || text.is_empty() || (replicate && text.parse::<u64>().is_err()) {
         return Err(bad());
     }
-    Ok(Condition { axis, value })
+    let value = Scalar::read(&text);
+    Ok(Condition { axis, text, value })
 }
 
 #[cfg(test)]
@@ -87,6 +90,19 @@ mod tests {
         {
             assert_eq!(Filter::parse(text).unwrap().matches(&point), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn texts_that_look_like_numbers_are_met_as_texts() {
+        let mut point = example().point;
+        point.held_out = vec!["007".into()];
+        point.parameters.insert("layers".into(), Scalar::Text("1".into()));
+        point.parameters.insert("amp".into(), Scalar::Text("true".into()));
+        point.seed = (1 << 53) + 1;
+        let filter = Filter::parse("held_out=007 and layers=1 and amp=true and seed=9007199254740993").unwrap();
+        assert!(filter.matches(&point));
+        point.seed = 1 << 53;
+        assert!(!filter.matches(&point));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who gets the next trial: priorities first, then fair shares.
 
+use std::cmp::Reverse;
+
 use crate::requirements::{Abilities, Requirements};
 
 /// A sweep that may have trials to hand out.
@@ -44,7 +46,9 @@ pub fn deal(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>>
         let mut sweeps = Vec::new();
         for _ in 0..request.count_max {
             let eligible = candidates.iter_mut().filter(|candidate| candidate.waiting > 0 && request.fits(candidate));
-            let Some(next) = eligible.min_by_key(|candidate| (-candidate.priority, candidate.running, candidate.sweep)) else { break };
+            let Some(next) = eligible.min_by_key(|candidate| (Reverse(candidate.priority), candidate.running, candidate.sweep)) else {
+                break;
+            };
             next.waiting -= 1;
             next.running += 1;
             sweeps.push(next.sweep);
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn sweeps_of_one_priority_share_fairly_and_higher_ones_go_first() {
-        let mut candidates = [candidate(1, 0, 4, 100), candidate(2, 0, 0, 100), candidate(3, 5, 7, 2)];
+        let mut candidates = [candidate(1, 0, 4, 100), candidate(2, 0, 0, 100), candidate(3, 5, 7, 2), candidate(4, i64::MIN, 0, 1)];
         let dealt = deal(&mut candidates, &[request(2), request(6), request(2)]);
         assert_eq!(dealt, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
     }

@@ -153,6 +153,12 @@ fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
     let old = parse(COMMAND);
     let grown = old.grown_by(&parse(&COMMAND.replace("[0.1, 1]", "[1, 2]"))).unwrap();
     assert_eq!(grown.trials_planned(), Some(24));
+    let axes = |from: u32| {
+        let list = |axis: &str| format!("{axis} = {:?}\n", (from..from + 200).collect::<Vec<_>>());
+        format!("name = \"large\"\n[run]\ncommand = [\"true\"]\n[grid]\n{}{}{}", list("a"), list("b"), list("c"))
+    };
+    let too_large = parse(&axes(0)).grown_by(&parse(&axes(200))).unwrap_err().to_string();
+    assert!(too_large.contains("64000000") && too_large.contains("at most 10000000"), "{too_large}");
     for (from, to, words) in [
         ("train.py", "other.py", "command is"),
         ("fast = true", "fast = false", "grid.fast is true there and false here"),

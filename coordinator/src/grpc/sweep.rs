@@ -145,8 +145,11 @@ fn told(progress: watch::Receiver<Submitted>) -> impl stream::Stream<Item = Resu
         let mut progress = progress?;
         // An error means that the writer is done with it: completely, or because it stops.
         let closed = tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} }).await.is_ok();
-        let Submitted { sweep, planned, expanded, added, linked } = progress.borrow().clone();
+        let Submitted { sweep, planned, expanded, added, linked, cancelled } = progress.borrow().clone();
         let done = expanded >= planned;
+        if cancelled && !done {
+            return Some((Err(Status::failed_precondition(format!("sweep {sweep:?} was cancelled meanwhile"))), None));
+        }
         if closed && !done {
             return Some((Err(Status::unavailable("the coordinator is stopping; the sweep is stored and goes on later")), None));
         }

@@ -59,8 +59,8 @@ pub(crate) trait Transaction: Send {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
     /// Workers by name; unknown ones are left out.
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
-    /// How many workers were seen since this time and are not set aside.
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
+    /// Workers that were seen since this time and are not set aside.
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
 
     /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;

@@ -123,11 +123,15 @@ async fn set_aside(
     changes: &mut Changes,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
+    let suspicious = failing.values().any(|(failures_in_row, _)| is_set_aside(*failures_in_row, 1));
+    let mut fit = if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
     for (worker, (failures_in_row, class)) in failing {
-        // One question decides about several workers in the same way: they fail one transaction after the other.
-        let suspicious = is_set_aside(failures_in_row, 1);
-        let others = if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await?.saturating_sub(1) } else { 0 };
+        let others = fit.iter().filter(|other| **other != worker).count() as u64;
         let aside = is_set_aside(failures_in_row, others);
+        if aside {
+            // Several may fail in one transaction; the last one that is fit stays.
+            fit.retain(|other| *other != worker);
+        }
         let aside_until = if aside { now.plus(ASIDE) } else { Timestamp(0) };
         let reason = format!("its last {failures_in_row} attempts failed, the last one as {class}");
         let aside_reason = if aside { reason } else { String::new() };

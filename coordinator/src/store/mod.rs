@@ -332,6 +332,11 @@ impl Store {
         self.backend.workers(since).await
     }
 
+    /// Waits until the writer is gone, which is never while all is well.
+    pub async fn ended(&self) {
+        self.writer.closed().await;
+    }
+
     /// Waits for the statements that run and closes the database.
     pub async fn close(&self) {
         self.backend.close().await;

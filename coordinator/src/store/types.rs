@@ -116,6 +116,8 @@ pub struct Submitted {
     pub added: u64,
     /// How many of those had succeeded in another sweep.
     pub linked: u64,
+    /// A user called the sweep off meanwhile.
+    pub cancelled: bool,
 }
 
 impl Submitted {

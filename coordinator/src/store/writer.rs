@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
-use super::backend::{Backend, Transaction};
+use super::backend::{Backend, SweepState, Transaction};
 use super::desk::{Desk, Outcomes};
 use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
 use super::request::{Answer, Op, Reply};
@@ -24,6 +24,8 @@ const BATCH_MAX: usize = 256;
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
+/// How long a transaction may take.
+const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
 /// After the database refused some, until the next try.
@@ -246,7 +248,7 @@ impl Writer {
     async fn transact(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
         let mut conflicts = 0;
         loop {
-            match self.transact_once(ops, durable).await {
+            match in_time(self.transact_once(ops, durable)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     tracing::debug!(%error, conflicts, "a transaction is tried again");
@@ -296,7 +298,7 @@ impl Writer {
     async fn transact_alone(&self, work: &Alone) -> Result<Done, StoreError> {
         let mut conflicts = 0;
         loop {
-            match self.transact_alone_once(work).await {
+            match in_time(self.transact_alone_once(work)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
                 other => return other,
             }
@@ -332,7 +334,7 @@ impl Writer {
             }
             Ok(_) => {
                 self.expanding = false;
-                self.submissions.clear();
+                self.follow_submissions().await;
             }
             Err(error) => {
                 tracing::error!(%error, "cannot add trials to a sweep; trying again");
@@ -340,6 +342,37 @@ impl Writer {
             }
         }
     }
+
+    /// Nothing is to be added here: what was submitted is complete, or called off, or another coordinator adds it.
+    async fn follow_submissions(&mut self) {
+        let mut open = Vec::new();
+        for (id, progress) in self.submissions.drain(..) {
+            let name = progress.borrow().sweep.clone();
+            match self.backend.sweep(&name).await {
+                Ok(Some(row)) => {
+                    let cancelled = row.state == SweepState::Cancelled;
+                    progress.send_modify(|submitted| {
+                        (submitted.planned, submitted.expanded, submitted.cancelled) = (row.planned, row.expanded, cancelled);
+                    });
+                    if row.expanded < row.planned && !cancelled {
+                        open.push((id, progress));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, sweep = name, "cannot tell how far a submission is");
+                    open.push((id, progress));
+                }
+            }
+        }
+        self.submissions = open;
+    }
+}
+
+/// A database that vanished without a word must not take the writer with it.
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer"));
+    tokio::time::timeout(TRANSACTION_MAX, work).await.unwrap_or_else(|_| Err(late().into()))
 }
 
 fn waits_for_the_end(parked: &Request) -> bool {

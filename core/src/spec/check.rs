@@ -43,8 +43,20 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
         (None, None, _, _) => return wrong("model", "missing", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
     };
     let sweep = SweepSpec { name, select, work, require, grid };
+    size(&sweep)?;
+    Ok(sweep)
+}
+
+/// A grid must not be too large, in a file or grown out of several.
+pub(super) fn size(sweep: &SweepSpec) -> Result<(), SpecError> {
+    let Grid { axes, seeds, splits, .. } = &sweep.grid;
+    let lengths = axes.iter().map(|(name, axis)| (name.as_str(), axis.values.len()));
+    let replicates = [("seeds", seeds.len()), ("splits", splits.len())];
+    if let Some((name, length)) = lengths.chain(replicates).find(|(_, length)| *length > AXIS_VALUES_MAX) {
+        return wrong(format!("grid.{name}"), format!("{length} values"), format!("at most {AXIS_VALUES_MAX}"));
+    }
     match sweep.trials_planned() {
-        Some(planned) if planned <= TRIALS_MAX => Ok(sweep),
+        Some(planned) if planned <= TRIALS_MAX => Ok(()),
         planned => wrong("grid", planned, format!("at most {TRIALS_MAX} trials a sweep")),
     }
 }

@@ -117,7 +117,7 @@ impl SweepSpec {
     /// longer lists stay, since their trials may have run. Requirements, which change no number, are the new file's.
     ///
     /// # Errors
-    /// [`SpecError::Changed`] when a fixed value differs.
+    /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::Value`] when the grid becomes too large.
     pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
         let mut changes = check::differences(&self.work, &new.work);
         let mut axes = self.grid.axes.clone();
@@ -147,6 +147,8 @@ impl SweepSpec {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
-        Ok(Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), grid })
+        let grown = Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), grid };
+        check::size(&grown)?;
+        Ok(grown)
     }
 }

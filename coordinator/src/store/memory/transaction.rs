@@ -61,9 +61,9 @@ impl Transaction for MemoryTransaction {
         Ok(tables.workers.iter().filter(|(_, line)| names.contains(&line.worker.id.as_str())).map(row).collect())
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let fit = |line: &&WorkerLine| line.seen_ms >= since.0 && line.aside_until_ms <= now.0 && !line.left;
-        Ok(self.0.workers.values().filter(fit).count() as u64)
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let fit = |line: &WorkerLine| line.seen_ms >= since.0 && line.aside_until_ms <= now.0 && !line.left;
+        Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
     }
 
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {

@@ -146,7 +146,7 @@ impl Transaction for FaultyTransaction {
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
         self.inner.workers(names).await
     }
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
         self.inner.fit_workers(since, now).await
     }
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {

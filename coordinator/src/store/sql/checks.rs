@@ -60,6 +60,22 @@ async fn sqlite_takes_every_statement_and_is_durable() {
     assert!(prepare_all(&database.writer, Dialect::Sqlite).await > 60);
 }
 
+#[tokio::test]
+async fn a_transaction_that_sqlite_undid_by_itself_is_followed_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
+    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    let Pool::Sqlite(pool) = &database.writer else { panic!("{database:?}") };
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // As after a failed commit: the driver believes in a transaction that is no more.
+    tx.execute("ROLLBACK".into_sql_str()).await.unwrap();
+    drop(tx);
+    for durable in [true, false, true] {
+        database.begin(durable).await.unwrap().commit(false).await.unwrap();
+    }
+    assert_eq!(answers(&database.writer, &["PRAGMA synchronous"]).await, ["2"]);
+}
+
 /// Leases alone are not flushed; whatever comes after them is, however often it changes.
 #[tokio::test]
 async fn sqlite_is_durable_whenever_a_transaction_asks_for_it() {

@@ -170,7 +170,15 @@ impl Pool {
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match self {
             // A deferred transaction that reads first and then writes fails at once when somebody wrote in between.
-            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(pool) => match pool.begin_with("BEGIN IMMEDIATE").await {
+                Ok(tx) => Tx::Sqlite(tx),
+                // SQLite undoes a transaction by itself when a commit fails, on a full disk for instance, and the driver does not learn
+                // of it: that connection would never begin another one.
+                Err(_) => {
+                    pool.acquire().await?.close().await?;
+                    Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?)
+                }
+            },
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }

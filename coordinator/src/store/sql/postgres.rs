@@ -18,6 +18,8 @@ use crate::store::{OpenOptions, StoreError};
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 const READERS_MAX: u32 = 4;
+/// One is used at a time; others take its place when the server it talked to has vanished.
+const WRITERS_MAX: u32 = 4;
 /// Every statement of the writer reaches its rows by key. The planner cannot know: its statistics lag behind tables that just grew.
 const BY_KEY: [(&str, &str); 5] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
@@ -34,7 +36,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
     let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
     let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
-    let writer = pool(1).connect_with(connect.options(BY_KEY)).await.map_err(|error| failed(connection_message(&error)))?;
+    let writer = pool(WRITERS_MAX).connect_with(connect.options(BY_KEY)).await.map_err(|error| failed(connection_message(&error)))?;
     MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
     warn_if_not_durable(&readers).await;
     let elsewhere = Arc::new(Notify::new());

@@ -51,7 +51,7 @@ statements! {
     workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, aside_until_ms, aside_reason)
         SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
-    fit_workers: "SELECT COUNT(*) AS fit FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
+    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,

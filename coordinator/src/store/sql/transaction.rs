@@ -149,9 +149,9 @@ impl Transaction for SqlTransaction {
         rows.iter().map(rows::worker).collect()
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let fit = self.one_int(self.sql().fit_workers, vec![since.0.into(), now.0.into()], "workers", "fit").await?;
-        Ok(fit.unsigned_abs())
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let rows = self.tx.fetch(self.sql().fit_workers, vec![since.0.into(), now.0.into()]).await?;
+        rows.iter().map(|row| row.int("workers", "id")).collect()
     }
 
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
