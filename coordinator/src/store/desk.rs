@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Timestamp, Token};
 use sortie_core::schedule::is_set_aside;
+use tokio::time::Instant;
 
 use super::backend::{Changes, Transaction, WorkerChange};
 use super::claims::{self, Shelf};
@@ -63,7 +64,8 @@ impl Desk {
                     ledger.changes.left.insert(worker.clone(), now);
                     Ok(Reply::Done)
                 }
-                Op::Reap => ledger.reap().map(Reply::Reaped),
+                Op::Reap(by) if is_late(*by) => Ok(Reply::Late),
+                Op::Reap(_) => ledger.reap().map(Reply::Reaped),
             });
         }
         let mut shelf = Shelf { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
@@ -88,8 +90,8 @@ impl Desk {
                 Op::Heartbeat { attempts, .. } => tokens.extend(attempts.iter().map(|(token, _)| *token)),
                 Op::Report { token, .. } => tokens.push(*token),
                 Op::Complete(completion) => tokens.push(completion.token),
-                Op::Reap if expired.is_empty() => expired = tx.expired(now, REAPED_MAX).await?,
-                Op::Claim(_) | Op::Leave(_) | Op::Reap => {}
+                Op::Reap(by) if !is_late(*by) && expired.is_empty() => expired = tx.expired(now, REAPED_MAX).await?,
+                Op::Claim(_) | Op::Leave(_) | Op::Reap(_) => {}
             }
         }
         tokens.extend(&expired);
@@ -113,6 +115,11 @@ impl Desk {
         }
         Ok(ledger)
     }
+}
+
+/// Whether the time is over by which something had to be done.
+fn is_late(by: Option<Instant>) -> bool {
+    by.is_some_and(|by| by < Instant::now())
 }
 
 /// Sets workers aside whose attempts keep failing while others' do not.

@@ -174,9 +174,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn reap(&self) -> Result<u64, StoreError> {
-        match self.op(Op::Reap, None).await? {
+        match self.op(Op::Reap(None), None).await? {
             Reply::Reaped(reaped) => Ok(reaped),
             _ => Ok(0),
+        }
+    }
+
+    /// Ends leases that ran out, unless this gets its turn only after that time, waiting for a database that is away: then nobody could
+    /// extend a lease meanwhile either. Returns how many; none if it was too late.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn reap_by(&self, by: Instant) -> Result<Option<u64>, StoreError> {
+        match self.op(Op::Reap(Some(by)), None).await? {
+            Reply::Late => Ok(None),
+            Reply::Reaped(reaped) => Ok(Some(reaped)),
+            _ => Ok(Some(0)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What shares a transaction: requests of workers, and what they get.
 
 use sortie_core::job::{Outcome, Token};
+use tokio::time::Instant;
 
 use super::StoreError;
 use super::types::{Batch, Claim, Claimed, Completion};
@@ -9,11 +10,18 @@ use super::types::{Batch, Claim, Claimed, Completion};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
     Claim(Claim),
-    Heartbeat { worker: String, attempts: Vec<(Token, u64)> },
-    Report { token: Token, batch: Batch },
+    Heartbeat {
+        worker: String,
+        attempts: Vec<(Token, u64)>,
+    },
+    Report {
+        token: Token,
+        batch: Batch,
+    },
     Complete(Completion),
     Leave(String),
-    Reap,
+    /// Not if its turn comes later than this.
+    Reap(Option<Instant>),
 }
 
 /// What one request gets.
@@ -24,6 +32,8 @@ pub(crate) enum Reply {
     Lost(Vec<Token>),
     /// How many leases were ended.
     Reaped(u64),
+    /// Its turn came too late.
+    Late,
     Done,
 }
 

@@ -1,6 +1,9 @@
 //! What becomes of attempts: stale ones, lost ones, failed ones, and those that come back.
 
+use std::time::Duration;
+
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use tokio::time::Instant;
 
 use crate::fixture::*;
 
@@ -56,7 +59,7 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     f.store.reap().await.unwrap();
     // They arrive together: either may come first.
     let beats = vec![(leases[0].token, 1)];
-    let (lost, claimed) = tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), std::time::Duration::ZERO));
+    let (lost, claimed) = tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
     let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.trial_id).collect();
     let kept = lost.unwrap().is_empty();
     assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].trial_id), if kept { 3 } else { 4 }));
@@ -187,9 +190,9 @@ pub async fn a_trial_that_failed_is_not_handed_out_before_its_time(f: Fixture) {
     assert!((T0 + 1_000..T0 + 3_000).contains(&due), "{due}");
     let early = f.claim_as("w1", 1).await;
     assert!(early.leases.is_empty() && !early.idle, "{early:?}");
-    f.clock.pass(std::time::Duration::from_millis((due - T0 - 1).unsigned_abs()));
+    f.clock.pass(Duration::from_millis((due - T0 - 1).unsigned_abs()));
     assert!(f.claim(1).await.is_empty());
-    f.clock.pass(std::time::Duration::from_millis(1));
+    f.clock.pass(Duration::from_millis(1));
     assert_eq!(f.claim_one().await.trial_id, lease.trial_id);
 }
 
@@ -229,13 +232,18 @@ pub async fn after_an_outage_every_lease_gets_time(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     f.pass(60);
+    // A look that comes too late ends nothing.
+    assert_eq!(f.store.reap_by(Instant::now() - Duration::from_millis(1)).await.unwrap(), None);
+    assert_eq!(f.count(StateName::Leased).await, 1);
     assert_eq!(f.store.grant_grace().await.unwrap(), 1);
-    assert_eq!(f.store.reap().await.unwrap(), 0);
+    assert_eq!(f.store.reap_by(Instant::now() + Duration::from_secs(600)).await.unwrap(), Some(0));
     f.pass(9);
     f.succeed(lease.token).await;
     // A lease that lasts longer than that is not shortened.
     f.claim_one().await;
     assert_eq!(f.store.grant_grace().await.unwrap(), 0);
+    f.pass(11);
+    assert_eq!(f.store.reap_by(Instant::now() + Duration::from_secs(600)).await.unwrap(), Some(1));
 }
 
 /// Fails trials on a worker, each once, and gives what its next claim gets.

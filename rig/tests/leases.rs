@@ -1,4 +1,4 @@
-//! A worker that slept while its trial went to another.
+//! Leases that run out: of a worker that slept while its trial went to another, and of nobody when the database was away.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 mod support;
@@ -103,4 +103,34 @@ async fn sleep_and_wake(settings: Settings) {
     assert!(calls.iter().filter(|call| call.token == token).all(|call| call.outcome.is_none()));
     let found = verdict::judge(&after, &calls).unwrap();
     assert_eq!((found.lost, found.doubled), (vec![], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt() {
+    let Some(programs) = programs() else { return };
+    if !is_there(Kind::Postgres) {
+        return;
+    }
+    // Slots are left that wait for trials: what is put back is taken at once.
+    let settings = Settings { programs, store: Kind::Postgres, lease_seconds: 1, workers: 2, slots: 3, trial_seconds: 50.0 };
+    let mut fleet = Fleet::start(settings).unwrap();
+    fleet.submit(&sweep(4)).await.unwrap();
+    let journals = fleet.journals();
+    let report = |path| journal::read(path).unwrap().into_iter().any(|call| !call.losses.is_empty());
+    eventually("a report", &fleet, async || journals.iter().any(|path| report(path)).then_some(())).await;
+    let leased = async || fleet.status().await.filter(|status| status.leased == 4);
+    eventually("four attempts", &fleet, leased).await;
+    // Several times: what asks first when the database is back is a matter of luck. Also for longer than the coordinator waits for a
+    // connection.
+    for away in [1, 1, 1, 1, 7] {
+        let server = fleet.place().server().unwrap();
+        server.kill().unwrap();
+        tokio::time::sleep(Duration::from_secs(away)).await;
+        server.restart().unwrap();
+        eventually("an answer", &fleet, async || fleet.status().await).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    wait_for_success(&fleet, 4).await;
+    let stored = read(fleet.database()).await.unwrap();
+    assert_eq!(stored.attempts.len(), 4, "running attempts were thrown away: {:?}", stored.attempts);
 }
