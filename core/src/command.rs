@@ -55,10 +55,12 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
         }
         let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let (name, after) = closed.ok_or_else(|| bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned()))?;
-        filled.push_str(
-            &value(name)
-                .ok_or_else(|| bad(format!("has the placeholder {{{}}}, which is neither an axis nor built in", shortened(name))))?,
-        );
+        filled.push_str(&value(name).ok_or_else(|| {
+            bad(format!(
+                "has the placeholder {{{}}}, which is neither an axis nor built in (write {{{{ and }}}} for braces)",
+                shortened(name)
+            ))
+        })?);
         rest = after;
     }
     filled.push_str(rest);

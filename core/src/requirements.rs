@@ -29,8 +29,19 @@ pub struct Abilities {
 impl Abilities {
     /// Whether a trial with these requirements may run here.
     pub fn meet(&self, requirements: &Requirements) -> bool {
+        self.lack(requirements).is_none()
+    }
+
+    /// What keeps a trial with these requirements from running here, in the words of the worker's options; none if nothing does.
+    pub fn lack(&self, requirements: &Requirements) -> Option<String> {
         let Requirements { tags, gpu_memory_gib, commands } = requirements;
-        tags.iter().all(|tag| self.tags.contains(tag)) && *gpu_memory_gib <= self.gpu_memory_gib && (self.commands || !commands)
+        if *commands && !self.commands {
+            return Some("--allow-commands".to_owned());
+        }
+        if let Some(tag) = tags.iter().find(|tag| !self.tags.contains(tag)) {
+            return Some(format!("--tag {tag}"));
+        }
+        (*gpu_memory_gib > self.gpu_memory_gib).then(|| format!("{gpu_memory_gib} GiB of memory on each GPU"))
     }
 }
 
@@ -46,14 +57,14 @@ mod tests {
             gpu_memory_gib,
             commands,
         };
-        for (requirements, met) in [
-            (needs(&[], 0.0, false), true),
-            (needs(&["night"], 24.0, false), true),
-            (needs(&["night", "h100"], 0.0, false), false),
-            (needs(&[], 40.0, false), false),
-            (needs(&[], 0.0, true), false),
+        for (requirements, lack) in [
+            (needs(&[], 0.0, false), None),
+            (needs(&["night"], 24.0, false), None),
+            (needs(&["night", "h100"], 0.0, false), Some("--tag h100")),
+            (needs(&[], 40.0, false), Some("40 GiB of memory on each GPU")),
+            (needs(&[], 0.0, true), Some("--allow-commands")),
         ] {
-            assert_eq!(worker.meet(&requirements), met, "{requirements:?}");
+            assert_eq!(worker.lack(&requirements).as_deref(), lack, "{requirements:?}");
         }
     }
 }

@@ -56,12 +56,17 @@ impl v1::sweep_service_server::SweepService for SweepApi {
 
     async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
         let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
-        let store = &self.0.store;
+        let store = Arc::clone(&self.0.store);
         let act = |action| store.act(&sweep, action);
         let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
         let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let state = state_of(&state)?;
-        let on_trials = |action| store.act_on_trials(&sweep, action, &filter, state);
+        // On a task of its own: a caller that goes away must not leave it half done.
+        let on_trials = async |action| {
+            let (store, sweep) = (Arc::clone(&store), sweep.clone());
+            let done = tokio::spawn(async move { store.act_on_trials(&sweep, action, &filter, state).await });
+            done.await.unwrap_or(Err(StoreError::Stopping))
+        };
         let trials = match action.as_str() {
             "pause" => act(SweepAction::Pause).await.map(|()| 0),
             "resume" => act(SweepAction::Resume).await.map(|()| 0),

@@ -117,7 +117,8 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         sweep: lease.sweep.clone(),
         spec: Some((&lease.spec).into()),
     });
-    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside: claimed.set_aside.clone() }
+    let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
+    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {

@@ -83,7 +83,7 @@ pub(crate) trait Transaction: Send {
     async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError>;
     /// Stores a sweep's row, if nobody changed it since it was read.
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError>;
-    /// A sweep whose expansion is not complete; none if all are.
+    /// The sweep whose expansion goes on next, none if all are complete: of the highest priority, and the one that is complete first.
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
     /// The position after a sweep's last trial.
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;

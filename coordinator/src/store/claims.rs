@@ -70,7 +70,8 @@ pub(crate) async fn hand_out(
             leases.extend(lease(&trial, &info, worker.id, ledger, shelf)?);
         }
         let idle = leases.is_empty() && !shelf.look_again && asked.is_idle(&open, &candidates);
-        answers.push((asked.index, Ok(Claimed { leases, idle, set_aside: asked.set_aside() })));
+        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates) } else { String::new() };
+        answers.push((asked.index, Ok(Claimed { leases, idle, set_aside: asked.set_aside(), unfit })));
     }
     Ok(answers)
 }
@@ -98,6 +99,21 @@ impl<'a> Asked<'a> {
     fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {
         let fits = |sweep: &OpenSweep| candidates.iter().any(|candidate| candidate.sweep == sweep.id && self.request.fits(candidate));
         !open.iter().any(|sweep| (sweep.unfinished || sweep.running > 0) && fits(sweep))
+    }
+
+    /// A worker that waits beside trials that it may not run would otherwise look as if there were none.
+    fn unfit(&self, open: &[OpenSweep], candidates: &[Candidate]) -> String {
+        match &self.claim.sweep {
+            Some(name) if !open.iter().any(|sweep| sweep.name == *name) => return format!("there is no open sweep {name:?}"),
+            _ => {}
+        }
+        let wanted = open.iter().filter(|sweep| sweep.unfinished && self.request.sweep.is_none_or(|id| id == sweep.id));
+        let mut lacking = wanted.filter_map(|sweep| {
+            let candidate = candidates.iter().find(|candidate| candidate.sweep == sweep.id)?;
+            let lack = self.request.abilities.lack(&candidate.require)?;
+            Some(format!("trials of sweep {} wait for workers with {lack}", sweep.name))
+        });
+        lacking.next().unwrap_or_default()
     }
 
     fn set_aside(&self) -> String {

@@ -60,6 +60,8 @@ pub struct Claimed {
     pub idle: bool,
     /// Why the worker gets nothing for a while; empty unless it was set aside.
     pub set_aside: String,
+    /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
+    pub unfit: String,
 }
 
 /// Reports of one attempt.

@@ -292,6 +292,29 @@ pub async fn the_last_fit_worker_is_never_set_aside(f: Fixture) {
     assert_eq!((still.leases.len(), still.set_aside.as_str()), (1, ""));
 }
 
+pub async fn failures_in_many_slots_keep_a_worker_aside(f: Fixture) {
+    f.submit(&large_sweep(10)).await;
+    f.store.register(&worker("w2")).await.unwrap();
+    for lease in f.claim(7).await {
+        f.fail(lease.token, ErrorClass::Transient).await;
+    }
+    let aside = f.claim_as("w1", 1).await;
+    assert_eq!((aside.leases.len(), aside.set_aside.as_str()), (0, "its last 7 attempts failed, the last one as transient"));
+}
+
+pub async fn of_two_workers_that_fail_together_one_stays(f: Fixture) {
+    f.submit(&large_sweep(10)).await;
+    f.store.register(&worker("w2")).await.unwrap();
+    let mut last = Vec::new();
+    for name in ["w1", "w2"] {
+        last.push(fail_on(&f, name, 4).await.leases.remove(0).token);
+    }
+    // They may share a transaction.
+    tokio::join!(f.fail(last[0], ErrorClass::Transient), f.fail(last[1], ErrorClass::Transient));
+    let aside = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await].iter().filter(|claimed| !claimed.set_aside.is_empty()).count();
+    assert_eq!(aside, 1);
+}
+
 pub async fn only_what_may_be_the_workers_fault_sets_it_aside(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     f.store.register(&worker("w2")).await.unwrap();

@@ -112,6 +112,20 @@ pub async fn only_a_worker_that_is_able_gets_a_trial(f: Fixture) {
     }
 }
 
+pub async fn a_worker_is_told_what_keeps_it_from_trials_that_wait(f: Fixture) {
+    let told = async |sweep: Option<&str>| {
+        let claim = Claim { sweep: sweep.map(str::to_owned), ..claim("w1", 1) };
+        f.store.claim(claim, Duration::ZERO).await.unwrap().unfit
+    };
+    assert_eq!(told(None).await, "");
+    assert_eq!(told(Some("frist")).await, "there is no open sweep \"frist\"");
+    f.submit("name = 'command'\n[run]\ncommand = ['true']\n[require]\ntags = ['b']\n").await;
+    assert_eq!(told(None).await, "trials of sweep command wait for workers with --allow-commands");
+    f.submit(SWEEP).await;
+    let got = f.claim_as("w1", 1).await;
+    assert_eq!((got.leases.len(), got.unfit.as_str()), (1, ""));
+}
+
 pub async fn a_worker_that_is_registered_again_is_the_same(f: Fixture) {
     f.store.leave("w1").await.unwrap();
     f.pass(5);

@@ -66,6 +66,7 @@ contract! {
         sweeps_of_one_priority_share_fairly,
         claims_that_come_together_share_fairly_too,
         only_a_worker_that_is_able_gets_a_trial,
+        a_worker_is_told_what_keeps_it_from_trials_that_wait,
         a_worker_that_is_registered_again_is_the_same,
         idle_is_who_could_get_nothing_before_a_user_acts,
         a_claim_that_leaves_when_idle_waits_for_what_runs,
@@ -94,6 +95,8 @@ contract! {
         after_an_outage_every_lease_gets_time,
         a_worker_that_keeps_failing_is_set_aside_for_a_while,
         the_last_fit_worker_is_never_set_aside,
+        failures_in_many_slots_keep_a_worker_aside,
+        of_two_workers_that_fail_together_one_stays,
         only_what_may_be_the_workers_fault_sets_it_aside,
     }
     cases_reports {

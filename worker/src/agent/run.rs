@@ -63,7 +63,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal });
-    let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, set_aside: String::new() };
+    let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {
         worked = agent.work() => worked,
@@ -112,7 +112,7 @@ struct Agent {
     attempts: JoinSet<Finished>,
     time: TimeBudget,
     /// Why the coordinator gives this worker nothing; empty if it does.
-    set_aside: String,
+    held_back: String,
 }
 
 impl Agent {
@@ -147,7 +147,7 @@ impl Agent {
                 Ok((response, asked)) => {
                     unreachable_since = None;
                     backoff.reset();
-                    self.note_set_aside(response.set_aside);
+                    self.note_held_back(if response.set_aside.is_empty() { response.unfit } else { response.set_aside });
                     if response.leases.is_empty() {
                         if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
                             tracing::info!("nothing is left to do");
@@ -203,14 +203,15 @@ impl Agent {
         }))
     }
 
-    fn note_set_aside(&mut self, reason: String) {
-        if reason != self.set_aside {
+    /// Tells, once, why this worker gets no trials although some wait.
+    fn note_held_back(&mut self, reason: String) {
+        if reason != self.held_back {
             if reason.is_empty() {
-                tracing::info!("the coordinator gives this worker trials again");
+                tracing::info!("nothing keeps this worker from trials any more");
             } else {
-                tracing::warn!(%reason, "the coordinator gives this worker no trials for a while");
+                tracing::warn!(%reason, "the coordinator has no trials for this worker");
             }
-            self.set_aside = reason;
+            self.held_back = reason;
         }
     }
 

@@ -197,7 +197,12 @@ impl WorkerService for Service {
                 script.running.extend(leases.iter().map(|lease| lease.token));
                 let idle = script.queue.is_empty() && script.running.is_empty();
                 if !leases.is_empty() || (idle && request.return_when_idle) || tokio::time::Instant::now() >= deadline {
-                    return Ok(Response::new(v1::LeaseResponse { leases, idle, set_aside: script.set_aside.clone() }));
+                    return Ok(Response::new(v1::LeaseResponse {
+                        leases,
+                        idle,
+                        set_aside: script.set_aside.clone(),
+                        unfit: String::new(),
+                    }));
                 }
             }
             let _ = tokio::time::timeout_at(deadline, changed).await;

@@ -164,7 +164,8 @@ impl Transaction for MemoryTransaction {
 
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
         let expanding = |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
-        Ok(self.0.sweeps.values().find(expanding).cloned())
+        let key = |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
+        Ok(self.0.sweeps.values().filter(expanding).min_by_key(key).cloned())
     }
 
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {

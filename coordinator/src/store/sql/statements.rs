@@ -83,7 +83,7 @@ statements! {
     sweep: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1";
     sweep_by_id: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
     expanding: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps
-        WHERE expanded < planned AND state <> 'cancelled' ORDER BY id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
+        WHERE expanded < planned AND state <> 'cancelled' ORDER BY priority DESC, planned - expanded, id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
     insert_sweep: "INSERT INTO sweeps (name, spec, state, priority, reuse, created_ms, planned, expanded, base)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
     update_sweep: "UPDATE sweeps SET spec = $1, state = $2, priority = $3, reuse = $4, planned = $5, expanded = $6, base = $7,
