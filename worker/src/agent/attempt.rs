@@ -187,7 +187,10 @@ impl Attempt<'_> {
                     self.delivery = None;
                     match answer {
                         Ok(()) => self.outbox.acknowledged(),
-                        Err(Refusal::Stale) => self.cut_off(child, Cut::Abandoned),
+                        Err(Refusal::Stale) => {
+                            tracing::warn!(token = %self.token, "lease lost; ending the trial's process");
+                            self.cut_off(child, Cut::Abandoned);
+                        }
                         Err(Refusal::Refused(reason)) => self.cut_off(child, Cut::Untold(refused(&reason))),
                     }
                 }

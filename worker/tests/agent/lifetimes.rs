@@ -141,10 +141,10 @@ async fn a_worker_that_is_set_aside_says_so_once() {
         fake.wait_for_outcome(token).await;
     }
     let stderr = worker.stderr();
-    assert_eq!(stderr.matches("gives this worker no trials for a while").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("the coordinator has no trials for this worker").count(), 1, "{stderr}");
     fake.script(|script| script.set_aside.clear());
     fake.queue(&spec("Gone", 9));
-    eventually("better news", || worker.stderr().contains("gives this worker trials again").then_some(())).await;
+    eventually("better news", || worker.stderr().contains("nothing keeps this worker from trials any more").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
