@@ -12,6 +12,8 @@ struct Entry {
 
 /// Domains and classes sorted, space separated, as the folders below the data root are named (docs/protocol.md, "Data protocol").
 const ENTRIES: &[Entry] = &[
+    // The probability that a digit's colour disagrees with its label (DomainBed's environments, in its order).
+    Entry { folder: "ColoredMNIST", split_by: SplitBy::Image, domains: "0.1 0.2 0.9", classes: "0 1" },
     Entry {
         folder: "EmojiStyles",
         split_by: SplitBy::Stem,
@@ -24,6 +26,8 @@ const ENTRIES: &[Entry] = &[
         domains: "art_painting cartoon photo sketch",
         classes: "dog elephant giraffe guitar horse house person",
     },
+    // The angle, in degrees.
+    Entry { folder: "RotatedMNIST", split_by: SplitBy::Image, domains: "0 15 30 45 60 75", classes: "0 1 2 3 4 5 6 7 8 9" },
     Entry { folder: "VLCS", split_by: SplitBy::Image, domains: "Caltech101 LabelMe SUN09 VOC2007", classes: "bird car chair dog person" },
     Entry {
         folder: "terra_incognita",

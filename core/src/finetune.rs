@@ -2,33 +2,165 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Method;
 use crate::named;
 use crate::parameters::Parameters;
 use crate::trial::{DatasetSpec, Point};
 
-/// A pretrained network.
+/// The architecture of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backbone {
+    /// ResNet18, 512 penultimate features.
+    ResNet18,
+    /// ResNet50 with torchvision's weights IMAGENET1K_V1 (the paper's "#1"), 2,048 penultimate features.
+    ResNet50V1,
+    /// The same network with IMAGENET1K_V2 (the paper's "#2").
+    ResNet50V2,
+    /// ResNet101, torchvision's IMAGENET1K_V2.
+    ResNet101,
+    /// ResNet152, torchvision's IMAGENET1K_V2.
+    ResNet152,
+    /// ViT-B/16, torchvision's IMAGENET1K_V1, 768 penultimate features.
+    VitB16,
+    /// ViT-L/16, torchvision's IMAGENET1K_V1, 1,024 penultimate features.
+    VitL16,
     /// EfficientNet-Lite0, ImageNet, 1,280 penultimate features.
     EfficientNetLite0,
+    /// EfficientNet-Lite1.
+    EfficientNetLite1,
+    /// EfficientNet-Lite2.
+    EfficientNetLite2,
+    /// DomainBed's small CNN for 28x28 digits, 128 penultimate features; there are no pretrained weights of it.
+    MnistCnn,
 }
-named!(Backbone, "backbone", { EfficientNetLite0 => "efficientnet-lite0" });
+named!(Backbone, "backbone", {
+    ResNet18 => "resnet18",
+    ResNet50V1 => "resnet50-v1",
+    ResNet50V2 => "resnet50-v2",
+    ResNet101 => "resnet101",
+    ResNet152 => "resnet152",
+    VitB16 => "vit-b-16",
+    VitL16 => "vit-l-16",
+    EfficientNetLite0 => "efficientnet-lite0",
+    EfficientNetLite1 => "efficientnet-lite1",
+    EfficientNetLite2 => "efficientnet-lite2",
+    MnistCnn => "mnist-cnn",
+});
+
+impl Backbone {
+    /// Side of the square input that the network was made for, in pixels.
+    pub fn pixels(self) -> u32 {
+        match self {
+            Self::EfficientNetLite1 => 240,
+            Self::EfficientNetLite2 => 260,
+            Self::MnistCnn => 28,
+            _ => 224,
+        }
+    }
+
+    /// Whether it takes no other input size: ViT's position embeddings belong to one.
+    pub fn is_of_fixed_size(self) -> bool {
+        matches!(self, Self::VitB16 | Self::VitL16)
+    }
+
+    /// Whether pretrained weights exist.
+    pub fn is_pretrained(self) -> bool {
+        self != Self::MnistCnn
+    }
+
+    /// Whether it has BatchNorm layers, whose statistics move when it is trained from scratch.
+    pub fn has_batch_norm(self) -> bool {
+        !matches!(self, Self::VitB16 | Self::VitL16 | Self::MnistCnn)
+    }
+
+    /// Whether its last three blocks are convolutional and equally wide, as linear fine-tuning needs (docs/protocol.md, "Model").
+    pub fn has_three_wide_blocks(self) -> bool {
+        self != Self::MnistCnn && !self.is_of_fixed_size()
+    }
+}
 
 /// Which weights a trial trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finetune {
     /// All of them, BatchNorm statistics frozen (docs/protocol.md, "Model").
     Full,
+    /// A mixture of the last three blocks' outputs and a last layer on it; the backbone stays as it is (paper, section 4.3).
+    Linear,
+    /// All of them, from random initial values, BatchNorm live.
+    Scratch,
 }
-named!(Finetune, "kind of fine-tuning", { Full => "full" });
+named!(Finetune, "kind of fine-tuning", { Full => "full", Linear => "linear", Scratch => "scratch" });
 
 /// The number format of the arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// IEEE single precision throughout.
     Fp32,
+    /// Single precision whose products a GPU may round to TF32, as the reference code runs on Ampere and later; on a CPU the same as fp32.
+    Tf32,
+    /// Weights, momentum, averages and loss in single precision, the backbone's arithmetic in bfloat16.
+    Bf16,
 }
-named!(Precision, "precision", { Fp32 => "fp32" });
+named!(Precision, "precision", { Fp32 => "fp32", Tf32 => "tf32", Bf16 => "bf16" });
+
+/// The rule by which gradients change weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Optimizer {
+    /// SGD with momentum, no Nesterov, coupled weight decay.
+    Sgd,
+    /// Adam with coupled weight decay (L2), betas 0.9 and 0.999, epsilon 1e-8.
+    Adam,
+    /// Adam with decoupled weight decay.
+    AdamW,
+}
+named!(Optimizer, "optimizer", { Sgd => "sgd", Adam => "adam", AdamW => "adamw" });
+
+/// How the learning rate moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// A factor at each milestone.
+    Step,
+    /// Half a cosine from the full rate to zero over `steps`.
+    Cosine,
+}
+named!(Schedule, "schedule", { Step => "step", Cosine => "cosine" });
+
+/// After which updates the weights enter the trajectory's average.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AverageEvery {
+    /// After every so many steps, the first one included.
+    Steps(u64),
+    /// At evaluations only, as the paper's caption says.
+    Evaluation,
+}
+
+impl std::fmt::Display for AverageEvery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Evaluation => write!(f, "evaluation"),
+        }
+    }
+}
+
+/// The running mean of the weights along the trajectory (docs/protocol.md, "Evaluation").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Average {
+    /// The first step whose weights count.
+    pub from: u64,
+    /// Which later ones count.
+    pub every: AverageEvery,
+}
+
+/// The sum of the logits over the evaluations of the trajectory (docs/protocol.md, "Evaluation").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ensemble {
+    /// Evaluations from this step on count.
+    pub from: u64,
+}
 
 /// What the `in`/`out` split deals out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,8 +194,14 @@ pub struct Settings {
     pub augment: bool,
     /// How the `out` splits of training domains are evaluated.
     pub out_transform: OutTransform,
-    /// The pretrained network.
+    /// Side to which images are shrunk once, before everything else, so that their longer side has at most so many pixels; none keeps
+    /// them as they are.
+    pub cache_pixels: Option<u32>,
+    /// The network.
     pub backbone: Backbone,
+    /// The name of its pretrained weights below a worker's cache; the backbone's own name unless the sweep says otherwise. Empty when a
+    /// trial starts from scratch.
+    pub weights: String,
     /// Which weights are trained.
     pub finetune: Finetune,
     /// Number format of the arithmetic.
@@ -74,12 +212,47 @@ pub struct Settings {
     pub batch_per_domain: u32,
     /// Evaluations happen at steps 0, k, 2k, ... and at the last step.
     pub evaluate_every: u64,
-    /// Momentum of SGD (no Nesterov).
+    /// The rule by which gradients change weights.
+    pub optimizer: Optimizer,
+    /// Momentum of SGD; without meaning for the others.
     pub momentum: f64,
-    /// The learning rate is multiplied by `gamma` at each of these steps, ascending.
+    /// How the learning rate moves.
+    pub schedule: Schedule,
+    /// The learning rate is multiplied by `gamma` at each of these steps, ascending; empty under the cosine schedule.
     pub milestones: Vec<u64>,
     /// Factor of the learning rate at each milestone.
     pub gamma: f64,
+    /// Whether the trajectory's weights are averaged, from when on.
+    pub average: Option<Average>,
+    /// Whether the trajectory's logits are summed, from when on.
+    pub ensemble: Option<Ensemble>,
+}
+
+impl Settings {
+    /// The reference code's settings (docs/protocol.md), for full fine-tuning of this network on this dataset.
+    pub fn reference(dataset: DatasetSpec, backbone: Backbone) -> Self {
+        Self {
+            dataset,
+            pixels: backbone.pixels(),
+            augment: true,
+            out_transform: OutTransform::Train,
+            cache_pixels: None,
+            backbone,
+            weights: backbone.as_str().to_owned(),
+            finetune: Finetune::Full,
+            precision: Precision::Fp32,
+            steps: 10_000,
+            batch_per_domain: 32,
+            evaluate_every: 300,
+            optimizer: Optimizer::Sgd,
+            momentum: 0.9,
+            schedule: Schedule::Step,
+            milestones: vec![5_000, 10_000],
+            gamma: 0.1,
+            average: None,
+            ensemble: None,
+        }
+    }
 }
 
 /// The axes that fine-tuning has, besides the held-out domain and the seeds, in the order in which a trial's identity lists them.
@@ -157,8 +330,35 @@ impl FinetuneSpec {
         step == self.settings.steps || step.is_multiple_of(self.settings.evaluate_every)
     }
 
-    /// The backbone's learning rate at a step: `lr * gamma^(milestones reached)`.
+    /// Whether the weights after this step's update enter the average.
+    pub fn is_averaged(&self, step: u64) -> bool {
+        let Some(Average { from, every }) = self.settings.average else { return false };
+        step >= from
+            && match every {
+                AverageEvery::Steps(steps) => (step - from).is_multiple_of(steps),
+                AverageEvery::Evaluation => self.is_evaluation_step(step),
+            }
+    }
+
+    /// Whether the logits of the evaluation at this step enter the ensemble.
+    pub fn is_in_ensemble(&self, step: u64) -> bool {
+        self.settings.ensemble.is_some_and(|ensemble| step >= ensemble.from) && self.is_evaluation_step(step)
+    }
+
+    /// The methods that this trial evaluates, plain first.
+    pub fn methods(&self) -> Vec<Method> {
+        let average = self.settings.average.map(|_| Method::Average);
+        let ensemble = self.settings.ensemble.map(|_| Method::Ensemble);
+        std::iter::once(Method::Plain).chain(average).chain(ensemble).collect()
+    }
+
+    /// The backbone's learning rate at a step: `lr * gamma^(milestones reached)`, or `lr * (1 + cos(pi * step / (steps + 1))) / 2`.
     pub fn lr_at(&self, step: u64) -> f64 {
+        if self.settings.schedule == Schedule::Cosine {
+            // PyTorch's CosineAnnealingLR with T_max = steps + 1 updates and eta_min = 0, in closed form.
+            let turn = std::f64::consts::PI * step as f64 / (self.settings.steps + 1) as f64;
+            return self.point.lr * (1.0 + turn.cos()) / 2.0;
+        }
         let reached = self.settings.milestones.iter().filter(|&&milestone| step >= milestone).count();
         // One factor at a time, as PyTorch's MultiStepLR multiplies, so that rounding is the same.
         (0..reached).fold(self.point.lr, |lr, _| lr * self.settings.gamma)
@@ -178,6 +378,7 @@ impl FinetuneSpec {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::trial::tests::example;
 
     #[test]
@@ -187,6 +388,28 @@ mod tests {
         assert_eq!(spec.lr_at(5_000), 1e-3 * 0.1);
         assert_eq!(spec.lr_at(9_999), 1e-3 * 0.1);
         assert_eq!(spec.lr_at(10_000), 1e-3 * 0.1 * 0.1);
+    }
+
+    #[test]
+    fn the_cosine_falls_from_the_full_rate_to_almost_nothing() {
+        let mut spec = example().finetune().unwrap();
+        spec.settings.schedule = Schedule::Cosine;
+        assert_eq!(spec.lr_at(0), 1e-3);
+        assert!((spec.lr_at(5_000) - 5e-4).abs() < 1e-7 && spec.lr_at(10_000) < 1e-10);
+    }
+
+    #[test]
+    fn the_trajectory_is_averaged_from_its_first_step_on() {
+        let mut spec = example().finetune().unwrap();
+        assert!(!spec.is_averaged(10_000) && !spec.is_in_ensemble(10_000));
+        spec.settings.average = Some(Average { from: 300, every: AverageEvery::Steps(7) });
+        let averaged: Vec<u64> = (0..320).filter(|&step| spec.is_averaged(step)).collect();
+        assert_eq!(averaged, [300, 307, 314]);
+        spec.settings.average = Some(Average { from: 301, every: AverageEvery::Evaluation });
+        assert_eq!((0..=10_000).filter(|&step| spec.is_averaged(step)).count(), 33);
+        spec.settings.ensemble = Some(Ensemble { from: 300 });
+        assert_eq!((0..=10_000).filter(|&step| spec.is_in_ensemble(step)).count(), 34);
+        assert_eq!(spec.methods(), [Method::Plain, Method::Average, Method::Ensemble]);
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Timestamp {
 }
 
 /// Names one attempt at one trial. Tokens grow and are never reissued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Token(pub i64);
 
 impl fmt::Display for Token {

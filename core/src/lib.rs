@@ -1,12 +1,14 @@
 //! The pure domain of Sortie: what a sweep is, which trials it plans, how a trial is named, what may happen to it, and what its
 //! numbers mean. Nothing here touches a clock, a file, a network, a database or libtorch: time and randomness come in as parameters.
 
+pub mod artifact;
 pub mod catalogue;
 pub mod command;
 pub mod filter;
 pub mod finetune;
 pub mod grid;
 pub mod job;
+pub mod keep;
 pub mod metrics;
 pub mod names;
 pub mod parameters;

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::CommandSettings;
-use crate::finetune::{AXES, Backbone, FinetuneSpec, NoParameter, Settings, SplitBy};
+use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings, SplitBy};
 use crate::parameters::{Parameters, Scalar};
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A dataset as a trial knows it: by name, never by path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +61,10 @@ impl Work {
         }
     }
 
-    /// The pretrained network, if the work has one.
-    pub fn backbone(&self) -> Option<Backbone> {
+    /// The name of the pretrained weights, if the work has any.
+    pub fn weights(&self) -> Option<&str> {
         match self {
-            Self::Finetune(settings) => Some(settings.backbone),
+            Self::Finetune(settings) => Some(settings.weights.as_str()).filter(|weights| !weights.is_empty()),
             Self::Command(_) => None,
         }
     }
@@ -186,10 +186,11 @@ fn line(text: &mut String, key: &str, value: &dyn fmt::Display) {
 
 fn finetune_lines(settings: &Settings, text: &mut String) {
     // Destructured, so that a new field cannot be forgotten here.
-    let Settings { dataset, pixels, augment, out_transform, backbone, finetune, precision, .. } = settings;
-    let Settings { steps, batch_per_domain, evaluate_every, momentum, milestones, gamma, .. } = settings;
+    let Settings { dataset, pixels, augment, out_transform, cache_pixels, backbone, weights, finetune, precision, .. } = settings;
+    let Settings { steps, batch_per_domain, evaluate_every, optimizer, momentum, schedule, milestones, gamma, .. } = settings;
+    let Settings { average, ensemble, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by } = dataset;
-    let facts: [(&str, &dyn fmt::Display); 16] = [
+    let facts: [(&str, &dyn fmt::Display); 22] = [
         ("dataset.name", &json(name)),
         ("dataset.domains", &json(domains)),
         ("dataset.classes", &json(classes)),
@@ -197,15 +198,21 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
         ("pixels", pixels),
         ("augment", augment),
         ("out_transform", out_transform),
+        ("cache_pixels", &json(cache_pixels)),
         ("backbone", backbone),
+        ("weights", &json(weights)),
         ("finetune", finetune),
         ("precision", precision),
         ("steps", steps),
         ("batch_per_domain", batch_per_domain),
         ("evaluate_every", evaluate_every),
+        ("optimizer", optimizer),
         ("momentum", &float(*momentum)),
+        ("schedule", schedule),
         ("milestones", &json(milestones)),
         ("gamma", &float(*gamma)),
+        ("average", &json(average)),
+        ("ensemble", &json(ensemble)),
     ];
     for (key, value) in facts {
         line(text, key, value);
@@ -288,30 +295,17 @@ impl FromStr for TrialId {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::finetune::{Finetune, FinetunePoint, OutTransform, Precision};
+    use crate::finetune::{Backbone, FinetunePoint};
 
     pub(crate) fn example() -> TrialSpec {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let settings = Settings {
-            dataset: DatasetSpec {
-                name: "PACS".into(),
-                domains: words("art_painting cartoon photo sketch"),
-                classes: words("dog elephant giraffe guitar horse house person"),
-                split_by: SplitBy::Image,
-            },
-            pixels: 224,
-            augment: true,
-            out_transform: OutTransform::Train,
-            backbone: Backbone::EfficientNetLite0,
-            finetune: Finetune::Full,
-            precision: Precision::Fp32,
-            steps: 10_000,
-            batch_per_domain: 32,
-            evaluate_every: 300,
-            momentum: 0.9,
-            milestones: vec![5_000, 10_000],
-            gamma: 0.1,
+        let dataset = DatasetSpec {
+            name: "PACS".into(),
+            domains: words("art_painting cartoon photo sketch"),
+            classes: words("dog elephant giraffe guitar horse house person"),
+            split_by: SplitBy::Image,
         };
+        let settings = Settings::reference(dataset, Backbone::EfficientNetLite0);
         let (held_out, lr, weight_decay) = (words("sketch"), 1e-3, 1e-4);
         let point = FinetunePoint { held_out, dropout: 0.9, lr, weight_decay, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
         TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
@@ -320,7 +314,7 @@ pub(crate) mod tests {
     #[test]
     fn the_identity_is_pinned() {
         // If this changes, stored results no longer match the trials that a sweep file plans.
-        assert_eq!(example().id().to_string(), "94f9de813446924ef6b1cf831eaa3ef4");
+        assert_eq!(example().id().to_string(), "631e40f9db2f1ab881ea9cbcf275b35f");
     }
 
     #[test]

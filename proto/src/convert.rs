@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::Settings;
-use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::{Fingerprint, TrialRecord};
@@ -77,6 +79,15 @@ impl From<&Settings> for v1::Settings {
             momentum: settings.momentum,
             milestones: settings.milestones.clone(),
             gamma: settings.gamma,
+            cache_pixels: settings.cache_pixels,
+            weights: settings.weights.clone(),
+            optimizer: settings.optimizer.to_string(),
+            schedule: settings.schedule.to_string(),
+            average: settings.average.map(|Average { from, every }| v1::Average {
+                from,
+                every_steps: if let AverageEvery::Steps(steps) = every { steps } else { 0 },
+            }),
+            ensemble_from: settings.ensemble.map(|ensemble| ensemble.from),
         }
     }
 }
@@ -99,7 +110,72 @@ impl TryFrom<v1::Settings> for Settings {
             momentum: wire.momentum,
             milestones: wire.milestones,
             gamma: wire.gamma,
+            cache_pixels: wire.cache_pixels,
+            weights: wire.weights,
+            optimizer: parse("settings.optimizer", &wire.optimizer)?,
+            schedule: parse("settings.schedule", &wire.schedule)?,
+            average: wire.average.map(|v1::Average { from, every_steps }| Average {
+                from,
+                every: if every_steps == 0 { AverageEvery::Evaluation } else { AverageEvery::Steps(every_steps) },
+            }),
+            ensemble: wire.ensemble_from.map(|from| Ensemble { from }),
         })
+    }
+}
+
+impl From<&Artifact> for v1::Artifact {
+    fn from(artifact: &Artifact) -> Self {
+        let Artifact { kind, method, step, key, digest, bytes } = artifact.clone();
+        Self { kind: kind.to_string(), method: method.to_string(), step, key, digest, bytes }
+    }
+}
+
+impl TryFrom<v1::Artifact> for Artifact {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Artifact) -> Result<Self, WireError> {
+        let v1::Artifact { kind, method, step, key, digest, bytes } = wire;
+        Ok(Self { kind: parse("artifact.kind", &kind)?, method: parse("artifact.method", &method)?, step, key, digest, bytes })
+    }
+}
+
+impl From<&CheckpointRef> for v1::Checkpoint {
+    fn from(checkpoint: &CheckpointRef) -> Self {
+        let CheckpointRef { token, step, key, digest } = checkpoint.clone();
+        Self { token: token.0, step, key, digest }
+    }
+}
+
+impl From<v1::Checkpoint> for CheckpointRef {
+    fn from(wire: v1::Checkpoint) -> Self {
+        let v1::Checkpoint { token, step, key, digest } = wire;
+        Self { token: Token(token), step, key, digest }
+    }
+}
+
+impl From<Resumed> for v1::Resumed {
+    fn from(Resumed { token, step, exact }: Resumed) -> Self {
+        Self { token: token.0, step, exact }
+    }
+}
+
+impl From<v1::Resumed> for Resumed {
+    fn from(v1::Resumed { token, step, exact }: v1::Resumed) -> Self {
+        Self { token: Token(token), step, exact }
+    }
+}
+
+impl From<Keep> for v1::Keep {
+    fn from(Keep { weights, logits }: Keep) -> Self {
+        Self { weights: weights.to_string(), logits }
+    }
+}
+
+impl TryFrom<v1::Keep> for Keep {
+    type Error = WireError;
+
+    fn try_from(v1::Keep { weights, logits }: v1::Keep) -> Result<Self, WireError> {
+        Ok(Self { weights: parse("keep.weights", &weights)?, logits })
     }
 }
 

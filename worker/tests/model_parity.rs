@@ -5,7 +5,7 @@ mod common;
 
 use common::{Fixture, cache_dir, copies, relative_error};
 use sortie_core::finetune;
-use sortie_worker::model::{self, legacy_pth};
+use sortie_worker::model::{self, Pass, legacy_pth};
 use sortie_worker::trainer::{Group, Network, Sgd};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
@@ -29,7 +29,7 @@ fn logits_of_the_pretrained_classifier_are_pytorchs() {
     let classifier = (weights.take("_fc.weight", &[1_000, 1_280]).unwrap(), weights.take("_fc.bias", &[1_000]).unwrap());
     let backbone = backbone().backbone;
     for size in ["even", "odd"] {
-        let features = no_grad(|| backbone.features(&network_input(fixture.get(&format!("{size}.pixels"))))).unwrap();
+        let features = no_grad(|| backbone.features(&network_input(fixture.get(&format!("{size}.pixels"))), Pass::Evaluate)).unwrap();
         let logits = features.linear(&classifier.0, Some(&classifier.1));
         let error = relative_error(&logits, fixture.get(&format!("{size}.logits")));
         println!("{size}: relative error {error:.2e}");

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use common::cache_dir;
 use sortie_core::catalogue;
-use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, FinetuneSpec, OutTransform, Precision, Settings, SplitBy};
+use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Settings, SplitBy};
 use sortie_core::metrics::{Evaluation, SplitName};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::DatasetSpec;
@@ -56,19 +56,12 @@ fn tiny() -> DatasetSpec {
 
 fn spec(dataset: DatasetSpec, held_out: &str) -> FinetuneSpec {
     let settings = Settings {
-        dataset,
         pixels: 32,
-        augment: true,
-        out_transform: OutTransform::Train,
-        backbone: Backbone::EfficientNetLite0,
-        finetune: Finetune::Full,
-        precision: Precision::Fp32,
         steps: 3,
         batch_per_domain: 4,
         evaluate_every: 2,
-        momentum: 0.9,
         milestones: vec![2],
-        gamma: 0.1,
+        ..Settings::reference(dataset, Backbone::EfficientNetLite0)
     };
     let held_out = words(held_out);
     let point = FinetunePoint { held_out, dropout: 0.5, lr: 1e-2, weight_decay: 1e-4, head_lr_factor: 1.0, seed: 0, split_seed: 0 };

@@ -1,7 +1,7 @@
 //! Sweeps made by hand: no store, no worker.
 
 use sortie_core::catalogue;
-use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision, Settings};
+use sortie_core::finetune::{Backbone, FinetunePoint, Settings};
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
@@ -9,21 +9,8 @@ use sortie_core::trial::{Point, TrialSpec, Work};
 
 /// Fine-tuning on a dataset of the catalogue.
 pub fn work(dataset: &str) -> Work {
-    Work::Finetune(Settings {
-        dataset: catalogue::find(dataset).unwrap(),
-        pixels: 224,
-        augment: true,
-        out_transform: OutTransform::Train,
-        backbone: Backbone::EfficientNetLite0,
-        finetune: Finetune::Full,
-        precision: Precision::Fp32,
-        steps: 20,
-        batch_per_domain: 32,
-        evaluate_every: 10,
-        momentum: 0.9,
-        milestones: Vec::new(),
-        gamma: 0.1,
-    })
+    let settings = Settings::reference(catalogue::find(dataset).unwrap(), Backbone::EfficientNetLite0);
+    Work::Finetune(Settings { steps: 20, evaluate_every: 10, milestones: Vec::new(), ..settings })
 }
 
 /// A place in the grid; what is not given is fixed.

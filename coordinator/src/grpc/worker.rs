@@ -30,6 +30,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
             // Three heartbeats can be lost before a lease is.
             heartbeat_ms: millis(lease / 4),
             lease_ms: millis(lease),
+            ..v1::RegisterResponse::default()
         }))
     }
 
@@ -116,13 +117,14 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         trial_id: lease.trial_id.to_string(),
         sweep: lease.sweep.clone(),
         spec: Some((&lease.spec).into()),
+        ..v1::Lease::default()
     });
     let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
     v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
-    let v1::Batch { sequence, fingerprint, evaluations, losses, log } = wire;
+    let v1::Batch { sequence, fingerprint, evaluations, losses, log, .. } = wire;
     if sequence == 0 || i64::try_from(sequence).is_err() {
         return Err(WireError::Value { field: "batch.sequence", reason: format!("{sequence}; numbers start at 1") });
     }

@@ -2,29 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{DataTable, GridTable, HeldOut, ModelTable, OneOrMany, RequireTable, RunTable, SweepFile, TrainTable};
+use super::file::{DataTable, GridTable, HeldOut, KeepTable, OneOrMany, RequireTable, RunTable, SweepFile};
+use super::train::{STEPS_MAX, settings};
 use super::{Axis, Change, Grid, SpecError, SweepSpec};
 use crate::catalogue;
 use crate::command::{BUILT_IN, CommandSettings, fill};
-use crate::finetune::{AXES, Finetune, OutTransform, Precision, Settings, SplitBy};
+use crate::finetune::{AXES, SplitBy};
 use crate::grid::TRIALS_MAX;
+use crate::keep::Keep;
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, Work};
 
-/// Far above what anybody trains, and low enough that arithmetic on steps cannot overflow.
-const STEPS_MAX: u64 = 100_000_000;
-
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 const AXIS_VALUES_MAX: usize = 10_000;
 
-fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
+pub(super) fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
     Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })
 }
 
 pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, grid } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, grid } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -35,14 +34,19 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
         (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
         (Some(_), _, _, _) => return wrong("run", "a table", "a sweep that runs a command has no [model] and no [train]"),
         (None, Some(model), train, Some(data)) => {
-            let settings = settings(data, &model, train.unwrap_or_default(), discovered)?;
+            let settings = settings(data, model, train.unwrap_or_default(), discovered)?;
             let grid = finetune_grid(grid, &settings.dataset)?;
             (Work::Finetune(settings), grid)
         }
         (None, Some(_), _, None) => return wrong("data", "missing", "fine-tuning needs a [data] table that names the dataset"),
         (None, None, _, _) => return wrong("model", "missing", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
     };
-    let sweep = SweepSpec { name, select, work, require, grid };
+    if keep.is_some() && matches!(work, Work::Command(_)) {
+        return wrong("keep", "a table", "a sweep that runs a command keeps what the command itself writes");
+    }
+    let KeepTable { weights, logits } = keep.unwrap_or_default();
+    let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
+    let sweep = SweepSpec { name, select, work, require, keep, grid };
     size(&sweep)?;
     Ok(sweep)
 }
@@ -75,7 +79,7 @@ fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, Spe
     Ok(Requirements { tags, gpu_memory_gib, commands })
 }
 
-fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
+pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 100 || !name.chars().all(fits) || name.starts_with(['.', '-']) {
         return wrong(key, name, "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'");
@@ -83,56 +87,8 @@ fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn settings(data: DataTable, model: &ModelTable, train: TrainTable, discovered: Option<&DatasetSpec>) -> Result<Settings, SpecError> {
-    let pixels = data.pixels.unwrap_or(224);
-    if !(16..=4_096).contains(&pixels) {
-        return wrong("data.pixels", pixels, "16 to 4096");
-    }
-    let (augment, out_transform) = (data.augment.unwrap_or(true), data.out_transform.unwrap_or(OutTransform::Train));
-    let dataset = dataset(data, discovered)?;
-    let steps = train.steps.unwrap_or(10_000);
-    if steps > STEPS_MAX {
-        return wrong("train.steps", steps, format!("at most {STEPS_MAX}"));
-    }
-    let batch_per_domain = train.batch_per_domain.unwrap_or(32);
-    if !(1..=65_536).contains(&batch_per_domain) {
-        return wrong("train.batch_per_domain", batch_per_domain, "1 to 65536");
-    }
-    let evaluate_every = train.evaluate_every.unwrap_or(300);
-    if !(1..=STEPS_MAX).contains(&evaluate_every) {
-        return wrong("train.evaluate_every", evaluate_every, format!("1 to {STEPS_MAX}"));
-    }
-    let momentum = train.momentum.unwrap_or(0.9);
-    if !(0.0..1.0).contains(&momentum) {
-        return wrong("train.momentum", momentum, "at least 0 and below 1");
-    }
-    let gamma = train.gamma.unwrap_or(0.1);
-    if !(gamma > 0.0 && gamma <= 1.0) {
-        return wrong("train.gamma", gamma, "above 0 and at most 1");
-    }
-    let milestones = train.milestones.unwrap_or_else(|| if steps >= 2 { vec![steps / 2, steps] } else { Vec::new() });
-    if milestones.len() > 1_000 || !milestones.is_sorted_by(|a, b| a < b) || milestones.first() == Some(&0) {
-        return wrong("train.milestones", milestones, "at most 1000 ascending steps above 0");
-    }
-    Ok(Settings {
-        dataset,
-        pixels,
-        augment,
-        out_transform,
-        backbone: model.backbone,
-        finetune: model.finetune.unwrap_or(Finetune::Full),
-        precision: train.precision.unwrap_or(Precision::Fp32),
-        steps,
-        batch_per_domain,
-        evaluate_every,
-        momentum,
-        milestones,
-        gamma,
-    })
-}
-
 /// What the file says wins over what a folder told, which wins over the catalogue.
-fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
+pub(super) fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
     let name = data.dataset;
     check_name("data.dataset", &name)?;
     let known = discovered.cloned().or_else(|| catalogue::find(&name));
@@ -177,9 +133,10 @@ fn command_work(
     let (dataset, domains) = match data {
         None => (None, Vec::new()),
         Some(data) => {
-            let DataTable { dataset: name, domains, classes, group, pixels, augment, out_transform } = data;
+            let DataTable { dataset: name, domains, classes, group, pixels, augment, out_transform, cache_pixels } = data;
             check_name("data.dataset", &name)?;
-            if classes.is_some() || group.is_some() || pixels.is_some() || augment.is_some() || out_transform.is_some() {
+            let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
+            if classes.is_some() || group.is_some() || shown {
                 return wrong("data", "a table", "a sweep that runs a command has only `dataset` and `domains` there");
             }
             let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);

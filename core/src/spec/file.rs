@@ -8,7 +8,8 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
-use crate::finetune::{Backbone, Finetune, OutTransform, Precision, SplitBy};
+use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule, SplitBy};
+use crate::keep::KeepWeights;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 
@@ -23,6 +24,7 @@ pub struct SweepFile {
     pub(super) train: Option<TrainTable>,
     pub(super) run: Option<RunTable>,
     pub(super) require: Option<RequireTable>,
+    pub(super) keep: Option<KeepTable>,
     #[serde(default)]
     pub(super) grid: GridTable,
 }
@@ -55,6 +57,7 @@ pub struct DataTable {
     pub(super) pixels: Option<u32>,
     pub(super) augment: Option<bool>,
     pub(super) out_transform: Option<OutTransform>,
+    pub(super) cache_pixels: Option<u32>,
 }
 
 /// `[model]`: which network, and which of its weights are trained.
@@ -63,6 +66,7 @@ pub struct DataTable {
 pub struct ModelTable {
     pub(super) backbone: Backbone,
     pub(super) finetune: Option<Finetune>,
+    pub(super) weights: Option<String>,
 }
 
 /// `[train]`: how long, with which batches and which schedule.
@@ -73,9 +77,29 @@ pub struct TrainTable {
     pub(super) batch_per_domain: Option<u32>,
     pub(super) evaluate_every: Option<u64>,
     pub(super) precision: Option<Precision>,
+    pub(super) optimizer: Option<Optimizer>,
     pub(super) momentum: Option<f64>,
+    pub(super) schedule: Option<Schedule>,
     pub(super) milestones: Option<Vec<u64>>,
     pub(super) gamma: Option<f64>,
+    pub(super) average: Option<AverageTable>,
+    pub(super) ensemble: Option<Ensemble>,
+}
+
+/// `average = { from = 300, every = 1 }`, or `every = "evaluation"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AverageTable {
+    pub(super) from: u64,
+    pub(super) every: Option<Scalar>,
+}
+
+/// `[keep]`: what is left of a trial besides its metrics.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepTable {
+    pub(super) weights: Option<KeepWeights>,
+    pub(super) logits: Option<bool>,
 }
 
 /// `[grid]`: every list is an axis, every scalar is fixed. Which axes there may be depends on the work.

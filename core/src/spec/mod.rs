@@ -6,6 +6,7 @@
 mod axis;
 mod check;
 pub mod file;
+mod train;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use axis::Axis;
 
+use crate::keep::Keep;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, Work};
@@ -29,6 +31,8 @@ pub struct SweepSpec {
     pub work: Work,
     /// Which workers may run them. No part of any trial's identity.
     pub require: Requirements,
+    /// What is left of them besides their metrics. No part of any trial's identity.
+    pub keep: Keep,
     /// What differs between them.
     pub grid: Grid,
 }
@@ -114,7 +118,7 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run. Requirements, which change no number, are the new file's.
+    /// longer lists stay, since their trials may have run. Requirements and what is kept, which change no number, are the new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::Value`] when the grid becomes too large.
@@ -147,7 +151,7 @@ impl SweepSpec {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
-        let grown = Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), grid };
+        let grown = Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), keep: new.keep, grid };
         check::size(&grown)?;
         Ok(grown)
     }

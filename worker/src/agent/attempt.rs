@@ -58,7 +58,7 @@ pub(super) struct Accepted {
 /// # Errors
 /// One line, when the coordinator's build and this one do not agree what a trial is.
 pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
-    let v1::Lease { token, trial_id, sweep, spec } = lease;
+    let v1::Lease { token, trial_id, sweep, spec, .. } = lease;
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
@@ -250,6 +250,7 @@ impl Attempt<'_> {
             Event::Outcome(ending) => self.said = Some(ending),
             _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
+            Event::Resumed(_) | Event::Artifact(_) => {}
             Event::Losses(losses) => self.outbox.losses(losses),
             Event::Evaluations(evaluations) => {
                 self.evaluations += evaluations.len() as u64;

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 
 use sortie_core::command::{CommandSettings, Invocation, Surroundings};
 use sortie_core::job::Outcome;
+use sortie_core::job::Token;
+use sortie_core::keep::Keep;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{TrialSpec, Work};
 use tokio::process::Command;
@@ -59,6 +61,11 @@ fn finetune(config: &AgentConfig, spec: &TrialSpec, slot: &Slot) -> Result<Launc
         device: slot.inside.to_owned(),
         threads: config.threads,
         image_budget_bytes: Some(config.image_budget_bytes),
+        store: None,
+        token: Token(0),
+        checkpoints: Vec::new(),
+        keep: Keep::default(),
+        kill_at: None,
     };
     let written = serde_json::to_vec(&assignment);
     let mut input = written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;

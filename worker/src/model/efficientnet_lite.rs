@@ -5,7 +5,7 @@
 
 use tch::{Device, TchError, Tensor};
 
-use super::{Backbone, NamedTensor, Normalisation, StateDict};
+use super::{Backbone, NamedTensor, Normalisation, Pass, StateDict};
 use crate::error::TrialError;
 
 const BATCH_NORM_EPSILON: f64 = 1e-3;
@@ -85,7 +85,11 @@ impl Backbone for EfficientNetLite {
         Normalisation { mean: [127.0 / 255.0; 3], deviation: [128.0 / 255.0; 3] }
     }
 
-    fn features(&self, images: &Tensor) -> Result<Tensor, TchError> {
+    fn block_features(&self, _: &Tensor) -> Result<Option<Tensor>, TchError> {
+        Ok(None)
+    }
+
+    fn features(&self, images: &Tensor, _: Pass) -> Result<Tensor, TchError> {
         let mut x = self.stem.forward(images)?.f_relu6_()?;
         for block in &self.blocks {
             x = block.forward(x)?;

@@ -33,7 +33,16 @@ pub struct Normalisation {
     pub deviation: [f64; 3],
 }
 
-/// A pretrained network without its last layer: Phi(x) of docs/protocol.md ("Model").
+/// What a pass through a network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// An update follows.
+    Train,
+    /// Nothing changes.
+    Evaluate,
+}
+
+/// A network without its last layer: Phi(x) of docs/protocol.md ("Model").
 pub trait Backbone {
     /// Length of the penultimate representation.
     fn width(&self) -> i64;
@@ -41,12 +50,20 @@ pub trait Backbone {
     /// How the network wants its input.
     fn normalisation(&self) -> Normalisation;
 
-    /// The penultimate representation [n, width] of normalised images [n, 3, height, width], differentiable with respect to
-    /// [`Backbone::parameters`]. BatchNorm uses its frozen statistics in training too.
+    /// The penultimate representation [n, width] of normalised images [n, 3, height, width], both in single precision, differentiable
+    /// with respect to [`Backbone::parameters`]. BatchNorm uses its frozen statistics in training too, unless the network was made from
+    /// scratch: then [`Pass::Train`] uses the batch's and moves the running ones, which are among [`Backbone::buffers`].
     ///
     /// # Errors
     /// What libtorch reports, out of memory above all.
-    fn features(&self, images: &Tensor) -> Result<Tensor, TchError>;
+    fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError>;
+
+    /// The average-pooled outputs of the last three equally wide blocks, the last one first: [3, n, width of those blocks], in single
+    /// precision (docs/protocol.md, "Model": linear fine-tuning). None if the network has no such blocks.
+    ///
+    /// # Errors
+    /// What libtorch reports, out of memory above all.
+    fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError>;
 
     /// What training changes, in a fixed order, sharing storage with the network.
     fn parameters(&self) -> Vec<NamedTensor>;
@@ -81,6 +98,7 @@ pub fn load(cache: &Path, backbone: finetune::Backbone, device: Device) -> Resul
     let weights_digest = state.digest()?;
     let backbone: Box<dyn Backbone> = match backbone {
         finetune::Backbone::EfficientNetLite0 => Box::new(EfficientNetLite::lite0(&mut state, device)?),
+        other => return Err(TrialError::BadConfig(format!("{other} is not there yet"))),
     };
     Ok(Pretrained { backbone, weights_digest })
 }

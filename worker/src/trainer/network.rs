@@ -3,7 +3,7 @@
 use sortie_core::random::{Purpose, stream, uniform_f32, uniform_f64};
 use tch::{Device, TchError, Tensor};
 
-use crate::model::{Backbone, NamedTensor};
+use crate::model::{Backbone, NamedTensor, Pass};
 
 /// A network that is fine-tuned: `head(dropout(features(x)))`.
 pub struct Network {
@@ -29,7 +29,7 @@ impl Network {
     /// # Errors
     /// What libtorch reports, out of memory above all.
     pub fn logits(&self, inputs: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
-        let features = self.backbone.features(inputs)?;
+        let features = self.backbone.features(inputs, if mask.is_some() { Pass::Train } else { Pass::Evaluate })?;
         let features = match mask {
             Some(mask) => features.f_mul(mask)?,
             None => features,

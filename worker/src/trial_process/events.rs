@@ -13,8 +13,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::finetune::FinetuneSpec;
-use sortie_core::job::Outcome;
+use sortie_core::job::{Outcome, Token};
+use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
@@ -37,6 +39,24 @@ pub struct Assignment {
     pub threads: usize,
     /// Bytes of decoded images kept in memory; the trial's own choice if none.
     pub image_budget_bytes: Option<u64>,
+    /// Where artifacts go; nothing is checkpointed or kept if none.
+    pub store: Option<ArtifactStore>,
+    /// The attempt, which names the files that it writes.
+    pub token: Token,
+    /// What other attempts left to go on from, the best first; any that is missing or damaged is passed over.
+    pub checkpoints: Vec<CheckpointRef>,
+    /// What is left of the trial besides its metrics.
+    pub keep: Keep,
+    /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
+    pub kill_at: Option<u64>,
+}
+
+/// The artifact store as a trial sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactStore {
+    /// Its root, such as `file:///home/me/sortie/artifacts` or `s3://bucket/prefix`.
+    pub url: String,
 }
 
 /// What a trial process tells its agent.
@@ -49,6 +69,10 @@ pub enum Event {
     Losses(Vec<TrainingLoss>),
     /// Evaluations after the update of one step.
     Evaluations(Vec<Evaluation>),
+    /// The trial goes on where another attempt stopped; what that one told up to there follows.
+    Resumed(Resumed),
+    /// A file that the trial left in the artifact store, or its digest alone.
+    Artifact(Artifact),
     /// The last step whose update is made.
     Progress(Progress),
     /// How the trial ended; the last event.

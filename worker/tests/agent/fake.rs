@@ -110,7 +110,13 @@ impl Fake {
         let token = self.script(|script| {
             script.next_token += 1;
             let token = script.next_token;
-            let lease = v1::Lease { token, trial_id: trial_id.to_owned(), sweep: "test".to_owned(), spec: Some(spec.into()) };
+            let lease = v1::Lease {
+                token,
+                trial_id: trial_id.to_owned(),
+                sweep: "test".to_owned(),
+                spec: Some(spec.into()),
+                ..v1::Lease::default()
+            };
             script.queue.push_back(lease);
             token
         });
@@ -181,7 +187,12 @@ impl WorkerService for Service {
         script.heard.push(Heard::Register(request.into_inner()));
         let mut version = v1::Version::ours("fake coordinator");
         version.api_version = script.api_version.unwrap_or(version.api_version);
-        Ok(Response::new(v1::RegisterResponse { version: Some(version), heartbeat_ms: 100, lease_ms: 400 }))
+        Ok(Response::new(v1::RegisterResponse {
+            version: Some(version),
+            heartbeat_ms: 100,
+            lease_ms: 400,
+            ..v1::RegisterResponse::default()
+        }))
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Backbone, Finetune, FinetunePoint, OutTransform, Precision, Settings, SplitBy};
+use sortie_core::finetune::{Backbone, FinetunePoint, Settings, SplitBy};
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
 
@@ -107,25 +107,15 @@ pub async fn wait_for_death(pid: u32) {
 /// A trial on a dataset of this name; the seed makes it another one.
 pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let (name, split_by) = (dataset.to_owned(), SplitBy::Image);
+    let dataset = DatasetSpec { name, domains: words("ink oil"), classes: words("bars discs"), split_by };
     let settings = Settings {
-        dataset: DatasetSpec {
-            name: dataset.to_owned(),
-            domains: words("ink oil"),
-            classes: words("bars discs"),
-            split_by: SplitBy::Image,
-        },
         pixels: 32,
-        augment: true,
-        out_transform: OutTransform::Train,
-        backbone: Backbone::EfficientNetLite0,
-        finetune: Finetune::Full,
-        precision: Precision::Fp32,
         steps: 20,
         batch_per_domain: 2,
         evaluate_every: 10,
-        momentum: 0.9,
         milestones: Vec::new(),
-        gamma: 0.1,
+        ..Settings::reference(dataset, Backbone::EfficientNetLite0)
     };
     let (held_out, lr, weight_decay) = (words("oil"), 1e-3, 1e-4);
     let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
