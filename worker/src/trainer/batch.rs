@@ -1,6 +1,5 @@
 //! From image indices to network inputs.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sortie_core::random::{Purpose, stream, uniform_below};
@@ -8,7 +7,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::augment::Augmentation;
 use super::{colour, resize};
-use crate::data::DecodedImage;
+use crate::data::ImageView;
 use crate::model::Normalisation;
 
 /// Pixels of original images that are transformed at once: as single precision, about 100 MB.
@@ -22,8 +21,8 @@ pub fn draw_batch(seed: u64, domain: usize, step: u64, in_split: &[usize], count
 
 /// An image and what is to be done to it.
 pub struct Sample<'a> {
-    /// Pixels at original size.
-    pub image: Cow<'a, DecodedImage>,
+    /// Pixels as they are cached.
+    pub image: ImageView<'a>,
     /// Drawn for this image's size.
     pub augmentation: Augmentation,
 }
@@ -68,7 +67,7 @@ impl Normaliser {
         let mut bytes = Vec::with_capacity(indices.len() * height * width * 3);
         let mut augmentations = Vec::with_capacity(indices.len());
         for &index in indices {
-            bytes.extend_from_slice(&samples[index].image.pixels);
+            bytes.extend_from_slice(samples[index].image.pixels);
             augmentations.push(samples[index].augmentation);
         }
         let images = Tensor::f_from_slice(&bytes)?.f_to_device(self.device)?;

@@ -15,7 +15,7 @@ use super::evaluate::evaluate;
 use super::network::{Network, dropout_mask, initial_head};
 use super::sgd::{Group, Sgd};
 use super::{Normaliser, Sample, TrialEnvironment, TrialSink, draw_batch};
-use crate::data::{DatasetFolder, Images, default_budget_bytes, split_domains};
+use crate::data::{DatasetFolder, Images, Quiet, split_domains};
 use crate::error::TrialError;
 use crate::model;
 
@@ -166,7 +166,7 @@ impl<'a> Trial<'a> {
 
     /// An image with the training transform of its counter, or with the evaluation transform, and its class.
     fn sample(&self, domain: usize, index: usize, counter: Option<(Purpose, u64, u64)>) -> Result<(Sample<'_>, i64), TrialError> {
-        let image = self.images.pixels(domain, index)?;
+        let image = self.images.pixels(domain, index);
         let (height, width) = (image.height, image.width);
         let augmentation = match counter {
             Some((purpose, step, position)) => {
@@ -181,8 +181,7 @@ impl<'a> Trial<'a> {
 
 fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
     let folder = DatasetFolder::scan(&environment.data_root, &spec.settings.dataset)?;
-    let budget = environment.image_budget_bytes.unwrap_or_else(default_budget_bytes);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
     let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
-    pool.install(|| Images::load(folder, budget))
+    pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, &Quiet))
 }
