@@ -61,7 +61,6 @@ fn run(spec: &FinetuneSpec, place: &Place, token: i64, checkpoints: Vec<Checkpoi
         cache: cache_dir(),
         device: "cpu".into(),
         threads: 1,
-        image_budget_bytes: None,
         store: Some(ArtifactStore { url: format!("file://{}", place.store.display()) }),
         token: Token(token),
         checkpoints,

@@ -25,8 +25,6 @@ pub struct TrialEnvironment {
     pub device: ComputeDevice,
     /// CPU threads for libtorch and for decoding; libtorch's own choice if none.
     pub threads: Option<usize>,
-    /// How many bytes of decoded images are kept in memory; half of what is available if none.
-    pub image_budget_bytes: Option<u64>,
     /// Where the trial's files go, and from which it may go on.
     pub artifacts: Artifacts,
     /// Set when the trial is asked to stop: it checkpoints and ends as preempted.

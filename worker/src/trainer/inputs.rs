@@ -15,7 +15,7 @@ use super::augment::Augmentation;
 use super::network::dropout_mask;
 use super::trajectory::Part;
 use super::{Normaliser, Sample, draw_batch};
-use crate::data::Images;
+use crate::data::{BilinearResizer, Images, Resized, SharedArray};
 use crate::error::TrialError;
 
 /// Batches that lie ready: one is enough to hide its making, the second evens out what takes longer now and then.
@@ -46,22 +46,14 @@ pub(super) enum Request {
 pub(super) struct Source {
     pub(super) spec: FinetuneSpec,
     pub(super) images: Images,
+    /// All images under the evaluation transform.
+    pub(super) resized: Option<Resized>,
     pub(super) splits: Vec<Split>,
     pub(super) normaliser: Normaliser,
     /// Length of the representation that dropout acts on.
     pub(super) width: i64,
     /// Features of all images, computed once, instead of the images.
-    pub(super) features: Option<Features>,
-}
-
-/// Rows of features, one for each image, domain by domain.
-pub(super) struct Features {
-    /// [images, width], row by row.
-    pub(super) values: Vec<f32>,
-    /// Elements of a row.
-    pub(super) width: usize,
-    /// The first row of each domain.
-    pub(super) starts: Vec<usize>,
+    pub(super) features: Option<SharedArray>,
 }
 
 impl Source {
@@ -144,16 +136,20 @@ impl Source {
         let labels: Vec<i64> = chosen.iter().map(|(domain, index, _)| self.images.label(*domain, *index) as i64).collect();
         let labels = Tensor::f_from_slice(&labels)?.f_to_device(self.normaliser.device)?;
         let inputs = match &self.features {
-            Some(features) => features.rows(chosen)?.f_to_device(self.normaliser.device)?,
-            None => self.network_inputs(chosen)?,
+            Some(features) => rows(features, chosen)?.f_to_device(self.normaliser.device)?,
+            None if chosen.iter().all(|(_, _, counter)| counter.is_none()) => {
+                let images: Vec<_> = chosen.iter().map(|&(domain, index, _)| (domain, index)).collect();
+                self.plain_inputs(&images)?
+            }
+            None => self.augmented_inputs(chosen)?,
         };
         Ok(Batch { inputs, labels, mask })
     }
 
-    fn network_inputs(&self, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
+    fn augmented_inputs(&self, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
         let mut samples = Vec::with_capacity(chosen.len());
         for &(domain, index, counter) in chosen {
-            let image = self.images.pixels(domain, index)?;
+            let image = self.images.pixels(domain, index);
             let augmentation = match counter {
                 Some((purpose, step, position)) => {
                     let mut rng = stream(self.spec.point.seed, purpose, domain as u32, step, position);
@@ -167,24 +163,32 @@ impl Source {
     }
 
     /// The network inputs of images as the evaluation transform shows them.
-    pub(super) fn plain_inputs(&self, domain: usize, indices: std::ops::Range<usize>) -> Result<Tensor, TrialError> {
-        let chosen: Vec<_> = indices.map(|index| (domain, index, None)).collect();
-        self.network_inputs(&chosen)
+    pub(super) fn plain_inputs(&self, chosen: &[(usize, usize)]) -> Result<Tensor, TrialError> {
+        let pixels = self.spec.settings.pixels;
+        let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
+        let mut resizer = BilinearResizer::default();
+        for &(domain, index) in chosen {
+            match &self.resized {
+                Some(resized) => bytes.extend_from_slice(resized.get(domain, index)),
+                None => bytes.extend_from_slice(&resize(&mut resizer, &self.images, domain, index, pixels)?),
+            }
+        }
+        Ok(self.normaliser.plain_input(&bytes)?)
     }
+}
+
+/// An image under the evaluation transform: the whole of it, as Pillow would resize it, [pixels, pixels, 3].
+pub(super) fn resize(resizer: &mut BilinearResizer, images: &Images, domain: usize, index: usize, pixels: u32) -> Result<Box<[u8]>, TrialError> {
+    let resized = resizer.resize(images.pixels(domain, index), pixels as usize, pixels as usize);
+    Ok(resized.map_err(TrialError::Other)?.pixels)
 }
 
 /// What a random transform is drawn from: the purpose, the step, the position in the batch or split.
 type Counter = (Purpose, u64, u64);
 
-impl Features {
-    fn rows(&self, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
-        let mut rows = Vec::with_capacity(chosen.len() * self.width);
-        for (domain, index, _) in chosen {
-            let start = (self.starts[*domain] + index) * self.width;
-            rows.extend_from_slice(&self.values[start..start + self.width]);
-        }
-        Ok(Tensor::f_from_slice(&rows)?.f_view([chosen.len() as i64, self.width as i64])?)
-    }
+fn rows(features: &SharedArray, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
+    let rows: Vec<&[f32]> = chosen.iter().map(|&(domain, index, _)| features.get(domain, index)).collect();
+    Ok(Tensor::f_from_slice(&rows.concat())?.f_view([chosen.len() as i64, -1])?)
 }
 
 /// Makes batches ahead of their use.

@@ -4,21 +4,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sortie_core::finetune::{Finetune, FinetuneSpec};
+use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
 use tch::Device;
 
-use super::inputs::{EVALUATION_BATCH, Features, Source};
+use super::inputs::{Source, resize};
 use super::leave::Leaver;
+use super::network::BLOCKS;
 use super::optimiser::Update;
 use super::resume::trial_id;
 use super::run::{Progress, Trial};
 use super::saver::{Place, Saver};
 use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
-use crate::data::{DatasetFolder, Images, default_budget_bytes, split_domains};
+use crate::data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
 use crate::error::TrialError;
 use crate::model;
+
+/// A larger dataset is resized at each use: that costs little beside reading so much.
+const RESIZED_BYTES_MAX: u64 = 16 << 30;
 
 impl<'a> Trial<'a> {
     /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
@@ -49,9 +53,10 @@ impl<'a> Trial<'a> {
         };
         let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation: pretrained.backbone.normalisation() };
         let network = Network::fresh(pretrained.backbone, settings.finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
-        let mut source = Source { spec: spec.clone(), images, splits, normaliser, width: network.width(), features: None };
+        let resized = resized(&images, settings.pixels)?;
+        let mut source = Source { spec: spec.clone(), images, resized, splits, normaliser, width: network.width(), features: None };
         if settings.finetune == Finetune::Linear && !settings.augment {
-            source.features = Some(all_features(&network, &source)?);
+            source.features = Some(features(&network, &source, &fingerprint)?);
         }
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
@@ -87,28 +92,41 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The backbone's outputs for every image of the dataset, as the evaluation transform shows it.
-fn all_features(network: &Network, source: &Source) -> Result<Features, TrialError> {
-    let (mut values, mut starts, mut rows) = (Vec::new(), Vec::new(), 0);
-    for domain in 0..source.splits.len() {
-        starts.push(rows);
-        let n = source.images.len(domain);
-        for from in (0..n).step_by(EVALUATION_BATCH) {
-            let inputs = source.plain_inputs(domain, from..n.min(from + EVALUATION_BATCH))?;
-            let features = network.block_features(&inputs)?.f_to_device(Device::Cpu)?.f_view([-1])?;
-            values.extend(Vec::<f32>::try_from(features)?);
-        }
-        rows += n;
+/// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.
+fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> {
+    let bytes = images.count() as u64 * u64::from(pixels) * u64::from(pixels) * 3;
+    if bytes > RESIZED_BYTES_MAX {
+        return Ok(None);
     }
-    let width = values.len() / rows.max(1);
-    Ok(Features { values, width, starts })
+    let mut resizer = BilinearResizer::default();
+    let mut make = |chosen: &[(usize, usize)]| {
+        let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
+        for &(domain, index) in chosen {
+            bytes.extend_from_slice(&resize(&mut resizer, images, domain, index, pixels)?);
+        }
+        Ok(bytes)
+    };
+    images.resized(pixels, &mut make).map(Some)
+}
+
+/// The backbone's outputs for every image of the dataset, as the evaluation transform shows it: computed once by whichever trial comes
+/// first, for all trials of the machine that run on the same device.
+fn features(network: &Network, source: &Source, fingerprint: &Fingerprint) -> Result<SharedArray, TrialError> {
+    let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;
+    let Settings { backbone, precision, pixels, .. } = source.spec.settings;
+    let key = format!("blocks of {backbone} {weights_digest}, {pixels} px, {precision}, libtorch {libtorch}, {device}, {threads} threads");
+    let width = BLOCKS * network.width();
+    let mut make = |chosen: &[(usize, usize)]| {
+        let features = network.block_features(&source.plain_inputs(chosen)?)?;
+        Ok(Vec::<f32>::try_from(features.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
+    };
+    source.images.rows(&key, width as usize, &mut make)
 }
 
 fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
     let root: &Path = &environment.data_root;
     let folder = DatasetFolder::scan(root, &spec.settings.dataset)?;
-    let budget = environment.image_budget_bytes.unwrap_or_else(default_budget_bytes);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
     let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
-    pool.install(|| Images::load(folder, budget))
+    pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, &Quiet))
 }

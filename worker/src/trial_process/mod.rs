@@ -55,7 +55,6 @@ fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink
             cache_dir: assignment.cache.clone(),
             device,
             threads: Some(assignment.threads),
-            image_budget_bytes: assignment.image_budget_bytes,
             artifacts: Artifacts {
                 store: assignment.store.as_ref().map(|store| store.url.clone()),
                 token: assignment.token,
