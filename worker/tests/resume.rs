@@ -58,7 +58,7 @@ fn run(spec: &FinetuneSpec, place: &Place, token: i64, checkpoints: Vec<Checkpoi
     let assignment = Assignment {
         spec: spec.clone(),
         data: place.data.clone(),
-        cache: cache_dir(),
+        cache: tiny::own_cache(&place.data, &cache_dir()),
         device: "cpu".into(),
         threads: 1,
         store: Some(ArtifactStore { url: format!("file://{}", place.store.display()) }),

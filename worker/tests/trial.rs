@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::cache_dir;
-use tiny::{spec, tiny, write_tiny};
+use tiny::{own_cache, spec, tiny, write_tiny};
 use sortie_core::catalogue;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::finetune::FinetuneSpec;
@@ -62,7 +62,7 @@ impl TrialSink for Transcript {
 fn environment(data_root: &Path) -> TrialEnvironment {
     TrialEnvironment {
         data_root: data_root.to_owned(),
-        cache_dir: cache_dir(),
+        cache_dir: if data_root.join("Tiny").is_dir() { own_cache(data_root, &cache_dir()) } else { cache_dir() },
         device: ComputeDevice::Cpu,
         // One thread: tests run beside each other, and libtorch threads that wait for each other on a busy machine crawl.
         threads: Some(1),

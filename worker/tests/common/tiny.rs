@@ -1,6 +1,6 @@
 //! A data set that is made in no time, and trials on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Settings, SplitBy};
 use sortie_core::trial::DatasetSpec;
@@ -43,4 +43,14 @@ pub fn write_tiny(root: &Path) {
             }
         }
     }
+}
+
+/// A cache folder below `root` that has the pretrained weights of the real one and is otherwise the test's own.
+pub fn own_cache(root: &Path, weights: &Path) -> PathBuf {
+    let cache = root.join("cache");
+    if !cache.exists() {
+        std::fs::create_dir_all(&cache).unwrap();
+        std::os::unix::fs::symlink(weights.join("weights"), cache.join("weights")).unwrap();
+    }
+    cache
 }
