@@ -42,6 +42,8 @@ pub enum Command {
     /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
     Run(Box<RunArgs>),
+    /// List pretrained weights, or get some into the cache folder
+    Weights(crate::weights_command::WeightsArgs),
     /// Run the one trial that is assigned on standard input
     #[command(hide = true)]
     Trial,
@@ -212,12 +214,14 @@ fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
     Ok(tags.into_iter().collect())
 }
 
-fn default_cache() -> Result<PathBuf, AgentError> {
+/// sortie/ in the user's cache folder.
+pub(crate) fn default_cache() -> Result<PathBuf, AgentError> {
     let folders = directories::BaseDirs::new().ok_or_else(|| std::io::Error::other("there is no home folder; name one by --cache DIR"));
     folders.map(|folders| folders.cache_dir().join("sortie")).map_err(|error| AgentError::System("cannot tell the cache folder", error))
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, AgentError> {
+/// The same path, whatever the working directory becomes.
+pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, AgentError> {
     std::path::absolute(path).map_err(|error| AgentError::System("cannot tell the working directory", error))
 }
 
@@ -239,7 +243,7 @@ mod tests {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
         match cli.command {
             Command::Run(args) => *args,
-            Command::Trial => panic!("that was run"),
+            other => panic!("that was {other:?}"),
         }
     }
 

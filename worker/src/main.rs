@@ -2,6 +2,7 @@
 
 mod cli;
 mod deadline;
+mod weights_command;
 
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use sortie_worker::trial_process;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Trial => trial_process::run(),
+        cli::Command::Weights(args) => weights_command::run(&args),
         cli::Command::Run(args) => match cli::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

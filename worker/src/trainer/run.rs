@@ -66,7 +66,14 @@ impl<'a> Trial<'a> {
                 return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
             }
         }
-        let pretrained = model::load(&environment.cache_dir, settings.backbone, device)?;
+        let pretrained = model::load(&model::LoadRequest {
+            cache: &environment.cache_dir,
+            backbone: settings.backbone,
+            weights: &settings.weights,
+            seed: spec.point.seed,
+            device,
+            precision: settings.precision,
+        })?;
         let normalisation = pretrained.backbone.normalisation();
         let (weight, bias) = initial_head(spec.point.seed, pretrained.backbone.width(), settings.dataset.classes.len());
         let network = Network::new(pretrained.backbone, &weight, &bias, device)?;
