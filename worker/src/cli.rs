@@ -49,6 +49,8 @@ pub enum Command {
     /// Measure how fast this machine is
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// List pretrained weights, or get some into the cache folder
+    Weights(crate::weights_command::WeightsArgs),
     /// Run the one trial that is assigned on standard input
     #[command(hide = true)]
     Trial,
@@ -230,7 +232,8 @@ pub(crate) fn default_cache() -> Result<PathBuf, AgentError> {
     folders.map(|folders| folders.cache_dir().join("sortie")).map_err(|error| AgentError::System("cannot tell the cache folder", error))
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, AgentError> {
+/// The same path, whatever the working directory becomes.
+pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, AgentError> {
     std::path::absolute(path).map_err(|error| AgentError::System("cannot tell the working directory", error))
 }
 
@@ -252,7 +255,7 @@ mod tests {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
         match cli.command {
             Command::Run(args) => *args,
-            _ => panic!("that was run"),
+            other => panic!("that was {other:?}"),
         }
     }
 

@@ -4,6 +4,7 @@ mod bench_data;
 mod cli;
 mod data_commands;
 mod deadline;
+mod weights_command;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         cli::Command::Trial => trial_process::run(),
         cli::Command::Data(command) => data_commands::run(&command),
         cli::Command::Bench(cli::BenchCommand::Data(args)) => bench_data::run(&args),
+        cli::Command::Weights(args) => weights_command::run(&args),
         cli::Command::Run(args) => match cli::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

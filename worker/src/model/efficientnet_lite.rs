@@ -1,18 +1,28 @@
 //! EfficientNet-Lite: EfficientNet without squeeze-excite, with ReLU6, stem and head not scaled.
 //!
-//! Names, padding and constants are those of the network's original weights: TensorFlow's "same" padding, BatchNorm with eps 1e-3,
+//! Names, padding and constants are those of the networks' original weights: TensorFlow's "same" padding, BatchNorm with eps 1e-3,
 //! input (x - 127) / 128 for x in 0..=255.
 
-use tch::{Device, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
-use super::{Backbone, NamedTensor, Normalisation, Pass, StateDict};
+use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
+use super::source::Source;
+use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
 
 const BATCH_NORM_EPSILON: f64 = 1e-3;
 const STEM_CHANNELS: i64 = 32;
 const HEAD_CHANNELS: i64 = 1_280;
 
+/// What is known about every member of the family.
+pub(super) const FACTS: Facts = Facts {
+    width: HEAD_CHANNELS,
+    normalisation: Normalisation { mean: [127.0 / 255.0; 3], deviation: [128.0 / 255.0; 3] },
+    classifier: Some("_fc"),
+};
+
 /// A run of equal blocks.
+#[derive(Clone, Copy)]
 struct Stage {
     repeats: usize,
     kernel: i64,
@@ -26,7 +36,8 @@ const fn stage(repeats: usize, kernel: i64, stride: i64, expansion: i64, channel
     Stage { repeats, kernel, stride, expansion, channels }
 }
 
-const LITE0: [Stage; 7] = [
+/// The stages of Lite0, which the others scale.
+const STAGES: [Stage; 7] = [
     stage(1, 3, 1, 1, 16),
     stage(2, 3, 2, 6, 24),
     stage(2, 5, 2, 6, 40),
@@ -36,38 +47,69 @@ const LITE0: [Stage; 7] = [
     stage(1, 3, 1, 6, 320),
 ];
 
+/// How a member of the family differs from Lite0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaling {
+    width: f64,
+    depth: f64,
+}
+
+/// EfficientNet-Lite0.
+pub(super) const LITE0: Scaling = Scaling { width: 1.0, depth: 1.0 };
+/// EfficientNet-Lite1.
+pub(super) const LITE1: Scaling = Scaling { width: 1.0, depth: 1.1 };
+/// EfficientNet-Lite2.
+pub(super) const LITE2: Scaling = Scaling { width: 1.1, depth: 1.2 };
+
+impl Scaling {
+    /// Channels in multiples of 8, the nearest that is not below nine tenths of the exact number. Every stage gets wider, but the first
+    /// and the last one keep their single block.
+    fn stages(self) -> [Stage; 7] {
+        let channels = |exact: f64| {
+            let rounded = ((exact + 4.0) as i64 / 8 * 8).max(8);
+            if (rounded as f64) < 0.9 * exact { rounded + 8 } else { rounded }
+        };
+        let mut stages = STAGES;
+        for (index, stage) in stages.iter_mut().enumerate() {
+            stage.channels = channels(stage.channels as f64 * self.width);
+            if index != 0 && index != STAGES.len() - 1 {
+                stage.repeats = (stage.repeats as f64 * self.depth).ceil() as usize;
+            }
+        }
+        stages
+    }
+}
+
 /// An EfficientNet-Lite without its classifier.
-pub struct EfficientNetLite {
+pub(super) struct EfficientNetLite {
     stem: Convolution,
     blocks: Vec<Block>,
     head: Convolution,
+    /// Index of the last stage's only block; the stage before it has at least three, equally wide.
+    wide_end: usize,
+    compute: Kind,
 }
 
 impl EfficientNetLite {
-    /// Takes the tensors of EfficientNet-Lite0 out of a state dictionary and puts them on a device.
+    /// Asks for the tensors of a network.
     ///
     /// # Errors
-    /// [`TrialError::BadData`] when a tensor is missing, of another shape, or unexpected.
-    pub fn lite0(state: &mut StateDict, device: Device) -> Result<Self, TrialError> {
-        let network = Self::assemble(&LITE0, state, device)?;
-        state.finish(|name| name.starts_with("_fc.") || name.ends_with(".num_batches_tracked"))?;
-        Ok(network)
-    }
-
-    fn assemble(stages: &[Stage], state: &mut StateDict, device: Device) -> Result<Self, TrialError> {
-        let mut loader = Loader { state, device };
-        let stem = loader.convolution("_conv_stem", "_bn0", Shape::dense(3, STEM_CHANNELS, 3, 2))?;
+    /// [`TrialError::BadData`] when a tensor is missing or of another shape.
+    pub(super) fn load(source: &mut Source, scaling: Scaling) -> Result<Self, TrialError> {
+        let stem = dense(source, "_conv_stem", "_bn0", [3, STEM_CHANNELS], 3, 2)?;
         let mut blocks = Vec::new();
         let mut channels = STEM_CHANNELS;
-        for stage in stages {
+        let mut wide_end = 0;
+        for stage in scaling.stages() {
+            wide_end = blocks.len();
             for repeat in 0..stage.repeats {
                 let stride = if repeat == 0 { stage.stride } else { 1 };
-                blocks.push(Block::load(&mut loader, blocks.len(), channels, stage, stride)?);
+                blocks.push(Block::load(source, blocks.len(), channels, &stage, stride)?);
                 channels = stage.channels;
             }
         }
-        let head = loader.convolution("_conv_head", "_bn1", Shape::dense(channels, HEAD_CHANNELS, 1, 1))?;
-        Ok(Self { stem, blocks, head })
+        let head = dense(source, "_conv_head", "_bn1", [channels, HEAD_CHANNELS], 1, 1)?;
+        Ok(Self { stem, blocks, head, wide_end, compute: source.compute() })
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
@@ -78,24 +120,31 @@ impl EfficientNetLite {
 
 impl Backbone for EfficientNetLite {
     fn width(&self) -> i64 {
-        HEAD_CHANNELS
+        FACTS.width
     }
 
     fn normalisation(&self) -> Normalisation {
-        Normalisation { mean: [127.0 / 255.0; 3], deviation: [128.0 / 255.0; 3] }
+        FACTS.normalisation
     }
 
-    fn block_features(&self, _: &Tensor) -> Result<Option<Tensor>, TchError> {
-        Ok(None)
-    }
-
-    fn features(&self, images: &Tensor, _: Pass) -> Result<Tensor, TchError> {
-        let mut x = self.stem.forward(images)?.f_relu6_()?;
+    fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
+        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, pass)?)?;
         for block in &self.blocks {
-            x = block.forward(x)?;
+            x = block.forward(x, pass)?;
         }
-        let x = self.head.forward(&x)?.f_relu6_()?;
-        x.f_mean_dim([2, 3].as_slice(), false, None)
+        pooled(&relu6(self.head.forward(&x, pass)?)?)
+    }
+
+    fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError> {
+        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, Pass::Evaluate)?)?;
+        let mut outputs = Vec::new();
+        for (index, block) in self.blocks[..self.wide_end].iter().enumerate() {
+            x = block.forward(x, Pass::Evaluate)?;
+            if index + 3 >= self.wide_end {
+                outputs.insert(0, pooled(&x)?);
+            }
+        }
+        Tensor::f_stack(&outputs, 0).map(Some)
     }
 
     fn parameters(&self) -> Vec<NamedTensor> {
@@ -107,6 +156,23 @@ impl Backbone for EfficientNetLite {
     }
 }
 
+fn dense(
+    source: &mut Source,
+    convolution: &str,
+    norm: &str,
+    [inputs, outputs]: [i64; 2],
+    kernel: i64,
+    stride: i64,
+) -> Result<Convolution, TrialError> {
+    let geometry = Geometry { inputs, outputs, kernel, stride, groups: 1, padding: Padding::Same };
+    Convolution::load(source, convolution, norm, BATCH_NORM_EPSILON, geometry)
+}
+
+/// min(max(x, 0), 6). In place it would be slower where gradients are wanted: libtorch keeps a copy of what it overwrites.
+fn relu6(mut x: Tensor) -> Result<Tensor, TchError> {
+    if x.requires_grad() { x.f_relu6() } else { x.f_relu6_() }
+}
+
 /// Inverted residual: expand, filter each channel, project; the input is added where shapes agree.
 struct Block {
     expand: Option<Convolution>,
@@ -116,27 +182,24 @@ struct Block {
 }
 
 impl Block {
-    fn load(loader: &mut Loader, index: usize, channels: i64, stage: &Stage, stride: i64) -> Result<Self, TrialError> {
+    fn load(source: &mut Source, index: usize, channels: i64, stage: &Stage, stride: i64) -> Result<Self, TrialError> {
         let name = |part: &str| format!("_blocks.{index}.{part}");
         let inner = channels * stage.expansion;
-        let expand = if stage.expansion == 1 {
-            None
-        } else {
-            Some(loader.convolution(&name("_expand_conv"), &name("_bn0"), Shape::dense(channels, inner, 1, 1))?)
-        };
-        let shape = Shape { inputs: 1, outputs: inner, kernel: stage.kernel, stride, groups: inner };
-        let depthwise = loader.convolution(&name("_depthwise_conv"), &name("_bn1"), shape)?;
-        let project = loader.convolution(&name("_project_conv"), &name("_bn2"), Shape::dense(inner, stage.channels, 1, 1))?;
+        let expand =
+            if stage.expansion == 1 { None } else { Some(dense(source, &name("_expand_conv"), &name("_bn0"), [channels, inner], 1, 1)?) };
+        let geometry = Geometry { inputs: inner, outputs: inner, kernel: stage.kernel, stride, groups: inner, padding: Padding::Same };
+        let depthwise = Convolution::load(source, &name("_depthwise_conv"), &name("_bn1"), BATCH_NORM_EPSILON, geometry)?;
+        let project = dense(source, &name("_project_conv"), &name("_bn2"), [inner, stage.channels], 1, 1)?;
         Ok(Self { expand, depthwise, project, residual: stride == 1 && channels == stage.channels })
     }
 
-    fn forward(&self, input: Tensor) -> Result<Tensor, TchError> {
+    fn forward(&self, input: Tensor, pass: Pass) -> Result<Tensor, TchError> {
         let expanded = match &self.expand {
-            Some(expand) => &expand.forward(&input)?.f_relu6_()?,
+            Some(expand) => &relu6(expand.forward(&input, pass)?)?,
             None => &input,
         };
-        let filtered = self.depthwise.forward(expanded)?.f_relu6_()?;
-        let mut output = self.project.forward(&filtered)?;
+        let filtered = relu6(self.depthwise.forward(expanded, pass)?)?;
+        let mut output = self.project.forward(&filtered, pass)?;
         if self.residual { output.f_add_(&input) } else { Ok(output) }
     }
 
@@ -145,127 +208,15 @@ impl Block {
     }
 }
 
-struct Shape {
-    inputs: i64,
-    outputs: i64,
-    kernel: i64,
-    stride: i64,
-    groups: i64,
-}
-
-impl Shape {
-    fn dense(inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Self {
-        Self { inputs, outputs, kernel, stride, groups: 1 }
-    }
-}
-
-/// A convolution without bias and the frozen BatchNorm behind it.
-///
-/// With frozen statistics BatchNorm is an affine map per channel, so it is folded into the convolution at each use:
-/// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
-/// activation and the memory that they hold.
-struct Convolution {
-    convolution_name: String,
-    norm_name: String,
-    weight: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    /// 1 / sqrt(variance + eps).
-    inverse_deviation: Tensor,
-    kernel: i64,
-    stride: i64,
-    groups: i64,
-}
-
-impl Convolution {
-    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let scale = self.gamma.f_mul(&self.inverse_deviation)?;
-        let weight = self.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
-        let bias = self.beta.f_sub(&self.mean.f_mul(&scale)?)?;
-        let (_, _, height, width) = x.size4()?;
-        let (top, bottom) = same_padding(height, self.kernel, self.stride);
-        let (left, right) = same_padding(width, self.kernel, self.stride);
-        let strides = [self.stride; 2];
-        if top == bottom && left == right {
-            return x.f_conv2d(&weight, Some(&bias), strides, [top, left], [1, 1], self.groups);
-        }
-        let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
-        padded.f_conv2d(&weight, Some(&bias), strides, [0, 0], [1, 1], self.groups)
-    }
-
-    fn parameters(&self) -> [NamedTensor; 3] {
-        [
-            named(&self.convolution_name, "weight", &self.weight),
-            named(&self.norm_name, "weight", &self.gamma),
-            named(&self.norm_name, "bias", &self.beta),
-        ]
-    }
-
-    fn buffers(&self) -> [NamedTensor; 2] {
-        [named(&self.norm_name, "running_mean", &self.mean), named(&self.norm_name, "running_var", &self.variance)]
-    }
-}
-
-fn named(module: &str, part: &str, tensor: &Tensor) -> NamedTensor {
-    NamedTensor { name: format!("{module}.{part}"), tensor: tensor.shallow_clone() }
-}
-
-/// TensorFlow's "same" padding before and after one dimension: output `ceil(size / stride)`, the odd pixel behind.
-fn same_padding(size: i64, kernel: i64, stride: i64) -> (i64, i64) {
-    let outputs = (size + stride - 1) / stride;
-    let total = ((outputs - 1) * stride + kernel - size).max(0);
-    (total / 2, total - total / 2)
-}
-
-struct Loader<'a> {
-    state: &'a mut StateDict,
-    device: Device,
-}
-
-impl Loader<'_> {
-    fn convolution(&mut self, convolution: &str, norm: &str, shape: Shape) -> Result<Convolution, TrialError> {
-        let Shape { inputs, outputs, kernel, stride, groups } = shape;
-        let weight = self.take(&format!("{convolution}.weight"), &[outputs, inputs, kernel, kernel])?;
-        let [gamma, beta, mean, variance] = [
-            self.take(&format!("{norm}.weight"), &[outputs])?,
-            self.take(&format!("{norm}.bias"), &[outputs])?,
-            self.take(&format!("{norm}.running_mean"), &[outputs])?,
-            self.take(&format!("{norm}.running_var"), &[outputs])?,
-        ];
-        let inverse_deviation = variance.f_add_scalar(BATCH_NORM_EPSILON)?.f_rsqrt()?;
-        Ok(Convolution {
-            convolution_name: convolution.to_owned(),
-            norm_name: norm.to_owned(),
-            weight: weight.f_set_requires_grad(true)?,
-            gamma: gamma.f_set_requires_grad(true)?,
-            beta: beta.f_set_requires_grad(true)?,
-            mean,
-            variance,
-            inverse_deviation,
-            kernel,
-            stride,
-            groups,
-        })
-    }
-
-    fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, TrialError> {
-        Ok(self.state.take(name, shape)?.f_to_device(self.device)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::same_padding;
+    use super::*;
 
     #[test]
-    fn same_padding_is_tensorflows() {
-        assert_eq!(same_padding(64, 3, 1), (1, 1));
-        assert_eq!(same_padding(64, 3, 2), (0, 1));
-        assert_eq!(same_padding(97, 3, 2), (1, 1));
-        assert_eq!(same_padding(56, 5, 2), (1, 2));
-        assert_eq!(same_padding(7, 1, 1), (0, 0));
-        assert_eq!(same_padding(1, 3, 2), (1, 1));
+    fn lite1_is_deeper_and_lite2_also_wider() {
+        let shape = |scaling: Scaling| scaling.stages().map(|stage| (stage.repeats, stage.channels));
+        assert_eq!(shape(LITE0), [(1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320)]);
+        assert_eq!(shape(LITE1), [(1, 16), (3, 24), (3, 40), (4, 80), (4, 112), (5, 192), (1, 320)]);
+        assert_eq!(shape(LITE2), [(1, 16), (3, 24), (3, 48), (4, 88), (4, 120), (5, 208), (1, 352)]);
     }
 }

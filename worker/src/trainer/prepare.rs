@@ -19,7 +19,7 @@ use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
 use crate::error::TrialError;
-use crate::model;
+use crate::model::{self, LoadRequest};
 
 /// A larger dataset is resized at each use: that costs little beside reading so much.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
@@ -42,7 +42,14 @@ impl<'a> Trial<'a> {
                 return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
             }
         }
-        let pretrained = model::load(&environment.cache_dir, settings.backbone, device)?;
+        let pretrained = model::load(&LoadRequest {
+            cache: &environment.cache_dir,
+            backbone: settings.backbone,
+            weights: &settings.weights,
+            seed: spec.point.seed,
+            device,
+            precision: settings.precision,
+        })?;
         let fingerprint = Fingerprint {
             software: concat!("sortie-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
             dataset_digest: images.digest().to_owned(),

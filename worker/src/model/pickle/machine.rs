@@ -16,6 +16,8 @@ pub(super) enum Value {
     None,
     Bool(bool),
     Int(i64),
+    /// A fraction: no tensor needs its value.
+    Float,
     Node(usize),
 }
 
@@ -44,6 +46,7 @@ pub(super) enum Node {
 pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
+    RebuildParameter,
     StorageType(Kind),
 }
 
@@ -94,6 +97,11 @@ impl Machine {
         self.storages.get(key).copied()
     }
 
+    /// Key, kind and element count of every storage, in no order.
+    pub(super) fn storages(&self) -> impl Iterator<Item = (&str, Kind, u64)> {
+        self.storages.iter().map(|(key, &(kind, elements))| (key.as_str(), kind, elements))
+    }
+
     fn integers(&self, value: Value) -> Option<Vec<i64>> {
         let Some(Node::Tuple(items)) = self.node(value) else {
             return None;
@@ -130,6 +138,10 @@ impl Run<'_> {
             b'M' => self.push_integer(2)?,
             b'J' => self.push_integer(4)?,
             0x8a => self.push_long()?,
+            b'G' => {
+                self.take(8)?;
+                self.stack.push(Value::Float);
+            }
             b'X' => self.push_text()?,
             b'}' => self.push(Node::Dict(Vec::new())),
             b']' => self.push(Node::List(Vec::new())),
@@ -288,22 +300,27 @@ impl Run<'_> {
         let global = match name.as_str() {
             "collections.OrderedDict" => Global::OrderedDict,
             "torch._utils._rebuild_tensor_v2" => Global::RebuildTensor,
-            "torch.FloatStorage" => Global::StorageType(Kind::Float),
-            "torch.LongStorage" => Global::StorageType(Kind::Int64),
-            _ => return Err(format!("it asks for {name}, which no dictionary of tensors needs")),
+            "torch._utils._rebuild_parameter" => Global::RebuildParameter,
+            _ => match storage_kind(&name) {
+                Some(kind) => Global::StorageType(kind),
+                None => return Err(format!("it asks for {name}, which no dictionary of tensors needs")),
+            },
         };
         self.push(Node::Global(global));
         Ok(())
     }
 
-    /// `('storage', type, key, location, element count, None)`.
+    /// `('storage', type, key, location, element count)`, in the legacy format with a `None` behind it.
     fn push_storage(&mut self) -> Result<(), Reason> {
         let id = self.pop()?;
         let machine = &self.machine;
         let Some(Node::Tuple(parts)) = machine.node(id) else {
             return Err("a persistent id is not a tuple".into());
         };
-        let &[tag, kind, key, _location, Value::Int(elements), Value::None] = parts.as_slice() else {
+        let &[tag, kind, key, _location, Value::Int(elements), ref view @ ..] = parts.as_slice() else {
+            return Err("a persistent id does not describe a storage".into());
+        };
+        let ([] | [Value::None]) = view else {
             return Err("a persistent id does not describe a whole storage".into());
         };
         let (Some("storage"), Some(Node::Global(Global::StorageType(kind))), Some(key), Ok(elements)) =
@@ -336,8 +353,29 @@ impl Run<'_> {
                 let storage = key.clone();
                 self.push(Node::Tensor { storage, offset, size, stride });
             }
+            // A trained tensor, whether it wants gradients, hooks: the tensor itself.
+            (Global::RebuildParameter, &[data, _requires_grad, _hooks]) if matches!(self.machine.node(data), Some(Node::Tensor { .. })) => {
+                self.stack.push(data);
+            }
             (function, arguments) => return Err(format!("{function:?} is called with {} arguments", arguments.len())),
         }
         Ok(())
     }
+}
+
+/// The number format that a type of storage has.
+fn storage_kind(name: &str) -> Option<Kind> {
+    Some(match name {
+        "torch.FloatStorage" => Kind::Float,
+        "torch.DoubleStorage" => Kind::Double,
+        "torch.HalfStorage" => Kind::Half,
+        "torch.BFloat16Storage" => Kind::BFloat16,
+        "torch.LongStorage" => Kind::Int64,
+        "torch.IntStorage" => Kind::Int,
+        "torch.ShortStorage" => Kind::Int16,
+        "torch.CharStorage" => Kind::Int8,
+        "torch.ByteStorage" => Kind::Uint8,
+        "torch.BoolStorage" => Kind::Bool,
+        _ => return None,
+    })
 }
