@@ -35,7 +35,7 @@ use backend::Backend;
 use desk::Desk;
 use known::{SweepCache, Tokens};
 use levers::TrialsRequest;
-use request::{Op, Reply};
+use request::{Answer, Op, Reply};
 use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
@@ -102,8 +102,9 @@ impl Store {
 
     async fn op(&self, op: Op, until: Option<Instant>) -> Result<Reply, StoreError> {
         let (sender, answer) = oneshot::channel();
+        let mut waiting = Waiting { answer, writer: &self.writer };
         self.writer.send(Message::Op(op, until, sender)).await.map_err(|_| StoreError::Stopping)?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        (&mut waiting.answer).await.map_err(|_| StoreError::Stopping)?
     }
 
     async fn alone(&self, work: Alone) -> Result<Done, StoreError> {
@@ -230,7 +231,8 @@ impl Store {
     /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.
     ///
     /// # Errors
-    /// [`StoreError::UnknownSweep`], and [`StoreError::Filter`] for an axis that the sweep does not have.
+    /// [`StoreError::UnknownSweep`], [`StoreError::Filter`] for an axis that the sweep does not have, and [`StoreError::Incomplete`] for
+    /// conditions that would miss trials of a sweep that are not stored yet.
     pub async fn act_on_trials(
         &self,
         sweep: &str,
@@ -353,6 +355,31 @@ impl Store {
     /// Waits for the statements that run and closes the database.
     pub async fn close(&self) {
         self.backend.close().await;
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// One whose writer has ended, as after a bug.
+    pub(crate) fn without_writer(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, clock, settings }
+    }
+}
+
+/// Whoever waits for an answer. One that goes away when the answer is there already, and unread, gives back what it was handed.
+struct Waiting<'a> {
+    answer: oneshot::Receiver<Answer>,
+    writer: &'a mpsc::Sender<Message>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        let Ok(Ok(Reply::Claimed(claimed))) = self.answer.try_recv() else { return };
+        for op in writer::returns(&claimed) {
+            // A writer that has no room or is gone cannot be waited for here: then the lease runs out.
+            let _ = self.writer.try_send(Message::Op(op, None, oneshot::channel().0));
+        }
     }
 }
 

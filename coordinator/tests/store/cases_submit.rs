@@ -214,3 +214,12 @@ pub async fn a_submission_changes_priority_and_requirements(f: Fixture) {
     f.submit_with(SWEEP, SubmitOptions { priority: Some(-1), ..SubmitOptions::default() }).await;
     assert_eq!((f.status("first").await.priority, f.claim(1).await.len()), (-1, 1));
 }
+
+pub async fn trials_are_added_to_the_sweep_of_the_highest_priority_first(f: Fixture) {
+    let options = |priority| SubmitOptions { priority: Some(priority), ..SubmitOptions::default() };
+    let low = f.store.submit(&spec(&large_sweep(MANY)), options(-1)).await.unwrap();
+    // Larger, so that nothing but its priority puts it first.
+    let high = large_sweep(2 * MANY).replace("\"first\"", "\"second\"").replace("1e-3", "1e-2");
+    assert_eq!(f.submit_with(&high, options(1)).await.added, 12_400);
+    assert!(!low.borrow().is_done(), "the sweep of lower priority was stored first");
+}
