@@ -74,8 +74,8 @@ impl Backend for Faulty {
         let flush = durable.then(|| (self.inner.clone(), Arc::clone(&self.disk)));
         Ok(Box::new(FaultyTransaction { inner, flush, unacknowledged, ignores_tokens, adds_nothing, states: HashMap::new() }))
     }
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        self.inner.status(sweep).await
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
+        self.inner.status(sweep, now).await
     }
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
@@ -83,8 +83,8 @@ impl Backend for Faulty {
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, from).await
     }
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
-        self.inner.find(sweep, prefix).await
+    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
+        self.inner.find(sweep, prefix, count_max).await
     }
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
         self.inner.story(trial).await
