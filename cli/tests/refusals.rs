@@ -114,6 +114,8 @@ fn wrong_questions_are_named() {
         &["cancel", "nope"],
         &["trials", "nope"],
         &["results", "nope"],
+        &["explain", "nope/0f"],
+        &["logs", "nope/0f"],
         &["figure", "nope", "--kind", "rates", "-o", "x.svg"],
     ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);

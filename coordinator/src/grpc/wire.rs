@@ -58,7 +58,6 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
 
 pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainResponse {
     let Story { sweep, line, token, due_ms, happenings } = story;
-    let linked_to = line.linked_to.clone();
     let happenings = happenings.into_iter().map(|happening| v1::Happening {
         ago_ms: since(happening.at_ms, now),
         token: happening.token.map_or(0, |token| token.0),
@@ -69,7 +68,6 @@ pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainRespo
         sweep,
         trial: Some(trial_wire(line, steps)),
         token: token.map_or(0, |token| token.0),
-        linked_to: linked_to.unwrap_or_default(),
         waits_ms: since(now, due_ms),
         happenings: happenings.collect(),
     }
