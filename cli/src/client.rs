@@ -29,7 +29,7 @@ pub enum ClientError {
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
     /// Nobody answers: it may be different in a while.
-    #[error("no coordinator answers at {0}: start one with `sortie serve`, or name another with --coordinator")]
+    #[error("cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator")]
     Unreachable(String),
     /// The connection broke in the middle: it may be different in a while.
     #[error("the coordinator stopped answering")]
@@ -82,6 +82,15 @@ impl Client {
     /// # Errors
     /// The URL is wrong, nobody answers there, or versions differ.
     pub async fn connect(connection: &Connection) -> Answer<Self> {
+        match Self::try_connect(connection).await {
+            // So a connection ends that a dying coordinator's system still took, and any connection to something else. The next one
+            // tells them apart.
+            Err(ClientError::Stranger { .. } | ClientError::Gone) => Self::try_connect(connection).await,
+            answer => answer,
+        }
+    }
+
+    async fn try_connect(connection: &Connection) -> Answer<Self> {
         let url = &connection.coordinator;
         let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
         let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
@@ -217,6 +226,28 @@ impl<'a> PatientClient<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Something that takes so many connections and answers none as a coordinator does.
+    async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let coordinator = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for _ in 0..connections {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, says).await.unwrap();
+            }
+        });
+        let connection = Connection { coordinator, insecure: false };
+        Client::connect(&connection).await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_dies_meanwhile_is_no_stranger() {
+        let died = connect_to(1, b"").await;
+        assert!(died.is_passing() && died.to_string().starts_with("cannot reach the coordinator at http://127.0.0.1:"), "{died}");
+        let stranger = connect_to(9, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        assert!(matches!(stranger, ClientError::Stranger { .. }), "{stranger}");
+    }
 
     #[test]
     fn only_what_may_pass_is_asked_again() {

@@ -98,7 +98,7 @@ fn main() -> ExitCode {
 /// started in any folder.
 fn arguments() -> anyhow::Result<Arguments> {
     let mut command = Arguments::command();
-    if std::env::args_os().nth(1).is_none_or(|word| word != "synthetic") {
+    if std::env::args_os().nth(1).is_none_or(|word| word != settings::TRIAL_PROGRAM) {
         command = settings::apply(command).inspect_err(|_| drop(Arguments::parse()))?;
     }
     let matches = command.get_matches();

@@ -8,6 +8,10 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::trial::Point;
 
+/// Values that are shown one by one, and how many are where there are more.
+const VALUES_SHOWN: usize = 8;
+const VALUES_FIRST: usize = 5;
+
 /// Prints text as it is. An early end of the reader is an error that [`crate::fail`] forgives.
 ///
 /// # Errors
@@ -58,6 +62,16 @@ pub fn short(duration: Duration) -> String {
         100..6_000 => format!("{} m", seconds / 60),
         6_000..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Values in one line; of many the first few, the last, and how many there are.
+pub fn shortened(values: &[String]) -> String {
+    match values.split_last() {
+        Some((last, others)) if values.len() > VALUES_SHOWN => {
+            format!("{}, ..., {last} ({} values)", others[..VALUES_FIRST].join(", "), values.len())
+        }
+        _ => values.join(", "),
     }
 }
 

@@ -10,6 +10,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, Command};
 use toml::Value;
 
+/// The command that runs as a trial: it depends on nothing of the place where it was started.
+pub const TRIAL_PROGRAM: &str = "synthetic";
+
 /// Reads the files that are there and gives the command their values as defaults.
 ///
 /// # Errors
@@ -59,9 +62,10 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
     Ok(command.mut_args(default).mut_subcommands(|command| command.mut_args(default)))
 }
 
-/// Flags that have a variable, by their long names.
+/// Flags that have a variable, by their long names. A trial's program has variables of its own, which are no settings.
 fn settings(command: &Command) -> BTreeMap<String, Arg> {
-    let args = command.get_subcommands().flat_map(Command::get_arguments).chain(command.get_arguments());
+    let commands = command.get_subcommands().filter(|command| command.get_name() != TRIAL_PROGRAM);
+    let args = commands.flat_map(Command::get_arguments).chain(command.get_arguments());
     let settings = args.filter(|arg| arg.get_env().is_some());
     settings.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone()))).collect()
 }
@@ -95,6 +99,7 @@ mod tests {
         let lease = free("lease").value_parser(clap::value_parser!(u64).range(1..)).default_value("10");
         let insecure = Arg::new("insecure").long("insecure").env("SORTIE_A_TEST_THAT_NOBODY_SETS").action(ArgAction::SetTrue);
         let root = Command::new("sortie").arg(free("coordinator").global(true).default_value("built in")).arg(insecure.global(true));
+        let root = root.subcommand(Command::new(TRIAL_PROGRAM).arg(free("seconds")));
         root.subcommand(Command::new("serve").arg(lease).arg(Arg::new("json").long("json")))
     }
 
@@ -123,6 +128,7 @@ mod tests {
             ("lease = 0", &["lease = 0", "1.."]),
             ("lease = [1]", &["lease = [1]", "a text or a number"]),
             ("insecure = 1", &["insecure = 1", "true or false"]),
+            ("seconds = 3", &["seconds is no setting; allowed: coordinator, insecure, lease"]),
             ("json = \"x\"", &["json is no setting; allowed: coordinator, insecure, lease"]),
             ("\n\nlease = ", &["0.toml, line 3"]),
         ] {

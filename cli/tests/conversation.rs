@@ -25,6 +25,8 @@ struct Script {
     logs: v1::LogsResponse,
     workers: Vec<v1::Worker>,
     results: Vec<v1::ResultsChunk>,
+    /// Actions find no trial to change.
+    changes_nothing: bool,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -69,7 +71,7 @@ impl SweepService for Script {
     async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
         let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
         self.note(&(sweep, action, r#where, state, priority));
-        Ok(Response::new(v1::ControlResponse { trials: 3 }))
+        Ok(Response::new(v1::ControlResponse { trials: if self.changes_nothing { 0 } else { 3 } }))
     }
 
     async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
@@ -183,7 +185,7 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
 
 #[test]
 fn waiting_and_watching_outlive_a_coordinators_restart() {
-    let watched = "1/4 trials done, 0 running, time left: waits for workers\n4/4 trials done, 0 running\n";
+    let watched = "1/4 trials done, 0 running, time left: waits for a free worker\n4/4 trials done, 0 running\n";
     for (words, said) in [(&["wait", "s"][..], ""), (&["status", "s", "--watch"], watched)] {
         let first = Coordinator::start(Script { status: status(1, 0), ..Script::default() });
         let mut child = first.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -212,7 +214,7 @@ fn waiting_ends_with_what_did_not_succeed_or_when_its_time_is_up() {
     let error = slow.refuses(&["wait", "s", "--timeout", "0"], 1);
     assert!(error.starts_with("error: gave up after 0 s: "), "{error}");
     let error = slow.refuses(&["wait", "s", "--timeout", "1"], 1);
-    assert_eq!(error, "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for workers\n");
+    assert_eq!(error, "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for a free worker\n");
     let expanding = v1::SweepStatus { state: "expanding".into(), ..status(4, 0) };
     let growing = Coordinator::start(Script { status: expanding, ..Script::default() });
     assert!(growing.refuses(&["wait", "s", "--timeout", "1"], 1).contains("gave up"));
@@ -267,17 +269,27 @@ fn trial() -> v1::Trial {
         steps: 9,
         worker: "gpu4:4711".into(),
         error: "lost: not heard from".into(),
+        linked_to: String::new(),
     }
 }
 
 #[test]
 fn a_trial_is_listed_and_explained() {
     let happening = v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
-    let story =
-        v1::ExplainResponse { sweep: "s".into(), trial: Some(trial()), token: 18, happenings: vec![happening], ..Default::default() };
+    let started = v1::Happening { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
+    let story = v1::ExplainResponse {
+        sweep: "s".into(),
+        trial: Some(trial()),
+        token: 18,
+        happenings: vec![happening, started],
+        ..Default::default()
+    };
     let coordinator = Coordinator::start(Script { trials: vec![trial()], story, ..Script::default() });
     assert_eq!(coordinator.says(&["trials", "s", "--where", "batch=32"]).lines().count(), 2);
     assert_eq!(coordinator.json(&["trials", "s", "--where", "lr=1"])["trials"], json!([]));
+    let none = coordinator.run(&["trials", "s", "--where", "lr=1 and batch=32", "--state", "failed"]);
+    assert_eq!(String::from_utf8(none.stderr).unwrap(), "no trial of sweep s has lr = 1: it has 1e-3\n");
+    assert_eq!(String::from_utf8(none.stdout).unwrap(), "no trials meet these conditions\n");
     let error = coordinator.refuses(&["trials", "s", "--where", "speed=3"], 1);
     assert_eq!(error, "error: \"speed\" is no axis of this sweep; it has batch, lr, held_out, seed, split\n");
     let text = coordinator.says(&["explain", "s/94f9"]);
@@ -291,24 +303,56 @@ fn a_trial_is_listed_and_explained() {
   seed      1
   split     0
 
-61 s ago  attempt 17  lost  not heard from
+61 s ago  attempt 1  lost     not heard from
+ 1 s ago  attempt 2  started  on gpu4:4711
 ";
     assert_eq!(text, expected);
     let json = coordinator.json(&["explain", "94f9"]);
     assert_eq!((&json["trial"], &json["point"]["batch"]), (&"94f9de813446924ef6b1cf831eaa3ef4".into(), &json!(32.0)));
-    assert_eq!((&json["attempt"], &json["linked_to"], &json["waits_seconds"]), (&json!(18), &Value::Null, &json!(0.0)));
-    assert_eq!(json["happenings"], json!([{"ago_seconds": 61.5, "attempt": 17, "what": "lost", "detail": "not heard from"}]));
+    assert_eq!((&json["attempt"], &json["token"], &json["waits_seconds"]), (&json!(2), &json!(18), &json!(0.0)));
+    assert_eq!(json["linked_to"], Value::Null);
+    let lost = json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
+    assert_eq!(json["happenings"][0], lost);
     assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
+}
+
+#[test]
+fn a_linked_trial_says_to_what() {
+    let trial = v1::Trial { linked_to: "other/94f9de81".into(), state: "succeeded".into(), error: String::new(), ..trial() };
+    let story = v1::ExplainResponse { sweep: "s".into(), trial: Some(trial.clone()), ..Default::default() };
+    let coordinator = Coordinator::start(Script { trials: vec![trial], story, ..Script::default() });
+    assert!(coordinator.says(&["trials", "s"]).contains("other/94f9de81"));
+    assert!(coordinator.says(&["explain", "s/94f9"]).contains("  result    linked to other/94f9de81\n"));
+    assert_eq!(coordinator.json(&["explain", "s/94f9"])["linked_to"], "other/94f9de81");
+}
+
+#[test]
+fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
+    let coordinator = Coordinator::start(Script { trials: vec![trial()], changes_nothing: true, ..Script::default() });
+    let output = coordinator.run(&["cancel", "s", "--where", "seed=4"]);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "no trial of sweep s has seed = 4: it has 1\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "sweep s: 0 trials cancelled\n");
+    assert!(coordinator.run(&["retry", "s", "--where", "seed=1"]).stderr.is_empty(), "some trial meets it");
 }
 
 #[test]
 fn logs_are_printed_byte_for_byte() {
     let logs = v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
-    let coordinator = Coordinator::start(Script { logs: logs.clone(), ..Script::default() });
+    let started = |token| v1::Happening { token, what: "started".into(), ..Default::default() };
+    let story = v1::ExplainResponse { happenings: vec![started(16), started(17)], ..Default::default() };
+    let coordinator = Coordinator::start(Script { logs: logs.clone(), story: story.clone(), ..Script::default() });
     assert_eq!(coordinator.run(&["logs", "s/94f9"]).stdout, logs.text);
-    let json = coordinator.json(&["logs", "94f9", "--attempt", "17"]);
-    assert_eq!(json, json!({"trial": "94f9", "attempt": 17, "worker": "gpu4:4711", "text": "a\u{fffd}\r\n\u{1b}[1mb"}));
-    assert_eq!(coordinator.asked(), ["(\"s/94f9\", 0)", "(\"94f9\", 17)"]);
+    let json = coordinator.json(&["logs", "94f9", "--attempt", "2"]);
+    let text = "a\u{fffd}\r\n\u{1b}[1mb";
+    assert_eq!(json, json!({"trial": "94f9", "attempt": 2, "token": 17, "worker": "gpu4:4711", "text": text}));
+    let error = coordinator.refuses(&["logs", "94f9", "--attempt", "3"], 1);
+    assert_eq!(error, "error: trial 94f9 has no attempt 3: there were 2\n");
+    let asked: Vec<String> = coordinator.asked().into_iter().filter(|asked| asked.starts_with('(')).collect();
+    assert_eq!(asked, ["(\"s/94f9\", 0)", "(\"94f9\", 17)"]);
+    let silent = Coordinator::start(Script { logs: v1::LogsResponse { text: vec![], ..logs }, story, ..Script::default() });
+    let output = silent.run(&["logs", "94f9"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "attempt 2 at trial 94f9 printed nothing\n");
     let none = Coordinator::start(Script::default());
     assert_eq!(none.refuses(&["logs", "94f9"], 1), "error: no attempt at trial 94f9 has started yet\n");
 }

@@ -80,7 +80,9 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
     let Some(world) = World::new() else { return };
     world.submit("tiny", 60, "1");
     let mut victim = world.start_worker();
-    world.wait_until("tiny", "the second trial's training", in_the_second_trial);
+    // A trial is leased before its process is there.
+    let trains = |status: &Value| in_the_second_trial(status) && !children_of(victim.id()).unwrap().is_empty();
+    world.wait_until("tiny", "the second trial's training", trains);
     let trials = children_of(victim.id()).unwrap();
     assert_eq!(trials.len(), 1, "{trials:?}{}", world.logs());
     victim.kill().unwrap();

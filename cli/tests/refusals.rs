@@ -63,7 +63,7 @@ fn a_bad_sweep_is_refused_and_nothing_is_stored() {
     let file = folder.path().join("sweep.toml");
     let path = file.to_str().unwrap();
     for (old, new, parts) in [
-        ("lr = 1e-3", "learning_rate = 1e-3", ["grid.learning_rate = \"an axis\"", "fine-tuning has dropout, lr, weight_decay"]),
+        ("lr = 1e-3", "learning_rate = 1e-3", ["grid.learning_rate is no axis", "fine-tuning has dropout, lr, weight_decay"]),
         ("[0.0, 0.5]", "[]", ["grid.dropout", "at least one"]),
         ("0.5]", "1.0]", ["grid.dropout = 1.0", "below 1"]),
         ("0.5]", "-0.1]", ["grid.dropout = -0.1", "at least 0"]),
@@ -114,6 +114,8 @@ fn wrong_questions_are_named() {
         &["cancel", "nope"],
         &["trials", "nope"],
         &["results", "nope"],
+        &["explain", "nope/0f"],
+        &["logs", "nope/0f"],
         &["figure", "nope", "--kind", "rates", "-o", "x.svg"],
     ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);

@@ -20,7 +20,7 @@ fn flags_then_variables_then_the_folders_file_then_the_users() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let coordinator = |port: u16| format!("coordinator = \"http://127.0.0.1:{port}\"\n");
-    let unreachable = |port: u16| format!("1 error: no coordinator answers at http://127.0.0.1:{port}: ");
+    let unreachable = |port: u16| format!("1 error: cannot reach the coordinator at http://127.0.0.1:{port}: ");
     fs::create_dir_all(folder.join("config/sortie")).unwrap();
     fs::write(folder.join("config/sortie/sortie.toml"), coordinator(1)).unwrap();
     assert!(asks(folder, &["status"], &[]).starts_with(&unreachable(1)), "{}", asks(folder, &["status"], &[]));

@@ -126,3 +126,18 @@ impl Server {
         Ok(ended?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }, Arc::new(SystemClock)));
+        let (stop, stopping) = watch::channel(false);
+        let server = Server { listener, coordinator: Arc::new(Coordinator { store, stopping }), stop };
+        let ended = tokio::time::timeout(Duration::from_secs(60), server.run(std::future::pending())).await.unwrap();
+        assert!(matches!(ended, Err(ServeError::Writer)), "{ended:?}");
+    }
+}

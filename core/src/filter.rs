@@ -1,5 +1,7 @@
 //! `--where 'dropout=0.9 and held_out=sketch'`: which trials a command means.
 
+use std::collections::BTreeSet;
+
 use crate::parameters::Scalar;
 use crate::trial::Point;
 
@@ -30,6 +32,65 @@ pub struct UnknownAxis {
     known: String,
 }
 
+impl Condition {
+    fn is_met_by(&self, point: &Point) -> bool {
+        match self.axis.as_str() {
+            "held_out" => point.held_out_label() == self.text,
+            "seed" => self.text.parse() == Ok(point.seed),
+            "split" => self.text.parse() == Ok(point.split_seed),
+            axis => match point.parameters.get(axis) {
+                Some(Scalar::Text(held)) => *held == self.text,
+                held => held == Some(&self.value),
+            },
+        }
+    }
+
+    /// What a trial has on the axis.
+    fn value_of(&self, point: &Point) -> Option<String> {
+        Some(match self.axis.as_str() {
+            "held_out" => point.held_out_label(),
+            "seed" => point.seed.to_string(),
+            "split" => point.split_seed.to_string(),
+            axis => point.parameters.get(axis)?.to_string(),
+        })
+    }
+}
+
+/// The conditions of a filter that no trial meets, found by looking at all trials one by one.
+#[derive(Clone, Debug)]
+pub struct Unmet(Vec<(Condition, Values)>);
+
+/// Values in the order in which they were seen. There are no more than an axis may have.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    known: BTreeSet<String>,
+    ordered: Vec<String>,
+}
+
+impl Unmet {
+    /// Before any trial was seen, every condition is unmet.
+    pub fn of(filter: &Filter) -> Self {
+        Self(filter.0.iter().map(|condition| (condition.clone(), Values::default())).collect())
+    }
+
+    /// Looks at a trial.
+    pub fn see(&mut self, point: &Point) {
+        self.0.retain_mut(|(condition, values)| {
+            if let Some(value) = condition.value_of(point)
+                && values.known.insert(value.clone())
+            {
+                values.ordered.push(value);
+            }
+            !condition.is_met_by(point)
+        });
+    }
+
+    /// Axis and value of each condition that none of them met, and the values that they have instead.
+    pub fn conditions(&self) -> impl Iterator<Item = (&str, &str, &[String])> {
+        self.0.iter().map(|(condition, values)| (condition.axis.as_str(), condition.text.as_str(), values.ordered.as_slice()))
+    }
+}
+
 impl Filter {
     /// Reads conditions joined by `and`.
     ///
@@ -41,15 +102,7 @@ impl Filter {
 
     /// Whether a trial meets every condition. Numbers compare as numbers: `lr=0.001` meets 1e-3.
     pub fn matches(&self, point: &Point) -> bool {
-        self.0.iter().all(|Condition { axis, text, value }| match axis.as_str() {
-            "held_out" => point.held_out_label() == *text,
-            "seed" => text.parse() == Ok(point.seed),
-            "split" => text.parse() == Ok(point.split_seed),
-            axis => match point.parameters.get(axis) {
-                Some(Scalar::Text(held)) => held == text,
-                held => held == Some(value),
-            },
-        })
+        self.0.iter().all(|condition| condition.is_met_by(point))
     }
 
     /// Refuses conditions on axes that a trial of the sweep does not have, which would silently mean no trial.
@@ -103,6 +156,20 @@ mod tests {
         assert!(filter.matches(&point));
         point.seed = 1 << 53;
         assert!(!filter.matches(&point));
+    }
+
+    #[test]
+    fn a_value_that_no_trial_has_is_told_with_those_that_there_are() {
+        let filter = Filter::parse("dropout=0.3 and held_out=sketch and seed=0").unwrap();
+        let mut unmet = Unmet::of(&filter);
+        for (dropout, seed) in [(0.9, 0), (0.5, 1), (0.9, 2)] {
+            let mut point = example().point;
+            point.parameters.insert("dropout".into(), Scalar::Number(dropout));
+            point.seed = seed;
+            unmet.see(&point);
+        }
+        let found: Vec<_> = unmet.conditions().collect();
+        assert_eq!(found, [("dropout", "0.3", ["0.9".to_owned(), "0.5".to_owned()].as_slice())]);
     }
 
     #[test]

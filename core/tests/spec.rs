@@ -69,7 +69,7 @@ fn notation_and_order_do_not_change_a_trials_identity() {
 
 /// What is replaced in the paper's file, by what, and what the one line must say.
 const REFUSED: &[(&str, &str, &[&str])] = &[
-    ("lr = [5e-4, 1e-3]", "learning_rate = 1e-3", &["grid.learning_rate", "dropout, lr, weight_decay"]),
+    ("lr = [5e-4, 1e-3]", "learning_rate = 1e-3", &["grid.learning_rate is no axis: fine-tuning has dropout, lr, weight_decay"]),
     ("dropout = [0.0, 0.5, 0.9, 0.95]", "dropout = []", &["grid.dropout", "at least one value"]),
     ("0.95]", "1.0]", &["grid.dropout = 1.0", "below 1"]),
     ("0.95]", "-0.1]", &["grid.dropout = -0.1", "at least 0"]),
@@ -86,7 +86,12 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("seeds = 3", "seeds = 0", &["grid.seeds = 0"]),
     ("seeds = 3", "seeds = -1", &["line 19", "not negative"]),
     ("seeds = 3", "seeds = 3000000", &["grid.seeds = 3000000", "1 to 10000"]),
-    ("seeds = 3", "seeds = 10000\nsplits = 1000", &["at most 10000000 trials"]),
+    ("seeds = 3", "seeds = 10000\nsplits = 1000", &["grid has 960000000 trials: at most 10000000 are allowed"]),
+    ("lr = [5e-4, 1e-3]\n", "", &["grid.lr is missing: fine-tuning needs it: a finite number above 0"]),
+    ("[model]\nbackbone = \"efficientnet-lite0\"\nfinetune = \"full\"", "", &["model is missing: a sweep needs a [model] table"]),
+    ("[data]\ndataset = \"PACS\"", "", &["data is missing: fine-tuning needs a [data] table"]),
+    ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\", \"b\\u0007\"]\nclasses = [\"c\", \"d\"]", &["data.domains", "control"]),
+    ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\", \"b\"]\nclasses = [\"c\", \"d\\u0085\"]", &["data.classes", "control"]),
     ("steps = 10000", "steps = -1", &["line 10"]),
     ("batch_per_domain = 32", "batch_per_domain = 0", &["train.batch_per_domain = 0", "1 to 65536"]),
     ("evaluate_every = 300", "evaluate_every = 0", &["train.evaluate_every = 0"]),
@@ -99,7 +104,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("[\"iid\"]", "[\"best\"]", &["best", "iid, last"]),
     ("[\"iid\"]", "[\"iid\"", &["line"]),
     ("[model]", "[model", &["line"]),
-    ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run", "no [model]"]),
+    ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run cannot stand here: ", "no [model]"]),
     ("[grid]", "[require]\ngpu_memory_gib = -1\n[grid]", &["require.gpu_memory_gib = -1.0"]),
     ("[grid]", "[require]\ntags = [\"a b\"]\n[grid]", &["require.tags = \"a b\""]),
 ];
@@ -133,10 +138,12 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
     for (old, new, words) in [
         ("{lr}", "{rate}", &["run.command", "{rate}", "lr, optimiser"][..]),
         ("{{}}", "{", &["run.command", "brace"]),
-        ("lr = [0.1, 1]", "seed = 3", &["grid.seed", "none of"]),
+        ("lr = [0.1, 1]", "seed = 3", &["grid.seed is no axis: names are", "none of"]),
         ("lr = [0.1, 1]", "Lr = 3", &["grid.Lr"]),
         ("[\"a\", \"b\"]", "\"each\"", &["grid.held_out", "list the domains"]),
         ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out", "a+b"]),
+        ("[\"a\", \"b\"]", "[\"a\\tb\"]", &["grid.held_out", "control characters"]),
+        ("[grid]", "[keep]\nlogits = true\n[grid]", &["keep cannot stand here: a sweep that runs a command"]),
         ("[run]", "[model]\nbackbone = \"efficientnet-lite0\"\n[run]", &["no [model]"]),
         ("[run]", "[data]\ndataset = \"PACS\"\npixels = 32\n[run]", &["only `dataset` and `domains`"]),
         ("[\"python\", ", "[\"\", ", &["run.command", "a program"]),
@@ -158,7 +165,7 @@ fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
         format!("name = \"large\"\n[run]\ncommand = [\"true\"]\n[grid]\n{}{}{}", list("a"), list("b"), list("c"))
     };
     let too_large = parse(&axes(0)).grown_by(&parse(&axes(200))).unwrap_err().to_string();
-    assert!(too_large.contains("64000000") && too_large.contains("at most 10000000"), "{too_large}");
+    assert!(too_large.contains("grid has 64000000 trials: at most 10000000 are allowed"), "{too_large}");
     for (from, to, words) in [
         ("train.py", "other.py", "command is"),
         ("fast = true", "fast = false", "grid.fast is true there and false here"),

@@ -6,6 +6,7 @@ use sortie_core::filter::{BadFilter, Filter};
 use sortie_core::job::StateName;
 use sortie_proto::v1::ControlRequest;
 
+use super::trials::warn_of_unmet;
 use crate::client::Client;
 use crate::{Connection, output};
 
@@ -122,7 +123,11 @@ async fn control(
         state: which.state.map_or("", StateName::as_str).to_owned(),
         priority: which.priority,
     };
-    let trials = Client::connect(connection).await?.control(request).await?;
+    let mut client = Client::connect(connection).await?;
+    let trials = client.control(request).await?;
+    if let Some(filter) = which.filter.filter(|_| trials == 0) {
+        warn_of_unmet(&mut client, sweep, &Filter::parse(filter)?).await?;
+    }
     if *json {
         return output::json(&json!({ "sweep": sweep, "action": action, "trials": trials }));
     }

@@ -26,9 +26,10 @@ struct Output {
     sweep: String,
     #[serde(flatten)]
     trial: TrialOutput,
-    /// The attempt that counts or runs.
-    attempt: Option<i64>,
-    linked_to: Option<String>,
+    /// The attempt that counts or runs: 1 for the first.
+    attempt: Option<usize>,
+    /// Its fencing token, which names it in the database and in logs of workers.
+    token: Option<i64>,
     waits_seconds: f64,
     happenings: Vec<HappeningOutput>,
 }
@@ -36,7 +37,8 @@ struct Output {
 #[derive(Serialize)]
 struct HappeningOutput {
     ago_seconds: f64,
-    attempt: Option<i64>,
+    attempt: Option<usize>,
+    token: Option<i64>,
     what: String,
     detail: String,
 }
@@ -54,8 +56,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let id: TrialId = trial.trial_id.parse()?;
     let mut rows = vec![("state", trial.state.clone()), ("step", progress(&trial)), ("attempts", trial.attempts.to_string())];
-    if !story.linked_to.is_empty() {
-        rows.push(("result", format!("that of the same trial in sweep {}", story.linked_to)));
+    if !trial.linked_to.is_empty() {
+        rows.push(("result", format!("linked to {}", trial.linked_to)));
     }
     if story.waits_ms > 0 {
         rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));
@@ -77,16 +79,48 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&format!("{text}\n{}", timeline(&story.happenings)))
 }
 
+/// The attempts at a trial by their tokens, in the order in which they started: the first is attempt 1.
+pub struct Attempts(Vec<i64>);
+
+impl Attempts {
+    /// Those that a trial's story tells of.
+    pub fn of(happenings: &[Happening]) -> Self {
+        let mut tokens = Vec::new();
+        for happening in happenings.iter().filter(|happening| happening.token > 0) {
+            if !tokens.contains(&happening.token) {
+                tokens.push(happening.token);
+            }
+        }
+        Self(tokens)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The token of attempt 1, 2, 3, ...
+    pub fn token(&self, number: usize) -> Option<i64> {
+        self.0.get(number.checked_sub(1)?).copied()
+    }
+
+    /// Which attempt has this token.
+    pub fn number(&self, token: i64) -> Option<usize> {
+        self.0.iter().position(|found| *found == token).map(|index| index + 1)
+    }
+}
+
 /// One line for everything that happened, the oldest first.
 fn timeline(happenings: &[Happening]) -> String {
     if happenings.is_empty() {
         return "nothing has happened to it yet".to_owned();
     }
+    let attempts = Attempts::of(happenings);
     let rows: Vec<[String; 4]> = happenings
         .iter()
         .map(|happening| {
             let Happening { ago_ms, token, what, detail } = happening;
-            let attempt = if *token > 0 { format!("attempt {token}") } else { String::new() };
+            let attempt = attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
             // One line each, whatever a program wrote into its error.
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
             [format!("{} ago", output::short(Duration::from_millis(*ago_ms))), attempt, what.clone(), detail]
@@ -102,20 +136,22 @@ fn timeline(happenings: &[Happening]) -> String {
 }
 
 fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, linked_to, waits_ms, happenings } = story;
-    let attempt = |token| Some(token).filter(|&token| token > 0);
+    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings } = story;
+    let attempts = Attempts::of(&happenings);
+    let known = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
     let happening = |Happening { ago_ms, token, what, detail }: Happening| HappeningOutput {
         ago_seconds: seconds(ago_ms),
-        attempt: attempt(token),
+        attempt: attempts.number(token),
+        token: known(token),
         what,
         detail,
     };
     Output {
         sweep,
         trial,
-        attempt: attempt(token),
-        linked_to: Some(linked_to).filter(|sweep| !sweep.is_empty()),
+        attempt: attempts.number(token),
+        token: known(token),
         waits_seconds: seconds(waits_ms),
         happenings: happenings.into_iter().map(happening).collect(),
     }
@@ -133,9 +169,12 @@ mod tests {
             happening(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
             happening(900, 18, "started", "on gpu4:4711"),
         ];
-        let expected = "12 m ago              retried  by a user\n \
-                        3 m ago  attempt 17  lost     its worker was not heard from for 10 s\n \
-                        0 s ago  attempt 18  started  on gpu4:4711";
+        let expected = "12 m ago             retried  by a user\n \
+                        3 m ago  attempt 1  lost     its worker was not heard from for 10 s\n \
+                        0 s ago  attempt 2  started  on gpu4:4711";
         assert_eq!(timeline(&happenings), expected);
+        let attempts = Attempts::of(&happenings);
+        assert_eq!((attempts.count(), attempts.token(2), attempts.token(0), attempts.token(3)), (2, Some(18), None, None));
+        assert_eq!((attempts.number(17), attempts.number(0)), (Some(1), None));
     }
 }

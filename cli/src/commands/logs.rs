@@ -1,9 +1,10 @@
 //! `sortie logs`: what an attempt printed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sortie_proto::v1::LogsResponse;
 
+use super::explain::Attempts;
 use crate::client::Client;
 use crate::{Connection, output};
 
@@ -13,8 +14,8 @@ pub struct Arguments {
     /// The trial: the first digits of its id, or SWEEP/DIGITS.
     trial: String,
     /// The attempt, as `sortie explain` numbers them; the newest if none is given.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
-    attempt: Option<i64>,
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -26,10 +27,22 @@ pub struct Arguments {
 /// One line: the coordinator refuses, or there was no attempt yet.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { trial, attempt, json } = arguments;
-    let LogsResponse { token, worker, text } = Client::connect(connection).await?.logs(trial, *attempt).await?;
-    ensure!(token > 0, "no attempt at trial {trial} has started yet");
+    let mut client = Client::connect(connection).await?;
+    let attempts = Attempts::of(&client.explain(trial).await?.happenings);
+    ensure!(attempts.count() > 0, "no attempt at trial {trial} has started yet");
+    let named = attempt.map(|number| {
+        let unknown = || format!("trial {trial} has no attempt {number}: there were {}", attempts.count());
+        attempts.token(usize::try_from(number).unwrap_or(usize::MAX)).with_context(unknown)
+    });
+    let LogsResponse { token, worker, text } = client.logs(trial, named.transpose()?).await?;
+    let attempt = attempts.number(token);
     if *json {
-        return output::json(&json!({ "trial": trial, "attempt": token, "worker": worker, "text": String::from_utf8_lossy(&text) }));
+        let text = String::from_utf8_lossy(&text);
+        return output::json(&json!({ "trial": trial, "attempt": attempt, "token": token, "worker": worker, "text": text }));
+    }
+    if text.is_empty() {
+        let which = attempt.map_or_else(|| "the newest attempt".to_owned(), |number| format!("attempt {number}"));
+        output::note(&format!("{which} at trial {trial} printed nothing"));
     }
     output::bytes(&text)
 }

@@ -122,7 +122,7 @@ fn describe(spec: &SweepSpec) -> String {
     let seeds = |seeds: &[u64]| list(seeds.iter().map(u64::to_string));
     let mut rows = work_rows(&spec.work);
     if !grid.held_out.is_empty() {
-        rows.push(("held_out", grid.held_out.join(", ")));
+        rows.push(("held_out", output::shortened(&grid.held_out)));
     }
     // A plan tells the axes in the order of the tables that will come of it.
     let points: Vec<_> = spec.point_at(0).into_iter().collect();
@@ -146,7 +146,7 @@ fn describe(spec: &SweepSpec) -> String {
 }
 
 fn list(values: impl Iterator<Item = String>) -> String {
-    values.collect::<Vec<_>>().join(", ")
+    output::shortened(&values.collect::<Vec<_>>())
 }
 
 fn work_rows(work: &Work) -> Vec<(&str, String)> {
@@ -165,7 +165,7 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
             let mut rows = vec![("command", words(&settings.command))];
             rows.extend(settings.dataset.clone().map(|dataset| ("dataset", dataset)));
             if !settings.domains.is_empty() {
-                rows.push(("domains", settings.domains.join(", ")));
+                rows.push(("domains", output::shortened(&settings.domains)));
             }
             rows.extend(settings.steps.map(|steps| ("a trial", format!("steps 0 to {steps}"))));
             rows
@@ -247,6 +247,15 @@ mod tests {
             [(include_str!("../../../examples/synthetic.toml"), 48), (include_str!("../../../examples/quickstart.toml"), 8)]
         {
             assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
+        }
+    }
+
+    #[test]
+    fn long_axes_are_cut_short() {
+        let text = COMMAND.replace("seeds = 3", "seeds = 300").replace("dropout = 0\n", "dropout = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
+        let text = describe(&SweepSpec::parse(&text, None).unwrap());
+        for line in ["seeds          0, 1, 2, 3, 4, ..., 299 (300 values)\n", "dropout        1, 2, 3, 4, 5, ..., 9 (9 values)\n"] {
+            assert!(text.contains(line), "{text}");
         }
     }
 

@@ -37,6 +37,7 @@ struct SweepOutput {
     priority: i64,
     planned: u64,
     queued: u64,
+    delayed: bool,
     leased: u64,
     succeeded: u64,
     linked: u64,
@@ -121,7 +122,8 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
         _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
         None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => status.state.clone(),
-        None if status.leased == 0 => "waits for workers".to_owned(),
+        None if status.leased == 0 && status.delayed => "waits after a failure".to_owned(),
+        None if status.leased == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
     }
 }
@@ -133,6 +135,7 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
         priority: status.priority,
         planned: status.planned,
         queued: status.queued,
+        delayed: status.delayed,
         leased: status.leased,
         succeeded: status.succeeded,
         linked: status.linked,
@@ -210,6 +213,8 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.running_ms += status.running_ms;
         total.finished_attempts += status.finished_attempts;
     }
+    let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
+    total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
     // Of the sweeps that are not over, the one that is least far tells what all of them wait for; nothing at all is not over either.
     let least = ["expanding", "open", "paused", "cancelled"];
     let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
@@ -260,7 +265,10 @@ mod tests {
         assert_eq!(observed(&status, 145, Duration::from_secs(5)), None);
         assert_eq!(eta(&SweepStatus { leased: 0, ..status.clone() }), None);
         let idle = SweepStatus { leased: 0, ..status };
-        assert_eq!(time_left(&idle, None), "waits for workers");
+        assert_eq!(time_left(&idle, None), "waits for a free worker");
+        let delayed = SweepStatus { delayed: true, ..idle.clone() };
+        assert_eq!(time_left(&delayed, None), "waits after a failure");
+        assert!(total(&[delayed.clone(), SweepStatus::default()]).delayed && !total(&[delayed, idle.clone()]).delayed);
         assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
     }
 
@@ -288,7 +296,7 @@ mod tests {
         );
         let json = serde_json::to_value(output_of(&[status], eta)).unwrap();
         let expected = serde_json::json!({"sweeps": [{
-            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "leased": 2, "succeeded": 1, "linked": 1,
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "delayed": false, "leased": 2, "succeeded": 1, "linked": 1,
             "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
         }]});
         assert_eq!(json, expected);

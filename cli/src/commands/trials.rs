@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use sortie_core::filter::Filter;
+use sortie_core::filter::{Filter, Unmet};
 use sortie_core::job::StateName;
 use sortie_core::trial::{Point, TrialId};
 use sortie_proto::v1::Trial;
@@ -44,14 +44,17 @@ pub struct TrialOutput {
     steps: Option<u64>,
     worker: String,
     error: String,
+    /// SWEEP/PREFIX of the trial whose result this is, if it is another sweep's.
+    linked_to: Option<String>,
 }
 
 impl TrialOutput {
     /// The trial at this point.
     pub fn new(trial: Trial, point: Point) -> Self {
-        let Trial { trial_id, point: _, state, attempts, step, steps, worker, error } = trial;
+        let Trial { trial_id, point: _, state, attempts, step, steps, worker, error, linked_to } = trial;
+        let linked_to = Some(linked_to).filter(|name| !name.is_empty());
         let steps = Some(steps).filter(|&steps| steps > 0);
-        Self { trial: trial_id, point: point.into(), state, attempts, step, steps, worker, error }
+        Self { trial: trial_id, point: point.into(), state, attempts, step, steps, worker, error, linked_to }
     }
 }
 
@@ -76,6 +79,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             trials.push((trial, point));
         }
     }
+    if trials.is_empty() {
+        warn_of_unmet(&mut client, &arguments.sweep, &filter).await?;
+    }
     if arguments.json {
         let trials = trials.into_iter().map(|(trial, point)| TrialOutput::new(trial, point)).collect();
         return output::json(&Output { sweep: arguments.sweep.clone(), trials });
@@ -84,6 +90,25 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return output::text("no trials meet these conditions");
     }
     output::text(&table(&trials)?)
+}
+
+/// Says which conditions no trial of the sweep meets, whatever its state, and which values there are instead.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) -> Result<()> {
+    if *filter == Filter::default() {
+        return Ok(());
+    }
+    let mut unmet = Unmet::of(filter);
+    let mut stream = client.trials(sweep, "").await?;
+    while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
+        unmet.see(&trial.point.unwrap_or_default().try_into()?);
+    }
+    for (axis, value, known) in unmet.conditions().filter(|(_, _, known)| !known.is_empty()) {
+        output::note(&format!("no trial of sweep {sweep} has {axis} = {value}: it has {}", output::shortened(known)));
+    }
+    Ok(())
 }
 
 /// How far the trial's newest attempt is.
@@ -97,12 +122,15 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
     // Columns that are empty or the same for every sweep without a choice say nothing.
     let held_out = points().any(|point| !point.held_out.is_empty());
     let split = points().any(|point| point.split_seed != 0);
+    let linked = trials.iter().any(|(trial, _)| !trial.linked_to.is_empty());
     let mut header = vec!["trial", "state"];
     header.extend(held_out.then_some("held out"));
     header.extend(parameters.iter().map(String::as_str));
     header.push("seed");
     header.extend(split.then_some("split"));
-    header.extend(["attempts", "step", "worker", "error"]);
+    header.extend(["attempts", "step", "worker"]);
+    header.extend(linked.then_some("linked to"));
+    header.push("error");
     let mut table = output::table(header);
     for (trial, point) in trials {
         let id: TrialId = trial.trial_id.parse()?;
@@ -111,7 +139,9 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
         row.extend(parameters.iter().map(|name| point.parameters.get(name).map(ToString::to_string).unwrap_or_default()));
         row.push(point.seed.to_string());
         row.extend(split.then(|| point.split_seed.to_string()));
-        row.extend([trial.attempts.to_string(), progress(trial), trial.worker.clone(), trial.error.clone()]);
+        row.extend([trial.attempts.to_string(), progress(trial), trial.worker.clone()]);
+        row.extend(linked.then(|| trial.linked_to.clone()));
+        row.push(trial.error.clone());
         table.add_row(row);
     }
     Ok(table.trim_fmt())
@@ -146,15 +176,17 @@ mod tests {
         );
         let (mut known, point) = trial(&["photo", "sketch"], 1);
         known.steps = 9;
+        known.linked_to = "other/94f9de81".into();
         let text = table(&[(known, point)]).unwrap();
         assert!(text.contains("held out") && text.contains("photo+sketch") && text.contains("split") && text.contains("7/9"), "{text}");
+        assert!(text.contains("linked to") && text.contains("other/94f9de81"), "{text}");
     }
 
     #[test]
     fn json_has_the_point_and_null_for_steps_that_nobody_knows() {
         let (trial, point) = trial(&["photo"], 0);
         let json = serde_json::to_string(&TrialOutput::new(trial, point)).unwrap();
-        let expected = r#"{"trial":"94f9de813446924ef6b1cf831eaa3ef4","point":{"held_out":"photo","lr":0.001,"optimiser":"adam","seed":2,"split":0},"state":"failed","attempts":3,"step":7,"steps":null,"worker":"gpu4:4711","error":"transient: exit code 1"}"#;
+        let expected = r#"{"trial":"94f9de813446924ef6b1cf831eaa3ef4","point":{"held_out":"photo","lr":0.001,"optimiser":"adam","seed":2,"split":0},"state":"failed","attempts":3,"step":7,"steps":null,"worker":"gpu4:4711","error":"transient: exit code 1","linked_to":null}"#;
         assert_eq!(json, expected);
     }
 }

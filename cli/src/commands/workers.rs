@@ -12,7 +12,7 @@ use crate::{Connection, output};
 /// List the workers: what they have, what they run, and when they were last heard from.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Those that left or fell silent long ago too.
+    /// Also those that left or fell silent more than an hour ago.
     #[arg(long)]
     all: bool,
     /// Print one JSON object.

@@ -54,7 +54,7 @@ fn refused(error: StoreError) -> Status {
         | StoreError::Url { .. }
         | StoreError::Filter(_)
         | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),
-        StoreError::Cancelled(_) => Status::failed_precondition(error.to_string()),
+        StoreError::Cancelled(_) | StoreError::Incomplete { .. } => Status::failed_precondition(error.to_string()),
         StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");

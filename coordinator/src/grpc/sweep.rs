@@ -167,3 +167,34 @@ fn state_of(name: &str) -> Result<Option<StateName>, Status> {
     let unknown = |error: UnknownName| Status::invalid_argument(error.to_string());
     Some(name).filter(|name| !name.is_empty()).map(|name| name.parse()).transpose().map_err(unknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use v1::sweep_service_server::SweepService as _;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::{Memory, Settings, Store};
+
+    /// More trials than two transactions cancel.
+    const SWEEP: &str = "name = 'large'\n[run]\ncommand = ['run']\n[grid]\nseeds = 2500\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelling_goes_on_without_its_caller() {
+        let (memory, settings) = (Memory::default(), Settings { lease: Duration::from_secs(10) });
+        let store = Arc::new(Store::in_memory(&memory, settings, Arc::new(SystemClock)).await.unwrap());
+        let mut progress = store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
+        progress.wait_for(Submitted::is_done).await.unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), stopping }));
+        let request = v1::ControlRequest { sweep: "large".into(), action: "cancel".into(), ..Default::default() };
+        let mut asked = api.control(Request::new(request));
+        let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
+        assert!(asking.await);
+        // It has said what it wants, and nothing is done yet.
+        drop(asked);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let status = store.status(Some("large")).await.unwrap().remove(0);
+        assert_eq!((status.cancelled, status.queued), (2_500, 0));
+    }
+}

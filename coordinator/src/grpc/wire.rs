@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_core::job::StateName;
 use sortie_proto::v1;
 
 use crate::clock::{Clock, SystemClock};
@@ -17,7 +18,7 @@ pub(super) fn now_ms() -> i64 {
 
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
     let SweepStatus { sweep, state, priority, planned, queued, leased, succeeded, diverged, failed, cancelled, linked, .. } = status;
-    let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, .. } = status;
+    let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, .. } = status;
     v1::SweepStatus {
         sweep,
         planned,
@@ -34,11 +35,14 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         state,
         priority,
         linked,
+        delayed,
     }
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
-    let TrialLine { trial_id, point, state, attempts, step, worker, error } = line;
+    let TrialLine { trial_id, point, state, attempts, step, worker, error, linked_to } = line;
+    // What went wrong before is no news of a trial that runs or is over in another way.
+    let error = if matches!(state, StateName::Failed | StateName::Queued) { error } else { String::new() };
     v1::Trial {
         trial_id: trial_id.to_string(),
         point: Some((&point).into()),
@@ -48,11 +52,12 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
         steps,
         worker,
         error,
+        linked_to: linked_to.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
     }
 }
 
 pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainResponse {
-    let Story { sweep, line, token, linked_to, due_ms, happenings } = story;
+    let Story { sweep, line, token, due_ms, happenings } = story;
     let happenings = happenings.into_iter().map(|happening| v1::Happening {
         ago_ms: since(happening.at_ms, now),
         token: happening.token.map_or(0, |token| token.0),
@@ -63,7 +68,6 @@ pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainRespo
         sweep,
         trial: Some(trial_wire(line, steps)),
         token: token.map_or(0, |token| token.0),
-        linked_to: linked_to.unwrap_or_default(),
         waits_ms: since(now, due_ms),
         happenings: happenings.collect(),
     }

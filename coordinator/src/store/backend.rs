@@ -21,13 +21,13 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
 
     /// How far one sweep is, or all of them in the order of their submission.
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError>;
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError>;
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError>;
-    /// Ids and sweeps of trials whose id starts like this, at most three, in one sweep or in all.
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError>;
+    /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each.
+    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError>;
     /// Everything that is known of a trial.
     async fn story(&self, trial: i64) -> Result<Story, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
@@ -75,7 +75,7 @@ pub(crate) trait Transaction: Send {
     /// What a name is pinned to.
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
 
-    /// A sweep by name.
+    /// A sweep by name, to be changed: others that would change it wait.
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// A sweep by id.
     async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError>;

@@ -37,6 +37,14 @@ pub enum StoreError {
     /// The sweep is cancelled, and what was asked needs one that is not.
     #[error("sweep {0:?} is cancelled; `sortie resume {0}` opens it again")]
     Cancelled(String),
+    /// Conditions would miss the trials of a sweep that are not stored yet.
+    #[error("sweep {sweep:?} is not stored completely, so conditions would miss trials: {advice}")]
+    Incomplete {
+        /// The sweep's name.
+        sweep: String,
+        /// What to do.
+        advice: String,
+    },
     /// No trial, or more than one, is meant.
     #[error("{name:?} names {found}; write more digits, or SWEEP/PREFIX")]
     Trial {

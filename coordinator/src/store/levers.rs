@@ -119,6 +119,7 @@ pub(crate) async fn act_on_trials(
         }
         // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
         let whole = *filter == Filter::default() && state.is_none();
+        refuse_to_miss_trials(&row, *action, whole)?;
         match action {
             TrialAction::Cancel if whole => row.state = SweepState::Cancelled,
             TrialAction::Retry if row.state == SweepState::Cancelled => row.state = SweepState::Open,
@@ -151,6 +152,22 @@ pub(crate) async fn act_on_trials(
         tx.write(&changes).await?;
     }
     Ok(TrialsDone { changed, next })
+}
+
+/// Conditions cannot reach the trials of a sweep that are still to be added: what is to be cancelled would run, and with what is retried
+/// the rest of a cancelled sweep would come to life.
+fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Result<(), StoreError> {
+    let cancelled = row.state == SweepState::Cancelled;
+    if whole || row.expanded >= row.planned || (action == TrialAction::Retry && !cancelled) {
+        return Ok(());
+    }
+    let sweep = row.spec.name.clone();
+    let advice = if cancelled {
+        format!("it was cancelled meanwhile; `sortie resume {sweep}` stores the rest")
+    } else {
+        "say it again in a while".to_owned()
+    };
+    Err(StoreError::Incomplete { sweep, advice })
 }
 
 async fn known(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {

@@ -35,7 +35,7 @@ use backend::Backend;
 use desk::Desk;
 use known::{SweepCache, Tokens};
 use levers::TrialsRequest;
-use request::{Op, Reply};
+use request::{Answer, Op, Reply};
 use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
@@ -45,6 +45,8 @@ pub use types::*;
 
 /// Requests that wait for the writer; then callers wait.
 const REQUESTS_MAX: usize = 4_096;
+/// Trials that are listed where a name means several.
+const CANDIDATES_SHOWN: usize = 5;
 /// A worker that was not seen for this long is listed only among all.
 const WORKERS_LISTED: Duration = Duration::from_secs(3_600);
 
@@ -102,8 +104,9 @@ impl Store {
 
     async fn op(&self, op: Op, until: Option<Instant>) -> Result<Reply, StoreError> {
         let (sender, answer) = oneshot::channel();
+        let mut waiting = Waiting { answer, writer: &self.writer };
         self.writer.send(Message::Op(op, until, sender)).await.map_err(|_| StoreError::Stopping)?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        (&mut waiting.answer).await.map_err(|_| StoreError::Stopping)?
     }
 
     async fn alone(&self, work: Alone) -> Result<Done, StoreError> {
@@ -230,7 +233,8 @@ impl Store {
     /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.
     ///
     /// # Errors
-    /// [`StoreError::UnknownSweep`], and [`StoreError::Filter`] for an axis that the sweep does not have.
+    /// [`StoreError::UnknownSweep`], [`StoreError::Filter`] for an axis that the sweep does not have, and [`StoreError::Incomplete`] for
+    /// conditions that would miss trials of a sweep that are not stored yet.
     pub async fn act_on_trials(
         &self,
         sweep: &str,
@@ -281,7 +285,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        let status = self.backend.status(sweep).await?;
+        let status = self.backend.status(sweep, self.clock.now()).await?;
         match sweep {
             Some(name) if status.is_empty() => Err(self.unknown(name).await?),
             _ => Ok(status),
@@ -312,15 +316,37 @@ impl Store {
     /// # Errors
     /// [`StoreError::Trial`] when it names none or several.
     pub async fn story(&self, name: &str) -> Result<Story, StoreError> {
-        self.backend.story(self.find(name).await?).await
+        let mut story = self.backend.story(self.find(name).await?).await?;
+        if let Some(origin) = self.origin(&story.line).await? {
+            story.happenings.extend(self.backend.story(origin).await?.happenings);
+            story.happenings.sort_by_key(|happening| (happening.at_ms, happening.what == "linked"));
+        }
+        Ok(story)
     }
 
-    /// What an attempt at a trial printed; the newest one's unless one is named.
+    /// The trial whose attempt gave a linked one its result.
+    async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
+        match &line.linked_to {
+            Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What an attempt at a trial printed; the newest one's unless one is named, and for a trial that is linked to another sweep's result
+    /// that of the attempt that gave it.
     ///
     /// # Errors
     /// [`StoreError::Trial`] when the name names none or several.
     pub async fn log(&self, name: &str, token: Option<Token>) -> Result<Log, StoreError> {
-        self.backend.log(self.find(name).await?, token).await
+        let trial = self.find(name).await?;
+        let Story { line, token: accepted, .. } = self.backend.story(trial).await?;
+        match self.origin(&line).await? {
+            None => self.backend.log(trial, token).await,
+            Some(origin) => match self.backend.log(origin, token.or(accepted)).await {
+                Err(StoreError::UnknownToken(_)) => self.backend.log(trial, token).await,
+                log => log,
+            },
+        }
     }
 
     async fn find(&self, name: &str) -> Result<i64, StoreError> {
@@ -329,10 +355,16 @@ impl Store {
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(named("no trial: ids are hexadecimal digits"));
         }
-        match self.backend.find(sweep, &prefix.to_ascii_lowercase()).await?.as_slice() {
-            [] => Err(named("no trial")),
-            [id] => Ok(*id),
-            _ => Err(named("several trials")),
+        let found = self.backend.find(sweep, &prefix.to_ascii_lowercase(), CANDIDATES_SHOWN + 1).await?;
+        match (found.as_slice(), sweep) {
+            ([], Some(sweep)) => self.sweep(sweep).await.and_then(|_| Err(named("no trial"))),
+            ([], None) => Err(named("no trial")),
+            ([(id, _)], _) => Ok(*id),
+            (several, _) => {
+                let shown: Vec<&str> = several.iter().take(CANDIDATES_SHOWN).map(|(_, name)| name.as_str()).collect();
+                let more = if several.len() > CANDIDATES_SHOWN { ", ..." } else { "" };
+                Err(named(&format!("several trials ({}{more})", shown.join(", "))))
+            }
         }
     }
 
@@ -353,6 +385,31 @@ impl Store {
     /// Waits for the statements that run and closes the database.
     pub async fn close(&self) {
         self.backend.close().await;
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// One whose writer has ended, as after a bug.
+    pub(crate) fn without_writer(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, clock, settings }
+    }
+}
+
+/// Whoever waits for an answer. One that goes away when the answer is there already, and unread, gives back what it was handed.
+struct Waiting<'a> {
+    answer: oneshot::Receiver<Answer>,
+    writer: &'a mpsc::Sender<Message>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        let Ok(Ok(Reply::Claimed(claimed))) = self.answer.try_recv() else { return };
+        for op in writer::returns(&claimed) {
+            // A writer that has no room or is gone cannot be waited for here: then the lease runs out.
+            let _ = self.writer.try_send(Message::Op(op, None, oneshot::channel().0));
+        }
     }
 }
 

@@ -162,6 +162,8 @@ pub struct SweepStatus {
     pub planned: u64,
     /// Trials in each state.
     pub queued: u64,
+    /// Whether every queued one waits after a failure.
+    pub delayed: bool,
     /// See `queued`.
     pub leased: u64,
     /// See `queued`.
@@ -201,6 +203,8 @@ pub struct TrialLine {
     pub worker: String,
     /// `class: message` of its newest failed attempt; empty if none failed.
     pub error: String,
+    /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are told from there.
+    pub linked_to: Option<String>,
 }
 
 /// Everything that is known of one trial.
@@ -212,11 +216,9 @@ pub struct Story {
     pub line: TrialLine,
     /// The attempt that counts or runs.
     pub token: Option<Token>,
-    /// The sweep whose attempt gave this trial's result, if it is another.
-    pub linked_to: Option<String>,
     /// Until when it waits after a failure, in milliseconds since the Unix epoch.
     pub due_ms: i64,
-    /// What happened, the oldest first.
+    /// What happened, the oldest first; of a trial that is linked to another sweep's result, there too.
     pub happenings: Vec<Happening>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::job::Timestamp;
+use sortie_core::job::{ErrorClass, Outcome, Timestamp};
 use sortie_core::spec::SweepSpec;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +15,7 @@ use super::backend::{Backend, SweepState, Transaction};
 use super::desk::{Desk, Outcomes};
 use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
 use super::request::{Answer, Op, Reply};
-use super::types::{SubmitOptions, Submitted, SweepAction, Worker};
+use super::types::{Claimed, Completion, SubmitOptions, Submitted, SweepAction, Worker};
 use crate::clock::Clock;
 
 /// Requests that one transaction serves. Larger ones save flushes, smaller ones keep leases quick.
@@ -112,14 +112,17 @@ pub(crate) struct Writer {
     free_at: Option<Instant>,
     /// Some sweep may have trials that are not stored yet.
     expanding: bool,
+    /// Not before: the database may just have refused some of them.
+    expand_at: Instant,
     submissions: Vec<(i64, watch::Sender<Submitted>)>,
 }
 
 impl Writer {
     pub(crate) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, desk: Desk, requests: mpsc::Receiver<Message>) -> Self {
         let (parked, submissions) = (VecDeque::new(), Vec::new());
-        let look_at = Instant::now() + LOOK_INTERVAL;
-        Self { backend, clock, desk, requests, parked, look: false, look_at, free_at: None, expanding: true, submissions }
+        let expand_at = Instant::now();
+        let look_at = expand_at + LOOK_INTERVAL;
+        Self { backend, clock, desk, requests, parked, look: false, look_at, free_at: None, expanding: true, expand_at, submissions }
     }
 
     /// Works until nobody can ask any more.
@@ -127,12 +130,14 @@ impl Writer {
         let mut waiting: Vec<Message> = Vec::with_capacity(BATCH_MAX);
         loop {
             let wake_at = self.wake_at();
-            if !self.expanding && !self.look && waiting.is_empty() {
+            if !self.expands_now() && !self.look && waiting.is_empty() {
                 let backend = Arc::clone(&self.backend);
+                // A failure to expand must keep nobody else waiting.
+                let expand_at = if self.expanding { self.expand_at } else { wake_at };
                 tokio::select! {
                     biased;
                     count = self.requests.recv_many(&mut waiting, BATCH_MAX) => if count == 0 { return },
-                    () = sleep_until(wake_at) => {}
+                    () = sleep_until(wake_at.min(expand_at)) => {}
                     () = backend.changed_elsewhere(), if !self.parked.is_empty() => self.look = true,
                 }
             }
@@ -159,10 +164,14 @@ impl Writer {
                 }
             }
             self.serve(batch).await;
-            if self.expanding {
+            if self.expands_now() {
                 self.expand().await;
             }
         }
+    }
+
+    fn expands_now(&self) -> bool {
+        self.expanding && self.expand_at <= Instant::now()
     }
 
     fn take_more(&mut self, waiting: &mut Vec<Message>) {
@@ -201,7 +210,9 @@ impl Writer {
     }
 
     /// Serves requests in one transaction if they get along.
-    async fn serve_together(&mut self, batch: Vec<Request>, durable: bool) {
+    async fn serve_together(&mut self, mut batch: Vec<Request>, durable: bool) {
+        // Trials are for those who are still there. Everything else that was said counts, whoever waits for the answer.
+        batch.retain(|request| !matches!(request.op, Op::Claim(_)) || !request.reply.is_closed());
         if batch.is_empty() {
             return;
         }
@@ -209,13 +220,13 @@ impl Writer {
         match self.transact(&ops, durable).await {
             Ok(answers) => {
                 for (request, answer) in batch.into_iter().zip(answers) {
-                    self.answer(request, answer);
+                    self.answer(request, answer).await;
                 }
             }
             Err(error) => {
                 if let Some(outage) = error.outage() {
                     for request in batch {
-                        self.answer(request, Err(StoreError::Database(Arc::clone(outage))));
+                        self.answer(request, Err(StoreError::Database(Arc::clone(outage)))).await;
                     }
                     return;
                 }
@@ -225,14 +236,14 @@ impl Writer {
                 for request in batch {
                     let answers = self.transact(std::slice::from_ref(&request.op), durable).await;
                     let answer = answers.and_then(|mut answers| answers.pop().unwrap_or(Ok(Reply::Done)));
-                    self.answer(request, answer);
+                    self.answer(request, answer).await;
                 }
             }
         }
     }
 
     /// Answers, or lets a claim that got nothing wait.
-    fn answer(&mut self, request: Request, answer: Answer) {
+    async fn answer(&mut self, request: Request, answer: Answer) {
         if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) = (&request.op, &answer, request.until) {
             let settled = !claimed.leases.is_empty() || (claimed.idle && claim.return_when_idle) || until <= Instant::now();
             if !settled {
@@ -240,8 +251,22 @@ impl Writer {
                 return;
             }
         }
-        // A caller that is gone has said it again elsewhere, or will: everything may be said twice.
-        let _ = request.reply.send(answer);
+        // A caller that is gone has said it again elsewhere, or will: everything may be said twice, but what was handed to it waits here.
+        if let Err(Ok(Reply::Claimed(claimed))) = request.reply.send(answer) {
+            self.take_back(&claimed).await;
+        }
+    }
+
+    /// Puts trials back whose worker went away while they were handed to it. Where that fails, their leases run out.
+    async fn take_back(&mut self, claimed: &Claimed) {
+        let ops = returns(claimed);
+        if ops.is_empty() {
+            return;
+        }
+        match self.transact(&ops, false).await {
+            Ok(_) => tracing::debug!(trials = ops.len(), "trials came back whose worker was gone before it got them"),
+            Err(error) => tracing::warn!(%error, "cannot put trials back whose worker was gone before it got them"),
+        }
     }
 
     /// One transaction, tried again if another coordinator came between.
@@ -338,7 +363,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "cannot add trials to a sweep; trying again");
-                tokio::time::sleep(EXPAND_AGAIN).await;
+                self.expand_at = Instant::now() + EXPAND_AGAIN;
             }
         }
     }
@@ -373,6 +398,14 @@ impl Writer {
 async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer"));
     tokio::time::timeout(TRANSACTION_MAX, work).await.unwrap_or_else(|_| Err(late().into()))
+}
+
+/// What gives these leases back. It costs the trials nothing.
+pub(crate) fn returns(claimed: &Claimed) -> Vec<Op> {
+    let message = "whoever asked for the trial was gone before the answer came".to_owned();
+    let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
+    let ends = claimed.leases.iter().map(|lease| Completion { token: lease.token, batch: None, outcome: outcome.clone() });
+    ends.map(Op::Complete).collect()
 }
 
 fn waits_for_the_end(parked: &Request) -> bool {

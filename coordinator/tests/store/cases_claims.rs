@@ -228,6 +228,28 @@ pub async fn a_claim_whose_caller_is_gone_takes_nothing(f: Fixture) {
     assert_eq!(f.claim(9).await.len(), 4);
 }
 
+pub async fn a_claim_dropped_at_any_moment_keeps_no_trial(f: Fixture) {
+    f.submit(SWEEP).await;
+    for yields in 0..20 {
+        let mut asking: LongPoll<'_> = Box::pin(f.store.claim(claim("w1", 2), PATIENCE));
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(asking.as_mut().poll(cx).is_pending()));
+        assert!(first.await);
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        drop(asking);
+        // Said after the claim, so answered after the writer has looked at it.
+        f.store.heartbeat("w1", Vec::new()).await.unwrap();
+        within(async {
+            while f.count(StateName::Leased).await > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(f.claim(9).await.len(), 4);
+}
+
 pub async fn a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs(f: Fixture) {
     f.submit_with(SWEEP, SubmitOptions::default()).await;
     let lease = f.claim_one().await;

@@ -66,6 +66,32 @@ pub async fn a_lever_reaches_every_page(f: Fixture) {
     assert_eq!((f.count(StateName::Queued).await, f.count(StateName::Cancelled).await), (4, 1_196));
 }
 
+pub async fn conditions_that_would_miss_trials_are_refused(f: Fixture) {
+    let refused =
+        async |action, condition: &str, state| f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap_err();
+    let progress = f.store.submit(&spec(&large_sweep(1_550)), Default::default()).await.unwrap();
+    let error = refused(TrialAction::Cancel, "held_out=photo", None).await;
+    let text = "sweep \"first\" is not stored completely, so conditions would miss trials: say it again in a while";
+    assert!(matches!(error, StoreError::Incomplete { .. }) && error.to_string() == text, "{error}");
+    refused(TrialAction::Cancel, "", Some(StateName::Queued)).await;
+    // What is not stored yet has not failed: nothing is missed.
+    assert_eq!(f.retry("held_out=photo", None).await, 0);
+    let cancelled = f.cancel("").await;
+    assert!(!progress.borrow().is_done(), "it was done before it could be cancelled");
+    let error = refused(TrialAction::Retry, "held_out=photo", None).await.to_string();
+    assert!(error.ends_with("it was cancelled meanwhile; `sortie resume first` stores the rest"), "{error}");
+    assert_eq!((f.status("first").await.state.as_str(), f.count(StateName::Queued).await), ("cancelled", 0));
+    // As a whole it is open again, with all that was cancelled.
+    assert_eq!(f.retry("", None).await, cancelled);
+    within(async {
+        while f.status("first").await.state != "open" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(f.count(StateName::Queued).await, 6_200);
+}
+
 pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(3).await;

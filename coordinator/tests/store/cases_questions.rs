@@ -23,6 +23,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
         state: "open".to_owned(),
         planned: 12,
         queued: 1,
+        delayed: true,
         leased: 4,
         succeeded: 1,
         diverged: 1,
@@ -36,6 +37,8 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
         ..SweepStatus::default()
     };
     assert_eq!(f.status("first").await, expected);
+    f.pass(600);
+    assert!(!f.status("first").await.delayed, "its wait is over");
     let all = f.store.status(None).await.unwrap();
     assert_eq!(all.iter().map(|status| status.sweep.as_str()).collect::<Vec<_>>(), ["first", "second"]);
     assert_eq!((all[1].leased, all[1].planned), (4, 4));
@@ -89,11 +92,10 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     assert_eq!(found(&format!("first/{id}")).await.unwrap(), ("first".to_owned(), line.trial_id));
     assert_eq!(found(&format!("second/{}", &id[..9])).await.unwrap(), ("second".to_owned(), line.trial_id));
     assert_eq!(found(&format!("second/{}", id.to_uppercase())).await.unwrap().0, "second");
-    // Both sweeps have it; forty trials share sixteen first digits.
+    // Both sweeps have it.
     for (name, found_there) in [
-        (id.as_str(), "several trials"),
-        (&id[..1], "several trials"),
-        (&format!("third/{id}"), "no trial"),
+        (id.as_str(), format!("several trials (first/{0}, second/{0})", &id[..8]).as_str()),
+        (&format!("first/{id}0"), "no trial"),
         ("first/", "no trial: ids are hexadecimal digits"),
         ("", "no trial: ids are hexadecimal digits"),
         ("xyz", "no trial: ids are hexadecimal digits"),
@@ -104,6 +106,17 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
         assert!(matches!(error, StoreError::Trial { .. }), "{error:?}");
         assert_eq!(error.to_string(), format!("{name:?} names {found_there}; write more digits, or SWEEP/PREFIX"));
     }
+    // Eighty trials share sixteen first digits.
+    let error = found("").await.unwrap_err().to_string();
+    assert!(!error.contains('('), "{error}");
+    let many = f.store.trials("first", None, 0).await.unwrap().rows;
+    let many = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .max_by_key(|digit| many.iter().filter(|line| line.trial_id.to_string().starts_with(digit)).count());
+    let error = found(&many.unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("several trials (first/") && error.contains(", ...)"), "{error}");
+    let error = found(&format!("third/{id}")).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no sweep \"third\"; there are: second, first");
 }
 
 pub async fn a_story_tells_everything_in_order(f: Fixture) {
@@ -138,7 +151,7 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
         (16, Some(third.token), "diverged", "at step 0: the training loss was no number at step 0"),
     ];
     assert_eq!(told, expected);
-    assert_eq!((story.token, story.linked_to, story.due_ms), (Some(third.token), None, 0));
+    assert_eq!((story.token, story.line.linked_to, story.due_ms), (Some(third.token), None, 0));
     assert_eq!((story.line.state, story.line.attempts), (StateName::Diverged, 3));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_coordinator::store::{StoreError, SubmitOptions, SweepAction};
+use sortie_coordinator::store::{Batch, StoreError, SubmitOptions, SweepAction};
 use sortie_core::job::{Outcome, StateName};
 use sortie_core::spec::SpecError;
 use sortie_core::trial::TrialId;
@@ -119,7 +119,8 @@ pub async fn growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothin
 pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture) {
     f.submit(SWEEP).await;
     let done = f.claim_one().await;
-    f.complete_with(done.token, batch(1, vec![evaluation("sketch", 0, 3)]), Outcome::Succeeded).await.unwrap();
+    let told = Batch { log: b"printed".to_vec(), ..batch(1, vec![evaluation("sketch", 0, 3)]) };
+    f.complete_with(done.token, told, Outcome::Succeeded).await.unwrap();
     let running = f.claim_one().await;
     let same = SWEEP.replace("\"first\"", "\"second\"");
     let submitted = f.submit(&same).await;
@@ -134,12 +135,20 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     let record = f.store.records("second", 0).await.unwrap().rows.remove(0);
     assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
     let story = f.store.story(&format!("second/{}", running.trial_id)).await.unwrap();
-    assert_eq!((story.linked_to.as_deref(), story.token), (Some("first"), Some(running.token)));
-    assert_eq!(story.happenings.last().unwrap().what, "linked");
-    assert_eq!(story.line.attempts, 0);
+    assert_eq!((story.line.linked_to.as_deref(), story.token), (Some("first"), Some(running.token)));
+    // What happened is told where it happened.
+    let what: Vec<_> = story.happenings.iter().map(|happening| (happening.token, happening.what.as_str())).collect();
+    assert_eq!(what, ["started", "succeeded", "linked"].map(|what| (Some(running.token), what)));
+    let lines = f.store.trials("second", None, 0).await.unwrap().rows;
+    let done_there = lines.into_iter().find(|line| line.trial_id == done.trial_id).unwrap();
+    let found = (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.linked_to.as_deref());
+    assert_eq!(found, (1, 1, "host:7", Some("first")));
+    let log = f.store.log(&format!("second/{}", done.trial_id), None).await.unwrap();
+    assert_eq!((log.token, log.text.as_slice(), log.worker.as_str()), (Some(done.token), b"printed".as_slice(), "host:7"));
+    assert_eq!(f.store.log(&format!("second/{}", done.trial_id), Some(done.token)).await.unwrap(), log);
     // What was taken over can be taken over again.
     assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.linked, 2);
-    assert_eq!(f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().linked_to.as_deref(), Some("first"));
+    assert_eq!(f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().line.linked_to.as_deref(), Some("first"));
 }
 
 pub async fn a_claim_that_finds_only_results_elsewhere_goes_on_looking(f: Fixture) {
@@ -213,4 +222,13 @@ pub async fn a_submission_changes_priority_and_requirements(f: Fixture) {
     assert_eq!(mine.leases, [], "the new file's requirements count");
     f.submit_with(SWEEP, SubmitOptions { priority: Some(-1), ..SubmitOptions::default() }).await;
     assert_eq!((f.status("first").await.priority, f.claim(1).await.len()), (-1, 1));
+}
+
+pub async fn trials_are_added_to_the_sweep_of_the_highest_priority_first(f: Fixture) {
+    let options = |priority| SubmitOptions { priority: Some(priority), ..SubmitOptions::default() };
+    let low = f.store.submit(&spec(&large_sweep(MANY)), options(-1)).await.unwrap();
+    // Larger, so that nothing but its priority puts it first.
+    let high = large_sweep(2 * MANY).replace("\"first\"", "\"second\"").replace("1e-3", "1e-2");
+    assert_eq!(f.submit_with(&high, options(1)).await.added, 12_400);
+    assert!(!low.borrow().is_done(), "the sweep of lower priority was stored first");
 }

@@ -153,6 +153,7 @@ async fn what_cannot_be_opened_is_named_in_one_line() {
         let error = open(&url, OpenOptions::default()).await.unwrap_err().to_string();
         assert!(error.contains(word) && !error.contains('\n') && !error.contains("secret"), "{url}: {error}");
     }
+    assert!(!folder.path().join("text.db.lock").exists(), "something is left beside what is no database");
 }
 
 /// Runs in a child of the next test only.

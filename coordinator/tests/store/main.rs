@@ -58,6 +58,7 @@ contract! {
         a_cancelled_sweep_takes_no_trials_until_it_is_resumed,
         a_sweep_cancelled_in_the_middle_adds_nothing_more,
         a_submission_changes_priority_and_requirements,
+        trials_are_added_to_the_sweep_of_the_highest_priority_first,
     }
     cases_claims {
         every_trial_is_leased_once_however_many_ask,
@@ -76,6 +77,7 @@ contract! {
         a_waiting_claim_gets_a_trial_that_a_user_frees,
         two_waiting_claims_share_what_becomes_free,
         a_claim_whose_caller_is_gone_takes_nothing,
+        a_claim_dropped_at_any_moment_keeps_no_trial,
         a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs,
     }
     cases_attempts {
@@ -117,6 +119,7 @@ contract! {
         a_cancelled_attempt_is_stale_and_writes_nothing,
         a_filter_and_a_state_say_which_trials_are_meant,
         a_lever_reaches_every_page,
+        conditions_that_would_miss_trials_are_refused,
         retry_runs_what_ended_without_a_result_and_forgives,
         retry_ends_the_wait_after_a_failure,
         a_retried_attempt_that_was_lost_may_still_come_back_until_somebody_has_the_trial,

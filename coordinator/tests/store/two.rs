@@ -115,6 +115,20 @@ async fn a_claim_that_waits_at_one_is_woken_by_the_other() {
     assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
 }
 
+#[tokio::test]
+async fn a_submission_is_followed_to_its_end_wherever_its_trials_are_added() {
+    let Some(two) = Two::new().await else { return };
+    let text = large_sweep(1_000);
+    let first = two.stores[0].submit(&spec(&text), Default::default()).await.unwrap();
+    // Said again at the other coordinator while the first one adds trials: both tell the end.
+    let followed = submit(&two.stores[1], &text, Default::default()).await.unwrap();
+    assert_eq!((followed.planned, followed.expanded), (4_000, 4_000));
+    let mut first = first;
+    within(async { while first.changed().await.is_ok() {} }).await;
+    assert!(first.borrow().is_done(), "{:?}", first.borrow());
+    assert_eq!(two.states().await.values().sum::<usize>(), 4_000);
+}
+
 /// What a task of the next test does, over and over.
 async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) -> Vec<StoreError> {
     let mut errors = Vec::new();

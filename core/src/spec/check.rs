@@ -22,6 +22,18 @@ pub(super) fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allo
     Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })
 }
 
+fn missing<T>(key: impl Into<String>, needs: impl Into<String>) -> Result<T, SpecError> {
+    Err(SpecError::Missing { key: key.into(), needs: needs.into() })
+}
+
+pub(super) fn misplaced<T>(key: &str, reason: &str) -> Result<T, SpecError> {
+    Err(SpecError::Misplaced { key: key.to_owned(), reason: reason.to_owned() })
+}
+
+fn too_large<T>(key: impl Into<String>, size: String, max: u64) -> Result<T, SpecError> {
+    Err(SpecError::TooLarge { key: key.into(), size, max })
+}
+
 pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
     let SweepFile { name, select, data, model, train, run, require, keep, grid } = file;
     check_name("name", &name)?;
@@ -32,17 +44,17 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     let require = requirements(require.unwrap_or_default(), run.is_some())?;
     let (work, grid) = match (run, model, train, data) {
         (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
-        (Some(_), _, _, _) => return wrong("run", "a table", "a sweep that runs a command has no [model] and no [train]"),
+        (Some(_), _, _, _) => return misplaced("run", "a sweep that runs a command has no [model] and no [train]"),
         (None, Some(model), train, Some(data)) => {
             let settings = settings(data, model, train.unwrap_or_default(), discovered)?;
             let grid = finetune_grid(grid, &settings.dataset)?;
             (Work::Finetune(settings), grid)
         }
-        (None, Some(_), _, None) => return wrong("data", "missing", "fine-tuning needs a [data] table that names the dataset"),
-        (None, None, _, _) => return wrong("model", "missing", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
+        (None, Some(_), _, None) => return missing("data", "fine-tuning needs a [data] table that names the dataset"),
+        (None, None, _, _) => return missing("model", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
     };
     if keep.is_some() && matches!(work, Work::Command(_)) {
-        return wrong("keep", "a table", "a sweep that runs a command keeps what the command itself writes");
+        return misplaced("keep", "a sweep that runs a command keeps what the command itself writes");
     }
     let KeepTable { weights, logits } = keep.unwrap_or_default();
     let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
@@ -57,11 +69,12 @@ pub(super) fn size(sweep: &SweepSpec) -> Result<(), SpecError> {
     let lengths = axes.iter().map(|(name, axis)| (name.as_str(), axis.values.len()));
     let replicates = [("seeds", seeds.len()), ("splits", splits.len())];
     if let Some((name, length)) = lengths.chain(replicates).find(|(_, length)| *length > AXIS_VALUES_MAX) {
-        return wrong(format!("grid.{name}"), format!("{length} values"), format!("at most {AXIS_VALUES_MAX}"));
+        return too_large(format!("grid.{name}"), format!("{length} values"), AXIS_VALUES_MAX as u64);
     }
     match sweep.trials_planned() {
         Some(planned) if planned <= TRIALS_MAX => Ok(()),
-        planned => wrong("grid", planned, format!("at most {TRIALS_MAX} trials a sweep")),
+        Some(planned) => too_large("grid", format!("{planned} trials"), TRIALS_MAX),
+        None => too_large("grid", "more than 2^64 trials".to_owned(), TRIALS_MAX),
     }
 }
 
@@ -108,13 +121,13 @@ fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecEr
     names.sort();
     let distinct = names.is_sorted_by(|a, b| a < b);
     if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
-        return wrong(key, names, "2 or more different folder names without '/', '\\', '+', or a leading '.'");
+        return wrong(key, names, "2 or more different folder names without '/', '\\', '+', control characters, or a leading '.'");
     }
     Ok(names)
 }
 
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && !name.contains(['/', '\\', '+', '\0', '\n'])
+    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && !name.contains(|c: char| c.is_control() || "/\\+".contains(c))
 }
 
 fn command_work(
@@ -137,7 +150,7 @@ fn command_work(
             check_name("data.dataset", &name)?;
             let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
             if classes.is_some() || group.is_some() || shown {
-                return wrong("data", "a table", "a sweep that runs a command has only `dataset` and `domains` there");
+                return misplaced("data", "a sweep that runs a command has only `dataset` and `domains` there");
             }
             let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);
             (Some(name), domains.or(known).map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?)
@@ -169,7 +182,8 @@ fn free_axes(table: BTreeMap<String, OneOrMany<Scalar>>) -> Result<BTreeMap<Stri
         let key = format!("grid.{name}");
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > 60 || !name.chars().all(fits) || BUILT_IN.contains(&name.as_str()) {
-            return wrong(key, name, format!("1 to 60 of a-z, 0-9 and '_', and none of {}", BUILT_IN.join(", ")));
+            let allowed = format!("names are 1 to 60 of a-z, 0-9 and '_', and none of {}", BUILT_IN.join(", "));
+            return Err(SpecError::UnknownAxis { key, allowed });
         }
         let short = |value: &Scalar| if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true };
         axes.insert(name, axis(&key, values, "at most 1000 bytes and no NUL", short)?);
@@ -185,7 +199,11 @@ fn held_out_domains(held_out: Option<HeldOut>, domains: &[String]) -> Result<Vec
     // A command may leave its domains open; the names must still make columns and labels.
     let unknown = held_out.iter().find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
     if let Some(unknown) = unknown {
-        let allowed = if domains.is_empty() { "names without '/', '\\', '+', or a leading '.'".to_owned() } else { domains.join(", ") };
+        let allowed = if domains.is_empty() {
+            "names without '/', '\\', '+', control characters, or a leading '.'".to_owned()
+        } else {
+            domains.join(", ")
+        };
         return wrong("grid.held_out", unknown, format!("domains are {allowed}"));
     }
     distinct("grid.held_out", held_out)
@@ -197,7 +215,8 @@ type Rule = (&'static str, fn(f64) -> bool);
 fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecError> {
     let GridTable { axes: mut table, held_out, seeds: seed_values, splits } = grid;
     if let Some(unknown) = table.keys().find(|name| !AXES.contains(&name.as_str())) {
-        return wrong(format!("grid.{unknown}"), "an axis", format!("fine-tuning has {}, held_out, seeds and splits", AXES.join(", ")));
+        let allowed = format!("fine-tuning has {}, held_out, seeds and splits", AXES.join(", "));
+        return Err(SpecError::UnknownAxis { key: format!("grid.{unknown}"), allowed });
     }
     let mut axes = BTreeMap::new();
     let rules: [Rule; 4] = [
@@ -211,7 +230,7 @@ fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecErr
         let axis = match table.remove(name) {
             Some(values) => axis(&key, values, allowed, |value| value.as_number().is_some_and(fits))?,
             None if name == "head_lr_factor" => Axis::fixed(Scalar::Number(1.0)),
-            None => return wrong(key, "missing", format!("fine-tuning needs it: {allowed}, or a list")),
+            None => return missing(key, format!("fine-tuning needs it: {allowed}, or a list")),
         };
         axes.insert(name.to_owned(), axis);
     }
@@ -246,7 +265,7 @@ fn distinct<T: PartialEq + std::fmt::Debug>(key: &str, values: Vec<T>) -> Result
         return wrong(key, values, "an axis needs at least one value");
     }
     if values.len() > AXIS_VALUES_MAX {
-        return wrong(key, format!("{} values", values.len()), format!("at most {AXIS_VALUES_MAX}"));
+        return too_large(key, format!("{} values", values.len()), AXIS_VALUES_MAX as u64);
     }
     if let Some(twice) = values.iter().enumerate().find_map(|(index, value)| values[..index].contains(value).then_some(value)) {
         return wrong(key, twice, "a value may stand only once on an axis");

@@ -72,6 +72,40 @@ pub enum SpecError {
         /// What would be right.
         allowed: String,
     },
+    /// Something that must be there is not.
+    #[error("{key} is missing: {needs}")]
+    Missing {
+        /// The key, as `table.key`.
+        key: String,
+        /// Why it must be there, and what would be right.
+        needs: String,
+    },
+    /// The grid has a key that can be no axis of this sweep.
+    #[error("{key} is no axis: {allowed}")]
+    UnknownAxis {
+        /// The key, as `grid.key`.
+        key: String,
+        /// Which axes there may be.
+        allowed: String,
+    },
+    /// A key is right by itself, but not beside another one.
+    #[error("{key} cannot stand here: {reason}")]
+    Misplaced {
+        /// The key, as `table.key`.
+        key: String,
+        /// What it does not go with.
+        reason: String,
+    },
+    /// A grid or an axis is larger than any may be.
+    #[error("{key} has {size}: at most {max} are allowed")]
+    TooLarge {
+        /// The key, as `table.key`.
+        key: String,
+        /// How many of what it has.
+        size: String,
+        /// How many it may have.
+        max: u64,
+    },
     /// The dataset is not in the catalogue, and nothing says what it holds.
     #[error(
         "data.dataset = {name:?} is not in the built-in catalogue ({known}): list `domains` and `classes` under [data], or pass --data ROOT to read them from ROOT/{name}"
@@ -121,7 +155,7 @@ impl SweepSpec {
     /// longer lists stay, since their trials may have run. Requirements and what is kept, which change no number, are the new file's.
     ///
     /// # Errors
-    /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::Value`] when the grid becomes too large.
+    /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
     pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
         let mut changes = check::differences(&self.work, &new.work);
         let mut axes = self.grid.axes.clone();

@@ -1,7 +1,7 @@
 //! `[data]`, `[model]` and `[train]`: what the trials of fine-tuning share.
 
 use super::SpecError;
-use super::check::{check_name, dataset, wrong};
+use super::check::{check_name, dataset, misplaced, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
 use crate::finetune::{Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
 use crate::parameters::Scalar;
@@ -60,8 +60,8 @@ pub(super) fn settings(
     }
     let average = train.average.map(|table| average(table, steps)).transpose()?;
     if average.is_some() && finetune == Finetune::Scratch && backbone.has_batch_norm() {
-        let allowed = "the statistics of live BatchNorm layers do not average; train a pretrained network, or one without BatchNorm";
-        return wrong("train.average", "with finetune = \"scratch\"", allowed);
+        let reason = "with finetune = \"scratch\" the statistics of live BatchNorm layers do not average; train a pretrained network, or one without BatchNorm";
+        return misplaced("train.average", reason);
     }
     let precision = precision.unwrap_or(Precision::Fp32);
     Ok(Settings {

@@ -117,18 +117,26 @@ impl Tables {
         self.workers.get(&worker).map(|line| format!("{}:{}", line.worker.host, line.worker.pid)).unwrap_or_default()
     }
 
+    fn name(&self, sweep: i64) -> String {
+        self.sweeps.get(&sweep).map(|row| row.spec.name.clone()).unwrap_or_default()
+    }
+
     fn line(&self, id: i64, trial: &Trial) -> TrialLine {
-        let newest = self.attempts_of(id).next_back();
+        let linked = trial.state.token().filter(|_| trial.linked).and_then(|token| self.attempts.get_key_value(&token));
+        let newest = linked.or_else(|| self.attempts_of(id).next_back());
+        let origin = linked.map(|(_, attempt)| attempt.trial);
+        let attempts = self.attempts_of(id).count() + origin.map_or(0, |origin| self.attempts_of(origin).count());
         let failed = self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
         let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
         TrialLine {
             trial_id: trial.trial_id,
             point: trial.point.clone(),
             state: trial.state.name(),
-            attempts: u32::try_from(self.attempts_of(id).count()).unwrap_or(u32::MAX),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             step: newest.map_or(0, |(_, attempt)| attempt.progress.step),
             worker: newest.map(|(_, attempt)| self.place(attempt.worker)).unwrap_or_default(),
             error: failed.map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message)).unwrap_or_default(),
+            linked_to: origin.and_then(|origin| self.trials.get(&origin)).map(|origin| self.name(origin.sweep)),
         }
     }
 

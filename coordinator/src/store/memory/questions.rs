@@ -22,7 +22,7 @@ impl Backend for Memory {
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
     }
 
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
         let tables = self.0.lock().await;
         let mut all = Vec::new();
         for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
@@ -41,6 +41,7 @@ impl Backend for Memory {
                     _ => {}
                 }
             }
+            status.delayed = status.queued > 0 && tables.queued(row.id, now).next().is_none();
             story::count_steps(&mut status, row, steps_running);
             all.push(status);
         }
@@ -72,20 +73,22 @@ impl Backend for Memory {
         Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
         let tables = self.0.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
             (Some(name), Some(row)) => row.spec.name == name,
             (wanted, _) => wanted.is_none(),
         };
         let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
-        Ok(tables.trials.iter().filter(|(_, trial)| named(trial)).map(|(id, _)| *id).take(3).collect())
+        let mut found: Vec<(&i64, &Trial)> = tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
+        found.sort_by_key(|(_, trial)| (trial.trial_id.to_string(), trial.sweep));
+        let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.trial_id.short());
+        Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
     }
 
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let name = |sweep: i64| tables.sweeps.get(&sweep).map(|row| row.spec.name.clone()).unwrap_or_default();
         let mut happenings = Vec::new();
         for (token, attempt) in tables.attempts_of(trial) {
             let progress = attempt.progress.clone();
@@ -104,16 +107,8 @@ impl Backend for Memory {
         }
         happenings.extend(tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()));
         happenings.sort_by_key(|happening| happening.at_ms);
-        let origin = row.state.token().and_then(|token| tables.attempts.get(&token)).and_then(|attempt| tables.trials.get(&attempt.trial));
         let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
-        Ok(Story {
-            sweep: name(row.sweep),
-            line: tables.line(trial, row),
-            token: row.state.token(),
-            linked_to: origin.filter(|_| row.linked).map(|origin| name(origin.sweep)),
-            due_ms,
-            happenings,
-        })
+        Ok(Story { sweep: tables.name(row.sweep), line: tables.line(trial, row), token: row.state.token(), due_ms, happenings })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {

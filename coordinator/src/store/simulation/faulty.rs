@@ -24,6 +24,10 @@ pub(super) struct Faults {
     /// The planted bug: whoever speaks about a trial that is not over holds it, whatever its token, and no guard notices. Attempts are
     /// ended by the trial's id alone, as in the job queues that lose work to slow workers.
     pub(super) ignores_tokens: bool,
+    /// No transaction can add trials to a sweep.
+    pub(super) adds_nothing: bool,
+    /// No transaction ever begins, and nobody says so.
+    pub(super) hangs: bool,
 }
 
 /// One coordinator's way to the database: see [`Faults`].
@@ -43,6 +47,7 @@ struct FaultyTransaction {
     flush: Option<(Memory, Arc<Mutex<Memory>>)>,
     unacknowledged: bool,
     ignores_tokens: bool,
+    adds_nothing: bool,
     /// Where the trials are whose attempts were told something else.
     states: HashMap<i64, State>,
 }
@@ -54,20 +59,23 @@ fn cut() -> StoreError {
 #[tonic::async_trait]
 impl Backend for Faulty {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
-        let (refused, unacknowledged, ignores_tokens) = {
+        let (refused, unacknowledged, ignores_tokens, adds_nothing, hangs) = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             let (refused, unacknowledged) = (faults.refused, faults.unacknowledged);
-            (faults.dice.percent(refused), faults.dice.percent(unacknowledged), faults.ignores_tokens)
+            (faults.dice.percent(refused), faults.dice.percent(unacknowledged), faults.ignores_tokens, faults.adds_nothing, faults.hangs)
         };
+        if hangs {
+            return std::future::pending().await;
+        }
         if refused || self.dead.load(Ordering::Relaxed) {
             return Err(cut());
         }
         let inner = self.inner.begin(durable).await?;
         let flush = durable.then(|| (self.inner.clone(), Arc::clone(&self.disk)));
-        Ok(Box::new(FaultyTransaction { inner, flush, unacknowledged, ignores_tokens, states: HashMap::new() }))
+        Ok(Box::new(FaultyTransaction { inner, flush, unacknowledged, ignores_tokens, adds_nothing, states: HashMap::new() }))
     }
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        self.inner.status(sweep).await
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
+        self.inner.status(sweep, now).await
     }
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
@@ -75,8 +83,8 @@ impl Backend for Faulty {
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, from).await
     }
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
-        self.inner.find(sweep, prefix).await
+    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
+        self.inner.find(sweep, prefix, count_max).await
     }
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
         self.inner.story(trial).await
@@ -177,7 +185,7 @@ impl Transaction for FaultyTransaction {
         self.inner.update_sweep(sweep).await
     }
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
-        self.inner.expanding().await
+        if self.adds_nothing { Err(cut()) } else { self.inner.expanding().await }
     }
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await

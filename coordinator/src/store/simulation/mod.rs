@@ -152,3 +152,44 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
     tokio::time::sleep(world::LEASE + Duration::from_secs(1)).await;
     assert_eq!(store.status(None).await.unwrap()[0].leased, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_takes_no_trials_keeps_nobody_waiting() {
+    let world = World::new(0, false);
+    world.start().await;
+    let store = world.store().unwrap();
+    store.register(&Worker { id: "w1".to_owned(), ..Worker::default() }).await.unwrap();
+    world.faults.lock().unwrap().adds_nothing = true;
+    drop(store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap());
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(90)).await;
+        let before = tokio::time::Instant::now();
+        store.heartbeat("w1", Vec::new()).await.unwrap();
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+    assert_eq!(store.status(None).await.unwrap()[0].queued, 0);
+    world.faults.lock().unwrap().adds_nothing = false;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.status(None).await.unwrap()[0].queued, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_never_answers_is_given_up_after_a_minute() {
+    let world = World::new(0, false);
+    world.start().await;
+    let store = world.store().unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    world.faults.lock().unwrap().hangs = true;
+    let before = tokio::time::Instant::now();
+    let error = store.heartbeat("w1", Vec::new()).await.unwrap_err();
+    // Another request may have been before it.
+    let minutes = before.elapsed().as_secs_f64() / 60.0;
+    assert!((1.0..=2.1).contains(&minutes), "{minutes}");
+    let StoreError::Database(cause) = &error else { panic!("{error}") };
+    assert!(matches!(&**cause, sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut), "{error}");
+    world.faults.lock().unwrap().hangs = false;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let before = tokio::time::Instant::now();
+    store.heartbeat("w1", Vec::new()).await.unwrap();
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}

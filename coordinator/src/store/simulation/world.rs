@@ -82,7 +82,8 @@ enum Heard {
 impl World {
     pub(super) fn new(seed: u64, ignores_tokens: bool) -> Rc<Self> {
         let mut dice = Dice::new(seed);
-        let faults = Faults { dice: Dice::new(dice.below(u64::MAX)), refused: 0, unacknowledged: 0, ignores_tokens };
+        let faults = Dice::new(dice.below(u64::MAX));
+        let faults = Faults { dice: faults, refused: 0, unacknowledged: 0, ignores_tokens, adds_nothing: false, hangs: false };
         Rc::new(Self {
             dice: RefCell::new(dice),
             model: Memory::default(),

@@ -54,6 +54,7 @@ impl SqlBackend {
             planned: sweep.planned,
             queued: row.count("trials", "queued")?,
             leased: row.count("trials", "leased")?,
+            delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
             ..SweepStatus::default()
         };
         for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
@@ -104,9 +105,9 @@ impl Backend for SqlBackend {
         Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, database_clock: self.database_clock }))
     }
 
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
         let mut all = Vec::new();
-        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into()]).await? {
+        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await? {
             let name = rows::sweep(&row)?.spec.name;
             all.push(SweepStatus { sweep: name, ..self.sweep_status(&row).await? });
         }
@@ -140,10 +141,11 @@ impl Backend for SqlBackend {
         Ok(Page { rows: records, next: next_page(&rows)? })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
         // Ids are hexadecimal digits: 'g' comes after all of them.
-        let args = vec![prefix.into(), format!("{prefix}g").into(), sweep.unwrap_or_default().into()];
-        self.fetch(self.sql().find, args).await?.iter().map(|row| row.int("trials", "id")).collect()
+        let args = vec![prefix.into(), format!("{prefix}g").into(), sweep.unwrap_or_default().into(), (count_max as u64).into()];
+        let rows = self.fetch(self.sql().find, args).await?;
+        rows.iter().map(|row| Ok((row.int("trials", "id")?, row.text("trials", "trial")?))).collect()
     }
 
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
@@ -162,7 +164,6 @@ impl Backend for SqlBackend {
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),
-            linked_to: Some(row.text("sweeps", "linked_to")?).filter(|name| !name.is_empty()),
             due_ms: if state.name() == StateName::Queued { rows::due_of(state) } else { 0 },
             happenings,
         })

@@ -122,6 +122,7 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
         step: row.count("attempts", "step")?,
         worker: row.text("workers", "worker")?,
         error: row.text("attempts", "error")?,
+        linked_to: Some(row.text("sweeps", "linked_to")?).filter(|name| !name.is_empty()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Opening a SQLite file: the disk, the lock, the pragmas, the migrations.
 
 use std::fs::{File, TryLockError};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,12 +31,12 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     // A link is another name for the same file, and must have the same lock.
     let path = path.canonicalize().unwrap_or(path);
     let failed = |reason: String| StoreError::Open { database: path.display().to_string(), reason };
-    let lock = lock(&path)?;
     if let Some(name) = network_disk(&path).filter(|_| !options.network_disk) {
         return Err(failed(format!(
             "it lies on a network disk ({name}), where SQLite's locks cannot be trusted: use a local disk or Postgres, or add --db-on-network-disk"
         )));
     }
+    let lock = lock(&path)?;
     let mut connect = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(true)
@@ -95,6 +96,10 @@ fn lock(database: &Path) -> Result<File, StoreError> {
     {
         return Err(failed(format!("it cannot be written ({error}): give this account the right to, or name another file")));
     }
+    // Nothing is left beside a file that is somebody else's.
+    if !may_be_a_database(database) {
+        return Err(failed("it is not a database: name another file".to_owned()));
+    }
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -103,6 +108,16 @@ fn lock(database: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(failed("another coordinator has it open; stop that one, or use another file".to_owned())),
         Err(TryLockError::Error(error)) => Err(failed(format!("its folder does not support locks ({error})"))),
+    }
+}
+
+/// Whether a file is absent, empty or begins as SQLite's do. One that cannot be read is found out later.
+fn may_be_a_database(path: &Path) -> bool {
+    let mut start = [0; 16];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
+        Ok(()) => start == *b"SQLite format 3\0",
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => path.metadata().is_ok_and(|file| file.len() == 0),
+        Err(_) => true,
     }
 }
 

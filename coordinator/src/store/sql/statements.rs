@@ -81,6 +81,7 @@ statements! {
     pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
 
     sweep: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1";
+    sweep_to_change: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1 $lock(FOR UPDATE)";
     sweep_by_id: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
     expanding: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps
         WHERE expanded < planned AND state <> 'cancelled' ORDER BY priority DESC, planned - expanded, id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
@@ -131,6 +132,8 @@ statements! {
     status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.priority, s.reuse, s.planned, s.expanded, s.base,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') AS queued,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS leased,
+            CAST(CASE WHEN EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2)
+                 THEN 1 ELSE 0 END AS BIGINT) AS ready,
             (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.token
              WHERE t.sweep_id = s.id AND t.state = 'leased') AS steps_running
         FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
@@ -140,32 +143,17 @@ statements! {
         FROM (SELECT t.token FROM trials AS t
               WHERE t.sweep_id = $1 AND t.state NOT IN ('queued', 'leased') AND t.state = 'succeeded' AND t.linked = 0 LIMIT $2) AS few
         JOIN attempts AS a ON a.token = few.token";
-    trials: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
-            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
-            COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
-            COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
-                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error
-        FROM trials AS t LEFT JOIN attempts AS newest ON newest.token = (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id)
-        LEFT JOIN workers AS w ON w.id = newest.worker
-        WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4";
-    trial: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
-            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
-            COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
-            COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
-                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error,
-            s.name, COALESCE((SELECT other.name FROM attempts AS a JOIN trials AS o ON o.id = a.trial
-                              JOIN sweeps AS other ON other.id = o.sweep_id WHERE t.linked = 1 AND a.token = t.token), '') AS linked_to
-        FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
-        LEFT JOIN attempts AS newest ON newest.token = (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id)
-        LEFT JOIN workers AS w ON w.id = newest.worker WHERE t.id = $1";
+    trials: &lines("WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4");
+    trial: &lines("WHERE t.id = $1");
     records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3";
     validation: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
         FROM $rows(token BIGINT) AS v JOIN validation AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
     held_out: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
         FROM $rows(token BIGINT) AS v JOIN held_out AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
-    find: "SELECT t.id FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
-        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) LIMIT 3";
+    find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
+        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3)
+        ORDER BY t.trial_id, t.sweep_id LIMIT $4";
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
             w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
@@ -236,6 +224,25 @@ impl Dialect {
 fn packed(columns: &str) -> String {
     let pairs: Vec<String> = columns.split(',').map(str::trim).map(|name| format!("'{name}', {name}")).collect();
     format!("SELECT json_group_array(json_object({})) AS {PACKED} FROM (", pairs.join(", "))
+}
+
+/// Trials as users see them. One that is linked to another sweep's result tells of the attempt that gave it, and counts those of both.
+fn lines(which: &str) -> String {
+    format!(
+        "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms, s.name,
+            COALESCE(other.name, '') AS linked_to,
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id)
+                + (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = origin.id) AS attempts,
+            COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
+            COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
+                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error
+        FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
+        LEFT JOIN attempts AS newest ON newest.token =
+            CASE WHEN t.linked = 1 THEN t.token ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END
+        LEFT JOIN workers AS w ON w.id = newest.worker
+        LEFT JOIN trials AS origin ON t.linked = 1 AND origin.id = newest.trial
+        LEFT JOIN sweeps AS other ON other.id = origin.sweep_id {which}"
+    )
 }
 
 /// The columns of both tables of evaluations.

@@ -200,7 +200,7 @@ impl Transaction for SqlTransaction {
     }
 
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        self.one(self.sql().sweep, vec![name.into()]).await?.as_ref().map(rows::sweep).transpose()
+        self.one(self.sql().sweep_to_change, vec![name.into()]).await?.as_ref().map(rows::sweep).transpose()
     }
 
     async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
