@@ -1,6 +1,8 @@
 //! The networks and their training against PyTorch: fixtures/make_model_fixtures.py made the numbers with torchvision's networks and
 //! EfficientNet-Lite's original Python code and torch.optim.SGD, shares nothing with ours, and says how a movement is sketched.
 
+#![expect(clippy::unwrap_used, reason = "only tests call the functions between them, and clippy.toml excuses only those")]
+
 mod common;
 
 use common::{Fixture, cache_dir, copies, relative_error};
