@@ -173,7 +173,6 @@ fn config(args: &RunArgs, surroundings: &Surroundings) -> Result<AgentConfig, Ag
         data,
         cache,
         threads,
-        image_budget_bytes: 0,
         slots,
         sweep: args.sweep.clone(),
         exit_when_idle: args.exit_when_idle,

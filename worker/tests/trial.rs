@@ -103,7 +103,6 @@ fn environment(data_root: &Path) -> TrialEnvironment {
         device: ComputeDevice::Cpu,
         // One thread: tests run beside each other, and libtorch threads that wait for each other on a busy machine crawl.
         threads: Some(1),
-        image_budget_bytes: None,
     }
 }
 

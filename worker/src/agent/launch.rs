@@ -60,7 +60,6 @@ fn finetune(config: &AgentConfig, spec: &TrialSpec, slot: &Slot) -> Result<Launc
         cache: config.cache.clone(),
         device: slot.inside.to_owned(),
         threads: config.threads,
-        image_budget_bytes: Some(config.image_budget_bytes),
         store: None,
         token: Token(0),
         checkpoints: Vec::new(),

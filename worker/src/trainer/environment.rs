@@ -13,14 +13,12 @@ use crate::error::SinkError;
 pub struct TrialEnvironment {
     /// The folder that holds the dataset's folder.
     pub data_root: PathBuf,
-    /// The folder that `cargo xtask setup` fills: `weights/`, and libtorch's CUDA set.
+    /// The folder that `cargo xtask setup` fills: `weights/`, and libtorch's CUDA set. Decoded images go to its `images/`.
     pub cache_dir: PathBuf,
     /// Where the network computes.
     pub device: ComputeDevice,
     /// CPU threads for libtorch and for decoding; libtorch's own choice if none.
     pub threads: Option<usize>,
-    /// How many bytes of decoded images are kept in memory; half of what is available if none.
-    pub image_budget_bytes: Option<u64>,
 }
 
 /// Receives what a trial has to say, as it happens. An error ends the trial.

@@ -50,7 +50,6 @@ fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> 
             cache_dir: assignment.cache.clone(),
             device,
             threads: Some(assignment.threads),
-            image_budget_bytes: assignment.image_budget_bytes,
         },
         Err(message) => return Outcome::Failed { class: ErrorClass::BadConfig, message },
     };
