@@ -33,11 +33,7 @@ impl Images {
     ///
     /// # Errors
     /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn resized(
-        &self,
-        pixels: u32,
-        make: &mut Make<u8>,
-    ) -> Result<Resized, TrialError> {
+    pub fn resized(&self, pixels: u32, make: &mut Make<u8>) -> Result<Resized, TrialError> {
         let row_bytes = pixels as usize * pixels as usize * 3;
         let path = self.cache_folder().join(format!("resized-{pixels}.bin"));
         Rows::open(self, &path, &format!("resized to {pixels}"), row_bytes, make).map(|rows| Resized { rows })
@@ -48,12 +44,7 @@ impl Images {
     ///
     /// # Errors
     /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn rows(
-        &self,
-        key: &str,
-        width: usize,
-        make: &mut Make<f32>,
-    ) -> Result<SharedArray, TrialError> {
+    pub fn rows(&self, key: &str, width: usize, make: &mut Make<f32>) -> Result<SharedArray, TrialError> {
         let identity = format!("rows of {width}: {key}");
         let path = self.cache_folder().join(format!("rows-{}.bin", &blake3::hash(identity.as_bytes()).to_hex()[..32]));
         let mut make = |images: &[(usize, usize)]| make(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec());
@@ -84,13 +75,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn open(
-        images: &Images,
-        path: &Path,
-        what: &str,
-        row_bytes: usize,
-        make: &mut Make<u8>,
-    ) -> Result<Self, TrialError> {
+    fn open(images: &Images, path: &Path, what: &str, row_bytes: usize, make: &mut Make<u8>) -> Result<Self, TrialError> {
         let count = images.count();
         let identity = format!("{what}; {}", images.cache_folder().file_name().unwrap_or_default().display());
         let parse = |payload: Payload| {

@@ -27,10 +27,6 @@ impl Fixture {
         &found.unwrap_or_else(|| panic!("the fixture holds no {name}")).1
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
-    }
-
     pub fn floats(&self, name: &str) -> Vec<f32> {
         Vec::try_from(self.get(name).flatten(0, -1)).unwrap()
     }
