@@ -71,6 +71,32 @@ fn what_a_truncated_jpeg_lacks_is_gray() {
 }
 
 #[test]
+fn damaged_files_end_in_an_image_or_in_one_line() {
+    let fixture = Fixture::read("images.safetensors");
+    let names = bytes(&fixture, "names");
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for name in std::str::from_utf8(&names).unwrap().split(' ') {
+        let whole = bytes(&fixture, &format!("file.{name}"));
+        for _ in 0..30 {
+            let mut damaged = whole.clone();
+            for _ in 0..=random(4) {
+                let place = random(damaged.len());
+                damaged[place] = random(256) as u8;
+            }
+            damaged.truncate(if random(2) == 0 { damaged.len() } else { 1 + random(damaged.len()) });
+            match decode(&damaged) {
+                Ok(image) => assert_eq!(image.pixels.len(), image.height * image.width * 3, "{name}"),
+                Err(reason) => assert!(!reason.is_empty(), "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn resizing_is_pillows() {
     let fixture = Fixture::read("images.safetensors");
     let original = image(&fixture, "pixels.rgb.png");
