@@ -11,6 +11,9 @@ use crate::error::TrialError;
 /// Rows that are asked for at once.
 const CHUNK: usize = 128;
 
+/// Computes the rows of some images, given as (domain, index), one behind the other.
+pub type Make<'a, T> = dyn FnMut(&[(usize, usize)]) -> Result<Vec<T>, TrialError> + 'a;
+
 /// Network inputs [n, pixels, pixels, 3] of 8 bits, one per image.
 #[derive(Debug)]
 pub struct Resized {
@@ -30,11 +33,7 @@ impl Images {
     ///
     /// # Errors
     /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn resized(
-        &self,
-        pixels: u32,
-        make: &mut dyn FnMut(&[(usize, usize)]) -> Result<Vec<u8>, TrialError>,
-    ) -> Result<Resized, TrialError> {
+    pub fn resized(&self, pixels: u32, make: &mut Make<u8>) -> Result<Resized, TrialError> {
         let row_bytes = pixels as usize * pixels as usize * 3;
         let path = self.cache_folder().join(format!("resized-{pixels}.bin"));
         Rows::open(self, &path, &format!("resized to {pixels}"), row_bytes, make).map(|rows| Resized { rows })
@@ -45,12 +44,7 @@ impl Images {
     ///
     /// # Errors
     /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn rows(
-        &self,
-        key: &str,
-        width: usize,
-        make: &mut dyn FnMut(&[(usize, usize)]) -> Result<Vec<f32>, TrialError>,
-    ) -> Result<SharedArray, TrialError> {
+    pub fn rows(&self, key: &str, width: usize, make: &mut Make<f32>) -> Result<SharedArray, TrialError> {
         let identity = format!("rows of {width}: {key}");
         let path = self.cache_folder().join(format!("rows-{}.bin", &blake3::hash(identity.as_bytes()).to_hex()[..32]));
         let mut make = |images: &[(usize, usize)]| make(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec());
@@ -81,13 +75,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn open(
-        images: &Images,
-        path: &Path,
-        what: &str,
-        row_bytes: usize,
-        make: &mut dyn FnMut(&[(usize, usize)]) -> Result<Vec<u8>, TrialError>,
-    ) -> Result<Self, TrialError> {
+    fn open(images: &Images, path: &Path, what: &str, row_bytes: usize, make: &mut Make<u8>) -> Result<Self, TrialError> {
         let count = images.count();
         let identity = format!("{what}; {}", images.cache_folder().file_name().unwrap_or_default().display());
         let parse = |payload: Payload| {
@@ -112,5 +100,67 @@ impl Rows {
     fn get(&self, domain: usize, index: usize) -> &[u8] {
         let start = self.places.of(domain, index) * self.row_bytes;
         &self.payload[start..start + self.row_bytes]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{BilinearResizer, discover};
+
+    fn images(root: &Path) -> Images {
+        for (index, domain) in ["a", "b"].into_iter().enumerate() {
+            let folder = root.join("T").join(domain).join("x");
+            std::fs::create_dir_all(&folder).unwrap();
+            for image in 0..2_u8 {
+                let pixel = image::Rgb([10 * index as u8 + image, 0, 0]);
+                image::RgbImage::from_pixel(5, 7, pixel).save(folder.join(format!("{image}.png"))).unwrap();
+            }
+        }
+        let folder = discover(&root.join("T")).unwrap().folder;
+        Images::open(folder, &root.join("cache"), None, &Quiet).unwrap()
+    }
+
+    #[test]
+    fn inputs_are_computed_once_and_found_by_domain_and_index() {
+        let root = tempfile::tempdir().unwrap();
+        let images = images(root.path());
+        let mut asked = 0;
+        let mut resizer = BilinearResizer::default();
+        let mut make = |wanted: &[(usize, usize)]| {
+            asked += wanted.len();
+            let resized = wanted.iter().map(|&(domain, index)| resizer.resize(images.pixels(domain, index), 3, 3).unwrap().pixels);
+            Ok(resized.collect::<Vec<_>>().concat())
+        };
+        for _ in 0..2 {
+            let resized = images.resized(3, &mut make).unwrap();
+            assert_eq!([(0, 0), (0, 1), (1, 0), (1, 1)].map(|(domain, index)| resized.get(domain, index)[24]), [0, 1, 10, 11]);
+            assert_eq!(resized.get(1, 1).len(), 27);
+        }
+        assert_eq!(asked, 4);
+        assert!(images.resized(4, &mut |_| Ok(vec![0])).unwrap_err().to_string().contains("1 bytes were computed"));
+    }
+
+    #[test]
+    fn rows_belong_to_their_key() {
+        let root = tempfile::tempdir().unwrap();
+        let images = images(root.path());
+        let mut make = |wanted: &[(usize, usize)]| Ok(wanted.iter().flat_map(|&(d, i)| [d as f32, i as f32, 0.5]).collect());
+        let rows = images.rows("first", 3, &mut make).unwrap();
+        assert_eq!(rows.get(1, 0), [1.0, 0.0, 0.5]);
+        let again = images.rows("first", 3, &mut |_| panic!("they are there")).unwrap();
+        assert_eq!(again.get(1, 1), [1.0, 1.0, 0.5]);
+        let other = images.rows("second", 1, &mut |wanted| Ok(vec![9.0; wanted.len()])).unwrap();
+        assert_eq!(other.get(0, 0), [9.0]);
+        let stop = images.rows("third", 1, &mut |_| Err(TrialError::Other("stop".into())));
+        assert_eq!(stop.unwrap_err().to_string(), "stop");
+    }
+
+    #[test]
+    #[should_panic(expected = "domain 0 has no image 2")]
+    fn a_neighbouring_domain_is_never_read() {
+        let root = tempfile::tempdir().unwrap();
+        let images = images(root.path());
+        images.rows("r", 1, &mut |wanted| Ok(vec![9.0; wanted.len()])).unwrap().get(0, 2);
     }
 }

@@ -107,3 +107,52 @@ fn reason(error: TrialError) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{DatasetFolder, Images, Quiet};
+    use std::fs;
+
+    fn write(root: &Path, name: &str) {
+        let path = root.join("T").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(3, 2).save(path).unwrap();
+    }
+
+    #[test]
+    fn a_sound_dataset_has_the_digest_that_trials_record() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b/x/1.png", "b/y/1.png", "a/y/2.png", "a/x/2.png", "a/x/deep/1.png"] {
+            write(root.path(), name);
+        }
+        fs::write(root.path().join("T/a/x/notes.TXT"), "").unwrap();
+        fs::write(root.path().join("T/README"), "").unwrap();
+        fs::write(root.path().join("T/dataset.toml"), "group = \"stem\"").unwrap();
+        let report = check(&root.path().join("T"), &Quiet).unwrap();
+        assert!(report.is_sound());
+        assert_eq!((report.n, report.split_by, report.domains["a"].n, report.domains["a"].classes["x"]), (5, "stem", 3, 2));
+        assert_eq!(report.ignored, BTreeMap::from([(String::new(), 1), (".txt".to_owned(), 1)]));
+        let found = discover(&root.path().join("T/")).unwrap();
+        let folder = DatasetFolder::scan(&found.root, &found.spec).unwrap();
+        let images = Images::open(folder, &root.path().join("cache"), None, &Quiet).unwrap();
+        assert_eq!(report.digest.as_deref(), Some(images.digest()));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_listed() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "a/x/1.png");
+        write(root.path(), "b/y/1.png");
+        fs::write(root.path().join("T/b/y/2.jpg"), "no picture").unwrap();
+        fs::write(root.path().join("T/a/x/0.webp"), "").unwrap();
+        let report = check(&root.path().join("T"), &Quiet).unwrap();
+        assert!(!report.is_sound());
+        assert_eq!(report.missing, ["a/y", "b/x"]);
+        let paths: Vec<&str> = report.broken.iter().map(|broken| broken.path.as_str()).collect();
+        assert_eq!((paths, report.broken_count), (vec!["a/x/0.webp", "b/y/2.jpg"], 2));
+        assert!(report.broken[1].reason.contains("no image format"), "{:?}", report.broken);
+        assert!(check(&root.path().join("T/a/x"), &Quiet).is_err());
+        assert!(check(&root.path().join("none"), &Quiet).unwrap_err().to_string().contains("none: there is no such folder"));
+    }
+}

@@ -48,6 +48,11 @@ pub struct ImageView<'a> {
 /// # Errors
 /// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
 pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
+    // Decoders that meet bytes which nobody foresaw may panic; that is the file's fault, and nothing of the decoder is left behind.
+    std::panic::catch_unwind(|| decode_unguarded(bytes)).unwrap_or_else(|_| Err("the image cannot be decoded: it is damaged".into()))
+}
+
+fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
     if jpeg::is_jpeg(bytes) {
         return jpeg::decode(bytes);
     }

@@ -178,3 +178,7 @@ impl Digits {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+#[path = "digits_tests.rs"]
+mod tests;

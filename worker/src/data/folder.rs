@@ -30,7 +30,7 @@ pub struct ImageFile {
 }
 
 /// The images of a dataset, by domain, in the specification's order of domains. Within a domain files are in class order, then sorted
-/// file order; that is the order that splits count in. [`super::digits`] tells the order of generated images.
+/// file order; that is the order that splits count in. Generated images have the order in which they were dealt out.
 #[derive(Clone, Debug)]
 pub struct DatasetFolder {
     /// `domains[d][i]` is image i of domain d.

@@ -58,3 +58,35 @@ fn header<const N: usize>(bytes: &[u8], magic: u32) -> Result<([usize; N], &[u8]
 fn exactly(bytes: &[u8], expected: usize) -> Result<Vec<u8>, String> {
     if bytes.len() == expected { Ok(bytes.to_vec()) } else { Err(format!("it has {} bytes of data instead of {expected}", bytes.len())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_files_are_refused_in_words() {
+        let file = |magic: u32, sizes: &[u32], data: usize| {
+            let mut bytes: Vec<u8> = std::iter::once(&magic).chain(sizes).flat_map(|word| word.to_be_bytes()).collect();
+            bytes.extend((0..data).map(|value| value as u8));
+            bytes
+        };
+        let images = Images::parse(&file(0x0803, &[2, 2, 3], 12)).unwrap();
+        assert_eq!((images.count, images.height, images.width, images.pixels[11]), (2, 2, 3, 11));
+        assert_eq!(labels(&file(0x0801, &[3], 3)).unwrap(), [0, 1, 2]);
+        let refused = |bytes: &[u8], reason: &str| {
+            let error = Images::parse(bytes).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        };
+        refused(b"", "too short");
+        refused(&file(0x0801, &[2, 2, 3], 12), "not with 0x00000803");
+        refused(&file(0x0803, &[2, 2, 3], 11), "11 bytes of data instead of 12");
+        refused(&file(0x0803, &[2, 0, 3], 0), "not supported");
+        refused(&file(0x0803, &[u32::MAX, 1_000, 1_000], 5), "instead of");
+        assert!(labels(&file(0x0801, &[11], 11)).unwrap_err().contains("label 10"));
+        let mut all = Images::default();
+        all.append(images.clone()).unwrap();
+        all.append(images.clone()).unwrap();
+        assert_eq!((all.count, all.pixels.len()), (4, 24));
+        assert!(all.append(Images { width: 2, ..images }).is_err());
+    }
+}

@@ -18,7 +18,7 @@ mod rotate;
 mod shared_file;
 mod split;
 
-pub use arrays::{Resized, SharedArray};
+pub use arrays::{Make, Resized, SharedArray};
 pub use bench::{BenchResult, bench};
 pub use check::{Broken, CheckReport, DomainCount, check};
 pub use decode::{DecodedImage, ImageView, decode};

@@ -53,3 +53,23 @@ fn sample(gray: &[u8], height: usize, width: usize, x: f64, y: f64) -> u8 {
     let row = |row: f64| between(at(left, row), at(left + 1.0, row), x - left);
     between(row(top), row(top + 1.0), y - top) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn angles_turn_as_pillow_turns_them() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images.safetensors");
+        let tensors = tch::Tensor::read_safetensors(path).unwrap();
+        let find = |name: &str| {
+            let (_, tensor) = tensors.iter().find(|(candidate, _)| candidate == name).unwrap();
+            Vec::<u8>::try_from(tensor.flatten(0, -1)).unwrap()
+        };
+        let digit = find("digit");
+        for angle in ["0", "15", "30", "45", "60", "75", "90", "180", "270", "200.5"] {
+            assert_eq!(rotate(&digit, 28, 28, angle.parse().unwrap()), find(&format!("rotated.{angle}")), "{angle}");
+        }
+        assert_eq!(rotate(&digit, 28, 28, -15.0), rotate(&digit, 28, 28, 345.0));
+    }
+}

@@ -231,12 +231,12 @@ mod tests {
         let file = SharedFile::new(folder.path().join("deep/a.bin"), "identity");
         assert_eq!(text(&file, "first").unwrap(), "first");
         assert_eq!(text(&file, "second").unwrap(), "first");
-        let damage: [&dyn Fn(&mut Vec<u8>); 5] = [
-            &|bytes| bytes.truncate(bytes.len() - 1),
-            &|bytes| bytes.truncate(20),
-            &|bytes| bytes.push(0),
-            &|bytes| bytes[0] ^= 1,
-            &|bytes| bytes[64] = 0xff,
+        let damage: [fn(&mut Vec<u8>); 5] = [
+            |bytes| bytes.truncate(bytes.len() - 1),
+            |bytes| bytes.truncate(20),
+            |bytes| bytes.push(0),
+            |bytes| bytes[0] ^= 1,
+            |bytes| bytes[64] = 0xff,
         ];
         for (index, damage) in damage.iter().enumerate() {
             let mut bytes = fs::read(&file.path).unwrap();
@@ -304,8 +304,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_one_clear_line() {
-        let full = io::Error::from(io::ErrorKind::StorageFull);
-        let text = cannot("write", Path::new("/c/images/k/images.bin"), &full).to_string();
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let writer = Writer { file, path: PathBuf::from("/c/images/k/images.bin"), length: AtomicU64::new(0) };
+        let text = writer.append(b"1").unwrap_err().to_string();
         assert!(text.contains("/c/images/k/images.bin") && text.contains("--cache") && text.lines().count() == 1, "{text}");
     }
 }
