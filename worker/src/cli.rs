@@ -12,6 +12,7 @@ use sortie_worker::agent::{self, AgentConfig, AgentError, DeviceSelection};
 use tracing_subscriber::EnvFilter;
 
 use crate::bench_data::BenchDataArgs;
+use crate::bench_train::BenchTrainArgs;
 use crate::data_commands::DataCommand;
 use crate::deadline;
 
@@ -61,6 +62,8 @@ pub enum Command {
 pub enum BenchCommand {
     /// Images that a core decodes and resizes in a second
     Data(BenchDataArgs),
+    /// Images that this machine trains in a second
+    Train(Box<BenchTrainArgs>),
 }
 
 /// How the log is written.

@@ -1,6 +1,7 @@
 //! `sortie-worker`: runs trials on this machine.
 
 mod bench_data;
+mod bench_train;
 mod cli;
 mod data_commands;
 mod deadline;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         cli::Command::Trial => trial_process::run(),
         cli::Command::Data(command) => data_commands::run(&command),
         cli::Command::Bench(cli::BenchCommand::Data(args)) => bench_data::run(&args),
+        cli::Command::Bench(cli::BenchCommand::Train(args)) => bench_train::run(&args),
         cli::Command::Weights(args) => weights_command::run(&args),
         cli::Command::Run(args) => match cli::run(&args) {
             Ok(()) => ExitCode::SUCCESS,

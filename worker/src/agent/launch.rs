@@ -15,7 +15,7 @@ use super::ending;
 use super::lines::Line;
 use super::metric_lines::MetricLines;
 use super::slots::Slot;
-use crate::trial_process::events::LINE_BYTES_MAX;
+use crate::trial_process::{self, events::LINE_BYTES_MAX};
 use crate::trial_process::{Assignment, Event};
 
 /// A process that is ready to start.
@@ -71,11 +71,7 @@ fn finetune(config: &AgentConfig, spec: &TrialSpec, slot: &Slot) -> Result<Launc
     input.push(b'\n');
     let mut command = new_command(config.trial_program.as_os_str(), config, slot);
     command.arg0("sortie-worker").arg("trial");
-    // glibc hands large blocks back to the kernel at once and takes the page faults again at every step; training on a CPU is up to
-    // twice as fast when it keeps them. It reads these before main.
-    command.env("MALLOC_MMAP_MAX_", "0").env("MALLOC_TRIM_THRESHOLD_", "1099511627776");
-    // Threads that wait must not spin: on a machine that is shared with other work, spinning made training several times slower.
-    command.env("OMP_WAIT_POLICY", "PASSIVE");
+    command.envs(trial_process::environment(assignment.spec.settings.precision));
     Ok(Launch { command, input, speech: Speech::Events, guarded: false, fingerprint: None })
 }
 

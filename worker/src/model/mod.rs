@@ -185,6 +185,19 @@ pub fn load(request: &LoadRequest) -> Result<Pretrained, TrialError> {
     Ok(Pretrained { backbone, head, weights_digest })
 }
 
+/// A network of random values that otherwise behaves as a pretrained one, its statistics frozen: for measurements where no weights are.
+///
+/// # Errors
+/// What libtorch reports.
+pub fn made_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
+    let (fresh, _) = assemble(request.backbone, Source::scratch(request.seed, Device::Cpu, request.precision), i64::from(request.backbone.pixels()))?;
+    let tensors = fresh.parameters().into_iter().chain(fresh.buffers()).map(|named| (named.name, named.tensor.detach()));
+    let state = StateDict::new(Path::new("made up"), tensors)?;
+    let source = Source::file(state, request.device, request.precision);
+    let (backbone, head) = assemble(request.backbone, source, i64::from(request.backbone.pixels()))?;
+    Ok(Pretrained { backbone, head, weights_digest: "made up".to_owned() })
+}
+
 /// Builds a network of these tensors, for images of so many pixels a side (which matters to vision transformers only), and the
 /// classifier behind it where the source has one.
 ///

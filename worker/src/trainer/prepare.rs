@@ -19,7 +19,7 @@ use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
 use crate::error::TrialError;
-use crate::model::{self, LoadRequest};
+use crate::model::{self, LoadRequest, Pretrained};
 
 /// A larger dataset is resized at each use: that costs little beside reading so much.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
@@ -27,6 +27,16 @@ const RESIZED_BYTES_MAX: u64 = 16 << 30;
 impl<'a> Trial<'a> {
     /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
     pub(super) fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
+        Self::start_with(model::load, spec, environment, sink)
+    }
+
+    /// The same with a network from elsewhere.
+    pub(super) fn start_with(
+        load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
+        spec: &'a FinetuneSpec,
+        environment: &TrialEnvironment,
+        sink: &mut dyn TrialSink,
+    ) -> Result<Self, TrialError> {
         let settings = &spec.settings;
         // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open(&environment.cache_dir)?;
@@ -42,7 +52,7 @@ impl<'a> Trial<'a> {
                 return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
             }
         }
-        let pretrained = model::load(&LoadRequest {
+        let pretrained = load(&LoadRequest {
             cache: &environment.cache_dir,
             backbone: settings.backbone,
             weights: &settings.weights,

@@ -75,8 +75,7 @@ impl Trial<'_> {
     fn run(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         let first = self.progress.step.map_or(0, |step| step + 1);
         let pending = self.progress.step.filter(|&step| !self.progress.evaluated && self.spec.is_evaluation_step(step));
-        let threads = (tch::get_num_threads() / 4).max(1);
-        let mut feeder = Feeder::start(&self.source, threads, self.source.requests(first, pending))?;
+        let mut feeder = Feeder::start(&self.source, self.feeder_threads(), self.source.requests(first, pending))?;
         if let Some(step) = pending {
             self.evaluate(step, &mut feeder, sink)?;
         }
@@ -95,8 +94,13 @@ impl Trial<'_> {
         self.leave_results(sink)
     }
 
+    /// A quarter of the threads that train: making batches is the smaller part of the work.
+    pub(super) fn feeder_threads(&self) -> i32 {
+        (tch::get_num_threads() / 4).max(1)
+    }
+
     /// One update on a batch from every training domain; the batch's mean loss before it.
-    fn update(&mut self, step: u64, feeder: &mut Feeder) -> Result<f64, TrialError> {
+    pub(super) fn update(&mut self, step: u64, feeder: &mut Feeder) -> Result<f64, TrialError> {
         let batch = feeder.next(Request::Train { step })?;
         let logits = self.network.logits(&batch.inputs, batch.mask.as_ref(), Pass::Train)?;
         let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;

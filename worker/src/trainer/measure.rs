@@ -1,0 +1,100 @@
+//! How fast a trial trains on this machine: the real loop, without evaluations and without an end.
+
+use std::time::{Duration, Instant};
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::finetune::FinetuneSpec;
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
+
+use super::inputs::{Feeder, Request};
+use super::run::Trial;
+use super::{TrialEnvironment, TrialSink};
+use crate::error::{SinkError, TrialError};
+use crate::model::{self, LoadRequest, Pretrained};
+
+/// Steps before the clock starts: libraries choose kernels, memory is taken.
+const WARM_UP_STEPS: u64 = 2;
+/// Steps that are measured at least.
+const STEPS_MIN: u64 = 3;
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingSpeed {
+    /// Training images in a second.
+    pub images_per_second: f64,
+    /// The share of the time in which the training loop waited for a batch.
+    pub data_wait_fraction: f64,
+    /// From the call to the first step: libraries, images, weights, caches.
+    pub start_seconds: f64,
+    /// What the trial ran on.
+    pub fingerprint: Fingerprint,
+}
+
+/// Trains a specification for some time. Random weights stand in where the pretrained ones are not there.
+///
+/// # Errors
+/// As [`super::run_trial`].
+pub fn measure_training(spec: &FinetuneSpec, environment: &TrialEnvironment, duration: Duration) -> Result<TrainingSpeed, TrialError> {
+    let mut spec = spec.clone();
+    // Never reached: the clock ends it.
+    (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
+    let begun = now();
+    let mut trial = Trial::start_with(load_or_make_up, &spec, environment, &mut Deaf)?;
+    let start_seconds = begun.elapsed().as_secs_f64();
+    let threads = trial.feeder_threads();
+    let steps = 0..u64::MAX;
+    let mut feeder = Feeder::start(&trial.source, threads, steps.map(|step| Request::Train { step }))?;
+    let (mut clock, mut images) = (now(), 0);
+    let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
+    for step in 0.. {
+        if step == WARM_UP_STEPS {
+            (clock, images, feeder.waited) = (now(), 0, Duration::ZERO);
+        }
+        trial.update(step, &mut feeder)?;
+        images += per_step;
+        if step >= WARM_UP_STEPS + STEPS_MIN - 1 && clock.elapsed() >= duration {
+            break;
+        }
+    }
+    let seconds = clock.elapsed().as_secs_f64();
+    Ok(TrainingSpeed {
+        images_per_second: images as f64 / seconds,
+        data_wait_fraction: feeder.waited.as_secs_f64() / seconds,
+        start_seconds,
+        fingerprint: trial.fingerprint.clone(),
+    })
+}
+
+fn load_or_make_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
+    match model::find_weights(request.cache, request.weights, request.backbone) {
+        Ok(_) => model::load(request),
+        Err(_) => model::made_up(request),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Nobody listens to a measurement.
+struct Deaf;
+
+impl TrialSink for Deaf {
+    fn started(&mut self, _: &Fingerprint) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn resumed(&mut self, _: &Resumed, _: &[TrainingLoss], _: &[Evaluation]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn trained(&mut self, _: u64, _: f64) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn evaluated(&mut self, _: u64, _: &[Evaluation]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn artifact(&mut self, _: &Artifact) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
