@@ -29,6 +29,8 @@ struct Output {
     /// The attempt that counts or runs.
     attempt: Option<i64>,
     linked_to: Option<String>,
+    /// Why no worker may run it.
+    note: Option<String>,
     waits_seconds: f64,
     happenings: Vec<HappeningOutput>,
 }
@@ -56,6 +58,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut rows = vec![("state", trial.state.clone()), ("step", progress(&trial)), ("attempts", trial.attempts.to_string())];
     if !story.linked_to.is_empty() {
         rows.push(("result", format!("that of the same trial in sweep {}", story.linked_to)));
+    }
+    if !story.note.is_empty() {
+        rows.push(("stuck", story.note.clone()));
     }
     if story.waits_ms > 0 {
         rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));
@@ -102,7 +107,7 @@ fn timeline(happenings: &[Happening]) -> String {
 }
 
 fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, linked_to, waits_ms, happenings } = story;
+    let ExplainResponse { sweep, trial: _, token, linked_to, waits_ms, happenings, note } = story;
     let attempt = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
     let happening = |Happening { ago_ms, token, what, detail }: Happening| HappeningOutput {
@@ -116,6 +121,7 @@ fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
         trial,
         attempt: attempt(token),
         linked_to: Some(linked_to).filter(|sweep| !sweep.is_empty()),
+        note: Some(note).filter(|note| !note.is_empty()),
         waits_seconds: seconds(waits_ms),
         happenings: happenings.into_iter().map(happening).collect(),
     }

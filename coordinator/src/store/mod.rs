@@ -17,6 +17,7 @@ mod simulation;
 mod sql;
 mod story;
 mod types;
+mod verification;
 mod writer;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use error::StoreError;
 pub use memory::Memory;
 pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
+pub use verification::{Certificate, Verified};
 
 /// Requests that wait for the writer; then callers wait.
 const REQUESTS_MAX: usize = 4_096;
@@ -257,7 +259,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     pub async fn work(&self, sweep: &str) -> Result<Work, StoreError> {
-        Ok(self.sweep(sweep).await?.spec.work)
+        Ok(self.spec(sweep).await?.work)
+    }
+
+    /// A sweep as it was submitted.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn spec(&self, sweep: &str) -> Result<SweepSpec, StoreError> {
+        Ok(self.sweep(sweep).await?.spec)
     }
 
     async fn sweep(&self, name: &str) -> Result<backend::SweepRow, StoreError> {
@@ -313,6 +323,14 @@ impl Store {
     /// [`StoreError::Trial`] when it names none or several.
     pub async fn story(&self, name: &str) -> Result<Story, StoreError> {
         self.backend.story(self.find(name).await?).await
+    }
+
+    /// What is known of a trial's files.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the name names none or several.
+    pub async fn artifacts(&self, name: &str) -> Result<TrialArtifacts, StoreError> {
+        self.backend.artifacts(self.find(name).await?).await
     }
 
     /// What an attempt at a trial printed; the newest one's unless one is named.
