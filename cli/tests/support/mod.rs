@@ -135,7 +135,7 @@ impl Drop for World {
 /// Runs `sortie` with these words and nothing of the environment that could change what it does.
 pub fn sortie(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA"] {
+    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA", "SORTIE_STORE"] {
         command.env_remove(variable);
     }
     command.args(words).stdin(Stdio::null()).output().unwrap()

@@ -14,6 +14,9 @@ use sortie_core::trial::{Point, TrialId};
 use super::StoreError;
 use super::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
+/// How the names of sweeps start that verify a trial.
+pub(crate) const VERIFIES: &str = "verify-";
+
 /// A database.
 #[tonic::async_trait]
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
@@ -27,8 +30,9 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError>;
-    /// Ids and sweeps of trials whose id starts like this, at most three, in one sweep or in all.
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError>;
+    /// Trials whose id starts like this, at most three, in one sweep or in all; and whether the name of their sweep starts with
+    /// [`VERIFIES`], which those come last that does.
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<(i64, bool)>, StoreError>;
     /// Everything that is known of a trial.
     async fn story(&self, trial: i64) -> Result<Story, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.

@@ -349,7 +349,8 @@ impl Store {
         }
         match self.backend.find(sweep, &prefix.to_ascii_lowercase()).await?.as_slice() {
             [] => Err(named("no trial")),
-            [id] => Ok(*id),
+            // One that was verified is meant itself, not its copies.
+            [(id, _)] | [(id, false), (_, true), ..] => Ok(*id),
             _ => Err(named("several trials")),
         }
     }

@@ -6,7 +6,7 @@ use sortie_core::certificate::{metrics_digest, weights_digest};
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::{SweepSpec, Verification};
 
-use super::backend::Proof;
+use super::backend::{Proof, VERIFIES};
 use super::types::{Happening, SubmitOptions, WorkerLine};
 use super::writer::Alone;
 use super::{Store, StoreError};
@@ -58,7 +58,7 @@ impl Store {
         let spec = self.spec(&story.sweep).await?;
         let worker = self.able_worker(&spec.require).await?;
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
-        let prefix = self.free_prefix(&format!("verify-{}", story.line.trial_id.short())).await?;
+        let prefix = self.free_prefix(&format!("{VERIFIES}{}", story.line.trial_id.short())).await?;
         let [first, second] = spec.verified(&story.line.point, &verification, &prefix)?;
         // Its own result in other sweeps is what it must not take over.
         let options = SubmitOptions { reuse: false, priority: None };
@@ -118,7 +118,7 @@ impl Store {
 
     async fn proof(&self, sweep: &SweepSpec) -> Result<Proof, StoreError> {
         let missing = || StoreError::Verification(format!("sweep {0} has no result; `sortie trials {0}` says why", sweep.name));
-        let [trial] = self.backend.find(Some(&sweep.name), "").await?[..] else { return Err(missing()) };
+        let [(trial, _)] = self.backend.find(Some(&sweep.name), "").await?[..] else { return Err(missing()) };
         self.backend.proof(trial).await?.ok_or_else(missing)
     }
 }

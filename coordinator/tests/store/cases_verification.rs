@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_coordinator::store::{Batch, StoreError, SubmitOptions, Verified};
+use sortie_coordinator::store::{Batch, StoreError, SubmitOptions, TrialAction, Verified};
 use sortie_core::artifact::{ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::TrainingLoss;
@@ -19,6 +19,7 @@ fn told(loss: f64, weights: u64, resumed: Option<Resumed>) -> Batch {
     Batch { sequence: 1, evaluations: vec![evaluation("sketch", 0, 3)], losses, artifacts: vec![weights], resumed, ..Batch::default() }
 }
 
+/// Gives the trial's id, which its copies in the sweeps that verify it have too.
 async fn verified(f: &Fixture) -> (String, Verified) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
@@ -29,7 +30,15 @@ async fn verified(f: &Fixture) -> (String, Verified) {
     f.store.register(&worker("w2")).await.unwrap();
     f.pass(1);
     let verified = f.store.verify(&id, 12, Some(15)).await.unwrap();
-    (format!("first/{id}"), verified)
+    let copied = f.store.verify(&id, 12, None).await.unwrap();
+    for sweep in copied.sweeps {
+        while f.status(&sweep).await.queued == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        f.store.act_on_trials(&sweep, TrialAction::Cancel, &filter(""), None).await.unwrap();
+        assert_eq!(f.store.story(&format!("{sweep}/{id}")).await.unwrap().sweep, sweep);
+    }
+    (id, verified)
 }
 
 /// Runs both sweeps: the second is killed once, and goes on like this.
@@ -67,7 +76,7 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
     let noted = story.happenings.iter().find(|happening| happening.what == "verified").unwrap();
     assert!(noted.detail.contains("killed at step 12 of 15, resumed after step 9, on host:7: identical"), "{}", noted.detail);
     // Once more is another pair.
-    assert!(f.store.verify(&trial, 12, None).await.unwrap().sweeps[1].ends_with("-2-b"));
+    assert!(f.store.verify(&trial, 12, None).await.unwrap().sweeps[1].ends_with("-3-b"));
 }
 
 pub async fn what_differs_is_not_certified(f: Fixture) {

@@ -7,7 +7,7 @@ use sortie_core::record::TrialRecord;
 
 use super::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES};
 use crate::store::story;
 use crate::store::types::{KeptArtifact, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
 
@@ -73,14 +73,19 @@ impl Backend for Memory {
         Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<(i64, bool)>, StoreError> {
         let tables = self.0.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
             (Some(name), Some(row)) => row.spec.name == name,
             (wanted, _) => wanted.is_none(),
         };
         let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
-        Ok(tables.trials.iter().filter(|(_, trial)| named(trial)).map(|(id, _)| *id).take(3).collect())
+        let verifies = |trial: &Trial| tables.sweeps.get(&trial.sweep).is_some_and(|row| row.spec.name.starts_with(VERIFIES));
+        let found = tables.trials.iter().filter(|(_, trial)| named(trial)).map(|(id, trial)| (*id, verifies(trial)));
+        let mut found: Vec<(i64, bool)> = found.collect();
+        found.sort_by_key(|(id, verifies)| (*verifies, *id));
+        found.truncate(3);
+        Ok(found)
     }
 
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {

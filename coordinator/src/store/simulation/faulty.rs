@@ -78,7 +78,7 @@ impl Backend for Faulty {
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, from).await
     }
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<(i64, bool)>, StoreError> {
         self.inner.find(sweep, prefix).await
     }
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {

@@ -147,10 +147,11 @@ impl Backend for SqlBackend {
         Ok(Page { rows: records, next: next_page(&rows)? })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<i64>, StoreError> {
+    async fn find(&self, sweep: Option<&str>, prefix: &str) -> Result<Vec<(i64, bool)>, StoreError> {
         // Ids are hexadecimal digits: 'g' comes after all of them.
         let args = vec![prefix.into(), format!("{prefix}g").into(), sweep.unwrap_or_default().into()];
-        self.fetch(self.sql().find, args).await?.iter().map(|row| row.int("trials", "id")).collect()
+        let rows = self.fetch(self.sql().find, args).await?;
+        rows.iter().map(|row| Ok((row.int("trials", "id")?, row.int("sweeps", "verifies")? != 0))).collect()
     }
 
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {

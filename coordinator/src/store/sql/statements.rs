@@ -173,8 +173,9 @@ statements! {
         FROM $rows(token BIGINT) AS v JOIN validation AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
     held_out: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
         FROM $rows(token BIGINT) AS v JOIN held_out AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
-    find: "SELECT t.id FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
-        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) LIMIT 3";
+    find: "SELECT t.id, CAST(CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END AS BIGINT) AS verifies
+        FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
+        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) ORDER BY verifies, t.id LIMIT 3";
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
