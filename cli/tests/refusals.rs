@@ -100,7 +100,7 @@ fn what_a_coordinator_cannot_use_is_named() {
     let store = |place: &str| {
         refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("c.db"), "--store", place], 1, &[place, "--store"]);
     };
-    std::fs::write(folder.path().join("file"), "").unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
     store("ftp://x/y");
     store(folder.path().join("file").to_str().unwrap());
 }

@@ -7,7 +7,13 @@ pub mod endpoint;
 pub use convert::WireError;
 
 /// Version 1 of the protocol.
-#[expect(missing_docs, clippy::allow_attributes, unused_qualifications, reason = "generated; the .proto files document it")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::large_enum_variant,
+    unused_qualifications,
+    reason = "generated; the .proto files document it"
+)]
 pub mod v1 {
     tonic::include_proto!("sortie.v1");
 }
