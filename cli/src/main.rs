@@ -47,6 +47,7 @@ struct Connection {
 enum Command {
     Serve(commands::serve::Arguments),
     Plan(commands::plan::Arguments),
+    Presets(commands::presets::Arguments),
     Submit(commands::submit::Arguments),
     Status(commands::status::Arguments),
     Wait(commands::wait::Arguments),
@@ -108,11 +109,12 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, figure, logs, plan, results, serve, status, submit, synthetic, trials, verify, wait, workers,
+        artifacts, control, explain, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, verify, wait, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Presets(arguments) => presets::run(&arguments),
         Command::Submit(arguments) => submit::run(&arguments, connection).await,
         Command::Status(arguments) => status::run(&arguments, connection).await,
         Command::Wait(arguments) => wait::run(&arguments, connection).await,

@@ -13,6 +13,7 @@ pub mod keep;
 pub mod metrics;
 pub mod names;
 pub mod parameters;
+pub mod presets;
 pub mod random;
 pub mod record;
 pub mod requirements;

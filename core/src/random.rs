@@ -23,6 +23,8 @@ pub enum Purpose {
     HeadInitialisation = 5,
     /// The backbone of a trial that starts from scratch.
     BackboneInitialisation = 6,
+    /// Datasets that are made rather than read: the order of the digits, the noise of labels and colours.
+    GeneratedDataset = 7,
 }
 
 /// The stream of one counter: ChaCha8 keyed by exactly these five values.

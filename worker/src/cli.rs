@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sortie_proto::endpoint::{DEFAULT_COORDINATOR, coordinator_uri};
 use sortie_worker::agent::{self, AgentConfig, AgentError, DeviceSelection};
-use sortie_worker::data::default_budget_bytes;
 use tracing_subscriber::EnvFilter;
 
+use crate::bench_data::BenchDataArgs;
+use crate::data_commands::DataCommand;
 use crate::deadline;
 
 /// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
@@ -42,9 +43,22 @@ pub enum Command {
     /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
     Run(Box<RunArgs>),
+    /// Look after the datasets on this machine
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Measure how fast this machine is
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Run the one trial that is assigned on standard input
     #[command(hide = true)]
     Trial,
+}
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Images that a core decodes and resizes in a second
+    Data(BenchDataArgs),
 }
 
 /// How the log is written.
@@ -159,8 +173,6 @@ fn config(args: &RunArgs, surroundings: &Surroundings) -> Result<AgentConfig, Ag
         data,
         cache,
         threads,
-        // Shared by the trials that run at the same time.
-        image_budget_bytes: default_budget_bytes() / slots.len() as u64,
         slots,
         sweep: args.sweep.clone(),
         exit_when_idle: args.exit_when_idle,
@@ -212,7 +224,8 @@ fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
     Ok(tags.into_iter().collect())
 }
 
-fn default_cache() -> Result<PathBuf, AgentError> {
+/// Where weights, datasets and caches lie unless told.
+pub(crate) fn default_cache() -> Result<PathBuf, AgentError> {
     let folders = directories::BaseDirs::new().ok_or_else(|| std::io::Error::other("there is no home folder; name one by --cache DIR"));
     folders.map(|folders| folders.cache_dir().join("sortie")).map_err(|error| AgentError::System("cannot tell the cache folder", error))
 }
@@ -239,7 +252,7 @@ mod tests {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
         match cli.command {
             Command::Run(args) => *args,
-            Command::Trial => panic!("that was run"),
+            _ => panic!("that was run"),
         }
     }
 

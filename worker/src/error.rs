@@ -33,6 +33,9 @@ pub enum TrialError {
     /// The device's or the machine's memory was not enough.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
+    /// The trial was asked to stop, and checkpointed where it could.
+    #[error("the trial was asked to stop")]
+    Preempted,
     /// The receiver of the trial's reports is gone.
     #[error("cannot report: {0}")]
     Sink(#[source] SinkError),
@@ -54,6 +57,7 @@ impl TrialError {
             Self::BadConfig(_) => Some(ErrorClass::BadConfig),
             Self::Diverged { .. } => None,
             Self::OutOfMemory(_) => Some(ErrorClass::OutOfMemory),
+            Self::Preempted => Some(ErrorClass::Preempted),
             Self::Sink(_) | Self::Other(_) => Some(ErrorClass::Transient),
         }
     }

@@ -1,6 +1,8 @@
 //! `sortie-worker`: runs trials on this machine.
 
+mod bench_data;
 mod cli;
+mod data_commands;
 mod deadline;
 
 use std::process::ExitCode;
@@ -12,6 +14,8 @@ use sortie_worker::trial_process;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Trial => trial_process::run(),
+        cli::Command::Data(command) => data_commands::run(&command),
+        cli::Command::Bench(cli::BenchCommand::Data(args)) => bench_data::run(&args),
         cli::Command::Run(args) => match cli::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

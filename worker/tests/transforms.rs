@@ -5,8 +5,6 @@
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 mod common;
 
-use std::borrow::Cow;
-
 use common::Fixture;
 use sortie_worker::data::DecodedImage;
 use sortie_worker::model::Normalisation;
@@ -41,7 +39,7 @@ fn check(choose: impl Fn(&DecodedImage, &[f64]) -> Augmentation, expected: &str)
     let samples: Vec<Sample> = order
         .iter()
         .map(|&index| Sample {
-            image: Cow::Borrowed(&images[index]),
+            image: images[index].view(),
             augmentation: choose(&images[index], &parameters[index * 14..index * 14 + 14]),
         })
         .collect();

@@ -6,6 +6,7 @@ mod process;
 mod quickstart;
 mod rig;
 mod setup;
+mod train_bench;
 
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ enum Command {
     /// Run a sweep while workers, coordinator, database and network are killed and cut, and compare what came of it
     #[command(disable_help_flag = true)]
     Chaos(rig::Options),
-    /// Measure the coordinator: `dispatch` for full cycles a second, `idle` for workers that wait
+    /// Measure: `dispatch` for the coordinator's full cycles a second, `idle` for workers that wait, `train` for the trainer beside PyTorch
     #[command(disable_help_flag = true)]
     Bench(rig::Options),
 }

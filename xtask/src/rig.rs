@@ -5,10 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Parser as _};
 
-use crate::process;
-use crate::setup;
+use crate::{process, setup, train_bench};
 
 /// Options of ours, and those that are passed on.
 #[derive(Debug, Args)]
@@ -30,8 +29,11 @@ pub fn chaos(options: &Options) -> Result<()> {
     become_it(rig)
 }
 
-/// Runs a benchmark of the coordinator in place of this process; returns only if that fails.
+/// Runs a benchmark of the coordinator in place of this process, which returns only if that fails, or one of the trainer.
 pub fn bench(options: &Options) -> Result<()> {
+    if options.arguments.first().is_some_and(|name| name == "train") {
+        return train_bench::run(&train_bench::Options::parse_from(&options.arguments));
+    }
     let mut rig = build(options, &["sortie", "sortie-rig"])?;
     let program = std::path::Path::new(rig.get_program()).with_file_name("sortie");
     rig.args(passed_on(options)).env("SORTIE_PROGRAM", program);

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod figure;
 pub mod logs;
 pub mod plan;
+pub mod presets;
 pub mod results;
 pub mod serve;
 pub mod status;

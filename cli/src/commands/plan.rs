@@ -1,9 +1,11 @@
 //! `sortie plan`: what a sweep file would run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
+use sortie_core::parameters::number;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
 use sortie_core::spec::file::SweepFile;
@@ -16,7 +18,14 @@ use crate::{discover, output};
 #[derive(Debug, clap::Args)]
 pub struct SweepArguments {
     /// The sweep file, TOML.
-    pub file: PathBuf,
+    #[arg(required_unless_present = "preset")]
+    pub file: Option<PathBuf>,
+    /// One of the paper's experiments instead of a file; `sortie presets` lists them.
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    pub preset: Option<String>,
+    /// The preset on this dataset instead of its own.
+    #[arg(long, value_name = "NAME", requires = "preset")]
+    pub dataset: Option<String>,
     /// Read domains and classes from the folder ROOT/DATASET instead of the file or the built-in catalogue.
     #[arg(long, env = "SORTIE_DATA", value_name = "ROOT")]
     pub data: Option<PathBuf>,
@@ -48,8 +57,8 @@ impl SweepArguments {
     /// # Errors
     /// One line that names the file, the key, the value and what is allowed.
     pub fn read(&self) -> Result<ReadSweep> {
-        let text = std::fs::read_to_string(&self.file).with_context(|| format!("cannot read the sweep file {}", self.file.display()))?;
-        let named = || self.file.display().to_string();
+        let (name, text) = self.source()?;
+        let named = || name.clone();
         let file = SweepFile::parse(&text).with_context(named)?;
         let discovered = match (&self.data, file.dataset()) {
             (Some(root), Some(dataset)) => Some(discover::discover(root, dataset)?),
@@ -57,6 +66,19 @@ impl SweepArguments {
         };
         let spec = SweepSpec::parse(&text, discovered.as_ref()).with_context(named)?;
         Ok(ReadSweep { text, discovered, spec })
+    }
+}
+
+impl SweepArguments {
+    /// What errors call it, and its text.
+    fn source(&self) -> Result<(String, String)> {
+        if let Some(name) = &self.preset {
+            return Ok((format!("preset {name}"), super::presets::find(name)?.text(self.dataset.as_deref())));
+        }
+        // One of both is there: clap sees to it.
+        let file = self.file.as_deref().unwrap_or(Path::new(""));
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the sweep file {}", file.display()))?;
+        Ok((file.display().to_string(), text))
     }
 }
 
@@ -135,6 +157,8 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
                 ("dataset", format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels)),
                 ("model", format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision)),
                 ("a trial", format!("{updates} updates of {} images per training domain", settings.batch_per_domain)),
+                ("updates", updates_row(settings)),
+                ("also evaluated", also_evaluated(settings)),
             ]
         }
         Work::Command(settings) => {
@@ -147,6 +171,26 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
             rows
         }
     }
+}
+
+fn updates_row(settings: &Settings) -> String {
+    let schedule = match settings.schedule {
+        Schedule::Cosine => "cosine schedule".to_owned(),
+        Schedule::Step if settings.milestones.is_empty() => "constant rate".to_owned(),
+        Schedule::Step => format!("rate x {} at {}", number(settings.gamma), list(settings.milestones.iter().map(u64::to_string))),
+    };
+    format!("{}, {schedule}", settings.optimizer)
+}
+
+fn also_evaluated(settings: &Settings) -> String {
+    let average = settings.average.map(|Average { from, every }| match every {
+        AverageEvery::Steps(1) => format!("the average of the weights from step {from} on"),
+        AverageEvery::Steps(steps) => format!("the average of the weights of every {steps} steps from {from} on"),
+        AverageEvery::Evaluation => format!("the average of the weights at evaluations from step {from} on"),
+    });
+    let ensemble = settings.ensemble.map(|ensemble| format!("the ensemble of the evaluations from step {} on", ensemble.from));
+    let both: Vec<_> = average.into_iter().chain(ensemble).collect();
+    if both.is_empty() { "nothing".to_owned() } else { both.join("; ") }
 }
 
 /// A command line as people read it: words that a shell would take apart are quoted.

@@ -21,8 +21,6 @@ pub struct AgentConfig {
     pub slots: Vec<Slot>,
     /// CPU threads of each trial.
     pub threads: usize,
-    /// Bytes of decoded images that each trial keeps in memory.
-    pub image_budget_bytes: u64,
     /// Only trials of this sweep; of any if none.
     pub sweep: Option<String>,
     /// End when no trial is left that this worker could ever get.

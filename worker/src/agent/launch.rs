@@ -59,7 +59,6 @@ fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&
         cache: config.cache.clone(),
         device: slot.inside.to_owned(),
         threads: config.threads,
-        image_budget_bytes: Some(config.image_budget_bytes),
         store: store.map(|url| ArtifactStore { url: url.to_owned() }),
         token: lease.token,
         checkpoints: lease.checkpoints.clone(),

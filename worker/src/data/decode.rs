@@ -3,9 +3,13 @@
 
 use std::io::Cursor;
 
-use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-const SIDE_PIXELS_MAX: u32 = 16_384;
+use super::jpeg;
+
+/// Raised whenever some file would be decoded or shrunk to other pixels than before: caches of the old ones are then not used any more.
+pub(super) const DECODER_VERSION: u32 = 1;
+pub(super) const SIDE_PIXELS_MAX: u32 = 16_384;
 const DECODED_BYTES_MAX: u64 = 1 << 30;
 
 /// An RGB image, 8 bits per channel, rows from the top, channels interleaved.
@@ -19,15 +23,36 @@ pub struct DecodedImage {
     pub pixels: Box<[u8]>,
 }
 
+impl DecodedImage {
+    /// The image without its ownership.
+    pub fn view(&self) -> ImageView<'_> {
+        ImageView { height: self.height, width: self.width, pixels: &self.pixels }
+    }
+}
+
+/// An RGB image that lies elsewhere, such as in a mapped file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageView<'a> {
+    /// Rows, in pixels.
+    pub height: usize,
+    /// Columns, in pixels.
+    pub width: usize,
+    /// `height * width * 3` bytes.
+    pub pixels: &'a [u8],
+}
+
 /// Decodes an image whose format is told from its content: PACS holds PNGs under other names.
+///
+/// A JPEG that ends too early is gray where data are missing, as in the reference; other formats must be complete.
 ///
 /// # Errors
 /// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
 pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    if reader.format().is_none() {
-        return Err("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)".into());
+    if jpeg::is_jpeg(bytes) {
+        return jpeg::decode(bytes);
     }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = reader.format().ok_or("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)")?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_PIXELS_MAX);
     limits.max_image_height = Some(SIDE_PIXELS_MAX);
@@ -36,30 +61,33 @@ pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
     let damaged = |error: image::ImageError| format!("the image cannot be decoded: {error}");
     let decoder = reader.into_decoder().map_err(damaged)?;
     let kind = decoder.color_type();
-    if matches!(kind, ColorType::L16 | ColorType::La16 | ColorType::Rgb32F | ColorType::Rgba32F) {
+    if matches!(kind, ColorType::L16 | ColorType::Rgb32F | ColorType::Rgba32F) {
         // Pillow clips 16-bit gray to 255, which turns photographs white; silently doing something else would be no better.
         return Err(format!("images of kind {kind:?} are not supported; convert it to 8 bits per channel"));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    if image.width() == 0 || image.height() == 0 {
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    if height == 0 || width == 0 {
         return Err("the image has no pixels".into());
     }
-    let rgb = match image {
-        // Pillow keeps the high byte of 16-bit colours; a conversion that rounds would differ by one level.
-        DynamicImage::ImageRgb16(image) => {
-            let (width, height) = image.dimensions();
-            let high = image.into_raw().into_iter().map(|value| (value >> 8) as u8).collect();
-            image::RgbImage::from_raw(width, height, high).ok_or("the image has the wrong length")?
-        }
-        DynamicImage::ImageRgba16(image) => {
-            let (width, height) = image.dimensions();
-            let colours = image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]);
-            let high = colours.map(|value| (value >> 8) as u8).collect();
-            image::RgbImage::from_raw(width, height, high).ok_or("the image has the wrong length")?
-        }
-        other => other.into_rgb8(),
+    let pixels = match image {
+        DynamicImage::ImageRgb16(image) if format == ImageFormat::Pnm => image.into_raw().into_iter().map(nearest_byte).collect(),
+        DynamicImage::ImageRgb16(image) => image.into_raw().into_iter().map(high_byte).collect(),
+        DynamicImage::ImageRgba16(image) => image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).map(high_byte).collect(),
+        DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [pixel[0]; 3]).map(high_byte).collect(),
+        other => other.into_rgb8().into_raw(),
     };
-    Ok(DecodedImage { height: rgb.height() as usize, width: rgb.width() as usize, pixels: rgb.into_raw().into_boxed_slice() })
+    Ok(DecodedImage { height, width, pixels: pixels.into_boxed_slice() })
+}
+
+/// What Pillow keeps of 16-bit colours; a conversion that rounds would differ by one level.
+fn high_byte(value: u16) -> u8 {
+    (value >> 8) as u8
+}
+
+/// What Pillow keeps of 16-bit colours in PPM files.
+fn nearest_byte(value: u16) -> u8 {
+    ((u32::from(value) * 255 + 32_767) / 65_535) as u8
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use sortie_core::finetune::SplitBy;
 use sortie_core::trial::DatasetSpec;
 
+use super::contents::{self, Input};
+use super::digits::{self, DigitKind, Digits};
+use super::{DecodedImage, decode};
 use crate::error::TrialError;
 
 /// Other files are ignored (docs/protocol.md, "Data protocol").
@@ -26,16 +29,27 @@ pub struct ImageFile {
     pub stem: String,
 }
 
-/// The image files of a dataset, by domain, in the specification's order of domains; within a domain in class order, then sorted file
-/// order, which is the order that splits count in.
+/// The images of a dataset, by domain, in the specification's order of domains. Within a domain files are in class order, then sorted
+/// file order; that is the order that splits count in. [`super::digits`] tells the order of generated images.
 #[derive(Clone, Debug)]
 pub struct DatasetFolder {
     /// `domains[d][i]` is image i of domain d.
     pub domains: Vec<Vec<ImageFile>>,
+    pub(super) source: Source,
+}
+
+/// Where images come from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// Each from its own file below this folder.
+    Files(PathBuf),
+    /// Made from the digits of MNIST.
+    Digits(Box<Digits>),
 }
 
 impl DatasetFolder {
-    /// Lists a dataset below the data root.
+    /// Lists a dataset below the data root. RotatedMNIST and ColoredMNIST are made from the files of MNIST, unless there is a folder of
+    /// that name.
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming the path: a folder of the dataset, a domain or a class is missing, a class has no image in some
@@ -43,11 +57,53 @@ impl DatasetFolder {
     pub fn scan(root: &Path, spec: &DatasetSpec) -> Result<Self, TrialError> {
         let folder = root.join(&spec.name);
         if !folder.is_dir() {
+            if let Some(kind) = DigitKind::of_dataset(&spec.name) {
+                return digits::list(root, kind, spec);
+            }
             return Err(TrialError::bad_data(&folder, "the dataset's folder is missing"));
         }
         check_dataset_file(&folder.join("dataset.toml"), spec.split_by)?;
         let domains = spec.domains.iter().map(|domain| scan_domain(&folder, domain, &spec.classes)).collect::<Result<_, _>>()?;
-        Ok(Self { domains })
+        Ok(Self { domains, source: Source::Files(folder) })
+    }
+
+    /// The folder that the files which decide the pixels lie in, and these files.
+    pub(super) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
+        match &self.source {
+            Source::Files(folder) => {
+                let files = self.domains.iter().flatten();
+                (folder, files.map(|file| Input { path: &file.path, name: &file.name }).collect())
+            }
+            Source::Digits(digits) => digits.inputs(),
+        }
+    }
+
+    /// The digest of the dataset, given those of its inputs.
+    pub(super) fn digest(&self, inputs: &[Input], contents: &[blake3::Hash]) -> String {
+        let files = inputs.iter().zip(contents).map(|(input, content)| (input.name, *content));
+        match &self.source {
+            Source::Files(_) => contents::digest_of_all(files),
+            Source::Digits(digits) => {
+                let recipe = digits.recipe();
+                contents::digest_of_all(files.chain(std::iter::once((recipe.as_str(), blake3::hash(b"")))))
+            }
+        }
+    }
+
+    /// Reads and decodes an image, or makes it. `content` is what its file must still contain; generated images have none
+    /// of their own.
+    pub(super) fn decode(&self, domain: usize, index: usize, content: Option<&blake3::Hash>) -> Result<DecodedImage, TrialError> {
+        let file = &self.domains[domain][index];
+        match &self.source {
+            Source::Files(_) => {
+                let bytes = contents::read(&file.path)?;
+                if content.is_some_and(|content| blake3::hash(&bytes) != *content) {
+                    return Err(TrialError::bad_data(&file.path, "it changed while the dataset was read"));
+                }
+                decode(&bytes).map_err(|reason| TrialError::bad_data(&file.path, reason))
+            }
+            Source::Digits(digits) => digits.image(domain, index),
+        }
     }
 }
 
@@ -56,12 +112,7 @@ fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), TrialError> 
     if !path.exists() {
         return Ok(());
     }
-    let text = fs::read_to_string(path).map_err(|error| TrialError::bad_data(path, error))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| TrialError::bad_data(path, error.message()))?;
-    let group = match table.get("group") {
-        None => "image",
-        Some(value) => value.as_str().ok_or_else(|| TrialError::bad_data(path, "group is not a text"))?,
-    };
+    let group = group(path)?;
     let expected = split_by.as_str();
     if group != expected {
         let reason = format!("it says group = {group:?}, but the trial splits by {expected:?}");
@@ -70,14 +121,24 @@ fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), TrialError> 
     Ok(())
 }
 
+/// What a `dataset.toml` says about the split.
+pub(super) fn group(path: &Path) -> Result<String, TrialError> {
+    let text = fs::read_to_string(path).map_err(|error| TrialError::bad_data(path, error))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| TrialError::bad_data(path, error.message()))?;
+    match table.get("group") {
+        None => Ok(SplitBy::Image.as_str().to_owned()),
+        Some(value) => value.as_str().map(str::to_owned).ok_or_else(|| TrialError::bad_data(path, "group is not a text")),
+    }
+}
+
 fn scan_domain(dataset: &Path, domain: &str, classes: &[String]) -> Result<Vec<ImageFile>, TrialError> {
     let folder = dataset.join(domain);
     if !folder.is_dir() {
         return Err(TrialError::bad_data(&folder, "the domain's folder is missing"));
     }
-    for entry in entries(&folder)? {
+    for (entry, is_folder) in entries(&folder)? {
         let name = file_name(&entry);
-        if entry.is_dir() && !name.starts_with('.') && !classes.contains(&name) {
+        if is_folder && !name.starts_with('.') && !classes.contains(&name) {
             return Err(TrialError::bad_data(&entry, "this class is not among those of the trial's dataset"));
         }
     }
@@ -87,46 +148,61 @@ fn scan_domain(dataset: &Path, domain: &str, classes: &[String]) -> Result<Vec<I
         if !class_folder.is_dir() {
             return Err(TrialError::bad_data(&class_folder, "the class is missing in this domain"));
         }
-        let mut paths = Vec::new();
-        collect(&class_folder, 0, &mut paths)?;
-        // By folder first, then by name, both in byte order: the order of torchvision's `sorted(os.walk(...))`.
-        // Paths as texts, for `Path` compares by component and would put `a/c` before `a-b`.
-        paths.sort_by_cached_key(|path| {
-            (path.parent().map(|parent| parent.as_os_str().to_owned()), path.file_name().map(ToOwned::to_owned))
-        });
+        let paths = image_paths(&class_folder, &mut |_| ())?;
         if paths.is_empty() {
             return Err(TrialError::bad_data(&class_folder, "the class has no image in this domain"));
         }
-        for path in paths {
-            let inside = path.strip_prefix(dataset).unwrap_or(&path);
-            let name = inside.to_string_lossy().replace('\\', "/");
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            files.push(ImageFile { path, name, label, stem });
-        }
+        files.extend(paths.into_iter().map(|path| image_file(dataset, path, label)));
     }
     Ok(files)
 }
 
-fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), TrialError> {
+pub(super) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
+    let inside = path.strip_prefix(dataset).unwrap_or(&path);
+    let name = inside.to_string_lossy().replace('\\', "/");
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    ImageFile { path, name, label, stem }
+}
+
+/// The image files in and below a class folder, in the order that splits count in; `ignored` gets the others.
+pub(super) fn image_paths(class_folder: &Path, ignored: &mut dyn FnMut(&Path)) -> Result<Vec<PathBuf>, TrialError> {
+    let mut paths = Vec::new();
+    collect(class_folder, 0, &mut paths, ignored)?;
+    // By folder first, then by name, both in byte order: the order of torchvision's `sorted(os.walk(...))`.
+    // Paths as texts, for `Path` compares by component and would put `a/c` before `a-b`.
+    paths.sort_by_cached_key(|path| (path.parent().map(|parent| parent.as_os_str().to_owned()), path.file_name().map(ToOwned::to_owned)));
+    Ok(paths)
+}
+
+fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>, ignored: &mut dyn FnMut(&Path)) -> Result<(), TrialError> {
     if depth > DEPTH_MAX {
         return Err(TrialError::bad_data(folder, format!("folders are nested more than {DEPTH_MAX} deep")));
     }
-    for path in entries(folder)? {
-        if path.is_dir() {
-            collect(&path, depth + 1, paths)?;
+    for (path, is_folder) in entries(folder)? {
+        if is_folder {
+            collect(&path, depth + 1, paths, ignored)?;
         } else if is_image(&path) {
             paths.push(path);
+        } else {
+            ignored(&path);
         }
     }
     Ok(())
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrialError> {
+/// What a folder holds, and whether each is a folder. Only links cost a look at what they lead to.
+pub(super) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, TrialError> {
     let bad = |error: std::io::Error| TrialError::bad_data(folder, error);
-    fs::read_dir(folder).map_err(bad)?.map(|entry| entry.map(|entry| entry.path()).map_err(bad)).collect()
+    let entry = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let is_folder = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
+        Ok((path, is_folder))
+    };
+    fs::read_dir(folder).map_err(bad)?.map(|found| entry(found).map_err(bad)).collect()
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

@@ -1,56 +1,60 @@
-//! The pixels of a dataset: every file is read, digested and decoded once at the start, and kept in memory as far as a budget allows.
+//! The pixels of a dataset: decoded once per machine into one file that every trial process maps.
+//!
+//! # The file
+//!
+//! `<cache>/images/<key>/images.bin` is a shared file (see [`super::shared_file`] for its header) whose payload is the pixels of all
+//! images, in any order, and at its end a table with 16 bytes per image, by domain and index: offset in the payload (u64), height (u32),
+//! width (u32). The key is a digest of the dataset's digest, `cache_pixels` and the decoder's version, so another content, another size
+//! or another decoder never meets an old file. The pages belong to the system's page cache: they are shared by all processes and
+//! given back when memory runs short, so there is no budget to choose.
 
-use std::borrow::Cow;
-use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{DatasetFolder, DecodedImage, ImageFile, decode};
+use super::decode::DECODER_VERSION;
+use super::progress::{Progress, go_on};
+use super::shared_file::{Payload, SharedFile, Writer};
+use super::{BilinearResizer, DatasetFolder, ImageFile, ImageView, contents};
 use crate::error::TrialError;
 
-const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Used where the machine does not tell how much memory it has.
-const BUDGET_BYTES_FALLBACK: u64 = 2 << 30;
+const TABLE_ENTRY_BYTES: usize = 16;
 
 /// The images of a dataset.
+#[derive(Debug)]
 pub struct Images {
-    domains: Vec<Vec<Entry>>,
+    domains: Vec<Vec<ImageFile>>,
+    places: Places,
     digest: String,
-}
-
-struct Entry {
-    file: ImageFile,
-    /// None when the budget was used up: then the file is decoded again at each use.
-    kept: Option<DecodedImage>,
+    folder: PathBuf,
+    decoded: Decoded,
 }
 
 impl Images {
-    /// Reads and decodes all files in parallel; at most `budget_bytes` of pixels are kept.
+    /// Opens the cache of a dataset's images, after building it in the current rayon pool where it is missing.
+    ///
+    /// `cache_pixels` shrinks images whose longer side is longer than that. All files are looked at for a change, but only new or
+    /// changed ones are read.
     ///
     /// # Errors
-    /// [`TrialError::BadData`] naming the first file, in sorted order, that cannot be read or decoded.
-    pub fn load(folder: DatasetFolder, budget_bytes: u64) -> Result<Self, TrialError> {
-        let left = AtomicU64::new(budget_bytes);
-        let mut hasher = blake3::Hasher::new();
-        let mut domains = Vec::with_capacity(folder.domains.len());
-        for files in folder.domains {
-            let read: Vec<_> = files.into_par_iter().map(|file| read_entry(file, &left)).collect();
-            let mut entries = Vec::with_capacity(read.len());
-            // In file order whatever thread was first, so that digest and error message do not depend on the thread count.
-            for result in read {
-                let (entry, content) = result?;
-                hasher.update(entry.file.name.as_bytes());
-                hasher.update(b"\0");
-                hasher.update(content.as_bytes());
-                entries.push(entry);
-            }
-            domains.push(entries);
-        }
-        Ok(Self { domains, digest: hasher.finalize().to_hex().to_string() })
+    /// [`TrialError::BadData`] naming the first file, in sorted order, that cannot be read or decoded; [`TrialError::Other`] where the
+    /// cache folder cannot be written, a full disk above all, or the work was cancelled.
+    pub fn open(folder: DatasetFolder, cache_dir: &Path, cache_pixels: Option<u32>, progress: &dyn Progress) -> Result<Self, TrialError> {
+        let (place, inputs) = folder.inputs();
+        let contents = contents::digests(&inputs, place, cache_dir, progress)?;
+        let digest = folder.digest(&inputs, &contents);
+        let identity = format!("images of {digest}, cache_pixels {cache_pixels:?}, decoder {DECODER_VERSION}");
+        let key = blake3::hash(identity.as_bytes()).to_hex();
+        let cache = cache_dir.join("images").join(&key[..32]);
+        let file = SharedFile::new(cache.join("images.bin"), &identity);
+        let places = Places::new(&folder);
+        let build = |writer: &Writer| build(writer, &folder, &contents, cache_pixels, progress);
+        let decoded = file.open_or_build(progress, |payload| Decoded::parse(payload, places.count()), build)?;
+        Ok(Self { domains: folder.domains, places, digest, folder: cache, decoded })
     }
 
-    /// BLAKE3 over the relative paths and contents of all files, in hexadecimal digits.
+    /// BLAKE3 over the relative paths and contents of all files, in hexadecimal digits; for generated images over those that they are
+    /// made from, and the recipe.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -62,66 +66,172 @@ impl Images {
 
     /// The class of an image.
     pub fn label(&self, domain: usize, index: usize) -> usize {
-        self.domains[domain][index].file.label
+        self.domains[domain][index].label
     }
 
     /// The files of a domain, in the order that splits count in.
     pub fn files(&self, domain: usize) -> impl Iterator<Item = &ImageFile> {
-        self.domains[domain].iter().map(|entry| &entry.file)
+        self.domains[domain].iter()
     }
 
-    /// The pixels of an image at its original size.
-    ///
-    /// # Errors
-    /// [`TrialError::BadData`] when a file that did not fit the budget can no longer be read.
-    pub fn pixels(&self, domain: usize, index: usize) -> Result<Cow<'_, DecodedImage>, TrialError> {
-        let Entry { file, kept } = &self.domains[domain][index];
-        match kept {
-            Some(image) => Ok(Cow::Borrowed(image)),
-            None => Ok(Cow::Owned(read_image(file)?.0)),
+    /// The pixels of an image, at its original size unless `cache_pixels` shrank it.
+    pub fn pixels(&self, domain: usize, index: usize) -> ImageView<'_> {
+        self.decoded.image(self.places.of(domain, index))
+    }
+
+    /// The folder that everything made from these images is cached in.
+    pub fn cache_folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Every image as (domain, index), domain by domain.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.domains.iter().enumerate().flat_map(|(domain, files)| (0..files.len()).map(move |index| (domain, index)))
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// How many images all domains have together.
+    pub fn count(&self) -> usize {
+        self.places.count()
+    }
+
+    /// Bytes of the file that holds the decoded images.
+    pub fn cached_bytes(&self) -> u64 {
+        self.decoded.payload.file_bytes()
+    }
+}
+
+/// Where each image comes when all are counted, domain by domain.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// `starts[d]` images lie in the domains before d; the last number counts all.
+    starts: Vec<usize>,
+}
+
+impl Places {
+    fn new(folder: &DatasetFolder) -> Self {
+        let mut starts = vec![0];
+        for files in &folder.domains {
+            starts.push(starts[starts.len() - 1] + files.len());
         }
+        Self { starts }
+    }
+
+    /// # Panics
+    /// When the domain has no such image: reading a neighbour instead would be worse.
+    pub(super) fn of(&self, domain: usize, index: usize) -> usize {
+        let place = self.starts[domain] + index;
+        assert!(place < self.starts[domain + 1], "domain {domain} has no image {index}");
+        place
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.starts[self.starts.len() - 1]
     }
 }
 
-fn read_entry(file: ImageFile, left: &AtomicU64) -> Result<(Entry, blake3::Hash), TrialError> {
-    let (image, digest) = read_image(&file)?;
-    let bytes = image.pixels.len() as u64;
-    let fits = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok();
-    Ok((Entry { file, kept: fits.then_some(image) }, digest))
+/// The mapped file.
+#[derive(Debug)]
+struct Decoded {
+    payload: Payload,
+    table: Vec<Entry>,
 }
 
-fn read_image(file: &ImageFile) -> Result<(DecodedImage, blake3::Hash), TrialError> {
-    let bad = |reason: String| TrialError::bad_data(&file.path, reason);
-    let length = fs::metadata(&file.path).map_err(|error| bad(error.to_string()))?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(bad(format!("{length} bytes are more than the {FILE_BYTES_MAX} that an image may have")));
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u64,
+    height: u32,
+    width: u32,
+}
+
+impl Entry {
+    fn to_bytes(self) -> [u8; TABLE_ENTRY_BYTES] {
+        let mut bytes = [0; TABLE_ENTRY_BYTES];
+        bytes[0..8].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.height.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&self.width.to_ne_bytes());
+        bytes
     }
-    let bytes = fs::read(&file.path).map_err(|error| bad(error.to_string()))?;
-    Ok((decode(&bytes).map_err(bad)?, blake3::hash(&bytes)))
+
+    fn from_bytes(bytes: &[u8; TABLE_ENTRY_BYTES]) -> Self {
+        let (offset, sides) = (bytes[..8].as_array().copied().unwrap_or_default(), bytes[8..].as_chunks::<4>().0);
+        Self { offset: u64::from_ne_bytes(offset), height: u32::from_ne_bytes(sides[0]), width: u32::from_ne_bytes(sides[1]) }
+    }
+
+    /// The bytes of the payload that are this image, if they lie before `end`.
+    fn range(self, end: usize) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(self.offset).ok()?;
+        let bytes = (self.height as usize).checked_mul(self.width as usize)?.checked_mul(3)?;
+        let stop = start.checked_add(bytes)?;
+        (bytes > 0 && stop <= end).then_some(start..stop)
+    }
 }
 
-/// Half of the memory that the machine has available now: the rest is for the network's activations.
-pub fn default_budget_bytes() -> u64 {
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    });
-    available.map_or(BUDGET_BYTES_FALLBACK, |kib| kib * 1024 / 2)
+impl Decoded {
+    fn parse(payload: Payload, count: usize) -> Option<Self> {
+        let end = payload.len().checked_sub(count * TABLE_ENTRY_BYTES)?;
+        let table: Vec<Entry> = payload[end..].as_chunks().0.iter().map(Entry::from_bytes).collect();
+        table.iter().all(|entry| entry.range(end).is_some()).then_some(Self { payload, table })
+    }
+
+    fn image(&self, place: usize) -> ImageView<'_> {
+        let entry = self.table[place];
+        // Checked when the file was opened.
+        let range = entry.range(self.payload.len()).unwrap_or_default();
+        ImageView { height: entry.height as usize, width: entry.width as usize, pixels: &self.payload[range] }
+    }
+}
+
+fn build(
+    writer: &Writer,
+    folder: &DatasetFolder,
+    contents: &[blake3::Hash],
+    cache_pixels: Option<u32>,
+    progress: &dyn Progress,
+) -> Result<(), TrialError> {
+    let images: Vec<_> = folder.domains.iter().enumerate().flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i))).collect();
+    progress.begin("decoding", images.len() as u64);
+    let cached = |resizer: &mut BilinearResizer, place: usize| {
+        go_on(progress)?;
+        let (domain, index) = images[place];
+        let image = folder.decode(domain, index, contents.get(place))?;
+        let image = match cache_pixels {
+            Some(side_max) => resizer.shrink(image, side_max),
+            None => Ok(image),
+        };
+        let image = image.map_err(|reason| TrialError::bad_data(&folder.domains[domain][index].path, reason))?;
+        let offset = writer.append(&image.pixels)?;
+        progress.advance(1);
+        Ok(Entry { offset, height: image.height as u32, width: image.width as u32 })
+    };
+    let places = (0..images.len()).into_par_iter();
+    let entries: Vec<Result<Entry, TrialError>> = places.map_init(BilinearResizer::default, cached).collect();
+    let mut table = Vec::with_capacity(entries.len() * TABLE_ENTRY_BYTES);
+    for entry in entries {
+        // The first fault in file order, whatever thread was first.
+        table.extend_from_slice(&entry?.to_bytes());
+    }
+    writer.append(&table).map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Quiet;
     use sortie_core::finetune::SplitBy;
     use sortie_core::trial::DatasetSpec;
+    use std::fs;
 
-    fn folder(root: &std::path::Path) -> DatasetFolder {
+    fn folder(root: &Path) -> DatasetFolder {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let spec = DatasetSpec { name: "T".into(), domains: words("a b"), classes: words("x y"), split_by: SplitBy::Image };
         for (index, (domain, class)) in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")].into_iter().enumerate() {
             let folder = root.join("T").join(domain).join(class);
             fs::create_dir_all(&folder).unwrap();
-            let image = image::RgbImage::from_pixel(4, 3, image::Rgb([index as u8, 2, 3]));
+            let image = image::RgbImage::from_pixel(4 + index as u32, 3, image::Rgb([index as u8, 2, 3]));
             let path = folder.join("1.png");
             if !path.exists() {
                 image.save(path).unwrap();
@@ -130,26 +240,61 @@ mod tests {
         DatasetFolder::scan(root, &spec).unwrap()
     }
 
-    #[test]
-    fn a_small_budget_changes_neither_pixels_nor_digest() {
-        let root = tempfile::tempdir().unwrap();
-        let (all, few) = (Images::load(folder(root.path()), 1 << 20).unwrap(), Images::load(folder(root.path()), 40).unwrap());
-        assert_eq!(all.digest(), few.digest());
-        assert_eq!((all.len(1), all.label(1, 1)), (2, 1));
-        for (domain, index) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            assert_eq!(all.pixels(domain, index).unwrap(), few.pixels(domain, index).unwrap());
-        }
-        assert!(matches!(few.pixels(1, 1).unwrap(), Cow::Owned(_)));
-        fs::rename(root.path().join("T/a/x/1.png"), root.path().join("T/a/x/2.png")).unwrap();
-        assert_ne!(Images::load(folder(root.path()), 40).unwrap().digest(), all.digest());
+    fn open(root: &Path, cache_pixels: Option<u32>) -> Result<Images, TrialError> {
+        Images::open(folder(root), &root.join("cache"), cache_pixels, &Quiet)
     }
 
     #[test]
-    fn a_corrupt_image_is_named_by_path() {
+    fn pixels_are_those_of_the_files_and_come_from_the_cache_the_next_time() {
+        let root = tempfile::tempdir().unwrap();
+        let first = open(root.path(), None).unwrap();
+        assert_eq!((first.len(1), first.label(1, 1), first.count()), (2, 1, 4));
+        for (index, (domain, image)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
+            let view = first.pixels(domain, image);
+            assert_eq!((view.height, view.width), (3, 4 + index));
+            assert!(view.pixels.as_chunks::<3>().0.iter().all(|&pixel| pixel == [index as u8, 2, 3]));
+        }
+        let file = first.cache_folder().join("images.bin");
+        let made = fs::metadata(&file).unwrap().modified().unwrap();
+        let second = open(root.path(), None).unwrap();
+        assert_eq!(second.digest(), first.digest());
+        assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), made);
+        // A damaged table is seen, and what was mapped before stays as it was.
+        let mut bytes = fs::read(&file).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] = 0xff;
+        fs::write(root.path().join("bad"), bytes).unwrap();
+        fs::rename(root.path().join("bad"), &file).unwrap();
+        assert_eq!(open(root.path(), None).unwrap().pixels(1, 1), first.pixels(1, 1));
+    }
+
+    #[test]
+    fn content_names_and_size_decide_which_cache_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let original = open(root.path(), None).unwrap();
+        let small = open(root.path(), Some(5)).unwrap();
+        assert_eq!(original.digest(), small.digest());
+        assert_ne!(original.cache_folder(), small.cache_folder());
+        assert_eq!((small.pixels(1, 1).height, small.pixels(1, 1).width), (2, 5));
+        assert_eq!(small.pixels(0, 0), original.pixels(0, 0));
+        fs::rename(root.path().join("T/a/x/1.png"), root.path().join("T/a/x/2.png")).unwrap();
+        fs::remove_file(root.path().join("T/a/x/2.png")).unwrap();
+        image::RgbImage::new(2, 2).save(root.path().join("T/a/x/1.png")).unwrap();
+        let changed = open(root.path(), None).unwrap();
+        assert_ne!(changed.digest(), original.digest());
+        assert_eq!((changed.pixels(0, 0).height, original.pixels(0, 0).height), (2, 3));
+    }
+
+    #[test]
+    fn a_corrupt_image_is_named_by_path_and_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
         folder(root.path());
         fs::write(root.path().join("T/b/x/1.png"), b"\x89PNG\r\n\x1a\n but no more").unwrap();
-        let error = Images::load(folder(root.path()), 1 << 20).err().unwrap().to_string();
+        let error = open(root.path(), None).unwrap_err().to_string();
         assert!(error.contains("T/b/x/1.png") && error.lines().count() == 1, "{error}");
+        let caches = fs::read_dir(root.path().join("cache/images")).unwrap().map(|entry| entry.unwrap().path());
+        for file in caches.filter(|path| !path.ends_with("index")).flat_map(|path| fs::read_dir(path).unwrap()) {
+            assert_eq!(file.unwrap().file_name(), "images.lock");
+        }
     }
 }

@@ -36,7 +36,7 @@ fn split_by_stem(images: &Images, domains: usize, split_seed: u64) -> Vec<Split>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DatasetFolder;
+    use crate::data::{DatasetFolder, Quiet};
     use sortie_core::trial::DatasetSpec;
 
     /// Two domains; the second lacks one stem. One pixel each.
@@ -51,7 +51,7 @@ mod tests {
             }
         }
         let spec = DatasetSpec { name: "T".into(), domains: words("a b"), classes: words("x y"), split_by: SplitBy::Stem };
-        Images::load(DatasetFolder::scan(root, &spec).unwrap(), 1 << 20).unwrap()
+        Images::open(DatasetFolder::scan(root, &spec).unwrap(), &root.join("cache"), None, &Quiet).unwrap()
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! From image indices to network inputs.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sortie_core::random::{Purpose, stream, uniform_below};
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::augment::Augmentation;
 use super::{colour, resize};
-use crate::data::DecodedImage;
+use crate::data::ImageView;
 use crate::model::Normalisation;
 
 /// Pixels of original images that are transformed at once: as single precision, about 100 MB.
@@ -22,8 +21,8 @@ pub fn draw_batch(seed: u64, domain: usize, step: u64, in_split: &[usize], count
 
 /// An image and what is to be done to it.
 pub struct Sample<'a> {
-    /// Pixels at original size.
-    pub image: Cow<'a, DecodedImage>,
+    /// Pixels as they are cached.
+    pub image: ImageView<'a>,
     /// Drawn for this image's size.
     pub augmentation: Augmentation,
 }
@@ -64,11 +63,25 @@ impl Normaliser {
         colour::normalise(&jittered, &augmentations, &self.normalisation)
     }
 
+    /// The network input [n, 3, pixels, pixels], channels last, of images that have its size already: bytes [n, pixels, pixels, 3].
+    ///
+    /// # Errors
+    /// What libtorch reports, out of memory above all.
+    pub fn plain_input(&self, bytes: &[u8]) -> Result<Tensor, TchError> {
+        let images = Tensor::f_from_slice(bytes)?.f_to_device(self.device)?.f_view([-1, self.pixels, self.pixels, 3])?;
+        let Normalisation { mean, deviation } = self.normalisation;
+        // (x / 255 - mean) / deviation as one multiplication and one addition.
+        let row = |values: [f64; 3]| Tensor::f_from_slice(&values.map(|value| value as f32))?.f_to_device(self.device);
+        let scale = row(deviation.map(|deviation| 1.0 / (255.0 * deviation)))?;
+        let offset = row(std::array::from_fn(|channel| -mean[channel] / deviation[channel]))?;
+        offset.f_addcmul(&images.f_to_kind(Kind::Float)?, &scale)?.f_permute([0, 3, 1, 2])
+    }
+
     fn same_size(&self, samples: &[Sample], indices: &[usize], height: usize, width: usize) -> Result<Tensor, TchError> {
         let mut bytes = Vec::with_capacity(indices.len() * height * width * 3);
         let mut augmentations = Vec::with_capacity(indices.len());
         for &index in indices {
-            bytes.extend_from_slice(&samples[index].image.pixels);
+            bytes.extend_from_slice(samples[index].image.pixels);
             augmentations.push(samples[index].augmentation);
         }
         let images = Tensor::f_from_slice(&bytes)?.f_to_device(self.device)?;

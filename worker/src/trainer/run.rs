@@ -1,35 +1,36 @@
 //! One trial from start to end.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use sortie_core::finetune::{FinetuneSpec, OutTransform};
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
-use sortie_core::random::{Purpose, stream};
+use sortie_core::finetune::FinetuneSpec;
+use sortie_core::metrics::{Evaluation, Method, TrainingLoss};
 use sortie_core::record::Fingerprint;
-use sortie_core::split::Split;
-use tch::{Device, Reduction, Tensor};
+use tch::{Reduction, Tensor, no_grad};
 
-use super::augment::Augmentation;
-use super::evaluate::evaluate;
-use super::network::{Network, dropout_mask, initial_head};
-use super::sgd::{Group, Sgd};
-use super::{Normaliser, Sample, TrialEnvironment, TrialSink, draw_batch};
-use crate::data::{DatasetFolder, Images, default_budget_bytes, split_domains};
+use super::evaluate::judge;
+use super::inputs::{EVALUATION_BATCH, Feeder, Request, Source};
+use super::leave::Leaver;
+use super::trajectory::{Part, Trajectory};
+use super::{Network, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::error::TrialError;
-use crate::model;
+use crate::model::Pass;
 
-/// Runs a trial to its end: `steps + 1` updates, evaluations after the update of each evaluation step, everything told to `sink`.
+/// Runs a trial to its end: `steps + 1` updates, evaluations after the update of each evaluation step, everything told to `sink`. Goes on
+/// from a checkpoint of another attempt where the environment names one that can be read.
 ///
-/// The same specification gives the same numbers, byte for byte, wherever the [`Fingerprint`] is the same. It sets the process's
-/// libtorch threads, so a process runs one trial at a time.
+/// The same specification gives the same numbers, byte for byte, wherever the [`Fingerprint`] is the same, however often the trial was
+/// interrupted. It sets the process's libtorch threads, so a process runs one trial at a time.
 ///
 /// # Errors
 /// See [`TrialError`]; [`TrialError::Diverged`] ends the trial at the first training loss that is not finite. A panic of a library
 /// becomes [`TrialError::Other`], or out of memory where its text says so: none leaves this function.
 pub fn run_trial(spec: &FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
     // Nothing that a panic could leave half-changed outlives the trial: state is dropped with it, and the caller ends its process.
-    let result = catch_unwind(AssertUnwindSafe(|| Trial::start(spec, environment, sink)?.train(sink)));
+    let result = catch_unwind(AssertUnwindSafe(|| Trial::start(spec, environment, sink)?.run(sink)));
     result.unwrap_or_else(|panic| Err(TrialError::from_libtorch_text(panic_text(panic.as_ref()))))
 }
 
@@ -38,151 +39,161 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the trial panicked without a message")
 }
 
-struct Trial<'a> {
-    spec: &'a FinetuneSpec,
-    device: Device,
-    images: Images,
-    splits: Vec<Split>,
-    network: Network,
-    optimiser: Sgd,
-    normaliser: Normaliser,
+/// A trial while it runs.
+pub(super) struct Trial<'a> {
+    pub(super) spec: &'a FinetuneSpec,
+    pub(super) source: Arc<Source>,
+    pub(super) network: Network,
+    pub(super) parameters: Parameters,
+    pub(super) optimiser: Optimiser,
+    pub(super) trajectory: Trajectory,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) leaver: Leaver,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) progress: Progress,
 }
 
-impl<'a> Trial<'a> {
-    fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
-        let settings = &spec.settings;
-        // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
-        let device = environment.device.open(&environment.cache_dir)?;
-        if let Some(threads) = environment.threads {
-            let threads = i32::try_from(threads.max(1)).map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
-            tch::set_num_threads(threads);
-        }
-        let images = load_images(spec, environment)?;
-        let domains = settings.dataset.domains.len();
-        let splits = split_domains(&images, domains, settings.dataset.split_by, spec.point.split_seed);
-        for (split, domain) in splits.iter().zip(&settings.dataset.domains) {
-            if split.in_.is_empty() || split.out.is_empty() {
-                let folder = environment.data_root.join(&settings.dataset.name).join(domain);
-                return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
-            }
-        }
-        let pretrained = model::load(&environment.cache_dir, settings.backbone, device)?;
-        let normalisation = pretrained.backbone.normalisation();
-        let (weight, bias) = initial_head(spec.point.seed, pretrained.backbone.width(), settings.dataset.classes.len());
-        let network = Network::new(pretrained.backbone, &weight, &bias, device)?;
-        let groups = vec![
-            Group { lr_factor: 1.0, parameters: network.backbone_parameters() },
-            Group { lr_factor: spec.point.head_lr_factor, parameters: network.head_parameters() },
-        ];
-        let optimiser = Sgd::new(groups, settings.momentum, spec.point.weight_decay);
-        sink.started(&Fingerprint {
-            software: concat!("sortie-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
-            dataset_digest: images.digest().to_owned(),
-            weights_digest: pretrained.weights_digest,
-            libtorch: env!("SORTIE_LIBTORCH_VERSION").to_owned(),
-            device: environment.device.describe(),
-            threads: tch::get_num_threads().max(1).unsigned_abs(),
-        })
-        .map_err(TrialError::Sink)?;
-        let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation };
-        Ok(Self { spec, device, images, splits, network, optimiser, normaliser })
-    }
+/// How far a trial is, and what it told so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The last step whose update is made; none before the first.
+    pub(super) step: Option<u64>,
+    /// Whether the evaluation after it, if there is one, is made too.
+    pub(super) evaluated: bool,
+    pub(super) losses: Vec<f64>,
+    pub(super) evaluations: Vec<Evaluation>,
+}
 
-    fn train(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
-        for step in 0..=self.spec.settings.steps {
-            let loss = self.update(step)?;
-            sink.trained(step, loss).map_err(TrialError::Sink)?;
-            if self.spec.is_evaluation_step(step) {
-                let evaluations = self.evaluate(step)?;
-                sink.evaluated(step, &evaluations).map_err(TrialError::Sink)?;
-            }
+impl Progress {
+    /// The losses with their steps.
+    pub(super) fn training_losses(&self) -> Vec<TrainingLoss> {
+        (0..).zip(&self.losses).map(|(step, &loss)| TrainingLoss { step, loss }).collect()
+    }
+}
+
+impl Trial<'_> {
+    fn run(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        let first = self.progress.step.map_or(0, |step| step + 1);
+        let pending = self.progress.step.filter(|&step| !self.progress.evaluated && self.spec.is_evaluation_step(step));
+        let threads = (tch::get_num_threads() / 4).max(1);
+        let mut feeder = Feeder::start(&self.source, threads, self.source.requests(first, pending))?;
+        if let Some(step) = pending {
+            self.evaluate(step, &mut feeder, sink)?;
         }
-        Ok(())
+        for step in first..=self.spec.settings.steps {
+            let loss = self.update(step, &mut feeder)?;
+            self.progress.losses.push(loss);
+            (self.progress.step, self.progress.evaluated) = (Some(step), false);
+            sink.trained(step, loss).map_err(TrialError::Sink)?;
+            self.leave_if_asked(sink)?;
+            if self.spec.is_evaluation_step(step) {
+                self.evaluate(step, &mut feeder, sink)?;
+            }
+            self.progress.evaluated = true;
+            self.checkpoint_if_due(step, sink)?;
+        }
+        self.leave_results(sink)
     }
 
     /// One update on a batch from every training domain; the batch's mean loss before it.
-    fn update(&mut self, step: u64) -> Result<f64, TrialError> {
-        let Self { spec, device, .. } = *self;
-        let (seed, settings) = (spec.point.seed, &spec.settings);
-        let (mut samples, mut labels) = (Vec::new(), Vec::new());
-        for (domain, _) in spec.training_domains() {
-            let drawn = draw_batch(seed, domain, step, &self.splits[domain].in_, settings.batch_per_domain);
-            for (position, index) in drawn.into_iter().enumerate() {
-                let counter = (Purpose::Augmentation, step, position as u64);
-                let (sample, label) = self.sample(domain, index, settings.augment.then_some(counter))?;
-                samples.push(sample);
-                labels.push(label);
-            }
-        }
-        let inputs = self.normaliser.input(&samples)?;
-        let labels = Tensor::f_from_slice(&labels)?.f_to_device(device)?;
-        let shape = [samples.len() as i64, self.network.width()];
-        drop(samples);
-        let mask = match dropout_mask(seed, step, spec.point.dropout, (shape[0] * shape[1]) as usize) {
-            Some(mask) => Some(Tensor::f_from_slice(&mask)?.f_view(shape)?.f_to_device(device)?),
-            None => None,
-        };
-        let logits = self.network.logits(&inputs, mask.as_ref())?;
-        let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
+    fn update(&mut self, step: u64, feeder: &mut Feeder) -> Result<f64, TrialError> {
+        let batch = feeder.next(Request::Train { step })?;
+        let logits = self.network.logits(&batch.inputs, batch.mask.as_ref(), Pass::Train)?;
+        let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(TrialError::Diverged { step, loss: value });
         }
-        self.optimiser.step(&loss, spec.lr_at(step))?;
+        self.optimiser.step(&self.parameters, &loss, self.spec.lr_at(step))?;
+        if self.spec.is_averaged(step) {
+            self.trajectory.average_in(self.parameters.values())?;
+        }
         Ok(value)
     }
 
-    /// `out` of the training domains, `in` and `out` of the held-out ones. Training domains' `in` is not evaluated, as in the reference.
-    fn evaluate(&self, step: u64) -> Result<Vec<Evaluation>, TrialError> {
-        let settings = &self.spec.settings;
-        let augment_out = settings.augment && settings.out_transform == OutTransform::Train;
-        let mut evaluations = Vec::new();
-        for (domain, _) in self.spec.training_domains() {
-            evaluations.push(self.evaluate_split(step, domain, SplitName::Out, augment_out)?);
+    /// Judges every model of the trajectory on every part.
+    fn evaluate(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        let mut labels = BTreeMap::new();
+        let mut logits: BTreeMap<Method, BTreeMap<Part, Tensor>> = BTreeMap::new();
+        for part in self.source.parts() {
+            let (part_labels, by_method) = self.part_logits(step, part, feeder, sink)?;
+            labels.insert(part, part_labels);
+            for (method, part_logits) in by_method {
+                logits.entry(method).or_default().insert(part, part_logits);
+            }
         }
-        for held_out in &self.spec.point.held_out {
-            let domain = settings.dataset.domain_index(held_out);
-            let domain =
-                domain.ok_or_else(|| TrialError::BadConfig(format!("{held_out:?} is not a domain of {}", settings.dataset.name)))?;
-            evaluations.push(self.evaluate_split(step, domain, SplitName::In, false)?);
-            evaluations.push(self.evaluate_split(step, domain, SplitName::Out, false)?);
+        if self.spec.is_in_ensemble(step) {
+            self.trajectory.ensemble_in(&logits[&Method::Plain])?;
+        }
+        if self.spec.settings.ensemble.is_some() && self.trajectory.ensembled > 0 {
+            let mean = 1.0 / self.trajectory.ensembled as f64;
+            let means = self.trajectory.ensemble.iter().map(|(part, sum)| Ok((*part, sum.f_mul_scalar(mean)?)));
+            logits.insert(Method::Ensemble, means.collect::<Result<_, tch::TchError>>()?);
+        }
+        let evaluations = self.judge_all(step, &logits, &labels)?;
+        sink.evaluated(step, &evaluations).map_err(TrialError::Sink)?;
+        self.note_best(step, &evaluations)?;
+        self.progress.evaluations.extend(evaluations);
+        self.progress.evaluated = true;
+        if step == self.spec.settings.steps {
+            self.leaver.final_logits = logits;
+        }
+        Ok(())
+    }
+
+    /// The labels of a part, and the logits of the weights as they stand and of their average, if there is one.
+    fn part_logits(
+        &mut self,
+        step: u64,
+        part: Part,
+        feeder: &mut Feeder,
+        sink: &mut dyn TrialSink,
+    ) -> Result<(Tensor, Vec<(Method, Tensor)>), TrialError> {
+        let n = self.source.indices(part).len();
+        let (mut labels, mut plain, mut averaged) = (Vec::new(), Vec::new(), Vec::new());
+        for from in (0..n).step_by(EVALUATION_BATCH) {
+            let request = Request::Evaluate { step, part, from, to: n.min(from + EVALUATION_BATCH) };
+            let batch = feeder.next(request)?;
+            let network = &self.network;
+            let logits = || no_grad(|| network.logits(&batch.inputs, None, Pass::Evaluate));
+            plain.push(logits()?);
+            if let Some(average) = &self.trajectory.average {
+                averaged.push(self.parameters.with_values(average, logits)?);
+            }
+            labels.push(batch.labels);
+            self.leave_if_asked(sink)?;
+        }
+        let mut by_method = vec![(Method::Plain, Tensor::f_cat(&plain, 0)?)];
+        if !averaged.is_empty() {
+            by_method.push((Method::Average, Tensor::f_cat(&averaged, 0)?));
+        }
+        Ok((Tensor::f_cat(&labels, 0)?, by_method))
+    }
+
+    /// One evaluation for each method and part. A method that has nothing of its own yet is the plain model.
+    fn judge_all(
+        &self,
+        step: u64,
+        logits: &BTreeMap<Method, BTreeMap<Part, Tensor>>,
+        labels: &BTreeMap<Part, Tensor>,
+    ) -> Result<Vec<Evaluation>, TrialError> {
+        let mut evaluations: Vec<Evaluation> = Vec::new();
+        for method in self.spec.methods() {
+            match logits.get(&method) {
+                Some(parts) => {
+                    for part @ (domain, split) in self.source.parts() {
+                        let (score, loss) = judge(&parts[&part], &labels[&part])?;
+                        let domain = self.spec.settings.dataset.domains[domain].clone();
+                        evaluations.push(Evaluation { method, step, domain, split, score, loss: Some(loss) });
+                    }
+                }
+                None => {
+                    let plain = evaluations.iter().filter(|evaluation| evaluation.method == Method::Plain);
+                    let same: Vec<_> = plain.map(|evaluation| Evaluation { method, ..evaluation.clone() }).collect();
+                    evaluations.extend(same);
+                }
+            }
         }
         Ok(evaluations)
     }
-
-    fn evaluate_split(&self, step: u64, domain: usize, split: SplitName, augment: bool) -> Result<Evaluation, TrialError> {
-        let indices = match split {
-            SplitName::In => &self.splits[domain].in_,
-            SplitName::Out => &self.splits[domain].out,
-        };
-        let counts = evaluate(&self.network, &self.normaliser, indices.len(), |position| {
-            let counter = (Purpose::EvaluationAugmentation, step, position as u64);
-            self.sample(domain, indices[position], augment.then_some(counter))
-        })?;
-        let domain = self.spec.settings.dataset.domains[domain].clone();
-        let score = Score::Counts { n: counts.n, correct: counts.correct };
-        Ok(Evaluation { method: Method::Plain, step, domain, split, score, loss: Some(counts.loss) })
-    }
-
-    /// An image with the training transform of its counter, or with the evaluation transform, and its class.
-    fn sample(&self, domain: usize, index: usize, counter: Option<(Purpose, u64, u64)>) -> Result<(Sample<'_>, i64), TrialError> {
-        let image = self.images.pixels(domain, index)?;
-        let (height, width) = (image.height, image.width);
-        let augmentation = match counter {
-            Some((purpose, step, position)) => {
-                let mut rng = stream(self.spec.point.seed, purpose, domain as u32, step, position);
-                Augmentation::draw(&mut rng, height, width)
-            }
-            None => Augmentation::none(height, width),
-        };
-        Ok((Sample { image, augmentation }, self.images.label(domain, index) as i64))
-    }
-}
-
-fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
-    let folder = DatasetFolder::scan(&environment.data_root, &spec.settings.dataset)?;
-    let budget = environment.image_budget_bytes.unwrap_or_else(default_budget_bytes);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
-    pool.install(|| Images::load(folder, budget))
 }

@@ -37,8 +37,6 @@ pub struct Assignment {
     pub device: String,
     /// CPU threads.
     pub threads: usize,
-    /// Bytes of decoded images kept in memory; the trial's own choice if none.
-    pub image_budget_bytes: Option<u64>,
     /// Where artifacts go; nothing is checkpointed or kept if none.
     pub store: Option<ArtifactStore>,
     /// The attempt, which names the files that it writes.

@@ -14,11 +14,13 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sortie_core::job::{ErrorClass, Outcome};
 
 use crate::error::TrialError;
-use crate::trainer::{TrialEnvironment, run_trial};
+use crate::trainer::{Artifacts, TrialEnvironment, run_trial};
 
 /// Runs the trial that standard input assigns. The outcome is told as an event, whatever it is; the exit code says only whether it
 /// could be told.
@@ -39,18 +41,29 @@ fn serve() -> io::Result<()> {
     let _ = rustix::thread::set_name(c"sortie-trial");
     watchdog::start()?;
     let mut sink = EventSink::new(events);
-    let ending = run_to_ending(&assignment, &mut sink);
+    let stop = Arc::new(AtomicBool::new(false));
+    // The second signal, or one that comes while a long step runs, is the agent's SIGKILL.
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
+    let ending = run_to_ending(&assignment, &stop, &mut sink);
     sink.end(ending)
 }
 
-fn run_to_ending<W: Write>(assignment: &Assignment, sink: &mut EventSink<W>) -> Outcome {
+fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink: &mut EventSink<W>) -> Outcome {
     let environment = match assignment.device.parse() {
         Ok(device) => TrialEnvironment {
             data_root: assignment.data.clone(),
             cache_dir: assignment.cache.clone(),
             device,
             threads: Some(assignment.threads),
-            image_budget_bytes: assignment.image_budget_bytes,
+            artifacts: Artifacts {
+                store: assignment.store.as_ref().map(|store| store.url.clone()),
+                token: assignment.token,
+                checkpoints: assignment.checkpoints.clone(),
+                keep: assignment.keep,
+                kill_at: assignment.kill_at,
+                ..Artifacts::default()
+            },
+            stop: Arc::clone(stop),
         },
         Err(message) => return Outcome::Failed { class: ErrorClass::BadConfig, message },
     };

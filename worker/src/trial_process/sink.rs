@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
@@ -12,6 +13,8 @@ use crate::trainer::TrialSink;
 
 /// Losses are told in groups of this many, or with the next evaluation.
 const LOSSES_PER_EVENT: usize = 16;
+/// What an earlier attempt had told is told again in groups of this many.
+const ROWS_PER_EVENT: usize = 128;
 
 /// Writes what a trial has to say as lines to its agent.
 #[derive(Debug)]
@@ -69,6 +72,21 @@ impl<W: Write> EventSink<W> {
 impl<W: Write> TrialSink for EventSink<W> {
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
         Ok(self.say(&Event::Fingerprint(fingerprint.clone()))?)
+    }
+
+    fn resumed(&mut self, resumed: &Resumed, losses: &[TrainingLoss], evaluations: &[Evaluation]) -> Result<(), SinkError> {
+        self.say(&Event::Resumed(*resumed))?;
+        for losses in losses.chunks(ROWS_PER_EVENT) {
+            self.say(&Event::Losses(losses.to_vec()))?;
+        }
+        for evaluations in evaluations.chunks(ROWS_PER_EVENT) {
+            self.say(&Event::Evaluations(evaluations.to_vec()))?;
+        }
+        Ok(self.say(&Event::Progress(Progress { step: resumed.step }))?)
+    }
+
+    fn artifact(&mut self, artifact: &Artifact) -> Result<(), SinkError> {
+        Ok(self.say(&Event::Artifact(artifact.clone()))?)
     }
 
     fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {

@@ -46,7 +46,6 @@ impl Agent {
             cache: folder.path().to_owned(),
             slots: agent::plan(&DeviceSelection::Cpu, &[], None).unwrap(),
             threads: 3,
-            image_budget_bytes: 1,
             sweep: None,
             exit_when_idle: false,
             trial_program: program,

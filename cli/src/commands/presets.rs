@@ -1,0 +1,47 @@
+//! `sortie presets`: the paper's experiments as sweep files.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use sortie_core::presets::{self, PRESETS, Preset};
+
+use crate::output;
+
+/// List the paper's experiments, or print one as a sweep file to change. `sortie submit --preset NAME` submits one as it is.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print this one.
+    name: Option<String>,
+    /// On this dataset instead of its own.
+    #[arg(long, value_name = "NAME", requires = "name")]
+    dataset: Option<String>,
+    /// Print one JSON object.
+    #[arg(long, conflicts_with = "name")]
+    json: bool,
+}
+
+/// Lists or prints.
+///
+/// # Errors
+/// One line that names the presets there are.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(name) = &arguments.name {
+        return output::text(&find(name)?.text(arguments.dataset.as_deref()));
+    }
+    if arguments.json {
+        let list: Vec<_> = PRESETS.iter().map(|preset| json!({ "name": preset.name, "about": preset.about() })).collect();
+        return output::json(&json!({ "presets": list }));
+    }
+    let lines = PRESETS.iter().map(|preset| format!("{:<15} {}\n", preset.name, preset.about()));
+    output::text(&lines.collect::<String>())
+}
+
+/// A preset by its name.
+///
+/// # Errors
+/// One line that names those there are.
+pub fn find(name: &str) -> Result<&'static Preset> {
+    match presets::find(name) {
+        Some(preset) => Ok(preset),
+        None => bail!("there is no preset {name:?}; allowed: {}", PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")),
+    }
+}

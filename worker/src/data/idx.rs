@@ -1,0 +1,60 @@
+//! The file format of MNIST: big-endian, a magic number (type, number of dimensions), the dimensions, the bytes.
+
+const SIDE_PIXELS_MAX: usize = 1_024;
+
+/// Gray images of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Images {
+    pub(super) count: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// `count * height * width` bytes.
+    pub(super) pixels: Vec<u8>,
+}
+
+impl Images {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let ([count, height, width], pixels) = header(bytes, 0x0803)?;
+        if !(1..=SIDE_PIXELS_MAX).contains(&height) || !(1..=SIDE_PIXELS_MAX).contains(&width) {
+            return Err(format!("images of {height} x {width} pixels are not supported"));
+        }
+        Ok(Self { count, height, width, pixels: exactly(pixels, count.saturating_mul(height * width))? })
+    }
+
+    /// Adds those of another file behind.
+    pub(super) fn append(&mut self, other: Self) -> Result<(), String> {
+        if self.count > 0 && (self.height, self.width) != (other.height, other.width) {
+            return Err("the images of the two files differ in size".into());
+        }
+        (self.height, self.width) = (other.height, other.width);
+        self.count += other.count;
+        self.pixels.extend(other.pixels);
+        Ok(())
+    }
+}
+
+/// Labels 0 to 9.
+pub(super) fn labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let ([count], labels) = header(bytes, 0x0801)?;
+    let labels = exactly(labels, count)?;
+    match labels.iter().find(|&&label| label > 9) {
+        Some(label) => Err(format!("label {label} is not a digit")),
+        None => Ok(labels),
+    }
+}
+
+fn header<const N: usize>(bytes: &[u8], magic: u32) -> Result<([usize; N], &[u8]), String> {
+    let (words, _) = bytes.as_chunks::<4>();
+    if words.len() <= N {
+        return Err("the file is too short to be an IDX file".into());
+    }
+    let word = |index: usize| u32::from_be_bytes(words[index]);
+    if word(0) != magic {
+        return Err(format!("the file begins with {:#010x}, not with {magic:#010x} as an IDX file of its kind", word(0)));
+    }
+    Ok((std::array::from_fn(|index| word(index + 1) as usize), &bytes[4 * (N + 1)..]))
+}
+
+fn exactly(bytes: &[u8], expected: usize) -> Result<Vec<u8>, String> {
+    if bytes.len() == expected { Ok(bytes.to_vec()) } else { Err(format!("it has {} bytes of data instead of {expected}", bytes.len())) }
+}

@@ -1,0 +1,216 @@
+//! The file from which another attempt goes on: a safetensors file whose header says what it belongs to.
+//!
+//! A file is named by the BLAKE3 of its content, so a torn or damaged one is known before anything of it is read. One that another
+//! format version, trial or layout of parameters wrote is refused with a reason; the caller then tries the one before.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sortie_core::metrics::{Evaluation, Method};
+use sortie_core::record::Fingerprint;
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Raised when the meaning of the file changes.
+const VERSION: u32 = 1;
+/// The key of the header among a safetensors file's metadata.
+const HEADER_KEY: &str = "sortie-checkpoint";
+
+/// Everything of a checkpoint that is no tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    version: u32,
+    /// The trial, 32 hexadecimal digits.
+    pub trial: String,
+    /// What the parameters' flat buffer holds where.
+    pub layout: String,
+    /// The last step whose update is made.
+    pub step: u64,
+    /// Whether the evaluation after that step, if there is one, is made too.
+    pub evaluated: bool,
+    /// Updates that the optimiser made.
+    pub updates: u64,
+    /// Weights that entered the average.
+    pub averaged: u64,
+    /// Evaluations whose logits entered the ensemble.
+    pub ensembled: u64,
+    /// The best i.i.d. accuracy of each method so far, and its step.
+    pub best: Vec<(Method, f64, u64)>,
+    /// What the attempt ran on.
+    pub fingerprint: Fingerprint,
+    /// Everything that was evaluated so far.
+    pub evaluations: Vec<Evaluation>,
+}
+
+impl Header {
+    /// A header of this version; the caller fills in the rest.
+    pub fn new(trial: String, layout: String, fingerprint: Fingerprint) -> Self {
+        Self {
+            version: VERSION,
+            trial,
+            layout,
+            step: 0,
+            evaluated: false,
+            updates: 0,
+            averaged: 0,
+            ensembled: 0,
+            best: Vec::new(),
+            fingerprint,
+            evaluations: Vec::new(),
+        }
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What it belongs to and what was told so far.
+    pub header: Header,
+    /// The tensors by name, on the CPU.
+    pub tensors: HashMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// One line, when a tensor is of a kind that no checkpoint has.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let header = serde_json::to_string(&self.header).map_err(|error| error.to_string())?;
+        write(&self.tensors, Some(HashMap::from([(HEADER_KEY.to_owned(), header)])))
+    }
+
+    /// Reads a file whose digest was compared already.
+    ///
+    /// # Errors
+    /// One line: no checkpoint, or of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
+        let header = metadata.metadata().as_ref().and_then(|map| map.get(HEADER_KEY)).ok_or("it has no checkpoint's header")?;
+        let version: Version = serde_json::from_str(header).map_err(|error| format!("its header is damaged: {error}"))?;
+        if version.version != VERSION {
+            return Err(format!("it is of version {}, and this build reads version {VERSION}", version.version));
+        }
+        let header = serde_json::from_str(header).map_err(|error| format!("its header is damaged: {error}"))?;
+        Ok(Self { header, tensors: read(bytes)? })
+    }
+
+    /// Takes a tensor that must be there, of this shape.
+    ///
+    /// # Errors
+    /// One line that names it.
+    pub fn take(&mut self, name: &str, size: &[i64], device: Device) -> Result<Tensor, String> {
+        let tensor = self.tensors.remove(name).ok_or_else(|| format!("it lacks {name}"))?;
+        if tensor.size() != size {
+            return Err(format!("{name} is {:?} where {size:?} belongs", tensor.size()));
+        }
+        tensor.f_to_device(device).map_err(|error| error.to_string())
+    }
+}
+
+/// Just the version: a newer header may have other fields.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// Writes named tensors as a safetensors file, sorted by name, so that equal content gives equal bytes.
+///
+/// # Errors
+/// One line, when a tensor is of a kind that is not written here.
+pub fn write(tensors: &HashMap<String, Tensor>, metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>, String> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let (dtype, bytes) = bytes_of(tensor)?;
+        views.push((name.clone(), dtype, tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>(), bytes));
+    }
+    views.sort_by(|a, b| a.0.cmp(&b.0));
+    let views: Vec<(&str, TensorView)> = views
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|error| error.to_string())?;
+    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+}
+
+/// Reads all tensors of a safetensors file onto the CPU.
+///
+/// # Errors
+/// One line: damaged, or of a kind that is not read here.
+pub fn read(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("it is damaged: {error}"))?;
+    let mut tensors = HashMap::new();
+    for (name, view) in file.tensors() {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            Dtype::I64 => Kind::Int64,
+            other => return Err(format!("{name} is of kind {other:?}, which is not read here")),
+        };
+        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let tensor = Tensor::f_from_data_size(&view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<u8>), String> {
+    let dtype = match tensor.kind() {
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        Kind::Int64 => Dtype::I64,
+        other => return Err(format!("tensors of kind {other:?} are not written here")),
+    };
+    let copy = || -> Result<Vec<u8>, TchError> {
+        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0_u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        Ok(bytes)
+    };
+    Ok((dtype, copy().map_err(|error| error.to_string())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let header = Header { step: 7, evaluated: true, ..Header::new("ab".repeat(16), "w [2] [1] 0\n".into(), Fingerprint::default()) };
+        Checkpoint { header, tensors: HashMap::from([("values".to_owned(), Tensor::from_slice(&[1.5_f32, -0.0]))]) }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back_and_equal_ones_have_equal_bytes() {
+        let bytes = checkpoint().to_bytes().unwrap();
+        assert_eq!(bytes, checkpoint().to_bytes().unwrap());
+        let mut read = Checkpoint::from_bytes(&bytes).unwrap();
+        assert_eq!(read.header, checkpoint().header);
+        let values = read.take("values", &[2], Device::Cpu).unwrap();
+        assert_eq!(Vec::<f32>::try_from(values).unwrap().map_bits(), [1.5_f32.to_bits(), (-0.0_f32).to_bits()]);
+        assert!(read.take("values", &[2], Device::Cpu).unwrap_err().contains("values"));
+    }
+
+    trait Bits {
+        fn map_bits(self) -> Vec<u32>;
+    }
+    impl Bits for Vec<f32> {
+        fn map_bits(self) -> Vec<u32> {
+            self.into_iter().map(f32::to_bits).collect()
+        }
+    }
+
+    #[test]
+    fn damaged_and_newer_files_are_refused_in_one_line() {
+        let bytes = checkpoint().to_bytes().unwrap();
+        for length in [0, 7, 8, 100, bytes.len() - 1] {
+            let refused = Checkpoint::from_bytes(&bytes[..length]).unwrap_err();
+            assert_eq!(refused.lines().count(), 1, "{refused}");
+        }
+        let newer = Checkpoint { header: Header { version: VERSION + 1, ..checkpoint().header }, ..checkpoint() };
+        let refused = Checkpoint::from_bytes(&newer.to_bytes().unwrap()).unwrap_err();
+        assert!(refused.contains("version 2"), "{refused}");
+        let other = write(&checkpoint().tensors, None).unwrap();
+        assert!(Checkpoint::from_bytes(&other).unwrap_err().contains("header"));
+    }
+}

@@ -1,0 +1,164 @@
+//! A trial's state as a checkpoint, and back.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use sortie_core::artifact::{CheckpointRef, Resumed};
+use sortie_core::metrics::{Method, SplitName};
+use sortie_core::trial::{TrialSpec, Work};
+use tch::{Device, Tensor, no_grad};
+
+use super::checkpoint::{Checkpoint, Header};
+use super::run::{Progress, Trial};
+use super::saver::Place;
+use super::trajectory::{Part, Snapshot, Trajectory};
+use super::{Optimiser, TrialSink};
+use crate::error::TrialError;
+
+/// Names of the tensors of a checkpoint.
+const VALUES: &str = "values";
+const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
+const AVERAGE: &str = "average";
+const LOSSES: &str = "losses";
+
+/// The identity of a trial as files name it.
+pub(super) fn trial_id(spec: &sortie_core::finetune::FinetuneSpec) -> String {
+    TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into() }.id().to_string()
+}
+
+impl Trial<'_> {
+    /// Everything that another attempt needs to go on from here, copied.
+    pub(super) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
+        let Trajectory { average, averaged, ensemble, ensembled, best, selected } = &self.trajectory;
+        let (updates, optimiser) = self.optimiser.state();
+        let mut header = Header::new(trial_id(self.spec), self.parameters.description(), self.fingerprint.clone());
+        header.step = self.progress.step.unwrap_or(0);
+        header.evaluated = self.progress.evaluated;
+        (header.updates, header.averaged, header.ensembled) = (updates, *averaged, *ensembled);
+        header.best = best.iter().map(|(method, (accuracy, step))| (*method, *accuracy, *step)).collect();
+        header.evaluations = self.progress.evaluations.clone();
+
+        let mut tensors = vec![(VALUES.to_owned(), self.parameters.values().shallow_clone())];
+        tensors.extend(OPTIMISER.iter().zip(optimiser).filter_map(|(name, state)| Some(((*name).to_owned(), state?.shallow_clone()))));
+        tensors.extend(average.as_ref().map(|average| (AVERAGE.to_owned(), average.shallow_clone())));
+        tensors.extend(self.network.live_buffers().into_iter().map(|buffer| (format!("buffer.{}", buffer.name), buffer.tensor)));
+        tensors.extend(ensemble.iter().map(|(part, sum)| (ensemble_name(*part), sum.shallow_clone())));
+        for (method, Snapshot { values, buffers }) in selected {
+            tensors.push((format!("selected.{method}"), values.shallow_clone()));
+            let buffers = buffers.iter().enumerate();
+            tensors.extend(buffers.map(|(index, buffer)| (format!("selected.{method}.{index}"), buffer.shallow_clone())));
+        }
+        tensors.push((LOSSES.to_owned(), Tensor::f_from_slice(&self.progress.losses)?));
+        let tensors = tensors.into_iter().map(|(name, tensor)| {
+            // A copy, for training goes on while the file is written.
+            let mut copy = Tensor::f_empty(tensor.size().as_slice(), (tensor.kind(), Device::Cpu))?;
+            no_grad(|| copy.f_copy_(&tensor))?;
+            Ok((name, copy))
+        });
+        Ok(Checkpoint { header, tensors: tensors.collect::<Result<HashMap<_, _>, tch::TchError>>()? })
+    }
+
+    /// Goes on from the first of these checkpoints that can be read, and tells what it had told; from the start if there is none.
+    pub(super) fn resume(
+        &mut self,
+        place: Option<&Place>,
+        checkpoints: &[CheckpointRef],
+        sink: &mut dyn TrialSink,
+    ) -> Result<(), TrialError> {
+        let Some(place) = place else { return Ok(()) };
+        for reference in checkpoints {
+            let restored = place.read(reference).and_then(|bytes| Checkpoint::from_bytes(&bytes)).and_then(|read| self.restore(read));
+            match restored {
+                Ok(exact) => {
+                    let resumed = Resumed { token: reference.token, step: reference.step, exact };
+                    self.leaver.kill_at = None;
+                    self.leaver.last = Instant::now();
+                    let losses = self.progress.training_losses();
+                    return sink.resumed(&resumed, &losses, &self.progress.evaluations).map_err(TrialError::Sink);
+                }
+                Err(reason) => eprintln!("warning: the checkpoint {} is passed over: {reason}", reference.key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint's state over, all of it or nothing; whether what follows is what an uninterrupted run would give.
+    fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<bool, String> {
+        let header = checkpoint.header.clone();
+        let description = self.parameters.description();
+        if header.trial != trial_id(self.spec) {
+            return Err(format!("it belongs to trial {}", header.trial));
+        }
+        if header.layout != description {
+            return Err("its parameters lie in another order than this build's".to_owned());
+        }
+        let (theirs, ours) = (&header.fingerprint, &self.fingerprint);
+        for (what, theirs, ours) in [
+            ("dataset", &theirs.dataset_digest, &ours.dataset_digest),
+            ("pretrained weights", &theirs.weights_digest, &ours.weights_digest),
+        ] {
+            if theirs != ours {
+                return Err(format!("it was made with another {what}: {theirs} there, {ours} here"));
+            }
+        }
+        let exact = (&theirs.device, theirs.threads, &theirs.libtorch) == (&ours.device, ours.threads, &ours.libtorch);
+
+        let (size, device) = (self.parameters.values().size(), self.parameters.values().device());
+        let values = checkpoint.take(VALUES, &size, device)?;
+        let mut flat = |name: &str| checkpoint.tensors.contains_key(name).then(|| checkpoint.take(name, &size, device)).transpose();
+        let [first, second] = [flat(OPTIMISER[0])?, flat(OPTIMISER[1])?];
+        let average = flat(AVERAGE)?;
+        let mut buffers = Vec::new();
+        for buffer in self.network.live_buffers() {
+            buffers.push((checkpoint.take(&format!("buffer.{}", buffer.name), &buffer.tensor.size(), device)?, buffer.tensor));
+        }
+        let trajectory = self.trajectory_of(&mut checkpoint, &header, average, device)?;
+        let steps = i64::try_from(header.step + 1).map_err(|error| error.to_string())?;
+        let losses = Vec::<f64>::try_from(checkpoint.take(LOSSES, &[steps], Device::Cpu)?).map_err(|error| error.to_string())?;
+
+        let copied = no_grad(|| {
+            self.parameters.values().shallow_clone().f_copy_(&values)?;
+            buffers.into_iter().try_for_each(|(from, mut to)| to.f_copy_(&from))
+        });
+        copied.map_err(|error| error.to_string())?;
+        self.optimiser = Optimiser::restored(self.optimiser.update(), header.updates, first, second);
+        self.trajectory = trajectory;
+        self.progress = Progress { step: Some(header.step), evaluated: header.evaluated, losses, evaluations: header.evaluations };
+        Ok(exact)
+    }
+
+    fn trajectory_of(
+        &self,
+        checkpoint: &mut Checkpoint,
+        header: &Header,
+        average: Option<Tensor>,
+        device: Device,
+    ) -> Result<Trajectory, String> {
+        let size = self.parameters.values().size();
+        let classes = self.spec.settings.dataset.classes.len() as i64;
+        let mut trajectory = Trajectory { average, averaged: header.averaged, ensembled: header.ensembled, ..Trajectory::default() };
+        if header.ensembled > 0 {
+            for part in self.source.parts() {
+                let rows = self.source.indices(part).len() as i64;
+                trajectory.ensemble.insert(part, checkpoint.take(&ensemble_name(part), &[rows, classes], device)?);
+            }
+        }
+        trajectory.best = header.best.iter().map(|(method, accuracy, step)| (*method, (*accuracy, *step))).collect();
+        for &method in Method::ALL {
+            let name = format!("selected.{method}");
+            if !checkpoint.tensors.contains_key(&name) {
+                continue;
+            }
+            let values = checkpoint.take(&name, &size, device)?;
+            let live = self.network.live_buffers().into_iter().enumerate();
+            let buffers = live.map(|(index, buffer)| checkpoint.take(&format!("{name}.{index}"), &buffer.tensor.size(), device));
+            trajectory.selected.insert(method, Snapshot { values, buffers: buffers.collect::<Result<_, _>>()? });
+        }
+        Ok(trajectory)
+    }
+}
+
+fn ensemble_name((domain, split): Part) -> String {
+    let split: SplitName = split;
+    format!("ensemble.{domain}.{split}")
+}
