@@ -156,6 +156,30 @@ impl Client {
         Ok(self.0.logs(request).await?.into_inner())
     }
 
+    /// What a trial left besides its metrics.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn artifacts(&mut self, trial: &str) -> Answer<v1::ArtifactsResponse> {
+        Ok(self.0.artifacts(v1::ArtifactsRequest { trial: trial.to_owned() }).await?.into_inner())
+    }
+
+    /// Submits a trial twice more: undisturbed, and killed and resumed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify(&mut self, request: v1::VerifyRequest) -> Answer<v1::VerifyResponse> {
+        Ok(self.0.verify(request).await?.into_inner())
+    }
+
+    /// Compares the two.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn certify(&mut self, request: v1::CertifyRequest) -> Answer<v1::Certificate> {
+        Ok(self.0.certify(request).await?.into_inner())
+    }
+
     /// Who works here; those that are gone too if asked for.
     ///
     /// # Errors

@@ -64,6 +64,8 @@ enum Command {
     Trials(commands::trials::Arguments),
     Explain(commands::explain::Arguments),
     Logs(commands::logs::Arguments),
+    Artifacts(commands::artifacts::Arguments),
+    Verify(commands::verify::Arguments),
     Workers(commands::workers::Arguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
@@ -106,7 +108,9 @@ fn arguments() -> anyhow::Result<Arguments> {
 }
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
-    use commands::{control, explain, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, wait, workers};
+    use commands::{
+        artifacts, control, explain, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, verify, wait, workers,
+    };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Plan(arguments) => plan::run(&arguments),
@@ -122,6 +126,8 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Trials(arguments) => trials::run(&arguments, connection).await,
         Command::Explain(arguments) => explain::run(&arguments, connection).await,
         Command::Logs(arguments) => logs::run(&arguments, connection).await,
+        Command::Artifacts(arguments) => artifacts::run(&arguments, connection).await,
+        Command::Verify(arguments) => return verify::run(&arguments, connection).await,
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,

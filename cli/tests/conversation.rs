@@ -24,6 +24,8 @@ struct Script {
     story: v1::ExplainResponse,
     logs: v1::LogsResponse,
     workers: Vec<v1::Worker>,
+    artifacts: v1::ArtifactsResponse,
+    certificate: v1::Certificate,
     results: Vec<v1::ResultsChunk>,
     /// Actions find no trial to change.
     changes_nothing: bool,
@@ -93,6 +95,24 @@ impl SweepService for Script {
     async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
         self.note(&request.into_inner().all);
         Ok(Response::new(v1::WorkersResponse { workers: self.workers.clone() }))
+    }
+
+    async fn artifacts(&self, request: Request<v1::ArtifactsRequest>) -> Result<Response<v1::ArtifactsResponse>, Status> {
+        self.note(&request.into_inner().trial);
+        Ok(Response::new(self.artifacts.clone()))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
+        self.note(&(trial, kill_at, steps));
+        let sweeps = ["verify-94f9de81-1-a", "verify-94f9de81-1-b"].map(str::to_owned).to_vec();
+        Ok(Response::new(v1::VerifyResponse { sweeps, worker_id: "w".into(), worker: "gpu4:4711".into(), steps: 15 }))
+    }
+
+    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::Certificate>, Status> {
+        let v1::CertifyRequest { trial, sweeps } = request.into_inner();
+        self.note(&(trial, sweeps));
+        Ok(Response::new(self.certificate.clone()))
     }
 
     async fn results(&self, _: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
@@ -282,6 +302,7 @@ fn a_trial_is_listed_and_explained() {
         trial: Some(trial()),
         token: 18,
         happenings: vec![happening, started],
+        note: "old".into(),
         ..Default::default()
     };
     let coordinator = Coordinator::start(Script { trials: vec![trial()], story, ..Script::default() });
@@ -297,6 +318,7 @@ fn a_trial_is_listed_and_explained() {
   state     leased
   step      4/9
   attempts  2
+  stuck     old
   worker    gpu4:4711
   lr        1e-3
   batch     32
@@ -310,7 +332,7 @@ fn a_trial_is_listed_and_explained() {
     let json = coordinator.json(&["explain", "94f9"]);
     assert_eq!((&json["trial"], &json["point"]["batch"]), (&"94f9de813446924ef6b1cf831eaa3ef4".into(), &json!(32.0)));
     assert_eq!((&json["attempt"], &json["token"], &json["waits_seconds"]), (&json!(2), &json!(18), &json!(0.0)));
-    assert_eq!(json["linked_to"], Value::Null);
+    assert_eq!((&json["linked_to"], &json["note"]), (&Value::Null, &json!("old")));
     let lost = json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
     assert_eq!(json["happenings"][0], lost);
     assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
@@ -365,6 +387,93 @@ fn workers_are_listed() {
     assert_eq!(coordinator.json(&["workers"])["workers"][0]["pid"], 4_711);
     assert_eq!(coordinator.asked(), ["true", "false"]);
     assert!(Coordinator::start(Script::default()).says(&["workers"]).contains("sortie-worker run"));
+}
+
+#[test]
+fn where_workers_keep_checkpoints_is_listed() {
+    let worker = v1::Worker { host: "gpu4".into(), pid: 4_711, state: "idle".into(), checkpoints: "local".into(), ..Default::default() };
+    let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
+    let text = coordinator.says(&["workers"]);
+    assert!(text.lines().next().unwrap().ends_with("checkpoints") && text.lines().nth(1).unwrap().ends_with("local"), "{text}");
+    assert_eq!(coordinator.json(&["workers"])["workers"][0]["checkpoints"], "local");
+}
+
+#[test]
+fn what_a_trial_left_is_listed() {
+    let kept = |kind: &str, key: &str, url: &str, host: &str| {
+        let (method, digest) = ("plain".into(), "0a".repeat(32));
+        let artifact = v1::Artifact { kind: kind.into(), method, step: 20, key: key.into(), digest, bytes: 7 };
+        v1::KeptArtifact { token: 17, artifact: Some(artifact), url: url.into(), host: host.into() }
+    };
+    let artifacts = vec![
+        kept("final-logits", "", "", ""),
+        kept("final-weights", "weights/x", "s3://bucket/weights/x", ""),
+        kept("selected-weights", "weights/y", "", "gpu4"),
+    ];
+    let artifacts = v1::ArtifactsResponse { trial_id: "94f9".into(), state: "succeeded".into(), artifacts };
+    let coordinator = Coordinator::start(Script { artifacts, ..Script::default() });
+    let text = coordinator.says(&["artifacts", "s/94f9"]);
+    let ends = ["where", "not kept", "s3://bucket/weights/x", "weights/y below CACHE/artifacts on gpu4"];
+    assert!(text.lines().zip(ends).all(|(line, end)| line.ends_with(end)) && text.lines().count() == 4, "{text}");
+    let json = coordinator.json(&["artifacts", "94f9"]);
+    assert_eq!((&json["trial"], &json["state"]), (&"94f9".into(), &"succeeded".into()));
+    let weights = json!({"attempt": 17, "kind": "final-weights", "method": "plain", "step": 20, "key": "weights/x", "digest": "0a".repeat(32),
+        "bytes": 7, "url": "s3://bucket/weights/x", "host": null});
+    assert_eq!(json["artifacts"][1], weights);
+    assert_eq!((&json["artifacts"][0]["key"], &json["artifacts"][2]["host"]), (&Value::Null, &"gpu4".into()));
+    assert_eq!(coordinator.asked(), ["\"s/94f9\"", "\"94f9\""]);
+    assert!(Coordinator::start(Script::default()).says(&["artifacts", "94f9"]).contains("has left nothing"));
+}
+
+#[test]
+fn a_verification_waits_for_both_runs_and_tells_the_certificate() {
+    let certificate = v1::Certificate {
+        identical: true,
+        weights_digest: "ab".into(),
+        metrics_digest: "cd".into(),
+        kill_at: 12,
+        resumed_at: Some(9),
+        steps: 15,
+        worker: "gpu4:4711".into(),
+        difference: String::new(),
+    };
+    let coordinator = Coordinator::start(Script { status: status(4, 0), certificate: certificate.clone(), ..Script::default() });
+    let words = ["verify", "s/94f9", "--kill-at", "12", "--steps", "15"];
+    let text = "identical\n  killed   at step 12 of 15, resumed after step 9\n  worker   gpu4:4711\n  weights  ab\n  metrics  cd\n";
+    assert_eq!(coordinator.says(&words), text);
+    let json = coordinator.json(&words[..4]);
+    let expected = json!({"identical": true, "weights_digest": "ab", "metrics_digest": "cd", "kill_at": 12, "resumed_at": 9, "steps": 15,
+        "worker": "gpu4:4711", "difference": null});
+    assert_eq!(json, expected);
+    let (a, b) = ("verify-94f9de81-1-a", "verify-94f9de81-1-b");
+    let asked =
+        |steps| vec![format!("(\"s/94f9\", 12, {steps})"), format!("{a:?}"), format!("{b:?}"), format!("(\"s/94f9\", [{a:?}, {b:?}])")];
+    assert_eq!(coordinator.asked(), [asked("Some(15)"), asked("None")].concat());
+    let differs = v1::Certificate { identical: false, resumed_at: None, difference: "it started again".into(), ..certificate };
+    let differs = Coordinator::start(Script { status: status(4, 0), certificate: differs, ..Script::default() });
+    let output = differs.run(&words);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .starts_with("NOT identical: it started again\n  killed   at step 12 of 15, not resumed\n")
+    );
+}
+
+#[test]
+fn a_verification_that_cannot_end_is_called_off() {
+    let failed = Coordinator::start(Script { status: status(3, 1), ..Script::default() });
+    let output = failed.run(&["verify", "94f9", "--kill-at", "12"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("verify-94f9de81-1-a ended with 3/4 trials done"), "{error}");
+    // Its worker is not among those that there are.
+    let alone = Coordinator::start(Script { status: status(0, 0), ..Script::default() });
+    let output = alone.run(&["verify", "94f9", "--kill-at", "12"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("worker gpu4:4711 went away"), "{error}");
+    let calls_off = |sweep: &str| alone.asked().contains(&format!("({sweep:?}, \"cancel\", \"\", \"\", 0)"));
+    assert!(calls_off("verify-94f9de81-1-a") && calls_off("verify-94f9de81-1-b"), "{:?}", alone.asked());
+    assert!(alone.refuses(&["verify", "94f9", "--kill-at", "2"], 2).contains("--kill-at"));
 }
 
 #[test]

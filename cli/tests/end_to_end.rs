@@ -152,3 +152,35 @@ fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
         }
     }
 }
+
+#[test]
+fn a_run_that_was_killed_and_resumed_is_the_undisturbed_one_to_the_byte() {
+    let Some(world) = World::new() else { return };
+    world.submit("small", 9, "1");
+    let trial = world.json(&["trials", "small", "--json"])["trials"][0]["trial"].as_str().unwrap().to_owned();
+    // A trial need not have run to be verified; nothing else shall run here.
+    world.json(&["cancel", "small", "--json"]);
+    let mut worker = world.start_worker_with(&[]);
+    let checkpoints =
+        |place: &str| world.json(&["workers", "--json"])["workers"].as_array().unwrap().iter().any(|row| row["checkpoints"] == place);
+    while !checkpoints("shared") {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let certificate = world.json(&["verify", &trial[..8], "--kill-at", "7", "--steps", "8", "--json"]);
+    let expected = (Some(true), Some(7), Some(4), Some(8));
+    let told = |name: &str| certificate[name].as_u64();
+    let identical = certificate["identical"].as_bool();
+    assert_eq!((identical, told("kill_at"), told("resumed_at"), told("steps")), expected, "{certificate}{}", world.logs());
+    let story = world.json(&["explain", &trial, "--json"]);
+    assert!(story["happenings"].as_array().unwrap().iter().any(|row| row["what"] == "verified"), "{story}");
+    let killed = world.json(&["trials", &format!("verify-{}-1-b", &trial[..8]), "--json"])["trials"][0].clone();
+    assert_eq!((&killed["state"], &killed["attempts"]), (&"succeeded".into(), &2.into()));
+    let kept = world.json(&["artifacts", &format!("verify-{}-1-b/{}", &trial[..8], killed["trial"].as_str().unwrap()), "--json"]);
+    let kinds: Vec<&str> = kept["artifacts"].as_array().unwrap().iter().filter_map(|row| row["kind"].as_str()).collect();
+    assert_eq!(kinds, ["final-logits", "final-weights"], "{kept}");
+    // Nobody needs a checkpoint any more.
+    let left = fs::read_dir(world.folder.path().join("artifacts/checkpoints")).into_iter().flatten().count();
+    assert_eq!(left, 0);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+}

@@ -36,7 +36,7 @@ impl Drop for Coordinator {
 
 fn sortie(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA"] {
+    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA", "SORTIE_STORE"] {
         command.env_remove(variable);
     }
     command.args(words).stdin(Stdio::null()).output().unwrap()
@@ -97,6 +97,26 @@ fn what_a_coordinator_cannot_use_is_named() {
     refused(&["serve", "--listen", "0.0.0.0:0", "--db", &database("b.db")], 1, &["0.0.0.0:0", "--insecure"]);
     refused(&["serve", "--listen", "nonsense"], 2, &["nonsense"]);
     assert!(!folder.path().join("b.db").exists());
+    let store = |place: &str| {
+        refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("c.db"), "--store", place], 1, &[place, "--store"]);
+    };
+    fs::write(folder.path().join("file"), "").unwrap();
+    store("ftp://x/y");
+    store(folder.path().join("file").to_str().unwrap());
+}
+
+#[test]
+fn the_artifact_store_is_marked_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = || fs::read_to_string(folder.path().join("artifacts/sortie-store")).unwrap();
+    drop(Coordinator::start(folder.path()));
+    let first = mark();
+    assert!(first.trim().len() >= 32, "{first:?}");
+    drop(Coordinator::start(folder.path()));
+    assert_eq!(mark(), first);
+    let other = tempfile::tempdir().unwrap();
+    drop(Coordinator::start(other.path()));
+    assert_ne!(fs::read_to_string(other.path().join("artifacts/sortie-store")).unwrap(), first);
 }
 
 #[test]

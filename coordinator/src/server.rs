@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_artifacts::{ArtifactError, ArtifactStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::clock::SystemClock;
-use crate::grpc::{self, Coordinator};
+use crate::grpc::{self, Coordinator, Offer};
 use crate::reaper;
 use crate::store::{OpenOptions, Settings, Store, StoreError};
 
 /// How long requests that run may take to end once the server is asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long an artifact store may take to answer at the start.
+const STORE_ANSWERS: Duration = Duration::from_secs(30);
 /// Connections whose other end vanished are noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,19 @@ pub struct Config {
     pub insecure: bool,
     /// How long a lease lasts after a heartbeat.
     pub lease: Duration,
+    /// Where workers put what trials leave.
+    pub artifacts: Artifacts,
+}
+
+/// Where workers put what trials leave besides their metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Artifacts {
+    /// At this URL, which a user chose: a coordinator that cannot use it does not start.
+    Chosen(String),
+    /// At this URL by default: where it cannot be used, each worker keeps its artifacts to itself.
+    Default(String),
+    /// Each worker keeps its artifacts to itself.
+    None,
 }
 
 /// Why a coordinator did not start, or stopped by itself.
@@ -52,6 +68,9 @@ pub enum ServeError {
         "{0} can be reached from other machines, and connections are neither encrypted nor authenticated yet: listen on 127.0.0.1, or add --insecure on a network that you trust"
     )]
     Exposed(SocketAddr),
+    /// The artifact store cannot be used.
+    #[error("{0}; name another with --store")]
+    Artifacts(#[from] ArtifactError),
     /// A bug: the task that writes ended.
     #[error("the task that writes to the database ended; what was acknowledged is safe, start again and report this")]
     Writer,
@@ -81,9 +100,22 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
         let store = Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
+        let artifacts = match &config.artifacts {
+            Artifacts::Chosen(url) => Some(mark(url).await?),
+            Artifacts::Default(url) => {
+                let told = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts to itself");
+                mark(url).await.map_err(told).ok()
+            }
+            Artifacts::None => None,
+        };
         let (stop, stopping) = watch::channel(false);
-        let coordinator = Arc::new(Coordinator { store, stopping });
+        let coordinator = Arc::new(Coordinator { store, artifacts, stopping });
         Ok(Self { listener, coordinator, stop })
+    }
+
+    /// The URL of the artifact store; none if there is none.
+    pub fn artifacts(&self) -> Option<&str> {
+        self.coordinator.artifacts.as_ref().map(|offer| offer.url.as_str())
     }
 
     /// Where it listens.
@@ -127,6 +159,16 @@ impl Server {
     }
 }
 
+/// Opens the artifact store and marks it, so that workers can tell whether they share it.
+async fn mark(url: &str) -> Result<Offer, ArtifactError> {
+    let store = ArtifactStore::create(url)?;
+    // Unique is enough; it is no number of any trial.
+    let new = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let slow = |_| ArtifactError::Slow { url: url.to_owned(), seconds: STORE_ANSWERS.as_secs() };
+    let mark = tokio::time::timeout(STORE_ANSWERS, store.marked(new.trim())).await.map_err(slow)??;
+    Ok(Offer { url: url.to_owned(), mark })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +178,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }, Arc::new(SystemClock)));
         let (stop, stopping) = watch::channel(false);
-        let server = Server { listener, coordinator: Arc::new(Coordinator { store, stopping }), stop };
+        let server = Server { listener, coordinator: Arc::new(Coordinator { store, artifacts: None, stopping }), stop };
         let ended = tokio::time::timeout(Duration::from_secs(60), server.run(std::future::pending())).await.unwrap();
         assert!(matches!(ended, Err(ServeError::Writer)), "{ended:?}");
     }

@@ -25,6 +25,22 @@ named!(ArtifactKind, "kind of artifact", {
     FinalLogits => "final-logits",
 });
 
+/// The longest key of an artifact, in bytes.
+const KEY_BYTES_MAX: usize = 500;
+
+/// Whether a key is a relative path below the artifact store's root: no way out of it, no absolute path, nothing that some store or file
+/// system would read as another key.
+pub fn is_key(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=".contains(c);
+    let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
+    key.len() <= KEY_BYTES_MAX && key.split('/').all(part)
+}
+
+/// Whether this is a BLAKE3 hash as we write it: 64 lower-case hexadecimal digits.
+pub fn is_digest(digest: &str) -> bool {
+    digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// One file that an attempt wrote, or would have: a digest is told of final weights and logits even where nothing keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +57,19 @@ pub struct Artifact {
     pub digest: String,
     /// Its length, in bytes.
     pub bytes: u64,
+}
+
+impl Artifact {
+    /// What is wrong with it, in one line; none if nothing is.
+    pub fn fault(&self) -> Option<String> {
+        if !self.key.is_empty() && !is_key(&self.key) {
+            return Some(format!("key {:?} is no relative path of letters, digits, '.', '_', '-', '+' and '='", self.key));
+        }
+        if !is_digest(&self.digest) {
+            return Some(format!("digest {:?} is not 64 hexadecimal digits", self.digest));
+        }
+        i64::try_from(self.bytes).is_err().then(|| format!("{} bytes", self.bytes))
+    }
 }
 
 /// A checkpoint that a later attempt may go on from.
@@ -67,4 +96,37 @@ pub struct Resumed {
     pub step: u64,
     /// Whether device, threads and libtorch are those of the earlier attempt, so that the result is the uninterrupted one's to the byte.
     pub exact: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stays_below_the_root() {
+        for key in ["checkpoints/94f9/17-300-0a1b2c3d.safetensors", "weights/a_b+c=d.bin", "x"] {
+            assert!(is_key(key), "{key}");
+        }
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        for key in
+            ["", "/etc/passwd", "a/../b", "..", ".", "a//b", "a/", "a/./b", "a\\b", "a b", "a%2e", "a\0", "é", "file:x", long.as_str()]
+        {
+            assert!(!is_key(key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_says_what_is_wrong_with_it() {
+        let digest = "0a".repeat(32);
+        let right = Artifact { kind: ArtifactKind::FinalLogits, method: Method::Plain, step: 3, key: String::new(), digest, bytes: 7 };
+        assert_eq!(right.fault(), None);
+        for (wrong, text) in [
+            (Artifact { key: "../x".into(), ..right.clone() }, "no relative path"),
+            (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 hexadecimal digits"),
+            (Artifact { digest: String::new(), ..right.clone() }, "64 hexadecimal digits"),
+            (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
+        ] {
+            assert!(wrong.fault().is_some_and(|fault| fault.contains(text)), "{wrong:?}");
+        }
+    }
 }

@@ -20,7 +20,12 @@ const ENTRIES: &[Entry] = &[
         domains: "flat mono noto openmoji",
         classes: "activities animals_nature food_drink objects smileys_emotion symbols travel_places",
     },
-    Entry { folder: "domain_net", split_by: SplitBy::Image, domains: "clipart infograph painting quickdraw real sketch", classes: DOMAIN_NET },
+    Entry {
+        folder: "domain_net",
+        split_by: SplitBy::Image,
+        domains: "clipart infograph painting quickdraw real sketch",
+        classes: DOMAIN_NET,
+    },
     Entry { folder: "office_home", split_by: SplitBy::Image, domains: "Art,Clipart,Product,Real World", classes: OFFICE_HOME },
     Entry {
         folder: "PACS",

@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod catalogue;
+pub mod certificate;
 pub mod command;
 pub mod filter;
 pub mod finetune;

@@ -16,17 +16,8 @@ macro_rules! presets {
 }
 
 /// All of them, in the order of the paper.
-pub const PRESETS: &[Preset] = presets![
-    "figure1",
-    "dropout-rates",
-    "last-layer-lr",
-    "weight-average",
-    "ensemble",
-    "linear",
-    "scratch",
-    "domainnet",
-    "no-selection",
-];
+pub const PRESETS: &[Preset] =
+    presets!["figure1", "dropout-rates", "last-layer-lr", "weight-average", "ensemble", "linear", "scratch", "domainnet", "no-selection",];
 
 /// A preset by its name.
 pub fn find(name: &str) -> Option<&'static Preset> {
@@ -64,7 +55,8 @@ mod tests {
 
     #[test]
     fn every_preset_plans_the_papers_trials_for_any_dataset() {
-        let planned: Vec<_> = PRESETS.iter().map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap()).collect();
+        let planned: Vec<_> =
+            PRESETS.iter().map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap()).collect();
         assert_eq!(planned, [144, 288, 144, 144, 144, 192, 288, 432, 288]);
         for preset in PRESETS {
             let sweep = SweepSpec::parse(&preset.text(Some("office_home")), None).unwrap();

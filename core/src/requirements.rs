@@ -12,6 +12,8 @@ pub struct Requirements {
     pub gpu_memory_gib: f64,
     /// Whether the worker must let sweeps run programs of their own.
     pub commands: bool,
+    /// Only the worker process of this id: for `sortie verify`. Matched by [`crate::schedule::Request::fits`], for it is no ability.
+    pub worker: Option<String>,
 }
 
 /// What a worker can do.
@@ -34,7 +36,7 @@ impl Abilities {
 
     /// What keeps a trial with these requirements from running here, in the words of the worker's options; none if nothing does.
     pub fn lack(&self, requirements: &Requirements) -> Option<String> {
-        let Requirements { tags, gpu_memory_gib, commands } = requirements;
+        let Requirements { tags, gpu_memory_gib, commands, worker: _ } = requirements;
         if *commands && !self.commands {
             return Some("--allow-commands".to_owned());
         }
@@ -56,6 +58,7 @@ mod tests {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             gpu_memory_gib,
             commands,
+            worker: None,
         };
         for (requirements, lack) in [
             (needs(&[], 0.0, false), None),

@@ -28,12 +28,15 @@ pub struct Request {
     pub sweep: Option<i64>,
     /// What the worker can do.
     pub abilities: Abilities,
+    /// The worker's id.
+    pub worker: String,
 }
 
 impl Request {
     /// Whether trials of this sweep may be handed out to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
-        self.sweep.is_none_or(|sweep| sweep == candidate.sweep) && self.abilities.meet(&candidate.require)
+        let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
+        named && self.sweep.is_none_or(|sweep| sweep == candidate.sweep) && self.abilities.meet(&candidate.require)
     }
 }
 
@@ -76,7 +79,7 @@ mod tests {
     }
 
     fn request(count_max: u32) -> Request {
-        Request { count_max, sweep: None, abilities: Abilities::default() }
+        Request { count_max, sweep: None, abilities: Abilities::default(), worker: "w1".into() }
     }
 
     #[test]
@@ -95,6 +98,14 @@ mod tests {
         assert_eq!(deal(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
         let able = Request { abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() }, ..request(3) };
         assert_eq!(deal(&mut candidates, &[able]), [vec![1, 1, 1]]);
+    }
+
+    #[test]
+    fn what_is_meant_for_one_worker_goes_to_that_one() {
+        let mut meant = candidate(1, 0, 0, 2);
+        meant.require.worker = Some("w2".into());
+        let other = Request { worker: "w2".into(), ..request(1) };
+        assert_eq!(deal(&mut [meant], &[request(5), other]), [vec![], vec![1]]);
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub struct TrialSpec {
 impl TrialSpec {
     /// The identity of the trial: a hash of the canonical text of its specification.
     pub fn id(&self) -> TrialId {
-        Identifier::of(&self.work).id(&self.point)
+        Identifier::of(&self.work, PROTOCOL_VERSION).id(&self.point)
     }
 
     /// The trial as the trainer runs it; none for a command.
@@ -145,9 +145,9 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    /// For trials of this work.
-    pub fn of(work: &Work) -> Self {
-        let mut text = format!("protocol={PROTOCOL_VERSION}\n");
+    /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep says otherwise.
+    pub fn of(work: &Work, protocol: u32) -> Self {
+        let mut text = format!("protocol={protocol}\n");
         match work {
             Work::Finetune(settings) => finetune_lines(settings, &mut text),
             Work::Command(settings) => command_lines(settings, &mut text),

@@ -56,7 +56,8 @@ CREATE TABLE workers (
     left_ms BIGINT NOT NULL DEFAULT 0,
     failures_in_row BIGINT NOT NULL DEFAULT 0,
     aside_until_ms BIGINT NOT NULL DEFAULT 0,
-    aside_reason TEXT NOT NULL DEFAULT ''
+    aside_reason TEXT NOT NULL DEFAULT '',
+    checkpoints TEXT NOT NULL DEFAULT ''
 );
 
 CREATE TABLE attempts (
@@ -75,7 +76,10 @@ CREATE TABLE attempts (
     device TEXT NOT NULL DEFAULT '',
     threads BIGINT NOT NULL DEFAULT 0,
     dataset_digest TEXT NOT NULL DEFAULT '',
-    weights_digest TEXT NOT NULL DEFAULT ''
+    weights_digest TEXT NOT NULL DEFAULT '',
+    resumed_token BIGINT NOT NULL DEFAULT 0,
+    resumed_step BIGINT NOT NULL DEFAULT 0,
+    exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1))
 );
 CREATE INDEX attempts_by_trial ON attempts (trial, token);
 
@@ -112,6 +116,17 @@ CREATE TABLE training_losses (
     step BIGINT NOT NULL,
     loss DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (token, step)
+);
+
+CREATE TABLE artifacts (
+    token BIGINT NOT NULL REFERENCES attempts (token),
+    kind TEXT NOT NULL CHECK (kind IN ('checkpoint', 'final-weights', 'selected-weights', 'final-logits')),
+    method TEXT NOT NULL,
+    step BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (token, kind, method, step)
 );
 
 -- What attempts printed, as much of it as their workers sent.

@@ -57,7 +57,8 @@ CREATE TABLE workers (
     left_ms         INTEGER NOT NULL DEFAULT 0,
     failures_in_row INTEGER NOT NULL DEFAULT 0,
     aside_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
-    aside_reason    TEXT    NOT NULL DEFAULT ''
+    aside_reason    TEXT    NOT NULL DEFAULT '',
+    checkpoints     TEXT    NOT NULL DEFAULT '' -- 'shared': it reaches the artifact store; 'local': it does not; '': not known
 ) STRICT;
 
 CREATE TABLE attempts (
@@ -76,7 +77,10 @@ CREATE TABLE attempts (
     device         TEXT    NOT NULL DEFAULT '',
     threads        INTEGER NOT NULL DEFAULT 0,
     dataset_digest TEXT    NOT NULL DEFAULT '',
-    weights_digest TEXT    NOT NULL DEFAULT ''
+    weights_digest TEXT    NOT NULL DEFAULT '',
+    resumed_token  INTEGER NOT NULL DEFAULT 0, -- the attempt whose checkpoint it went on from; 0 if it began at step 0
+    resumed_step   INTEGER NOT NULL DEFAULT 0, -- the last step that it did not make itself
+    exact          INTEGER NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)) -- 0: resumed on another device, thread count or libtorch
 ) STRICT;
 CREATE INDEX attempts_by_trial ON attempts (trial, token);
 
@@ -113,6 +117,18 @@ CREATE TABLE training_losses (
     step  INTEGER NOT NULL,
     loss  REAL    NOT NULL,
     PRIMARY KEY (token, step)
+) STRICT, WITHOUT ROWID;
+
+-- What attempts left in the artifact store, or the digests alone of what was not kept.
+CREATE TABLE artifacts (
+    token  INTEGER NOT NULL REFERENCES attempts (token),
+    kind   TEXT    NOT NULL CHECK (kind IN ('checkpoint', 'final-weights', 'selected-weights', 'final-logits')),
+    method TEXT    NOT NULL,
+    step   INTEGER NOT NULL,
+    key    TEXT    NOT NULL,               -- below the store's root; '' if it was not kept
+    digest TEXT    NOT NULL,               -- BLAKE3, 64 hexadecimal digits
+    bytes  INTEGER NOT NULL,
+    PRIMARY KEY (token, kind, method, step)
 ) STRICT, WITHOUT ROWID;
 
 -- What attempts printed, as much of it as their workers sent.

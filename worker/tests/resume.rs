@@ -45,7 +45,9 @@ impl Told {
 
     fn checkpoints(&self, token: Token) -> Vec<CheckpointRef> {
         let written = self.artifacts.iter().rev().filter(|artifact| artifact.kind == ArtifactKind::Checkpoint);
-        written.map(|Artifact { step, key, digest, .. }| CheckpointRef { token, step: *step, key: key.clone(), digest: digest.clone() }).collect()
+        written
+            .map(|Artifact { step, key, digest, .. }| CheckpointRef { token, step: *step, key: key.clone(), digest: digest.clone() })
+            .collect()
     }
 }
 

@@ -12,14 +12,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::cache_dir;
-use tiny::{own_cache, spec, tiny, write_tiny};
-use sortie_core::catalogue;
 use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::catalogue;
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Evaluation, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_worker::error::{SinkError, TrialError};
 use sortie_worker::trainer::{Artifacts, ComputeDevice, TrialEnvironment, TrialSink, run_trial};
+use tiny::{own_cache, spec, tiny, write_tiny};
 
 /// Every number that a trial reports, exactly.
 #[derive(Default)]

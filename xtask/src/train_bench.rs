@@ -98,7 +98,8 @@ pub fn run(options: &Options) -> Result<()> {
         let names = std::iter::once("pytorch").chain(options.precision.iter().map(String::as_str));
         for name in names {
             let number = |key: &str| row[name][key].as_f64().unwrap_or(1.0);
-            let (backbone, speed, ratio, wait) = (&row["backbone"], number("images_per_second"), number("ratio"), number("data_wait_fraction"));
+            let (backbone, speed, ratio, wait) =
+                (&row["backbone"], number("images_per_second"), number("ratio"), number("data_wait_fraction"));
             println!("{:<20} {name:<8} {speed:>10.2} {ratio:>7.2} {:>9.1}%", backbone.as_str().unwrap_or_default(), 100.0 * wait);
         }
     }

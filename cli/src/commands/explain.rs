@@ -30,6 +30,8 @@ struct Output {
     attempt: Option<usize>,
     /// Its fencing token, which names it in the database and in logs of workers.
     token: Option<i64>,
+    /// Why no worker may run it.
+    note: Option<String>,
     waits_seconds: f64,
     happenings: Vec<HappeningOutput>,
 }
@@ -58,6 +60,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut rows = vec![("state", trial.state.clone()), ("step", progress(&trial)), ("attempts", trial.attempts.to_string())];
     if !trial.linked_to.is_empty() {
         rows.push(("result", format!("linked to {}", trial.linked_to)));
+    }
+    if !story.note.is_empty() {
+        rows.push(("stuck", story.note.clone()));
     }
     if story.waits_ms > 0 {
         rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));
@@ -136,7 +141,7 @@ fn timeline(happenings: &[Happening]) -> String {
 }
 
 fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings } = story;
+    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings, note } = story;
     let attempts = Attempts::of(&happenings);
     let known = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
@@ -152,6 +157,7 @@ fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
         trial,
         attempt: attempts.number(token),
         token: known(token),
+        note: Some(note).filter(|note| !note.is_empty()),
         waits_seconds: seconds(waits_ms),
         happenings: happenings.into_iter().map(happening).collect(),
     }

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod artifacts;
 pub mod control;
 pub mod explain;
 pub mod figure;
@@ -12,5 +13,6 @@ pub mod status;
 pub mod submit;
 pub mod synthetic;
 pub mod trials;
+pub mod verify;
 pub mod wait;
 pub mod workers;

@@ -201,7 +201,7 @@ fn words(command: &[String]) -> String {
 }
 
 fn workers(require: &Requirements) -> String {
-    let Requirements { tags, gpu_memory_gib, commands } = require;
+    let Requirements { tags, gpu_memory_gib, commands, worker: _ } = require;
     let mut needs = Vec::new();
     if *commands {
         needs.push("that may run commands".to_owned());

@@ -2,10 +2,11 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sortie_coordinator::server::{Config, Server};
+use sortie_coordinator::server::{Artifacts, Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,12 @@ pub struct Arguments {
     /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Where trials leave checkpoints, weights and logits: a folder, file:///FOLDER or s3://BUCKET/PREFIX (AWS_* variables say how to get
+    /// there). Workers that reach the same place share it, and an interrupted trial goes on at any of them; others keep theirs on their own
+    /// disk, below --cache. By default the folder `artifacts` beside a SQLite file, and `sortie/artifacts` in the XDG data folder
+    /// (~/.local/share) with Postgres, where coordinators on several machines should name one place.
+    #[arg(long, env = "SORTIE_STORE", value_name = "FOLDER | URL")]
+    store: Option<String>,
     /// Stop when standard input closes: for programs that start a coordinator of their own.
     #[arg(long)]
     stop_on_stdin_close: bool,
@@ -52,15 +59,33 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     start_logging(arguments.log_format)?;
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
-    let config = Config { database: arguments.db.clone(), options, listen: arguments.listen, insecure, lease };
+    let artifacts = artifacts(arguments)?;
+    let config = Config { database: arguments.db.clone(), options, listen: arguments.listen, insecure, lease, artifacts };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot tell the address")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
     crate::output::text(&format!("listening on http://{address}"))?;
-    tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), lease_seconds = arguments.lease, "coordinator is up");
+    tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
     server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
     tracing::info!("coordinator stopped");
     Ok(())
+}
+
+/// Where artifacts go: see the flag.
+fn artifacts(arguments: &Arguments) -> Result<Artifacts> {
+    if let Some(place) = &arguments.store {
+        return Ok(Artifacts::Chosen(sortie_artifacts::url_of(place)?));
+    }
+    let folder = match arguments.db.strip_prefix("sqlite:") {
+        Some(path) => Path::new(path.strip_prefix("//").unwrap_or(path)).with_file_name("artifacts"),
+        None => {
+            let data = std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
+            let Some(data) = data.or_else(home) else { return Ok(Artifacts::None) };
+            data.join("sortie/artifacts")
+        }
+    };
+    Ok(Artifacts::Default(sortie_artifacts::folder_url(&folder)?))
 }
 
 fn start_logging(format: LogFormat) -> Result<()> {

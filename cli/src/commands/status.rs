@@ -101,6 +101,8 @@ pub fn is_over(status: &SweepStatus) -> bool {
     match status.state.as_str() {
         "expanding" => false,
         "cancelled" => status.queued + status.leased == 0,
+        // This build runs none of what is left.
+        "outdated" => status.leased == 0,
         _ => status.planned > 0 && ended(status) >= status.planned,
     }
 }
@@ -119,6 +121,7 @@ fn eta(status: &SweepStatus) -> Option<Duration> {
 
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
+        _ if status.state == "outdated" => "another build planned it".to_owned(),
         _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
         None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => status.state.clone(),

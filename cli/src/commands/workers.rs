@@ -38,6 +38,8 @@ struct WorkerOutput {
     seen_seconds_ago: f64,
     reason: String,
     trials: Vec<String>,
+    /// "shared" or "local"; empty until the worker knows.
+    checkpoints: String,
 }
 
 /// Prints the list.
@@ -59,9 +61,11 @@ fn table(workers: &[Worker]) -> String {
     // Columns that would be empty say nothing.
     let tagged = workers.iter().any(|worker| !worker.tags.is_empty());
     let explained = workers.iter().any(|worker| !worker.reason.is_empty());
+    let stored = workers.iter().any(|worker| !worker.checkpoints.is_empty());
     let mut header = vec!["worker", "devices"];
     header.extend(tagged.then_some("tags"));
     header.extend(["slots", "state", "last seen", "runs"]);
+    header.extend(stored.then_some("checkpoints"));
     header.extend(explained.then_some("reason"));
     let mut table = output::table(header);
     for worker in workers {
@@ -69,6 +73,7 @@ fn table(workers: &[Worker]) -> String {
         row.extend(tagged.then(|| worker.tags.join(", ")));
         let seen = format!("{} ago", output::short(Duration::from_millis(worker.seen_ms_ago)));
         row.extend([worker.slots.to_string(), worker.state.clone(), seen, worker.trials.join(", ")]);
+        row.extend(stored.then(|| worker.checkpoints.clone()));
         row.extend(explained.then(|| worker.reason.clone()));
         table.add_row(row);
     }
@@ -76,9 +81,9 @@ fn table(workers: &[Worker]) -> String {
 }
 
 fn worker_output(worker: Worker) -> WorkerOutput {
-    let Worker { worker_id, host, pid, devices, tags, slots, software, state, seen_ms_ago, reason, trials } = worker;
+    let Worker { worker_id, host, pid, devices, tags, slots, software, state, seen_ms_ago, reason, trials, checkpoints } = worker;
     let seen_seconds_ago = seen_ms_ago as f64 / 1_000.0;
-    WorkerOutput { worker: worker_id, host, pid, devices, tags, slots, software, state, seen_seconds_ago, reason, trials }
+    WorkerOutput { worker: worker_id, host, pid, devices, tags, slots, software, state, seen_seconds_ago, reason, trials, checkpoints }
 }
 
 #[cfg(test)]

@@ -75,8 +75,13 @@ impl World {
 
     /// A worker that ends when nothing is left to do.
     pub fn start_worker(&self) -> Child {
+        self.start_worker_with(&["--exit-when-idle"])
+    }
+
+    /// A worker with further options.
+    pub fn start_worker_with(&self, options: &[&str]) -> Child {
         let mut command = Command::new(&self.worker_program);
-        command.args(["run", "--exit-when-idle", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url]);
+        command.args(["run", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url]).args(options);
         command.arg("--data").arg(self.data()).arg("--cache").arg(&self.cache);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("worker")).spawn().unwrap()
     }
@@ -135,7 +140,7 @@ impl Drop for World {
 /// Runs `sortie` with these words and nothing of the environment that could change what it does.
 pub fn sortie(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA"] {
+    for variable in ["SORTIE_COORDINATOR", "SORTIE_DB", "SORTIE_LISTEN", "SORTIE_DATA", "SORTIE_STORE"] {
         command.env_remove(variable);
     }
     command.args(words).stdin(Stdio::null()).output().unwrap()

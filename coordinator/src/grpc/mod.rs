@@ -20,8 +20,17 @@ const SOFTWARE: &str = "sortie coordinator";
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     pub(crate) store: Arc<Store>,
+    /// Where workers put what trials leave; none if nothing is kept there.
+    pub(crate) artifacts: Option<Offer>,
     /// True once the server is asked to stop: waiting requests then end at once.
     pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// The artifact store as workers are told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) url: String,
+    pub(crate) mark: String,
 }
 
 /// The two services as tonic serves them.
@@ -54,7 +63,9 @@ fn refused(error: StoreError) -> Status {
         | StoreError::Url { .. }
         | StoreError::Filter(_)
         | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),
-        StoreError::Cancelled(_) | StoreError::Incomplete { .. } => Status::failed_precondition(error.to_string()),
+        StoreError::Cancelled(_) | StoreError::Incomplete { .. } | StoreError::Verification(_) => {
+            Status::failed_precondition(error.to_string())
+        }
         StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");

@@ -14,9 +14,9 @@ use sortie_proto::v1;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::wire::{now_ms, status_wire, story_wire, trial_wire, worker_wire};
+use super::wire::{artifacts_wire, certificate_wire, now_ms, status_wire, story_wire, trial_wire, worker_wire};
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{StoreError, SubmitOptions, Submitted, SweepAction, TrialAction};
+use crate::store::{StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
 
 /// Trials with their evaluations in one message: far below the message limit even at hundreds of evaluations a trial.
 const CHUNK_TRIALS: usize = 50;
@@ -103,8 +103,30 @@ impl v1::sweep_service_server::SweepService for SweepApi {
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
         let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
-        let steps = self.0.store.work(&story.sweep).await.map_err(refused)?.steps().unwrap_or(0);
-        Ok(Response::new(story_wire(story, steps, now_ms())))
+        let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
+        let waits = matches!(story.line.state, StateName::Queued | StateName::Leased);
+        let note = spec.outdated().filter(|_| waits).unwrap_or_default();
+        Ok(Response::new(story_wire(story, spec.work.steps().unwrap_or(0), note, now_ms())))
+    }
+
+    async fn artifacts(&self, request: Request<v1::ArtifactsRequest>) -> Result<Response<v1::ArtifactsResponse>, Status> {
+        let kept = self.0.store.artifacts(&request.into_inner().trial).await.map_err(refused)?;
+        Ok(Response::new(artifacts_wire(kept, self.0.artifacts.as_ref())))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
+        let Verified { sweeps, worker_id, worker, steps } = self.0.store.verify(&trial, kill_at, steps).await.map_err(refused)?;
+        tracing::info!(%trial, kill_at, steps, worker = %worker_id, sweeps = %sweeps.join(", "), "a verification submitted");
+        Ok(Response::new(v1::VerifyResponse { sweeps: sweeps.into(), worker_id, worker, steps }))
+    }
+
+    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::Certificate>, Status> {
+        let v1::CertifyRequest { trial, sweeps } = request.into_inner();
+        let pair = sweeps.try_into().map_err(|_| Status::invalid_argument("field sweeps: must name two"))?;
+        let certificate = self.0.store.certify(&trial, &pair).await.map_err(refused)?;
+        tracing::info!(%trial, identical = certificate.difference.is_none(), sweeps = %pair.join(", "), "a trial verified");
+        Ok(Response::new(certificate_wire(certificate)))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
@@ -186,7 +208,7 @@ mod tests {
         let mut progress = store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
         progress.wait_for(Submitted::is_done).await.unwrap();
         let (_stop, stopping) = watch::channel(false);
-        let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), stopping }));
+        let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), artifacts: None, stopping }));
         let request = v1::ControlRequest { sweep: "large".into(), action: "cancel".into(), ..Default::default() };
         let mut asked = api.control(Request::new(request));
         let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use sortie_core::job::StateName;
 use sortie_proto::v1;
 
+use super::Offer;
 use crate::clock::{Clock, SystemClock};
-use crate::store::{Story, SweepStatus, TrialLine, WorkerLine};
+use crate::store::{Certificate, CheckpointPlace, KeptArtifact, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
 
 /// A worker that was not heard of for so many leases is called silent.
 const SILENT_LEASES: u32 = 4;
@@ -56,7 +57,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     }
 }
 
-pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainResponse {
+pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
     let Story { sweep, line, token, due_ms, happenings } = story;
     let happenings = happenings.into_iter().map(|happening| v1::Happening {
         ago_ms: since(happening.at_ms, now),
@@ -70,6 +71,7 @@ pub(super) fn story_wire(story: Story, steps: u64, now: i64) -> v1::ExplainRespo
         token: token.map_or(0, |token| token.0),
         waits_ms: since(now, due_ms),
         happenings: happenings.collect(),
+        note,
     }
 }
 
@@ -95,7 +97,30 @@ pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Wo
         seen_ms_ago: since(seen_ms, now),
         reason: aside_reason,
         trials,
+        checkpoints: worker.checkpoints.to_string(),
     }
+}
+
+pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1::ArtifactsResponse {
+    let TrialArtifacts { trial_id, state, artifacts } = kept;
+    let artifact = |KeptArtifact { token, artifact, host, place }| {
+        let local = place == CheckpointPlace::Local;
+        let (url, host) = match offer {
+            _ if artifact.key.is_empty() => (String::new(), String::new()),
+            Some(offer) if !local => (format!("{}/{}", offer.url, artifact.key), String::new()),
+            _ => (String::new(), host),
+        };
+        v1::KeptArtifact { token: token.0, artifact: Some((&artifact).into()), url, host }
+    };
+    let artifacts = artifacts.into_iter().map(artifact).collect();
+    v1::ArtifactsResponse { trial_id: trial_id.to_string(), state: state.to_string(), artifacts }
+}
+
+pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {
+    let Certificate { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = certificate;
+    let (identical, weights_digest) = (difference.is_none(), weights_digest.unwrap_or_default());
+    let difference = difference.unwrap_or_default();
+    v1::Certificate { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference }
 }
 
 /// Milliseconds from one time to a later one; none if it is not later.

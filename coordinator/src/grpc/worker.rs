@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_core::artifact::Artifact;
 use sortie_core::job::{Outcome, Token};
+use sortie_core::names::UnknownName;
 use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
@@ -25,12 +27,14 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         self.0.store.register(&worker).await.map_err(refused)?;
         tracing::info!(worker = %worker.id, host = %worker.host, pid = worker.pid, devices = ?worker.devices, "worker registered");
         let lease = self.0.store.settings().lease;
+        let (store, store_mark) = self.0.artifacts.clone().map(|offer| (offer.url, offer.mark)).unwrap_or_default();
         Ok(Response::new(v1::RegisterResponse {
             version: Some(v1::Version::ours(SOFTWARE)),
             // Three heartbeats can be lost before a lease is.
             heartbeat_ms: millis(lease / 4),
             lease_ms: millis(lease),
-            ..v1::RegisterResponse::default()
+            store,
+            store_mark,
         }))
     }
 
@@ -86,7 +90,8 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 }
 
 fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
-    let v1::RegisterRequest { version, worker_id, host, pid, devices, slots, mut tags, gpu_memory_gib, allow_commands } = request;
+    let v1::RegisterRequest { version, worker_id, host, pid, devices, slots, mut tags, gpu_memory_gib, allow_commands, checkpoints } =
+        request;
     check_version(version.as_ref())?;
     let software = version.map(|version| version.software).unwrap_or_default();
     let wrong = |field, reason: String| invalid(WireError::Value { field, reason });
@@ -99,9 +104,10 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     if !gpu_memory_gib.is_finite() || gpu_memory_gib < 0.0 {
         return Err(wrong("gpu_memory_gib", format!("{gpu_memory_gib}; must be at least 0")));
     }
+    let checkpoints = checkpoints.parse().map_err(|error: UnknownName| wrong("checkpoints", error.to_string()))?;
     tags.sort();
     let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
-    Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software })
+    Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software, checkpoints })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -117,19 +123,25 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         trial_id: lease.trial_id.to_string(),
         sweep: lease.sweep.clone(),
         spec: Some((&lease.spec).into()),
-        ..v1::Lease::default()
+        checkpoints: lease.checkpoints.iter().map(Into::into).collect(),
+        keep: Some(lease.keep.into()),
+        kill_at: lease.kill_at,
     });
     let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
     v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
-    let v1::Batch { sequence, fingerprint, evaluations, losses, log, .. } = wire;
+    let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = wire;
     if sequence == 0 || i64::try_from(sequence).is_err() {
         return Err(WireError::Value { field: "batch.sequence", reason: format!("{sequence}; numbers start at 1") });
     }
     let fingerprint = fingerprint.map(Into::into);
     let losses = losses.into_iter().map(Into::into).collect();
     let evaluations = evaluations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    Ok(Batch { sequence, fingerprint, evaluations, losses, log })
+    let artifacts: Vec<Artifact> = artifacts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    if let Some(reason) = artifacts.iter().find_map(Artifact::fault) {
+        return Err(WireError::Value { field: "batch.artifacts", reason });
+    }
+    Ok(Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed: resumed.map(Into::into) })
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Fingerprint, TrialRecord};
@@ -11,7 +12,10 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Point, TrialId};
 
 use super::StoreError;
-use super::types::{Happening, Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
+use super::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+
+/// How the names of sweeps start that verify a trial.
+pub(crate) const VERIFIES: &str = "verify-";
 
 /// A database.
 #[tonic::async_trait]
@@ -26,12 +30,17 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
     async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError>;
-    /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each.
+    /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each; those of sweeps whose name
+    /// starts with [`VERIFIES`] come last.
     async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError>;
     /// Everything that is known of a trial.
     async fn story(&self, trial: i64) -> Result<Story, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError>;
+    /// What the attempts of a trial left, and the attempt whose result it has, which may be another sweep's.
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
+    /// Everything that the attempt reported whose result a trial has; none if it has no result.
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError>;
     /// Workers that were seen since this time.
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError>;
     /// A sweep by name.
@@ -72,6 +81,11 @@ pub(crate) trait Transaction: Send {
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
+    /// Checkpoints that attempts at these trials told of and kept, by trial, the newest step first.
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
+    /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
+    /// the same threads, libtorch, data and weights, had reported.
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
     /// What a name is pinned to.
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
 
@@ -154,6 +168,8 @@ pub(crate) struct WaitingTrial {
     pub(crate) state: State,
     /// The token of the same trial's result in another sweep.
     pub(crate) twin: Option<Token>,
+    /// Whether it was attempted before.
+    pub(crate) tried: bool,
 }
 
 /// A worker as decisions need it.
@@ -220,6 +236,29 @@ pub(crate) struct AttemptRow {
     pub(crate) weights_digest: String,
 }
 
+/// Two attempts that should have reported the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contradiction {
+    pub(crate) trial: i64,
+    pub(crate) token: Token,
+    pub(crate) earlier: Token,
+    /// The first step at which they differ.
+    pub(crate) step: u64,
+    /// How many evaluations differ.
+    pub(crate) rows: u64,
+}
+
+/// What an attempt reported.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Proof {
+    pub(crate) evaluations: Vec<Evaluation>,
+    pub(crate) losses: Vec<TrainingLoss>,
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) resumed: Option<Resumed>,
+    /// Its host and process.
+    pub(crate) worker: String,
+}
+
 /// A trial to be added.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NewTrial {
@@ -268,6 +307,8 @@ pub(crate) struct Changes {
     pub(crate) validation: Vec<(Token, Evaluation)>,
     pub(crate) held_out: Vec<(Token, Evaluation)>,
     pub(crate) losses: Vec<(Token, TrainingLoss)>,
+    pub(crate) artifacts: Vec<(Token, Artifact)>,
+    pub(crate) resumed: BTreeMap<Token, Resumed>,
     /// With the number of the batch that brought it.
     pub(crate) logs: Vec<(Token, u64, Vec<u8>)>,
     /// With the trial.

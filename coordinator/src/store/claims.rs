@@ -1,8 +1,9 @@
 //! Handing out trials.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_core::job::{Decision, Event, Timestamp, apply};
+use sortie_core::job::{Decision, Event, Timestamp, Token, apply};
 use sortie_core::schedule::{self, Candidate, Request};
 use sortie_core::trial::TrialSpec;
 
@@ -12,6 +13,8 @@ use super::known::{SweepCache, SweepInfo, Tokens};
 use super::ledger::Ledger;
 use super::types::{Claim, Claimed, Happening, Leased};
 
+/// How many checkpoints an attempt is offered: one may be damaged, or on a disk that it does not reach.
+const CHECKPOINTS_MAX: usize = 4;
 /// A waiting worker's sign of life is noted this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -43,8 +46,15 @@ pub(crate) async fn hand_out(
     let wanted = claims.iter().map(|(_, claim)| u64::from(claim.count_max)).sum();
     let open = tx.open_sweeps(wanted, now).await?;
     let mut candidates = Vec::with_capacity(open.len());
+    let mut outdated = Vec::new();
     for sweep in &open {
-        let require = shelf.sweeps.get(sweep.id, sweep.revision, tx).await?.require.clone();
+        let info = shelf.sweeps.get(sweep.id, sweep.revision, tx).await?;
+        // Its trials bear the names of other numbers than those that workers of this build would make.
+        if let Some(reason) = &info.outdated {
+            outdated.push((sweep.id, reason.clone()));
+            continue;
+        }
+        let require = info.require.clone();
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
         candidates.push(Candidate { sweep: id, priority, require, running, waiting });
     }
@@ -52,6 +62,7 @@ pub(crate) async fn hand_out(
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let dealt = schedule::deal(&mut candidates, &requests);
     let mut queues = queues(&open, &dealt, now, tx).await?;
+    let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
     for (asked, sweeps) in asked.into_iter().zip(dealt) {
         let Some(worker) = asked.worker else {
@@ -67,12 +78,18 @@ pub(crate) async fn hand_out(
             let info = shelf.sweeps.get(sweep, 0, tx).await?;
             // Fewer than were counted if another coordinator takes trials at the same time.
             let Some(trial) = queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop()) else { continue };
-            leases.extend(lease(&trial, &info, worker.id, ledger, shelf)?);
+            if let Some(lease) = lease(&trial, &info, worker.id, ledger, shelf)? {
+                if trial.tried {
+                    tried.insert(lease.token, trial.id);
+                }
+                leases.push(lease);
+            }
         }
         let idle = leases.is_empty() && !shelf.look_again && asked.is_idle(&open, &candidates);
-        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates) } else { String::new() };
+        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
         answers.push((asked.index, Ok(Claimed { leases, idle, set_aside: asked.set_aside(), unfit })));
     }
+    offer_checkpoints(&mut answers, &tried, tx).await?;
     Ok(answers)
 }
 
@@ -93,7 +110,8 @@ impl<'a> Asked<'a> {
         let fit = worker.is_some_and(|worker| worker.aside_until <= now);
         let count_max = if fit { claim.count_max } else { 0 };
         let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
-        Self { index, claim, worker, request: Request { count_max, sweep, abilities }, now }
+        let request = Request { count_max, sweep, abilities, worker: claim.worker_id.clone() };
+        Self { index, claim, worker, request, now }
     }
 
     fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {
@@ -102,13 +120,16 @@ impl<'a> Asked<'a> {
     }
 
     /// A worker that waits beside trials that it may not run would otherwise look as if there were none.
-    fn unfit(&self, open: &[OpenSweep], candidates: &[Candidate]) -> String {
+    fn unfit(&self, open: &[OpenSweep], candidates: &[Candidate], outdated: &[(i64, String)]) -> String {
         match &self.claim.sweep {
             Some(name) if !open.iter().any(|sweep| sweep.name == *name) => return format!("there is no open sweep {name:?}"),
             _ => {}
         }
         let wanted = open.iter().filter(|sweep| sweep.unfinished && self.request.sweep.is_none_or(|id| id == sweep.id));
         let mut lacking = wanted.filter_map(|sweep| {
+            if let Some((_, reason)) = outdated.iter().find(|(id, _)| *id == sweep.id) {
+                return Some(reason.clone());
+            }
             let candidate = candidates.iter().find(|candidate| candidate.sweep == sweep.id)?;
             let lack = self.request.abilities.lack(&candidate.require)?;
             Some(format!("trials of sweep {} wait for workers with {lack}", sweep.name))
@@ -172,5 +193,22 @@ fn lease(
     }
     ledger.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: ledger.now });
     let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone() };
-    Ok(Some(Leased { token, trial_id: id, sweep: info.name.clone(), spec }))
+    let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
+    Ok(Some(Leased { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at }))
+}
+
+/// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
+async fn offer_checkpoints(answers: &mut Answers, tried: &BTreeMap<Token, i64>, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+    if tried.is_empty() {
+        return Ok(());
+    }
+    let trials: Vec<i64> = tried.values().copied().collect();
+    let found = tx.checkpoints(&trials).await?;
+    let leases = answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()).flat_map(|claimed| &mut claimed.leases);
+    for lease in leases {
+        let Some(trial) = tried.get(&lease.token) else { continue };
+        let own = found.iter().filter(|(of, _)| of == trial).map(|(_, checkpoint)| checkpoint.clone());
+        lease.checkpoints = own.take(CHECKPOINTS_MAX).collect();
+    }
+    Ok(())
 }

@@ -9,12 +9,12 @@ use sortie_core::job::{ErrorClass, Timestamp, Token};
 use sortie_core::schedule::is_set_aside;
 use tokio::time::Instant;
 
-use super::backend::{Changes, Transaction, WorkerChange};
+use super::backend::{Changes, Contradiction, Transaction, WorkerChange};
 use super::claims::{self, Shelf};
 use super::known::{SweepCache, Tokens};
 use super::ledger::Ledger;
 use super::request::{Answer, Op, Reply};
-use super::types::Claim;
+use super::types::{Claim, Happening};
 use super::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
@@ -73,11 +73,12 @@ impl Desk {
             answers[index] = claimed.map(Reply::Claimed);
         }
         let look_again = shelf.look_again;
-        let Ledger { mut changes, free_at, ended, failing, .. } = ledger.into_changes();
+        let Ledger { mut changes, free_at, ended, failing, told, .. } = ledger.into_changes();
         set_aside(failing, now, self.settings.lease, &mut changes, tx).await?;
         let written = !changes.is_empty();
         if written {
             tx.write(&changes).await?;
+            note_contradictions(&told, now, tx).await?;
         }
         Ok((Outcomes { answers, free_at, ended, look_again }, written))
     }
@@ -120,6 +121,21 @@ impl Desk {
 /// Whether the time is over by which something had to be done.
 fn is_late(by: Option<Instant>) -> bool {
     by.is_some_and(|by| by < Instant::now())
+}
+
+/// Compares what these attempts told with what earlier ones at the same trials had told, and notes what should not differ and does.
+async fn note_contradictions(told: &[Token], now: Timestamp, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+    if told.is_empty() {
+        return Ok(());
+    }
+    let mut changes = Changes::default();
+    for Contradiction { trial, token, earlier, step, rows } in tx.contradictions(told).await? {
+        let same = "on the same machine, device, threads, libtorch, data and weights";
+        let detail = format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");
+        let happening = Happening { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
+        changes.happenings.push((trial, happening));
+    }
+    if changes.is_empty() { Ok(()) } else { tx.write(&changes).await }
 }
 
 /// Sets workers aside whose attempts keep failing while others' do not.

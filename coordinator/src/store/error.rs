@@ -53,6 +53,9 @@ pub enum StoreError {
         /// How many trials it names.
         found: String,
     },
+    /// A trial cannot be verified, now or at all.
+    #[error("{0}")]
+    Verification(String),
     /// A filter names an axis that the sweep does not have.
     #[error(transparent)]
     Filter(#[from] UnknownAxis),

@@ -29,7 +29,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     tx.register(&Worker { id: "w1".to_owned(), ..Worker::default() }, NOW).await.unwrap();
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
-    let trial_id = Identifier::of(&spec.work).id(&point);
+    let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point);
     let (state, priority, reuse) = (SweepState::Open, 0, true);
     let mut row = SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
     row.id = tx.insert_sweep(&row, NOW).await.unwrap();

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sortie_core::job::Token;
+use sortie_core::keep::Keep;
 use sortie_core::requirements::Requirements;
+use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Identifier, Work};
 
 use super::StoreError;
@@ -17,15 +19,20 @@ pub(crate) struct SweepInfo {
     pub(crate) name: String,
     pub(crate) work: Work,
     pub(crate) require: Requirements,
+    pub(crate) keep: Keep,
+    pub(crate) kill_at: Option<u64>,
+    /// Why this build runs none of its trials.
+    pub(crate) outdated: Option<String>,
     pub(crate) reuse: bool,
     pub(crate) identifier: Identifier,
 }
 
 impl From<SweepRow> for SweepInfo {
     fn from(row: SweepRow) -> Self {
-        let identifier = Identifier::of(&row.spec.work);
-        let (name, work, require) = (row.spec.name, row.spec.work, row.spec.require);
-        Self { revision: row.revision, name, work, require, reuse: row.reuse, identifier }
+        let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
+        let outdated = row.spec.outdated();
+        let SweepSpec { name, work, require, keep, kill_at, .. } = row.spec;
+        Self { revision: row.revision, name, work, require, keep, kill_at, outdated, reuse: row.reuse, identifier }
     }
 }
 

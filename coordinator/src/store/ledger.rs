@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_core::artifact::Resumed;
 use sortie_core::job::{self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::record::Fingerprint;
@@ -30,6 +31,8 @@ pub(crate) struct Ledger {
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended.
     pub(crate) ended: bool,
+    /// Attempts that gave a result, or diverged: what they told can be compared now.
+    pub(crate) told: Vec<Token>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
     pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
     attempts: BTreeMap<Token, AttemptRow>,
@@ -53,6 +56,7 @@ impl Ledger {
             changes: Changes::default(),
             free_at: None,
             ended: false,
+            told: Vec::new(),
             failing: BTreeMap::new(),
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
             sweeps,
@@ -204,7 +208,9 @@ impl Ledger {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        Past { failures, jitter }
+        // Somebody waits for a trial that was told to kill itself: it comes back as soon as any may.
+        let hurries = self.attempts.get(&token).is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
+        Past { failures, jitter: if hurries { 0 } else { jitter } }
     }
 
     /// The attempt's row, if it still holds its trial.
@@ -260,6 +266,9 @@ impl Ledger {
 
     fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
         let now = self.now;
+        if matches!(end, AttemptEnd::Said(Outcome::Succeeded | Outcome::Diverged { .. })) {
+            self.told.push(token);
+        }
         let (state, class, message) = match end {
             AttemptEnd::Lost => {
                 let message = "the worker was not heard from until its lease ended".to_owned();
@@ -310,6 +319,16 @@ impl Ledger {
                 return foreign(format!("step {step} on domain {domain:?} with {fault}"));
             }
         }
+        for artifact in &batch.artifacts {
+            if let Some(fault) = artifact.fault().or_else(|| (artifact.step > steps).then(|| format!("step {}", artifact.step))) {
+                return foreign(format!("a {} with {fault}", artifact.kind));
+            }
+        }
+        if let Some(Resumed { token: from, step, .. }) = batch.resumed
+            && (from.0 <= 0 || from >= token || step > steps)
+        {
+            return foreign(format!("that it went on after step {step} of attempt {from}"));
+        }
         if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
             return foreign(format!("loss {} at step {}", loss.loss, loss.step));
         }
@@ -318,7 +337,7 @@ impl Ledger {
 
     fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
         let token = row.token;
-        let Batch { sequence, fingerprint, evaluations, losses, log } = batch;
+        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
         // A short attempt may end before its first heartbeat.
         let step = evaluations.iter().map(|row| row.step).chain(losses.iter().map(|loss| loss.step)).max().unwrap_or(0);
         self.advance(token, |progress| (progress.sequence, progress.step) = (*sequence, progress.step.max(step)));
@@ -336,6 +355,10 @@ impl Ledger {
         }
         let plain = |loss: &TrainingLoss| TrainingLoss { loss: loss.loss + 0.0, ..*loss };
         self.changes.losses.extend(losses.iter().map(|loss| (token, plain(loss))));
+        self.changes.artifacts.extend(artifacts.iter().map(|artifact| (token, artifact.clone())));
+        if let Some(resumed) = resumed {
+            self.changes.resumed.insert(token, *resumed);
+        }
         if !log.is_empty() {
             self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
         }

@@ -58,7 +58,7 @@ pub(crate) struct Chunk {
 /// transaction, so it goes on there after a crash.
 pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<Option<Chunk>, StoreError> {
     let Some(mut row) = tx.expanding().await? else { return Ok(None) };
-    let identifier = Identifier::of(&row.spec.work);
+    let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
     let until = row.planned.min(row.expanded + count_max);
     let mut trials = Vec::with_capacity(usize::try_from(until - row.expanded).unwrap_or(0));
     for index in row.expanded..until {

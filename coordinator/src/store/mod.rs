@@ -17,6 +17,7 @@ mod simulation;
 mod sql;
 mod story;
 mod types;
+mod verification;
 mod writer;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use backend::Backend;
+use backend::{Backend, VERIFIES};
 use desk::Desk;
 use known::{SweepCache, Tokens};
 use levers::TrialsRequest;
@@ -42,6 +43,7 @@ pub use error::StoreError;
 pub use memory::Memory;
 pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
+pub use verification::{Certificate, Verified};
 
 /// Requests that wait for the writer; then callers wait.
 const REQUESTS_MAX: usize = 4_096;
@@ -261,7 +263,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     pub async fn work(&self, sweep: &str) -> Result<Work, StoreError> {
-        Ok(self.sweep(sweep).await?.spec.work)
+        Ok(self.spec(sweep).await?.work)
+    }
+
+    /// A sweep as it was submitted.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn spec(&self, sweep: &str) -> Result<SweepSpec, StoreError> {
+        Ok(self.sweep(sweep).await?.spec)
     }
 
     async fn sweep(&self, name: &str) -> Result<backend::SweepRow, StoreError> {
@@ -324,6 +334,14 @@ impl Store {
         Ok(story)
     }
 
+    /// What is known of a trial's files.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the name names none or several.
+    pub async fn artifacts(&self, name: &str) -> Result<TrialArtifacts, StoreError> {
+        self.backend.artifacts(self.find(name).await?).await
+    }
+
     /// The trial whose attempt gave a linked one its result.
     async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
         match &line.linked_to {
@@ -356,7 +374,10 @@ impl Store {
             return Err(named("no trial: ids are hexadecimal digits"));
         }
         let found = self.backend.find(sweep, &prefix.to_ascii_lowercase(), CANDIDATES_SHOWN + 1).await?;
-        match (found.as_slice(), sweep) {
+        // One that was verified is meant itself, not its copies, which come last.
+        let originals: Vec<_> = found.iter().take_while(|(_, name)| !name.starts_with(VERIFIES)).collect();
+        let meant: Vec<_> = if originals.is_empty() { found.iter().collect() } else { originals };
+        match (meant.as_slice(), sweep) {
             ([], Some(sweep)) => self.sweep(sweep).await.and_then(|_| Err(named("no trial"))),
             ([], None) => Err(named("no trial")),
             ([(id, _)], _) => Ok(*id),

@@ -1,6 +1,8 @@
 //! What callers hand to the store and get from it.
 
+use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::requirements::Abilities;
@@ -23,7 +25,22 @@ pub struct Worker {
     pub abilities: Abilities,
     /// Its build.
     pub software: String,
+    /// Where its artifacts go.
+    pub checkpoints: CheckpointPlace,
 }
+
+/// Where a worker's artifacts go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckpointPlace {
+    /// The worker has not found out yet.
+    #[default]
+    Unknown,
+    /// To the artifact store, which any worker that shares it reads.
+    Shared,
+    /// To the worker's own disk.
+    Local,
+}
+sortie_core::named!(CheckpointPlace, "place of checkpoints", { Unknown => "", Shared => "shared", Local => "local" });
 
 /// What a worker asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +66,12 @@ pub struct Leased {
     pub sweep: String,
     /// What to run.
     pub spec: TrialSpec,
+    /// What earlier attempts left to go on from, the best first.
+    pub checkpoints: Vec<CheckpointRef>,
+    /// What is left of it besides its metrics.
+    pub keep: Keep,
+    /// The step after whose update the first attempt kills itself, if it is to.
+    pub kill_at: Option<u64>,
 }
 
 /// What a claim gave.
@@ -77,6 +100,10 @@ pub struct Batch {
     pub losses: Vec<TrainingLoss>,
     /// What the attempt printed.
     pub log: Vec<u8>,
+    /// Files that it left in the artifact store.
+    pub artifacts: Vec<Artifact>,
+    /// In the first batch: where it took up another attempt's work.
+    pub resumed: Option<Resumed>,
 }
 
 /// The end of an attempt, with its last reports.
@@ -233,6 +260,30 @@ pub struct Happening {
     pub what: String,
     /// One line.
     pub detail: String,
+}
+
+/// What is known of a trial's files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialArtifacts {
+    /// The trial.
+    pub trial_id: TrialId,
+    /// Where it stands.
+    pub state: StateName,
+    /// By attempt, kind, method and step.
+    pub artifacts: Vec<KeptArtifact>,
+}
+
+/// A file, and on whose disk it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptArtifact {
+    /// The attempt that wrote it.
+    pub token: Token,
+    /// What it is.
+    pub artifact: Artifact,
+    /// The machine of its worker.
+    pub host: String,
+    /// Where that worker's artifacts go.
+    pub place: CheckpointPlace,
 }
 
 /// What an attempt printed.

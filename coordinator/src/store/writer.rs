@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
-use super::backend::{Backend, SweepState, Transaction};
+use super::backend::{Backend, Changes, SweepState, Transaction};
 use super::desk::{Desk, Outcomes};
 use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
 use super::request::{Answer, Op, Reply};
-use super::types::{Claimed, Completion, SubmitOptions, Submitted, SweepAction, Worker};
+use super::types::{Claimed, Completion, Happening, SubmitOptions, Submitted, SweepAction, Worker};
 use crate::clock::Clock;
 
 /// Requests that one transaction serves. Larger ones save flushes, smaller ones keep leases quick.
@@ -49,6 +49,8 @@ pub(crate) enum Alone {
     Act(String, SweepAction),
     /// Changes the trials of one page.
     ActOnTrials(TrialsRequest),
+    /// Notes something about a trial.
+    Note(i64, Happening),
     /// Gives every lease the time of one lease from now.
     Grace,
     /// Adds some trials to a sweep whose grid is not stored completely.
@@ -83,6 +85,11 @@ impl Alone {
                 Done::Nothing
             }
             Self::ActOnTrials(request) => Done::Trials(levers::act_on_trials(request, now, lease, tx).await?),
+            Self::Note(trial, happening) => {
+                let happening = Happening { at_ms: now.0, ..happening.clone() };
+                tx.write(&Changes { happenings: vec![(*trial, happening)], ..Changes::default() }).await?;
+                Done::Nothing
+            }
             Self::Grace => Done::Leases(tx.extend_leases(now.plus(lease)).await?),
             Self::Expand => Done::Expanded(levers::expand(EXPAND_TRIALS, tx).await?),
         })

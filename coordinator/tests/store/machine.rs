@@ -11,6 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{Batch, Claim, Completion, Leased, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker};
+use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
@@ -167,7 +168,14 @@ impl Pair {
             evaluations: said.evaluations.clone(),
             losses: vec![TrainingLoss { step: due.min(20), loss: 1.0 / due as f64 }],
             log: said.log.clone(),
+            artifacts: said.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
+            resumed: said.digest.map(|digest| Resumed { token: Token(token.0 - 1), step: due.min(20), exact: digest == 0 }),
         }
+    }
+
+    fn checkpoint(&self, token: Token, step: u64, digest: usize) -> Artifact {
+        let (kind, method, step) = (ArtifactKind::Checkpoint, Method::Plain, step.min(20));
+        Artifact { kind, method, step, key: format!("checkpoints/{token}-{step}"), digest: format!("{digest:064}"), bytes: step }
     }
 
     /// Does a step to both and compares their answers.

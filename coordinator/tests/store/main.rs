@@ -1,12 +1,14 @@
 //! What the store promises, on every database that it runs on.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
 mod cases_levers;
 mod cases_questions;
 mod cases_reports;
 mod cases_submit;
+mod cases_verification;
 mod durability;
 mod fixture;
 mod machine;
@@ -44,6 +46,22 @@ macro_rules! contract {
 }
 
 contract! {
+    cases_artifacts {
+        a_lease_offers_what_earlier_attempts_at_the_trial_left,
+        another_sweeps_checkpoints_are_not_offered,
+        artifacts_said_again_are_stored_once_and_of_two_the_first_counts,
+        an_artifact_that_leads_elsewhere_is_refused,
+        a_story_tells_where_an_attempt_took_up_anothers_work,
+        a_result_that_contradicts_an_earlier_attempt_is_noted,
+        machines_may_differ,
+        where_a_workers_artifacts_go_is_told_when_it_knows,
+    }
+    cases_verification {
+        a_resumed_run_is_certified,
+        what_differs_is_not_certified,
+        what_cannot_be_verified_is_refused,
+        a_sweep_that_another_build_planned_waits_and_says_why,
+    }
     cases_submit {
         submitting_again_adds_only_what_is_new_and_refuses_a_changed_fixed_value,
         what_was_added_later_runs_after_what_was_there,

@@ -13,7 +13,7 @@ use crate::keep::Keep;
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
-use crate::trial::{DatasetSpec, Work};
+use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 const AXIS_VALUES_MAX: usize = 10_000;
@@ -58,7 +58,7 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     }
     let KeepTable { weights, logits } = keep.unwrap_or_default();
     let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
-    let sweep = SweepSpec { name, select, work, require, keep, grid };
+    let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, kill_at: None };
     size(&sweep)?;
     Ok(sweep)
 }
@@ -89,7 +89,7 @@ fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, Spe
     if !(0.0..=100_000.0).contains(&gpu_memory_gib) {
         return wrong("require.gpu_memory_gib", gpu_memory_gib, "GiB, at least 0");
     }
-    Ok(Requirements { tags, gpu_memory_gib, commands })
+    Ok(Requirements { tags, gpu_memory_gib, commands, worker: None })
 }
 
 pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {

@@ -7,17 +7,19 @@ mod axis;
 mod check;
 pub mod file;
 mod train;
+mod verification;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use axis::Axis;
+pub use verification::{CHECKPOINT_STEPS_BEFORE, Verification};
 
 use crate::keep::Keep;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
-use crate::trial::{DatasetSpec, Work};
+use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
 /// A sweep file, checked: every trial that it plans can run as far as the file alone can tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ use crate::trial::{DatasetSpec, Work};
 pub struct SweepSpec {
     /// The name by which commands know the sweep.
     pub name: String,
+    /// The version of the numbers under which its trials were named: [`crate::trial::PROTOCOL_VERSION`] of the build that took it up. A
+    /// build of another version would make other numbers, and runs none of them.
+    pub protocol: u32,
     /// The selection methods whose trials the sweep plans.
     pub select: Vec<Selection>,
     /// What all its trials share.
@@ -35,6 +40,8 @@ pub struct SweepSpec {
     pub keep: Keep,
     /// What differs between them.
     pub grid: Grid,
+    /// For `sortie verify`: the first attempt at each trial kills itself after the update of this step.
+    pub kill_at: Option<u64>,
 }
 
 /// The axes of a sweep.
@@ -151,6 +158,16 @@ impl SweepSpec {
         check::sweep(file::SweepFile::parse(text)?, discovered)
     }
 
+    /// Why this build runs none of the trials that are left, in one line; none if it does.
+    pub fn outdated(&self) -> Option<String> {
+        let (name, theirs) = (&self.name, self.protocol);
+        (theirs != PROTOCOL_VERSION).then(|| {
+            format!(
+                "sweep {name} was planned under version {theirs} of the numbers and this build makes version {PROTOCOL_VERSION}: submit it again under another name"
+            )
+        })
+    }
+
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
     /// longer lists stay, since their trials may have run. Requirements and what is kept, which change no number, are the new file's.
     ///
@@ -158,6 +175,10 @@ impl SweepSpec {
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
     pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
         let mut changes = check::differences(&self.work, &new.work);
+        if self.protocol != new.protocol {
+            let (old, new) = (self.protocol.to_string(), new.protocol.to_string());
+            changes.push(Change { key: "version of the numbers".to_owned(), old, new });
+        }
         let mut axes = self.grid.axes.clone();
         for (name, axis) in &new.grid.axes {
             match axes.get_mut(name) {
@@ -185,7 +206,8 @@ impl SweepSpec {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
-        let grown = Self { name: self.name.clone(), select, work: self.work.clone(), require: new.require.clone(), keep: new.keep, grid };
+        let (name, work, require) = (self.name.clone(), self.work.clone(), new.require.clone());
+        let grown = Self { name, protocol: self.protocol, select, work, require, keep: new.keep, grid, kill_at: self.kill_at };
         check::size(&grown)?;
         Ok(grown)
     }

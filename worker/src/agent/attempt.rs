@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sortie_core::artifact::{CheckpointRef, is_key};
 use sortie_core::job::{Outcome, Token};
+use sortie_core::keep::Keep;
 use sortie_core::trial::{TrialId, TrialSpec, Work};
-use sortie_proto::v1;
+use sortie_proto::{WireError, v1};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::artifacts::{Place, Places};
 use super::attempt_log::AttemptLog;
 use super::backoff;
 use super::child::{Child, Message};
@@ -42,6 +45,7 @@ pub(super) struct Shared {
     pub(super) home: Home,
     pub(super) oom_kills: OomKills,
     pub(super) journal: Option<Arc<Journal>>,
+    pub(super) places: Places,
 }
 
 /// A lease that this worker understands.
@@ -51,6 +55,9 @@ pub(super) struct Accepted {
     pub(super) trial_id: TrialId,
     pub(super) sweep: String,
     pub(super) spec: TrialSpec,
+    pub(super) checkpoints: Vec<CheckpointRef>,
+    pub(super) keep: Keep,
+    pub(super) kill_at: Option<u64>,
 }
 
 /// Reads a lease.
@@ -58,7 +65,7 @@ pub(super) struct Accepted {
 /// # Errors
 /// One line, when the coordinator's build and this one do not agree what a trial is.
 pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
-    let v1::Lease { token, trial_id, sweep, spec, .. } = lease;
+    let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at } = lease;
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
@@ -66,7 +73,10 @@ pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     if id.to_string() != trial_id {
         return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
     }
-    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec })
+    let keep = keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
+    // A key leads nowhere but below the store's root, whoever made it.
+    let checkpoints = checkpoints.into_iter().map(CheckpointRef::from).filter(|checkpoint| is_key(&checkpoint.key)).collect();
+    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at })
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -105,7 +115,7 @@ enum Cut {
 /// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
 /// how long a trial took that succeeded.
 pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: Entry) -> Option<Duration> {
-    let Accepted { token, trial_id, sweep, spec } = lease;
+    let (token, trial_id) = (lease.token, lease.trial_id);
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
     let speaker = Speaker {
@@ -119,7 +129,7 @@ pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     let mut attempt = Attempt {
         shared,
         token,
-        is_command: matches!(spec.work, Work::Command(_)),
+        is_command: matches!(lease.spec.work, Work::Command(_)),
         step,
         orders,
         is_ending,
@@ -130,10 +140,11 @@ pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         cut: None,
         speaker,
     };
+    let place = if attempt.is_command { None } else { shared.places.found().await };
     let begun = Instant::now();
-    let outcome = match attempt.start(&spec, slot, AttemptLog::new(log_path.clone())) {
+    let outcome = match attempt.start(&lease, slot, place.as_ref(), AttemptLog::new(log_path.clone())) {
         Ok(mut child) => {
-            tracing::info!(%token, trial = %trial_id.short(), %sweep, device = %slot.device, pid = child.pid(), "trial started");
+            tracing::info!(%token, trial = %trial_id.short(), sweep = %lease.sweep, device = %slot.device, pid = child.pid(), "trial started");
             let _noted = shared.home.running(child.pid());
             attempt.watch(&mut child).await
         }
@@ -151,13 +162,17 @@ pub(super) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         }
     }
     let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
-    attempt.end(outcome).await;
+    let has_end = attempt.end(outcome).await;
+    if let (true, Some(place)) = (has_end, place) {
+        let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
+        place.clear_checkpoints(trial_id, tokens).await;
+    }
     took
 }
 
 impl Attempt<'_> {
-    fn start(&mut self, spec: &TrialSpec, slot: &Slot, log: AttemptLog) -> Result<Child, Outcome> {
-        let mut launch = launch::prepare(&self.shared.config, spec, slot)?;
+    fn start(&mut self, lease: &Accepted, slot: &Slot, place: Option<&Place>, log: AttemptLog) -> Result<Child, Outcome> {
+        let mut launch = launch::prepare(&self.shared.config, lease, slot, place.map(Place::url))?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
@@ -250,7 +265,8 @@ impl Attempt<'_> {
             Event::Outcome(ending) => self.said = Some(ending),
             _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
-            Event::Resumed(_) | Event::Artifact(_) => {}
+            Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
+            Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
             Event::Losses(losses) => self.outbox.losses(losses),
             Event::Evaluations(evaluations) => {
                 self.evaluations += evaluations.len() as u64;
@@ -270,22 +286,24 @@ impl Attempt<'_> {
         Box::pin(self.speaker.clone().report(batch))
     }
 
-    /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more.
-    async fn end(mut self, outcome: Outcome) {
+    /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more. Gives
+    /// whether the trial has an end now, with which no other attempt goes on.
+    async fn end(mut self, outcome: Outcome) -> bool {
         self.is_ending.store(true, Ordering::Relaxed);
         let mut orders = self.orders.clone();
         let token = self.token;
         tokio::select! {
             answer = self.tell_end(outcome) => match answer {
-                Ok(()) => {}
+                Ok(has_end) => return has_end,
                 Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was told"),
                 Err(Refusal::Refused(reason)) => tracing::error!(%token, %reason, "the coordinator refused the end of a trial"),
             },
             () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not told; it is free when its lease expires"),
         }
+        false
     }
 
-    async fn tell_end(&mut self, mut outcome: Outcome) -> Result<(), Refusal> {
+    async fn tell_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
         let last = match self.deliver_all_but_the_last().await {
             Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
             Err(Undelivered::Stale) => return Err(Refusal::Stale),
@@ -297,7 +315,8 @@ impl Attempt<'_> {
             self.outbox.clear();
             None
         });
-        self.speaker.clone().complete(last, outcome).await
+        let has_end = matches!(outcome, Outcome::Succeeded | Outcome::Diverged { .. });
+        self.speaker.clone().complete(last, outcome).await.map(|()| has_end)
     }
 
     async fn deliver_all_but_the_last(&mut self) -> Result<(), Undelivered> {

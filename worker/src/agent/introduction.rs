@@ -24,5 +24,7 @@ pub(super) fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
         tags: config.tags.clone(),
         gpu_memory_gib: config.gpu_memory_gib,
         allow_commands: config.command_guard.is_some(),
+        // Found out later.
+        checkpoints: String::new(),
     }
 }

@@ -4,19 +4,18 @@ use std::ffi::OsStr;
 
 use sortie_core::command::{CommandSettings, Invocation, Surroundings};
 use sortie_core::job::Outcome;
-use sortie_core::job::Token;
-use sortie_core::keep::Keep;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{TrialSpec, Work};
 use tokio::process::Command;
 
+use super::attempt::Accepted;
 use super::config::AgentConfig;
 use super::ending;
 use super::lines::Line;
 use super::metric_lines::MetricLines;
 use super::slots::Slot;
-use crate::trial_process::{self, events::LINE_BYTES_MAX};
-use crate::trial_process::{Assignment, Event};
+use crate::trial_process::events::{ArtifactStore, LINE_BYTES_MAX};
+use crate::trial_process::{self, Assignment, Event};
 
 /// A process that is ready to start.
 #[derive(Debug)]
@@ -42,29 +41,29 @@ pub(super) enum Speech {
     Metrics(Box<MetricLines>),
 }
 
-/// Makes a trial's process ready.
+/// Makes a trial's process ready. `store` is the URL of what its artifacts go to.
 ///
 /// # Errors
 /// The outcome of a trial that cannot run here or anywhere.
-pub(super) fn prepare(config: &AgentConfig, spec: &TrialSpec, slot: &Slot) -> Result<Launch, Outcome> {
-    match &spec.work {
-        Work::Finetune(_) => finetune(config, spec, slot),
-        Work::Command(settings) => command(config, settings, spec, slot),
+pub(super) fn prepare(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+    match &lease.spec.work {
+        Work::Finetune(_) => finetune(config, lease, slot, store),
+        Work::Command(settings) => command(config, settings, &lease.spec, slot),
     }
 }
 
-fn finetune(config: &AgentConfig, spec: &TrialSpec, slot: &Slot) -> Result<Launch, Outcome> {
+fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
     let assignment = Assignment {
-        spec: spec.finetune().map_err(|error| ending::bad_config(error.to_string()))?,
+        spec: lease.spec.finetune().map_err(|error| ending::bad_config(error.to_string()))?,
         data: config.data.clone(),
         cache: config.cache.clone(),
         device: slot.inside.to_owned(),
         threads: config.threads,
-        store: None,
-        token: Token(0),
-        checkpoints: Vec::new(),
-        keep: Keep::default(),
-        kill_at: None,
+        store: store.map(|url| ArtifactStore { url: url.to_owned() }),
+        token: lease.token,
+        checkpoints: lease.checkpoints.clone(),
+        keep: lease.keep,
+        kill_at: lease.kill_at,
     };
     let written = serde_json::to_vec(&assignment);
     let mut input = written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;

@@ -3,8 +3,10 @@
 //!
 //! Reading order: [`run`](fn@run) wires and decides when to stop; `session` is the connection; `heartbeat` says that attempts are
 //! alive; `attempt` carries one lease from its process (`launch`, `child`, `metric_lines`) through its reports (`outbox`, `spool`,
-//! `deliver`) to its end (`ending`). `home` is the agent's folder on disk, `journal` notes for tests what was acknowledged, `time_budget` knows what may still be started.
+//! `deliver`) to its end (`ending`). `artifacts` finds out whether checkpoints
+//! can be shared; `home` is the agent's folder on disk, `journal` notes for tests what was acknowledged, `time_budget` knows what may still be started.
 
+mod artifacts;
 mod attempt;
 mod attempt_log;
 mod backoff;

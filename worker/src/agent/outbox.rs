@@ -21,6 +21,8 @@ enum Row {
     Fingerprint(v1::Fingerprint),
     Loss(v1::TrainingLoss),
     Evaluation(v1::Evaluation),
+    Artifact(v1::Artifact),
+    Resumed(v1::Resumed),
 }
 
 /// Reports of one attempt that are not acknowledged, the oldest first: the batch that was sent, those on disk, one that the disk did not
@@ -59,6 +61,17 @@ impl Outbox {
     pub(super) fn evaluations(&mut self, evaluations: &[Evaluation]) {
         self.waiting.extend(evaluations.iter().map(|evaluation| Row::Evaluation(evaluation.into())));
         self.spill();
+    }
+
+    /// A file that the attempt left in the artifact store.
+    pub(super) fn artifact(&mut self, artifact: v1::Artifact) {
+        self.waiting.push_back(Row::Artifact(artifact));
+        self.spill();
+    }
+
+    /// Where the attempt took up another's work.
+    pub(super) fn resumed(&mut self, resumed: v1::Resumed) {
+        self.waiting.push_back(Row::Resumed(resumed));
     }
 
     /// What the attempt printed.
@@ -138,6 +151,8 @@ impl Outbox {
                 Row::Fingerprint(fingerprint) => batch.fingerprint = Some(fingerprint),
                 Row::Loss(loss) => batch.losses.push(loss),
                 Row::Evaluation(evaluation) => batch.evaluations.push(evaluation),
+                Row::Artifact(artifact) => batch.artifacts.push(artifact),
+                Row::Resumed(resumed) => batch.resumed = Some(resumed),
             }
         }
         self.next_sequence += 1;

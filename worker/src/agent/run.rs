@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::artifacts::{self, Places};
 use super::attempt::{self, Accepted, Shared};
 use super::backoff::{self, Backoff};
 use super::config::{AgentConfig, AgentError};
@@ -60,9 +61,11 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
+    let places = Places::default();
+    background.spawn(artifacts::run(Arc::clone(&session), places.clone(), config.cache.join("artifacts")));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
-    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal });
+    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal, places });
     let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {

@@ -83,6 +83,18 @@ pub(super) struct Session {
     registered: tokio::sync::Mutex<bool>,
     contact: Mutex<Contact>,
     heartbeat: watch::Sender<Option<Duration>>,
+    offer: watch::Sender<Option<Offer>>,
+    /// Where this worker's artifacts go, as the coordinator calls it; empty until that is known.
+    checkpoints: Mutex<&'static str>,
+}
+
+/// The artifact store of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// Where it is; empty if there is none.
+    pub(super) url: String,
+    /// What stands in its mark.
+    pub(super) mark: String,
 }
 
 impl Session {
@@ -93,7 +105,8 @@ impl Session {
         let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE).keep_alive_while_idle(true);
         let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
-        Self { client, introduction, url, registered, contact, heartbeat: watch::Sender::new(None) }
+        let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { client, introduction, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
     }
 
     /// The coordinator's address.
@@ -114,6 +127,24 @@ impl Session {
         interval.unwrap_or(CALL_TIMEOUT)
     }
 
+    /// What the coordinator says of its artifact store, once and whenever it says something else.
+    pub(super) fn offers(&self) -> watch::Receiver<Option<Offer>> {
+        self.offer.subscribe()
+    }
+
+    /// Tells where this worker's artifacts go, now and whenever it introduces itself again.
+    pub(super) async fn tell_checkpoints(&self, place: &'static str) {
+        *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        let mut client = self.client.clone();
+        // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
+        let _ = self.call(CALL_TIMEOUT, client.register(self.introduction())).await;
+    }
+
+    fn introduction(&self) -> v1::RegisterRequest {
+        let checkpoints = *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.introduction.clone() }
+    }
+
     /// Makes the worker known to a coordinator that may have been restarted since.
     pub(super) async fn ensure_registered(&self) -> Result<(), CallError> {
         let mut registered = self.registered.lock().await;
@@ -121,7 +152,7 @@ impl Session {
             return Ok(());
         }
         let mut client = self.client.clone();
-        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction.clone())).await.map_err(|error| match error {
+        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction())).await.map_err(|error| match error {
             // The handshake's refusal of another version.
             CallError::Refused(reason) => CallError::Version(reason),
             other => other,
@@ -129,6 +160,12 @@ impl Session {
         v1::Version::check(answer.version.as_ref()).map_err(|error| CallError::Version(error.to_string()))?;
         let interval = Duration::from_millis(answer.heartbeat_ms).clamp(Duration::from_millis(50), Duration::from_secs(60));
         self.heartbeat.send_replace(Some(interval));
+        let offer = Some(Offer { url: answer.store, mark: answer.store_mark });
+        self.offer.send_if_modified(|known| {
+            let differs = *known != offer;
+            *known = offer;
+            differs
+        });
         *registered = true;
         tracing::info!(coordinator = %self.url, worker = %self.worker_id(), "registered");
         Ok(())

@@ -178,7 +178,13 @@ impl Source {
 }
 
 /// An image under the evaluation transform: the whole of it, as Pillow would resize it, [pixels, pixels, 3].
-pub(super) fn resize(resizer: &mut BilinearResizer, images: &Images, domain: usize, index: usize, pixels: u32) -> Result<Box<[u8]>, TrialError> {
+pub(super) fn resize(
+    resizer: &mut BilinearResizer,
+    images: &Images,
+    domain: usize,
+    index: usize,
+    pixels: u32,
+) -> Result<Box<[u8]>, TrialError> {
     let resized = resizer.resize(images.pixels(domain, index), pixels as usize, pixels as usize);
     Ok(resized.map_err(TrialError::Other)?.pixels)
 }
@@ -201,7 +207,11 @@ pub(super) struct Feeder {
 
 impl Feeder {
     /// Starts making these batches, in this order, on as many threads of libtorch's.
-    pub(super) fn start(source: &Arc<Source>, threads: i32, requests: impl Iterator<Item = Request> + Send + 'static) -> Result<Self, TrialError> {
+    pub(super) fn start(
+        source: &Arc<Source>,
+        threads: i32,
+        requests: impl Iterator<Item = Request> + Send + 'static,
+    ) -> Result<Self, TrialError> {
         let (outbox, batches) = sync_channel(AHEAD);
         let source = Arc::clone(source);
         let thread = std::thread::Builder::new().name("sortie-feeder".into()).spawn(move || {

@@ -139,7 +139,13 @@ impl Trial<'_> {
             let buffers = self.network.live_buffers().into_iter().map(|buffer| buffer.tensor).collect();
             let snapshot = Snapshot { values: self.values_of(method).shallow_clone(), buffers };
             let tensors = self.network_tensors(&snapshot)?;
-            self.leaver.saver.save(Job::Tensors { kind: ArtifactKind::FinalWeights, method, step: last, tensors, keep: keep.weights.last() });
+            self.leaver.saver.save(Job::Tensors {
+                kind: ArtifactKind::FinalWeights,
+                method,
+                step: last,
+                tensors,
+                keep: keep.weights.last(),
+            });
             if let Some(snapshot) = self.trajectory.selected.get(&method) {
                 let step = self.trajectory.best.get(&method).map_or(last, |(_, step)| *step);
                 let tensors = self.network_tensors(snapshot)?;

@@ -145,8 +145,7 @@ impl Mixture {
         let none = None::<&Tensor>;
         let training = pass == Pass::Train;
         let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
-        let normalised =
-            features.f_batch_norm(none, none, Some(&self.mean), Some(&self.variance), training, momentum, epsilon, false)?;
+        let normalised = features.f_batch_norm(none, none, Some(&self.mean), Some(&self.variance), training, momentum, epsilon, false)?;
         let (n, width) = (features.size()[0], self.weights.size()[1]);
         normalised.f_view([n, BLOCKS, width])?.f_mul(&self.weights)?.f_sum_dim_intlist([1].as_slice(), false, None)
     }

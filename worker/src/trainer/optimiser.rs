@@ -122,7 +122,9 @@ impl Optimiser {
     /// `w -= r * direction`, the last layer with its own rate.
     fn descend(&self, parameters: &Parameters, values: &Tensor, direction: &Tensor, lr: f64) -> Result<(), TchError> {
         let directions = parameters.groups(direction)?;
-        for ((mut group, direction), factor) in parameters.groups(values)?.into_iter().zip(directions).zip([1.0, self.update.head_lr_factor]) {
+        for ((mut group, direction), factor) in
+            parameters.groups(values)?.into_iter().zip(directions).zip([1.0, self.update.head_lr_factor])
+        {
             add_scaled(&mut group, &direction, -(lr * factor))?;
         }
         Ok(())
@@ -168,7 +170,8 @@ mod tests {
                     let copy = |state: Option<&Tensor>| state.map(Tensor::copy);
                     optimiser = Optimiser::restored(update, made, copy(first), copy(second));
                 }
-                let loss = (&c * &w * &w).sum(Kind::Float) + (&d * h.square().square()).sum(Kind::Float) + w.sum(Kind::Float) * h.sum(Kind::Float);
+                let loss =
+                    (&c * &w * &w).sum(Kind::Float) + (&d * h.square().square()).sum(Kind::Float) + w.sum(Kind::Float) * h.sum(Kind::Float);
                 optimiser.step(&parameters, &loss, 1e-3).unwrap();
             }
             let found = Vec::<f32>::try_from(Tensor::cat(&[w.detach(), h.detach()], 0)).unwrap();

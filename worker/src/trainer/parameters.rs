@@ -89,7 +89,8 @@ impl Parameters {
                 let gradient = if gradient.stride() == slot.stride {
                     gradient
                 } else {
-                    let mut ordered = Tensor::f_empty_strided(slot.size.as_slice(), slot.stride.as_slice(), (Kind::Float, gradient.device()))?;
+                    let mut ordered =
+                        Tensor::f_empty_strided(slot.size.as_slice(), slot.stride.as_slice(), (Kind::Float, gradient.device()))?;
                     ordered.f_copy_(&gradient)?;
                     ordered
                 };

@@ -59,7 +59,12 @@ impl Trial<'_> {
     }
 
     /// Goes on from the first of these checkpoints that can be read, and tells what it had told; from the start if there is none.
-    pub(super) fn resume(&mut self, place: Option<&Place>, checkpoints: &[CheckpointRef], sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+    pub(super) fn resume(
+        &mut self,
+        place: Option<&Place>,
+        checkpoints: &[CheckpointRef],
+        sink: &mut dyn TrialSink,
+    ) -> Result<(), TrialError> {
         let Some(place) = place else { return Ok(()) };
         for reference in checkpoints {
             let restored = place.read(reference).and_then(|bytes| Checkpoint::from_bytes(&bytes)).and_then(|read| self.restore(read));
@@ -122,7 +127,13 @@ impl Trial<'_> {
         Ok(exact)
     }
 
-    fn trajectory_of(&self, checkpoint: &mut Checkpoint, header: &Header, average: Option<Tensor>, device: Device) -> Result<Trajectory, String> {
+    fn trajectory_of(
+        &self,
+        checkpoint: &mut Checkpoint,
+        header: &Header,
+        average: Option<Tensor>,
+        device: Device,
+    ) -> Result<Trajectory, String> {
         let size = self.parameters.values().size();
         let classes = self.spec.settings.dataset.classes.len() as i64;
         let mut trajectory = Trajectory { average, averaged: header.averaged, ensembled: header.ensembled, ..Trajectory::default() };

@@ -74,7 +74,9 @@ impl Trajectory {
     pub(super) fn is_best(&mut self, method: Method, step: u64, evaluations: &[Evaluation], held_out: &[String]) -> bool {
         let accuracies: Vec<f64> = evaluations
             .iter()
-            .filter(|evaluation| evaluation.method == method && evaluation.split == SplitName::Out && !held_out.contains(&evaluation.domain))
+            .filter(|evaluation| {
+                evaluation.method == method && evaluation.split == SplitName::Out && !held_out.contains(&evaluation.domain)
+            })
             .map(Evaluation::accuracy)
             .collect();
         if accuracies.is_empty() {

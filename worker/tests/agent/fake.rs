@@ -38,6 +38,8 @@ pub struct Script {
     pub slow_completes: bool,
     /// Said with every answer to a request for trials.
     pub set_aside: String,
+    /// URL and mark of the artifact store that every handshake offers.
+    pub store: (String, String),
     /// Tokens that no longer hold their trial.
     pub stale: BTreeSet<i64>,
     queue: VecDeque<v1::Lease>,
@@ -107,17 +109,15 @@ impl Fake {
     }
 
     pub fn queue_as(&self, spec: &sortie_core::trial::TrialSpec, trial_id: &str) -> i64 {
+        self.queue_lease(v1::Lease { trial_id: trial_id.to_owned(), spec: Some(spec.into()), ..v1::Lease::default() })
+    }
+
+    /// Queues a lease under a token of its own, which it gives.
+    pub fn queue_lease(&self, lease: v1::Lease) -> i64 {
         let token = self.script(|script| {
             script.next_token += 1;
             let token = script.next_token;
-            let lease = v1::Lease {
-                token,
-                trial_id: trial_id.to_owned(),
-                sweep: "test".to_owned(),
-                spec: Some(spec.into()),
-                ..v1::Lease::default()
-            };
-            script.queue.push_back(lease);
+            script.queue.push_back(v1::Lease { token, sweep: "test".to_owned(), ..lease });
             token
         });
         self.service.changed.notify_waiters();
@@ -191,7 +191,8 @@ impl WorkerService for Service {
             version: Some(version),
             heartbeat_ms: 100,
             lease_ms: 400,
-            ..v1::RegisterResponse::default()
+            store: script.store.0.clone(),
+            store_mark: script.store.1.clone(),
         }))
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions as tests, but not what they share")]
 
+mod artifacts;
 mod commands;
 mod fake;
 mod lifetimes;

@@ -9,7 +9,7 @@ use sortie_core::job::{ErrorClass, Outcome};
 use sortie_worker::agent::{self, AgentConfig, DeviceSelection, Stop};
 use tokio::sync::watch;
 
-use crate::fake::{Fake, eventually};
+use crate::fake::{Fake, Script, eventually};
 use crate::worker::spec;
 
 pub struct Agent {
@@ -27,7 +27,17 @@ impl Agent {
 
     /// Runs an agent that has only so much time left.
     pub async fn start_for(script: &str, time_left: Option<Duration>) -> Self {
+        Self::begin(script, time_left, |_| {}).await
+    }
+
+    /// Runs an agent against a coordinator that is prepared for it.
+    pub async fn start_with(script: &str, prepare: impl FnOnce(&mut Script)) -> Self {
+        Self::begin(script, None, prepare).await
+    }
+
+    async fn begin(script: &str, time_left: Option<Duration>, prepare: impl FnOnce(&mut Script)) -> Self {
         let fake = Fake::start().await;
+        fake.script(prepare);
         let folder = tempfile::tempdir().unwrap();
         let program = write_script(folder.path(), script);
         let config = AgentConfig {

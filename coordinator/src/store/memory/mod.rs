@@ -7,6 +7,7 @@ mod transaction;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
@@ -36,6 +37,8 @@ struct Tables {
     validation: BTreeMap<EvaluationKey, Evaluation>,
     held_out: BTreeMap<EvaluationKey, Evaluation>,
     losses: BTreeMap<(Token, u64), TrainingLoss>,
+    /// By attempt, and by the names of kind and method, as the databases sort them.
+    artifacts: BTreeMap<(Token, &'static str, &'static str, u64), Artifact>,
     logs: BTreeMap<(Token, u64), Vec<u8>>,
     happenings: Vec<(i64, Happening)>,
     digests: HashMap<(String, String), String>,
@@ -59,6 +62,7 @@ struct Attempt {
     started: Timestamp,
     progress: Progress,
     fingerprint: Fingerprint,
+    resumed: Option<Resumed>,
 }
 
 #[cfg(test)]
@@ -151,6 +155,33 @@ impl Tables {
         rows
     }
 
+    fn artifacts_of(&self, token: Token) -> impl Iterator<Item = &Artifact> {
+        self.artifacts.iter().filter(move |((of, ..), _)| *of == token).map(|(_, artifact)| artifact)
+    }
+
+    /// Checkpoints that attempts at a trial kept, the newest step first.
+    fn checkpoints_of(&self, trial: i64) -> Vec<(Token, &Artifact)> {
+        let attempts = self.attempts_of(trial).flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));
+        let kept = attempts.filter(|(_, artifact)| artifact.kind == ArtifactKind::Checkpoint && !artifact.key.is_empty());
+        let mut kept: Vec<(Token, &Artifact)> = kept.collect();
+        kept.sort_by_key(|(token, artifact)| std::cmp::Reverse((artifact.step, *token)));
+        kept
+    }
+
+    /// Evaluations of one attempt that differ from another's: the first step, and how many.
+    fn differences(&self, late: Token, early: Token) -> Option<(u64, u64)> {
+        let differ = |table: &BTreeMap<EvaluationKey, Evaluation>| -> Vec<u64> {
+            let told = table.iter().filter(|(key, _)| key.0 == late);
+            let differing = told.filter(|(key, row)| {
+                let same_thing = (early, key.1, key.2, key.3.clone(), key.4);
+                table.get(&same_thing).is_some_and(|other| (other.score, other.loss) != (row.score, row.loss))
+            });
+            differing.map(|(key, _)| key.2).collect()
+        };
+        let steps = [differ(&self.validation), differ(&self.held_out)].concat();
+        Some((*steps.iter().min()?, steps.len() as u64))
+    }
+
     /// Everything that a write refers to is as it was read.
     fn check(&self, changes: &Changes) -> Result<(), StoreError> {
         for (id, moved) in &changes.moves {
@@ -190,7 +221,8 @@ impl Tables {
             let (state, ended) = (AttemptState::Running, Timestamp(0));
             let progress = Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
             let (trial, worker, started) = (new.trial, new.worker, new.started);
-            self.attempts.insert(new.token, Attempt { trial, worker, started, progress, fingerprint: Fingerprint::default() });
+            self.attempts
+                .insert(new.token, Attempt { trial, worker, started, progress, fingerprint: Fingerprint::default(), resumed: None });
         }
         for (token, (_, after)) in &changes.progress {
             self.attempts.entry(*token).and_modify(|attempt| attempt.progress = after.clone());
@@ -205,6 +237,13 @@ impl Tables {
         }
         for (token, loss) in &changes.losses {
             self.losses.entry((*token, loss.step)).or_insert(*loss);
+        }
+        for (token, artifact) in &changes.artifacts {
+            let key = (*token, artifact.kind.as_str(), artifact.method.as_str(), artifact.step);
+            self.artifacts.entry(key).or_insert_with(|| artifact.clone());
+        }
+        for (token, resumed) in &changes.resumed {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.resumed = Some(*resumed));
         }
         for (token, sequence, text) in &changes.logs {
             self.logs.entry((*token, *sequence)).or_insert_with(|| text.clone());

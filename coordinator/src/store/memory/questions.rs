@@ -7,9 +7,9 @@ use sortie_core::record::TrialRecord;
 
 use super::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
-use crate::store::backend::{Backend, SweepRow, Transaction};
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES};
 use crate::store::story;
-use crate::store::types::{Log, Page, Story, SweepStatus, TrialLine, WorkerLine};
+use crate::store::types::{KeptArtifact, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -43,6 +43,7 @@ impl Backend for Memory {
             }
             status.delayed = status.queued > 0 && tables.queued(row.id, now).next().is_none();
             story::count_steps(&mut status, row, steps_running);
+            story::note_outdated(&mut status, row);
             all.push(status);
         }
         Ok(all)
@@ -80,8 +81,9 @@ impl Backend for Memory {
             (wanted, _) => wanted.is_none(),
         };
         let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
+        let verifies = |trial: &Trial| tables.name(trial.sweep).starts_with(VERIFIES);
         let mut found: Vec<(&i64, &Trial)> = tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
-        found.sort_by_key(|(_, trial)| (trial.trial_id.to_string(), trial.sweep));
+        found.sort_by_key(|(_, trial)| (verifies(trial), trial.trial_id.to_string(), trial.sweep));
         let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.trial_id.short());
         Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
     }
@@ -102,6 +104,7 @@ impl Backend for Memory {
                 step: progress.step,
                 device: attempt.fingerprint.device.clone(),
                 worker: tables.place(attempt.worker),
+                resumed: attempt.resumed,
             };
             happenings.extend(attempt.happenings());
         }
@@ -122,6 +125,30 @@ impl Backend for Memory {
             (None, Some(token)) => Err(StoreError::UnknownToken(token)),
             (None, None) => Ok(Log::default()),
         }
+    }
+
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let counts = |token: Token| Some(token) == row.state.token() || tables.attempts.get(&token).is_some_and(|own| own.trial == trial);
+        let kept = tables.artifacts.iter().filter(|((token, ..), _)| counts(*token));
+        let artifacts = kept.map(|((token, ..), artifact)| {
+            let worker = tables.attempts.get(token).and_then(|attempt| tables.workers.get(&attempt.worker)).map(|line| &line.worker);
+            let (host, place) = worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
+            KeptArtifact { token: *token, artifact: artifact.clone(), host, place }
+        });
+        Ok(story::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
+    }
+
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
+        let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?))) else { return Ok(None) };
+        let evaluations = [&tables.validation, &tables.held_out].map(|table| Tables::evaluations(table, Some(token))).concat();
+        let losses = tables.losses.iter().filter(|(key, _)| key.0 == token).map(|(_, loss)| *loss).collect();
+        let artifacts = tables.artifacts_of(token).cloned().collect();
+        Ok(Some(Proof { evaluations, losses, artifacts, resumed: attempt.resumed, worker: tables.place(attempt.worker) }))
     }
 
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {

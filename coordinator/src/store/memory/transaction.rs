@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use sortie_core::artifact::CheckpointRef;
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
+use sortie_core::record::Fingerprint;
 
-use super::{MemoryTransaction, Trial, guard, missing};
+use super::{Attempt, MemoryTransaction, Trial, guard, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Changes, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingTrial, WorkerRow,
+    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingTrial,
+    WorkerRow,
 };
 use crate::store::types::{Worker, WorkerLine};
 
@@ -37,7 +40,7 @@ impl Transaction for MemoryTransaction {
 
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
         if let Some(line) = self.0.workers.values_mut().find(|line| line.worker.id == worker.id) {
-            (line.seen_ms, line.left) = (now.0, false);
+            (line.seen_ms, line.left, line.worker.checkpoints) = (now.0, false, worker.checkpoints);
             return Ok(());
         }
         let id = self.0.workers.len() as i64 + 1;
@@ -84,7 +87,8 @@ impl Transaction for MemoryTransaction {
         let tables = &self.0;
         let waiting = |(id, trial): (i64, &Trial)| {
             let twin = tables.twin(trial.trial_id, trial.sweep);
-            WaitingTrial { id, trial_id: trial.trial_id, point: trial.point.clone(), state: trial.state, twin }
+            let tried = tables.attempts_of(id).next().is_some();
+            WaitingTrial { id, trial_id: trial.trial_id, point: trial.point.clone(), state: trial.state, twin, tried }
         };
         Ok(tables.queued(sweep, now).take(usize::try_from(count_max).unwrap_or(usize::MAX)).map(waiting).collect())
     }
@@ -132,6 +136,38 @@ impl Transaction for MemoryTransaction {
             }
         }
         Ok(counts.into_iter().map(|((id, _), (class, count))| (id, class, count)).collect())
+    }
+
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        let mut found = Vec::new();
+        for trial in trials {
+            found.extend(self.0.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
+                let (step, key, digest) = (artifact.step, artifact.key.clone(), artifact.digest.clone());
+                (*trial, CheckpointRef { token, step, key, digest })
+            }));
+        }
+        Ok(found)
+    }
+
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        let tables = &self.0;
+        let mut found = Vec::new();
+        for token in tokens {
+            let Some(late) = tables.attempts.get(token) else { continue };
+            let place = |attempt: &Attempt| {
+                let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } = attempt.fingerprint.clone();
+                let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
+                (host, device, threads, libtorch, dataset_digest, weights_digest)
+            };
+            for (earlier, early) in tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token) {
+                if place(early) == place(late)
+                    && let Some((step, rows)) = tables.differences(*token, *earlier)
+                {
+                    found.push(Contradiction { trial: late.trial, token: *token, earlier: *earlier, step, rows });
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sortie_core::artifact::CheckpointRef;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::record::TrialRecord;
 
 use super::dice::Dice;
 use crate::store::StoreError;
-use crate::store::backend::{AttemptRow, Backend, Changes, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::backend::{
+    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow,
+};
 use crate::store::memory::Memory;
-use crate::store::types::{Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
+use crate::store::types::{Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// What is wrong with a database.
 #[derive(Debug)]
@@ -92,6 +95,12 @@ impl Backend for Faulty {
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await
     }
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+        self.inner.artifacts(trial).await
+    }
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+        self.inner.proof(trial).await
+    }
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
         self.inner.workers(since).await
     }
@@ -168,6 +177,12 @@ impl Transaction for FaultyTransaction {
     }
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
         self.inner.failures(trials).await
+    }
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        self.inner.checkpoints(trials).await
+    }
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        self.inner.contradictions(tokens).await
     }
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
         self.inner.pinned(kind, name).await

@@ -5,7 +5,7 @@ use sortie_testbed::postgres::Postgres;
 use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::engine::Pool;
-use super::statements::{Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements};
+use super::statements::{ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements};
 use super::{postgres, sqlite};
 use crate::store::OpenOptions;
 use crate::store::backend::Backend;
@@ -19,7 +19,8 @@ async fn prepare_all(pool: &Pool, dialect: Dialect) -> usize {
     let mut texts = statements(dialect).all();
     let foreign: &[&str] = if dialect == Dialect::Postgres { &SQLITE_ONLY } else { &POSTGRES_ONLY };
     texts.retain(|(name, _)| !foreign.contains(name));
-    for (table, columns) in [("validation", EVALUATION_COLUMNS), ("held_out", EVALUATION_COLUMNS), ("training_losses", LOSS_COLUMNS)] {
+    let evaluations = [("validation", EVALUATION_COLUMNS), ("held_out", EVALUATION_COLUMNS)];
+    for (table, columns) in evaluations.into_iter().chain([("training_losses", LOSS_COLUMNS), ("artifacts", ARTIFACT_COLUMNS)]) {
         let counts = (0..=VALUES_ROWS_MAX.ilog2()).map(|power| 1_usize << power);
         texts.extend(counts.map(|rows| (table, insert_values(table, columns, rows))));
     }

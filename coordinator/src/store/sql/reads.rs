@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 use sortie_core::job::{StateName, Timestamp, Token};
-use sortie_core::metrics::Evaluation;
+use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::TrialRecord;
 
 use super::SqlBackend;
@@ -14,9 +14,9 @@ use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, SweepRow, Transaction};
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
 use crate::store::story;
-use crate::store::types::{Happening, Log, Page, Story, SweepStatus, TrialLine, Worker, WorkerLine};
+use crate::store::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -65,7 +65,13 @@ impl SqlBackend {
             (status.finished_attempts, status.running_ms) = (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
         }
         story::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
+        story::note_outdated(&mut status, &sweep);
         Ok(status)
+    }
+
+    async fn trial(&self, trial: i64) -> Result<Row, StoreError> {
+        let row = self.fetch(self.sql().trial, vec![trial.into()]).await?.pop();
+        row.ok_or_else(|| StoreError::Corrupt { table: "trials", column: "id", reason: format!("there is no trial {trial}") })
     }
 
     async fn attempts_of(&self, trial: i64) -> Result<Vec<Happening>, StoreError> {
@@ -82,6 +88,7 @@ impl SqlBackend {
                 step: row.count("attempts", "step")?,
                 device: text("device")?,
                 worker: text("worker")?,
+                resumed: rows::resumed(&row)?,
             };
             happenings.extend(attempt.happenings());
         }
@@ -149,9 +156,7 @@ impl Backend for SqlBackend {
     }
 
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
-        let row = self.fetch(self.sql().trial, vec![trial.into()]).await?.pop();
-        let gone = || StoreError::Corrupt { table: "trials", column: "id", reason: format!("there is no trial {trial}") };
-        let row = row.ok_or_else(gone)?;
+        let row = self.trial(trial).await?;
         let mut happenings = self.attempts_of(trial).await?;
         for row in self.fetch(self.sql().happenings_of, vec![trial.into()]).await? {
             let token = Some(Token(row.int("happenings", "token")?)).filter(|token| token.0 != 0);
@@ -189,6 +194,38 @@ impl Backend for SqlBackend {
         Ok(Log { token: Some(found), worker, text })
     }
 
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+        let row = self.trial(trial).await?;
+        let line = rows::trial_line(&row)?;
+        let args = vec![row.int("trials", "token")?.into(), trial.into()];
+        let rows = self.fetch(self.sql().artifacts_of, args).await?;
+        let artifacts = rows.iter().map(rows::artifact).collect::<Result<_, _>>()?;
+        Ok(story::artifacts(line, rows::state(&row, "token")?, artifacts))
+    }
+
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+        let row = self.trial(trial).await?;
+        let token = row.int("trials", "token")?;
+        let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else { return Ok(None) };
+        if row.parsed::<StateName>("trials", "state")? != StateName::Succeeded {
+            return Ok(None);
+        }
+        let mut evaluations = Vec::new();
+        for (table, sql) in [("validation", self.sql().validation), ("held_out", self.sql().held_out)] {
+            evaluations.extend(self.evaluations(table, sql, &[token]).await?.remove(&token).unwrap_or_default());
+        }
+        let mut losses = Vec::new();
+        for row in self.fetch(self.sql().losses_of, vec![token.into()]).await? {
+            losses.push(TrainingLoss { step: row.count("training_losses", "step")?, loss: row.real("training_losses", "loss")? });
+        }
+        let mut artifacts = Vec::new();
+        for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into()]).await? {
+            artifacts.push(rows::artifact(&row)?.artifact);
+        }
+        let (resumed, worker) = (rows::resumed(&attempt)?, attempt.text("workers", "worker")?);
+        Ok(Some(Proof { evaluations, losses, artifacts, resumed, worker }))
+    }
+
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
         let mut running: HashMap<i64, Vec<String>> = HashMap::new();
         for row in self.fetch(self.sql().running, Vec::new()).await? {
@@ -206,6 +243,7 @@ impl Backend for SqlBackend {
                     slots: rows::small(row.count("workers", "slots")?),
                     abilities: row.json("workers", "abilities")?,
                     software: row.text("workers", "software")?,
+                    checkpoints: row.parsed("workers", "checkpoints")?,
                 },
                 seen_ms: row.int("workers", "seen_ms")?,
                 left: row.int("workers", "left_ms")? != 0,

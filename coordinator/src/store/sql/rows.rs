@@ -1,13 +1,14 @@
 //! From rows to types, and back where a decision is written down.
 
+use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
 
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
-use crate::store::backend::{AttemptRow, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow};
-use crate::store::types::TrialLine;
+use crate::store::backend::{AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::types::{KeptArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
 pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
@@ -81,6 +82,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         point: point(row)?,
         state: state(row, "token")?,
         twin: row.maybe_int("trials", "twin")?.map(Token),
+        tried: row.int("attempts", "tried")? != 0,
     })
 }
 
@@ -157,6 +159,48 @@ pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9]
         Arg::Real(score.accuracy()),
         Arg::MaybeReal(*loss),
     ]
+}
+
+/// The values of [`super::statements::ARTIFACT_COLUMNS`].
+pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
+    let Artifact { kind, method, step, key, digest, bytes } = artifact;
+    let (key, digest) = (key.as_str().into(), digest.as_str().into());
+    [token.0.into(), kind.as_str().into(), method.as_str().into(), (*step).into(), key, digest, (*bytes).into()]
+}
+
+pub(super) fn artifact(row: &Row) -> Result<KeptArtifact, StoreError> {
+    let artifact = Artifact {
+        kind: row.parsed("artifacts", "kind")?,
+        method: row.parsed("artifacts", "method")?,
+        step: row.count("artifacts", "step")?,
+        key: row.text("artifacts", "key")?,
+        digest: row.text("artifacts", "digest")?,
+        bytes: row.count("artifacts", "bytes")?,
+    };
+    let (host, place) = (row.text("workers", "host")?, row.parsed("workers", "checkpoints")?);
+    Ok(KeptArtifact { token: Token(row.int("artifacts", "token")?), artifact, host, place })
+}
+
+pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {
+    let (token, step) = (Token(row.int("artifacts", "token")?), row.count("artifacts", "step")?);
+    Ok(CheckpointRef { token, step, key: row.text("artifacts", "key")?, digest: row.text("artifacts", "digest")? })
+}
+
+pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
+    Ok(Contradiction {
+        trial: row.int("attempts", "trial")?,
+        token: Token(row.int("attempts", "token")?),
+        earlier: Token(row.int("attempts", "earlier")?),
+        step: row.count("validation", "step")?,
+        rows: row.count("validation", "differing")?,
+    })
+}
+
+/// Where an attempt took up another's work; none if it began at step 0.
+pub(super) fn resumed(row: &Row) -> Result<Option<Resumed>, StoreError> {
+    let token = Token(row.int("attempts", "resumed_token")?);
+    let (step, exact) = (row.count("attempts", "resumed_step")?, row.int("attempts", "exact")? != 0);
+    Ok((token.0 != 0).then_some(Resumed { token, step, exact }))
 }
 
 pub(super) fn small(value: u64) -> u32 {

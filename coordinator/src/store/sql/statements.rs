@@ -45,9 +45,9 @@ statements! {
     extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'leased' AND due_ms < $1";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
 
-    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
-        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0";
+    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0, checkpoints = excluded.checkpoints";
     workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, aside_until_ms, aside_reason)
         SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
@@ -62,10 +62,11 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: "$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin)
+    waiting: "$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin, tried)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
             (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
-             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id) AS twin
+             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id) AS twin,
+            CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS a WHERE a.trial = t.id) THEN 1 ELSE 0 END AS BIGINT) AS tried
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     attempts: "$pack(token, worker, failures_in_row, trial, sweep_id, held_out, state, holder, due_ms, outcome, error_class, message,
@@ -78,6 +79,12 @@ statements! {
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
         FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
         WHERE a.outcome = 'failed' AND a.token > t.forgiven GROUP BY a.trial, a.error_class";
+    checkpoints: "$pack(trial, token, step, key, digest)
+        SELECT a.trial, r.token, r.step, r.key, r.digest
+        FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN artifacts AS r ON r.token = a.token
+        WHERE r.kind = 'checkpoint' AND r.key <> '' ORDER BY a.trial, r.step DESC, r.token DESC";
+    contradictions_of_validation: &contradictions("validation");
+    contradictions_of_held_out: &contradictions("held_out");
     pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
 
     sweep: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1";
@@ -119,6 +126,8 @@ statements! {
         FROM $rows(token BIGINT, software TEXT, libtorch TEXT, device TEXT, threads BIGINT, dataset_digest TEXT,
                    weights_digest TEXT) AS v
         WHERE attempts.token = v.token";
+    resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
+        FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
     insert_log: "INSERT INTO logs (token, sequence, text) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     happenings: "INSERT INTO happenings (trial, token, at_ms, what, detail)
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
@@ -153,14 +162,21 @@ statements! {
         FROM $rows(token BIGINT) AS v JOIN held_out AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3)
-        ORDER BY t.trial_id, t.sweep_id LIMIT $4";
+        ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
-            w.host || ':' || CAST(w.pid AS TEXT) AS worker
+            a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     happenings_of: "SELECT token, at_ms, what, detail FROM happenings WHERE trial = $1 ORDER BY id";
     log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
+    artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
+        FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
+        WHERE r.token = $1 OR r.token IN (SELECT own.token FROM attempts AS own WHERE own.trial = $2)
+        ORDER BY r.token, r.kind, r.method, r.step";
+    losses_of: "SELECT step, loss FROM training_losses WHERE token = $1 ORDER BY step";
+    attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
+        FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
     worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
-            w.aside_until_ms, w.aside_reason
+            w.aside_until_ms, w.aside_reason, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
         FROM trials AS t JOIN attempts AS a ON a.token = t.token JOIN sweeps AS s ON s.id = t.sweep_id
@@ -245,8 +261,27 @@ fn lines(which: &str) -> String {
     )
 }
 
+/// Evaluations in one of their tables that differ from what an earlier attempt at the same trial had told, under the same circumstances.
+fn contradictions(table: &str) -> String {
+    format!(
+        "SELECT late.trial, late.token, early.token AS earlier, MIN(e.step) AS step, COUNT(*) AS differing
+        FROM $rows(token BIGINT) AS v JOIN attempts AS late ON late.token = v.token JOIN workers AS w ON w.id = late.worker
+        JOIN attempts AS early ON early.trial = late.trial AND early.token < late.token
+            AND early.device = late.device AND early.threads = late.threads AND early.libtorch = late.libtorch
+            AND early.dataset_digest = late.dataset_digest AND early.weights_digest = late.weights_digest
+        JOIN workers AS o ON o.id = early.worker AND o.host = w.host
+        JOIN {table} AS e ON e.token = late.token
+        JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain
+            AND f.split = e.split
+        WHERE f.n <> e.n OR f.correct <> e.correct OR f.accuracy <> e.accuracy OR f.loss IS DISTINCT FROM e.loss
+        GROUP BY late.trial, late.token, early.token"
+    )
+}
+
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";
+/// The columns of the table of artifacts.
+pub(super) const ARTIFACT_COLUMNS: &str = "token, kind, method, step, key, digest, bytes";
 /// The columns of the table of training losses.
 pub(super) const LOSS_COLUMNS: &str = "token, step, loss";
 /// Rows that one statement with plain values inserts at the most.

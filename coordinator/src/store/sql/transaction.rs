@@ -1,14 +1,19 @@
 //! One transaction on a real database.
 
 use serde_json::{Value, json};
+use sortie_core::artifact::CheckpointRef;
 use sortie_core::job::{ErrorClass, Timestamp, Token};
 use sortie_core::metrics::Evaluation;
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
-use super::statements::{Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values, statements};
+use super::statements::{
+    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values, statements,
+};
 use crate::store::StoreError;
-use crate::store::backend::{AttemptRow, Changes, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::backend::{
+    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow,
+};
 use crate::store::types::Worker;
 
 /// See the module.
@@ -90,6 +95,10 @@ impl SqlTransaction {
         self.insert_evaluations("held_out", &changes.held_out).await?;
         let losses = changes.losses.iter().map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
         self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
+        let artifacts = changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
+        self.insert("artifacts", ARTIFACT_COLUMNS, artifacts.collect()).await?;
+        let resumed = changes.resumed.iter().map(|(token, from)| json!([token.0, from.token.0, from.step, i64::from(from.exact)]));
+        self.write_rows("note of where attempts took up", self.sql().resumed, resumed.collect()).await?;
         for (token, sequence, text) in &changes.logs {
             let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
             self.tx.execute(self.sql().insert_log, args).await?;
@@ -139,6 +148,7 @@ impl Transaction for SqlTransaction {
             abilities.into(),
             worker.software.as_str().into(),
             now.0.into(),
+            worker.checkpoints.as_str().into(),
         ];
         let touched = self.tx.execute(self.sql().register, args).await?;
         expect("register of a worker", touched, 1)
@@ -192,6 +202,26 @@ impl Transaction for SqlTransaction {
             Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
         };
         rows.iter().map(failure).collect()
+    }
+
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        let rows = self.tx.fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
+    }
+
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        let mut found: Vec<Contradiction> = Vec::new();
+        for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
+            for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await? {
+                let new = rows::contradiction(&row)?;
+                match found.iter_mut().find(|old| (old.token, old.earlier) == (new.token, new.earlier)) {
+                    Some(old) => (old.step, old.rows) = (old.step.min(new.step), old.rows + new.rows),
+                    None => found.push(new),
+                }
+            }
+        }
+        found.sort_by_key(|found| (found.token, found.earlier));
+        Ok(found)
     }
 
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {

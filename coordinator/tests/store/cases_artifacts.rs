@@ -1,0 +1,194 @@
+//! What attempts leave, how others go on from it, and what tells that they should have come to the same.
+
+use sortie_coordinator::store::{Batch, CheckpointPlace, StoreError, Worker};
+use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::metrics::{Evaluation, Method};
+use sortie_core::record::Fingerprint;
+
+use crate::fixture::*;
+
+pub fn artifact(kind: ArtifactKind, step: u64, key: &str) -> Artifact {
+    let digest = format!("{step:064x}");
+    Artifact { kind, method: Method::Plain, step, key: key.to_owned(), digest, bytes: 7 }
+}
+
+fn checkpoint(step: u64, key: &str) -> Artifact {
+    artifact(ArtifactKind::Checkpoint, step, key)
+}
+
+fn left(sequence: u64, artifacts: Vec<Artifact>) -> Batch {
+    Batch { sequence, artifacts, ..Batch::default() }
+}
+
+fn on(device: &str) -> Option<Fingerprint> {
+    Some(Fingerprint { device: device.to_owned(), threads: 2, libtorch: "2".to_owned(), ..Fingerprint::default() })
+}
+
+async fn happenings(f: &Fixture, trial: &str) -> Vec<(String, String)> {
+    let story = f.store.story(trial).await.unwrap();
+    story.happenings.into_iter().map(|happening| (happening.what, happening.detail)).collect()
+}
+
+pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) {
+    f.submit(SWEEP).await;
+    let leases = f.claim(2).await;
+    assert!(leases.iter().all(|lease| lease.checkpoints.is_empty() && lease.kill_at.is_none() && lease.keep == Keep::default()));
+    let [first, other] = [leases[0].token, leases[1].token];
+    let keys: Vec<String> = (1..=5).map(|step| format!("checkpoints/a/{step}")).collect();
+    let all = (1..=5).map(|step| checkpoint(step, &keys[step as usize - 1]));
+    f.store
+        .report(first, left(1, all.chain([checkpoint(6, ""), artifact(ArtifactKind::FinalWeights, 7, "weights/x")]).collect()))
+        .await
+        .unwrap();
+    f.store.report(other, left(1, vec![checkpoint(9, "checkpoints/b/9")])).await.unwrap();
+    f.fail(first, ErrorClass::Preempted).await;
+    let second = f.claim_one().await;
+    assert_eq!(second.trial_id, leases[0].trial_id);
+    // The newest first, a few of them; neither what was not kept nor what is no checkpoint nor another trial's.
+    let offered: Vec<_> = second.checkpoints.iter().map(|found| (found.token, found.step, found.key.as_str())).collect();
+    assert_eq!(offered, [5, 4, 3, 2].map(|step| (first, step, keys[step as usize - 1].as_str())));
+    assert_eq!(second.checkpoints[0].digest, format!("{:064x}", 5));
+    f.store.report(second.token, left(1, vec![checkpoint(5, "checkpoints/a/5-again"), checkpoint(8, "checkpoints/a/8")])).await.unwrap();
+    // Those of an attempt that was lost count too; of one step the later attempt's comes first.
+    f.pass(11);
+    f.store.reap().await.unwrap();
+    let leases = f.claim(2).await;
+    let third = leases.iter().find(|lease| lease.trial_id == second.trial_id).unwrap();
+    let offered: Vec<_> = third.checkpoints.iter().map(|found| (found.token, found.step)).collect();
+    assert_eq!(offered, [(second.token, 8), (second.token, 5), (first, 5), (first, 4)]);
+    assert_eq!(leases.iter().find(|lease| lease.trial_id != second.trial_id).unwrap().checkpoints.len(), 1);
+}
+
+pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
+    f.submit(SWEEP).await;
+    let first = f.claim_one().await;
+    f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
+    f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
+    let twins = f.claim(8).await;
+    let twin = twins.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
+    assert!(twin.checkpoints.is_empty());
+}
+
+pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f: Fixture) {
+    f.submit(&format!("{SWEEP}[keep]\nweights = \"final\"\nlogits = false\n")).await;
+    let lease = f.claim_one().await;
+    assert_eq!(lease.keep, Keep { weights: KeepWeights::Final, logits: false });
+    let logits = artifact(ArtifactKind::FinalLogits, 20, "");
+    let weights = artifact(ArtifactKind::FinalWeights, 20, "weights/x");
+    let first = left(1, vec![logits.clone(), Artifact { bytes: 8, ..logits.clone() }, checkpoint(3, "checkpoints/a/3")]);
+    for _ in 0..2 {
+        f.store.report(lease.token, first.clone()).await.unwrap();
+    }
+    let id = lease.trial_id.to_string();
+    assert_eq!(f.store.artifacts(&id).await.unwrap().artifacts.len(), 2);
+    let last = left(2, vec![weights.clone(), Artifact { bytes: 9, ..logits.clone() }]);
+    f.complete_with(lease.token, last, Outcome::Succeeded).await.unwrap();
+    let kept = f.store.artifacts(&id[..8]).await.unwrap();
+    assert_eq!((kept.trial_id, kept.state), (lease.trial_id, StateName::Succeeded));
+    // The checkpoint is gone once the trial has its end.
+    let told: Vec<_> = kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
+    let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), CheckpointPlace::Unknown);
+    assert_eq!(told, [here(logits), here(weights)]);
+    // A linked trial has the files of its result.
+    f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
+    assert_eq!(f.store.artifacts(&format!("second/{id}")).await.unwrap().artifacts.len(), 2);
+}
+
+pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let right = checkpoint(3, "checkpoints/a/3");
+    for (wrong, part) in [
+        (Artifact { key: "../x".to_owned(), ..right.clone() }, "relative path"),
+        (Artifact { key: "/x".to_owned(), ..right.clone() }, "relative path"),
+        (Artifact { digest: "x".to_owned(), ..right.clone() }, "digest"),
+        (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
+        (Artifact { step: 21, ..right.clone() }, "step 21"),
+    ] {
+        let refused = f.store.report(token, left(1, vec![right.clone(), wrong])).await;
+        assert!(matches!(&refused, Err(StoreError::Foreign { what, .. }) if what.contains(part)), "{refused:?}");
+    }
+    let resumed = |from, step| Batch { sequence: 1, resumed: Some(Resumed { token: Token(from), step, exact: true }), ..Batch::default() };
+    for wrong in [resumed(0, 3), resumed(token.0, 3), resumed(token.0 + 1, 3), resumed(token.0 - 1, 21)] {
+        let refused = f.store.report(token, wrong).await;
+        assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
+    }
+    f.store.report(token, left(1, vec![right])).await.unwrap();
+}
+
+pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
+    f.submit(SWEEP).await;
+    let first = f.claim_one().await;
+    f.fail(first.token, ErrorClass::Preempted).await;
+    let second = f.claim_one().await;
+    let resumed = |exact| Some(Resumed { token: first.token, step: 12, exact });
+    f.store.report(second.token, Batch { sequence: 1, resumed: resumed(true), ..Batch::default() }).await.unwrap();
+    f.fail(second.token, ErrorClass::Preempted).await;
+    let third = f.claim_one().await;
+    f.store.report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() }).await.unwrap();
+    let told = happenings(&f, &first.trial_id.to_string()).await;
+    let what: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(what, ["started", "preempted", "started", "resumed", "preempted", "started", "resumed"]);
+    assert_eq!(told[3].1, format!("after step 12 of attempt {}", first.token));
+    assert!(told[6].1.contains("not exactly"), "{told:?}");
+}
+
+pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
+    // Of photo alone, so that every trial holds out the same.
+    f.submit(&large_sweep(4).replace("[\"photo\", \"sketch\"]", "[\"photo\"]")).await;
+    let row = |domain: &str, step, correct, loss: f64| Evaluation { loss: Some(loss), ..evaluation(domain, step, correct) };
+    let told = |fingerprint, rows: Vec<Evaluation>| Batch { sequence: 1, fingerprint, evaluations: rows, ..Batch::default() };
+    let before = vec![row("sketch", 0, 3, 0.5), row("photo", 0, 3, 0.5), row("sketch", 10, 4, 0.25)];
+    let next = f64::from_bits(0.25_f64.to_bits() + 1);
+    for (fingerprint, rows, expected) in [
+        (on("cpu"), before.clone(), None),
+        // More than the other had told is no contradiction.
+        (on("cpu"), [before.clone(), vec![row("sketch", 20, 9, 0.1)]].concat(), None),
+        (
+            on("cpu"),
+            vec![row("sketch", 0, 3, 0.5), row("photo", 0, 4, 0.5), row("sketch", 10, 4, next)],
+            Some("2 evaluations from step 0 on"),
+        ),
+        (on("cpu"), vec![Evaluation { loss: None, ..before[2].clone() }], Some("1 evaluations from step 10 on")),
+        (on("cuda:0"), vec![row("sketch", 0, 9, 0.5)], None),
+    ] {
+        let first = f.claim_one().await;
+        f.store.report(first.token, told(on("cpu"), before.clone())).await.unwrap();
+        f.fail(first.token, ErrorClass::Preempted).await;
+        let second = f.claim_one().await;
+        assert_eq!(second.trial_id, first.trial_id);
+        f.complete_with(second.token, told(fingerprint, rows), Outcome::Succeeded).await.unwrap();
+        let noted = happenings(&f, &first.trial_id.to_string()).await.into_iter().find(|(what, _)| what == "nondeterministic");
+        match (expected, noted) {
+            (None, None) => {}
+            (Some(part), Some((_, detail))) => {
+                assert!(detail.starts_with(part) && detail.contains(&format!("attempt {}", first.token)), "{detail}");
+            }
+            (expected, noted) => panic!("{expected:?} {noted:?}"),
+        }
+    }
+}
+
+pub async fn machines_may_differ(f: Fixture) {
+    f.submit(SWEEP).await;
+    f.store.register(&Worker { host: "elsewhere".to_owned(), ..worker("w2") }).await.unwrap();
+    let first = f.claim_one().await;
+    let told =
+        |correct| Batch { sequence: 1, fingerprint: on("cpu"), evaluations: vec![evaluation("sketch", 0, correct)], ..Batch::default() };
+    f.store.report(first.token, told(1)).await.unwrap();
+    f.fail(first.token, ErrorClass::Preempted).await;
+    let second = f.claim_as("w2", 1).await.leases.remove(0);
+    f.complete_with(second.token, told(2), Outcome::Succeeded).await.unwrap();
+    assert!(happenings(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic"));
+}
+
+pub async fn where_a_workers_artifacts_go_is_told_when_it_knows(f: Fixture) {
+    let place = async || f.store.workers(true).await.unwrap()[0].worker.checkpoints;
+    assert_eq!(place().await, CheckpointPlace::Unknown);
+    for told in [CheckpointPlace::Local, CheckpointPlace::Shared] {
+        f.store.register(&Worker { checkpoints: told, ..worker("w1") }).await.unwrap();
+        assert_eq!(place().await, told);
+    }
+}
