@@ -19,6 +19,16 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libraries.display());
     // Without this, a linker that drops unneeded libraries would drop libtorch_cpu, whose operators register themselves on loading.
     println!("cargo::rustc-link-arg=-Wl,--no-as-needed");
+    compile_kernels(&libraries.with_file_name("include"));
+}
+
+/// The operations in C++, against libtorch's headers and with the flags of torch-sys.
+fn compile_kernels(include: &Path) {
+    const SOURCE: &str = "src/model/kernels/kernels.cpp";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let mut build = cc::Build::new();
+    build.cpp(true).pic(true).warnings(false).opt_level(2).flag("-std=c++17");
+    build.include(include).include(include.join("torch/csrc/api/include")).file(SOURCE).compile("sortie_kernels");
 }
 
 /// What every trial records as its libtorch: libtorch itself does not tell through tch.

@@ -178,6 +178,38 @@ impl ArtifactStore {
         self.inner.delete(&path).await.map_err(|error| self.failed(error))
     }
 
+    /// Writes a file, all of it or nothing.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]; [`ArtifactError::Url`] for a key that is no plain path below the root.
+    pub async fn put(&self, key: &str, content: Vec<u8>) -> Result<(), ArtifactError> {
+        let path = self.path(key).ok_or_else(|| self.no_key(key))?;
+        self.inner.put(&path, content.into()).await.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As [`ArtifactStore::put`], also where there is none.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>, ArtifactError> {
+        let path = self.path(key).ok_or_else(|| self.no_key(key))?;
+        let read = async { self.inner.get(&path).await?.bytes().await };
+        read.await.map(Into::into).map_err(|error| self.failed(error))
+    }
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// As [`ArtifactStore::put`], also where there is none.
+    pub async fn delete(&self, key: &str) -> Result<(), ArtifactError> {
+        let path = self.path(key).ok_or_else(|| self.no_key(key))?;
+        self.inner.delete(&path).await.map_err(|error| self.failed(error))
+    }
+
+    fn no_key(&self, key: &str) -> ArtifactError {
+        ArtifactError::Url { url: self.url.clone(), reason: format!("{key:?} is no plain path below it") }
+    }
+
     /// Deletes the files directly below this key whose names begin with one of these prefixes. Gives how many there were.
     ///
     /// # Errors

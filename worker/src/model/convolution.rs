@@ -1,9 +1,9 @@
 //! A convolution and the BatchNorm behind it: what all convolutional networks here are made of.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::source::{Initial, Source};
-use super::{NamedTensor, Pass};
+use super::{NamedTensor, Pass, kernels};
 use crate::error::TrialError;
 
 /// How far a batch's statistics move the running ones, as in PyTorch's constructor.
@@ -42,8 +42,8 @@ pub(super) struct Convolution {
     mean: NamedTensor,
     variance: NamedTensor,
     epsilon: f64,
-    /// 1 / sqrt(variance + epsilon) of frozen statistics; none when they are live.
-    inverse_deviation: Option<Tensor>,
+    /// What frozen statistics come down to; none when they are live.
+    frozen: Option<Statistics>,
     geometry: Geometry,
     compute: Kind,
 }
@@ -60,30 +60,29 @@ impl Convolution {
         let beta = source.parameter(format!("{norm}.bias"), &[outputs], Initial::Constant(0.0))?;
         let mean = source.buffer(format!("{norm}.running_mean"), &[outputs], Initial::Constant(0.0))?;
         let variance = source.buffer(format!("{norm}.running_var"), &[outputs], Initial::Constant(1.0))?;
-        let frozen = !source.is_scratch();
-        let inverse_deviation = if frozen { Some(inverse_deviation(&variance.tensor, epsilon)?) } else { None };
-        Ok(Self { weight, gamma, beta, mean, variance, epsilon, inverse_deviation, geometry, compute: source.compute() })
+        let frozen = if source.is_scratch() { None } else { Some(Statistics::new(&mean.tensor, &variance.tensor, epsilon)?) };
+        Ok(Self { weight, gamma, beta, mean, variance, epsilon, frozen, geometry, compute: source.compute() })
     }
 
     /// The normalised output, in the number format of products, which `x` must have.
     pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        if self.inverse_deviation.is_none() && pass == Pass::Train {
+        if self.frozen.is_none() && pass == Pass::Train {
             let weight = self.weight.tensor.f_to_kind(self.compute)?;
             let output = self.convolve(x, &weight, None)?;
             let [gamma, beta, mean, variance] = [&self.gamma, &self.beta, &self.mean, &self.variance].map(|named| &named.tensor);
             return output.f_batch_norm(Some(gamma), Some(beta), Some(mean), Some(variance), true, MOMENTUM, self.epsilon, true);
         }
         let current;
-        let inverse = match &self.inverse_deviation {
+        let Statistics { inverse_deviation, shift } = match &self.frozen {
             Some(frozen) => frozen,
             None => {
-                current = inverse_deviation(&self.variance.tensor, self.epsilon)?;
+                current = Statistics::new(&self.mean.tensor, &self.variance.tensor, self.epsilon)?;
                 &current
             }
         };
-        let scale = self.gamma.tensor.f_mul(inverse)?;
-        let weight = self.weight.tensor.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
-        let bias = self.beta.tensor.f_sub(&self.mean.tensor.f_mul(&scale)?)?;
+        let scale = self.gamma.tensor.f_mul(inverse_deviation)?.f_view([-1, 1, 1, 1])?;
+        let weight = self.weight.tensor.f_mul(&scale)?;
+        let bias = self.beta.tensor.f_addcmul(&self.gamma.tensor, shift)?;
         // Folded in single precision, then rounded once.
         self.convolve(x, &weight.f_to_kind(self.compute)?, Some(&bias.f_to_kind(self.compute)?))
     }
@@ -96,6 +95,14 @@ impl Convolution {
         let (_, _, height, width) = x.size4()?;
         let (top, bottom) = same_padding(height, kernel, stride);
         let (left, right) = same_padding(width, kernel, stride);
+        if let Some(bias) = bias
+            && groups == x.size()[1]
+            && x.device() == Device::Cpu
+        {
+            // In bf16 oneDNN's gradients of these are slower by far than in single precision.
+            let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.f_to_kind(Kind::Float));
+            return kernels::depthwise(&x?, &weight?, &bias?, stride, [top, bottom, left, right])?.f_to_kind(self.compute);
+        }
         if top == bottom && left == right {
             return x.f_conv2d(weight, bias, [stride; 2], [top, left], [1, 1], groups);
         }
@@ -114,12 +121,24 @@ impl Convolution {
     }
 }
 
-fn inverse_deviation(variance: &Tensor, epsilon: f64) -> Result<Tensor, TchError> {
-    variance.f_add_scalar(epsilon)?.f_rsqrt()
+/// A channel's statistics as factors of gamma.
+struct Statistics {
+    /// 1 / sigma, with sigma = sqrt(variance + epsilon).
+    inverse_deviation: Tensor,
+    /// -mean / sigma.
+    shift: Tensor,
+}
+
+impl Statistics {
+    fn new(mean: &Tensor, variance: &Tensor, epsilon: f64) -> Result<Self, TchError> {
+        let inverse_deviation = variance.f_add_scalar(epsilon)?.f_rsqrt()?;
+        let shift = mean.f_mul(&inverse_deviation)?.f_neg()?;
+        Ok(Self { inverse_deviation, shift })
+    }
 }
 
 /// TensorFlow's "same" padding before and after one dimension: output `ceil(size / stride)`, the odd pixel behind.
-fn same_padding(size: i64, kernel: i64, stride: i64) -> (i64, i64) {
+pub(super) fn same_padding(size: i64, kernel: i64, stride: i64) -> (i64, i64) {
     let outputs = (size + stride - 1) / stride;
     let total = ((outputs - 1) * stride + kernel - size).max(0);
     (total / 2, total - total / 2)

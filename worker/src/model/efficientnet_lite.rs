@@ -6,6 +6,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
+use super::kernels::relu6;
 use super::source::Source;
 use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
@@ -166,11 +167,6 @@ fn dense(
 ) -> Result<Convolution, TrialError> {
     let geometry = Geometry { inputs, outputs, kernel, stride, groups: 1, padding: Padding::Same };
     Convolution::load(source, convolution, norm, BATCH_NORM_EPSILON, geometry)
-}
-
-/// min(max(x, 0), 6). In place it would be slower where gradients are wanted: libtorch keeps a copy of what it overwrites.
-fn relu6(mut x: Tensor) -> Result<Tensor, TchError> {
-    if x.requires_grad() { x.f_relu6() } else { x.f_relu6_() }
 }
 
 /// Inverted residual: expand, filter each channel, project; the input is added where shapes agree.

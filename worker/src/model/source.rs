@@ -24,7 +24,7 @@ pub(super) enum Initial {
     Normal(f64),
 }
 
-/// The last layer of a pretrained network: weight [classes, width] and bias [classes].
+/// The last layer of a pretrained network: weight `[classes, width]` and bias `[classes]`.
 pub type Classifier = (Tensor, Tensor);
 
 /// Hands a network its tensors one by one, on their device and ready for training.

@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
             trajectory: Trajectory::default(),
             fingerprint,
             leaver: Leaver {
-                saver: Saver::start(artifacts.store.as_ref().map(open).transpose()?, &artifacts.checkpoints)?,
+                saver: Saver::start(place.clone(), &artifacts.checkpoints)?,
                 can_save: place.is_some(),
                 keep: artifacts.keep,
                 interval_min: artifacts.interval_min,

@@ -5,8 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+use sortie_artifacts::ArtifactStore;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef};
 use sortie_core::metrics::Method;
 use tch::Tensor;
@@ -42,13 +41,13 @@ pub(super) struct Saver {
 }
 
 /// Where a trial's files go.
+#[derive(Clone)]
 pub(super) struct Place {
-    pub(super) store: Box<dyn ObjectStore>,
-    pub(super) root: Key,
+    store: ArtifactStore,
     /// The trial's id, 32 hexadecimal digits.
-    pub(super) trial: String,
+    trial: String,
     /// The attempt.
-    pub(super) token: i64,
+    token: i64,
 }
 
 impl Place {
@@ -57,15 +56,8 @@ impl Place {
     /// # Errors
     /// [`TrialError::BadConfig`] naming the URL.
     pub(super) fn open(url: &str, trial: String, token: i64) -> Result<Self, TrialError> {
-        let bad = |error: &dyn std::fmt::Display| TrialError::BadConfig(format!("the artifact store {url} cannot be used: {error}"));
-        let parsed = url::Url::parse(url).map_err(|error| bad(&error))?;
-        // Credentials and regions come from the environment, as every tool for such stores takes them.
-        let (store, root) = object_store::parse_url_opts(&parsed, std::env::vars()).map_err(|error| bad(&error))?;
-        Ok(Self { store, root, trial, token })
-    }
-
-    fn key(&self, relative: &str) -> Key {
-        relative.split('/').fold(self.root.clone(), |key, part| key.join(part))
+        let store = ArtifactStore::create(url).map_err(|error| TrialError::BadConfig(first_line(&error)))?;
+        Ok(Self { store, trial, token })
     }
 
     /// Reads a checkpoint whose digest must be as promised.
@@ -73,13 +65,11 @@ impl Place {
     /// # Errors
     /// One line.
     pub(super) fn read(&self, reference: &CheckpointRef) -> Result<Vec<u8>, String> {
-        let runtime = runtime()?;
-        let bytes = runtime.block_on(async { self.store.get(&self.key(&reference.key)).await?.bytes().await });
-        let bytes = bytes.map_err(|error| first_line(&error))?;
+        let bytes = runtime()?.block_on(self.store.get(&reference.key)).map_err(|error| first_line(&error))?;
         if blake3::hash(&bytes).to_hex().as_str() != reference.digest {
             return Err("its content is not what was written: it is truncated or damaged".to_owned());
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 
@@ -175,8 +165,7 @@ impl Writer {
                     ArtifactKind::Checkpoint => format!("checkpoints/{trial}/{token}-{step}-{short}.safetensors"),
                     _ => format!("{kind}/{trial}/{method}-{step}-{short}.safetensors"),
                 };
-                let put = async { place.store.put(&place.key(&key), PutPayload::from(bytes)).await };
-                runtime()?.block_on(put).map_err(|error| first_line(&error))?;
+                runtime()?.block_on(place.store.put(&key, bytes)).map_err(|error| first_line(&error))?;
                 key
             }
             _ => String::new(),
@@ -190,7 +179,7 @@ impl Writer {
             let Some(key) = self.old.pop_front() else { return };
             let Ok(runtime) = runtime() else { return };
             // One that stays costs nothing but its place; the worker clears the trial's folder at its end.
-            let _ = runtime.block_on(async { place.store.delete(&place.key(&key)).await });
+            let _ = runtime.block_on(place.store.delete(&key));
         }
     }
 }
