@@ -75,7 +75,7 @@ impl Backbone {
 
     /// Whether its last three blocks are convolutional and equally wide, as linear fine-tuning needs (docs/protocol.md, "Model").
     pub fn has_three_wide_blocks(self) -> bool {
-        self != Self::MnistCnn && !self.is_of_fixed_size()
+        !matches!(self, Self::MnistCnn | Self::ResNet18) && !self.is_of_fixed_size()
     }
 }
 

@@ -7,22 +7,29 @@ use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::Fingerprint;
 use tch::{Device, Kind, TchError, Tensor};
+
+use super::Parameters;
 
 /// Raised when the meaning of the file changes.
 const VERSION: u32 = 1;
 /// The key of the header among a safetensors file's metadata.
 const HEADER_KEY: &str = "sortie-checkpoint";
+/// The tensor that holds the trained ones, as a flat buffer.
+pub(super) const VALUES: &str = "values";
+/// Begins the names of statistics that training moved.
+pub(super) const BUFFER: &str = "buffer.";
 
 /// Everything of a checkpoint that is no tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     version: u32,
-    /// The trial, 32 hexadecimal digits.
-    pub trial: String,
+    /// The trial.
+    pub spec: FinetuneSpec,
     /// What the parameters' flat buffer holds where.
     pub layout: String,
     /// The last step whose update is made.
@@ -45,10 +52,10 @@ pub struct Header {
 
 impl Header {
     /// A header of this version; the caller fills in the rest.
-    pub fn new(trial: String, layout: String, fingerprint: Fingerprint) -> Self {
+    pub fn new(spec: FinetuneSpec, layout: String, fingerprint: Fingerprint) -> Self {
         Self {
             version: VERSION,
-            trial,
+            spec,
             layout,
             step: 0,
             evaluated: false,
@@ -86,14 +93,30 @@ impl Checkpoint {
     /// # Errors
     /// One line: no checkpoint, or of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
-        let header = metadata.metadata().as_ref().and_then(|map| map.get(HEADER_KEY)).ok_or("it has no checkpoint's header")?;
-        let version: Version = serde_json::from_str(header).map_err(|error| format!("its header is damaged: {error}"))?;
+        let header = metadata(bytes, HEADER_KEY)?.ok_or("it has no checkpoint's header")?;
+        let version: Version = serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
         if version.version != VERSION {
             return Err(format!("it is of version {}, and this build reads version {VERSION}", version.version));
         }
-        let header = serde_json::from_str(header).map_err(|error| format!("its header is damaged: {error}"))?;
+        let header = serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
         Ok(Self { header, tensors: read(bytes)? })
+    }
+
+    /// Takes the trained tensors, as a flat buffer like that of these parameters.
+    ///
+    /// # Errors
+    /// One line when they are not there or have another length.
+    pub fn take_values(&mut self, parameters: &Parameters) -> Result<Tensor, String> {
+        let values = parameters.values();
+        self.take(VALUES, &values.size(), values.device())
+    }
+
+    /// Takes the statistics that training moved, by the names that the network gives them.
+    pub fn take_buffers(&mut self) -> HashMap<String, Tensor> {
+        let named = std::mem::take(&mut self.tensors).into_iter();
+        let (buffers, others): (HashMap<_, _>, HashMap<_, _>) = named.partition(|(name, _)| name.starts_with(BUFFER));
+        self.tensors = others;
+        buffers.into_iter().map(|(name, tensor)| (name[BUFFER.len()..].to_owned(), tensor)).collect()
     }
 
     /// Takes a tensor that must be there, of this shape.
@@ -107,6 +130,15 @@ impl Checkpoint {
         }
         tensor.f_to_device(device).map_err(|error| error.to_string())
     }
+}
+
+/// One text among a safetensors file's metadata.
+///
+/// # Errors
+/// One line for any other file.
+pub fn metadata(bytes: &[u8], key: &str) -> Result<Option<String>, String> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
+    Ok(metadata.metadata().as_ref().and_then(|map| map.get(key)).cloned())
 }
 
 /// Just the version: a newer header may have other fields.
@@ -174,9 +206,18 @@ fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<u8>), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::finetune::{Backbone, FinetunePoint, Settings};
+
+    fn spec() -> FinetuneSpec {
+        let dataset = sortie_core::catalogue::find("PACS").unwrap();
+        let settings = Settings::reference(dataset, Backbone::ResNet18);
+        let (held_out, lr, weight_decay) = (vec!["photo".to_owned()], 0.1 + 0.2, 1e-4);
+        let point = FinetunePoint { held_out, dropout: 0.5, lr, weight_decay, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+        FinetuneSpec { settings, point }
+    }
 
     fn checkpoint() -> Checkpoint {
-        let header = Header { step: 7, evaluated: true, ..Header::new("ab".repeat(16), "w [2] [1] 0\n".into(), Fingerprint::default()) };
+        let header = Header { step: 7, evaluated: true, ..Header::new(spec(), "w [2] [1] 0\n".into(), Fingerprint::default()) };
         Checkpoint { header, tensors: HashMap::from([("values".to_owned(), Tensor::from_slice(&[1.5_f32, -0.0]))]) }
     }
 

@@ -10,6 +10,7 @@ use sortie_core::metrics::{Evaluation, Method};
 use tch::{TchError, Tensor};
 
 use super::TrialSink;
+use super::kept::Kept;
 use super::run::Trial;
 use super::saver::{Job, Saved, Saver};
 use super::trajectory::{Part, Snapshot};
@@ -138,26 +139,25 @@ impl Trial<'_> {
         for method in self.spec.methods().into_iter().filter(|&method| method != Method::Ensemble) {
             let buffers = self.network.live_buffers().into_iter().map(|buffer| buffer.tensor).collect();
             let snapshot = Snapshot { values: self.values_of(method).shallow_clone(), buffers };
-            let tensors = self.network_tensors(&snapshot)?;
-            self.leaver.saver.save(Job::Tensors {
-                kind: ArtifactKind::FinalWeights,
-                method,
-                step: last,
-                tensors,
-                keep: keep.weights.last(),
-            });
-            if let Some(snapshot) = self.trajectory.selected.get(&method) {
-                let step = self.trajectory.best.get(&method).map_or(last, |(_, step)| *step);
-                let tensors = self.network_tensors(snapshot)?;
-                self.leaver.saver.save(Job::Tensors { kind: ArtifactKind::SelectedWeights, method, step, tensors, keep: true });
+            self.leave_weights(ArtifactKind::FinalWeights, method, last, &snapshot, keep.weights.last())?;
+            let best = self.trajectory.best.get(&method).map_or(last, |(_, step)| *step);
+            if let Some(snapshot) = self.trajectory.selected.remove(&method) {
+                self.leave_weights(ArtifactKind::SelectedWeights, method, best, &snapshot, true)?;
             }
         }
         for (method, parts) in std::mem::take(&mut self.leaver.final_logits) {
             let domains = &self.spec.settings.dataset.domains;
             let tensors = parts.into_iter().map(|((domain, split), logits)| (format!("{}/{split}", domains[domain]), logits)).collect();
-            self.leaver.saver.save(Job::Tensors { kind: ArtifactKind::FinalLogits, method, step: last, tensors, keep: keep.logits });
+            self.leaver.saver.save(Job::Tensors { kind: ArtifactKind::FinalLogits, method, step: last, tensors, about: None, keep: keep.logits });
         }
         self.leaver.tell_all(sink)
+    }
+
+    fn leave_weights(&mut self, kind: ArtifactKind, method: Method, step: u64, snapshot: &Snapshot, keep: bool) -> Result<(), TrialError> {
+        let about = Some(Kept { spec: self.spec.clone(), method, step });
+        let tensors = self.network_tensors(snapshot)?;
+        self.leaver.saver.save(Job::Tensors { kind, method, step, tensors, about, keep });
+        Ok(())
     }
 
     /// A whole network by the names of its tensors: what was trained, what moved, what stayed.

@@ -8,7 +8,7 @@ use sortie_core::metrics::{Method, SplitName};
 use sortie_core::trial::{TrialSpec, Work};
 use tch::{Device, Tensor, no_grad};
 
-use super::checkpoint::{Checkpoint, Header};
+use super::checkpoint::{BUFFER, Checkpoint, Header, VALUES};
 use super::run::{Progress, Trial};
 use super::saver::Place;
 use super::trajectory::{Part, Snapshot, Trajectory};
@@ -16,7 +16,6 @@ use super::{Optimiser, TrialSink};
 use crate::error::TrialError;
 
 /// Names of the tensors of a checkpoint.
-const VALUES: &str = "values";
 const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
 const AVERAGE: &str = "average";
 const LOSSES: &str = "losses";
@@ -31,7 +30,7 @@ impl Trial<'_> {
     pub(super) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
         let Trajectory { average, averaged, ensemble, ensembled, best, selected } = &self.trajectory;
         let (updates, optimiser) = self.optimiser.state();
-        let mut header = Header::new(trial_id(self.spec), self.parameters.description(), self.fingerprint.clone());
+        let mut header = Header::new(self.spec.clone(), self.parameters.description(), self.fingerprint.clone());
         header.step = self.progress.step.unwrap_or(0);
         header.evaluated = self.progress.evaluated;
         (header.updates, header.averaged, header.ensembled) = (updates, *averaged, *ensembled);
@@ -41,7 +40,7 @@ impl Trial<'_> {
         let mut tensors = vec![(VALUES.to_owned(), self.parameters.values().shallow_clone())];
         tensors.extend(OPTIMISER.iter().zip(optimiser).filter_map(|(name, state)| Some(((*name).to_owned(), state?.shallow_clone()))));
         tensors.extend(average.as_ref().map(|average| (AVERAGE.to_owned(), average.shallow_clone())));
-        tensors.extend(self.network.live_buffers().into_iter().map(|buffer| (format!("buffer.{}", buffer.name), buffer.tensor)));
+        tensors.extend(self.network.live_buffers().into_iter().map(|buffer| (format!("{BUFFER}{}", buffer.name), buffer.tensor)));
         tensors.extend(ensemble.iter().map(|(part, sum)| (ensemble_name(*part), sum.shallow_clone())));
         for (method, Snapshot { values, buffers }) in selected {
             tensors.push((format!("selected.{method}"), values.shallow_clone()));
@@ -86,8 +85,8 @@ impl Trial<'_> {
     fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<bool, String> {
         let header = checkpoint.header.clone();
         let description = self.parameters.description();
-        if header.trial != trial_id(self.spec) {
-            return Err(format!("it belongs to trial {}", header.trial));
+        if header.spec != *self.spec {
+            return Err(format!("it belongs to trial {}", trial_id(&header.spec)));
         }
         if header.layout != description {
             return Err("its parameters lie in another order than this build's".to_owned());
@@ -104,13 +103,13 @@ impl Trial<'_> {
         let exact = (&theirs.device, theirs.threads, &theirs.libtorch) == (&ours.device, ours.threads, &ours.libtorch);
 
         let (size, device) = (self.parameters.values().size(), self.parameters.values().device());
-        let values = checkpoint.take(VALUES, &size, device)?;
+        let values = checkpoint.take_values(&self.parameters)?;
         let mut flat = |name: &str| checkpoint.tensors.contains_key(name).then(|| checkpoint.take(name, &size, device)).transpose();
         let [first, second] = [flat(OPTIMISER[0])?, flat(OPTIMISER[1])?];
         let average = flat(AVERAGE)?;
         let mut buffers = Vec::new();
         for buffer in self.network.live_buffers() {
-            buffers.push((checkpoint.take(&format!("buffer.{}", buffer.name), &buffer.tensor.size(), device)?, buffer.tensor));
+            buffers.push((checkpoint.take(&format!("{BUFFER}{}", buffer.name), &buffer.tensor.size(), device)?, buffer.tensor));
         }
         let trajectory = self.trajectory_of(&mut checkpoint, &header, average, device)?;
         let steps = i64::try_from(header.step + 1).map_err(|error| error.to_string())?;

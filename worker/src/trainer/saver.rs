@@ -11,6 +11,7 @@ use sortie_core::metrics::Method;
 use tch::Tensor;
 
 use super::checkpoint::{self, Checkpoint};
+use super::kept::{KEPT_KEY, Kept};
 use crate::error::TrialError;
 
 /// Checkpoints that are left of a trial while it runs.
@@ -21,7 +22,7 @@ pub(super) enum Job {
     /// A checkpoint, after whose writing older ones go.
     Checkpoint(Checkpoint),
     /// Weights or logits; without `keep` only their digest is told.
-    Tensors { kind: ArtifactKind, method: Method, step: u64, tensors: HashMap<String, Tensor>, keep: bool },
+    Tensors { kind: ArtifactKind, method: Method, step: u64, tensors: HashMap<String, Tensor>, about: Option<Kept>, keep: bool },
 }
 
 /// What became of a job, and how long it took.
@@ -151,7 +152,11 @@ impl Writer {
                 self.forget_old();
                 Ok(artifact)
             }
-            Job::Tensors { kind, method, step, tensors, keep } => self.put(kind, method, step, checkpoint::write(&tensors, None)?, keep),
+            Job::Tensors { kind, method, step, tensors, about, keep } => {
+                let about = about.map(|kept| serde_json::to_string(&kept)).transpose().map_err(|error| error.to_string())?;
+                let metadata = about.map(|text| HashMap::from([(KEPT_KEY.to_owned(), text)]));
+                self.put(kind, method, step, checkpoint::write(&tensors, metadata)?, keep)
+            }
         }
     }
 
