@@ -44,6 +44,8 @@ pub enum Command {
     /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
     /// results are delivered later.
     Run(Box<RunArgs>),
+    /// Say how well a pretrained network, or one that a trial left, does on a folder of images
+    Evaluate(Box<crate::evaluate_command::EvaluateArgs>),
     /// Look after the datasets on this machine
     #[command(subcommand)]
     Data(DataCommand),

@@ -5,6 +5,7 @@ mod bench_train;
 mod cli;
 mod data_commands;
 mod deadline;
+mod evaluate_command;
 mod weights_command;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         cli::Command::Data(command) => data_commands::run(&command),
         cli::Command::Bench(cli::BenchCommand::Data(args)) => bench_data::run(&args),
         cli::Command::Bench(cli::BenchCommand::Train(args)) => bench_train::run(&args),
+        cli::Command::Evaluate(args) => evaluate_command::run(&args),
         cli::Command::Weights(args) => weights_command::run(&args),
         cli::Command::Run(args) => match cli::run(&args) {
             Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,9 @@ use sortie_worker::trial_process::{Assignment, Event};
 
 const LAST: u64 = 9;
 
+/// Bits of losses by step, evaluations as text, digests of what was left.
+type Outcomes = (Vec<(u64, u64)>, Vec<String>, BTreeMap<String, String>);
+
 /// What a process told until its end.
 #[derive(Debug, Default)]
 struct Told {
@@ -35,7 +38,7 @@ struct Told {
 
 impl Told {
     /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits.
-    fn result(&self) -> (Vec<(u64, u64)>, Vec<String>, BTreeMap<String, String>) {
+    fn result(&self) -> Outcomes {
         let losses = self.losses.iter().map(|loss| (loss.step, loss.loss.to_bits())).collect();
         let exactly = |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
         let left = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);

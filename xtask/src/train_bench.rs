@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(long, default_value_t = 224)]
     pixels: u32,
     /// Images of each training domain in a batch
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 32)]
     batch_per_domain: u32,
     /// How long each turn takes
     #[arg(long, default_value_t = 30)]

@@ -191,7 +191,8 @@ pub fn load(request: &LoadRequest) -> Result<Pretrained, TrialError> {
 /// # Errors
 /// What libtorch reports.
 pub fn made_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
-    let (fresh, _) = assemble(request.backbone, Source::scratch(request.seed, Device::Cpu, request.precision), i64::from(request.backbone.pixels()))?;
+    let (fresh, _) =
+        assemble(request.backbone, Source::scratch(request.seed, Device::Cpu, request.precision), i64::from(request.backbone.pixels()))?;
     let tensors = fresh.parameters().into_iter().chain(fresh.buffers()).map(|named| (named.name, named.tensor.detach()));
     let state = StateDict::new(Path::new("made up"), tensors)?;
     let source = Source::file(state, request.device, request.precision);

@@ -181,7 +181,7 @@ pub fn read(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
             other => return Err(format!("{name} is of kind {other:?}, which is not read here")),
         };
         let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        let tensor = Tensor::f_from_data_size(&view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
+        let tensor = Tensor::f_from_data_size(view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
         tensors.insert(name, tensor);
     }
     Ok(tensors)

@@ -46,7 +46,7 @@ impl ComputeDevice {
     ///
     /// # Errors
     /// [`TrialError::BadConfig`] when the CUDA libraries are not there, do not load, or see no such GPU.
-    pub(super) fn open(self, cache: &Path) -> Result<Device, TrialError> {
+    pub fn open(self, cache: &Path) -> Result<Device, TrialError> {
         let Self::Cuda(index) = self else {
             return Ok(Device::Cpu);
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sortie_core::finetune::{FinetuneSpec, OutTransform};
 use sortie_core::metrics::SplitName;
@@ -13,6 +13,7 @@ use tch::Tensor;
 
 use super::augment::Augmentation;
 use super::network::dropout_mask;
+use super::stopwatch::now;
 use super::trajectory::Part;
 use super::{Normaliser, Sample, draw_batch};
 use crate::data::{BilinearResizer, Images, Resized, SharedArray};
@@ -234,7 +235,7 @@ impl Feeder {
     /// # Errors
     /// What its making reported.
     pub(super) fn next(&mut self, wanted: Request) -> Result<Batch, TrialError> {
-        let begun = Instant::now();
+        let begun = now();
         let batch = self.batches.as_ref().and_then(|batches| batches.recv().ok());
         self.waited += begun.elapsed();
         match batch {

@@ -13,6 +13,7 @@ use super::TrialSink;
 use super::kept::Kept;
 use super::run::Trial;
 use super::saver::{Job, Saved, Saver};
+use super::stopwatch::now;
 use super::trajectory::{Part, Snapshot};
 use crate::error::TrialError;
 
@@ -106,10 +107,10 @@ impl Trial<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<(), TrialError> {
-        let begun = Instant::now();
+        let begun = now();
         let checkpoint = self.to_checkpoint()?;
-        self.leaver.saver.save(Job::Checkpoint(checkpoint));
-        self.leaver.last = Instant::now();
+        self.leaver.saver.save(Job::Checkpoint(Box::new(checkpoint)));
+        self.leaver.last = now();
         self.leaver.cost = begun.elapsed().as_secs_f64();
         Ok(())
     }
@@ -148,13 +149,20 @@ impl Trial<'_> {
         for (method, parts) in std::mem::take(&mut self.leaver.final_logits) {
             let domains = &self.spec.settings.dataset.domains;
             let tensors = parts.into_iter().map(|((domain, split), logits)| (format!("{}/{split}", domains[domain]), logits)).collect();
-            self.leaver.saver.save(Job::Tensors { kind: ArtifactKind::FinalLogits, method, step: last, tensors, about: None, keep: keep.logits });
+            self.leaver.saver.save(Job::Tensors {
+                kind: ArtifactKind::FinalLogits,
+                method,
+                step: last,
+                tensors,
+                about: None,
+                keep: keep.logits,
+            });
         }
         self.leaver.tell_all(sink)
     }
 
     fn leave_weights(&mut self, kind: ArtifactKind, method: Method, step: u64, snapshot: &Snapshot, keep: bool) -> Result<(), TrialError> {
-        let about = Some(Kept { spec: self.spec.clone(), method, step });
+        let about = Some(Box::new(Kept { spec: self.spec.clone(), method, step }));
         let tensors = self.network_tensors(snapshot)?;
         self.leaver.saver.save(Job::Tensors { kind, method, step, tensors, about, keep });
         Ok(())

@@ -1,6 +1,6 @@
 //! How fast a trial trains on this machine: the real loop, without evaluations and without an end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::finetune::FinetuneSpec;
@@ -9,6 +9,7 @@ use sortie_core::record::Fingerprint;
 
 use super::inputs::{Feeder, Request};
 use super::run::Trial;
+use super::stopwatch::now;
 use super::{TrialEnvironment, TrialSink};
 use crate::error::{SinkError, TrialError};
 use crate::model::{self, LoadRequest, Pretrained};
@@ -71,11 +72,6 @@ fn load_or_make_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
         Ok(_) => model::load(request),
         Err(_) => model::made_up(request),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// Nobody listens to a measurement.

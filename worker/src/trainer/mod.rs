@@ -25,6 +25,7 @@ mod resize;
 mod resume;
 mod run;
 mod saver;
+mod stopwatch;
 mod trajectory;
 
 pub use augment::{Augmentation, Crop, Jitter};

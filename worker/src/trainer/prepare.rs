@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
@@ -15,6 +14,7 @@ use super::optimiser::Update;
 use super::resume::trial_id;
 use super::run::{Progress, Trial};
 use super::saver::{Place, Saver};
+use super::stopwatch::now;
 use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
@@ -96,7 +96,7 @@ impl<'a> Trial<'a> {
                 can_save: place.is_some(),
                 keep: artifacts.keep,
                 interval_min: artifacts.interval_min,
-                last: Instant::now(),
+                last: now(),
                 cost: 0.0,
                 kill_at: artifacts.kill_at,
                 final_logits: Default::default(),

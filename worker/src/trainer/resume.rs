@@ -1,7 +1,6 @@
 //! A trial's state as a checkpoint, and back.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::metrics::{Method, SplitName};
@@ -11,6 +10,7 @@ use tch::{Device, Tensor, no_grad};
 use super::checkpoint::{BUFFER, Checkpoint, Header, VALUES};
 use super::run::{Progress, Trial};
 use super::saver::Place;
+use super::stopwatch::now;
 use super::trajectory::{Part, Snapshot, Trajectory};
 use super::{Optimiser, TrialSink};
 use crate::error::TrialError;
@@ -71,7 +71,7 @@ impl Trial<'_> {
                 Ok(exact) => {
                     let resumed = Resumed { token: reference.token, step: reference.step, exact };
                     self.leaver.kill_at = None;
-                    self.leaver.last = Instant::now();
+                    self.leaver.last = now();
                     let losses = self.progress.training_losses();
                     return sink.resumed(&resumed, &losses, &self.progress.evaluations).map_err(TrialError::Sink);
                 }

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use sortie_artifacts::ArtifactStore;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef};
@@ -12,6 +11,7 @@ use tch::Tensor;
 
 use super::checkpoint::{self, Checkpoint};
 use super::kept::{KEPT_KEY, Kept};
+use super::stopwatch::now;
 use crate::error::TrialError;
 
 /// Checkpoints that are left of a trial while it runs.
@@ -20,9 +20,9 @@ const CHECKPOINTS_KEPT: usize = 2;
 /// Something to write.
 pub(super) enum Job {
     /// A checkpoint, after whose writing older ones go.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// Weights or logits; without `keep` only their digest is told.
-    Tensors { kind: ArtifactKind, method: Method, step: u64, tensors: HashMap<String, Tensor>, about: Option<Kept>, keep: bool },
+    Tensors { kind: ArtifactKind, method: Method, step: u64, tensors: HashMap<String, Tensor>, about: Option<Box<Kept>>, keep: bool },
 }
 
 /// What became of a job, and how long it took.
@@ -83,7 +83,7 @@ impl Saver {
         let thread = std::thread::Builder::new().name("sortie-saver".into()).spawn(move || {
             let mut writer = Writer { place, old };
             for job in inbox {
-                let begun = Instant::now();
+                let begun = now();
                 let is_checkpoint = matches!(job, Job::Checkpoint(_));
                 let result = writer.write(job);
                 if outbox.send(Saved { result, is_checkpoint, seconds: begun.elapsed().as_secs_f64() }).is_err() {

@@ -1,0 +1,8 @@
+//! The one place where the trainer looks at a clock: to choose when to checkpoint, and to measure. No number of a trial depends on it.
+
+use std::time::Instant;
+
+#[expect(clippy::disallowed_methods, reason = "it decides when a checkpoint is due and what a benchmark says, never what a trial computes")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
