@@ -125,7 +125,7 @@ pub struct DomainLogits {
     pub domain: usize,
     /// [n, classes], row by row, in the order of sorted class and file.
     pub logits: Vec<f32>,
-    /// [n].
+    /// Of each image, in the same order.
     pub labels: Vec<usize>,
 }
 
