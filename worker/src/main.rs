@@ -1,12 +1,6 @@
 //! `sortie-worker`: runs trials on this machine.
 
-mod bench_data;
-mod bench_train;
-mod cli;
-mod data_commands;
-mod deadline;
-mod evaluate_command;
-mod weights_command;
+mod commands;
 
 use std::process::ExitCode;
 
@@ -14,15 +8,17 @@ use clap::Parser as _;
 use sortie_worker::agent::AgentError;
 use sortie_worker::trial_process;
 
+use commands::{BenchCommand, Command, bench_data, bench_train, data, evaluate, run, weights};
+
 fn main() -> ExitCode {
-    match cli::Cli::parse().command {
-        cli::Command::Trial => trial_process::run(),
-        cli::Command::Data(command) => data_commands::run(&command),
-        cli::Command::Bench(cli::BenchCommand::Data(args)) => bench_data::run(&args),
-        cli::Command::Bench(cli::BenchCommand::Train(args)) => bench_train::run(&args),
-        cli::Command::Evaluate(args) => evaluate_command::run(&args),
-        cli::Command::Weights(args) => weights_command::run(&args),
-        cli::Command::Run(args) => match cli::run(&args) {
+    match commands::Cli::parse().command {
+        Command::Trial => trial_process::run(),
+        Command::Data(command) => data::run(&command),
+        Command::Bench(BenchCommand::Data(args)) => bench_data::run(&args),
+        Command::Bench(BenchCommand::Train(args)) => bench_train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Weights(args) => weights::run(&args),
+        Command::Run(args) => match run::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");

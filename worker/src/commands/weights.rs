@@ -47,7 +47,7 @@ struct FetchArgs {
 
 /// Runs the command.
 pub fn run(args: &WeightsArgs) -> ExitCode {
-    let cache = match args.cache.clone().map_or_else(crate::cli::default_cache, Ok).and_then(crate::cli::absolute) {
+    let cache = match args.cache.clone().map_or_else(super::run::default_cache, Ok).and_then(super::run::absolute) {
         Ok(cache) => cache,
         Err(error) => return failed(&error, 1),
     };

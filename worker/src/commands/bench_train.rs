@@ -11,7 +11,7 @@ use sortie_worker::data::discover;
 use sortie_worker::error::TrialError;
 use sortie_worker::trainer::{Artifacts, ComputeDevice, TrainingSpeed, TrialEnvironment, measure_training};
 
-use crate::cli::default_cache;
+use super::run::default_cache;
 
 /// Options of `bench train`.
 #[derive(Args, Debug)]

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sortie_worker::data::{CheckReport, DatasetFolder, Images, Progress, check, discover};
 use sortie_worker::error::TrialError;
 
-use crate::cli::default_cache;
+use super::run::default_cache;
 
 /// The `data` commands.
 #[derive(Debug, Subcommand)]

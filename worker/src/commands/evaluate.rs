@@ -13,7 +13,7 @@ use sortie_worker::data::discover;
 use sortie_worker::error::TrialError;
 use sortie_worker::trainer::{ComputeDevice, DomainLogits, Kept, ReadyNetwork};
 
-use crate::cli::default_cache;
+use super::run::default_cache;
 
 /// Options of `evaluate`.
 #[derive(Args, Debug)]

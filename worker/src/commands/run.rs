@@ -1,4 +1,4 @@
-//! The command line of `sortie-worker`.
+//! `sortie-worker run`: takes trials from a coordinator.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -6,67 +6,17 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use sortie_proto::endpoint::{DEFAULT_COORDINATOR, coordinator_uri};
 use sortie_worker::agent::{self, AgentConfig, AgentError, DeviceSelection};
 use tracing_subscriber::EnvFilter;
 
-use crate::bench_data::BenchDataArgs;
-use crate::bench_train::BenchTrainArgs;
-use crate::data_commands::DataCommand;
-use crate::deadline;
+use super::deadline;
 
 /// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
 const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
 /// Tags of one worker.
 const TAGS_MAX: usize = 64;
-
-/// Runs trials of Sortie sweeps on this machine: asks a coordinator for trials, fine-tunes and evaluates each one in a process of its
-/// own, and reports the results.
-#[derive(Debug, Parser)]
-#[command(
-    name = "sortie-worker",
-    version,
-    after_help = "Options can be set by the variables named with them; the option wins. SORTIE_LOG chooses what is logged, such as debug or sortie_worker=trace.\nExit codes: 0 done, 1 stopped with one line that says why, 2 wrong usage."
-)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Take trials from a coordinator and run them until stopped
-    ///
-    /// Takes one trial per GPU, or one on the CPU where there is no GPU. SIGTERM or Ctrl-C hands the running trials back and ends
-    /// within the grace and two seconds; a second one ends at once. While the coordinator cannot be reached, running trials train on and their
-    /// results are delivered later.
-    Run(Box<RunArgs>),
-    /// Say how well a pretrained network, or one that a trial left, does on a folder of images
-    Evaluate(Box<crate::evaluate_command::EvaluateArgs>),
-    /// Look after the datasets on this machine
-    #[command(subcommand)]
-    Data(DataCommand),
-    /// Measure how fast this machine is
-    #[command(subcommand)]
-    Bench(BenchCommand),
-    /// List pretrained weights, or get some into the cache folder
-    Weights(crate::weights_command::WeightsArgs),
-    /// Run the one trial that is assigned on standard input
-    #[command(hide = true)]
-    Trial,
-}
-
-/// The benchmarks.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Images that a core decodes and resizes in a second
-    Data(BenchDataArgs),
-    /// Images that this machine trains in a second
-    Train(Box<BenchTrainArgs>),
-}
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -253,8 +203,9 @@ fn start_log(format: LogFormat) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Cli, Command};
     use super::*;
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     fn args(words: &[&str]) -> RunArgs {
         let cli = Cli::try_parse_from(["sortie-worker", "run"].iter().chain(words)).unwrap();
