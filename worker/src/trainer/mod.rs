@@ -4,7 +4,8 @@
 //! images into network inputs, by `augment` (what to do, drawn on the host from counters), `resize` and `colour` (doing it, in tensors on
 //! the device). `network` is backbone, dropout and last layer; `parameters` are its trained tensors in one buffer, which `optimiser`
 //! updates; `evaluate` counts; `trajectory` averages weights and sums logits. `leave` decides what goes into the artifact store, `saver`
-//! writes it, `checkpoint` is the file, and `resume` goes on from one.
+//! writes it, `checkpoint` is the file, and `resume` goes on from one. Beside trials, `kept` evaluates networks that they left, and
+//! `measure` puts the loop on the clock.
 
 mod augment;
 mod batch;
