@@ -17,7 +17,6 @@ use sortie_core::finetune::{Average, AverageEvery, Ensemble, Finetune, FinetuneS
 use sortie_core::job::{ErrorClass, Outcome, Token};
 use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_worker::trial_process::events::ArtifactStore;
 use sortie_worker::trial_process::{Assignment, Event};
 
 const LAST: u64 = 9;
@@ -75,7 +74,7 @@ fn run(spec: &FinetuneSpec, place: &Place, token: i64, checkpoints: Vec<Checkpoi
         cache: tiny::own_cache(&place.data, &cache_dir()),
         device: "cpu".into(),
         threads: 1,
-        store: Some(ArtifactStore { url: format!("file://{}", place.store.display()) }),
+        store: Some(format!("file://{}", place.store.display())),
         token: Token(token),
         checkpoints,
         keep: Keep { weights: KeepWeights::Both, logits: true },

@@ -14,7 +14,7 @@ use super::ending;
 use super::lines::Line;
 use super::metric_lines::MetricLines;
 use super::slots::Slot;
-use crate::trial_process::events::{ArtifactStore, LINE_BYTES_MAX};
+use crate::trial_process::events::LINE_BYTES_MAX;
 use crate::trial_process::{self, Assignment, Event};
 
 /// A process that is ready to start.
@@ -59,7 +59,7 @@ fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&
         cache: config.cache.clone(),
         device: slot.inside.to_owned(),
         threads: config.threads,
-        store: store.map(|url| ArtifactStore { url: url.to_owned() }),
+        store: store.map(str::to_owned),
         token: lease.token,
         checkpoints: lease.checkpoints.clone(),
         keep: lease.keep,

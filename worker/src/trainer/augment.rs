@@ -25,11 +25,6 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// The whole image.
-    pub fn whole(height: usize, width: usize) -> Self {
-        Self { top: 0, left: 0, height, width }
-    }
-
     /// torchvision's `RandomResizedCrop.get_params`: ten attempts at an area and a ratio, then the largest central crop of an allowed
     /// ratio.
     fn draw(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Self {
@@ -85,18 +80,13 @@ pub struct Augmentation {
     pub crop: Crop,
     /// Whether it is mirrored, left to right.
     pub flip: bool,
-    /// How its colours change; none in the evaluation transform.
-    pub jitter: Option<Jitter>,
+    /// How its colours change.
+    pub jitter: Jitter,
     /// Whether it then loses its colours.
     pub grayscale: bool,
 }
 
 impl Augmentation {
-    /// The evaluation transform: the whole image, resized, nothing else.
-    pub fn none(height: usize, width: usize) -> Self {
-        Self { crop: Crop::whole(height, width), flip: false, jitter: None, grayscale: false }
-    }
-
     /// Draws the training transform of an image of this size.
     pub fn draw(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Self {
         let crop = Crop::draw(rng, height, width);
@@ -105,7 +95,7 @@ impl Augmentation {
         let factors = std::array::from_fn(|_| uniform(rng, JITTER_FACTOR));
         let hue = uniform(rng, HUE_SHIFT);
         let grayscale = uniform_f64(rng) < GRAYSCALE_PROBABILITY;
-        Self { crop, flip, jitter: Some(Jitter { order, factors, hue }), grayscale }
+        Self { crop, flip, jitter: Jitter { order, factors, hue }, grayscale }
     }
 }
 
@@ -128,7 +118,7 @@ mod tests {
             assert!(top + height <= 96 && left + width <= 80);
             let (ratio, share) = (width as f64 / height as f64, (width * height) as f64 / (96.0 * 80.0));
             assert!((0.73..1.36).contains(&ratio) && (0.68..=1.0).contains(&share), "{ratio} {share}");
-            let jitter = drawn.jitter.unwrap();
+            let jitter = drawn.jitter;
             assert!(jitter.factors.iter().all(|factor| (0.7..1.3).contains(factor)) && (-0.3..0.3).contains(&jitter.hue));
             flips += u64::from(drawn.flip);
             grays += u64::from(drawn.grayscale);

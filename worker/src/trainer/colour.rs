@@ -12,11 +12,8 @@ use crate::model::Normalisation;
 /// Weights of red, green and blue in an image's gray.
 const GRAY: [f32; 3] = [0.2989, 0.587, 0.114];
 
-/// Applies jitter to [n, 3, height, width] in [0, 1], each image by its own draws; images without jitter are left as they are.
+/// Applies jitter to [n, 3, height, width] in [0, 1], each image by its own draws.
 pub(super) fn jitter(images: Tensor, augmentations: &[Augmentation]) -> Result<Tensor, TchError> {
-    if augmentations.iter().all(|augmentation| augmentation.jitter.is_none()) {
-        return Ok(images);
-    }
     let (n, _, height, width) = images.size4()?;
     let device = images.device();
     let gray = Tensor::f_from_slice(&GRAY)?.f_to_device(device)?;
@@ -57,17 +54,16 @@ impl Blends {
         let mut blends = Self { matrices: Vec::new(), mean_shares: Vec::new(), hue_images: Vec::new(), hue_shifts: Vec::new() };
         for (image, augmentation) in augmentations.iter().enumerate() {
             let (mut own, mut gray, mut mean) = (1.0, 0.0, 0.0);
-            if let Some(jitter) = &augmentation.jitter {
-                let change = jitter.order[place];
-                if change == Jitter::HUE {
-                    blends.hue_images.push(image as i64);
-                    blends.hue_shifts.push(jitter.hue as f32);
-                } else {
-                    own = jitter.factors[change] as f32;
-                    // Brightness blends with black, contrast with the mean gray, saturation with each pixel's own gray.
-                    mean = if change == 1 { 1.0 - own } else { 0.0 };
-                    gray = if change == 2 { 1.0 - own } else { 0.0 };
-                }
+            let jitter = &augmentation.jitter;
+            let change = jitter.order[place];
+            if change == Jitter::HUE {
+                blends.hue_images.push(image as i64);
+                blends.hue_shifts.push(jitter.hue as f32);
+            } else {
+                own = jitter.factors[change] as f32;
+                // Brightness blends with black, contrast with the mean gray, saturation with each pixel's own gray.
+                mean = if change == 1 { 1.0 - own } else { 0.0 };
+                gray = if change == 2 { 1.0 - own } else { 0.0 };
             }
             for row in 0..3 {
                 blends.matrices.extend((0..3).map(|column| gray * GRAY[column] + if row == column { own } else { 0.0 }));

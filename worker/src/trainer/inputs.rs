@@ -108,9 +108,9 @@ impl Source {
                 let is_held_out = self.spec.is_held_out(&settings.dataset.domains[part.0]);
                 let augment = settings.augment && settings.out_transform == OutTransform::Train && !is_held_out;
                 let indices = &self.indices(part)[from..to];
-                let counters = (from..to).map(|position| augment.then_some((Purpose::EvaluationAugmentation, step, position as u64)));
-                let chosen: Vec<_> = indices.iter().zip(counters).map(|(&index, counter)| (part.0, index, counter)).collect();
-                self.batch(&chosen, None)
+                let chosen: Vec<_> =
+                    indices.iter().zip(from..).map(|(&index, position)| Choice { domain: part.0, index, position }).collect();
+                self.batch(&chosen, augment.then_some((Purpose::EvaluationAugmentation, step)), None)
             }
         }
     }
@@ -122,42 +122,37 @@ impl Source {
         let mut chosen = Vec::new();
         for (domain, _) in spec.training_domains() {
             let drawn = draw_batch(seed, domain, step, &self.splits[domain].in_, settings.batch_per_domain);
-            let counter = |position| settings.augment.then_some((Purpose::Augmentation, step, position as u64));
-            chosen.extend(drawn.into_iter().enumerate().map(|(position, index)| (domain, index, counter(position))));
+            chosen.extend(drawn.into_iter().enumerate().map(|(position, index)| Choice { domain, index, position }));
         }
         let shape = [chosen.len() as i64, self.width];
         let mask = match dropout_mask(seed, step, spec.point.dropout, (shape[0] * shape[1]) as usize) {
             Some(mask) => Some(Tensor::f_from_slice(&mask)?.f_view(shape)?.f_to_device(self.normaliser.device)?),
             None => None,
         };
-        self.batch(&chosen, mask)
+        self.batch(&chosen, settings.augment.then_some((Purpose::Augmentation, step)), mask)
     }
 
-    fn batch(&self, chosen: &[(usize, usize, Option<Counter>)], mask: Option<Tensor>) -> Result<Batch, TrialError> {
-        let labels: Vec<i64> = chosen.iter().map(|(domain, index, _)| self.images.label(*domain, *index) as i64).collect();
+    /// A batch of images under the random transform of a purpose and a step, or under the evaluation transform.
+    fn batch(&self, chosen: &[Choice], random: Option<(Purpose, u64)>, mask: Option<Tensor>) -> Result<Batch, TrialError> {
+        let labels: Vec<i64> = chosen.iter().map(|choice| self.images.label(choice.domain, choice.index) as i64).collect();
         let labels = Tensor::f_from_slice(&labels)?.f_to_device(self.normaliser.device)?;
-        let inputs = match &self.features {
-            Some(features) => rows(features, chosen)?.f_to_device(self.normaliser.device)?,
-            None if chosen.iter().all(|(_, _, counter)| counter.is_none()) => {
-                let images: Vec<_> = chosen.iter().map(|&(domain, index, _)| (domain, index)).collect();
+        let inputs = match (&self.features, random) {
+            (Some(features), _) => rows(features, chosen)?.f_to_device(self.normaliser.device)?,
+            (None, Some((purpose, step))) => self.augmented_inputs(chosen, purpose, step)?,
+            (None, None) => {
+                let images: Vec<_> = chosen.iter().map(|choice| (choice.domain, choice.index)).collect();
                 self.plain_inputs(&images)?
             }
-            None => self.augmented_inputs(chosen)?,
         };
         Ok(Batch { inputs, labels, mask })
     }
 
-    fn augmented_inputs(&self, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
+    fn augmented_inputs(&self, chosen: &[Choice], purpose: Purpose, step: u64) -> Result<Tensor, TrialError> {
         let mut samples = Vec::with_capacity(chosen.len());
-        for &(domain, index, counter) in chosen {
+        for &Choice { domain, index, position } in chosen {
             let image = self.images.pixels(domain, index);
-            let augmentation = match counter {
-                Some((purpose, step, position)) => {
-                    let mut rng = stream(self.spec.point.seed, purpose, domain as u32, step, position);
-                    Augmentation::draw(&mut rng, image.height, image.width)
-                }
-                None => Augmentation::none(image.height, image.width),
-            };
+            let mut rng = stream(self.spec.point.seed, purpose, domain as u32, step, position as u64);
+            let augmentation = Augmentation::draw(&mut rng, image.height, image.width);
             samples.push(Sample { image, augmentation });
         }
         Ok(self.normaliser.input(&samples)?)
@@ -190,11 +185,17 @@ pub(super) fn resize(
     Ok(resized.map_err(TrialError::Other)?.pixels)
 }
 
-/// What a random transform is drawn from: the purpose, the step, the position in the batch or split.
-type Counter = (Purpose, u64, u64);
+/// An image of a batch.
+#[derive(Clone, Copy)]
+struct Choice {
+    domain: usize,
+    index: usize,
+    /// Its place in its domain's part of the batch, or in the split: what its random transform is drawn from.
+    position: usize,
+}
 
-fn rows(features: &SharedArray, chosen: &[(usize, usize, Option<Counter>)]) -> Result<Tensor, TrialError> {
-    let rows: Vec<&[f32]> = chosen.iter().map(|&(domain, index, _)| features.get(domain, index)).collect();
+fn rows(features: &SharedArray, chosen: &[Choice]) -> Result<Tensor, TrialError> {
+    let rows: Vec<&[f32]> = chosen.iter().map(|choice| features.get(choice.domain, choice.index)).collect();
     Ok(Tensor::f_from_slice(&rows.concat())?.f_view([chosen.len() as i64, -1])?)
 }
 

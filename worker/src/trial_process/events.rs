@@ -37,8 +37,8 @@ pub struct Assignment {
     pub device: String,
     /// CPU threads.
     pub threads: usize,
-    /// Where artifacts go; nothing is checkpointed or kept if none.
-    pub store: Option<ArtifactStore>,
+    /// URL of the artifact store, such as `file:///home/me/sortie/artifacts`; nothing is checkpointed or kept if none.
+    pub store: Option<String>,
     /// The attempt, which names the files that it writes.
     pub token: Token,
     /// What other attempts left to go on from, the best first; any that is missing or damaged is passed over.
@@ -47,14 +47,6 @@ pub struct Assignment {
     pub keep: Keep,
     /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
     pub kill_at: Option<u64>,
-}
-
-/// The artifact store as a trial sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArtifactStore {
-    /// Its root, such as `file:///home/me/sortie/artifacts` or `s3://bucket/prefix`.
-    pub url: String,
 }
 
 /// What a trial process tells its agent.

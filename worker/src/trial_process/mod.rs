@@ -72,7 +72,7 @@ fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink
             device,
             threads: Some(assignment.threads),
             artifacts: Artifacts {
-                store: assignment.store.as_ref().map(|store| store.url.clone()),
+                store: assignment.store.clone(),
                 token: assignment.token,
                 checkpoints: assignment.checkpoints.clone(),
                 keep: assignment.keep,
