@@ -72,7 +72,7 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
     let token = agent.fake.queue_lease(lease);
     assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
     let told = assignment(&agent);
-    assert_eq!((told.store.unwrap().url, told.token.0, told.kill_at), (url(store.path()), token, Some(12)));
+    assert_eq!((told.store.unwrap(), told.token.0, told.kill_at), (url(store.path()), token, Some(12)));
     assert_eq!((told.keep.weights.as_str(), told.keep.logits), ("both", false));
     let offered: Vec<(i64, &str)> = told.checkpoints.iter().map(|offered| (offered.token.0, offered.key.as_str())).collect();
     assert_eq!(offered, [(900, "checkpoints/x/900-3")], "a key that leads elsewhere is not passed on");
@@ -105,7 +105,7 @@ async fn where_the_store_is_not_shared_checkpoints_stay_with_the_worker() {
         leave(&own, &trial.id().to_string(), &["1-5-own"]);
         let token = agent.fake.queue(&trial);
         assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
-        assert_eq!(assignment(&agent).store.unwrap().url, url(&own));
+        assert_eq!(assignment(&agent).store.unwrap(), url(&own));
         eventually("the end of its checkpoints", || left(&own, &trial.id().to_string()).is_empty().then_some(())).await;
         agent.end().await;
     }
