@@ -234,6 +234,8 @@ pub(crate) struct AttemptRow {
     pub(crate) progress: Progress,
     pub(crate) dataset_digest: String,
     pub(crate) weights_digest: String,
+    /// Whether the trial had an attempt before this one.
+    pub(crate) repeated: bool,
 }
 
 /// Two attempts that should have reported the same.

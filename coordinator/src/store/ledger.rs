@@ -31,7 +31,7 @@ pub(crate) struct Ledger {
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended.
     pub(crate) ended: bool,
-    /// Attempts that gave a result, or diverged: what they told can be compared now.
+    /// Attempts that gave a result, or diverged, at trials that were tried before: what they told can be compared now.
     pub(crate) told: Vec<Token>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
     pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
@@ -266,7 +266,8 @@ impl Ledger {
 
     fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
         let now = self.now;
-        if matches!(end, AttemptEnd::Said(Outcome::Succeeded | Outcome::Diverged { .. })) {
+        let has_result = matches!(end, AttemptEnd::Said(Outcome::Succeeded | Outcome::Diverged { .. }));
+        if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {
             self.told.push(token);
         }
         let (state, class, message) = match end {

@@ -110,6 +110,7 @@ impl Transaction for MemoryTransaction {
                 progress: attempt.progress.clone(),
                 dataset_digest: attempt.fingerprint.dataset_digest.clone(),
                 weights_digest: attempt.fingerprint.weights_digest.clone(),
+                repeated: tables.attempts_of(attempt.trial).any(|(other, _)| *other < *token),
             });
         }
         Ok(rows)

@@ -112,6 +112,7 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
         },
         dataset_digest: row.text("attempts", "dataset_digest")?,
         weights_digest: row.text("attempts", "weights_digest")?,
+        repeated: row.int("attempts", "repeated")? != 0,
     })
 }
 

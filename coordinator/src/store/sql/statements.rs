@@ -70,9 +70,11 @@ statements! {
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     attempts: "$pack(token, worker, failures_in_row, trial, sweep_id, held_out, state, holder, due_ms, outcome, error_class, message,
-            ended_ms, sequence, step, dataset_digest, weights_digest)
+            ended_ms, sequence, step, dataset_digest, weights_digest, repeated)
         SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
-            a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest
+            a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
+            CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
+                 THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
         JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
     expired: "SELECT t.token FROM trials AS t WHERE t.state = 'leased' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
