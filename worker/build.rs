@@ -19,16 +19,16 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libraries.display());
     // Without this, a linker that drops unneeded libraries would drop libtorch_cpu, whose operators register themselves on loading.
     println!("cargo::rustc-link-arg=-Wl,--no-as-needed");
-    compile_kernels(&libraries.with_file_name("include"));
+    compile_additions(&libraries.with_file_name("include"));
 }
 
-/// The operations in C++, against libtorch's headers and with the flags of torch-sys.
-fn compile_kernels(include: &Path) {
-    const SOURCE: &str = "src/model/kernels/kernels.cpp";
-    println!("cargo::rerun-if-changed={SOURCE}");
+/// What tch lacks, in C++ against libtorch's headers and with the flags of torch-sys.
+fn compile_additions(include: &Path) {
+    const SOURCES: [&str; 2] = ["src/libtorch/kernels.cpp", "src/libtorch/gpu.cpp"];
+    println!("cargo::rerun-if-changed=src/libtorch");
     let mut build = cc::Build::new();
     build.cpp(true).pic(true).warnings(false).opt_level(2).flag("-std=c++17");
-    build.include(include).include(include.join("torch/csrc/api/include")).file(SOURCE).compile("sortie_kernels");
+    build.include(include).include(include.join("torch/csrc/api/include")).files(SOURCES).compile("sortie_libtorch");
 }
 
 /// What every trial records as its libtorch: libtorch itself does not tell through tch.

@@ -1,6 +1,6 @@
 """The plain PyTorch program that `cargo xtask bench train` runs beside Sortie: the settings of the paper's reference code.
 
-NCHW, the number format and the allocator that PyTorch comes with, PIL transforms in loader processes (one loader for each training
+NCHW, the number format and the allocator that PyTorch comes with, PIL transforms in loader processes (one or more for each training
 domain), BatchNorm in evaluation mode, torch.optim.SGD. Prints one JSON object: images per second, and the share of the time that the
 training loop waited for data.
 """
@@ -29,7 +29,7 @@ def network(backbone, classes):
     return model.eval()
 
 
-def loader(root, pixels, batch, held_out):
+def loader(root, pixels, batch, held_out, processes):
     transform = transforms.Compose(
         [
             transforms.RandomResizedCrop(pixels, scale=(0.7, 1.0)),
@@ -48,7 +48,7 @@ def loader(root, pixels, batch, held_out):
             continue
         images = torchvision.datasets.ImageFolder(os.path.join(root, domain), transform)
         sampler = torch.utils.data.RandomSampler(images, replacement=True, num_samples=10**7)
-        loaders.append(iter(torch.utils.data.DataLoader(images, batch_size=batch, sampler=sampler, num_workers=1, drop_last=True)))
+        loaders.append(iter(torch.utils.data.DataLoader(images, batch_size=batch, sampler=sampler, num_workers=processes, drop_last=True)))
     return loaders, len(images.classes)
 
 
@@ -61,12 +61,15 @@ def main():
     arguments.add_argument("--batch-per-domain", type=int, default=32)
     arguments.add_argument("--seconds", type=float, default=30)
     arguments.add_argument("--threads", type=int, required=True)
+    arguments.add_argument("--loaders", type=int, default=1, help="loader processes of each training domain")
     arguments.add_argument("--device", default="cpu")
     arguments = arguments.parse_args()
 
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    loaders, classes = loader(arguments.dataset, arguments.pixels, arguments.batch_per_domain, arguments.held_out)
+    loaders, classes = loader(
+        arguments.dataset, arguments.pixels, arguments.batch_per_domain, arguments.held_out, arguments.loaders
+    )
     model = network(arguments.backbone, classes).to(device)
     # A rate that moves nothing: random weights would diverge at a real one, and a step takes as long.
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, weight_decay=1e-4)

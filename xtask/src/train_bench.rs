@@ -50,6 +50,9 @@ pub struct Options {
     /// CPU threads of both; all by default
     #[arg(long)]
     threads: Option<usize>,
+    /// Loader processes of the PyTorch program for each training domain; on a GPU, give it all processors
+    #[arg(long, default_value_t = 1)]
+    loaders: u32,
     /// A Python that has torch, torchvision and efficientnet_lite_pytorch; one is made in the cache, some 5 GB, if none is named
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
@@ -137,7 +140,7 @@ fn pytorch_program(options: &Options, python: &Path, backbone: &str, threads: us
     let mut command = Command::new(python);
     command.arg(script).args(["--backbone", backbone, "--held-out", &options.held_out, "--device", &options.device]);
     command.arg("--dataset").arg(options.data.join(&options.dataset));
-    command.args(["--threads", &threads.to_string()]);
+    command.args(["--threads", &threads.to_string(), "--loaders", &options.loaders.to_string()]);
     command.args(numbers(options));
     Ok(command)
 }

@@ -1,10 +1,13 @@
 //! A convolution and the BatchNorm behind it: what all convolutional networks here are made of.
 
+use std::collections::HashMap;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::source::{Initial, Source};
-use super::{NamedTensor, Pass, kernels};
+use super::{NamedTensor, Pass};
 use crate::error::TrialError;
+use crate::libtorch;
 
 /// How far a batch's statistics move the running ones, as in PyTorch's constructor.
 const MOMENTUM: f64 = 0.1;
@@ -31,10 +34,6 @@ pub(super) struct Geometry {
 }
 
 /// A convolution without bias and the BatchNorm behind it.
-///
-/// With frozen statistics BatchNorm is an affine map per channel, so it is folded into the convolution at each use:
-/// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
-/// activation and the memory that they hold. With live ones it is folded only where nothing is trained.
 pub(super) struct Convolution {
     weight: NamedTensor,
     gamma: NamedTensor,
@@ -42,8 +41,6 @@ pub(super) struct Convolution {
     mean: NamedTensor,
     variance: NamedTensor,
     epsilon: f64,
-    /// What frozen statistics come down to; none when they are live.
-    frozen: Option<Statistics>,
     geometry: Geometry,
     compute: Kind,
 }
@@ -60,31 +57,18 @@ impl Convolution {
         let beta = source.parameter(format!("{norm}.bias"), &[outputs], Initial::Constant(0.0))?;
         let mean = source.buffer(format!("{norm}.running_mean"), &[outputs], Initial::Constant(0.0))?;
         let variance = source.buffer(format!("{norm}.running_var"), &[outputs], Initial::Constant(1.0))?;
-        let frozen = if source.is_scratch() { None } else { Some(Statistics::new(&mean.tensor, &variance.tensor, epsilon)?) };
-        Ok(Self { weight, gamma, beta, mean, variance, epsilon, frozen, geometry, compute: source.compute() })
+        Ok(Self { weight, gamma, beta, mean, variance, epsilon, geometry, compute: source.compute() })
     }
 
-    /// The normalised output, in the number format of products, which `x` must have.
-    pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        if self.frozen.is_none() && pass == Pass::Train {
-            let weight = self.weight.tensor.f_to_kind(self.compute)?;
-            let output = self.convolve(x, &weight, None)?;
-            let [gamma, beta, mean, variance] = [&self.gamma, &self.beta, &self.mean, &self.variance].map(|named| &named.tensor);
-            return output.f_batch_norm(Some(gamma), Some(beta), Some(mean), Some(variance), true, MOMENTUM, self.epsilon, true);
+    /// The normalised output, in the number format of products, which `x` must have; `folded` must be the network's for this pass.
+    pub(super) fn forward(&self, x: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+        if let Some((weight, bias)) = folded.get(self) {
+            return self.convolve(x, weight, Some(bias));
         }
-        let current;
-        let Statistics { inverse_deviation, shift } = match &self.frozen {
-            Some(frozen) => frozen,
-            None => {
-                current = Statistics::new(&self.mean.tensor, &self.variance.tensor, self.epsilon)?;
-                &current
-            }
-        };
-        let scale = self.gamma.tensor.f_mul(inverse_deviation)?.f_view([-1, 1, 1, 1])?;
-        let weight = self.weight.tensor.f_mul(&scale)?;
-        let bias = self.beta.tensor.f_addcmul(&self.gamma.tensor, shift)?;
-        // Folded in single precision, then rounded once.
-        self.convolve(x, &weight.f_to_kind(self.compute)?, Some(&bias.f_to_kind(self.compute)?))
+        let weight = self.weight.tensor.f_to_kind(self.compute)?;
+        let output = self.convolve(x, &weight, None)?;
+        let [gamma, beta, mean, variance] = [&self.gamma, &self.beta, &self.mean, &self.variance].map(|named| &named.tensor);
+        output.f_batch_norm(Some(gamma), Some(beta), Some(mean), Some(variance), true, MOMENTUM, self.epsilon, true)
     }
 
     fn convolve(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
@@ -101,7 +85,7 @@ impl Convolution {
         {
             // In bf16 oneDNN's gradients of these are slower by far than in single precision.
             let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.f_to_kind(Kind::Float));
-            return kernels::depthwise(&x?, &weight?, &bias?, stride, [top, bottom, left, right])?.f_to_kind(self.compute);
+            return libtorch::depthwise(&x?, &weight?, &bias?, stride, [top, bottom, left, right])?.f_to_kind(self.compute);
         }
         if top == bottom && left == right {
             return x.f_conv2d(weight, bias, [stride; 2], [top, left], [1, 1], groups);
@@ -121,7 +105,58 @@ impl Convolution {
     }
 }
 
-/// A channel's statistics as factors of gamma.
+/// The BatchNorms of a network, folded into its convolutions at each pass.
+///
+/// With frozen statistics a BatchNorm is an affine map per channel, so it can be a part of the convolution before it:
+/// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
+/// activation and the memory that they hold. With live ones it is done only where nothing is trained.
+pub(super) struct Norms {
+    /// What frozen statistics come down to; none when they are live.
+    frozen: Option<Statistics>,
+}
+
+impl Norms {
+    /// Those behind a network's convolutions.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub(super) fn new<'a>(convolutions: impl Iterator<Item = &'a Convolution>, live: bool) -> Result<Self, TchError> {
+        Ok(Self { frozen: if live { None } else { Some(Statistics::new(convolutions)?) } })
+    }
+
+    /// Folds them into the same convolutions, in the same order.
+    ///
+    /// # Errors
+    /// What libtorch reports, out of memory above all.
+    pub(super) fn fold<'a>(&self, convolutions: impl Iterator<Item = &'a Convolution>, pass: Pass) -> Result<Folded, TchError> {
+        let convolutions: Vec<_> = convolutions.collect();
+        let current;
+        let Statistics { inverse_deviation, shift } = match &self.frozen {
+            Some(frozen) => frozen,
+            None if pass == Pass::Train => return Ok(Folded(HashMap::new())),
+            None => {
+                current = Statistics::new(convolutions.iter().copied())?;
+                &current
+            }
+        };
+        let Some(compute) = convolutions.first().map(|convolution| convolution.compute) else { return Ok(Folded(HashMap::new())) };
+        let tensors = |part: fn(&Convolution) -> &Tensor| convolutions.iter().map(|convolution| part(convolution)).collect::<Vec<_>>();
+        let parts = [tensors(|c| &c.weight.tensor), tensors(|c| &c.gamma.tensor), tensors(|c| &c.beta.tensor)];
+        let folded = libtorch::fold([&parts[0], &parts[1], &parts[2]], inverse_deviation, shift, compute)?;
+        Ok(Folded(convolutions.into_iter().map(std::ptr::from_ref).zip(folded).collect()))
+    }
+}
+
+/// Kernels and biases of the convolutions of a network, for one pass; nothing where a BatchNorm's statistics are the batch's own.
+pub(super) struct Folded(HashMap<*const Convolution, (Tensor, Tensor)>);
+
+impl Folded {
+    fn get(&self, convolution: &Convolution) -> Option<&(Tensor, Tensor)> {
+        self.0.get(&std::ptr::from_ref(convolution))
+    }
+}
+
+/// The statistics of all channels, one convolution behind the other, as factors of gamma.
 struct Statistics {
     /// 1 / sigma, with sigma = sqrt(variance + epsilon).
     inverse_deviation: Tensor,
@@ -130,15 +165,19 @@ struct Statistics {
 }
 
 impl Statistics {
-    fn new(mean: &Tensor, variance: &Tensor, epsilon: f64) -> Result<Self, TchError> {
-        let inverse_deviation = variance.f_add_scalar(epsilon)?.f_rsqrt()?;
-        let shift = mean.f_mul(&inverse_deviation)?.f_neg()?;
-        Ok(Self { inverse_deviation, shift })
+    fn new<'a>(convolutions: impl Iterator<Item = &'a Convolution>) -> Result<Self, TchError> {
+        let (mut inverse_deviations, mut shifts) = (Vec::new(), Vec::new());
+        for Convolution { mean, variance, epsilon, .. } in convolutions {
+            let inverse_deviation = variance.tensor.f_add_scalar(*epsilon)?.f_rsqrt()?;
+            shifts.push(mean.tensor.f_mul(&inverse_deviation)?.f_neg()?);
+            inverse_deviations.push(inverse_deviation);
+        }
+        Ok(Self { inverse_deviation: Tensor::f_cat(&inverse_deviations, 0)?, shift: Tensor::f_cat(&shifts, 0)? })
     }
 }
 
 /// TensorFlow's "same" padding before and after one dimension: output `ceil(size / stride)`, the odd pixel behind.
-pub(super) fn same_padding(size: i64, kernel: i64, stride: i64) -> (i64, i64) {
+pub(crate) fn same_padding(size: i64, kernel: i64, stride: i64) -> (i64, i64) {
     let outputs = (size + stride - 1) / stride;
     let total = ((outputs - 1) * stride + kernel - size).max(0);
     (total / 2, total - total / 2)

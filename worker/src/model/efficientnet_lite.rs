@@ -5,11 +5,11 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
-use super::kernels::relu6;
+use super::convolution::{Convolution, Folded, Geometry, Norms, Padding, pooled, prepared};
 use super::source::Source;
 use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
+use crate::libtorch::relu6;
 
 const BATCH_NORM_EPSILON: f64 = 1e-3;
 const STEM_CHANNELS: i64 = 32;
@@ -88,6 +88,7 @@ pub(super) struct EfficientNetLite {
     head: Convolution,
     /// Index of the last stage's only block; the stage before it has at least three, equally wide.
     wide_end: usize,
+    norms: Norms,
     compute: Kind,
 }
 
@@ -110,13 +111,17 @@ impl EfficientNetLite {
             }
         }
         let head = dense(source, "_conv_head", "_bn1", [channels, HEAD_CHANNELS], 1, 1)?;
-        Ok(Self { stem, blocks, head, wide_end, compute: source.compute() })
+        let norms = Norms::new(chain(&stem, &blocks, &head), source.is_scratch())?;
+        Ok(Self { stem, blocks, head, wide_end, norms, compute: source.compute() })
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
-        let blocks = self.blocks.iter().flat_map(Block::convolutions);
-        std::iter::once(&self.stem).chain(blocks).chain(std::iter::once(&self.head))
+        chain(&self.stem, &self.blocks, &self.head)
     }
+}
+
+fn chain<'a>(stem: &'a Convolution, blocks: &'a [Block], head: &'a Convolution) -> impl Iterator<Item = &'a Convolution> {
+    std::iter::once(stem).chain(blocks.iter().flat_map(Block::convolutions)).chain(std::iter::once(head))
 }
 
 impl Backbone for EfficientNetLite {
@@ -129,18 +134,20 @@ impl Backbone for EfficientNetLite {
     }
 
     fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, pass)?)?;
+        let folded = self.norms.fold(self.convolutions(), pass)?;
+        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, &folded)?)?;
         for block in &self.blocks {
-            x = block.forward(x, pass)?;
+            x = block.forward(x, &folded)?;
         }
-        pooled(&relu6(self.head.forward(&x, pass)?)?)
+        pooled(&relu6(self.head.forward(&x, &folded)?)?)
     }
 
     fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, Pass::Evaluate)?)?;
+        let folded = self.norms.fold(self.convolutions(), Pass::Evaluate)?;
+        let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, &folded)?)?;
         let mut outputs = Vec::new();
         for (index, block) in self.blocks[..self.wide_end].iter().enumerate() {
-            x = block.forward(x, Pass::Evaluate)?;
+            x = block.forward(x, &folded)?;
             if index + 3 >= self.wide_end {
                 outputs.insert(0, pooled(&x)?);
             }
@@ -189,13 +196,13 @@ impl Block {
         Ok(Self { expand, depthwise, project, residual: stride == 1 && channels == stage.channels })
     }
 
-    fn forward(&self, input: Tensor, pass: Pass) -> Result<Tensor, TchError> {
+    fn forward(&self, input: Tensor, folded: &Folded) -> Result<Tensor, TchError> {
         let expanded = match &self.expand {
-            Some(expand) => &relu6(expand.forward(&input, pass)?)?,
+            Some(expand) => &relu6(expand.forward(&input, folded)?)?,
             None => &input,
         };
-        let filtered = relu6(self.depthwise.forward(expanded, pass)?)?;
-        let mut output = self.project.forward(&filtered, pass)?;
+        let filtered = relu6(self.depthwise.forward(expanded, folded)?)?;
+        let mut output = self.project.forward(&filtered, folded)?;
         if self.residual { output.f_add_(&input) } else { Ok(output) }
     }
 

@@ -1,12 +1,11 @@
 //! Pretrained networks. A new backbone is one file that implements [`Backbone`] and one line in `architecture`.
 //!
-//! `convolution` is what most of them are made of, and `kernels` what libtorch is too slow at; `source` hands them their tensors, from a `state` dictionary that `weights_file` has
+//! `convolution` is what most of them are made of; `source` hands them their tensors, from a `state` dictionary that `weights_file` has
 //! read (`pickle` for PyTorch's own formats), or from random numbers; `registry` knows where weights come from and `fetch` gets them.
 
 mod convolution;
 mod efficientnet_lite;
 mod fetch;
-mod kernels;
 mod mnist_cnn;
 mod pickle;
 pub mod registry;
@@ -21,6 +20,8 @@ use std::path::Path;
 use sortie_core::finetune::{self, Precision};
 use tch::{Device, TchError, Tensor};
 
+#[cfg(test)]
+pub(crate) use convolution::same_padding;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use source::{Classifier, Source};
 pub use state::StateDict;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
+use super::convolution::{Convolution, Folded, Geometry, Norms, Padding, pooled, prepared};
 use super::source::Source;
 use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
@@ -44,6 +44,7 @@ pub(super) struct ResNet {
     depth: Depth,
     stem: Convolution,
     blocks: Vec<Block>,
+    norms: Norms,
     compute: Kind,
 }
 
@@ -65,17 +66,22 @@ impl ResNet {
                 channels = inner * depth.expansion();
             }
         }
-        Ok(Self { depth, stem, blocks, compute: source.compute() })
+        let norms = Norms::new(chain(&stem, &blocks), source.is_scratch())?;
+        Ok(Self { depth, stem, blocks, norms, compute: source.compute() })
     }
 
-    fn stem(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        let x = self.stem.forward(&prepared(images, self.compute)?, pass)?.f_relu_()?;
+    fn stem(&self, images: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+        let x = self.stem.forward(&prepared(images, self.compute)?, folded)?.f_relu_()?;
         x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
-        std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(Block::convolutions))
+        chain(&self.stem, &self.blocks)
     }
+}
+
+fn chain<'a>(stem: &'a Convolution, blocks: &'a [Block]) -> impl Iterator<Item = &'a Convolution> {
+    std::iter::once(stem).chain(blocks.iter().flat_map(Block::convolutions))
 }
 
 impl Backbone for ResNet {
@@ -88,9 +94,10 @@ impl Backbone for ResNet {
     }
 
     fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        let mut x = self.stem(images, pass)?;
+        let folded = self.norms.fold(self.convolutions(), pass)?;
+        let mut x = self.stem(images, &folded)?;
         for block in &self.blocks {
-            x = block.forward(&x, pass)?;
+            x = block.forward(&x, &folded)?;
         }
         pooled(&x)
     }
@@ -101,10 +108,11 @@ impl Backbone for ResNet {
         if last < 3 {
             return Ok(None);
         }
-        let mut x = self.stem(images, Pass::Evaluate)?;
+        let folded = self.norms.fold(self.convolutions(), Pass::Evaluate)?;
+        let mut x = self.stem(images, &folded)?;
         let mut outputs = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, Pass::Evaluate)?;
+            x = block.forward(&x, &folded)?;
             if index + 3 >= self.blocks.len() {
                 outputs.insert(0, pooled(&x)?);
             }
@@ -167,16 +175,16 @@ impl Block {
         Ok(Self { path, downsample })
     }
 
-    fn forward(&self, input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
+    fn forward(&self, input: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
         let mut x = input.shallow_clone();
         for (index, convolution) in self.path.iter().enumerate() {
-            x = convolution.forward(&x, pass)?;
+            x = convolution.forward(&x, folded)?;
             if index + 1 < self.path.len() {
                 x = x.f_relu_()?;
             }
         }
         let mut x = match &self.downsample {
-            Some(downsample) => x.f_add_(&downsample.forward(input, pass)?)?,
+            Some(downsample) => x.f_add_(&downsample.forward(input, folded)?)?,
             None => x.f_add_(input)?,
         };
         x.f_relu_()

@@ -1,5 +1,6 @@
 //! Where a trial computes: the CPU, or a GPU through libtorch's CUDA libraries, which are loaded only then.
 
+use std::ffi::{CStr, c_char, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device};
 
 use crate::error::TrialError;
+use crate::libtorch;
 
 /// A device as users name it: `cpu` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ impl ComputeDevice {
             return Ok(Device::Cpu);
         };
         load_cuda_libraries(&cuda_folder(cache))?;
+        libtorch::make_deterministic()?;
         let count = Cuda::device_count();
         if index as i64 >= count {
             return Err(TrialError::BadConfig(format!("{self} is not there: libtorch sees {count} GPUs")));
@@ -58,14 +61,14 @@ impl ComputeDevice {
         Ok(Device::Cuda(index))
     }
 
-    /// The device with the processor's model, for the trial's fingerprint.
+    /// The device with the processor's or the GPU's model, for the trial's fingerprint.
     pub(super) fn describe(self) -> String {
         let model = match self {
             Self::Cpu => std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
                 let line = text.lines().find(|line| line.starts_with("model name"))?;
                 line.split_once(':').map(|(_, model)| model.trim().to_owned())
             }),
-            Self::Cuda(_) => None,
+            Self::Cuda(index) => gpu_name(index),
         };
         model.map_or_else(|| self.to_string(), |model| format!("{self} ({model})"))
     }
@@ -93,6 +96,24 @@ fn load_cuda_libraries(folder: &Path) -> Result<(), TrialError> {
     // Registered operators point into the library, so it stays for the life of the process.
     std::mem::forget(library);
     Ok(())
+}
+
+/// What the driver calls a GPU.
+#[expect(unsafe_code, reason = "libtorch's name of a GPU is out of reach, and the driver has a C interface only")]
+fn gpu_name(index: usize) -> Option<String> {
+    type DeviceGet = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
+    type DeviceGetName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
+    let (mut device, mut name) = (0, [0_u8; 256]);
+    // SAFETY: the driver is loaded and initialised, for libtorch has counted the devices; both functions have these types in every
+    // version of it, write one integer and at most `length` bytes, and are called while the library is open.
+    let results = unsafe {
+        let driver = Library::new("libcuda.so.1").ok()?;
+        let get = driver.get::<DeviceGet>("cuDeviceGet").ok()?;
+        let get_name = driver.get::<DeviceGetName>("cuDeviceGetName").ok()?;
+        [get(&raw mut device, index as c_int), get_name(name.as_mut_ptr().cast(), name.len() as c_int, device)]
+    };
+    let name = CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
+    (results == [0, 0]).then(|| name.to_owned())
 }
 
 #[cfg(test)]

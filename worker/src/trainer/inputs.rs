@@ -9,7 +9,7 @@ use sortie_core::finetune::{FinetuneSpec, OutTransform};
 use sortie_core::metrics::SplitName;
 use sortie_core::random::{Purpose, stream};
 use sortie_core::split::Split;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::augment::Augmentation;
 use super::network::dropout_mask;
@@ -18,6 +18,7 @@ use super::trajectory::Part;
 use super::{Normaliser, Sample, draw_batch};
 use crate::data::{BilinearResizer, Images, Resized, SharedArray};
 use crate::error::TrialError;
+use crate::libtorch;
 
 /// Batches that lie ready: one is enough to hide its making, the second evens out what takes longer now and then.
 const AHEAD: usize = 2;
@@ -219,8 +220,16 @@ impl Feeder {
         let thread = std::thread::Builder::new().name("sortie-feeder".into()).spawn(move || {
             // For this thread alone: few that compete with those that train.
             tch::set_num_threads(threads);
+            let gpu = if let Device::Cuda(index) = source.normaliser.device { Some(index) } else { None };
+            if let Some(error) = gpu.and_then(|gpu| libtorch::own_stream(gpu).err()) {
+                let _ = outbox.send(Err(error.into()));
+                return;
+            }
             for request in requests {
-                let batch = source.make(request).map(|batch| (request, batch));
+                let batch = source.make(request).and_then(|batch| {
+                    gpu.map_or(Ok(()), libtorch::finish_stream)?;
+                    Ok((request, batch))
+                });
                 let failed = batch.is_err();
                 if outbox.send(batch).is_err() || failed {
                     return;
@@ -240,7 +249,11 @@ impl Feeder {
         let batch = self.batches.as_ref().and_then(|batches| batches.recv().ok());
         self.waited += begun.elapsed();
         match batch {
-            Some(Ok((request, batch))) if request == wanted => Ok(batch),
+            Some(Ok((request, batch))) if request == wanted => {
+                let tensors = [Some(&batch.inputs), Some(&batch.labels), batch.mask.as_ref()];
+                tensors.into_iter().flatten().filter(|tensor| tensor.device().is_cuda()).try_for_each(libtorch::receive)?;
+                Ok(batch)
+            }
             Some(Ok((request, _))) => Err(TrialError::Other(format!("batch {request:?} was made where {wanted:?} was due"))),
             Some(Err(error)) => Err(error),
             None => Err(TrialError::Other("the thread that makes batches ended".to_owned())),

@@ -79,14 +79,15 @@ impl Trial<'_> {
     pub(super) fn checkpoint_if_due(&mut self, step: u64, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         self.leaver.tell_finished(sink)?;
         if self.leaver.is_due() {
-            self.checkpoint()?;
+            self.checkpoint(sink)?;
         }
         if let Some(kill_at) = self.leaver.kill_at {
             if self.leaver.can_save && step + STEPS_BEFORE_KILL == kill_at {
-                self.checkpoint()?;
+                self.checkpoint(sink)?;
                 self.leaver.tell_all(sink)?;
             }
             if step == kill_at {
+                self.tell_losses(0, sink)?;
                 // What was said went into the pipe at once, so this ends the process as a power cut would, between two steps.
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }
@@ -100,13 +101,15 @@ impl Trial<'_> {
             return Ok(());
         }
         if self.leaver.can_save {
-            self.checkpoint()?;
+            self.checkpoint(sink)?;
         }
+        self.tell_losses(0, sink)?;
         self.leaver.tell_all(sink)?;
         Err(TrialError::Preempted)
     }
 
-    fn checkpoint(&mut self) -> Result<(), TrialError> {
+    fn checkpoint(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        self.tell_losses(0, sink)?;
         let begun = now();
         let checkpoint = self.to_checkpoint()?;
         self.leaver.saver.save(Job::Checkpoint(Box::new(checkpoint)));

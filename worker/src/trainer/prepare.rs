@@ -1,5 +1,6 @@
 //! Everything that a trial needs before its first step: device, images, splits, network, features, a checkpoint to go on from.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,6 +104,7 @@ impl<'a> Trial<'a> {
             },
             stop: Arc::clone(&environment.stop),
             progress: Progress::default(),
+            untold: VecDeque::new(),
         };
         trial.resume(place.as_ref(), &artifacts.checkpoints, sink)?;
         Ok(trial)

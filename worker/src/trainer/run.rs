@@ -1,7 +1,7 @@
 //! One trial from start to end.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Evaluation, Method, TrainingLoss};
 use sortie_core::record::Fingerprint;
-use tch::{Reduction, Tensor, no_grad};
+use tch::{Reduction, TchError, Tensor, no_grad};
 
 use super::evaluate::judge;
 use super::inputs::{EVALUATION_BATCH, Feeder, Request, Source};
@@ -17,6 +17,7 @@ use super::leave::Leaver;
 use super::trajectory::{Part, Trajectory};
 use super::{Network, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::error::TrialError;
+use crate::libtorch::Reading;
 use crate::model::Pass;
 
 /// Runs a trial to its end: `steps + 1` updates, evaluations after the update of each evaluation step, everything told to `sink`. Goes on
@@ -51,6 +52,8 @@ pub(super) struct Trial<'a> {
     pub(super) leaver: Leaver,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) progress: Progress,
+    /// Losses of the last updates, which are not among the progress yet.
+    pub(super) untold: VecDeque<Reading>,
 }
 
 /// How far a trial is, and what it told so far.
@@ -80,10 +83,7 @@ impl Trial<'_> {
             self.evaluate(step, &mut feeder, sink)?;
         }
         for step in first..=self.spec.settings.steps {
-            let loss = self.update(step, &mut feeder)?;
-            self.progress.losses.push(loss);
-            (self.progress.step, self.progress.evaluated) = (Some(step), false);
-            sink.trained(step, loss).map_err(TrialError::Sink)?;
+            self.update(step, &mut feeder, sink)?;
             self.leave_if_asked(sink)?;
             if self.spec.is_evaluation_step(step) {
                 self.evaluate(step, &mut feeder, sink)?;
@@ -91,6 +91,7 @@ impl Trial<'_> {
             self.progress.evaluated = true;
             self.checkpoint_if_due(step, sink)?;
         }
+        self.tell_losses(0, sink)?;
         self.leave_results(sink)
     }
 
@@ -99,24 +100,38 @@ impl Trial<'_> {
         (tch::get_num_threads() / 4).max(1)
     }
 
-    /// One update on a batch from every training domain; the batch's mean loss before it.
-    pub(super) fn update(&mut self, step: u64, feeder: &mut Feeder) -> Result<f64, TrialError> {
+    /// One update on a batch from every training domain. Its loss, the batch's mean before the update, is told after the next one: a GPU
+    /// need not stand still until the host has read it.
+    pub(super) fn update(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         let batch = feeder.next(Request::Train { step })?;
         let logits = self.network.logits(&batch.inputs, batch.mask.as_ref(), Pass::Train)?;
         let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
-        let value = loss.f_double_value(&[])?;
-        if !value.is_finite() {
-            return Err(TrialError::Diverged { step, loss: value });
-        }
+        self.untold.push_back(Reading::start(&loss)?);
         self.optimiser.step(&self.parameters, &loss, self.spec.lr_at(step))?;
         if self.spec.is_averaged(step) {
             self.trajectory.average_in(self.parameters.values())?;
         }
-        Ok(value)
+        (self.progress.step, self.progress.evaluated) = (Some(step), false);
+        self.tell_losses(1, sink)
+    }
+
+    /// Tells the losses of all updates but the last `untold` ones. One that is not finite ends the trial.
+    pub(super) fn tell_losses(&mut self, untold: usize, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        while self.untold.len() > untold {
+            let Some(reading) = self.untold.pop_front() else { break };
+            let (step, loss) = (self.progress.losses.len() as u64, reading.value()?);
+            if !loss.is_finite() {
+                return Err(TrialError::Diverged { step, loss });
+            }
+            self.progress.losses.push(loss);
+            sink.trained(step, loss).map_err(TrialError::Sink)?;
+        }
+        Ok(())
     }
 
     /// Judges every model of the trajectory on every part.
     fn evaluate(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        self.tell_losses(0, sink)?;
         let mut labels = BTreeMap::new();
         let mut logits: BTreeMap<Method, BTreeMap<Part, Tensor>> = BTreeMap::new();
         for part in self.source.parts() {
@@ -132,7 +147,7 @@ impl Trial<'_> {
         if self.spec.settings.ensemble.is_some() && self.trajectory.ensembled > 0 {
             let mean = 1.0 / self.trajectory.ensembled as f64;
             let means = self.trajectory.ensemble.iter().map(|(part, sum)| Ok((*part, sum.f_mul_scalar(mean)?)));
-            logits.insert(Method::Ensemble, means.collect::<Result<_, tch::TchError>>()?);
+            logits.insert(Method::Ensemble, means.collect::<Result<_, TchError>>()?);
         }
         let evaluations = self.judge_all(step, &logits, &labels)?;
         sink.evaluated(step, &evaluations).map_err(TrialError::Sink)?;
@@ -159,7 +174,8 @@ impl Trial<'_> {
             let request = Request::Evaluate { step, part, from, to: n.min(from + EVALUATION_BATCH) };
             let batch = feeder.next(request)?;
             let network = &self.network;
-            let logits = || no_grad(|| network.logits(&batch.inputs, None, Pass::Evaluate));
+            let (inputs, n) = (whole_batch(&batch.inputs)?, batch.inputs.size()[0]);
+            let logits = || no_grad(|| network.logits(&inputs, None, Pass::Evaluate)?.f_narrow(0, 0, n));
             plain.push(logits()?);
             if let Some(average) = &self.trajectory.average {
                 averaged.push(self.parameters.with_values(average, logits)?);
@@ -200,4 +216,16 @@ impl Trial<'_> {
         }
         Ok(evaluations)
     }
+}
+
+/// On a GPU, a batch that is smaller than others is filled up by repeating its first image: a GPU's libraries prepare for each size of batch
+/// that they meet, which takes longer than the images do.
+fn whole_batch(inputs: &Tensor) -> Result<Tensor, TchError> {
+    let mut size = inputs.size();
+    let missing = EVALUATION_BATCH as i64 - size[0];
+    if missing <= 0 || !inputs.device().is_cuda() {
+        return Ok(inputs.shallow_clone());
+    }
+    size[0] = missing;
+    Tensor::f_cat(&[inputs.shallow_clone(), inputs.f_narrow(0, 0, 1)?.f_expand(size, false)?], 0)
 }

@@ -1,15 +1,17 @@
-// Two operations whose gradients libtorch computes slowly on a CPU, as autograd functions of our own. The results are libtorch's.
+// Operations with gradients of our own, where libtorch takes much longer to the same results: depthwise convolutions and ReLU6 on a CPU,
+// and BatchNorms folded into convolutions, of which a GPU could compute the arithmetic many times over while the host starts it.
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <exception>
 #include <vector>
 
+#include "guarded.h"
+
 using at::Tensor;
+using sortie::guarded;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -98,6 +100,61 @@ struct Depthwise : public torch::autograd::Function<Depthwise> {
   }
 };
 
+// The kernels and biases of convolutions with the affine maps of BatchNorms behind them folded in: kernel * gamma / sigma and
+// beta - gamma * mean / sigma, all convolutions at once. Takes kernels, gammas and betas, one behind the other, and 1 / sigma and
+// -mean / sigma of all channels; gives kernels and biases, rounded once.
+struct Fold : torch::autograd::Function<Fold> {
+  static variable_list forward(AutogradContext* context, at::TensorList all, const Tensor& inverse_deviation, const Tensor& shift,
+                               bool bf16) {
+    const auto n = all.size() / 3;
+    const auto kernels = all.slice(0, n);
+    std::vector<int64_t> channels;
+    for (const auto& kernel : kernels) channels.push_back(kernel.size(0));
+    const auto kind = bf16 ? at::kBFloat16 : at::kFloat;
+    const auto gamma = at::cat(all.slice(n, n)), beta = at::cat(all.slice(2 * n, n));
+    const auto scale = at::mul(gamma, inverse_deviation);
+    const auto scales = scale.split_with_sizes(channels);
+    variable_list results;
+    for (size_t i = 0; i < n; ++i) {
+      auto folded = at::empty_like(kernels[i], kernels[i].options().dtype(kind));
+      results.push_back(at::mul_out(folded, kernels[i], scales[i].view({-1, 1, 1, 1})));
+    }
+    for (auto& bias : at::addcmul(beta, gamma, shift).to(kind).split_with_sizes(channels)) results.push_back(bias);
+    variable_list saved(kernels.begin(), kernels.end());
+    saved.insert(saved.end(), {scale, inverse_deviation, shift});
+    context->save_for_backward(saved);
+    context->saved_data["channels"] = channels;
+    return results;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const auto saved = context->get_saved_variables();
+    const auto channels = context->saved_data["channels"].toIntVector();
+    const auto n = channels.size();
+    const auto &scale = saved[n], &inverse_deviation = saved[n + 1], &shift = saved[n + 2];
+    const auto scales = scale.split_with_sizes(channels);
+    const auto products = at::empty_like(scale);
+    auto parts = products.split_with_sizes(channels);
+    variable_list results, biases;
+    for (size_t i = 0; i < n; ++i) {
+      const auto& kernel = saved[i];
+      // What the network did not use has no gradient.
+      const auto grad = grads[i].defined() ? grads[i] : at::zeros_like(kernel);
+      auto result = at::empty_like(kernel);
+      results.push_back(at::mul_out(result, grad, scales[i].view({-1, 1, 1, 1})));
+      at::sum_out(parts[i], at::mul(kernel, grad), {1, 2, 3});
+      biases.push_back(grads[n + i].defined() ? grads[n + i] : at::zeros_like(parts[i]));
+    }
+    const auto beta = at::cat(biases).to(scale.scalar_type());
+    const auto gamma = products.mul_(inverse_deviation).addcmul_(beta, shift);
+    for (const auto& all : {gamma, beta}) {
+      for (auto& part : all.split_with_sizes(channels)) results.push_back(part);
+    }
+    results.insert(results.end(), {Tensor(), Tensor(), Tensor()});
+    return results;
+  }
+};
+
 // min(max(x, 0), 6) in place of x. The result is all that the gradient needs; libtorch would keep a copy of x.
 struct Relu6 : public torch::autograd::Function<Relu6> {
   static Tensor forward(AutogradContext* context, Tensor x) {
@@ -119,29 +176,30 @@ struct Relu6 : public torch::autograd::Function<Relu6> {
   }
 };
 
-// What an operation returns, or null with the exception's text in `error`.
-template <typename Operation>
-Tensor* guarded(char* error, size_t length, Operation operation) {
-  try {
-    return new Tensor(operation());
-  } catch (const std::exception& exception) {
-    std::strncpy(error, exception.what(), length - 1);
-    error[length - 1] = 0;
-    return nullptr;
-  }
-}
-
 }  // namespace
 
 extern "C" {
 
 Tensor* sortie_depthwise(const Tensor* x, const Tensor* weight, const Tensor* bias, int64_t stride, const int64_t* padding, char* error,
                          size_t length) {
-  return guarded(error, length,
-                 [&] { return Depthwise::apply(*x, *weight, *bias, stride, padding[0], padding[1], padding[2], padding[3]); });
+  return guarded(error, length, [&] {
+    return new Tensor(Depthwise::apply(*x, *weight, *bias, stride, padding[0], padding[1], padding[2], padding[3]));
+  });
 }
 
 Tensor* sortie_relu6(const Tensor* x, char* error, size_t length) {
-  return guarded(error, length, [&] { return Relu6::apply(*x); });
+  return guarded(error, length, [&] { return new Tensor(Relu6::apply(*x)); });
+}
+
+// Writes 2 n tensors to `results`: n kernels, n biases.
+void* sortie_fold(const Tensor* const* tensors, size_t n, const Tensor* inverse_deviation, const Tensor* shift, int32_t bf16,
+                  Tensor** results, char* error, size_t length) {
+  return guarded(error, length, [&]() -> void* {
+    variable_list all;
+    for (size_t i = 0; i < 3 * n; ++i) all.push_back(*tensors[i]);
+    const auto folded = Fold::apply(at::TensorList(all), *inverse_deviation, *shift, static_cast<bool>(bf16));
+    for (size_t i = 0; i < 2 * n; ++i) results[i] = new Tensor(folded[i]);
+    return results;
+  });
 }
 }

@@ -1,0 +1,96 @@
+// What tch does not show of libtorch on a GPU. Only libtorch's device-independent interfaces are used, so that this compiles and links
+// without CUDA.
+
+#include <ATen/ATen.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <memory>
+#include <optional>
+
+#include "guarded.h"
+
+using at::Tensor;
+using c10::impl::VirtualGuardImpl;
+using sortie::guarded;
+
+namespace {
+
+// A number on its way from a device to the host.
+struct Reading {
+  Tensor host;
+  // When it has arrived; none where it was there at once.
+  std::optional<c10::Event> arrival;
+};
+
+// What `guarded` returns where there is nothing to return.
+void* done() {
+  static char something;
+  return &something;
+}
+
+}  // namespace
+
+extern "C" {
+
+void* sortie_deterministic(char* error, size_t length) {
+  return guarded(error, length, [&] {
+    auto& context = at::globalContext();
+    context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+    // Only useful to find reads of what was never written, at the price of writing everything twice.
+    context.setDeterministicFillUninitializedMemory(false);
+    // Choosing by a measurement may choose otherwise next time.
+    context.setBenchmarkCuDNN(false);
+    return done();
+  });
+}
+
+void* sortie_own_stream(int64_t index, char* error, size_t length) {
+  return guarded(error, length, [&] {
+    const VirtualGuardImpl gpu(c10::DeviceType::CUDA);
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    gpu.exchangeStream(gpu.getStreamFromGlobalPool(device, /*isHighPriority=*/true));
+    return done();
+  });
+}
+
+void* sortie_finish_stream(int64_t index, char* error, size_t length) {
+  return guarded(error, length, [&] {
+    const VirtualGuardImpl gpu(c10::DeviceType::CUDA);
+    gpu.synchronizeStream(gpu.getStream({c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)}));
+    return done();
+  });
+}
+
+void* sortie_receive(const Tensor* x, char* error, size_t length) {
+  return guarded(error, length, [&] {
+    x->record_stream(VirtualGuardImpl(x->device().type()).getStream(x->device()));
+    return done();
+  });
+}
+
+void* sortie_read(const Tensor* x, char* error, size_t length) {
+  return guarded(error, length, [&] {
+    TORCH_CHECK(x->numel() == 1, "a reading has one element, not ", x->numel());
+    const auto value = x->detach().to(at::kDouble);
+    if (x->is_cpu()) return new Reading{value.clone(), std::nullopt};
+    auto host = at::empty({}, value.options().device(at::kCPU).pinned_memory(true));
+    host.copy_(value, /*non_blocking=*/true);
+    c10::Event arrival(x->device().type());
+    arrival.record(VirtualGuardImpl(x->device().type()).getStream(x->device()));
+    return new Reading{host, std::move(arrival)};
+  });
+}
+
+// Deletes the reading in any case.
+void* sortie_value(Reading* reading, double* value, char* error, size_t length) {
+  const std::unique_ptr<Reading> owned(reading);
+  return guarded(error, length, [&] {
+    if (owned->arrival) owned->arrival->synchronize();
+    *value = owned->host.item<double>();
+    return done();
+  });
+}
+
+void sortie_drop(Reading* reading) { delete reading; }
+}

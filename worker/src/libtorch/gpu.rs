@@ -1,0 +1,117 @@
+//! Streams and determinism of a GPU.
+#![expect(unsafe_code, reason = "tch shows nothing of this")]
+
+use std::ffi::{c_char, c_void};
+
+use tch::{TchError, Tensor};
+use torch_sys::C_tensor;
+
+use super::returned;
+
+#[repr(C)]
+struct ReadingPointer {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn sortie_deterministic(error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_own_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_finish_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_receive(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_read(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut ReadingPointer;
+    fn sortie_value(reading: *mut ReadingPointer, value: *mut f64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_drop(reading: *mut ReadingPointer);
+}
+
+/// From now on every operation gives the same bytes each time, or fails and says that it cannot.
+///
+/// # Errors
+/// What libtorch reports.
+pub fn make_deterministic() -> Result<(), TchError> {
+    // SAFETY: `returned` hands over a buffer and its length; only global settings change.
+    returned(|error, bytes| unsafe { sortie_deterministic(error, bytes) }).map(drop)
+}
+
+/// Gives the calling thread a stream of its own on a GPU: what it computes there neither waits for other threads' work nor holds it up.
+///
+/// # Errors
+/// What libtorch reports, where there is no such GPU.
+pub fn own_stream(gpu: usize) -> Result<(), TchError> {
+    // SAFETY: as above; libtorch owns the stream.
+    returned(|error, bytes| unsafe { sortie_own_stream(gpu as i64, error, bytes) }).map(drop)
+}
+
+/// Waits until everything is done that the calling thread started on a GPU.
+///
+/// # Errors
+/// What the GPU reports.
+pub fn finish_stream(gpu: usize) -> Result<(), TchError> {
+    // SAFETY: as above.
+    returned(|error, bytes| unsafe { sortie_finish_stream(gpu as i64, error, bytes) }).map(drop)
+}
+
+/// Says that the calling thread's stream uses a tensor that was made on another one, so that its memory is not given away too early.
+///
+/// # Errors
+/// What libtorch reports; for tensors that lie on no GPU.
+pub fn receive(x: &Tensor) -> Result<(), TchError> {
+    // SAFETY: as above; the tensor outlives the call, which keeps no pointer to it.
+    returned(|error, bytes| unsafe { sortie_receive(x.as_ptr(), error, bytes) }).map(drop)
+}
+
+/// A number on its way to the host: work that is started in the meantime does not hold it up, as it would an ordinary read.
+#[derive(Debug)]
+pub struct Reading(*mut ReadingPointer);
+
+impl Reading {
+    /// Asks for the value of a tensor of one element.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn start(x: &Tensor) -> Result<Self, TchError> {
+        // SAFETY: as for `receive`; the reading holds memory of its own.
+        returned(|error, bytes| unsafe { sortie_read(x.as_ptr(), error, bytes) }).map(Self)
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub fn value(self) -> Result<f64, TchError> {
+        let mut value = f64::NAN;
+        let pointer = std::mem::ManuallyDrop::new(self).0;
+        // SAFETY: the pointer is that of `start`, given away here and nowhere else; `value` outlives the call.
+        returned(|error, bytes| unsafe { sortie_value(pointer, &raw mut value, error, bytes) })?;
+        Ok(value)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is that of `start`, and `value` was not called.
+        unsafe { sortie_drop(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_that_of_its_time() {
+        let mut x = Tensor::from(1.5_f32);
+        let reading = Reading::start(&x).unwrap();
+        let _ = x.fill_(2.5);
+        assert_eq!(reading.value().unwrap(), 1.5);
+        drop(Reading::start(&x).unwrap());
+        assert!(Reading::start(&Tensor::from_slice(&[1.0, 2.0])).is_err());
+    }
+
+    #[test]
+    fn no_gpu_is_an_error() {
+        for call in [own_stream, finish_stream] {
+            assert!(call(0).is_err());
+        }
+        assert!(receive(&Tensor::from(1.0)).is_err());
+    }
+}
