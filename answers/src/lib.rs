@@ -2,6 +2,7 @@
 //! calls reads the store and writes the files.
 
 mod axis;
+pub mod domainbed;
 mod figure;
 mod measure;
 mod render;

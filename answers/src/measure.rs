@@ -1,13 +1,15 @@
 //! One trial's two numbers: its i.i.d. and its o.o.d. accuracy at the step that the selection method chooses.
 
+use std::collections::BTreeMap;
+
 use sortie_core::finetune::SplitBy;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
-use sortie_core::record::TrialRecord;
-use sortie_core::selection::{Selection, Validation};
-use sortie_core::trial::Work;
-
 use sortie_core::named;
+use sortie_core::parameters::Parameters;
+use sortie_core::record::TrialRecord;
+use sortie_core::selection::{self, CrossValidation, HeldOut, Selection, Validation};
+use sortie_core::trial::{Point, Work};
 
 /// The images of the held-out domain on which o.o.d. accuracy is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,27 +54,71 @@ pub(crate) struct Measured {
     pub ood: f64,
 }
 
-/// The accuracies of a trial with one held-out domain; none unless it succeeded and the evaluations asked for are there.
-pub(crate) fn measure(record: &TrialRecord, selection: Selection, ood_split: OodSplit) -> Option<Measured> {
-    if record.state != StateName::Succeeded {
-        return None;
-    }
-    let plain: Vec<Evaluation> = record.validation.iter().filter(|row| row.method == Method::Plain).cloned().collect();
-    let selected = selection.select(Validation::new(&plain))?;
-    let ood = ood_accuracy(record, selected.step, ood_split)?;
-    Some(Measured { iid: selected.iid, ood })
+/// What is measured of trials.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Meter {
+    /// How the step within a run is chosen.
+    pub selection: Selection,
+    /// The model of the trajectory.
+    pub method: Method,
+    /// The images of the held-out domain.
+    pub ood_split: OodSplit,
 }
 
-fn ood_accuracy(record: &TrialRecord, step: u64, ood_split: OodSplit) -> Option<f64> {
-    let counts = |row: &&Evaluation| {
-        row.method == Method::Plain && row.step == step && record.point.held_out.contains(&row.domain) && ood_split.contains(row.split)
-    };
-    let rows: Vec<&Evaluation> = record.held_out.iter().filter(counts).collect();
-    // With `all`, half of the domain must not pass for the whole of it.
-    match (ood_split, rows.as_slice()) {
-        (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
-        (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
-        _ => None,
+impl Meter {
+    /// The accuracies of a trial with one held-out domain; none unless it succeeded and what is asked for is there.
+    pub(crate) fn measure(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Measured> {
+        if record.state != StateName::Succeeded {
+            return None;
+        }
+        let validation = Validation::of(record, self.method);
+        let selected = match self.selection {
+            Selection::Iid => selection::iid(validation),
+            Selection::Last => selection::last(validation),
+            Selection::Loo => selection::leave_one_out(validation, &pairs.around(record, self.method)),
+            Selection::Oracle => selection::oracle(HeldOut::of(record, self.method)),
+        }?;
+        let ood = self.ood_accuracy(record, selected.step)?;
+        Some(Measured { iid: validation.iid_accuracy(selected.step)?, ood })
+    }
+
+    fn ood_accuracy(self, record: &TrialRecord, step: u64) -> Option<f64> {
+        let counts = |row: &&Evaluation| record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split);
+        let rows: Vec<&Evaluation> = HeldOut::of(record, self.method).at(step).filter(counts).collect();
+        // With `all`, half of the domain must not pass for the whole of it.
+        match (self.ood_split, rows.as_slice()) {
+            (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
+            (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
+            _ => None,
+        }
+    }
+}
+
+/// The succeeded trials that hold out two domains, by everything else that tells trials apart.
+pub(crate) struct Pairs<'a>(BTreeMap<Coordinates<'a>, Vec<&'a TrialRecord>>);
+
+/// Everything that tells trials apart but the held-out domains.
+pub(crate) type Coordinates<'a> = (&'a Parameters, u64, u64);
+
+pub(crate) fn coordinates(point: &Point) -> Coordinates<'_> {
+    (&point.parameters, point.seed, point.split_seed)
+}
+
+impl<'a> Pairs<'a> {
+    /// Those among a sweep's trials.
+    pub(crate) fn of(records: &'a [TrialRecord]) -> Self {
+        let mut pairs: BTreeMap<Coordinates<'a>, Vec<&TrialRecord>> = BTreeMap::new();
+        for record in records.iter().filter(|record| record.state == StateName::Succeeded && record.point.held_out.len() == 2) {
+            pairs.entry(coordinates(&record.point)).or_default().push(record);
+        }
+        Self(pairs)
+    }
+
+    /// What those that also held out a trial's only held-out domain tell about the other one.
+    fn around(&self, record: &TrialRecord, method: Method) -> Vec<CrossValidation<'a>> {
+        let [test] = record.point.held_out.as_slice() else { return Vec::new() };
+        let pairs = self.0.get(&coordinates(&record.point)).into_iter().flatten();
+        pairs.filter_map(|pair| CrossValidation::of(pair, test, method)).collect()
     }
 }
 

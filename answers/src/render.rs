@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use comfy_table::{LineStyle, Table, TableStyle};
 
+use sortie_core::metrics::Method;
+use sortie_core::named;
+
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Cell, Mean, Results, key};
 use crate::statistics::Estimate;
-use sortie_core::named;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,9 +46,7 @@ impl Results {
             table.load_style(STYLE).set_header(block.header).add_rows(block.rows);
             text.push_str(&format!("\n{}\n{}\n", block.title, table.trim_fmt()));
         }
-        if let Some(legend) = self.legend() {
-            text.push_str(&format!("\n{legend}\n"));
-        }
+        text.push_str(&format!("\n{}\n", self.legend()));
         text
     }
 
@@ -65,9 +65,7 @@ impl Results {
                 text.push_str(&line(&row));
             }
         }
-        if let Some(legend) = self.legend() {
-            text.push_str(&format!("\n{}\n", markdown_text(&legend)));
-        }
+        text.push_str(&format!("\n{}\n", markdown_text(&self.legend())));
         text
     }
 
@@ -97,24 +95,27 @@ impl Results {
 
     /// What the numbers are made of, in one line.
     pub(crate) fn caption(&self) -> String {
-        let Self { sweep, selection, planned, done, failed, diverged, cancelled, .. } = self;
+        let Self { sweep, selection, method, planned, done, failed, diverged, cancelled, .. } = self;
+        let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
         format!(
-            "sweep {sweep}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
+            "sweep {sweep}{model}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
             if *done == 0 { "; no result yet" } else { "" }
         )
     }
 
-    /// The signs in the tables that need a word.
-    fn legend(&self) -> Option<String> {
+    /// What was read to choose, and the signs in the tables that need a word.
+    fn legend(&self) -> String {
         let blocks = self.blocks();
         let is_used = |sign: char| blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign));
         let signs = [('±', "± standard error"), ('*', "* best of a complete column"), ('(', "(done/planned) of an incomplete cell")];
-        let mut used: Vec<String> = signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()).collect();
+        let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
+        let mut used = vec![chosen];
+        used.extend(signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()));
         let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
         if unmeasured > 0 {
             used.push(format!("done trials that did not report what this table reads: {unmeasured}"));
         }
-        if used.is_empty() { None } else { Some(used.join("; ")) }
+        used.join("; ")
     }
 
     fn blocks(&self) -> [Block; 2] {

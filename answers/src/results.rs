@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::job::StateName;
-use sortie_core::parameters::Parameters;
+use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::{Point, Work};
+use sortie_core::trial::Work;
 
 use crate::axis::{Axis, AxisValue, parameter_names};
-use crate::measure::{Measured, OodSplit, measure};
+use crate::measure::{Coordinates, Measured, Meter, OodSplit, Pairs, coordinates};
 use crate::statistics::Estimate;
 
 /// What is asked of a sweep's records.
@@ -19,11 +19,19 @@ use crate::statistics::Estimate;
 pub struct Question {
     /// How the step within a run is chosen.
     pub selection: Selection,
+    /// The model of the trajectory that is judged.
+    pub method: Method,
     /// The axes that make rows; axes not named are averaged. Empty: every parameter that the sweep varies, or
     /// else dropout, or else nothing, which makes one row.
     pub by: Vec<Axis>,
     /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
+}
+
+impl Default for Question {
+    fn default() -> Self {
+        Self { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), ood_split: None }
+    }
 }
 
 /// The trials of one row and one held-out domain.
@@ -66,6 +74,8 @@ pub struct Results {
     pub sweep: String,
     /// How the step within a run was chosen.
     pub selection: Selection,
+    /// The model of the trajectory that was judged.
+    pub method: Method,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
     /// Trials of the sweep, pairs of held-out domains included.
@@ -121,6 +131,7 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
         return Err(ResultsError::NoDomain { sweep: sweep.to_owned() });
     }
     let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
+    let (meter, pairs) = (Meter { selection: question.selection, method: question.method, ood_split }, Pairs::of(records));
     let axes = row_axes(sweep, records, &question.by)?;
     let domains = domains(work, records);
     let mut rows: BTreeMap<Vec<AxisValue>, Row> = BTreeMap::new();
@@ -128,7 +139,7 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
         let [held_out] = record.point.held_out.as_slice() else { continue };
         // All trials of a sweep have the same axes.
         let key = axes.iter().filter_map(|axis| axis.value(&record.point)).collect();
-        let trial = Trial { record, measured: measure(record, question.selection, ood_split) };
+        let trial = Trial { record, measured: meter.measure(record, &pairs) };
         rows.entry(key).or_default().entry(held_out).or_default().push(trial);
     }
     let (mut cells, mut means) = (Vec::new(), Vec::new());
@@ -141,6 +152,7 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
     Ok(Results {
         sweep: sweep.to_owned(),
         selection: question.selection,
+        method: question.method,
         ood_split,
         planned: records.len(),
         done: count(StateName::Succeeded),
@@ -214,7 +226,7 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, trials: &[Trial<'_>]) -> Cell {
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
-    let mut replicates: BTreeMap<(&Parameters, u64, u64), Vec<Measured>> = BTreeMap::new();
+    let mut replicates: BTreeMap<Coordinates<'_>, Vec<Measured>> = BTreeMap::new();
     for trial in row.values().flatten() {
         if let Some(measured) = trial.measured {
             replicates.entry(coordinates(&trial.record.point)).or_default().push(measured);
@@ -226,11 +238,6 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
     let (iid, ood) = estimates(&complete);
     let planned = row.values().map(Vec::len).sum();
     Mean { row: key.to_vec(), iid, ood, planned, done: row.values().map(|trials| done(trials)).sum() }
-}
-
-/// Everything that tells trials apart but the held-out domain.
-fn coordinates(point: &Point) -> (&Parameters, u64, u64) {
-    (&point.parameters, point.seed, point.split_seed)
 }
 
 /// The unweighted mean over domains; there is at least one.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use sortie_answers::{FigureError, FigureKind, OodSplit, figure, png};
+use sortie_answers::{FigureError, FigureKind, OodSplit, Question, figure, png};
 use sortie_core::job::StateName;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
@@ -32,7 +32,7 @@ fn sweep(work: &Work) -> Vec<TrialRecord> {
 }
 
 fn draw(kind: FigureKind, work: &Work, records: &[TrialRecord]) -> Result<String, FigureError> {
-    figure(kind, "demo & <more>", work, records, Selection::Iid, None)
+    figure(kind, "demo & <more>", work, records, &Question::default())
 }
 
 /// How many elements of a class there are.
@@ -172,7 +172,14 @@ fn scatter_refuses_more_points_than_anybody_could_see() {
 fn a_picture_of_no_size_is_refused() {
     let work = work("PACS");
     let records = [succeeded(&work, point("sketch", 0.9, 1e-3, 0), 950, 800)];
-    let svg = figure(FigureKind::Rates, "s", &work, &records, Selection::Last, Some(OodSplit::All)).unwrap();
+    let svg = figure(
+        FigureKind::Rates,
+        "s",
+        &work,
+        &records,
+        &Question { selection: Selection::Last, ood_split: Some(OodSplit::All), ..Question::default() },
+    )
+    .unwrap();
     for scale in [0.0, -1.0, f32::NAN, 1e9] {
         assert!(matches!(png(&svg, scale), Err(FigureError::Render(_))), "{scale}");
     }

@@ -4,17 +4,17 @@
 mod support;
 
 use proptest::prelude::*;
-use sortie_answers::{Axis, Format, OodSplit, Question, Results, results};
+use sortie_answers::{Axis, Estimate, Format, OodSplit, Question, Results, results};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Score, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
-const IID: Question = Question { selection: Selection::Iid, by: Vec::new(), ood_split: None };
+const IID: Question = Question { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), ood_split: None };
 
 /// Two rates, two held-out domains, two seeds; at 0.5, `sketch` has one trial done, one failed, and a pair only selects.
 fn incomplete() -> Results {
@@ -63,10 +63,11 @@ fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
     for (selection, ood_split, expected) in [
         (Selection::Iid, None, 0.2),
         (Selection::Last, None, 0.3),
+        (Selection::Oracle, None, 0.3),
         (Selection::Iid, Some(OodSplit::Out), 0.4),
         (Selection::Iid, Some(OodSplit::All), 40.0 / 150.0),
     ] {
-        let question = Question { selection, by: Vec::new(), ood_split };
+        let question = Question { selection, method: Method::Plain, by: Vec::new(), ood_split };
         let results = results("s", &work, &[trial.clone()], &question).unwrap();
         assert!(close(results.cells[0].ood.mean, expected), "{question:?}");
     }
@@ -84,12 +85,65 @@ fn rows_are_what_varies_or_what_is_asked_for() {
 }
 
 #[test]
+fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
+    let work = work("PACS");
+    let others = ["art_painting", "cartoon", "photo"];
+    let mut trial = record(&work, point("sketch", 0.0, 1e-3, 0), StateName::Succeeded);
+    for (step, ood) in [(0, 10), (10, 20), (20, 30)] {
+        trial.validation.extend(others.map(|domain| evaluation(step, domain, SplitName::Out, step, 100)));
+        trial.held_out.push(evaluation(step, "sketch", SplitName::In, ood, 100));
+    }
+    let pair = |other: &str, lr, best| {
+        let mut domains = [other, "sketch"];
+        domains.sort_unstable();
+        let mut pair = record(&work, point(&domains.join("+"), 0.0, lr, 0), StateName::Succeeded);
+        for step in [0, 10, 20] {
+            pair.held_out.push(evaluation(step, other, SplitName::In, if step == best { 90 } else { 50 }, 100));
+            pair.held_out.push(evaluation(step, "sketch", SplitName::In, 99, 100));
+        }
+        pair
+    };
+    let found = |records: &[TrialRecord]| {
+        let results = results("s", &work, records, &Question { selection: Selection::Loo, ..IID }).unwrap();
+        let rows = results.cells.iter().map(|cell| (cell.ood, cell.planned, cell.done)).collect::<Vec<_>>();
+        (rows, results.render(Format::Table))
+    };
+    let mut records = vec![trial];
+    records.extend(others.map(|other| pair(other, 1e-3, 10)));
+    let (rows, text) = found(&records);
+    assert_eq!(rows, [(Estimate::of(&[0.2]), 1, 1)]);
+    assert!(text.contains("selection loo reads runs that hold out one more domain, on that domain's in split"), "{text}");
+    // A pair of another setting is no substitute.
+    records[3] = pair("photo", 5e-4, 10);
+    let (rows, text) = found(&records);
+    assert_eq!(rows, [(Estimate::of(&[]), 1, 1)]);
+    assert!(text.contains("done trials that did not report what this table reads: 1"), "{text}");
+}
+
+#[test]
+fn each_model_of_a_trajectory_selects_by_itself() {
+    let work = work("PACS");
+    let mut trial = succeeded(&work, point("sketch", 0.0, 1e-3, 0), 900, 700);
+    let average = |mut row: Evaluation, correct| {
+        (row.method, row.score) = (Method::Average, Score::Counts { n: 1_000, correct });
+        row
+    };
+    trial.validation.extend(trial.validation.clone().into_iter().map(|row| average(row, 950)));
+    trial.held_out.extend(trial.held_out.clone().into_iter().map(|row| average(row, 800)));
+    for (method, ood, n) in [(Method::Plain, 0.7, 1), (Method::Average, 0.8, 1), (Method::Ensemble, 0.0, 0)] {
+        let results = results("s", &work, &[trial.clone()], &Question { method, ..IID }).unwrap();
+        assert_eq!((results.cells[0].ood.mean.unwrap_or_default(), results.cells[0].ood.n), (ood, n), "{method}");
+        assert_eq!(results.render(Format::Table).contains(&format!("model {method}")), method != Method::Plain);
+    }
+}
+
+#[test]
 fn json_is_the_contract() {
     let json: serde_json::Value = serde_json::from_str(&incomplete().render(Format::Json)).unwrap();
     assert_eq!(json["cells"][3]["dropout"], 0.5);
     assert_eq!(json["cells"][3]["ood"], serde_json::json!({"mean": 0.74, "se": null, "n": 1}));
     let first = serde_json::to_string(&incomplete()).unwrap();
-    let start = r#"{"sweep":"demo","selection":"iid","ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cancelled":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
+    let start = r#"{"sweep":"demo","selection":"iid","method":"plain","ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cancelled":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
     assert!(first.starts_with(start), "{first}");
     assert!(first.contains(r#""planned":2,"done":1}],"means":[{"dropout":0.0,"iid":{"#), "{first}");
 }
@@ -111,7 +165,7 @@ fn table() {
      0         90.5 ± 0.5   90.5 ± 0.5   90.5 ± 0.5   4/4
      0.5       92.5 ± 0.5   92.0 (1/2)   92.0         3/4
 
-    ± standard error; * best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; ± standard error; * best of a complete column; (done/planned) of an incomplete cell
     ");
 }
 
@@ -134,7 +188,7 @@ fn markdown() {
     | 0 | 90.5 ± 0.5 | 90.5 ± 0.5 | 90.5 ± 0.5 | 4/4 |
     | 0.5 | 92.5 ± 0.5 | 92.0 (1/2) | 92.0 | 3/4 |
 
-    ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
     ");
 }
 
@@ -315,7 +369,7 @@ fn an_axis_called_like_a_cells_contents_hides_nothing() {
 }
 
 /// The variance by its other formula, over all pairs: sum of (a - b)^2 / (2 n (n - 1)).
-fn check(estimate: &sortie_answers::Estimate, values: &[f64]) -> Result<(), TestCaseError> {
+fn check(estimate: &Estimate, values: &[f64]) -> Result<(), TestCaseError> {
     let n = values.len() as f64;
     prop_assert_eq!(estimate.n, values.len());
     prop_assert_eq!(estimate.mean.is_some(), n > 0.0);

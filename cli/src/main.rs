@@ -69,6 +69,7 @@ enum Command {
     Workers(commands::workers::Arguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
+    Export(commands::export::Arguments),
     Synthetic(commands::synthetic::Arguments),
     /// Print a completion script for a shell.
     Completions {
@@ -109,7 +110,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, verify, wait, workers,
+        artifacts, control, explain, export, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, verify, wait,
+        workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
@@ -131,6 +133,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
+        Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Synthetic(arguments) => return synthetic::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sortie", &mut std::io::stdout());

@@ -140,7 +140,7 @@ fn wrong_questions_are_named() {
     ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);
     }
-    refused(&["--coordinator", url, "results", "nope", "--select", "best"], 2, &["best", "iid, last"]);
+    refused(&["--coordinator", url, "results", "nope", "--select", "best"], 2, &["best", "iid, loo, oracle, last"]);
     refused(&["--coordinator", url, "trials", "nope", "--where", "speed"], 2, &["speed", "AXIS=VALUE"]);
     refused(&["--coordinator", url, "trials", "nope", "--state", "asleep"], 2, &["asleep", "queued, leased"]);
     refused(&["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"], 1, &["x.gif", ".svg"]);

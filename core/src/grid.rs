@@ -1,6 +1,7 @@
 //! From a sweep to its trials, in the order in which they should run.
 
 use crate::parameters::Parameters;
+use crate::selection::Selection;
 use crate::spec::SweepSpec;
 use crate::trial::{Point, TrialSpec};
 
@@ -12,8 +13,39 @@ impl SweepSpec {
     pub fn trials_planned(&self) -> Option<u64> {
         let grid = &self.grid;
         let axes = grid.axes.values().map(|axis| axis.values.len());
-        let replicates = [grid.held_out.len().max(1), grid.seeds.len(), grid.splits.len()];
+        let held_out = self.held_out_count(true);
+        let replicates = [held_out.max(1), grid.seeds.len(), grid.splits.len()];
         axes.chain(replicates).try_fold(1_u64, |product, len| product.checked_mul(len as u64))
+    }
+
+    /// How many sets of domains are held out: every domain that the grid names by itself, and, if asked for and a selection method needs
+    /// them, every pair of one of these with another domain of the dataset.
+    fn held_out_count(&self, with_pairs: bool) -> usize {
+        let pairs = if with_pairs { self.pairs().count() } else { 0 };
+        self.grid.held_out.len() + pairs
+    }
+
+    fn held_out_at(&self, index: usize) -> Vec<String> {
+        let single = self.grid.held_out.get(index).map(|domain| vec![domain.clone()]);
+        let pair = || self.pairs().nth(index - self.grid.held_out.len()).map(|(a, b)| vec![a.to_owned(), b.to_owned()]);
+        single.or_else(pair).unwrap_or_default()
+    }
+
+    /// Each pair once, sorted.
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let domains = if self.select.iter().any(|selection| selection.needs_pairs()) { self.work.domains() } else { &[] };
+        let named = |domain: &String| self.grid.held_out.contains(domain);
+        let all = (0..).zip(domains).flat_map(move |(place, a)| domains[place + 1..].iter().map(move |b| (a, b)));
+        all.filter(move |(a, b)| named(a) || named(b)).map(|(a, b)| (a.as_str(), b.as_str()))
+    }
+
+    /// How many trials of the grid are there for this selection method alone: those that hold out a pair of domains.
+    pub fn trials_for(&self, selection: Selection) -> u64 {
+        let planned = self.trials_planned().unwrap_or(u64::MAX);
+        if !selection.needs_pairs() || self.grid.held_out.is_empty() {
+            return 0;
+        }
+        planned / self.held_out_count(true) as u64 * (self.held_out_count(true) - self.held_out_count(false)) as u64
     }
 
     /// The point of the trial with this number, counted from 0; none after the last. Seeds vary slowest and held-out domains fastest, so
@@ -29,9 +61,9 @@ impl SweepSpec {
             // Smaller than a length of a list in memory.
             digit as usize
         };
-        let held_out = match grid.held_out.as_slice() {
-            [] => Vec::new(),
-            domains => vec![domains[digit(domains.len())].clone()],
+        let held_out = match self.held_out_count(true) {
+            0 => Vec::new(),
+            count => self.held_out_at(digit(count)),
         };
         let parameters: Parameters =
             grid.axes.iter().map(|(name, axis)| (name.clone(), axis.values[digit(axis.values.len())].clone())).collect();

@@ -1,62 +1,204 @@
 //! Which step of a run counts. Pure; the types keep held-out metrics away from selectors that must not see them.
+//!
+//! A selector is a function of what it may read. [`Validation`] holds a run's accuracies on its training domains, [`CrossValidation`] what a
+//! run that held out two domains tells about one of them, [`HeldOut`] the accuracies on the test domain itself. The first two can only be
+//! made in such a way that the test domain's accuracies are not in them, so a selector that peeks does not compile:
+//!
+//! ```compile_fail
+//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, iid}};
+//! fn peek(record: &TrialRecord) {
+//!     iid(HeldOut::of(record, Method::Plain));
+//! }
+//! ```
+//! ```compile_fail
+//! use sortie_core::{metrics::{Method, SplitName}, record::TrialRecord, selection::Validation};
+//! fn peek(record: &TrialRecord) -> Option<f64> {
+//!     Validation::of(record, Method::Plain).accuracy(300, SplitName::In)
+//! }
+//! ```
+//! ```compile_fail
+//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{Validation, leave_one_out}};
+//! fn peek(run: &TrialRecord) {
+//!     leave_one_out(Validation::of(run, Method::Plain), &run.held_out);
+//! }
+//! ```
+//! With the right types it does:
+//! ```
+//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, Validation, iid, oracle}};
+//! fn select(record: &TrialRecord) {
+//!     iid(Validation::of(record, Method::Plain));
+//!     oracle(HeldOut::of(record, Method::Plain));
+//! }
+//! ```
 
-use crate::metrics::{Evaluation, SplitName};
+use std::collections::BTreeSet;
+
+use crate::metrics::{Evaluation, Method, SplitName};
 use crate::named;
+use crate::record::TrialRecord;
 
-/// A way to choose the step within a run (docs/protocol.md, "Evaluation").
+/// A way to choose the step within a run (docs/protocol.md, "Evaluation"), and to compare settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Selection {
     /// The step with the best i.i.d. accuracy, the earliest of equals.
     Iid,
+    /// The step that does best on each training domain in turn, as runs tell that held out that domain too; the earliest of equals.
+    Loo,
+    /// The last step; settings are compared by the test domain itself.
+    Oracle,
     /// The last step.
     Last,
 }
-named!(Selection, "selection method", { Iid => "iid", Last => "last" });
+named!(Selection, "selection method", { Iid => "iid", Loo => "loo", Oracle => "oracle", Last => "last" });
 
-/// The evaluations on training domains: all that a selector without an oracle may read.
+impl Selection {
+    /// What it reads to choose, in one line for people.
+    pub fn reads(self) -> &'static str {
+        match self {
+            Self::Iid => "the out splits of the training domains",
+            Self::Loo => "runs that hold out one more domain, on that domain's in split",
+            Self::Oracle => "the out split of the held-out domain itself",
+            Self::Last => "nothing",
+        }
+    }
+
+    /// Whether it needs trials that hold out two domains.
+    pub fn needs_pairs(self) -> bool {
+        self == Self::Loo
+    }
+}
+
+/// A run's accuracies on its training domains.
 #[derive(Clone, Copy, Debug)]
-pub struct Validation<'a>(&'a [Evaluation]);
+pub struct Validation<'a> {
+    rows: &'a [Evaluation],
+    method: Method,
+}
 
 impl<'a> Validation<'a> {
-    /// Evaluations of one run and one method, none of them on a held-out domain.
-    pub fn new(evaluations: &'a [Evaluation]) -> Self {
-        Self(evaluations)
+    /// Those of one method of a run.
+    pub fn of(record: &'a TrialRecord, method: Method) -> Self {
+        Self { rows: &record.validation, method }
     }
 
     /// The i.i.d. accuracy after a step: the unweighted mean over training domains of accuracy on `out`; none if nothing was read.
     pub fn iid_accuracy(&self, step: u64) -> Option<f64> {
-        let read = |evaluation: &&Evaluation| evaluation.step == step && evaluation.split == SplitName::Out;
-        let accuracies: Vec<f64> = self.0.iter().filter(read).map(Evaluation::accuracy).collect();
+        let read = |row: &&Evaluation| row.step == step && row.split == SplitName::Out;
+        let accuracies: Vec<f64> = self.rows().filter(read).map(Evaluation::accuracy).collect();
         mean(&accuracies)
     }
 
-    fn steps(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> = self.0.iter().map(|evaluation| evaluation.step).collect();
-        steps.sort_unstable();
-        steps.dedup();
-        steps
+    fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
+        self.rows.iter().filter(move |row| row.method == self.method)
+    }
+
+    fn steps(self) -> BTreeSet<u64> {
+        self.rows().map(|row| row.step).collect()
+    }
+
+    fn domains(self) -> BTreeSet<&'a str> {
+        self.rows().map(|row| row.domain.as_str()).collect()
     }
 }
 
-/// A chosen step with the i.i.d. accuracy there.
+/// What a run that held out the test domain and one more tells about the latter.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossValidation<'a> {
+    rows: &'a [Evaluation],
+    domain: &'a str,
+    method: Method,
+}
+
+impl<'a> CrossValidation<'a> {
+    /// That of one method of a run; none unless it held out the test domain and exactly one more.
+    pub fn of(pair: &'a TrialRecord, test_domain: &str, method: Method) -> Option<Self> {
+        let [first, second] = pair.point.held_out.as_slice() else { return None };
+        let domain = match (first == test_domain, second == test_domain) {
+            (true, false) => second,
+            (false, true) => first,
+            _ => return None,
+        };
+        Some(Self { rows: &pair.held_out, domain, method })
+    }
+
+    /// Accuracy on the domain's `in` split, which the run never saw.
+    fn accuracy(&self, step: u64) -> Option<f64> {
+        let wanted =
+            |row: &&Evaluation| row.method == self.method && row.step == step && row.domain == self.domain && row.split == SplitName::In;
+        self.rows.iter().find(wanted).map(Evaluation::accuracy)
+    }
+}
+
+/// A run's accuracies on the domains that it held out: for reports, and for an oracle.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldOut<'a> {
+    rows: &'a [Evaluation],
+    method: Method,
+}
+
+impl<'a> HeldOut<'a> {
+    /// Those of one method of a run.
+    pub fn of(record: &'a TrialRecord, method: Method) -> Self {
+        Self { rows: &record.held_out, method }
+    }
+
+    /// What was measured after a step.
+    pub fn at(self, step: u64) -> impl Iterator<Item = &'a Evaluation> {
+        self.rows.iter().filter(move |row| row.method == self.method && row.step == step)
+    }
+
+    fn last_step(self) -> Option<u64> {
+        self.rows.iter().filter(|row| row.method == self.method).map(|row| row.step).max()
+    }
+}
+
+/// A chosen step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selected {
     /// The step.
     pub step: u64,
-    /// Its i.i.d. accuracy.
-    pub iid: f64,
+    /// By what settings compare: the higher, the better. A fraction.
+    pub score: f64,
 }
 
-impl Selection {
-    /// Chooses a step; none when the run has no evaluation.
-    pub fn select(self, validation: Validation<'_>) -> Option<Selected> {
-        let scored = validation.steps().into_iter().filter_map(|step| Some(Selected { step, iid: validation.iid_accuracy(step)? }));
-        match self {
-            // `reduce` keeps the earlier one unless the later one is strictly better.
-            Self::Iid => scored.reduce(|best, next| if next.iid > best.iid { next } else { best }),
-            Self::Last => scored.max_by_key(|selected| selected.step),
-        }
+/// The step with the best i.i.d. accuracy, the earliest of equals; none when the run has no evaluation.
+pub fn iid(validation: Validation<'_>) -> Option<Selected> {
+    best(validation.steps().into_iter().filter_map(|step| Some(Selected { step, score: validation.iid_accuracy(step)? })))
+}
+
+/// The last step, with its i.i.d. accuracy; none when the run has no evaluation.
+pub fn last(validation: Validation<'_>) -> Option<Selected> {
+    let step = validation.steps().last().copied()?;
+    Some(Selected { step, score: validation.iid_accuracy(step)? })
+}
+
+/// The step with the best mean over the training domains of the accuracy of a run that held that domain out too; the earliest of equals.
+/// None unless there is just one such run for each training domain and a step that all of them evaluated.
+pub fn leave_one_out(validation: Validation<'_>, pairs: &[CrossValidation<'_>]) -> Option<Selected> {
+    let covered: BTreeSet<&str> = pairs.iter().map(|pair| pair.domain).collect();
+    if covered.len() != pairs.len() || covered != validation.domains() {
+        return None;
     }
+    let scored = validation.steps().into_iter().filter_map(|step| {
+        let accuracies: Option<Vec<f64>> = pairs.iter().map(|pair| pair.accuracy(step)).collect();
+        Some(Selected { step, score: mean(&accuracies?)? })
+    });
+    best(scored)
+}
+
+/// The last step, with the accuracy on `out` of the only held-out domain; none when the run has no evaluation there.
+pub fn oracle(held_out: HeldOut<'_>) -> Option<Selected> {
+    let step = held_out.last_step()?;
+    let mut out = held_out.at(step).filter(|row| row.split == SplitName::Out);
+    match (out.next(), out.next()) {
+        (Some(row), None) => Some(Selected { step, score: row.accuracy() }),
+        _ => None,
+    }
+}
+
+/// The first of the best.
+fn best(scored: impl Iterator<Item = Selected>) -> Option<Selected> {
+    scored.reduce(|best, next| if next.score > best.score { next } else { best })
 }
 
 /// The arithmetic mean; none of nothing.
@@ -65,4 +207,60 @@ pub fn mean(values: &[f64]) -> Option<f64> {
         return None;
     }
     Some(values.iter().sum::<f64>() / values.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::StateName;
+    use crate::metrics::Score;
+    use crate::parameters::Parameters;
+    use crate::trial::{Point, tests::example};
+
+    fn run(held_out: &[&str], rows: &[(u64, &str, SplitName, u64)]) -> TrialRecord {
+        let held_out: Vec<String> = held_out.iter().map(|domain| (*domain).to_owned()).collect();
+        let point = Point { held_out, parameters: Parameters::new(), seed: 0, split_seed: 0 };
+        let evaluation = |&(step, domain, split, correct): &(u64, &str, SplitName, u64)| {
+            let score = Score::Counts { n: 10, correct };
+            Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, score, loss: None }
+        };
+        let (held_out, validation) = rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));
+        TrialRecord { id: example().id(), point, state: StateName::Succeeded, validation, held_out }
+    }
+
+    use SplitName::{In, Out};
+
+    #[test]
+    fn leave_one_out_reads_the_other_domain_of_each_pair() {
+        let main =
+            run(&["c"], &[(0, "a", Out, 9), (0, "b", Out, 9), (5, "a", Out, 1), (5, "b", Out, 1), (9, "a", Out, 0), (9, "b", Out, 0)]);
+        // At step 0 the other domains score 2 and 3, at step 5 both 4, at step 9 the pair with b was not evaluated.
+        let with_a =
+            run(&["a", "c"], &[(0, "a", In, 2), (5, "a", In, 4), (9, "a", In, 9), (0, "c", In, 10), (0, "b", Out, 10), (0, "a", Out, 10)]);
+        let with_b = run(&["b", "c"], &[(0, "b", In, 3), (5, "b", In, 4), (0, "c", In, 10)]);
+        let pairs: Vec<_> = [&with_a, &with_b].iter().filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain)).collect();
+        let validation = Validation::of(&main, Method::Plain);
+        assert_eq!(leave_one_out(validation, &pairs), Some(Selected { step: 5, score: 0.4 }));
+        assert_eq!(leave_one_out(validation, &pairs[..1]), None);
+        assert_eq!(leave_one_out(validation, &[pairs[0], pairs[0]]), None);
+        assert!(CrossValidation::of(&main, "c", Method::Plain).is_none() && CrossValidation::of(&with_a, "b", Method::Plain).is_none());
+        assert_eq!(leave_one_out(Validation::of(&main, Method::Average), &[]), None);
+    }
+
+    #[test]
+    fn an_oracle_takes_the_last_step_and_compares_by_out() {
+        let main = run(&["c"], &[(0, "c", Out, 9), (0, "c", In, 8), (7, "c", Out, 3), (7, "c", In, 2), (9, "a", Out, 1)]);
+        assert_eq!(oracle(HeldOut::of(&main, Method::Plain)), Some(Selected { step: 7, score: 0.3 }));
+        assert_eq!(oracle(HeldOut::of(&main, Method::Ensemble)), None);
+        let pair = run(&["b", "c"], &[(0, "c", Out, 9), (0, "b", Out, 8)]);
+        assert_eq!(oracle(HeldOut::of(&pair, Method::Plain)), None);
+    }
+
+    #[test]
+    fn the_earliest_of_equal_steps_is_chosen_and_the_last_is_the_last() {
+        let main = run(&["c"], &[(0, "a", Out, 1), (3, "a", Out, 5), (6, "a", Out, 5), (9, "a", Out, 4), (9, "a", In, 10)]);
+        let validation = Validation::of(&main, Method::Plain);
+        assert_eq!(iid(validation), Some(Selected { step: 3, score: 0.5 }));
+        assert_eq!(last(validation), Some(Selected { step: 9, score: 0.4 }));
+    }
 }

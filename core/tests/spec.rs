@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 use sortie_core::finetune::{Settings, SplitBy};
 use sortie_core::parameters::Scalar;
+use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{DatasetSpec, Work};
 
@@ -39,6 +40,35 @@ fn settings(sweep: &SweepSpec) -> &Settings {
         Work::Finetune(settings) => settings,
         Work::Command(_) => panic!("a command"),
     }
+}
+
+#[test]
+fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
+    let with = |select: &str, held_out: &str| {
+        parse(&PAPER.replace(r#"["iid"]"#, select).replace(r#"held_out = "each""#, &format!("held_out = {held_out}")))
+    };
+    let sets = |sweep: &SweepSpec| {
+        let sets: HashSet<String> = sweep.trials().map(|trial| trial.point.held_out_label()).collect();
+        let mut sets: Vec<String> = sets.into_iter().collect();
+        sets.sort();
+        sets
+    };
+    let plain = with(r#"["iid", "oracle", "last"]"#, r#""each""#);
+    assert_eq!((plain.trials_planned(), plain.trials_for(Selection::Loo)), (Some(288), 0));
+    let all = with(r#"["iid", "loo"]"#, r#""each""#);
+    assert_eq!((all.trials_planned(), all.trials_for(Selection::Loo), all.trials_for(Selection::Iid)), (Some(720), 432, 0));
+    assert_eq!(all.trials().count(), 720);
+    assert_eq!(all.trials().map(|trial| trial.id()).collect::<HashSet<_>>().len(), 720);
+    assert_eq!(sets(&all).len(), 10);
+    let one = with(r#"["loo"]"#, r#"["photo"]"#);
+    assert_eq!(sets(&one), ["art_painting+photo", "cartoon+photo", "photo", "photo+sketch"]);
+    // A sweep grows by them like by any others: what was planned stays.
+    let grown = plain.grown_by(&all).unwrap();
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.id()).collect::<HashSet<_>>();
+    assert!(ids(&grown) == ids(&all) && ids(&grown).is_superset(&ids(&plain)));
+    let error =
+        SweepSpec::parse("name = 'x'\nselect = ['loo']\n[run]\ncommand = ['true']\n[grid]\nheld_out = ['a', 'b']", None).unwrap_err();
+    assert!(error.to_string().starts_with("select = loo cannot stand here: "), "{error}");
 }
 
 #[test]
@@ -101,7 +131,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\"]\nclasses = [\"b\", \"c\"]", &["data.domains"]),
     ("name = \"pacs-dropout\"", "name = \"a b\"", &["name = \"a b\""]),
     ("name = \"pacs-dropout\"", "", &["missing field `name`"]),
-    ("[\"iid\"]", "[\"best\"]", &["best", "iid, last"]),
+    ("[\"iid\"]", "[\"best\"]", &["best", "iid, loo, oracle, last"]),
     ("[\"iid\"]", "[\"iid\"", &["line"]),
     ("[model]", "[model", &["line"]),
     ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run cannot stand here: ", "no [model]"]),

@@ -8,13 +8,12 @@ mod svg;
 #[cfg(test)]
 mod tests;
 
+use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
 use crate::axis::{Axis, AxisValue, parameter_names};
-use crate::measure::OodSplit;
 use crate::results::{Question, Results, ResultsError, results};
 use sortie_core::named;
 
@@ -67,23 +66,16 @@ pub enum FigureError {
     Render(String),
 }
 
-/// Draws a figure as an SVG document.
+/// Draws a figure of what a question asks as an SVG document; its rows are dropout rates, whatever the question says.
 ///
 /// # Errors
 /// [`FigureError`] when there is nothing to draw yet, or too much.
-pub fn figure(
-    kind: FigureKind,
-    sweep: &str,
-    work: &Work,
-    records: &[TrialRecord],
-    selection: Selection,
-    ood_split: Option<OodSplit>,
-) -> Result<String, FigureError> {
+pub fn figure(kind: FigureKind, sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Result<String, FigureError> {
     let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
     if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
         return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind });
     }
-    let question = Question { selection, by: vec![Axis::dropout()], ood_split };
+    let question = Question { by: vec![Axis::dropout()], ..question.clone() };
     let results = results(sweep, work, records, &question)?;
     if results.cells.iter().all(|cell| cell.ood.n == 0) {
         return Err(FigureError::NothingDone { sweep: sweep.to_owned() });
@@ -107,10 +99,13 @@ fn averaged_axes(records: &[TrialRecord]) -> Vec<Axis> {
 
 /// What a reader must know about every number of the figure: how it was made, and what is missing.
 fn notes(results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let Results { selection, planned, done, failed, diverged, cancelled, .. } = results;
+    let Results { selection, method, planned, done, failed, diverged, cancelled, .. } = results;
     let split = results.ood_split_label();
     let measured = format!("o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split");
     let mut progress = format!("step selection {selection}; ");
+    if *method != Method::Plain {
+        progress.push_str(&format!("model {method}; "));
+    }
     if !averaged.is_empty() {
         let names: Vec<&str> = averaged.iter().map(|axis| axis.as_str()).collect();
         progress.push_str(&format!("averaged over {}; ", names.join(", ")));

@@ -10,7 +10,7 @@ use super::FigureError;
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin};
 use super::svg::{Anchor, BLACK, DASHES, Marker, Stroke, Svg, TEXT, colour, text_width};
 use crate::axis::Axis;
-use crate::measure::{Measured, measure};
+use crate::measure::{Measured, Meter, Pairs};
 use crate::results::{Results, over_domains};
 
 /// The most points that a figure draws, over all dropout rates: more show nothing more and make a file that viewers choke on.
@@ -33,9 +33,11 @@ type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<Measured>>>;
 /// One cloud per dropout rate that has a result for every held-out domain, ascending.
 pub(super) fn clouds(results: &Results, records: &[TrialRecord]) -> Result<Vec<Cloud>, FigureError> {
     let mut rates: BTreeMap<Scalar, Choices<'_>> = BTreeMap::new();
+    let meter = Meter { selection: results.selection, method: results.method, ood_split: results.ood_split };
+    let pairs = Pairs::of(records);
     for record in records {
         let [held_out] = record.point.held_out.as_slice() else { continue };
-        let Some(measured) = measure(record, results.selection, results.ood_split) else { continue };
+        let Some(measured) = meter.measure(record, &pairs) else { continue };
         // A setting is all but the rate, of which one is chosen per held-out domain.
         let mut setting = record.point.parameters.clone();
         let Some(rate) = setting.remove(Axis::dropout().as_str()) else { continue };

@@ -6,7 +6,6 @@ mod support;
 use proptest::prelude::*;
 use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::Selection;
 use support::{point, record, succeeded, work};
 
 use super::rates::Curves;
@@ -14,7 +13,7 @@ use super::scatter::{clouds, hull};
 use crate::{Axis, Question, results};
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
-    results("s", &work("PACS"), records, &Question { selection: Selection::Iid, by: vec![Axis::dropout()], ood_split: None }).unwrap()
+    results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() }).unwrap()
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {

@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod control;
 pub mod explain;
+pub mod export;
 pub mod figure;
 pub mod logs;
 pub mod plan;

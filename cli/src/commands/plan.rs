@@ -7,6 +7,7 @@ use serde::Serialize;
 use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
 use sortie_core::parameters::number;
 use sortie_core::requirements::Requirements;
+use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::spec::file::SweepFile;
 use sortie_core::trial::{DatasetSpec, Work};
@@ -133,8 +134,11 @@ fn describe(spec: &SweepSpec) -> String {
     }
     rows.extend([("seeds", seeds(&grid.seeds)), ("splits", seeds(&grid.splits))]);
     if !grid.held_out.is_empty() {
-        let select = list(spec.select.iter().map(|selection| selection.to_string()));
-        rows.push(("select", format!("{select} (needs no further trials)")));
+        let adds = |selection: &Selection| match spec.trials_for(*selection) {
+            0 => format!("{selection} (needs no further trials)"),
+            more => format!("{selection} (needs {more} of these trials: pairs of held-out domains)"),
+        };
+        rows.push(("select", list(spec.select.iter().map(adds))));
     }
     rows.push(("workers", workers(&spec.require)));
     let width = rows.iter().map(|(name, _)| name.len()).fold(14, usize::max);

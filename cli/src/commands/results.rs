@@ -1,10 +1,16 @@
 //! `sortie results`: the tables.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use sortie_answers::domainbed::{self, SelectionMethod};
 use sortie_answers::{Axis, Format, OodSplit, Question};
+use sortie_core::metrics::Method;
+use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
+use sortie_core::trial::Work;
 
 use crate::client::Client;
 use crate::{Connection, output};
@@ -13,17 +19,27 @@ use crate::{Connection, output};
 ///
 /// Rows are settings, columns are held-out domains. Seeds are replicates: cells are means over trials, with their standard error.
 /// Every cell that is not complete says how many of its trials are done.
+///
+/// --format domainbed prints the tables of DomainBed's collector instead, to the character: there the best setting is taken, not the mean
+/// over settings, the dropout rate and the model of the trajectory are part of the algorithm's name, and incomplete trials count as far
+/// as they came.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// The sweep's name.
+    sweep: String,
+    /// Which step of a run counts: iid (best mean accuracy on the training domains' out splits), loo (leave one domain out; the sweep must
+    /// `select` it), oracle (the last; settings compare by the held-out domain itself) or last. Several, comma separated, make a table each.
+    #[arg(long, value_delimiter = ',', value_name = "METHODS", default_value = "iid")]
+    select: Vec<Selection>,
     #[command(flatten)]
-    pub(super) question: QuestionArguments,
+    measured: MeasuredArguments,
     /// Make rows of these axes, comma separated: any axis of the sweep's grid, such as dropout or lr, and seed and split. Other axes are
     /// averaged. By default every axis with more than one value but the seeds.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
-    /// How the answer looks: table, csv, json or markdown.
-    #[arg(long, default_value_t = Format::Table)]
-    format: Format,
+    /// How the answer looks: table, csv, json, markdown or domainbed.
+    #[arg(long, default_value_t = Layout::Ours(Format::Table))]
+    format: Layout,
     /// The same as --format json.
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -32,32 +48,97 @@ pub struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// Whose results, and how a run's step is chosen.
+/// What is measured of a trial.
 #[derive(Debug, clap::Args)]
-pub struct QuestionArguments {
-    /// The sweep's name.
-    pub sweep: String,
-    /// Which step of a run counts: iid (best mean accuracy on the training domains' out splits) or last.
-    #[arg(long, default_value_t = Selection::Iid)]
-    pub select: Selection,
+pub struct MeasuredArguments {
+    /// Which model of a trajectory is judged: plain (the weights as they stand), average (of the weights so far) or ensemble (of the logits
+    /// so far).
+    #[arg(long, default_value_t = Method::Plain)]
+    pub method: Method,
     /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all. By default in; out for datasets that are split by
     /// object, since the objects of `in` were trained on in other domains.
     #[arg(long, value_name = "SPLIT")]
     pub ood_split: Option<OodSplit>,
 }
 
-/// Prints the table.
+/// Sortie's tables or DomainBed's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    Ours(Format),
+    DomainBed,
+}
+
+const DOMAINBED: &str = "domainbed";
+
+impl FromStr for Layout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == DOMAINBED {
+            return Ok(Self::DomainBed);
+        }
+        text.parse().map(Self::Ours).map_err(|error: sortie_core::names::UnknownName| format!("{error}, {DOMAINBED}"))
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(format) => format.fmt(f),
+            Self::DomainBed => f.write_str(DOMAINBED),
+        }
+    }
+}
+
+/// Prints the tables.
 ///
 /// # Errors
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let QuestionArguments { sweep, select, ood_split } = &arguments.question;
-    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
-    let question = Question { selection: *select, by: arguments.by.clone(), ood_split: *ood_split };
-    let results = sortie_answers::results(sweep, &work, &records, &question)?;
-    let text = results.render(if arguments.json { Format::Json } else { arguments.format });
+    let (work, records) = Client::connect(connection).await?.records(&arguments.sweep).await?;
+    let text = match arguments.format {
+        _ if arguments.json => ours(arguments, Format::Json, &work, &records)?,
+        Layout::Ours(format) => ours(arguments, format, &work, &records)?,
+        Layout::DomainBed => domainbeds(arguments, &work, &records)?,
+    };
     match &arguments.output {
         None => output::text(&text),
         Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
     }
+}
+
+fn ours(arguments: &Arguments, format: Format, work: &Work, records: &[TrialRecord]) -> Result<String> {
+    if arguments.select.len() > 1 && matches!(format, Format::Csv | Format::Json) {
+        bail!("--select names {} methods, and --format {format} can show one", arguments.select.len());
+    }
+    let MeasuredArguments { method, ood_split } = arguments.measured;
+    let tables = arguments.select.iter().map(|&selection| {
+        let question = Question { selection, method, by: arguments.by.clone(), ood_split };
+        Ok(sortie_answers::results(&arguments.sweep, work, records, &question)?.render(format))
+    });
+    Ok(tables.collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Result<String> {
+    let methods = arguments.select.iter().map(|selection| match selection {
+        Selection::Iid => Ok(SelectionMethod::Iid),
+        Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
+        Selection::Oracle => Ok(SelectionMethod::Oracle),
+        Selection::Last => bail!("DomainBed has no selection method \"last\"; allowed with --format {DOMAINBED}: iid, loo, oracle"),
+    });
+    let methods = methods.collect::<Result<Vec<_>>>()?;
+    for (given, option) in [
+        (!arguments.by.is_empty(), "--by"),
+        (arguments.measured.ood_split.is_some(), "--ood-split"),
+        (arguments.measured.method != Method::Plain, "--method"),
+    ] {
+        if given {
+            bail!("{option} changes nothing in DomainBed's tables: leave it out with --format {DOMAINBED}");
+        }
+    }
+    let dataset = work.dataset().unwrap_or_default();
+    if !domainbed::is_known(dataset) {
+        output::note(&format!("DomainBed does not know the dataset {dataset:?}, so its tables leave it out"));
+    }
+    Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }

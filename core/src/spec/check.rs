@@ -56,6 +56,13 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     if keep.is_some() && matches!(work, Work::Command(_)) {
         return misplaced("keep", "a sweep that runs a command keeps what the command itself writes");
     }
+    let pairs = select.iter().find(|selection| selection.needs_pairs());
+    if let Some(selection) = pairs
+        && (work.domains().len() < 3 || grid.held_out.is_empty())
+    {
+        let reason = "it holds out two domains and trains on the others, so it needs held-out domains and a dataset of at least three";
+        return misplaced(&format!("select = {selection}"), reason);
+    }
     let KeepTable { weights, logits } = keep.unwrap_or_default();
     let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
     let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, kill_at: None };

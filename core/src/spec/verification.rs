@@ -2,6 +2,7 @@
 
 use super::check::wrong;
 use super::{Axis, Grid, SpecError, SweepSpec};
+use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Point, Work};
 
 /// How many steps before its end the killed attempt leaves its last checkpoint.
@@ -28,6 +29,9 @@ impl SweepSpec {
         let Work::Finetune(settings) = &self.work else {
             return wrong("verify", &self.name, "a sweep that fine-tunes: a command keeps checkpoints of its own");
         };
+        if point.held_out.len() != 1 {
+            return wrong("held_out", point.held_out_label(), "only trials that hold out one domain are verified");
+        }
         let mut settings = settings.clone();
         if let Some(steps) = steps {
             let reached = settings.average.map(|average| average.from).into_iter().chain(settings.ensemble.map(|ensemble| ensemble.from));
@@ -47,7 +51,7 @@ impl SweepSpec {
         let sweep = |suffix: &str, kill_at| Self {
             name: format!("{name}-{suffix}"),
             protocol: PROTOCOL_VERSION,
-            select: self.select.clone(),
+            select: vec![Selection::Last],
             work: Work::Finetune(settings.clone()),
             require: require.clone(),
             keep: self.keep,

@@ -1,7 +1,7 @@
 //! The command line of `sortie-worker`: one file for each command.
 
 pub mod bench_data;
-pub mod bench_train;
+pub mod bench_network;
 pub mod data;
 mod deadline;
 pub mod evaluate;
@@ -54,5 +54,7 @@ pub enum BenchCommand {
     /// Images that a core decodes and resizes in a second
     Data(bench_data::BenchDataArgs),
     /// Images that this machine trains in a second
-    Train(Box<bench_train::BenchTrainArgs>),
+    Train(Box<bench_network::BenchNetworkArgs>),
+    /// Images that this machine evaluates in a second
+    Evaluate(Box<bench_network::BenchNetworkArgs>),
 }

@@ -1,5 +1,6 @@
-//! How fast a trial trains on this machine: the real loop, without evaluations and without an end.
+//! How fast a trial trains or evaluates on this machine: the real loop of either, without an end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::artifact::{Artifact, Resumed};
@@ -14,17 +15,26 @@ use super::{TrialEnvironment, TrialSink};
 use crate::error::{SinkError, TrialError};
 use crate::model::{self, LoadRequest, Pretrained};
 
-/// Steps before the clock starts: libraries choose kernels, memory is taken.
-const WARM_UP_STEPS: u64 = 2;
-/// Steps that are measured at least.
-const STEPS_MIN: u64 = 3;
+/// Batches before the clock starts: libraries choose kernels, memory is taken.
+const WARM_UP_STEPS: usize = 2;
+/// Batches that are measured at least.
+const STEPS_MIN: usize = 3;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BenchWork {
+    /// Updates.
+    Train,
+    /// What happens at an evaluation step, its last sums aside.
+    Evaluate,
+}
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TrainingSpeed {
-    /// Training images in a second.
+pub struct NetworkSpeed {
+    /// Images in a second.
     pub images_per_second: f64,
-    /// The share of the time in which the training loop waited for a batch.
+    /// The share of the time in which the loop waited for a batch.
     pub data_wait_fraction: f64,
     /// From the call to the first step: libraries, images, weights, caches.
     pub start_seconds: f64,
@@ -32,35 +42,53 @@ pub struct TrainingSpeed {
     pub fingerprint: Fingerprint,
 }
 
-/// Trains a specification for some time. Random weights stand in where the pretrained ones are not there.
+/// Trains or evaluates a specification for some time. Random weights stand in where the pretrained ones are not there.
 ///
 /// # Errors
 /// As [`super::run_trial`].
-pub fn measure_training(spec: &FinetuneSpec, environment: &TrialEnvironment, duration: Duration) -> Result<TrainingSpeed, TrialError> {
+pub fn measure_network(
+    work: BenchWork,
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+    duration: Duration,
+) -> Result<NetworkSpeed, TrialError> {
     let mut spec = spec.clone();
     // Never reached: the clock ends it.
     (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
     let begun = now();
     let mut trial = Trial::start_with(load_or_make_up, &spec, environment, &mut Deaf)?;
     let start_seconds = begun.elapsed().as_secs_f64();
-    let threads = trial.feeder_threads();
-    let steps = 0..u64::MAX;
-    let mut feeder = Feeder::start(&trial.source, threads, steps.map(|step| Request::Train { step }))?;
+    let source = Arc::clone(&trial.source);
+    let requests = (0..).flat_map(move |step| match work {
+        BenchWork::Train => vec![Request::Train { step }],
+        BenchWork::Evaluate => source.evaluation(step),
+    });
+    let mut feeder = Feeder::start(&trial.source, trial.feeder_threads(), requests.clone())?;
     let (mut clock, mut images) = (now(), 0);
     let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
-    for step in 0.. {
-        if step == WARM_UP_STEPS {
+    for (round, request) in (0..).zip(requests) {
+        if round == WARM_UP_STEPS {
             (clock, images, feeder.waited) = (now(), 0, Duration::ZERO);
         }
-        trial.update(step, &mut feeder, &mut Deaf)?;
-        images += per_step;
-        if step >= WARM_UP_STEPS + STEPS_MIN - 1 && clock.elapsed() >= duration {
+        match request {
+            Request::Train { step } => {
+                trial.update(step, &mut feeder, &mut Deaf)?;
+                images += per_step;
+            }
+            Request::Evaluate { from, to, .. } => {
+                let batch = feeder.next(request)?;
+                // To read a number waits for the device, as the sums of an evaluation do.
+                let _ = trial.plain_logits(&batch)?.f_sum(None)?.f_double_value(&[])?;
+                images += (to - from) as u64;
+            }
+        }
+        if round >= WARM_UP_STEPS + STEPS_MIN - 1 && clock.elapsed() >= duration {
             break;
         }
     }
     trial.tell_losses(0, &mut Deaf)?;
     let seconds = clock.elapsed().as_secs_f64();
-    Ok(TrainingSpeed {
+    Ok(NetworkSpeed {
         images_per_second: images as f64 / seconds,
         data_wait_fraction: feeder.waited.as_secs_f64() / seconds,
         start_seconds,

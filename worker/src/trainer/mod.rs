@@ -34,7 +34,7 @@ pub use batch::{Normaliser, Sample, draw_batch};
 pub use device::ComputeDevice;
 pub use environment::{Artifacts, TrialEnvironment, TrialSink};
 pub use kept::{DomainLogits, Kept, ReadyNetwork};
-pub use measure::{TrainingSpeed, measure_training};
+pub use measure::{BenchWork, NetworkSpeed, measure_network};
 pub use network::{Network, dropout_mask, initial_head};
 pub use optimiser::{Optimiser, Update};
 pub use parameters::Parameters;

@@ -12,7 +12,7 @@ use sortie_core::record::Fingerprint;
 use tch::{Reduction, TchError, Tensor, no_grad};
 
 use super::evaluate::judge;
-use super::inputs::{EVALUATION_BATCH, Feeder, Request, Source};
+use super::inputs::{Batch, EVALUATION_BATCH, Feeder, Request, Source};
 use super::leave::Leaver;
 use super::trajectory::{Part, Trajectory};
 use super::{Network, Optimiser, Parameters, TrialEnvironment, TrialSink};
@@ -173,12 +173,10 @@ impl Trial<'_> {
         for from in (0..n).step_by(EVALUATION_BATCH) {
             let request = Request::Evaluate { step, part, from, to: n.min(from + EVALUATION_BATCH) };
             let batch = feeder.next(request)?;
-            let network = &self.network;
-            let (inputs, n) = (whole_batch(&batch.inputs)?, batch.inputs.size()[0]);
-            let logits = || no_grad(|| network.logits(&inputs, None, Pass::Evaluate)?.f_narrow(0, 0, n));
-            plain.push(logits()?);
+            plain.push(self.plain_logits(&batch)?);
             if let Some(average) = &self.trajectory.average {
-                averaged.push(self.parameters.with_values(average, logits)?);
+                let network = &self.network;
+                averaged.push(self.parameters.with_values(average, || evaluated(network, &batch.inputs))?);
             }
             labels.push(batch.labels);
             self.leave_if_asked(sink)?;
@@ -188,6 +186,11 @@ impl Trial<'_> {
             by_method.push((Method::Average, Tensor::f_cat(&averaged, 0)?));
         }
         Ok((Tensor::f_cat(&labels, 0)?, by_method))
+    }
+
+    /// The logits of an evaluation batch, of the weights as they stand.
+    pub(super) fn plain_logits(&self, batch: &Batch) -> Result<Tensor, TrialError> {
+        Ok(evaluated(&self.network, &batch.inputs)?)
     }
 
     /// One evaluation for each method and part. A method that has nothing of its own yet is the plain model.
@@ -218,14 +221,19 @@ impl Trial<'_> {
     }
 }
 
+/// The logits of an evaluation batch.
+///
 /// On a GPU, a batch that is smaller than others is filled up by repeating its first image: a GPU's libraries prepare for each size of batch
 /// that they meet, which takes longer than the images do.
-fn whole_batch(inputs: &Tensor) -> Result<Tensor, TchError> {
+fn evaluated(network: &Network, inputs: &Tensor) -> Result<Tensor, TchError> {
     let mut size = inputs.size();
-    let missing = EVALUATION_BATCH as i64 - size[0];
-    if missing <= 0 || !inputs.device().is_cuda() {
-        return Ok(inputs.shallow_clone());
-    }
-    size[0] = missing;
-    Tensor::f_cat(&[inputs.shallow_clone(), inputs.f_narrow(0, 0, 1)?.f_expand(size, false)?], 0)
+    let n = size[0];
+    no_grad(|| {
+        if n >= EVALUATION_BATCH as i64 || !inputs.device().is_cuda() {
+            return network.logits(inputs, None, Pass::Evaluate);
+        }
+        size[0] = EVALUATION_BATCH as i64 - n;
+        let whole = Tensor::f_cat(&[inputs.shallow_clone(), inputs.f_narrow(0, 0, 1)?.f_expand(size, false)?], 0)?;
+        network.logits(&whole, None, Pass::Evaluate)?.f_narrow(0, 0, n)
+    })
 }

@@ -1,4 +1,4 @@
-//! `sortie-worker bench train`: how fast a trial trains.
+//! `sortie-worker bench train` and `bench evaluate`: how fast a trial trains and evaluates.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,13 +9,13 @@ use sortie_core::catalogue;
 use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Precision, Settings};
 use sortie_worker::data::discover;
 use sortie_worker::error::TrialError;
-use sortie_worker::trainer::{Artifacts, ComputeDevice, TrainingSpeed, TrialEnvironment, measure_training};
+use sortie_worker::trainer::{Artifacts, BenchWork, ComputeDevice, NetworkSpeed, TrialEnvironment, measure_network};
 
 use super::run::default_cache;
 
-/// Options of `bench train`.
+/// Options of `bench train` and `bench evaluate`.
 #[derive(Args, Debug)]
-pub struct BenchTrainArgs {
+pub struct BenchNetworkArgs {
     /// The network
     #[arg(long, value_name = "BACKBONE")]
     backbone: Backbone,
@@ -34,7 +34,7 @@ pub struct BenchTrainArgs {
     /// Side of the network input [default: what the network was made for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=4_096))]
     pixels: Option<u32>,
-    /// Images of each training domain in a batch
+    /// Images of each training domain in a training batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_per_domain: u32,
     /// Only resize the images, without the random transform
@@ -43,7 +43,7 @@ pub struct BenchTrainArgs {
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
-    /// Where to train: cpu, or cuda:0
+    /// Where to compute: cpu, or cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
     /// CPU threads [default: all processors]
@@ -61,7 +61,7 @@ pub struct BenchTrainArgs {
 const PREPARED: &str = "SORTIE_BENCH_PREPARED";
 
 /// Runs the benchmark, in a process that has a trial's environment.
-pub fn run(args: &BenchTrainArgs) -> ExitCode {
+pub fn run(work: BenchWork, args: &BenchNetworkArgs) -> ExitCode {
     if std::env::var_os(PREPARED).is_none() {
         // glibc reads its settings before main: so the benchmark is a second start of this program, as trials are.
         let mut again = Command::new(Path::new("/proc/self/exe"));
@@ -71,9 +71,9 @@ pub fn run(args: &BenchTrainArgs) -> ExitCode {
             Err(error) => failed(&format!("cannot start: {error}")),
         };
     }
-    match measure(args) {
+    match measure(work, args) {
         Ok(speed) => {
-            let TrainingSpeed { images_per_second, data_wait_fraction, start_seconds, fingerprint } = &speed;
+            let NetworkSpeed { images_per_second, data_wait_fraction, start_seconds, fingerprint } = &speed;
             let (threads, device) = (fingerprint.threads, &fingerprint.device);
             let memory = peak_memory_mib();
             if args.json {
@@ -98,7 +98,7 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn measure(args: &BenchTrainArgs) -> Result<TrainingSpeed, TrialError> {
+fn measure(work: BenchWork, args: &BenchNetworkArgs) -> Result<NetworkSpeed, TrialError> {
     let dataset = match catalogue::find(&args.dataset) {
         Some(dataset) => dataset,
         None => discover(&args.data.join(&args.dataset))?.spec,
@@ -133,7 +133,7 @@ fn measure(args: &BenchTrainArgs) -> Result<TrainingSpeed, TrialError> {
         artifacts: Artifacts::default(),
         stop: Default::default(),
     };
-    measure_training(&FinetuneSpec { settings, point }, &environment, Duration::from_secs(u64::from(args.seconds)))
+    measure_network(work, &FinetuneSpec { settings, point }, &environment, Duration::from_secs(u64::from(args.seconds)))
 }
 
 /// Of this process, as the kernel counts it.

@@ -1,0 +1,64 @@
+//! The names that DomainBed knows, in its order: they order rows and columns of its tables.
+
+/// Algorithms; others come after these.
+pub(super) const ALGORITHMS: [&str; 34] = [
+    "ERM",
+    "ERMPlusPlus",
+    "Fish",
+    "IRM",
+    "GroupDRO",
+    "Mixup",
+    "MLDG",
+    "CORAL",
+    "MMD",
+    "DANN",
+    "CDANN",
+    "MTL",
+    "SagNet",
+    "ARM",
+    "VREx",
+    "RSC",
+    "SD",
+    "ANDMask",
+    "SANDMask",
+    "IGA",
+    "SelfReg",
+    "Fishr",
+    "TRM",
+    "IB_ERM",
+    "IB_IRM",
+    "CAD",
+    "CondCAD",
+    "Transfer",
+    "CausIRL_CORAL",
+    "CausIRL_MMD",
+    "EQRM",
+    "RDM",
+    "ADRMX",
+    "URM",
+];
+
+const DEBUG: &[&str] = &["0", "1", "2"];
+const SPAWRIOUS: &[&str] = &["Test", "SC_group_1", "SC_group_2"];
+
+/// Datasets with the labels of their domains; DomainBed prints no others.
+pub(super) const DATASETS: [(&str, &[&str]); 18] = [
+    ("Debug28", DEBUG),
+    ("Debug224", DEBUG),
+    ("ColoredMNIST", &["+90%", "+80%", "-90%"]),
+    ("RotatedMNIST", &["0", "15", "30", "45", "60", "75"]),
+    ("VLCS", &["C", "L", "S", "V"]),
+    ("PACS", &["A", "C", "P", "S"]),
+    ("OfficeHome", &["A", "C", "P", "R"]),
+    ("TerraIncognita", &["L100", "L38", "L43", "L46"]),
+    ("DomainNet", &["clip", "info", "paint", "quick", "real", "sketch"]),
+    ("SVIRO", &["aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"]),
+    ("WILDSCamelyon", &["hospital_0", "hospital_1", "hospital_2", "hospital_3", "hospital_4"]),
+    ("WILDSFMoW", &["region_0", "region_1", "region_2", "region_3", "region_4", "region_5"]),
+    ("SpawriousO2O_easy", SPAWRIOUS),
+    ("SpawriousO2O_medium", SPAWRIOUS),
+    ("SpawriousO2O_hard", SPAWRIOUS),
+    ("SpawriousM2M_easy", SPAWRIOUS),
+    ("SpawriousM2M_medium", SPAWRIOUS),
+    ("SpawriousM2M_hard", SPAWRIOUS),
+];

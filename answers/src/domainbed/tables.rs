@@ -1,0 +1,136 @@
+//! The tables of DomainBed's collector.
+
+use std::collections::BTreeMap;
+
+use super::registry::{ALGORITHMS, DATASETS};
+use super::{Run, SelectionMethod, numpy};
+
+/// Width of a cell in a dataset's table.
+const DATASET_CELL: usize = 20;
+/// Width of a cell in a table of averages.
+const AVERAGES_CELL: usize = 25;
+/// What stands where there is nothing to average.
+const NOTHING: &str = "X";
+
+/// All tables of these runs, as `domainbed.scripts.collect_results` prints them.
+///
+/// Like there, incomplete runs count as far as they came, and datasets that DomainBed does not know vanish.
+pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
+    let records: usize = runs.iter().map(|run| run.records.len()).sum();
+    let mut text = format!("Total records: {records}\n");
+    // A run without records is not there.
+    let runs: Vec<&Run> = runs.iter().filter(|run| !run.records.is_empty()).collect();
+    let algorithms = algorithms(&runs);
+    let datasets: Vec<_> = DATASETS.into_iter().filter(|(name, _)| runs.iter().any(|run| run.dataset == *name)).collect();
+    for &method in methods {
+        let groups = Groups::of(&runs, method);
+        for &(dataset, labels) in &datasets {
+            let rows = algorithms.iter().map(|algorithm| {
+                let cell = |env| {
+                    groups.of_algorithm(dataset, algorithm).filter(move |(key, _)| key.test_env == env).map(|(_, accuracy)| *accuracy)
+                };
+                row((0..labels.len()).map(|env| Cell::of(&cell(env).collect::<Vec<_>>())).collect())
+            });
+            let head = format!("Dataset: {dataset}, model selection method: {}", method.title());
+            table(&mut text, &head, labels, &algorithms, rows, DATASET_CELL);
+        }
+        let rows = algorithms.iter().map(|algorithm| {
+            let cell = |&(dataset, _): &(&str, &[&str])| {
+                let mut trials: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+                for (key, accuracy) in groups.of_algorithm(dataset, algorithm) {
+                    trials.entry(key.trial_seed).or_default().push(*accuracy);
+                }
+                Cell::of(&trials.values().map(|accuracies| numpy::mean(accuracies)).collect::<Vec<_>>())
+            };
+            row(datasets.iter().map(cell).collect())
+        });
+        if datasets.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = datasets.iter().map(|(name, _)| *name).collect();
+        table(&mut text, &format!("Averages, model selection method: {}", method.title()), &names, &algorithms, rows, AVERAGES_CELL);
+    }
+    text
+}
+
+/// Those that DomainBed knows in its order, then the others as they appear.
+fn algorithms<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for run in runs {
+        if !names.contains(&run.algorithm.as_str()) {
+            names.push(&run.algorithm);
+        }
+    }
+    names.sort_by_key(|name| ALGORITHMS.iter().position(|known| known == name).unwrap_or(ALGORITHMS.len()));
+    names
+}
+
+/// What a method reports for each (dataset, algorithm, held-out domain, trial seed), in the order in which these appear.
+struct Groups<'a>(Vec<(Key<'a>, f64)>);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    dataset: &'a str,
+    algorithm: &'a str,
+    test_env: usize,
+    trial_seed: i64,
+}
+
+impl<'a> Groups<'a> {
+    fn of(runs: &[&'a Run], method: SelectionMethod) -> Self {
+        let mut order: Vec<Key<'a>> = Vec::new();
+        let mut groups: BTreeMap<Key<'a>, Vec<&'a Run>> = BTreeMap::new();
+        for run in runs {
+            for &test_env in &run.test_envs {
+                let key = Key { dataset: &run.dataset, algorithm: &run.algorithm, test_env, trial_seed: run.trial_seed };
+                let group = groups.entry(key).or_default();
+                if group.is_empty() {
+                    order.push(key);
+                }
+                group.push(run);
+            }
+        }
+        Self(order.into_iter().filter_map(|key| Some((key, method.accuracy(key.test_env, &groups[&key])?))).collect())
+    }
+
+    fn of_algorithm(&self, dataset: &str, algorithm: &str) -> impl Iterator<Item = &(Key<'a>, f64)> {
+        self.0.iter().filter(move |(key, _)| key.dataset == dataset && key.algorithm == algorithm)
+    }
+}
+
+/// A mean with its error, as text and as a number.
+struct Cell {
+    text: String,
+    mean: Option<f64>,
+}
+
+impl Cell {
+    fn of(values: &[f64]) -> Self {
+        if values.is_empty() {
+            return Self { text: NOTHING.to_owned(), mean: None };
+        }
+        let root = (values.len() as f64).sqrt();
+        let shares: Vec<f64> = values.iter().map(|value| value / root).collect();
+        let (mean, error) = (100.0 * numpy::mean(values), 100.0 * numpy::deviation(&shares));
+        Self { text: format!("{mean:.1} +/- {error:.1}"), mean: Some(mean) }
+    }
+}
+
+/// Cells and the mean of their unrounded means.
+fn row(cells: Vec<Cell>) -> Vec<String> {
+    let means: Option<Vec<f64>> = cells.iter().map(|cell| cell.mean).collect();
+    let average = means.map_or_else(|| NOTHING.to_owned(), |means| format!("{:.1}", means.iter().sum::<f64>() / means.len() as f64));
+    cells.into_iter().map(|cell| cell.text).chain([average]).collect()
+}
+
+fn table(text: &mut String, head: &str, labels: &[&str], algorithms: &[&str], rows: impl Iterator<Item = Vec<String>>, width: usize) {
+    text.push_str(&format!("\n-------- {head}\n"));
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.map(|cell| format!("{cell:<width$.width$}")).collect();
+        text.push_str(&format!("{} \n", padded.join("  ")));
+    };
+    line(&mut ["Algorithm"].into_iter().chain(labels.iter().copied()).chain(["Avg"]));
+    for (algorithm, row) in algorithms.iter().zip(rows) {
+        line(&mut [*algorithm].into_iter().chain(row.iter().map(String::as_str)));
+    }
+}

@@ -1,0 +1,141 @@
+//! Sortie's own trials as runs of a DomainBed sweep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+use sortie_core::job::StateName;
+use sortie_core::metrics::{Evaluation, Method, SplitName};
+use sortie_core::parameters::{Parameters, Scalar, number};
+use sortie_core::record::TrialRecord;
+use sortie_core::trial::{Point, Work};
+
+use super::registry::DATASETS;
+use super::{MISSING, Record, Run};
+
+/// The axis that becomes a part of the algorithm's name.
+const DROPOUT: &str = "dropout";
+/// The axis that is the algorithm's name, where a command has one.
+const ALGORITHM: &str = "algorithm";
+/// What DomainBed calls fine-tuning without anything else.
+const ERM: &str = "ERM";
+
+/// Whether DomainBed knows a dataset; it leaves others out of its tables.
+pub fn is_known(dataset: &str) -> bool {
+    DATASETS.iter().any(|(name, _)| *name == dataset)
+}
+
+/// One run for each succeeded trial and each model of its trajectory.
+///
+/// DomainBed takes the best hyper-parameters and averages trial seeds. So settings are numbered as `hparams_seed`, pairs of seed and split
+/// as `trial_seed`, and what is to be compared, the dropout rate and the model, is part of the algorithm's name: `ERM dropout 0.9 average`.
+pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
+    let numbers = Numbers::of(records);
+    let domains = domains(work, records);
+    let dataset = work.dataset().unwrap_or_default();
+    let mut runs = Vec::new();
+    for record in records.iter().filter(|record| record.state == StateName::Succeeded && !record.point.held_out.is_empty()) {
+        let methods: BTreeSet<Method> = record.validation.iter().chain(&record.held_out).map(|row| row.method).collect();
+        for method in methods {
+            let env = |domain: &String| domains.iter().position(|known| known == domain);
+            let mut hparams: Map<String, Value> = record
+                .point
+                .parameters
+                .iter()
+                .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap_or_default()))
+                .collect();
+            hparams.insert("seed".to_owned(), record.point.seed.into());
+            hparams.insert("split".to_owned(), record.point.split_seed.into());
+            runs.push(Run {
+                name: format!("{}-{method}", record.id),
+                algorithm: algorithm(&record.point, method),
+                dataset: dataset.to_owned(),
+                test_envs: record.point.held_out.iter().filter_map(env).collect(),
+                trial_seed: numbers.trial_seed(&record.point),
+                hparams_seed: numbers.hparams_seed(&record.point),
+                hparams,
+                records: steps(record, method, &domains),
+                done: true,
+            });
+        }
+    }
+    runs
+}
+
+/// The dataset's domains, and after them whatever else a program reported.
+fn domains(work: &Work, records: &[TrialRecord]) -> Vec<String> {
+    let mut domains = work.domains().to_vec();
+    let rows = records.iter().flat_map(|record| record.validation.iter().chain(&record.held_out));
+    let others: BTreeSet<&String> = rows
+        .map(|row| &row.domain)
+        .chain(records.iter().flat_map(|record| &record.point.held_out))
+        .filter(|domain| !domains.contains(domain))
+        .collect();
+    let others: Vec<String> = others.into_iter().cloned().collect();
+    domains.extend(others);
+    domains
+}
+
+fn algorithm(point: &Point, method: Method) -> String {
+    let mut name = match point.parameters.get(ALGORITHM) {
+        Some(Scalar::Text(name)) => name.clone(),
+        _ => ERM.to_owned(),
+    };
+    if let Some(rate) = point.parameters.get(DROPOUT).and_then(Scalar::as_number)
+        && rate != 0.0
+    {
+        name.push_str(&format!(" {DROPOUT} {}", number(rate)));
+    }
+    if method != Method::Plain {
+        name.push_str(&format!(" {method}"));
+    }
+    name
+}
+
+/// Numbers for what DomainBed knows by numbers only.
+struct Numbers {
+    settings: BTreeMap<Parameters, i64>,
+    replicates: BTreeMap<(u64, u64), i64>,
+}
+
+impl Numbers {
+    fn of(records: &[TrialRecord]) -> Self {
+        let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();
+        let replicates: BTreeSet<(u64, u64)> = records.iter().map(|record| replicate(&record.point)).collect();
+        Self { settings: settings.into_iter().zip(0..).collect(), replicates: replicates.into_iter().zip(0..).collect() }
+    }
+
+    fn hparams_seed(&self, point: &Point) -> i64 {
+        self.settings.get(&setting(point)).copied().unwrap_or_default()
+    }
+
+    fn trial_seed(&self, point: &Point) -> i64 {
+        self.replicates.get(&replicate(point)).copied().unwrap_or_default()
+    }
+}
+
+fn setting(point: &Point) -> Parameters {
+    let mut setting = point.parameters.clone();
+    setting.retain(|name, _| name != DROPOUT && name != ALGORITHM);
+    setting
+}
+
+fn replicate(point: &Point) -> (u64, u64) {
+    (point.split_seed, point.seed)
+}
+
+fn steps(record: &TrialRecord, method: Method, domains: &[String]) -> Vec<Record> {
+    let mut steps: BTreeMap<i64, Record> = BTreeMap::new();
+    for Evaluation { step, domain, split, score, .. } in record.validation.iter().chain(&record.held_out).filter(|row| row.method == method)
+    {
+        let Ok(step) = i64::try_from(*step) else { continue };
+        let Some(env) = domains.iter().position(|known| known == domain) else { continue };
+        let empty = || Record { step, in_acc: vec![MISSING; domains.len()], out_acc: vec![MISSING; domains.len()] };
+        let record = steps.entry(step).or_insert_with(empty);
+        let accuracies = match split {
+            SplitName::In => &mut record.in_acc,
+            SplitName::Out => &mut record.out_acc,
+        };
+        accuracies[env] = score.accuracy();
+    }
+    steps.into_values().collect()
+}

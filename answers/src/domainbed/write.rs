@@ -1,0 +1,54 @@
+//! Run folders that DomainBed's collector reads.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Record, Run};
+
+/// Writes a folder for each run below `root`, which is made. Fractions keep their last bit.
+///
+/// # Errors
+/// What the system reports.
+pub fn write(root: &Path, runs: &[Run]) -> io::Result<()> {
+    fs::create_dir_all(root)?;
+    for run in runs {
+        let folder = root.join(&run.name);
+        fs::create_dir_all(&folder)?;
+        // Its reader cuts each line's last character off, so the last line needs its end too.
+        let lines: String = run.records.iter().map(|record| format!("{}\n", line(run, record))).collect();
+        fs::write(folder.join("results.jsonl"), lines)?;
+        if run.done {
+            fs::write(folder.join("done"), "done")?;
+        }
+    }
+    Ok(())
+}
+
+fn line(run: &Run, record: &Record) -> Value {
+    let Run { name, algorithm, dataset, test_envs, trial_seed, hparams_seed, hparams, .. } = run;
+    let args = json!({
+        "algorithm": algorithm,
+        "dataset": dataset,
+        "test_envs": test_envs,
+        "trial_seed": trial_seed,
+        "hparams_seed": hparams_seed,
+        "hparams": null,
+        "output_dir": name,
+        "holdout_fraction": 0.2,
+        "uda_holdout_fraction": 0,
+        "task": "domain_generalization",
+    });
+    let mut fields = Map::new();
+    fields.insert("args".to_owned(), args);
+    fields.insert("hparams".to_owned(), Value::Object(hparams.clone()));
+    fields.insert("step".to_owned(), record.step.into());
+    for (split, accuracies) in [("in", &record.in_acc), ("out", &record.out_acc)] {
+        for (env, accuracy) in accuracies.iter().enumerate() {
+            fields.insert(format!("env{env}_{split}_acc"), json!(accuracy));
+        }
+    }
+    Value::Object(fields)
+}
