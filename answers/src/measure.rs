@@ -8,7 +8,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
 use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::{self, CrossValidation, HeldOut, Selection, Validation};
+use sortie_core::selection::{self, CrossValidation, HeldOut, Selected, Selection, Validation};
 use sortie_core::trial::{Point, Work};
 
 /// The images of the held-out domain on which o.o.d. accuracy is measured.
@@ -68,18 +68,23 @@ pub(crate) struct Meter {
 impl Meter {
     /// The accuracies of a trial with one held-out domain; none unless it succeeded and what is asked for is there.
     pub(crate) fn measure(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Measured> {
+        let selected = self.select(record, pairs)?;
+        let ood = self.ood_accuracy(record, selected.step)?;
+        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(selected.step)?, ood })
+    }
+
+    /// The step that counts, and by what settings compare; none unless the trial succeeded.
+    pub(crate) fn select(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Selected> {
         if record.state != StateName::Succeeded {
             return None;
         }
         let validation = Validation::of(record, self.method);
-        let selected = match self.selection {
+        match self.selection {
             Selection::Iid => selection::iid(validation),
             Selection::Last => selection::last(validation),
             Selection::Loo => selection::leave_one_out(validation, &pairs.around(record, self.method)),
             Selection::Oracle => selection::oracle(HeldOut::of(record, self.method)),
-        }?;
-        let ood = self.ood_accuracy(record, selected.step)?;
-        Some(Measured { iid: validation.iid_accuracy(selected.step)?, ood })
+        }
     }
 
     fn ood_accuracy(self, record: &TrialRecord, step: u64) -> Option<f64> {
@@ -98,9 +103,9 @@ impl Meter {
 pub(crate) struct Pairs<'a>(BTreeMap<Coordinates<'a>, Vec<&'a TrialRecord>>);
 
 /// Everything that tells trials apart but the held-out domains.
-pub(crate) type Coordinates<'a> = (&'a Parameters, u64, u64);
+type Coordinates<'a> = (&'a Parameters, u64, u64);
 
-pub(crate) fn coordinates(point: &Point) -> Coordinates<'_> {
+fn coordinates(point: &Point) -> Coordinates<'_> {
     (&point.parameters, point.seed, point.split_seed)
 }
 

@@ -22,11 +22,13 @@ pub enum Format {
     Json,
     /// For a report.
     Markdown,
+    /// For a paper: tabular environments with booktabs' rules.
+    Latex,
 }
-named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown" });
+named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown", Latex => "latex" });
 
 /// One rule below the header: rules between rows or columns would say nothing.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+pub(crate) const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 impl Results {
     /// The results as text that ends with a line break.
@@ -36,6 +38,7 @@ impl Results {
             Format::Csv => self.csv(),
             Format::Json => self.json(),
             Format::Markdown => self.markdown(),
+            Format::Latex => self.latex(),
         }
     }
 
@@ -69,6 +72,28 @@ impl Results {
         text
     }
 
+    fn latex(&self) -> String {
+        let comment = |text: &str| format!("% {}\n", text.replace('\n', " "));
+        let mut text = comment(&self.caption());
+        for block in self.blocks() {
+            let columns = format!("{}{}", "l".repeat(self.axes.len()), "r".repeat(block.header.len() - self.axes.len()));
+            let line = |cells: &[String]| {
+                let cells = cells.iter().enumerate().map(|(column, cell)| match cell.strip_suffix('*') {
+                    Some(best) if column >= self.axes.len() => format!("\\textbf{{{}}}", latex_text(best)),
+                    _ => latex_text(cell),
+                });
+                format!("{} \\\\\n", cells.collect::<Vec<_>>().join(" & "))
+            };
+            text.push_str(&format!("\n{}\\begin{{tabular}}{{{columns}}}\n\\toprule\n", comment(&block.title)));
+            text.push_str(&line(&block.header));
+            text.push_str("\\midrule\n");
+            block.rows.iter().for_each(|row| text.push_str(&line(row)));
+            text.push_str("\\bottomrule\n\\end{tabular}\n");
+        }
+        text.push_str(&format!("\n{}", comment(&self.legend().replace("* best", "bold: best"))));
+        text
+    }
+
     fn json(&self) -> String {
         // Numbers, texts and maps with text keys always encode.
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
@@ -97,8 +122,9 @@ impl Results {
     pub(crate) fn caption(&self) -> String {
         let Self { sweep, selection, method, planned, done, failed, diverged, cancelled, .. } = self;
         let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
+        let best = if self.best { ", best setting of each row" } else { "" };
         format!(
-            "sweep {sweep}{model}, selection {selection}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
+            "sweep {sweep}{model}, selection {selection}{best}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
             if *done == 0 { "; no result yet" } else { "" }
         )
     }
@@ -215,6 +241,23 @@ fn markdown_text(text: &str) -> String {
             plain.push('\\');
         }
         plain.push(character);
+    }
+    plain
+}
+
+/// Names and numbers as LaTeX shows them.
+fn latex_text(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => plain.push_str("\\textbackslash{}"),
+            '~' => plain.push_str("\\textasciitilde{}"),
+            '^' => plain.push_str("\\textasciicircum{}"),
+            '±' => plain.push_str("$\\pm$"),
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => plain.extend(['\\', character]),
+            '\n' | '\r' => plain.push(' '),
+            _ => plain.push(character),
+        }
     }
     plain
 }

@@ -6,12 +6,13 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
+use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::Work;
+use sortie_core::trial::{Point, Work};
 
 use crate::axis::{Axis, AxisValue, parameter_names};
-use crate::measure::{Coordinates, Measured, Meter, OodSplit, Pairs, coordinates};
+use crate::measure::{Measured, Meter, OodSplit, Pairs};
 use crate::statistics::Estimate;
 
 /// What is asked of a sweep's records.
@@ -24,13 +25,16 @@ pub struct Question {
     /// The axes that make rows; axes not named are averaged. Empty: every parameter that the sweep varies, or
     /// else dropout, or else nothing, which makes one row.
     pub by: Vec<Axis>,
+    /// Of the settings that a row holds, take the best by what the selection method reads, for each held-out domain and pair of seeds
+    /// (DomainBed's way), instead of the mean over all (the paper's).
+    pub best: bool,
     /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
 }
 
 impl Default for Question {
     fn default() -> Self {
-        Self { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), ood_split: None }
+        Self { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), best: false, ood_split: None }
     }
 }
 
@@ -76,6 +80,8 @@ pub struct Results {
     pub selection: Selection,
     /// The model of the trajectory that was judged.
     pub method: Method,
+    /// Whether the best setting was taken instead of the mean over settings; cells then count pairs of seeds, not trials.
+    pub best: bool,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
     /// Trials of the sweep, pairs of held-out domains included.
@@ -139,8 +145,10 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
         let [held_out] = record.point.held_out.as_slice() else { continue };
         // All trials of a sweep have the same axes.
         let key = axes.iter().filter_map(|axis| axis.value(&record.point)).collect();
-        let trial = Trial { record, measured: meter.measure(record, &pairs) };
-        rows.entry(key).or_default().entry(held_out).or_default().push(trial);
+        rows.entry(key).or_default().entry(held_out).or_default().push(Unit::of(record, meter, &pairs));
+    }
+    if question.best {
+        rows.values_mut().flat_map(Row::values_mut).for_each(take_best);
     }
     let (mut cells, mut means) = (Vec::new(), Vec::new());
     for (key, row) in &rows {
@@ -153,6 +161,7 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
         sweep: sweep.to_owned(),
         selection: question.selection,
         method: question.method,
+        best: question.best,
         ood_split,
         planned: records.len(),
         done: count(StateName::Succeeded),
@@ -166,13 +175,52 @@ pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Que
     })
 }
 
-struct Trial<'a> {
-    record: &'a TrialRecord,
+/// What a cell counts: a trial, or the best of several that share their seeds.
+struct Unit<'a> {
     measured: Option<Measured>,
+    /// By what the best is chosen.
+    score: f64,
+    done: bool,
+    /// What tells it apart from the others of its cell.
+    coordinates: (Option<&'a Parameters>, u64, u64),
 }
 
-/// Trials of a row by held-out domain.
-type Row<'a> = BTreeMap<&'a str, Vec<Trial<'a>>>;
+impl<'a> Unit<'a> {
+    fn of(record: &'a TrialRecord, meter: Meter, pairs: &Pairs<'_>) -> Self {
+        let Point { parameters, seed, split_seed, .. } = &record.point;
+        Self {
+            measured: meter.measure(record, pairs),
+            score: meter.select(record, pairs).map_or(f64::NAN, |selected| selected.score),
+            done: record.state == StateName::Succeeded,
+            coordinates: (Some(parameters), *seed, *split_seed),
+        }
+    }
+
+    /// The better of two that share their seeds, the first of equals. As long as one is not done, nobody knows which it is.
+    fn better(self, other: Self) -> Self {
+        let (_, seed, split) = self.coordinates;
+        let done = self.done && other.done;
+        let measured = self.measured.zip(other.measured).map(|(own, others)| if other.score > self.score { others } else { own });
+        Self { measured, score: self.score.max(other.score), done, coordinates: (None, seed, split) }
+    }
+}
+
+fn take_best(units: &mut Vec<Unit<'_>>) {
+    let mut best = BTreeMap::new();
+    for unit in units.drain(..) {
+        let (_, seed, split) = unit.coordinates;
+        let unit = Unit { coordinates: (None, seed, split), ..unit };
+        let better = match best.remove(&(seed, split)) {
+            Some(known) => Unit::better(known, unit),
+            None => unit,
+        };
+        best.insert((seed, split), better);
+    }
+    units.extend(best.into_values());
+}
+
+/// Units of a row by held-out domain.
+type Row<'a> = BTreeMap<&'a str, Vec<Unit<'a>>>;
 
 fn row_axes(sweep: &str, records: &[TrialRecord], by: &[Axis]) -> Result<Vec<Axis>, ResultsError> {
     let points = || records.iter().map(|record| &record.point);
@@ -215,21 +263,21 @@ fn estimates(measured: &[Measured]) -> (Estimate, Estimate) {
     (of(|measured| measured.iid), of(|measured| measured.ood))
 }
 
-fn done(trials: &[Trial<'_>]) -> usize {
-    trials.iter().filter(|trial| trial.record.state == StateName::Succeeded).count()
+fn done(units: &[Unit<'_>]) -> usize {
+    units.iter().filter(|unit| unit.done).count()
 }
 
-fn cell(row: &[(Axis, AxisValue)], domain: &str, trials: &[Trial<'_>]) -> Cell {
-    let measured: Vec<Measured> = trials.iter().filter_map(|trial| trial.measured).collect();
+fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit<'_>]) -> Cell {
+    let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
-    Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: trials.len(), done: done(trials) }
+    Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units) }
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
-    let mut replicates: BTreeMap<Coordinates<'_>, Vec<Measured>> = BTreeMap::new();
-    for trial in row.values().flatten() {
-        if let Some(measured) = trial.measured {
-            replicates.entry(coordinates(&trial.record.point)).or_default().push(measured);
+    let mut replicates: BTreeMap<(Option<&Parameters>, u64, u64), Vec<Measured>> = BTreeMap::new();
+    for unit in row.values().flatten() {
+        if let Some(measured) = unit.measured {
+            replicates.entry(unit.coordinates).or_default().push(measured);
         }
     }
     // A sweep holds each point once, so a replicate with as many values as the row has domains has one of each.
@@ -237,7 +285,7 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
         replicates.into_values().filter(|domains| domains.len() == row.len()).map(|domains| over_domains(&domains)).collect();
     let (iid, ood) = estimates(&complete);
     let planned = row.values().map(Vec::len).sum();
-    Mean { row: key.to_vec(), iid, ood, planned, done: row.values().map(|trials| done(trials)).sum() }
+    Mean { row: key.to_vec(), iid, ood, planned, done: row.values().map(|units| done(units)).sum() }
 }
 
 /// The unweighted mean over domains; there is at least one.

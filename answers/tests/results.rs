@@ -14,7 +14,7 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
-const IID: Question = Question { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), ood_split: None };
+const IID: Question = Question { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), best: false, ood_split: None };
 
 /// Two rates, two held-out domains, two seeds; at 0.5, `sketch` has one trial done, one failed, and a pair only selects.
 fn incomplete() -> Results {
@@ -67,7 +67,7 @@ fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
         (Selection::Iid, Some(OodSplit::Out), 0.4),
         (Selection::Iid, Some(OodSplit::All), 40.0 / 150.0),
     ] {
-        let question = Question { selection, method: Method::Plain, by: Vec::new(), ood_split };
+        let question = Question { selection, method: Method::Plain, by: Vec::new(), best: false, ood_split };
         let results = results("s", &work, &[trial.clone()], &question).unwrap();
         assert!(close(results.cells[0].ood.mean, expected), "{question:?}");
     }
@@ -121,6 +121,37 @@ fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
 }
 
 #[test]
+fn the_best_setting_is_taken_for_each_domain_and_seed() {
+    let work = work("PACS");
+    let trial = |held_out: &str, lr, seed, iid, ood| succeeded(&work, point(held_out, 0.0, lr, seed), iid, ood);
+    let mut records = vec![
+        trial("photo", 1e-3, 0, 900, 100),
+        trial("photo", 5e-4, 0, 901, 200),
+        trial("photo", 1e-3, 1, 800, 300),
+        trial("photo", 5e-4, 1, 800, 400),
+        trial("sketch", 1e-3, 0, 910, 500),
+        trial("sketch", 5e-4, 0, 700, 600),
+        trial("sketch", 1e-3, 1, 910, 700),
+        trial("sketch", 5e-4, 1, 700, 800),
+    ];
+    let question = Question { by: vec![Axis::from("dropout")], best: true, ..IID };
+    let found = |records: &[TrialRecord]| {
+        let results = results("s", &work, records, &question).unwrap();
+        let cells: Vec<_> = results.cells.iter().map(|cell| (cell.ood.mean, cell.ood.n, cell.done, cell.planned)).collect();
+        (cells, results.means[0].ood.mean, results.render(Format::Table))
+    };
+    // Of equals the first: 200 and 300 for photo, 500 and 700 for sketch.
+    let (cells, mean, text) = found(&records);
+    assert_eq!(cells, [(Some(0.25), 2, 2, 2), (Some(0.6), 2, 2, 2)]);
+    assert!(close(mean, (0.25 + 0.6) / 2.0) && text.contains("best setting of each row"), "{text}");
+    // Nobody knows the best of what is not done.
+    records[1].state = StateName::Queued;
+    let (cells, mean, text) = found(&records);
+    assert_eq!(cells, [(Some(0.3), 1, 1, 2), (Some(0.6), 2, 2, 2)]);
+    assert!(close(mean, 0.5) && text.contains("30.0 (1/2)"), "{text}");
+}
+
+#[test]
 fn each_model_of_a_trajectory_selects_by_itself() {
     let work = work("PACS");
     let mut trial = succeeded(&work, point("sketch", 0.0, 1e-3, 0), 900, 700);
@@ -143,7 +174,7 @@ fn json_is_the_contract() {
     assert_eq!(json["cells"][3]["dropout"], 0.5);
     assert_eq!(json["cells"][3]["ood"], serde_json::json!({"mean": 0.74, "se": null, "n": 1}));
     let first = serde_json::to_string(&incomplete()).unwrap();
-    let start = r#"{"sweep":"demo","selection":"iid","method":"plain","ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cancelled":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
+    let start = r#"{"sweep":"demo","selection":"iid","method":"plain","best":false,"ood_split":"in","planned":9,"done":8,"failed":1,"diverged":0,"cancelled":0,"cells":[{"dropout":0.0,"held_out":"photo","iid":{"mean":"#;
     assert!(first.starts_with(start), "{first}");
     assert!(first.contains(r#""planned":2,"done":1}],"means":[{"dropout":0.0,"iid":{"#), "{first}");
 }
@@ -190,6 +221,43 @@ fn markdown() {
 
     selection iid reads the out splits of the training domains; ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
     ");
+}
+
+#[test]
+fn latex() {
+    insta::assert_snapshot!(incomplete().render(Format::Latex), @r"
+    % sweep demo, selection iid: 8 of 9 trials done, 1 failed, 0 diverged, 0 cancelled
+
+    % o.o.d. accuracy (held-out domain, in split), %
+    \begin{tabular}{lrrrr}
+    \toprule
+    dropout & photo & sketch & mean & done \\
+    \midrule
+    0 & 91.0 $\pm$ 1.0 & 71.0 $\pm$ 1.0 & 81.0 $\pm$ 1.0 & 4/4 \\
+    0.5 & \textbf{95.0 $\pm$ 1.0} & 74.0 (1/2) & 84.0 & 3/4 \\
+    \bottomrule
+    \end{tabular}
+
+    % i.i.d. accuracy (training domains, out split), %
+    \begin{tabular}{lrrrr}
+    \toprule
+    dropout & photo & sketch & mean & done \\
+    \midrule
+    0 & 90.5 $\pm$ 0.5 & 90.5 $\pm$ 0.5 & 90.5 $\pm$ 0.5 & 4/4 \\
+    0.5 & 92.5 $\pm$ 0.5 & 92.0 (1/2) & 92.0 & 3/4 \\
+    \bottomrule
+    \end{tabular}
+
+    % selection iid reads the out splits of the training domains; ± standard error; bold: best of a complete column; (done/planned) of an incomplete cell
+    ");
+}
+
+#[test]
+fn names_become_plain_latex() {
+    let work = work("PACS");
+    let text =
+        results("s_1", &work, &[succeeded(&work, point("art_painting", 0.5, 1e-3, 0), 900, 800)], &IID).unwrap().render(Format::Latex);
+    assert!(text.contains("% sweep s_1") && text.contains(r"dropout & art\_painting & mean & done \\"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `--where 'dropout=0.9 and held_out=sketch'`: which trials a command means.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::parameters::Scalar;
 use crate::trial::Point;
@@ -30,6 +31,16 @@ pub struct BadFilter {
 pub struct UnknownAxis {
     axis: String,
     known: String,
+}
+
+/// As it is read.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Condition { axis, text, .. }) in self.0.iter().enumerate() {
+            write!(f, "{}{axis}={text}", if index == 0 { "" } else { " and " })?;
+        }
+        Ok(())
+    }
 }
 
 impl Condition {
@@ -100,6 +111,11 @@ impl Filter {
         text.split(" and ").map(condition).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The axes that it has conditions on.
+    pub fn axes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|condition| condition.axis.as_str())
+    }
+
     /// Whether a trial meets every condition. Numbers compare as numbers: `lr=0.001` meets 1e-3.
     pub fn matches(&self, point: &Point) -> bool {
         self.0.iter().all(|condition| condition.is_met_by(point))
@@ -141,7 +157,9 @@ mod tests {
         for (text, expected) in
             [("dropout=0.9", true), ("lr = 0.001 and held_out = sketch", true), ("lr=1e-3 and seed=1", false), ("held_out=photo", false)]
         {
-            assert_eq!(Filter::parse(text).unwrap().matches(&point), expected, "{text}");
+            let filter = Filter::parse(text).unwrap();
+            assert_eq!(filter.matches(&point), expected, "{text}");
+            assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter);
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Purpose {
     BackboneInitialisation = 6,
     /// Datasets that are made rather than read: the order of the digits, the noise of labels and colours.
     GeneratedDataset = 7,
+    /// Resampling of results for intervals: no part of any trial.
+    Resampling = 8,
 }
 
 /// The stream of one counter: ChaCha8 keyed by exactly these five values.

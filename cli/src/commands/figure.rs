@@ -47,7 +47,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
     let (work, records) = Client::connect(connection).await?.records(sweep).await?;
-    let question = Question { selection: *select, method: *method, by: Vec::new(), ood_split: *ood_split };
+    let question = Question { selection: *select, method: *method, ood_split: *ood_split, ..Question::default() };
     let svg = sortie_answers::figure(arguments.kind, sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;

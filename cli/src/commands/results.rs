@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use sortie_answers::domainbed::{self, SelectionMethod};
 use sortie_answers::{Axis, Format, OodSplit, Question};
+use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
@@ -37,7 +38,15 @@ pub struct Arguments {
     /// averaged. By default every axis with more than one value but the seeds.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
-    /// How the answer looks: table, csv, json, markdown or domainbed.
+    /// Of the settings that a row holds, take the best for each held-out domain and pair of seeds, by what the selection method reads, as
+    /// DomainBed does; without, the mean over all of them, as the paper does. Cells then count pairs of seeds.
+    #[arg(long)]
+    best: bool,
+    /// Instead of a table of settings, compare two: conditions as for `sortie trials --where`, such as --paired dropout=0 dropout=0.9. Pairs
+    /// of trials agree in all that neither names; a positive difference means that the second setting is better.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with_all = ["by", "best"])]
+    paired: Vec<Filter>,
+    /// How the answer looks: table, csv, json, markdown, latex (for booktabs) or domainbed.
     #[arg(long, default_value_t = Layout::Ours(Format::Table))]
     format: Layout,
     /// The same as --format json.
@@ -113,7 +122,15 @@ fn ours(arguments: &Arguments, format: Format, work: &Work, records: &[TrialReco
     }
     let MeasuredArguments { method, ood_split } = arguments.measured;
     let tables = arguments.select.iter().map(|&selection| {
-        let question = Question { selection, method, by: arguments.by.clone(), ood_split };
+        let question = Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
+        if let [a, b] = arguments.paired.as_slice() {
+            let paired = sortie_answers::paired(&arguments.sweep, work, records, &question, [a, b])?;
+            return match format {
+                Format::Json => Ok(paired.json()),
+                Format::Table => Ok(paired.text()),
+                Format::Csv | Format::Markdown | Format::Latex => bail!("--paired can be shown as table or json, not as {format}"),
+            };
+        }
         Ok(sortie_answers::results(&arguments.sweep, work, records, &question)?.render(format))
     });
     Ok(tables.collect::<Result<Vec<_>>>()?.join("\n"))
@@ -129,6 +146,8 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     let methods = methods.collect::<Result<Vec<_>>>()?;
     for (given, option) in [
         (!arguments.by.is_empty(), "--by"),
+        (!arguments.paired.is_empty(), "--paired"),
+        (arguments.best, "--best"),
         (arguments.measured.ood_split.is_some(), "--ood-split"),
         (arguments.measured.method != Method::Plain, "--method"),
     ] {
