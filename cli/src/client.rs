@@ -7,6 +7,7 @@ use sortie_core::record::TrialRecord;
 use sortie_core::trial::Work;
 use sortie_proto::endpoint::{BadEndpoint, coordinator_uri};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
+use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use sortie_proto::{WireError, v1};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -14,6 +15,8 @@ use tonic::{Code, Status, Streaming};
 use crate::Connection;
 
 const CONNECT_SECONDS_MAX: u64 = 5;
+/// Trials that a courier takes at a time: far fewer than it completes within a lease.
+const COURIER_LEASES: u32 = 64;
 
 /// A question about to be asked again waits this long at first, twice as long every further time, and never longer than the other.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -92,9 +95,7 @@ impl Client {
 
     async fn try_connect(connection: &Connection) -> Answer<Self> {
         let url = &connection.coordinator;
-        let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
-        let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))?;
+        let channel = channel(connection).await?;
         let mut service = SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
@@ -205,6 +206,76 @@ impl Client {
             }
         }
         Ok((work.ok_or(ClientError::NoWork)?, records))
+    }
+}
+
+async fn channel(connection: &Connection) -> Answer<Channel> {
+    let url = &connection.coordinator;
+    let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
+    let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
+    endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))
+}
+
+/// Brings results that were made elsewhere: a worker, to the coordinator, that completes trials and runs none.
+pub struct Courier {
+    service: WorkerServiceClient<Channel>,
+    worker_id: String,
+}
+
+impl Courier {
+    /// Registers with a tag that no worker has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
+        let mut service = WorkerServiceClient::new(channel(connection).await?);
+        let pid = std::process::id();
+        let worker_id = format!("{tag}-{pid}");
+        let request = v1::RegisterRequest {
+            version: Some(v1::Version::ours("sortie")),
+            worker_id: worker_id.clone(),
+            host: "import".to_owned(),
+            pid,
+            slots: COURIER_LEASES,
+            tags: vec![tag.to_owned()],
+            allow_commands: true,
+            ..v1::RegisterRequest::default()
+        };
+        service.register(request).await?;
+        Ok(Self { service, worker_id })
+    }
+
+    /// The next trials of a sweep; none when there are no more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn lease(&mut self, sweep: &str) -> Answer<Vec<v1::Lease>> {
+        loop {
+            let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
+            let request = v1::LeaseRequest { worker_id, count_max: COURIER_LEASES, wait_ms: 1_000, sweep, return_when_idle: true };
+            let answer = self.service.lease(request).await?.into_inner();
+            if answer.idle || !answer.leases.is_empty() {
+                return Ok(answer.leases);
+            }
+        }
+    }
+
+    /// Ends a trial with its results.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
+        self.service.complete(request).await?;
+        Ok(())
+    }
+
+    /// Says that nothing more comes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leave(&mut self) -> Answer<()> {
+        self.service.leave(v1::LeaveRequest { worker_id: self.worker_id.clone() }).await?;
+        Ok(())
     }
 }
 

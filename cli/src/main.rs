@@ -70,6 +70,7 @@ enum Command {
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
     Export(commands::export::Arguments),
+    Import(commands::import::Arguments),
     Synthetic(commands::synthetic::Arguments),
     /// Print a completion script for a shell.
     Completions {
@@ -110,8 +111,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, export, figure, logs, plan, presets, results, serve, status, submit, synthetic, trials, verify, wait,
-        workers,
+        artifacts, control, explain, export, figure, import, logs, plan, presets, results, serve, status, submit, synthetic, trials,
+        verify, wait, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
@@ -134,6 +135,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
+        Command::Import(arguments) => import::run(&arguments, connection).await,
         Command::Synthetic(arguments) => return synthetic::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sortie", &mut std::io::stdout());

@@ -14,6 +14,7 @@ mod write;
 use serde_json::{Map, Value};
 
 pub use read::{Folders, ReadError, read};
+pub use registry::domain_names;
 pub use select::SelectionMethod;
 pub use tables::tables;
 pub use trials::{is_known, runs};

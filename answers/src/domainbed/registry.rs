@@ -62,3 +62,30 @@ pub(super) const DATASETS: [(&str, &[&str]); 18] = [
     ("SpawriousM2M_medium", SPAWRIOUS),
     ("SpawriousM2M_hard", SPAWRIOUS),
 ];
+
+/// Names for so many domains of a dataset, in DomainBed's order: its labels where they are sorted and can be names, else `env0`, `env1`, ...
+pub fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
+    let labels = DATASETS.iter().find(|(name, labels)| *name == dataset && labels.len() == envs).map(|(_, labels)| *labels);
+    let usable = |labels: &&[&str]| labels.is_sorted() && labels.iter().all(|label| label.chars().all(|c| c.is_alphanumeric() || c == '_'));
+    match labels.filter(usable) {
+        Some(labels) => labels.iter().map(|label| (*label).to_owned()).collect(),
+        None => {
+            let width = envs.saturating_sub(1).to_string().len();
+            (0..envs).map(|env| format!("env{env:0width$}")).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_have_their_labels_where_these_keep_their_order() {
+        assert_eq!(domain_names("VLCS", 4), ["C", "L", "S", "V"]);
+        assert_eq!(domain_names("ColoredMNIST", 3), ["env0", "env1", "env2"]);
+        assert_eq!(domain_names("VLCS", 2), ["env0", "env1"]);
+        let many = domain_names("Mine", 12);
+        assert!(many.is_sorted() && many[11] == "env11" && many[2] == "env02");
+    }
+}

@@ -16,6 +16,8 @@ use super::{MISSING, Record, Run};
 const DROPOUT: &str = "dropout";
 /// The axis that is the algorithm's name, where a command has one.
 const ALGORITHM: &str = "algorithm";
+/// The axis that numbers settings where the sweep was DomainBed's own.
+const HPARAMS_SEED: &str = "hparams_seed";
 /// What DomainBed calls fine-tuning without anything else.
 const ERM: &str = "ERM";
 
@@ -105,12 +107,23 @@ impl Numbers {
     }
 
     fn hparams_seed(&self, point: &Point) -> i64 {
+        if let Some(seed) = imported(point) {
+            return seed;
+        }
         self.settings.get(&setting(point)).copied().unwrap_or_default()
     }
 
     fn trial_seed(&self, point: &Point) -> i64 {
+        if imported(point).is_some() {
+            return point.split_seed as i64;
+        }
         self.replicates.get(&replicate(point)).copied().unwrap_or_default()
     }
+}
+
+/// DomainBed's own number of a setting.
+fn imported(point: &Point) -> Option<i64> {
+    Some(point.parameters.get(HPARAMS_SEED)?.as_number()? as i64)
 }
 
 fn setting(point: &Point) -> Parameters {

@@ -5,6 +5,7 @@ pub mod control;
 pub mod explain;
 pub mod export;
 pub mod figure;
+pub mod import;
 pub mod logs;
 pub mod plan;
 pub mod presets;

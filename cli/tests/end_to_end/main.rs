@@ -1,6 +1,8 @@
 //! The whole system with real processes: coordinator, worker, libtorch, SIGKILL.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod import;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
