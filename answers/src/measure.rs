@@ -68,9 +68,13 @@ pub(crate) struct Meter {
 impl Meter {
     /// The accuracies of a trial with one held-out domain; none unless it succeeded and what is asked for is there.
     pub(crate) fn measure(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Measured> {
-        let selected = self.select(record, pairs)?;
-        let ood = self.ood_accuracy(record, selected.step)?;
-        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(selected.step)?, ood })
+        self.at(record, self.select(record, pairs)?.step)
+    }
+
+    /// The same after some step, whether or not it would be chosen.
+    pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<Measured> {
+        let ood = self.ood_accuracy(record, step)?;
+        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(step)?, ood })
     }
 
     /// The step that counts, and by what settings compare; none unless the trial succeeded.

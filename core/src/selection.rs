@@ -92,7 +92,8 @@ impl<'a> Validation<'a> {
         self.rows.iter().filter(move |row| row.method == self.method)
     }
 
-    fn steps(self) -> BTreeSet<u64> {
+    /// The steps after which something was measured.
+    pub fn steps(self) -> BTreeSet<u64> {
         self.rows().map(|row| row.step).collect()
     }
 

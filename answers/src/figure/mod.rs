@@ -1,5 +1,6 @@
 //! Figures as SVG, and as PNG for those who cannot show SVG.
 
+mod curves;
 mod frame;
 pub(crate) mod png;
 mod rates;
@@ -24,8 +25,10 @@ pub enum FigureKind {
     Scatter,
     /// Accuracy against the dropout rate.
     Rates,
+    /// Accuracy against the step, by dropout rate.
+    Curves,
 }
-named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates" });
+named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates", Curves => "curves" });
 
 /// Why there is no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +85,7 @@ pub fn figure(kind: FigureKind, sweep: &str, work: &Work, records: &[TrialRecord
     }
     match kind {
         FigureKind::Rates => Ok(rates::draw(&rates::Curves::of(&results), &results, &averaged_axes(records))),
+        FigureKind::Curves => Ok(curves::draw(&curves::trajectories(&results, records), &results, &averaged_axes(records))),
         FigureKind::Scatter => {
             let clouds = scatter::clouds(&results, records)?;
             Ok(scatter::draw(&clouds, &results))
@@ -97,12 +101,12 @@ fn averaged_axes(records: &[TrialRecord]) -> Vec<Axis> {
     axes.filter(|axis| axis.varies(points())).collect()
 }
 
-/// What a reader must know about every number of the figure: how it was made, and what is missing.
-fn notes(results: &Results, averaged: &[Axis]) -> Vec<String> {
+/// What a reader must know about every number of the figure: how it was made, by a choice of steps or not, and what is missing.
+fn notes(results: &Results, averaged: &[Axis], selects: bool) -> Vec<String> {
     let Results { selection, method, planned, done, failed, diverged, cancelled, .. } = results;
     let split = results.ood_split_label();
     let measured = format!("o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split");
-    let mut progress = format!("step selection {selection}; ");
+    let mut progress = if selects { format!("step selection {selection}; ") } else { String::new() };
     if *method != Method::Plain {
         progress.push_str(&format!("model {method}; "));
     }

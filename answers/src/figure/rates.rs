@@ -86,17 +86,18 @@ fn value(rate: f64, estimate: Estimate, complete: bool) -> Option<Value> {
 
 /// How a curve looks.
 #[derive(Clone, Copy)]
-struct Look {
-    stroke: Stroke,
-    marker: Marker,
-    radius: f64,
+pub(super) struct Look {
+    pub stroke: Stroke,
+    pub marker: Marker,
+    pub radius: f64,
 }
 
 impl Look {
     const OOD: Self = Self { stroke: Stroke { colour: BLACK, width: 2.4, dash: "" }, marker: Marker::Circle, radius: 3.6 };
     const IID: Self = Self { stroke: Stroke { colour: BLACK, width: 1.8, dash: DASHES[1] }, marker: Marker::Circle, radius: 3.0 };
 
-    fn domain(index: usize) -> Self {
+    /// One of several that are told apart by colour and marker.
+    pub(super) fn domain(index: usize) -> Self {
         Self { stroke: Stroke::solid(colour(index), 1.1), marker: Marker::of(index), radius: 3.2 }
     }
 }
@@ -120,11 +121,7 @@ pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> Str
     let ticks = Ticks::around(curves.values().flat_map(ends));
     let looks: Vec<Look> = (0..curves.domains.len()).map(Look::domain).chain([Look::OOD, Look::IID]).collect();
     let labels: Vec<String> = curves.all().map(|curve| fitted(&curve.label, TEXT, LABEL_MAX)).collect();
-    let label_width = labels.iter().map(|label| text_width(label, TEXT)).fold(0.0, f64::max);
-    let left = left_margin(&ticks);
-    let height = HEIGHT.max(LABEL_GAP * labels.len() as f64);
-    let width = WIDTH - left - LEADER - SAMPLE - label_width - 6.0;
-    let frame = Frame { left, top, width, height, x: x_range(&curves.rates), y: ticks.range() };
+    let frame = frame_beside(&labels, &ticks, top, x_range(&curves.rates));
     frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
     let bottom = frame.draw_x_axis(&mut svg, &x_ticks(&curves.rates), "dropout rate");
     draw_labels(&mut svg, &frame, curves, &looks, &labels);
@@ -136,7 +133,7 @@ pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> Str
 }
 
 fn notes(curves: &Curves, results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, averaged);
+    let mut notes = super::notes(results, averaged, true);
     let mut reading = Vec::new();
     if curves.values().any(|value| !value.complete) {
         reading.push("open markers: trials are missing".to_owned());
@@ -191,14 +188,34 @@ fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
 /// Labels to the right of the plot, near the last values of their curves, with a sample of the line.
 fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[Look], labels: &[String]) {
     let last = |curve: &Curve| curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)));
-    let ends: Vec<(usize, (f64, f64))> = curves.all().enumerate().filter_map(|(index, curve)| Some((index, last(curve)?))).collect();
-    let wanted: Vec<f64> = ends.iter().map(|(_, (_, y))| *y).collect();
+    let ends = curves.all().zip(looks).zip(labels).filter_map(|((curve, look), label)| Some(End { at: last(curve)?, look: *look, label }));
+    draw_ends(svg, frame, &ends.collect::<Vec<_>>());
+}
+
+/// Where a curve ends on the page, and what it is called.
+pub(super) struct End<'a> {
+    pub at: (f64, f64),
+    pub look: Look,
+    pub label: &'a str,
+}
+
+/// Writes these labels to the right of the plot, none over another.
+pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[End<'_>]) {
+    let wanted: Vec<f64> = ends.iter().map(|end| end.at.1).collect();
     let placed = spread(&wanted, LABEL_GAP, frame.top, frame.bottom());
-    for ((index, (x, y)), label_y) in ends.into_iter().zip(placed) {
-        let (look, start) = (looks[index], frame.right() + LEADER);
+    for (&End { at: (x, y), look, label }, label_y) in ends.iter().zip(placed) {
+        let start = frame.right() + LEADER;
         svg.polyline("leader", &[(x, y), (frame.right(), y), (start - 2.0, label_y)], Stroke::solid(GREY, 0.6));
         svg.polyline("sample", &[(start, label_y), (start + SAMPLE - 5.0, label_y)], look.stroke);
         svg.marker("sample", look.marker, (start + (SAMPLE - 5.0) / 2.0, label_y), look.radius, look.stroke.colour, false);
-        svg.text((start + SAMPLE, label_y + 0.36 * TEXT), TEXT, Anchor::Start, &labels[index]);
+        svg.text((start + SAMPLE, label_y + 0.36 * TEXT), TEXT, Anchor::Start, label);
     }
+}
+
+/// The frame that leaves room for such labels.
+pub(super) fn frame_beside(labels: &[String], ticks: &Ticks, top: f64, x: (f64, f64)) -> Frame {
+    let label_width = labels.iter().map(|label| text_width(label, TEXT)).fold(0.0, f64::max);
+    let left = left_margin(ticks);
+    let height = HEIGHT.max(LABEL_GAP * labels.len() as f64);
+    Frame { left, top, width: WIDTH - left - LEADER - SAMPLE - label_width - 6.0, height, x, y: ticks.range() }
 }

@@ -128,7 +128,7 @@ pub(super) fn draw(clouds: &[Cloud], results: &Results) -> String {
 }
 
 fn notes(clouds: &[Cloud], results: &Results) -> Vec<String> {
-    let mut notes = super::notes(results, &[]);
+    let mut notes = super::notes(results, &[], true);
     let counts = clouds.iter().map(|cloud| cloud.points.len());
     let (fewest, most) = counts.fold((usize::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
     let points = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };

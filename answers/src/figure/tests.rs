@@ -8,12 +8,35 @@ use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
 use support::{point, record, succeeded, work};
 
+use super::curves::{Point, trajectories};
 use super::rates::Curves;
 use super::scatter::{clouds, hull};
 use crate::{Axis, Question, results};
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
     results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() }).unwrap()
+}
+
+#[test]
+fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
+    let work = work("PACS");
+    let mut records = vec![
+        succeeded(&work, point("photo", 0.0, 1e-3, 0), 900, 700),
+        succeeded(&work, point("sketch", 0.0, 1e-3, 0), 800, 500),
+        succeeded(&work, point("sketch", 0.9, 1e-3, 0), 850, 600),
+        record(&work, point("photo", 0.9, 1e-3, 0), StateName::Failed),
+    ];
+    // Only one of the first two was evaluated after step 0 as well.
+    let early = |row: &sortie_core::metrics::Evaluation| sortie_core::metrics::Evaluation { step: 0, ..row.clone() };
+    let (validation, held_out) =
+        (records[0].validation.iter().map(early).collect::<Vec<_>>(), records[0].held_out.iter().map(early).collect::<Vec<_>>());
+    records[0].validation.extend(validation);
+    records[0].held_out.extend(held_out);
+    let found = trajectories(&by_dropout(&records), &records);
+    let summary: Vec<_> = found.iter().map(|trajectory| (trajectory.rate, trajectory.trials, trajectory.points.len())).collect();
+    assert_eq!(summary, [(0.0, 2, 1), (0.9, 1, 1)]);
+    assert!((found[0].points[0].ood - 60.0).abs() < 1e-9 && (found[0].points[0].iid - 85.0).abs() < 1e-9);
+    assert_eq!(found[1].points, [Point { step: 20, ood: 60.0, iid: 85.0 }]);
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {

@@ -23,7 +23,7 @@ pub struct Arguments {
     select: Selection,
     #[command(flatten)]
     measured: MeasuredArguments,
-    /// What to draw: rates (accuracy against dropout rate) or scatter (o.o.d. against i.i.d. accuracy of every combination of one
+    /// What to draw: rates (accuracy against dropout rate), curves (accuracy against the step, by dropout rate) or scatter (o.o.d. against i.i.d. accuracy of every combination of one
     /// setting per held-out domain).
     #[arg(long)]
     kind: FigureKind,
