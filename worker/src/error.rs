@@ -66,7 +66,19 @@ impl TrialError {
     pub(crate) fn from_libtorch_text(text: &str) -> Self {
         let out_of_memory = ["out of memory", "can't allocate memory", "not enough memory"];
         let line = first_line(text);
-        if out_of_memory.iter().any(|phrase| text.contains(phrase)) { Self::OutOfMemory(line) } else { Self::Other(line) }
+        if out_of_memory.iter().any(|phrase| text.contains(phrase)) {
+            // Advice about PyTorch's settings follows.
+            let facts = line.split(" If reserved but unallocated").next().unwrap_or(&line);
+            return Self::OutOfMemory(facts.to_owned());
+        }
+        match line.split_once("does not have a deterministic implementation") {
+            // The next attempt would meet it too.
+            Some((operation, _)) => Self::BadConfig(format!(
+                "libtorch cannot repeat {} exactly on this device, and a trial must be the same every time; train this network on another one",
+                operation.trim_start_matches("Internal torch error:").trim()
+            )),
+            None => Self::Other(line),
+        }
     }
 }
 
@@ -91,6 +103,13 @@ mod tests {
         let error = TrialError::from_libtorch_text(cuda);
         assert_eq!(error.class(), Some(ErrorClass::OutOfMemory));
         assert_eq!(error.to_string().lines().count(), 1);
+        let advice = "CUDA out of memory. Tried to allocate 2 GiB. If reserved but unallocated memory is large try setting X.";
+        assert_eq!(TrialError::from_libtorch_text(advice).to_string(), "out of memory: CUDA out of memory. Tried to allocate 2 GiB.");
+        let unrepeatable =
+            "Internal torch error: foo_backward_cuda does not have a deterministic implementation, but you set 'torch.use_...'";
+        let error = TrialError::from_libtorch_text(unrepeatable);
+        assert_eq!(error.class(), Some(ErrorClass::BadConfig));
+        assert!(error.to_string().starts_with("libtorch cannot repeat foo_backward_cuda exactly"), "{error}");
         let cpu = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes";
         assert_eq!(TrialError::from_libtorch_text(cpu).class(), Some(ErrorClass::OutOfMemory));
         assert_eq!(TrialError::from_libtorch_text("shape mismatch\nat 3").to_string(), "shape mismatch");
