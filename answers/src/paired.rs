@@ -93,6 +93,14 @@ pub enum PairedError {
         /// The conditions.
         setting: String,
     },
+    /// Several trials of one setting would be the counterpart of one trial of the other.
+    #[error("{setting:?} leaves open what the other setting names ({axes}): name it on both sides")]
+    Open {
+        /// The conditions.
+        setting: String,
+        /// The axes.
+        axes: String,
+    },
     /// Settings whose trials have no counterpart.
     #[error("no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else")]
     NoPair {
@@ -124,13 +132,19 @@ pub fn paired(sweep: &str, work: &Work, records: &[TrialRecord], question: &Ques
         b.check(&record.point)?;
     }
     let named: BTreeSet<&str> = a.axes().chain(b.axes()).collect();
-    let mut noise = Noise::default();
+    let (mut noise, mut seen) = (Noise::default(), BTreeSet::new());
     let mut side = |filter: &Filter| {
         let mut side = Side::new();
         for record in records.iter().filter(|record| record.point.held_out.len() == 1 && filter.matches(&record.point)) {
             let measured = meter.measure(record, &pairs);
-            side.insert(key(&record.point, &named), measured);
-            noise.add(&record.point, measured);
+            if side.insert(key(&record.point, &named), measured).is_some() {
+                let own: BTreeSet<&str> = filter.axes().collect();
+                let axes = named.difference(&own).copied().collect::<Vec<_>>().join(", ");
+                return Err(PairedError::Open { setting: filter.to_string(), axes });
+            }
+            if seen.insert(record.id) {
+                noise.add(&record.point, measured);
+            }
         }
         if side.is_empty() {
             return Err(PairedError::NoTrial { sweep: sweep.to_owned(), setting: filter.to_string() });

@@ -3,13 +3,17 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sortie_answers::domainbed::{MISSING, Record, Run, SelectionMethod, read, runs, tables, write};
+use sortie_answers::domainbed::{IMPORTED, MISSING, Record, Run, SelectionMethod, read, runs, tables, unshown, write};
+use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method};
+use sortie_core::parameters::Scalar;
+use sortie_core::trial::{Point, Work};
 use support::{point, record, succeeded, work};
 
 fn real_sweep() -> Option<PathBuf> {
@@ -85,6 +89,45 @@ fn sorties_trials_become_runs_that_domainbed_tells_apart() {
         runs
     };
     assert_eq!(by_name(again.runs), by_name(found));
+}
+
+#[test]
+fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
+    let command = |program: &str| {
+        let (command, domains) = (vec![program.to_owned()], ["C", "L", "S", "V"].map(str::to_owned).to_vec());
+        Work::Command(CommandSettings { command, dataset: Some("VLCS".into()), domains, steps: None })
+    };
+    let numbers = |name: &str, value: f64| (name.to_owned(), Scalar::Number(value));
+    let mut records = Vec::new();
+    for algorithm in [1.0, 2.0] {
+        for lr in [0.1, 0.2] {
+            for seed in [0, 1] {
+                let dropout = ("dropout".to_owned(), Scalar::Text(if lr == 0.1 { "low" } else { "high" }.into()));
+                let parameters = [numbers("algorithm", algorithm), numbers("hparams_seed", 0.0), numbers("lr", lr), dropout].into();
+                let at = Point { held_out: vec!["C".into()], parameters, seed, split_seed: 3 };
+                records.push(succeeded(&command("train"), at, 900, 700));
+            }
+        }
+    }
+    let found = runs(&command("train"), &records);
+    let keys: BTreeSet<_> =
+        found.iter().map(|run| (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone())).collect();
+    assert_eq!((found.len(), keys.len()), (8, 8));
+    assert_eq!(found[0].algorithm, "1 dropout low");
+    // An imported sweep keeps DomainBed's own numbers.
+    let parameters = [("algorithm".to_owned(), Scalar::Text("ERM".into())), numbers("hparams_seed", 7.0)].into();
+    let at = Point { held_out: vec!["C".into()], parameters, seed: 0, split_seed: 5 };
+    let imported = command(IMPORTED);
+    let found = runs(&imported, &[succeeded(&imported, at, 900, 700)]);
+    assert_eq!((found[0].algorithm.as_str(), found[0].hparams_seed, found[0].trial_seed), ("ERM", 7, 5));
+    assert!(unshown(&imported).is_none() && unshown(&work("EmojiStyles")).unwrap().contains("does not know"));
+    let fewer = Work::Command(CommandSettings {
+        command: vec!["x".into()],
+        dataset: Some("VLCS".into()),
+        domains: vec!["L".into(), "V".into()],
+        steps: None,
+    });
+    assert!(unshown(&fewer).unwrap().contains("has 4 domains and this sweep's has 2"));
 }
 
 #[test]

@@ -95,6 +95,8 @@ fn other_axes_can_be_fixed_or_compared_too() {
     assert_eq!((fixed.units, fixed.planned), (6, 6));
     // photo, seed 0: 710 - 700.
     assert!((fixed.domains[0].ood.mean.unwrap() - (10.0 + 40.0 + 0.0) / 3_000.0).abs() < 1e-12);
+    let same = compare(&sweep(), "dropout=0", "dropout=0").unwrap();
+    assert_eq!((same.ood.equal, same.ood.difference.mean), (6, Some(0.0)));
     let seeds = compare(&sweep(), "seed=0", "seed=1").unwrap();
     assert_eq!((seeds.units, seeds.domains.len()), (2, 2));
 }
@@ -104,6 +106,8 @@ fn what_cannot_be_compared_is_named() {
     let error = |a: &str, b: &str| compare(&sweep(), a, b).unwrap_err().to_string();
     assert!(error("rate=0", "dropout=0.9").contains("\"rate\" is no axis of this sweep"));
     assert_eq!(error("dropout=0", "dropout=0.3"), "no trial of sweep s with one held-out domain meets \"dropout=0.3\"");
+    let open = error("dropout=0", "dropout=0.9 and lr=1e-3");
+    assert_eq!(open, "\"dropout=0\" leaves open what the other setting names (lr): name it on both sides");
     let work = work("PACS");
     let records = [
         succeeded(&work, point("photo", 0.0, 1e-3, 0), 1, 1),

@@ -17,7 +17,7 @@ pub use read::{Folders, ReadError, read};
 pub use registry::domain_names;
 pub use select::SelectionMethod;
 pub use tables::tables;
-pub use trials::{is_known, runs};
+pub use trials::{IMPORTED, runs, unshown};
 pub use write::write;
 
 /// One run of a DomainBed sweep: its coordinates, and what it recorded.

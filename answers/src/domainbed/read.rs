@@ -12,6 +12,9 @@ const RECORDS: &str = "results.jsonl";
 /// The file that a run leaves when it came to its end.
 const DONE: &str = "done";
 
+/// The highest index of a domain: DomainBed's largest dataset has ten.
+const ENV_MAX: usize = 255;
+
 /// What a tree of run folders holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Folders {
@@ -23,6 +26,8 @@ pub struct Folders {
     pub contradicted: usize,
     /// Lines that are no record, because a program was killed while it wrote them.
     pub torn: usize,
+    /// Folders whose file of records has none.
+    pub empty: usize,
 }
 
 /// Why a tree of run folders cannot be read.
@@ -81,10 +86,14 @@ pub fn read(root: &Path) -> Result<Folders, ReadError> {
             };
             let no_record = |problem| ReadError::NoRecord { path: path.clone(), line, problem };
             let record = record(&fields).map_err(no_record)?;
-            let run: &mut Run = match &mut run {
-                Some(run) => run,
-                None => run.insert(begin(&name.to_string_lossy(), &fields, folder.join(DONE).exists()).map_err(no_record)?),
-            };
+            let begun = begin(&name.to_string_lossy(), &fields, folder.join(DONE).exists()).map_err(no_record)?;
+            let run: &mut Run = run.get_or_insert_with(|| begun.clone());
+            let told = |run: &Run| (run.algorithm.clone(), run.dataset.clone(), run.test_envs.clone(), run.trial_seed, run.hparams_seed);
+            if told(run) != told(&begun) {
+                return Err(no_record(
+                    "it belongs to another run than the line before: algorithm, dataset, test_envs or seeds differ".to_owned(),
+                ));
+            }
             match run.records.iter().find(|known| known.step == record.step) {
                 None => run.records.push(record),
                 Some(known) => {
@@ -93,6 +102,7 @@ pub fn read(root: &Path) -> Result<Folders, ReadError> {
                 }
             }
         }
+        folders.empty += usize::from(run.is_none());
         folders.runs.extend(run);
     }
     if folders.runs.is_empty() {
@@ -136,6 +146,9 @@ fn begin(name: &str, fields: &Map<String, Value>, done: bool) -> Result<Run, Str
     let mut test_envs = envs.ok_or("args has no list of domains \"test_envs\"")?;
     test_envs.sort_unstable();
     test_envs.dedup();
+    if let Some(env) = test_envs.iter().find(|env| **env > ENV_MAX) {
+        return Err(format!("test_envs names domain {env}; allowed: at most {ENV_MAX}"));
+    }
     Ok(Run {
         name: name.to_owned(),
         algorithm: text("algorithm")?,
@@ -150,19 +163,33 @@ fn begin(name: &str, fields: &Map<String, Value>, done: bool) -> Result<Run, Str
 }
 
 fn record(fields: &Map<String, Value>) -> Result<Record, String> {
-    let step = fields.get("step").and_then(Value::as_i64).ok_or("it has no whole number \"step\"")?;
-    let accuracies = |split: &str| -> Vec<f64> {
-        let of = |env: usize| fields.get(&format!("env{env}_{split}_acc"));
-        (0..).map_while(of).map(|value| value.as_f64().filter(|value| value.is_finite()).unwrap_or(MISSING)).collect()
-    };
-    let record = Record { step, in_acc: accuracies("in"), out_acc: accuracies("out") };
-    if record.in_acc.len() != record.out_acc.len() {
-        return Err(format!(
-            "it has the \"in\" accuracies of {} domains and the \"out\" ones of {}",
-            record.in_acc.len(),
-            record.out_acc.len()
-        ));
+    let step = fields.get("step").and_then(Value::as_i64).filter(|step| *step >= 0).ok_or("it has no whole number \"step\" from 0")?;
+    let (mut record, mut envs) = (Record { step, in_acc: Vec::new(), out_acc: Vec::new() }, 0);
+    for (key, value) in fields {
+        let Some((env, split)) = key.strip_prefix("env").and_then(|key| key.strip_suffix("_acc")?.split_once('_')) else { continue };
+        let Ok(env) = env.parse::<usize>() else { continue };
+        let accuracies = match split {
+            "in" => &mut record.in_acc,
+            "out" => &mut record.out_acc,
+            _ => continue,
+        };
+        if env > ENV_MAX {
+            return Err(format!("it has {key:?}; domains count from 0 to {ENV_MAX}"));
+        }
+        // What Python writes as NaN has become null.
+        let accuracy = if value.is_null() { Some(MISSING) } else { value.as_f64() };
+        let Some(accuracy) = accuracy.filter(|accuracy| (0.0..=1.0).contains(accuracy) || *accuracy == MISSING) else {
+            return Err(format!("{key} is {value}; allowed: 0 to 1, {MISSING} or NaN"));
+        };
+        if accuracies.len() <= env {
+            accuracies.resize(env + 1, MISSING);
+        }
+        accuracies[env] = accuracy;
+        envs = envs.max(env + 1);
     }
+    // A domain that is missing on one side, or in the middle, was not measured there.
+    record.in_acc.resize(envs, MISSING);
+    record.out_acc.resize(envs, MISSING);
     Ok(record)
 }
 
@@ -203,12 +230,29 @@ mod tests {
         assert!(matches!(read(root.path()), Err(ReadError::Nothing(_))));
         assert!(read(&root.path().join("nowhere")).unwrap_err().to_string().contains("nowhere"));
         std::fs::create_dir(root.path().join("x")).unwrap();
-        for (bad, problem) in
-            [("{}", "\"step\""), (r#"{"step": 1}"#, "\"args\""), (r#"{"step": 1, "args": {}, "env0_in_acc": 1}"#, "1 domains")]
-        {
+        for (bad, problem) in [
+            ("{}", "\"step\""),
+            (r#"{"step": -1}"#, "from 0"),
+            (r#"{"step": 1}"#, "\"args\""),
+            (r#"{"step": 1, "env0_in_acc": 1.5}"#, "env0_in_acc is 1.5"),
+            (r#"{"step": 1, "env999_in_acc": 1}"#, "0 to 255"),
+        ] {
             std::fs::write(root.path().join("x").join(RECORDS), format!("\n{bad}\n")).unwrap();
             let error = read(root.path()).unwrap_err().to_string();
             assert!(error.contains("results.jsonl, line 2: ") && error.contains(problem), "{error}");
         }
+        let other = line(300, "0.5").replace("\"hparams_seed\": 3", "\"hparams_seed\": 4");
+        std::fs::write(root.path().join("x").join(RECORDS), format!("{}\n{other}\n", line(0, "0.5"))).unwrap();
+        assert!(read(root.path()).unwrap_err().to_string().contains("line 2: it belongs to another run"));
+        let far = line(0, "0.5").replace("[1]", "[18446744073709551615]");
+        std::fs::write(root.path().join("x").join(RECORDS), far).unwrap();
+        assert!(read(root.path()).unwrap_err().to_string().contains("at most 255"));
+    }
+
+    #[test]
+    fn a_domain_that_is_not_there_was_not_measured() {
+        let fields: Map<String, Value> =
+            serde_json::from_str(r#"{"step": 0, "env0_in_acc": 0.5, "env2_in_acc": 0.25, "env2_out_acc": 1}"#).unwrap();
+        assert_eq!(record(&fields).unwrap(), Record { step: 0, in_acc: vec![0.5, MISSING, 0.25], out_acc: vec![MISSING, MISSING, 1.0] });
     }
 }

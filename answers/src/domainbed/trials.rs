@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, SplitName};
-use sortie_core::parameters::{Parameters, Scalar, number};
+use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::{Point, Work};
 
@@ -16,14 +16,24 @@ use super::{MISSING, Record, Run};
 const DROPOUT: &str = "dropout";
 /// The axis that is the algorithm's name, where a command has one.
 const ALGORITHM: &str = "algorithm";
-/// The axis that numbers settings where the sweep was DomainBed's own.
+/// The program of sweeps that were imported: nobody runs it.
+pub const IMPORTED: &str = "domainbed";
+/// The axis that numbers the settings of such a sweep.
 const HPARAMS_SEED: &str = "hparams_seed";
 /// What DomainBed calls fine-tuning without anything else.
 const ERM: &str = "ERM";
 
-/// Whether DomainBed knows a dataset; it leaves others out of its tables.
-pub fn is_known(dataset: &str) -> bool {
-    DATASETS.iter().any(|(name, _)| *name == dataset)
+/// What DomainBed's tables do not show of a sweep's runs, in one line; none if they show them as they are.
+pub fn unshown(work: &Work) -> Option<String> {
+    let (dataset, domains) = (work.dataset().unwrap_or_default(), work.domains().len());
+    match DATASETS.iter().find(|(name, _)| *name == dataset) {
+        None => Some(format!("DomainBed does not know the dataset {dataset:?}, and leaves it out of its tables")),
+        Some((_, labels)) if labels.len() != domains => Some(format!(
+            "DomainBed's {dataset} has {} domains and this sweep's has {domains}, which its tables would show under wrong labels",
+            labels.len()
+        )),
+        Some(_) => None,
+    }
 }
 
 /// One run for each succeeded trial and each model of its trajectory.
@@ -31,7 +41,7 @@ pub fn is_known(dataset: &str) -> bool {
 /// DomainBed takes the best hyper-parameters and averages trial seeds. So settings are numbered as `hparams_seed`, pairs of seed and split
 /// as `trial_seed`, and what is to be compared, the dropout rate and the model, is part of the algorithm's name: `ERM dropout 0.9 average`.
 pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
-    let numbers = Numbers::of(records);
+    let numbers = Numbers::of(work, records);
     let domains = domains(work, records);
     let dataset = work.dataset().unwrap_or_default();
     let mut runs = Vec::new();
@@ -78,14 +88,9 @@ fn domains(work: &Work, records: &[TrialRecord]) -> Vec<String> {
 }
 
 fn algorithm(point: &Point, method: Method) -> String {
-    let mut name = match point.parameters.get(ALGORITHM) {
-        Some(Scalar::Text(name)) => name.clone(),
-        _ => ERM.to_owned(),
-    };
-    if let Some(rate) = point.parameters.get(DROPOUT).and_then(Scalar::as_number)
-        && rate != 0.0
-    {
-        name.push_str(&format!(" {DROPOUT} {}", number(rate)));
+    let mut name = point.parameters.get(ALGORITHM).map_or_else(|| ERM.to_owned(), ToString::to_string);
+    if let Some(rate) = point.parameters.get(DROPOUT).filter(|rate| rate.as_number() != Some(0.0)) {
+        name.push_str(&format!(" {DROPOUT} {rate}"));
     }
     if method != Method::Plain {
         name.push_str(&format!(" {method}"));
@@ -95,35 +100,33 @@ fn algorithm(point: &Point, method: Method) -> String {
 
 /// Numbers for what DomainBed knows by numbers only.
 struct Numbers {
+    /// The sweep has them already.
+    imported: bool,
     settings: BTreeMap<Parameters, i64>,
     replicates: BTreeMap<(u64, u64), i64>,
 }
 
 impl Numbers {
-    fn of(records: &[TrialRecord]) -> Self {
+    fn of(work: &Work, records: &[TrialRecord]) -> Self {
+        let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();
         let replicates: BTreeSet<(u64, u64)> = records.iter().map(|record| replicate(&record.point)).collect();
-        Self { settings: settings.into_iter().zip(0..).collect(), replicates: replicates.into_iter().zip(0..).collect() }
+        Self { imported, settings: settings.into_iter().zip(0..).collect(), replicates: replicates.into_iter().zip(0..).collect() }
     }
 
     fn hparams_seed(&self, point: &Point) -> i64 {
-        if let Some(seed) = imported(point) {
-            return seed;
+        if self.imported {
+            return point.parameters.get(HPARAMS_SEED).and_then(Scalar::as_number).unwrap_or_default() as i64;
         }
         self.settings.get(&setting(point)).copied().unwrap_or_default()
     }
 
     fn trial_seed(&self, point: &Point) -> i64 {
-        if imported(point).is_some() {
+        if self.imported {
             return point.split_seed as i64;
         }
         self.replicates.get(&replicate(point)).copied().unwrap_or_default()
     }
-}
-
-/// DomainBed's own number of a setting.
-fn imported(point: &Point) -> Option<i64> {
-    Some(point.parameters.get(HPARAMS_SEED)?.as_number()? as i64)
 }
 
 fn setting(point: &Point) -> Parameters {

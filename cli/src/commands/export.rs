@@ -48,9 +48,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let (work, records) = Client::connect(connection).await?.records(sweep).await?;
     let runs = domainbed::runs(&work, &records);
     domainbed::write(folder, &runs).with_context(cannot)?;
-    let dataset = work.dataset().unwrap_or_default();
-    if !domainbed::is_known(dataset) {
-        output::note(&format!("DomainBed does not know the dataset {dataset:?}, so its collector will leave it out"));
+    if let Some(why) = domainbed::unshown(&work) {
+        output::note(&format!("note: {why}"));
     }
     let trials = records.len();
     if *json {

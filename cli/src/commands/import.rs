@@ -21,7 +21,7 @@ use crate::{Connection, output};
 ///
 /// domainbed: a folder of run folders, as DomainBed and programs that descend from it write them. Fractions keep their last bit; -1 and NaN
 /// count as not measured. The sweep's grid is that of the runs: what is not among them is cancelled, and shown as missing. Importing
-/// again adds what is new.
+/// again adds runs that are new; what is there stays as it is, also where a run has gone on since.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Whose files: domainbed.
@@ -53,19 +53,23 @@ named!(Program, "program", { DomainBed => "domainbed" });
 /// One line: the files cannot be read, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { program: Program::DomainBed, folder, name, dataset, json } = arguments;
-    let Folders { runs, repeated, contradicted, torn } = domainbed::read(folder)?;
+    let Folders { runs, repeated, contradicted, torn, empty } = domainbed::read(folder)?;
     let tree = Tree::of(runs, dataset.as_deref())?;
     let mut client = Client::connect(connection).await?;
     let request = v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
     let mut progress = client.submit(request).await?;
     while progress.message().await.map_err(ClientError::from)?.is_some() {}
-    let missing = tree.cancel_missing(&mut client, name).await?;
-    let imported = tree.deliver(&mut Courier::connect(connection, &tag(name)).await?, name).await?;
+    let missing = tree.settle(&mut client, name).await?;
+    let mut courier = Courier::connect(connection, &tag(name)).await?;
+    let delivered = tree.deliver(&mut courier, name).await;
+    courier.leave().await?;
+    let imported = delivered?;
+    tree.check(&mut client, name).await?;
     let (runs, unfinished) = (tree.runs.len(), tree.runs.values().filter(|run| !run.done).count());
     if *json {
         return output::json(&json!({
             "sweep": name, "runs": runs, "imported": imported, "missing": missing, "unfinished": unfinished,
-            "repeated": repeated, "contradicted": contradicted, "torn": torn,
+            "repeated": repeated, "contradicted": contradicted, "torn": torn, "empty": empty,
         }));
     }
     let mut text = format!("sweep {name}: {imported} of {runs} runs imported");
@@ -78,6 +82,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         (repeated, "lines say a step again: the first counts"),
         (contradicted, "of these say something else"),
         (torn, "lines are torn"),
+        (empty, "folders have no record"),
     ] {
         if count > 0 {
             text.push_str(&format!("\n  {count} {what}"));
@@ -116,6 +121,11 @@ impl Tree {
             }
             envs =
                 run.records.iter().map(|record| record.in_acc.len()).chain(run.test_envs.iter().map(|env| env + 1)).fold(envs, usize::max);
+            // Conditions name a run by it.
+            let name = run.algorithm.as_str();
+            if name.is_empty() || name != name.trim() || name.contains(" and ") || name.contains(char::is_control) {
+                bail!("run {} has the algorithm {name:?}; allowed: names without \" and \", and without spaces at their ends", run.name);
+            }
             let key = (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone());
             let name = run.name.clone();
             if let Some(other) = found.insert(key, run) {
@@ -136,7 +146,7 @@ impl Tree {
             "name": name,
             "select": if pairs { ["iid", "loo", "oracle"].as_slice() } else { ["iid", "oracle"].as_slice() },
             // The sweep's name makes its trials its own: DomainBed's seeds say nothing about what was run.
-            "run": { "command": ["domainbed", name] },
+            "run": { "command": [domainbed::IMPORTED, name] },
             "data": { "dataset": self.dataset, "domains": self.domains },
             "require": { "tags": [tag(name)] },
             "grid": {
@@ -163,18 +173,28 @@ impl Tree {
         self.runs.get(&(algorithm, hparams_seed, i64::try_from(point.split_seed).ok()?, envs))
     }
 
-    /// Calls off the trials that are none of the runs; how many there are.
-    async fn cancel_missing(&self, client: &mut Client, name: &str) -> Result<usize> {
+    /// The points of a sweep's trials, with their states.
+    async fn trials(client: &mut Client, name: &str) -> Result<Vec<(Point, String)>> {
         let mut trials = client.trials(name, "").await?;
-        let mut missing = Vec::new();
+        let mut found = Vec::new();
         while let Some(trial) = trials.message().await.map_err(ClientError::from)? {
-            let point: Point =
-                trial.point.context("the coordinator sent a trial without its point")?.try_into().map_err(ClientError::from)?;
-            if self.run_at(&point).is_none() {
-                missing.push((point, trial.state));
-            }
+            let point = trial.point.context("the coordinator sent a trial without its point")?;
+            found.push((point.try_into().map_err(ClientError::from)?, trial.state));
         }
-        for (point, _) in missing.iter().filter(|(_, state)| state == "queued") {
+        Ok(found)
+    }
+
+    /// Calls off the trials that are none of the runs, and takes those back that have become one; how many are missing.
+    async fn settle(&self, client: &mut Client, name: &str) -> Result<usize> {
+        let mut missing = 0;
+        for (point, state) in Self::trials(client, name).await? {
+            let there = self.run_at(&point).is_some();
+            missing += usize::from(!there);
+            let action = match (there, state.as_str()) {
+                (false, "queued") => "cancel",
+                (true, "cancelled") => "retry",
+                _ => continue,
+            };
             let text = |name: &str| point.parameters.get(name).map(ToString::to_string).unwrap_or_default();
             let condition = format!(
                 "algorithm={} and hparams_seed={} and held_out={} and split={}",
@@ -183,10 +203,20 @@ impl Tree {
                 point.held_out_label(),
                 point.split_seed
             );
-            let (sweep, action) = (name.to_owned(), "cancel".to_owned());
+            let (sweep, action) = (name.to_owned(), action.to_owned());
             client.control(v1::ControlRequest { sweep, action, r#where: condition, ..Default::default() }).await?;
         }
-        Ok(missing.len())
+        Ok(missing)
+    }
+
+    /// Every run must have become a result.
+    async fn check(&self, client: &mut Client, name: &str) -> Result<()> {
+        let trials = Self::trials(client, name).await?;
+        let present = trials.iter().filter(|(point, state)| state == "succeeded" && self.run_at(point).is_some()).count();
+        if present != self.runs.len() {
+            bail!("sweep {name} has results of {present} of the {} runs; import again, or see `sortie trials {name}`", self.runs.len());
+        }
+        Ok(())
     }
 
     /// Tells the coordinator what the runs recorded; how many it did not know yet.
@@ -195,7 +225,6 @@ impl Tree {
         loop {
             let leases = courier.lease(name).await?;
             if leases.is_empty() {
-                courier.leave().await?;
                 return Ok(delivered);
             }
             for lease in leases {

@@ -155,9 +155,8 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
             bail!("{option} changes nothing in DomainBed's tables: leave it out with --format {DOMAINBED}");
         }
     }
-    let dataset = work.dataset().unwrap_or_default();
-    if !domainbed::is_known(dataset) {
-        output::note(&format!("DomainBed does not know the dataset {dataset:?}, so its tables leave it out"));
+    if let Some(why) = domainbed::unshown(work) {
+        bail!("{why}");
     }
     Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }

@@ -70,6 +70,21 @@ fn a_tree_with_gaps_and_wounds_is_imported_as_far_as_it_goes() {
     assert_eq!(counts, [39, 39, 1, 1, 1, 0, 1]);
     let status = world.status("torn");
     assert_eq!((&status["succeeded"], &status["cancelled"], &status["queued"]), (&39.into(), &1.into(), &0.into()));
+    // What was missing comes later: only that is new.
+    let whole = sweep.join("records");
+    let said = world.json(&["import", "domainbed", whole.to_str().unwrap(), "--name", "torn", "--json"]);
+    assert_eq!((&said["runs"], &said["imported"], &said["missing"]), (&40.into(), &1.into(), &0.into()));
+    assert_eq!(world.status("torn")["succeeded"], 40);
+    assert_eq!(tables(&world, "torn"), fs::read_to_string(sweep.join("expected_tables.txt")).unwrap());
+    for (from, to) in [("\"algorithm\": \"ERM\"", "\"algorithm\": \"A and B\""), ("\"trial_seed\": 0", "\"trial_seed\": -1")] {
+        let odd = world.folder.path().join("odd");
+        fs::create_dir_all(odd.join("run")).unwrap();
+        fs::write(odd.join("run/results.jsonl"), text.replace("\"trial_seed\": 1", "\"trial_seed\": 0").replace(from, to)).unwrap();
+        let refused = world.sortie(&["import", "domainbed", odd.to_str().unwrap(), "--name", "odd"]);
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(1) && error.contains("allowed") && error.lines().count() == 1, "{error}");
+    }
+    assert!(!world.sortie(&["results", "odd"]).status.success());
     let refused = world.sortie(&["import", "domainbed", world.folder.path().to_str().unwrap(), "--name", "nothing"]);
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(1) && text.contains("has no folder with a file results.jsonl"), "{text}");

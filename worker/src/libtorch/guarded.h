@@ -15,6 +15,10 @@ auto guarded(char* error, size_t length, Operation operation) -> decltype(operat
     std::strncpy(error, exception.what(), length - 1);
     error[length - 1] = 0;
     return nullptr;
+  } catch (...) {
+    std::strncpy(error, "an exception without a text", length - 1);
+    error[length - 1] = 0;
+    return nullptr;
   }
 }
 

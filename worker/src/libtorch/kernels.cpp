@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "guarded.h"
@@ -198,7 +199,9 @@ void* sortie_fold(const Tensor* const* tensors, size_t n, const Tensor* inverse_
     variable_list all;
     for (size_t i = 0; i < 3 * n; ++i) all.push_back(*tensors[i]);
     const auto folded = Fold::apply(at::TensorList(all), *inverse_deviation, *shift, static_cast<bool>(bf16));
-    for (size_t i = 0; i < 2 * n; ++i) results[i] = new Tensor(folded[i]);
+    std::vector<std::unique_ptr<Tensor>> owned;
+    for (const auto& tensor : folded) owned.push_back(std::make_unique<Tensor>(tensor));
+    for (size_t i = 0; i < 2 * n; ++i) results[i] = owned[i].release();
     return results;
   });
 }
