@@ -149,7 +149,7 @@ mod tests {
         let parameters =
             Parameters::from([("lr".to_owned(), Scalar::Number(1e-3)), ("optimiser".to_owned(), Scalar::Text("adam w".into()))]);
         let point = Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
-        let spec = TrialSpec { work: Work::Command(settings.clone()), point };
+        let spec = TrialSpec { work: Work::Command(settings.clone()), point, combination: None };
         let surroundings = Surroundings { data: "/data".into(), device: "cpu".into(), threads: 2 };
         let Invocation { words, environment } = settings.invocation(&spec, &surroundings).unwrap();
         assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);

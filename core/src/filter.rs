@@ -121,6 +121,11 @@ impl Filter {
         self.0.iter().all(|condition| condition.is_met_by(point))
     }
 
+    /// Whether a value on one axis meets the conditions on that axis; of the point, only that axis is looked at.
+    pub fn allows(&self, axis: &str, point: &Point) -> bool {
+        self.0.iter().filter(|condition| condition.axis == axis).all(|condition| condition.is_met_by(point))
+    }
+
     /// Refuses conditions on axes that a trial of the sweep does not have, which would silently mean no trial.
     ///
     /// # Errors

@@ -1,16 +1,23 @@
 //! From a sweep to its trials, in the order in which they should run.
 
+use crate::combine::PlannedTrial;
 use crate::parameters::Parameters;
 use crate::selection::Selection;
 use crate::spec::SweepSpec;
-use crate::trial::{Point, TrialSpec};
+use crate::trial::{Identifier, Point, TrialSpec};
 
 /// The most trials that one sweep may plan.
 pub const TRIALS_MAX: u64 = 10_000_000;
 
 impl SweepSpec {
-    /// How many trials the grid holds; none when that is no 64-bit number.
+    /// How many trials the sweep plans, combinations included; none when that is no 64-bit number.
     pub fn trials_planned(&self) -> Option<u64> {
+        let combined = self.combine.iter().try_fold(0_u64, |sum, combine| sum.checked_add(combine.trials(self)?))?;
+        self.grid_trials()?.checked_add(combined)
+    }
+
+    /// How many trials the grid holds; none when that is no 64-bit number.
+    pub fn grid_trials(&self) -> Option<u64> {
         let grid = &self.grid;
         let axes = grid.axes.values().map(|axis| axis.values.len());
         let held_out = self.held_out_count(true);
@@ -41,14 +48,14 @@ impl SweepSpec {
 
     /// How many trials of the grid are there for this selection method alone: those that hold out a pair of domains.
     pub fn trials_for(&self, selection: Selection) -> u64 {
-        let planned = self.trials_planned().unwrap_or(u64::MAX);
+        let planned = self.grid_trials().unwrap_or(u64::MAX);
         if !selection.needs_pairs() || self.grid.held_out.is_empty() {
             return 0;
         }
         planned / self.held_out_count(true) as u64 * (self.held_out_count(true) - self.held_out_count(false)) as u64
     }
 
-    /// The point of the trial with this number, counted from 0; none after the last. Seeds vary slowest and held-out domains fastest, so
+    /// The point of the grid's trial with this number, counted from 0; none after the last. Seeds vary slowest and held-out domains fastest, so
     /// that early results are balanced: the first setting is known on every domain before the second is tried, and every setting has one
     /// seed before any has two.
     pub fn point_at(&self, index: u64) -> Option<Point> {
@@ -72,9 +79,27 @@ impl SweepSpec {
         (rest == 0).then_some(Point { held_out, parameters, seed, split_seed })
     }
 
+    /// The trial with this number, counted from 0: first those of the grid, then the combinations, whose members are all among the
+    /// former; none after the last. `identifier` names the members.
+    pub fn planned_at(&self, index: u64, identifier: &Identifier) -> Option<PlannedTrial> {
+        let mut rest = match index.checked_sub(self.grid_trials()?) {
+            None => return Some(PlannedTrial { point: self.point_at(index)?, combination: None }),
+            Some(rest) => rest,
+        };
+        for combine in &self.combine {
+            let trials = combine.trials(self)?;
+            if rest < trials {
+                return combine.at(self, rest, identifier);
+            }
+            rest -= trials;
+        }
+        None
+    }
+
     /// All trials, each once, in order.
     pub fn trials(&self) -> impl Iterator<Item = TrialSpec> + '_ {
-        let points = (0..).map_while(|index| self.point_at(index));
-        points.map(|point| TrialSpec { work: self.work.clone(), point })
+        let identifier = Identifier::of(&self.work, self.protocol);
+        let planned = (0..).map_while(move |index| self.planned_at(index, &identifier));
+        planned.map(|PlannedTrial { point, combination }| TrialSpec { work: self.work.clone(), point, combination })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::combine::Readiness;
 use crate::named;
 
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
@@ -14,6 +15,9 @@ use crate::named;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// Later than any time.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// This time and a duration.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
@@ -159,7 +163,7 @@ pub enum State {
     Queued {
         /// The attempt whose lease expired last, if nobody has taken the trial since: it may come back.
         expired: Option<Token>,
-        /// Nobody gets it earlier: it waits after a failure.
+        /// Nobody gets it earlier: it waits after a failure, or for its members ([`State::WAITING`]).
         not_before: Timestamp,
     },
     /// An attempt has it.
@@ -198,6 +202,8 @@ impl Finished {
 impl State {
     /// What a new trial is in, and one that is to start afresh.
     pub const FRESH: Self = Self::Queued { expired: None, not_before: Timestamp(0) };
+    /// What a combination is in until all its members have a result.
+    pub const WAITING: Self = Self::Queued { expired: None, not_before: Timestamp::NEVER };
 
     /// The state's name.
     pub fn name(&self) -> StateName {
@@ -244,7 +250,12 @@ pub enum Event {
     /// A user calls it off.
     Cancel,
     /// A user wants a trial that ended without a result to run again.
-    Retry,
+    Retry {
+        /// It is a combination: its members come first.
+        waits: bool,
+    },
+    /// What is known of the members of a combination.
+    Members(Readiness),
 }
 
 /// What came before the end of an attempt.
@@ -334,14 +345,19 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
                 Decision::Move(State::Finished(Finished::Cancelled), Some(Effect::End(token, AttemptEnd::Cancelled)))
             }
         }),
-        Event::Retry => Ok(match state {
+        Event::Retry { waits } => Ok(match state {
             State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
-                Decision::Move(State::FRESH, Some(Effect::Forgive))
+                Decision::Move(if *waits { State::WAITING } else { State::FRESH }, Some(Effect::Forgive))
             }
-            // A trial that waits after a failure runs now.
-            State::Queued { expired, not_before } if not_before > now => {
+            // A trial that waits after a failure runs now; one that waits for its members has nothing to run on.
+            State::Queued { expired, not_before } if not_before > now && state != State::WAITING => {
                 Decision::Move(State::Queued { expired, not_before: Timestamp(0) }, Some(Effect::Forgive))
             }
+            _ => Decision::Stay,
+        }),
+        Event::Members(readiness) => Ok(match readiness {
+            Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
+            Readiness::Hopeless if state == State::WAITING => Decision::Move(State::Finished(Finished::Cancelled), None),
             _ => Decision::Stay,
         }),
     }
@@ -379,121 +395,4 @@ fn complete(state: State, token: Token, outcome: &Outcome, past: Past, now: Time
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LEASE: Duration = Duration::from_secs(10);
-    const NOW: Timestamp = Timestamp(1_000_000);
-    const OLD: Token = Token(1);
-    const NEW: Token = Token(2);
-
-    fn leased(token: Token) -> State {
-        State::Leased { token, expires_at: NOW.plus(LEASE) }
-    }
-
-    fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
-        Event::Complete { token, outcome, past: Past { failures, jitter: 500 } }
-    }
-
-    fn failed(class: ErrorClass) -> Outcome {
-        Outcome::Failed { class, message: String::new() }
-    }
-
-    /// The state that an event leads to.
-    fn after(state: State, event: &Event, now: Timestamp) -> State {
-        match apply(state, event, now, LEASE) {
-            Ok(Decision::Move(next, _)) => next,
-            other => panic!("{event:?} on {state:?}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
-        let later = NOW.plus(LEASE * 2);
-        let queued = State::Queued { expired: Some(OLD), not_before: later };
-        let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
-        assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE), Ok(Decision::Move(queued, lost)));
-        assert_eq!(apply(queued, &Event::Heartbeat(OLD), NOW, LEASE), Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD)))));
-        assert_eq!(after(queued, &Event::Claim(NEW), later), State::Leased { token: NEW, expires_at: later.plus(LEASE) });
-        for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
-            assert_eq!(apply(leased(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
-        }
-    }
-
-    #[test]
-    fn completing_twice_is_once_and_a_stale_token_never_completes() {
-        let done = State::Finished(Finished::Succeeded(NEW));
-        assert_eq!(after(leased(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW), done);
-        assert_eq!(apply(done, &complete(NEW, Outcome::Succeeded, 0), NOW, LEASE), Ok(Decision::Stay));
-        assert_eq!(apply(done, &complete(OLD, Outcome::Succeeded, 0), NOW, LEASE), Err(Refused::Stale(OLD)));
-        assert_eq!(apply(done, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Succeeded)));
-    }
-
-    #[test]
-    fn each_error_class_has_its_budget_and_its_wait() {
-        let end = |class, failures| after(leased(OLD), &complete(OLD, failed(class), failures), NOW);
-        let queued = |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
-        assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
-        assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
-        assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
-        assert_eq!(end(ErrorClass::Preempted, 1_000_000), queued(0));
-        let policy = ErrorClass::OutOfMemory.policy();
-        assert!(policy.delay(0, 0) < policy.delay(0, 999) && policy.delay(40, 999) <= DELAY_MAX * 2);
-    }
-
-    #[test]
-    fn a_trial_that_waits_is_not_handed_out() {
-        let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
-        assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
-        assert_eq!(after(waiting, &Event::Retry, NOW), State::FRESH);
-    }
-
-    #[test]
-    fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
-        let cancelled = State::Finished(Finished::Cancelled);
-        let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
-        assert_eq!(apply(leased(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
-        assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
-        for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))] {
-            assert_eq!(apply(state, &Event::Retry, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
-        }
-        for state in [leased(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
-            assert_eq!(apply(state, &Event::Retry, NOW, LEASE), Ok(Decision::Stay));
-        }
-    }
-
-    #[test]
-    fn the_reaper_leaves_live_leases_alone() {
-        assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
-    }
-
-    fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
-        (0..6_u8, 1..4_i64, 0..30_u8)
-    }
-
-    proptest! {
-        /// Whatever is said in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
-        #[test]
-        fn a_finished_trial_never_moves(events in proptest::collection::vec(any_event(), 1..60)) {
-            let (mut state, mut now, mut issued) = (State::FRESH, NOW, 0);
-            for (kind, token, seconds) in events {
-                now = now.plus(Duration::from_secs(u64::from(seconds)));
-                let event = match kind {
-                    0 => { issued += 1; Event::Claim(Token(issued)) }
-                    1 => Event::Heartbeat(Token(token)),
-                    2 => complete(Token(token), Outcome::Succeeded, 0),
-                    3 => complete(Token(token), failed(ErrorClass::Transient), 0),
-                    4 => Event::Cancel,
-                    _ => Event::Reap(Past::default()),
-                };
-                let Ok(Decision::Move(next, _)) = apply(state, &event, now, LEASE) else { continue };
-                prop_assert!(!matches!(state, State::Finished(_)), "{state:?} moved to {next:?} by {event:?}");
-                if let State::Finished(Finished::Succeeded(token)) = next {
-                    prop_assert!(holds(state, token));
-                }
-                state = next;
-            }
-        }
-    }
-}
+mod tests;

@@ -41,6 +41,14 @@ pub struct Keep {
     pub logits: bool,
 }
 
+impl Keep {
+    /// The same, with the weights after the last step.
+    pub fn with_final_weights(self) -> Self {
+        let weights = if self.weights.selected() { KeepWeights::Both } else { KeepWeights::Final };
+        Self { weights, ..self }
+    }
+}
+
 impl Default for Keep {
     fn default() -> Self {
         Self { weights: KeepWeights::None, logits: true }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::combine::Combination;
 use crate::command::CommandSettings;
 use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings, SplitBy};
 use crate::parameters::{Parameters, Scalar};
@@ -114,23 +115,31 @@ pub struct TrialSpec {
     pub work: Work,
     /// Its place in the grid.
     pub point: Point,
+    /// The trials that it combines, if it combines any.
+    pub combination: Option<Combination>,
 }
 
 impl TrialSpec {
     /// The identity of the trial: a hash of the canonical text of its specification.
     pub fn id(&self) -> TrialId {
-        Identifier::of(&self.work, PROTOCOL_VERSION).id(&self.point)
+        Identifier::of(&self.work, PROTOCOL_VERSION).id(&self.point, self.combination.as_ref())
     }
 
-    /// The trial as the trainer runs it; none for a command.
+    /// The trial as the trainer runs it; none for a command. A combination trains nothing and has one model, so axes in which its members
+    /// differ count as 0 there, and the trajectory's methods are left out.
     ///
     /// # Errors
     /// [`NoParameter`] when a hyper-parameter is missing.
     pub fn finetune(&self) -> Result<FinetuneSpec, NoParameter> {
-        match &self.work {
-            Work::Finetune(settings) => Ok(FinetuneSpec { settings: settings.clone(), point: (&self.point).try_into()? }),
-            Work::Command(_) => Err(NoParameter("a backbone")),
+        let Work::Finetune(settings) = &self.work else { return Err(NoParameter("a backbone")) };
+        let (mut settings, mut point) = (settings.clone(), self.point.clone());
+        if self.combination.is_some() {
+            (settings.average, settings.ensemble) = (None, None);
+            for axis in AXES {
+                point.parameters.entry(axis.to_owned()).or_insert(Scalar::Number(0.0));
+            }
         }
+        Ok(FinetuneSpec { settings, point: (&point).try_into()? })
     }
 }
 
@@ -157,8 +166,8 @@ impl Identifier {
         Self { shared, finetune: matches!(work, Work::Finetune(_)) }
     }
 
-    /// The identity of the trial at this point.
-    pub fn id(&self, point: &Point) -> TrialId {
+    /// The identity of the trial at this point, or of this combination there.
+    pub fn id(&self, point: &Point, combination: Option<&Combination>) -> TrialId {
         let Point { held_out, parameters, seed, split_seed } = point;
         let mut text = String::with_capacity(256);
         line(&mut text, "held_out", &json(held_out));
@@ -173,6 +182,12 @@ impl Identifier {
         }
         line(&mut text, "seed", seed);
         line(&mut text, "split_seed", split_seed);
+        if let Some(Combination { kind, choice, method, members }) = combination {
+            line(&mut text, "combination.kind", kind);
+            line(&mut text, "combination.choice", choice);
+            line(&mut text, "combination.method", method);
+            line(&mut text, "combination.members", &json(members));
+        }
         let mut id = [0_u8; TrialId::BYTES];
         id.copy_from_slice(&self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..TrialId::BYTES]);
         TrialId(id)
@@ -271,6 +286,18 @@ impl fmt::Debug for TrialId {
     }
 }
 
+impl Serialize for TrialId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrialId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text that is no trial id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a trial id; it must be 32 hexadecimal digits")]
@@ -295,7 +322,9 @@ impl FromStr for TrialId {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::combine::{Choice, CombinationKind};
     use crate::finetune::{Backbone, FinetunePoint};
+    use crate::metrics::Method;
 
     pub(crate) fn example() -> TrialSpec {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -308,7 +337,7 @@ pub(crate) mod tests {
         let settings = Settings::reference(dataset, Backbone::EfficientNetLite0);
         let (held_out, lr, weight_decay) = (words("sketch"), 1e-3, 1e-4);
         let point = FinetunePoint { held_out, dropout: 0.9, lr, weight_decay, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
-        TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
+        TrialSpec { work: Work::Finetune(settings), point: (&point).into(), combination: None }
     }
 
     #[test]
@@ -322,8 +351,8 @@ pub(crate) mod tests {
         let settings = CommandSettings { command: vec!["train".into()], dataset: None, domains: vec![], steps: None };
         let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into()))]);
         let point = Point { held_out: vec![], parameters, seed: 0, split_seed: 0 };
-        let first = TrialSpec { work: Work::Command(settings.clone()), point: point.clone() };
-        let work = |settings| TrialSpec { work: Work::Command(settings), point: point.clone() }.id();
+        let first = TrialSpec { work: Work::Command(settings.clone()), point: point.clone(), combination: None };
+        let work = |settings| TrialSpec { work: Work::Command(settings), ..first.clone() }.id();
         let with = |change: fn(&mut Point)| {
             let mut changed = first.clone();
             change(&mut changed.point);
@@ -342,6 +371,24 @@ pub(crate) mod tests {
             with(|point| drop(point.parameters.insert("lr".into(), Scalar::Number(0.1)))),
         ]);
         assert_eq!(ids.len(), 10);
+    }
+
+    #[test]
+    fn every_fact_of_a_combination_is_in_its_identity() {
+        let member = example().id();
+        let (kind, choice, method) = (CombinationKind::Average, Choice::Uniform, Method::Plain);
+        let first = Combination { kind, choice, method, members: vec![member] };
+        let all = [
+            None,
+            Some(Combination { kind: CombinationKind::Ensemble, ..first.clone() }),
+            Some(Combination { choice: Choice::Greedy, ..first.clone() }),
+            Some(Combination { method: Method::Average, ..first.clone() }),
+            Some(Combination { members: vec![member, member], ..first.clone() }),
+            Some(first),
+        ];
+        let ids: std::collections::BTreeSet<TrialId> =
+            all.into_iter().map(|combination| TrialSpec { combination, ..example() }.id()).collect();
+        assert_eq!(ids.len(), 6);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
@@ -255,7 +256,8 @@ impl TryFrom<v1::Point> for Point {
 
 impl From<&TrialSpec> for v1::TrialSpec {
     fn from(spec: &TrialSpec) -> Self {
-        Self { work: Some((&spec.work).into()), point: Some((&spec.point).into()) }
+        let combination = spec.combination.as_ref().map(Into::into);
+        Self { work: Some((&spec.work).into()), point: Some((&spec.point).into()), combination }
     }
 }
 
@@ -264,7 +266,44 @@ impl TryFrom<v1::TrialSpec> for TrialSpec {
 
     fn try_from(wire: v1::TrialSpec) -> Result<Self, WireError> {
         let work = required("spec.work", wire.work)?.try_into()?;
-        Ok(Self { work, point: required("spec.point", wire.point)?.try_into()? })
+        let combination = wire.combination.map(TryInto::try_into).transpose()?;
+        Ok(Self { work, point: required("spec.point", wire.point)?.try_into()?, combination })
+    }
+}
+
+impl From<&Combination> for v1::Combination {
+    fn from(combination: &Combination) -> Self {
+        let Combination { kind, choice, method, members } = combination;
+        let members = members.iter().map(ToString::to_string).collect();
+        Self { kind: kind.to_string(), choice: choice.to_string(), method: method.to_string(), members }
+    }
+}
+
+impl TryFrom<v1::Combination> for Combination {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Combination) -> Result<Self, WireError> {
+        let v1::Combination { kind, choice, method, members } = wire;
+        let members = members.iter().map(|id| parse("combination.members", id)).collect::<Result<_, _>>()?;
+        let (kind, choice) = (parse("combination.kind", &kind)?, parse("combination.choice", &choice)?);
+        Ok(Self { kind, choice, method: parse("combination.method", &method)?, members })
+    }
+}
+
+impl From<&Member> for v1::Member {
+    fn from(member: &Member) -> Self {
+        let Member { trial_id, files, host } = member;
+        Self { trial_id: trial_id.to_string(), files: files.iter().map(Into::into).collect(), host: host.clone() }
+    }
+}
+
+impl TryFrom<v1::Member> for Member {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Member) -> Result<Self, WireError> {
+        let v1::Member { trial_id, files, host } = wire;
+        let files = files.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        Ok(Self { trial_id: parse("member.trial_id", &trial_id)?, files, host })
     }
 }
 

@@ -62,7 +62,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         rows.push(("result", format!("linked to {}", trial.linked_to)));
     }
     if !story.note.is_empty() {
-        rows.push(("stuck", story.note.clone()));
+        rows.push(("waits", story.note.clone()));
     }
     if story.waits_ms > 0 {
         rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));

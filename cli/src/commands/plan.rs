@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use sortie_core::combine::{Choice, Combine, SEED};
 use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
 use sortie_core::parameters::number;
 use sortie_core::requirements::Requirements;
@@ -112,7 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn plan(spec: &SweepSpec) -> Plan<'_> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
     let updates = match &spec.work {
-        Work::Finetune(settings) => Some(trials.saturating_mul(settings.steps + 1)),
+        Work::Finetune(settings) => Some(spec.grid_trials().unwrap_or(u64::MAX).saturating_mul(settings.steps + 1)),
         Work::Command(_) => None,
     };
     Plan { sweep: &spec.name, trials, updates, spec }
@@ -140,6 +141,7 @@ fn describe(spec: &SweepSpec) -> String {
         };
         rows.push(("select", list(spec.select.iter().map(adds))));
     }
+    rows.extend(spec.combine.iter().map(|combine| ("combine", combined(combine, spec))));
     rows.push(("workers", workers(&spec.require)));
     let width = rows.iter().map(|(name, _)| name.len()).fold(14, usize::max);
     let mut text = format!("sweep {}: {} trials\n", spec.name, spec.trials_planned().unwrap_or(u64::MAX));
@@ -197,6 +199,16 @@ fn also_evaluated(settings: &Settings) -> String {
     if both.is_empty() { "nothing".to_owned() } else { both.join("; ") }
 }
 
+fn combined(combine: &Combine, spec: &SweepSpec) -> String {
+    let Combine { name, kind, choice, over, over_seeds, filter, members, .. } = combine;
+    let axes = over.keys().cloned().chain(over_seeds.then(|| SEED.to_owned()));
+    let counts = list(members.iter().map(u64::to_string));
+    let greedy = if *choice == Choice::Greedy { "greedy " } else { "" };
+    let filter = filter.as_ref().map(|filter| format!(" where {filter}")).unwrap_or_default();
+    let trials = combine.trials(spec).unwrap_or(u64::MAX);
+    format!("{name}: {greedy}{kind} of {counts} trials over {}{filter}, {trials} times", list(axes))
+}
+
 /// A command line as people read it: words that a shell would take apart are quoted.
 fn words(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+{}".contains(c);
@@ -243,6 +255,15 @@ mod tests {
   workers        those that may run commands, tagged night, whose GPUs have at least 24 GiB
 ";
         assert_eq!(describe(&spec), expected);
+    }
+
+    #[test]
+    fn combinations_are_planned_beside_the_grid() {
+        let spec = SweepSpec::parse(include_str!("../../../examples/ensemble.toml"), None).unwrap();
+        let text = describe(&spec);
+        let line = "  combine        ensemble-across: ensemble of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
+        assert!(text.starts_with("sweep ensemble: 168 trials\n") && text.contains(line), "{text}");
+        assert_eq!(plan(&spec).updates, Some(144 * 10_001));
     }
 
     #[test]

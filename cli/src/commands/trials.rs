@@ -68,16 +68,20 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut stream = client.trials(&arguments.sweep, state).await?;
     let filter = arguments.filter.clone().unwrap_or_default();
     let mut trials = Vec::new();
-    let mut checked = false;
+    // A value on every axis that some trial has: combinations have others than the trials that they combine.
+    let mut example: Option<Point> = None;
     while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
         let point: Point = trial.point.clone().unwrap_or_default().try_into()?;
-        // All trials of a sweep have the same axes.
-        if !std::mem::replace(&mut checked, true) {
-            filter.check(&point)?;
+        match &mut example {
+            None => example = Some(point.clone()),
+            Some(example) => example.parameters.extend(point.parameters.iter().map(|(name, value)| (name.clone(), value.clone()))),
         }
         if filter.matches(&point) {
             trials.push((trial, point));
         }
+    }
+    if let Some(example) = &example {
+        filter.check(example)?;
     }
     if trials.is_empty() {
         warn_of_unmet(&mut client, &arguments.sweep, &filter).await?;

@@ -1,6 +1,7 @@
 //! The whole system with real processes: coordinator, worker, libtorch, SIGKILL.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod combine;
 mod import;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
-use sortie_core::job::{StateName, Token};
+use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::names::UnknownName;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::DatasetSpec;
@@ -105,7 +105,8 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
         let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
         let waits = matches!(story.line.state, StateName::Queued | StateName::Leased);
-        let note = spec.outdated().filter(|_| waits).unwrap_or_default();
+        let members = || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
+        let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
         Ok(Response::new(story_wire(story, spec.work.steps().unwrap_or(0), note, now_ms())))
     }
 

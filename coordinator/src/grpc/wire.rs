@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::job::StateName;
+use sortie_core::job::{StateName, Timestamp};
 use sortie_proto::v1;
 
 use super::Offer;
@@ -69,7 +69,8 @@ pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1
         sweep,
         trial: Some(trial_wire(line, steps)),
         token: token.map_or(0, |token| token.0),
-        waits_ms: since(now, due_ms),
+        // Nobody knows when the members of a combination will have a result.
+        waits_ms: if due_ms == Timestamp::NEVER.0 { 0 } else { since(now, due_ms) },
         happenings: happenings.collect(),
         note,
     }

@@ -126,6 +126,7 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         checkpoints: lease.checkpoints.iter().map(Into::into).collect(),
         keep: Some(lease.keep.into()),
         kill_at: lease.kill_at,
+        members: lease.members.iter().map(Into::into).collect(),
     });
     let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
     v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Fingerprint, TrialRecord};
@@ -83,6 +84,10 @@ pub(crate) trait Transaction: Send {
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
     /// Checkpoints that attempts at these trials told of and kept, by trial, the newest step first.
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
+    /// The members of these combinations, by combination and place, with all that is left of their results.
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
+    /// Combinations that wait for their members and need not any more, at most `count_max`.
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
     /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
     /// the same threads, libtorch, data and weights, had reported.
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
@@ -170,6 +175,18 @@ pub(crate) struct WaitingTrial {
     pub(crate) twin: Option<Token>,
     /// Whether it was attempted before.
     pub(crate) tried: bool,
+}
+
+/// A combination whose members all have a result, or some of whose members ended without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitingCombination {
+    pub(crate) id: i64,
+    pub(crate) members: u64,
+    pub(crate) succeeded: u64,
+    /// Ended without a result.
+    pub(crate) lost: u64,
+    /// One of those, as `PREFIX STATE`.
+    pub(crate) loser: String,
 }
 
 /// A worker as decisions need it.
@@ -267,6 +284,8 @@ pub(crate) struct NewTrial {
     pub(crate) trial_id: TrialId,
     pub(crate) position: i64,
     pub(crate) point: Point,
+    /// Of a combination: trials of the same sweep that are stored already, or before it in the same call.
+    pub(crate) members: Vec<TrialId>,
 }
 
 /// A trial's move: from the state that the decision was made on.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sortie_core::combine::{Combination, Combine, Member};
 use sortie_core::job::{Decision, Event, Timestamp, Token, apply};
 use sortie_core::schedule::{self, Candidate, Request};
 use sortie_core::trial::TrialSpec;
@@ -62,6 +63,7 @@ pub(crate) async fn hand_out(
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let dealt = schedule::deal(&mut candidates, &requests);
     let mut queues = queues(&open, &dealt, now, tx).await?;
+    let members = members(&queues, tx).await?;
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
     for (asked, sweeps) in asked.into_iter().zip(dealt) {
@@ -78,7 +80,8 @@ pub(crate) async fn hand_out(
             let info = shelf.sweeps.get(sweep, 0, tx).await?;
             // Fewer than were counted if another coordinator takes trials at the same time.
             let Some(trial) = queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop()) else { continue };
-            if let Some(lease) = lease(&trial, &info, worker.id, ledger, shelf)? {
+            let members = members.get(&trial.id).cloned().unwrap_or_default();
+            if let Some(lease) = lease(&trial, members, &info, worker.id, ledger, shelf)? {
                 if trial.tried {
                     tried.insert(lease.token, trial.id);
                 }
@@ -161,9 +164,23 @@ async fn queues(open: &[OpenSweep], dealt: &[Vec<i64>], now: Timestamp, tx: &mut
     Ok(queues)
 }
 
+/// What the combinations among these trials are made of: one look for all of them, and none where there are none.
+async fn members(queues: &[Queue], tx: &mut dyn Transaction) -> Result<BTreeMap<i64, Vec<Member>>, StoreError> {
+    let trials = queues.iter().flat_map(|queue| &queue.trials).filter(|trial| trial.point.combine().is_some());
+    let trials: Vec<i64> = trials.map(|trial| trial.id).collect();
+    let mut members: BTreeMap<i64, Vec<Member>> = BTreeMap::new();
+    if !trials.is_empty() {
+        for (trial, member) in tx.members(&trials).await? {
+            members.entry(trial).or_default().push(member);
+        }
+    }
+    Ok(members)
+}
+
 /// Leases a trial, or takes over the result that it has elsewhere.
 fn lease(
     trial: &WaitingTrial,
+    mut members: Vec<Member>,
     info: &SweepInfo,
     worker: i64,
     ledger: &mut Ledger,
@@ -186,15 +203,22 @@ fn lease(
         (ledger.ended, shelf.look_again) = (true, true);
         return Ok(None);
     }
-    let id = info.identifier.id(&trial.point);
+    let combine = trial.point.combine().and_then(|name| info.combine.iter().find(|combine| combine.name == name));
+    let combination = combine.map(|Combine { kind, choice, method, .. }| {
+        let ids = members.iter().map(|member| member.trial_id).collect();
+        Combination { kind: *kind, choice: *choice, method: *method, members: ids }
+    });
+    let id = info.identifier.id(&trial.point, combination.as_ref());
     if id != trial.trial_id {
         let reason = format!("trial {} is {id} by its specification", trial.trial_id);
         return Err(StoreError::Corrupt { table: "trials", column: "trial_id", reason });
     }
     ledger.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: ledger.now });
-    let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone() };
+    let method = combination.as_ref().map(|combination| combination.method);
+    members.iter_mut().for_each(|member| member.files.retain(|file| Some(file.method) == method));
+    let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone(), combination };
     let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
-    Ok(Some(Leased { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at }))
+    Ok(Some(Leased { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at, members }))
 }
 
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.

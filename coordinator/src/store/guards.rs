@@ -29,11 +29,11 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     tx.register(&Worker { id: "w1".to_owned(), ..Worker::default() }, NOW).await.unwrap();
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
-    let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point);
+    let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point, None);
     let (state, priority, reuse) = (SweepState::Open, 0, true);
     let mut row = SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
     row.id = tx.insert_sweep(&row, NOW).await.unwrap();
-    assert_eq!(tx.insert_trials(row.id, &[NewTrial { trial_id, position: 0, point }], true).await.unwrap(), (1, 0));
+    assert_eq!(tx.insert_trials(row.id, &[NewTrial { trial_id, position: 0, point, members: Vec::new() }], true).await.unwrap(), (1, 0));
     let mut changes = Changes::default();
     changes.new_attempts.push(NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW });
     changes.moves.insert(1, Move { from: State::FRESH, to: leased(HOLDER), forgive: false, linked: false });

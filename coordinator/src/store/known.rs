@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sortie_core::combine::Combine;
 use sortie_core::job::Token;
 use sortie_core::keep::Keep;
 use sortie_core::requirements::Requirements;
@@ -21,6 +22,7 @@ pub(crate) struct SweepInfo {
     pub(crate) require: Requirements,
     pub(crate) keep: Keep,
     pub(crate) kill_at: Option<u64>,
+    pub(crate) combine: Vec<Combine>,
     /// Why this build runs none of its trials.
     pub(crate) outdated: Option<String>,
     pub(crate) reuse: bool,
@@ -31,8 +33,8 @@ impl From<SweepRow> for SweepInfo {
     fn from(row: SweepRow) -> Self {
         let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
-        let SweepSpec { name, work, require, keep, kill_at, .. } = row.spec;
-        Self { revision: row.revision, name, work, require, keep, kill_at, outdated, reuse: row.reuse, identifier }
+        let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
+        Self { revision: row.revision, name, work, require, keep, kill_at, combine, outdated, reuse: row.reuse, identifier }
     }
 }
 

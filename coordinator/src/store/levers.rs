@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sortie_core::combine::PlannedTrial;
 use sortie_core::filter::Filter;
 use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, apply};
 use sortie_core::spec::SweepSpec;
@@ -62,9 +63,10 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
     let until = row.planned.min(row.expanded + count_max);
     let mut trials = Vec::with_capacity(usize::try_from(until - row.expanded).unwrap_or(0));
     for index in row.expanded..until {
-        let Some(point) = row.spec.point_at(index) else { break };
+        let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else { break };
         let position = row.base.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
-        trials.push(NewTrial { trial_id: identifier.id(&point), position, point });
+        let trial_id = identifier.id(&point, combination.as_ref());
+        trials.push(NewTrial { trial_id, position, point, members: combination.map_or_else(Vec::new, |combination| combination.members) });
     }
     let (added, linked) = tx.insert_trials(row.id, &trials, row.reuse).await?;
     row.expanded = until;
@@ -114,7 +116,7 @@ pub(crate) async fn act_on_trials(
     let TrialsRequest { sweep, action, filter, state, from } = request;
     let mut row = known(sweep, tx).await?;
     if *from == 0 {
-        if let Some(example) = row.spec.point_at(0) {
+        if let Some(example) = row.spec.example() {
             filter.check(&example)?;
         }
         // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
@@ -129,12 +131,12 @@ pub(crate) async fn act_on_trials(
     }
     let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
     let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
-    let (event, what) = match action {
-        TrialAction::Cancel => (Event::Cancel, "cancelled"),
-        TrialAction::Retry => (Event::Retry, "retried"),
-    };
     let mut changes = Changes::default();
     for trial in rows.iter().filter(|trial| filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)) {
+        let (event, what) = match action {
+            TrialAction::Cancel => (Event::Cancel, "cancelled"),
+            TrialAction::Retry => (Event::Retry { waits: row.spec.combines(&trial.point) }, "retried"),
+        };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
         let forgive = effect == Some(Effect::Forgive);
         changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, linked: false });

@@ -3,6 +3,7 @@
 
 mod backend;
 mod claims;
+mod combinations;
 mod desk;
 mod error;
 #[cfg(test)]

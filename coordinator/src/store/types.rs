@@ -1,6 +1,7 @@
 //! What callers hand to the store and get from it.
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::combine::Member;
 use sortie_core::job::{Outcome, StateName, Token};
 use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
@@ -72,6 +73,8 @@ pub struct Leased {
     pub keep: Keep,
     /// The step after whose update the first attempt kills itself, if it is to.
     pub kill_at: Option<u64>,
+    /// Of a combination: what it is made of, in the order of its specification.
+    pub members: Vec<Member>,
 }
 
 /// What a claim gave.

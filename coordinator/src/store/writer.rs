@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
 use super::backend::{Backend, Changes, SweepState, Transaction};
+use super::combinations;
 use super::desk::{Desk, Outcomes};
 use super::levers::{self, Chunk, TrialsDone, TrialsRequest};
 use super::request::{Answer, Op, Reply};
@@ -28,6 +29,8 @@ const CONFLICTS_MAX: u32 = 5;
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
+/// Combinations that wait for their members are looked at this often while trials end.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// After the database refused some, until the next try.
 const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
@@ -55,6 +58,8 @@ pub(crate) enum Alone {
     Grace,
     /// Adds some trials to a sweep whose grid is not stored completely.
     Expand,
+    /// Looks which combinations need not wait for their members any more.
+    Settle,
 }
 
 /// What that did.
@@ -67,6 +72,8 @@ pub(crate) enum Done {
     Trials(TrialsDone),
     Leases(u64),
     Expanded(Option<Chunk>),
+    /// How many combinations.
+    Settled(u64),
 }
 
 impl Alone {
@@ -92,6 +99,7 @@ impl Alone {
             }
             Self::Grace => Done::Leases(tx.extend_leases(now.plus(lease)).await?),
             Self::Expand => Done::Expanded(levers::expand(EXPAND_TRIALS, tx).await?),
+            Self::Settle => Done::Settled(combinations::settle(now, lease, tx).await?),
         })
     }
 }
@@ -122,14 +130,19 @@ pub(crate) struct Writer {
     /// Not before: the database may just have refused some of them.
     expand_at: Instant,
     submissions: Vec<(i64, watch::Sender<Submitted>)>,
+    /// Trials ended, or combinations were added, since combinations were looked at.
+    unsettled: bool,
+    /// Not before.
+    settle_at: Instant,
 }
 
 impl Writer {
     pub(crate) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, desk: Desk, requests: mpsc::Receiver<Message>) -> Self {
         let (parked, submissions) = (VecDeque::new(), Vec::new());
         let expand_at = Instant::now();
-        let look_at = expand_at + LOOK_INTERVAL;
-        Self { backend, clock, desk, requests, parked, look: false, look_at, free_at: None, expanding: true, expand_at, submissions }
+        let (look_at, settle_at) = (expand_at + LOOK_INTERVAL, expand_at);
+        let (look, free_at, expanding, unsettled) = (false, None, true, true);
+        Self { backend, clock, desk, requests, parked, look, look_at, free_at, expanding, expand_at, submissions, unsettled, settle_at }
     }
 
     /// Works until nobody can ask any more.
@@ -137,14 +150,15 @@ impl Writer {
         let mut waiting: Vec<Message> = Vec::with_capacity(BATCH_MAX);
         loop {
             let wake_at = self.wake_at();
-            if !self.expands_now() && !self.look && waiting.is_empty() {
+            if !self.expands_now() && !self.settles_now() && !self.look && waiting.is_empty() {
                 let backend = Arc::clone(&self.backend);
                 // A failure to expand must keep nobody else waiting.
                 let expand_at = if self.expanding { self.expand_at } else { wake_at };
+                let settle_at = if self.unsettled { self.settle_at } else { wake_at };
                 tokio::select! {
                     biased;
                     count = self.requests.recv_many(&mut waiting, BATCH_MAX) => if count == 0 { return },
-                    () = sleep_until(wake_at.min(expand_at)) => {}
+                    () = sleep_until(wake_at.min(expand_at).min(settle_at)) => {}
                     () = backend.changed_elsewhere(), if !self.parked.is_empty() => self.look = true,
                 }
             }
@@ -152,7 +166,7 @@ impl Writer {
             if self.look_at <= Instant::now() {
                 self.look_at = Instant::now() + LOOK_INTERVAL;
                 // Another coordinator may have ended before it had stored all trials of a sweep.
-                self.expanding = true;
+                (self.expanding, self.unsettled) = (true, true);
             }
             self.take_more(&mut waiting);
             if waiting.is_empty() && self.requests.is_closed() {
@@ -174,6 +188,27 @@ impl Writer {
             if self.expands_now() {
                 self.expand().await;
             }
+            if self.settles_now() {
+                self.settle().await;
+            }
+        }
+    }
+
+    fn settles_now(&self) -> bool {
+        self.unsettled && self.settle_at <= Instant::now()
+    }
+
+    /// Looks which combinations need not wait for their members any more.
+    async fn settle(&mut self) {
+        let settled = self.transact_alone(&Alone::Settle).await;
+        self.settle_at = Instant::now() + SETTLE_INTERVAL;
+        match settled {
+            Ok(Done::Settled(count)) => {
+                // There may be more of them, and a combination that is called off may end its sweep.
+                (self.unsettled, self.look) = (count > 0, self.look || count > 0);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "cannot look for combinations whose members have ended; trying again"),
         }
     }
 
@@ -301,6 +336,7 @@ impl Writer {
         if let Some(free_at) = free_at {
             self.note_free(free_at, now);
         }
+        self.unsettled |= ended;
         self.look |= look_again || (ended && self.parked.iter().any(waits_for_the_end));
         Ok(answers)
     }
@@ -317,6 +353,7 @@ impl Writer {
         self.look |= matches!(work, Alone::Act(..) | Alone::ActOnTrials(_));
         // A sweep that is open again may have trials that are not stored yet.
         self.expanding |= matches!(work, Alone::Act(..) | Alone::ActOnTrials(_) | Alone::Submit(..));
+        self.unsettled |= matches!(work, Alone::ActOnTrials(_));
         Ok(match done {
             Done::Stored(id, submitted) => {
                 let (sender, receiver) = watch::channel(submitted);
@@ -341,7 +378,7 @@ impl Writer {
         let mut tx = self.backend.begin(true).await?;
         let now = tx.now(self.clock.now()).await?;
         let done = work.perform(now, self.desk.settings.lease, tx.as_mut()).await?;
-        if !matches!(done, Done::Expanded(None)) {
+        if !matches!(done, Done::Expanded(None) | Done::Settled(0)) {
             tx.commit(!matches!(work, Alone::Register(_) | Alone::Grace)).await?;
         }
         Ok(done)
@@ -352,6 +389,7 @@ impl Writer {
         match self.transact_alone(&Alone::Expand).await {
             Ok(Done::Expanded(Some(chunk))) => {
                 self.look |= chunk.added > 0;
+                self.unsettled |= chunk.added > 0;
                 for (_, progress) in self.submissions.iter().filter(|(id, _)| *id == chunk.sweep) {
                     progress.send_modify(|submitted| {
                         submitted.planned = chunk.planned;

@@ -4,6 +4,7 @@
 mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
+mod cases_combinations;
 mod cases_levers;
 mod cases_questions;
 mod cases_reports;
@@ -97,6 +98,12 @@ contract! {
         a_claim_whose_caller_is_gone_takes_nothing,
         a_claim_dropped_at_any_moment_keeps_no_trial,
         a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs,
+    }
+    cases_combinations {
+        a_combination_starts_when_all_its_members_have_a_result,
+        a_combination_is_called_off_when_a_member_ends_without_a_result_and_retried_with_it,
+        nothing_of_a_combination_is_lost_when_the_coordinator_restarts,
+        combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_ones,
     }
     cases_attempts {
         a_stale_attempt_writes_nothing,

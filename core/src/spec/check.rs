@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, OneOrMany, RequireTable, RunTable, SweepFile};
 use super::train::{STEPS_MAX, settings};
-use super::{Axis, Change, Grid, SpecError, SweepSpec};
+use super::{Axis, Change, Grid, SpecError, SweepSpec, combine};
 use crate::catalogue;
+use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::finetune::{AXES, SplitBy};
 use crate::grid::TRIALS_MAX;
@@ -35,7 +36,7 @@ fn too_large<T>(key: impl Into<String>, size: String, max: u64) -> Result<T, Spe
 }
 
 pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, grid } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, grid, combine } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -65,7 +66,12 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     }
     let KeepTable { weights, logits } = keep.unwrap_or_default();
     let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
-    let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, kill_at: None };
+    // What averages are made of is kept unless the file says otherwise, which is then refused.
+    let averages = combine.iter().any(|table| table.kind == CombinationKind::Average);
+    let keep = if averages && weights.is_none() { keep.with_final_weights() } else { keep };
+    let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, combine: Vec::new(), kill_at: None };
+    let combine = combine::checked(combine, &sweep)?;
+    let sweep = SweepSpec { combine, ..sweep };
     size(&sweep)?;
     Ok(sweep)
 }
@@ -267,7 +273,7 @@ fn seeds(key: &str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, SpecError
     distinct(key, seeds)
 }
 
-fn distinct<T: PartialEq + std::fmt::Debug>(key: &str, values: Vec<T>) -> Result<Vec<T>, SpecError> {
+pub(super) fn distinct<T: PartialEq + std::fmt::Debug>(key: &str, values: Vec<T>) -> Result<Vec<T>, SpecError> {
     if values.is_empty() {
         return wrong(key, values, "an axis needs at least one value");
     }

@@ -8,8 +8,10 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
+use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule, SplitBy};
 use crate::keep::KeepWeights;
+use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 
@@ -27,6 +29,22 @@ pub struct SweepFile {
     pub(super) keep: Option<KeepTable>,
     #[serde(default)]
     pub(super) grid: GridTable,
+    #[serde(default)]
+    pub(super) combine: Vec<CombineTable>,
+}
+
+/// `[[combine]]`: an ensemble or an average over several trials of the grid.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CombineTable {
+    pub(super) name: String,
+    pub(super) kind: CombinationKind,
+    pub(super) over: OneOrMany<String>,
+    pub(super) choice: Option<Choice>,
+    pub(super) method: Option<Method>,
+    #[serde(rename = "where")]
+    pub(super) filter: Option<String>,
+    pub(super) members: Option<OneOrMany<u64>>,
 }
 
 /// `[run]`: any program as a trial.
@@ -203,6 +221,16 @@ impl Value for u64 {
     }
     fn of_other(_: Scalar) -> Option<Self> {
         None
+    }
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "a text, or a list of texts";
+    fn of_integer(_: i64) -> Option<Self> {
+        None
+    }
+    fn of_other(value: Scalar) -> Option<Self> {
+        if let Scalar::Text(text) = value { Some(text) } else { None }
     }
 }
 

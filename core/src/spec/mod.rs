@@ -5,6 +5,7 @@
 
 mod axis;
 mod check;
+mod combine;
 pub mod file;
 mod train;
 mod verification;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use axis::Axis;
 pub use verification::{CHECKPOINT_STEPS_BEFORE, Verification};
 
+use crate::combine::{CombinationKind, Combine};
 use crate::keep::Keep;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
@@ -40,6 +42,9 @@ pub struct SweepSpec {
     pub keep: Keep,
     /// What differs between them.
     pub grid: Grid,
+    /// Ensembles and averages over them, which are trials too.
+    #[serde(default)]
+    pub combine: Vec<Combine>,
     /// For `sortie verify`: the first attempt at each trial kills itself after the update of this step.
     pub kill_at: Option<u64>,
 }
@@ -202,12 +207,16 @@ impl SweepSpec {
             seeds: axis::union(&self.grid.seeds, &new.grid.seeds),
             splits: axis::union(&self.grid.splits, &new.grid.splits),
         };
+        let combine = combine::grown(self, new, &mut changes);
         if !changes.is_empty() {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
+        // A combination that only the old file had still needs its members' weights.
+        let averages = combine.iter().any(|combine| combine.kind == CombinationKind::Average);
+        let keep = if averages { new.keep.with_final_weights() } else { new.keep };
         let (name, work, require) = (self.name.clone(), self.work.clone(), new.require.clone());
-        let grown = Self { name, protocol: self.protocol, select, work, require, keep: new.keep, grid, kill_at: self.kill_at };
+        let grown = Self { name, protocol: self.protocol, select, work, require, keep, grid, combine, kill_at: self.kill_at };
         check::size(&grown)?;
         Ok(grown)
     }

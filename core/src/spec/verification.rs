@@ -2,6 +2,7 @@
 
 use super::check::wrong;
 use super::{Axis, Grid, SpecError, SweepSpec};
+use crate::combine::COMBINE;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Point, Work};
 
@@ -29,6 +30,9 @@ impl SweepSpec {
         let Work::Finetune(settings) = &self.work else {
             return wrong("verify", &self.name, "a sweep that fine-tunes: a command keeps checkpoints of its own");
         };
+        if let Some(name) = point.combine() {
+            return wrong(COMBINE, name, "only trials that train are verified, and a combination does not");
+        }
         if point.held_out.len() != 1 {
             return wrong("held_out", point.held_out_label(), "only trials that hold out one domain are verified");
         }
@@ -56,6 +60,7 @@ impl SweepSpec {
             require: require.clone(),
             keep: self.keep,
             grid: grid.clone(),
+            combine: Vec::new(),
             kill_at,
         };
         Ok([sweep("a", None), sweep("b", Some(*kill_at))])
@@ -100,6 +105,10 @@ mod tests {
             let error = sweep.verified(&point, &verification, "v").unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");
         }
+        let combined = SweepSpec::parse(&format!("{SWEEP}[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n"), None).unwrap();
+        let verification = Verification { kill_at: 3, steps: None, worker: "w".into() };
+        let error = combined.verified(&combined.trials().last().unwrap().point, &verification, "v").unwrap_err().to_string();
+        assert!(error.starts_with("combine = \"e\""), "{error}");
         let command = SweepSpec::parse("name = 'c'\n[run]\ncommand = ['true']\n", None).unwrap();
         let verification = Verification { kill_at: 3, steps: None, worker: "w".into() };
         let error = command.verified(&command.point_at(0).unwrap(), &verification, "v").unwrap_err().to_string();

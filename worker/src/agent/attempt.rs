@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sortie_core::artifact::{CheckpointRef, is_key};
+use sortie_core::combine::Member;
 use sortie_core::job::{Outcome, Token};
 use sortie_core::keep::Keep;
 use sortie_core::trial::{TrialId, TrialSpec, Work};
@@ -58,6 +59,8 @@ pub(super) struct Accepted {
     pub(super) checkpoints: Vec<CheckpointRef>,
     pub(super) keep: Keep,
     pub(super) kill_at: Option<u64>,
+    /// Of a combination: what it is made of.
+    pub(super) members: Vec<Member>,
 }
 
 /// Reads a lease.
@@ -65,7 +68,7 @@ pub(super) struct Accepted {
 /// # Errors
 /// One line, when the coordinator's build and this one do not agree what a trial is.
 pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
-    let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at } = lease;
+    let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
@@ -76,7 +79,13 @@ pub(super) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     let keep = keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
     // A key leads nowhere but below the store's root, whoever made it.
     let checkpoints = checkpoints.into_iter().map(CheckpointRef::from).filter(|checkpoint| is_key(&checkpoint.key)).collect();
-    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at })
+    let members = members.into_iter().map(Member::try_from).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let combined = spec.combination.as_ref().map_or(&[][..], |combination| &combination.members);
+    let keys = members.iter().flat_map(|member| &member.files).map(|file| &file.key);
+    if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key)) {
+        return Err(format!("the lease of trial {trial_id} does not say what it is made of"));
+    }
+    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;

@@ -14,6 +14,7 @@ use super::ending;
 use super::lines::Line;
 use super::metric_lines::MetricLines;
 use super::slots::Slot;
+use crate::trainer::CombinationOrder;
 use crate::trial_process::events::LINE_BYTES_MAX;
 use crate::trial_process::{self, Assignment, Event};
 
@@ -53,6 +54,9 @@ pub(super) fn prepare(config: &AgentConfig, lease: &Accepted, slot: &Slot, store
 }
 
 fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+    let combination = lease.spec.combination.clone();
+    let combination =
+        combination.map(|combination| CombinationOrder { trial_id: lease.trial_id, combination, members: lease.members.clone() });
     let assignment = Assignment {
         spec: lease.spec.finetune().map_err(|error| ending::bad_config(error.to_string()))?,
         data: config.data.clone(),
@@ -64,6 +68,7 @@ fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&
         checkpoints: lease.checkpoints.clone(),
         keep: lease.keep,
         kill_at: lease.kill_at,
+        combination,
     };
     let written = serde_json::to_vec(&assignment);
     let mut input = written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;

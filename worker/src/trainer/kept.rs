@@ -141,7 +141,7 @@ fn fresh(spec: &FinetuneSpec, weights: &str, cache: &Path, device: Device) -> Re
 }
 
 /// Copies tensors into a network's own, by name and shape.
-fn fill(own: impl Iterator<Item = NamedTensor>, tensors: &mut HashMap<String, Tensor>) -> Result<(), String> {
+pub(super) fn fill(own: impl Iterator<Item = NamedTensor>, tensors: &mut HashMap<String, Tensor>) -> Result<(), String> {
     for NamedTensor { name, mut tensor } in own {
         let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
         if value.size() != tensor.size() {

@@ -149,6 +149,18 @@ impl Trial<'_> {
                 self.leave_weights(ArtifactKind::SelectedWeights, method, best, &snapshot, true)?;
             }
         }
+        self.leave_logits();
+        self.leave_all(sink)
+    }
+
+    /// Waits until everything is written, and tells it.
+    pub(super) fn leave_all(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+        self.leaver.tell_all(sink)
+    }
+
+    /// Writes, or digests, the logits of the last evaluation.
+    pub(super) fn leave_logits(&mut self) {
+        let (last, keep) = (self.spec.settings.steps, self.leaver.keep);
         for (method, parts) in std::mem::take(&mut self.leaver.final_logits) {
             let domains = &self.spec.settings.dataset.domains;
             let tensors = parts.into_iter().map(|((domain, split), logits)| (format!("{}/{split}", domains[domain]), logits)).collect();
@@ -161,7 +173,6 @@ impl Trial<'_> {
                 keep: keep.logits,
             });
         }
-        self.leaver.tell_all(sink)
     }
 
     fn leave_weights(&mut self, kind: ArtifactKind, method: Method, step: u64, snapshot: &Snapshot, keep: bool) -> Result<(), TrialError> {

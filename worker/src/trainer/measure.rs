@@ -9,6 +9,7 @@ use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
 use super::inputs::{Feeder, Request};
+use super::resume::id_of;
 use super::run::Trial;
 use super::stopwatch::now;
 use super::{TrialEnvironment, TrialSink};
@@ -56,7 +57,7 @@ pub fn measure_network(
     // Never reached: the clock ends it.
     (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
     let begun = now();
-    let mut trial = Trial::start_with(load_or_make_up, &spec, environment, &mut Deaf)?;
+    let mut trial = Trial::start_with(load_or_make_up, id_of(&spec), &spec, environment, &mut Deaf)?;
     let start_seconds = begun.elapsed().as_secs_f64();
     let source = Arc::clone(&trial.source);
     let requests = (0..).flat_map(move |step| match work {

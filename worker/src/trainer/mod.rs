@@ -4,13 +4,15 @@
 //! images into network inputs, by `augment` (what to do, drawn on the host from counters), `resize` and `colour` (doing it, in tensors on
 //! the device). `network` is backbone, dropout and last layer; `parameters` are its trained tensors in one buffer, which `optimiser`
 //! updates; `evaluate` counts; `trajectory` averages weights and sums logits. `leave` decides what goes into the artifact store, `saver`
-//! writes it, `checkpoint` is the file, and `resume` goes on from one. Beside trials, `kept` evaluates networks that they left, and
+//! writes it, `checkpoint` is the file, and `resume` goes on from one. `combine` evaluates ensembles and averages over trials that have
+//! ended. Beside trials, `kept` evaluates networks that they left, and
 //! `measure` puts the loop on the clock.
 
 mod augment;
 mod batch;
 mod checkpoint;
 mod colour;
+mod combine;
 mod device;
 mod environment;
 mod evaluate;
@@ -31,6 +33,7 @@ mod trajectory;
 
 pub use augment::{Augmentation, Crop, Jitter};
 pub use batch::{Normaliser, Sample, draw_batch};
+pub use combine::{CombinationOrder, run_combination};
 pub use device::ComputeDevice;
 pub use environment::{Artifacts, TrialEnvironment, TrialSink};
 pub use kept::{DomainLogits, Kept, ReadyNetwork};

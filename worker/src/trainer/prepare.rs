@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
+use sortie_core::trial::TrialId;
 use tch::Device;
 
 use super::inputs::{Source, resize};
 use super::leave::Leaver;
 use super::network::BLOCKS;
 use super::optimiser::Update;
-use super::resume::trial_id;
+use super::resume::id_of;
 use super::run::{Progress, Trial};
 use super::saver::{Place, Saver};
 use super::stopwatch::now;
@@ -28,12 +29,23 @@ const RESIZED_BYTES_MAX: u64 = 16 << 30;
 impl<'a> Trial<'a> {
     /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
     pub(super) fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
-        Self::start_with(model::load, spec, environment, sink)
+        Self::start_as(id_of(spec), spec, environment, sink)
+    }
+
+    /// The same for a trial whose identity this specification does not tell.
+    pub(super) fn start_as(
+        id: TrialId,
+        spec: &'a FinetuneSpec,
+        environment: &TrialEnvironment,
+        sink: &mut dyn TrialSink,
+    ) -> Result<Self, TrialError> {
+        Self::start_with(model::load, id, spec, environment, sink)
     }
 
     /// The same with a network from elsewhere.
     pub(super) fn start_with(
         load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
+        id: TrialId,
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
         sink: &mut dyn TrialSink,
@@ -82,7 +94,7 @@ impl<'a> Trial<'a> {
         sink.started(&fingerprint).map_err(TrialError::Sink)?;
 
         let artifacts = &environment.artifacts;
-        let open = |url: &String| Place::open(url, trial_id(spec), artifacts.token.0);
+        let open = |url: &String| Place::open(url, id.to_string(), artifacts.token.0);
         let place = artifacts.store.as_ref().map(open).transpose()?;
         let mut trial = Self {
             spec,

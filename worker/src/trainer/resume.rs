@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use sortie_core::artifact::{CheckpointRef, Resumed};
+use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Method, SplitName};
-use sortie_core::trial::{TrialSpec, Work};
+use sortie_core::trial::{TrialId, TrialSpec, Work};
 use tch::{Device, Tensor, no_grad};
 
 use super::checkpoint::{BUFFER, Checkpoint, Header, VALUES};
@@ -21,8 +22,8 @@ const AVERAGE: &str = "average";
 const LOSSES: &str = "losses";
 
 /// The identity of a trial as files name it.
-pub(super) fn trial_id(spec: &sortie_core::finetune::FinetuneSpec) -> String {
-    TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into() }.id().to_string()
+pub(super) fn id_of(spec: &FinetuneSpec) -> TrialId {
+    TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None }.id()
 }
 
 impl Trial<'_> {
@@ -66,7 +67,10 @@ impl Trial<'_> {
     ) -> Result<(), TrialError> {
         let Some(place) = place else { return Ok(()) };
         for reference in checkpoints {
-            let restored = place.read(reference).and_then(|bytes| Checkpoint::from_bytes(&bytes)).and_then(|read| self.restore(read));
+            let restored = place
+                .read(&reference.key, &reference.digest)
+                .and_then(|bytes| Checkpoint::from_bytes(&bytes))
+                .and_then(|read| self.restore(read));
             match restored {
                 Ok(exact) => {
                     let resumed = Resumed { token: reference.token, step: reference.step, exact };
@@ -86,7 +90,7 @@ impl Trial<'_> {
         let header = checkpoint.header.clone();
         let description = self.parameters.description();
         if header.spec != *self.spec {
-            return Err(format!("it belongs to trial {}", trial_id(&header.spec)));
+            return Err(format!("it belongs to trial {}", id_of(&header.spec)));
         }
         if header.layout != description {
             return Err("its parameters lie in another order than this build's".to_owned());

@@ -35,7 +35,7 @@ pub fn run_trial(spec: &FinetuneSpec, environment: &TrialEnvironment, sink: &mut
     result.unwrap_or_else(|panic| Err(TrialError::from_libtorch_text(panic_text(panic.as_ref()))))
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the trial panicked without a message")
 }
@@ -130,7 +130,7 @@ impl Trial<'_> {
     }
 
     /// Judges every model of the trajectory on every part.
-    fn evaluate(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+    pub(super) fn evaluate(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         self.tell_losses(0, sink)?;
         let mut labels = BTreeMap::new();
         let mut logits: BTreeMap<Method, BTreeMap<Part, Tensor>> = BTreeMap::new();
@@ -161,7 +161,7 @@ impl Trial<'_> {
     }
 
     /// The labels of a part, and the logits of the weights as they stand and of their average, if there is one.
-    fn part_logits(
+    pub(super) fn part_logits(
         &mut self,
         step: u64,
         part: Part,

@@ -61,13 +61,13 @@ impl Place {
         Ok(Self { store, trial, token })
     }
 
-    /// Reads a checkpoint whose digest must be as promised.
+    /// Reads a file whose digest must be as promised.
     ///
     /// # Errors
     /// One line.
-    pub(super) fn read(&self, reference: &CheckpointRef) -> Result<Vec<u8>, String> {
-        let bytes = runtime()?.block_on(self.store.get(&reference.key)).map_err(|error| first_line(&error))?;
-        if blake3::hash(&bytes).to_hex().as_str() != reference.digest {
+    pub(super) fn read(&self, key: &str, digest: &str) -> Result<Vec<u8>, String> {
+        let bytes = runtime()?.block_on(self.store.get(key)).map_err(|error| first_line(&error))?;
+        if blake3::hash(&bytes).to_hex().as_str() != digest {
             return Err("its content is not what was written: it is truncated or damaged".to_owned());
         }
         Ok(bytes)

@@ -20,6 +20,8 @@ use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
+use crate::trainer::CombinationOrder;
+
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -47,6 +49,8 @@ pub struct Assignment {
     pub keep: Keep,
     /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
     pub kill_at: Option<u64>,
+    /// What the trial combines instead of training, if it does.
+    pub combination: Option<CombinationOrder>,
 }
 
 /// What a trial process tells its agent.

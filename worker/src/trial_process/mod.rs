@@ -21,7 +21,7 @@ use sortie_core::finetune::Precision;
 use sortie_core::job::{ErrorClass, Outcome};
 
 use crate::error::TrialError;
-use crate::trainer::{Artifacts, TrialEnvironment, run_trial};
+use crate::trainer::{Artifacts, TrialEnvironment, run_combination, run_trial};
 
 /// What the process must have in its environment before it starts.
 ///
@@ -84,7 +84,10 @@ fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink
         Err(message) => return Outcome::Failed { class: ErrorClass::BadConfig, message },
     };
     // `run_trial` lets no panic out; this edge holds even if that changes. The sink only buffers rows, which a panic cannot tear.
-    let result = catch_unwind(AssertUnwindSafe(|| run_trial(&assignment.spec, &environment, sink)));
+    let result = catch_unwind(AssertUnwindSafe(|| match &assignment.combination {
+        None => run_trial(&assignment.spec, &environment, sink),
+        Some(order) => run_combination(order, &assignment.spec, &environment, sink),
+    }));
     let result = result.unwrap_or_else(|_| Err(TrialError::Other("the trial panicked".to_owned())));
     sink.ending_of(result)
 }

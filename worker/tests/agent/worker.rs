@@ -119,7 +119,7 @@ pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
     };
     let (held_out, lr, weight_decay) = (words("oil"), 1e-3, 1e-4);
     let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
-    TrialSpec { work: Work::Finetune(settings), point: (&point).into() }
+    TrialSpec { work: Work::Finetune(settings), point: (&point).into(), combination: None }
 }
 
 /// A trial that runs this script in a shell, whose braces stand for themselves.
@@ -134,7 +134,7 @@ pub fn command_trial(command: &[&str], domains: &[&str], steps: Option<u64>) -> 
     let settings = CommandSettings { command, dataset: Some("Any".into()), domains, steps };
     let parameters = Parameters::from([("lr".to_owned(), Scalar::Number(1e-3))]);
     let point = Point { held_out: vec!["oil".into()], parameters, seed: 7, split_seed: 0 };
-    TrialSpec { work: Work::Command(settings), point }
+    TrialSpec { work: Work::Command(settings), point, combination: None }
 }
 
 /// A dataset whose trial waits for ever, without weights or images: its description is a pipe that nobody writes to.

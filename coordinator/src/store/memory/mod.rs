@@ -42,6 +42,8 @@ struct Tables {
     logs: BTreeMap<(Token, u64), Vec<u8>>,
     happenings: Vec<(i64, Happening)>,
     digests: HashMap<(String, String), String>,
+    /// Of combinations, in order.
+    members: BTreeMap<i64, Vec<i64>>,
 }
 
 #[derive(Clone, Debug)]

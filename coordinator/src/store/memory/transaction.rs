@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use sortie_core::artifact::CheckpointRef;
+use sortie_core::artifact::{ArtifactKind, CheckpointRef};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::record::Fingerprint;
 
 use super::{Attempt, MemoryTransaction, Trial, guard, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingTrial,
-    WorkerRow,
+    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingCombination,
+    WaitingTrial, WorkerRow,
 };
-use crate::store::types::{Worker, WorkerLine};
+use crate::store::types::{CheckpointPlace, Worker, WorkerLine};
 
 #[tonic::async_trait]
 impl Transaction for MemoryTransaction {
@@ -150,6 +151,43 @@ impl Transaction for MemoryTransaction {
         Ok(found)
     }
 
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+        let tables = &self.0;
+        let mut found = Vec::new();
+        for id in trials {
+            for member in tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)) {
+                let token = member.state.token().filter(|_| member.state.name() == StateName::Succeeded);
+                let worker = token.and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker)).map(|line| &line.worker);
+                let host = worker.filter(|worker| worker.checkpoints == CheckpointPlace::Local).map(|worker| worker.host.clone());
+                let files = token.into_iter().flat_map(|token| tables.artifacts_of(token));
+                let is_final = |kind| matches!(kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
+                let files = files.filter(|file| is_final(file.kind) && !file.key.is_empty()).cloned().collect();
+                found.push((*id, Member { trial_id: member.trial_id, files, host: host.unwrap_or_default() }));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
+        let tables = &self.0;
+        let mut found = Vec::new();
+        for (id, _) in tables.trials.iter().filter(|(_, trial)| trial.state == State::WAITING) {
+            let members: Vec<&Trial> = tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)).collect();
+            let count = |state: &dyn Fn(StateName) -> bool| members.iter().filter(|trial| state(trial.state.name())).count() as u64;
+            let succeeded = count(&|state| state == StateName::Succeeded);
+            let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
+            let lost = count(&is_lost);
+            let losers = members.iter().filter(|trial| is_lost(trial.state.name()));
+            let loser = losers.map(|trial| format!("{} {}", trial.trial_id.short(), trial.state.name())).min().unwrap_or_default();
+            let members = members.len() as u64;
+            if succeeded == members || lost > 0 {
+                found.push(WaitingCombination { id: *id, members, succeeded, lost, loser });
+            }
+        }
+        found.truncate(usize::try_from(count_max).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
         let tables = &self.0;
         let mut found = Vec::new();
@@ -211,17 +249,20 @@ impl Transaction for MemoryTransaction {
 
     async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
         let (mut added, mut linked) = (0, 0);
-        for NewTrial { trial_id, position, point } in trials {
+        for NewTrial { trial_id, position, point, members } in trials {
             if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let twin = self.0.twin(*trial_id, sweep).filter(|_| reuse);
-            let state = twin.map_or(State::FRESH, |token| State::Finished(Finished::Succeeded(token)));
+            let fresh = if members.is_empty() { State::FRESH } else { State::WAITING };
+            let state = twin.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;
             let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
             let trial = Trial { sweep, trial_id: *trial_id, position, point, state, forgiven: Token(0), linked: linked_here };
             self.0.trials.insert(id, trial);
             self.0.by_id.insert((*trial_id, sweep), id);
+            let stored: Option<Vec<i64>> = members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
+            self.0.members.insert(id, stored.ok_or_else(|| guard("insert of members"))?);
             added += 1;
             linked += u64::from(linked_here);
         }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_core::artifact::CheckpointRef;
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::record::TrialRecord;
 
 use super::dice::Dice;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow,
+    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow, WaitingCombination,
+    WaitingTrial, WorkerRow,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
@@ -177,6 +179,12 @@ impl Transaction for FaultyTransaction {
     }
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
         self.inner.failures(trials).await
+    }
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+        self.inner.members(trials).await
+    }
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
+        self.inner.combinations(count_max).await
     }
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
         self.inner.checkpoints(trials).await

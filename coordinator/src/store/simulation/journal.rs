@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sortie_core::job::{Outcome, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::spec::SweepSpec;
 use sortie_core::trial::TrialId;
 
 use crate::store::types::{Batch, Leased};
@@ -223,6 +224,31 @@ impl Journal {
             attempt.ended = true;
             attempt.acknowledged = attempt.batches;
         }
+    }
+
+    /// When everything is over: a combination began when its members had a result, and has one only if they have.
+    pub(super) async fn check_combinations(&mut self, spec: &SweepSpec, store: &Store, at: Timestamp) -> Result<(), StoreError> {
+        for trial in spec.trials() {
+            let Some(combination) = &trial.combination else { continue };
+            let own = match store.story(&trial.id().to_string()).await {
+                // The sweep was called off before it was stored.
+                Err(StoreError::Trial { .. }) => continue,
+                own => own?,
+            };
+            let began = own.happenings.iter().filter(|happening| happening.what == "started").map(|happening| happening.at_ms).min();
+            for member in &combination.members {
+                let story = store.story(&member.to_string()).await?;
+                let ended =
+                    story.happenings.iter().filter(|happening| happening.what == "succeeded").map(|happening| happening.at_ms).max();
+                if own.line.state == StateName::Succeeded && story.line.state != StateName::Succeeded {
+                    self.violated(at, format!("a combination has a result and its member {member} is {}", story.line.state));
+                }
+                if began.is_some_and(|began| ended.is_none_or(|ended| ended > began)) {
+                    self.violated(at, format!("a combination began at {began:?}, its member {member} ended at {ended:?}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// When everything is over: what was acknowledged is there, once, and nothing else.

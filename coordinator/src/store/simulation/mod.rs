@@ -34,10 +34,13 @@ weight_decay = 1e-4
 held_out = ["photo", "sketch", "cartoon"]
 "#;
 
+/// For each domain, what is made of both rates.
+const COMBINE: &str = "[[combine]]\nname = 'both'\nkind = 'ensemble'\nover = 'dropout'\n";
+
 const WORKERS: usize = 3;
 /// How long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// Far more than six trials need when nothing goes wrong, waits after failures and a worker that was set aside included.
+/// Far more than nine trials need when nothing goes wrong, waits after failures and a worker that was set aside included.
 const END_LIMIT: Duration = Duration::from_secs(4 * 3_600);
 
 /// What a schedule came to.
@@ -53,7 +56,7 @@ fn run(seed: u64, ignores_tokens: bool) -> Verdict {
     local.block_on(&runtime, async {
         let world = World::new(seed, ignores_tokens);
         world.start().await;
-        let spec = SweepSpec::parse(SWEEP, None).unwrap();
+        let spec = SweepSpec::parse(&format!("{SWEEP}{COMBINE}"), None).unwrap();
         drop(world.store().unwrap().submit(&spec, SubmitOptions::default()).await.unwrap());
         for worker in 0..WORKERS {
             tokio::task::spawn_local(std::rc::Rc::clone(&world).agent(worker));
@@ -79,6 +82,7 @@ fn run(seed: u64, ignores_tokens: bool) -> Verdict {
         tokio::time::sleep(world::DELAY_MAX).await;
         let mut journal = world.journal.replace(Journal::new(world::LEASE));
         journal.check(&store, world.clock.now()).await.unwrap();
+        journal.check_combinations(&spec, &store, world.clock.now()).await.unwrap();
         Verdict { trace: journal.trace(), violations: journal.violations }
     })
 }

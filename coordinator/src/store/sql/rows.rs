@@ -1,6 +1,7 @@
 //! From rows to types, and back where a decision is written down.
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
@@ -8,7 +9,7 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow};
-use crate::store::types::{KeptArtifact, TrialLine};
+use crate::store::types::{CheckpointPlace, KeptArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
 pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
@@ -167,6 +168,17 @@ pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
     let Artifact { kind, method, step, key, digest, bytes } = artifact;
     let (key, digest) = (key.as_str().into(), digest.as_str().into());
     [token.0.into(), kind.as_str().into(), method.as_str().into(), (*step).into(), key, digest, (*bytes).into()]
+}
+
+/// A combination, and one of its members with at most one of its files.
+pub(super) fn member(row: &Row) -> Result<(i64, Member), StoreError> {
+    let (trial, trial_id) = (row.int("members", "trial")?, row.parsed("trials", "trial_id")?);
+    if row.text("artifacts", "kind")?.is_empty() {
+        return Ok((trial, Member { trial_id, files: Vec::new(), host: String::new() }));
+    }
+    let KeptArtifact { artifact, host, place, .. } = artifact(row)?;
+    let host = if place == CheckpointPlace::Local { host } else { String::new() };
+    Ok((trial, Member { trial_id, files: vec![artifact], host }))
 }
 
 pub(super) fn artifact(row: &Row) -> Result<KeptArtifact, StoreError> {

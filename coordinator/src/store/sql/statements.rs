@@ -85,6 +85,25 @@ statements! {
         SELECT a.trial, r.token, r.step, r.key, r.digest
         FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN artifacts AS r ON r.token = a.token
         WHERE r.kind = 'checkpoint' AND r.key <> '' ORDER BY a.trial, r.step DESC, r.token DESC";
+    members: "$pack(trial, token, trial_id, kind, method, step, key, digest, bytes, host, checkpoints)
+        SELECT m.trial, t.token, t.trial_id, COALESCE(r.kind, '') AS kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
+        FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial JOIN trials AS t ON t.id = m.member
+        LEFT JOIN artifacts AS r ON r.token = t.token AND r.kind IN ('final-weights', 'final-logits') AND r.key <> ''
+        LEFT JOIN attempts AS a ON a.token = r.token LEFT JOIN workers AS w ON w.id = a.worker
+        ORDER BY m.trial, m.place, r.kind, r.method, r.step";
+    combinations: "SELECT c.id,
+            (SELECT COUNT(*) FROM members AS m WHERE m.trial = c.id) AS members,
+            (SELECT COUNT(*) FROM members AS m JOIN trials AS t ON t.id = m.member
+             WHERE m.trial = c.id AND t.state = 'succeeded') AS succeeded,
+            (SELECT COUNT(*) FROM members AS m JOIN trials AS t ON t.id = m.member
+             WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')) AS lost,
+            COALESCE((SELECT MIN(substr(t.trial_id, 1, 8) || ' ' || t.state) FROM members AS m JOIN trials AS t ON t.id = m.member
+                      WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')), '') AS loser
+        FROM trials AS c WHERE c.state = 'queued' AND c.due_ms = 9223372036854775807
+            AND (NOT EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member WHERE m.trial = c.id AND t.state <> 'succeeded')
+                 OR EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member
+                            WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')))
+        ORDER BY c.id LIMIT $1 $lock(FOR UPDATE OF c SKIP LOCKED)";
     contradictions_of_validation: &contradictions("validation");
     contradictions_of_held_out: &contradictions("held_out");
     pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
@@ -99,12 +118,18 @@ statements! {
     update_sweep: "UPDATE sweeps SET spec = $1, state = $2, priority = $3, reuse = $4, planned = $5, expanded = $6, base = $7,
             revision = revision + 1 WHERE id = $8 AND revision = $9";
     next_position: "SELECT COALESCE(MAX(position) + 1, 0) AS next FROM trials WHERE sweep_id = $1";
-    insert_trials: "INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, linked)
+    insert_members: "INSERT INTO members (trial, place, member)
+        SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
+        JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
+        WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
+    insert_trials: "INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, linked)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
-            CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0), CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
+            CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0),
+            CASE WHEN v.twin IS NULL THEN v.due_ms ELSE 0 END, CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
                            WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id) AS twin
-              FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT) AS r) AS v
+              FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT,
+                         due_ms BIGINT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING";
     count_linked: "SELECT COUNT(*) AS linked FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND linked = 1";
     trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms

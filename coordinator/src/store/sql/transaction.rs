@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::job::{ErrorClass, Timestamp, Token};
+use sortie_core::combine::Member;
+use sortie_core::job::{ErrorClass, State, Timestamp, Token};
 use sortie_core::metrics::Evaluation;
 
 use super::engine::{Arg, Row, Tx};
@@ -12,7 +13,7 @@ use super::statements::{
 };
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingTrial, WorkerRow,
+    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::types::Worker;
 
@@ -209,6 +210,34 @@ impl Transaction for SqlTransaction {
         rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
     }
 
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+        let rows = self.tx.fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let mut members: Vec<(i64, Member)> = Vec::new();
+        for row in &rows {
+            let (trial, mut member) = rows::member(row)?;
+            // A member has a row for each of its files, or one without.
+            match members.last_mut().filter(|(of, last)| (*of, last.trial_id) == (trial, member.trial_id)) {
+                Some((_, last)) => last.files.append(&mut member.files),
+                None => members.push((trial, member)),
+            }
+        }
+        Ok(members)
+    }
+
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
+        let rows = self.tx.fetch(self.sql().combinations, vec![count_max.into()]).await?;
+        let combination = |row: &Row| {
+            Ok(WaitingCombination {
+                id: row.int("trials", "id")?,
+                members: row.count("members", "members")?,
+                succeeded: row.count("members", "succeeded")?,
+                lost: row.count("members", "lost")?,
+                loser: row.text("trials", "loser")?,
+            })
+        };
+        rows.iter().map(combination).collect()
+    }
+
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
         let mut found: Vec<Contradiction> = Vec::new();
         for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
@@ -278,12 +307,21 @@ impl Transaction for SqlTransaction {
 
     async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
         let mut lists = Vec::with_capacity(trials.len());
-        for NewTrial { trial_id, position, point } in trials {
+        let mut members = Vec::new();
+        for NewTrial { trial_id, position, point, members: theirs } in trials {
+            let due_ms = rows::due_of(if theirs.is_empty() { State::FRESH } else { State::WAITING });
+            members.extend((0..).zip(theirs).map(|(place, member): (u64, _)| json!([trial_id.to_string(), place, member.to_string()])));
             let parameters = serde_json::to_string(&point.parameters).map_err(|error| sqlx::Error::Encode(error.into()))?;
-            lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed]));
+            lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed, due_ms]));
         }
         let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse).into()];
         let added = self.tx.execute(self.sql().insert_trials, args).await?;
+        if !members.is_empty() {
+            let expected = members.len();
+            let args = vec![rows_arg(members.into_iter()), sweep.into()];
+            let touched = self.tx.execute(self.sql().insert_members, args).await?;
+            expect("insert of members", touched, expected)?;
+        }
         let (Some(first), Some(last)) = (trials.first(), trials.last()) else { return Ok((0, 0)) };
         if !reuse {
             return Ok((added, 0));

@@ -1,0 +1,152 @@
+//! Combinations: trials that wait for other trials of their sweep, and get what these left.
+
+use std::collections::BTreeMap;
+
+use sortie_coordinator::store::{Batch, Leased, SubmitOptions};
+use sortie_core::artifact::{Artifact, ArtifactKind};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::metrics::Method;
+use sortie_core::trial::TrialId;
+
+use crate::fixture::{Fixture, SWEEP, T0, filter, within};
+
+/// Eight trials of the grid and, for each domain and dropout rate, the ensemble of its two seeds.
+fn sweep() -> String {
+    format!("{SWEEP}seeds = 2\n[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n")
+}
+
+fn file(kind: ArtifactKind, method: Method, of: TrialId) -> Artifact {
+    let digest = format!("{:064x}", u64::from(of.to_string().as_bytes()[0]));
+    Artifact { kind, method, step: 20, key: format!("{kind}/{of}/{method}.safetensors"), digest, bytes: 5 }
+}
+
+/// Ends a trial that left logits, weights, and the logits of a model that nobody combines.
+async fn succeed(f: &Fixture, lease: &Leased) {
+    let of = lease.trial_id;
+    let mut artifacts = vec![file(ArtifactKind::FinalLogits, Method::Plain, of), file(ArtifactKind::FinalWeights, Method::Plain, of)];
+    artifacts.push(file(ArtifactKind::FinalLogits, Method::Average, of));
+    let batch = Batch { sequence: 1, artifacts, ..Batch::default() };
+    f.complete_with(lease.token, batch, Outcome::Succeeded).await.unwrap();
+}
+
+/// The leases of the grid, by trial.
+async fn grid(f: &Fixture) -> BTreeMap<TrialId, Leased> {
+    let leases = f.claim(64).await;
+    assert_eq!(leases.len(), 8);
+    assert!(leases.iter().all(|lease| lease.spec.combination.is_none() && lease.members.is_empty()));
+    leases.into_iter().map(|lease| (lease.trial_id, lease)).collect()
+}
+
+/// The next trial, which somebody has to let start first.
+async fn next(f: &Fixture) -> Leased {
+    within(f.wait_for_a_trial(false).await).await.unwrap().leases.pop().expect("a combination became ready")
+}
+
+pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture) {
+    let submitted = f.submit(&sweep()).await;
+    assert_eq!((submitted.planned, submitted.added), (12, 12));
+    let grid = grid(&f).await;
+    let waits = f.claim_as("w1", 64).await;
+    assert!(waits.leases.is_empty() && !waits.idle);
+    // Both seeds of one setting on one domain.
+    let first = &grid.values().next().unwrap().spec.point;
+    let same = |lease: &&Leased| (&lease.spec.point.held_out, &lease.spec.point.parameters) == (&first.held_out, &first.parameters);
+    let members: Vec<&Leased> = grid.values().filter(same).collect();
+    assert_eq!(members.len(), 2);
+    succeed(&f, members[0]).await;
+    let waiting = f.wait_for_a_trial(false).await;
+    succeed(&f, members[1]).await;
+    let lease = within(waiting).await.unwrap().leases.pop().unwrap();
+    let combination = lease.spec.combination.clone().unwrap();
+    assert_eq!((lease.spec.id(), lease.spec.point.combine(), &lease.spec.point.held_out), (lease.trial_id, Some("pair"), &first.held_out));
+    assert_eq!(lease.members.iter().map(|member| member.trial_id).collect::<Vec<_>>(), combination.members);
+    for member in &lease.members {
+        let of = member.trial_id;
+        assert_eq!(member.file(ArtifactKind::FinalLogits), Some(&file(ArtifactKind::FinalLogits, Method::Plain, of)));
+        assert_eq!(member.file(ArtifactKind::FinalWeights), Some(&file(ArtifactKind::FinalWeights, Method::Plain, of)));
+        assert_eq!((member.files.len(), member.host.as_str(), grid[&of].spec.point.seed < 2), (2, "", true));
+    }
+    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Queued).await), (7, 3));
+    // It ends like any other trial, and one that is lost is handed out again.
+    f.fail(lease.token, ErrorClass::Preempted).await;
+    let again = next(&f).await;
+    assert_eq!((again.trial_id, &again.members), (lease.trial_id, &lease.members));
+    f.succeed(again.token).await;
+    assert_eq!(f.count(StateName::Succeeded).await, 3);
+}
+
+pub async fn a_combination_is_called_off_when_a_member_ends_without_a_result_and_retried_with_it(f: Fixture) {
+    f.submit(&sweep()).await;
+    let grid = grid(&f).await;
+    let mut leases = grid.values();
+    let lost = leases.next().unwrap();
+    f.fail(lost.token, ErrorClass::BadConfig).await;
+    for lease in leases {
+        succeed(&f, lease).await;
+    }
+    for _ in 0..3 {
+        succeed(&f, &next(&f).await).await;
+    }
+    assert_eq!((f.count(StateName::Failed).await, f.count(StateName::Cancelled).await, f.count(StateName::Queued).await), (1, 1, 0));
+    assert!(f.claim_as("w1", 1).await.idle);
+    let line = f.store.trials("first", Some(StateName::Cancelled), 0).await.unwrap().rows.pop().unwrap();
+    let story = f.store.story(&line.trial_id.to_string()).await.unwrap();
+    let last = story.happenings.last().unwrap();
+    assert_eq!((last.what.as_str(), last.at_ms), ("cancelled", T0));
+    assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
+    // By itself it cannot run: its member comes first.
+    assert_eq!(f.retry("combine=pair", None).await, 1);
+    let retried = |state| f.retry("", Some(state));
+    while f.count(StateName::Cancelled).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!((retried(StateName::Failed).await, retried(StateName::Cancelled).await), (1, 1));
+    let again = f.claim_one().await;
+    assert_eq!(again.trial_id, lost.trial_id);
+    assert_eq!(f.retry("", None).await, 0);
+    assert!(f.claim(64).await.is_empty());
+    succeed(&f, &again).await;
+    assert_eq!(next(&f).await.trial_id, line.trial_id);
+}
+
+pub async fn nothing_of_a_combination_is_lost_when_the_coordinator_restarts(f: Fixture) {
+    f.submit(&sweep()).await;
+    for lease in grid(&f).await.values() {
+        succeed(&f, lease).await;
+    }
+    // Whether it had let them start or not.
+    let f = f.restart().await;
+    for _ in 0..4 {
+        let lease = next(&f).await;
+        assert_eq!(lease.members.len(), 2);
+        succeed(&f, &lease).await;
+    }
+    assert_eq!((f.count(StateName::Succeeded).await, f.claim_as("w1", 1).await.idle), (12, true));
+}
+
+pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_ones(f: Fixture) {
+    f.submit(&sweep()).await;
+    for lease in grid(&f).await.values() {
+        succeed(&f, lease).await;
+    }
+    for _ in 0..4 {
+        succeed(&f, &next(&f).await).await;
+    }
+    let twin = f.submit(&sweep().replace("\"first\"", "\"second\"")).await;
+    assert_eq!((twin.added, twin.linked), (12, 12));
+    let larger = f.submit(&sweep().replace("seeds = 2", "seeds = 3")).await;
+    assert_eq!((larger.planned, larger.added), (12 + 8, 8));
+    let leases = f.claim(64).await;
+    assert_eq!(leases.len(), 4);
+    for lease in &leases {
+        succeed(&f, lease).await;
+    }
+    assert_eq!(next(&f).await.members.len(), 3);
+    assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows.len(), 20);
+    // A new sweep that reuses nothing makes its own.
+    let options = SubmitOptions { reuse: false, ..SubmitOptions::default() };
+    f.submit_with(&sweep().replace("\"first\"", "\"third\""), options).await;
+    assert!(f.claim(64).await.iter().filter(|lease| lease.sweep == "third").all(|lease| lease.members.is_empty()));
+    let refused = f.store.act_on_trials("third", sortie_coordinator::store::TrialAction::Cancel, &filter("depth=3"), None).await;
+    assert!(refused.unwrap_err().to_string().contains("combine"));
+}

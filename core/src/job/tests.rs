@@ -1,0 +1,135 @@
+//! What each event does in each state, case by case and for random histories.
+
+use super::*;
+use proptest::prelude::*;
+
+const LEASE: Duration = Duration::from_secs(10);
+const NOW: Timestamp = Timestamp(1_000_000);
+const OLD: Token = Token(1);
+const NEW: Token = Token(2);
+const RETRY: Event = Event::Retry { waits: false };
+
+fn leased(token: Token) -> State {
+    State::Leased { token, expires_at: NOW.plus(LEASE) }
+}
+
+fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
+    Event::Complete { token, outcome, past: Past { failures, jitter: 500 } }
+}
+
+fn failed(class: ErrorClass) -> Outcome {
+    Outcome::Failed { class, message: String::new() }
+}
+
+/// The state that an event leads to.
+fn after(state: State, event: &Event, now: Timestamp) -> State {
+    match apply(state, event, now, LEASE) {
+        Ok(Decision::Move(next, _)) => next,
+        other => panic!("{event:?} on {state:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
+    let later = NOW.plus(LEASE * 2);
+    let queued = State::Queued { expired: Some(OLD), not_before: later };
+    let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
+    assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE), Ok(Decision::Move(queued, lost)));
+    assert_eq!(apply(queued, &Event::Heartbeat(OLD), NOW, LEASE), Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD)))));
+    assert_eq!(after(queued, &Event::Claim(NEW), later), State::Leased { token: NEW, expires_at: later.plus(LEASE) });
+    for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
+        assert_eq!(apply(leased(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
+    }
+}
+
+#[test]
+fn completing_twice_is_once_and_a_stale_token_never_completes() {
+    let done = State::Finished(Finished::Succeeded(NEW));
+    assert_eq!(after(leased(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW), done);
+    assert_eq!(apply(done, &complete(NEW, Outcome::Succeeded, 0), NOW, LEASE), Ok(Decision::Stay));
+    assert_eq!(apply(done, &complete(OLD, Outcome::Succeeded, 0), NOW, LEASE), Err(Refused::Stale(OLD)));
+    assert_eq!(apply(done, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Succeeded)));
+}
+
+#[test]
+fn each_error_class_has_its_budget_and_its_wait() {
+    let end = |class, failures| after(leased(OLD), &complete(OLD, failed(class), failures), NOW);
+    let queued = |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
+    assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
+    assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
+    assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
+    assert_eq!(end(ErrorClass::Preempted, 1_000_000), queued(0));
+    let policy = ErrorClass::OutOfMemory.policy();
+    assert!(policy.delay(0, 0) < policy.delay(0, 999) && policy.delay(40, 999) <= DELAY_MAX * 2);
+}
+
+#[test]
+fn a_trial_that_waits_is_not_handed_out() {
+    let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
+    assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
+    assert_eq!(after(waiting, &RETRY, NOW), State::FRESH);
+}
+
+#[test]
+fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
+    let cancelled = State::Finished(Finished::Cancelled);
+    let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
+    assert_eq!(apply(leased(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
+    assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
+    for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))] {
+        assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
+    }
+    for state in [leased(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
+        assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Stay));
+    }
+}
+
+#[test]
+fn the_reaper_leaves_live_leases_alone() {
+    assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
+}
+
+fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
+    (0..6_u8, 1..4_i64, 0..30_u8)
+}
+
+#[test]
+fn a_combination_waits_for_its_members_whatever_a_user_says() {
+    let members = |readiness| apply(State::WAITING, &Event::Members(readiness), NOW, LEASE);
+    assert_eq!(apply(State::WAITING, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
+    assert_eq!(apply(State::WAITING, &RETRY, NOW, LEASE), Ok(Decision::Stay));
+    assert_eq!(members(Readiness::Waits), Ok(Decision::Stay));
+    assert_eq!(members(Readiness::Ready), Ok(Decision::Move(State::FRESH, None)));
+    let hopeless = State::Finished(Finished::Cancelled);
+    assert_eq!(members(Readiness::Hopeless), Ok(Decision::Move(hopeless, None)));
+    assert_eq!(after(hopeless, &Event::Retry { waits: true }, NOW), State::WAITING);
+    // One that runs, or waits after a failure of its own, is past that.
+    for state in [leased(OLD), State::FRESH, State::Finished(Finished::Succeeded(OLD))] {
+        assert_eq!(apply(state, &Event::Members(Readiness::Hopeless), NOW, LEASE), Ok(Decision::Stay));
+    }
+}
+
+proptest! {
+    /// Whatever is said in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
+    #[test]
+    fn a_finished_trial_never_moves(events in proptest::collection::vec(any_event(), 1..60)) {
+        let (mut state, mut now, mut issued) = (State::FRESH, NOW, 0);
+        for (kind, token, seconds) in events {
+            now = now.plus(Duration::from_secs(u64::from(seconds)));
+            let event = match kind {
+                0 => { issued += 1; Event::Claim(Token(issued)) }
+                1 => Event::Heartbeat(Token(token)),
+                2 => complete(Token(token), Outcome::Succeeded, 0),
+                3 => complete(Token(token), failed(ErrorClass::Transient), 0),
+                4 => Event::Cancel,
+                _ => Event::Reap(Past::default()),
+            };
+            let Ok(Decision::Move(next, _)) = apply(state, &event, now, LEASE) else { continue };
+            prop_assert!(!matches!(state, State::Finished(_)), "{state:?} moved to {next:?} by {event:?}");
+            if let State::Finished(Finished::Succeeded(token)) = next {
+                prop_assert!(holds(state, token));
+            }
+            state = next;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `[[combine]]`: from the tables of a file to combinations, every value checked against the grid.
+
+use super::axis::union;
+use super::check::{check_name, distinct, misplaced, wrong};
+use super::file::{CombineTable, OneOrMany};
+use super::{Change, SpecError, SweepSpec};
+use crate::combine::{Choice, CombinationKind, Combine, SEED};
+use crate::filter::Filter;
+use crate::finetune::{Finetune, Settings};
+use crate::metrics::Method;
+use crate::parameters::{Parameters, Scalar};
+use crate::trial::{Point, Work};
+
+/// More would be no combination of a sweep that anybody waits for, and each member is a row in the database.
+const MEMBERS_MAX: u64 = 1_000;
+
+/// Checks the tables against the sweep that they stand in.
+pub(super) fn checked(tables: Vec<CombineTable>, sweep: &SweepSpec) -> Result<Vec<Combine>, SpecError> {
+    let mut combines: Vec<Combine> = Vec::new();
+    for table in tables {
+        let combine = one(table, sweep)?;
+        if combines.iter().any(|other| other.name == combine.name) {
+            return wrong("combine.name", &combine.name, "every combination has a name of its own");
+        }
+        combines.push(combine);
+    }
+    Ok(combines)
+}
+
+fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
+    let CombineTable { name, kind, over, choice, method, filter, members } = table;
+    check_name("combine.name", &name)?;
+    let Work::Finetune(settings) = &sweep.work else {
+        return misplaced("combine", "a command keeps its weights and logits to itself");
+    };
+    let key = |field: &str| format!("combine.{name}.{field}");
+    let (choice, method) = (choice.unwrap_or(Choice::Uniform), method.unwrap_or(Method::Plain));
+    needs(kind, choice, method, settings, sweep, &key)?;
+    let over = axes(over, sweep, &key("over"))?;
+    let filter_read = match &filter {
+        Some(text) => conditions(text, sweep, &key("where"))?,
+        None => Filter::default(),
+    };
+    let values = |name: &String| {
+        let all = sweep.grid.axes.get(name)?.values.iter();
+        let meets = |value: &&Scalar| filter_read.allows(name, &example(name, value));
+        Some((name.clone(), all.filter(meets).cloned().collect()))
+    };
+    let (over_seeds, over) = (over.iter().any(|axis| axis == SEED), over.iter().filter_map(values).collect());
+    let mut combine = Combine { name: name.clone(), kind, choice, method, over, over_seeds, filter, members: Vec::new() };
+    let candidates = combine.candidates(sweep);
+    let most = candidates.min(MEMBERS_MAX);
+    combine.members = match members {
+        None => vec![candidates],
+        Some(OneOrMany::One(count)) => vec![count],
+        Some(OneOrMany::Many(counts)) => distinct(&key("members"), counts)?,
+    };
+    if let Some(count) = combine.members.iter().find(|count| !(1..=most).contains(count)) {
+        return wrong(key("members"), count, format!("1 to {most}, for the grid has {candidates} trials to combine"));
+    }
+    Ok(combine)
+}
+
+/// A point that has a value on just one axis.
+fn example(axis: &str, value: &Scalar) -> Point {
+    Point { held_out: Vec::new(), parameters: Parameters::from([(axis.to_owned(), value.clone())]), seed: 0, split_seed: 0 }
+}
+
+/// What the kind needs of the members.
+fn needs(
+    kind: CombinationKind,
+    choice: Choice,
+    method: Method,
+    settings: &Settings,
+    sweep: &SweepSpec,
+    key: &impl Fn(&str) -> String,
+) -> Result<(), SpecError> {
+    let there = match method {
+        Method::Plain => true,
+        Method::Average => settings.average.is_some(),
+        Method::Ensemble => settings.ensemble.is_some() && kind == CombinationKind::Ensemble,
+    };
+    if !there {
+        let mut models = vec!["plain"];
+        models.extend(settings.average.map(|_| "average"));
+        models.extend(settings.ensemble.filter(|_| kind == CombinationKind::Ensemble).map(|_| "ensemble"));
+        return wrong(
+            key("method"),
+            method.as_str(),
+            format!("what the trials evaluate and {kind}s can be made of: {}", models.join(", ")),
+        );
+    }
+    if kind == CombinationKind::Average && settings.finetune == Finetune::Scratch {
+        let allowed = "ensemble, for networks from scratch share no pretrained weights and their BatchNorm statistics cannot be averaged";
+        return wrong(key("kind"), kind.as_str(), allowed);
+    }
+    if kind == CombinationKind::Average && !sweep.keep.weights.last() {
+        return wrong("keep.weights", sweep.keep.weights.as_str(), "final or both, since averages of weights are made of the final ones");
+    }
+    if (kind == CombinationKind::Ensemble || choice == Choice::Greedy) && !sweep.keep.logits {
+        return wrong("keep.logits", false, "true, since ensembles and greedy choices are made from logits");
+    }
+    Ok(())
+}
+
+/// The axes in which members differ. They share everything that a combination must share.
+fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<String>, SpecError> {
+    let over = match over {
+        OneOrMany::One(axis) => vec![axis],
+        OneOrMany::Many(axes) => axes,
+    };
+    let over = distinct(key, over)?;
+    let known: Vec<&str> = sweep.grid.axes.keys().map(String::as_str).chain([SEED]).collect();
+    for axis in &over {
+        match axis.as_str() {
+            "split" | "splits" => {
+                return wrong(
+                    key,
+                    axis,
+                    format!(
+                        "{}: members share their split, for one's validation images would be another's training images",
+                        known.join(", ")
+                    ),
+                );
+            }
+            "held_out" => return wrong(key, axis, format!("{}: members share their held-out domain", known.join(", "))),
+            other if !known.contains(&other) => return wrong(key, axis, format!("axes are {}", known.join(", "))),
+            _ => {}
+        }
+    }
+    Ok(over)
+}
+
+/// Conditions must be readable, on axes that there are, and met by something.
+fn conditions(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, SpecError> {
+    let refused = |reason: String| SpecError::Value { key: key.to_owned(), value: format!("{text:?}"), allowed: reason };
+    let filter = Filter::parse(text).map_err(|error| refused(error.to_string()))?;
+    if let Some(example) = sweep.point_at(0) {
+        filter.check(&example).map_err(|error| refused(error.to_string()))?;
+    }
+    let grid_trials = sweep.grid_trials().unwrap_or(0);
+    let meets = |index: u64| sweep.point_at(index).is_some_and(|point| filter.matches(&point));
+    if !(0..grid_trials).any(meets) {
+        return Err(refused("conditions that some trial of the grid meets".to_owned()));
+    }
+    Ok(filter)
+}
+
+/// The combinations of both, for a sweep that grows. One that is there may get further numbers of members; what else changed under its
+/// name is noted.
+pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>) -> Vec<Combine> {
+    let mut all = old.combine.clone();
+    for ours in &new.combine {
+        let Some(theirs) = all.iter_mut().find(|theirs| theirs.name == ours.name) else {
+            all.push(ours.clone());
+            continue;
+        };
+        let members = union(&theirs.members, &ours.members);
+        if (Combine { members: members.clone(), ..theirs.clone() }) != (Combine { members: members.clone(), ..ours.clone() }) {
+            let text = |combine: &Combine| serde_json::to_string(combine).unwrap_or_default();
+            changes.push(Change { key: format!("combine.{}", ours.name), old: text(theirs), new: text(ours) });
+        }
+        theirs.members = members;
+    }
+    all
+}

@@ -1,0 +1,126 @@
+//! `[[combine]]` of a sweep file: which combinations it plans, of which members, and what it refuses.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
+use std::collections::{BTreeSet, HashMap};
+
+use sortie_core::combine::{CombinationKind, Readiness};
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::{TrialId, TrialSpec};
+
+const SWEEP: &str = "name = 's'\n[data]\ndataset = 'PACS'\n[model]\nbackbone = 'efficientnet-lite0'\n[train]\nsteps = 20\n\
+    average = { from = 8 }\n[grid]\ndropout = [0.0, 0.9]\nlr = [5e-4, 1e-3]\nweight_decay = [1e-4, 5e-5, 1e-5]\n\
+    held_out = ['photo', 'sketch']\nseeds = SEEDS\n";
+
+const COMBINE: &str = "[[combine]]\nname = 'soup'\nkind = 'average'\nover = ['lr', 'weight_decay', 'seed']\n\
+    [[combine]]\nname = 'few'\nkind = 'ensemble'\nchoice = 'greedy'\nover = ['seed', 'lr']\nwhere = 'dropout=0.9 and weight_decay=1e-5'\n\
+    members = [1, 4]\n";
+
+fn text(seeds: u32, combine: &str) -> String {
+    format!("{}{combine}", SWEEP.replace("SEEDS", &seeds.to_string()))
+}
+
+fn parse(text: &str) -> SweepSpec {
+    SweepSpec::parse(text, None).unwrap()
+}
+
+fn refused(text: &str) -> String {
+    SweepSpec::parse(text, None).unwrap_err().to_string()
+}
+
+#[test]
+fn combinations_come_after_the_grid_and_their_members_are_among_it() {
+    let sweep = parse(&text(3, COMBINE));
+    // A soup per dropout rate and domain; two ensembles per domain.
+    assert_eq!((sweep.grid_trials(), sweep.trials_planned()), (Some(72), Some(72 + 4 + 4)));
+    let trials: Vec<TrialSpec> = sweep.trials().collect();
+    let ids: Vec<TrialId> = trials.iter().map(TrialSpec::id).collect();
+    assert_eq!((trials.len(), ids.iter().collect::<BTreeSet<_>>().len()), (80, 80));
+    let by_id: HashMap<TrialId, &TrialSpec> = ids.iter().copied().zip(&trials).collect();
+    for trial in &trials[72..] {
+        let combination = trial.combination.as_ref().unwrap();
+        let name = trial.point.combine().unwrap();
+        assert_eq!(trial.point.parameters["members"].as_number(), Some(combination.members.len() as f64));
+        let mut own = BTreeSet::new();
+        for member in &combination.members {
+            let member = by_id[member];
+            assert!(member.combination.is_none() && own.insert(member.id()));
+            assert_eq!(member.point.held_out, trial.point.held_out);
+            for (axis, value) in trial.point.parameters.iter().filter(|(axis, _)| !["combine", "members"].contains(&axis.as_str())) {
+                assert_eq!(member.point.parameters[axis], *value, "{axis} of {name}");
+            }
+        }
+        match name {
+            "soup" => assert_eq!((combination.kind, own.len(), trial.point.parameters.len()), (CombinationKind::Average, 18, 4)),
+            _ => assert_eq!((combination.kind, trial.point.parameters.len()), (CombinationKind::Ensemble, 5)),
+        }
+        // The trainer gets a network of the sweep's kind that has nothing to train.
+        let spec = trial.finetune().unwrap();
+        assert_eq!((spec.point.lr, spec.settings.average, spec.methods().len()), (0.0, None, 1));
+    }
+    assert_eq!(sweep.trials().nth(76).unwrap().combination.unwrap().members.len(), 1);
+}
+
+#[test]
+fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
+    let old = parse(&text(3, COMBINE));
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.id()).collect::<BTreeSet<_>>();
+    // Three more seeds: a soup of 18 and one of 36.
+    let more_seeds = old.grown_by(&parse(&text(6, COMBINE))).unwrap();
+    assert_eq!(more_seeds.combine[0].members, [18, 36]);
+    assert!(ids(&more_seeds).is_superset(&ids(&old)));
+    // A file that no longer has them takes nothing away, and still keeps the weights that they need.
+    let without = old.grown_by(&parse(&text(3, ""))).unwrap();
+    assert!(ids(&without) == ids(&old) && without.keep.weights.last());
+    // Another learning rate: under a new name it is a combination beside the old one.
+    let wider = |name: &str| text(3, &COMBINE.replace("'soup'", name)).replace("lr = [5e-4, 1e-3]", "lr = [5e-4, 1e-3, 1e-2]");
+    let error = old.grown_by(&parse(&wider("'soup'"))).unwrap_err().to_string();
+    assert!(error.contains("combine.soup") && !error.contains('\n'), "{error}");
+    let renamed = wider("'wide'").replace("'few'", "'many'");
+    let grown = old.grown_by(&parse(&renamed)).unwrap();
+    assert!(ids(&grown).is_superset(&ids(&old)));
+    assert_eq!(grown.trials_planned(), Some(108 + 4 + 4 + 4 + 4));
+}
+
+#[test]
+fn what_cannot_be_combined_is_refused_by_name() {
+    let soup = |field: &str| text(3, &format!("[[combine]]\nname = 'soup'\nkind = 'average'\n{field}\n"));
+    for (field, said) in [
+        ("over = 'split'", "combine.soup.over = \"split\""),
+        ("over = ['seed', 'held_out']", "share their held-out domain"),
+        ("over = 'depth'", "axes are dropout, head_lr_factor, lr, weight_decay, seed"),
+        ("over = []", "combine.soup.over = []"),
+        ("over = 'seed'\nmembers = 4", "1 to 3"),
+        ("over = 'seed'\nmembers = [2, 2]", "only once"),
+        ("over = 'seed'\nmembers = 0", "1 to 3"),
+        ("over = 'seed'\nmethod = 'ensemble'", "plain, average"),
+        ("over = 'seed'\nwhere = 'dropout=0.3'", "combine.soup.where"),
+        ("over = 'seed'\nwhere = 'depth=3'", "depth"),
+        ("over = 'seed'\nwhere = 'nonsense'", "AXIS=VALUE"),
+        ("over = 'seed'\nchoice = 'best'", "uniform, greedy"),
+        ("over = 'seed'\nweights = 1", "unknown field `weights`"),
+    ] {
+        let error = refused(&soup(field));
+        assert!(error.contains(said) && !error.contains('\n'), "{field}: {error}");
+    }
+    let ensemble = "[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n";
+    let scratch = text(3, &ensemble.replace("ensemble", "average")).replace("[train]\n", "finetune = 'scratch'\n[train]\n");
+    let scratch = scratch.replace("average = { from = 8 }", "");
+    for (text, said) in [
+        (text(3, &format!("{ensemble}{ensemble}")), "a name of its own"),
+        (text(3, &format!("{ensemble}[keep]\nlogits = false\n")), "keep.logits = false"),
+        (text(3, &ensemble.replace("ensemble", "average")) + "[keep]\nweights = 'selected'\n", "keep.weights = \"selected\""),
+        (scratch, "combine.e.kind = \"average\""),
+        (format!("name = 'c'\n[run]\ncommand = ['true']\n{ensemble}"), "combine cannot stand here"),
+    ] {
+        let error = refused(&text);
+        assert!(error.contains(said) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_combination_is_ready_when_all_members_have_a_result() {
+    assert_eq!(Readiness::of(3, 3, 0), Readiness::Ready);
+    assert_eq!(Readiness::of(3, 2, 0), Readiness::Waits);
+    assert_eq!(Readiness::of(3, 2, 1), Readiness::Hopeless);
+    assert_eq!(Readiness::of(0, 0, 0), Readiness::Waits);
+}
