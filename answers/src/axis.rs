@@ -49,6 +49,17 @@ impl Axis {
     }
 }
 
+/// The parameter that names how trials were combined to one model.
+pub const COMBINE: &str = "combine";
+/// The parameter that tells how many trials were combined.
+pub const MEMBERS: &str = "members";
+
+/// Whether a trial combines others (their average, their ensemble). It lacks axes that its members differ on, and must never be averaged
+/// with them.
+pub fn is_combined(point: &Point) -> bool {
+    matches!((point.parameters.get(COMBINE), point.parameters.get(MEMBERS)), (Some(Scalar::Text(_)), Some(Scalar::Number(_))))
+}
+
 impl From<&str> for Axis {
     fn from(name: &str) -> Self {
         match name {
@@ -112,6 +123,19 @@ mod tests {
             assert_eq!(Axis::from(name), axis);
             assert_eq!(axis.to_string(), name);
         }
+    }
+
+    #[test]
+    fn combined_trials_are_known_by_both_of_their_parameters() {
+        let combines = |parameters: &[(&str, Scalar)]| {
+            let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            is_combined(&Point { held_out: vec![], parameters, seed: 0, split_seed: 0 })
+        };
+        let (name, members) = (("combine", Scalar::Text("ensemble".into())), ("members", Scalar::Number(18.0)));
+        assert!(combines(&[name.clone(), members.clone(), ("dropout", Scalar::Number(0.9))]));
+        assert!(!combines(std::slice::from_ref(&name)) && !combines(std::slice::from_ref(&members)));
+        // A command may have axes of these names for something else.
+        assert!(!combines(&[("combine", Scalar::Flag(true)), members]));
     }
 
     #[test]

@@ -10,9 +10,9 @@ mod render;
 mod results;
 mod statistics;
 
-pub use axis::{Axis, AxisValue, parameter_names};
+pub use axis::{Axis, AxisValue, COMBINE, MEMBERS, is_combined, parameter_names};
 pub use figure::png::png;
-pub use figure::{FigureError, FigureKind, figure};
+pub use figure::{FigureError, FigureKind, FigureQuestion, figure};
 pub use measure::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
 pub use render::Format;

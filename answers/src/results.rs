@@ -249,9 +249,9 @@ fn row_axes(sweep: &str, records: &[TrialRecord], by: &[Axis]) -> Result<Vec<Axi
 }
 
 /// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
-pub(crate) fn domains(work: &Work, records: &[TrialRecord]) -> Vec<String> {
-    let mut domains: Vec<String> =
-        records.iter().filter(|record| record.point.held_out.len() == 1).map(|record| record.point.held_out_label()).collect();
+pub(crate) fn domains<'a>(work: &Work, records: impl IntoIterator<Item = &'a TrialRecord>) -> Vec<String> {
+    let alone = records.into_iter().filter(|record| record.point.held_out.len() == 1);
+    let mut domains: Vec<String> = alone.map(|record| record.point.held_out_label()).collect();
     let place = |domain: &String| work.domains().iter().position(|known| known == domain).unwrap_or(usize::MAX);
     domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
     domains.dedup();

@@ -8,7 +8,7 @@ use sortie_core::selection::Validation;
 
 use super::frame::{Ticks, WIDTH, draw_heading};
 use super::rates::{End, Look, draw_ends, frame_beside};
-use super::svg::{DASHES, Stroke, Svg};
+use super::svg::{DASHES, Fill, Stroke, Svg};
 use crate::axis::Axis;
 use crate::measure::{Measured, Meter};
 use crate::results::{Results, over_domains};
@@ -82,7 +82,7 @@ pub(super) fn draw(trajectories: &[Trajectory], results: &Results, averaged: &[A
         svg.polyline("iid", &iid, Stroke { dash: DASHES[1], ..look.stroke });
         svg.polyline("ood", &ood, look.stroke);
         for &at in &ood {
-            svg.marker("value", look.marker, at, 0.8 * look.radius, look.stroke.colour, false);
+            svg.marker("value", look.marker, at, 0.8 * look.radius, look.stroke.colour, Fill::Solid);
         }
         ends.extend(ood.last().map(|&at| End { at, look, label }));
     }

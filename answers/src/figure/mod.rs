@@ -1,5 +1,6 @@
 //! Figures as SVG, and as PNG for those who cannot show SVG.
 
+mod clouds;
 mod curves;
 mod frame;
 pub(crate) mod png;
@@ -10,13 +11,15 @@ mod svg;
 mod tests;
 
 use sortie_core::metrics::Method;
+use sortie_core::named;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
+use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
-use crate::axis::{Axis, AxisValue, parameter_names};
-use crate::results::{Question, Results, ResultsError, results};
-use sortie_core::named;
+use crate::axis::{Axis, AxisValue, is_combined, parameter_names};
+use crate::measure::{Meter, OodSplit};
+use crate::results::{Question, Results, ResultsError, domains, results};
 
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,13 +33,33 @@ pub enum FigureKind {
 }
 named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates", Curves => "curves" });
 
+/// What a figure is asked to show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FigureQuestion {
+    /// What kind of figure.
+    pub kind: FigureKind,
+    /// How the step within a run is chosen.
+    pub selection: Selection,
+    /// The models of the trajectory that are judged; only a scatter figure shows several.
+    pub methods: Vec<Method>,
+    /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
+    pub ood_split: Option<OodSplit>,
+}
+
+impl FigureQuestion {
+    /// The weights as they stand, at the step with the best i.i.d. accuracy.
+    pub fn of(kind: FigureKind) -> Self {
+        Self { kind, selection: Selection::Iid, methods: vec![Method::Plain], ood_split: None }
+    }
+}
+
 /// Why there is no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FigureError {
     /// There are no results to draw.
     #[error(transparent)]
     Results(#[from] ResultsError),
-    /// Every kind of figure has the dropout rate in it.
+    /// The figure needs dropout rates.
     #[error("sweep {sweep} has no axis \"dropout\" whose values are numbers, which a figure of kind {kind} needs")]
     NoRates {
         /// The sweep.
@@ -44,60 +67,163 @@ pub enum FigureError {
         /// The figure that was asked for.
         kind: FigureKind,
     },
+    /// The figure shows one model.
+    #[error("a figure of kind {kind} shows one method, not {given}; allowed for several: {}", FigureKind::Scatter)]
+    Methods {
+        /// The figure that was asked for.
+        kind: FigureKind,
+        /// The models that were asked for.
+        given: String,
+    },
     /// Nothing to draw yet.
     #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
     NothingDone {
         /// The sweep.
         sweep: String,
     },
-    /// No dropout rate has a result for every held-out domain.
+    /// Trials are done, but none has what the figure reads.
+    #[error(
+        "sweep {sweep} has finished trials, but none tells what the figure reads: method {methods}, selection {selection}, {split} split"
+    )]
+    NotMeasured {
+        /// The sweep.
+        sweep: String,
+        /// The models that were asked for.
+        methods: String,
+        /// The selection that was asked for.
+        selection: Selection,
+        /// The split of the held-out domain.
+        split: &'static str,
+    },
+    /// No cloud has a result for every held-out domain.
     #[error("sweep {sweep} has no dropout rate with a finished trial for each held-out domain yet")]
     NoCompleteRate {
         /// The sweep.
         sweep: String,
-    },
-    /// The scatter figure would have more points than anybody could see.
-    #[error("there are {combinations} ways to choose one setting per held-out domain; the figure draws at most {max} points")]
-    TooManyCombinations {
-        /// How many combinations there are, over all dropout rates.
-        combinations: u128,
-        /// How many are drawn at most.
-        max: u128,
     },
     /// The SVG cannot be turned into a picture.
     #[error("cannot render the figure: {0}")]
     Render(String),
 }
 
-/// Draws a figure of what a question asks as an SVG document; its rows are dropout rates, whatever the question says.
+/// Draws a figure of what a question asks as an SVG document.
 ///
 /// # Errors
-/// [`FigureError`] when there is nothing to draw yet, or too much.
-pub fn figure(kind: FigureKind, sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Result<String, FigureError> {
-    let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
-    if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
-        return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind });
+/// [`FigureError`] when there is nothing to draw yet, or the question does not fit the kind of figure or the sweep.
+pub fn figure(sweep: &str, work: &Work, records: &[TrialRecord], asked: &FigureQuestion) -> Result<String, FigureError> {
+    let mut asked = FigureQuestion { methods: distinct(&asked.methods), ..asked.clone() };
+    if asked.methods.is_empty() {
+        asked.methods.push(Method::Plain);
     }
-    let question = Question { by: vec![Axis::dropout()], ..question.clone() };
-    let results = results(sweep, work, records, &question)?;
-    if results.cells.iter().all(|cell| cell.ood.n == 0) {
-        return Err(FigureError::NothingDone { sweep: sweep.to_owned() });
+    if asked.methods.len() > 1 && asked.kind != FigureKind::Scatter {
+        return Err(FigureError::Methods { kind: asked.kind, given: names(&asked.methods) });
     }
-    match kind {
-        FigureKind::Rates => Ok(rates::draw(&rates::Curves::of(&results), &results, &averaged_axes(records))),
-        FigureKind::Curves => Ok(curves::draw(&curves::trajectories(&results, records), &results, &averaged_axes(records))),
-        FigureKind::Scatter => {
-            let clouds = scatter::clouds(&results, records)?;
-            Ok(scatter::draw(&clouds, &results))
+    if records.iter().any(|record| is_combined(&record.point)) {
+        // What combines several trials is no replicate of any: it is drawn as itself, or not at all.
+        let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
+            records.iter().cloned().partition(|record| is_combined(&record.point));
+        return Sheet { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
+    }
+    Sheet { sweep, work, records, combined: &[], asked: &asked }.draw()
+}
+
+/// All that a figure is made of.
+struct Sheet<'a> {
+    sweep: &'a str,
+    work: &'a Work,
+    /// The trials that combine no others.
+    records: &'a [TrialRecord],
+    combined: &'a [TrialRecord],
+    asked: &'a FigureQuestion,
+}
+
+impl Sheet<'_> {
+    fn draw(&self) -> Result<String, FigureError> {
+        let Self { sweep, records, asked: FigureQuestion { kind, .. }, .. } = *self;
+        match kind {
+            FigureKind::Rates | FigureKind::Curves => {
+                let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
+                if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
+                    return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind: *kind });
+                }
+                let results = self.results(vec![Axis::dropout()])?;
+                self.check_measured()?;
+                let averaged = averaged_axes(records, &[Axis::dropout()]);
+                Ok(match kind {
+                    FigureKind::Rates => rates::draw(&rates::Curves::of(&results), &results, &averaged),
+                    _ => curves::draw(&curves::trajectories(&results, records), &results, &averaged),
+                })
+            }
+            FigureKind::Scatter => self.scatter(),
         }
+    }
+
+    fn scatter(&self) -> Result<String, FigureError> {
+        let Self { sweep, work, records, combined, asked } = *self;
+        let results = self.results(Vec::new())?;
+        let meter = self.meter(&results);
+        let domains = domains(work, records.iter().chain(combined));
+        let clouds = clouds::clouds(records, &asked.methods, meter, &domains);
+        let (models, combined_missing) = clouds::combined(combined, &asked.methods, meter, &domains);
+        if clouds.is_empty() && models.is_empty() {
+            self.check_measured()?;
+            return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });
+        }
+        let rates = clouds::rates(records);
+        let wanted = asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
+        let missing = wanted.filter(|(method, rate)| !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate)));
+        let (methods, missing) = (&asked.methods, missing.collect());
+        Ok(scatter::draw(&scatter::Scatter { clouds: &clouds, combined: &models, methods, missing, combined_missing }, &results))
+    }
+
+    /// Results by these axes. Those of several models name none of them.
+    fn results(&self, by: Vec<Axis>) -> Result<Results, FigureError> {
+        let method = if let [only] = self.asked.methods.as_slice() { *only } else { Method::Plain };
+        self.results_of(method, by)
+    }
+
+    fn results_of(&self, method: Method, by: Vec<Axis>) -> Result<Results, FigureError> {
+        let FigureQuestion { selection, ood_split, .. } = *self.asked;
+        let question = Question { selection, method, by, best: false, ood_split };
+        Ok(results(self.sweep, self.work, self.records, &question)?)
+    }
+
+    fn meter(&self, results: &Results) -> Meter {
+        Meter { selection: results.selection, method: results.method, ood_split: results.ood_split }
+    }
+
+    /// An error that says why there is nothing to draw, if there is nothing.
+    fn check_measured(&self) -> Result<(), FigureError> {
+        let sweep = self.sweep.to_owned();
+        let mut split = "";
+        for &method in &self.asked.methods {
+            let results = self.results_of(method, Vec::new())?;
+            if results.cells.iter().all(|cell| cell.done == 0) {
+                return Err(FigureError::NothingDone { sweep });
+            }
+            if results.cells.iter().any(|cell| cell.ood.n > 0) {
+                return Ok(());
+            }
+            split = results.ood_split_label();
+        }
+        Err(FigureError::NotMeasured { sweep, methods: names(&self.asked.methods), selection: self.asked.selection, split })
     }
 }
 
-/// The axes other than dropout that the sweep varies: a figure by dropout rate averages over them.
-fn averaged_axes(records: &[TrialRecord]) -> Vec<Axis> {
+fn distinct(methods: &[Method]) -> Vec<Method> {
+    let first = |&(index, method): &(usize, &Method)| !methods[..index].contains(method);
+    methods.iter().enumerate().filter(first).map(|(_, method)| *method).collect()
+}
+
+fn names(methods: &[Method]) -> String {
+    methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// The axes other than these that the sweep varies: a figure by these averages over them.
+fn averaged_axes(records: &[TrialRecord], by: &[Axis]) -> Vec<Axis> {
     let points = || records.iter().map(|record| &record.point);
     let parameters = parameter_names(points()).into_iter().map(Axis::Parameter);
-    let axes = parameters.chain([Axis::Seed, Axis::Split]).filter(|axis| *axis != Axis::dropout());
+    let axes = parameters.chain([Axis::Seed, Axis::Split]).filter(|axis| !by.contains(axis));
     axes.filter(|axis| axis.varies(points())).collect()
 }
 

@@ -3,7 +3,7 @@
 use sortie_core::parameters::{Scalar, number};
 
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
-use super::svg::{Anchor, BLACK, DASHES, GREY, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
+use super::svg::{Anchor, BLACK, DASHES, Fill, GREY, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Mean, Results};
 use crate::statistics::Estimate;
@@ -181,7 +181,8 @@ fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
             svg.polyline("error", &[end(value.percent - se), end(value.percent + se)], Stroke::solid(look.stroke.colour, 0.9));
         }
         let at = frame.place((value.rate, value.percent));
-        svg.marker("value", look.marker, at, look.radius, look.stroke.colour, !value.complete);
+        let fill = if value.complete { Fill::Solid } else { Fill::Open };
+        svg.marker("value", look.marker, at, look.radius, look.stroke.colour, fill);
     }
 }
 
@@ -207,7 +208,7 @@ pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[End<'_>]) {
         let start = frame.right() + LEADER;
         svg.polyline("leader", &[(x, y), (frame.right(), y), (start - 2.0, label_y)], Stroke::solid(GREY, 0.6));
         svg.polyline("sample", &[(start, label_y), (start + SAMPLE - 5.0, label_y)], look.stroke);
-        svg.marker("sample", look.marker, (start + (SAMPLE - 5.0) / 2.0, label_y), look.radius, look.stroke.colour, false);
+        svg.marker("sample", look.marker, (start + (SAMPLE - 5.0) / 2.0, label_y), look.radius, look.stroke.colour, Fill::Solid);
         svg.text((start + SAMPLE, label_y + 0.36 * TEXT), TEXT, Anchor::Start, label);
     }
 }

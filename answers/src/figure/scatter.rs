@@ -1,177 +1,359 @@
-//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), one cloud per dropout rate.
-//! A cloud is all that a user could get, not the one lucky choice.
+//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), one cloud per model and dropout
+//! rate. A cloud is all that a user could get, not the one lucky choice.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use sortie_core::parameters::{Parameters, Scalar, number};
-use sortie_core::record::TrialRecord;
+use sortie_core::metrics::Method;
+use sortie_core::parameters::Scalar;
 
-use super::FigureError;
-use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin};
-use super::svg::{Anchor, BLACK, DASHES, Marker, Stroke, Svg, TEXT, colour, text_width};
+use super::clouds::{Cloud, Combined};
+use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
+use super::svg::{Anchor, BLACK, DASHES, Fill, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
 use crate::axis::Axis;
-use crate::measure::{Measured, Meter, Pairs};
-use crate::results::{Results, over_domains};
+use crate::results::Results;
 
-/// The most points that a figure draws, over all dropout rates: more show nothing more and make a file that viewers choke on.
+/// The most points that a figure draws, over all clouds: more show nothing more and make a file that viewers choke on.
 const POINTS_MAX: u128 = 100_000;
+/// How many clouds a note names.
+const NAMED_MAX: usize = 4;
+/// With more clouds than this, the key explains rates and models one by one instead of pointing at each cloud.
+const POINTED_MAX: usize = 6;
 
-/// The points of one dropout rate, as (i.i.d., o.o.d.) in percent.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cloud {
-    pub rate: f64,
-    pub points: Vec<(f64, f64)>,
-    /// Corners of the convex hull, counter-clockwise.
-    pub hull: Vec<(f64, f64)>,
-    /// The mean of the points.
-    pub centre: (f64, f64),
+/// What the figure shows.
+#[derive(Debug)]
+pub(super) struct Scatter<'a> {
+    pub clouds: &'a [Cloud],
+    pub combined: &'a [Combined],
+    /// The models that were asked for.
+    pub methods: &'a [Method],
+    /// Models and rates that lack a result for some held-out domain.
+    pub missing: Vec<(Method, Option<Scalar>)>,
+    /// Combined models that do.
+    pub combined_missing: usize,
 }
 
-/// What was measured, by held-out domain and setting.
-type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<Measured>>>;
-
-/// One cloud per dropout rate that has a result for every held-out domain, ascending.
-pub(super) fn clouds(results: &Results, records: &[TrialRecord]) -> Result<Vec<Cloud>, FigureError> {
-    let mut rates: BTreeMap<Scalar, Choices<'_>> = BTreeMap::new();
-    let meter = Meter { selection: results.selection, method: results.method, ood_split: results.ood_split };
-    let pairs = Pairs::of(records);
-    for record in records {
-        let [held_out] = record.point.held_out.as_slice() else { continue };
-        let Some(measured) = meter.measure(record, &pairs) else { continue };
-        // A setting is all but the rate, of which one is chosen per held-out domain.
-        let mut setting = record.point.parameters.clone();
-        let Some(rate) = setting.remove(Axis::dropout().as_str()) else { continue };
-        let choices = rates.entry(rate).or_default();
-        choices.entry(held_out).or_default().entry(setting).or_default().push(measured);
+/// Writes the figure.
+pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
+    let mut svg = Svg::default();
+    let looks = Looks::of(scatter);
+    let top = draw_heading(&mut svg, &results.sweep, &notes(scatter, &looks, results));
+    let key = Key::of(scatter, &looks);
+    let places = || scatter.clouds.iter().flat_map(|cloud| &cloud.hull).chain(scatter.combined.iter().map(|combined| &combined.at));
+    let ticks = |value: fn(&(f64, f64)) -> f64| Ticks::around(places().map(value));
+    let (x_ticks, y_ticks) = (ticks(|point| point.0), ticks(|point| point.1));
+    let left = left_margin(&y_ticks);
+    let width = WIDTH - left - 22.0 - key.width();
+    let frame = Frame { left, top, width, height: HEIGHT.max(key.height()), x: x_ticks.range(), y: y_ticks.range() };
+    frame.draw_y_axis(&mut svg, &y_ticks, "o.o.d. accuracy, %");
+    let numbers: Vec<(f64, String)> = x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
+    let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
+    draw_clouds(&mut svg, &frame, scatter.clouds, &looks);
+    key.draw(&mut svg, &frame);
+    draw_centres(&mut svg, &frame, scatter.clouds, &looks);
+    for (index, combined) in scatter.combined.iter().enumerate() {
+        Look::combined(index).draw_centre(&mut svg, "combined", frame.place(combined.at));
     }
-    rates.retain(|_, choices| choices.len() == results.domains.len());
-    if rates.is_empty() {
-        return Err(FigureError::NoCompleteRate { sweep: results.sweep.clone() });
-    }
-    let ways = |choices: &Choices<'_>| choices.values().fold(1_u128, |ways, settings| ways.saturating_mul(settings.len() as u128));
-    let combinations = rates.values().map(ways).fold(0_u128, u128::saturating_add);
-    if combinations > POINTS_MAX {
-        return Err(FigureError::TooManyCombinations { combinations, max: POINTS_MAX });
-    }
-    Ok(rates.iter().filter_map(|(rate, choices)| Some(cloud(rate.as_number()?, choices))).collect())
+    svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), WIDTH, bottom)
 }
 
-fn cloud(rate: f64, choices: &Choices<'_>) -> Cloud {
-    let mut sums = vec![(0.0, 0.0)];
-    for settings in choices.values() {
-        let settings: Vec<Measured> = settings.values().map(|seeds| over_domains(seeds)).collect();
-        sums = sums.iter().flat_map(|(iid, ood)| settings.iter().map(move |setting| (iid + setting.iid, ood + setting.ood))).collect();
+fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String> {
+    let Scatter { clouds, combined, missing, combined_missing, .. } = scatter;
+    let mut notes = super::notes(results, &[], true);
+    if let [only] = looks.rates.as_slice()
+        && looks.methods.len() > 1
+        && let Some(rate) = only
+    {
+        notes.push(format!("dropout {rate}"));
     }
-    let percent = 100.0 / choices.len() as f64;
-    let points: Vec<(f64, f64)> = sums.iter().map(|(iid, ood)| (percent * iid, percent * ood)).collect();
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-    let centre = (x / points.len() as f64, y / points.len() as f64);
-    Cloud { rate, hull: hull(&points), points, centre }
+    let range = |counts: &mut dyn Iterator<Item = u128>| {
+        let (fewest, most) = counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
+        if fewest == most { most.to_string() } else { format!("{fewest} to {most}") }
+    };
+    let each = match (looks.methods.as_slice(), looks.rates.as_slice()) {
+        ([_], [None]) => "",
+        ([_], _) => " per rate",
+        _ => " per cloud",
+    };
+    let most = drawn_max(clouds);
+    let all = range(&mut clouds.iter().map(|cloud| cloud.choices));
+    if clouds.iter().any(|cloud| cloud.choices > most) {
+        let drawn = range(&mut clouds.iter().map(|cloud| cloud.choices.min(most)));
+        notes.push(format!(
+            "dots: {drawn}{each}, evenly taken from every choice of one setting per held-out domain ({all}), seeds averaged; hulls and \
+             centres (large) are those of all choices"
+        ));
+    } else if !clouds.is_empty() {
+        notes.push(format!("dots: every choice of one setting per held-out domain ({all}{each}), seeds averaged; large: their centre"));
+    }
+    if !missing.is_empty() {
+        let (what, all) = (if looks.methods.len() > 1 { "clouds" } else { "dropout rates" }, missing.len() + clouds.len());
+        let names: Vec<String> = missing.iter().take(NAMED_MAX).map(|(method, rate)| looks.name(*method, rate)).collect();
+        let more = if missing.len() > NAMED_MAX { ", …" } else { "" };
+        let names = format!("{}{more}", names.join(", "));
+        notes.push(format!("{} of {all} {what} left out ({names}): nothing yet for some held-out domain", missing.len()));
+    }
+    if !combined.is_empty() {
+        notes.push("black: one model made of several trials, mean over held-out domains".to_owned());
+    }
+    if *combined_missing > 0 {
+        let all = combined_missing + combined.len();
+        notes.push(format!("{combined_missing} of {all} combined models left out: not done for every held-out domain"));
+    }
+    notes
 }
 
-/// The convex hull by Andrew's monotone chain.
-pub(super) fn hull(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mut sorted = points.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    sorted.dedup();
-    if sorted.len() < 3 {
-        return sorted;
-    }
-    let mut outline = half_hull(sorted.iter().copied());
-    outline.extend(half_hull(sorted.iter().rev().copied()));
-    outline
+/// How many points of a cloud are drawn at most.
+fn drawn_max(clouds: &[Cloud]) -> u128 {
+    POINTS_MAX / clouds.len().max(1) as u128
 }
 
-/// One side of the hull without its last corner, which is the first of the other side.
-fn half_hull(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
-    let turns_left = |a: (f64, f64), b: (f64, f64), c: (f64, f64)| (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0;
-    let mut side: Vec<(f64, f64)> = Vec::new();
-    for point in points {
-        while let [.., a, b] = side.as_slice() {
-            if turns_left(*a, *b, point) {
-                break;
-            }
-            side.pop();
+/// How a cloud's hull and centre look.
+#[derive(Clone, Copy)]
+struct Look {
+    colour: &'static str,
+    marker: Marker,
+    dash: &'static str,
+    fill: Fill,
+}
+
+impl Look {
+    /// One of several that differ in everything.
+    fn of(index: usize) -> Self {
+        Self { colour: colour(index), marker: Marker::of(index), dash: DASHES[index % DASHES.len()], fill: Fill::Solid }
+    }
+
+    /// A combined model: black, in shapes that no cloud has.
+    fn combined(index: usize) -> Self {
+        let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
+        let fill = if (index / shapes.len()).is_multiple_of(2) { Fill::Solid } else { Fill::Open };
+        Self { colour: BLACK, marker: shapes[index % shapes.len()], dash: "", fill }
+    }
+
+    fn outline(self) -> Stroke {
+        Stroke { colour: self.colour, width: 1.4, dash: self.dash }
+    }
+
+    fn draw_sample(self, svg: &mut Svg, (x, y): (f64, f64), outlined: bool) {
+        let width = SAMPLE - 6.0;
+        if outlined {
+            svg.polyline("sample", &[(x, y), (x + width, y)], self.outline());
         }
-        side.push(point);
+        self.draw_centre(svg, "sample", (x + width / 2.0, y));
     }
-    side.pop();
-    side
+
+    fn draw_centre(self, svg: &mut Svg, class: &str, at: (f64, f64)) {
+        // A white rim tells the marker from the points below it.
+        svg.marker("rim", self.marker, at, 5.8, "#ffffff", Fill::Solid);
+        svg.marker(class, self.marker, at, 4.4, self.colour, self.fill);
+    }
 }
 
-/// Height of the plot, unless its labels need more.
+/// How clouds are told apart: one model's by rate, one rate's by model, and both by colour and shape for the rate, by dashes and fill for
+/// the model.
+struct Looks {
+    rates: Vec<Option<Scalar>>,
+    methods: Vec<Method>,
+}
+
+impl Looks {
+    fn of(scatter: &Scatter<'_>) -> Self {
+        let rates: BTreeSet<&Option<Scalar>> = scatter.clouds.iter().map(|cloud| &cloud.rate).collect();
+        Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec() }
+    }
+
+    /// What tells a cloud from the others, in words.
+    fn name(&self, method: Method, rate: &Option<Scalar>) -> String {
+        match rate {
+            Some(rate) if self.methods.len() < 2 => rate.to_string(),
+            Some(rate) if self.rates.len() > 1 => format!("{method} {rate}"),
+            _ => method.to_string(),
+        }
+    }
+
+    fn both(&self) -> bool {
+        self.rates.len() > 1 && self.methods.len() > 1
+    }
+
+    fn look(&self, cloud: &Cloud) -> Look {
+        let rate = self.rates.iter().position(|rate| *rate == cloud.rate).unwrap_or_default();
+        if self.methods.len() < 2 {
+            return Look::of(rate);
+        }
+        let method = Self::method(cloud.method);
+        if self.both() { Look { dash: method.dash, fill: method.fill, ..Look::of(rate) } } else { method }
+    }
+
+    /// The same for a model in every figure, whatever it is drawn beside.
+    fn method(method: Method) -> Look {
+        let (index, fill) = match method {
+            Method::Plain => (0, Fill::Solid),
+            Method::Average => (1, Fill::Open),
+            Method::Ensemble => (2, Fill::Dotted),
+        };
+        Look { fill, ..Look::of(index) }
+    }
+}
+
+fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
+    let most = drawn_max(clouds);
+    for cloud in clouds {
+        let points = cloud.points(most).map(|point| frame.place(point));
+        svg.dots("cloud", points, looks.look(cloud).colour, if cloud.choices > 200 { 0.9 } else { 1.6 });
+    }
+    for cloud in clouds {
+        let corners: Vec<(f64, f64)> = cloud.hull.iter().map(|corner| frame.place(*corner)).collect();
+        svg.polygon("hull", &corners, looks.look(cloud).outline());
+    }
+}
+
+fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
+    if looks.rates.len() > 1 {
+        for &method in &looks.methods {
+            let centres = clouds.iter().filter(|cloud| cloud.method == method).map(|cloud| frame.place(cloud.centre));
+            let dash = if looks.both() { Looks::method(method).dash } else { "" };
+            svg.polyline("centres", &centres.collect::<Vec<_>>(), Stroke { colour: BLACK, width: 1.0, dash });
+        }
+    }
+    for cloud in clouds {
+        looks.look(cloud).draw_centre(svg, "centre", frame.place(cloud.centre));
+    }
+}
+
+/// Height of the plot, unless its key needs more.
 const HEIGHT: f64 = 220.0;
 /// Room for a marker before a label.
 const SAMPLE: f64 = 30.0;
 /// From one label to the next.
 const LABEL_GAP: f64 = 16.0;
-/// What stands over the labels.
-const HEADING: &str = "dropout";
+/// From one line of a label to the next.
+const LINE: f64 = 1.1 * TEXT;
+/// A longer label is cut.
+const LABEL_MAX: f64 = 110.0;
+/// So is a longer rate.
+const RATE_MAX: f64 = 60.0;
 
-/// Writes the figure.
-pub(super) fn draw(clouds: &[Cloud], results: &Results) -> String {
-    let mut svg = Svg::default();
-    let top = draw_heading(&mut svg, &results.sweep, &notes(clouds, results));
-    let ticks = |value: fn(&(f64, f64)) -> f64| Ticks::around(clouds.iter().flat_map(|cloud| &cloud.points).map(value));
-    let (x_ticks, y_ticks) = (ticks(|point| point.0), ticks(|point| point.1));
-    let labels: Vec<String> = clouds.iter().map(|cloud| number(cloud.rate)).collect();
-    let label_width = labels.iter().map(|label| SAMPLE + text_width(label, TEXT)).fold(text_width(HEADING, TEXT), f64::max);
-    let left = left_margin(&y_ticks);
-    let height = HEIGHT.max(LABEL_GAP * (labels.len() + 1) as f64);
-    let frame = Frame { left, top, width: WIDTH - left - label_width - 22.0, height, x: x_ticks.range(), y: y_ticks.range() };
-    frame.draw_y_axis(&mut svg, &y_ticks, "o.o.d. accuracy, %");
-    let numbers: Vec<(f64, String)> = x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
-    let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
-    draw_clouds(&mut svg, &frame, clouds);
-    draw_labels(&mut svg, &frame, &labels);
-    svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), WIDTH, bottom)
+/// What stands to the right of the plot.
+#[derive(Default)]
+struct Key {
+    lines: Vec<Line>,
+    pointers: Vec<Pointer>,
 }
 
-fn notes(clouds: &[Cloud], results: &Results) -> Vec<String> {
-    let mut notes = super::notes(results, &[], true);
-    let counts = clouds.iter().map(|cloud| cloud.points.len());
-    let (fewest, most) = counts.fold((usize::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
-    let points = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
-    notes.push(format!("dots: every choice of one setting per held-out domain ({points} per rate), seeds averaged; large: their centre"));
-    let missing = results.means.len() - clouds.len();
-    if missing > 0 {
-        notes.push(format!("{missing} of {} dropout rates left out: nothing yet for some held-out domain", results.means.len()));
-    }
-    notes
+/// What explains a look.
+enum Line {
+    Heading(String),
+    Sample(Look, String),
 }
 
-fn outline(index: usize) -> Stroke {
-    Stroke { colour: colour(index), width: 1.4, dash: DASHES[index % DASHES.len()] }
+/// A label with a line to the data point that it names.
+struct Pointer {
+    look: Look,
+    /// Whether its look is a hull's too.
+    outlined: bool,
+    label: Vec<String>,
+    to: (f64, f64),
 }
 
-fn centre_marker(svg: &mut Svg, class: &str, at: (f64, f64), index: usize) {
-    // A white rim tells the marker from the points below it.
-    svg.marker("rim", Marker::of(index), at, 5.8, "#ffffff", false);
-    svg.marker(class, Marker::of(index), at, 4.4, colour(index), false);
+impl Key {
+    fn of(scatter: &Scatter<'_>, looks: &Looks) -> Self {
+        let mut key = Self::default();
+        if looks.methods.len() < 2 {
+            key.add_rates(looks, Look::of);
+        } else if looks.both() && scatter.clouds.len() > POINTED_MAX {
+            key.add_rates(looks, |index| Look { dash: "", ..Look::of(index) });
+            key.lines.push(Line::Heading("model".to_owned()));
+            for &method in &looks.methods {
+                let look = Look { colour: BLACK, marker: Marker::Square, ..Looks::method(method) };
+                key.lines.push(Line::Sample(look, method.to_string()));
+            }
+        } else {
+            if looks.both() {
+                key.lines.push(Line::Heading(format!("model, {}", Axis::dropout())));
+            }
+            for cloud in scatter.clouds {
+                let label = vec![cut(&looks.name(cloud.method, &cloud.rate))];
+                key.pointers.push(Pointer { look: looks.look(cloud), outlined: true, label, to: cloud.centre });
+            }
+        }
+        let varying = varying(scatter.combined);
+        for (index, combined) in scatter.combined.iter().enumerate() {
+            let mut label = vec![cut(&format!("{} of {}", combined.name, combined.members))];
+            let told = combined.rest.iter().filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
+            label.extend(told.map(|(name, value)| cut(&format!("{name} {value}"))));
+            key.pointers.push(Pointer { look: Look::combined(index), outlined: false, label, to: combined.at });
+        }
+        key
+    }
+
+    fn add_rates(&mut self, looks: &Looks, look: impl Fn(usize) -> Look) {
+        for (index, rate) in looks.rates.iter().enumerate() {
+            let Some(rate) = rate else { continue };
+            if self.lines.is_empty() {
+                self.lines.push(Line::Heading(Axis::dropout().to_string()));
+            }
+            self.lines.push(Line::Sample(look(index), fitted(&rate.to_string(), TEXT, RATE_MAX)));
+        }
+    }
+
+    /// Its width on the page; none if there is nothing to explain.
+    fn width(&self) -> f64 {
+        let line = |line: &Line| match line {
+            Line::Heading(text) => text_width(text, TEXT),
+            Line::Sample(_, text) => SAMPLE + text_width(text, TEXT),
+        };
+        let label = |line: &String| SAMPLE + text_width(line, TEXT);
+        self.lines.iter().map(line).chain(self.pointers.iter().flat_map(|pointer| &pointer.label).map(label)).fold(0.0, f64::max)
+    }
+
+    fn height(&self) -> f64 {
+        self.lines_height() + self.pointer_gap() * self.pointers.len() as f64
+    }
+
+    fn lines_height(&self) -> f64 {
+        let apart = if self.lines.is_empty() { 0.0 } else { self.pointer_gap() / 2.0 };
+        LABEL_GAP * self.lines.len() as f64 + apart
+    }
+
+    /// Every pointer has as much room as the one with most lines of text needs.
+    fn pointer_gap(&self) -> f64 {
+        let most = self.pointers.iter().map(|pointer| pointer.label.len()).max().unwrap_or(1);
+        LABEL_GAP + LINE * (most - 1) as f64
+    }
+
+    fn draw(&self, svg: &mut Svg, frame: &Frame) {
+        let x = frame.right() + 14.0;
+        for (index, line) in self.lines.iter().enumerate() {
+            let y = frame.top + TEXT / 2.0 + LABEL_GAP * index as f64;
+            match line {
+                Line::Heading(text) => svg.text((x, y + TEXT / 2.0), TEXT, Anchor::Start, text),
+                Line::Sample(look, text) => {
+                    look.draw_sample(svg, (x, y), true);
+                    svg.text((x + SAMPLE, y + 0.36 * TEXT), TEXT, Anchor::Start, text);
+                }
+            }
+        }
+        let places: Vec<(f64, f64)> = self.pointers.iter().map(|pointer| frame.place(pointer.to)).collect();
+        let wanted: Vec<f64> = places.iter().map(|place| place.1).collect();
+        let placed = spread(&wanted, self.pointer_gap(), frame.top + self.lines_height(), frame.bottom());
+        for ((pointer, place), y) in self.pointers.iter().zip(places).zip(placed) {
+            // A white rim tells the line from the points that it crosses.
+            svg.polyline("rim", &[place, (x - 3.0, y)], Stroke::solid("#ffffff", 2.0));
+            svg.polyline("leader", &[place, (x - 3.0, y)], Stroke::solid("#606060", 0.7));
+            pointer.look.draw_sample(svg, (x, y), pointer.outlined);
+            let first = y + 0.36 * TEXT - LINE * (pointer.label.len() - 1) as f64 / 2.0;
+            for (index, line) in pointer.label.iter().enumerate() {
+                svg.text((x + SAMPLE, first + LINE * index as f64), TEXT, Anchor::Start, line);
+            }
+        }
+    }
 }
 
-fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud]) {
-    let place = |points: &[(f64, f64)]| points.iter().map(|point| frame.place(*point)).collect::<Vec<_>>();
-    for (index, cloud) in clouds.iter().enumerate() {
-        svg.dots("cloud", &place(&cloud.points), colour(index), if cloud.points.len() > 200 { 0.9 } else { 1.6 });
-    }
-    for (index, cloud) in clouds.iter().enumerate() {
-        svg.polygon("hull", &place(&cloud.hull), outline(index));
-    }
-    let centres: Vec<(f64, f64)> = clouds.iter().map(|cloud| frame.place(cloud.centre)).collect();
-    svg.polyline("centres", &centres, Stroke::solid(BLACK, 1.0));
-    for (index, centre) in centres.into_iter().enumerate() {
-        centre_marker(svg, "centre", centre, index);
-    }
+/// The parameters that combined models differ on.
+fn varying(combined: &[Combined]) -> BTreeSet<&str> {
+    let names: BTreeSet<&str> = combined.iter().flat_map(|combined| combined.rest.keys()).map(String::as_str).collect();
+    names.into_iter().filter(|name| combined.iter().any(|other| other.rest.get(*name) != combined[0].rest.get(*name))).collect()
 }
 
-fn draw_labels(svg: &mut Svg, frame: &Frame, labels: &[String]) {
-    let x = frame.right() + 14.0;
-    svg.text((x, frame.top + TEXT), TEXT, Anchor::Start, HEADING);
-    for (index, label) in labels.iter().enumerate() {
-        let y = frame.top + TEXT / 2.0 + LABEL_GAP * (index + 1) as f64;
-        svg.polyline("sample", &[(x, y), (x + SAMPLE - 6.0, y)], outline(index));
-        centre_marker(svg, "sample", (x + (SAMPLE - 6.0) / 2.0, y), index);
-        svg.text((x + SAMPLE, y + 0.36 * TEXT), TEXT, Anchor::Start, label);
-    }
+fn cut(label: &str) -> String {
+    fitted(label, TEXT, LABEL_MAX)
 }

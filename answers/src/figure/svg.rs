@@ -25,10 +25,22 @@ pub(super) enum Marker {
     Down,
     Star,
     Hexagon,
+    Plus,
+    Cross,
+}
+
+/// What is inside a data point's outline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    Solid,
+    /// White.
+    Open,
+    /// Solid with a white spot.
+    Dotted,
 }
 
 impl Marker {
-    /// The shapes of series; circles are for means.
+    /// The shapes of series; circles, and the shapes that are not here, are for means and other single points.
     const SERIES: [Self; 6] = [Self::Square, Self::Triangle, Self::Diamond, Self::Down, Self::Star, Self::Hexagon];
 
     /// The shape of a series. Where the colours begin again, the shapes are shifted, so that 36 series look different.
@@ -39,6 +51,12 @@ impl Marker {
     /// The corners as (turns from the top, radius) pairs; the radii make shapes look equally large. A circle has none.
     fn corners(self) -> Vec<(f64, f64)> {
         let regular = |n: u32, first: f64, radius: f64| (0..n).map(|k| (first + f64::from(k) / f64::from(n), radius)).collect();
+        // Four arms, each with two corners, and one between them.
+        let plus = |first: f64| {
+            let arm =
+                |k: u32| [(-0.05, 1.4), (0.05, 1.4), (0.125, 0.62)].map(|(turns, radius)| (first + f64::from(k) / 4.0 + turns, radius));
+            (0..4).flat_map(arm).collect()
+        };
         match self {
             Self::Circle => Vec::new(),
             Self::Square => regular(4, 0.125, 1.25),
@@ -47,6 +65,8 @@ impl Marker {
             Self::Down => regular(3, 0.5, 1.35),
             Self::Star => (0..10).map(|k| (f64::from(k) / 10.0, if k % 2 == 0 { 1.5 } else { 0.65 })).collect(),
             Self::Hexagon => regular(6, 0.0, 1.15),
+            Self::Plus => plus(0.0),
+            Self::Cross => plus(0.125),
         }
     }
 }
@@ -101,10 +121,10 @@ impl Svg {
     }
 
     /// Many small dots in one element: a line of hardly any length with round ends is a disc.
-    pub(super) fn dots(&mut self, class: &str, points: &[(f64, f64)], colour: &str, radius: f64) {
-        let mut data = String::with_capacity(points.len() * 18);
+    pub(super) fn dots(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>, colour: &str, radius: f64) {
+        let mut data = String::with_capacity(points.size_hint().0 * 18);
         for (x, y) in points {
-            let _ = write!(data, "M{} {}h.01", coordinate(*x), coordinate(*y));
+            let _ = write!(data, "M{} {}h.01", coordinate(x), coordinate(y));
         }
         let width = coordinate(2.0 * radius);
         let _ = writeln!(
@@ -113,23 +133,30 @@ impl Svg {
         );
     }
 
-    /// A data point; an open one is white inside.
-    pub(super) fn marker(&mut self, class: &str, marker: Marker, (x, y): (f64, f64), radius: f64, colour: &'static str, open: bool) {
-        let fill = if open { "#ffffff" } else { colour };
+    /// A data point.
+    pub(super) fn marker(&mut self, class: &str, marker: Marker, (x, y): (f64, f64), radius: f64, colour: &'static str, fill: Fill) {
+        let inside = if fill == Fill::Open { "#ffffff" } else { colour };
         if marker == Marker::Circle {
-            let (x, y, r) = (coordinate(x), coordinate(y), coordinate(radius));
-            let _ = writeln!(
-                self.body,
-                r#"<circle class="{class}" cx="{x}" cy="{y}" r="{r}" fill="{fill}" stroke="{colour}" stroke-width="1.2"/>"#
-            );
-            return;
+            self.circle(class, (x, y), radius, inside, colour);
+        } else {
+            let corner = |(turns, factor): (f64, f64)| {
+                let (sin, cos) = (turns * std::f64::consts::TAU).sin_cos();
+                (x + factor * radius * sin, y - factor * radius * cos)
+            };
+            let corners: Vec<(f64, f64)> = marker.corners().into_iter().map(corner).collect();
+            self.path(class, &format!("{}Z", path(&corners)), inside, Stroke::solid(colour, 1.2));
         }
-        let corner = |(turns, factor): (f64, f64)| {
-            let (sin, cos) = (turns * std::f64::consts::TAU).sin_cos();
-            (x + factor * radius * sin, y - factor * radius * cos)
-        };
-        let corners: Vec<(f64, f64)> = marker.corners().into_iter().map(corner).collect();
-        self.path(class, &format!("{}Z", path(&corners)), fill, Stroke::solid(colour, 1.2));
+        if fill == Fill::Dotted {
+            self.circle("spot", (x, y), 0.38 * radius, "#ffffff", "#ffffff");
+        }
+    }
+
+    fn circle(&mut self, class: &str, (x, y): (f64, f64), radius: f64, fill: &str, colour: &str) {
+        let (x, y, r) = (coordinate(x), coordinate(y), coordinate(radius));
+        let _ = writeln!(
+            self.body,
+            r#"<circle class="{class}" cx="{x}" cy="{y}" r="{r}" fill="{fill}" stroke="{colour}" stroke-width="1.2"/>"#
+        );
     }
 
     /// One line of text; `y` is its base line.

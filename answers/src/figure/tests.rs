@@ -5,13 +5,19 @@ mod support;
 
 use proptest::prelude::*;
 use sortie_core::job::StateName;
+use sortie_core::metrics::Method;
+use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
+use sortie_core::selection::Selection;
 use support::{point, record, succeeded, work};
 
+use super::clouds::{Cloud, Place, clouds, combined, hull, hull_of_sums};
 use super::curves::{Point, trajectories};
 use super::rates::Curves;
-use super::scatter::{clouds, hull};
-use crate::{Axis, Question, results};
+use crate::measure::Meter;
+use crate::{Axis, COMBINE, MEMBERS, OodSplit, Question, results};
+
+const METER: Meter = Meter { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
     results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() }).unwrap()
@@ -39,6 +45,10 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
     assert_eq!(found[1].points, [Point { step: 20, ood: 60.0, iid: 85.0 }]);
 }
 
+fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<Cloud> {
+    clouds(records, methods, METER, &["photo".to_owned(), "sketch".to_owned()])
+}
+
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
     (a.0 - b.0).abs() < 1e-9 && (a.1 - b.1).abs() < 1e-9
 }
@@ -56,16 +66,17 @@ fn a_cloud_holds_every_choice_with_seeds_averaged() {
     // A rate that has no result for one of the domains makes no cloud.
     records.push(succeeded(&work, point("photo", 0.9, 1e-3, 0), 900, 500));
     records.push(record(&work, point("sketch", 0.9, 1e-3, 0), StateName::Failed));
-    let clouds = clouds(&by_dropout(&records), &records).unwrap();
+    let clouds = of(&records, &[Method::Plain]);
     assert_eq!(clouds.len(), 1);
     // Photo: (91, 52) and (95, 54); sketch: (80, 100) and (84, 104).
     let expected = [(85.5, 76.0), (87.5, 78.0), (87.5, 77.0), (89.5, 79.0)];
-    assert_eq!(clouds[0].points.len(), 4);
+    let points: Vec<Place> = clouds[0].points(100).collect();
+    assert_eq!(points.len(), 4);
     for point in expected {
-        assert!(clouds[0].points.iter().any(|&found| near(found, point)), "{point:?} in {:?}", clouds[0].points);
+        assert!(points.iter().any(|&found| near(found, point)), "{point:?} in {points:?}");
     }
     assert!(near(clouds[0].centre, (87.5, 77.5)));
-    assert_eq!((clouds[0].rate, clouds[0].hull.len()), (0.5, 4));
+    assert_eq!((clouds[0].rate.clone(), clouds[0].hull.len()), (Some(Scalar::Number(0.5)), 4));
 }
 
 #[test]
@@ -97,7 +108,88 @@ fn hulls_of_few_points_are_what_they_are() {
     assert_eq!(hull(&[(0.0, 0.0), (2.0, 2.0), (1.0, 1.0)]), [(0.0, 0.0), (2.0, 2.0)]);
 }
 
+/// A model that combines trials, held out like them.
+fn combination(held_out: &str, name: &str, members: f64, rest: &[(&str, f64)], (iid, ood): (u64, u64)) -> TrialRecord {
+    let mut trial = succeeded(&work("PACS"), point(held_out, 0.0, 0.0, 0), iid, ood);
+    trial.point.parameters = rest.iter().map(|(name, value)| ((*name).to_owned(), Scalar::Number(*value))).collect();
+    trial.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
+    trial.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
+    trial
+}
+
+#[test]
+fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
+    let mut records = vec![
+        combination("photo", "ensemble", 18.0, &[("dropout", 0.9)], (980, 900)),
+        combination("sketch", "ensemble", 18.0, &[("dropout", 0.9)], (960, 700)),
+        combination("photo", "ensemble", 18.0, &[("dropout", 0.0)], (980, 900)),
+        combination("photo", "average", 18.0, &[], (970, 910)),
+        combination("sketch", "average", 18.0, &[], (970, 690)),
+    ];
+    records[4].state = StateName::Leased;
+    let domains = ["photo".to_owned(), "sketch".to_owned()];
+    // It was evaluated once, so that no selection method lacks anything, and as the model that it is.
+    for selection in [Selection::Iid, Selection::Loo] {
+        let (models, missing) = combined(&records, &[Method::Average], Meter { selection, ..METER }, &domains);
+        let [model] = models.as_slice() else { panic!("{models:?}") };
+        assert_eq!((model.name.as_str(), model.members, missing), ("ensemble", 18.0, 2));
+        assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9))].into());
+        assert!(near(model.at, (97.0, 80.0)));
+    }
+}
+
+#[test]
+fn drawn_choices_are_different_and_take_every_setting_equally_often() {
+    let work = work("PACS");
+    let mut records = Vec::new();
+    for (domain, settings, unit) in [("photo", 30_u64, 1), ("sketch", 20, 30)] {
+        for setting in 0..settings {
+            // The thousandths of the sum tell which settings were chosen.
+            records.push(succeeded(&work, point(domain, 0.5, 1e-4 * (setting + 1) as f64, 0), unit * setting, 500));
+        }
+    }
+    let clouds = of(&records, &[Method::Plain]);
+    let chosen = |most: u128| -> Vec<u64> { clouds[0].points(most).map(|(iid, _)| (20.0 * iid).round() as u64).collect() };
+    for most in [600, 601, u128::MAX] {
+        let mut all = chosen(most);
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..600), "{most}");
+    }
+    let mut some = chosen(120);
+    assert_eq!(some, chosen(120));
+    for (settings, of) in [(30, (|choice| choice % 30) as fn(u64) -> u64), (20, |choice| choice / 30)] {
+        let counts = (0..settings).map(|setting| some.iter().filter(|choice| of(**choice) == setting).count() as u64);
+        let fair = 120 / settings;
+        assert!(counts.clone().all(|count| count.abs_diff(fair) <= 1), "{:?}", counts.collect::<Vec<_>>());
+    }
+    some.sort_unstable();
+    some.dedup();
+    assert_eq!(some.len(), 120);
+}
+
 proptest! {
+    /// Whole numbers add up without rounding, so that equal means equal.
+    #[test]
+    fn hull_and_centre_without_listing_choices_are_those_of_all_choices(
+        sets in prop::collection::vec(prop::collection::vec((0..50_i32, 0..50_i32), 1..7), 1..5),
+    ) {
+        let sets: Vec<Vec<Place>> =
+            sets.into_iter().map(|set| set.into_iter().map(|(x, y)| (f64::from(x), f64::from(y))).collect()).collect();
+        let mut all = vec![(0.0, 0.0)];
+        for set in &sets {
+            all = all.iter().flat_map(|a: &Place| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
+        }
+        prop_assert_eq!(hull_of_sums(&sets), hull(&all));
+        let cloud = Cloud::new(Method::Plain, None, sets.clone());
+        prop_assert_eq!(cloud.choices, all.len() as u128);
+        let percent = 100.0 / sets.len() as f64;
+        let (x, y) = all.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        let mean = (percent * x / all.len() as f64, percent * y / all.len() as f64);
+        prop_assert!(near(cloud.centre, mean), "{:?} {mean:?}", cloud.centre);
+        let expected: Vec<Place> = all.iter().map(|point| (percent * point.0, percent * point.1)).collect();
+        prop_assert_eq!(cloud.points(u128::MAX).collect::<Vec<_>>(), expected);
+    }
+
     #[test]
     fn a_hull_turns_left_only_and_holds_every_point(points in prop::collection::vec((0..20_i32, 0..20_i32), 3..40)) {
         let points: Vec<(f64, f64)> = points.into_iter().map(|(x, y)| (f64::from(x), f64::from(y))).collect();

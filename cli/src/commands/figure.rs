@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use sortie_answers::{FigureKind, Question};
+use sortie_answers::{FigureKind, FigureQuestion, OodSplit};
+use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
 
-use super::results::MeasuredArguments;
 use crate::client::Client;
 use crate::{Connection, output};
 
@@ -21,10 +21,15 @@ pub struct Arguments {
     /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
     #[arg(long, default_value_t = Selection::Iid)]
     select: Selection,
-    #[command(flatten)]
-    measured: MeasuredArguments,
-    /// What to draw: rates (accuracy against dropout rate), curves (accuracy against the step, by dropout rate) or scatter (o.o.d. against i.i.d. accuracy of every combination of one
-    /// setting per held-out domain).
+    /// Which model of a trajectory is judged: plain (the weights as they stand), average (of the weights so far) or ensemble (of the logits
+    /// so far). A scatter figure shows several, comma separated.
+    #[arg(long = "method", value_delimiter = ',', value_name = "METHODS", default_value = "plain")]
+    methods: Vec<Method>,
+    /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
+    #[arg(long, value_name = "SPLIT")]
+    ood_split: Option<OodSplit>,
+    /// What to draw: rates (accuracy against dropout rate), curves (accuracy against the step, by dropout rate) or scatter (o.o.d. against
+    /// i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre, by method and dropout rate).
     #[arg(long)]
     kind: FigureKind,
     /// The file: its ending says whether SVG or PNG.
@@ -40,19 +45,18 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses, nothing is done yet, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, select, measured: MeasuredArguments { method, ood_split }, .. } = arguments;
-    let path = &arguments.output;
+    let Arguments { sweep, select, methods, ood_split, kind, output: path, json } = arguments;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
     let (work, records) = Client::connect(connection).await?.records(sweep).await?;
-    let question = Question { selection: *select, method: *method, ood_split: *ood_split, ..Question::default() };
-    let svg = sortie_answers::figure(arguments.kind, sweep, &work, &records, &question)?;
+    let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split };
+    let svg = sortie_answers::figure(sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    if arguments.json {
-        return output::json(&serde_json::json!({ "sweep": sweep, "kind": arguments.kind.as_str(), "output": path }));
+    if *json {
+        return output::json(&serde_json::json!({ "sweep": sweep, "kind": kind.as_str(), "output": path }));
     }
     output::text(&format!("wrote {}", path.display()))
 }

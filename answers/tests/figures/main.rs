@@ -1,9 +1,13 @@
 //! Figures, by their data: what is drawn and how often, not which pixels.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod pictures;
+mod scatter;
+#[path = "../support/mod.rs"]
 mod support;
 
-use sortie_answers::{FigureError, FigureKind, OodSplit, Question, figure, png};
+use pictures::{count, dots, show};
+use sortie_answers::{FigureError, FigureKind, FigureQuestion, OodSplit, figure, png};
 use sortie_core::job::StateName;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
@@ -32,26 +36,7 @@ fn sweep(work: &Work) -> Vec<TrialRecord> {
 }
 
 fn draw(kind: FigureKind, work: &Work, records: &[TrialRecord]) -> Result<String, FigureError> {
-    figure(kind, "demo & <more>", work, records, &Question::default())
-}
-
-/// How many elements of a class there are.
-fn count(svg: &str, class: &str) -> usize {
-    svg.matches(&format!(r#"class="{class}""#)).count()
-}
-
-/// How many dots each cloud has.
-fn dots(svg: &str) -> Vec<usize> {
-    svg.lines().filter(|line| line.contains(r#"class="cloud""#)).map(|line| line.matches('M').count()).collect()
-}
-
-/// Writes pictures for people to look at, where `SORTIE_FIGURES` names a folder.
-fn show(name: &str, svg: &str) {
-    let picture = png(svg, 1.5).unwrap();
-    assert_eq!(&picture[..8], b"\x89PNG\r\n\x1a\n");
-    if let Ok(folder) = std::env::var("SORTIE_FIGURES") {
-        std::fs::write(format!("{folder}/{name}.png"), picture).unwrap();
-    }
+    figure("demo & <more>", work, records, &FigureQuestion::of(kind))
 }
 
 #[test]
@@ -156,30 +141,11 @@ fn scatter_needs_every_domain_at_a_rate() {
 }
 
 #[test]
-fn scatter_refuses_more_points_than_anybody_could_see() {
-    let work = work("PACS");
-    let mut records = Vec::new();
-    for domain in work.domains() {
-        for setting in 1..=18 {
-            records.push(succeeded(&work, point(domain, 0.5, f64::from(setting) * 1e-4, 0), 950, 900));
-        }
-    }
-    let error = draw(FigureKind::Scatter, &work, &records).unwrap_err().to_string();
-    assert_eq!(error, "there are 104976 ways to choose one setting per held-out domain; the figure draws at most 100000 points");
-}
-
-#[test]
 fn a_picture_of_no_size_is_refused() {
     let work = work("PACS");
     let records = [succeeded(&work, point("sketch", 0.9, 1e-3, 0), 950, 800)];
-    let svg = figure(
-        FigureKind::Rates,
-        "s",
-        &work,
-        &records,
-        &Question { selection: Selection::Last, ood_split: Some(OodSplit::All), ..Question::default() },
-    )
-    .unwrap();
+    let question = FigureQuestion { selection: Selection::Last, ood_split: Some(OodSplit::All), ..FigureQuestion::of(FigureKind::Rates) };
+    let svg = figure("s", &work, &records, &question).unwrap();
     for scale in [0.0, -1.0, f32::NAN, 1e9] {
         assert!(matches!(png(&svg, scale), Err(FigureError::Render(_))), "{scale}");
     }

@@ -1,0 +1,243 @@
+//! The data of the scatter figure: for each model and dropout rate all choices of one setting per held-out domain.
+//!
+//! A choice's point is the mean over the held-out domains, so the cloud is a Minkowski sum, scaled: its hull is the sum of the domains'
+//! hulls and its centre the mean of their centres. Both are exact for any number of choices, of which none has to be listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sortie_core::metrics::Method;
+use sortie_core::parameters::{Parameters, Scalar};
+use sortie_core::record::TrialRecord;
+use sortie_core::selection::{Selection, Validation};
+
+use crate::axis::{Axis, COMBINE, MEMBERS};
+use crate::measure::{Measured, Meter, Pairs};
+use crate::results::over_domains;
+
+/// A point (i.i.d., o.o.d.).
+pub(super) type Place = (f64, f64);
+
+/// All choices of one setting per held-out domain, for one model and dropout rate.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cloud {
+    pub method: Method,
+    /// The dropout rate; none where the sweep has no such axis.
+    pub rate: Option<Scalar>,
+    /// How many choices there are; the largest number stands for any larger one.
+    pub choices: u128,
+    /// Corners of the convex hull of all choices in percent, counter-clockwise.
+    pub hull: Vec<Place>,
+    /// The mean of all choices in percent.
+    pub centre: Place,
+    /// The settings of each held-out domain, as fractions.
+    settings: Vec<Vec<Place>>,
+}
+
+impl Cloud {
+    pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<Place>>) -> Self {
+        let percent = |place: Place| scaled(place, 100.0 / settings.len() as f64);
+        let centre = settings.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
+        let hull = hull_of_sums(&settings).into_iter().map(percent).collect();
+        Self { method, rate, choices: product(&settings), hull, centre: percent(centre), settings }
+    }
+
+    /// The points of all choices in percent or, where there are more than `most`, of that many different ones: evenly taken, always the
+    /// same. One is made after the other, so that any number of them needs no memory.
+    pub(super) fn points(&self, most: u128) -> impl Iterator<Item = Place> + '_ {
+        let percent = 100.0 / self.settings.len() as f64;
+        Walk::through(self.choices, most).map(move |choice| scaled(self.sum(choice), percent))
+    }
+
+    /// The sum over domains of a choice, of which a number has one digit per domain.
+    fn sum(&self, mut choice: u128) -> Place {
+        let mut rest = self.choices;
+        let mut sum = (0.0, 0.0);
+        for domain in &self.settings {
+            rest /= domain.len() as u128;
+            // Where there are more choices than numbers, `rest` falls to zero before the last domains.
+            let digit = choice.checked_div(rest).unwrap_or(choice);
+            choice -= digit * rest;
+            sum = plus(sum, domain[(digit % domain.len() as u128) as usize]);
+        }
+        sum
+    }
+}
+
+/// One cloud per model and dropout rate that has a result for each of these held-out domains: by model as asked, then by rate.
+pub(super) fn clouds(records: &[TrialRecord], methods: &[Method], meter: Meter, domains: &[String]) -> Vec<Cloud> {
+    let pairs = Pairs::of(records);
+    let mut clouds = Vec::new();
+    for &method in methods {
+        let meter = Meter { method, ..meter };
+        let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
+        for record in records {
+            let [held_out] = record.point.held_out.as_slice() else { continue };
+            let Some(measured) = meter.measure(record, &pairs) else { continue };
+            // A setting is all but the rate, of which one is chosen per held-out domain.
+            let mut setting = record.point.parameters.clone();
+            let rate = setting.remove(Axis::dropout().as_str());
+            rates.entry(rate).or_default().entry(held_out).or_default().entry(setting).or_default().push(measured);
+        }
+        rates.retain(|_, choices| choices.len() == domains.len());
+        clouds.extend(rates.into_iter().map(|(rate, choices)| Cloud::new(method, rate, over_seeds(&choices))));
+    }
+    clouds
+}
+
+/// What was measured, by held-out domain and setting.
+type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<Measured>>>;
+
+fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<Place>> {
+    let place = |seeds: &Vec<Measured>| {
+        let mean = over_domains(seeds);
+        (mean.iid, mean.ood)
+    };
+    choices.values().map(|settings| settings.values().map(place).collect()).collect()
+}
+
+/// The dropout rates of a sweep's trials; one that is none where it has no such axis.
+pub(super) fn rates(records: &[TrialRecord]) -> BTreeSet<Option<&Scalar>> {
+    let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
+    alone.map(|record| record.point.parameters.get(Axis::dropout().as_str())).collect()
+}
+
+/// A model that several trials were combined to: one point, for nothing is left to choose.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Combined {
+    /// How trials were combined.
+    pub name: String,
+    /// Of how many.
+    pub members: f64,
+    /// Its other parameters.
+    pub rest: Parameters,
+    /// The mean over held-out domains, in percent.
+    pub at: Place,
+}
+
+/// The combined models that are done for each of these held-out domains, and how many are not. A model is read as the first of these
+/// methods that it was evaluated as; what was combined outside of a trajectory is plain.
+pub(super) fn combined(records: &[TrialRecord], methods: &[Method], meter: Meter, domains: &[String]) -> (Vec<Combined>, usize) {
+    let mut groups: BTreeMap<&Parameters, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
+        groups.entry(&record.point.parameters).or_default().push(record);
+    }
+    let planned = groups.len();
+    let of = |(parameters, trials): (&Parameters, Vec<&TrialRecord>)| {
+        let mut seeds: BTreeMap<&str, Vec<Measured>> = BTreeMap::new();
+        for trial in trials {
+            let held_out = trial.point.held_out.first()?;
+            let measured = methods.iter().chain([&Method::Plain]).find_map(|&method| once(trial, Meter { method, ..meter }))?;
+            seeds.entry(held_out).or_default().push(measured);
+        }
+        if seeds.len() < domains.len() {
+            return None;
+        }
+        let Measured { iid, ood } = over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
+        let mut rest = parameters.clone();
+        let (name, members) = (rest.remove(COMBINE)?.to_string(), rest.remove(MEMBERS)?.as_number()?);
+        Some(Combined { name, members, rest, at: (100.0 * iid, 100.0 * ood) })
+    };
+    let combined: Vec<Combined> = groups.into_iter().filter_map(of).collect();
+    let missing = planned - combined.len();
+    (combined, missing)
+}
+
+/// The accuracies of a combined model. Where it was evaluated once, there is no step to select, and no pair of trials to do it by.
+fn once(record: &TrialRecord, meter: Meter) -> Option<Measured> {
+    let chooses = Validation::of(record, meter.method).steps().len() > 1;
+    let selection = if chooses { meter.selection } else { Selection::Last };
+    Meter { selection, ..meter }.measure(record, &Pairs::of(&[]))
+}
+
+/// The convex hull of all sums of one point of each set.
+pub(super) fn hull_of_sums(sets: &[Vec<Place>]) -> Vec<Place> {
+    sets.iter().fold(vec![(0.0, 0.0)], |sum, set| {
+        let corners = hull(set);
+        hull(&sum.iter().flat_map(|&a| corners.iter().map(move |&b| plus(a, b))).collect::<Vec<_>>())
+    })
+}
+
+/// The convex hull by Andrew's monotone chain.
+pub(super) fn hull(points: &[Place]) -> Vec<Place> {
+    let mut sorted = points.to_vec();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    sorted.dedup();
+    if sorted.len() < 3 {
+        return sorted;
+    }
+    let mut outline = half_hull(sorted.iter().copied());
+    outline.extend(half_hull(sorted.iter().rev().copied()));
+    outline
+}
+
+/// One side of the hull without its last corner, which is the first of the other side.
+fn half_hull(points: impl Iterator<Item = Place>) -> Vec<Place> {
+    let turns_left = |a: Place, b: Place, c: Place| (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0;
+    let mut side: Vec<Place> = Vec::new();
+    for point in points {
+        while let [.., a, b] = side.as_slice() {
+            if turns_left(*a, *b, point) {
+                break;
+            }
+            side.pop();
+        }
+        side.push(point);
+    }
+    side.pop();
+    side
+}
+
+/// Goes through numbers below `end`: all of them in order, or `left` different ones in steps of about the golden section. A step that has
+/// no divisor in common with `end` meets every number once before it meets one again, and every value of the last digit equally often.
+struct Walk {
+    next: u128,
+    step: u128,
+    end: u128,
+    left: u128,
+}
+
+impl Walk {
+    fn through(end: u128, most: u128) -> Self {
+        if end <= most {
+            return Self { next: 0, step: 1, end, left: end };
+        }
+        let mut step = (end as f64 * 0.618_033_988_749_895) as u128;
+        while divisor(end, step) > 1 {
+            step += 1;
+        }
+        Self { next: 0, step, end, left: most }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = u128;
+
+    fn next(&mut self) -> Option<u128> {
+        self.left = self.left.checked_sub(1)?;
+        let here = self.next;
+        let room = self.end - self.step;
+        self.next = if here >= room { here - room } else { here + self.step };
+        Some(here)
+    }
+}
+
+/// The greatest common divisor.
+fn divisor(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+fn product(sets: &[Vec<Place>]) -> u128 {
+    sets.iter().fold(1, |product: u128, set| product.saturating_mul(set.len() as u128))
+}
+
+fn mean(points: &[Place]) -> Place {
+    scaled(points.iter().copied().fold((0.0, 0.0), plus), 1.0 / points.len() as f64)
+}
+
+fn plus(a: Place, b: Place) -> Place {
+    (a.0 + b.0, a.1 + b.1)
+}
+
+fn scaled(place: Place, factor: f64) -> Place {
+    (factor * place.0, factor * place.1)
+}
