@@ -53,6 +53,8 @@ pub struct Cell {
     pub planned: usize,
     /// How many of them succeeded.
     pub done: usize,
+    /// What is averaged.
+    pub(crate) values: Vec<Measured>,
 }
 
 /// A row's mean over its held-out domains. The values averaged are replicates (equal in everything but the held-out domain) that are
@@ -69,6 +71,10 @@ pub struct Mean {
     pub planned: usize,
     /// How many of them succeeded.
     pub done: usize,
+    /// What is averaged.
+    pub(crate) values: Vec<Measured>,
+    /// How many replicates the sweep plans.
+    pub(crate) replicates: usize,
 }
 
 /// The answer to a [`Question`]. Serialises to the JSON of `sortie results --json`; nothing is rounded.
@@ -270,22 +276,22 @@ fn done(units: &[Unit<'_>]) -> usize {
 fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit<'_>]) -> Cell {
     let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
-    Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units) }
+    Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units), values: measured }
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
     let mut replicates: BTreeMap<(Option<&Parameters>, u64, u64), Vec<Measured>> = BTreeMap::new();
     for unit in row.values().flatten() {
-        if let Some(measured) = unit.measured {
-            replicates.entry(unit.coordinates).or_default().push(measured);
-        }
+        replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
+    let planned_replicates = replicates.len();
     // A sweep holds each point once, so a replicate with as many values as the row has domains has one of each.
     let complete: Vec<Measured> =
         replicates.into_values().filter(|domains| domains.len() == row.len()).map(|domains| over_domains(&domains)).collect();
     let (iid, ood) = estimates(&complete);
     let planned = row.values().map(Vec::len).sum();
-    Mean { row: key.to_vec(), iid, ood, planned, done: row.values().map(|units| done(units)).sum() }
+    let done = row.values().map(|units| done(units)).sum();
+    Mean { row: key.to_vec(), iid, ood, planned, done, values: complete, replicates: planned_replicates }
 }
 
 /// The unweighted mean over domains; there is at least one.

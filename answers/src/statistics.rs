@@ -27,9 +27,25 @@ impl Estimate {
     }
 }
 
+/// The quantile of some part (0 to 1) of these ascending values, linear between neighbours as NumPy does by default; none of nothing.
+pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
+    let place = part * (ascending.len().max(1) - 1) as f64;
+    let low = *ascending.get(place.floor() as usize)?;
+    let high = *ascending.get(place.ceil() as usize)?;
+    Some(low + (high - low) * place.fract())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_numpys() {
+        let values = [1.0, 2.0, 4.0, 8.0];
+        let found = [0.0, 0.25, 0.5, 0.75, 1.0].map(|part| quantile(&values, part).unwrap());
+        assert_eq!(found, [1.0, 1.75, 3.0, 5.0, 8.0]);
+        assert_eq!((quantile(&[3.0], 0.25), quantile(&[], 0.5)), (Some(3.0), None));
+    }
 
     #[test]
     fn the_standard_error_is_the_samples() {

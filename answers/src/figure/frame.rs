@@ -4,8 +4,9 @@ use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width, wra
 
 /// Width of every figure in user units: a column of a paper.
 pub(super) const WIDTH: f64 = 360.0;
-const MARGIN: f64 = 8.0;
-const NOTE: f64 = 9.5;
+pub(super) const MARGIN: f64 = 8.0;
+/// Size of small text: 6.5 points where the page is printed 3.4 inches wide.
+pub(super) const NOTE: f64 = 9.5;
 
 /// Round numbers on an axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,11 +19,20 @@ pub(super) struct Ticks {
 impl Ticks {
     /// About five round numbers that enclose all values, in steps of 1, 2 or 5 times a power of ten.
     pub(super) fn around(values: impl IntoIterator<Item = f64>) -> Self {
+        Self::in_steps(values, 5.0)
+    }
+
+    /// The same for a low plot: about three.
+    pub(super) fn few(values: impl IntoIterator<Item = f64>) -> Self {
+        Self::in_steps(values, 3.0)
+    }
+
+    fn in_steps(values: impl IntoIterator<Item = f64>, steps: f64) -> Self {
         let extend = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
         let (low, high) = values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), extend);
         // A single value has no extent: show one unit (a percentage point) on either side of it.
         let (low, high) = if high - low > 1e-9 { (low, high) } else { (low - 1.0, high + 1.0) };
-        let raw = (high - low) / 5.0;
+        let raw = (high - low) / steps;
         let magnitude = 10_f64.powf(raw.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude).into_iter().find(|step| *step >= raw * (1.0 - 1e-9));
         let step = step.unwrap_or(10.0 * magnitude);
@@ -80,35 +90,52 @@ impl Frame {
 
     /// The y axis: grid lines, numbers and title.
     pub(super) fn draw_y_axis(&self, svg: &mut Svg, ticks: &Ticks, title: &str) {
+        self.draw_y_numbers(svg, ticks);
+        svg.text_upwards((MARGIN + 0.8 * TEXT, self.top + self.height / 2.0), TEXT, title);
+    }
+
+    /// The same without a title.
+    pub(super) fn draw_y_numbers(&self, svg: &mut Svg, ticks: &Ticks) {
         for &value in &ticks.values {
             let (_, y) = self.place((self.x.0, value));
             svg.polyline("grid", &[(self.left, y), (self.right(), y)], Stroke::solid("#e4e4e4", 0.7));
             svg.text((self.left - 5.0, y + 0.36 * TEXT), TEXT, Anchor::End, &ticks.label(value));
         }
-        svg.text_upwards((MARGIN + 0.8 * TEXT, self.top + self.height / 2.0), TEXT, title);
     }
 
     /// The x axis: a line, tick marks at values, their labels in as many as two rows, and a title. Labels that fit in neither row are
     /// left out. Gives the y position of the page's end below them.
     pub(super) fn draw_x_axis(&self, svg: &mut Svg, ticks: &[(f64, String)], title: &str) -> f64 {
         svg.polyline("axis", &[(self.left, self.bottom()), (self.right(), self.bottom())], Stroke::solid(BLACK, 1.0));
-        let mut row_ends = [f64::NEG_INFINITY; 2];
-        for (value, label) in ticks {
-            let (x, bottom) = self.place((*value, self.y.0));
-            let half = text_width(label, TEXT) / 2.0;
-            let row = row_ends.iter().position(|end| x - half > end + 4.0);
-            let tick = if row == Some(1) { 4.0 + TEXT } else { 4.0 };
-            svg.polyline("tick", &[(x, bottom), (x, bottom + tick)], Stroke::solid(if row == Some(1) { GREY } else { BLACK }, 0.8));
+        let labels: Vec<(f64, String)> = ticks.iter().map(|(value, label)| (self.place((*value, self.y.0)).0, label.clone())).collect();
+        let rows = rows(&labels, TEXT, 2);
+        for ((x, label), row) in labels.into_iter().zip(&rows) {
+            let below = *row == Some(1);
+            let tick = if below { 4.0 + TEXT } else { 4.0 };
+            let line = [(x, self.bottom()), (x, self.bottom() + tick)];
+            svg.polyline("tick", &line, Stroke::solid(if below { GREY } else { BLACK }, 0.8));
             if let Some(row) = row {
-                svg.text((x, bottom + 5.0 + TEXT * (1.0 + 1.05 * row as f64)), TEXT, Anchor::Middle, label);
-                row_ends[row] = x + half;
+                svg.text((x, self.bottom() + 5.0 + TEXT * (1.0 + 1.05 * *row as f64)), TEXT, Anchor::Middle, &label);
             }
         }
-        let rows = if row_ends[1].is_finite() { 2.0 } else { 1.0 };
+        let rows = if rows.contains(&Some(1)) { 2.0 } else { 1.0 };
         let y = self.bottom() + 8.0 + TEXT * (1.0 + 1.1 * rows);
         svg.text((self.left + self.width / 2.0, y), TEXT, Anchor::Middle, title);
         y + MARGIN
     }
+}
+
+/// The row of each of these labels, which are centred on their x positions, such that none touches another: the first with room for it
+/// of so many; none if there is no room in any.
+pub(super) fn rows(labels: &[(f64, String)], size: f64, rows_max: usize) -> Vec<Option<usize>> {
+    let mut ends = vec![f64::NEG_INFINITY; rows_max];
+    let row = |(x, label): &(f64, String)| {
+        let half = text_width(label, size) / 2.0;
+        let row = ends.iter().position(|end| x - half > end + 4.0)?;
+        ends[row] = x + half;
+        Some(row)
+    };
+    labels.iter().map(row).collect()
 }
 
 /// Room for the numbers and the title of a y axis.

@@ -1,9 +1,13 @@
 //! Figures as SVG, and as PNG for those who cannot show SVG.
 
+mod axes;
+mod boxes;
 mod clouds;
 mod curves;
 mod frame;
+mod grid;
 pub(crate) mod png;
+mod ramp;
 mod rates;
 mod scatter;
 mod svg;
@@ -21,6 +25,9 @@ use crate::axis::{Axis, AxisValue, is_combined, parameter_names};
 use crate::measure::{Meter, OodSplit};
 use crate::results::{Question, Results, ResultsError, domains, results};
 
+/// The most values of an axis that box plots or a grid have room for.
+const VALUES_MAX: usize = 40;
+
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FigureKind {
@@ -30,8 +37,23 @@ pub enum FigureKind {
     Rates,
     /// Accuracy against the step, by dropout rate.
     Curves,
+    /// Box plots of the accuracies of single trials, by the dropout rate or another axis.
+    Box,
+    /// Mean o.o.d. accuracies over two axes, as a heat map.
+    Grid,
 }
-named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates", Curves => "curves" });
+named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates", Curves => "curves", Box => "box", Grid => "grid" });
+
+impl FigureKind {
+    /// The axes that a user may choose for it.
+    fn takes(self) -> &'static str {
+        match self {
+            Self::Scatter | Self::Rates | Self::Curves => "none",
+            Self::Box => "one axis",
+            Self::Grid => "two different axes",
+        }
+    }
+}
 
 /// What a figure is asked to show.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,12 +66,14 @@ pub struct FigureQuestion {
     pub methods: Vec<Method>,
     /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
+    /// The axes by which the figure groups trials; empty: those that suit it.
+    pub by: Vec<Axis>,
 }
 
 impl FigureQuestion {
     /// The weights as they stand, at the step with the best i.i.d. accuracy.
     pub fn of(kind: FigureKind) -> Self {
-        Self { kind, selection: Selection::Iid, methods: vec![Method::Plain], ood_split: None }
+        Self { kind, selection: Selection::Iid, methods: vec![Method::Plain], ood_split: None, by: Vec::new() }
     }
 }
 
@@ -74,6 +98,36 @@ pub enum FigureError {
         kind: FigureKind,
         /// The models that were asked for.
         given: String,
+    },
+    /// The figure goes by other axes, or by none that can be chosen.
+    #[error("a figure of kind {kind} cannot be by {given}; allowed: {}", kind.takes())]
+    By {
+        /// The figure that was asked for.
+        kind: FigureKind,
+        /// The axes that were asked for.
+        given: String,
+    },
+    /// No pair of axes suggests itself.
+    #[error("sweep {sweep} varies fewer than two parameters, so --by must name the two axes of a grid; allowed: {}", known.join(", "))]
+    NoPair {
+        /// The sweep.
+        sweep: String,
+        /// The axes that there are.
+        known: Vec<String>,
+    },
+    /// An axis has more values than anybody could tell apart.
+    #[error("axis {axis} of sweep {sweep} has {values} values; a figure of kind {kind} shows at most {max}")]
+    TooManyValues {
+        /// The sweep.
+        sweep: String,
+        /// The axis.
+        axis: String,
+        /// How many values it has.
+        values: usize,
+        /// How many there may be.
+        max: usize,
+        /// The figure that was asked for.
+        kind: FigureKind,
     },
     /// Nothing to draw yet.
     #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
@@ -118,6 +172,7 @@ pub fn figure(sweep: &str, work: &Work, records: &[TrialRecord], asked: &FigureQ
     if asked.methods.len() > 1 && asked.kind != FigureKind::Scatter {
         return Err(FigureError::Methods { kind: asked.kind, given: names(&asked.methods) });
     }
+    check_by(&asked)?;
     if records.iter().any(|record| is_combined(&record.point)) {
         // What combines several trials is no replicate of any: it is drawn as itself, or not at all.
         let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
@@ -125,6 +180,20 @@ pub fn figure(sweep: &str, work: &Work, records: &[TrialRecord], asked: &FigureQ
         return Sheet { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
     }
     Sheet { sweep, work, records, combined: &[], asked: &asked }.draw()
+}
+
+fn check_by(asked: &FigureQuestion) -> Result<(), FigureError> {
+    let fits = match asked.kind {
+        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => asked.by.is_empty(),
+        FigureKind::Box => asked.by.len() < 2,
+        FigureKind::Grid => match asked.by.as_slice() {
+            [] => true,
+            [rows, columns] => rows != columns,
+            _ => false,
+        },
+    };
+    let given = || asked.by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
+    if fits { Ok(()) } else { Err(FigureError::By { kind: asked.kind, given: given() }) }
 }
 
 /// All that a figure is made of.
@@ -139,23 +208,57 @@ struct Sheet<'a> {
 
 impl Sheet<'_> {
     fn draw(&self) -> Result<String, FigureError> {
-        let Self { sweep, records, asked: FigureQuestion { kind, .. }, .. } = *self;
-        match kind {
+        let Self { sweep, records, asked, .. } = *self;
+        match asked.kind {
             FigureKind::Rates | FigureKind::Curves => {
                 let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
                 if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
-                    return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind: *kind });
+                    return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind: asked.kind });
                 }
                 let results = self.results(vec![Axis::dropout()])?;
                 self.check_measured()?;
                 let averaged = averaged_axes(records, &[Axis::dropout()]);
-                Ok(match kind {
+                Ok(match asked.kind {
                     FigureKind::Rates => rates::draw(&rates::Curves::of(&results), &results, &averaged),
                     _ => curves::draw(&curves::trajectories(&results, records), &results, &averaged),
                 })
             }
             FigureKind::Scatter => self.scatter(),
+            FigureKind::Box | FigureKind::Grid => self.grouped(),
         }
+    }
+
+    fn grouped(&self) -> Result<String, FigureError> {
+        let Self { sweep, records, asked, .. } = *self;
+        // Whether there is anything at all comes before the question by what to group it.
+        self.check_measured()?;
+        let by = match asked.kind {
+            _ if !asked.by.is_empty() => asked.by.clone(),
+            FigureKind::Grid => axes::of_grid(records).ok_or_else(|| {
+                let known = axes::names(records);
+                FigureError::NoPair { sweep: sweep.to_owned(), known }
+            })?,
+            _ => vec![axes::of_box(records)],
+        };
+        let results = self.results(by.clone())?;
+        self.check_values(&by)?;
+        let others = averaged_axes(records, &by);
+        Ok(match asked.kind {
+            FigureKind::Grid => grid::draw(&grid::Grid::of(&results), &results, &others),
+            _ => boxes::draw(&boxes::panels(&results), &results, &others),
+        })
+    }
+
+    /// An error if one of these axes has more values than a figure can show.
+    fn check_values(&self, by: &[Axis]) -> Result<(), FigureError> {
+        for axis in by {
+            let values = axes::values(axis, self.records);
+            if values > VALUES_MAX {
+                let (sweep, axis, kind) = (self.sweep.to_owned(), axis.to_string(), self.asked.kind);
+                return Err(FigureError::TooManyValues { sweep, axis, values, max: VALUES_MAX, kind });
+            }
+        }
+        Ok(())
     }
 
     fn scatter(&self) -> Result<String, FigureError> {

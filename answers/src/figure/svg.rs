@@ -120,6 +120,12 @@ impl Svg {
         self.path(class, &format!("{}Z", path(points)), "none", stroke);
     }
 
+    /// A filled rectangle by its upper left corner and its size.
+    pub(super) fn rectangle(&mut self, class: &str, (left, top): (f64, f64), (width, height): (f64, f64), fill: &str, stroke: Stroke) {
+        let corners = [(left, top), (left + width, top), (left + width, top + height), (left, top + height)];
+        self.path(class, &format!("{}Z", path(&corners)), fill, stroke);
+    }
+
     /// Many small dots in one element: a line of hardly any length with round ends is a disc.
     pub(super) fn dots(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>, colour: &str, radius: f64) {
         let mut data = String::with_capacity(points.size_hint().0 * 18);
@@ -168,6 +174,12 @@ impl Svg {
         };
         let (x, y, text) = (coordinate(x), coordinate(y), escape(text));
         let _ = writeln!(self.body, r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#);
+    }
+
+    /// One line of text in a colour, centred on a point of its base line.
+    pub(super) fn text_in(&mut self, colour: &str, (x, y): (f64, f64), size: f64, text: &str) {
+        let (x, y, text) = (coordinate(x), coordinate(y), escape(text));
+        let _ = writeln!(self.body, r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="middle" fill="{colour}">{text}</text>"#);
     }
 
     /// One line of text that reads upwards, centred on a point of its base line.

@@ -11,8 +11,10 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use support::{point, record, succeeded, work};
 
+use super::boxes::{Group, Spread, panels};
 use super::clouds::{Cloud, Place, clouds, combined, hull, hull_of_sums};
 use super::curves::{Point, trajectories};
+use super::grid::{Cell, Grid};
 use super::rates::Curves;
 use crate::measure::Meter;
 use crate::{Axis, COMBINE, MEMBERS, OodSplit, Question, results};
@@ -100,6 +102,86 @@ fn curves_are_the_results_in_percent() {
     // Only seed 0 is done for both domains.
     let (ood, iid) = (curves.ood.values[0].unwrap(), curves.iid.values[0].unwrap());
     assert!(near((ood.percent, iid.percent), (55.0, 92.0)) && !ood.complete);
+}
+
+/// Two learning rates at two dropout rates; one trial is still missing.
+fn incomplete() -> Vec<TrialRecord> {
+    let work = work("PACS");
+    let mut records = Vec::new();
+    for (domain, ease) in [("photo", 200), ("sketch", 0)] {
+        for (rate, gain) in [(0.0, 0), (0.9, 10)] {
+            for (lr, (iid, ood)) in [(1e-3, (950, 600)), (5e-3, (930, 640))] {
+                for seed in 0..3 {
+                    records.push(succeeded(&work, point(domain, rate, lr, seed), iid + seed, ood + ease + gain + 2 * seed));
+                }
+            }
+        }
+    }
+    let last = records.len() - 1;
+    records[last] = record(&work, records[last].point.clone(), StateName::Leased);
+    records
+}
+
+#[test]
+fn boxes_are_those_of_single_trials() {
+    let text = |spread: &Option<Spread>| {
+        let Some(Spread { quartiles: [first, median, third], whiskers: (low, high), outliers }) = spread else { return "-".to_owned() };
+        format!("{low:.2} [{first:.2} {median:.2} {third:.2}] {high:.2} {outliers:.1?}")
+    };
+    let lines = panels(&by_dropout(&incomplete())).into_iter().flat_map(|panel| {
+        let title = panel.title.clone();
+        panel.groups.into_iter().map(move |group| {
+            let Group { label, n, planned, ood, iid } = group;
+            format!("{title}, {label}: {n}/{planned}; {}; {}", text(&ood), text(&iid))
+        })
+    });
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+    photo, 0: 6/6; 80.00 [80.25 82.20 84.15] 84.40 []; 93.00 [93.12 94.10 95.07] 95.20 []
+    photo, 0.9: 6/6; 81.00 [81.25 83.20 85.15] 85.40 []; 93.00 [93.12 94.10 95.07] 95.20 []
+    sketch, 0: 6/6; 60.00 [60.25 62.20 64.15] 64.40 []; 93.00 [93.12 94.10 95.07] 95.20 []
+    sketch, 0.9: 5/6; 61.00 [61.20 61.40 65.00] 65.20 []; 93.00 [93.10 95.00 95.10] 95.20 []
+    mean over held-out domains, 0: 6/6; 70.00 [70.25 72.20 74.15] 74.40 []; 93.00 [93.12 94.10 95.07] 95.20 []
+    mean over held-out domains, 0.9: 5/6; 71.00 [71.20 71.40 75.00] 75.20 []; 93.00 [93.10 95.00 95.10] 95.20 []
+    ");
+}
+
+#[test]
+fn a_box_has_whiskers_within_its_reach_and_outliers_beyond() {
+    // Quartiles 2 and 4, so that whiskers reach from -1 to 7.
+    let spread = Spread::of(vec![8.0, 3.0, 2.0, 4.0, -1.0]).unwrap();
+    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([2.0, 3.0, 4.0], (-1.0, 4.0), vec![8.0]));
+    // The only value inside lies above the first quartile: the whisker ends at the box.
+    let spread = Spread::of(vec![0.0, 10.0, 10.0, 10.0]).unwrap();
+    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([7.5, 10.0, 10.0], (7.5, 10.0), vec![0.0]));
+    let one = Spread::of(vec![5.0]).unwrap();
+    assert_eq!((one.quartiles, one.whiskers, one.outliers.len()), ([5.0; 3], (5.0, 5.0), 0));
+    assert_eq!(Spread::of(vec![]), None);
+}
+
+#[test]
+fn a_grid_has_means_and_marks_the_best_of_complete_panels() {
+    let question = Question { by: vec![Axis::dropout(), Axis::from("lr")], ..Question::default() };
+    let grid = Grid::of(&results("s", &work("PACS"), &incomplete(), &question).unwrap());
+    let mut text = format!("{} by {}\n", grid.rows.join(" "), grid.columns.join(" "));
+    for panel in &grid.panels {
+        for row in &panel.cells {
+            let cell = |cell: &Option<Cell>| {
+                let Some(Cell { percent, done, planned, best }) = cell else { return "not planned".to_owned() };
+                let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2}"));
+                format!("{percent} {done}/{planned}{}", if *best { " best" } else { "" })
+            };
+            text.push_str(&format!("{}: {}\n", panel.title, row.iter().map(cell).collect::<Vec<_>>().join(", ")));
+        }
+    }
+    insta::assert_snapshot!(text, @r"
+    0 0.9 by 1e-3 5e-3
+    photo: 80.20 3/3, 84.20 3/3
+    photo: 81.20 3/3, 85.20 3/3 best
+    sketch: 60.20 3/3, 64.20 3/3
+    sketch: 61.20 3/3, 65.10 2/3
+    mean: 70.20 3/3, 74.20 3/3
+    mean: 71.20 3/3, 75.10 2/3
+    ");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Figures, by their data: what is drawn and how often, not which pixels.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod boxes;
+mod grid;
 mod pictures;
 mod scatter;
 #[path = "../support/mod.rs"]

@@ -1,12 +1,13 @@
 //! What figures are looked at with: counts of their elements, pictures for people, and accuracies like those of real sweeps.
 
-use sortie_answers::png;
+use sortie_answers::{COMBINE, MEMBERS, png};
+use sortie_core::command::CommandSettings;
 use sortie_core::metrics::{Evaluation, Method, Score};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::{Point, Work};
 
-use super::support::succeeded;
+use super::support::{point, succeeded};
 
 /// How many elements of a class there are.
 pub fn count(svg: &str, class: &str) -> usize {
@@ -43,6 +44,45 @@ fn grey(svg: &str) -> String {
         text.push_str(&format!("=\"#{luma:02x}{luma:02x}{luma:02x}{}", &part[6..]));
     }
     text
+}
+
+const SETTINGS: [(f64, f64); 6] = [(1e-3, 1e-4), (1e-3, 5e-5), (1e-3, 1e-5), (5e-4, 1e-4), (5e-4, 5e-5), (5e-4, 1e-5)];
+
+/// All settings and three seeds at these rates, done.
+pub fn sweep(work: &Work, rates: &[f64]) -> Vec<TrialRecord> {
+    let mut records = Vec::new();
+    for &rate in rates {
+        for domain in work.domains() {
+            for (lr, weight_decay) in SETTINGS {
+                for seed in 0..3 {
+                    let mut point = point(domain, rate, lr, seed);
+                    point.parameters.insert("weight_decay".to_owned(), Scalar::Number(weight_decay));
+                    records.push(realistic(work, point));
+                }
+            }
+        }
+    }
+    records
+}
+
+/// Adds a model that combines some number of trials at a rate, for each held-out domain.
+pub fn combine(records: &mut Vec<TrialRecord>, work: &Work, name: &str, members: f64, rate: f64) {
+    for domain in work.domains() {
+        // Members take the place of the learning rate, so that the accuracies differ.
+        let mut record = realistic(work, point(domain, rate, members + name.len() as f64, 0));
+        record.point.parameters.retain(|name, _| name == "dropout");
+        record.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
+        record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
+        records.push(record);
+    }
+}
+
+/// Six domains whose names have no room anywhere.
+pub fn long_names() -> Work {
+    let names =
+        ["aerial photographs of rural areas taken in winter", "b", "camera traps (location 38, night)", "drawings", "e_2", "frames"];
+    let domains = names.iter().map(|name| format!("{name} {}", "long ".repeat(9))).collect();
+    Work::Command(CommandSettings { command: vec!["true".to_owned()], dataset: None, domains, steps: None })
 }
 
 /// A succeeded trial with all three models. Domains differ by tens of points, dropout rates and models by about one, settings and seeds

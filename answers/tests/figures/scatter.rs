@@ -1,44 +1,11 @@
 //! Scatter figures of several models: what is drawn, and pictures for people to look at.
 
-use sortie_answers::{COMBINE, FigureKind, FigureQuestion, MEMBERS, figure};
+use sortie_answers::{FigureKind, FigureQuestion, figure};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
-use sortie_core::parameters::Scalar;
-use sortie_core::record::TrialRecord;
-use sortie_core::trial::Work;
 
-use super::pictures::{count, dots, realistic, show, words};
+use super::pictures::{combine, count, dots, realistic, show, sweep, words};
 use super::support::{point, work};
-
-const SETTINGS: [(f64, f64); 6] = [(1e-3, 1e-4), (1e-3, 5e-5), (1e-3, 1e-5), (5e-4, 1e-4), (5e-4, 5e-5), (5e-4, 1e-5)];
-
-/// All settings and three seeds at these rates.
-fn sweep(work: &Work, rates: &[f64]) -> Vec<TrialRecord> {
-    let mut records = Vec::new();
-    for &rate in rates {
-        for domain in work.domains() {
-            for (lr, weight_decay) in SETTINGS {
-                for seed in 0..3 {
-                    let mut point = point(domain, rate, lr, seed);
-                    point.parameters.insert("weight_decay".to_owned(), Scalar::Number(weight_decay));
-                    records.push(realistic(work, point));
-                }
-            }
-        }
-    }
-    records
-}
-
-fn combine(records: &mut Vec<TrialRecord>, work: &Work, name: &str, members: f64, rate: f64) {
-    for domain in work.domains() {
-        // Members take the place of the learning rate, so that the accuracies differ.
-        let mut record = realistic(work, point(domain, rate, members + name.len() as f64, 0));
-        record.point.parameters.retain(|name, _| name == "dropout");
-        record.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
-        record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
-        records.push(record);
-    }
-}
 
 fn several(methods: &[Method]) -> FigureQuestion {
     FigureQuestion { methods: methods.to_vec(), ..FigureQuestion::of(FigureKind::Scatter) }

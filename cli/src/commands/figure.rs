@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use sortie_answers::{FigureKind, FigureQuestion, OodSplit};
+use sortie_answers::{Axis, FigureKind, FigureQuestion, OodSplit};
 use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
 
@@ -28,10 +28,17 @@ pub struct Arguments {
     /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
-    /// What to draw: rates (accuracy against dropout rate), curves (accuracy against the step, by dropout rate) or scatter (o.o.d. against
-    /// i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre, by method and dropout rate).
+    /// What to draw.
+    ///
+    /// rates: accuracy against dropout rate. curves: accuracy against the step, by dropout rate. scatter: o.o.d. against i.i.d. accuracy of every choice
+    /// of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: how the accuracies
+    /// of single trials spread. grid: a heat map of mean o.o.d. accuracies over two axes.
     #[arg(long)]
     kind: FigureKind,
+    /// The axes of box (one; by default dropout, or else the first parameter that varies) and grid (two, the rows' first; by default the two
+    /// parameters with most values): any axis of the sweep's grid, and seed and split.
+    #[arg(long, value_delimiter = ',', value_name = "AXES")]
+    by: Vec<Axis>,
     /// The file: its ending says whether SVG or PNG.
     #[arg(long, short, value_name = "FILE.svg|FILE.png")]
     output: PathBuf,
@@ -45,13 +52,13 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses, nothing is done yet, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, select, methods, ood_split, kind, output: path, json } = arguments;
+    let Arguments { sweep, select, methods, ood_split, kind, by, output: path, json } = arguments;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
     let (work, records) = Client::connect(connection).await?.records(sweep).await?;
-    let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split };
+    let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split, by: by.clone() };
     let svg = sortie_answers::figure(sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;

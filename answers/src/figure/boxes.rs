@@ -1,0 +1,230 @@
+//! Box plots: how the accuracies of single trials spread, by the values of one axis. A panel per held-out domain, and one for the mean.
+
+use super::frame::{Frame, MARGIN, NOTE, Ticks, WIDTH, draw_heading, rows};
+use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
+use crate::axis::{Axis, AxisValue};
+use crate::measure::Measured;
+use crate::results::Results;
+use crate::statistics::quantile;
+
+/// The boxes of one held-out domain, or of the mean over all.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Panel {
+    pub title: String,
+    /// One group per value of the axis.
+    pub groups: Vec<Group>,
+}
+
+/// The trials with one value of the axis.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    pub label: String,
+    pub n: usize,
+    pub planned: usize,
+    /// How o.o.d. accuracies spread, in percent; none of nothing.
+    pub ood: Option<Spread>,
+    /// How i.i.d. accuracies do.
+    pub iid: Option<Spread>,
+}
+
+/// What a box plot shows of some values (Tukey's).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Spread {
+    /// First quartile, median, third quartile.
+    pub quartiles: [f64; 3],
+    /// The values furthest out that are within 1.5 interquartile ranges of the box.
+    pub whiskers: (f64, f64),
+    /// The values beyond, ascending.
+    pub outliers: Vec<f64>,
+}
+
+impl Spread {
+    /// That of these values; none of nothing.
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let quartile = |part| quantile(&values, part);
+        let quartiles = [quartile(0.25)?, quartile(0.5)?, quartile(0.75)?];
+        let [first, _, third] = quartiles;
+        let reach = 1.5 * (third - first);
+        let (inside, outliers): (Vec<f64>, Vec<f64>) =
+            values.into_iter().partition(|value| (first - reach..=third + reach).contains(value));
+        // Quartiles lie between values, so that the last value inside may be inside of the box.
+        let low = inside.first().copied().unwrap_or(first).min(first);
+        let high = inside.last().copied().unwrap_or(third).max(third);
+        Some(Self { quartiles, whiskers: (low, high), outliers })
+    }
+
+    fn ends(&self) -> impl Iterator<Item = f64> + '_ {
+        self.outliers.iter().copied().chain([self.whiskers.0, self.whiskers.1])
+    }
+}
+
+/// The panels of results by one axis: the held-out domains in the dataset's order, then the mean.
+pub(super) fn panels(results: &Results) -> Vec<Panel> {
+    let mut panels: Vec<Panel> = Vec::new();
+    for domain in &results.domains {
+        let groups = results.means.iter().map(|mean| {
+            let cell = results.cells.iter().find(|cell| cell.held_out == *domain && cell.row == mean.row);
+            let (values, planned) = cell.map_or((&[][..], 0), |cell| (&cell.values, cell.planned));
+            group(&mean.row, values, planned)
+        });
+        panels.push(Panel { title: domain.clone(), groups: groups.collect() });
+    }
+    let groups = results.means.iter().map(|mean| group(&mean.row, &mean.values, mean.replicates));
+    let title = "mean over held-out domains".to_owned();
+    panels.push(Panel { title, groups: groups.collect() });
+    panels
+}
+
+fn group(row: &[(Axis, AxisValue)], values: &[Measured], planned: usize) -> Group {
+    let label = row.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ");
+    let spread = |of: fn(&Measured) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
+    Group { label, n: values.len(), planned, ood: spread(|value| value.ood), iid: spread(|value| value.iid) }
+}
+
+/// Height of a plot.
+const HEIGHT: f64 = 78.0;
+/// Between the o.o.d. and the i.i.d. plot, and between panels.
+const GAP: f64 = 12.0;
+/// Width of a plot with its numbers.
+const HALF: f64 = (WIDTH - 2.0 * MARGIN - GAP) / 2.0;
+/// A longer label is cut, unless there is room.
+const LABEL_MAX: f64 = 60.0;
+/// Labels below a plot take up to so many rows.
+const ROWS_MAX: usize = 3;
+/// From one row to the next.
+const ROW: f64 = 1.2 * NOTE;
+
+/// The plots of one kind of accuracy, one below the other.
+struct Column {
+    left: f64,
+    title: &'static str,
+    spread: fn(&Group) -> &Option<Spread>,
+}
+
+const COLUMNS: [Column; 2] = [
+    Column { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
+    Column { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
+];
+
+/// Writes the figure.
+pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> String {
+    let mut svg = Svg::default();
+    let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
+    let top = draw_heading(&mut svg, &results.sweep, &notes(panels, results, spread_over));
+    let mut y = top;
+    for column in &COLUMNS {
+        svg.text((column.left, top + 0.5 * TEXT), TEXT, Anchor::Start, column.title);
+        let margin = column.margin(panels);
+        y = top + TEXT;
+        for (index, panel) in panels.iter().enumerate() {
+            y += 2.0 * TEXT;
+            let ticks = column.ticks(panel);
+            let x = (-0.5, panel.groups.len() as f64 - 0.5);
+            let frame = Frame { left: column.left + margin, top: y, width: HALF - margin, height: HEIGHT, x, y: ticks.range() };
+            column.draw_panel(&mut svg, &frame, panel, &ticks);
+            y = column.draw_labels(&mut svg, &frame, panel, index + 1 == panels.len()) + GAP;
+        }
+        let middle = column.left + (margin + HALF) / 2.0;
+        svg.text((middle, y + 2.0), TEXT, Anchor::Middle, &fitted(&axis, TEXT, HALF));
+    }
+    svg.finish(&format!("{}: accuracy by {axis}", results.sweep), WIDTH, y + 2.0 + MARGIN)
+}
+
+fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
+    let mut notes = super::notes(results, &[], true);
+    let names: Vec<&str> = spread_over.iter().map(|axis| axis.as_str()).collect();
+    let over = if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
+    notes.push(format!(
+        "boxes: median and quartiles of trials{over} (of the mean: where it is done on every held-out domain); whiskers: to the last within \
+         1.5 interquartile ranges; circles: beyond"
+    ));
+    let missing = panels.iter().flat_map(|panel| &panel.groups).any(|group| group.n < group.planned);
+    let missing = if missing { ", done/planned where some are missing" } else { "" };
+    notes.push(format!("n: how many there are{missing}; every plot has a scale of its own"));
+    notes
+}
+
+impl Column {
+    fn ticks(&self, panel: &Panel) -> Ticks {
+        Ticks::few(panel.groups.iter().filter_map(|group| (self.spread)(group).as_ref()).flat_map(Spread::ends))
+    }
+
+    /// Room for the numbers, the same for all plots, so that their boxes stand below each other.
+    fn margin(&self, panels: &[Panel]) -> f64 {
+        let widest = |panel: &Panel| {
+            let ticks = self.ticks(panel);
+            ticks.values.iter().map(|value| text_width(&ticks.label(*value), TEXT)).fold(0.0, f64::max)
+        };
+        panels.iter().map(widest).fold(0.0, f64::max) + 5.0
+    }
+
+    fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, ticks: &Ticks) {
+        if self.left == MARGIN {
+            // The title is that of both columns and has their width.
+            let title = fitted(&panel.title, TEXT, WIDTH - 2.0 * MARGIN);
+            svg.text((MARGIN, frame.top - 0.7 * TEXT), TEXT, Anchor::Start, &title);
+        }
+        if panel.groups.iter().any(|group| (self.spread)(group).is_some()) {
+            frame.draw_y_numbers(svg, ticks);
+        }
+        svg.polyline("axis", &[(frame.left, frame.bottom()), (frame.right(), frame.bottom())], Stroke::solid(BLACK, 1.0));
+        let width = (0.6 * frame.width / panel.groups.len() as f64).min(22.0);
+        for (index, group) in panel.groups.iter().enumerate() {
+            let (x, y) = frame.place((index as f64, frame.y.0));
+            svg.polyline("tick", &[(x, y), (x, y + 3.0)], Stroke::solid(BLACK, 0.8));
+            if let Some(spread) = (self.spread)(group) {
+                draw_box(svg, frame, index as f64, width, spread);
+            }
+        }
+    }
+
+    /// Writes the counts below each box and the groups' names below them; gives the y position there. Names that need several rows are
+    /// only below the last panel.
+    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, last: bool) -> f64 {
+        let pitch = frame.width / panel.groups.len() as f64;
+        let mut y = frame.bottom() + 2.0;
+        svg.text((self.left, y + ROW), NOTE, Anchor::Start, "n");
+        let counts: Vec<String> = panel.groups.iter().map(count).collect();
+        let names: Vec<String> = panel.groups.iter().map(|group| fitted(&group.label, NOTE, LABEL_MAX.max(pitch - 4.0))).collect();
+        for (texts, always) in [(counts, true), (names, last)] {
+            let place = |(index, text): (usize, String)| {
+                let (x, _) = frame.place((index as f64, frame.y.0));
+                // The last may be wider than its box, but not than the page.
+                (x.min(WIDTH - text_width(&text, NOTE) / 2.0 - 1.0), text)
+            };
+            let texts: Vec<(f64, String)> = texts.into_iter().enumerate().map(place).collect();
+            let rows = rows(&texts, NOTE, ROWS_MAX);
+            if !always && rows.iter().any(|row| *row != Some(0)) {
+                continue;
+            }
+            for ((x, text), row) in texts.iter().zip(&rows) {
+                if let Some(row) = row {
+                    svg.text((*x, y + ROW * (row + 1) as f64), NOTE, Anchor::Middle, text);
+                }
+            }
+            y += ROW * rows.iter().flatten().max().map_or(1, |row| row + 1) as f64;
+        }
+        y
+    }
+}
+
+/// How many there are, of how many unless that is all.
+fn count(group: &Group) -> String {
+    if group.n < group.planned { format!("{}/{}", group.n, group.planned) } else { group.n.to_string() }
+}
+
+fn draw_box(svg: &mut Svg, frame: &Frame, at: f64, width: f64, spread: &Spread) {
+    let place = |value: f64| frame.place((at, value));
+    let [(x, first), (_, median), (_, third)] = spread.quartiles.map(place);
+    let thin = Stroke::solid(BLACK, 0.9);
+    for (from, to) in [(first, place(spread.whiskers.0).1), (third, place(spread.whiskers.1).1)] {
+        svg.polyline("whisker", &[(x, from), (x, to)], thin);
+        svg.polyline("cap", &[(x - width / 4.0, to), (x + width / 4.0, to)], thin);
+    }
+    svg.rectangle("box", (x - width / 2.0, third), (width, first - third), "#bcd9ea", thin);
+    svg.polyline("median", &[(x - width / 2.0, median), (x + width / 2.0, median)], Stroke::solid(BLACK, 2.0));
+    for &value in &spread.outliers {
+        svg.marker("outlier", Marker::Circle, place(value), 1.7, BLACK, Fill::Open);
+    }
+}
