@@ -144,5 +144,7 @@ fn wrong_questions_are_named() {
     refused(&["--coordinator", url, "trials", "nope", "--where", "speed"], 2, &["speed", "AXIS=VALUE"]);
     refused(&["--coordinator", url, "trials", "nope", "--state", "asleep"], 2, &["asleep", "queued, leased"]);
     refused(&["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"], 1, &["x.gif", ".svg"]);
+    refused(&["figure", "s", "--kind", "pie", "-o", "x.svg"], 2, &["pie", "scatter, rates, curves, box, grid"]);
+    refused(&["figure", "s", "--kind", "scatter", "--method", "plain,sum", "-o", "x.svg"], 2, &["sum", "plain, average, ensemble"]);
     refused(&["fly"], 2, &["fly"]);
 }

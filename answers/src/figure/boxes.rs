@@ -136,8 +136,8 @@ fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<Strin
     let names: Vec<&str> = spread_over.iter().map(|axis| axis.as_str()).collect();
     let over = if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
     notes.push(format!(
-        "boxes: median and quartiles of trials{over} (of the mean: where it is done on every held-out domain); whiskers: to the last within \
-         1.5 interquartile ranges; circles: beyond"
+        "boxes: median and quartiles of trials{over} (of the mean: where it is done on every held-out domain); whiskers: to the last \
+         within 1.5 interquartile ranges; circles: beyond"
     ));
     let missing = panels.iter().flat_map(|panel| &panel.groups).any(|group| group.n < group.planned);
     let missing = if missing { ", done/planned where some are missing" } else { "" };

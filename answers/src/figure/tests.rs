@@ -153,6 +153,8 @@ fn a_box_has_whiskers_within_its_reach_and_outliers_beyond() {
     // The only value inside lies above the first quartile: the whisker ends at the box.
     let spread = Spread::of(vec![0.0, 10.0, 10.0, 10.0]).unwrap();
     assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([7.5, 10.0, 10.0], (7.5, 10.0), vec![0.0]));
+    let spread = Spread::of(vec![0.0, 0.0, 0.0, 10.0]).unwrap();
+    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([0.0, 0.0, 2.5], (0.0, 2.5), vec![10.0]));
     let one = Spread::of(vec![5.0]).unwrap();
     assert_eq!((one.quartiles, one.whiskers, one.outliers.len()), ([5.0; 3], (5.0, 5.0), 0));
     assert_eq!(Spread::of(vec![]), None);

@@ -1,8 +1,10 @@
 //! Scatter figures of several models: what is drawn, and pictures for people to look at.
 
-use sortie_answers::{FigureKind, FigureQuestion, figure};
+use sortie_answers::{FigureKind, FigureQuestion, MEMBERS, figure};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
+use sortie_core::parameters::Scalar;
+use sortie_core::record::TrialRecord;
 
 use super::pictures::{combine, count, dots, realistic, show, sweep, words};
 use super::support::{point, work};
@@ -17,6 +19,8 @@ fn one_rate_and_three_models_are_three_named_clouds() {
     let svg = figure("figure1", &work, &sweep(&work, &[0.9]), &several(Method::ALL)).unwrap();
     assert_eq!(dots(&svg), [1_296; 3]);
     assert_eq!((count(&svg, "hull"), count(&svg, "centre"), count(&svg, "centres"), count(&svg, "leader")), (3, 3, 0, 3));
+    let repeated = [Method::Plain, Method::Average, Method::Plain, Method::Ensemble];
+    assert_eq!(svg, figure("figure1", &work, &sweep(&work, &[0.9]), &several(&repeated)).unwrap());
     for text in [">plain<", ">average<", ">ensemble<", "dropout 0.9"] {
         assert!(svg.contains(text), "{text}: {}", words(&svg));
     }
@@ -130,4 +134,25 @@ fn beyond_what_can_be_drawn_an_even_part_of_the_choices_is() {
     let text = words(&svg);
     assert!(text.contains("dots: 50000 per cloud, evenly taken from every choice of one setting per held-out domain (1048576)"), "{text}");
     show("scatter-million", &svg);
+}
+
+#[test]
+fn combined_models_alone_are_a_figure_and_equal_ones_keep_their_labels() {
+    let work = work("PACS");
+    let mut records = Vec::new();
+    for rate in [0.0, 0.5, 0.9] {
+        combine(&mut records, &work, "ensemble", 18.0, rate);
+    }
+    // The same accuracies under four names.
+    let equal: Vec<TrialRecord> = records[..4].to_vec();
+    for members in 1..4 {
+        for mut record in equal.iter().cloned() {
+            record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(f64::from(members)));
+            records.push(record);
+        }
+    }
+    let svg = figure("only-combined", &work, &records, &several(&[Method::Plain])).unwrap();
+    assert_eq!((count(&svg, "combined"), count(&svg, "leader"), count(&svg, "hull")), (6, 6, 0));
+    assert!(!words(&svg).contains("dots:"), "{}", words(&svg));
+    show("scatter-only-combined", &svg);
 }

@@ -28,15 +28,15 @@ pub struct Arguments {
     /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
-    /// What to draw.
+    /// What to draw: rates, curves, scatter, box or grid.
     ///
-    /// rates: accuracy against dropout rate. curves: accuracy against the step, by dropout rate. scatter: o.o.d. against i.i.d. accuracy of every choice
-    /// of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: how the accuracies
-    /// of single trials spread. grid: a heat map of mean o.o.d. accuracies over two axes.
+    /// rates: accuracy against dropout rate. curves: accuracy against the step, by dropout rate. scatter: o.o.d. against i.i.d. accuracy of
+    /// every choice of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: how
+    /// the accuracies of single trials spread. grid: a heat map of mean o.o.d. accuracies over two axes.
     #[arg(long)]
     kind: FigureKind,
-    /// The axes of box (one; by default dropout, or else the first parameter that varies) and grid (two, the rows' first; by default the two
-    /// parameters with most values): any axis of the sweep's grid, and seed and split.
+    /// The axes of box (one; by default dropout, or else the first parameter that varies) and grid (two, the rows' first; by default the
+    /// two parameters with most values): any axis of the sweep's grid, and seed and split.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
     /// The file: its ending says whether SVG or PNG.
