@@ -17,4 +17,4 @@ pub use measure::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
 pub use render::Format;
 pub use results::{Cell, Mean, Question, Results, ResultsError, results};
-pub use statistics::Estimate;
+pub use statistics::{Estimate, seeds_for};

@@ -35,6 +35,14 @@ pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * place.fract())
 }
 
+/// How many seeds a comparison should have in all for its standard error to come down to `target`, if it falls with the square root of
+/// their number: at least one more than there are, and at most twice as many, for an error that is known from few is not known well.
+pub fn seeds_for(seeds: u64, error: f64, target: f64) -> u64 {
+    let needed = (seeds as f64 * (error / target).powi(2)).ceil();
+    // Too large a number, and infinity, become the largest; what is no number becomes 0.
+    (needed as u64).clamp(seeds + 1, (2 * seeds).max(seeds + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +61,15 @@ mod tests {
         let estimate = Estimate::of(&[2.0, 4.0, 6.0, 8.0]);
         assert_eq!((estimate.mean, estimate.n), (Some(5.0), 4));
         assert!((estimate.se.unwrap() - (5.0_f64 / 3.0).sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn seeds_follow_the_square_of_the_error() {
+        for (seeds, error, target, needed) in
+            [(10, 0.012, 0.01, 15), (10, 0.0101, 0.01, 11), (3, 0.1, 0.01, 6), (1, f64::INFINITY, 0.01, 2), (4, f64::NAN, 0.01, 5)]
+        {
+            assert_eq!(seeds_for(seeds, error, target), needed);
+        }
     }
 
     #[test]

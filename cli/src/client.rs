@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use sortie_core::record::TrialRecord;
+use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
 use sortie_proto::endpoint::{BadEndpoint, coordinator_uri};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
@@ -112,6 +113,23 @@ impl Client {
     /// [`ClientError`].
     pub async fn submit(&mut self, request: v1::SubmitRequest) -> Answer<Streaming<v1::SubmitProgress>> {
         Ok(self.0.submit(request).await?.into_inner())
+    }
+
+    /// Adds seeds to a sweep until it has so many, and tells how far that is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn extend(&mut self, sweep: &str, seeds: u64) -> Answer<Streaming<v1::SubmitProgress>> {
+        Ok(self.0.extend(v1::ExtendRequest { sweep: sweep.to_owned(), seeds }).await?.into_inner())
+    }
+
+    /// What a sweep is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn describe(&mut self, sweep: &str) -> Answer<SweepSpec> {
+        let spec = self.0.describe(v1::DescribeRequest { sweep: sweep.to_owned() }).await?.into_inner().spec;
+        serde_json::from_str(&spec).map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
     }
 
     /// How far sweeps are; all of them if none is named.

@@ -69,6 +69,7 @@ enum Command {
     Workers(commands::workers::Arguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
+    Extend(commands::extend::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
     Synthetic(commands::synthetic::Arguments),
@@ -111,8 +112,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, export, figure, import, logs, plan, presets, results, serve, status, submit, synthetic, trials,
-        verify, wait, workers,
+        artifacts, control, explain, export, extend, figure, import, logs, plan, presets, results, serve, status, submit, synthetic,
+        trials, verify, wait, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
@@ -134,6 +135,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
+        Command::Extend(arguments) => extend::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Import(arguments) => import::run(&arguments, connection).await,
         Command::Synthetic(arguments) => return synthetic::run(&arguments),

@@ -85,6 +85,19 @@ fn the_papers_grid_has_288_trials_and_starts_balanced() {
 }
 
 #[test]
+fn further_seeds_count_on_and_take_nothing_away() {
+    let sweep = parse(&PAPER.replace("seeds = 3", "seeds = [7, 2]"));
+    let larger = sweep.with_seeds(4).unwrap();
+    assert_eq!((larger.grid.seeds.as_slice(), larger.trials_planned()), (&[7, 2, 8, 9][..], Some(384)));
+    assert_eq!(sweep.grown_by(&larger).unwrap(), larger);
+    assert_eq!(larger.with_seeds(4).unwrap(), larger);
+    for (count, said) in [(3, "seeds = 3 is not allowed: at least 4"), (20_000, "grid.seeds has 10004 values")] {
+        let error = larger.with_seeds(count).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
+}
+
+#[test]
 fn notation_and_order_do_not_change_a_trials_identity() {
     let ids = |text: &str| parse(text).trials().map(|trial| trial.id()).collect::<HashSet<_>>();
     let rewritten = PAPER

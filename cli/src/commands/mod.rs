@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod control;
 pub mod explain;
 pub mod export;
+pub mod extend;
 pub mod figure;
 pub mod import;
 pub mod logs;

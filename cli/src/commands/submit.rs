@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sortie_proto::v1::SubmitProgress;
+use tonic::Streaming;
 
 use super::plan::SweepArguments;
 use crate::client::{Client, ClientError};
@@ -35,23 +36,31 @@ pub struct Arguments {
 /// One line: the file is not right, or the coordinator refuses it.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let request = arguments.sweep.read()?.into_request(arguments.no_reuse, arguments.priority);
-    let mut progress = Client::connect(connection).await?.submit(request).await?;
-    let mut reporter = Reporter::new(arguments.json)?;
-    let last = loop {
-        match progress.message().await.map_err(ClientError::from) {
-            Ok(Some(progress)) if progress.done => break progress,
-            Ok(Some(progress)) => reporter.show(&progress),
-            Ok(None) => return Err(ClientError::Gone).context(INTERRUPTED),
-            Err(error) if error.is_passing() => return Err(error).context(INTERRUPTED),
-            Err(error) => return Err(error.into()),
-        }
-    };
-    reporter.bar.finish_and_clear();
+    let progress = Client::connect(connection).await?.submit(request).await?;
+    let last = follow(progress, arguments.json).await.context(INTERRUPTED)?;
     let SubmitProgress { sweep, planned, added, linked, .. } = &last;
     if arguments.json {
         return output::json(&json!({ "sweep": sweep, "planned": planned, "added": added, "linked": linked }));
     }
     output::text(&summary(&last))
+}
+
+/// Shows how far a submission is until it is done; gives what it did.
+///
+/// # Errors
+/// The coordinator went away in the middle, or refuses.
+pub async fn follow(mut progress: Streaming<SubmitProgress>, json: bool) -> Result<SubmitProgress> {
+    let mut reporter = Reporter::new(json)?;
+    loop {
+        match progress.message().await.map_err(ClientError::from)? {
+            Some(progress) if progress.done => {
+                reporter.bar.finish_and_clear();
+                return Ok(progress);
+            }
+            Some(progress) => reporter.show(&progress),
+            None => return Err(ClientError::Gone.into()),
+        }
+    }
 }
 
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";

@@ -42,7 +42,11 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-async fn until_over(client: &mut PatientClient<'_>, sweep: &str, known: &mut String) -> Result<SweepStatus> {
+/// Waits until a sweep is over; `known` is what is known of it meanwhile.
+///
+/// # Errors
+/// [`ClientError`], none of them passing.
+pub async fn until_over(client: &mut PatientClient<'_>, sweep: &str, known: &mut String) -> Result<SweepStatus> {
     loop {
         let mut told = false;
         let outage = |error: &ClientError| {

@@ -30,6 +30,7 @@ type Answer<T> = BoxStream<'static, Result<T, Status>>;
 #[tonic::async_trait]
 impl v1::sweep_service_server::SweepService for SweepApi {
     type SubmitStream = Answer<v1::SubmitProgress>;
+    type ExtendStream = Answer<v1::SubmitProgress>;
     type TrialsStream = Answer<v1::Trial>;
     type ResultsStream = Answer<v1::ResultsChunk>;
 
@@ -46,6 +47,19 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
         Ok(Response::new(told(progress).boxed()))
+    }
+
+    async fn extend(&self, request: Request<v1::ExtendRequest>) -> Result<Response<Self::ExtendStream>, Status> {
+        let v1::ExtendRequest { sweep, seeds } = request.into_inner();
+        let progress = self.0.store.extend(&sweep, seeds).await.map_err(refused)?;
+        tracing::info!(sweep, seeds, planned = progress.borrow().planned, "sweep extended");
+        Ok(Response::new(told(progress).boxed()))
+    }
+
+    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+        let spec = self.0.store.spec(&request.into_inner().sweep).await.map_err(refused)?;
+        let spec = serde_json::to_string(&spec).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::DescribeResponse { spec }))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {

@@ -222,6 +222,15 @@ impl Store {
         }
     }
 
+    /// Adds seeds to a sweep's grid until it has so many, as submitting a file with them would.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`]; [`StoreError::Spec`] for fewer than there are, for too many, and for a sweep of other numbers.
+    pub async fn extend(&self, sweep: &str, seeds: u64) -> Result<watch::Receiver<Submitted>, StoreError> {
+        let row = self.sweep(sweep).await?;
+        self.submit(&row.spec.with_seeds(seeds)?, SubmitOptions { reuse: row.reuse, priority: None }).await
+    }
+
     /// Changes a sweep.
     ///
     /// # Errors

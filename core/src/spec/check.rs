@@ -17,7 +17,7 @@ use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
-const AXIS_VALUES_MAX: usize = 10_000;
+pub(super) const AXIS_VALUES_MAX: usize = 10_000;
 
 pub(super) fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
     Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })

@@ -173,6 +173,24 @@ impl SweepSpec {
         })
     }
 
+    /// The same sweep with this many seeds: further ones count on from the largest.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] for fewer than there are, [`SpecError::TooLarge`] when the grid becomes too large.
+    pub fn with_seeds(&self, count: u64) -> Result<Self, SpecError> {
+        let own = self.grid.seeds.len() as u64;
+        if count < own {
+            return check::wrong("seeds", count, format!("at least {own}, for sweep {} has so many and loses none", self.name));
+        }
+        let mut grown = self.clone();
+        let next = self.grid.seeds.iter().max().map_or(0, |seed| seed.saturating_add(1));
+        // One that is refused for its size needs no list of that size.
+        grown.grid.seeds.extend((next..=u64::MAX).take(usize::try_from(count - own).unwrap_or(usize::MAX).min(check::AXIS_VALUES_MAX)));
+        grown.protocol = PROTOCOL_VERSION;
+        check::size(&grown)?;
+        Ok(grown)
+    }
+
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
     /// longer lists stay, since their trials may have run. Requirements and what is kept, which change no number, are the new file's.
     ///

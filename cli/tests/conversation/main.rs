@@ -1,182 +1,15 @@
 //! What the program asks a coordinator and how it tells the answers, with a coordinator that answers from a script.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod script;
+
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Stdio;
 
+use script::{Coordinator, Script};
 use serde_json::{Value, json};
+use sortie_core::spec::SweepSpec;
 use sortie_proto::v1;
-use sortie_proto::v1::sweep_service_server::{SweepService, SweepServiceServer};
-use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
-
-type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
-
-/// What the coordinator answers, and what it was asked.
-#[derive(Clone, Default)]
-struct Script {
-    progress: Vec<v1::SubmitProgress>,
-    status: v1::SweepStatus,
-    trials: Vec<v1::Trial>,
-    story: v1::ExplainResponse,
-    logs: v1::LogsResponse,
-    workers: Vec<v1::Worker>,
-    artifacts: v1::ArtifactsResponse,
-    certificate: v1::Certificate,
-    results: Vec<v1::ResultsChunk>,
-    /// Actions find no trial to change.
-    changes_nothing: bool,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Script {
-    fn note(&self, request: &impl std::fmt::Debug) {
-        self.asked.lock().unwrap().push(format!("{request:?}"));
-    }
-}
-
-fn stream<T>(items: &[T]) -> Response<Stream<T>>
-where
-    T: Clone,
-{
-    Response::new(tokio_stream::iter(items.iter().cloned().map(Ok).collect::<Vec<_>>()))
-}
-
-#[tonic::async_trait]
-impl SweepService for Script {
-    type SubmitStream = Stream<v1::SubmitProgress>;
-    type TrialsStream = Stream<v1::Trial>;
-    type ResultsStream = Stream<v1::ResultsChunk>;
-
-    async fn handshake(&self, _: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
-        Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours("script")) }))
-    }
-
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
-        let v1::SubmitRequest { no_reuse, priority, .. } = request.into_inner();
-        self.note(&(no_reuse, priority));
-        Ok(stream(&self.progress))
-    }
-
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        let sweep = request.into_inner().sweep;
-        self.note(&sweep);
-        if sweep == "nope" {
-            return Err(Status::not_found("no sweep is called \"nope\"; there is s"));
-        }
-        Ok(Response::new(v1::StatusResponse { sweeps: vec![self.status.clone()] }))
-    }
-
-    async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
-        let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
-        self.note(&(sweep, action, r#where, state, priority));
-        Ok(Response::new(v1::ControlResponse { trials: if self.changes_nothing { 0 } else { 3 } }))
-    }
-
-    async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
-        self.note(&request.into_inner().state);
-        Ok(stream(&self.trials))
-    }
-
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
-        self.note(&request.into_inner().trial);
-        Ok(Response::new(self.story.clone()))
-    }
-
-    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
-        let v1::LogsRequest { trial, token } = request.into_inner();
-        self.note(&(trial, token));
-        Ok(Response::new(self.logs.clone()))
-    }
-
-    async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
-        self.note(&request.into_inner().all);
-        Ok(Response::new(v1::WorkersResponse { workers: self.workers.clone() }))
-    }
-
-    async fn artifacts(&self, request: Request<v1::ArtifactsRequest>) -> Result<Response<v1::ArtifactsResponse>, Status> {
-        self.note(&request.into_inner().trial);
-        Ok(Response::new(self.artifacts.clone()))
-    }
-
-    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
-        let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
-        self.note(&(trial, kill_at, steps));
-        let sweeps = ["verify-94f9de81-1-a", "verify-94f9de81-1-b"].map(str::to_owned).to_vec();
-        Ok(Response::new(v1::VerifyResponse { sweeps, worker_id: "w".into(), worker: "gpu4:4711".into(), steps: 15 }))
-    }
-
-    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::Certificate>, Status> {
-        let v1::CertifyRequest { trial, sweeps } = request.into_inner();
-        self.note(&(trial, sweeps));
-        Ok(Response::new(self.certificate.clone()))
-    }
-
-    async fn results(&self, _: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
-        Ok(stream(&self.results))
-    }
-}
-
-/// A coordinator that ends when it is dropped, with all its connections.
-struct Coordinator {
-    address: SocketAddr,
-    script: Script,
-    _runtime: Runtime,
-}
-
-impl Coordinator {
-    fn start(script: Script) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
-    }
-
-    fn start_at(address: SocketAddr, script: Script) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder().add_service(SweepServiceServer::new(script.clone()));
-        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        Self { address, script, _runtime: runtime }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["--coordinator", &format!("http://{}", self.address)]).args(words).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// What it prints, if all is well.
-    fn says(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, words: &[&str]) -> Value {
-        let text = self.says(&[words, &["--json"]].concat());
-        assert_eq!(text.lines().count(), 1, "{words:?}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// The one line of a refusal.
-    fn refuses(&self, words: &[&str], code: i32) -> String {
-        let output = self.run(words);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{words:?}: {error}");
-        assert!(code == 2 || error.lines().count() == 1, "{words:?}: {error}");
-        error
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.script.asked.lock().unwrap().clone()
-    }
-}
 
 fn status(succeeded: u64, failed: u64) -> v1::SweepStatus {
     v1::SweepStatus { sweep: "s".into(), state: "open".into(), planned: 4, succeeded, failed, ..Default::default() }
@@ -318,7 +151,7 @@ fn a_trial_is_listed_and_explained() {
   state     leased
   step      4/9
   attempts  2
-  stuck     old
+  waits     old
   worker    gpu4:4711
   lr        1e-3
   batch     32
@@ -487,4 +320,26 @@ fn results_of_a_sweep_without_domains_point_to_its_trials() {
     assert!(coordinator.refuses(&["results", "s"], 1).contains("`sortie trials s`"));
     let error = coordinator.refuses(&["figure", "s", "--kind", "rates", "-o", "x.svg"], 1);
     assert!(error.contains("no axis \"dropout\""), "{error}");
+}
+
+#[test]
+fn seeds_are_added_by_their_number_in_all() {
+    let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nseeds = 3\n";
+    let spec = serde_json::to_string(&SweepSpec::parse(text, None).unwrap()).unwrap();
+    let done = v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, linked: 1, done: true };
+    let coordinator = Coordinator::start(Script { spec, progress: vec![done], ..Script::default() });
+    let said = coordinator.says(&["extend", "s", "--seeds", "+3"]);
+    assert_eq!(said, "sweep s: 6 seeds, 3 trials added; 1 of them have succeeded in other sweeps and will not run again\n");
+    let json = coordinator.json(&["extend", "s", "--seeds", "9"]);
+    assert_eq!(json, json!({ "sweep": "s", "seeds": 9, "added": 3, "linked": 1, "difference": null }));
+    assert_eq!(coordinator.asked(), [r#"("s", 6)"#, r#"("s", 9)"#]);
+    for (words, said) in [
+        (&["extend", "s"][..], "--seeds"),
+        (&["extend", "s", "--seeds", "0"], "+3 for three more"),
+        (&["extend", "s", "--until-se", "0.01"], "--paired"),
+        (&["extend", "s", "--until-se", "0.01", "--paired", "a=1", "a=2"], "--trials-max"),
+    ] {
+        let error = coordinator.refuses(words, 2);
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
 }

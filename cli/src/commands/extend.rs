@@ -1,0 +1,195 @@
+//! `sortie extend`: more seeds.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use sortie_answers::{Estimate, Question};
+use sortie_core::filter::Filter;
+use sortie_core::selection::Selection;
+use sortie_core::spec::SweepSpec;
+
+use super::results::MeasuredArguments;
+use super::submit::follow;
+use super::wait::until_over;
+use crate::client::{Client, PatientClient};
+use crate::{Connection, output};
+
+/// Add seeds to a sweep: so many, or until a comparison is precise enough.
+///
+/// With --until-se it waits until the sweep is over, looks at the comparison, and adds as many seeds as it should take, at most as many as
+/// there are, again and again. It may be stopped and started again at any time. Combinations stay as they are.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The sweep's name.
+    sweep: String,
+    /// +N: so many more; N: until there are so many.
+    #[arg(long, value_name = "+N|N", value_parser = Seeds::parse, required_unless_present = "until_se", conflicts_with = "until_se")]
+    seeds: Option<Seeds>,
+    /// Until the standard error of the mean o.o.d. difference of --paired is at most this; a fraction, such as 0.005.
+    #[arg(long, value_name = "SE", requires = "paired", requires = "trials_max")]
+    until_se: Option<f64>,
+    /// The two settings that are compared, as for `sortie results --paired`.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, requires = "until_se")]
+    paired: Vec<Filter>,
+    /// The most trials that are added.
+    #[arg(long, value_name = "N", requires = "until_se")]
+    trials_max: Option<u64>,
+    /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
+    #[arg(long, default_value_t = Selection::Iid)]
+    select: Selection,
+    #[command(flatten)]
+    measured: MeasuredArguments,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How many seeds there are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seeds {
+    More(u64),
+    InAll(u64),
+}
+
+impl Seeds {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (more, digits) = text.strip_prefix('+').map_or((false, text), |digits| (true, digits));
+        let count = digits.parse().ok().filter(|count| *count > 0);
+        let count = count.ok_or_else(|| format!("{text:?} is not allowed: write +3 for three more seeds, or 6 for six in all"))?;
+        Ok(if more { Self::More(count) } else { Self::InAll(count) })
+    }
+}
+
+/// What was added so far.
+#[derive(Default)]
+struct Added {
+    trials: u64,
+    linked: u64,
+}
+
+/// Adds seeds and says what that did.
+///
+/// # Errors
+/// One line: the coordinator refuses, the comparison cannot be made, or the trials that may be added are not enough.
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let (mut client, mut added) = (Client::connect(connection).await?, Added::default());
+    let spec = client.describe(&arguments.sweep).await?;
+    let own = spec.grid.seeds.len() as u64;
+    let (seeds, estimate) = match (arguments.seeds, arguments.until_se) {
+        (Some(seeds), _) => {
+            let seeds = if let Seeds::More(more) = seeds { own.saturating_add(more) } else { seeds.in_all() };
+            add(&mut client, &arguments.sweep, seeds, arguments.json, &mut added).await?;
+            (seeds, None)
+        }
+        (None, target) => {
+            let target = target.filter(|target| *target > 0.0 && target.is_finite());
+            let target = target.context("--until-se must be a fraction above 0, such as 0.005")?;
+            let (seeds, estimate) = until(target, arguments, connection, &mut added).await?;
+            (seeds, Some(estimate))
+        }
+    };
+    let (sweep, Added { trials, linked }) = (&arguments.sweep, &added);
+    if arguments.json {
+        let difference = estimate.map(|estimate| json!({ "mean": estimate.mean, "se": estimate.se, "n": estimate.n }));
+        return output::json(&json!({ "sweep": sweep, "seeds": seeds, "added": trials, "linked": linked, "difference": difference }));
+    }
+    let mut text = format!("sweep {sweep}: {seeds} seeds, {trials} trials added");
+    if *linked > 0 {
+        text.push_str(&format!("; {linked} of them have succeeded in other sweeps and will not run again"));
+    }
+    if let Some(estimate) = estimate {
+        text.push_str(&format!("; o.o.d. difference {}", shown(&estimate)));
+    }
+    output::text(&text)
+}
+
+impl Seeds {
+    fn in_all(self) -> u64 {
+        match self {
+            Self::More(count) | Self::InAll(count) => count,
+        }
+    }
+}
+
+async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &mut Added) -> Result<()> {
+    let last = follow(client.extend(sweep, seeds).await?, json).await.context("the seeds may not be stored completely; say it again")?;
+    (added.trials, added.linked) = (added.trials + last.added, added.linked + last.linked);
+    Ok(())
+}
+
+/// Adds seeds until the comparison is precise enough; gives how many there are and what the comparison came to.
+async fn until(target: f64, arguments: &Arguments, connection: &Connection, added: &mut Added) -> Result<(u64, Estimate)> {
+    let Arguments { sweep, paired, select, measured, .. } = arguments;
+    let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
+    let budget = arguments.trials_max.unwrap_or(0);
+    loop {
+        let status = until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
+        ensure!(
+            status.state != "paused" && status.state != "cancelled",
+            "sweep {sweep} is {}; `sortie resume {sweep}` first",
+            status.state
+        );
+        let mut client = Client::connect(connection).await?;
+        let spec = client.describe(sweep).await?;
+        let own = spec.grid.seeds.len() as u64;
+        let (work, records) = client.records(sweep).await?;
+        let question = Question { selection: *select, method: measured.method, ood_split: measured.ood_split, ..Question::default() };
+        let compared = sortie_answers::paired(sweep, &work, &records, &question, [a, b])?;
+        let estimate = compared.ood.difference;
+        // Of one pair there is no error; of two seeds there is.
+        let error = estimate.se.unwrap_or(f64::INFINITY);
+        if error <= target {
+            return Ok((own, estimate));
+        }
+        let wanted = sortie_answers::seeds_for(own, error, target);
+        let seeds = affordable(&spec, wanted, budget.saturating_sub(added.trials))?;
+        ensure!(
+            seeds > own,
+            "the o.o.d. difference of {b} against {a} is {} with {own} seeds, and another seed needs {} trials where {} of --trials-max {budget} are left",
+            shown(&estimate),
+            trials_of(&spec, own + 1)? - trials_of(&spec, own)?,
+            budget.saturating_sub(added.trials),
+        );
+        output::note(&format!("o.o.d. difference {} with {own} seeds: going on to {seeds}", shown(&estimate)));
+        add(&mut client, sweep, seeds, true, added).await?;
+    }
+}
+
+fn trials_of(spec: &SweepSpec, seeds: u64) -> Result<u64> {
+    Ok(spec.with_seeds(seeds)?.trials_planned().unwrap_or(u64::MAX))
+}
+
+/// How many seeds, at most `wanted`, so many further trials allow.
+fn affordable(spec: &SweepSpec, wanted: u64, trials: u64) -> Result<u64> {
+    let own = spec.grid.seeds.len() as u64;
+    let each = trials_of(spec, own + 1)? - trials_of(spec, own)?;
+    Ok(wanted.min(own + trials / each.max(1)))
+}
+
+/// A difference in points of a hundred.
+fn shown(estimate: &Estimate) -> String {
+    let points = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
+    format!("{} ± {} points", points(estimate.mean), points(estimate.se))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_counted_on_or_in_all() {
+        assert_eq!((Seeds::parse("+3"), Seeds::parse("6")), (Ok(Seeds::More(3)), Ok(Seeds::InAll(6))));
+        for bad in ["", "+", "0", "+0", "-1", "x", "+1.5"] {
+            assert!(Seeds::parse(bad).unwrap_err().contains("+3"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_more_seeds_than_the_budget_allows() {
+        // Eight trials for each seed.
+        let spec =
+            SweepSpec::parse("name = 's'\n[run]\ncommand = ['true']\n[grid]\na = [1, 2]\nb = [1, 2, 3, 4]\nseeds = 2\n", None).unwrap();
+        for (wanted, trials, seeds) in [(5, 100, 5), (5, 23, 4), (5, 7, 2), (3, 8, 3)] {
+            assert_eq!(affordable(&spec, wanted, trials).unwrap(), seeds);
+        }
+    }
+}
