@@ -2,6 +2,7 @@
 //! calls reads the store and writes the files.
 
 mod axis;
+mod diff;
 pub mod domainbed;
 mod figure;
 mod measure;
@@ -11,6 +12,7 @@ mod results;
 mod statistics;
 
 pub use axis::{Axis, AxisValue, COMBINE, MEMBERS, is_combined, parameter_names};
+pub use diff::{Diff, Example, Fact, Only, Places, Run, Shared, Side, diff};
 pub use figure::png::png;
 pub use figure::{FigureError, FigureKind, FigureQuestion, figure};
 pub use measure::OodSplit;

@@ -294,6 +294,13 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
     Mean { row: key.to_vec(), iid, ood, planned, done, values: complete, replicates: planned_replicates }
 }
 
+/// The accuracies of each trial with one held-out domain, in the order of the records; none of what has no result.
+pub(crate) fn measured(work: &Work, records: &[TrialRecord], question: &Question) -> Vec<Option<Measured>> {
+    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
+    let (meter, pairs) = (Meter { selection: question.selection, method: question.method, ood_split }, Pairs::of(records));
+    records.iter().map(|record| (record.point.held_out.len() == 1).then(|| meter.measure(record, &pairs)).flatten()).collect()
+}
+
 /// The unweighted mean over domains; there is at least one.
 pub(crate) fn over_domains(domains: &[Measured]) -> Measured {
     let n = domains.len() as f64;

@@ -85,6 +85,26 @@ fn the_papers_grid_has_288_trials_and_starts_balanced() {
 }
 
 #[test]
+fn what_differs_between_two_sweeps_is_named_key_by_key() {
+    let old = parse(PAPER);
+    let text = PAPER.replace("pacs-dropout", "other").replace("[5e-4, 1e-3]", "1e-3").replace("steps = 10000", "steps = 9000");
+    let text = text.replace("[grid]", "average = { from = 300, every = 2 }\n[grid]").replace("seeds = 3", "seeds = 2");
+    let changes = old.differences(&parse(&text));
+    let said: Vec<String> = changes.into_iter().map(|change| format!("{}: {} -> {}", change.key, change.old, change.new)).collect();
+    let expected = [
+        "average: null -> missing",
+        "average.every.steps: missing -> 2",
+        "average.from: missing -> 300",
+        "milestones: [5000,10000] -> [4500,9000]",
+        "steps: 10000 -> 9000",
+        "grid.lr: [5e-4, 1e-3] -> 1e-3",
+        "grid.seeds: [0,1,2] -> [0,1]",
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(old.differences(&old), []);
+}
+
+#[test]
 fn further_seeds_count_on_and_take_nothing_away() {
     let sweep = parse(&PAPER.replace("seeds = 3", "seeds = [7, 2]"));
     let larger = sweep.with_seeds(4).unwrap();

@@ -1,6 +1,6 @@
 //! From a file to a sweep: every default, every range.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, OneOrMany, RequireTable, RunTable, SweepFile};
 use super::train::{STEPS_MAX, settings};
@@ -295,14 +295,18 @@ pub(super) fn differences(old: &Work, new: &Work) -> Vec<Change> {
             Work::Command(settings) => serde_json::to_value(settings),
         };
         flatten("", &value.unwrap_or_default(), &mut flat);
-        flat
+        flat.into_iter().collect::<BTreeMap<String, String>>()
     };
     if std::mem::discriminant(old) != std::mem::discriminant(new) {
         let kind = |work: &Work| if matches!(work, Work::Command(_)) { "a command" } else { "fine-tuning" }.to_owned();
         return vec![Change { key: "its work".to_owned(), old: kind(old), new: kind(new) }];
     }
-    let pairs = flat(old).into_iter().zip(flat(new));
-    pairs.filter(|(old, new)| old != new).map(|((key, old), (_, new))| Change { key, old, new }).collect()
+    // A setting may be a table on one side and nothing on the other, so each has keys that the other lacks.
+    let (old, new) = (flat(old), flat(new));
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let there = |flat: &BTreeMap<String, String>, key: &String| flat.get(key).cloned().unwrap_or_else(|| "missing".to_owned());
+    let changes = keys.into_iter().map(|key| Change { key: key.clone(), old: there(&old, key), new: there(&new, key) });
+    changes.filter(|change| change.old != change.new).collect()
 }
 
 fn flatten(key: &str, value: &serde_json::Value, into: &mut Vec<(String, String)>) {

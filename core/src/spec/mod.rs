@@ -10,7 +10,7 @@ pub mod file;
 mod train;
 mod verification;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,39 @@ impl SweepSpec {
                 "sweep {name} was planned under version {theirs} of the numbers and this build makes version {PROTOCOL_VERSION}: submit it again under another name"
             )
         })
+    }
+
+    /// In what two sweeps differ besides their names.
+    pub fn differences(&self, other: &Self) -> Vec<Change> {
+        let mut changes = check::differences(&self.work, &other.work);
+        let mut note = |key: &str, old: String, new: String| {
+            if old != new {
+                changes.push(Change { key: key.to_owned(), old, new });
+            }
+        };
+        fn json(value: &impl Serialize) -> String {
+            serde_json::to_string(value).unwrap_or_default()
+        }
+        note("version of the numbers", self.protocol.to_string(), other.protocol.to_string());
+        note("select", json(&self.select), json(&other.select));
+        note("require", json(&self.require), json(&other.require));
+        note("keep", json(&self.keep), json(&other.keep));
+        note("kill_at", json(&self.kill_at), json(&other.kill_at));
+        let missing = || "missing".to_owned();
+        let axes: BTreeSet<&String> = self.grid.axes.keys().chain(other.grid.axes.keys()).collect();
+        for name in axes {
+            let shown = |sweep: &Self| sweep.grid.axes.get(name).map_or_else(missing, Axis::to_string);
+            note(&format!("grid.{name}"), shown(self), shown(other));
+        }
+        note("grid.held_out", json(&self.grid.held_out), json(&other.grid.held_out));
+        note("grid.seeds", json(&self.grid.seeds), json(&other.grid.seeds));
+        note("grid.splits", json(&self.grid.splits), json(&other.grid.splits));
+        let combines: BTreeSet<&String> = self.combine.iter().chain(&other.combine).map(|combine| &combine.name).collect();
+        for name in combines {
+            let shown = |sweep: &Self| sweep.combine.iter().find(|combine| combine.name == *name).map_or_else(missing, json);
+            note(&format!("combine.{name}"), shown(self), shown(other));
+        }
+        changes
     }
 
     /// The same sweep with this many seeds: further ones count on from the largest.

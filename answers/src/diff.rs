@@ -1,0 +1,314 @@
+//! What differs between two sweeps, or between two trials: what was planned, what it ran on, what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comfy_table::Table;
+use serde::Serialize;
+use sortie_core::job::StateName;
+use sortie_core::metrics::Evaluation;
+use sortie_core::record::TrialRecord;
+use sortie_core::spec::{Change, SweepSpec};
+use sortie_core::trial::{Point, TrialId};
+
+use crate::axis::{Axis, AxisValue};
+use crate::measure::Measured;
+use crate::render::STYLE;
+use crate::results::{Question, measured};
+use crate::statistics::Estimate;
+
+/// Trials that differ are named one by one up to this many.
+const NAMED_MAX: usize = 8;
+
+/// What an attempt ran on: the names of the facts, such as `device`, with their values.
+pub type Run = BTreeMap<String, String>;
+
+/// One of the two.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// As the user calls it.
+    pub name: String,
+    /// The sweep.
+    pub spec: SweepSpec,
+    /// Its trials.
+    pub records: Vec<TrialRecord>,
+    /// What their accepted attempts ran on.
+    pub runs: Vec<(TrialId, Run)>,
+    /// The one trial that is meant; none for the sweep.
+    pub trial: Option<TrialId>,
+}
+
+impl Side {
+    fn is_meant(&self, id: TrialId) -> bool {
+        self.trial.is_none_or(|trial| trial == id)
+    }
+
+    fn meant(&self) -> BTreeMap<TrialId, &TrialRecord> {
+        self.records.iter().filter(|record| self.is_meant(record.id)).map(|record| (record.id, record)).collect()
+    }
+
+    /// How many trials have each value of a fact.
+    fn counts(&self, what: &str) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, run) in self.runs.iter().filter(|(id, _)| self.is_meant(*id)) {
+            if let Some(value) = run.get(what) {
+                *counts.entry(value.as_str()).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// What differs. Accuracies are fractions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diff {
+    /// The first.
+    pub a: String,
+    /// The second.
+    pub b: String,
+    /// Settings that are not the same.
+    pub configuration: Vec<Fact>,
+    /// What attempts ran on, where it is not the same: every value with the number of trials.
+    pub runs: Vec<Fact>,
+    /// Trials that are the same by their identity.
+    pub shared: Shared,
+    /// Trials that only one side has.
+    pub only: Only,
+    /// Different trials at one place: equal in the held-out domains, the seeds and all axes that both sides have.
+    pub places: Places,
+}
+
+/// Something that both sides have, each its own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fact {
+    /// What.
+    pub what: String,
+    /// In the first.
+    pub a: String,
+    /// In the second.
+    pub b: String,
+}
+
+/// Trials that both sides have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Shared {
+    /// How many.
+    pub trials: usize,
+    /// How many have the same evaluations to the last bit.
+    pub identical: usize,
+    /// How many do not.
+    pub different: usize,
+    /// How many have no result on one side or on both.
+    pub unfinished: usize,
+    /// The first of the different ones: how their first differing evaluations read.
+    pub examples: Vec<Example>,
+}
+
+/// A trial whose results differ.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Example {
+    /// Its identity.
+    pub trial: String,
+    /// The first evaluation that differs, such as `step 300 plain sketch/in`.
+    pub evaluation: String,
+    /// What the first side has there.
+    pub a: String,
+    /// What the second has.
+    pub b: String,
+}
+
+/// Trials of one side alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Only {
+    /// Of the first.
+    pub a: usize,
+    /// Of the second.
+    pub b: usize,
+}
+
+/// Results at places that both sides have, by different trials.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Places {
+    /// How many places have a result on both sides.
+    pub compared: usize,
+    /// Second minus first.
+    pub ood: Estimate,
+    /// Second minus first.
+    pub iid: Estimate,
+}
+
+/// Compares two sides. `question` says how a trial's numbers are chosen.
+pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
+    let (first, second) = (a.meant(), b.meant());
+    let mut shared = Shared::default();
+    for (id, one) in &first {
+        let Some(other) = second.get(id) else { continue };
+        shared.trials += 1;
+        match (one.state, other.state) {
+            (StateName::Succeeded, StateName::Succeeded) => match first_difference(one, other) {
+                None => shared.identical += 1,
+                Some(example) => {
+                    shared.different += 1;
+                    if shared.examples.len() < NAMED_MAX {
+                        shared.examples.push(example);
+                    }
+                }
+            },
+            _ => shared.unfinished += 1,
+        }
+    }
+    let only = Only { a: first.len() - shared.trials, b: second.len() - shared.trials };
+    Diff {
+        a: a.name.clone(),
+        b: b.name.clone(),
+        configuration: configuration(a, b),
+        runs: runs(a, b),
+        places: places(a, b, question),
+        shared,
+        only,
+    }
+}
+
+fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
+    let changes = a.spec.differences(&b.spec).into_iter();
+    let mut facts: Vec<Fact> = changes.map(|Change { key, old, new }| Fact { what: key, a: old, b: new }).collect();
+    let one = |side: &Side| side.trial.and_then(|_| side.meant().into_values().next().map(|record| record.point.clone()));
+    if let (Some(one), Some(other)) = (one(a), one(b)) {
+        // What other trials of the sweeps have says nothing of these.
+        facts.retain(|fact| !fact.what.starts_with("grid.") && !fact.what.starts_with("combine."));
+        facts.extend(coordinates(&one, &other));
+    }
+    facts
+}
+
+/// Where two trials lie apart.
+fn coordinates(a: &Point, b: &Point) -> Vec<Fact> {
+    let axes: BTreeSet<&String> = a.parameters.keys().chain(b.parameters.keys()).collect();
+    let value = |point: &Point, axis: &String| point.parameters.get(axis).map_or_else(|| "missing".to_owned(), ToString::to_string);
+    let mut facts = vec![Fact { what: "held_out".to_owned(), a: a.held_out_label(), b: b.held_out_label() }];
+    facts.extend(axes.into_iter().map(|axis| Fact { what: axis.clone(), a: value(a, axis), b: value(b, axis) }));
+    facts.push(Fact { what: "seed".to_owned(), a: a.seed.to_string(), b: b.seed.to_string() });
+    facts.push(Fact { what: "split".to_owned(), a: a.split_seed.to_string(), b: b.split_seed.to_string() });
+    facts.retain(|fact| fact.a != fact.b);
+    facts
+}
+
+/// Facts on which the runs of both sides do not agree, or of which one side has several.
+fn runs(a: &Side, b: &Side) -> Vec<Fact> {
+    let facts: BTreeSet<&String> = a.runs.iter().chain(&b.runs).flat_map(|(_, run)| run.keys()).collect();
+    let mut found = Vec::new();
+    for what in facts {
+        let (first, second) = (a.counts(what), b.counts(what));
+        if first.keys().eq(second.keys()) && first.len() <= 1 {
+            continue;
+        }
+        let shown = |counts: BTreeMap<&str, usize>| match counts.len() {
+            0 => "nothing".to_owned(),
+            1 => counts.into_keys().collect(),
+            _ => counts.into_iter().map(|(value, trials)| format!("{value} ({trials})")).collect::<Vec<_>>().join(", "),
+        };
+        found.push(Fact { what: what.clone(), a: shown(first), b: shown(second) });
+    }
+    found
+}
+
+/// The first evaluation, by step, that the two do not share to the last bit.
+fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
+    type Rows = BTreeMap<(u64, &'static str, String, &'static str), String>;
+    let text = |row: &Evaluation| match row.loss {
+        Some(loss) => format!("accuracy {}, loss {loss}", row.accuracy()),
+        None => format!("accuracy {}", row.accuracy()),
+    };
+    let rows = |record: &TrialRecord| -> Rows {
+        let all = record.validation.iter().chain(&record.held_out);
+        all.map(|row| ((row.step, row.method.as_str(), row.domain.clone(), row.split.as_str()), text(row))).collect()
+    };
+    let (first, second) = (rows(a), rows(b));
+    let keys: BTreeSet<_> = first.keys().chain(second.keys()).collect();
+    let key = keys.into_iter().find(|key| first.get(key) != second.get(key))?;
+    let (step, method, domain, split) = key;
+    let there = |rows: &Rows| rows.get(key).cloned().unwrap_or_else(|| "nothing".to_owned());
+    let evaluation = format!("step {step} {method} {domain}/{split}");
+    Some(Example { trial: a.id.to_string(), evaluation, a: there(&first), b: there(&second) })
+}
+
+/// Held-out domains, values on the axes that both sides have, and seeds.
+type Place = (String, Vec<(Axis, Option<AxisValue>)>);
+
+fn places(a: &Side, b: &Side, question: &Question) -> Places {
+    let names = |side: &Side| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
+    let (own, others) = (names(a), names(b));
+    let common = own.iter().filter(|name| others.contains(name)).map(|name| Axis::from(name.as_str()));
+    let common: Vec<Axis> = common.chain([Axis::Seed, Axis::Split]).collect();
+    // Two trials are compared wherever they lie.
+    let place = |point: &Point| match (a.trial, b.trial) {
+        (Some(_), Some(_)) => Place::default(),
+        _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
+    };
+    let sums = |side: &Side, other: BTreeMap<TrialId, &TrialRecord>| {
+        let mut places: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
+        for (record, measured) in side.records.iter().zip(measured(&side.spec.work, &side.records, question)) {
+            if let Some(measured) = measured.filter(|_| side.is_meant(record.id) && !other.contains_key(&record.id)) {
+                places.entry(place(&record.point)).or_default().push(measured);
+            }
+        }
+        places.into_iter().map(|(place, all)| (place, crate::results::over_domains(&all))).collect::<BTreeMap<Place, Measured>>()
+    };
+    let (one, other) = (sums(a, b.meant()), sums(b, a.meant()));
+    let pairs: Vec<(Measured, Measured)> = one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
+    let estimate = |value: fn(&Measured) -> f64| Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>());
+    Places { compared: pairs.len(), ood: estimate(|measured| measured.ood), iid: estimate(|measured| measured.iid) }
+}
+
+impl Diff {
+    /// As JSON, unrounded.
+    pub fn json(&self) -> String {
+        // Numbers and texts always encode.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let Self { a, b, configuration, runs, shared, only, places } = self;
+        let mut text = format!("{a} against {b}\n");
+        for (title, same, facts) in
+            [("configuration", "the same", configuration), ("what attempts ran on", "the same on both sides, and one for all trials", runs)]
+        {
+            if facts.is_empty() {
+                text.push_str(&format!("\n{title}: {same}\n"));
+                continue;
+            }
+            let mut table = Table::new();
+            let rows = facts.iter().map(|Fact { what, a, b }| [what.clone(), a.clone(), b.clone()]);
+            table.load_style(STYLE).set_header([title, a, b]).add_rows(rows);
+            text.push_str(&format!("\n{}\n", table.trim_fmt()));
+        }
+        let Shared { trials, identical, different, unfinished, examples } = shared;
+        text.push_str(&format!(
+            "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different ones, {unfinished} without a \
+             result on some side), {} only in {a}, {} only in {b}\n",
+            only.a, only.b
+        ));
+        for Example { trial, evaluation, a, b } in examples {
+            text.push_str(&format!("  {trial} at {evaluation}: {a} against {b}\n"));
+        }
+        if *different > examples.len() {
+            text.push_str(&format!("  and {} more\n", different - examples.len()));
+        }
+        if places.compared > 0 {
+            text.push_str(&format!(
+                "\ndifferent trials at the same place (held-out domains, seeds, axes that both have): {} compared; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",
+                places.compared,
+                points(&places.ood),
+                points(&places.iid)
+            ));
+        }
+        text
+    }
+}
+
+fn points(estimate: &Estimate) -> String {
+    let mean = estimate.mean.map_or_else(|| "-".to_owned(), |mean| format!("{:+.2}", 100.0 * mean));
+    estimate.se.map_or_else(|| mean.clone(), |se| format!("{mean} ± {:.2}", 100.0 * se))
+}
