@@ -62,10 +62,13 @@ fn refused(error: StoreError) -> Status {
         | StoreError::Foreign { .. }
         | StoreError::Url { .. }
         | StoreError::Filter(_)
+        | StoreError::Query(_)
         | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),
         StoreError::Cancelled(_) | StoreError::Incomplete { .. } | StoreError::Verification(_) => {
             Status::failed_precondition(error.to_string())
         }
+        StoreError::SlowQuery { .. } => Status::deadline_exceeded(error.to_string()),
+        StoreError::QueriesRunning => Status::resource_exhausted(error.to_string()),
         StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");

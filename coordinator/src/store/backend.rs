@@ -2,6 +2,7 @@
 //! [`super::sql`], and the in-memory model in [`super::memory`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
@@ -13,6 +14,7 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Point, TrialId};
 
 use super::StoreError;
+use super::query::Rows;
 use super::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// How the names of sweeps start that verify a trial.
@@ -48,6 +50,11 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// Names of the newest sweeps.
     async fn sweep_names(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Answers a query of a user's. Only real databases can.
+    async fn query(&self, _sql: &str, _limit: Duration) -> Result<Rows, StoreError> {
+        Err(StoreError::Query("a model in memory has no SQL".to_owned()))
+    }
 
     /// Waits until another coordinator on the same database says that trials may have become free. Never returns where there can be none.
     async fn changed_elsewhere(&self);

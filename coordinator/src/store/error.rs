@@ -1,6 +1,7 @@
 //! Why the store did not do what it was asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_core::filter::UnknownAxis;
 use sortie_core::job::{Refused, Token};
@@ -59,6 +60,18 @@ pub enum StoreError {
     /// A filter names an axis that the sweep does not have.
     #[error(transparent)]
     Filter(#[from] UnknownAxis),
+    /// A query may not be asked, or the database cannot answer it. One line.
+    #[error("{0}")]
+    Query(String),
+    /// A query took too long.
+    #[error("the query took longer than {} s: ask for less at a time, such as one sweep or one method", limit.as_secs_f64())]
+    SlowQuery {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Too many queries run already.
+    #[error("{} queries run already: ask again when one of them has ended", super::query::QUERIES_MAX)]
+    QueriesRunning,
     /// No worker was registered under this id.
     #[error("worker {0:?} is not registered")]
     UnknownWorker(String),

@@ -12,6 +12,7 @@ mod known;
 mod ledger;
 mod levers;
 mod memory;
+mod query;
 mod request;
 #[cfg(test)]
 mod simulation;
@@ -42,6 +43,7 @@ use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
 pub use memory::Memory;
+pub use query::{QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX, QueryRow, QueryValue, Rows, VIEWS};
 pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
 pub use verification::{Certificate, Verified};
@@ -406,6 +408,15 @@ impl Store {
     pub async fn workers(&self, all: bool) -> Result<Vec<WorkerLine>, StoreError> {
         let since = if all { sortie_core::job::Timestamp(0) } else { self.clock.now().minus(WORKERS_LISTED) };
         self.backend.workers(since).await
+    }
+
+    /// Answers a query in SQL over the views that docs/sql.md describes, within a time that includes the reader's.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`] for what may not be asked, with what the database said; [`StoreError::SlowQuery`],
+    /// [`StoreError::QueriesRunning`] and [`StoreError::Database`].
+    pub async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
+        self.backend.query(sql, limit).await
     }
 
     /// Waits until the writer is gone, which is never while all is well.

@@ -6,8 +6,10 @@ mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
 mod cases_levers;
+mod cases_queries;
 mod cases_questions;
 mod cases_reports;
+mod cases_selected;
 mod cases_submit;
 mod cases_verification;
 mod durability;
@@ -158,5 +160,42 @@ contract! {
         a_story_tells_everything_in_order,
         workers_are_listed_with_what_they_run,
         what_a_sweep_runs_is_told,
+    }
+}
+
+/// Runs each case where there is SQL.
+macro_rules! sql_contract {
+    ($($module:ident { $($case:ident,)+ })+) => {
+        mod in_sql_on_sqlite {
+            use super::*;
+            $($(#[tokio::test]
+            async fn $case() {
+                $module::$case(Fixture::new(Database::sqlite()).await).await;
+            })+)+
+        }
+        mod in_sql_on_postgres {
+            use super::*;
+            $($(#[tokio::test]
+            async fn $case() {
+                let Some(database) = Database::postgres() else { return };
+                $module::$case(Fixture::new(database).await).await;
+            })+)+
+        }
+    };
+}
+
+sql_contract! {
+    cases_queries {
+        the_columns_are_alike_everywhere_and_documented,
+        trials_are_told_with_the_attempt_that_counts,
+        whatever_sql_can_ask_of_the_views_is_answered,
+        nothing_but_reading_the_views_is_possible,
+        a_query_without_end_ends,
+        only_so_many_run_at_a_time_and_one_that_nobody_reads_ends,
+        what_is_too_long_is_refused,
+        parameters_become_columns_where_they_are_what_they_should_be,
+    }
+    cases_selected {
+        the_view_selects_and_measures_as_the_code_does,
     }
 }

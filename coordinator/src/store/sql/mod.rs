@@ -4,6 +4,7 @@
 mod checks;
 mod engine;
 mod postgres;
+mod queries;
 mod reads;
 mod rows;
 mod sqlite;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use super::backend::Backend;
 use super::{OpenOptions, StoreError};
 use engine::Pool;
+use queries::Queries;
 use statements::Dialect;
 
 pub use postgres::without_password;
@@ -32,6 +34,8 @@ pub(super) struct SqlBackend {
     readers: Pool,
     /// Whether the writer's SQLite connection flushes at every commit.
     durable: AtomicBool,
+    /// Where users' queries are answered.
+    queries: Queries,
     database_clock: bool,
     /// Told when another coordinator says that trials may have become free.
     elsewhere: Arc<Notify>,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::SqlBackend;
 use super::engine::Pool;
+use super::queries::Queries;
 use super::statements::Dialect;
 use crate::store::{OpenOptions, StoreError};
 
@@ -36,6 +37,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
     let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
     let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
+    let queries = connect.clone();
     let writer = pool(WRITERS_MAX).connect_with(connect.options(BY_KEY)).await.map_err(|error| failed(connection_message(&error)))?;
     MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
     warn_if_not_durable(&readers).await;
@@ -46,6 +48,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         writer: Pool::Postgres(writer),
         readers: Pool::Postgres(readers),
         durable: AtomicBool::new(true),
+        queries: Queries::postgres(queries),
         database_clock: !options.local_clock,
         elsewhere,
         _lock: None,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::job::{StateName, Timestamp, Token};
@@ -15,6 +16,7 @@ use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
 use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
+use crate::store::query::Rows;
 use crate::store::story;
 use crate::store::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
@@ -261,6 +263,10 @@ impl Backend for SqlBackend {
 
     async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
         self.fetch(self.sql().sweep_names, Vec::new()).await?.iter().map(|row| row.text("sweeps", "name")).collect()
+    }
+
+    async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
+        self.queries.ask(sql, limit).await
     }
 
     async fn changed_elsewhere(&self) {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::SqlBackend;
 use super::engine::Pool;
+use super::queries::Queries;
 use super::statements::Dialect;
 use crate::store::{OpenOptions, StoreError};
 
@@ -70,6 +71,7 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         writer: Pool::Sqlite(writer),
         readers: Pool::Sqlite(readers),
         durable: AtomicBool::new(true),
+        queries: Queries::sqlite(&path, options.network_disk),
         database_clock: false,
         elsewhere: Arc::new(Notify::new()),
         _lock: Some(lock),

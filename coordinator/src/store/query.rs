@@ -1,0 +1,235 @@
+//! Users' own questions in SQL, over the views that docs/sql.md describes. Answers are passed on in chunks as the database gives them, so
+//! that neither side holds more than a few of them.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::StoreError;
+
+/// What a query may read.
+pub const VIEWS: [&str; 3] = ["v_trials", "v_evaluations", "v_selected"];
+/// The longest query.
+pub const QUERY_BYTES_MAX: usize = 64 << 10;
+/// The longest row of an answer.
+pub const QUERY_ROW_BYTES_MAX: usize = 1 << 20;
+/// The most columns of an answer: all views side by side have fewer.
+pub const QUERY_COLUMNS_MAX: usize = 128;
+/// How long a query may take, with the time that its reader takes for the rows: as long as it reads, the database keeps what it reads.
+pub const QUERY_TIME_MAX: Duration = Duration::from_secs(60);
+/// Queries that may run at a time.
+pub const QUERIES_MAX: usize = 2;
+
+const CHUNK_ROWS: usize = 500;
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks that wait for their reader; then the database waits.
+const CHUNKS_MAX: usize = 2;
+/// How often a thread that waits for its reader looks whether it may go on. Nothing wakes one up both for room and for the time.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// One value of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryValue {
+    /// SQL's NULL.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A floating-point number, to the last bit.
+    Real(f64),
+    /// A decimal number of any length as the database writes it: Postgres's sums and means of whole numbers.
+    Decimal(String),
+    /// True or false, on Postgres; SQLite has the whole numbers 1 and 0.
+    Flag(bool),
+    /// A text, or any other value as the database writes it.
+    Text(String),
+}
+
+/// The row of an answer: a value for each column.
+pub type QueryRow = Vec<QueryValue>;
+
+/// The answer to a query that runs. Dropped, it ends the query.
+#[derive(Debug)]
+pub struct Rows {
+    columns: Vec<String>,
+    chunks: mpsc::Receiver<Vec<QueryRow>>,
+    end: Option<oneshot::Receiver<Result<(), StoreError>>>,
+}
+
+impl Rows {
+    /// The names of the columns, as the query gives them; some may be equal.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The next rows, at least one; none at the end.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`] and [`StoreError::SlowQuery`] when the query went wrong in the middle; nothing follows.
+    pub async fn next(&mut self) -> Option<Result<Vec<QueryRow>, StoreError>> {
+        if let Some(chunk) = self.chunks.recv().await {
+            return Some(Ok(chunk));
+        }
+        match self.end.take()?.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(error)),
+            Err(_) => Some(Err(StoreError::Stopping)),
+        }
+    }
+}
+
+/// Where a query's rows go, and until when.
+#[derive(Debug)]
+pub(super) struct Output {
+    columns: Option<oneshot::Sender<Vec<String>>>,
+    chunks: mpsc::Sender<Vec<QueryRow>>,
+    waiting: Vec<QueryRow>,
+    bytes: usize,
+    limit: Duration,
+    deadline: Instant,
+}
+
+/// The other end of an [`Output`], before anything came out.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    columns: oneshot::Receiver<Vec<String>>,
+    chunks: mpsc::Receiver<Vec<QueryRow>>,
+    end: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+/// The reader is gone: nobody wants to know more.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// Both ends of a query's answer, and the end that tells how it went.
+pub(super) fn answer(limit: Duration) -> (Output, oneshot::Sender<Result<(), StoreError>>, Awaited) {
+    let (columns, told) = oneshot::channel();
+    let (chunks, received) = mpsc::channel(CHUNKS_MAX);
+    let (ended, end) = oneshot::channel();
+    let deadline = Instant::now() + limit;
+    let output = Output { columns: Some(columns), chunks, waiting: Vec::new(), bytes: 0, limit, deadline };
+    (output, ended, Awaited { columns: told, chunks: received, end })
+}
+
+impl Awaited {
+    /// Waits until the query runs.
+    pub(super) async fn rows(self) -> Result<Rows, StoreError> {
+        let Self { columns, chunks, end } = self;
+        match columns.await {
+            Ok(columns) => Ok(Rows { columns, chunks, end: Some(end) }),
+            Err(_) => Err(end.await.ok().and_then(Result::err).unwrap_or(StoreError::Stopping)),
+        }
+    }
+}
+
+impl Output {
+    /// What its time is up with.
+    pub(super) fn slow(&self) -> StoreError {
+        StoreError::SlowQuery { limit: self.limit }
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// A look from elsewhere at whether it is to go on.
+    pub(super) fn watch(&self) -> Watch {
+        Watch { chunks: self.chunks.downgrade(), deadline: self.deadline }
+    }
+
+    /// Tells the columns: the query runs.
+    pub(super) fn begin(&mut self, columns: Vec<String>) -> Result<(), Gone> {
+        self.columns.take().ok_or(Gone)?.send(columns).map_err(|_| Gone)
+    }
+
+    /// Adds a row; gives a chunk that is full.
+    fn add(&mut self, row: QueryRow) -> Option<Vec<QueryRow>> {
+        self.bytes += row.iter().map(QueryValue::bytes).sum::<usize>();
+        self.waiting.push(row);
+        let full = self.waiting.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES;
+        full.then(|| self.take())
+    }
+
+    fn take(&mut self) -> Vec<QueryRow> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Passes a row on.
+    pub(super) async fn push(&mut self, row: QueryRow) -> Result<(), Gone> {
+        match self.add(row) {
+            Some(chunk) => self.chunks.send(chunk).await.map_err(|_| Gone),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes the last rows on.
+    pub(super) async fn finish(&mut self) -> Result<(), Gone> {
+        let chunk = self.take();
+        if chunk.is_empty() { Ok(()) } else { self.chunks.send(chunk).await.map_err(|_| Gone) }
+    }
+
+    /// [`Output::push`] for a thread that may block. False: stop, for the reader is gone or the time is up.
+    pub(super) fn push_blocking(&mut self, row: QueryRow) -> bool {
+        match self.add(row) {
+            Some(chunk) => self.send_blocking(chunk),
+            None => true,
+        }
+    }
+
+    /// [`Output::finish`] for a thread that may block.
+    pub(super) fn finish_blocking(&mut self) -> bool {
+        let chunk = self.take();
+        chunk.is_empty() || self.send_blocking(chunk)
+    }
+
+    fn send_blocking(&self, mut chunk: Vec<QueryRow>) -> bool {
+        while let Err(error) = self.chunks.try_send(chunk) {
+            let mpsc::error::TrySendError::Full(unsent) = error else { return false };
+            if Instant::now() >= self.deadline {
+                return false;
+            }
+            chunk = unsent;
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+}
+
+/// See [`Output::watch`].
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    chunks: mpsc::WeakSender<Vec<QueryRow>>,
+    deadline: Instant,
+}
+
+impl Watch {
+    /// Whether the time is up.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Waits until the reader is gone. It keeps nobody from hearing of the end: it must be dropped before.
+    pub(super) async fn gone(self) {
+        if let Some(chunks) = self.chunks.upgrade() {
+            chunks.closed().await;
+        }
+    }
+
+    /// Whether there is no use in going on.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_late() || self.chunks.upgrade().is_none_or(|chunks| chunks.is_closed())
+    }
+}
+
+impl QueryValue {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let text = if let Self::Decimal(text) | Self::Text(text) = self { text.len() } else { 0 };
+        size_of::<Self>() + text
+    }
+}
