@@ -17,6 +17,6 @@ pub use figure::png::png;
 pub use figure::{FigureError, FigureKind, FigureQuestion, figure};
 pub use measure::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
-pub use render::Format;
+pub use render::{Format, csv_text, markdown_text};
 pub use results::{Cell, Mean, Question, Results, ResultsError, results};
 pub use statistics::{Estimate, seeds_for};

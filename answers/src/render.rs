@@ -229,12 +229,12 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
 }
 
 /// A CSV field: quoted where a comma, a quote or a line break would end it.
-fn csv_text(text: &str) -> String {
+pub fn csv_text(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 /// Names with what Markdown would read as markup made plain: `art_painting` must not turn italic.
-fn markdown_text(text: &str) -> String {
+pub fn markdown_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.replace(['\n', '\r'], " ").chars() {
         if matches!(character, '\\' | '|' | '*' | '_' | '`' | '<' | '[') {

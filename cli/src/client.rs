@@ -207,6 +207,14 @@ impl Client {
         Ok(self.0.workers(v1::WorkersRequest { all }).await?.into_inner().workers)
     }
 
+    /// The answer to a query in SQL: its columns, and then its rows.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn query(&mut self, sql: &str) -> Answer<Streaming<v1::QueryChunk>> {
+        Ok(self.0.query(v1::QueryRequest { sql: sql.to_owned() }).await?.into_inner())
+    }
+
     /// What a sweep's trials run, and all of them with their evaluations.
     ///
     /// # Errors

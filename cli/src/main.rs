@@ -70,6 +70,7 @@ enum Command {
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
     Extend(commands::extend::Arguments),
+    Sql(commands::sql::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
     Synthetic(commands::synthetic::Arguments),
@@ -112,7 +113,7 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, export, extend, figure, import, logs, plan, presets, results, serve, status, submit, synthetic,
+        artifacts, control, explain, export, extend, figure, import, logs, plan, presets, results, serve, sql, status, submit, synthetic,
         trials, verify, wait, workers,
     };
     match command {
@@ -136,6 +137,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
         Command::Extend(arguments) => extend::run(&arguments, connection).await,
+        Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Import(arguments) => import::run(&arguments, connection).await,
         Command::Synthetic(arguments) => return synthetic::run(&arguments),

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod presets;
 pub mod results;
 pub mod serve;
+pub mod sql;
 pub mod status;
 pub mod submit;
 pub mod synthetic;

@@ -51,6 +51,7 @@ impl SweepService for Script {
     type ExtendStream = Stream<v1::SubmitProgress>;
     type TrialsStream = Stream<v1::Trial>;
     type ResultsStream = Stream<v1::ResultsChunk>;
+    type QueryStream = Stream<v1::QueryChunk>;
 
     async fn handshake(&self, _: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
         Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours("script")) }))
@@ -128,6 +129,10 @@ impl SweepService for Script {
 
     async fn results(&self, _: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
         Ok(stream(&self.results))
+    }
+
+    async fn query(&self, _: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        Err(Status::unimplemented("tests/sql.rs has a real coordinator for that"))
     }
 }
 

@@ -14,9 +14,9 @@ use sortie_proto::v1;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::wire::{artifacts_wire, certificate_wire, now_ms, status_wire, story_wire, trial_wire, worker_wire};
+use super::wire::{artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire};
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
+use crate::store::{QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
 
 /// Trials with their evaluations in one message: far below the message limit even at hundreds of evaluations a trial.
 const CHUNK_TRIALS: usize = 50;
@@ -33,6 +33,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     type ExtendStream = Answer<v1::SubmitProgress>;
     type TrialsStream = Answer<v1::Trial>;
     type ResultsStream = Answer<v1::ResultsChunk>;
+    type QueryStream = Answer<v1::QueryChunk>;
 
     async fn handshake(&self, request: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
         check_version(request.into_inner().version.as_ref())?;
@@ -178,6 +179,16 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         });
         let rest = pages.try_flatten().map_err(refused);
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest).boxed()))
+    }
+
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let rows = self.0.store.query(&request.into_inner().sql, QUERY_TIME_MAX).await.map_err(refused)?;
+        let first = v1::QueryChunk { columns: rows.columns().to_vec(), rows: Vec::new() };
+        let rest = stream::try_unfold(rows, |mut rows| async move {
+            let Some(chunk) = rows.next().await.transpose()? else { return Ok::<_, StoreError>(None) };
+            Ok(Some((v1::QueryChunk { columns: Vec::new(), rows: chunk.into_iter().map(row_wire).collect() }, rows)))
+        });
+        Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
     }
 }
 

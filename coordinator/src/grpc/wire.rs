@@ -7,7 +7,9 @@ use sortie_proto::v1;
 
 use super::Offer;
 use crate::clock::{Clock, SystemClock};
-use crate::store::{Certificate, CheckpointPlace, KeptArtifact, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
+use crate::store::{
+    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine,
+};
 
 /// A worker that was not heard of for so many leases is called silent.
 const SILENT_LEASES: u32 = 4;
@@ -122,6 +124,19 @@ pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {
     let (identical, weights_digest) = (difference.is_none(), weights_digest.unwrap_or_default());
     let difference = difference.unwrap_or_default();
     v1::Certificate { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference }
+}
+
+pub(super) fn row_wire(row: QueryRow) -> v1::QueryRow {
+    use v1::query_value::Value;
+    let value = |value| match value {
+        QueryValue::Null => None,
+        QueryValue::Integer(value) => Some(Value::Integer(value)),
+        QueryValue::Real(value) => Some(Value::Real(value)),
+        QueryValue::Decimal(digits) => Some(Value::Decimal(digits)),
+        QueryValue::Flag(flag) => Some(Value::Flag(flag)),
+        QueryValue::Text(text) => Some(Value::Text(text)),
+    };
+    v1::QueryRow { values: row.into_iter().map(|cell| v1::QueryValue { value: value(cell) }).collect() }
 }
 
 /// Milliseconds from one time to a later one; none if it is not later.

@@ -1,0 +1,188 @@
+//! `sortie sql` against a coordinator that runs, on a database with a few results.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sortie_coordinator::clock::SystemClock;
+use sortie_coordinator::store::{Batch, Claim, Completion, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker};
+use sortie_core::job::Outcome;
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::spec::SweepSpec;
+
+const SWEEP: &str = "name = \"s\"\n[run]\ncommand = [\"run\"]\n[grid]\ndropout = [0.1, 0.9]\nheld_out = [\"photo\"]\nseeds = 2\n";
+
+/// Stores a sweep of four trials, three of them with results.
+async fn fill(url: &str) {
+    let settings = Settings { lease: Duration::from_secs(60) };
+    let store = Store::open(url, &OpenOptions::default(), settings, Arc::new(SystemClock)).await.unwrap();
+    let mut able = Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
+    able.abilities.commands = true;
+    store.register(&able).await.unwrap();
+    let mut progress = store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
+    progress.wait_for(Submitted::is_done).await.unwrap();
+    let claim = Claim { worker_id: "w".into(), count_max: 3, ..Claim::default() };
+    for (index, lease) in store.claim(claim, Duration::ZERO).await.unwrap().leases.into_iter().enumerate() {
+        let told = |domain: &str, step, split, value| {
+            let score = Score::Value { value, n: 0 };
+            Evaluation { method: Method::Plain, step, domain: domain.into(), split, score, loss: None }
+        };
+        let ood = 0.1 + 0.2 * index as f64;
+        let evaluations =
+            vec![told("art", 0, SplitName::Out, 0.5), told("photo", 0, SplitName::In, ood), told("art", 9, SplitName::Out, 0.25)];
+        let batch = Some(Batch { sequence: 1, evaluations, ..Batch::default() });
+        store.complete(Completion { token: lease.token, batch, outcome: Outcome::Succeeded }).await.unwrap();
+    }
+    store.close().await;
+}
+
+/// A coordinator that is killed at the test's end.
+struct Coordinator {
+    child: Child,
+    url: String,
+}
+
+impl Coordinator {
+    fn start(folder: &Path) -> Self {
+        let database = format!("sqlite://{}/sortie.db", folder.display());
+        tokio::runtime::Runtime::new().unwrap().block_on(fill(&database));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--db", &database]).env_clear();
+        let mut child = command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.env_clear().args(["--coordinator", &self.url, "sql"]).args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn says(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn refuses(&self, sql: &str) -> String {
+        let output = self.run(&[sql]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len(), error.lines().count()), (Some(1), 0, 1), "{sql}: {error}");
+        error
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn questions_are_answered_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let sql = "select dropout, seed, step, iid, ood_in, ood_out, 'a,b' as \"x y\", 1 as n, 2 as n from v_selected \
+               where selection = 'iid' order by dropout, seed limit 2";
+    assert_eq!(
+        coordinator.says(&[sql, "--format", "csv"]),
+        "dropout,seed,step,iid,ood_in,ood_out,x y,n,n\n0.1,0,0,0.5,0.1,,\"a,b\",1,2\n0.1,1,0,0.5,0.5,,\"a,b\",1,2\n"
+    );
+    let answer: Value = serde_json::from_str(&coordinator.says(&[sql, "--json"])).unwrap();
+    assert_eq!(answer["columns"], json!(["dropout", "seed", "step", "iid", "ood_in", "ood_out", "x y", "n", "n_2"]));
+    let row = json!({"dropout": 0.1, "seed": 0, "step": 0, "iid": 0.5, "ood_in": 0.1, "ood_out": null, "x y": "a,b", "n": 1, "n_2": 2});
+    assert_eq!((answer["rows"].as_array().unwrap().len(), &answer["rows"][0]), (2, &row));
+    let states = "select state, count(*) as trials from v_trials group by state order by state";
+    assert_eq!(coordinator.says(&[states]), " state      trials\n queued     1\n succeeded  3\n");
+    assert_eq!(
+        coordinator.says(&[states, "--format", "markdown"]),
+        "| state | trials |\n| --- | --- |\n| queued | 1 |\n| succeeded | 3 |\n"
+    );
+    let many = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) select i from n";
+    assert_eq!(coordinator.says(&[many, "--format", "csv"]).lines().count(), 20_001);
+}
+
+#[test]
+fn the_examples_of_the_documentation_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let text = include_str!("../../docs/sql.md");
+    let examples: Vec<&str> = text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        let answer = coordinator.says(&[&example.replace("pacs-dropout", "s"), "--json"]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(!answer["rows"].as_array().unwrap().is_empty(), "{example}");
+    }
+    // The table by hand is the table.
+    let by_hand = text.split("```sql\n").nth(3).unwrap().split("```").next().unwrap().replace("pacs-dropout", "s");
+    let by_hand: Value = serde_json::from_str(&coordinator.says(&[&by_hand, "--json"])).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    let output = command.env_clear().args(["--coordinator", &coordinator.url, "results", "s", "--json"]).output().unwrap();
+    let table: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (row, cell) in by_hand["rows"].as_array().unwrap().iter().zip(table["cells"].as_array().unwrap()) {
+        let close = |name: &str| (row[name].as_f64().unwrap() - cell[name]["mean"].as_f64().unwrap()).abs() < 1e-12;
+        assert!(close("iid") && close("ood") && row["dropout"] == cell["dropout"] && row["n"] == cell["done"], "{row} {cell}");
+    }
+}
+
+#[test]
+fn what_may_not_be_asked_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let only = "error: only v_trials, v_evaluations and v_selected may be read, not sqlite_master\n";
+    assert_eq!(coordinator.refuses("select * from sqlite_master"), only);
+    let trials = "error: the database refuses the query: no such table: trials (only v_trials, v_evaluations and v_selected may be read; \
+                  docs/sql.md describes them)\n";
+    assert_eq!(coordinator.refuses("select * from trials"), trials);
+    for sql in [
+        "drop table trials",
+        "select * from v_trials; drop table trials",
+        "pragma user_version",
+        "select droput from v_trials",
+        "nonsense",
+        "",
+    ] {
+        coordinator.refuses(sql);
+    }
+    // A failure in the middle of an answer; what came before it was printed.
+    let broken = coordinator.run(&["select abs(i) from (select 1 as i union all select -9223372036854775808) limit 2", "--json"]);
+    assert_eq!((broken.status.code(), String::from_utf8(broken.stderr).unwrap().lines().count()), (Some(1), 1));
+    let unknown = coordinator.run(&["select 1", "--format", "xml"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("table, csv, json, markdown"));
+    assert_eq!(coordinator.says(&["select count(*) as n from v_trials", "--format", "csv"]), "n\n4\n");
+}
+
+#[test]
+fn whoever_stops_reading_stops_the_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(folder.path());
+    let endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select i from n";
+    // More in turn than may run at a time.
+    for _ in 0..4 {
+        let mut child = coordinator.command(&[endless, "--format", "csv"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut start = [0; 1_000];
+        let mut stdout = child.stdout.take().unwrap();
+        while stdout.read_exact(&mut start).is_err() {
+            // The places of those before are free a moment after they are gone.
+            child.wait().unwrap();
+            child = coordinator.command(&[endless, "--format", "csv"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            stdout = child.stdout.take().unwrap();
+        }
+        drop(stdout);
+        assert!(child.wait().unwrap().success(), "a reader that closed early is no failure");
+    }
+}
