@@ -69,6 +69,7 @@ enum Command {
     Workers(commands::workers::Arguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
+    Diff(commands::diff::Arguments),
     Extend(commands::extend::Arguments),
     Sql(commands::sql::Arguments),
     Export(commands::export::Arguments),
@@ -113,8 +114,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, explain, export, extend, figure, import, logs, plan, presets, results, serve, sql, status, submit, synthetic,
-        trials, verify, wait, workers,
+        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, results, serve, sql, status, submit,
+        synthetic, trials, verify, wait, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
@@ -136,6 +137,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
+        Command::Diff(arguments) => diff::run(&arguments, connection).await,
         Command::Extend(arguments) => extend::run(&arguments, connection).await,
         Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,

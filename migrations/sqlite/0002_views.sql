@@ -25,7 +25,8 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
         + (SELECT COUNT(*) FROM attempts AS origin WHERE p.linked = 1 AND origin.trial = a.trial) AS attempts,
     a.step, a.started_ms, NULLIF(a.ended_ms, 0) AS ended_ms, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
     NULLIF(a.device, '') AS device, NULLIF(a.software, '') AS software, a.exact,
-    NULLIF(a.dataset_digest, '') AS dataset_digest, NULLIF(a.weights_digest, '') AS weights_digest, p.linked
+    NULLIF(a.dataset_digest, '') AS dataset_digest, NULLIF(a.weights_digest, '') AS weights_digest, p.linked,
+    NULLIF(a.libtorch, '') AS libtorch, NULLIF(a.threads, 0) AS threads
 FROM trial_points AS p
 -- A queued trial's token is that of an attempt that was lost.
 LEFT JOIN attempts AS a ON a.token = p.token AND p.state <> 'queued'

@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod control;
+pub mod diff;
 pub mod explain;
 pub mod export;
 pub mod extend;

@@ -73,6 +73,21 @@ fn the_table_is_what_sql_says_and_a_second_database_says_the_same() {
     let all = losses(query(&first, ACCEPTED));
     let distinct: std::collections::HashSet<_> = all.iter().collect();
     assert!(distinct.len() > losses(accepted).len(), "the other seed repeats the first one's losses");
+    let differ = first.json(&["diff", "tiny", "other", "--json"]);
+    assert_eq!((&differ["configuration"][0]["what"], &differ["runs"]), (&"grid.seeds".into(), &serde_json::json!([])), "{differ}");
+    assert_eq!((&differ["shared"]["trials"], &differ["only"]), (&0.into(), &serde_json::json!({ "a": 6, "b": 6 })));
+    let same = first.json(&["diff", "tiny", "tiny", "--json"]);
+    assert_eq!((&same["shared"]["identical"], &same["configuration"]), (&6.into(), &serde_json::json!([])));
+    let trials = first.json(&["trials", "tiny", "--json"]);
+    let [one, other] = [0, 1].map(|index| trials["trials"][index]["trial"].as_str().unwrap().to_owned());
+    let differ = first.json(&["diff", &one, &format!("tiny/{}", &other[..10]), "--json"]);
+    assert_eq!((&differ["configuration"][0]["what"], &differ["places"]["compared"]), (&"held_out".into(), &1.into()), "{differ}");
+    for (words, said) in
+        [(["diff", "tiny", &one], "name two sweeps or two trials"), (["diff", "nope", "tiny"], "there is no sweep \"nope\"")]
+    {
+        let refused = first.sortie(&words);
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(said), "{words:?}: {refused:?}");
+    }
 }
 
 fn in_the_second_trial(status: &Value) -> bool {

@@ -122,6 +122,9 @@ pub(crate) trait Transaction: Send {
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
     /// Makes it durable. `news`: other coordinators are told that trials may have become free.
     async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError>;
+    /// Ends it without a change. One that is dropped instead may hold the rows that it looked at a little longer, and the next one, on
+    /// another connection, would pass over them.
+    async fn rollback(self: Box<Self>);
 }
 
 /// A sweep as it is stored.

@@ -328,11 +328,20 @@ impl Writer {
     async fn transact_once(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
         let mut tx = self.backend.begin(durable).await?;
         let now = tx.now(self.clock.now()).await?;
-        let (outcomes, written) = self.desk.serve(ops, now, tx.as_mut()).await?;
-        let Outcomes { answers, free_at, ended, look_again } = outcomes;
-        if written {
-            tx.commit(free_at.is_some() || ended).await?;
-        }
+        let Outcomes { answers, free_at, ended, look_again } = match self.desk.serve(ops, now, tx.as_mut()).await {
+            Ok((outcomes, true)) => {
+                tx.commit(outcomes.free_at.is_some() || outcomes.ended).await?;
+                outcomes
+            }
+            Ok((outcomes, false)) => {
+                tx.rollback().await;
+                outcomes
+            }
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error);
+            }
+        };
         if let Some(free_at) = free_at {
             self.note_free(free_at, now);
         }
@@ -377,11 +386,13 @@ impl Writer {
     async fn transact_alone_once(&self, work: &Alone) -> Result<Done, StoreError> {
         let mut tx = self.backend.begin(true).await?;
         let now = tx.now(self.clock.now()).await?;
-        let done = work.perform(now, self.desk.settings.lease, tx.as_mut()).await?;
-        if !matches!(done, Done::Expanded(None) | Done::Settled(0)) {
+        let done = work.perform(now, self.desk.settings.lease, tx.as_mut()).await;
+        if matches!(done, Err(_) | Ok(Done::Expanded(None) | Done::Settled(0))) {
+            tx.rollback().await;
+        } else {
             tx.commit(!matches!(work, Alone::Register(_) | Alone::Grace)).await?;
         }
-        Ok(done)
+        done
     }
 
     /// Adds some trials to a sweep whose grid is not stored completely.

@@ -56,7 +56,7 @@ const COLUMNS: [(&str, &str); 3] = [
     (
         "v_trials",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state attempts step \
-         started_ms ended_ms worker device software exact dataset_digest weights_digest linked",
+         started_ms ended_ms worker device software exact dataset_digest weights_digest linked libtorch threads",
     ),
     (
         "v_evaluations",

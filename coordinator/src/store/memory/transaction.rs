@@ -284,4 +284,6 @@ impl Transaction for MemoryTransaction {
     async fn commit(self: Box<Self>, _: bool) -> Result<(), StoreError> {
         Ok(())
     }
+
+    async fn rollback(self: Box<Self>) {}
 }

@@ -149,6 +149,9 @@ impl Transaction for FaultyTransaction {
         }
         if self.unacknowledged { Err(cut()) } else { Ok(()) }
     }
+    async fn rollback(self: Box<Self>) {
+        self.inner.rollback().await;
+    }
 
     async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
         self.inner.now(local).await

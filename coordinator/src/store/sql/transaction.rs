@@ -364,6 +364,13 @@ impl Transaction for SqlTransaction {
         }
         self.tx.commit().await
     }
+
+    async fn rollback(self: Box<Self>) {
+        // A connection that is lost has rolled back by itself.
+        if let Err(error) = self.tx.rollback().await {
+            tracing::debug!(%error, "a transaction that changed nothing did not end in order");
+        }
+    }
 }
 
 /// A specification is numbers, names and lists: it always encodes.

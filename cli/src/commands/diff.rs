@@ -1,0 +1,106 @@
+//! `sortie diff`: what differs between two sweeps or two trials.
+
+use anyhow::{Context, Result, ensure};
+use sortie_answers::{Question, Run, Side};
+use sortie_core::selection::Selection;
+use sortie_core::trial::TrialId;
+use sortie_proto::v1;
+use sortie_proto::v1::query_value::Value;
+
+use super::results::MeasuredArguments;
+use crate::client::{Client, ClientError};
+use crate::{Connection, output};
+
+/// Say what differs between two sweeps or two trials: settings, what attempts ran on, data, weights, results.
+///
+/// Trials that both sides have, by their identity, are compared to the last bit. Different trials at the same place, equal in held-out
+/// domains, seeds and all axes that both sides have, are compared by their accuracies.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A sweep's name, or a trial: a unique prefix of its id, or SWEEP/PREFIX.
+    a: String,
+    /// The other.
+    b: String,
+    /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
+    #[arg(long, default_value_t = Selection::Iid)]
+    select: Selection,
+    #[command(flatten)]
+    measured: MeasuredArguments,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what differs.
+///
+/// # Errors
+/// One line: a name means nothing, one names a sweep and the other a trial, or the coordinator refuses.
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let mut client = Client::connect(connection).await?;
+    let a = side(&mut client, &arguments.a).await?;
+    let b = side(&mut client, &arguments.b).await?;
+    let kind = |side: &Side| if side.trial.is_some() { "a trial" } else { "a sweep" };
+    ensure!(kind(&a) == kind(&b), "{} is {} and {} is {}: name two sweeps or two trials", a.name, kind(&a), b.name, kind(&b));
+    let MeasuredArguments { method, ood_split } = arguments.measured;
+    let question = Question { selection: arguments.select, method, ood_split, ..Question::default() };
+    let found = sortie_answers::diff(&a, &b, &question);
+    output::text(&if arguments.json { found.json() } else { found.text() })
+}
+
+async fn side(client: &mut Client, name: &str) -> Result<Side> {
+    let described = if name.contains('/') { None } else { Some(client.describe(name).await) };
+    let (sweep, spec, trial) = match described {
+        Some(Ok(spec)) => (name.to_owned(), spec, None),
+        Some(Err(error)) if !matches!(error, ClientError::Refused(_)) => return Err(error.into()),
+        refused => {
+            let story = match client.explain(name).await {
+                Ok(story) => story,
+                // A name that means neither is rather a sweep's.
+                Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
+            };
+            let id: TrialId = story.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
+            let spec = client.describe(&story.sweep).await?;
+            (story.sweep, spec, Some(id))
+        }
+    };
+    let (_, records) = client.records(&sweep).await?;
+    let runs = client.runs(&sweep).await?;
+    Ok(Side { name: name.to_owned(), spec, records, runs, trial })
+}
+
+impl Client {
+    /// What the accepted attempts of a sweep's trials ran on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, Run)>> {
+        // The names of sweeps have no quotes: `core::spec` sees to that.
+        let query = format!(
+            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
+             where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"
+        );
+        let mut chunks = self.query(&query).await?;
+        let (mut columns, mut runs) = (Vec::new(), Vec::new());
+        while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
+            if !chunk.columns.is_empty() {
+                columns = chunk.columns;
+            }
+            for row in chunk.rows {
+                let mut values = row.values.iter().map(shown);
+                let id: TrialId = values.next().flatten().context("a trial without an id")?.parse()?;
+                let facts = columns.iter().skip(1).cloned().zip(values).filter_map(|(what, value)| Some((what, value?)));
+                runs.push((id, facts.collect()));
+            }
+        }
+        Ok(runs)
+    }
+}
+
+fn shown(value: &v1::QueryValue) -> Option<String> {
+    Some(match value.value.as_ref()? {
+        Value::Integer(value) => value.to_string(),
+        Value::Real(value) => value.to_string(),
+        Value::Flag(value) => value.to_string(),
+        Value::Decimal(text) | Value::Text(text) => text.clone(),
+    })
+}
