@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use sortie_core::record::TrialRecord;
+use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
 use sortie_proto::endpoint::{BadEndpoint, coordinator_uri};
@@ -220,18 +220,46 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn records(&mut self, sweep: &str) -> Answer<(Work, Vec<TrialRecord>)> {
-        let request = v1::ResultsRequest { sweep: sweep.to_owned() };
-        let mut chunks = self.0.results(request).await?.into_inner();
-        let (mut work, mut records) = (None, Vec::new());
-        while let Some(chunk) = chunks.message().await? {
-            if let Some(first) = chunk.work {
-                work = Some(first.try_into()?);
-            }
-            for trial in chunk.trials {
-                records.push(trial.try_into()?);
-            }
+        let (work, mut stream) = self.stream_records(sweep, Detail::All).await?;
+        let mut records = Vec::new();
+        while let Some(record) = stream.next().await? {
+            records.push(record);
         }
-        Ok((work.ok_or(ClientError::NoWork)?, records))
+        Ok((work, records))
+    }
+
+    /// What a sweep's trials run, and then one trial after the other, in the order of the grid.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stream_records(&mut self, sweep: &str, detail: Detail) -> Answer<(Work, Records)> {
+        let request = v1::ResultsRequest { sweep: sweep.to_owned(), detail: detail.as_str().to_owned() };
+        let mut chunks = self.0.results(request).await?.into_inner();
+        let v1::ResultsChunk { work, trials } = chunks.message().await?.ok_or(ClientError::NoWork)?;
+        let work = work.ok_or(ClientError::NoWork)?.try_into()?;
+        Ok((work, Records { chunks, arrived: trials.into_iter() }))
+    }
+}
+
+/// Trials on their way here: one message of them at a time lies in memory.
+pub struct Records {
+    chunks: Streaming<v1::ResultsChunk>,
+    arrived: std::vec::IntoIter<v1::TrialResult>,
+}
+
+impl Records {
+    /// The next trial; none after the last.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn next(&mut self) -> Answer<Option<TrialRecord>> {
+        loop {
+            if let Some(trial) = self.arrived.next() {
+                return Ok(Some(trial.try_into()?));
+            }
+            let Some(chunk) = self.chunks.message().await? else { return Ok(None) };
+            self.arrived = chunk.trials.into_iter();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::StateName;
 use crate::metrics::Evaluation;
+use crate::named;
 use crate::trial::{Point, TrialId};
 
 /// A trial with the evaluations of its accepted attempt.
@@ -15,11 +16,24 @@ pub struct TrialRecord {
     pub point: Point,
     /// Where it stands.
     pub state: StateName,
-    /// Evaluations on training domains; empty unless the trial succeeded.
+    /// Evaluations on training domains, by the names of their methods, then by step, domain and split; empty unless the trial succeeded.
     pub validation: Vec<Evaluation>,
-    /// Evaluations on held-out domains; empty unless the trial succeeded.
+    /// The same on held-out domains.
     pub held_out: Vec<Evaluation>,
 }
+
+/// How much is told of a trial's evaluations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// None of them: which trials there are.
+    Points,
+    /// All but their losses: what tables are made of.
+    Scores,
+    /// Everything.
+    #[default]
+    All,
+}
+named!(Detail, "detail", { Points => "points", Scores => "scores", All => "all" });
 
 /// What an attempt ran on and with. Not part of the trial's identity: equal fingerprints and equal specifications give equal numbers,
 /// byte for byte.

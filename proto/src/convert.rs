@@ -309,12 +309,18 @@ impl TryFrom<v1::Member> for Member {
 
 impl From<&Evaluation> for v1::Evaluation {
     fn from(evaluation: &Evaluation) -> Self {
-        let Evaluation { method, step, domain, split, score, loss } = evaluation.clone();
+        evaluation.clone().into()
+    }
+}
+
+impl From<Evaluation> for v1::Evaluation {
+    fn from(evaluation: Evaluation) -> Self {
+        let Evaluation { method, step, domain, split, score, loss } = evaluation;
         let (n, correct, value) = match score {
             Score::Counts { n, correct } => (n, correct, None),
             Score::Value { value, n } => (n, 0, Some(value)),
         };
-        Self { method: method.to_string(), step, domain, split: split.to_string(), n, correct, loss, value }
+        Self { method: method.as_str().to_owned(), step, domain, split: split.as_str().to_owned(), n, correct, loss, value }
     }
 }
 
@@ -397,14 +403,14 @@ impl TryFrom<v1::complete_request::Outcome> for Outcome {
     }
 }
 
-impl From<&TrialRecord> for v1::TrialResult {
-    fn from(record: &TrialRecord) -> Self {
+impl From<TrialRecord> for v1::TrialResult {
+    fn from(record: TrialRecord) -> Self {
         Self {
             trial_id: record.id.to_string(),
             point: Some((&record.point).into()),
             state: record.state.to_string(),
-            validation: record.validation.iter().map(Into::into).collect(),
-            held_out: record.held_out.iter().map(Into::into).collect(),
+            validation: record.validation.into_iter().map(Into::into).collect(),
+            held_out: record.held_out.into_iter().map(Into::into).collect(),
         }
     }
 }

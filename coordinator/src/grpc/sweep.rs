@@ -8,16 +8,22 @@ use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
 use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::names::UnknownName;
+use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::DatasetSpec;
 use sortie_proto::v1;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::wire::{artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire};
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
+use crate::store::{Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
 
+/// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
+const READ_EVALUATIONS: usize = 10_000;
+/// Trials that are read before anybody knows how many evaluations they have, and at most.
+const READ_TRIALS: usize = 50;
+const READ_TRIALS_MAX: usize = 2_000;
 /// Trials with their evaluations in one message: far below the message limit even at hundreds of evaluations a trial.
 const CHUNK_TRIALS: usize = 50;
 /// How often a submission's progress is told.
@@ -163,21 +169,17 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     }
 
     async fn results(&self, request: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
-        let sweep = request.into_inner().sweep;
+        let v1::ResultsRequest { sweep, detail } = request.into_inner();
+        let unknown = |error: UnknownName| Status::invalid_argument(error.to_string());
+        let detail = if detail.is_empty() { Detail::All } else { detail.parse().map_err(unknown)? };
         let work = self.0.store.work(&sweep).await.map_err(refused)?;
         let first = v1::ResultsChunk { work: Some((&work).into()), trials: Vec::new() };
-        let coordinator = Arc::clone(&self.0);
-        let pages = stream::try_unfold(Some(0), move |from| {
-            let (coordinator, sweep) = (Arc::clone(&coordinator), sweep.clone());
-            async move {
-                let Some(from) = from else { return Ok::<_, StoreError>(None) };
-                let page = coordinator.store.records(&sweep, from).await?;
-                let chunk = |records: &[_]| v1::ResultsChunk { work: None, trials: records.iter().map(Into::into).collect() };
-                let chunks: Vec<_> = page.rows.chunks(CHUNK_TRIALS).map(|records| Ok(chunk(records))).collect();
-                Ok(Some((stream::iter(chunks), page.next)))
-            }
-        });
-        let rest = pages.try_flatten().map_err(refused);
+        // The next page is read while this one is sent.
+        let (sender, mut pages) = mpsc::channel(1);
+        let reading = read_records(Arc::clone(&self.0), sweep, detail, sender);
+        tokio::spawn(reading);
+        let pages = stream::poll_fn(move |context| pages.poll_recv(context));
+        let rest = pages.map_ok(|records: Vec<TrialRecord>| stream::iter(chunks(records))).try_flatten().map_err(refused);
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest).boxed()))
     }
 
@@ -190,6 +192,39 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         });
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
     }
+}
+
+/// Reads a sweep's records page by page for as long as somebody takes them. How many trials make a page follows from how many evaluations
+/// they have.
+async fn read_records(
+    coordinator: Arc<Coordinator>,
+    sweep: String,
+    detail: Detail,
+    sender: mpsc::Sender<Result<Vec<TrialRecord>, StoreError>>,
+) {
+    let mut portion = Portion { from: 0, trials_max: READ_TRIALS, detail };
+    loop {
+        let page = coordinator.store.records(&sweep, portion).await;
+        let next = page.as_ref().ok().and_then(|page| page.next);
+        if let Ok(page) = &page {
+            let evaluations: usize = page.rows.iter().map(|record| record.validation.len() + record.held_out.len()).sum();
+            portion.trials_max = (page.rows.len() * READ_EVALUATIONS / evaluations.max(1)).clamp(1, READ_TRIALS_MAX);
+        }
+        if sender.send(page.map(|page| page.rows)).await.is_err() {
+            return;
+        }
+        let Some(next) = next else { return };
+        portion.from = next;
+    }
+}
+
+/// Records as messages, each converted when it is asked for.
+fn chunks(records: Vec<TrialRecord>) -> impl Iterator<Item = Result<v1::ResultsChunk, StoreError>> {
+    let mut records = records.into_iter();
+    std::iter::from_fn(move || {
+        let trials: Vec<_> = records.by_ref().take(CHUNK_TRIALS).map(Into::into).collect();
+        (!trials.is_empty()).then_some(Ok(v1::ResultsChunk { work: None, trials }))
+    })
 }
 
 /// Tells a submission's progress, and its end as the last message.

@@ -15,7 +15,7 @@ use sortie_core::trial::{Point, TrialId};
 
 use super::StoreError;
 use super::query::Rows;
-use super::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use super::types::{Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// How the names of sweeps start that verify a trial.
 pub(crate) const VERIFIES: &str = "verify-";
@@ -32,7 +32,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
-    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError>;
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError>;
     /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each; those of sweeps whose name
     /// starts with [`VERIFIES`] come last.
     async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError>;

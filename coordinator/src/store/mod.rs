@@ -328,9 +328,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
-    pub async fn records(&self, sweep: &str, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+    pub async fn records(&self, sweep: &str, portion: impl Into<Portion>) -> Result<Page<TrialRecord>, StoreError> {
         let id = self.sweep(sweep).await?.id;
-        self.backend.records(id, from).await
+        self.backend.records(id, portion.into()).await
     }
 
     /// Everything that is known of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.

@@ -5,7 +5,7 @@ use sortie_core::combine::Member;
 use sortie_core::job::{Outcome, StateName, Token};
 use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::Fingerprint;
+use sortie_core::record::{Detail, Fingerprint};
 use sortie_core::requirements::Abilities;
 use sortie_core::trial::{Point, TrialId, TrialSpec};
 
@@ -315,6 +315,29 @@ pub struct WorkerLine {
     pub aside_reason: String,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
+}
+
+/// Which part of a sweep's records is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Where it starts, as [`Page::next`] said; 0 for the first.
+    pub from: i64,
+    /// At most so many trials, at least one.
+    pub trials_max: usize,
+    /// How much of each.
+    pub detail: Detail,
+}
+
+impl Portion {
+    /// Trials of a page whose size nobody chose.
+    pub const TRIALS: usize = 500;
+}
+
+impl From<i64> for Portion {
+    /// Everything of the trials from there on.
+    fn from(from: i64) -> Self {
+        Self { from, trials_max: Self::TRIALS, detail: Detail::All }
+    }
 }
 
 /// A part of a long answer.

@@ -1,9 +1,9 @@
 //! What attempts report, to the last bit, and what is refused.
 
-use sortie_coordinator::store::{Batch, StoreError};
+use sortie_coordinator::store::{Batch, Portion, StoreError};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
-use sortie_core::record::Fingerprint;
+use sortie_core::record::{Detail, Fingerprint};
 
 use crate::fixture::*;
 
@@ -76,6 +76,17 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
     let said = |row: &Evaluation| (row.score.n(), (row.accuracy() + 0.0).to_bits(), row.loss.map(|loss| (loss + 0.0).to_bits()), row.step);
     assert_eq!(record.validation[..rows.len()].iter().map(bits).collect::<Vec<_>>(), rows.iter().map(said).collect::<Vec<_>>());
     assert_eq!(record.validation, [rows, vec![counts(3)]].concat());
+    // Who asks for less gets the same, but for what was not asked for.
+    let told = async |detail| f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0);
+    let scores = told(Detail::Scores).await.validation;
+    let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };
+    assert_eq!(scores, record.validation.iter().map(without_loss).collect::<Vec<_>>());
+    assert_eq!(
+        scores.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>(),
+        record.validation.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>()
+    );
+    let points = told(Detail::Points).await;
+    assert_eq!((points.id, points.state, points.validation.len()), (record.id, StateName::Succeeded, 0));
 }
 
 pub async fn of_two_rows_about_the_same_thing_the_first_counts(f: Fixture) {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use sortie_coordinator::store::{Batch, Claim, Completion, Leased, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker};
+use sortie_coordinator::store::{
+    Batch, Claim, Completion, Leased, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
+};
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
-use sortie_core::record::Fingerprint;
+use sortie_core::record::{Detail, Fingerprint};
 
 use crate::fixture::*;
 
@@ -270,7 +272,10 @@ impl Pair {
             let sweep = status.sweep.as_str();
             let lines = model.trials(sweep, None, 0).await;
             prop_assert_eq!(shown(real.trials(sweep, None, 0).await), shown(Ok(lines.as_ref().unwrap())));
-            prop_assert_eq!(shown(model.records(sweep, 0).await), shown(real.records(sweep, 0).await));
+            for detail in [Detail::All, Detail::Scores] {
+                let portion = Portion { from: 0, trials_max: Portion::TRIALS, detail };
+                prop_assert_eq!(shown(model.records(sweep, portion).await), shown(real.records(sweep, portion).await));
+            }
             for line in lines.unwrap().rows {
                 let name = format!("{sweep}/{}", line.trial_id);
                 prop_assert_eq!(shown(model.story(&name).await), shown(real.story(&name).await));

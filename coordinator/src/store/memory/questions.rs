@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
-use sortie_core::record::TrialRecord;
+use sortie_core::record::{Detail, TrialRecord};
 
 use super::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES};
 use crate::store::story;
-use crate::store::types::{KeptArtifact, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
+use crate::store::types::{KeptArtifact, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -57,18 +57,24 @@ impl Backend for Memory {
         Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
     }
 
-    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
+        let Portion { from, trials_max, detail } = portion;
         let tables = self.0.lock().await;
-        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(PAGE_ROWS).collect();
-        let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
+        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
+        let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
         let record = |trial: &Trial| {
-            let token = trial.state.token().filter(|_| trial.state.name() == StateName::Succeeded);
+            let token = trial.state.token().filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
+            let told = |table| {
+                let mut rows = Tables::evaluations(table, token);
+                rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| row.loss = None);
+                rows
+            };
             TrialRecord {
                 id: trial.trial_id,
                 point: trial.point.clone(),
                 state: trial.state.name(),
-                validation: Tables::evaluations(&tables.validation, token),
-                held_out: Tables::evaluations(&tables.held_out, token),
+                validation: told(&tables.validation),
+                held_out: told(&tables.held_out),
             }
         };
         Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })

@@ -16,7 +16,7 @@ use crate::store::backend::{
     WaitingTrial, WorkerRow,
 };
 use crate::store::memory::Memory;
-use crate::store::types::{Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use crate::store::types::{Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// What is wrong with a database.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ impl Backend for Faulty {
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
     }
-    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
-        self.inner.records(sweep, from).await
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
+        self.inner.records(sweep, portion).await
     }
     async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
         self.inner.find(sweep, prefix, count_max).await

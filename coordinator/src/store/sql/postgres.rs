@@ -21,7 +21,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 const READERS_MAX: u32 = 4;
 /// One is used at a time; others take its place when the server it talked to has vanished.
 const WRITERS_MAX: u32 = 4;
-/// Every statement of the writer reaches its rows by key. The planner cannot know: its statistics lag behind tables that just grew.
+/// Every statement reaches its rows by key. The planner cannot know: its statistics lag behind tables that just grew, and a page of results
+/// that is a hundredth of a table would cost a look at all of it, a hundred times.
 const BY_KEY: [(&str, &str); 5] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
 /// How long a request waits for a connection before its caller is told to try again.
@@ -36,9 +37,11 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     let connect = connect.application_name("sortie").options([("synchronous_commit", "on")]).statement_cache_capacity(200);
     let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
     let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
-    let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
+    // What users ask for is rarely a matter of keys.
     let queries = connect.clone();
-    let writer = pool(WRITERS_MAX).connect_with(connect.options(BY_KEY)).await.map_err(|error| failed(connection_message(&error)))?;
+    let connect = connect.options(BY_KEY);
+    let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
+    let writer = pool(WRITERS_MAX).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
     MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
     warn_if_not_durable(&readers).await;
     let elsewhere = Arc::new(Notify::new());

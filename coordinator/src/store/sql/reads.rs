@@ -1,13 +1,14 @@
 //! Questions. They read from a pool of their own and never wait for the writer.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::TrialRecord;
+use sortie_core::record::{Detail, TrialRecord};
 
 use super::SqlBackend;
 use super::engine::{Arg, Row};
@@ -18,7 +19,7 @@ use crate::store::StoreError;
 use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
 use crate::store::query::Rows;
 use crate::store::story;
-use crate::store::types::{Happening, Log, Page, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use crate::store::types::{Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -34,18 +35,46 @@ impl SqlBackend {
         self.readers.fetch(sql, args).await
     }
 
-    async fn evaluations(
-        &self,
-        table: &'static str,
-        sql: &'static str,
-        tokens: &[i64],
-    ) -> Result<HashMap<i64, Vec<Evaluation>>, StoreError> {
-        let list: Vec<Value> = tokens.iter().map(|token| json!([token])).collect();
+    /// The evaluations in a table by attempt. Floats are read only where they are asked for or tell something that counts do not.
+    async fn evaluations(&self, table: Table, tokens: &[i64], detail: Detail) -> Result<HashMap<i64, Vec<Evaluation>>, StoreError> {
         let mut by_token: HashMap<i64, Vec<Evaluation>> = HashMap::new();
-        for row in self.fetch(sql, vec![Value::Array(list).to_string().into()]).await? {
-            by_token.entry(row.int(table, "token")?).or_default().push(rows::evaluation(&row, table)?);
+        if detail == Detail::Points || tokens.is_empty() {
+            return Ok(by_token);
         }
+        let list: Arg = Value::Array(tokens.iter().map(|token| json!([token])).collect()).to_string().into();
+        let Table { name, exact, scores } = table;
+        let mut correct_below = i64::MAX;
+        if detail == Detail::Scores {
+            correct_below = i64::MIN;
+            for row in self.fetch(scores, vec![list.clone()]).await? {
+                let evaluations = by_token.entry(row.int(name, "token")?).or_default();
+                for line in row.text(name, "lines")?.lines() {
+                    match rows::evaluation(line, name, None)? {
+                        Some(evaluation) => evaluations.push(evaluation),
+                        None => correct_below = 0,
+                    }
+                }
+            }
+        }
+        if correct_below > i64::MIN {
+            for row in self.fetch(exact, vec![list, correct_below.into()]).await? {
+                let evaluation = rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
+                let loss = if detail == Detail::All { row.maybe_real(name, "loss")? } else { None };
+                by_token.entry(row.int(name, "token")?).or_default().extend(evaluation.map(|evaluation| Evaluation { loss, ..evaluation }));
+            }
+        }
+        // The databases give them in orders of their own.
+        by_token.values_mut().for_each(|rows| rows.sort_by(by_name));
         Ok(by_token)
+    }
+
+    /// Both tables of evaluations: what selection may read, and what it must not.
+    fn tables(&self) -> [Table; 2] {
+        let sql = self.sql();
+        [
+            Table { name: "validation", exact: sql.validation, scores: sql.scores_of_validation },
+            Table { name: "held_out", exact: sql.held_out, scores: sql.scores_of_held_out },
+        ]
     }
 
     async fn sweep_status(&self, row: &Row) -> Result<SweepStatus, StoreError> {
@@ -103,9 +132,9 @@ impl Backend for SqlBackend {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
         // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
         // after an error, is durable, whatever is believed of it here.
-        if self.dialect == Dialect::Sqlite && self.durable.load(Ordering::Relaxed) != durable {
+        if self.dialect == Dialect::Sqlite && self.durable.load(atomic::Ordering::Relaxed) != durable {
             self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
-            self.durable.store(durable, Ordering::Relaxed);
+            self.durable.store(durable, atomic::Ordering::Relaxed);
         }
         let mut tx = self.writer.begin().await?;
         if self.dialect == Dialect::Postgres && !durable {
@@ -126,28 +155,29 @@ impl Backend for SqlBackend {
     async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
         let args = vec![sweep.into(), state.map_or("", StateName::as_str).into(), from.into(), (PAGE_ROWS as u64).into()];
         let rows = self.fetch(self.sql().trials, args).await?;
-        Ok(Page { rows: rows.iter().map(rows::trial_line).collect::<Result<_, _>>()?, next: next_page(&rows)? })
+        Ok(Page { rows: rows.iter().map(rows::trial_line).collect::<Result<_, _>>()?, next: next_page(&rows, PAGE_ROWS)? })
     }
 
-    async fn records(&self, sweep: i64, from: i64) -> Result<Page<TrialRecord>, StoreError> {
-        let rows = self.fetch(self.sql().records, vec![sweep.into(), from.into(), (PAGE_ROWS as u64).into()]).await?;
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
+        let Portion { from, trials_max, detail } = portion;
+        let rows = self.fetch(self.sql().records, vec![sweep.into(), from.into(), (trials_max as u64).into()]).await?;
         let mut tokens = Vec::new();
         for row in &rows {
             if row.parsed::<StateName>("trials", "state")? == StateName::Succeeded {
                 tokens.push(row.int("trials", "token")?);
             }
         }
-        let validation = self.evaluations("validation", self.sql().validation, &tokens).await?;
-        let held_out = self.evaluations("held_out", self.sql().held_out, &tokens).await?;
+        let [validation, held_out] = self.tables();
+        let (mut validation, mut held_out) =
+            tokio::try_join!(self.evaluations(validation, &tokens, detail), self.evaluations(held_out, &tokens, detail))?;
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
             let state = row.parsed("trials", "state")?;
             let token = if state == StateName::Succeeded { row.int("trials", "token")? } else { 0 };
-            let of = |table: &HashMap<i64, Vec<Evaluation>>| table.get(&token).cloned().unwrap_or_default();
-            let (validation, held_out) = (of(&validation), of(&held_out));
+            let (validation, held_out) = (validation.remove(&token).unwrap_or_default(), held_out.remove(&token).unwrap_or_default());
             records.push(TrialRecord { id: row.parsed("trials", "trial_id")?, point: rows::point(row)?, state, validation, held_out });
         }
-        Ok(Page { rows: records, next: next_page(&rows)? })
+        Ok(Page { rows: records, next: next_page(&rows, trials_max)? })
     }
 
     async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
@@ -213,8 +243,8 @@ impl Backend for SqlBackend {
             return Ok(None);
         }
         let mut evaluations = Vec::new();
-        for (table, sql) in [("validation", self.sql().validation), ("held_out", self.sql().held_out)] {
-            evaluations.extend(self.evaluations(table, sql, &[token]).await?.remove(&token).unwrap_or_default());
+        for table in self.tables() {
+            evaluations.extend(self.evaluations(table, &[token], Detail::All).await?.remove(&token).unwrap_or_default());
         }
         let mut losses = Vec::new();
         for row in self.fetch(self.sql().losses_of, vec![token.into()]).await? {
@@ -279,6 +309,20 @@ impl Backend for SqlBackend {
     }
 }
 
-fn next_page(rows: &[Row]) -> Result<Option<i64>, StoreError> {
-    rows.last().filter(|_| rows.len() == PAGE_ROWS).map(|row| Ok(row.int("trials", "position")? + 1)).transpose()
+/// A table of evaluations, and what is asked of it.
+#[derive(Clone, Copy)]
+struct Table {
+    name: &'static str,
+    exact: &'static str,
+    scores: &'static str,
+}
+
+/// By the names of methods, as everywhere.
+fn by_name(a: &Evaluation, b: &Evaluation) -> Ordering {
+    let key = |row: &Evaluation| (row.method.as_str(), row.step);
+    key(a).cmp(&key(b)).then_with(|| a.domain.cmp(&b.domain)).then_with(|| a.split.as_str().cmp(b.split.as_str()))
+}
+
+fn next_page(rows: &[Row], rows_max: usize) -> Result<Option<i64>, StoreError> {
+    rows.last().filter(|_| rows.len() == rows_max).map(|row| Ok(row.int("trials", "position")? + 1)).transpose()
 }

@@ -1,5 +1,8 @@
 //! From rows to types, and back where a decision is written down.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
@@ -130,20 +133,29 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
     })
 }
 
-pub(super) fn evaluation(row: &Row, table: &'static str) -> Result<Evaluation, StoreError> {
-    let n = row.count(table, "n")?;
-    let score = match row.int(table, "correct")? {
-        -1 => Score::Value { value: row.real(table, "accuracy")?, n },
-        correct => Score::Counts { n, correct: correct.unsigned_abs() },
+/// An evaluation as [`super::statements`] writes it in one line, without loss; none of images that nobody counted, unless the accuracy is
+/// given.
+pub(super) fn evaluation(line: &str, table: &'static str, accuracy: Option<f64>) -> Result<Option<Evaluation>, StoreError> {
+    let mut parts = line.splitn(6, '\t');
+    let mut part = |column| parts.next().ok_or_else(|| corrupt(table, column, &format!("{line:?} is no evaluation")));
+    let (method, split, step, n, correct, domain) =
+        (part("method")?, part("split")?, part("step")?, part("n")?, part("correct")?, part("domain")?);
+    let n = parsed(table, "n", n)?;
+    let score = match (correct, accuracy) {
+        ("-1", None) => return Ok(None),
+        ("-1", Some(value)) => Score::Value { value, n },
+        _ => Score::Counts { n, correct: parsed(table, "correct", correct)? },
     };
-    Ok(Evaluation {
-        method: row.parsed(table, "method")?,
-        step: row.count(table, "step")?,
-        domain: row.text(table, "domain")?,
-        split: row.parsed(table, "split")?,
-        score,
-        loss: row.maybe_real(table, "loss")?,
-    })
+    let (method, split) = (parsed(table, "method", method)?, parsed(table, "split", split)?);
+    Ok(Some(Evaluation { method, step: parsed(table, "step", step)?, domain: domain.to_owned(), split, score, loss: None }))
+}
+
+fn parsed<T: FromStr<Err: Display>>(table: &'static str, column: &'static str, text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error| corrupt(table, column, &error))
+}
+
+fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> StoreError {
+    StoreError::Corrupt { table, column, reason: reason.to_string() }
 }
 
 /// The values of [`super::statements::EVALUATION_COLUMNS`].

@@ -183,10 +183,10 @@ statements! {
     trial: &lines("WHERE t.id = $1");
     records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3";
-    validation: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
-        FROM $rows(token BIGINT) AS v JOIN validation AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
-    held_out: "SELECT e.token, e.method, e.step, e.domain, e.split, e.n, e.correct, e.accuracy, e.loss
-        FROM $rows(token BIGINT) AS v JOIN held_out AS e ON e.token = v.token ORDER BY e.token, e.method, e.step, e.domain, e.split";
+    validation: &evaluations("validation");
+    held_out: &evaluations("held_out");
+    scores_of_validation: &scores("validation");
+    scores_of_held_out: &scores("held_out");
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3)
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
@@ -302,6 +302,26 @@ fn contradictions(table: &str) -> String {
             AND f.split = e.split
         WHERE f.n <> e.n OR f.correct <> e.correct OR f.accuracy <> e.accuracy OR f.loss IS DISTINCT FROM e.loss
         GROUP BY late.trial, late.token, early.token"
+    )
+}
+
+/// All of an evaluation that is no float, as one text: fewer columns to carry, and one row a trial where floats are not asked for. No part
+/// has a control character.
+const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, e.n, e.correct, e.domain)";
+
+/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that nobody counted, so 0 asks for those.
+fn evaluations(table: &str) -> String {
+    format!(
+        "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss
+        FROM $rows(token BIGINT) AS v JOIN {table} AS e ON e.token = v.token WHERE e.correct < $2"
+    )
+}
+
+/// Evaluations without their floats, one attempt a row. A question for each attempt leaves the planner no other way than by its key.
+fn scores(table: &str) -> String {
+    format!(
+        "SELECT v.token, COALESCE((SELECT string_agg({EVALUATION_LINE}, '\n') FROM {table} AS e WHERE e.token = v.token), '') AS lines
+        FROM $rows(token BIGINT) AS v"
     )
 }
 
