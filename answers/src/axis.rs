@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 use sortie_core::finetune;
-use sortie_core::parameters::Scalar;
+use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::trial::Point;
 
 /// An axis that can make rows. The held-out domain always makes the columns.
@@ -43,21 +43,19 @@ impl Axis {
         }
     }
 
+    /// Its value on a row that holds trials of these parameters. Seeds are in no parameters.
+    pub(crate) fn of(&self, parameters: &Parameters, seed: u64, split_seed: u64) -> AxisValue {
+        match self {
+            Self::Parameter(name) => parameters.get(name).cloned().map_or(AxisValue::Absent, AxisValue::Scalar),
+            Self::Seed => AxisValue::Whole(seed),
+            Self::Split => AxisValue::Whole(split_seed),
+        }
+    }
+
     /// Whether these trials differ on it.
     pub(crate) fn varies<'a>(&self, points: impl IntoIterator<Item = &'a Point>) -> bool {
         points.into_iter().map(|point| self.value(point)).collect::<BTreeSet<_>>().len() > 1
     }
-}
-
-/// The parameter that names how trials were combined to one model.
-pub const COMBINE: &str = "combine";
-/// The parameter that tells how many trials were combined.
-pub const MEMBERS: &str = "members";
-
-/// Whether a trial combines others (their average, their ensemble). It lacks axes that its members differ on, and must never be averaged
-/// with them.
-pub fn is_combined(point: &Point) -> bool {
-    matches!((point.parameters.get(COMBINE), point.parameters.get(MEMBERS)), (Some(Scalar::Text(_)), Some(Scalar::Number(_))))
 }
 
 impl From<&str> for Axis {
@@ -79,15 +77,25 @@ impl fmt::Display for Axis {
 /// The names of the parameters that these trials have, in the order in which tables list them: those of fine-tuning as its identity
 /// lists them, then all others by name.
 pub fn parameter_names<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<String> {
-    let names: BTreeSet<&str> = points.into_iter().flat_map(|point| point.parameters.keys()).map(String::as_str).collect();
-    let known = finetune::AXES.into_iter().filter(|axis| names.contains(axis));
-    let others = names.iter().copied().filter(|name| !finetune::AXES.contains(name));
-    known.chain(others).map(str::to_owned).collect()
+    names_of(points.into_iter().map(|point| &point.parameters))
+}
+
+/// The same of bare parameters.
+pub(crate) fn names_of<'a>(parameters: impl IntoIterator<Item = &'a Parameters>) -> Vec<String> {
+    in_order(parameters.into_iter().flat_map(Parameters::keys).map(String::as_str).collect()).map(str::to_owned).collect()
+}
+
+/// Names of parameters in that order.
+pub(crate) fn in_order(names: BTreeSet<&str>) -> impl Iterator<Item = &str> {
+    let known: Vec<&str> = finetune::AXES.into_iter().filter_map(|axis| names.get(axis).copied()).collect();
+    known.into_iter().chain(names.into_iter().filter(|name| !finetune::AXES.contains(name)))
 }
 
 /// A value on an axis. Totally ordered, so that it can be a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AxisValue {
+    /// The trials have no such axis, which others of their sweep have.
+    Absent,
     /// A parameter's.
     Scalar(Scalar),
     /// A seed.
@@ -97,6 +105,7 @@ pub enum AxisValue {
 impl fmt::Display for AxisValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Absent => f.pad("-"),
             Self::Scalar(value) => value.fmt(f),
             Self::Whole(value) => value.fmt(f),
         }
@@ -106,6 +115,7 @@ impl fmt::Display for AxisValue {
 impl Serialize for AxisValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Absent => serializer.serialize_none(),
             Self::Scalar(value) => value.serialize(serializer),
             Self::Whole(value) => serializer.serialize_u64(*value),
         }
@@ -123,19 +133,6 @@ mod tests {
             assert_eq!(Axis::from(name), axis);
             assert_eq!(axis.to_string(), name);
         }
-    }
-
-    #[test]
-    fn combined_trials_are_known_by_both_of_their_parameters() {
-        let combines = |parameters: &[(&str, Scalar)]| {
-            let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            is_combined(&Point { held_out: vec![], parameters, seed: 0, split_seed: 0 })
-        };
-        let (name, members) = (("combine", Scalar::Text("ensemble".into())), ("members", Scalar::Number(18.0)));
-        assert!(combines(&[name.clone(), members.clone(), ("dropout", Scalar::Number(0.9))]));
-        assert!(!combines(std::slice::from_ref(&name)) && !combines(std::slice::from_ref(&members)));
-        // A command may have axes of these names for something else.
-        assert!(!combines(&[("combine", Scalar::Flag(true)), members]));
     }
 
     #[test]

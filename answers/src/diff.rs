@@ -11,9 +11,10 @@ use sortie_core::spec::{Change, SweepSpec};
 use sortie_core::trial::{Point, TrialId};
 
 use crate::axis::{Axis, AxisValue};
-use crate::measure::Measured;
+use crate::collect::measured;
+use crate::measure::{Measured, Meter, OodSplit};
 use crate::render::STYLE;
-use crate::results::{Question, measured};
+use crate::results::Question;
 use crate::statistics::Estimate;
 
 /// Trials that differ are named one by one up to this many.
@@ -246,8 +247,10 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
     };
     let sums = |side: &Side, other: BTreeMap<TrialId, &TrialRecord>| {
         let mut places: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
-        for (record, measured) in side.records.iter().zip(measured(&side.spec.work, &side.records, question)) {
-            if let Some(measured) = measured.filter(|_| side.is_meant(record.id) && !other.contains_key(&record.id)) {
+        let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
+        let meter = Meter { selection: question.selection, method: question.method, ood_split };
+        for (record, measured) in measured(meter, &side.records) {
+            if side.is_meant(record.id) && !other.contains_key(&record.id) {
                 places.entry(place(&record.point)).or_default().push(measured);
             }
         }

@@ -6,10 +6,9 @@ use sortie_core::finetune::SplitBy;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
-use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::{self, CrossValidation, HeldOut, Selected, Selection, Validation};
-use sortie_core::trial::{Point, Work};
+use sortie_core::selection::{self, HeldOut, Outline, Selected, Selection, Validation};
+use sortie_core::trial::Work;
 
 /// The images of the held-out domain on which o.o.d. accuracy is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,69 +64,70 @@ pub(crate) struct Meter {
     pub ood_split: OodSplit,
 }
 
+/// What is kept of one trial with one held-out domain: never more than its accuracies by step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reading {
+    /// It did not succeed, or lacks what is asked for.
+    Nothing,
+    /// The step is chosen. What is asked for need not have been measured there.
+    Chosen { score: f64, measured: Option<Measured> },
+    /// The step is chosen once the runs are known that hold out one more domain: what was measured after each step of the outline.
+    Open { outline: Outline, measured: Box<[Option<Measured>]> },
+}
+
 impl Meter {
-    /// The accuracies of a trial with one held-out domain; none unless it succeeded and what is asked for is there.
-    pub(crate) fn measure(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Measured> {
-        self.at(record, self.select(record, pairs)?.step)
-    }
-
-    /// The same after some step, whether or not it would be chosen.
-    pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<Measured> {
-        let ood = self.ood_accuracy(record, step)?;
-        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(step)?, ood })
-    }
-
-    /// The step that counts, and by what settings compare; none unless the trial succeeded.
-    pub(crate) fn select(self, record: &TrialRecord, pairs: &Pairs<'_>) -> Option<Selected> {
+    /// Reads a trial with one held-out domain; the record is not needed any more afterwards.
+    pub(crate) fn read(self, record: &TrialRecord) -> Reading {
         if record.state != StateName::Succeeded {
-            return None;
+            return Reading::Nothing;
         }
         let validation = Validation::of(record, self.method);
-        match self.selection {
+        let selected = match self.selection {
             Selection::Iid => selection::iid(validation),
             Selection::Last => selection::last(validation),
-            Selection::Loo => selection::leave_one_out(validation, &pairs.around(record, self.method)),
             Selection::Oracle => selection::oracle(HeldOut::of(record, self.method)),
+            Selection::Loo => {
+                let (outline, all) = (validation.outline(), self.by_step(record));
+                let measured = outline.steps().iter().map(|step| all.get(step).copied()).collect();
+                return Reading::Open { outline, measured };
+            }
+        };
+        match selected {
+            Some(Selected { step, score }) => Reading::Chosen { score, measured: self.at(record, step) },
+            None => Reading::Nothing,
         }
     }
 
-    fn ood_accuracy(self, record: &TrialRecord, step: u64) -> Option<f64> {
-        let counts = |row: &&Evaluation| record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split);
-        let rows: Vec<&Evaluation> = HeldOut::of(record, self.method).at(step).filter(counts).collect();
+    /// The accuracies after some step, whether or not it would be chosen.
+    pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<Measured> {
+        let rows: Vec<&Evaluation> = self.held_out(record).filter(|row| row.step == step).collect();
+        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(step)?, ood: self.ood_accuracy(&rows)? })
+    }
+
+    /// The accuracies after every step that has both.
+    fn by_step(self, record: &TrialRecord) -> BTreeMap<u64, Measured> {
+        let mut held_out: BTreeMap<u64, Vec<&Evaluation>> = BTreeMap::new();
+        for row in self.held_out(record) {
+            held_out.entry(row.step).or_default().push(row);
+        }
+        let validation = Validation::of(record, self.method).iid_accuracies();
+        let measured = |(step, iid)| Some((step, Measured { iid, ood: self.ood_accuracy(held_out.get(&step)?)? }));
+        validation.into_iter().filter_map(measured).collect()
+    }
+
+    /// What the o.o.d. accuracy is made of.
+    fn held_out(self, record: &TrialRecord) -> impl Iterator<Item = &Evaluation> {
+        let counts = move |row: &&Evaluation| record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split);
+        HeldOut::of(record, self.method).rows().filter(counts)
+    }
+
+    fn ood_accuracy(self, rows: &[&Evaluation]) -> Option<f64> {
         // With `all`, half of the domain must not pass for the whole of it.
-        match (self.ood_split, rows.as_slice()) {
+        match (self.ood_split, rows) {
             (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
             (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
             _ => None,
         }
-    }
-}
-
-/// The succeeded trials that hold out two domains, by everything else that tells trials apart.
-pub(crate) struct Pairs<'a>(BTreeMap<Coordinates<'a>, Vec<&'a TrialRecord>>);
-
-/// Everything that tells trials apart but the held-out domains.
-type Coordinates<'a> = (&'a Parameters, u64, u64);
-
-fn coordinates(point: &Point) -> Coordinates<'_> {
-    (&point.parameters, point.seed, point.split_seed)
-}
-
-impl<'a> Pairs<'a> {
-    /// Those among a sweep's trials.
-    pub(crate) fn of(records: &'a [TrialRecord]) -> Self {
-        let mut pairs: BTreeMap<Coordinates<'a>, Vec<&TrialRecord>> = BTreeMap::new();
-        for record in records.iter().filter(|record| record.state == StateName::Succeeded && record.point.held_out.len() == 2) {
-            pairs.entry(coordinates(&record.point)).or_default().push(record);
-        }
-        Self(pairs)
-    }
-
-    /// What those that also held out a trial's only held-out domain tell about the other one.
-    fn around(&self, record: &TrialRecord, method: Method) -> Vec<CrossValidation<'a>> {
-        let [test] = record.point.held_out.as_slice() else { return Vec::new() };
-        let pairs = self.0.get(&coordinates(&record.point)).into_iter().flatten();
-        pairs.filter_map(|pair| CrossValidation::of(pair, test, method)).collect()
     }
 }
 

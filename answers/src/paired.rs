@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::Table;
 use serde::Serialize;
+use sortie_core::combine::{COMBINE, combine_of};
 use sortie_core::filter::{Filter, UnknownAxis};
 use sortie_core::metrics::Method;
+use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::random::{Purpose, stream, uniform_below};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, mean};
 use sortie_core::trial::{Point, Work};
 
-use crate::axis::{Axis, AxisValue};
-use crate::measure::{Measured, Meter, OodSplit, Pairs};
+use crate::collect::{Collector, Trial};
+use crate::measure::{Measured, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
 use crate::statistics::Estimate;
@@ -21,6 +23,8 @@ use crate::statistics::Estimate;
 const RESAMPLES: usize = 10_000;
 /// The share of resamples on each side outside of an interval.
 const TAIL: f64 = 0.025;
+/// Axes of every trial that are no parameters.
+const BUILT_IN: [&str; 3] = ["held_out", "seed", "split"];
 /// Fewer units than this say nothing about an interval.
 const UNITS_MIN: usize = 3;
 
@@ -101,6 +105,14 @@ pub enum PairedError {
         /// The axes.
         axes: String,
     },
+    /// The same where the other setting's trials have no such axes to name.
+    #[error("{setting:?} leaves open what trials of the other setting do not have ({axes}): name a value")]
+    Lacks {
+        /// The conditions.
+        setting: String,
+        /// The axes.
+        axes: String,
+    },
     /// Settings whose trials have no counterpart.
     #[error("no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else")]
     NoPair {
@@ -113,87 +125,167 @@ pub enum PairedError {
     },
 }
 
-/// The held-out domain and the axes on which trials of a pair agree, with their values.
-type Key = (String, Vec<(Axis, AxisValue)>);
-/// The trials of one side by key; none where one is not measured.
-type Side = BTreeMap<Key, Option<Measured>>;
-
-/// Compares the trials of two settings. A pair agrees in everything that neither setting has a condition on; its differences are averaged
-/// over whatever else the sweep varies, so that a held-out domain with one pair of seeds is one unit.
+/// Compares the trials of two settings among records that lie there anyway: what [`Collector`] does for a stream of them.
 ///
 /// # Errors
-/// [`PairedError`] when a setting has no trials, or none with a counterpart.
-pub fn paired(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question, [a, b]: [&Filter; 2]) -> Result<Paired, PairedError> {
-    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
-    let meter = Meter { selection: question.selection, method: question.method, ood_split };
-    let pairs = Pairs::of(records);
-    if let Some(record) = records.first() {
-        a.check(&record.point)?;
-        b.check(&record.point)?;
-    }
-    let named: BTreeSet<&str> = a.axes().chain(b.axes()).collect();
-    let (mut noise, mut seen) = (Noise::default(), BTreeSet::new());
-    let mut side = |filter: &Filter| {
-        let mut side = Side::new();
-        for record in records.iter().filter(|record| record.point.held_out.len() == 1 && filter.matches(&record.point)) {
-            let measured = meter.measure(record, &pairs);
-            if side.insert(key(&record.point, &named), measured).is_some() {
-                let own: BTreeSet<&str> = filter.axes().collect();
-                let axes = named.difference(&own).copied().collect::<Vec<_>>().join(", ");
-                return Err(PairedError::Open { setting: filter.to_string(), axes });
-            }
-            if seen.insert(record.id) {
-                noise.add(&record.point, measured);
-            }
-        }
-        if side.is_empty() {
-            return Err(PairedError::NoTrial { sweep: sweep.to_owned(), setting: filter.to_string() });
-        }
-        Ok(side)
-    };
-    let (first, second) = (side(a)?, side(b)?);
-    let units = units(&first, &second);
-    if units.is_empty() {
-        return Err(PairedError::NoPair { sweep: sweep.to_owned(), a: a.to_string(), b: b.to_string() });
-    }
-    let complete: Vec<(&str, Measured)> = units.iter().filter_map(|((domain, _), unit)| Some((domain.as_str(), (*unit)?))).collect();
-    let of = |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
-    let domains = crate::results::domains(work, records).into_iter().filter_map(|held_out| {
-        let own: Vec<Measured> = complete.iter().filter(|(domain, _)| *domain == held_out).map(|(_, unit)| *unit).collect();
-        let estimate = |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
-        (!own.is_empty()).then(|| DomainDifference { ood: estimate(|unit| unit.ood), iid: estimate(|unit| unit.iid), held_out })
-    });
-    Ok(Paired {
-        sweep: sweep.to_owned(),
-        selection: question.selection,
-        method: question.method,
-        ood_split,
-        a: a.to_string(),
-        b: b.to_string(),
-        units: complete.len(),
-        planned: units.len(),
-        ood: Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood)),
-        iid: Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid)),
-        domains: domains.collect(),
-    })
+/// As [`Collector::paired`].
+pub fn paired(
+    sweep: &str,
+    work: &Work,
+    records: &[TrialRecord],
+    question: &Question,
+    settings: [&Filter; 2],
+) -> Result<Paired, PairedError> {
+    Collector::of(sweep, work, records, question).paired(settings)
 }
 
-fn key(point: &Point, named: &BTreeSet<&str>) -> Key {
-    let parameters = point.parameters.keys().map(|name| Axis::from(name.as_str()));
-    let axes = parameters.chain([Axis::Seed, Axis::Split]).filter(|axis| !named.contains(axis.as_str()));
-    let held_out = if named.contains("held_out") { String::new() } else { point.held_out_label() };
-    (held_out, axes.filter_map(|axis| Some((axis.clone(), axis.value(point)?))).collect())
+impl Collector {
+    /// Compares the trials of two settings. A pair agrees in everything that neither setting has a condition on; its differences are averaged
+    /// over whatever else the sweep varies, so that a held-out domain with one pair of seeds is one unit. Combined trials take part only for a
+    /// setting that names what they are, and then axes that they lack are none on which a pair could agree.
+    ///
+    /// # Errors
+    /// [`PairedError`] when a setting has no trials, or none with a counterpart.
+    pub fn paired(mut self, [a, b]: [&Filter; 2]) -> Result<Paired, PairedError> {
+        self.settle();
+        let parameters: Parameters = self.settings.values().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+        if self.total() > 0 {
+            let example = Point { held_out: Vec::new(), parameters, seed: 0, split_seed: 0 };
+            a.check(&example)?;
+            b.check(&example)?;
+        }
+        let chosen = [self.chosen(a)?, self.chosen(b)?];
+        let keys = Keys::of(&self, a.axes().chain(b.axes()).collect(), &chosen);
+        let (first, second) = (keys.side(a, &chosen[0])?, keys.side(b, &chosen[1])?);
+        let units = units(&first, &second);
+        if units.is_empty() {
+            return Err(PairedError::NoPair { sweep: self.sweep, a: a.to_string(), b: b.to_string() });
+        }
+        let noise = Noise::of(&self, &chosen);
+        let complete: Vec<(Option<&str>, Measured)> =
+            units.iter().filter_map(|((domain, ..), unit)| Some((domain.map(|rank| keys.domain(rank)), (*unit)?))).collect();
+        let of = |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
+        let domains = self.domains().into_iter().filter_map(|held_out| {
+            let own: Vec<Measured> = complete.iter().filter(|(domain, _)| *domain == Some(&held_out)).map(|(_, unit)| *unit).collect();
+            let estimate = |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
+            (!own.is_empty()).then(|| DomainDifference { ood: estimate(|unit| unit.ood), iid: estimate(|unit| unit.iid), held_out })
+        });
+        Ok(Paired {
+            sweep: self.sweep.clone(),
+            selection: self.question.selection,
+            method: self.question.method,
+            ood_split: self.meter.ood_split,
+            a: a.to_string(),
+            b: b.to_string(),
+            units: complete.len(),
+            planned: units.len(),
+            ood: Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood)),
+            iid: Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid)),
+            domains: domains.collect(),
+        })
+    }
+
+    /// The trials of a setting, by their index.
+    fn chosen(&self, filter: &Filter) -> Result<BTreeSet<usize>, PairedError> {
+        let names_combined = filter.axes().any(|axis| axis == COMBINE);
+        let fits = |(index, trial): (usize, &Trial)| {
+            let (held_out, parameters) = (vec![self.names.value(trial.domain).clone()], self.settings.value(trial.setting));
+            if combine_of(parameters).is_some() && !names_combined {
+                return None;
+            }
+            let point = Point { held_out, parameters: parameters.clone(), seed: trial.seed, split_seed: trial.split_seed };
+            filter.matches(&point).then_some(index)
+        };
+        let chosen: BTreeSet<usize> = self.trials.iter().enumerate().filter_map(fits).collect();
+        if chosen.is_empty() {
+            return Err(PairedError::NoTrial { sweep: self.sweep.clone(), setting: filter.to_string() });
+        }
+        Ok(chosen)
+    }
+}
+
+/// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none where a setting names them.
+type Key = (Option<u32>, u32, Option<u64>, Option<u64>);
+/// The trials of one side by key; none where one is not measured.
+type Side = BTreeMap<Key, Option<Measured>>;
+/// Held-out domain and seeds: what a unit is.
+type UnitKey = (Option<u32>, Option<u64>, Option<u64>);
+
+/// On what the trials of a pair agree.
+struct Keys<'a> {
+    collector: &'a Collector,
+    named: BTreeSet<&'a str>,
+    /// Axes that some of the trials do not have.
+    lacking: BTreeSet<&'a str>,
+    /// By the number of a setting: the rank of what is left of it.
+    agreed: BTreeMap<u32, u32>,
+    domain_ranks: Vec<u32>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(collector: &'a Collector, named: BTreeSet<&'a str>, chosen: &[BTreeSet<usize>; 2]) -> Self {
+        let settings: BTreeSet<u32> = chosen.iter().flatten().map(|&index| collector.trials[index].setting).collect();
+        let names = |setting: u32| collector.settings.value(setting).keys().map(String::as_str);
+        let all: BTreeSet<&str> = settings.iter().flat_map(|&setting| names(setting)).collect();
+        let has = |setting: u32, name: &str| collector.settings.value(setting).contains_key(name);
+        let lacking: BTreeSet<&str> = all.into_iter().filter(|name| !settings.iter().all(|&setting| has(setting, name))).collect();
+        let rest = |setting: u32| -> Vec<(&String, &Scalar)> {
+            let agreed = |(name, _): &(&String, &Scalar)| !named.contains(name.as_str()) && !lacking.contains(name.as_str());
+            collector.settings.value(setting).iter().filter(agreed).collect()
+        };
+        let ordered: BTreeSet<Vec<(&String, &Scalar)>> = settings.iter().map(|&setting| rest(setting)).collect();
+        let ranks: BTreeMap<_, u32> = ordered.into_iter().zip(0..).collect();
+        let agreed = settings.iter().map(|&setting| (setting, ranks[&rest(setting)])).collect();
+        Self { collector, named, lacking, agreed, domain_ranks: collector.names.ranks() }
+    }
+
+    fn key(&self, trial: &Trial) -> Key {
+        let unless_named = |axis: &str, value| (!self.named.contains(axis)).then_some(value);
+        let held_out = (!self.named.contains("held_out")).then(|| self.domain_ranks[trial.domain as usize]);
+        (held_out, self.agreed[&trial.setting], unless_named("seed", trial.seed), unless_named("split", trial.split_seed))
+    }
+
+    /// A held-out domain by its rank.
+    fn domain(&self, rank: u32) -> &'a str {
+        let number = self.domain_ranks.iter().position(|known| *known == rank).unwrap_or_default();
+        self.collector.names.value(number as u32)
+    }
+
+    fn side(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> Result<Side, PairedError> {
+        let mut side = Side::new();
+        for &index in chosen {
+            let trial = &self.collector.trials[index];
+            if side.insert(self.key(trial), trial.measured).is_some() {
+                return Err(self.open(filter, chosen));
+            }
+        }
+        Ok(side)
+    }
+
+    /// Why several trials of one setting have one counterpart.
+    fn open(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> PairedError {
+        let own: BTreeSet<&str> = filter.axes().collect();
+        let settings: BTreeSet<u32> = chosen.iter().map(|&index| self.collector.trials[index].setting).collect();
+        let values =
+            |name: &str| settings.iter().filter_map(|&setting| self.collector.settings.value(setting).get(name)).collect::<BTreeSet<_>>();
+        let varies = |name: &&str| BUILT_IN.contains(name) || values(name).len() > 1;
+        let left_open = |axes: &BTreeSet<&'a str>| axes.difference(&own).copied().filter(varies).collect::<Vec<_>>().join(", ");
+        let (setting, named) = (filter.to_string(), left_open(&self.named));
+        if named.is_empty() {
+            return PairedError::Lacks { setting, axes: left_open(&self.lacking) };
+        }
+        PairedError::Open { setting, axes: named }
+    }
 }
 
 /// B minus A by held-out domain and seeds, averaged over all other axes; none where a trial is missing.
-fn units(a: &Side, b: &Side) -> BTreeMap<Key, Option<Measured>> {
-    let mut differences: BTreeMap<Key, Vec<Option<Measured>>> = BTreeMap::new();
+fn units(a: &Side, b: &Side) -> BTreeMap<UnitKey, Option<Measured>> {
+    let mut differences: BTreeMap<UnitKey, Vec<Option<Measured>>> = BTreeMap::new();
     for (key, first) in a {
         let Some(second) = b.get(key) else { continue };
-        let (held_out, axes) = key;
-        let seeds = axes.iter().filter(|(axis, _)| matches!(axis, Axis::Seed | Axis::Split)).cloned().collect();
+        let (held_out, _, seed, split) = *key;
         let difference = first.zip(*second).map(|(a, b)| Measured { iid: b.iid - a.iid, ood: b.ood - a.ood });
-        differences.entry((held_out.clone(), seeds)).or_default().push(difference);
+        differences.entry((held_out, seed, split)).or_default().push(difference);
     }
     let unit = |differences: Vec<Option<Measured>>| {
         let all: Option<Vec<Measured>> = differences.into_iter().collect();
@@ -202,15 +294,21 @@ fn units(a: &Side, b: &Side) -> BTreeMap<Key, Option<Measured>> {
     differences.into_iter().map(|(key, differences)| (key, unit(differences))).collect()
 }
 
-/// Trials that differ in nothing but the seed.
-#[derive(Default)]
-struct Noise(BTreeMap<Key, Vec<Measured>>);
+/// Trials that differ in nothing but the seed, by held-out domain, setting and split.
+struct Noise(BTreeMap<(u32, u32, u64), Vec<Measured>>);
 
 impl Noise {
-    fn add(&mut self, point: &Point, measured: Option<Measured>) {
-        if let Some(measured) = measured {
-            self.0.entry(key(point, &BTreeSet::from(["seed"]))).or_default().push(measured);
+    fn of(collector: &Collector, chosen: &[BTreeSet<usize>; 2]) -> Self {
+        let (domains, settings) = (collector.names.ranks(), collector.settings.ranks());
+        let mut trials: Vec<&Trial> = chosen[0].union(&chosen[1]).map(|&index| &collector.trials[index]).collect();
+        trials.sort_by_key(|trial| trial.seed);
+        let mut groups: BTreeMap<_, Vec<Measured>> = BTreeMap::new();
+        for trial in trials {
+            let key = (domains[trial.domain as usize], settings[trial.setting as usize], trial.split_seed);
+            groups.entry(key).or_default().extend(trial.measured);
         }
+        groups.retain(|_, group| !group.is_empty());
+        Self(groups)
     }
 
     /// The square root of the mean variance, each group weighted by its degrees of freedom.

@@ -1,6 +1,7 @@
 //! Results as text: for people (table, Markdown) and for programs (CSV, JSON).
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use comfy_table::{LineStyle, Table, TableStyle};
 
@@ -9,6 +10,7 @@ use sortie_core::named;
 
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Cell, Mean, Results, key};
+use crate::sheet::{Column, Kind, Sheet, SheetFormat, Value};
 use crate::statistics::Estimate;
 
 /// How results are written.
@@ -102,20 +104,45 @@ impl Results {
     }
 
     fn csv(&self) -> String {
-        let mut header: Vec<String> = self.axes.iter().map(key).collect();
-        header.extend(["held_out", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"].map(str::to_owned));
-        let mut text = header.join(",") + "\n";
+        // Memory takes every byte, and what it holds was text before.
+        let bytes = self.write_cells(SheetFormat::Csv, Vec::new()).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Writes a row for each cell; gives the writer back.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_cells<W: Write + Send>(&self, format: SheetFormat, out: W) -> io::Result<W> {
+        let number = |name: &str| Column { name: name.to_owned(), kind: Kind::Number };
+        let integer = |name: &str| Column { name: name.to_owned(), kind: Kind::Integer };
+        let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
+        columns.push(Column { name: "held_out".to_owned(), kind: Kind::Text });
+        columns.extend([number("iid_mean"), number("iid_se"), integer("iid_n"), number("ood_mean"), number("ood_se"), integer("ood_n")]);
+        columns.extend([integer("planned"), integer("done")]);
+        let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
+        let mut sheet = Sheet::new(format, columns, out)?;
         for cell in &self.cells {
-            let mut fields: Vec<String> = cell.row.iter().map(|(_, value)| csv_text(&value.to_string())).collect();
-            fields.push(csv_text(&cell.held_out));
-            for estimate in [&cell.iid, &cell.ood] {
-                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-                fields.extend([number(estimate.mean), number(estimate.se), estimate.n.to_string()]);
+            let mut values: Vec<Value<'_>> = cell.row.iter().zip(&kinds).map(|((_, value), kind)| Value::of_axis(value, *kind)).collect();
+            values.push(Value::Text(&cell.held_out));
+            for Estimate { mean, se, n } in [cell.iid, cell.ood] {
+                let number = |value: Option<f64>| value.map_or(Value::Absent, Value::Number);
+                values.extend([number(mean), number(se), Value::Integer(n as u64)]);
             }
-            fields.extend([cell.planned.to_string(), cell.done.to_string()]);
-            text.push_str(&(fields.join(",") + "\n"));
+            values.extend([cell.planned, cell.done].map(|count| Value::Integer(count as u64)));
+            sheet.row(&values)?;
         }
-        text
+        sheet.finish()
+    }
+
+    /// The column of an axis: of the type that its values have, or of texts if they have several.
+    fn axis_column(&self, index: usize) -> Column {
+        let kinds = self.cells.iter().filter_map(|cell| match cell.row.get(index) {
+            Some((_, AxisValue::Scalar(scalar))) => Some(Kind::of(scalar)),
+            Some((_, AxisValue::Whole(_))) => Some(Kind::Integer),
+            Some((_, AxisValue::Absent)) | None => None,
+        });
+        Column { name: key(&self.axes[index]), kind: kinds.reduce(Kind::and).unwrap_or(Kind::Text) }
     }
 
     /// What the numbers are made of, in one line.
@@ -226,11 +253,6 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
         text.push_str(&format!(" ({}/{})", entry.done, entry.planned));
     }
     text
-}
-
-/// A CSV field: quoted where a comma, a quote or a line break would end it.
-pub fn csv_text(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 /// Names with what Markdown would read as markup made plain: `art_painting` must not turn italic.

@@ -1,18 +1,19 @@
 //! From records to the numbers of a table: cells of rows (axes) and columns (held-out domains), and a mean per row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use sortie_core::combine::{COMBINE, MEMBERS, combine_of};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
-use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::{Point, Work};
+use sortie_core::trial::Work;
 
-use crate::axis::{Axis, AxisValue, parameter_names};
-use crate::measure::{Measured, Meter, OodSplit, Pairs};
+use crate::axis::{Axis, AxisValue, names_of};
+use crate::collect::{Collector, Trial};
+use crate::measure::{Measured, OodSplit};
 use crate::statistics::Estimate;
 
 /// What is asked of a sweep's records.
@@ -133,73 +134,115 @@ pub enum ResultsError {
     },
 }
 
-/// Groups, selects and averages. Trials with a pair of held-out domains count as planned and done, but make no cell: their only use
-/// is to select.
+/// The results of records that lie there anyway: what [`Collector`] does for a stream of them.
 ///
 /// # Errors
-/// [`ResultsError`] when the sweep holds out no domain or lacks an axis that was asked for.
+/// As [`Collector::results`].
 pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Result<Results, ResultsError> {
-    if !records.is_empty() && records.iter().all(|record| record.point.held_out.is_empty()) {
-        return Err(ResultsError::NoDomain { sweep: sweep.to_owned() });
+    Collector::of(sweep, work, records, question).results()
+}
+
+impl Collector {
+    /// Groups and averages. Trials with a pair of held-out domains count as planned and done, but make no cell: their only use is to select.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when the sweep holds out no domain or lacks an axis that was asked for.
+    pub fn results(mut self) -> Result<Results, ResultsError> {
+        if self.holds_out_nothing() {
+            return Err(ResultsError::NoDomain { sweep: self.sweep });
+        }
+        self.settle();
+        let axes = self.row_axes()?;
+        let (domains, best) = (self.domains(), self.question.best);
+        // Combined trials come last, whatever their names are.
+        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&Trial>> = BTreeMap::new();
+        for trial in &self.trials {
+            let parameters = self.settings.value(trial.setting);
+            let values = axes.iter().map(|axis| axis.of(parameters, trial.seed, trial.split_seed)).collect();
+            rows.entry((combine_of(parameters).is_some(), values)).or_default().push(trial);
+        }
+        let ranks = self.settings.ranks();
+        let (mut cells, mut means) = (Vec::new(), Vec::new());
+        for ((_, values), trials) in rows {
+            let key: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(values).collect();
+            let mut row = Row::new();
+            for trial in trials {
+                row.entry(self.names.value(trial.domain)).or_default().push(Unit::of(trial, &ranks));
+            }
+            for units in row.values_mut() {
+                if best {
+                    take_best(units);
+                }
+                // Sums of floats depend on the order, and nobody can tell in which trials came.
+                units.sort_by_key(|unit| unit.coordinates);
+            }
+            cells.extend(domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))));
+            means.push(row_mean(&key, &row));
+        }
+        Ok(Results {
+            selection: self.question.selection,
+            method: self.question.method,
+            best,
+            ood_split: self.meter.ood_split,
+            planned: self.total(),
+            done: self.count(StateName::Succeeded),
+            failed: self.count(StateName::Failed),
+            diverged: self.count(StateName::Diverged),
+            cancelled: self.count(StateName::Cancelled),
+            sweep: self.sweep,
+            cells,
+            means,
+            axes,
+            domains,
+        })
     }
-    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
-    let (meter, pairs) = (Meter { selection: question.selection, method: question.method, ood_split }, Pairs::of(records));
-    let axes = row_axes(sweep, records, &question.by)?;
-    let domains = domains(work, records);
-    let mut rows: BTreeMap<Vec<AxisValue>, Row> = BTreeMap::new();
-    for record in records {
-        let [held_out] = record.point.held_out.as_slice() else { continue };
-        // All trials of a sweep have the same axes.
-        let key = axes.iter().filter_map(|axis| axis.value(&record.point)).collect();
-        rows.entry(key).or_default().entry(held_out).or_default().push(Unit::of(record, meter, &pairs));
+
+    fn row_axes(&self) -> Result<Vec<Axis>, ResultsError> {
+        let parameters = names_of(self.settings.values());
+        let mut axes: Vec<Axis> = Vec::new();
+        for axis in &self.question.by {
+            // Of a sweep without trials, nothing is known yet.
+            if let Axis::Parameter(name) = axis
+                && self.total() > 0
+                && !parameters.contains(name)
+            {
+                let known = parameters.iter().map(String::as_str).chain(["seed", "split"]).map(str::to_owned).collect();
+                return Err(ResultsError::NoAxis { sweep: self.sweep.clone(), axis: name.clone(), known });
+            }
+            if !axes.contains(axis) {
+                axes.push(axis.clone());
+            }
+        }
+        let combined: Vec<Axis> = if self.has_combined() { vec![COMBINE.into(), MEMBERS.into()] } else { Vec::new() };
+        if axes.is_empty() {
+            // A trial that lacks an axis does not make it vary.
+            let varies = |name: &String| self.settings.values().filter_map(|setting| setting.get(name)).collect::<BTreeSet<_>>().len() > 1;
+            axes = parameters.iter().filter(|name| varies(name)).map(|name| Axis::from(name.as_str())).collect();
+            axes.retain(|axis| !combined.contains(axis));
+        }
+        if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
+            axes.push(Axis::dropout());
+        }
+        // What is combined is never averaged with what is not, nor with what is combined otherwise.
+        axes.extend(combined.into_iter().filter(|axis| !axes.contains(axis)).collect::<Vec<_>>());
+        Ok(axes)
     }
-    if question.best {
-        rows.values_mut().flat_map(Row::values_mut).for_each(take_best);
-    }
-    let (mut cells, mut means) = (Vec::new(), Vec::new());
-    for (key, row) in &rows {
-        let key: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(key.iter().cloned()).collect();
-        cells.extend(domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))));
-        means.push(row_mean(&key, row));
-    }
-    let count = |state| records.iter().filter(|record| record.state == state).count();
-    Ok(Results {
-        sweep: sweep.to_owned(),
-        selection: question.selection,
-        method: question.method,
-        best: question.best,
-        ood_split,
-        planned: records.len(),
-        done: count(StateName::Succeeded),
-        failed: count(StateName::Failed),
-        diverged: count(StateName::Diverged),
-        cancelled: count(StateName::Cancelled),
-        cells,
-        means,
-        axes,
-        domains,
-    })
 }
 
 /// What a cell counts: a trial, or the best of several that share their seeds.
-struct Unit<'a> {
+struct Unit {
     measured: Option<Measured>,
     /// By what the best is chosen.
     score: f64,
     done: bool,
-    /// What tells it apart from the others of its cell.
-    coordinates: (Option<&'a Parameters>, u64, u64),
+    /// What tells it apart from the others of its cell: the setting, unless it is the best of several, and the seeds.
+    coordinates: (Option<u32>, u64, u64),
 }
 
-impl<'a> Unit<'a> {
-    fn of(record: &'a TrialRecord, meter: Meter, pairs: &Pairs<'_>) -> Self {
-        let Point { parameters, seed, split_seed, .. } = &record.point;
-        Self {
-            measured: meter.measure(record, pairs),
-            score: meter.select(record, pairs).map_or(f64::NAN, |selected| selected.score),
-            done: record.state == StateName::Succeeded,
-            coordinates: (Some(parameters), *seed, *split_seed),
-        }
+impl Unit {
+    fn of(trial: &Trial, ranks: &[u32]) -> Self {
+        let Trial { setting, state, seed, split_seed, score, measured, .. } = *trial;
+        Self { measured, score, done: state == StateName::Succeeded, coordinates: (Some(ranks[setting as usize]), seed, split_seed) }
     }
 
     /// The better of two that share their seeds, the first of equals. As long as one is not done, nobody knows which it is.
@@ -211,7 +254,7 @@ impl<'a> Unit<'a> {
     }
 }
 
-fn take_best(units: &mut Vec<Unit<'_>>) {
+fn take_best(units: &mut Vec<Unit>) {
     let mut best = BTreeMap::new();
     for unit in units.drain(..) {
         let (_, seed, split) = unit.coordinates;
@@ -226,61 +269,25 @@ fn take_best(units: &mut Vec<Unit<'_>>) {
 }
 
 /// Units of a row by held-out domain.
-type Row<'a> = BTreeMap<&'a str, Vec<Unit<'a>>>;
-
-fn row_axes(sweep: &str, records: &[TrialRecord], by: &[Axis]) -> Result<Vec<Axis>, ResultsError> {
-    let points = || records.iter().map(|record| &record.point);
-    let parameters = parameter_names(points());
-    let mut axes: Vec<Axis> = Vec::new();
-    for axis in by {
-        // Of a sweep without trials, nothing is known yet.
-        if let Axis::Parameter(name) = axis
-            && !records.is_empty()
-            && !parameters.contains(name)
-        {
-            let known = parameters.iter().map(String::as_str).chain(["seed", "split"]).map(str::to_owned).collect();
-            return Err(ResultsError::NoAxis { sweep: sweep.to_owned(), axis: name.clone(), known });
-        }
-        if !axes.contains(axis) {
-            axes.push(axis.clone());
-        }
-    }
-    if axes.is_empty() {
-        axes = parameters.iter().map(|name| Axis::from(name.as_str())).filter(|axis| axis.varies(points())).collect();
-    }
-    if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
-        axes.push(Axis::dropout());
-    }
-    Ok(axes)
-}
-
-/// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
-pub(crate) fn domains<'a>(work: &Work, records: impl IntoIterator<Item = &'a TrialRecord>) -> Vec<String> {
-    let alone = records.into_iter().filter(|record| record.point.held_out.len() == 1);
-    let mut domains: Vec<String> = alone.map(|record| record.point.held_out_label()).collect();
-    let place = |domain: &String| work.domains().iter().position(|known| known == domain).unwrap_or(usize::MAX);
-    domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
-    domains.dedup();
-    domains
-}
+type Row<'a> = BTreeMap<&'a str, Vec<Unit>>;
 
 fn estimates(measured: &[Measured]) -> (Estimate, Estimate) {
     let of = |value: fn(&Measured) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
     (of(|measured| measured.iid), of(|measured| measured.ood))
 }
 
-fn done(units: &[Unit<'_>]) -> usize {
+fn done(units: &[Unit]) -> usize {
     units.iter().filter(|unit| unit.done).count()
 }
 
-fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit<'_>]) -> Cell {
+fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
     let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
     Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units), values: measured }
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
-    let mut replicates: BTreeMap<(Option<&Parameters>, u64, u64), Vec<Measured>> = BTreeMap::new();
+    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<Measured>> = BTreeMap::new();
     for unit in row.values().flatten() {
         replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
@@ -292,13 +299,6 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
     let planned = row.values().map(Vec::len).sum();
     let done = row.values().map(|units| done(units)).sum();
     Mean { row: key.to_vec(), iid, ood, planned, done, values: complete, replicates: planned_replicates }
-}
-
-/// The accuracies of each trial with one held-out domain, in the order of the records; none of what has no result.
-pub(crate) fn measured(work: &Work, records: &[TrialRecord], question: &Question) -> Vec<Option<Measured>> {
-    let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
-    let (meter, pairs) = (Meter { selection: question.selection, method: question.method, ood_split }, Pairs::of(records));
-    records.iter().map(|record| (record.point.held_out.len() == 1).then(|| meter.measure(record, &pairs)).flatten()).collect()
 }
 
 /// The unweighted mean over domains; there is at least one.

@@ -1,9 +1,11 @@
 //! What commands print: one JSON object, or text for people.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::trial::Point;
@@ -32,6 +34,86 @@ pub fn bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;
     Ok(stdout.flush()?)
+}
+
+/// A file that appears under its name when it is complete, and not at all if that never comes. Until then it lies beside that place under a
+/// name of its own.
+pub struct NewFile {
+    path: PathBuf,
+    /// Where it lies until it is complete; none if the path is no regular file but a terminal, a pipe or the like, which is written at once.
+    partial: Option<PathBuf>,
+    file: BufWriter<File>,
+}
+
+impl NewFile {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn create(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot write {}", path.display());
+        // A link is followed: what it points to is what is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let there = target.metadata().ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
+            let file = File::options().write(true).open(&target).with_context(cannot)?;
+            return Ok(Self { path: target, partial: None, file: BufWriter::new(file) });
+        }
+        let name = target.file_name().with_context(|| format!("{}: it names no file", cannot()))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.partial", std::process::id()));
+        let partial = target.with_file_name(hidden);
+        let file = File::create(&partial).with_context(cannot)?;
+        let new = Self { path: target, partial: Some(partial), file: BufWriter::new(file) };
+        if let Some(there) = there {
+            new.file.get_ref().set_permissions(there.permissions()).with_context(cannot)?;
+        }
+        Ok(new)
+    }
+
+    /// Gives it its name: it is complete.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn finish(mut self) -> Result<()> {
+        let cannot = || format!("cannot write {}", self.path.display());
+        self.file.flush().with_context(cannot)?;
+        if let Some(partial) = self.partial.take() {
+            let renamed = std::fs::rename(&partial, &self.path);
+            // What cannot get its name is of no use under another.
+            renamed.inspect_err(|_| drop(std::fs::remove_file(&partial))).with_context(cannot)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            let _ = std::fs::remove_file(partial);
+        }
+    }
+}
+
+/// Writes a whole file, as [`NewFile`] does.
+///
+/// # Errors
+/// One line that names the path.
+pub fn file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    file.finish()
 }
 
 /// Prints one JSON object.
@@ -112,6 +194,28 @@ mod tests {
         let point = Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 1 };
         let json = r#"{"held_out":"photo+sketch","fast":true,"lr":0.001,"optimiser":"adam","seed":3,"split":1}"#;
         assert_eq!(serde_json::to_string(&PointOutput::from(point)).unwrap(), json);
+    }
+
+    #[test]
+    fn a_file_is_complete_or_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("a.csv"), folder.path().join("link"));
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        let mut torn = NewFile::create(&path).unwrap();
+        torn.write_all(b"half").unwrap();
+        assert!(!path.exists() && names() == 1);
+        drop(torn);
+        assert_eq!(names(), 0);
+        file(&path, b"whole").unwrap();
+        assert_eq!((std::fs::read(&path).unwrap().as_slice(), names()), (b"whole".as_slice(), 1));
+        // Through a link it is the file that is replaced, and a device is written as it is.
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        file(&link, b"new").unwrap();
+        assert!(link.is_symlink() && std::fs::read(&path).unwrap() == b"new");
+        file(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!Path::new("/dev/null").is_file());
+        let error = file(&folder.path().join("none/a.csv"), b"").unwrap_err().to_string();
+        assert!(error.starts_with("cannot write ") && error.ends_with("none/a.csv"), "{error}");
     }
 
     #[test]

@@ -90,13 +90,19 @@ pub struct PlannedTrial {
     pub combination: Option<Combination>,
 }
 
+/// The name of the combination whose parameters these are; none for those of a trial of the grid. A command may have an axis of one of
+/// these names for something else.
+pub fn combine_of(parameters: &Parameters) -> Option<&str> {
+    match (parameters.get(COMBINE), parameters.get(MEMBERS)) {
+        (Some(Scalar::Text(name)), Some(Scalar::Number(_))) => Some(name),
+        _ => None,
+    }
+}
+
 impl Point {
     /// The name of the combination that it belongs to; none for a trial of the grid.
     pub fn combine(&self) -> Option<&str> {
-        match self.parameters.get(COMBINE) {
-            Some(Scalar::Text(name)) => Some(name),
-            _ => None,
-        }
+        combine_of(&self.parameters)
     }
 }
 

@@ -17,21 +17,28 @@
 //! }
 //! ```
 //! ```compile_fail
+//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, leave_one_out}};
+//! fn peek(run: &TrialRecord) {
+//!     leave_one_out(&HeldOut::of(run, Method::Plain).outline(), &[]);
+//! }
+//! ```
+//! ```compile_fail
 //! use sortie_core::{metrics::Method, record::TrialRecord, selection::{Validation, leave_one_out}};
 //! fn peek(run: &TrialRecord) {
-//!     leave_one_out(Validation::of(run, Method::Plain), &run.held_out);
+//!     leave_one_out(&Validation::of(run, Method::Plain).outline(), &run.held_out);
 //! }
 //! ```
 //! With the right types it does:
 //! ```
-//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, Validation, iid, oracle}};
-//! fn select(record: &TrialRecord) {
+//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{CrossValidation, HeldOut, Validation, iid, leave_one_out, oracle}};
+//! fn select(record: &TrialRecord, pair: &CrossValidation) {
 //!     iid(Validation::of(record, Method::Plain));
+//!     leave_one_out(&Validation::of(record, Method::Plain).outline(), &[pair]);
 //!     oracle(HeldOut::of(record, Method::Plain));
 //! }
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::metrics::{Evaluation, Method, SplitName};
 use crate::named;
@@ -97,36 +104,62 @@ impl<'a> Validation<'a> {
         self.rows().map(|row| row.step).collect()
     }
 
-    fn domains(self) -> BTreeSet<&'a str> {
-        self.rows().map(|row| row.domain.as_str()).collect()
+    /// The i.i.d. accuracy after each step that has one, in one pass over the run.
+    pub fn iid_accuracies(self) -> BTreeMap<u64, f64> {
+        let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for row in self.rows().filter(|row| row.split == SplitName::Out) {
+            steps.entry(row.step).or_default().push(row.accuracy());
+        }
+        steps.into_iter().filter_map(|(step, accuracies)| Some((step, mean(&accuracies)?))).collect()
+    }
+
+    /// The steps and training domains, without any accuracy.
+    pub fn outline(self) -> Outline {
+        let domains: BTreeSet<&str> = self.rows().map(|row| row.domain.as_str()).collect();
+        Outline { steps: self.steps().into_iter().collect(), domains: domains.into_iter().map(str::to_owned).collect() }
     }
 }
 
-/// What a run that held out the test domain and one more tells about the latter.
-#[derive(Clone, Copy, Debug)]
-pub struct CrossValidation<'a> {
-    rows: &'a [Evaluation],
-    domain: &'a str,
-    method: Method,
+/// After which steps a run was measured, and on which training domains: all that leave-one-out needs of the run itself. Many runs share one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outline {
+    steps: Vec<u64>,
+    domains: Vec<String>,
 }
 
-impl<'a> CrossValidation<'a> {
+impl Outline {
+    /// The steps, ascending.
+    pub fn steps(&self) -> &[u64] {
+        &self.steps
+    }
+}
+
+/// What a run that held out the test domain and one more tells about the latter: the accuracy on that domain's `in` split, which the run
+/// never saw, after each step. It outlives the run's record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossValidation {
+    domain: String,
+    /// By step, ascending.
+    accuracies: Box<[(u64, f64)]>,
+}
+
+impl CrossValidation {
     /// That of one method of a run; none unless it held out the test domain and exactly one more.
-    pub fn of(pair: &'a TrialRecord, test_domain: &str, method: Method) -> Option<Self> {
+    pub fn of(pair: &TrialRecord, test_domain: &str, method: Method) -> Option<Self> {
         let [first, second] = pair.point.held_out.as_slice() else { return None };
         let domain = match (first == test_domain, second == test_domain) {
             (true, false) => second,
             (false, true) => first,
             _ => return None,
         };
-        Some(Self { rows: &pair.held_out, domain, method })
+        let wanted = |row: &&Evaluation| row.method == method && row.domain == *domain && row.split == SplitName::In;
+        let accuracies: BTreeMap<u64, f64> = pair.held_out.iter().filter(wanted).map(|row| (row.step, row.accuracy())).collect();
+        Some(Self { domain: domain.clone(), accuracies: accuracies.into_iter().collect() })
     }
 
-    /// Accuracy on the domain's `in` split, which the run never saw.
     fn accuracy(&self, step: u64) -> Option<f64> {
-        let wanted =
-            |row: &&Evaluation| row.method == self.method && row.step == step && row.domain == self.domain && row.split == SplitName::In;
-        self.rows.iter().find(wanted).map(Evaluation::accuracy)
+        let at = self.accuracies.binary_search_by_key(&step, |&(step, _)| step).ok()?;
+        Some(self.accuracies[at].1)
     }
 }
 
@@ -143,13 +176,9 @@ impl<'a> HeldOut<'a> {
         Self { rows: &record.held_out, method }
     }
 
-    /// What was measured after a step.
-    pub fn at(self, step: u64) -> impl Iterator<Item = &'a Evaluation> {
-        self.rows.iter().filter(move |row| row.method == self.method && row.step == step)
-    }
-
-    fn last_step(self) -> Option<u64> {
-        self.rows.iter().filter(|row| row.method == self.method).map(|row| row.step).max()
+    /// What was measured.
+    pub fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
+        self.rows.iter().filter(move |row| row.method == self.method)
     }
 }
 
@@ -164,7 +193,7 @@ pub struct Selected {
 
 /// The step with the best i.i.d. accuracy, the earliest of equals; none when the run has no evaluation.
 pub fn iid(validation: Validation<'_>) -> Option<Selected> {
-    best(validation.steps().into_iter().filter_map(|step| Some(Selected { step, score: validation.iid_accuracy(step)? })))
+    best(validation.iid_accuracies().into_iter().map(|(step, score)| Selected { step, score }))
 }
 
 /// The last step, with its i.i.d. accuracy; none when the run has no evaluation.
@@ -174,14 +203,15 @@ pub fn last(validation: Validation<'_>) -> Option<Selected> {
 }
 
 /// The step with the best mean over the training domains of the accuracy of a run that held that domain out too; the earliest of equals.
-/// None unless there is just one such run for each training domain and a step that all of them evaluated.
-pub fn leave_one_out(validation: Validation<'_>, pairs: &[CrossValidation<'_>]) -> Option<Selected> {
-    let covered: BTreeSet<&str> = pairs.iter().map(|pair| pair.domain).collect();
-    if covered.len() != pairs.len() || covered != validation.domains() {
+/// None unless there is just one such run for each training domain and a step that all of them evaluated. The order of those runs does
+/// not matter.
+pub fn leave_one_out(run: &Outline, pairs: &[&CrossValidation]) -> Option<Selected> {
+    let covered: BTreeMap<&str, &CrossValidation> = pairs.iter().map(|pair| (pair.domain.as_str(), *pair)).collect();
+    if covered.len() != pairs.len() || !covered.keys().eq(&run.domains) {
         return None;
     }
-    let scored = validation.steps().into_iter().filter_map(|step| {
-        let accuracies: Option<Vec<f64>> = pairs.iter().map(|pair| pair.accuracy(step)).collect();
+    let scored = run.steps.iter().filter_map(|&step| {
+        let accuracies: Option<Vec<f64>> = covered.values().map(|pair| pair.accuracy(step)).collect();
         Some(Selected { step, score: mean(&accuracies?)? })
     });
     best(scored)
@@ -189,8 +219,8 @@ pub fn leave_one_out(validation: Validation<'_>, pairs: &[CrossValidation<'_>]) 
 
 /// The last step, with the accuracy on `out` of the only held-out domain; none when the run has no evaluation there.
 pub fn oracle(held_out: HeldOut<'_>) -> Option<Selected> {
-    let step = held_out.last_step()?;
-    let mut out = held_out.at(step).filter(|row| row.split == SplitName::Out);
+    let step = held_out.rows().map(|row| row.step).max()?;
+    let mut out = held_out.rows().filter(|row| row.step == step && row.split == SplitName::Out);
     match (out.next(), out.next()) {
         (Some(row), None) => Some(Selected { step, score: row.accuracy() }),
         _ => None,
@@ -240,12 +270,14 @@ mod tests {
             run(&["a", "c"], &[(0, "a", In, 2), (5, "a", In, 4), (9, "a", In, 9), (0, "c", In, 10), (0, "b", Out, 10), (0, "a", Out, 10)]);
         let with_b = run(&["b", "c"], &[(0, "b", In, 3), (5, "b", In, 4), (0, "c", In, 10)]);
         let pairs: Vec<_> = [&with_a, &with_b].iter().filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain)).collect();
-        let validation = Validation::of(&main, Method::Plain);
-        assert_eq!(leave_one_out(validation, &pairs), Some(Selected { step: 5, score: 0.4 }));
-        assert_eq!(leave_one_out(validation, &pairs[..1]), None);
-        assert_eq!(leave_one_out(validation, &[pairs[0], pairs[0]]), None);
+        let outline = Validation::of(&main, Method::Plain).outline();
+        let (a, b) = (&pairs[0], &pairs[1]);
+        assert_eq!(leave_one_out(&outline, &[a, b]), Some(Selected { step: 5, score: 0.4 }));
+        assert_eq!(leave_one_out(&outline, &[b, a]), leave_one_out(&outline, &[a, b]));
+        assert_eq!(leave_one_out(&outline, &[a]), None);
+        assert_eq!((leave_one_out(&outline, &[a, a]), leave_one_out(&outline, &[a, b, a])), (None, None));
         assert!(CrossValidation::of(&main, "c", Method::Plain).is_none() && CrossValidation::of(&with_a, "b", Method::Plain).is_none());
-        assert_eq!(leave_one_out(Validation::of(&main, Method::Average), &[]), None);
+        assert_eq!(leave_one_out(&Validation::of(&main, Method::Average).outline(), &[]), None);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sortie_core::combine::{CombinationKind, Readiness};
+use sortie_core::parameters::Scalar;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{TrialId, TrialSpec};
+use sortie_core::trial::{Point, TrialId, TrialSpec};
 
 const SWEEP: &str = "name = 's'\n[data]\ndataset = 'PACS'\n[model]\nbackbone = 'efficientnet-lite0'\n[train]\nsteps = 20\n\
     average = { from = 8 }\n[grid]\ndropout = [0.0, 0.9]\nlr = [5e-4, 1e-3]\nweight_decay = [1e-4, 5e-5, 1e-5]\n\
@@ -123,4 +124,17 @@ fn a_combination_is_ready_when_all_members_have_a_result() {
     assert_eq!(Readiness::of(3, 2, 0), Readiness::Waits);
     assert_eq!(Readiness::of(3, 2, 1), Readiness::Hopeless);
     assert_eq!(Readiness::of(0, 0, 0), Readiness::Waits);
+}
+
+#[test]
+fn combinations_are_known_by_both_of_their_parameters() {
+    let combines = |parameters: &[(&str, Scalar)]| {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Point { held_out: vec![], parameters, seed: 0, split_seed: 0 }.combine().is_some()
+    };
+    let (name, members) = (("combine", Scalar::Text("ensemble".into())), ("members", Scalar::Number(18.0)));
+    assert!(combines(&[name.clone(), members.clone(), ("dropout", Scalar::Number(0.9))]));
+    assert!(!combines(std::slice::from_ref(&name)) && !combines(std::slice::from_ref(&members)));
+    // A command may have axes of these names for something else.
+    assert!(!combines(&[("combine", Scalar::Flag(true)), members]));
 }

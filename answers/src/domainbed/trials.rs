@@ -40,9 +40,11 @@ pub fn unshown(work: &Work) -> Option<String> {
 ///
 /// DomainBed takes the best hyper-parameters and averages trial seeds. So settings are numbered as `hparams_seed`, pairs of seed and split
 /// as `trial_seed`, and what is to be compared, the dropout rate and the model, is part of the algorithm's name: `ERM dropout 0.9 average`.
+/// Combinations are left out: no run made them, and they would be taken for settings.
 pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
-    let numbers = Numbers::of(work, records);
-    let domains = domains(work, records);
+    let records: Vec<&TrialRecord> = records.iter().filter(|record| record.point.combine().is_none()).collect();
+    let numbers = Numbers::of(work, &records);
+    let domains = domains(work, &records);
     let dataset = work.dataset().unwrap_or_default();
     let mut runs = Vec::new();
     for record in records.iter().filter(|record| record.state == StateName::Succeeded && !record.point.held_out.is_empty()) {
@@ -74,7 +76,7 @@ pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
 }
 
 /// The dataset's domains, and after them whatever else a program reported.
-fn domains(work: &Work, records: &[TrialRecord]) -> Vec<String> {
+fn domains(work: &Work, records: &[&TrialRecord]) -> Vec<String> {
     let mut domains = work.domains().to_vec();
     let rows = records.iter().flat_map(|record| record.validation.iter().chain(&record.held_out));
     let others: BTreeSet<&String> = rows
@@ -107,7 +109,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(work: &Work, records: &[TrialRecord]) -> Self {
+    fn of(work: &Work, records: &[&TrialRecord]) -> Self {
         let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();
         let replicates: BTreeSet<(u64, u64)> = records.iter().map(|record| replicate(&record.point)).collect();

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::metrics::Method;
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, Validation};
 
-use crate::axis::{Axis, COMBINE, MEMBERS};
-use crate::measure::{Measured, Meter, Pairs};
+use crate::axis::Axis;
+use crate::collect::measured;
+use crate::measure::{Measured, Meter, Reading};
 use crate::results::over_domains;
 
 /// A point (i.i.d., o.o.d.).
@@ -65,14 +67,12 @@ impl Cloud {
 
 /// One cloud per model and dropout rate that has a result for each of these held-out domains: by model as asked, then by rate.
 pub(super) fn clouds(records: &[TrialRecord], methods: &[Method], meter: Meter, domains: &[String]) -> Vec<Cloud> {
-    let pairs = Pairs::of(records);
     let mut clouds = Vec::new();
     for &method in methods {
         let meter = Meter { method, ..meter };
         let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
-        for record in records {
+        for (record, measured) in measured(meter, records) {
             let [held_out] = record.point.held_out.as_slice() else { continue };
-            let Some(measured) = meter.measure(record, &pairs) else { continue };
             // A setting is all but the rate, of which one is chosen per held-out domain.
             let mut setting = record.point.parameters.clone();
             let rate = setting.remove(Axis::dropout().as_str());
@@ -146,7 +146,10 @@ pub(super) fn combined(records: &[TrialRecord], methods: &[Method], meter: Meter
 fn once(record: &TrialRecord, meter: Meter) -> Option<Measured> {
     let chooses = Validation::of(record, meter.method).steps().len() > 1;
     let selection = if chooses { meter.selection } else { Selection::Last };
-    Meter { selection, ..meter }.measure(record, &Pairs::of(&[]))
+    match (Meter { selection, ..meter }).read(record) {
+        Reading::Chosen { measured, .. } => measured,
+        Reading::Nothing | Reading::Open { .. } => None,
+    }
 }
 
 /// The convex hull of all sums of one point of each set.

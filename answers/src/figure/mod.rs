@@ -21,9 +21,10 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
-use crate::axis::{Axis, AxisValue, is_combined, parameter_names};
+use crate::axis::{Axis, AxisValue, parameter_names};
+use crate::collect::in_order;
 use crate::measure::{Meter, OodSplit};
-use crate::results::{Question, Results, ResultsError, domains, results};
+use crate::results::{Question, Results, ResultsError, results};
 
 /// The most values of an axis that box plots or a grid have room for.
 const VALUES_MAX: usize = 40;
@@ -173,10 +174,10 @@ pub fn figure(sweep: &str, work: &Work, records: &[TrialRecord], asked: &FigureQ
         return Err(FigureError::Methods { kind: asked.kind, given: names(&asked.methods) });
     }
     check_by(&asked)?;
-    if records.iter().any(|record| is_combined(&record.point)) {
+    if records.iter().any(|record| record.point.combine().is_some()) {
         // What combines several trials is no replicate of any: it is drawn as itself, or not at all.
         let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
-            records.iter().cloned().partition(|record| is_combined(&record.point));
+            records.iter().cloned().partition(|record| record.point.combine().is_some());
         return Sheet { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
     }
     Sheet { sweep, work, records, combined: &[], asked: &asked }.draw()
@@ -265,7 +266,8 @@ impl Sheet<'_> {
         let Self { sweep, work, records, combined, asked } = *self;
         let results = self.results(Vec::new())?;
         let meter = self.meter(&results);
-        let domains = domains(work, records.iter().chain(combined));
+        let alone = records.iter().chain(combined).filter(|record| record.point.held_out.len() == 1);
+        let domains = in_order(work.domains(), alone.map(|record| record.point.held_out_label()));
         let clouds = clouds::clouds(records, &asked.methods, meter, &domains);
         let (models, combined_missing) = clouds::combined(combined, &asked.methods, meter, &domains);
         if clouds.is_empty() && models.is_empty() {

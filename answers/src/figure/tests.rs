@@ -17,7 +17,8 @@ use super::curves::{Point, trajectories};
 use super::grid::{Cell, Grid};
 use super::rates::Curves;
 use crate::measure::Meter;
-use crate::{Axis, COMBINE, MEMBERS, OodSplit, Question, results};
+use crate::{Axis, OodSplit, Question, results};
+use sortie_core::combine::{COMBINE, MEMBERS};
 
 const METER: Meter = Meter { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
 

@@ -1,6 +1,7 @@
 //! What figures are looked at with: counts of their elements, pictures for people, and accuracies like those of real sweeps.
 
-use sortie_answers::{COMBINE, MEMBERS, png};
+use sortie_answers::png;
+use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::command::CommandSettings;
 use sortie_core::metrics::{Evaluation, Method, Score};
 use sortie_core::parameters::Scalar;

@@ -1,6 +1,7 @@
 //! Scatter figures of several models: what is drawn, and pictures for people to look at.
 
-use sortie_answers::{FigureKind, FigureQuestion, MEMBERS, figure};
+use sortie_answers::{FigureKind, FigureQuestion, figure};
+use sortie_core::combine::MEMBERS;
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;

@@ -1,15 +1,26 @@
-//! `sortie export`: results in the files of other programs.
+//! `sortie export`: every evaluation as a row, or results in the files of other programs.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sortie_answers::domainbed;
+use serde_json::json;
+use sortie_answers::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetFormat, Written, domainbed};
 use sortie_core::named;
+use sortie_core::record::Detail;
 
+use super::results::leave_combined_out;
 use crate::client::Client;
+use crate::output::NewFile;
 use crate::{Connection, output};
 
-/// Write the results of a sweep as the files of another program.
+/// Write every evaluation of a sweep as a row, or its results as the files of another program.
+///
+/// csv, jsonl, parquet: one row for each evaluation of each trial, in the order of the grid. Its trial: sweep, trial_id, state, held_out, a
+/// column for each axis, seed, split_seed. Itself: method, step, domain, split, role (training or held-out), n and correct (images; empty
+/// where nobody counted), accuracy (a fraction, exact to the last bit), loss (nats). A trial without evaluations, because it failed,
+/// diverged, was cancelled or is not done, has one row whose columns from method on are empty; drop those by `step`. An axis with values of
+/// several types is told as texts, and one that is called like another column as parameter.NAME. docs/export.md has more.
 ///
 /// domainbed: one run folder for each succeeded trial and each model of its trajectory, as DomainBed's collector reads them. Settings are
 /// numbered as hparams_seed, pairs of seed and split as trial_seed; the dropout rate and the model are part of the algorithm's name.
@@ -17,35 +28,89 @@ use crate::{Connection, output};
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Whose files: domainbed.
+    /// How, or whose files: csv, jsonl, parquet or domainbed.
     #[arg(long)]
     format: ExportFormat,
-    /// The folder to write to; it must be empty or not there.
-    #[arg(long, short, value_name = "DIR")]
-    output: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
+    /// The file to write, which appears when it is complete; for domainbed the folder, which must be empty or not there. Without it, csv and
+    /// jsonl go to standard output.
+    #[arg(long, short, value_name = "FILE|DIR")]
+    output: Option<PathBuf>,
+    /// Print one JSON object that says what was written to --output.
+    #[arg(long, requires = "output")]
     json: bool,
 }
 
-/// Programs whose files can be written.
+/// What can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExportFormat {
+    Csv,
+    Jsonl,
+    Parquet,
     DomainBed,
 }
-named!(ExportFormat, "format", { DomainBed => "domainbed" });
+named!(ExportFormat, "format", { Csv => "csv", Jsonl => "jsonl", Parquet => "parquet", DomainBed => "domainbed" });
 
-/// Writes the files.
+/// Writes the rows or files.
 ///
 /// # Errors
-/// One line: the coordinator refuses, the folder is not empty, or it cannot be written.
+/// One line: the coordinator refuses, the folder is not empty, or something cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, format: ExportFormat::DomainBed, output: folder, json } = arguments;
+    let Arguments { format, output, .. } = arguments;
+    let rows = match format {
+        ExportFormat::Csv => SheetFormat::Csv,
+        ExportFormat::Jsonl => SheetFormat::Jsonl,
+        ExportFormat::Parquet => SheetFormat::Parquet,
+        ExportFormat::DomainBed => {
+            let folder = output.as_deref().context("--format domainbed writes a folder: name it with --output")?;
+            return domainbeds(arguments, folder, connection).await;
+        }
+    };
+    let sweep = &arguments.sweep;
+    let Some(path) = output else {
+        if rows == SheetFormat::Parquet {
+            bail!("--format parquet is no text: name a file with --output");
+        }
+        // What goes to standard output is locked for a moment only, for nothing else writes there.
+        write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection).await?;
+        return Ok(());
+    };
+    let (file, Written { trials, without, evaluations }) = write_rows(sweep, rows, NewFile::create(path)?, connection).await?;
+    file.finish()?;
+    if arguments.json {
+        let said = json!({ "sweep": sweep, "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
+        return output::json(&said);
+    }
+    output::text(&format!("wrote {evaluations} evaluations of {trials} trials, {without} of them without any, to {}", path.display()))
+}
+
+/// Streams a sweep into a file, twice: its columns, which depend on all trials, come before its rows.
+async fn write_rows<W: Write + Send>(sweep: &str, format: SheetFormat, out: W, connection: &Connection) -> Result<(W, Written)> {
+    let mut client = Client::connect(connection).await?;
+    let mut axes = AxisKinds::default();
+    let (_, mut points) = client.stream_records(sweep, Detail::Points).await?;
+    while let Some(record) = points.next().await? {
+        axes.see(&record.point);
+    }
+    let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
+    let mut sheet = EvaluationSheet::new(sweep, &axes, format, out).map_err(cannot)?;
+    let (_, mut records) = client.stream_records(sweep, Detail::All).await?;
+    while let Some(record) = records.next().await? {
+        sheet.push(&record).map_err(|error| match error {
+            EvaluationSheetError::Io(error) => cannot(error),
+            changed @ EvaluationSheetError::Changed { .. } => changed.into(),
+        })?;
+    }
+    sheet.finish().map_err(cannot)
+}
+
+async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connection) -> Result<()> {
+    let Arguments { sweep, json, .. } = arguments;
     let cannot = || format!("cannot write {}", folder.display());
     if folder.exists() && std::fs::read_dir(folder).with_context(cannot)?.next().is_some() {
         bail!("--output {}: the folder is not empty, and records of two sweeps must not mix", folder.display());
     }
-    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
+    let (work, mut records) = Client::connect(connection).await?.records(sweep).await?;
+    leave_combined_out(&mut records);
     let runs = domainbed::runs(&work, &records);
     domainbed::write(folder, &runs).with_context(cannot)?;
     if let Some(why) = domainbed::unshown(&work) {
@@ -53,7 +118,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let trials = records.len();
     if *json {
-        return output::json(&serde_json::json!({ "sweep": sweep, "output": folder, "runs": runs.len(), "trials": trials }));
+        return output::json(&json!({ "sweep": sweep, "output": folder, "runs": runs.len(), "trials": trials }));
     }
     output::text(&format!("wrote {} run folders of {trials} planned trials to {}", runs.len(), folder.display()))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use sortie_answers::{Axis, FigureKind, FigureQuestion, OodSplit};
 use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
@@ -61,7 +61,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split, by: by.clone() };
     let svg = sortie_answers::figure(sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    output::file(path, &bytes)?;
     if *json {
         return output::json(&serde_json::json!({ "sweep": sweep, "kind": kind.as_str(), "output": path }));
     }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use sortie_answers::domainbed::{self, SelectionMethod};
-use sortie_answers::{Axis, Format, OodSplit, Question};
+use sortie_answers::{Axis, Collector, Format, OodSplit, Question, SheetFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
-use sortie_core::record::TrialRecord;
+use sortie_core::names::UnknownName;
+use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
@@ -46,7 +47,7 @@ pub struct Arguments {
     /// of trials agree in all that neither names; a positive difference means that the second setting is better.
     #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with_all = ["by", "best"])]
     paired: Vec<Filter>,
-    /// How the answer looks: table, csv, json, markdown, latex (for booktabs) or domainbed.
+    /// How the answer looks: table, csv, json, markdown, latex (for booktabs), parquet (the cells, as csv has them, into --output) or domainbed.
     #[arg(long, default_value_t = Layout::Ours(Format::Table))]
     format: Layout,
     /// The same as --format json.
@@ -74,19 +75,23 @@ pub struct MeasuredArguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     Ours(Format),
+    /// The cells, as CSV has them.
+    Parquet,
     DomainBed,
 }
 
+const PARQUET: &str = "parquet";
 const DOMAINBED: &str = "domainbed";
 
 impl FromStr for Layout {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == DOMAINBED {
-            return Ok(Self::DomainBed);
+        match text {
+            PARQUET => Ok(Self::Parquet),
+            DOMAINBED => Ok(Self::DomainBed),
+            _ => text.parse().map(Self::Ours).map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}")),
         }
-        text.parse().map(Self::Ours).map_err(|error: sortie_core::names::UnknownName| format!("{error}, {DOMAINBED}"))
     }
 }
 
@@ -94,6 +99,7 @@ impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ours(format) => format.fmt(f),
+            Self::Parquet => f.write_str(PARQUET),
             Self::DomainBed => f.write_str(DOMAINBED),
         }
     }
@@ -104,39 +110,60 @@ impl fmt::Display for Layout {
 /// # Errors
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let (work, records) = Client::connect(connection).await?.records(&arguments.sweep).await?;
-    let text = match arguments.format {
-        _ if arguments.json => ours(arguments, Format::Json, &work, &records)?,
-        Layout::Ours(format) => ours(arguments, format, &work, &records)?,
-        Layout::DomainBed => domainbeds(arguments, &work, &records)?,
+    let layout = if arguments.json { Layout::Ours(Format::Json) } else { arguments.format };
+    check(arguments, layout)?;
+    let mut client = Client::connect(connection).await?;
+    let bytes = match layout {
+        Layout::DomainBed => {
+            let (work, mut records) = client.records(&arguments.sweep).await?;
+            domainbeds(arguments, &work, &mut records)?.into_bytes()
+        }
+        Layout::Ours(_) | Layout::Parquet => ours(arguments, layout, &mut client).await?,
     };
     match &arguments.output {
-        None => output::text(&text),
-        Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
+        None => output::bytes(&bytes),
+        Some(path) => output::file(path, &bytes),
     }
 }
 
-fn ours(arguments: &Arguments, format: Format, work: &Work, records: &[TrialRecord]) -> Result<String> {
-    if arguments.select.len() > 1 && matches!(format, Format::Csv | Format::Json) {
-        bail!("--select names {} methods, and --format {format} can show one", arguments.select.len());
-    }
-    let MeasuredArguments { method, ood_split } = arguments.measured;
-    let tables = arguments.select.iter().map(|&selection| {
-        let question = Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
-        if let [a, b] = arguments.paired.as_slice() {
-            let paired = sortie_answers::paired(&arguments.sweep, work, records, &question, [a, b])?;
-            return match format {
-                Format::Json => Ok(paired.json()),
-                Format::Table => Ok(paired.text()),
-                Format::Csv | Format::Markdown | Format::Latex => bail!("--paired can be shown as table or json, not as {format}"),
-            };
+/// Refuses what no answer could change.
+fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
+    let several = arguments.select.len() > 1;
+    match layout {
+        Layout::Ours(Format::Csv | Format::Json) | Layout::Parquet if several => {
+            bail!("--select names {} methods, and --format {layout} can show one", arguments.select.len())
         }
-        Ok(sortie_answers::results(&arguments.sweep, work, records, &question)?.render(format))
-    });
-    Ok(tables.collect::<Result<Vec<_>>>()?.join("\n"))
+        Layout::Ours(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet if !arguments.paired.is_empty() => {
+            bail!("--paired can be shown as table or json, not as {layout}")
+        }
+        Layout::Parquet if arguments.output.is_none() => bail!("--format {layout} is no text: name a file with --output"),
+        _ => Ok(()),
+    }
 }
 
-fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Result<String> {
+/// Folds the stream trial by trial, for all selection methods at once.
+async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
+    let (work, mut records) = client.stream_records(&arguments.sweep, Detail::Scores).await?;
+    let MeasuredArguments { method, ood_split } = arguments.measured;
+    let question = |selection| Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
+    let collector = |&selection| Collector::new(&arguments.sweep, &work, &question(selection));
+    let mut collectors: Vec<Collector> = arguments.select.iter().map(collector).collect();
+    while let Some(record) = records.next().await? {
+        collectors.iter_mut().for_each(|collector| collector.push(&record));
+    }
+    let mut answers = Vec::new();
+    for collector in collectors {
+        answers.push(match (arguments.paired.as_slice(), layout) {
+            ([a, b], Layout::Ours(Format::Json)) => collector.paired([a, b])?.json().into_bytes(),
+            ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
+            (_, Layout::Ours(format)) => collector.results()?.render(format).into_bytes(),
+            (_, Layout::Parquet | Layout::DomainBed) => collector.results()?.write_cells(SheetFormat::Parquet, Vec::new())?,
+        });
+    }
+    Ok(answers.join(&b'\n'))
+}
+
+fn domainbeds(arguments: &Arguments, work: &Work, records: &mut Vec<TrialRecord>) -> Result<String> {
     let methods = arguments.select.iter().map(|selection| match selection {
         Selection::Iid => Ok(SelectionMethod::Iid),
         Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
@@ -158,5 +185,16 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     if let Some(why) = domainbed::unshown(work) {
         bail!("{why}");
     }
+    leave_combined_out(records);
     Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
+}
+
+/// DomainBed knows runs, and nothing that is made of several: says how many were left out.
+pub fn leave_combined_out(records: &mut Vec<TrialRecord>) {
+    let all = records.len();
+    records.retain(|record| record.point.combine().is_none());
+    let combined = all - records.len();
+    if combined > 0 {
+        output::note(&format!("note: {combined} combined trials are left out: DomainBed has no runs of that kind"));
+    }
 }

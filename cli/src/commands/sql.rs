@@ -112,7 +112,7 @@ impl Writer {
         let columns = self.columns.iter();
         match self.format {
             RowsFormat::Table => String::new(),
-            RowsFormat::Csv => line("", ",", "", columns.map(|name| csv_text(name))),
+            RowsFormat::Csv => line("", ",", "", columns.map(|name| csv_text(name).into_owned())),
             RowsFormat::Markdown => {
                 line("| ", " | ", " |", columns.clone().map(|name| markdown_text(name)))
                     + &line("| ", " | ", " |", columns.map(|_| "---".to_owned()))
@@ -180,7 +180,7 @@ fn csv(value: Option<&Value>) -> String {
     match value {
         // An empty text is none that is missing.
         Some(Value::Text(text)) if text.is_empty() => "\"\"".to_owned(),
-        value => csv_text(&shown(value)),
+        value => csv_text(&shown(value)).into_owned(),
     }
 }
 

@@ -1,0 +1,239 @@
+//! A sweep's trials folded one by one into what tables need of them, so that a million evaluations never lie in memory at once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sortie_core::combine::combine_of;
+use sortie_core::job::StateName;
+use sortie_core::parameters::Parameters;
+use sortie_core::record::TrialRecord;
+use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
+use sortie_core::trial::{Point, Work};
+
+use crate::measure::{Measured, Meter, OodSplit, Reading};
+use crate::results::Question;
+
+/// Takes the records of a sweep in any order, and answers a question about them. Of each trial it keeps a few numbers: its place in the
+/// grid, its state and its accuracies at the step that counts. Where leave-one-out chooses the step, it keeps those of every step until
+/// all trials are known.
+///
+/// Answers do not depend on the order, with one exception: of settings that are equally good, [`Question::best`] takes the first.
+#[derive(Debug)]
+pub struct Collector {
+    pub(crate) sweep: String,
+    pub(crate) question: Question,
+    pub(crate) meter: Meter,
+    /// In the dataset's order.
+    known_domains: Vec<String>,
+    pub(crate) settings: Shared<Parameters>,
+    pub(crate) names: Shared<String>,
+    outlines: Shared<Outline>,
+    /// Those that hold out one domain.
+    pub(crate) trials: Vec<Trial>,
+    open: Vec<Open>,
+    pairs: Vec<Pair>,
+    states: HashMap<StateName, usize>,
+    holds_out: bool,
+}
+
+/// A trial with one held-out domain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial {
+    /// Its parameters, by their number among [`Collector::settings`].
+    pub setting: u32,
+    /// The held-out domain, by its number among [`Collector::names`].
+    pub domain: u32,
+    pub state: StateName,
+    pub seed: u64,
+    pub split_seed: u64,
+    /// By what settings compare: the higher, the better; not a number where no step is chosen.
+    pub score: f64,
+    pub measured: Option<Measured>,
+}
+
+/// What a trial may turn out to have: see [`Reading::Open`].
+#[derive(Debug)]
+struct Open {
+    trial: usize,
+    outline: u32,
+    measured: Box<[Option<Measured>]>,
+}
+
+/// What a trial with two held-out domains tells about one of them to those that hold out the other one.
+#[derive(Debug)]
+struct Pair {
+    place: Place,
+    told: CrossValidation,
+}
+
+/// Setting, held-out domain and seeds: everything that tells trials apart.
+type Place = (u32, u32, u64, u64);
+
+impl Collector {
+    /// Of a sweep's name, what its trials run, and what is asked.
+    pub fn new(sweep: &str, work: &Work, question: &Question) -> Self {
+        Self::with(sweep, work.domains(), question.ood_split.unwrap_or_else(|| OodSplit::default_for(work)), question)
+    }
+
+    fn with(sweep: &str, known_domains: &[String], ood_split: OodSplit, question: &Question) -> Self {
+        Self {
+            sweep: sweep.to_owned(),
+            question: question.clone(),
+            meter: Meter { selection: question.selection, method: question.method, ood_split },
+            known_domains: known_domains.to_vec(),
+            settings: Shared::default(),
+            names: Shared::default(),
+            outlines: Shared::default(),
+            trials: Vec::new(),
+            open: Vec::new(),
+            pairs: Vec::new(),
+            states: HashMap::new(),
+            holds_out: false,
+        }
+    }
+
+    /// A collector that has taken all of these.
+    pub(crate) fn of(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Self {
+        let mut collector = Self::new(sweep, work, question);
+        records.iter().for_each(|record| collector.push(record));
+        collector
+    }
+
+    /// Takes a record, which is not needed any more afterwards.
+    pub fn push(&mut self, record: &TrialRecord) {
+        let Point { held_out, parameters, seed, split_seed } = &record.point;
+        *self.states.entry(record.state).or_default() += 1;
+        self.holds_out |= !held_out.is_empty();
+        let setting = self.settings.number(parameters);
+        if held_out.len() == 2 && self.question.selection == Selection::Loo && record.state == StateName::Succeeded {
+            for test in held_out {
+                let place = (setting, self.names.number(test), *seed, *split_seed);
+                self.pairs.extend(CrossValidation::of(record, test, self.meter.method).map(|told| Pair { place, told }));
+            }
+        }
+        let [domain] = held_out.as_slice() else { return };
+        let (score, measured) = match self.meter.read(record) {
+            Reading::Nothing => (f64::NAN, None),
+            Reading::Chosen { score, measured } => (score, measured),
+            Reading::Open { outline, measured } => {
+                self.open.push(Open { trial: self.trials.len(), outline: self.outlines.number(&outline), measured });
+                (f64::NAN, None)
+            }
+        };
+        let (domain, state) = (self.names.number(domain), record.state);
+        self.trials.push(Trial { setting, domain, state, seed: *seed, split_seed: *split_seed, score, measured });
+    }
+
+    /// Chooses the steps that could not be chosen before all trials were known.
+    pub(crate) fn settle(&mut self) {
+        self.pairs.sort_unstable_by_key(|pair| pair.place);
+        for Open { trial, outline, measured } in std::mem::take(&mut self.open) {
+            let trial = &mut self.trials[trial];
+            let place = (trial.setting, trial.domain, trial.seed, trial.split_seed);
+            let first = self.pairs.partition_point(|pair| pair.place < place);
+            let around: Vec<&CrossValidation> =
+                self.pairs[first..].iter().take_while(|pair| pair.place == place).map(|pair| &pair.told).collect();
+            let outline = self.outlines.value(outline);
+            if let Some(Selected { step, score }) = leave_one_out(outline, &around)
+                && let Ok(at) = outline.steps().binary_search(&step)
+            {
+                (trial.score, trial.measured) = (score, measured[at]);
+            }
+        }
+    }
+
+    /// How many trials there are.
+    pub(crate) fn total(&self) -> usize {
+        self.states.values().sum()
+    }
+
+    /// How many of them are in a state.
+    pub(crate) fn count(&self, state: StateName) -> usize {
+        self.states.get(&state).copied().unwrap_or_default()
+    }
+
+    /// Whether there are trials and none of them holds out a domain.
+    pub(crate) fn holds_out_nothing(&self) -> bool {
+        !self.holds_out && !self.states.is_empty()
+    }
+
+    /// Whether some trials are made of several others.
+    pub(crate) fn has_combined(&self) -> bool {
+        self.settings.values().any(|parameters| combine_of(parameters).is_some())
+    }
+
+    /// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
+    pub(crate) fn domains(&self) -> Vec<String> {
+        let numbers: BTreeSet<u32> = self.trials.iter().map(|trial| trial.domain).collect();
+        in_order(&self.known_domains, numbers.into_iter().map(|number| self.names.value(number).clone()))
+    }
+}
+
+/// Domains, each once, in the order of the known ones; unknown ones, by name, last.
+pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) -> Vec<String> {
+    let mut domains: Vec<String> = domains.collect();
+    let place = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
+    domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
+    domains.dedup();
+    domains
+}
+
+/// The records with one held-out domain that have accuracies, with those.
+pub(crate) fn measured(meter: Meter, records: &[TrialRecord]) -> Vec<(&TrialRecord, Measured)> {
+    let Meter { selection, method, ood_split } = meter;
+    let question = Question { selection, method, ..Question::default() };
+    let mut collector = Collector::with("", &[], ood_split, &question);
+    records.iter().for_each(|record| collector.push(record));
+    collector.settle();
+    let single = records.iter().filter(|record| record.point.held_out.len() == 1);
+    single.zip(&collector.trials).filter_map(|(record, trial)| Some((record, trial.measured?))).collect()
+}
+
+/// Values that many trials have in common, each kept once and known by a number.
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
+    numbers: BTreeMap<Arc<T>, u32>,
+    values: Vec<Arc<T>>,
+    /// Neighbours often have the same one.
+    newest: u32,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { numbers: BTreeMap::new(), values: Vec::new(), newest: 0 }
+    }
+}
+
+impl<T: Clone + Ord> Shared<T> {
+    /// The number of a value, which is kept if it is new.
+    pub(crate) fn number(&mut self, value: &T) -> u32 {
+        if self.values.get(self.newest as usize).is_none_or(|newest| **newest != *value) {
+            self.newest = self.numbers.get(value).copied().unwrap_or_else(|| {
+                let (kept, number) = (Arc::new(value.clone()), self.values.len() as u32);
+                self.values.push(Arc::clone(&kept));
+                self.numbers.insert(kept, number);
+                number
+            });
+        }
+        self.newest
+    }
+
+    /// The value with a number that this gave.
+    pub(crate) fn value(&self, number: u32) -> &T {
+        &self.values[number as usize]
+    }
+
+    /// All values, by number.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.iter().map(|value| &**value)
+    }
+
+    /// For each number the place of its value among all in their own order, which does not depend on what came first.
+    pub(crate) fn ranks(&self) -> Vec<u32> {
+        let mut ranks = vec![0; self.values.len()];
+        for (rank, &number) in (0..).zip(self.numbers.values()) {
+            ranks[number as usize] = rank;
+        }
+        ranks
+    }
+}
