@@ -43,9 +43,14 @@ pub async fn join(url: &str, workers: usize) -> Result<Vec<Client>> {
 
 /// Submits a sweep; gives the seconds until every trial was stored.
 pub async fn submit(url: &str, name: &str, trials: u64) -> Result<f64> {
+    submit_text(url, sweep(name, trials), trials).await
+}
+
+/// Submits a sweep file that plans so many trials; gives the seconds until every one was stored.
+pub async fn submit_text(url: &str, text: String, trials: u64) -> Result<f64> {
     let started = now();
     let mut client = SweepServiceClient::new(connect(url).await?);
-    let request = v1::SubmitRequest { text: sweep(name, trials), no_reuse: true, ..v1::SubmitRequest::default() };
+    let request = v1::SubmitRequest { text, no_reuse: true, ..v1::SubmitRequest::default() };
     let mut progress = client.submit(request).await?.into_inner();
     while let Some(message) = progress.message().await? {
         if message.done {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_rig::{chaos, dispatch, idle};
+use sortie_rig::{chaos, dispatch, idle, results};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Command {
     Dispatch(dispatch::Arguments),
     /// What workers cost that wait for work
     Idle(idle::Arguments),
+    /// Tables and exports of a sweep of a million evaluations, compared with plain SQL
+    Results(results::Arguments),
     /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
     Chaos(chaos::Arguments),
 }
@@ -30,6 +32,7 @@ async fn main() -> ExitCode {
         match Cli::parse().command {
             Command::Dispatch(arguments) => dispatch::run(&arguments).await,
             Command::Idle(arguments) => idle::run(&arguments).await,
+            Command::Results(arguments) => results::run(&arguments).await,
             Command::Chaos(arguments) => chaos::run(&arguments).await,
         }
     };

@@ -103,6 +103,14 @@ pub(crate) fn clean(program: &Path) -> Command {
     command
 }
 
+/// The most memory that a process ever held, in MiB.
+pub(crate) fn peak_memory_mib(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
 /// A coordinator on a database. It ends with this process, however that ends.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -173,10 +181,7 @@ impl Coordinator {
     /// # Errors
     /// When the system does not tell.
     pub fn peak_memory_mib(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        peak_memory_mib(self.process.pid())
     }
 
     /// Processor time that it used so far, in seconds.

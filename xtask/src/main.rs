@@ -33,7 +33,8 @@ enum Command {
     /// Run a sweep while workers, coordinator, database and network are killed and cut, and compare what came of it
     #[command(disable_help_flag = true)]
     Chaos(rig::Options),
-    /// Measure: `dispatch` for the coordinator's full cycles a second, `idle` for workers that wait, `train` for the trainer beside PyTorch
+    /// Measure: `dispatch` for the coordinator's full cycles a second, `idle` for workers that wait, `results` for tables and
+    /// exports of a million evaluations, `train` for the trainer beside PyTorch
     #[command(disable_help_flag = true)]
     Bench(rig::Options),
 }

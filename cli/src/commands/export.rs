@@ -110,7 +110,7 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
         bail!("--output {}: the folder is not empty, and records of two sweeps must not mix", folder.display());
     }
     let (work, mut records) = Client::connect(connection).await?.records(sweep).await?;
-    leave_combined_out(&mut records);
+    leave_combined_out(&mut records).iter().for_each(|note| output::note(note));
     let runs = domainbed::runs(&work, &records);
     domainbed::write(folder, &runs).with_context(cannot)?;
     if let Some(why) = domainbed::unshown(&work) {

@@ -22,10 +22,11 @@ use crate::store::{Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
 const READ_EVALUATIONS: usize = 10_000;
 /// Trials that are read before anybody knows how many evaluations they have, and at most.
-const READ_TRIALS: usize = 50;
+const READ_TRIALS: usize = 10;
 const READ_TRIALS_MAX: usize = 2_000;
-/// Trials with their evaluations in one message: far below the message limit even at hundreds of evaluations a trial.
+/// Trials in one message, and the evaluations after which it takes no further trial: far below the message limit.
 const CHUNK_TRIALS: usize = 50;
+const CHUNK_EVALUATIONS: usize = 10_000;
 /// How often a submission's progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -207,7 +208,7 @@ async fn read_records(
         let page = coordinator.store.records(&sweep, portion).await;
         let next = page.as_ref().ok().and_then(|page| page.next);
         if let Ok(page) = &page {
-            let evaluations: usize = page.rows.iter().map(|record| record.validation.len() + record.held_out.len()).sum();
+            let evaluations: usize = page.rows.iter().map(evaluations).sum();
             portion.trials_max = (page.rows.len() * READ_EVALUATIONS / evaluations.max(1)).clamp(1, READ_TRIALS_MAX);
         }
         if sender.send(page.map(|page| page.rows)).await.is_err() {
@@ -222,9 +223,19 @@ async fn read_records(
 fn chunks(records: Vec<TrialRecord>) -> impl Iterator<Item = Result<v1::ResultsChunk, StoreError>> {
     let mut records = records.into_iter();
     std::iter::from_fn(move || {
-        let trials: Vec<_> = records.by_ref().take(CHUNK_TRIALS).map(Into::into).collect();
+        let (mut trials, mut taken) = (Vec::new(), 0);
+        while trials.len() < CHUNK_TRIALS && taken < CHUNK_EVALUATIONS {
+            let Some(record) = records.next() else { break };
+            taken += evaluations(&record);
+            trials.push(record.into());
+        }
         (!trials.is_empty()).then_some(Ok(v1::ResultsChunk { work: None, trials }))
     })
+}
+
+/// How many a trial has.
+fn evaluations(record: &TrialRecord) -> usize {
+    record.validation.len() + record.held_out.len()
 }
 
 /// Tells a submission's progress, and its end as the last message.
@@ -261,6 +272,27 @@ mod tests {
 
     /// More trials than two transactions cancel.
     const SWEEP: &str = "name = 'large'\n[run]\ncommand = ['run']\n[grid]\nseeds = 2500\n";
+
+    #[test]
+    fn messages_are_bounded_by_trials_and_by_evaluations() {
+        use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+        use sortie_core::parameters::Parameters;
+        use sortie_core::trial::Point;
+        let record = |rows: usize| {
+            let (method, score, split) = (Method::Plain, Score::Counts { n: 1, correct: 1 }, SplitName::Out);
+            let row = |step| Evaluation { method, step, domain: "a".to_owned(), split, score, loss: None };
+            let point = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
+            let id = "94f9de813446924ef6b1cf831eaa3ef4".parse().unwrap();
+            TrialRecord { id, point, state: StateName::Succeeded, validation: (0..).map(row).take(rows).collect(), held_out: Vec::new() }
+        };
+        let sizes = |rows: &[usize]| -> Vec<usize> {
+            let records = rows.iter().map(|&rows| record(rows)).collect();
+            chunks(records).map(|chunk| chunk.unwrap().trials.len()).collect()
+        };
+        assert_eq!(sizes(&[1; 120]), [50, 50, 20]);
+        assert_eq!(sizes(&[4_000, 4_000, 4_000, 30_000, 1]), [3, 1, 1]);
+        assert!(sizes(&[]).is_empty());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn cancelling_goes_on_without_its_caller() {

@@ -43,21 +43,21 @@ impl SqlBackend {
         }
         let list: Arg = Value::Array(tokens.iter().map(|token| json!([token])).collect()).to_string().into();
         let Table { name, exact, scores } = table;
-        let mut correct_below = i64::MAX;
+        // Which rows are read with their floats: those with fewer correct images than this.
+        let mut exact_below = (detail == Detail::All).then_some(i64::MAX);
         if detail == Detail::Scores {
-            correct_below = i64::MIN;
             for row in self.fetch(scores, vec![list.clone()]).await? {
                 let evaluations = by_token.entry(row.int(name, "token")?).or_default();
                 for line in row.text(name, "lines")?.lines() {
                     match rows::evaluation(line, name, None)? {
                         Some(evaluation) => evaluations.push(evaluation),
-                        None => correct_below = 0,
+                        None => exact_below = Some(0),
                     }
                 }
             }
         }
-        if correct_below > i64::MIN {
-            for row in self.fetch(exact, vec![list, correct_below.into()]).await? {
+        if let Some(correct) = exact_below {
+            for row in self.fetch(exact, vec![list, correct.into()]).await? {
                 let evaluation = rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
                 let loss = if detail == Detail::All { row.maybe_real(name, "loss")? } else { None };
                 by_token.entry(row.int(name, "token")?).or_default().extend(evaluation.map(|evaluation| Evaluation { loss, ..evaluation }));
