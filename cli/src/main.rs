@@ -70,6 +70,7 @@ enum Command {
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
     Diff(commands::diff::Arguments),
+    Report(commands::report::Arguments),
     Extend(commands::extend::Arguments),
     Sql(commands::sql::Arguments),
     Export(commands::export::Arguments),
@@ -114,7 +115,7 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, results, serve, sql, status, submit,
+        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report, results, serve, sql, status, submit,
         synthetic, trials, verify, wait, workers,
     };
     match command {
@@ -138,6 +139,7 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
         Command::Diff(arguments) => diff::run(&arguments, connection).await,
+        Command::Report(arguments) => report::run(&arguments, connection).await,
         Command::Extend(arguments) => extend::run(&arguments, connection).await,
         Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,

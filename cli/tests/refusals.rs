@@ -137,6 +137,7 @@ fn wrong_questions_are_named() {
         &["explain", "nope/0f"],
         &["logs", "nope/0f"],
         &["figure", "nope", "--kind", "rates", "-o", "x.svg"],
+        &["report", "nope", "-o", "x.html"],
     ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);
     }

@@ -11,6 +11,7 @@ pub mod import;
 pub mod logs;
 pub mod plan;
 pub mod presets;
+pub mod report;
 pub mod results;
 pub mod serve;
 pub mod sql;

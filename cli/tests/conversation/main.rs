@@ -8,6 +8,8 @@ use std::process::Stdio;
 
 use script::{Coordinator, Script};
 use serde_json::{Value, json};
+use sortie_core::job::StateName;
+use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
 use sortie_proto::v1;
 
@@ -342,4 +344,34 @@ fn seeds_are_added_by_their_number_in_all() {
         let error = coordinator.refuses(words, 2);
         assert!(error.contains(said), "{words:?}: {error}");
     }
+}
+
+#[test]
+fn a_report_is_one_file_that_is_there_as_a_whole() {
+    let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nlr = [1, 2]\nheld_out = ['<b>', 'photo']\n";
+    let sweep = SweepSpec::parse(text, None).unwrap();
+    let state = StateName::Queued;
+    let records =
+        sweep.trials().map(|trial| TrialRecord { id: trial.id(), point: trial.point, state, validation: vec![], held_out: vec![] });
+    let trials = records.map(|record| v1::TrialResult::from(&record)).collect();
+    let results = vec![v1::ResultsChunk { work: Some((&sweep.work).into()), trials }];
+    let coordinator = Coordinator::start(Script { spec: serde_json::to_string(&sweep).unwrap(), results, ..Script::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.html");
+    std::fs::write(&path, "old").unwrap();
+    let file = path.to_str().unwrap();
+    assert_eq!(coordinator.says(&["report", "s", "-o", file]), format!("wrote {file}\n"));
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("0 of 4 trials have a result") && page.contains("&lt;b&gt;"), "{page}");
+    assert!(page.contains("sortie report s -o report.html"), "{page}");
+    let json = coordinator.json(&["report", "s", "--select", "last,iid", "--method", "plain", "--date", "today", "-o", file]);
+    assert_eq!(json, json!({"sweep": "s", "output": file, "trials": 4}));
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.contains("sortie report s --select last,iid --method plain -o report.html") && page.contains("<dd>today</dd>"), "{page}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    let nowhere = folder.path().join("no/r.html");
+    let error = coordinator.refuses(&["report", "s", "-o", nowhere.to_str().unwrap()], 1);
+    assert!(error.starts_with("error: cannot write "), "{error}");
+    assert!(coordinator.refuses(&["report", "s", "-o", "r.pdf"], 1).contains("must be .html"));
+    assert!(coordinator.refuses(&["report", "s", "--select", "best", "-o", file], 2).contains("iid, loo, oracle, last"));
 }

@@ -1,0 +1,91 @@
+//! The figures that suit the sweep, as they are, inside the page.
+
+use maud::{Markup, PreEscaped, html};
+use sortie_core::metrics::Method;
+use sortie_core::selection::{Selection, Validation};
+
+use super::{Report, page};
+use crate::axis::Axis;
+use crate::figure::{FigureError, FigureKind, FigureQuestion, figure};
+
+/// What SVG says of itself in a file, and need not inside HTML.
+const NAMESPACE: &str = " xmlns=\"http://www.w3.org/2000/svg\"";
+
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+    if !report.has_domains() {
+        return html! {};
+    }
+    let selection = report.selections.first().copied().unwrap_or(Selection::Iid);
+    let drawn: Vec<Markup> =
+        wanted(report).into_iter().filter_map(|(kind, methods)| one(report, kind, &methods, selection, numbers)).collect();
+    if drawn.is_empty() {
+        return html! {};
+    }
+    page::section("figures", "Figures", html! { div.figures { @for figure in &drawn { (figure) } } })
+}
+
+/// What may be worth drawing, with the models that it shows.
+fn wanted(report: &Report<'_>) -> Vec<(FigureKind, Vec<Method>)> {
+    let first = report.methods.first().copied().unwrap_or(Method::Plain);
+    let mut wanted = Vec::new();
+    if report.axes.contains(&Axis::dropout()) {
+        wanted.extend(report.methods.iter().map(|method| (FigureKind::Rates, vec![*method])));
+    }
+    if !report.axes.is_empty() || report.methods.len() > 1 {
+        wanted.push((FigureKind::Scatter, report.methods.clone()));
+    }
+    if report.records.iter().any(|record| Validation::of(record, first).steps().len() > 1) {
+        wanted.push((FigureKind::Curves, vec![first]));
+    }
+    if report.records.iter().filter(|record| record.point.held_out.len() == 1).count() > report.domains.len() {
+        wanted.push((FigureKind::Box, vec![first]));
+    }
+    wanted.push((FigureKind::Grid, vec![first]));
+    wanted
+}
+
+fn one(report: &Report<'_>, kind: FigureKind, methods: &[Method], selection: Selection, numbers: &mut page::Numbers) -> Option<Markup> {
+    let asked = FigureQuestion { selection, methods: methods.to_vec(), ood_split: report.asked.ood_split, ..FigureQuestion::of(kind) };
+    let names = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+    let records = if kind == FigureKind::Curves { &report.records } else { report.records_for(selection) };
+    // A scatter figure draws combinations as points of their own; no other one shows them.
+    let drawn = if kind == FigureKind::Scatter && !report.combined.is_empty() {
+        let all: Vec<_> = records.iter().chain(&report.combined).cloned().collect();
+        figure(&report.name, &report.spec.work, &all, &asked)
+    } else {
+        figure(&report.name, &report.spec.work, records, &asked)
+    };
+    let svg = match drawn {
+        Ok(svg) => svg,
+        Err(FigureError::NoRates { .. } | FigureError::NoPair { .. } | FigureError::Results(_)) => return None,
+        Err(error) => {
+            return Some(html! { p.note { "No figure of kind " (kind.as_str()) ", model " (names) ": " (error.to_string()) "." } });
+        }
+    };
+    let plural = if methods.len() > 1 { "models" } else { "model" };
+    let told = format!("{} ({plural} {names}, selection {selection})", told(kind));
+    // The numbers behind a picture stand in tables, so its name is enough for those who cannot see it.
+    let svg = svg.replacen(NAMESPACE, "", 1).replacen(
+        "role=\"img\"",
+        &format!("role=\"img\" aria-label=\"{told}; its numbers are in the tables of section Results\""),
+        1,
+    );
+    Some(html! {
+        figure {
+            (PreEscaped(svg))
+            figcaption { b { (numbers.figure()) "." } " " (told) "." }
+        }
+    })
+}
+
+fn told(kind: FigureKind) -> &'static str {
+    match kind {
+        FigureKind::Rates => "Accuracy against the dropout rate, all other settings averaged",
+        FigureKind::Scatter => {
+            "O.o.d. against i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre; combinations across trials are single points"
+        }
+        FigureKind::Curves => "Accuracy against the training step, all other settings averaged",
+        FigureKind::Box => "Accuracies of single trials: median, quartiles, whiskers to 1.5 interquartile ranges",
+        FigureKind::Grid => "Mean o.o.d. accuracy over two axes",
+    }
+}

@@ -1,0 +1,168 @@
+//! How far trials lie apart that differ in the seed alone, and one comparison beside that.
+
+use maud::{Markup, html};
+use sortie_core::filter::Filter;
+use sortie_core::metrics::Method;
+use sortie_core::parameters::Scalar;
+use sortie_core::selection::Selection;
+
+use super::{Report, page};
+use crate::axis::{Axis, AxisValue};
+use crate::paired::{Comparison, Paired, paired};
+use crate::results::{Mean, Question};
+
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+    if !report.has_domains() {
+        return html! {};
+    }
+    let selection = report.selections.first().copied().unwrap_or(Selection::Iid);
+    let (spread, comparison) = (spread(report, selection, numbers), comparison(report, selection, numbers));
+    page::section("noise", "Noise", html! { (spread) (comparison) })
+}
+
+fn compare(report: &Report<'_>, method: Method, selection: Selection, settings: [&Filter; 2]) -> Option<Paired> {
+    let question = Question { selection, method, ood_split: report.asked.ood_split, ..Question::default() };
+    paired(&report.name, &report.spec.work, report.records_for(selection), &question, settings).ok()
+}
+
+/// The pooled standard deviation between seeds, of all trials: everything is compared with itself.
+fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+    let all = Filter::default();
+    let found: Vec<(Method, f64, f64)> = report
+        .methods
+        .iter()
+        .filter_map(|&method| {
+            let Paired { ood, iid, .. } = compare(report, method, selection, [&all, &all])?;
+            Some((method, ood.between_seeds?, iid.between_seeds?))
+        })
+        .collect();
+    if found.is_empty() {
+        return html! { p { "No two trials that are done differ in the seed alone, so nothing is known of the noise between seeds." } };
+    }
+    let head = html! { tr { (page::column("model")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
+    let rows = html! {
+        tbody {
+            @for (method, ood, iid) in &found {
+                tr { th scope="row" { (method.as_str()) } @for value in [ood, iid] { td.number { (format!("{:.2}", 100.0 * value)) } } }
+            }
+        }
+    };
+    html! {
+        p {
+            "How far single trials lie apart that differ in nothing but the seed: their standard deviation in points, pooled over all settings and held-out "
+            "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials means nothing."
+        }
+        (page::table(&numbers.table(), "Standard deviation between seeds.", false, head, rows))
+    }
+}
+
+/// Two values of an axis to compare, and why these.
+struct Choice {
+    a: AxisValue,
+    b: AxisValue,
+    after_looking: bool,
+}
+
+fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+    let Some(axis) = report.first_axis() else { return html! {} };
+    let compared: Vec<(Method, Choice, Paired)> = report
+        .methods
+        .iter()
+        .filter_map(|&method| {
+            let results = report.results(selection, method, vec![axis.clone()])?;
+            let choice = choose(axis, &results.means)?;
+            let filters = [filter(report, axis, &choice.a)?, filter(report, axis, &choice.b)?];
+            let paired = compare(report, method, selection, [&filters[0], &filters[1]])?;
+            (paired.units == paired.planned).then_some((method, choice, paired))
+        })
+        .collect();
+    if compared.is_empty() {
+        return html! { p.note { "No two values of " (page::text(axis.as_str())) " are complete and can be compared trial by trial." } };
+    }
+    let looked = compared.iter().any(|(_, choice, _)| choice.after_looking);
+    let caption = html! {
+        "B minus A in points, pairs of trials that agree in all but " (page::text(axis.as_str())) "; ± standard error and 95% interval over units (a held-out "
+        "domain with its seeds; percentile bootstrap); selection " (selection.as_str()) "."
+    };
+    html! {
+        h3 { "Paired comparison" }
+        (page::table(&numbers.table(), caption, false, head(&compared), html! { @for (method, choice, paired) in &compared { (rows(*method, choice, paired)) } }))
+        p.note {
+            @if looked {
+                b { "Chosen after looking: " } "B is the rate with the best mean o.o.d. accuracy of this very sweep, so its advantage is overstated and the interval "
+                "does not account for the choice. It shows how large the difference is beside the noise; to test it, run new seeds."
+            } @else {
+                "A and B are the ends of the axis, whatever came of them. No correction for several comparisons is made."
+            }
+        }
+    }
+}
+
+/// Dropout 0 and the best other rate; of another axis the least and the largest number. Both must be complete.
+fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
+    let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
+        [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((*number, value, mean)),
+        _ => None,
+    });
+    let mut numbers: Vec<(f64, &AxisValue, &Mean)> = numbers.collect();
+    numbers.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
+    let complete = |mean: &Mean| mean.done == mean.planned && mean.ood.mean.is_some();
+    let ((first, a, least), (_, largest, most)) = (*numbers.first()?, *numbers.last()?);
+    let dropout = *axis == Axis::dropout() && first == 0.0;
+    if dropout && numbers.len() > 2 {
+        // Which rate is best is not known before all are complete.
+        let all = numbers.iter().all(|(_, _, mean)| complete(mean));
+        let best =
+            numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal));
+        return best.filter(|_| all).map(|(_, b, _)| Choice { a: a.clone(), b: (*b).clone(), after_looking: true });
+    }
+    (numbers.len() > 1 && complete(least) && complete(most)).then(|| Choice { a: a.clone(), b: largest.clone(), after_looking: false })
+}
+
+/// The condition that means one value of an axis.
+fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter> {
+    let filter = Filter::parse(&format!("{axis}={value}")).ok()?;
+    let means =
+        |filter: &Filter| report.records.iter().all(|one| filter.matches(&one.point) == (axis.value(&one.point).as_ref() == Some(value)));
+    means(&filter).then_some(filter)
+}
+
+fn head(compared: &[(Method, Choice, Paired)]) -> Markup {
+    let domains = compared.first().map(|(_, _, paired)| paired.domains.as_slice()).unwrap_or_default();
+    html! {
+        tr {
+            (page::column("A")) (page::column("B")) (page::column("accuracy"))
+            (page::number_column("difference")) (page::number_column("95% interval")) (page::number_column("better, equal, worse"))
+            (page::number_column("SD of seeds"))
+            @for domain in domains { (page::number_column(page::text(&domain.held_out))) }
+        }
+    }
+}
+
+fn rows(method: Method, choice: &Choice, paired: &Paired) -> Markup {
+    let all: [(&str, &Comparison, Vec<_>); 2] = [
+        ("o.o.d.", &paired.ood, paired.domains.iter().map(|domain| domain.ood).collect()),
+        ("i.i.d.", &paired.iid, paired.domains.iter().map(|domain| domain.iid).collect()),
+    ];
+    html! {
+        tbody {
+            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "model " (method.as_str()) ", " (paired.units) " units" } }
+            @for (name, comparison, domains) in &all {
+                tr {
+                    th scope="row" { (page::text(&choice.a.to_string())) }
+                    th scope="row" { (page::text(&choice.b.to_string())) }
+                    th scope="row" { (name) }
+                    td.number { (page::points(&comparison.difference)) }
+                    td.number { (interval(comparison)) }
+                    td.number { (comparison.better) ", " (comparison.equal) ", " (comparison.worse) }
+                    td.number { (comparison.between_seeds.map_or_else(|| "–".to_owned(), |noise| format!("{:.1}", 100.0 * noise))) }
+                    @for domain in domains { td.number { (page::points(domain)) } }
+                }
+            }
+        }
+    }
+}
+
+fn interval(comparison: &Comparison) -> String {
+    comparison.interval.map_or_else(|| "–".to_owned(), |[low, high]| format!("{} to {}", page::difference(low), page::difference(high)))
+}

@@ -1,0 +1,225 @@
+//! What was run, in words, and the grid.
+
+use maud::{Markup, html};
+use sortie_core::combine::{Choice, Combine};
+use sortie_core::command::CommandSettings;
+use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings, SplitBy};
+use sortie_core::selection::Selection;
+use sortie_core::trial::Work;
+
+use super::{Report, page};
+
+/// Values of an axis that are listed; of more, the first ones and the last.
+const VALUES_SHOWN: usize = 24;
+/// Words of a command that are shown.
+const WORDS_SHOWN: usize = 200;
+
+/// One sentence on the sweep.
+pub(super) fn sentence(report: &Report<'_>) -> Markup {
+    let held_out = &report.spec.grid.held_out;
+    let domains = match held_out.len() {
+        0 => String::new(),
+        1 => ", with one held-out domain".to_owned(),
+        count => format!(", with each of {count} domains held out in turn"),
+    };
+    let (seeds, splits) = (report.spec.grid.seeds.len(), report.spec.grid.splits.len());
+    let seeds = match splits {
+        1 => page::counted(seeds, "seed", "seeds"),
+        _ => format!("{} on each of {splits} splits", page::counted(seeds, "seed", "seeds")),
+    };
+    html! {
+        @match &report.spec.work {
+            Work::Finetune(settings) => {
+                @match settings.finetune {
+                    Finetune::Full => "Fine-tuning of ",
+                    Finetune::Linear => "Linear fine-tuning of ",
+                    Finetune::Scratch => "Training from scratch of ",
+                }
+                (settings.backbone.as_str()) " on " (page::text(&settings.dataset.name))
+            }
+            Work::Command(settings) => {
+                "Runs of a command" @if let Some(dataset) = &settings.dataset { " on " (page::text(dataset)) }
+            }
+        }
+        (domains) "; " (seeds) " for each setting."
+    }
+}
+
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+    let facts = match &report.spec.work {
+        Work::Finetune(settings) => finetune(settings),
+        Work::Command(settings) => command(settings),
+    };
+    let body = html! {
+        dl.facts {
+            @for (name, fact) in facts { dt { (name) } dd { (fact) } }
+        }
+        h3 { "Grid" }
+        (grid(report, numbers))
+        @if !report.spec.combine.is_empty() {
+            h3 { "Combinations across trials" }
+            ul { @for combine in &report.spec.combine { li { (combination(combine)) } } }
+        }
+    };
+    page::section("setup", "What was run", body)
+}
+
+type Facts = Vec<(&'static str, Markup)>;
+
+fn finetune(settings: &Settings) -> Facts {
+    let Settings { dataset, pixels, cache_pixels, backbone, weights, precision, .. } = settings;
+    let split_by = match dataset.split_by {
+        SplitBy::Image => "split by image",
+        SplitBy::Stem => "split by object (file stem), alike in all domains",
+    };
+    let classes = dataset.classes.len();
+    let augment = if settings.augment { "random crops, flips, colours and grayscale in training" } else { "only resized, in training too" };
+    let out = match settings.out_transform {
+        OutTransform::Train if settings.augment => "; out splits of training domains are evaluated under the training transform",
+        _ => "; evaluated as they are, resized",
+    };
+    let trained = match settings.finetune {
+        Finetune::Full => "all weights, BatchNorm statistics frozen",
+        Finetune::Linear => "a mixture of the last three blocks' outputs and a last layer; the backbone stays as it is",
+        Finetune::Scratch => "all weights, from random values",
+    };
+    vec![
+        (
+            "Dataset",
+            html! { (page::text(&dataset.name)) ": domains " (page::list(dataset.domains.iter().map(String::as_str))) "; "
+            (page::counted(classes, "class", "classes")) "; each domain " (split_by) ", 80% in, 20% out" },
+        ),
+        (
+            "Images",
+            html! { (pixels) " × " (pixels) " pixels"
+            @if let Some(cached) = cache_pixels { ", shrunk to at most " (cached) " pixels once beforehand" } "; " (augment) (out) },
+        ),
+        (
+            "Network",
+            html! { (backbone.as_str())
+            @if weights.is_empty() { ", no pretrained weights" } @else { ", pretrained weights " (page::text(weights)) } },
+        ),
+        ("Trained", html! { (trained) "; dropout on the penultimate representation" }),
+        (
+            "Steps",
+            html! { (page::count(settings.steps + 1)) " updates (steps 0 to " (settings.steps) "), each on "
+            (settings.batch_per_domain) " images of each training domain" },
+        ),
+        ("Optimiser", html! { (optimiser(settings)) }),
+        ("Learning rate", html! { (schedule(settings)) }),
+        ("Precision", html! { (self::precision(*precision)) }),
+        (
+            "Evaluation",
+            html! { "after steps 0, " (settings.evaluate_every) ", " (2 * settings.evaluate_every) ", … and " (settings.steps) },
+        ),
+    ]
+}
+
+fn optimiser(settings: &Settings) -> String {
+    match settings.optimizer {
+        Optimizer::Sgd => format!("SGD, momentum {}, no Nesterov, coupled weight decay of every parameter", settings.momentum),
+        Optimizer::Adam => "Adam with coupled weight decay (L2) of every parameter".to_owned(),
+        Optimizer::AdamW => "AdamW (decoupled weight decay of every parameter)".to_owned(),
+    }
+}
+
+fn schedule(settings: &Settings) -> String {
+    match (settings.schedule, settings.milestones.as_slice()) {
+        (Schedule::Cosine, _) => "half a cosine from the full rate to zero".to_owned(),
+        (Schedule::Step, []) => "constant".to_owned(),
+        (Schedule::Step, milestones) => {
+            let steps: Vec<String> = milestones.iter().map(u64::to_string).collect();
+            format!("multiplied by {} at steps {}", settings.gamma, steps.join(", "))
+        }
+    }
+}
+
+fn precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Fp32 => "fp32: single precision throughout",
+        Precision::Tf32 => "tf32: single precision whose products a GPU may round",
+        Precision::Bf16 => "bf16: the backbone's arithmetic in bfloat16; weights, averages and loss in single precision",
+    }
+}
+
+fn command(settings: &CommandSettings) -> Facts {
+    let CommandSettings { command, dataset, domains, steps } = settings;
+    let mut facts = vec![(
+        "Command",
+        html! { code { @for (index, word) in command.iter().take(WORDS_SHOWN).enumerate() { @if index > 0 { " " } (word) } }
+        @if command.len() > WORDS_SHOWN { " and " (page::count((command.len() - WORDS_SHOWN) as u64)) " more words" } },
+    )];
+    facts.extend(dataset.as_ref().map(|dataset| ("Dataset", page::text(dataset))));
+    if !domains.is_empty() {
+        facts.push(("Domains", shortened(domains.clone())));
+    }
+    facts.extend(steps.map(|steps| ("Steps", html! { "0 to " (steps) })));
+    facts
+}
+
+fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+    let grid = &report.spec.grid;
+    let known = crate::axis::parameter_names(report.records.iter().map(|record| &record.point));
+    // A sweep that has no trial yet has axes all the same.
+    let others = grid.axes.keys().filter(|name| !known.contains(name)).cloned();
+    let names: Vec<String> = known.iter().cloned().chain(others).collect();
+    let axes = names.iter().filter_map(|name| {
+        let values = &grid.axes.get(name)?.values;
+        Some((name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
+    });
+    let whole = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
+    let replicates = [("held_out", grid.held_out.clone()), ("seed", whole(&grid.seeds)), ("split", whole(&grid.splits))];
+    let planned = report.spec.trials_planned().unwrap_or(u64::MAX);
+    let pairs = report.spec.trials_for(Selection::Loo);
+    let pairs = if report.spec.select.contains(&Selection::Loo) { pairs } else { 0 };
+    let combined: u64 = report.spec.combine.iter().filter_map(|combine| combine.trials(&report.spec)).sum();
+    let head = html! { tr { (page::column("axis")) (page::number_column("values")) (page::column("which")) } };
+    let rows = html! {
+        tbody {
+            @for (name, values) in axes.chain(replicates) {
+                @if !values.is_empty() {
+                    tr { th scope="row" { (page::text(name)) } td.number { (page::count(values.len() as u64)) } td { (shortened(values)) } }
+                }
+            }
+        }
+    };
+    html! {
+        (page::table(&numbers.table(), "Axes of the grid; every combination of their values is a trial.", false, head, rows))
+        p {
+            (page::counted(usize::try_from(planned).unwrap_or(usize::MAX), "trial", "trials")) " in all"
+            @if pairs > 0 { ", " (page::count(pairs)) " of which hold out two domains, for selection by leave-one-domain-out" }
+            @if combined > 0 { ", " (page::count(combined)) " of which combine others" }
+            "."
+        }
+    }
+}
+
+/// Values in one line; of many the first ones, the last, and how many are left out.
+fn shortened(mut values: Vec<String>) -> Markup {
+    let last = values.pop();
+    let left_out = (values.len() + 1).saturating_sub(VALUES_SHOWN);
+    values.truncate(VALUES_SHOWN - 1);
+    html! {
+        (page::list(values.iter().map(String::as_str)))
+        @if let Some(last) = last {
+            @if left_out > 0 { ", … (" (page::count(left_out as u64)) " left out), " } @else if !values.is_empty() { ", " }
+            (page::text(&last))
+        }
+    }
+}
+
+fn combination(combine: &Combine) -> Markup {
+    let Combine { name, kind, choice, method, over, over_seeds, filter, members } = combine;
+    let what = match choice {
+        Choice::Uniform => "all of its members",
+        Choice::Greedy => "those of its members that do not lower its i.i.d. accuracy, the best first",
+    };
+    let seed = over_seeds.then_some("seed");
+    let members: Vec<String> = members.iter().map(u64::to_string).collect();
+    html! {
+        (page::text(name)) ": " (kind.as_str()) " of " (what) " (model " (method.as_str()) ", last step) over "
+        (page::list(over.keys().map(String::as_str).chain(seed)))
+        @if let Some(filter) = filter { ", of trials with " (page::text(filter)) }
+        "; members: " (shortened(members))
+    }
+}

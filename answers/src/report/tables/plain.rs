@@ -1,0 +1,79 @@
+//! What is left to tell where no domain is held out: accuracies on what the trials evaluated.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use sortie_core::job::StateName;
+use sortie_core::metrics::Method;
+use sortie_core::record::TrialRecord;
+use sortie_core::selection::{Selected, Validation, iid, last};
+
+use super::super::{Report, page, progress};
+use super::ROWS_MAX;
+use crate::axis::AxisValue;
+use crate::statistics::Estimate;
+
+/// The trials of one setting.
+#[derive(Default)]
+struct Setting {
+    planned: usize,
+    done: usize,
+    last: Vec<f64>,
+    best: Vec<f64>,
+}
+
+pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+    html! {
+        p {
+            "The sweep holds out no domain, so there is no o.o.d. accuracy. These are means over the out splits that trials evaluated, after the last step "
+            "and after the best one; the latter was found by the very numbers that it shows, and is too high for it."
+        }
+        @for &method in &report.methods { (table(report, method, numbers)) }
+    }
+}
+
+fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbers) -> Markup {
+    let mut settings: BTreeMap<Vec<Option<AxisValue>>, Setting> = BTreeMap::new();
+    for record in &report.records {
+        let values = report.axes.iter().map(|axis| axis.value(&record.point)).collect();
+        settings.entry(values).or_default().add(record, method);
+    }
+    let rows = settings.len();
+    let head = html! {
+        tr {
+            @for axis in &report.axes { (page::column(page::text(axis.as_str()))) }
+            @for name in ["last step", "best step", "n", "done"] { (page::number_column(name)) }
+        }
+    };
+    let body = html! {
+        tbody {
+            @for (values, setting) in settings.iter().take(ROWS_MAX) {
+                tr {
+                    @for value in values { th scope="row" { (progress::value_or_mixed(value.as_ref())) } }
+                    td.number { (page::percent(&Estimate::of(&setting.last))) }
+                    td.number { (page::percent(&Estimate::of(&setting.best))) }
+                    td.number { (setting.last.len()) }
+                    td.number { (setting.done) "/" (setting.planned) }
+                }
+            }
+        }
+    };
+    html! {
+        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %: model " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
+        @if rows > ROWS_MAX { p.note { (page::count((rows - ROWS_MAX) as u64)) " further settings are left out." } }
+    }
+}
+
+impl Setting {
+    fn add(&mut self, record: &TrialRecord, method: Method) {
+        self.planned += 1;
+        if record.state != StateName::Succeeded {
+            return;
+        }
+        self.done += 1;
+        let validation = Validation::of(record, method);
+        let score = |selected: Option<Selected>| selected.map(|selected| selected.score);
+        self.last.extend(score(last(validation)));
+        self.best.extend(score(iid(validation)));
+    }
+}

@@ -1,0 +1,106 @@
+//! `sortie report`: a sweep as one page.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sortie_answers::{OodSplit, ReportQuestion, ReportSubject, Run};
+use sortie_core::metrics::Method;
+use sortie_core::selection::Selection;
+use sortie_core::trial::TrialId;
+
+use crate::client::{Client, ClientError};
+use crate::{Connection, output};
+
+/// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
+///
+/// The page needs nothing but itself: no network, no script; it can be sent, printed and attached to a paper. By default it shows all that
+/// the sweep has: every model that was evaluated, and the selection methods iid, those of the sweep file's `select`, and last.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The sweep's name.
+    sweep: String,
+    /// Only these selection methods, comma separated: iid, loo, oracle or last, as for `sortie results`. Figures use the first.
+    #[arg(long, value_delimiter = ',', value_name = "METHODS")]
+    select: Vec<Selection>,
+    /// Only these models of a trajectory, comma separated: plain, average, ensemble. Curves, box plots and grids show the first.
+    #[arg(long = "method", value_delimiter = ',', value_name = "METHODS")]
+    methods: Vec<Method>,
+    /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
+    #[arg(long, value_name = "SPLIT")]
+    ood_split: Option<OodSplit>,
+    /// A date, or any other word on when, that the page tells; by default none, so that equal results give equal pages.
+    #[arg(long, value_name = "TEXT")]
+    date: Option<String>,
+    /// The file.
+    #[arg(long, short, value_name = "FILE.html")]
+    output: PathBuf,
+    /// Print one JSON object that names the file.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes the page.
+///
+/// # Errors
+/// One line: the coordinator refuses, or the file cannot be written.
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let Arguments { sweep, select, methods, ood_split, date, output: path, json } = arguments;
+    if path.extension().and_then(|ending| ending.to_str()) != Some("html") {
+        bail!("--output {}: the file's ending must be .html", path.display());
+    }
+    let mut client = Client::connect(connection).await?;
+    let spec = client.describe(sweep).await?;
+    let (_, records) = client.records(sweep).await?;
+    let (runs, trials) = (runs(&mut client, sweep).await?, records.len());
+    let question = ReportQuestion {
+        selections: select.clone(),
+        methods: methods.clone(),
+        ood_split: *ood_split,
+        command: arguments.command(),
+        software: format!("Sortie {}", env!("CARGO_PKG_VERSION")),
+        date: date.clone(),
+    };
+    let page = sortie_answers::report(ReportSubject { name: sweep.clone(), spec, records, runs }, &question);
+    replace(path, page.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    if *json {
+        return output::json(&serde_json::json!({ "sweep": sweep, "output": path, "trials": trials }));
+    }
+    output::text(&format!("wrote {}", path.display()))
+}
+
+impl Arguments {
+    /// What makes the same page from the same results; where it is written does not matter.
+    fn command(&self) -> String {
+        let mut words = vec!["sortie".to_owned(), "report".to_owned(), self.sweep.clone()];
+        let mut list = |option: &str, values: Vec<&str>| {
+            if !values.is_empty() {
+                words.extend([option.to_owned(), values.join(",")]);
+            }
+        };
+        list("--select", self.select.iter().map(|selection| selection.as_str()).collect());
+        list("--method", self.methods.iter().map(|method| method.as_str()).collect());
+        list("--ood-split", self.ood_split.iter().map(|split| split.as_str()).collect());
+        words.extend(["-o", "report.html"].map(str::to_owned));
+        words.join(" ")
+    }
+}
+
+/// What the accepted attempts ran on. The coordinator does not tell yet, so the page says that it is not known.
+async fn runs(_client: &mut Client, _sweep: &str) -> Result<Vec<(TrialId, Run)>, ClientError> {
+    Ok(Vec::new())
+}
+
+/// Writes a file beside the one that it then replaces: a page is there as a whole, or the old one still is.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    let replaced = written.and_then(|()| std::fs::rename(&part, path));
+    if replaced.is_err() {
+        // What is half there is of no use; if it was never there, there is nothing to remove.
+        let _ = std::fs::remove_file(&part);
+    }
+    replaced
+}
