@@ -81,20 +81,25 @@ impl Meter {
         if record.state != StateName::Succeeded {
             return Reading::Nothing;
         }
+        if self.selection.needs_pairs() {
+            let (outline, all) = (Validation::of(record, self.method).outline(), self.by_step(record));
+            let measured = outline.steps().iter().map(|step| all.get(step).copied()).collect();
+            return Reading::Open { outline, measured };
+        }
+        match self.select(record) {
+            Some(Selected { step, score }) => Reading::Chosen { score, measured: self.at(record, step) },
+            None => Reading::Nothing,
+        }
+    }
+
+    /// The step that is chosen of a run by itself; none where there is nothing to choose from, or other runs are needed for it.
+    pub(crate) fn select(self, record: &TrialRecord) -> Option<Selected> {
         let validation = Validation::of(record, self.method);
-        let selected = match self.selection {
+        match self.selection {
             Selection::Iid => selection::iid(validation),
             Selection::Last => selection::last(validation),
             Selection::Oracle => selection::oracle(HeldOut::of(record, self.method)),
-            Selection::Loo => {
-                let (outline, all) = (validation.outline(), self.by_step(record));
-                let measured = outline.steps().iter().map(|step| all.get(step).copied()).collect();
-                return Reading::Open { outline, measured };
-            }
-        };
-        match selected {
-            Some(Selected { step, score }) => Reading::Chosen { score, measured: self.at(record, step) },
-            None => Reading::Nothing,
+            Selection::Loo => None,
         }
     }
 

@@ -115,8 +115,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report, results, serve, sql, status, submit,
-        synthetic, trials, verify, wait, workers,
+        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report, results, serve, sql, status,
+        submit, synthetic, trials, verify, wait, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,

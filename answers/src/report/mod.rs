@@ -20,9 +20,10 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{TrialId, Work};
 
 use crate::axis::{Axis, parameter_names};
+use crate::collect::in_order;
 use crate::diff::Run;
-use crate::measure::{Meter, OodSplit, Pairs};
-use crate::results::{Question, Results, domains, results};
+use crate::measure::{Meter, OodSplit};
+use crate::results::{Question, Results, results};
 
 /// What a report is about.
 #[derive(Clone, Debug)]
@@ -88,7 +89,8 @@ impl<'a> Report<'a> {
         let ReportSubject { name, spec, records, runs } = subject;
         let (combined, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| spec.combines(&record.point));
         let axes = varying(&records);
-        let domains = domains(&spec.work, &records);
+        let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
+        let domains = in_order(spec.work.domains(), alone.map(|record| record.point.held_out_label()));
         let selections = if asked.selections.is_empty() { selection::usual(&spec) } else { selection::distinct(&asked.selections) };
         let methods = if asked.methods.is_empty() { evaluated(&spec.work, &records) } else { selection::distinct(&asked.methods) };
         let chosen = selections.iter().map(|selection| at_chosen_steps(&records, *selection, &methods)).collect();
@@ -160,12 +162,11 @@ fn at_chosen_steps(records: &[TrialRecord], selection: Selection, methods: &[Met
     if selection.needs_pairs() {
         return None;
     }
-    let nothing = Pairs::of(&[]);
     let chosen = |record: &TrialRecord| {
         // The split of the held-out domain that is reported does not decide the step.
         let step = |method: &Method| {
             let meter = Meter { selection, method: *method, ood_split: OodSplit::All };
-            Some((*method, meter.select(record, &nothing)?.step))
+            Some((*method, meter.select(record)?.step))
         };
         let steps: Vec<(Method, u64)> = methods.iter().filter_map(step).collect();
         let rows = |rows: &[Evaluation]| rows.iter().filter(|row| steps.contains(&(row.method, row.step))).cloned().collect();

@@ -69,7 +69,7 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
 }
 
 impl Client {
-    /// What the accepted attempts of a sweep's trials ran on.
+    /// What the accepted attempts of a sweep's trials ran on; nothing, and a note, where the coordinator cannot answer queries.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -79,7 +79,14 @@ impl Client {
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
              where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"
         );
-        let mut chunks = self.query(&query).await?;
+        let mut chunks = match self.query(&query).await {
+            Ok(chunks) => chunks,
+            Err(ClientError::Refused(reason)) => {
+                output::note(&format!("note: what attempts ran on is left out: {reason}"));
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (mut columns, mut runs) = (Vec::new(), Vec::new());
         while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
             if !chunk.columns.is_empty() {

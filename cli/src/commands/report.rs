@@ -1,15 +1,13 @@
 //! `sortie report`: a sweep as one page.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use sortie_answers::{OodSplit, ReportQuestion, ReportSubject, Run};
+use anyhow::{Result, bail};
+use sortie_answers::{OodSplit, ReportQuestion, ReportSubject};
 use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
-use sortie_core::trial::TrialId;
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::{Connection, output};
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
@@ -52,7 +50,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let spec = client.describe(sweep).await?;
     let (_, records) = client.records(sweep).await?;
-    let (runs, trials) = (runs(&mut client, sweep).await?, records.len());
+    let (runs, trials) = (client.runs(sweep).await?, records.len());
     let question = ReportQuestion {
         selections: select.clone(),
         methods: methods.clone(),
@@ -62,7 +60,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         date: date.clone(),
     };
     let page = sortie_answers::report(ReportSubject { name: sweep.clone(), spec, records, runs }, &question);
-    replace(path, page.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    output::file(path, page.as_bytes())?;
     if *json {
         return output::json(&serde_json::json!({ "sweep": sweep, "output": path, "trials": trials }));
     }
@@ -84,23 +82,4 @@ impl Arguments {
         words.extend(["-o", "report.html"].map(str::to_owned));
         words.join(" ")
     }
-}
-
-/// What the accepted attempts ran on. The coordinator does not tell yet, so the page says that it is not known.
-async fn runs(_client: &mut Client, _sweep: &str) -> Result<Vec<(TrialId, Run)>, ClientError> {
-    Ok(Vec::new())
-}
-
-/// Writes a file beside the one that it then replaces: a page is there as a whole, or the old one still is.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    let replaced = written.and_then(|()| std::fs::rename(&part, path));
-    if replaced.is_err() {
-        // What is half there is of no use; if it was never there, there is nothing to remove.
-        let _ = std::fs::remove_file(&part);
-    }
-    replaced
 }

@@ -353,7 +353,7 @@ fn a_report_is_one_file_that_is_there_as_a_whole() {
     let state = StateName::Queued;
     let records =
         sweep.trials().map(|trial| TrialRecord { id: trial.id(), point: trial.point, state, validation: vec![], held_out: vec![] });
-    let trials = records.map(|record| v1::TrialResult::from(&record)).collect();
+    let trials = records.map(v1::TrialResult::from).collect();
     let results = vec![v1::ResultsChunk { work: Some((&sweep.work).into()), trials }];
     let coordinator = Coordinator::start(Script { spec: serde_json::to_string(&sweep).unwrap(), results, ..Script::default() });
     let folder = tempfile::tempdir().unwrap();

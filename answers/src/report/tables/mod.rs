@@ -6,13 +6,14 @@ mod plain;
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
+use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 
 use self::accuracy::{Accuracy, Group};
 use super::{Report, page, selection};
-use crate::axis::{Axis, COMBINE, MEMBERS};
+use crate::axis::Axis;
 use crate::results::{Question, Results, results};
 
 /// Settings that a table lists.
@@ -155,7 +156,8 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     // Combinations over different axes share a table, in which each has its own axes.
     let mut axes: Vec<Axis> = vec![Axis::from(MEMBERS)];
     for axis in found.iter().flat_map(|(_, results)| &results.axes) {
-        if !axes.contains(axis) {
+        // Its name is the group's.
+        if !axes.contains(axis) && axis.as_str() != COMBINE {
             axes.push(axis.clone());
         }
     }
