@@ -74,7 +74,7 @@ pub struct Diff {
     pub shared: Shared,
     /// Trials that only one side has.
     pub only: Only,
-    /// Different trials at one place: equal in the held-out domains, the seeds and all axes that both sides have.
+    /// Different trials of the grids at one place: equal in the held-out domains, the seeds and all axes that both sides have.
     pub places: Places,
 }
 
@@ -177,6 +177,12 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
         // What other trials of the sweeps have says nothing of these.
         facts.retain(|fact| !fact.what.starts_with("grid.") && !fact.what.starts_with("combine."));
         facts.extend(coordinates(&one, &other));
+        // Under one name there may be another combination.
+        let combined =
+            |side: &Side, point: &Point| side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned();
+        let shown = |side: &Side, point: &Point| serde_json::to_string(&combined(side, point)).unwrap_or_default();
+        let fact = Fact { what: "combination".to_owned(), a: shown(a, &one), b: shown(b, &other) };
+        facts.extend((fact.a != fact.b).then_some(fact));
     }
     facts
 }
@@ -250,7 +256,9 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
         let meter = Meter { selection: question.selection, method: question.method, ood_split };
         for (record, measured) in measured(meter, &side.records) {
-            if side.is_meant(record.id) && !other.contains_key(&record.id) {
+            // What combines others lies at no place of the grid.
+            let counts = side.trial.is_some() || record.point.combine().is_none();
+            if counts && side.is_meant(record.id) && !other.contains_key(&record.id) {
                 places.entry(place(&record.point)).or_default().push(measured);
             }
         }

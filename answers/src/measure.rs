@@ -76,8 +76,16 @@ pub(crate) enum Reading {
 }
 
 impl Meter {
-    /// Reads a trial with one held-out domain; the record is not needed any more afterwards.
+    /// Reads a trial with one held-out domain; the record is not needed any more afterwards. A combination has one model, as method plain,
+    /// that was evaluated once: there is no step to select, and nothing to select it by.
     pub(crate) fn read(self, record: &TrialRecord) -> Reading {
+        if record.point.combine().is_some() {
+            return Self { selection: Selection::Last, method: Method::Plain, ..self }.read_by_itself(record);
+        }
+        self.read_by_itself(record)
+    }
+
+    fn read_by_itself(self, record: &TrialRecord) -> Reading {
         if record.state != StateName::Succeeded {
             return Reading::Nothing;
         }

@@ -219,8 +219,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn records(&mut self, sweep: &str) -> Answer<(Work, Vec<TrialRecord>)> {
-        let (work, mut stream) = self.stream_records(sweep, Detail::All).await?;
+    pub async fn records(&mut self, sweep: &str, detail: Detail) -> Answer<(Work, Vec<TrialRecord>)> {
+        let (work, mut stream) = self.stream_records(sweep, detail).await?;
         let mut records = Vec::new();
         while let Some(record) = stream.next().await? {
             records.push(record);

@@ -125,6 +125,15 @@ impl Member {
     }
 }
 
+/// What combinations need of their members besides a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Their final weights.
+    pub weights: bool,
+    /// Their final logits.
+    pub logits: bool,
+}
+
 /// What is known of the members of a combination that waits for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -132,7 +141,7 @@ pub enum Readiness {
     Ready,
     /// Some run, or wait to.
     Waits,
-    /// Some ended without a result: without them it would be another combination.
+    /// Some ended without a result: without them it would be another combination, so it fails.
     Hopeless,
 }
 
@@ -148,6 +157,12 @@ impl Readiness {
 }
 
 impl SweepSpec {
+    /// What its combinations need of its trials: a result that lacks it is no result for this sweep.
+    pub fn needs(&self) -> Needs {
+        let any = |needs: fn(&Combine) -> bool| self.combine.iter().any(needs);
+        Needs { weights: any(Combine::needs_weights), logits: any(Combine::needs_logits) }
+    }
+
     /// Whether the trial at this point is one of the sweep's combinations.
     pub fn combines(&self, point: &Point) -> bool {
         point.combine().is_some_and(|name| self.combine.iter().any(|combine| combine.name == name))
@@ -165,6 +180,16 @@ impl SweepSpec {
 }
 
 impl Combine {
+    /// Whether it is made of its members' final weights.
+    pub(crate) fn needs_weights(&self) -> bool {
+        self.kind == CombinationKind::Average
+    }
+
+    /// Whether it is made, or chosen, from their final logits.
+    pub(crate) fn needs_logits(&self) -> bool {
+        self.kind == CombinationKind::Ensemble || self.choice == Choice::Greedy
+    }
+
     /// How many trials of the grid there are for each of its combinations.
     pub(crate) fn candidates(&self, sweep: &SweepSpec) -> u64 {
         let seeds = if self.over_seeds { self.part_of(sweep).seeds.len() as u64 } else { 1 };

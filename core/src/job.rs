@@ -34,6 +34,11 @@ impl Timestamp {
 #[serde(transparent)]
 pub struct Token(pub i64);
 
+impl Token {
+    /// No attempt's: none is issued.
+    pub const NONE: Self = Self(0);
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -184,7 +189,7 @@ pub enum Finished {
     Succeeded(Token),
     /// Its loss stopped being a number in this attempt.
     Diverged(Token),
-    /// Its attempts are used up; this was the last.
+    /// Its attempts are used up; this was the last. [`Token::NONE`] for a combination whose members ended without a result.
     Failed(Token),
     /// A user called it off.
     Cancelled,
@@ -357,7 +362,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         }),
         Event::Members(readiness) => Ok(match readiness {
             Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
-            Readiness::Hopeless if state == State::WAITING => Decision::Move(State::Finished(Finished::Cancelled), None),
+            Readiness::Hopeless if state == State::WAITING => Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None),
             _ => Decision::Stay,
         }),
     }

@@ -16,6 +16,8 @@ const COMBINE: &str = "[[combine]]\nname = 'soup'\nkind = 'average'\nover = ['lr
     [[combine]]\nname = 'few'\nkind = 'ensemble'\nchoice = 'greedy'\nover = ['seed', 'lr']\nwhere = 'dropout=0.9 and weight_decay=1e-5'\n\
     members = [1, 4]\n";
 
+const FEW: &str = "[[combine]]\nname = 'few'\nkind = 'ensemble'\nover = 'seed'\n";
+
 fn text(seeds: u32, combine: &str) -> String {
     format!("{}{combine}", SWEEP.replace("SEEDS", &seeds.to_string()))
 }
@@ -72,6 +74,14 @@ fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
     // A file that no longer has them takes nothing away, and still keeps the weights that they need.
     let without = old.grown_by(&parse(&text(3, ""))).unwrap();
     assert!(ids(&without) == ids(&old) && without.keep.weights.last());
+    // A combination of what the old trials did not keep: they will not run again.
+    let plain = parse(&text(3, ""));
+    let error = plain.grown_by(&old).unwrap_err().to_string();
+    assert!(error.contains("keep.weights, of which combine.soup is made, is none there and final here"), "{error}");
+    let unkept = parse(&text(3, "[keep]\nlogits = false\n"));
+    assert!(unkept.grown_by(&parse(&text(3, FEW))).unwrap_err().to_string().contains("keep.logits, of which combine.few is made"));
+    // One that stays keeps what it needs, whatever the new file says.
+    assert!(parse(&text(3, FEW)).grown_by(&unkept).unwrap().keep.logits);
     // Another learning rate: under a new name it is a combination beside the old one.
     let wider = |name: &str| text(3, &COMBINE.replace("'soup'", name)).replace("lr = [5e-4, 1e-3]", "lr = [5e-4, 1e-3, 1e-2]");
     let error = old.grown_by(&parse(&wider("'soup'"))).unwrap_err().to_string();
@@ -96,6 +106,7 @@ fn what_cannot_be_combined_is_refused_by_name() {
         ("over = 'seed'\nmethod = 'ensemble'", "plain, average"),
         ("over = 'seed'\nwhere = 'dropout=0.3'", "combine.soup.where"),
         ("over = 'seed'\nwhere = 'depth=3'", "depth"),
+        ("over = 'seed'\nwhere = 'held_out=photo+sketch'", "combine.soup.where"),
         ("over = 'seed'\nwhere = 'nonsense'", "AXIS=VALUE"),
         ("over = 'seed'\nchoice = 'best'", "uniform, greedy"),
         ("over = 'seed'\nweights = 1", "unknown field `weights`"),
@@ -116,6 +127,15 @@ fn what_cannot_be_combined_is_refused_by_name() {
         let error = refused(&text);
         assert!(error.contains(said) && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn conditions_on_a_vast_grid_are_checked_at_once() {
+    let list = |unit: f64| (1..=1_000).map(|n| format!("{:e}", unit * f64::from(n))).collect::<Vec<_>>().join(", ");
+    let vast = text(3, FEW).replace("lr = [5e-4, 1e-3]", &format!("lr = [{}]", list(1e-6))).replace("seeds = 3", "seeds = 10000");
+    let vast = vast.replace("weight_decay = [1e-4, 5e-5, 1e-5]", &format!("weight_decay = [{}]", list(1e-7)));
+    let error = refused(&format!("{vast}where = 'dropout=0.3'\n"));
+    assert!(error.starts_with("grid has"), "{error}");
 }
 
 #[test]

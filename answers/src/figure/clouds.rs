@@ -9,7 +9,6 @@ use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::metrics::Method;
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::{Selection, Validation};
 
 use crate::axis::Axis;
 use crate::collect::measured;
@@ -114,9 +113,8 @@ pub(super) struct Combined {
     pub at: Place,
 }
 
-/// The combined models that are done for each of these held-out domains, and how many are not. A model is read as the first of these
-/// methods that it was evaluated as; what was combined outside of a trajectory is plain.
-pub(super) fn combined(records: &[TrialRecord], methods: &[Method], meter: Meter, domains: &[String]) -> (Vec<Combined>, usize) {
+/// The combined models that are done for each of these held-out domains, and how many are not.
+pub(super) fn combined(records: &[TrialRecord], meter: Meter, domains: &[String]) -> (Vec<Combined>, usize) {
     let mut groups: BTreeMap<&Parameters, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
         groups.entry(&record.point.parameters).or_default().push(record);
@@ -126,7 +124,7 @@ pub(super) fn combined(records: &[TrialRecord], methods: &[Method], meter: Meter
         let mut seeds: BTreeMap<&str, Vec<Measured>> = BTreeMap::new();
         for trial in trials {
             let held_out = trial.point.held_out.first()?;
-            let measured = methods.iter().chain([&Method::Plain]).find_map(|&method| once(trial, Meter { method, ..meter }))?;
+            let Reading::Chosen { measured: Some(measured), .. } = meter.read(trial) else { return None };
             seeds.entry(held_out).or_default().push(measured);
         }
         if seeds.len() < domains.len() {
@@ -140,16 +138,6 @@ pub(super) fn combined(records: &[TrialRecord], methods: &[Method], meter: Meter
     let combined: Vec<Combined> = groups.into_iter().filter_map(of).collect();
     let missing = planned - combined.len();
     (combined, missing)
-}
-
-/// The accuracies of a combined model. Where it was evaluated once, there is no step to select, and no pair of trials to do it by.
-fn once(record: &TrialRecord, meter: Meter) -> Option<Measured> {
-    let chooses = Validation::of(record, meter.method).steps().len() > 1;
-    let selection = if chooses { meter.selection } else { Selection::Last };
-    match (Meter { selection, ..meter }).read(record) {
-        Reading::Chosen { measured, .. } => measured,
-        Reading::Nothing | Reading::Open { .. } => None,
-    }
 }
 
 /// The convex hull of all sums of one point of each set.

@@ -269,7 +269,7 @@ impl Sheet<'_> {
         let alone = records.iter().chain(combined).filter(|record| record.point.held_out.len() == 1);
         let domains = in_order(work.domains(), alone.map(|record| record.point.held_out_label()));
         let clouds = clouds::clouds(records, &asked.methods, meter, &domains);
-        let (models, combined_missing) = clouds::combined(combined, &asked.methods, meter, &domains);
+        let (models, combined_missing) = clouds::combined(combined, meter, &domains);
         if clouds.is_empty() && models.is_empty() {
             self.check_measured()?;
             return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });

@@ -215,7 +215,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
     let domains = ["photo".to_owned(), "sketch".to_owned()];
     // It was evaluated once, so that no selection method lacks anything, and as the model that it is.
     for selection in [Selection::Iid, Selection::Loo] {
-        let (models, missing) = combined(&records, &[Method::Average], Meter { selection, ..METER }, &domains);
+        let (models, missing) = combined(&records, Meter { selection, ..METER }, &domains);
         let [model] = models.as_slice() else { panic!("{models:?}") };
         assert_eq!((model.name.as_str(), model.members, missing), ("ensemble", 18.0, 2));
         assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9))].into());

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use sortie_answers::{Question, Run, Side};
+use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
 use sortie_proto::v1;
@@ -63,7 +64,7 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
             (story.sweep, spec, Some(id))
         }
     };
-    let (_, records) = client.records(&sweep).await?;
+    let (_, records) = client.records(&sweep, Detail::All).await?;
     let runs = client.runs(&sweep).await?;
     Ok(Side { name: name.to_owned(), spec, records, runs, trial })
 }

@@ -9,7 +9,7 @@ use sortie_answers::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetForm
 use sortie_core::named;
 use sortie_core::record::Detail;
 
-use super::results::leave_combined_out;
+use super::results::note_combined;
 use crate::client::Client;
 use crate::output::NewFile;
 use crate::{Connection, output};
@@ -109,8 +109,8 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
     if folder.exists() && std::fs::read_dir(folder).with_context(cannot)?.next().is_some() {
         bail!("--output {}: the folder is not empty, and records of two sweeps must not mix", folder.display());
     }
-    let (work, mut records) = Client::connect(connection).await?.records(sweep).await?;
-    leave_combined_out(&mut records).iter().for_each(|note| output::note(note));
+    let (work, records) = Client::connect(connection).await?.records(sweep, Detail::All).await?;
+    note_combined(&records);
     let runs = domainbed::runs(&work, &records);
     domainbed::write(folder, &runs).with_context(cannot)?;
     if let Some(why) = domainbed::unshown(&work) {

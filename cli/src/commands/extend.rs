@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use sortie_answers::{Estimate, Question};
+use sortie_answers::{Collector, Estimate, Question};
 use sortie_core::filter::Filter;
+use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 
@@ -16,7 +17,7 @@ use crate::{Connection, output};
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
 ///
 /// With --until-se it waits until the sweep is over, looks at the comparison, and adds as many seeds as it should take, at most as many as
-/// there are, again and again. It may be stopped and started again at any time. Combinations stay as they are.
+/// there are, again and again. It may be stopped and started again at any time. Combinations over seeds stay as they are.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// The two settings that are compared, as for `sortie results --paired`.
     #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, requires = "until_se")]
     paired: Vec<Filter>,
-    /// The most trials that are added.
+    /// The most trials that this call adds; those that have succeeded in other sweeps do not count.
     #[arg(long, value_name = "N", requires = "until_se")]
     trials_max: Option<u64>,
     /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
@@ -111,7 +112,8 @@ impl Seeds {
 }
 
 async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &mut Added) -> Result<()> {
-    let last = follow(client.extend(sweep, seeds).await?, json).await.context("the seeds may not be stored completely; say it again")?;
+    let again = || format!("the seeds may not be stored completely; `sortie extend {sweep} --seeds {seeds}` completes them");
+    let last = follow(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
     (added.trials, added.linked) = (added.trials + last.added, added.linked + last.linked);
     Ok(())
 }
@@ -122,32 +124,37 @@ async fn until(target: f64, arguments: &Arguments, connection: &Connection, adde
     let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
     let budget = arguments.trials_max.unwrap_or(0);
     loop {
-        let status = until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
-        ensure!(
-            status.state != "paused" && status.state != "cancelled",
-            "sweep {sweep} is {}; `sortie resume {sweep}` first",
-            status.state
-        );
+        let mut client = Client::connect(connection).await?;
+        for status in client.status(Some(sweep)).await? {
+            // It would never be over.
+            let goes_on = status.state != "paused" && status.state != "cancelled";
+            ensure!(goes_on, "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
+        }
+        until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;
-        let (work, records) = client.records(sweep).await?;
         let question = Question { selection: *select, method: measured.method, ood_split: measured.ood_split, ..Question::default() };
-        let compared = sortie_answers::paired(sweep, &work, &records, &question, [a, b])?;
-        let estimate = compared.ood.difference;
+        let (work, mut records) = client.stream_records(sweep, Detail::Scores).await?;
+        let mut collector = Collector::new(sweep, &work, &question);
+        while let Some(record) = records.next().await? {
+            collector.push(&record);
+        }
+        let estimate = collector.paired([a, b])?.ood.difference;
         // Of one pair there is no error; of two seeds there is.
         let error = estimate.se.unwrap_or(f64::INFINITY);
         if error <= target {
             return Ok((own, estimate));
         }
         let wanted = sortie_answers::seeds_for(own, error, target);
-        let seeds = affordable(&spec, wanted, budget.saturating_sub(added.trials))?;
+        let left = budget.saturating_sub(added.trials.saturating_sub(added.linked));
+        let seeds = affordable(&spec, wanted, left)?;
         ensure!(
             seeds > own,
             "the o.o.d. difference of {b} against {a} is {} with {own} seeds, and another seed needs {} trials where {} of --trials-max {budget} are left",
             shown(&estimate),
             trials_of(&spec, own + 1)? - trials_of(&spec, own)?,
-            budget.saturating_sub(added.trials),
+            left,
         );
         output::note(&format!("o.o.d. difference {} with {own} seeds: going on to {seeds}", shown(&estimate)));
         add(&mut client, sweep, seeds, true, added).await?;

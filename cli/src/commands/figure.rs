@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sortie_answers::{Axis, FigureKind, FigureQuestion, OodSplit};
 use sortie_core::metrics::Method;
+use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::client::Client;
@@ -57,7 +58,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
-    let (work, records) = Client::connect(connection).await?.records(sweep).await?;
+    let (work, records) = Client::connect(connection).await?.records(sweep, Detail::Scores).await?;
     let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split, by: by.clone() };
     let svg = sortie_answers::figure(sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sortie_answers::{OodSplit, ReportQuestion, ReportSubject};
 use sortie_core::metrics::Method;
+use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::client::Client;
@@ -49,7 +50,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let mut client = Client::connect(connection).await?;
     let spec = client.describe(sweep).await?;
-    let (_, records) = client.records(sweep).await?;
+    let (_, records) = client.records(sweep, Detail::Scores).await?;
     let (runs, trials) = (client.runs(sweep).await?, records.len());
     let question = ReportQuestion {
         selections: select.clone(),

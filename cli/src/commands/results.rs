@@ -115,8 +115,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let bytes = match layout {
         Layout::DomainBed => {
-            let (work, mut records) = client.records(&arguments.sweep).await?;
-            domainbeds(arguments, &work, &mut records)?.into_bytes()
+            let (work, records) = client.records(&arguments.sweep, Detail::Scores).await?;
+            domainbeds(arguments, &work, &records)?.into_bytes()
         }
         Layout::Ours(_) | Layout::Parquet => ours(arguments, layout, &mut client).await?,
     };
@@ -163,7 +163,7 @@ async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Res
     Ok(answers.join(&b'\n'))
 }
 
-fn domainbeds(arguments: &Arguments, work: &Work, records: &mut Vec<TrialRecord>) -> Result<String> {
+fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Result<String> {
     let methods = arguments.select.iter().map(|selection| match selection {
         Selection::Iid => Ok(SelectionMethod::Iid),
         Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
@@ -185,39 +185,17 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &mut Vec<TrialRecord>
     if let Some(why) = domainbed::unshown(work) {
         bail!("{why}");
     }
-    leave_combined_out(records).iter().for_each(|note| output::note(note));
+    note_combined(records);
     Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }
 
-/// DomainBed knows runs, and nothing that is made of several: a note says how many were left out, if any.
-pub fn leave_combined_out(records: &mut Vec<TrialRecord>) -> Option<String> {
-    let all = records.len();
-    records.retain(|record| record.point.combine().is_none());
-    let combined = all - records.len();
-    (combined > 0).then(|| format!("note: combined trials, which are no runs of DomainBed's, are left out: {combined} of {all}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use sortie_core::job::StateName;
-    use sortie_core::parameters::{Parameters, Scalar};
-    use sortie_core::trial::Point;
-
-    use super::*;
-
-    #[test]
-    fn combined_trials_are_counted_when_they_are_left_out() {
-        let record = |axes: &[(&str, Scalar)]| {
-            let parameters: Parameters = axes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            let point = Point { held_out: vec!["a".to_owned()], parameters, seed: 0, split_seed: 0 };
-            let id = "94f9de813446924ef6b1cf831eaa3ef4".parse().unwrap();
-            TrialRecord { id, point, state: StateName::Succeeded, validation: Vec::new(), held_out: Vec::new() }
-        };
-        let name = ("combine", Scalar::Text("soup".to_owned()));
-        // An axis of the user's own that is merely called like that combines nothing.
-        let mut records = vec![record(&[name.clone(), ("members", Scalar::Number(2.0))]), record(&[name]), record(&[])];
-        let note = leave_combined_out(&mut records).unwrap();
-        assert_eq!((note.as_str(), records.len()), ("note: combined trials, which are no runs of DomainBed's, are left out: 1 of 3", 2));
-        assert_eq!(leave_combined_out(&mut records), None);
+/// DomainBed knows runs, and nothing that is made of several: says how many its files leave out, if any.
+pub fn note_combined(records: &[TrialRecord]) {
+    let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
+    if combined > 0 {
+        output::note(&format!(
+            "note: combinations, which are no runs of DomainBed's, are left out: {combined} of {} trials",
+            records.len()
+        ));
     }
 }

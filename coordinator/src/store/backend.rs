@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
-use sortie_core::combine::Member;
+use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Fingerprint, TrialRecord};
@@ -81,8 +81,9 @@ pub(crate) trait Transaction: Send {
 
     /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;
-    /// Waiting trials of a sweep, by position.
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError>;
+    /// Waiting trials of a sweep, by position. The result of the same trial in another sweep counts only if it left what the sweep's
+    /// combinations need.
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError>;
     /// Attempts with their trials; unknown ones are left out.
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
@@ -113,8 +114,9 @@ pub(crate) trait Transaction: Send {
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
     /// The position after a sweep's last trial.
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;
-    /// Adds the trials that are not there yet. Gives how many were added and how many of those had a result elsewhere.
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError>;
+    /// Adds the trials that are not there yet. With `reuse`, results of the same trials elsewhere are taken over that left so much. Gives
+    /// how many were added and how many of those had such a result.
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError>;
     /// Trials of a sweep from a position on, by position.
     async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError>;
 

@@ -62,7 +62,7 @@ pub(crate) async fn hand_out(
     let asked: Vec<Asked<'_>> = claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let dealt = schedule::deal(&mut candidates, &requests);
-    let mut queues = queues(&open, &dealt, now, tx).await?;
+    let mut queues = queues(&open, &dealt, now, shelf, tx).await?;
     let members = members(&queues, tx).await?;
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
@@ -151,12 +151,19 @@ struct Queue {
     trials: Vec<WaitingTrial>,
 }
 
-async fn queues(open: &[OpenSweep], dealt: &[Vec<i64>], now: Timestamp, tx: &mut dyn Transaction) -> Result<Vec<Queue>, StoreError> {
+async fn queues(
+    open: &[OpenSweep],
+    dealt: &[Vec<i64>],
+    now: Timestamp,
+    shelf: &mut Shelf<'_>,
+    tx: &mut dyn Transaction,
+) -> Result<Vec<Queue>, StoreError> {
     let mut queues = Vec::new();
     for OpenSweep { id, .. } in open {
         let count = dealt.iter().flatten().filter(|sweep| *sweep == id).count() as u64;
         if count > 0 {
-            let mut trials = tx.waiting(*id, count, now).await?;
+            let needs = shelf.sweeps.get(*id, 0, tx).await?.needs;
+            let mut trials = tx.waiting(*id, count, now, needs).await?;
             trials.reverse();
             queues.push(Queue { sweep: *id, trials });
         }

@@ -12,7 +12,7 @@ use super::types::Happening;
 /// Combinations that one transaction looks at.
 const SETTLED_MAX: u64 = 500;
 
-/// Lets combinations start whose members all have a result, and calls off those of which a member ended without one. Gives how many.
+/// Lets combinations start whose members all have a result, and ends those as failed of which a member ended without one. Gives how many.
 ///
 /// It looks at the members as they are and not at what happened to them, so nothing is missed and nothing counts twice, whoever ended
 /// them, and however often it is done.
@@ -23,7 +23,7 @@ pub(crate) async fn settle(now: Timestamp, lease: Duration, tx: &mut dyn Transac
         let Decision::Move(to, _) = apply(State::WAITING, &Event::Members(readiness), now, lease)? else { continue };
         changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, linked: false });
         let (what, detail) = match readiness {
-            Readiness::Hopeless => ("cancelled", format!("its member {loser}: `sortie retry` takes both up again")),
+            Readiness::Hopeless => ("failed", format!("its member {loser}: `sortie retry` takes both up again")),
             Readiness::Ready | Readiness::Waits => ("ready", format!("all {members} members have a result")),
         };
         changes.happenings.push((id, Happening { at_ms: now.0, token: None, what: what.to_owned(), detail }));

@@ -33,7 +33,12 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let (state, priority, reuse) = (SweepState::Open, 0, true);
     let mut row = SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
     row.id = tx.insert_sweep(&row, NOW).await.unwrap();
-    assert_eq!(tx.insert_trials(row.id, &[NewTrial { trial_id, position: 0, point, members: Vec::new() }], true).await.unwrap(), (1, 0));
+    assert_eq!(
+        tx.insert_trials(row.id, &[NewTrial { trial_id, position: 0, point, members: Vec::new() }], Some(Default::default()))
+            .await
+            .unwrap(),
+        (1, 0)
+    );
     let mut changes = Changes::default();
     changes.new_attempts.push(NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW });
     changes.moves.insert(1, Move { from: State::FRESH, to: leased(HOLDER), forgive: false, linked: false });

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sortie_core::combine::Combine;
+use sortie_core::combine::{Combine, Needs};
 use sortie_core::job::Token;
 use sortie_core::keep::Keep;
 use sortie_core::requirements::Requirements;
@@ -23,6 +23,7 @@ pub(crate) struct SweepInfo {
     pub(crate) keep: Keep,
     pub(crate) kill_at: Option<u64>,
     pub(crate) combine: Vec<Combine>,
+    pub(crate) needs: Needs,
     /// Why this build runs none of its trials.
     pub(crate) outdated: Option<String>,
     pub(crate) reuse: bool,
@@ -33,8 +34,9 @@ impl From<SweepRow> for SweepInfo {
     fn from(row: SweepRow) -> Self {
         let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
+        let needs = row.spec.needs();
         let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
-        Self { revision: row.revision, name, work, require, keep, kill_at, combine, outdated, reuse: row.reuse, identifier }
+        Self { revision: row.revision, name, work, require, keep, kill_at, combine, needs, outdated, reuse: row.reuse, identifier }
     }
 }
 

@@ -15,6 +15,9 @@ use super::types::{Happening, SubmitOptions, Submitted, SweepAction, TrialAction
 /// Trials of one page of a lever.
 const PAGE_TRIALS: u64 = 1_000;
 
+/// Members of combinations that one transaction adds, or a little more: they are as many rows.
+const EXPAND_MEMBERS: usize = 5_000;
+
 /// Stores a sweep, or what is new in it; its trials are added later, from the first on: those that are there stay as they are.
 pub(crate) async fn store_sweep(
     spec: &SweepSpec,
@@ -60,15 +63,22 @@ pub(crate) struct Chunk {
 pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<Option<Chunk>, StoreError> {
     let Some(mut row) = tx.expanding().await? else { return Ok(None) };
     let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
-    let until = row.planned.min(row.expanded + count_max);
+    let mut until = row.planned.min(row.expanded + count_max);
     let mut trials = Vec::with_capacity(usize::try_from(until - row.expanded).unwrap_or(0));
+    let mut members = 0;
     for index in row.expanded..until {
+        if members > EXPAND_MEMBERS {
+            until = index;
+            break;
+        }
         let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else { break };
         let position = row.base.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
         let trial_id = identifier.id(&point, combination.as_ref());
-        trials.push(NewTrial { trial_id, position, point, members: combination.map_or_else(Vec::new, |combination| combination.members) });
+        let own = combination.map_or_else(Vec::new, |combination| combination.members);
+        members += own.len();
+        trials.push(NewTrial { trial_id, position, point, members: own });
     }
-    let (added, linked) = tx.insert_trials(row.id, &trials, row.reuse).await?;
+    let (added, linked) = tx.insert_trials(row.id, &trials, row.reuse.then(|| row.spec.needs())).await?;
     row.expanded = until;
     tx.update_sweep(&row).await?;
     Ok(Some(Chunk { sweep: row.id, planned: row.planned, expanded: row.expanded, added, linked }))

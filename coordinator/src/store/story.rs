@@ -85,7 +85,9 @@ pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<KeptAr
 pub(crate) fn count_steps(status: &mut SweepStatus, sweep: &SweepRow, steps_running: u64) {
     let finished = status.succeeded + status.diverged + status.failed + status.cancelled;
     let each = sweep.spec.work.steps().map_or(1, |steps| steps + 1);
-    status.steps_planned = status.planned.saturating_mul(each);
+    // Combinations make no steps, and end after what they are made of.
+    let grid = sweep.spec.grid_trials().unwrap_or(u64::MAX).min(status.planned);
+    status.steps_planned = grid.saturating_mul(each);
     let running = if sweep.spec.work.steps().is_some() { steps_running } else { 0 };
-    status.steps_done = finished.saturating_mul(each).saturating_add(running);
+    status.steps_done = finished.min(grid).saturating_mul(each).saturating_add(running);
 }

@@ -31,6 +31,8 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 const EXPAND_TRIALS: u64 = 500;
 /// Combinations that wait for their members are looked at this often while trials end.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+/// A look that takes long is followed by a pause of this many times as long.
+const SETTLE_PAUSES: u32 = 20;
 /// After the database refused some, until the next try.
 const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
@@ -200,12 +202,17 @@ impl Writer {
 
     /// Looks which combinations need not wait for their members any more.
     async fn settle(&mut self) {
+        let begun = Instant::now();
         let settled = self.transact_alone(&Alone::Settle).await;
-        self.settle_at = Instant::now() + SETTLE_INTERVAL;
+        // However many combinations wait, looking at them takes a small part of the writer's time.
+        self.settle_at = Instant::now() + SETTLE_INTERVAL.max(begun.elapsed() * SETTLE_PAUSES);
         match settled {
             Ok(Done::Settled(count)) => {
                 // There may be more of them, and a combination that is called off may end its sweep.
                 (self.unsettled, self.look) = (count > 0, self.look || count > 0);
+                if count > 0 {
+                    self.settle_at = Instant::now();
+                }
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "cannot look for combinations whose members have ended; trying again"),

@@ -75,7 +75,7 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     assert_eq!(f.count(StateName::Succeeded).await, 3);
 }
 
-pub async fn a_combination_is_called_off_when_a_member_ends_without_a_result_and_retried_with_it(f: Fixture) {
+pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retried_with_it(f: Fixture) {
     f.submit(&sweep()).await;
     let grid = grid(&f).await;
     let mut leases = grid.values();
@@ -87,26 +87,56 @@ pub async fn a_combination_is_called_off_when_a_member_ends_without_a_result_and
     for _ in 0..3 {
         succeed(&f, &next(&f).await).await;
     }
-    assert_eq!((f.count(StateName::Failed).await, f.count(StateName::Cancelled).await, f.count(StateName::Queued).await), (1, 1, 0));
-    assert!(f.claim_as("w1", 1).await.idle);
-    let line = f.store.trials("first", Some(StateName::Cancelled), 0).await.unwrap().rows.pop().unwrap();
+    settled(&f, 2).await;
+    assert_eq!((f.count(StateName::Queued).await, f.claim_as("w1", 1).await.idle), (0, true));
+    let failed = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
+    let line = failed.iter().find(|line| line.point.combine().is_some()).unwrap();
     let story = f.store.story(&line.trial_id.to_string()).await.unwrap();
     let last = story.happenings.last().unwrap();
-    assert_eq!((last.what.as_str(), last.at_ms), ("cancelled", T0));
+    assert_eq!((last.what.as_str(), last.at_ms, line.attempts), ("failed", T0, 0));
     assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
     // By itself it cannot run: its member comes first.
     assert_eq!(f.retry("combine=pair", None).await, 1);
-    let retried = |state| f.retry("", Some(state));
-    while f.count(StateName::Cancelled).await == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!((retried(StateName::Failed).await, retried(StateName::Cancelled).await), (1, 1));
+    settled(&f, 2).await;
+    assert_eq!(f.retry("", Some(StateName::Failed)).await, 2);
     let again = f.claim_one().await;
     assert_eq!(again.trial_id, lost.trial_id);
     assert_eq!(f.retry("", None).await, 0);
     assert!(f.claim(64).await.is_empty());
     succeed(&f, &again).await;
     assert_eq!(next(&f).await.trial_id, line.trial_id);
+}
+
+/// Waits until so many trials have failed.
+async fn settled(f: &Fixture, failed: u64) {
+    while f.count(StateName::Failed).await < failed {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+pub async fn results_elsewhere_without_the_files_that_a_combination_needs_are_not_taken_over(f: Fixture) {
+    // The same grid without combinations, whose first trial left nothing, and whose others left weights and logits.
+    let plain = sweep().replace("\"first\"", "\"plain\"");
+    f.submit(plain.split("[[combine]]").next().unwrap()).await;
+    let grid = grid(&f).await;
+    for (index, lease) in grid.values().enumerate() {
+        if index == 0 { f.succeed(lease.token).await } else { succeed(&f, lease).await }
+    }
+    let submitted = f.submit(&sweep()).await;
+    assert_eq!((submitted.added, submitted.linked), (12, 7));
+    // Nor is it when it is claimed.
+    let leases = f.claim(64).await;
+    let own: Vec<TrialId> = leases.iter().filter(|lease| lease.members.is_empty()).map(|lease| lease.trial_id).collect();
+    assert_eq!(own, [*grid.keys().next().unwrap()]);
+    for lease in &leases {
+        succeed(&f, lease).await;
+    }
+    while f.count(StateName::Succeeded).await < 12 {
+        succeed(&f, &next(&f).await).await;
+    }
+    // Without combinations, any result does.
+    let twin = f.submit(&plain.split("[[combine]]").next().unwrap().replace("\"plain\"", "\"twin\"")).await;
+    assert_eq!(twin.linked, 8);
 }
 
 pub async fn nothing_of_a_combination_is_lost_when_the_coordinator_restarts(f: Fixture) {

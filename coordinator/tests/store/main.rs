@@ -103,7 +103,8 @@ contract! {
     }
     cases_combinations {
         a_combination_starts_when_all_its_members_have_a_result,
-        a_combination_is_called_off_when_a_member_ends_without_a_result_and_retried_with_it,
+        a_combination_fails_when_a_member_ends_without_a_result_and_is_retried_with_it,
+        results_elsewhere_without_the_files_that_a_combination_needs_are_not_taken_over,
         nothing_of_a_combination_is_lost_when_the_coordinator_restarts,
         combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_ones,
     }

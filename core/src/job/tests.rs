@@ -100,7 +100,7 @@ fn a_combination_waits_for_its_members_whatever_a_user_says() {
     assert_eq!(apply(State::WAITING, &RETRY, NOW, LEASE), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Waits), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Ready), Ok(Decision::Move(State::FRESH, None)));
-    let hopeless = State::Finished(Finished::Cancelled);
+    let hopeless = State::Finished(Finished::Failed(Token::NONE));
     assert_eq!(members(Readiness::Hopeless), Ok(Decision::Move(hopeless, None)));
     assert_eq!(after(hopeless, &Event::Retry { waits: true }, NOW), State::WAITING);
     // One that runs, or waits after a failure of its own, is past that.

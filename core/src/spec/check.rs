@@ -70,6 +70,7 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     let averages = combine.iter().any(|table| table.kind == CombinationKind::Average);
     let keep = if averages && weights.is_none() { keep.with_final_weights() } else { keep };
     let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, combine: Vec::new(), kill_at: None };
+    size(&sweep)?;
     let combine = combine::checked(combine, &sweep)?;
     let sweep = SweepSpec { combine, ..sweep };
     size(&sweep)?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use axis::Axis;
 pub use verification::{CHECKPOINT_STEPS_BEFORE, Verification};
 
-use crate::combine::{CombinationKind, Combine};
+use crate::combine::Combine;
 use crate::keep::Keep;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
@@ -263,9 +263,10 @@ impl SweepSpec {
             return Err(SpecError::Changed { sweep: self.name.clone(), changes });
         }
         let select = axis::union(&self.select, &new.select);
-        // A combination that only the old file had still needs its members' weights.
-        let averages = combine.iter().any(|combine| combine.kind == CombinationKind::Average);
-        let keep = if averages { new.keep.with_final_weights() } else { new.keep };
+        // A combination that only the old file had still needs its members' weights or logits.
+        let needs = |needs: fn(&Combine) -> bool| combine.iter().any(needs);
+        let mut keep = if needs(Combine::needs_weights) { new.keep.with_final_weights() } else { new.keep };
+        keep.logits |= needs(Combine::needs_logits);
         let (name, work, require) = (self.name.clone(), self.work.clone(), new.require.clone());
         let grown = Self { name, protocol: self.protocol, select, work, require, keep, grid, combine, kill_at: self.kill_at };
         check::size(&grown)?;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
+use sortie_core::combine::Needs;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
@@ -108,11 +109,15 @@ impl Tables {
         self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
     }
 
-    fn twin(&self, trial_id: TrialId, sweep: i64) -> Option<Token> {
+    fn twin(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
+        let left = |token: &Token, kind| self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty());
+        let enough = |token: &Token| {
+            (!needs.weights || left(token, ArtifactKind::FinalWeights)) && (!needs.logits || left(token, ArtifactKind::FinalLogits))
+        };
         let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
         // Any would do; the newest, as the databases say.
-        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).max()
+        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).filter(enough).max()
     }
 
     fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
-use sortie_core::combine::Member;
+use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::record::Fingerprint;
 
@@ -84,10 +84,11 @@ impl Transaction for MemoryTransaction {
         Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
     }
 
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
         let tables = &self.0;
         let waiting = |(id, trial): (i64, &Trial)| {
-            let twin = tables.twin(trial.trial_id, trial.sweep);
+            let needs = if tables.members.get(&id).is_some_and(|members| !members.is_empty()) { Needs::default() } else { needs };
+            let twin = tables.twin(trial.trial_id, trial.sweep, needs);
             let tried = tables.attempts_of(id).next().is_some();
             WaitingTrial { id, trial_id: trial.trial_id, point: trial.point.clone(), state: trial.state, twin, tried }
         };
@@ -247,13 +248,14 @@ impl Transaction for MemoryTransaction {
         Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
     }
 
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
         let (mut added, mut linked) = (0, 0);
         for NewTrial { trial_id, position, point, members } in trials {
             if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
-            let twin = self.0.twin(*trial_id, sweep).filter(|_| reuse);
+            let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
+            let twin = needs.and_then(|needs| self.0.twin(*trial_id, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::WAITING };
             let state = twin.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;

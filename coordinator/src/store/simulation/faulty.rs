@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::combine::Member;
+use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::record::TrialRecord;
 
@@ -174,8 +174,8 @@ impl Transaction for FaultyTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
         self.inner.open_sweeps(count_max, now).await
     }
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
-        self.inner.waiting(sweep, count_max, now).await
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
+        self.inner.waiting(sweep, count_max, now, needs).await
     }
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
         self.inner.expired(now, count_max).await
@@ -216,7 +216,7 @@ impl Transaction for FaultyTransaction {
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await
     }
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
         self.inner.insert_trials(sweep, trials, reuse).await
     }
     async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {

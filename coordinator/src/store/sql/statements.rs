@@ -62,13 +62,14 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: "$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin, tried)
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin, tried)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
             (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
-             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id) AS twin,
+             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id
+                AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS twin,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS a WHERE a.trial = t.id) THEN 1 ELSE 0 END AS BIGINT) AS tried
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
-        ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
+        ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
     attempts: "$pack(token, worker, failures_in_row, trial, sweep_id, held_out, state, holder, due_ms, outcome, error_class, message,
             ended_ms, sequence, step, dataset_digest, weights_digest, repeated)
         SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
@@ -122,15 +123,15 @@ statements! {
         SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
         JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
         WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
-    insert_trials: "INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, linked)
+    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, linked)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
             CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0),
             CASE WHEN v.twin IS NULL THEN v.due_ms ELSE 0 END, CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
-                           WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id) AS twin
+                           WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id AND (r.due_ms <> 0 OR {LEFT})) AS twin
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT,
                          due_ms BIGINT) AS r) AS v
-        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING";
+        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
     count_linked: "SELECT COUNT(*) AS linked FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND linked = 1";
     trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)";
@@ -324,6 +325,12 @@ fn scores(table: &str) -> String {
         FROM $rows(token BIGINT) AS v"
     )
 }
+
+/// Whether the trial `twin` left what the fourth and the fifth argument ask for: final weights, final logits.
+const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS
+        (SELECT 1 FROM artifacts AS w WHERE w.token = twin.token AND w.kind = 'final-weights' AND w.key <> ''))
+    AND (CAST($5 AS BIGINT) = 0 OR EXISTS
+        (SELECT 1 FROM artifacts AS l WHERE l.token = twin.token AND l.kind = 'final-logits' AND l.key <> ''))";
 
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::combine::Member;
+use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, Timestamp, Token};
 use sortie_core::metrics::Evaluation;
 
@@ -181,8 +181,9 @@ impl Transaction for SqlTransaction {
         rows.iter().map(sweep).collect()
     }
 
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp) -> Result<Vec<WaitingTrial>, StoreError> {
-        let rows = self.tx.fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into()]).await?;
+    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
+        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
+        let rows = self.tx.fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits]).await?;
         rows.iter().map(rows::waiting).collect()
     }
 
@@ -305,7 +306,7 @@ impl Transaction for SqlTransaction {
         self.one_int(self.sql().next_position, vec![sweep.into()], "trials", "next").await
     }
 
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: bool) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
         let mut lists = Vec::with_capacity(trials.len());
         let mut members = Vec::new();
         for NewTrial { trial_id, position, point, members: theirs } in trials {
@@ -314,7 +315,9 @@ impl Transaction for SqlTransaction {
             let parameters = serde_json::to_string(&point.parameters).map_err(|error| sqlx::Error::Encode(error.into()))?;
             lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed, due_ms]));
         }
-        let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse).into()];
+        let needs = reuse.unwrap_or_default();
+        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
+        let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse.is_some()).into(), weights, logits];
         let added = self.tx.execute(self.sql().insert_trials, args).await?;
         if !members.is_empty() {
             let expected = members.len();
@@ -323,7 +326,7 @@ impl Transaction for SqlTransaction {
             expect("insert of members", touched, expected)?;
         }
         let (Some(first), Some(last)) = (trials.first(), trials.last()) else { return Ok((0, 0)) };
-        if !reuse {
+        if reuse.is_none() {
             return Ok((added, 0));
         }
         let args = vec![sweep.into(), first.position.into(), last.position.into()];
