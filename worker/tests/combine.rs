@@ -255,7 +255,7 @@ fn a_member_whose_file_is_not_there_is_named() {
     let logits = elsewhere.members[1].files.iter_mut().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
     logits.key = format!("final-logits/{id}/gone.safetensors");
     let (class, message) = failed(elsewhere);
-    assert!(class == ErrorClass::Transient && message.contains("other's own disk"), "{message}");
+    assert!(class == ErrorClass::BadConfig && message.contains("other's own disk"), "{message}");
     let mut damaged = order;
     let file = damaged.members[1].files.iter().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
     std::fs::write(members.place.store.join(&file.key), b"torn").unwrap();

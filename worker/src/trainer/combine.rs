@@ -49,7 +49,8 @@ pub fn run_combination(
     // As for a trial that trains: see `run_trial`.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let store = environment.artifacts.store.as_ref();
-        let store = store.ok_or_else(|| TrialError::BadConfig("a combination needs the artifact store, and there is none".to_owned()))?;
+        let store =
+            store.ok_or_else(|| TrialError::Other("a combination needs an artifact store, and this worker reaches none".to_owned()))?;
         let place = Place::open(store, order.trial_id.to_string(), environment.artifacts.token.0)?;
         let mut trial = Trial::start_as(order.trial_id, spec, environment, sink)?;
         // There is nothing to go on from.
@@ -170,13 +171,18 @@ impl Blend<'_> {
     fn read(&self, member: &Member, kind: ArtifactKind) -> Result<Vec<u8>, TrialError> {
         let id = member.trial_id.short();
         let Some(file) = member.file(kind) else {
-            let reason =
-                format!("member {id} left no {kind}: `[keep]` of the sweep that ran it kept none; submit this one again with --no-reuse");
+            let reason = format!(
+                "member {id} left no {kind}: `[keep]` of the sweep that ran it kept none; submit this one under another name with --no-reuse"
+            );
             return Err(TrialError::BadConfig(reason));
         };
-        self.place.read(&file.key, &file.digest).map_err(|reason| {
-            let whose = if member.host.is_empty() { String::new() } else { format!(", which lies on {}'s own disk", member.host) };
-            TrialError::Other(format!("cannot read the {kind} of member {id}{whose}: {reason}"))
+        self.place.read(&file.key, &file.digest).map_err(|reason| match member.host.as_str() {
+            "" => TrialError::Other(format!("cannot read the {kind} of member {id}: {reason}")),
+            // No fault of this worker's, and no other attempt would find it but there.
+            host => TrialError::BadConfig(format!(
+                "cannot read the {kind} of member {id}, which lies on {host}'s own disk: combinations need a store that all workers share \
+                 (docs/artifacts.md)"
+            )),
         })
     }
 

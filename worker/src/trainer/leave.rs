@@ -78,7 +78,8 @@ impl Trial<'_> {
     /// Checkpoints when the time has come; ends the process where `sortie verify` wants it.
     pub(super) fn checkpoint_if_due(&mut self, step: u64, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         self.leaver.tell_finished(sink)?;
-        if self.leaver.is_due() {
+        // After the last evaluation only what is left of the trial is to be written, logits among it, which no checkpoint has.
+        if self.leaver.is_due() && step < self.spec.settings.steps {
             self.checkpoint(sink)?;
         }
         if let Some(kill_at) = self.leaver.kill_at {
