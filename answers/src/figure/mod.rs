@@ -278,7 +278,11 @@ impl Sheet<'_> {
         let wanted = asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
         let missing = wanted.filter(|(method, rate)| !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate)));
         let (methods, missing) = (&asked.methods, missing.collect());
-        Ok(scatter::draw(&scatter::Scatter { clouds: &clouds, combined: &models, methods, missing, combined_missing }, &results))
+        let done = models.len();
+        let models = scatter::with_room(models);
+        let combined_hidden = done - models.len();
+        let scatter = scatter::Scatter { clouds: &clouds, combined: &models, methods, missing, combined_missing, combined_hidden };
+        Ok(scatter::draw(&scatter, &results))
     }
 
     /// Results by these axes. Those of several models name none of them.

@@ -18,6 +18,8 @@ const POINTS_MAX: u128 = 100_000;
 const NAMED_MAX: usize = 4;
 /// With more clouds than this, the key explains rates and models one by one instead of pointing at each cloud.
 const POINTED_MAX: usize = 6;
+/// More combined models than this are thinned out, and there are never more than twice as many.
+const COMBINED_MAX: usize = 8;
 
 /// What the figure shows.
 #[derive(Debug)]
@@ -30,6 +32,19 @@ pub(super) struct Scatter<'a> {
     pub missing: Vec<(Method, Option<Scalar>)>,
     /// Combined models that do.
     pub combined_missing: usize,
+    /// Combined models that there is no room for.
+    pub combined_hidden: usize,
+}
+
+/// The combined models that there is room for: of many, those with most members of each name and setting; of still more, the first.
+pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
+    if models.len() > COMBINED_MAX {
+        let all = models.clone();
+        let larger = |a: &Combined, b: &Combined| (&a.name, &a.rest) == (&b.name, &b.rest) && a.members > b.members;
+        models.retain(|model| !all.iter().any(|other| larger(other, model)));
+        models.truncate(2 * COMBINED_MAX);
+    }
+    models
 }
 
 /// Writes the figure.
@@ -57,7 +72,7 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
 }
 
 fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String> {
-    let Scatter { clouds, combined, missing, combined_missing, .. } = scatter;
+    let Scatter { clouds, combined, missing, combined_missing, combined_hidden, .. } = scatter;
     let mut notes = super::notes(results, &[], true);
     if let [only] = looks.rates.as_slice()
         && looks.methods.len() > 1
@@ -95,8 +110,11 @@ fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String>
     if !combined.is_empty() {
         notes.push("black: one model made of several trials, mean over held-out domains".to_owned());
     }
+    if *combined_hidden > 0 {
+        notes.push(format!("{combined_hidden} more such models, of fewer members or beyond {}, are not drawn", 2 * COMBINED_MAX));
+    }
     if *combined_missing > 0 {
-        let all = combined_missing + combined.len();
+        let all = combined_missing + combined.len() + combined_hidden;
         notes.push(format!("{combined_missing} of {all} combined models left out: not done for every held-out domain"));
     }
     notes
@@ -228,7 +246,7 @@ const LABEL_GAP: f64 = 16.0;
 /// From one line of a label to the next.
 const LINE: f64 = 1.1 * TEXT;
 /// A longer label is cut.
-const LABEL_MAX: f64 = 110.0;
+const LABEL_MAX: f64 = 124.0;
 /// So is a longer rate.
 const RATE_MAX: f64 = 60.0;
 
@@ -277,9 +295,9 @@ impl Key {
         }
         let varying = varying(scatter.combined);
         for (index, combined) in scatter.combined.iter().enumerate() {
-            let mut label = vec![cut(&format!("{} of {}", combined.name, combined.members))];
             let told = combined.rest.iter().filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
-            label.extend(told.map(|(name, value)| cut(&format!("{name} {value}"))));
+            let rest: String = told.map(|(name, value)| format!(", {name} {value}")).collect();
+            let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
             key.pointers.push(Pointer { look: Look::combined(index), outlined: false, label, to: combined.at });
         }
         key

@@ -4,6 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
+use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
@@ -12,13 +13,13 @@ use sortie_core::selection::Selection;
 use support::{point, record, succeeded, work};
 
 use super::boxes::{Group, Spread, panels};
-use super::clouds::{Cloud, Place, clouds, combined, hull, hull_of_sums};
+use super::clouds::{Cloud, Combined, Place, clouds, combined, hull, hull_of_sums};
 use super::curves::{Point, trajectories};
 use super::grid::{Cell, Grid};
 use super::rates::Curves;
+use super::scatter::with_room;
 use crate::measure::Meter;
 use crate::{Axis, OodSplit, Question, results};
-use sortie_core::combine::{COMBINE, MEMBERS};
 
 const METER: Meter = Meter { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
 
@@ -221,6 +222,22 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
         assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9))].into());
         assert!(near(model.at, (97.0, 80.0)));
     }
+}
+
+#[test]
+fn of_many_combined_models_those_with_most_members_are_drawn() {
+    let model = |name: &str, members: u32, rate: u32| {
+        let rest = [("dropout".to_owned(), Scalar::Number(f64::from(rate) / 10.0))].into();
+        Combined { name: name.to_owned(), members: f64::from(members), rest, at: (0.0, 0.0) }
+    };
+    let of = |names: &[&str], counts: &[u32], rates: u32| -> Vec<Combined> {
+        let all = names.iter().flat_map(|name| counts.iter().flat_map(move |&count| (0..rates).map(move |rate| model(name, count, rate))));
+        with_room(all.collect())
+    };
+    assert_eq!(of(&["a", "b"], &[3, 18], 2).len(), 8);
+    let few = of(&["a", "b"], &[3, 18, 9], 4);
+    assert!(few.len() == 8 && few.iter().all(|model| model.members == 18.0));
+    assert_eq!(of(&["a", "b", "c"], &[1, 2], 9).len(), 16);
 }
 
 #[test]
