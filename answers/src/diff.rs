@@ -70,6 +70,9 @@ pub struct Diff {
     pub configuration: Vec<Fact>,
     /// What attempts ran on, where it is not the same: every value with the number of trials.
     pub runs: Vec<Fact>,
+    /// Whether two trials were compared, and not two sweeps.
+    #[serde(skip)]
+    pub of_trials: bool,
     /// Trials that are the same by their identity.
     pub shared: Shared,
     /// Trials that only one side has.
@@ -161,6 +164,7 @@ pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
     Diff {
         a: a.name.clone(),
         b: b.name.clone(),
+        of_trials: a.trial.is_some() && b.trial.is_some(),
         configuration: configuration(a, b),
         runs: runs(a, b),
         places: places(a, b, question),
@@ -180,7 +184,7 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
         // Under one name there may be another combination.
         let combined =
             |side: &Side, point: &Point| side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned();
-        let shown = |side: &Side, point: &Point| serde_json::to_string(&combined(side, point)).unwrap_or_default();
+        let shown = |side: &Side, point: &Point| combined(side, point).map_or_else(|| "missing".to_owned(), |combine| combine.to_string());
         let fact = Fact { what: "combination".to_owned(), a: shown(a, &one), b: shown(b, &other) };
         facts.extend((fact.a != fact.b).then_some(fact));
     }
@@ -281,7 +285,7 @@ impl Diff {
 
     /// For people.
     pub fn text(&self) -> String {
-        let Self { a, b, configuration, runs, shared, only, places } = self;
+        let Self { a, b, configuration, runs, shared, only, places, .. } = self;
         let mut text = format!("{a} against {b}\n");
         for (title, same, facts) in
             [("configuration", "the same", configuration), ("what attempts ran on", "the same on both sides, and one for all trials", runs)]
@@ -308,12 +312,13 @@ impl Diff {
             text.push_str(&format!("  and {} more\n", different - examples.len()));
         }
         if places.compared > 0 {
-            text.push_str(&format!(
-                "\ndifferent trials at the same place (held-out domains, seeds, axes that both have): {} compared; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",
-                places.compared,
-                points(&places.ood),
-                points(&places.iid)
-            ));
+            let what = if self.of_trials {
+                "the two trials".to_owned()
+            } else {
+                let where_ = "held-out domains, seeds, axes that both have; combinations are not compared";
+                format!("different trials at the same place ({where_}): {} compared", places.compared)
+            };
+            text.push_str(&format!("\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n", points(&places.ood), points(&places.iid)));
         }
         text
     }

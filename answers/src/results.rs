@@ -177,7 +177,7 @@ impl Collector {
                 units.sort_by_key(|unit| unit.coordinates);
             }
             cells.extend(domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))));
-            means.push(row_mean(&key, &row));
+            means.push(row_mean(&key, &row, domains.len()));
         }
         Ok(Results {
             selection: self.question.selection,
@@ -286,15 +286,16 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
     Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units), values: measured }
 }
 
-fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>) -> Mean {
+fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
     let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<Measured>> = BTreeMap::new();
     for unit in row.values().flatten() {
         replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
     let planned_replicates = replicates.len();
-    // A sweep holds each point once, so a replicate with as many values as the row has domains has one of each.
+    // A sweep holds each point once, so a replicate with as many values as there are domains has one of each. A row of fewer, which a
+    // combination of some domains alone can be, has no mean that could stand beside the others.
     let complete: Vec<Measured> =
-        replicates.into_values().filter(|domains| domains.len() == row.len()).map(|domains| over_domains(&domains)).collect();
+        replicates.into_values().filter(|values| values.len() == domains).map(|values| over_domains(&values)).collect();
     let (iid, ood) = estimates(&complete);
     let planned = row.values().map(Vec::len).sum();
     let done = row.values().map(|units| done(units)).sum();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sortie_answers::{
-    Axis, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat, figure, paired, results,
+    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat, figure, paired, results,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
@@ -15,7 +15,7 @@ use sortie_core::metrics::{Evaluation, SplitName};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::Work;
+use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
 const DOMAINS: [&str; 4] = ["art_painting", "cartoon", "photo", "sketch"];
@@ -274,6 +274,22 @@ fn figures_and_domainbed_leave_combined_trials_out() {
     assert_eq!(draw(&records), draw(&plain));
     let runs = |records: &[TrialRecord]| sortie_answers::domainbed::runs(&work, records);
     assert_eq!(runs(&records), runs(&plain));
+}
+
+#[test]
+fn a_row_of_some_domains_has_no_mean_beside_those_of_all() {
+    let (work, mut records) = combined_sweep();
+    // Another domain, which no combination holds out.
+    let plain: Vec<TrialRecord> = records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
+    let own = plain[0].point.held_out_label();
+    let other = DOMAINS.iter().find(|domain| **domain != own).unwrap();
+    let moved = |record: &TrialRecord| Point { held_out: vec![(*other).to_owned()], ..record.point.clone() };
+    records.extend(plain.iter().map(|record| succeeded(&work, moved(record), 900, 500)));
+    let is_combined = |row: &[(Axis, AxisValue)]| row.iter().any(|(axis, value)| axis.as_str() == "combine" && *value != AxisValue::Absent);
+    let some = results("s", &work, &records, &Question::default()).unwrap();
+    for mean in &some.means {
+        assert_eq!(mean.ood.n > 0, !is_combined(&mean.row), "{mean:?}");
+    }
 }
 
 #[test]

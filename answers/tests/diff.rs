@@ -97,6 +97,6 @@ fn two_trials_are_compared_wherever_they_lie() {
 
     trials: 0 on both sides (0 with identical results, 0 with different ones, 0 without a result on some side), 1 only in one, 1 only in two
 
-    different trials at the same place (held-out domains, seeds, axes that both have): 1 compared; two minus one: o.o.d. +3.00, i.i.d. +0.00 points
+    the two trials; two minus one: o.o.d. +3.00, i.i.d. +0.00 points
     ");
 }

@@ -5,6 +5,7 @@
 //! combination and the number of its members; its identity covers theirs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,20 @@ impl Readiness {
             () if succeeded == members && members > 0 => Self::Ready,
             () => Self::Waits,
         }
+    }
+}
+
+/// In the words of a sweep file, in one line.
+impl fmt::Display for Combine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name: _, kind, choice, method, over, over_seeds, filter, members } = self;
+        let mut axes: Vec<String> = Vec::new();
+        for (name, values) in over {
+            axes.push(format!("{name} [{}]", values.iter().map(Scalar::to_string).collect::<Vec<_>>().join(", ")));
+        }
+        axes.extend(over_seeds.then(|| SEED.to_owned()));
+        write!(f, "{choice} {kind} of {members:?} trials, method {method}, over {}", axes.join(", "))?;
+        filter.iter().try_for_each(|filter| write!(f, ", where {filter}"))
     }
 }
 

@@ -65,8 +65,8 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     draw_clouds(&mut svg, &frame, scatter.clouds, &looks);
     key.draw(&mut svg, &frame);
     draw_centres(&mut svg, &frame, scatter.clouds, &looks);
-    for (index, combined) in scatter.combined.iter().enumerate() {
-        Look::combined(index).draw_centre(&mut svg, "combined", frame.place(combined.at));
+    for combined in scatter.combined {
+        looks.combined(combined).draw_centre(&mut svg, "combined", frame.place(combined.at));
     }
     svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), WIDTH, bottom)
 }
@@ -108,10 +108,10 @@ fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String>
         notes.push(format!("{} of {all} {what} left out ({names}): nothing yet for some held-out domain", missing.len()));
     }
     if !combined.is_empty() {
-        notes.push("black: one model made of several trials, mean over held-out domains".to_owned());
+        notes.push("circles, pluses, crosses: models made of several trials, mean over held-out domains".to_owned());
     }
     if *combined_hidden > 0 {
-        notes.push(format!("{combined_hidden} more such models, of fewer members or beyond {}, are not drawn", 2 * COMBINED_MAX));
+        notes.push(format!("{combined_hidden} more of them are left out: there is room for few, and those with most members come first"));
     }
     if *combined_missing > 0 {
         let all = combined_missing + combined.len() + combined_hidden;
@@ -140,13 +140,6 @@ impl Look {
         Self { colour: colour(index), marker: Marker::of(index), dash: DASHES[index % DASHES.len()], fill: Fill::Solid }
     }
 
-    /// A combined model: black, in shapes that no cloud has.
-    fn combined(index: usize) -> Self {
-        let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
-        let fill = if (index / shapes.len()).is_multiple_of(2) { Fill::Solid } else { Fill::Open };
-        Self { colour: BLACK, marker: shapes[index % shapes.len()], dash: "", fill }
-    }
-
     fn outline(self) -> Stroke {
         Stroke { colour: self.colour, width: 1.4, dash: self.dash }
     }
@@ -171,12 +164,27 @@ impl Look {
 struct Looks {
     rates: Vec<Option<Scalar>>,
     methods: Vec<Method>,
+    /// Names of combined models, and of how many members, as bits.
+    combined: BTreeSet<(String, u64)>,
 }
 
 impl Looks {
     fn of(scatter: &Scatter<'_>) -> Self {
         let rates: BTreeSet<&Option<Scalar>> = scatter.clouds.iter().map(|cloud| &cloud.rate).collect();
-        Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec() }
+        let combined = scatter.combined.iter().map(|combined| (combined.name.clone(), combined.members.to_bits())).collect();
+        Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec(), combined }
+    }
+
+    /// A combined model: in a shape that no cloud has, one for each name and number of members, and in the colour of its rate.
+    fn combined(&self, combined: &Combined) -> Look {
+        let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
+        let kind = (combined.name.clone(), combined.members.to_bits());
+        let index = self.combined.iter().position(|own| *own == kind).unwrap_or_default();
+        let fill = if (index / shapes.len()).is_multiple_of(2) { Fill::Solid } else { Fill::Open };
+        let rate = combined.rest.get(Axis::dropout().as_str());
+        let known = self.rates.iter().position(|own| own.is_some() && own.as_ref() == rate);
+        let colour = known.filter(|_| self.methods.len() < 2 || self.both()).map_or(BLACK, colour);
+        Look { colour, marker: shapes[index % shapes.len()], dash: "", fill }
     }
 
     /// What tells a cloud from the others, in words.
@@ -294,11 +302,11 @@ impl Key {
             }
         }
         let varying = varying(scatter.combined);
-        for (index, combined) in scatter.combined.iter().enumerate() {
+        for combined in scatter.combined {
             let told = combined.rest.iter().filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
             let rest: String = told.map(|(name, value)| format!(", {name} {value}")).collect();
             let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
-            key.pointers.push(Pointer { look: Look::combined(index), outlined: false, label, to: combined.at });
+            key.pointers.push(Pointer { look: looks.combined(combined), outlined: false, label, to: combined.at });
         }
         key
     }

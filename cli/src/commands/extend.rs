@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use sortie_answers::{Collector, Estimate, Question};
+use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::filter::Filter;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
@@ -25,7 +26,7 @@ pub struct Arguments {
     /// +N: so many more; N: until there are so many.
     #[arg(long, value_name = "+N|N", value_parser = Seeds::parse, required_unless_present = "until_se", conflicts_with = "until_se")]
     seeds: Option<Seeds>,
-    /// Until the standard error of the mean o.o.d. difference of --paired is at most this; a fraction, such as 0.005.
+    /// Until the standard error of the mean o.o.d. difference of --paired is at most this; a fraction, such as 0.005. Needs --trials-max too.
     #[arg(long, value_name = "SE", requires = "paired", requires = "trials_max")]
     until_se: Option<f64>,
     /// The two settings that are compared, as for `sortie results --paired`.
@@ -82,8 +83,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             (seeds, None)
         }
         (None, target) => {
-            let target = target.filter(|target| *target > 0.0 && target.is_finite());
-            let target = target.context("--until-se must be a fraction above 0, such as 0.005")?;
+            let target = target.filter(|target| *target > 0.0 && *target < 1.0);
+            let target = target.context("--until-se must be a fraction above 0 and below 1, such as 0.005 for half a point")?;
             let (seeds, estimate) = until(target, arguments, connection, &mut added).await?;
             (seeds, Some(estimate))
         }
@@ -122,13 +123,23 @@ async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &m
 async fn until(target: f64, arguments: &Arguments, connection: &Connection, added: &mut Added) -> Result<(u64, Estimate)> {
     let Arguments { sweep, paired, select, measured, .. } = arguments;
     let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
+    let combined = paired.iter().flat_map(Filter::axes).find(|axis| [COMBINE, MEMBERS].contains(axis));
+    ensure!(
+        combined.is_none(),
+        "--paired names {}: combinations stay as they are, however many seeds there are",
+        combined.unwrap_or_default()
+    );
     let budget = arguments.trials_max.unwrap_or(0);
+    let mut waits = false;
     loop {
         let mut client = Client::connect(connection).await?;
         for status in client.status(Some(sweep)).await? {
             // It would never be over.
             let goes_on = status.state != "paused" && status.state != "cancelled";
             ensure!(goes_on, "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
+        }
+        if !std::mem::replace(&mut waits, true) {
+            output::note(&format!("waiting until the trials of sweep {sweep} have ended"));
         }
         until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
         let mut client = Client::connect(connection).await?;

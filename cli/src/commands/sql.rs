@@ -21,7 +21,8 @@ const TABLE_ROWS: usize = 1_000;
 /// step that each selection method chooses, with its accuracies); docs/sql.md describes their columns, which are alike on SQLite and
 /// Postgres. Nothing else can be read, and nothing changed. For example:
 ///
-/// sortie sql "select dropout, avg(ood_in) from v_selected where sweep = 'pacs' and selection = 'iid' and method = 'plain' group by dropout"
+/// sortie sql "select dropout, avg(ood_in) from v_selected where sweep = 'pacs' and selection = 'iid' and method = 'plain'
+/// and combine is null group by dropout"
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The SELECT statement.

@@ -94,6 +94,8 @@ pub(crate) trait Transaction: Send {
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
     /// The members of these combinations, by combination and place, with all that is left of their results.
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
+    /// The members of these combinations that ended without a result, each once, by id.
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError>;
     /// Combinations that wait for their members and need not any more, at most `count_max`.
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
     /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with

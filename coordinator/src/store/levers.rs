@@ -9,7 +9,7 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 
 use super::StoreError;
-use super::backend::{AttemptState, Changes, Move, NewTrial, Progress, SweepRow, SweepState, Transaction};
+use super::backend::{AttemptState, Changes, Move, NewTrial, Progress, SweepRow, SweepState, Transaction, TrialRow};
 use super::types::{Happening, SubmitOptions, Submitted, SweepAction, TrialAction};
 
 /// Trials of one page of a lever.
@@ -141,8 +141,16 @@ pub(crate) async fn act_on_trials(
     }
     let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
     let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
+    let meant = |trial: &&TrialRow| filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state);
+    let mut trials: Vec<TrialRow> = rows.iter().filter(meant).cloned().collect();
+    if *action == TrialAction::Retry {
+        // A combination runs on its members: those without a result come first.
+        let combinations = trials.iter().filter(|trial| row.spec.combines(&trial.point)).map(|trial| trial.id);
+        let lost = tx.lost_members(&combinations.collect::<Vec<_>>()).await?;
+        trials.extend(lost.into_iter().filter(|member| !rows.iter().any(|own| own.id == member.id && meant(&own))));
+    }
     let mut changes = Changes::default();
-    for trial in rows.iter().filter(|trial| filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)) {
+    for trial in &trials {
         let (event, what) = match action {
             TrialAction::Cancel => (Event::Cancel, "cancelled"),
             TrialAction::Retry => (Event::Retry { waits: row.spec.combines(&trial.point) }, "retried"),

@@ -6,7 +6,7 @@ use super::file::{DataTable, GridTable, HeldOut, KeepTable, OneOrMany, RequireTa
 use super::train::{STEPS_MAX, settings};
 use super::{Axis, Change, Grid, SpecError, SweepSpec, combine};
 use crate::catalogue;
-use crate::combine::CombinationKind;
+use crate::combine::{COMBINE, CombinationKind};
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::finetune::{AXES, SplitBy};
 use crate::grid::TRIALS_MAX;
@@ -195,8 +195,8 @@ fn free_axes(table: BTreeMap<String, OneOrMany<Scalar>>) -> Result<BTreeMap<Stri
     for (name, values) in table {
         let key = format!("grid.{name}");
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty() || name.len() > 60 || !name.chars().all(fits) || BUILT_IN.contains(&name.as_str()) {
-            let allowed = format!("names are 1 to 60 of a-z, 0-9 and '_', and none of {}", BUILT_IN.join(", "));
+        if name.is_empty() || name.len() > 60 || !name.chars().all(fits) || BUILT_IN.contains(&name.as_str()) || name == COMBINE {
+            let allowed = format!("names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}", BUILT_IN.join(", "));
             return Err(SpecError::UnknownAxis { key, allowed });
         }
         let short = |value: &Scalar| if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true };

@@ -169,8 +169,8 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
         };
         let members = union(&theirs.members, &ours.members);
         if (Combine { members: members.clone(), ..theirs.clone() }) != (Combine { members: members.clone(), ..ours.clone() }) {
-            let text = |combine: &Combine| serde_json::to_string(combine).unwrap_or_default();
-            changes.push(Change { key: format!("combine.{}", ours.name), old: text(theirs), new: text(ours) });
+            let key = format!("combine.{} (which may have another name)", ours.name);
+            changes.push(Change { key, old: theirs.to_string(), new: ours.to_string() });
         }
         theirs.members = members;
     }

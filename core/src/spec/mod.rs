@@ -200,7 +200,7 @@ impl SweepSpec {
         note("grid.splits", json(&self.grid.splits), json(&other.grid.splits));
         let combines: BTreeSet<&String> = self.combine.iter().chain(&other.combine).map(|combine| &combine.name).collect();
         for name in combines {
-            let shown = |sweep: &Self| sweep.combine.iter().find(|combine| combine.name == *name).map_or_else(missing, json);
+            let shown = |sweep: &Self| sweep.combine.iter().find(|combine| combine.name == *name).map_or_else(missing, Combine::to_string);
             note(&format!("combine.{name}"), shown(self), shown(other));
         }
         changes

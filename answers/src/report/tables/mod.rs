@@ -13,7 +13,7 @@ use sortie_core::selection::Selection;
 
 use self::accuracy::{Accuracy, Group};
 use super::{Report, page, selection};
-use crate::axis::Axis;
+use crate::axis::{Axis, parameter_names};
 use crate::results::{Question, Results, results};
 
 /// Settings that a table lists.
@@ -146,8 +146,10 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
         .iter()
         .filter_map(|combine| {
             let records = of.get(combine.name.as_str())?;
-            let mut by = super::varying(records);
-            by.retain(|axis| ![COMBINE, MEMBERS].contains(&axis.as_str()));
+            // Axes that all combinations share, and this one has, perhaps with one value.
+            let own = parameter_names(records.iter().map(|record| &record.point));
+            let mut by = super::varying(&report.combined);
+            by.retain(|axis| ![COMBINE, MEMBERS].contains(&axis.as_str()) && own.iter().any(|name| name == axis.as_str()));
             by.insert(0, Axis::from(MEMBERS));
             let question = Question { selection: Selection::Last, by, ood_split: report.asked.ood_split, ..Question::default() };
             Some((combine.name.as_str(), results(&report.name, &report.spec.work, records, &question).ok()?))

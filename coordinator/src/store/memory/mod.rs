@@ -146,7 +146,13 @@ impl Tables {
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             step: newest.map_or(0, |(_, attempt)| attempt.progress.step),
             worker: newest.map(|(_, attempt)| self.place(attempt.worker)).unwrap_or_default(),
-            error: failed.map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message)).unwrap_or_default(),
+            error: failed
+                .map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message))
+                // A combination can fail without an attempt.
+                .or_else(|| {
+                    self.happenings.iter().rev().find(|(of, told)| *of == id && told.what == "failed").map(|(_, told)| told.detail.clone())
+                })
+                .unwrap_or_default(),
             linked_to: origin.and_then(|origin| self.trials.get(&origin)).map(|origin| self.name(origin.sweep)),
         }
     }

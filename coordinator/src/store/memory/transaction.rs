@@ -1,6 +1,6 @@
 //! Reading and writing, as the writer does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
 use sortie_core::combine::{Member, Needs};
@@ -167,6 +167,15 @@ impl Transaction for MemoryTransaction {
             }
         }
         Ok(found)
+    }
+
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+        let tables = &self.0;
+        let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
+        let members: BTreeSet<i64> = trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
+        let rows = members.into_iter().filter_map(|id| Some((id, tables.trials.get(&id)?)));
+        let lost = rows.filter(|(_, trial)| is_lost(trial.state.name()));
+        Ok(lost.map(|(id, trial)| TrialRow { id, position: trial.position, point: trial.point.clone(), state: trial.state }).collect())
     }
 
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {

@@ -186,6 +186,9 @@ impl Transaction for FaultyTransaction {
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
         self.inner.members(trials).await
     }
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+        self.inner.lost_members(trials).await
+    }
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         self.inner.combinations(count_max).await
     }

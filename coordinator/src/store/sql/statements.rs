@@ -92,6 +92,9 @@ statements! {
         LEFT JOIN artifacts AS r ON r.token = t.token AND r.kind IN ('final-weights', 'final-logits') AND r.key <> ''
         LEFT JOIN attempts AS a ON a.token = r.token LEFT JOIN workers AS w ON w.id = a.worker
         ORDER BY m.trial, m.place, r.kind, r.method, r.step";
+    lost_members: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms FROM trials AS t
+        WHERE t.id IN (SELECT m.member FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial)
+            AND t.state IN ('diverged', 'failed', 'cancelled') ORDER BY t.id $lock(FOR UPDATE OF t)";
     combinations: "SELECT c.id,
             (SELECT COUNT(*) FROM members AS m WHERE m.trial = c.id) AS members,
             (SELECT COUNT(*) FROM members AS m JOIN trials AS t ON t.id = m.member
@@ -279,7 +282,10 @@ fn lines(which: &str) -> String {
                 + (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = origin.id) AS attempts,
             COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
             COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
-                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1), '') AS error
+                      WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1),
+                     -- A combination can fail without an attempt.
+                     (SELECT h.detail FROM happenings AS h
+                      WHERE h.trial = t.id AND h.what = 'failed' ORDER BY h.id DESC LIMIT 1), '') AS error
         FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         LEFT JOIN attempts AS newest ON newest.token =
             CASE WHEN t.linked = 1 THEN t.token ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END

@@ -225,6 +225,11 @@ impl Transaction for SqlTransaction {
         Ok(members)
     }
 
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+        let rows = self.tx.fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        rows.iter().map(rows::trial).collect()
+    }
+
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         let rows = self.tx.fetch(self.sql().combinations, vec![count_max.into()]).await?;
         let combination = |row: &Row| {
