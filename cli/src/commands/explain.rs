@@ -33,6 +33,8 @@ struct Output {
     /// Why no worker may run it.
     note: Option<String>,
     waits_seconds: f64,
+    /// Of a combination: the first digits of each member, and its state.
+    members: Vec<String>,
     happenings: Vec<HappeningOutput>,
 }
 
@@ -76,6 +78,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let names = sortie_answers::parameter_names([&point]);
     rows.extend(names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))));
     rows.extend([("seed", point.seed.to_string()), ("split", point.split_seed.to_string())]);
+    if !story.members.is_empty() {
+        rows.push(("made of", story.members.join(", ")));
+    }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = format!("trial {id} of sweep {}\n", story.sweep);
     for (name, value) in rows {
@@ -141,7 +146,7 @@ fn timeline(happenings: &[Happening]) -> String {
 }
 
 fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings, note } = story;
+    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings, note, members } = story;
     let attempts = Attempts::of(&happenings);
     let known = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
@@ -159,6 +164,7 @@ fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
         token: known(token),
         note: Some(note).filter(|note| !note.is_empty()),
         waits_seconds: seconds(waits_ms),
+        members,
         happenings: happenings.into_iter().map(happening).collect(),
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
 }
 
 pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
-    let Story { sweep, line, token, due_ms, happenings } = story;
+    let Story { sweep, line, token, due_ms, members, happenings } = story;
     let happenings = happenings.into_iter().map(|happening| v1::Happening {
         ago_ms: since(happening.at_ms, now),
         token: happening.token.map_or(0, |token| token.0),
@@ -75,6 +75,7 @@ pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1
         waits_ms: if due_ms == Timestamp::NEVER.0 { 0 } else { since(now, due_ms) },
         happenings: happenings.collect(),
         note,
+        members,
     }
 }
 

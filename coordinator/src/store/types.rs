@@ -248,6 +248,8 @@ pub struct Story {
     pub token: Option<Token>,
     /// Until when it waits after a failure, in milliseconds since the Unix epoch.
     pub due_ms: i64,
+    /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
+    pub members: Vec<String>,
     /// What happened, the oldest first; of a trial that is linked to another sweep's result, there too.
     pub happenings: Vec<Happening>,
 }

@@ -95,6 +95,9 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
     let last = story.happenings.last().unwrap();
     assert_eq!((last.what.as_str(), last.at_ms, line.attempts), ("failed", T0, 0));
     assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
+    let mut members = story.members.clone();
+    members.sort_by_key(|member| !member.ends_with(" failed"));
+    assert_eq!((members.len(), members[0].as_str()), (2, format!("{} failed", lost.trial_id.short()).as_str()));
     assert!(line.error.contains(&format!("{} failed", lost.trial_id.short())), "{}", line.error);
     // By itself it cannot run: its member comes with it.
     assert_eq!(f.retry("combine=pair", None).await, 2);

@@ -117,7 +117,10 @@ impl Backend for Memory {
         happenings.extend(tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()));
         happenings.sort_by_key(|happening| happening.at_ms);
         let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
-        Ok(Story { sweep: tables.name(row.sweep), line: tables.line(trial, row), token: row.state.token(), due_ms, happenings })
+        let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
+        let members = members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
+        let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
+        Ok(Story { sweep, line, token, due_ms, members, happenings })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {

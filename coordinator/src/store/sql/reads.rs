@@ -197,7 +197,9 @@ impl Backend for SqlBackend {
         }
         happenings.sort_by_key(|happening| happening.at_ms);
         let state = rows::state(&row, "token")?;
+        let members = self.fetch(self.sql().members_of, vec![trial.into()]).await?;
         Ok(Story {
+            members: members.iter().map(|row| row.text("members", "member")).collect::<Result<_, _>>()?,
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),

@@ -197,6 +197,8 @@ statements! {
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
+    members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
+        WHERE m.trial = $1 ORDER BY m.place";
     happenings_of: "SELECT token, at_ms, what, detail FROM happenings WHERE trial = $1 ORDER BY id";
     log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
     artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
