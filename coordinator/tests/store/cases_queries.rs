@@ -472,14 +472,14 @@ pub async fn what_is_too_long_is_refused(f: Fixture) {
 
 pub async fn parameters_become_columns_where_they_are_what_they_should_be(f: Fixture) {
     let sweep = |name: &str, grid: &str| format!("name = \"{name}\"\n[run]\ncommand = ['run']\n[grid]\n{grid}\n");
-    f.submit(&sweep("numbers", "lr = [0.1234567890123456, 5e-324, 3e7]\ndropout = 0.9\nmembers = 4\ncombine = \"average\"")).await;
-    f.submit(&sweep("others", "lr = \"adam\"\ndropout = true\nmembers = [1e300, 2.5]\ncombine = 1\nweight_decay = 0")).await;
+    f.submit(&sweep("numbers", "lr = [0.1234567890123456, 5e-324, 3e7]\ndropout = 0.9\nmembers = 4")).await;
+    f.submit(&sweep("others", "lr = \"adam\"\ndropout = true\nmembers = [1e300, 2.5]\nweight_decay = 0")).await;
     let (int, real, null) = (QueryValue::Integer, QueryValue::Real, QueryValue::Null);
     let told = rows(&f, "SELECT lr, dropout, members, combine, parameters FROM v_trials WHERE sweep = 'numbers' ORDER BY lr").await;
     let mut by_lr = BTreeMap::new();
     for row in &told {
         let [QueryValue::Real(lr), rest @ .., QueryValue::Text(parameters)] = row.as_slice() else { panic!("{row:?}") };
-        assert_eq!(rest, [real(0.9), int(4), text("average")]);
+        assert_eq!(rest, [real(0.9), int(4), null.clone()]);
         by_lr.insert(lr.to_bits(), parameters.contains(&format!("\"lr\":{}", serde_json::json!(lr))));
     }
     let exact: Vec<u64> = [5e-324, 0.123_456_789_012_345_6, 3e7].map(f64::to_bits).to_vec();
@@ -490,4 +490,8 @@ pub async fn parameters_become_columns_where_they_are_what_they_should_be(f: Fix
     // Postgres puts NULL last.
     expected.sort_by_key(|row| (row[3] == QueryValue::Null) != is_sqlite(&f));
     assert_eq!(others, expected);
+    let pair = "[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n";
+    f.submit(&format!("{SWEEP}seeds = 2\n{pair}")).await;
+    let combined = rows(&f, "SELECT DISTINCT combine, members FROM v_trials WHERE sweep = 'first' AND combine IS NOT NULL").await;
+    assert_eq!(combined, [vec![text("pair"), int(2)]]);
 }
