@@ -3,8 +3,11 @@
 mod client;
 mod commands;
 mod discover;
+mod folders;
+mod logging;
 mod output;
 mod settings;
+mod trainer;
 
 use std::process::ExitCode;
 
@@ -17,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Sweeps of fine-tuning trials that survive lost machines, and the out-of-domain results tables that come of them.
 ///
-/// Start a coordinator with `sortie serve` and one `sortie-worker run` per machine; submit a sweep file; ask for results.
+/// Start a coordinator with `sortie serve` and one `sortie worker` per machine; submit a sweep file; ask for results.
 ///
 /// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory, then from
 /// `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in the files, such as
@@ -46,6 +49,7 @@ struct Connection {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(commands::serve::Arguments),
+    Worker(Box<commands::worker::Arguments>),
     Plan(commands::plan::Arguments),
     Presets(commands::presets::Arguments),
     Submit(commands::submit::Arguments),
@@ -75,6 +79,12 @@ enum Command {
     Sql(commands::sql::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
+    #[command(subcommand)]
+    Data(commands::data::Command),
+    Weights(commands::weights::Arguments),
+    Evaluate(Box<commands::evaluate::Arguments>),
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
     Synthetic(commands::synthetic::Arguments),
     /// Print a completion script for a shell.
     Completions {
@@ -83,14 +93,20 @@ enum Command {
     },
 }
 
+/// The hidden command that runs a trial's command below this process (docs/commands.md).
+const GUARD: &str = "guard";
+
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == GUARD) {
+        return sortie_worker::guard::run(words);
+    }
     let Arguments { connection, command } = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error),
     };
-    // A trial's program starts often: it does without a runtime.
-    if let Command::Synthetic(arguments) = &command {
-        return commands::synthetic::run(arguments).unwrap_or_else(|error| fail(&error));
+    if let Some(ended) = run_alone(&command) {
+        return ended.unwrap_or_else(|error| fail(&error));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -100,6 +116,19 @@ fn main() -> ExitCode {
     // A database that is slow to close must not keep the terminal.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ended.unwrap_or_else(|error| fail(&error))
+}
+
+/// Commands that need no runtime: a trial's program, which starts often, and what becomes another program.
+fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
+    let done = |ended: anyhow::Result<()>| Some(ended.map(|()| ExitCode::SUCCESS));
+    match command {
+        Command::Synthetic(arguments) => Some(commands::synthetic::run(arguments)),
+        Command::Data(command) => Some(Ok(commands::data::run(command))),
+        Command::Weights(arguments) => done(commands::weights::run(arguments)),
+        Command::Evaluate(arguments) => done(commands::evaluate::run(arguments)),
+        Command::Bench(command) => done(commands::bench::run(command)),
+        _ => None,
+    }
 }
 
 /// What flags, variables and settings files say. A broken settings file stops neither help nor a trial's program, which may have been
@@ -116,10 +145,11 @@ fn arguments() -> anyhow::Result<Arguments> {
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
         artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report, results, serve, sql, status,
-        submit, synthetic, trials, verify, wait, workers,
+        submit, trials, verify, wait, worker, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
+        Command::Worker(arguments) => return worker::run(&arguments, connection).await,
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Presets(arguments) => presets::run(&arguments),
         Command::Submit(arguments) => submit::run(&arguments, connection).await,
@@ -144,7 +174,9 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Import(arguments) => import::run(&arguments, connection).await,
-        Command::Synthetic(arguments) => return synthetic::run(&arguments),
+        Command::Synthetic(_) | Command::Data(_) | Command::Weights(_) | Command::Evaluate(_) | Command::Bench(_) => {
+            unreachable!("run without a runtime by `run_alone`")
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sortie", &mut std::io::stdout());
             Ok(())

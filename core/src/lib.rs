@@ -14,6 +14,7 @@ pub mod keep;
 pub mod metrics;
 pub mod names;
 pub mod parameters;
+pub mod pipe;
 pub mod presets;
 pub mod random;
 pub mod record;

@@ -3,7 +3,7 @@
 #
 #     submit.sh 8 --gres=gpu:1 --time=12:00:00 -- --coordinator http://HEAD:7070 --insecure --sweep NAME --data /datasets
 #
-# The first argument is how many workers, then come options of sbatch, and behind -- options of `sortie-worker run`.
+# The first argument is how many workers, then come options of sbatch, and behind -- options of `sortie worker`.
 set -euo pipefail
 
 usage() {
@@ -30,12 +30,12 @@ if [ $# -gt 0 ]; then
 fi
 
 # The tasks run the program that is found here and now, and a missing one is noticed before the array waits in the queue.
-if ! SORTIE_WORKER=$(command -v "${SORTIE_WORKER:-sortie-worker}"); then
-    echo "sortie-worker is not in PATH; name it by SORTIE_WORKER, at a path that the nodes can read" >&2
+if ! SORTIE_PROGRAM=$(command -v "${SORTIE_PROGRAM:-sortie}"); then
+    echo "sortie is not in PATH; name it by SORTIE_PROGRAM, at a path that the nodes can read" >&2
     exit 1
 fi
-SORTIE_WORKER=$(realpath "$SORTIE_WORKER")
-export SORTIE_WORKER
+SORTIE_PROGRAM=$(realpath "$SORTIE_PROGRAM")
+export SORTIE_PROGRAM
 
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 exec sbatch --parsable --array="1-$workers" ${sbatch_options[@]+"${sbatch_options[@]}"} "$here/sortie-workers.sbatch" "$@"

@@ -1,12 +1,27 @@
-//! The worker of Sortie: fine-tunes pretrained networks on the images of some domains and measures them on the others.
+//! A worker's agent: takes trials from the coordinator, runs each in a process of its own, and reports what happens to them. It never
+//! opens the database and never calls libtorch, so that a fault in there ends a trial and not the worker.
 //!
-//! `libtorch` is what tch lacks, `data` reads images, `model` holds pretrained networks, `trainer` runs one trial from its specification to its last evaluation.
-//! `agent` takes trials from the coordinator and gives each a process of its own, which is `trial_process`.
+//! Reading order: [`run`] wires and decides when to stop; `connection` talks to the coordinator; `attempt` carries one lease from its
+//! process (`process`) through its reports to its end; `launcher` starts trainers; `machine` knows devices and processes of this host;
+//! `guard` runs a command so that nothing of it is left behind.
 
-pub mod agent;
-pub mod data;
-pub mod error;
-mod libtorch;
-pub mod model;
-pub mod trainer;
-pub mod trial_process;
+mod agent;
+mod attempt;
+mod config;
+mod connection;
+pub mod guard;
+mod journal;
+pub mod launcher;
+mod machine;
+mod process;
+mod registration;
+mod registry;
+mod signals;
+mod state_dir;
+mod time_budget;
+
+pub use agent::run;
+pub use config::{AgentConfig, AgentError};
+pub use machine::gpu_memory::smallest_gpu_gib;
+pub use machine::slots::{DeviceSelection, Slot, plan, visible_gpus};
+pub use signals::{Stop, stop_requests};

@@ -31,14 +31,11 @@ pub fn run() -> Result<()> {
     let repository = setup::repository()?;
     println!("building in release mode");
     process::run(
-        process::cargo().args(["build", "--release", "--package", "sortie", "--package", "sortie-worker"]).current_dir(&repository),
+        process::cargo().args(["build", "--release", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository),
     )?;
     let target = process::target(&repository);
-    let places = Places {
-        folder: repository.join("quickstart"),
-        sortie: target.join("release/sortie"),
-        worker: target.join("release/sortie-worker"),
-    };
+    let places =
+        Places { folder: repository.join("quickstart"), sortie: target.join("release/sortie"), worker: target.join("release/sortie") };
     fs::create_dir_all(&places.folder).with_context(|| format!("cannot make {}", places.folder.display()))?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -54,7 +51,7 @@ pub fn run() -> Result<()> {
     };
     process::run(sortie().args(["submit", "examples/quickstart.toml"]))?;
     let mut worker = Command::new(&places.worker);
-    worker.args(["run", "--coordinator", &url, "--sweep", SWEEP, "--stop-on-stdin-close", "--data"]).arg(&ready.data_root);
+    worker.args(["worker", "--coordinator", &url, "--sweep", SWEEP, "--stop-on-stdin-close", "--data"]).arg(&ready.data_root);
     let mut worker = Companion::start("worker", &mut worker, &places.folder.join("worker.log"))?;
     watch(&mut sortie(), &mut worker, &interrupted, &places.folder)?;
 
@@ -134,6 +131,6 @@ and in a second terminal:
     {sortie} figure {SWEEP} --kind scatter -o {folder}/scatter.svg
 To grow the sweep, set `seeds = 2` in examples/quickstart.toml, then submit it again and start a worker, or several:
     {sortie} submit examples/quickstart.toml
-    {worker} run --exit-when-idle"
+    {worker} worker --exit-when-idle"
     )
 }

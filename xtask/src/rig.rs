@@ -1,4 +1,4 @@
-//! `cargo xtask chaos` and `cargo xtask bench`: build what `sortie-rig` runs, and become it.
+//! `cargo xtask chaos` and `cargo xtask bench`: build what `sortie-lab` runs, and become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +16,7 @@ pub struct Options {
     /// Take an unoptimised build, which is made more quickly
     #[arg(long)]
     dev: bool,
-    /// What `sortie-rig` is told; --help shows what that may be
+    /// What `sortie-lab` is told; --help shows what that may be
     #[arg(value_name = "OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -24,7 +24,7 @@ pub struct Options {
 /// Runs the chaos run in place of this process; returns only if that fails.
 pub fn chaos(options: &Options) -> Result<()> {
     setup::run(&setup::SetupOptions::default())?;
-    let mut rig = build(options, &["sortie", "sortie-worker", "sortie-rig"])?;
+    let mut rig = build(options, &["sortie", "sortie-trainer", "sortie-lab"])?;
     rig.arg("chaos").args(passed_on(options));
     become_it(rig)
 }
@@ -34,7 +34,7 @@ pub fn bench(options: &Options) -> Result<()> {
     if options.arguments.first().is_some_and(|name| name == "train") {
         return train_bench::run(&train_bench::Options::parse_from(&options.arguments));
     }
-    let mut rig = build(options, &["sortie", "sortie-rig"])?;
+    let mut rig = build(options, &["sortie", "sortie-lab"])?;
     let program = std::path::Path::new(rig.get_program()).with_file_name("sortie");
     rig.args(passed_on(options)).env("SORTIE_PROGRAM", program);
     become_it(rig)
@@ -59,7 +59,7 @@ fn build(options: &Options, packages: &[&str]) -> Result<Command> {
     // Standard output belongs to the results.
     process::run(cargo.stdout(Stdio::null()))?;
     let folder = process::target(&repository).join(if dev { "debug" } else { "release" });
-    Ok(Command::new(folder.join("sortie-rig")))
+    Ok(Command::new(folder.join("sortie-lab")))
 }
 
 /// The rig hears our terminal's Ctrl-C itself.

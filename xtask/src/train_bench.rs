@@ -56,7 +56,7 @@ pub struct Options {
     /// A Python that has torch, torchvision and efficientnet_lite_pytorch; one is made in the cache, some 5 GB, if none is named
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
-    /// Take `sortie-worker` from this folder, instead of building it
+    /// Take `sortie` from this folder, instead of building it
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Print one JSON object
@@ -111,15 +111,15 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn worker(options: &Options) -> Result<PathBuf> {
     if let Some(folder) = &options.programs {
-        return Ok(folder.join("sortie-worker"));
+        return Ok(folder.join("sortie"));
     }
     setup::run(&setup::SetupOptions::default())?;
     let repository = setup::repository()?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--locked", "--release", "--package", "sortie-worker"]).current_dir(&repository);
+    cargo.args(["build", "--locked", "--release", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository);
     // Standard output belongs to the results.
     process::run(cargo.stdout(Stdio::null()))?;
-    Ok(process::target(&repository).join("release/sortie-worker"))
+    Ok(process::target(&repository).join("release/sortie"))
 }
 
 fn virtual_environment() -> Result<PathBuf> {

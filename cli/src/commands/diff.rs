@@ -1,7 +1,7 @@
 //! `sortie diff`: what differs between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_answers::{Question, Run, Side};
+use sortie_analysis::{Question, Run, Side};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
@@ -44,7 +44,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     ensure!(kind(&a) == kind(&b), "{} is {} and {} is {}: name two sweeps or two trials", a.name, kind(&a), b.name, kind(&b));
     let MeasuredArguments { method, ood_split } = arguments.measured;
     let question = Question { selection: arguments.select, method, ood_split, ..Question::default() };
-    let found = sortie_answers::diff(&a, &b, &question);
+    let found = sortie_analysis::diff(&a, &b, &question);
     output::text(&if arguments.json { found.json() } else { found.text() })
 }
 

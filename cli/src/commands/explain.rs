@@ -75,7 +75,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !point.held_out.is_empty() {
         rows.push(("held_out", point.held_out_label()));
     }
-    let names = sortie_answers::parameter_names([&point]);
+    let names = sortie_analysis::parameter_names([&point]);
     rows.extend(names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))));
     rows.extend([("seed", point.seed.to_string()), ("split", point.split_seed.to_string())]);
     if !story.members.is_empty() {

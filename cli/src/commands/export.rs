@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use sortie_answers::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetFormat, Written, domainbed};
+use sortie_analysis::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetFormat, Written, domainbed};
 use sortie_core::named;
 use sortie_core::record::Detail;
 

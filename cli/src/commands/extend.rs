@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use sortie_answers::{Collector, Estimate, Question};
+use sortie_analysis::{Collector, Estimate, Question};
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::filter::Filter;
 use sortie_core::record::Detail;
@@ -157,7 +157,7 @@ async fn until(target: f64, arguments: &Arguments, connection: &Connection, adde
         if error <= target {
             return Ok((own, estimate));
         }
-        let wanted = sortie_answers::seeds_for(own, error, target);
+        let wanted = sortie_analysis::seeds_for(own, error, target);
         let left = budget.saturating_sub(added.trials.saturating_sub(added.linked));
         let seeds = affordable(&spec, wanted, left)?;
         ensure!(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sortie_answers::{Axis, FigureKind, FigureQuestion, OodSplit};
+use sortie_analysis::{Axis, FigureKind, FigureQuestion, OodSplit};
 use sortie_core::metrics::Method;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
@@ -60,8 +60,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let (work, records) = Client::connect(connection).await?.records(sweep, Detail::Scores).await?;
     let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split, by: by.clone() };
-    let svg = sortie_answers::figure(sweep, &work, &records, &question)?;
-    let bytes = if ending == "png" { sortie_answers::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
+    let svg = sortie_analysis::figure(sweep, &work, &records, &question)?;
+    let bytes = if ending == "png" { sortie_analysis::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     output::file(path, &bytes)?;
     if *json {
         return output::json(&serde_json::json!({ "sweep": sweep, "kind": kind.as_str(), "output": path }));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use sortie_answers::domainbed::{self, Folders, MISSING, Run};
+use sortie_analysis::domainbed::{self, Folders, MISSING, Run};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
 use sortie_core::parameters::Scalar;

@@ -1,8 +1,12 @@
 //! One file a command.
 
 pub mod artifacts;
+pub mod bench;
 pub mod control;
+pub mod data;
+mod deadline;
 pub mod diff;
+pub mod evaluate;
 pub mod explain;
 pub mod export;
 pub mod extend;
@@ -21,4 +25,6 @@ pub mod synthetic;
 pub mod trials;
 pub mod verify;
 pub mod wait;
+pub mod weights;
+pub mod worker;
 pub mod workers;

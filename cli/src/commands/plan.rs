@@ -128,7 +128,7 @@ fn describe(spec: &SweepSpec) -> String {
     }
     // A plan tells the axes in the order of the tables that will come of it.
     let points: Vec<_> = spec.point_at(0).into_iter().collect();
-    let names = sortie_answers::parameter_names(&points);
+    let names = sortie_analysis::parameter_names(&points);
     for name in &names {
         let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(ToString::to_string)));
         rows.push((name, values.unwrap_or_default()));

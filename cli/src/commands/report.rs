@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sortie_answers::{OodSplit, ReportQuestion, ReportSubject};
+use sortie_analysis::{OodSplit, ReportQuestion, ReportSubject};
 use sortie_core::metrics::Method;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
@@ -63,7 +63,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         software: format!("Sortie {}", env!("CARGO_PKG_VERSION")),
         date: date.clone(),
     };
-    let page = sortie_answers::report(ReportSubject { name: sweep.clone(), spec, records, runs }, &question);
+    let page = sortie_analysis::report(ReportSubject { name: sweep.clone(), spec, records, runs }, &question);
     output::file(path, page.as_bytes())?;
     if *json {
         return output::json(&serde_json::json!({ "sweep": sweep, "output": path, "trials": trials }));

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use sortie_answers::domainbed::{self, SelectionMethod};
-use sortie_answers::{Axis, Collector, Format, OodSplit, Question, SheetFormat};
+use sortie_analysis::domainbed::{self, SelectionMethod};
+use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, SheetFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;

@@ -1,6 +1,5 @@
 //! `sortie serve`: the coordinator.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +9,8 @@ use sortie_coordinator::server::{Artifacts, Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+use crate::logging::{self, LogFormat};
 
 /// Run the coordinator: the one process that opens the database, hands out trials and answers questions.
 ///
@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
     /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, env = "SORTIE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// Where trials leave checkpoints, weights and logits: a folder, file:///FOLDER or s3://BUCKET/PREFIX (AWS_* variables say how to get
     /// there). Workers that reach the same place share it, and an interrupted trial goes on at any of them; others keep theirs on their own
@@ -43,20 +43,12 @@ pub struct Arguments {
     stop_on_stdin_close: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Runs until SIGTERM or Ctrl-C. A second signal ends it at once: nothing that was acknowledged is lost by that.
 ///
 /// # Errors
 /// One line: the database or the port cannot be used.
 pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
-    start_logging(arguments.log_format)?;
+    logging::start(arguments.log_format)?;
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
     let artifacts = artifacts(arguments)?;
@@ -86,18 +78,6 @@ fn artifacts(arguments: &Arguments) -> Result<Artifacts> {
         }
     };
     Ok(Artifacts::Default(sortie_artifacts::folder_url(&folder)?))
-}
-
-fn start_logging(format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var("SORTIE_LOG").from_env();
-    let filter = filter.context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
 }
 
 async fn asked_to_stop(on_stdin_close: bool) {

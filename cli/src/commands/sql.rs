@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use sortie_answers::{csv_text, markdown_text};
+use sortie_analysis::{csv_text, markdown_text};
 use sortie_core::named;
 use sortie_core::parameters::number;
 use sortie_proto::v1;

@@ -122,7 +122,7 @@ pub fn progress(trial: &Trial) -> String {
 
 fn table(trials: &[(Trial, Point)]) -> Result<String> {
     let points = || trials.iter().map(|(_, point)| point);
-    let parameters = sortie_answers::parameter_names(points());
+    let parameters = sortie_analysis::parameter_names(points());
     // Columns that are empty or the same for every sweep without a choice say nothing.
     let held_out = points().any(|point| !point.held_out.is_empty());
     let split = points().any(|point| point.split_seed != 0);

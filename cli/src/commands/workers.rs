@@ -52,7 +52,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return output::json(&Output { workers: workers.into_iter().map(worker_output).collect() });
     }
     if workers.is_empty() {
-        return output::text("no worker is there: start one with `sortie-worker run`, or see those that were with --all");
+        return output::text("no worker is there: start one with `sortie worker`, or see those that were with --all");
     }
     output::text(&table(&workers))
 }

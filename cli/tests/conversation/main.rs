@@ -221,7 +221,7 @@ fn workers_are_listed() {
     assert!(coordinator.says(&["workers", "--all"]).contains("gpu4:4711"));
     assert_eq!(coordinator.json(&["workers"])["workers"][0]["pid"], 4_711);
     assert_eq!(coordinator.asked(), ["true", "false"]);
-    assert!(Coordinator::start(Script::default()).says(&["workers"]).contains("sortie-worker run"));
+    assert!(Coordinator::start(Script::default()).says(&["workers"]).contains("sortie worker"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
-use sortie_testbed::processes::{children_of, is_alive};
+use sortie_testkit::processes::{children_of, is_alive};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use support::{World, wait};
 

@@ -14,24 +14,23 @@ const IMAGES_A_CLASS: usize = 10;
 /// Far longer than anything takes on a busy machine: only a hang meets it.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The worker's program beside ours, and the cache that setup filled; none, with a line that says so, where one is missing.
-pub fn prerequisites() -> Option<(PathBuf, PathBuf)> {
-    let worker = Path::new(env!("CARGO_BIN_EXE_sortie")).with_file_name("sortie-worker");
+/// The cache that setup filled; none where it or the trainer beside our program is missing, with a line that says so, where one is missing.
+pub fn prerequisites() -> Option<PathBuf> {
+    let trainer = Path::new(env!("CARGO_BIN_EXE_sortie")).with_file_name("sortie-trainer");
     let xdg = || Some(PathBuf::from(std::env::var_os("XDG_CACHE_HOME")?));
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let cache = std::env::var_os("SORTIE_CACHE").map(PathBuf::from).or_else(|| Some(xdg().or_else(home)?.join("sortie")))?;
     let emoji = cache.join("data/EmojiStyles");
-    if worker.exists() && emoji.exists() {
-        return Some((worker, cache));
+    if trainer.exists() && emoji.exists() {
+        return Some(cache);
     }
-    println!("skipped: needs {} and {} (`cargo xtask setup`, `cargo build`)", worker.display(), emoji.display());
+    println!("skipped: needs {} and {} (`cargo xtask setup`, `cargo build`)", trainer.display(), emoji.display());
     None
 }
 
 /// A temporary folder with a data set, a database and the processes of one test; all of them are killed at its end.
 pub struct World {
     pub folder: tempfile::TempDir,
-    worker_program: PathBuf,
     cache: PathBuf,
     pub url: String,
     coordinator: Option<Child>,
@@ -39,10 +38,10 @@ pub struct World {
 
 impl World {
     pub fn new() -> Option<Self> {
-        let (worker_program, cache) = prerequisites()?;
+        let cache = prerequisites()?;
         let folder = tempfile::tempdir().unwrap();
         copy_images(&cache.join("data/EmojiStyles"), &folder.path().join("data/Tiny"));
-        let mut world = Self { folder, worker_program, cache, url: String::new(), coordinator: None };
+        let mut world = Self { folder, cache, url: String::new(), coordinator: None };
         world.start_coordinator("127.0.0.1:0");
         Some(world)
     }
@@ -80,8 +79,8 @@ impl World {
 
     /// A worker with further options.
     pub fn start_worker_with(&self, options: &[&str]) -> Child {
-        let mut command = Command::new(&self.worker_program);
-        command.args(["run", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url]).args(options);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url]).args(options);
         command.arg("--data").arg(self.data()).arg("--cache").arg(&self.cache);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("worker")).spawn().unwrap()
     }

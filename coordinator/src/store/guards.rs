@@ -4,7 +4,7 @@
 use sortie_core::job::{State, Timestamp, Token};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
-use sortie_testbed::postgres::Postgres;
+use sortie_testkit::postgres::Postgres;
 
 use super::backend::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState};
 use super::types::Worker;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sortie_answers::{Axis, OodSplit, Question, results};
+use sortie_analysis::{Axis, OodSplit, Question, results};
 use sortie_coordinator::store::{Batch, QueryValue};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};

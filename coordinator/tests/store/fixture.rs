@@ -14,7 +14,7 @@ use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
-use sortie_testbed::postgres::Postgres;
+use sortie_testkit::postgres::Postgres;
 use tempfile::TempDir;
 
 pub const LEASE: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use sortie_coordinator::store::{Completion, Store, StoreError, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::trial::TrialId;
-use sortie_testbed::postgres::Postgres;
+use sortie_testkit::postgres::Postgres;
 
 use crate::fixture::*;
 

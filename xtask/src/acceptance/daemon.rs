@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use sortie_testbed::processes::{Process, Signal};
+use sortie_testkit::processes::{Process, Signal};
 
 /// How long a daemon that was asked to stop may take before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);

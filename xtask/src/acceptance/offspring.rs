@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
-use sortie_testbed::processes::children_of;
+use sortie_testkit::processes::children_of;
 
 /// How often the killing is repeated: what is killed may have started something a moment before.
 const ROUNDS_MAX: u32 = 50;
@@ -61,8 +61,8 @@ fn descendants_of(ancestor: u32) -> Vec<u32> {
 mod tests {
     use std::process::Command;
 
-    use sortie_testbed::processes::Process;
-    use sortie_testbed::wait;
+    use sortie_testkit::processes::Process;
+    use sortie_testkit::wait;
 
     use super::*;
 

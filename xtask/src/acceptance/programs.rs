@@ -12,7 +12,7 @@ use crate::setup;
 /// Where the programs come from.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Take `sortie` and `sortie-worker` from this folder, instead of building them
+    /// Take `sortie` and `sortie-trainer` from this folder, instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 }
@@ -20,10 +20,10 @@ pub struct Options {
 /// Absolute paths of programs that are there.
 #[derive(Debug)]
 pub struct Programs {
-    /// The command line, and the coordinator.
+    /// What users type; coordinator and worker, too.
     pub sortie: PathBuf,
-    /// The worker.
-    pub worker: PathBuf,
+    /// The trainer, which `sortie worker` starts.
+    pub trainer: PathBuf,
 }
 
 impl Programs {
@@ -34,8 +34,8 @@ impl Programs {
             None => build()?,
         };
         let folder = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
-        let programs = Self { sortie: folder.join("sortie"), worker: folder.join("sortie-worker") };
-        for program in [&programs.sortie, &programs.worker] {
+        let programs = Self { sortie: folder.join("sortie"), trainer: folder.join("sortie-trainer") };
+        for program in [&programs.sortie, &programs.trainer] {
             ensure!(program.is_file(), "{} is not there; name the folder that holds both programs by --programs", program.display());
         }
         Ok(programs)
@@ -45,7 +45,7 @@ impl Programs {
     pub fn by_name(&self, name: &str) -> Option<&Path> {
         match name {
             "sortie" => Some(&self.sortie),
-            "sortie-worker" => Some(&self.worker),
+            "sortie-trainer" => Some(&self.trainer),
             _ => None,
         }
     }
@@ -56,7 +56,7 @@ fn build() -> Result<PathBuf> {
     setup::run(&setup::SetupOptions::default())?;
     let repository = setup::repository()?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--locked", "--package", "sortie", "--package", "sortie-worker"]).current_dir(&repository);
+    cargo.args(["build", "--locked", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository);
     // Standard output belongs to the summary.
     process::run(cargo.stdout(Stdio::null()))?;
     Ok(process::target(&repository).join("debug"))

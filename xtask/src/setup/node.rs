@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use sortie_testbed::programs::find;
+use sortie_testkit::programs::find;
 
 use super::cache::Cache;
 use super::manifest::{Check, Manifest, intact};

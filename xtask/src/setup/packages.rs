@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::geteuid;
-use sortie_testbed::programs::{find, find_server};
+use sortie_testkit::programs::{find, find_server};
 
 use crate::process;
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
-use sortie_testbed::programs::find;
+use sortie_testkit::programs::find;
 
 /// The Python whose pip downloads and whose torch is looked for.
 pub const PYTHON: &str = "python3";

@@ -1,7 +1,7 @@
 //! What only a real database can tell: that every statement fits its tables, so that no typing error, missing column or wrong type
 //! waits for its first use; and that the writer's connection keeps what it promised.
 
-use sortie_testbed::postgres::Postgres;
+use sortie_testkit::postgres::Postgres;
 use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::engine::Pool;

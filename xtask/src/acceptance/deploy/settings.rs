@@ -15,7 +15,7 @@ impl Known {
     /// Asks the programs for them.
     pub fn ask(programs: &Programs) -> Result<Self> {
         let mut names = BTreeSet::new();
-        for (program, command) in [(&programs.sortie, "serve"), (&programs.worker, "run")] {
+        for (program, command) in [(&programs.sortie, "serve"), (&programs.sortie, "worker")] {
             let output = Command::new(program).args([command, "--help"]).output();
             let output = output.with_context(|| format!("cannot start {}", program.display()))?;
             ensure!(output.status.success(), "`{} {command} --help` failed", program.display());
@@ -37,7 +37,7 @@ pub fn check_command(programs: &Programs, words: &[String]) -> Result<()> {
     let shown = words.join(" ");
     let (name, arguments) = words.split_first().context("an empty command")?;
     let name = name.rsplit('/').next().unwrap_or_default();
-    let program = programs.by_name(name).with_context(|| format!("`{shown}` starts neither sortie nor sortie-worker"))?;
+    let program = programs.by_name(name).with_context(|| format!("`{shown}` does not start sortie"))?;
     // Help is printed in place of running, but not before what stands in front of it was understood.
     let output = Command::new(program).args(arguments).arg("--help").output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;

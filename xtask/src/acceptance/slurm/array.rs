@@ -31,7 +31,7 @@ impl Array {
     /// Submits so many workers by the script that users submit them with. `folder` takes their logs.
     pub fn submit(cluster: &Cluster, script: &Path, worker: &Path, tasks: u32, options: &[&str], folder: &Path) -> Result<Self> {
         let mut command = cluster.command(script);
-        command.arg(tasks.to_string()).arg("--").args(options).env("SORTIE_WORKER", worker).current_dir(folder);
+        command.arg(tasks.to_string()).arg("--").args(options).env("SORTIE_PROGRAM", worker).current_dir(folder);
         let output = command.output().with_context(|| format!("cannot start {}", script.display()))?;
         let (id, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{} failed: {}", script.display(), said.trim());

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sortie_testbed::ports;
+use sortie_testkit::ports;
 
 use super::super::daemon::Daemon;
 

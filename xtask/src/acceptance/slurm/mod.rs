@@ -70,7 +70,7 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
     let mut worker = vec!["--coordinator", sweep.url(), "--sweep", sweep::NAME, "--allow-commands"];
     worker.extend(["--devices", "cpu", "--slots", "1", "--data", &data, "--cache", &cache]);
     let script = setup::repository()?.join("deploy/slurm/submit.sh");
-    let array = Array::submit(&cluster, &script, &programs.worker, WORKERS, &worker, folder)?;
+    let array = Array::submit(&cluster, &script, &programs.sortie, WORKERS, &worker, folder)?;
     let outcome = watch(&sweep, &cluster, &array, interrupted);
     if outcome.is_err() {
         // A failure to cancel is no news beside the failure that made us cancel.

@@ -1,0 +1,173 @@
+//! `sortie data`: looks after datasets on this machine.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use sortie_data::DataError;
+use sortie_data::{CheckReport, DatasetFolder, Images, Progress, check, discover};
+
+use crate::folders;
+
+/// Look after the datasets on this machine.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read every image of a dataset: count domains and classes, and list what is broken or missing
+    ///
+    /// RotatedMNIST and ColoredMNIST need no folder of their own: they are made from ROOT/MNIST. Exit code 1 if an image is broken or a
+    /// class is missing in a domain.
+    Check(CheckArgs),
+    /// Decode a dataset now, so that no trial has to: all trials of this machine share the result
+    Cache(CacheArgs),
+}
+
+/// Options of `data check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The dataset's folder
+    #[arg(value_name = "ROOT/NAME")]
+    dataset: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `data cache`.
+#[derive(Args, Debug)]
+pub struct CacheArgs {
+    /// The dataset's folder
+    #[arg(value_name = "ROOT/NAME")]
+    dataset: PathBuf,
+    /// The worker's cache folder [default: sortie/ in the XDG cache folder]
+    #[arg(long, value_name = "DIR", env = "SORTIE_CACHE")]
+    cache: Option<PathBuf>,
+    /// Shrink images whose longer side has more pixels, as `data.cache_pixels` in a sweep does
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    cache_pixels: Option<u32>,
+}
+
+/// Runs a `data` command.
+pub fn run(command: &Command) -> ExitCode {
+    let result = match command {
+        Command::Check(args) => run_check(args),
+        Command::Cache(args) => run_cache(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_check(args: &CheckArgs) -> Result<ExitCode, DataError> {
+    let console = Console::start()?;
+    let report = check(&args.dataset, &console)?;
+    console.finish();
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_cache(args: &CacheArgs) -> Result<ExitCode, DataError> {
+    let cache = folders::cache(args.cache.as_ref()).map_err(|error| DataError::Other(format!("{error:#}")))?;
+    let found = discover(&args.dataset)?;
+    let folder = DatasetFolder::scan(&found.root, &found.spec)?;
+    let console = Console::start()?;
+    let images = Images::open(folder, &cache, args.cache_pixels, &console)?;
+    console.finish();
+    println!("{}: {} images in {}", found.spec.name, images.count(), images.cache_folder().display());
+    println!("{} MiB, digest {}", images.cached_bytes().div_ceil(1 << 20), images.digest());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(report: &CheckReport) -> String {
+    let mut lines = vec![format!("{}: {} images, split by {}", report.dataset, report.n, report.split_by)];
+    for (domain, count) in &report.domains {
+        let classes: Vec<String> = count.classes.iter().map(|(class, n)| format!("{class} {n}")).collect();
+        lines.push(format!("  {domain}: {} images; {}", count.n, classes.join(", ")));
+    }
+    for (extension, n) in &report.ignored {
+        let what = if extension.is_empty() { "without extension" } else { extension };
+        lines.push(format!("ignored: {n} files {what}"));
+    }
+    lines.extend(report.missing.iter().map(|class| format!("missing: no image in {class}")));
+    lines.extend(report.broken.iter().map(|broken| format!("broken: {}: {}", broken.path, broken.reason)));
+    let unlisted = report.broken_count - report.broken.len() as u64;
+    if unlisted > 0 {
+        lines.push(format!("broken: {unlisted} more"));
+    }
+    lines.extend(report.digest.iter().map(|digest| format!("digest: {digest}")));
+    lines.push(if report.is_sound() {
+        "all images can be read".to_owned()
+    } else {
+        format!("{} images are broken, {} classes are missing", report.broken_count, report.missing.len())
+    });
+    lines.join("\n") + "\n"
+}
+
+/// Tells on standard error how far the work is: a bar on a terminal, else a line at each tenth. Ctrl-C and SIGTERM cancel the work.
+struct Console {
+    cancelled: Arc<AtomicBool>,
+    bar: ProgressBar,
+    is_terminal: bool,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Console {
+    fn start() -> Result<Self, DataError> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // A second one ends the program at once.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&cancelled))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&cancelled)))
+                .map_err(|error| DataError::Other(format!("cannot listen for signals: {error}")))?;
+        }
+        let bar = ProgressBar::hidden();
+        let is_terminal = std::io::stderr().is_terminal();
+        Ok(Self { cancelled, bar, is_terminal, done: AtomicU64::new(0), total: AtomicU64::new(0) })
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Console {
+    fn begin(&self, what: &str, images: u64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(images, Ordering::Relaxed);
+        if self.is_terminal {
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} images, {eta} left");
+            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar.reset();
+            self.bar.set_message(what.to_owned());
+            self.bar.set_length(images);
+            self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        } else {
+            eprintln!("{what} {images} images");
+        }
+    }
+
+    fn advance(&self, images: u64) {
+        if self.is_terminal {
+            self.bar.inc(images);
+            return;
+        }
+        let before = self.done.fetch_add(images, Ordering::Relaxed);
+        let (done, total) = (before + images, self.total.load(Ordering::Relaxed).max(1));
+        if before * 10 / total != done * 10 / total {
+            eprintln!("{done} of {total} images");
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,65 @@
+//! `sortie weights`: which pretrained weights there are, and how they get into the cache folder.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use sortie_core::finetune::Backbone;
+use sortie_core::pipe::{FetchWeightsRequest, Request};
+
+use crate::{folders, trainer};
+
+/// List pretrained weights, or get some into the cache folder.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+    /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder].
+    #[arg(long, value_name = "DIR", env = "SORTIE_CACHE", global = true)]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    libtorch: trainer::Libtorch,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Put pretrained weights into the cache folder: download torchvision's, or stage a file.
+    Fetch(FetchArguments),
+    /// List the networks, and whether their weights are there.
+    List,
+}
+
+#[derive(Debug, clap::Args)]
+struct FetchArguments {
+    /// The network, as a sweep names it.
+    #[arg(value_name = "BACKBONE")]
+    backbone: Backbone,
+    /// A .safetensors, .pth or .pt file, or its http(s) address [default: where torchvision publishes it].
+    #[arg(long, value_name = "FILE|URL")]
+    from: Option<String>,
+    /// First 8 or more digits of the file's SHA-256 [default: those in its name, as torchvision's files have them].
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// The name by which a sweep asks for these weights [default: the network's].
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Becomes the trainer, which does it; returns only if it cannot be started.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let cache = folders::cache(arguments.cache.as_ref())?;
+    let request = match &arguments.command {
+        Command::List => Request::ListWeights(cache),
+        Command::Fetch(FetchArguments { backbone, from, sha256, name }) => Request::FetchWeights(FetchWeightsRequest {
+            cache,
+            backbone: *backbone,
+            from: from.clone(),
+            sha256: sha256.clone(),
+            name: name.clone(),
+        }),
+    };
+    trainer::become_it(&request, &arguments.libtorch)
+}

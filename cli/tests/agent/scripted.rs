@@ -1,0 +1,194 @@
+//! The agent with a trial process that is a shell script: whatever a process can do to its agent, without images and weights.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_worker::{self as agent, AgentConfig, DeviceSelection, Stop};
+use tokio::sync::watch;
+
+use crate::fake::{Fake, Script, eventually};
+use crate::worker::spec;
+
+pub struct Agent {
+    pub folder: tempfile::TempDir,
+    pub fake: Fake,
+    pub stop: watch::Sender<Stop>,
+    pub task: tokio::task::JoinHandle<Result<(), agent::AgentError>>,
+}
+
+impl Agent {
+    /// Runs an agent whose trials are this script, until it is stopped.
+    pub async fn start(script: &str) -> Self {
+        Self::start_for(script, None).await
+    }
+
+    /// Runs an agent that has only so much time left.
+    pub async fn start_for(script: &str, time_left: Option<Duration>) -> Self {
+        Self::begin(script, time_left, |_| {}).await
+    }
+
+    /// Runs an agent against a coordinator that is prepared for it.
+    pub async fn start_with(script: &str, prepare: impl FnOnce(&mut Script)) -> Self {
+        Self::begin(script, None, prepare).await
+    }
+
+    async fn begin(script: &str, time_left: Option<Duration>, prepare: impl FnOnce(&mut Script)) -> Self {
+        let fake = Fake::start().await;
+        fake.script(prepare);
+        let folder = tempfile::tempdir().unwrap();
+        let program = write_script(folder.path(), script);
+        let config = AgentConfig {
+            coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
+            data: folder.path().to_owned(),
+            cache: folder.path().to_owned(),
+            slots: agent::plan(&DeviceSelection::Cpu, &[], None).unwrap(),
+            threads: 3,
+            sweep: None,
+            exit_when_idle: false,
+            trainer: program,
+            command_guard: Some(env!("CARGO_BIN_EXE_sortie").into()),
+            tags: Vec::new(),
+            gpu_memory_gib: 0.0,
+            grace: Duration::from_secs(1),
+            time_left,
+            time_for_unknown: Duration::from_secs(1),
+            journal: None,
+        };
+        let (stop, stopping) = watch::channel(Stop::No);
+        let task = tokio::spawn(agent::run(config, stopping));
+        Self { folder, fake, stop, task }
+    }
+
+    pub async fn end(self) {
+        self.stop.send_replace(Stop::Gracefully);
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// The script is written by another process: a file that this one, with its threads that start programs, has open for writing cannot be
+/// run ("text file busy").
+fn write_script(folder: &Path, script: &str) -> PathBuf {
+    let (text, program) = (folder.join("script"), folder.join("program"));
+    fs::write(&text, format!("#!/bin/sh\nread assignment\n{script}\n")).unwrap();
+    assert!(std::process::Command::new("cp").arg(&text).arg(&program).status().unwrap().success());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    program
+}
+
+async fn failure_of(script: &str) -> (ErrorClass, String) {
+    let agent = Agent::start(script).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    let outcome = agent.fake.wait_for_outcome(token).await;
+    agent.end().await;
+    match outcome {
+        Outcome::Failed { class, message } => (class, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_end_of_a_process_has_its_class() {
+    let cases = [
+        (
+            "echo one >&2; echo 'two words' >&2; exit 3",
+            ErrorClass::Transient,
+            "exit status 3 and no outcome; it printed last: one | two words",
+        ),
+        ("kill -9 $$", ErrorClass::Transient, "signal 9 (SIGKILL)"),
+        ("kill -SEGV $$", ErrorClass::Transient, "signal 11 (SIGSEGV)"),
+        ("exit 0", ErrorClass::Transient, "exit status 0 and no outcome"),
+        (r#"echo '{"outcome":{"failed":{"class":"out-of-memory","message":"CUDA"}}}'; exit 1"#, ErrorClass::OutOfMemory, "CUDA"),
+        (r#"echo '{"outcome":{"failed":{"class":"bad-config","message":"no GPU"}}}'"#, ErrorClass::BadConfig, "no GPU"),
+        (r#"echo '{"progress":{"step":1,"more":2}}'; sleep 60"#, ErrorClass::Transient, "no event: unknown field `more`"),
+        ("echo '{'; sleep 60", ErrorClass::Transient, "no event"),
+        (
+            "printf '{'; head -c 2000000 /dev/zero | tr '\\0' x; echo; sleep 60",
+            ErrorClass::Transient,
+            "more than 1048576 bytes in one line",
+        ),
+    ];
+    for (script, class, text) in cases {
+        let (told, message) = failure_of(script).await;
+        assert_eq!(told, class, "{script}: {message}");
+        assert!(message.contains(text) && message.lines().count() == 1, "{script}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_goes_to_the_log_and_the_environment_is_as_promised() {
+    let script = r#"echo loading; echo "$CUDA_VISIBLE_DEVICES/$OMP_NUM_THREADS/$MALLOC_MMAP_MAX_" >&2; echo "$assignment" >&2
+echo '{"outcome":{"diverged":{"step":4}}}'"#;
+    let agent = Agent::start(script).await;
+    let trial = spec("Any", 0);
+    let token = agent.fake.queue(&trial);
+    assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Diverged { step: 4 });
+    let log = fs::read_to_string(agent.folder.path().join(format!("logs/{}-{token}.log", trial.id()))).unwrap();
+    assert!(log.contains("loading\n") && log.contains("/3/0\n") && log.contains(r#""device":"cpu""#), "{log}");
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_trains_through_an_outage_and_every_row_arrives_once_and_in_order() {
+    // 600 rows in all, some before, some while and some after the coordinator is away.
+    let script = r#"
+n=0
+while [ $n -lt 600 ]; do
+  echo "{\"progress\":{\"step\":$n}}"; echo "{\"losses\":[{\"step\":$n,\"loss\":0.5}]}"
+  [ $n = 100 ] && while [ ! -e "${0%/*}/go" ]; do sleep 0.05; done
+  n=$((n+1))
+done
+touch "${0%/*}/trained"
+echo '{"outcome":"succeeded"}'"#;
+    let mut agent = Agent::start(script).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    eventually("the first rows", || agent.fake.batches(token).first().map(|_| ())).await;
+    agent.fake.kill();
+    fs::write(agent.folder.path().join("go"), b"").unwrap();
+    eventually("the end of training", || agent.folder.path().join("trained").exists().then_some(())).await;
+    agent.fake.script(|script| script.reports_lost = 2);
+    agent.fake.resume().await;
+    assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
+    let batches = agent.fake.batches(token);
+    let sequences: Vec<u64> = batches.iter().map(|batch| batch.sequence).collect();
+    assert_eq!(sequences, (1..=batches.len() as u64).collect::<Vec<_>>());
+    let steps: Vec<u64> = batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
+    assert_eq!(steps, (0..600).collect::<Vec<_>>());
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_report_ends_the_attempt_and_says_why() {
+    let agent = Agent::start(r#"echo '{"losses":[{"step":0,"loss":0.5}]}'; sleep 60"#).await;
+    agent.fake.script(|script| script.refuse_reports = true);
+    let token = agent.fake.queue(&spec("Any", 0));
+    let outcome = agent.fake.wait_for_outcome(token).await;
+    let Outcome::Failed { class: ErrorClass::Transient, message } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(message, "the coordinator refused a report: this batch is odd");
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_complete_is_told_even_while_stopping_and_a_process_that_ignores_sigterm_is_killed() {
+    let agent = Agent::start(r#"trap '' TERM; echo '{"outcome":"succeeded"}'; touch "${0%/*}/said"; while true; do sleep 0.1; done"#).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    eventually("the outcome", || agent.folder.path().join("said").exists().then_some(())).await;
+    let Agent { folder: _folder, fake, stop, task } = agent;
+    stop.send_replace(Stop::Gracefully);
+    task.await.unwrap().unwrap();
+    assert_eq!(fake.outcome(token), Some(Outcome::Succeeded));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trial_leaves_behind_dies_with_it() {
+    let agent = Agent::start(r#"sleep 600 & echo $! > "${0%/*}/left"; echo '{"outcome":"succeeded"}'"#).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
+    let left = fs::read_to_string(agent.folder.path().join("left")).unwrap();
+    let command = PathBuf::from("/proc").join(left.trim()).join("cmdline");
+    // A process that is dead and not collected yet has an empty command line.
+    eventually("its end", || fs::read(&command).map_or(true, |line| line.is_empty()).then_some(())).await;
+    agent.end().await;
+}

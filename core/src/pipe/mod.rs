@@ -1,0 +1,8 @@
+//! What passes between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and what a
+//! trainer says about itself.
+
+mod request;
+mod trial;
+
+pub use request::{BenchRequest, BenchWork, EvaluateRequest, FetchWeightsRequest, NetworkSource, Request};
+pub use trial::{Assignment, CombinationOrder, Event, LINE_BYTES_MAX, Progress};

@@ -1,0 +1,8 @@
+//! The trial process: the child that the agent starts for each trial, so that a crash, a leak or a kill ends one trial and nothing else.
+
+mod serve;
+mod sink;
+mod watchdog;
+
+pub use serve::run;
+pub use sink::EventSink;

@@ -1,0 +1,88 @@
+//! Reads one [`Assignment`] from standard input, runs the trial, and writes [`Event`](sortie_core::pipe::Event)s to the pipe that was
+//! standard output. The input then stays open and silent: its end means that the agent is gone, and the watchdog ends the process.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::pipe::{Assignment, LINE_BYTES_MAX};
+
+use super::{EventSink, watchdog};
+
+use crate::error::TrialError;
+use crate::training::{Artifacts, TrialEnvironment, run_combination, run_trial};
+
+/// Runs the trial that standard input assigns. The outcome is told as an event, whatever it is; the exit code says only whether it
+/// could be told.
+pub fn run() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let events = take_event_pipe()?;
+    let assignment = read_assignment()?;
+    // So that people tell trials from their agent in tools that show thread names; a failure costs nothing but that.
+    let _ = rustix::thread::set_name(c"sortie-trial");
+    watchdog::start()?;
+    let mut sink = EventSink::new(events);
+    let stop = Arc::new(AtomicBool::new(false));
+    // The second signal, or one that comes while a long step runs, is the agent's SIGKILL.
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
+    let ending = run_to_ending(&assignment, &stop, &mut sink);
+    sink.end(ending)
+}
+
+fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink: &mut EventSink<W>) -> Outcome {
+    let environment = match assignment.device.parse() {
+        Ok(device) => TrialEnvironment {
+            data_root: assignment.data.clone(),
+            cache_dir: assignment.cache.clone(),
+            device,
+            threads: Some(assignment.threads),
+            artifacts: Artifacts {
+                store: assignment.store.clone(),
+                token: assignment.token,
+                checkpoints: assignment.checkpoints.clone(),
+                keep: assignment.keep,
+                kill_at: assignment.kill_at,
+                ..Artifacts::default()
+            },
+            stop: Arc::clone(stop),
+        },
+        Err(message) => return Outcome::Failed { class: ErrorClass::BadConfig, message },
+    };
+    // `run_trial` lets no panic out; this edge holds even if that changes. The sink only buffers rows, which a panic cannot tear.
+    let result = catch_unwind(AssertUnwindSafe(|| match &assignment.combination {
+        None => run_trial(&assignment.spec, &environment, sink),
+        Some(order) => run_combination(order, &assignment.spec, &environment, sink),
+    }));
+    let result = result.unwrap_or_else(|_| Err(TrialError::Other("the trial panicked".to_owned())));
+    sink.ending_of(result)
+}
+
+/// Keeps the pipe to the agent for events alone: whatever else in this process writes to standard output, C++ included, goes to
+/// standard error, that is to the attempt's log.
+fn take_event_pipe() -> io::Result<File> {
+    let pipe = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(File::from(pipe))
+}
+
+fn read_assignment() -> io::Result<Assignment> {
+    let mut line = String::new();
+    io::stdin().lock().take(LINE_BYTES_MAX as u64).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|error| {
+        let what = "this command is for `sortie worker`, which starts it once per trial; there is no trial on standard input";
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{what} ({error})"))
+    })
+}

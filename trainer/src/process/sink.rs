@@ -1,0 +1,174 @@
+//! The trainer's reports as events.
+
+use std::io::{self, Write};
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::pipe::{Event, Progress};
+use sortie_core::record::Fingerprint;
+
+use crate::error::{SinkError, TrialError};
+use crate::training::TrialSink;
+
+/// Losses are told in groups of this many, or with the next evaluation.
+const LOSSES_PER_EVENT: usize = 16;
+/// What an earlier attempt had told is told again in groups of this many.
+const ROWS_PER_EVENT: usize = 128;
+
+/// Writes what a trial has to say as lines to its agent.
+#[derive(Debug)]
+pub struct EventSink<W> {
+    out: W,
+    losses: Vec<TrainingLoss>,
+    /// The step whose evaluation gave a loss that is no number.
+    diverged: Option<u64>,
+}
+
+impl<W: Write> EventSink<W> {
+    /// A sink into a pipe or, in tests, a buffer.
+    pub fn new(out: W) -> Self {
+        Self { out, losses: Vec::new(), diverged: None }
+    }
+
+    /// Tells how the trial ended, after whatever was not told yet.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn end(mut self, ending: Outcome) -> io::Result<()> {
+        self.flush_losses()?;
+        self.say(&Event::Outcome(ending))
+    }
+
+    /// What the trainer's result means for the coordinator.
+    pub fn ending_of(&self, result: Result<(), TrialError>) -> Outcome {
+        if let Some(step) = self.diverged {
+            return Outcome::Diverged { step };
+        }
+        match result {
+            Ok(()) => Outcome::Succeeded,
+            Err(TrialError::Diverged { step, .. }) => Outcome::Diverged { step },
+            Err(error) => Outcome::Failed { class: error.class().unwrap_or(ErrorClass::Transient), message: error.to_string() },
+        }
+    }
+
+    fn flush_losses(&mut self) -> io::Result<()> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        let losses = std::mem::take(&mut self.losses);
+        self.say(&Event::Losses(losses))
+    }
+
+    fn say(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        // One write per line: a line is torn only by the end of the process, and then the agent drops its half.
+        self.out.write_all(&line)?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write> TrialSink for EventSink<W> {
+    fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
+        Ok(self.say(&Event::Fingerprint(fingerprint.clone()))?)
+    }
+
+    fn resumed(&mut self, resumed: &Resumed, losses: &[TrainingLoss], evaluations: &[Evaluation]) -> Result<(), SinkError> {
+        self.say(&Event::Resumed(*resumed))?;
+        for losses in losses.chunks(ROWS_PER_EVENT) {
+            self.say(&Event::Losses(losses.to_vec()))?;
+        }
+        for evaluations in evaluations.chunks(ROWS_PER_EVENT) {
+            self.say(&Event::Evaluations(evaluations.to_vec()))?;
+        }
+        Ok(self.say(&Event::Progress(Progress { step: resumed.step }))?)
+    }
+
+    fn artifact(&mut self, artifact: &Artifact) -> Result<(), SinkError> {
+        Ok(self.say(&Event::Artifact(artifact.clone()))?)
+    }
+
+    fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
+        self.losses.push(TrainingLoss { step, loss });
+        if self.losses.len() >= LOSSES_PER_EVENT {
+            self.flush_losses()?;
+        }
+        Ok(self.say(&Event::Progress(Progress { step }))?)
+    }
+
+    fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
+        if evaluations.iter().any(|evaluation| evaluation.loss.is_some_and(|loss| !loss.is_finite())) {
+            // The update of this step broke the network although the loss before it was a number. Its next training loss would be none;
+            // at the last step there is no next, and a broken network must not count as a result.
+            self.diverged = Some(step);
+            return Err("the network's outputs are no numbers any more".into());
+        }
+        self.flush_losses()?;
+        Ok(self.say(&Event::Evaluations(evaluations.to_vec()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sortie_core::metrics::{Method, Score, SplitName};
+
+    fn evaluation(loss: f64) -> Evaluation {
+        let score = Score::Counts { n: 2, correct: 1 };
+        Evaluation { method: Method::Plain, step: 1, domain: "ink".into(), split: SplitName::Out, score, loss: Some(loss) }
+    }
+
+    fn events(out: &[u8]) -> Vec<Event> {
+        out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn losses_are_told_before_the_evaluation_that_follows_them_and_before_the_end() {
+        let mut out = Vec::new();
+        let mut sink = EventSink::new(&mut out);
+        sink.trained(0, 2.0).unwrap();
+        sink.trained(1, 1.5).unwrap();
+        sink.evaluated(1, &[evaluation(0.5)]).unwrap();
+        sink.trained(2, 1.0).unwrap();
+        let ending = sink.ending_of(Ok(()));
+        sink.end(ending).unwrap();
+        let loss = |step, loss| TrainingLoss { step, loss };
+        let progress = |step| Event::Progress(Progress { step });
+        assert_eq!(
+            events(&out),
+            [
+                progress(0),
+                progress(1),
+                Event::Losses(vec![loss(0, 2.0), loss(1, 1.5)]),
+                Event::Evaluations(vec![evaluation(0.5)]),
+                progress(2),
+                Event::Losses(vec![loss(2, 1.0)]),
+                Event::Outcome(Outcome::Succeeded),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_evaluation_that_is_no_number_is_divergence() {
+        let mut sink = EventSink::new(Vec::new());
+        let refused = sink.evaluated(9, &[evaluation(0.5), evaluation(f64::NAN)]).unwrap_err();
+        assert_eq!(sink.ending_of(Err(TrialError::Sink(refused))), Outcome::Diverged { step: 9 });
+        assert!(sink.out.is_empty());
+    }
+
+    #[test]
+    fn every_error_has_its_ending() {
+        let sink = EventSink::new(Vec::new());
+        assert_eq!(sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })), Outcome::Diverged { step: 4 });
+        let failed = |error: TrialError| match sink.ending_of(Err(error)) {
+            Outcome::Failed { class, message } => (class, message),
+            other => panic!("{other:?}"),
+        };
+        let path = std::path::Path::new("/data/PACS");
+        assert_eq!(failed(TrialError::bad_data(path, "is missing")), (ErrorClass::BadData, "/data/PACS: is missing".to_owned()));
+        assert_eq!(failed(TrialError::BadConfig("no GPU".into())).0, ErrorClass::BadConfig);
+        assert_eq!(failed(TrialError::OutOfMemory("CUDA".into())).0, ErrorClass::OutOfMemory);
+        assert_eq!(failed(TrialError::Other("odd".into())), (ErrorClass::Transient, "odd".to_owned()));
+    }
+}

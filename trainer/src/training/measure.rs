@@ -1,0 +1,118 @@
+//! How fast a trial trains or evaluates on this machine: the real loop of either, without an end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::finetune::FinetuneSpec;
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::pipe::BenchWork;
+use sortie_core::record::Fingerprint;
+
+use super::inputs::{Feeder, Request};
+use super::resume::id_of;
+use super::run::Trial;
+use super::stopwatch::now;
+use super::{TrialEnvironment, TrialSink};
+use crate::error::{SinkError, TrialError};
+use crate::model::{self, LoadRequest, Pretrained};
+
+/// Batches before the clock starts: libraries choose kernels, memory is taken.
+const WARM_UP_STEPS: usize = 2;
+/// Batches that are measured at least.
+const STEPS_MIN: usize = 3;
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkSpeed {
+    /// Images in a second.
+    pub images_per_second: f64,
+    /// The share of the time in which the loop waited for a batch.
+    pub data_wait_fraction: f64,
+    /// From the call to the first step: libraries, images, weights, caches.
+    pub start_seconds: f64,
+    /// What the trial ran on.
+    pub fingerprint: Fingerprint,
+}
+
+/// Trains or evaluates a specification for some time. Random weights stand in where the pretrained ones are not there.
+///
+/// # Errors
+/// As [`super::run_trial`].
+pub fn measure_network(
+    work: BenchWork,
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+    duration: Duration,
+) -> Result<NetworkSpeed, TrialError> {
+    let mut spec = spec.clone();
+    // Never reached: the clock ends it.
+    (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
+    let begun = now();
+    let mut trial = Trial::start_with(load_or_make_up, id_of(&spec), &spec, environment, &mut Deaf)?;
+    let start_seconds = begun.elapsed().as_secs_f64();
+    let source = Arc::clone(&trial.source);
+    let requests = (0..).flat_map(move |step| match work {
+        BenchWork::Train => vec![Request::Train { step }],
+        BenchWork::Evaluate => source.evaluation(step),
+    });
+    let mut feeder = Feeder::start(&trial.source, trial.feeder_threads(), requests.clone())?;
+    let (mut clock, mut images) = (now(), 0);
+    let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
+    for (round, request) in (0..).zip(requests) {
+        if round == WARM_UP_STEPS {
+            (clock, images, feeder.waited) = (now(), 0, Duration::ZERO);
+        }
+        match request {
+            Request::Train { step } => {
+                trial.update(step, &mut feeder, &mut Deaf)?;
+                images += per_step;
+            }
+            Request::Evaluate { from, to, .. } => {
+                let batch = feeder.next(request)?;
+                // To read a number waits for the device, as the sums of an evaluation do.
+                let _ = trial.plain_logits(&batch)?.f_sum(None)?.f_double_value(&[])?;
+                images += (to - from) as u64;
+            }
+        }
+        if round >= WARM_UP_STEPS + STEPS_MIN - 1 && clock.elapsed() >= duration {
+            break;
+        }
+    }
+    trial.tell_losses(0, &mut Deaf)?;
+    let seconds = clock.elapsed().as_secs_f64();
+    Ok(NetworkSpeed {
+        images_per_second: images as f64 / seconds,
+        data_wait_fraction: feeder.waited.as_secs_f64() / seconds,
+        start_seconds,
+        fingerprint: trial.fingerprint.clone(),
+    })
+}
+
+fn load_or_make_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
+    match model::find_weights(request.cache, request.weights, request.backbone) {
+        Ok(_) => model::load(request),
+        Err(_) => model::made_up(request),
+    }
+}
+
+/// Nobody listens to a measurement.
+struct Deaf;
+
+impl TrialSink for Deaf {
+    fn started(&mut self, _: &Fingerprint) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn resumed(&mut self, _: &Resumed, _: &[TrainingLoss], _: &[Evaluation]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn trained(&mut self, _: u64, _: f64) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn evaluated(&mut self, _: u64, _: &[Evaluation]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn artifact(&mut self, _: &Artifact) -> Result<(), SinkError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Everything that a trial needs before its first step: device, images, splits, network, features, a checkpoint to go on from.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
+use sortie_core::record::Fingerprint;
+use sortie_core::trial::TrialId;
+use tch::Device;
+
+use super::inputs::{Source, resize};
+use super::leave::Leaver;
+use super::network::BLOCKS;
+use super::optimiser::Update;
+use super::resume::id_of;
+use super::run::{Progress, Trial};
+use super::saver::{Place, Saver};
+use super::stopwatch::now;
+use super::trajectory::Trajectory;
+use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
+use crate::error::TrialError;
+use crate::model::{self, LoadRequest, Pretrained};
+use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
+
+/// A larger dataset is resized at each use: that costs little beside reading so much.
+const RESIZED_BYTES_MAX: u64 = 16 << 30;
+
+impl<'a> Trial<'a> {
+    /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
+    pub(super) fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
+        Self::start_as(id_of(spec), spec, environment, sink)
+    }
+
+    /// The same for a trial whose identity this specification does not tell.
+    pub(super) fn start_as(
+        id: TrialId,
+        spec: &'a FinetuneSpec,
+        environment: &TrialEnvironment,
+        sink: &mut dyn TrialSink,
+    ) -> Result<Self, TrialError> {
+        Self::start_with(model::load, id, spec, environment, sink)
+    }
+
+    /// The same with a network from elsewhere.
+    pub(super) fn start_with(
+        load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
+        id: TrialId,
+        spec: &'a FinetuneSpec,
+        environment: &TrialEnvironment,
+        sink: &mut dyn TrialSink,
+    ) -> Result<Self, TrialError> {
+        let settings = &spec.settings;
+        // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
+        let device = environment.device.open(&environment.cache_dir)?;
+        if let Some(threads) = environment.threads {
+            let threads = i32::try_from(threads.max(1)).map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
+            tch::set_num_threads(threads);
+        }
+        let images = load_images(spec, environment)?;
+        let splits = split_domains(&images, settings.dataset.domains.len(), settings.dataset.split_by, spec.point.split_seed);
+        for (split, domain) in splits.iter().zip(&settings.dataset.domains) {
+            if split.in_.is_empty() || split.out.is_empty() {
+                let folder = environment.data_root.join(&settings.dataset.name).join(domain);
+                return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
+            }
+        }
+        let pretrained = load(&LoadRequest {
+            cache: &environment.cache_dir,
+            backbone: settings.backbone,
+            weights: &settings.weights,
+            seed: spec.point.seed,
+            device,
+            precision: settings.precision,
+        })?;
+        let fingerprint = Fingerprint {
+            software: concat!("sortie-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+            dataset_digest: images.digest().to_owned(),
+            weights_digest: pretrained.weights_digest,
+            libtorch: env!("SORTIE_LIBTORCH_VERSION").to_owned(),
+            device: environment.device.describe(),
+            threads: tch::get_num_threads().max(1).unsigned_abs(),
+        };
+        let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation: pretrained.backbone.normalisation() };
+        let network = Network::fresh(pretrained.backbone, settings.finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
+        let resized = resized(&images, settings.pixels)?;
+        let mut source = Source { spec: spec.clone(), images, resized, splits, normaliser, width: network.width(), features: None };
+        if settings.finetune == Finetune::Linear && !settings.augment {
+            source.features = Some(features(&network, &source, &fingerprint)?);
+        }
+        let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
+        let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
+        let update = Update { rule: settings.optimizer, momentum: settings.momentum, weight_decay, head_lr_factor };
+        sink.started(&fingerprint).map_err(TrialError::Sink)?;
+
+        let artifacts = &environment.artifacts;
+        let open = |url: &String| Place::open(url, id.to_string(), artifacts.token.0);
+        let place = artifacts.store.as_ref().map(open).transpose()?;
+        let mut trial = Self {
+            spec,
+            source: Arc::new(source),
+            network,
+            parameters,
+            optimiser: Optimiser::new(update),
+            trajectory: Trajectory::default(),
+            fingerprint,
+            leaver: Leaver {
+                saver: Saver::start(place.clone(), &artifacts.checkpoints)?,
+                can_save: place.is_some(),
+                keep: artifacts.keep,
+                interval_min: artifacts.interval_min,
+                last: now(),
+                cost: 0.0,
+                kill_at: artifacts.kill_at,
+                final_logits: Default::default(),
+            },
+            stop: Arc::clone(&environment.stop),
+            progress: Progress::default(),
+            untold: VecDeque::new(),
+        };
+        trial.resume(place.as_ref(), &artifacts.checkpoints, sink)?;
+        Ok(trial)
+    }
+}
+
+/// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.
+fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> {
+    let bytes = images.count() as u64 * u64::from(pixels) * u64::from(pixels) * 3;
+    if bytes > RESIZED_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut resizer = BilinearResizer::default();
+    let mut make = |chosen: &[(usize, usize)]| {
+        let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
+        for &(domain, index) in chosen {
+            bytes.extend_from_slice(&resize(&mut resizer, images, domain, index, pixels)?);
+        }
+        Ok(bytes)
+    };
+    images.resized(pixels, &mut make).map(Some)
+}
+
+/// The backbone's outputs for every image of the dataset, as the evaluation transform shows it: computed once by whichever trial comes
+/// first, for all trials of the machine that run on the same device.
+fn features(network: &Network, source: &Source, fingerprint: &Fingerprint) -> Result<SharedArray, TrialError> {
+    let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;
+    let Settings { backbone, precision, pixels, .. } = source.spec.settings;
+    let key = format!("blocks of {backbone} {weights_digest}, {pixels} px, {precision}, libtorch {libtorch}, {device}, {threads} threads");
+    let width = BLOCKS * network.width();
+    let mut make = |chosen: &[(usize, usize)]| {
+        let features = network.block_features(&source.plain_inputs(chosen)?)?;
+        Ok(Vec::<f32>::try_from(features.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
+    };
+    source.images.rows(&key, width as usize, &mut make)
+}
+
+fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
+    let root: &Path = &environment.data_root;
+    let folder = DatasetFolder::scan(root, &spec.settings.dataset)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
+    let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
+    Ok(pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, &Quiet))?)
+}

@@ -1,0 +1,266 @@
+//! Ensembles and averages across trials: real processes, against what their members' files give by plain arithmetic.
+#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+
+#[expect(dead_code, reason = "each test file uses its part of the shared module")]
+mod common;
+#[expect(dead_code, reason = "each test file uses its part of the shared module")]
+#[path = "common/process.rs"]
+mod process;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use process::{Disturbance, Place, Told, assignment, place, run};
+use safetensors::SafeTensors;
+use sortie_core::artifact::{Artifact, ArtifactKind};
+use sortie_core::combine::{Choice, Combination, CombinationKind, Member};
+use sortie_core::finetune::{Average, AverageEvery, Finetune, FinetuneSpec};
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::metrics::{Evaluation, Method, Score};
+use sortie_core::pipe::CombinationOrder;
+use sortie_core::trial::{TrialId, TrialSpec, Work};
+use sortie_data::{DatasetFolder, Images, Quiet, split_domains};
+use sortie_trainer::training::ReadyNetwork;
+use tch::Device;
+
+const LAST: u64 = 4;
+
+/// Tensors by name, in double precision.
+type Tensors = BTreeMap<String, Vec<f64>>;
+
+/// Three members of seeds and rates of their own.
+struct Members {
+    place: Place,
+    spec: FinetuneSpec,
+    members: Vec<Member>,
+}
+
+impl Members {
+    fn train(root: &Path, finetune: Finetune, method: Method) -> Self {
+        let place = place(root);
+        let mut spec = tiny::spec(tiny::tiny(), "pen");
+        (spec.settings.steps, spec.settings.finetune) = (LAST, finetune);
+        spec.settings.average = Some(Average { from: 1, every: AverageEvery::Steps(1) });
+        let mut members = Vec::new();
+        for (seed, dropout, lr) in [(0, 0.0, 1e-2), (1, 0.5, 3e-3), (2, 0.9, 1e-3)] {
+            (spec.point.seed, spec.point.dropout, spec.point.lr) = (seed, dropout, lr);
+            let told = run(&assignment(&spec, &place, 1), Disturbance::default());
+            assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
+            let is_final = |file: &&Artifact| matches!(file.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
+            let files = told.artifacts.iter().filter(|file| is_final(file) && file.method == method).cloned().collect();
+            let trial = TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None };
+            members.push(Member { trial_id: trial.id(), files, host: String::new() });
+        }
+        // As `TrialSpec::finetune` makes it of a combination.
+        spec.settings.average = None;
+        (spec.point.seed, spec.point.dropout, spec.point.lr, spec.point.weight_decay) = (0, 0.0, 0.0, 0.0);
+        Self { place, spec, members }
+    }
+
+    fn order(&self, kind: CombinationKind, choice: Choice) -> CombinationOrder {
+        let ids: Vec<TrialId> = self.members.iter().map(|member| member.trial_id).collect();
+        let combination = Combination { kind, choice, method: Method::Plain, members: ids };
+        let point = (&self.spec.point).into();
+        let trial = TrialSpec { work: Work::Finetune(self.spec.settings.clone()), point, combination: Some(combination.clone()) };
+        CombinationOrder { trial_id: trial.id(), combination, members: self.members.clone() }
+    }
+
+    fn run(&self, order: CombinationOrder, disturbance: Disturbance) -> Told {
+        let mut assignment = assignment(&self.spec, &self.place, 9);
+        assignment.combination = Some(order);
+        run(&assignment, disturbance)
+    }
+
+    fn combine(&self, kind: CombinationKind, choice: Choice) -> Told {
+        let told = self.run(self.order(kind, choice), Disturbance::default());
+        assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
+        assert!(told.losses.is_empty() && told.evaluations.iter().all(|row| (row.method, row.step) == (Method::Plain, LAST)));
+        // `out` of two training domains, both splits of the held-out one.
+        assert_eq!(told.evaluations.len(), 4);
+        told
+    }
+
+    fn tensors(&self, files: &[Artifact], kind: ArtifactKind) -> Tensors {
+        let file = files.iter().find(|file| file.kind == kind).unwrap();
+        let bytes = std::fs::read(self.place.store.join(&file.key)).unwrap();
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let values = |data: &[u8]| data.chunks_exact(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().unwrap()))).collect();
+        read.tensors().into_iter().map(|(name, view)| (name, values(view.data()))).collect()
+    }
+
+    /// The mean over some members, summed in their order.
+    fn mean(&self, chosen: &[usize], kind: ArtifactKind) -> Tensors {
+        let mut sum = self.tensors(&self.members[chosen[0]].files, kind);
+        for &index in &chosen[1..] {
+            for (name, values) in self.tensors(&self.members[index].files, kind) {
+                sum.get_mut(&name).unwrap().iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        sum.values_mut().flatten().for_each(|value| *value /= chosen.len() as f64);
+        sum
+    }
+
+    /// The classes of the images of each `domain/split`, in the order of their logits.
+    fn labels(&self) -> BTreeMap<String, Vec<usize>> {
+        let dataset = &self.spec.settings.dataset;
+        let folder = DatasetFolder::scan(&self.place.data, dataset).unwrap();
+        let images = Images::open(folder, &self.place.data.join("cache"), None, &Quiet).unwrap();
+        let splits = split_domains(&images, 3, dataset.split_by, 0);
+        let mut labels = BTreeMap::new();
+        for (domain, (name, split)) in dataset.domains.iter().zip(&splits).enumerate() {
+            for (part, indices) in [("in", &split.in_), ("out", &split.out)] {
+                labels.insert(format!("{name}/{part}"), indices.iter().map(|&index| images.label(domain, index)).collect());
+            }
+        }
+        labels
+    }
+}
+
+fn name(row: &Evaluation) -> String {
+    format!("{}/{}", row.domain, row.split)
+}
+
+/// Correct images and mean cross entropy of logits of two classes.
+fn judge(logits: &[f64], labels: &[usize]) -> (u64, f64) {
+    let rows = logits.chunks_exact(2).zip(labels);
+    let correct = rows.clone().filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
+    let loss: f64 = rows.map(|(row, label)| (row[0].exp() + row[1].exp()).ln() - row[*label]).sum();
+    (correct, loss / labels.len() as f64)
+}
+
+fn check(told: &Told, logits: &Tensors, labels: &BTreeMap<String, Vec<usize>>, tolerance: f64) {
+    for row in &told.evaluations {
+        let (correct, loss) = judge(&logits[&name(row)], &labels[&name(row)]);
+        assert_eq!(row.score, Score::Counts { n: labels[&name(row)].len() as u64, correct }, "{row:?}");
+        assert!((row.loss.unwrap() - loss).abs() <= tolerance, "{row:?}: {loss}");
+    }
+}
+
+/// The members that a greedy choice takes, by logits.
+fn greedy(members: &Members, labels: &BTreeMap<String, Vec<usize>>) -> Vec<usize> {
+    let iid = |chosen: &[usize]| {
+        let logits = members.mean(chosen, ArtifactKind::FinalLogits);
+        let accuracy = |part: &str| judge(&logits[part], &labels[part]).0 as f64 / labels[part].len() as f64;
+        (accuracy("ink/out") + accuracy("oil/out")) / 2.0
+    };
+    let mut order = [0, 1, 2];
+    order.sort_by(|a, b| iid(&[*b]).total_cmp(&iid(&[*a])).then(a.cmp(b)));
+    let mut taken = vec![order[0]];
+    for &next in &order[1..] {
+        let with: Vec<usize> = taken.iter().copied().chain([next]).collect();
+        if iid(&with) >= iid(&taken) {
+            taken = with;
+        }
+    }
+    taken
+}
+
+#[test]
+fn an_ensemble_is_the_mean_of_its_members_logits() {
+    let root = tempfile::tempdir().unwrap();
+    let members = Members::train(root.path(), Finetune::Full, Method::Plain);
+    let labels = members.labels();
+    let uniform = members.combine(CombinationKind::Ensemble, Choice::Uniform);
+    let mean = members.mean(&[0, 1, 2], ArtifactKind::FinalLogits);
+    check(&uniform, &mean, &labels, 1e-12);
+    // Its own logits are left for whoever wants them, in single precision, and no weights.
+    let left = members.tensors(&uniform.artifacts, ArtifactKind::FinalLogits);
+    assert_eq!(
+        left,
+        mean.into_iter().map(|(name, values)| (name, values.iter().map(|&value| f64::from(value as f32)).collect())).collect()
+    );
+    assert_eq!(uniform.artifacts.len(), 1);
+
+    let taken = greedy(&members, &labels);
+    let chosen = members.combine(CombinationKind::Ensemble, Choice::Greedy);
+    check(&chosen, &members.mean(&taken, ArtifactKind::FinalLogits), &labels, 1e-12);
+    assert_eq!(chosen.printed.matches(": taken").count(), taken.len(), "{}", chosen.printed);
+}
+
+#[test]
+fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
+    for (finetune, method) in [(Finetune::Full, Method::Plain), (Finetune::Linear, Method::Plain), (Finetune::Full, Method::Average)] {
+        let root = tempfile::tempdir().unwrap();
+        let members = Members::train(root.path(), finetune, method);
+        for choice in [Choice::Uniform, Choice::Greedy] {
+            let told = members.combine(CombinationKind::Average, choice);
+            let taken: Vec<usize> = match choice {
+                Choice::Uniform => vec![0, 1, 2],
+                Choice::Greedy => taken(&members, &told.printed),
+            };
+            let left = members.tensors(&told.artifacts, ArtifactKind::FinalWeights);
+            let mean = members.mean(&taken, ArtifactKind::FinalWeights);
+            assert_eq!(left.keys().collect::<Vec<_>>(), mean.keys().collect::<Vec<_>>());
+            for (name, values) in &mean {
+                // What no member trains is the same in all of them, and is the network's own.
+                let rounded: Vec<f64> = values.iter().map(|&value| f64::from(value as f32)).collect();
+                assert!(left[name] == rounded, "{name}");
+            }
+            check(&told, &members.tensors(&told.artifacts, ArtifactKind::FinalLogits), &members.labels(), 1e-6);
+            check_as_a_stranger_would(&members, &told);
+        }
+    }
+}
+
+/// The members that the log says were taken, in its order.
+fn taken(members: &Members, printed: &str) -> Vec<usize> {
+    let lines = printed.lines().filter(|line| line.ends_with(": taken"));
+    let id = |line: &str| line.split([' ', ':']).nth(1).unwrap().to_owned();
+    let place = |id: String| members.members.iter().position(|member| member.trial_id.short() == id).unwrap();
+    lines.map(|line| place(id(line))).collect()
+}
+
+/// Reads the network that was left as any other one, and evaluates it on the held-out domain, whose images nothing transforms.
+fn check_as_a_stranger_would(members: &Members, told: &Told) {
+    let file = told.artifacts.iter().find(|file| file.kind == ArtifactKind::FinalWeights).unwrap();
+    let cache = members.place.data.join("cache");
+    let network = ReadyNetwork::read(&members.place.store.join(&file.key), &cache, Device::Cpu).unwrap();
+    let found = network.logits(&members.place.data, &members.spec.settings.dataset, &[2], &cache).unwrap();
+    let rows = found[0].logits.chunks_exact(2).zip(&found[0].labels);
+    let correct = rows.filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
+    let held_out = told.evaluations.iter().filter(|row| row.domain == "pen");
+    let counted: u64 = held_out.map(|row| if let Score::Counts { correct, .. } = row.score { correct } else { 0 }).sum();
+    assert_eq!(counted, correct);
+}
+
+#[test]
+fn a_combination_that_is_killed_begins_again_and_comes_to_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let members = Members::train(root.path(), Finetune::Full, Method::Plain);
+    for (kind, choice) in [(CombinationKind::Average, Choice::Greedy), (CombinationKind::Ensemble, Choice::Uniform)] {
+        let undisturbed = members.combine(kind, choice);
+        let killed = members.run(members.order(kind, choice), Disturbance { kill_at_start: true, ..Disturbance::default() });
+        assert_eq!((killed.outcome, killed.evaluations.len()), (None, 0));
+        assert_eq!(members.combine(kind, choice).result(), undisturbed.result());
+    }
+}
+
+#[test]
+fn a_member_whose_file_is_not_there_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let members = Members::train(root.path(), Finetune::Full, Method::Plain);
+    let order = members.order(CombinationKind::Ensemble, Choice::Uniform);
+    let id = order.members[1].trial_id.short();
+    let failed = |order: CombinationOrder| match members.run(order, Disturbance::default()).outcome {
+        Some(Outcome::Failed { class, message }) if message.contains(&id) && !message.contains('\n') => (class, message),
+        other => panic!("{other:?}"),
+    };
+    let mut without = order.clone();
+    without.members[1].files.retain(|file| file.kind != ArtifactKind::FinalLogits);
+    let (class, message) = failed(without);
+    assert!(class == ErrorClass::BadConfig && message.contains("--no-reuse"), "{message}");
+    let mut elsewhere = order.clone();
+    elsewhere.members[1].host = "other".to_owned();
+    let logits = elsewhere.members[1].files.iter_mut().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
+    logits.key = format!("final-logits/{id}/gone.safetensors");
+    let (class, message) = failed(elsewhere);
+    assert!(class == ErrorClass::BadConfig && message.contains("other's own disk"), "{message}");
+    let mut damaged = order;
+    let file = damaged.members[1].files.iter().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
+    std::fs::write(members.place.store.join(&file.key), b"torn").unwrap();
+    damaged.members[1].host.clear();
+    let (class, message) = failed(damaged);
+    assert!(class == ErrorClass::Transient && message.contains("truncated"), "{message}");
+}

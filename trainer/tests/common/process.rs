@@ -1,0 +1,122 @@
+//! Real trial processes, started and disturbed as an agent would.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
+use sortie_core::finetune::FinetuneSpec;
+use sortie_core::job::{Outcome, Token};
+use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::pipe::{Assignment, Event};
+
+use crate::common::cache_dir;
+use crate::tiny;
+
+/// Bits of losses by step, evaluations as text, digests of what was left.
+pub type Outcomes = (Vec<(u64, u64)>, Vec<String>, BTreeMap<String, String>);
+
+/// What a process told until its end.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub resumed: Option<Resumed>,
+    pub losses: Vec<TrainingLoss>,
+    pub evaluations: Vec<Evaluation>,
+    pub artifacts: Vec<Artifact>,
+    pub outcome: Option<Outcome>,
+    pub printed: String,
+}
+
+impl Told {
+    /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits.
+    pub fn result(&self) -> Outcomes {
+        let losses = self.losses.iter().map(|loss| (loss.step, loss.loss.to_bits())).collect();
+        let exactly = |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
+        let left = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);
+        let digests = left.map(|artifact| (format!("{} {} {}", artifact.kind, artifact.method, artifact.step), artifact.digest.clone()));
+        (losses, self.evaluations.iter().map(exactly).collect(), digests.collect())
+    }
+
+    pub fn checkpoints(&self, token: Token) -> Vec<CheckpointRef> {
+        let written = self.artifacts.iter().rev().filter(|artifact| artifact.kind == ArtifactKind::Checkpoint);
+        written
+            .map(|Artifact { step, key, digest, .. }| CheckpointRef { token, step: *step, key: key.clone(), digest: digest.clone() })
+            .collect()
+    }
+}
+
+pub struct Place {
+    pub data: PathBuf,
+    pub store: PathBuf,
+}
+
+/// How a run is disturbed.
+#[derive(Clone, Copy, Default)]
+pub struct Disturbance {
+    /// SIGKILL once it has told what it runs on.
+    pub kill_at_start: bool,
+    /// SIGTERM once this step is told.
+    pub terminate_at: Option<u64>,
+}
+
+/// What an agent would hand to the process of a trial.
+pub fn assignment(spec: &FinetuneSpec, place: &Place, token: i64) -> Assignment {
+    Assignment {
+        spec: spec.clone(),
+        data: place.data.clone(),
+        cache: tiny::own_cache(&place.data, &cache_dir()),
+        device: "cpu".into(),
+        threads: 1,
+        store: Some(format!("file://{}", place.store.display())),
+        token: Token(token),
+        checkpoints: Vec::new(),
+        keep: Keep { weights: KeepWeights::Both, logits: true },
+        kill_at: None,
+        combination: None,
+    }
+}
+
+/// Runs it to its end.
+pub fn run(assignment: &Assignment, disturbance: Disturbance) -> Told {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"))
+        .arg("trial")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Held open to the end: a trial whose input closes kills itself.
+    let mut input = child.stdin.take().unwrap();
+    serde_json::to_writer(&mut input, assignment).unwrap();
+    input.write_all(b"\n").unwrap();
+    let mut told = Told::default();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        match serde_json::from_str(&line.unwrap()).unwrap() {
+            Event::Resumed(resumed) => told.resumed = Some(resumed),
+            Event::Losses(losses) => told.losses.extend(losses),
+            Event::Evaluations(evaluations) => told.evaluations.extend(evaluations),
+            Event::Artifact(artifact) => told.artifacts.push(artifact),
+            Event::Outcome(outcome) => told.outcome = Some(outcome),
+            Event::Progress(progress) if Some(progress.step) == disturbance.terminate_at => {
+                let pid = rustix::process::Pid::from_child(&child);
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+            }
+            Event::Fingerprint(_) if disturbance.kill_at_start => {
+                let pid = rustix::process::Pid::from_child(&child);
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            }
+            Event::Fingerprint(_) | Event::Progress(_) => {}
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    told.printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    told
+}
+
+pub fn place(root: &Path) -> Place {
+    tiny::write_tiny(root);
+    Place { data: root.to_owned(), store: root.join("store") }
+}

@@ -1,0 +1,324 @@
+//! Wiring: takes trials for free slots, starts attempts, and ends in an orderly way.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::trial::Work;
+use sortie_proto::v1;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::attempt::artifacts::{self, Places};
+use crate::attempt::lifecycle::{self, Accepted, Shared};
+use crate::config::{AgentConfig, AgentError};
+use crate::connection::backoff::{self, Backoff};
+use crate::connection::heartbeat;
+use crate::connection::session::{CallError, Session};
+use crate::journal::Journal;
+use crate::machine::oom::OomKills;
+use crate::registration::introduction;
+use crate::registry::{Order, Registry};
+use crate::signals::Stop;
+use crate::state_dir::Home;
+use crate::time_budget::{Ask, TimeBudget};
+
+/// How long one request for trials waits at the coordinator.
+const LEASE_WAIT: Duration = Duration::from_secs(20);
+/// The contract's limit of one request.
+const LEASES_PER_REQUEST: usize = 64;
+/// An empty answer that came sooner than this is followed by a pause, so that no coordinator is asked in a tight loop.
+const PAUSE_AFTER_EMPTY: Duration = Duration::from_secs(1);
+/// How long `--exit-when-idle` waits for a coordinator that does not answer while nothing runs.
+const UNREACHABLE_MAX: Duration = Duration::from_secs(30);
+/// How long it may take to tell the ends of trials that were handed back, once their processes are gone.
+const TELL_GRACE: Duration = Duration::from_millis(800);
+/// How long killed processes may take to go.
+const KILL_GRACE: Duration = Duration::from_millis(900);
+/// How long saying goodbye may take.
+const LEAVE_GRACE: Duration = Duration::from_millis(300);
+/// How long before the end of its time, besides the grace, a worker hands its trials back.
+const TIME_RESERVE: Duration = Duration::from_secs(5);
+
+/// Works until it is asked to stop, until its time is up, or until nothing is left where that was asked for. No trial's process survives
+/// it.
+///
+/// # Errors
+/// [`AgentError`] when it cannot go on. Failures of trials are told to the coordinator and are not errors of the agent.
+pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
+    let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
+    let session = Arc::new(Session::new(&config.coordinator, introduction(&config)));
+    let home = Home::open(&config.cache, session.worker_id());
+    let home = home.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
+    let journal = config.journal.as_ref().map(|path| {
+        let opened = Journal::open(path).map_err(|reason| AgentError::Journal { path: path.clone(), reason });
+        opened.map(Arc::new)
+    });
+    let journal = journal.transpose()?;
+    let registry = Arc::new(Registry::default());
+    let mut background = JoinSet::new();
+    background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
+    let places = Places::default();
+    background.spawn(artifacts::run(Arc::clone(&session), places.clone(), config.cache.join("artifacts")));
+    let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
+    let time = TimeBudget::new(ends, config.time_for_unknown);
+    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal, places });
+    let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
+    let mut stopping = stop.clone();
+    let worked = tokio::select! {
+        worked = agent.work() => worked,
+        Some(Ok(error)) = background.join_next() => Err(error),
+        // The sender lives in a task that never ends; if it did, nobody could ask for a stop any more.
+        _ = stopping.wait_for(|stop| *stop >= Stop::Gracefully) => Ok(()),
+        () = time_is_up(ends) => Ok(()),
+    };
+    let ended = match worked {
+        Ok(()) => agent.hand_back(stop).await,
+        Err(error @ AgentError::Incompatible(_)) => agent.hand_back(stop).await.and(Err(error)),
+        Err(error) => {
+            agent.abandon().await;
+            Err(error)
+        }
+    };
+    // A heartbeat behind the goodbye would introduce this worker anew.
+    background.shutdown().await;
+    if !matches!(ended, Err(AgentError::Interrupted)) {
+        session.leave(LEAVE_GRACE).await;
+    }
+    ended
+}
+
+async fn time_is_up(ends: Option<Instant>) {
+    match ends {
+        Some(ends) => {
+            sleep_until(ends).await;
+            tracing::info!("this worker's time is nearly up");
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// An answer, and when it was asked for.
+type Answer = Result<(v1::LeaseResponse, Instant), CallError>;
+type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A sweep, and how long a trial of it took that succeeded.
+type Finished = Option<(String, Duration)>;
+
+struct Agent {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    free: Arc<Mutex<BTreeSet<usize>>>,
+    attempts: JoinSet<Finished>,
+    time: TimeBudget,
+    /// Why the coordinator gives this worker nothing; empty if it does.
+    held_back: String,
+}
+
+impl Agent {
+    /// Takes trials and runs them until nothing is left (where that was asked for) or until it cannot go on.
+    async fn work(&mut self) -> Result<(), AgentError> {
+        let mut backoff = Backoff::new(backoff::seed(self.shared.session.worker_id(), 0));
+        let mut unreachable_since: Option<Instant> = None;
+        let mut poll: Option<Poll> = None;
+        let mut not_before = Instant::now();
+        loop {
+            let free = lock(&self.free).len();
+            if poll.is_none() && free > 0 {
+                poll = self.ask(free, not_before);
+                if poll.is_none() && self.attempts.is_empty() {
+                    tracing::info!("what is left of this worker's time is too short for another trial");
+                    return Ok(());
+                }
+            }
+            let answer = tokio::select! {
+                answer = next_answer(&mut poll) => answer,
+                Some(ended) = self.attempts.join_next() => {
+                    match ended {
+                        Ok(Some((sweep, took))) => self.time.finished(sweep, took),
+                        Ok(None) => {}
+                        Err(error) => tracing::error!(%error, "an attempt broke off"),
+                    }
+                    continue;
+                }
+            };
+            poll = None;
+            match answer {
+                Ok((response, asked)) => {
+                    unreachable_since = None;
+                    backoff.reset();
+                    self.note_held_back(if response.set_aside.is_empty() { response.unfit } else { response.set_aside });
+                    if response.leases.is_empty() {
+                        if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
+                            tracing::info!("nothing is left to do");
+                            return Ok(());
+                        }
+                        not_before = asked + PAUSE_AFTER_EMPTY;
+                    }
+                    for lease in response.leases {
+                        if !self.start(lease).await? {
+                            not_before = asked + PAUSE_AFTER_EMPTY;
+                        }
+                    }
+                }
+                Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
+                Err(CallError::Unavailable(reason)) => {
+                    let since = *unreachable_since.get_or_insert_with(Instant::now);
+                    if self.shared.config.exit_when_idle && self.attempts.is_empty() && since.elapsed() >= UNREACHABLE_MAX {
+                        let (url, seconds) = (self.shared.session.url().to_owned(), since.elapsed().as_secs());
+                        return Err(AgentError::Unreachable { url, seconds, reason });
+                    }
+                    not_before = Instant::now() + backoff.next();
+                }
+                Err(CallError::Refused(reason)) => {
+                    tracing::warn!(%reason, "request for trials refused; introducing this worker again");
+                    self.shared.session.forget_registration().await;
+                    not_before = Instant::now() + backoff.next();
+                }
+                Err(CallError::Stale) => not_before = Instant::now() + backoff.next(),
+            }
+        }
+    }
+
+    /// Asks for trials; none if none could finish in time.
+    fn ask(&self, free: usize, not_before: Instant) -> Option<Poll> {
+        let config = &self.shared.config;
+        let (sweep, wait_max) = match self.time.ask(Instant::now(), config.sweep.as_deref()) {
+            Ask::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
+            Ask::Only(sweep, wait_max) => (sweep, Some(wait_max)),
+            Ask::Nothing => return None,
+        };
+        let session = Arc::clone(&self.shared.session);
+        let wait = wait_max.map_or(LEASE_WAIT, |wait_max| wait_max.min(LEASE_WAIT));
+        let request = v1::LeaseRequest {
+            count_max: u32::try_from(free.min(LEASES_PER_REQUEST)).unwrap_or(1),
+            sweep,
+            return_when_idle: config.exit_when_idle,
+            ..v1::LeaseRequest::default()
+        };
+        Some(Box::pin(async move {
+            sleep_until(not_before).await;
+            let asked = Instant::now();
+            session.lease(request, wait).await.map(|response| (response, asked))
+        }))
+    }
+
+    /// Tells, once, why this worker gets no trials although some wait.
+    fn note_held_back(&mut self, reason: String) {
+        if reason != self.held_back {
+            if reason.is_empty() {
+                tracing::info!("nothing keeps this worker from trials any more");
+            } else {
+                tracing::warn!(%reason, "the coordinator has no trials for this worker");
+            }
+            self.held_back = reason;
+        }
+    }
+
+    /// Starts a trial; false if it was handed back because it may not run here.
+    async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
+        let token = Token(lease.token);
+        let lease = match lifecycle::accept(lease) {
+            Ok(lease) => lease,
+            Err(reason) => {
+                self.give_back(token, format!("the worker's build differs: {reason}")).await;
+                return Err(AgentError::Incompatible(reason));
+            }
+        };
+        if matches!(lease.spec.work, Work::Command(_)) && self.shared.config.command_guard.is_none() {
+            tracing::error!(%token, sweep = %lease.sweep, "the coordinator sent a command, which this worker was not allowed to run");
+            self.give_back(token, "this worker may not run commands; --allow-commands lets it".to_owned()).await;
+            return Ok(false);
+        }
+        let index = lock(&self.free).pop_first();
+        let Some(index) = index else {
+            // More than was asked for.
+            self.give_back(token, "the worker has no free slot".to_owned()).await;
+            return Ok(true);
+        };
+        self.run(lease, index);
+        Ok(true)
+    }
+
+    fn run(&mut self, lease: Accepted, index: usize) {
+        let token = lease.token;
+        // Known before its task first runs, so that no order passes it by.
+        let entry = self.registry.add(token);
+        let occupied = Occupied { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
+        let shared = Arc::clone(&self.shared);
+        self.attempts.spawn(async move {
+            let sweep = lease.sweep.clone();
+            let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
+            // Named here, so that the task owns it: the slot is free when the attempt is over, or when its task is dropped.
+            drop(occupied);
+            took.map(|took| (sweep, took))
+        });
+    }
+
+    /// Returns a trial that never started. Its lease expires if this does not arrive.
+    async fn give_back(&self, token: Token, message: String) {
+        let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
+        if let Err(error) = self.shared.session.complete(token, None, &outcome).await {
+            tracing::warn!(%token, ?error, "a trial was not handed back");
+        }
+    }
+
+    /// Ends all attempts and hands their trials back, within the grace and two seconds.
+    async fn hand_back(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
+        if self.attempts.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(trials = self.attempts.len(), "stopping; handing trials back");
+        let limit = Instant::now() + self.shared.config.grace + TELL_GRACE;
+        self.registry.order_all(Order::HandBack);
+        let in_time = tokio::select! {
+            ended = timeout_at(limit, self.attempts_end()) => Ok(ended.is_ok()),
+            _ = stop.wait_for(|stop| *stop == Stop::Now) => Err(AgentError::Interrupted),
+        };
+        if !matches!(in_time, Ok(true)) {
+            self.abandon().await;
+        }
+        in_time.map(|_| ())
+    }
+
+    /// Kills all attempts' processes.
+    async fn abandon(mut self) {
+        self.registry.order_all(Order::Abandon);
+        // Whatever is left then is killed with its handle, and by its own watchdog.
+        let _ = timeout(KILL_GRACE, self.attempts_end()).await;
+    }
+
+    async fn attempts_end(&mut self) {
+        while self.attempts.join_next().await.is_some() {}
+    }
+}
+
+async fn next_answer(poll: &mut Option<Poll>) -> Answer {
+    match poll {
+        Some(poll) => poll.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A slot while an attempt has it. Freed however the attempt ends.
+struct Occupied {
+    free: Arc<Mutex<BTreeSet<usize>>>,
+    registry: Arc<Registry>,
+    index: usize,
+    token: Token,
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.registry.remove(self.token);
+        lock(&self.free).insert(self.index);
+    }
+}
+
+/// A panic of another holder cannot leave the set half changed: every change is one call.
+fn lock(free: &Mutex<BTreeSet<usize>>) -> MutexGuard<'_, BTreeSet<usize>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,183 @@
+//! Where this worker's checkpoints and artifacts go: to the coordinator's artifact store if this worker reaches it, else to its own disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_artifacts::{ArtifactStore, folder_url};
+use sortie_core::job::Token;
+use sortie_core::trial::TrialId;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::config::AgentError;
+use crate::connection::session::{Offer, Session};
+
+/// How long a store may take to answer a question.
+const ANSWERS: Duration = Duration::from_secs(10);
+/// Checkpoints on this worker's own disk that nobody came back for are deleted at this age.
+const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3_600);
+
+/// Where artifacts go.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    store: ArtifactStore,
+}
+
+impl Place {
+    /// The store's URL.
+    pub(crate) fn url(&self) -> &str {
+        self.store.url()
+    }
+
+    /// Deletes the checkpoints of these attempts at a trial that has ended. The same trial may run in another sweep at the same time:
+    /// others' checkpoints are left alone.
+    pub(crate) async fn clear_checkpoints(&self, trial: TrialId, tokens: impl Iterator<Item = Token>) {
+        let prefixes: Vec<String> = tokens.map(|token| format!("{token}-")).collect();
+        let folder = format!("checkpoints/{trial}");
+        match timeout(ANSWERS, self.store.delete_in(&folder, &prefixes)).await {
+            Ok(Ok(count)) => tracing::debug!(trial = %trial.short(), count, "checkpoints deleted"),
+            Ok(Err(error)) => tracing::warn!(trial = %trial.short(), %error, "checkpoints of a trial that has ended stay"),
+            Err(_) => tracing::warn!(trial = %trial.short(), store = %self.url(), "checkpoints of a trial that has ended stay: no answer"),
+        }
+    }
+}
+
+/// Where artifacts go, once that is found out.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(watch::Sender<Option<Option<Place>>>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Places {
+    /// Where artifacts go; none if nothing can be kept anywhere. Waits until it is known, which a worker that has a lease nearly is.
+    pub(crate) async fn found(&self) -> Option<Place> {
+        let mut found = self.0.subscribe();
+        // The sender lives in this very value.
+        found.wait_for(Option::is_some).await.ok().and_then(|place| place.clone()).flatten()
+    }
+}
+
+/// Finds out where artifacts go, whenever the coordinator names a store, and tells it. Never returns.
+pub(crate) async fn run(session: Arc<Session>, places: Places, own: PathBuf) -> AgentError {
+    let old = own.join("checkpoints");
+    // It may take a while on a slow disk, and nobody waits for it.
+    tokio::task::spawn_blocking(move || clear_old(&old));
+    let mut offers = session.offers();
+    loop {
+        let Some(offer) = offers.borrow_and_update().clone() else {
+            wait(&mut offers).await;
+            continue;
+        };
+        let (place, name) = match shared(&offer, session.worker_id()).await {
+            Ok(store) => {
+                tracing::info!(store = %store.url(), "checkpoints and artifacts go to the shared store");
+                (Some(Place { store }), "shared")
+            }
+            Err(reason) => (local(&own, &reason), "local"),
+        };
+        places.0.send_replace(Some(place));
+        session.tell_checkpoints(name).await;
+        wait(&mut offers).await;
+    }
+}
+
+async fn wait(offers: &mut watch::Receiver<Option<Offer>>) {
+    if offers.changed().await.is_err() {
+        // The session is gone, and the agent with it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The coordinator's store, if this worker reads there what the coordinator wrote, and can write.
+async fn shared(offer: &Offer, worker_id: &str) -> Result<ArtifactStore, String> {
+    if offer.url.is_empty() {
+        return Err("the coordinator has no artifact store".to_owned());
+    }
+    let store = ArtifactStore::open(&offer.url).map_err(|error| error.to_string())?;
+    let probe = async {
+        match store.mark().await.map_err(|error| error.to_string())? {
+            Some(mark) if mark == offer.mark => store.try_to_write(worker_id).await.map_err(|error| error.to_string()),
+            Some(_) => Err(format!("{} is another store on this machine", offer.url)),
+            None => Err(format!("{} is not the coordinator's on this machine: it has no mark", offer.url)),
+        }
+    };
+    let answer = timeout(ANSWERS, probe).await;
+    answer.unwrap_or_else(|_| Err(format!("{} does not answer within {} s", offer.url, ANSWERS.as_secs())))?;
+    Ok(store)
+}
+
+fn local(own: &Path, reason: &str) -> Option<Place> {
+    match folder_url(own).and_then(|url| ArtifactStore::create(&url)) {
+        Ok(store) => {
+            tracing::info!(store = %store.url(), %reason, "checkpoints and artifacts stay on this machine");
+            Some(Place { store })
+        }
+        Err(error) => {
+            tracing::warn!(%error, %reason, "trials leave no checkpoints and no artifacts: there is no place for them");
+            None
+        }
+    }
+}
+
+/// Deletes checkpoints that nobody came back for, and folders that are empty by then. Another agent may do the same at the same time.
+fn clear_old(checkpoints: &Path) {
+    for trial in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
+        for file in fs::read_dir(trial.path()).into_iter().flatten().flatten() {
+            let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > CHECKPOINT_AGE_MAX) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        // Refused, as it should be, unless it is empty.
+        let _ = fs::remove_dir(trial.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_checkpoints_are_cleared() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, mixed] = ["aa", "bb"].map(|trial| folder.path().join(trial));
+        for (trial, name, days) in [(&old, "1-3-x", 15), (&mixed, "1-3-x", 15), (&mixed, "2-3-x", 13)] {
+            fs::create_dir_all(trial).unwrap();
+            let file = fs::File::create(trial.join(name)).unwrap();
+            let now = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(now - Duration::from_secs(days * 24 * 3_600)).unwrap();
+        }
+        clear_old(folder.path());
+        assert!(!old.exists() && !mixed.join("1-3-x").exists() && mixed.join("2-3-x").exists());
+        clear_old(&folder.path().join("not there"));
+    }
+
+    #[tokio::test]
+    async fn a_store_is_shared_where_its_mark_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = folder_url(folder.path()).unwrap();
+        let mark = ArtifactStore::create(&url).unwrap().marked("right").await.unwrap();
+        let offer = |url: &str, mark: &str| Offer { url: url.to_owned(), mark: mark.to_owned() };
+        assert_eq!(shared(&offer(&url, &mark), "host-1-2").await.unwrap().url(), url);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the mark is left");
+        let gone = format!("{url}/gone");
+        for (url, mark, part) in [
+            (url.as_str(), "wrong", "another store"),
+            (&gone, "right", "gone"),
+            ("", "", "has no artifact store"),
+            ("ftp://x", "right", "not supported"),
+        ] {
+            let reason = shared(&offer(url, mark), "host-1-2").await.unwrap_err();
+            assert!(reason.contains(part), "{reason}");
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let reason = shared(&offer(&folder_url(empty.path()).unwrap(), "right"), "host-1-2").await.unwrap_err();
+        assert!(reason.contains("has no mark"), "{reason}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What a trial's process prints: a file per attempt, with a limit, and an excerpt for the coordinator.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::attempt::log_head_tail::Excerpt;
+use crate::process::lines::{Line, Lines};
+
+/// Bytes that are kept of one attempt: its beginning, where a fault that floods the log is explained.
+const BYTES_MAX: u64 = 8 << 20;
+/// Lines that an error message quotes.
+const TAIL_LINES: usize = 3;
+/// Bytes that an error message quotes of one line.
+const TAIL_LINE_BYTES: usize = 400;
+
+/// The log of one attempt. Its file appears with the first byte, so attempts that say nothing leave nothing.
+#[derive(Debug)]
+pub(crate) struct AttemptLog {
+    path: PathBuf,
+    state: FileState,
+    bytes_max: u64,
+    lines: Lines,
+    tail: VecDeque<String>,
+    excerpt: Excerpt,
+}
+
+/// What is left to say of an attempt's output when it is over.
+#[derive(Debug, Default)]
+pub(crate) struct LastWords {
+    /// Its last lines that are not empty, joined into one.
+    pub(crate) lines: String,
+    /// The end of the excerpt.
+    pub(crate) excerpt: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum FileState {
+    None,
+    Open {
+        file: File,
+        written: u64,
+    },
+    /// Full, or the disk refused it: a log is no reason to end a trial.
+    Closed,
+}
+
+impl AttemptLog {
+    /// A log that will be written to this file.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let (lines, tail) = (Lines::new(TAIL_LINE_BYTES), VecDeque::new());
+        Self { path, state: FileState::None, bytes_max: BYTES_MAX, lines, tail, excerpt: Excerpt::default() }
+    }
+
+    /// Adds what the process printed; gives what of it the coordinator gets at once.
+    pub(crate) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        for line in self.lines.push(bytes) {
+            let (Line::Whole(line) | Line::Cut(line)) = line;
+            self.remember(&line);
+        }
+        if let Err(error) = self.write_to_file(bytes) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot write a trial's log");
+            self.state = FileState::Closed;
+        }
+        self.excerpt.push(bytes)
+    }
+
+    /// What is left to say when the process is gone.
+    pub(crate) fn end(self) -> LastWords {
+        let Self { lines, mut tail, excerpt, .. } = self;
+        if let Some(rest) = lines.rest() {
+            push_line(&mut tail, &rest);
+        }
+        LastWords { lines: tail.make_contiguous().join(" | "), excerpt: excerpt.end() }
+    }
+
+    fn remember(&mut self, line: &[u8]) {
+        push_line(&mut self.tail, line);
+    }
+
+    fn write_to_file(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if matches!(self.state, FileState::None) && !bytes.is_empty() {
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            self.state = FileState::Open { file: File::create(&self.path)?, written: 0 };
+        }
+        let FileState::Open { file, written } = &mut self.state else {
+            return Ok(());
+        };
+        let room = usize::try_from(self.bytes_max - *written).unwrap_or(usize::MAX);
+        let kept = &bytes[..bytes.len().min(room)];
+        file.write_all(kept)?;
+        *written += kept.len() as u64;
+        if kept.len() < bytes.len() {
+            file.write_all(b"\n[the rest was not kept]\n")?;
+            self.state = FileState::Closed;
+        }
+        Ok(())
+    }
+}
+
+fn push_line(tail: &mut VecDeque<String>, line: &[u8]) {
+    let text = String::from_utf8_lossy(line);
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    if text.is_empty() {
+        return;
+    }
+    if tail.len() == TAIL_LINES {
+        tail.pop_front();
+    }
+    tail.push_back(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_attempt_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/a.log");
+        let mut log = AttemptLog::new(path.clone());
+        log.write(b"");
+        assert!(!path.exists());
+        assert_eq!(log.end().lines, "");
+    }
+
+    #[test]
+    fn the_beginning_is_kept_and_the_end_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/a.log");
+        let mut log = AttemptLog::new(path.clone());
+        log.bytes_max = 10;
+        log.write(b"first\nsec");
+        log.write(b"ond\nthird\n\nfourth\r\nthe\x07 e");
+        log.write(b"nd");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first\nseco\n[the rest was not kept]\n");
+        assert_eq!(log.end().lines, "third | fourth | the end");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_ends_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("logs"), b"a file").unwrap();
+        let mut log = AttemptLog::new(folder.path().join("logs/a.log"));
+        log.write(b"one\n");
+        log.write(b"two\n");
+        assert_eq!(log.end().lines, "one | two");
+    }
+}

@@ -1,0 +1,215 @@
+//! What the end of a trial's process means.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use sortie_core::job::{ErrorClass, Outcome};
+
+/// Bytes of a message; the coordinator keeps 4096.
+const MESSAGE_BYTES_MAX: usize = 2_000;
+
+/// What is known when a trial's process is gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End {
+    /// By its own account.
+    pub(crate) said: Option<Outcome>,
+    /// The worker was asked to stop, and asked it to end.
+    pub(crate) handed_back: bool,
+    /// How it ended, where the system tells.
+    pub(crate) status: Option<ExitStatus>,
+    /// What it printed last.
+    pub(crate) last_lines: String,
+    /// The kernel's out-of-memory killer was at work while it ran.
+    pub(crate) oom_killed: bool,
+}
+
+/// Decides the outcome of an attempt of Sortie's own trainer.
+///
+/// What the process said of itself counts, however it ended afterwards: its reports were complete before it said so, and a crash while
+/// libtorch is unloaded changes no number. A process that said nothing was ended by us, or by something that may not happen again.
+pub(crate) fn of_trial(end: End) -> Outcome {
+    if let Some(said) = end.said {
+        return one_line(said);
+    }
+    if end.handed_back {
+        return handed_back();
+    }
+    let class = if was_oom_killed(&end) { ErrorClass::OutOfMemory } else { ErrorClass::Transient };
+    failed(class, "the trial's process", &end)
+}
+
+/// Decides the outcome of a command that told so many evaluations. docs/commands.md lists the exit statuses.
+pub(crate) fn of_command(end: End, evaluations: u64) -> Outcome {
+    match &end.said {
+        Some(said @ Outcome::Diverged { .. }) => return said.clone(),
+        Some(said) => return one_line(said.clone()),
+        None => {}
+    }
+    // Whatever status it chose when it was asked to stop: it may have broken off in good order.
+    if end.handed_back {
+        return handed_back();
+    }
+    let code = end.status.and_then(|status| status.code());
+    let class = match code {
+        Some(0) if evaluations > 0 => return Outcome::Succeeded,
+        Some(0) => return bad_config("the command ended with exit status 0 but printed no metrics; docs/commands.md says how".to_owned()),
+        Some(65) => ErrorClass::BadData,
+        // What shells say of a program that cannot be run or is not there.
+        Some(78 | 126 | 127) => ErrorClass::BadConfig,
+        Some(75) => ErrorClass::Transient,
+        _ if was_oom_killed(&end) || tells_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
+        _ => ErrorClass::Transient,
+    };
+    failed(class, "the command", &end)
+}
+
+/// A failure that the worker itself has to tell.
+pub(crate) fn transient(message: String) -> Outcome {
+    one_line(Outcome::Failed { class: ErrorClass::Transient, message })
+}
+
+/// A trial that cannot run like this anywhere.
+pub(crate) fn bad_config(message: String) -> Outcome {
+    one_line(Outcome::Failed { class: ErrorClass::BadConfig, message })
+}
+
+fn handed_back() -> Outcome {
+    Outcome::Failed { class: ErrorClass::Preempted, message: "the worker was asked to stop".to_owned() }
+}
+
+fn failed(class: ErrorClass, what: &str, end: &End) -> Outcome {
+    let mut message = format!("{what} {}", describe(end));
+    if !end.last_lines.is_empty() {
+        message.push_str("; it printed last: ");
+        message.push_str(&end.last_lines);
+    }
+    one_line(Outcome::Failed { class, message })
+}
+
+/// A shell or an interpreter whose child was killed by signal 9 ends with status 137 itself.
+fn was_oom_killed(end: &End) -> bool {
+    end.oom_killed && end.status.is_some_and(|status| status.signal() == Some(9) || status.code() == Some(137))
+}
+
+/// PyTorch, JAX, Python and glibc's C++ each have their words for it. A program hands over nothing but text, so this reads a message.
+fn tells_of_memory(last_lines: &str) -> bool {
+    let phrases = ["CUDA out of memory", "OutOfMemoryError", "MemoryError", "RESOURCE_EXHAUSTED: Out of memory", "std::bad_alloc"];
+    phrases.iter().any(|phrase| last_lines.contains(phrase))
+}
+
+fn one_line(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed { class, message } => {
+            let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            Outcome::Failed { class, message }
+        }
+        other => other,
+    }
+}
+
+fn describe(end: &End) -> String {
+    let Some(status) = end.status else {
+        return "ended in a way that the system does not tell".to_owned();
+    };
+    match (status.signal(), status.code()) {
+        (Some(9), _) if end.oom_killed => "was killed by the kernel because memory ran out (SIGKILL)".to_owned(),
+        // Who sent it cannot be known: a person, a batch system, or a kernel that does not count.
+        (Some(9), _) => "was killed by signal 9 (SIGKILL)".to_owned(),
+        (Some(signal), _) => match signal_name(signal) {
+            Some(name) => format!("was killed by signal {signal} ({name})"),
+            None => format!("was killed by signal {signal}"),
+        },
+        (None, Some(code)) => format!("ended with exit status {code} and no outcome"),
+        (None, None) => format!("ended with {status}"),
+    }
+}
+
+/// The signals by which programs die, with the numbers that they have on every architecture Linux runs libtorch on.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(outcome: Outcome) -> (ErrorClass, String) {
+        match outcome {
+            Outcome::Failed { class, message } => (class, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A wait status as the kernel packs it: the exit code in the second byte, the signal in the first.
+    fn end(status: i32, last_lines: &str) -> End {
+        End { status: Some(ExitStatus::from_raw(status)), last_lines: last_lines.to_owned(), ..End::default() }
+    }
+
+    #[test]
+    fn what_the_process_said_counts() {
+        let crashed = |said, handed_back| End { said: Some(said), handed_back, ..end(11, "noise") };
+        assert_eq!(of_trial(crashed(Outcome::Succeeded, false)), Outcome::Succeeded);
+        assert_eq!(of_trial(crashed(Outcome::Succeeded, true)), Outcome::Succeeded);
+        let diverged = Outcome::Diverged { step: 3 };
+        assert_eq!(of_trial(crashed(diverged.clone(), false)), diverged);
+        assert_eq!(of_command(crashed(diverged.clone(), true), 0), diverged);
+        let said = Outcome::Failed { class: ErrorClass::BadData, message: "/x: gone\nreally".into() };
+        assert_eq!(failed(of_trial(crashed(said, false))), (ErrorClass::BadData, "/x: gone really".to_owned()));
+    }
+
+    #[test]
+    fn a_silent_end_is_ours_or_the_kernels_or_transient() {
+        assert_eq!(failed(of_trial(End { handed_back: true, ..end(9, "") })).0, ErrorClass::Preempted);
+        let (class, message) = failed(of_trial(end(9, "")));
+        assert_eq!((class, message.as_str()), (ErrorClass::Transient, "the trial's process was killed by signal 9 (SIGKILL)"));
+        assert_eq!(failed(of_trial(End { oom_killed: true, ..end(9, "") })).0, ErrorClass::OutOfMemory);
+        assert_eq!(failed(of_trial(End { oom_killed: true, ..end(11, "") })).0, ErrorClass::Transient);
+        let (class, message) = failed(of_trial(end(3 << 8, "a | b")));
+        assert_eq!(
+            (class, message.as_str()),
+            (ErrorClass::Transient, "the trial's process ended with exit status 3 and no outcome; it printed last: a | b")
+        );
+        assert!(failed(of_trial(end(40, ""))).1.ends_with("signal 40"));
+    }
+
+    #[test]
+    fn every_exit_status_of_a_command_has_its_meaning() {
+        assert_eq!(of_command(end(0, ""), 1), Outcome::Succeeded);
+        let (class, message) = failed(of_command(end(0, ""), 0));
+        assert!(class == ErrorClass::BadConfig && message.contains("printed no metrics"), "{message}");
+        for (code, last_lines, class) in [
+            (65, "MemoryError", ErrorClass::BadData),
+            (78, "", ErrorClass::BadConfig),
+            (127, "", ErrorClass::BadConfig),
+            (75, "", ErrorClass::Transient),
+            (1, "KeyError: 'x'", ErrorClass::Transient),
+            (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),
+            (1, "Traceback | MemoryError", ErrorClass::OutOfMemory),
+        ] {
+            // Evaluations do not make up for a bad end, and a command that was asked to stop is handed back whatever it says.
+            assert_eq!(failed(of_command(end(code << 8, last_lines), 5)).0, class, "{code} {last_lines}");
+            assert_eq!(failed(of_command(End { handed_back: true, ..end(code << 8, "") }, 5)).0, ErrorClass::Preempted);
+        }
+        for status in [9, 137 << 8] {
+            assert_eq!(failed(of_command(End { oom_killed: true, ..end(status, "") }, 5)).0, ErrorClass::OutOfMemory);
+            assert_eq!(failed(of_command(end(status, ""), 5)).0, ErrorClass::Transient);
+        }
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let (_, message) = failed(transient("é".repeat(5_000)));
+        assert_eq!(message.len(), MESSAGE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,396 @@
+//! One attempt: from a lease, through the process that trains and the reports that it makes, to its end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sortie_core::artifact::{CheckpointRef, is_key};
+use sortie_core::combine::Member;
+use sortie_core::job::{Outcome, Token};
+use sortie_core::keep::Keep;
+use sortie_core::trial::{TrialId, TrialSpec, Work};
+use sortie_proto::{WireError, v1};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+
+use crate::attempt::artifacts::{Place, Places};
+use crate::attempt::attempt_log::AttemptLog;
+use crate::attempt::ending::{self, End};
+use crate::attempt::outbox::Outbox;
+use crate::config::AgentConfig;
+use crate::connection::backoff;
+use crate::connection::deliver::{Refusal, Speaker};
+use crate::connection::session::Session;
+use crate::journal::Journal;
+use crate::machine::oom::OomKills;
+use crate::machine::slots::Slot;
+use crate::process::child::{Child, Message};
+use crate::process::launch;
+use crate::registry::{Entry, Order};
+use crate::state_dir::Home;
+use sortie_core::pipe::Event;
+
+/// Reports are gathered this long.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a process the signal that ended it may reach its agent.
+const SIGNAL_ECHO: Duration = Duration::from_millis(500);
+/// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
+const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
+
+/// What all attempts of an agent use.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: AgentConfig,
+    pub(crate) session: Arc<Session>,
+    pub(crate) home: Home,
+    pub(crate) oom_kills: OomKills,
+    pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) places: Places,
+}
+
+/// A lease that this worker understands.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) token: Token,
+    pub(crate) trial_id: TrialId,
+    pub(crate) sweep: String,
+    pub(crate) spec: TrialSpec,
+    pub(crate) checkpoints: Vec<CheckpointRef>,
+    pub(crate) keep: Keep,
+    pub(crate) kill_at: Option<u64>,
+    /// Of a combination: what it is made of.
+    pub(crate) members: Vec<Member>,
+}
+
+/// Reads a lease.
+///
+/// # Errors
+/// One line, when the coordinator's build and this one do not agree what a trial is.
+pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
+    let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
+    let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
+    let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
+    let id = spec.id();
+    // The identity covers the version of the numbers: another build's trial would be stored as what it is not.
+    if id.to_string() != trial_id {
+        return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
+    }
+    let keep = keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
+    // A key leads nowhere but below the store's root, whoever made it.
+    let checkpoints = checkpoints.into_iter().map(CheckpointRef::from).filter(|checkpoint| is_key(&checkpoint.key)).collect();
+    let members = members.into_iter().map(Member::try_from).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let combined = spec.combination.as_ref().map_or(&[][..], |combination| &combination.members);
+    let keys = members.iter().flat_map(|member| &member.files).map(|file| &file.key);
+    if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key)) {
+        return Err(format!("the lease of trial {trial_id} does not say what it is made of"));
+    }
+    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
+}
+
+type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// An attempt while it runs.
+pub(crate) struct Attempt<'a> {
+    shared: &'a Shared,
+    token: Token,
+    is_command: bool,
+    step: Arc<AtomicU64>,
+    orders: watch::Receiver<Order>,
+    is_ending: Arc<AtomicBool>,
+    outbox: Outbox,
+    delivery: Option<Delivery>,
+    /// How it ended by its own account.
+    said: Option<Outcome>,
+    evaluations: u64,
+    /// What ended it from our side.
+    cut: Option<Cut>,
+    speaker: Speaker,
+}
+
+/// Why an attempt was ended from the agent's side.
+#[derive(Debug)]
+enum Cut {
+    /// The lease is lost, or nobody waits: not another word about it.
+    Abandoned,
+    /// The worker was asked to stop.
+    HandedBack,
+    /// Its process broke the schema, which is this outcome. What it said before, and what it prints, is told.
+    Broken(Outcome),
+    /// Its reports cannot be told; the reason in one line.
+    Untold(String),
+}
+
+/// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
+/// how long a trial took that succeeded.
+pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: Entry) -> Option<Duration> {
+    let (token, trial_id) = (lease.token, lease.trial_id);
+    let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
+    let Entry { step, orders, ending: is_ending } = entry;
+    let speaker = Speaker {
+        session: Arc::clone(&shared.session),
+        journal: shared.journal.clone(),
+        token,
+        trial: trial_id,
+        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
+        seed: backoff::seed(shared.session.worker_id(), token.0),
+    };
+    let mut attempt = Attempt {
+        shared,
+        token,
+        is_command: matches!(lease.spec.work, Work::Command(_)),
+        step,
+        orders,
+        is_ending,
+        outbox: Outbox::new(shared.home.reports(token)),
+        delivery: None,
+        said: None,
+        evaluations: 0,
+        cut: None,
+        speaker,
+    };
+    let place = if attempt.is_command { None } else { shared.places.found().await };
+    let begun = Instant::now();
+    let outcome = match attempt.start(&lease, slot, place.as_ref(), AttemptLog::new(log_path.clone())) {
+        Ok(mut child) => {
+            tracing::info!(%token, trial = %trial_id.short(), sweep = %lease.sweep, device = %slot.device, pid = child.pid(), "trial started");
+            let _noted = shared.home.running(child.pid());
+            attempt.watch(&mut child).await
+        }
+        Err(outcome) => Some(outcome),
+    };
+    let Some(outcome) = outcome else {
+        tracing::info!(%token, trial = %trial_id.short(), "trial abandoned");
+        return None;
+    };
+    match &outcome {
+        Outcome::Succeeded => tracing::info!(%token, trial = %trial_id.short(), "trial succeeded"),
+        Outcome::Diverged { step } => tracing::warn!(%token, trial = %trial_id.short(), step, "trial diverged"),
+        Outcome::Failed { class, message } => {
+            tracing::warn!(%token, trial = %trial_id.short(), %class, reason = %message, log = %log_path.display(), "trial failed");
+        }
+    }
+    let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
+    let has_end = attempt.end(outcome).await;
+    if let (true, Some(place)) = (has_end, place) {
+        let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
+        place.clear_checkpoints(trial_id, tokens).await;
+    }
+    took
+}
+
+impl Attempt<'_> {
+    fn start(&mut self, lease: &Accepted, slot: &Slot, place: Option<&Place>, log: AttemptLog) -> Result<Child, Outcome> {
+        let mut launch = launch::prepare(&self.shared.config, lease, slot, place.map(Place::url))?;
+        if let Some(fingerprint) = launch.fingerprint.take() {
+            self.outbox.fingerprint(fingerprint.into());
+        }
+        Child::spawn(launch, log).map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
+    }
+
+    /// Follows the process until it is gone; none if there is nothing to say about it.
+    async fn watch(&mut self, child: &mut Child) -> Option<Outcome> {
+        let oom_kills = self.shared.oom_kills.count();
+        let mut ticks = interval(REPORT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut kill_at: Option<Instant> = None;
+        let mut due = false;
+        let (status, last_words) = loop {
+            tokio::select! {
+                // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
+                message = child.next(), if !self.outbox.is_full() || self.cut.is_some() => match message {
+                    Message::Event(event) => self.note(event),
+                    Message::Printed(bytes) => self.outbox.log(&bytes),
+                    Message::Broken(outcome) => {
+                        child.kill();
+                        self.cut.get_or_insert(Cut::Broken(outcome));
+                    }
+                    Message::Ended(status, last_words) => break (status, last_words),
+                },
+                answer = answered(&mut self.delivery), if self.delivery.is_some() => {
+                    self.delivery = None;
+                    match answer {
+                        Ok(()) => self.outbox.acknowledged(),
+                        Err(Refusal::Stale) => {
+                            tracing::warn!(token = %self.token, "lease lost; ending the trial's process");
+                            self.cut_off(child, Cut::Abandoned);
+                        }
+                        Err(Refusal::Refused(reason)) => self.cut_off(child, Cut::Untold(refused(&reason))),
+                    }
+                }
+                _ = ticks.tick() => {
+                    due = true;
+                    self.outbox.spill();
+                }
+                order = next_order(&mut self.orders) => match order {
+                    Order::Run => {}
+                    Order::HandBack => {
+                        self.cut.get_or_insert(Cut::HandedBack);
+                        child.terminate();
+                        kill_at = Some(Instant::now() + self.shared.config.grace);
+                    }
+                    Order::Abandon => self.cut_off(child, Cut::Abandoned),
+                },
+                () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
+                    kill_at = None;
+                    child.kill();
+                }
+            }
+            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.is_mute() {
+                due = false;
+                match self.outbox.batch() {
+                    Ok(batch) => self.delivery = batch.map(|batch| self.send(batch)),
+                    Err(error) => self.cut_off(child, Cut::Untold(unreadable(&error))),
+                }
+            }
+        };
+        let oom_killed = self.shared.oom_kills.count() > oom_kills;
+        if !self.is_mute() {
+            self.outbox.log(&last_words.excerpt);
+        }
+        if self.cut.is_none() && self.said.is_none() && !status.is_some_and(|status| status.success()) {
+            self.cut = asked_meanwhile(&mut self.orders).await;
+        }
+        let handed_back = matches!(self.cut, Some(Cut::HandedBack));
+        match self.cut.take() {
+            Some(Cut::Abandoned) => None,
+            Some(Cut::Broken(outcome)) => Some(outcome),
+            Some(Cut::Untold(reason)) => Some(ending::transient(reason)),
+            Some(Cut::HandedBack) | None => {
+                let end = End { said: self.said.take(), handed_back, status, last_lines: last_words.lines, oom_killed };
+                Some(if self.is_command { ending::of_command(end, self.evaluations) } else { ending::of_trial(end) })
+            }
+        }
+    }
+
+    /// What would still be reported is worth nothing to anybody.
+    fn is_mute(&self) -> bool {
+        matches!(self.cut, Some(Cut::Abandoned | Cut::Untold(_)))
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Progress(progress) => self.step.store(progress.step, Ordering::Relaxed),
+            Event::Outcome(ending) => self.said = Some(ending),
+            _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
+            Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
+            Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
+            Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
+            Event::Losses(losses) => self.outbox.losses(losses),
+            Event::Evaluations(evaluations) => {
+                self.evaluations += evaluations.len() as u64;
+                self.outbox.evaluations(&evaluations);
+            }
+        }
+    }
+
+    fn cut_off(&mut self, child: &Child, cut: Cut) {
+        child.kill();
+        self.delivery = None;
+        self.outbox.clear();
+        self.cut = Some(cut);
+    }
+
+    fn send(&self, batch: v1::Batch) -> Delivery {
+        Box::pin(self.speaker.clone().report(batch))
+    }
+
+    /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more. Gives
+    /// whether the trial has an end now, with which no other attempt goes on.
+    async fn end(mut self, outcome: Outcome) -> bool {
+        self.is_ending.store(true, Ordering::Relaxed);
+        let mut orders = self.orders.clone();
+        let token = self.token;
+        tokio::select! {
+            answer = self.tell_end(outcome) => match answer {
+                Ok(has_end) => return has_end,
+                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was told"),
+                Err(Refusal::Refused(reason)) => tracing::error!(%token, %reason, "the coordinator refused the end of a trial"),
+            },
+            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not told; it is free when its lease expires"),
+        }
+        false
+    }
+
+    async fn tell_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
+        let last = match self.deliver_all_but_the_last().await {
+            Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
+            Err(Undelivered::Stale) => return Err(Refusal::Stale),
+            Err(Undelivered::Untold(reason)) => Err(reason),
+        };
+        let last = last.unwrap_or_else(|reason| {
+            // A result with a hole in it is none.
+            outcome = ending::transient(reason);
+            self.outbox.clear();
+            None
+        });
+        let has_end = matches!(outcome, Outcome::Succeeded | Outcome::Diverged { .. });
+        self.speaker.clone().complete(last, outcome).await.map(|()| has_end)
+    }
+
+    async fn deliver_all_but_the_last(&mut self) -> Result<(), Undelivered> {
+        loop {
+            if let Some(delivery) = &mut self.delivery {
+                let answer = delivery.as_mut().await;
+                self.delivery = None;
+                match answer {
+                    Ok(()) => self.outbox.acknowledged(),
+                    Err(Refusal::Stale) => return Err(Undelivered::Stale),
+                    Err(Refusal::Refused(reason)) => return Err(Undelivered::Untold(refused(&reason))),
+                }
+            }
+            if !self.outbox.is_more_than_a_batch() {
+                return Ok(());
+            }
+            let batch = self.outbox.batch().map_err(|error| Undelivered::Untold(unreadable(&error)))?;
+            self.delivery = batch.map(|batch| self.send(batch));
+        }
+    }
+}
+
+/// Why reports did not arrive.
+enum Undelivered {
+    Stale,
+    Untold(String),
+}
+
+fn refused(reason: &str) -> String {
+    format!("the coordinator refused a report: {reason}")
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot read reports back that waited on disk: {error}")
+}
+
+/// Batch systems signal every process of a job at once: one that ended badly may have been asked to stop just before its agent was.
+async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<Cut> {
+    let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
+    match asked.ok()?.as_deref() {
+        Ok(Order::HandBack) => Some(Cut::HandedBack),
+        // An error means that the registry is gone, and the agent with it.
+        Ok(Order::Abandon) | Err(_) => Some(Cut::Abandoned),
+        Ok(Order::Run) => None,
+    }
+}
+
+async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {
+    match delivery {
+        Some(delivery) => delivery.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
+    match orders.changed().await {
+        Ok(()) => *orders.borrow_and_update(),
+        // The registry is gone: so is the agent.
+        Err(_) => Order::Abandon,
+    }
+}
+
+async fn abandoned(orders: &mut watch::Receiver<Order>) {
+    // An error means that the registry is gone, and the agent with it.
+    let _ = orders.wait_for(|order| *order == Order::Abandon).await;
+    // A heartbeat that crosses the acknowledgement of an end on its way is answered that the trial is no longer held: give it time.
+    sleep(ACKNOWLEDGEMENT_GRACE).await;
+}

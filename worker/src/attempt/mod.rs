@@ -1,0 +1,9 @@
+//! One attempt at a trial, from its lease to its end.
+
+pub(crate) mod artifacts;
+pub(crate) mod attempt_log;
+pub(crate) mod ending;
+pub(crate) mod lifecycle;
+pub(crate) mod log_head_tail;
+pub(crate) mod outbox;
+pub(crate) mod spool;

@@ -1,0 +1,96 @@
+//! What an agent needs to know, and why it may stop by itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sortie_proto::endpoint::BadEndpoint;
+use tonic::transport::Endpoint;
+
+use crate::machine::slots::Slot;
+
+/// What an agent needs to know.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The coordinator, checked.
+    pub coordinator: Endpoint,
+    /// The folder that holds the datasets' folders.
+    pub data: PathBuf,
+    /// The folder of weights, libtorch's CUDA set and logs of attempts.
+    pub cache: PathBuf,
+    /// One trial runs in each slot at a time; at least one.
+    pub slots: Vec<Slot>,
+    /// CPU threads of each trial.
+    pub threads: usize,
+    /// Only trials of this sweep; of any if none.
+    pub sweep: Option<String>,
+    /// End when no trial is left that this worker could ever get.
+    pub exit_when_idle: bool,
+    /// The trainer's program.
+    pub trainer: PathBuf,
+    /// The program whose `guard` subcommand runs a sweep's own commands; none where that is not allowed.
+    pub command_guard: Option<PathBuf>,
+    /// What the user calls this worker by.
+    pub tags: Vec<String>,
+    /// Memory of the smallest GPU in GiB; 0 without GPUs.
+    pub gpu_memory_gib: f64,
+    /// From the request to stop to the end of what does not stop.
+    pub grace: Duration,
+    /// How long this worker may work; for ever if none.
+    pub time_left: Option<Duration>,
+    /// How much of that must be left for a trial of a sweep of which none has finished here.
+    pub time_for_unknown: Duration,
+    /// Where calls that were acknowledged are noted, for tests that compare them with what was kept.
+    pub journal: Option<PathBuf>,
+}
+
+/// Why an agent did not start, or stopped by itself. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The coordinator's address cannot be used.
+    #[error(transparent)]
+    Address(#[from] BadEndpoint),
+    /// Devices that are not there.
+    #[error("--devices {0}")]
+    Devices(String),
+    /// The two builds do not speak to each other.
+    #[error("{0}")]
+    Version(String),
+    /// The coordinator sent a trial that this build does not understand.
+    #[error("the coordinator sent a trial that this build cannot run: {0}; use builds of one version")]
+    Incompatible(String),
+    /// Nobody answered, and there was nothing else to do.
+    #[error("cannot reach the coordinator at {url} for {seconds} s: {reason}")]
+    Unreachable {
+        /// Its address.
+        url: String,
+        /// For how long.
+        seconds: u64,
+        /// The last error.
+        reason: String,
+    },
+    /// Asked to stop twice.
+    #[error("stopped at once; trials that were running were not handed back and are free again when their leases expire")]
+    Interrupted,
+    /// The folder that an agent writes to cannot be used.
+    #[error("cannot use the cache folder {}: {reason}", path.display())]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The journal of acknowledged calls cannot be written.
+    #[error("cannot write the journal {}: {reason}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A tag, an end of time or the like that cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// The system refused something that an agent cannot do without.
+    #[error("{0}: {1}")]
+    System(&'static str, #[source] std::io::Error),
+}

@@ -1,0 +1,279 @@
+//! The connection to the coordinator: one channel, every call with a time limit, every answer sorted into what the agent does about it.
+
+use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use sortie_core::job::{Outcome, Token};
+use sortie_proto::v1;
+use sortie_proto::v1::worker_service_client::WorkerServiceClient;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls that the coordinator answers at once. A call that is given up may still have been heard: each may be said again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A coordinator whose machine vanished is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Why a call has no answer to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The token's attempt no longer holds its trial.
+    Stale,
+    /// Not reached, not ready, or too slow: say it again.
+    Unavailable(String),
+    /// Saying it again would not help.
+    Refused(String),
+    /// The two builds do not speak to each other.
+    Version(String),
+}
+
+/// Sorts a status into what the agent does about it.
+fn sort(status: &Status) -> CallError {
+    match status.code() {
+        Code::Aborted => CallError::Stale,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::DataLoss => CallError::Refused(first_line(status.message())),
+        // A broken connection shows as any of the rest.
+        _ => CallError::Unavailable(root_cause(status)),
+    }
+}
+
+fn root_cause(status: &Status) -> String {
+    let mut cause = status.source();
+    let mut text = None;
+    while let Some(error) = cause {
+        text = Some(error.to_string());
+        cause = error.source();
+    }
+    let message = first_line(status.message());
+    match text.map(|text| first_line(&text)) {
+        Some(text) if !message.contains(&text) => format!("{message}: {text}"),
+        _ => message,
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().filter(|line| !line.is_empty()).unwrap_or("no reason was given").to_owned()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contact {
+    Unknown,
+    Reached,
+    Lost,
+}
+
+/// This worker's connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: WorkerServiceClient<Channel>,
+    introduction: v1::RegisterRequest,
+    url: String,
+    /// Whether the coordinator that runs now knows this worker, as far as we can tell. Held while saying so, so that it is said once.
+    registered: tokio::sync::Mutex<bool>,
+    contact: Mutex<Contact>,
+    heartbeat: watch::Sender<Option<Duration>>,
+    offer: watch::Sender<Option<Offer>>,
+    /// Where this worker's artifacts go, as the coordinator calls it; empty until that is known.
+    checkpoints: Mutex<&'static str>,
+}
+
+/// The artifact store of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Where it is; empty if there is none.
+    pub(crate) url: String,
+    /// What stands in its mark.
+    pub(crate) mark: String,
+}
+
+impl Session {
+    /// A session that connects with its first call, and again whenever the connection is lost. Call it inside a tokio runtime.
+    pub(crate) fn new(endpoint: &Endpoint, introduction: v1::RegisterRequest) -> Self {
+        let url = endpoint.uri().to_string().trim_end_matches('/').to_owned();
+        let endpoint = endpoint.clone().connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE).keep_alive_while_idle(true);
+        let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
+        let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
+        let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { client, introduction, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
+    }
+
+    /// The coordinator's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// This worker's name.
+    pub(crate) fn worker_id(&self) -> &str {
+        &self.introduction.worker_id
+    }
+
+    /// How often to say that attempts are alive. Waits until the coordinator has said so.
+    pub(crate) async fn heartbeat_interval(&self) -> Duration {
+        let mut said = self.heartbeat.subscribe();
+        let interval = said.wait_for(Option::is_some).await.ok().and_then(|interval| *interval);
+        // The sender lives as long as the session does, so there always is one.
+        interval.unwrap_or(CALL_TIMEOUT)
+    }
+
+    /// What the coordinator says of its artifact store, once and whenever it says something else.
+    pub(crate) fn offers(&self) -> watch::Receiver<Option<Offer>> {
+        self.offer.subscribe()
+    }
+
+    /// Tells where this worker's artifacts go, now and whenever it introduces itself again.
+    pub(crate) async fn tell_checkpoints(&self, place: &'static str) {
+        *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        let mut client = self.client.clone();
+        // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
+        let _ = self.call(CALL_TIMEOUT, client.register(self.introduction())).await;
+    }
+
+    fn introduction(&self) -> v1::RegisterRequest {
+        let checkpoints = *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.introduction.clone() }
+    }
+
+    /// Makes the worker known to a coordinator that may have been restarted since.
+    pub(crate) async fn ensure_registered(&self) -> Result<(), CallError> {
+        let mut registered = self.registered.lock().await;
+        if *registered {
+            return Ok(());
+        }
+        let mut client = self.client.clone();
+        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction())).await.map_err(|error| match error {
+            // The handshake's refusal of another version.
+            CallError::Refused(reason) => CallError::Version(reason),
+            other => other,
+        })?;
+        v1::Version::check(answer.version.as_ref()).map_err(|error| CallError::Version(error.to_string()))?;
+        let interval = Duration::from_millis(answer.heartbeat_ms).clamp(Duration::from_millis(50), Duration::from_secs(60));
+        self.heartbeat.send_replace(Some(interval));
+        let offer = Some(Offer { url: answer.store, mark: answer.store_mark });
+        self.offer.send_if_modified(|known| {
+            let differs = *known != offer;
+            *known = offer;
+            differs
+        });
+        *registered = true;
+        tracing::info!(coordinator = %self.url, worker = %self.worker_id(), "registered");
+        Ok(())
+    }
+
+    /// The coordinator does not know this worker, or may not: the next call but reports introduces it first.
+    pub(crate) async fn forget_registration(&self) {
+        *self.registered.lock().await = false;
+    }
+
+    /// Takes queued trials; waits up to `wait` for one.
+    pub(crate) async fn lease(&self, mut request: v1::LeaseRequest, wait: Duration) -> Result<v1::LeaseResponse, CallError> {
+        self.ensure_registered().await?;
+        request.worker_id = self.worker_id().to_owned();
+        request.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let mut client = self.client.clone();
+        let answer = self.call(wait + CALL_TIMEOUT, client.lease(request)).await;
+        self.note_loss(answer).await
+    }
+
+    /// Says that attempts are alive; gives those that no longer hold their trial.
+    pub(crate) async fn heartbeat(&self, attempts: Vec<(Token, u64)>, limit: Duration) -> Result<Vec<Token>, CallError> {
+        self.ensure_registered().await?;
+        let attempts = attempts.into_iter().map(|(token, step)| v1::Progress { token: token.0, step }).collect();
+        let request = v1::HeartbeatRequest { worker_id: self.worker_id().to_owned(), attempts };
+        let mut client = self.client.clone();
+        let answer = self.call(limit, client.heartbeat(request)).await;
+        let lost = self.note_loss(answer).await?.lost;
+        Ok(lost.into_iter().map(Token).collect())
+    }
+
+    /// Delivers reports.
+    pub(crate) async fn report(&self, token: Token, batch: v1::Batch) -> Result<(), CallError> {
+        let mut client = self.client.clone();
+        let answer = self.call(CALL_TIMEOUT, client.report(v1::ReportRequest { token: token.0, batch: Some(batch) })).await;
+        self.note_loss(answer).await.map(|_| ())
+    }
+
+    /// Ends an attempt.
+    pub(crate) async fn complete(&self, token: Token, batch: Option<v1::Batch>, outcome: &Outcome) -> Result<(), CallError> {
+        let request = v1::CompleteRequest { token: token.0, batch, outcome: Some(outcome.into()) };
+        let mut client = self.client.clone();
+        let answer = self.call(CALL_TIMEOUT, client.complete(request)).await;
+        self.note_loss(answer).await.map(|_| ())
+    }
+
+    /// Says that this worker ends and holds no trial, if the coordinator knows it and answers within `limit`.
+    pub(crate) async fn leave(&self, limit: Duration) {
+        // Held while the coordinator is being told of this worker, which it does not know then.
+        if !self.registered.try_lock().is_ok_and(|registered| *registered) {
+            return;
+        }
+        let mut client = self.client.clone();
+        let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned() };
+        // A worker that says nothing more is known to be gone a little later.
+        let _ = self.call(limit, client.leave(request)).await;
+    }
+
+    async fn note_loss<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
+        // What could not be reached may be another process when it is reached again. NOT_FOUND and the like may mean that it is.
+        if matches!(answer, Err(CallError::Unavailable(_))) {
+            self.forget_registration().await;
+        }
+        answer
+    }
+
+    async fn call<T>(&self, limit: Duration, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CallError> {
+        let answer = match tokio::time::timeout(limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(sort(&status)),
+            Err(_) => Err(CallError::Unavailable(format!("no answer within {} s", limit.as_secs_f64()))),
+        };
+        self.tell_contact(answer.as_ref().err());
+        answer
+    }
+
+    /// Logs the loss of the coordinator and its return, each once.
+    fn tell_contact(&self, error: Option<&CallError>) {
+        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(CallError::Unavailable(reason)) => {
+                if *contact != Contact::Lost {
+                    tracing::warn!(coordinator = %self.url, %reason, "cannot reach the coordinator; trying again until it answers");
+                }
+                *contact = Contact::Lost;
+            }
+            _ => {
+                if *contact == Contact::Lost {
+                    tracing::info!(coordinator = %self.url, "the coordinator answers");
+                }
+                *contact = Contact::Reached;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_never_refuses_and_a_refusal_is_never_repeated() {
+        for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled, Code::DeadlineExceeded, Code::ResourceExhausted] {
+            assert!(matches!(sort(&Status::new(code, "x")), CallError::Unavailable(_)), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition, Code::Unimplemented] {
+            assert_eq!(sort(&Status::new(code, "one\ntwo")), CallError::Refused("one".to_owned()), "{code:?}");
+        }
+        assert_eq!(sort(&Status::aborted("gone")), CallError::Stale);
+    }
+}

@@ -1,0 +1,103 @@
+//! The guard, a hidden command of `sortie`: runs one command for a worker's agent, so that nothing of it outlives the command or the agent.
+//!
+//! The agent holds the other end of its standard input. Its end means that the agent is gone, however it went, and the guard kills the
+//! command and whatever that started: its process group, and, as the reaper of orphans below it, also what left the group. The command
+//! itself has an empty standard input and knows nothing of this.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read as _};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process, kill_process_group, set_child_subreaper,
+    setrlimit, wait,
+};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// What shells say of a program that is not there, and of one that cannot be run.
+const NOT_FOUND: u8 = 127;
+const CANNOT_RUN: u8 = 126;
+
+/// Runs the command that these words are, and ends as it ends.
+pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(program) = words.next() else {
+        eprintln!("error: this command is for `sortie worker`, which starts it with the command of a trial");
+        return ExitCode::from(2);
+    };
+    match guard(&program, words) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("error: cannot run {program:?}: {error}");
+            ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+        }
+    }
+}
+
+/// Runs the command and ends as it ended.
+fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Result<Infallible> {
+    // Without this, which very old kernels lack, only what stays in the group is reached.
+    let _ = set_child_subreaper(Some(getpid()));
+    // Signals to the group are for the command; the guard must see how that ends. Handlers, unlike ignored signals, are not inherited.
+    for signal in [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    let child = Command::new(program).args(words).stdin(Stdio::null()).spawn()?;
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(|| {
+        wait_for_end();
+        super::descendants::kill_all();
+        die(Signal::KILL)
+    })?;
+    let status = wait_for(Pid::from_child(&child))?;
+    super::descendants::kill_all();
+    end_as(status)
+}
+
+/// Waits for the end of standard input. A pipe that cannot be read tells as little about a living agent as one that is closed.
+fn wait_for_end() {
+    let mut ignored = [0_u8; 64];
+    let mut input = io::stdin().lock();
+    loop {
+        match input.read(&mut ignored) {
+            Ok(0) => return,
+            Err(error) if error.kind() != ErrorKind::Interrupted => return,
+            _ => {}
+        }
+    }
+}
+
+/// Collects orphans until the command itself has ended.
+fn wait_for(command: Pid) -> io::Result<WaitStatus> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == command => return Ok(status),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn end_as(status: WaitStatus) -> ! {
+    if let Some(signal) = status.terminating_signal() {
+        // The command has left its core where the user wants cores; the guard's would only cover it.
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        // Its own handlers, installed above, are in the way of some.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = kill_process(getpid(), signal);
+        }
+        // A signal that does not kill, or not yet; shells count such an end from 128.
+        std::process::exit(128 + signal);
+    }
+    std::process::exit(status.exit_status().unwrap_or(1))
+}
+
+fn die(signal: Signal) -> ! {
+    // The agent makes each guard the leader of a group; run by hand from a shell, the group may be somebody else's.
+    let killed = if getpgrp() == getpid() { kill_process_group(getpid(), signal) } else { kill_process(getpid(), signal) };
+    // A process may always signal itself; if that failed all the same, this is the next best end.
+    let _ = killed;
+    std::process::abort()
+}

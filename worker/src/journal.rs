@@ -1,0 +1,88 @@
+//! What the coordinator has acknowledged, for whoever checks afterwards that it was kept: one JSON object a line, one `write` each.
+//!
+//! A line that was written survives the death of this process, for the system has it; nothing is flushed, for no test of ours cuts the
+//! power. Floats are written as their 64 bits in hexadecimal: what is compared later is what was sent.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
+use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::trial::TrialId;
+use sortie_proto::v1;
+
+/// An open journal.
+#[derive(Debug)]
+pub(crate) struct Journal(File);
+
+#[derive(Serialize)]
+struct Line<'a> {
+    token: i64,
+    trial: String,
+    /// The batch's number; none for an end without a batch.
+    sequence: Option<u64>,
+    evaluations: Vec<EvaluationLine<'a>>,
+    /// Step and bits.
+    losses: Vec<(u64, String)>,
+    /// How the attempt ended; none for a report.
+    outcome: Option<StateName>,
+}
+
+#[derive(Serialize)]
+struct EvaluationLine<'a> {
+    method: &'a str,
+    step: u64,
+    domain: &'a str,
+    split: &'a str,
+    n: u64,
+    correct: u64,
+    loss: Option<String>,
+    value: Option<String>,
+}
+
+impl Journal {
+    /// Opens a journal, or goes on with one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(File::options().create(true).append(true).open(path)?))
+    }
+
+    /// Notes what was acknowledged: a batch, an end, or both. A journal that cannot be written knows less than it should, which is said.
+    pub(crate) fn note(&self, token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
+        if let Err(error) = self.write(token, trial, batch, outcome) {
+            tracing::error!(%token, %error, "cannot write to the journal of acknowledged calls");
+        }
+    }
+
+    fn write(&self, token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) -> io::Result<()> {
+        let evaluations = batch.map_or(&[][..], |batch| &batch.evaluations);
+        let losses = batch.map_or(&[][..], |batch| &batch.losses);
+        let line = Line {
+            token: token.0,
+            trial: trial.to_string(),
+            sequence: batch.map(|batch| batch.sequence),
+            evaluations: evaluations.iter().map(evaluation_line).collect(),
+            losses: losses.iter().map(|loss| (loss.step, bits(loss.loss))).collect(),
+            outcome: outcome.map(|outcome| match outcome {
+                Outcome::Succeeded => StateName::Succeeded,
+                Outcome::Diverged { .. } => StateName::Diverged,
+                Outcome::Failed { .. } => StateName::Failed,
+            }),
+        };
+        let mut bytes = serde_json::to_vec(&line)?;
+        bytes.push(b'\n');
+        (&self.0).write_all(&bytes)
+    }
+}
+
+fn evaluation_line(evaluation: &v1::Evaluation) -> EvaluationLine<'_> {
+    let v1::Evaluation { method, step, domain, split, n, correct, loss, value } = evaluation;
+    EvaluationLine { method, step: *step, domain, split, n: *n, correct: *correct, loss: loss.map(bits), value: value.map(bits) }
+}
+
+fn bits(value: f64) -> String {
+    format!("{:016x}", value.to_bits())
+}

@@ -1,0 +1,267 @@
+//! The process of one trial, as its agent sees it.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sortie_core::job::Outcome;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::ChildStdin;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::attempt::attempt_log::{AttemptLog, LastWords};
+use crate::process::launch::{Launch, Speech};
+use crate::process::lines::{Line, Lines};
+use sortie_core::pipe::Event;
+use sortie_core::pipe::LINE_BYTES_MAX;
+
+/// Events that wait for the attempt; then the process waits.
+const EVENTS_WAITING_MAX: usize = 64;
+/// How long a process may live after its last word: libtorch unloads and GPU memory is freed.
+const EXIT_GRACE: Duration = Duration::from_secs(10);
+/// How long its output is read after its death: what it printed last says why it died.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// How long a guard whose input was closed may take to kill what its command started. It needs milliseconds.
+const GUARD_GRACE: Duration = Duration::from_secs(1);
+
+/// What a trial's process does.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// It says something.
+    Event(Event),
+    /// It prints what the coordinator gets at once.
+    Printed(Vec<u8>),
+    /// It says something that breaks the schema, which is this outcome.
+    Broken(Outcome),
+    /// It and its group are gone, in a way that the system tells or does not; nothing follows.
+    Ended(Option<ExitStatus>, LastWords),
+}
+
+/// A trial's process and its group. Dropping it kills them.
+#[derive(Debug)]
+pub(crate) struct Child {
+    group: Arc<Group>,
+    messages: mpsc::Receiver<Message>,
+    /// Becomes true when the process is to be killed.
+    doomed: watch::Sender<bool>,
+}
+
+impl Child {
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn spawn(launch: Launch, log: AttemptLog) -> io::Result<Self> {
+        let Launch { mut command, input, speech, guarded, .. } = launch;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A guard that was killed could not kill what left its group; the end of its input ends it when its handle is dropped.
+        command.kill_on_drop(!guarded);
+        let mut process = command.spawn()?;
+        let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the process ended before it began"))?;
+        let group = Arc::new(Group { pid, guarded, gone: AtomicBool::new(false) });
+        let (sender, messages) = mpsc::channel(EVENTS_WAITING_MAX);
+        let (doomed, doom) = watch::channel(false);
+        let mut feeder = JoinSet::new();
+        if let Some(stdin) = process.stdin.take() {
+            feeder.spawn(feed(stdin, input));
+        }
+        let voice = Voice { log, speech, sender };
+        tokio::spawn(Supervisor { process, group: Arc::clone(&group), feeder, voice, doom, deadline: None }.run());
+        Ok(Self { group, messages, doomed })
+    }
+
+    /// The next message; the last one is [`Message::Ended`].
+    pub(crate) async fn next(&mut self) -> Message {
+        self.messages.recv().await.unwrap_or_else(|| Message::Ended(None, LastWords::default()))
+    }
+
+    /// The process's id, which is its group's.
+    pub(crate) fn pid(&self) -> i32 {
+        self.group.pid.as_raw_nonzero().get()
+    }
+
+    /// Asks the group to end.
+    pub(crate) fn terminate(&self) {
+        self.group.signal(Signal::TERM);
+    }
+
+    /// Ends the group.
+    pub(crate) fn kill(&self) {
+        if !self.group.guarded {
+            self.group.signal(Signal::KILL);
+        }
+        self.doomed.send_replace(true);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[derive(Debug)]
+struct Group {
+    pid: Pid,
+    guarded: bool,
+    /// The process is gone and its id may be another's.
+    gone: AtomicBool,
+}
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if !self.gone.load(Ordering::Acquire) {
+            // The only error is that there is nobody left, which is what a signal is for.
+            let _ = kill_process_group(self.pid, signal);
+        }
+    }
+
+    fn bury(&self) {
+        // What the process left behind in its group goes with it.
+        self.signal(Signal::KILL);
+        self.gone.store(true, Ordering::Release);
+    }
+}
+
+/// Writes what the process reads first, then holds its input open: its end tells the process that its agent is gone.
+async fn feed(mut stdin: ChildStdin, input: Vec<u8>) {
+    // A process that dies before it has read tells why by its exit status.
+    let _ = stdin.write_all(&input).await;
+    std::future::pending::<()>().await;
+}
+
+/// Reads what a process says until it is gone, and ends it when it is time.
+struct Supervisor {
+    process: tokio::process::Child,
+    group: Arc<Group>,
+    feeder: JoinSet<()>,
+    voice: Voice,
+    doom: watch::Receiver<bool>,
+    /// When patience with the process ends.
+    deadline: Option<Instant>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let (mut stdout, mut stderr) = (self.process.stdout.take(), self.process.stderr.take());
+        let (mut out_buffer, mut err_buffer) = (vec![0; 64 << 10], vec![0; 16 << 10]);
+        let mut lines = Lines::new(LINE_BYTES_MAX);
+        let mut ended: Option<Option<ExitStatus>> = None;
+        while stdout.is_some() || stderr.is_some() || ended.is_none() {
+            tokio::select! {
+                count = read(&mut stdout, &mut out_buffer), if stdout.is_some() => {
+                    let mut last_word = count == 0;
+                    for line in lines.push(&out_buffer[..count]) {
+                        last_word |= self.voice.hear(line).await;
+                    }
+                    if last_word && ended.is_none() && self.deadline.is_none() {
+                        self.deadline = Some(Instant::now() + EXIT_GRACE);
+                    }
+                }
+                count = read(&mut stderr, &mut err_buffer), if stderr.is_some() => self.voice.keep(&err_buffer[..count]).await,
+                status = self.process.wait(), if ended.is_none() => {
+                    ended = Some(status.ok());
+                    self.group.bury();
+                    self.deadline = Some(Instant::now() + DRAIN_GRACE);
+                }
+                () = doomed(&mut self.doom), if ended.is_none() && !self.feeder.is_empty() => self.kill(),
+                () = sleep_until(self.deadline.unwrap_or_else(Instant::now)), if self.deadline.is_some() => {
+                    self.deadline = None;
+                    if ended.is_some() {
+                        break;
+                    }
+                    self.kill();
+                }
+            }
+        }
+        if let Some(rest) = lines.rest() {
+            self.voice.hear_rest(rest).await;
+        }
+        let Voice { log, sender, .. } = self.voice;
+        // Nobody listens any more when the agent itself ends.
+        let _ = sender.send(Message::Ended(ended.flatten(), log.end())).await;
+    }
+
+    /// Ends the process: a guard by closing its input and, if that does not help, like any other by a signal that it cannot refuse.
+    fn kill(&mut self) {
+        if self.group.guarded && !self.feeder.is_empty() {
+            self.deadline = Some(Instant::now() + GUARD_GRACE);
+        } else {
+            self.group.signal(Signal::KILL);
+        }
+        self.feeder = JoinSet::new();
+    }
+}
+
+async fn doomed(doom: &mut watch::Receiver<bool>) {
+    // An error means that the handle is gone, which dooms the process too.
+    let _ = doom.wait_for(|doomed| *doomed).await;
+}
+
+/// Reads what is there; closes the pipe at its end.
+async fn read(pipe: &mut Option<impl tokio::io::AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
+    let count = match pipe {
+        Some(pipe) => pipe.read(buffer).await.unwrap_or(0),
+        None => 0,
+    };
+    if count == 0 {
+        *pipe = None;
+    }
+    count
+}
+
+/// What a process says and prints, on its way to the attempt and to the log. Nobody listens any more when the attempt was abandoned.
+struct Voice {
+    log: AttemptLog,
+    speech: Speech,
+    sender: mpsc::Sender<Message>,
+}
+
+impl Voice {
+    /// Passes a line of standard output on; true if it was the process's last word.
+    async fn hear(&mut self, line: Line) -> bool {
+        let meaning = self.speech.read(&line);
+        let (Line::Whole(text) | Line::Cut(text)) = line;
+        self.pass_on(meaning, text).await
+    }
+
+    /// Passes on what standard output ends with if that is no newline.
+    async fn hear_rest(&mut self, rest: Vec<u8>) {
+        let meaning = self.speech.read_rest(&rest);
+        self.pass_on(meaning, rest).await;
+    }
+
+    async fn pass_on(&mut self, meaning: Result<Option<Vec<Event>>, Outcome>, mut text: Vec<u8>) -> bool {
+        let mut last_word = false;
+        match meaning {
+            Ok(Some(events)) => {
+                for event in events {
+                    last_word |= matches!(event, Event::Outcome(_));
+                    let _ = self.sender.send(Message::Event(event)).await;
+                }
+            }
+            Ok(None) => {
+                text.push(b'\n');
+                self.keep(&text).await;
+            }
+            Err(outcome) => {
+                let _ = self.sender.send(Message::Broken(outcome)).await;
+            }
+        }
+        last_word
+    }
+
+    /// Keeps mere output.
+    async fn keep(&mut self, bytes: &[u8]) {
+        let told = self.log.write(bytes);
+        if !told.is_empty() {
+            let _ = self.sender.send(Message::Printed(told.to_vec())).await;
+        }
+    }
+}

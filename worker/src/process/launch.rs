@@ -1,0 +1,142 @@
+//! How the process of a lease is started and understood: Sortie's own trainer, or a command of the user's.
+
+use std::ffi::OsStr;
+
+use sortie_core::command::{CommandSettings, Invocation, Surroundings};
+use sortie_core::job::Outcome;
+use sortie_core::record::Fingerprint;
+use sortie_core::trial::{TrialSpec, Work};
+use tokio::process::Command;
+
+use crate::attempt::ending;
+use crate::attempt::lifecycle::Accepted;
+use crate::config::AgentConfig;
+use crate::machine::slots::Slot;
+use crate::process::lines::Line;
+use crate::process::metric_lines::MetricLines;
+use sortie_core::pipe::CombinationOrder;
+use sortie_core::pipe::LINE_BYTES_MAX;
+use sortie_core::pipe::{Assignment, Event};
+
+/// A process that is ready to start.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// Program, arguments and environment.
+    pub(crate) command: Command,
+    /// What it reads first from its standard input, which then stays open as long as the agent lives.
+    pub(crate) input: Vec<u8>,
+    /// What its standard output means.
+    pub(crate) speech: Speech,
+    /// Whether the process is a guard, which ends in good order, with all that its command started, when its input closes.
+    pub(crate) guarded: bool,
+    /// What a command runs on; the trainer tells that itself.
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+/// What the lines of a process's standard output mean.
+#[derive(Debug)]
+pub(crate) enum Speech {
+    /// Events of the trainer.
+    Events,
+    /// Metrics of a command, between whatever else it prints.
+    Metrics(Box<MetricLines>),
+}
+
+/// Makes a trial's process ready. `store` is the URL of what its artifacts go to.
+///
+/// # Errors
+/// The outcome of a trial that cannot run here or anywhere.
+pub(crate) fn prepare(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+    match &lease.spec.work {
+        Work::Finetune(_) => finetune(config, lease, slot, store),
+        Work::Command(settings) => command(config, settings, &lease.spec, slot),
+    }
+}
+
+fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+    let combination = lease.spec.combination.clone();
+    let combination =
+        combination.map(|combination| CombinationOrder { trial_id: lease.trial_id, combination, members: lease.members.clone() });
+    let assignment = Assignment {
+        spec: lease.spec.finetune().map_err(|error| ending::bad_config(error.to_string()))?,
+        data: config.data.clone(),
+        cache: config.cache.clone(),
+        device: slot.inside.to_owned(),
+        threads: config.threads,
+        store: store.map(str::to_owned),
+        token: lease.token,
+        checkpoints: lease.checkpoints.clone(),
+        keep: lease.keep,
+        kill_at: lease.kill_at,
+        combination,
+    };
+    let written = serde_json::to_vec(&assignment);
+    let mut input = written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;
+    input.push(b'\n');
+    let mut command = new_command(config.trainer.as_os_str(), config, slot);
+    command.arg("trial");
+    command.envs(crate::launcher::environment(assignment.spec.settings.precision));
+    Ok(Launch { command, input, speech: Speech::Events, guarded: false, fingerprint: None })
+}
+
+fn command(config: &AgentConfig, settings: &CommandSettings, spec: &TrialSpec, slot: &Slot) -> Result<Launch, Outcome> {
+    let Some(guard) = &config.command_guard else {
+        return Err(ending::bad_config("this worker runs no commands; --allow-commands lets it".to_owned()));
+    };
+    let data = config.data.display().to_string();
+    let surroundings = Surroundings { data, device: slot.inside.to_owned(), threads: config.threads };
+    let invocation = settings.invocation(spec, &surroundings);
+    let Invocation { words, environment } = invocation.map_err(|error| ending::bad_config(error.to_string()))?;
+    let mut command = new_command(guard.as_os_str(), config, slot);
+    // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
+    command.arg0("sortie").arg("guard").args(words).envs(environment);
+    // Python holds back what it prints into a pipe; progress would come in lumps, and the last words before a crash never.
+    command.env("PYTHONUNBUFFERED", "1");
+    let fingerprint = Fingerprint {
+        software: concat!("sortie ", env!("CARGO_PKG_VERSION")).to_owned(),
+        device: slot.device.clone(),
+        threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
+        ..Fingerprint::default()
+    };
+    let speech = Speech::Metrics(Box::new(MetricLines::new(settings)));
+    Ok(Launch { command, input: Vec::new(), speech, guarded: true, fingerprint: Some(fingerprint) })
+}
+
+fn new_command(program: &OsStr, config: &AgentConfig, slot: &Slot) -> Command {
+    let mut command = Command::new(program);
+    command.env("CUDA_VISIBLE_DEVICES", &slot.visible).env("OMP_NUM_THREADS", config.threads.to_string());
+    // A group of its own, so that Ctrl-C in a terminal asks the agent alone, and whatever the trial starts dies with it.
+    command.process_group(0);
+    command
+}
+
+impl Speech {
+    /// What a line of standard output tells; none for mere output.
+    ///
+    /// # Errors
+    /// The outcome of an attempt whose process breaks the schema: to skip the line could lose an evaluation.
+    pub(crate) fn read(&mut self, line: &Line) -> Result<Option<Vec<Event>>, Outcome> {
+        match (self, line) {
+            // Some library prints there while it is loaded.
+            (Self::Events, Line::Whole(text) | Line::Cut(text)) if text.first() != Some(&b'{') => Ok(None),
+            (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
+                Ok(event) => Ok(Some(vec![event])),
+                Err(error) => Err(ending::transient(format!("the trial's process said something that is no event: {error}"))),
+            },
+            (Self::Events, Line::Cut(_)) => {
+                Err(ending::transient(format!("the trial's process said more than {LINE_BYTES_MAX} bytes in one line")))
+            }
+            (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
+            // No metric is that long.
+            (Self::Metrics(_), Line::Cut(_)) => Ok(None),
+        }
+    }
+
+    /// What the end of standard output tells that has no newline. An event that is torn there says less than the end of its process.
+    pub(crate) fn read_rest(&mut self, rest: &[u8]) -> Result<Option<Vec<Event>>, Outcome> {
+        match self {
+            Self::Events => Ok(None),
+            Self::Metrics(lines) => lines.read(rest).map_err(ending::bad_config),
+        }
+    }
+}

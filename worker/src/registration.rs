@@ -1,0 +1,30 @@
+//! What a worker says of itself.
+
+use std::collections::BTreeSet;
+
+use sortie_proto::v1;
+
+use crate::config::AgentConfig;
+
+/// What this worker registers with, under a name of its own.
+pub(crate) fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let pid = std::process::id();
+    // Hosts may share a name and containers a process id. The id is a name and no number of any trial.
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let unique: String = unique.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    let devices: BTreeSet<&str> = config.slots.iter().map(|slot| slot.device.as_str()).collect();
+    v1::RegisterRequest {
+        version: Some(v1::Version::ours("sortie-worker")),
+        worker_id: format!("{host}-{pid}-{unique}"),
+        host,
+        pid,
+        devices: devices.into_iter().map(str::to_owned).collect(),
+        slots: u32::try_from(config.slots.len()).unwrap_or(u32::MAX),
+        tags: config.tags.clone(),
+        gpu_memory_gib: config.gpu_memory_gib,
+        allow_commands: config.command_guard.is_some(),
+        // Found out later.
+        checkpoints: String::new(),
+    }
+}

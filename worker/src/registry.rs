@@ -1,0 +1,125 @@
+//! What this worker runs, as the heartbeat and the orders to stop need it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sortie_core::job::Token;
+use tokio::sync::watch;
+
+/// What an attempt is told from outside. Later ones outrank earlier ones and are never taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Train.
+    Run,
+    /// End the process and hand the trial back.
+    HandBack,
+    /// Kill the process and say nothing more: the lease is lost, or nobody waits.
+    Abandon,
+}
+
+/// An attempt's own end of its entry.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The last step whose update is made; told with each heartbeat.
+    pub(crate) step: Arc<AtomicU64>,
+    /// What to do.
+    pub(crate) orders: watch::Receiver<Order>,
+    /// Set when the process is gone and the end is being told.
+    pub(crate) ending: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    step: Arc<AtomicU64>,
+    orders: watch::Sender<Order>,
+    ending: Arc<AtomicBool>,
+}
+
+/// Whom an order reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// An attempt whose process runs.
+    Running,
+    /// An attempt whose end is being told.
+    Ending,
+    /// Nobody.
+    Nobody,
+}
+
+/// Every attempt that is not over.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    attempts: Mutex<BTreeMap<Token, Handle>>,
+}
+
+impl Registry {
+    /// Takes an attempt up.
+    pub(crate) fn add(&self, token: Token) -> Entry {
+        let step = Arc::new(AtomicU64::new(0));
+        let (sender, orders) = watch::channel(Order::Run);
+        let ending = Arc::new(AtomicBool::new(false));
+        self.lock().insert(token, Handle { step: Arc::clone(&step), orders: sender, ending: Arc::clone(&ending) });
+        Entry { step, orders, ending }
+    }
+
+    /// Forgets an attempt that is over.
+    pub(crate) fn remove(&self, token: Token) {
+        self.lock().remove(&token);
+    }
+
+    /// Every attempt and its step.
+    pub(crate) fn progress(&self) -> Vec<(Token, u64)> {
+        self.lock().iter().map(|(token, handle)| (*token, handle.step.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Gives one attempt an order.
+    pub(crate) fn order(&self, token: Token, order: Order) -> Reached {
+        let attempts = self.lock();
+        let Some(handle) = attempts.get(&token) else {
+            return Reached::Nobody;
+        };
+        raise(&handle.orders, order);
+        if handle.ending.load(Ordering::Relaxed) { Reached::Ending } else { Reached::Running }
+    }
+
+    /// Gives all attempts an order.
+    pub(crate) fn order_all(&self, order: Order) {
+        for handle in self.lock().values() {
+            raise(&handle.orders, order);
+        }
+    }
+
+    /// A panic of another holder cannot leave the map half changed: every change is one call.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Token, Handle>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn raise(orders: &watch::Sender<Order>, order: Order) {
+    orders.send_if_modified(|current| {
+        let raised = order > *current;
+        *current = order.max(*current);
+        raised
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_never_taken_back() {
+        let registry = Registry::default();
+        let (one, two) = (registry.add(Token(1)), registry.add(Token(2)));
+        one.step.store(7, Ordering::Relaxed);
+        assert_eq!(registry.progress(), [(Token(1), 7), (Token(2), 0)]);
+        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Running);
+        two.ending.store(true, Ordering::Relaxed);
+        assert_eq!(registry.order(Token(2), Order::Run), Reached::Ending);
+        registry.order_all(Order::HandBack);
+        assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
+        registry.remove(Token(1));
+        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Nobody);
+    }
+}

@@ -1,0 +1,211 @@
+//! The folder of one agent below the cache: what it runs, and reports that wait on disk. Several agents may share a cache; each holds a
+//! lock in its folder as long as it lives, and one that starts clears away what dead ones left.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sortie_core::job::Token;
+
+use crate::machine::processes::{Place, ProcessId};
+
+const RECORD: &str = "running.json";
+const LOCK: &str = "lock";
+
+/// An agent and the groups that it runs, as they stand in [`RECORD`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    worker_id: String,
+    place: Place,
+    agent: ProcessId,
+    /// The leaders of its trials' process groups.
+    groups: Vec<ProcessId>,
+}
+
+/// This agent's folder. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    folder: PathBuf,
+    record: Mutex<Record>,
+    /// Held, not read.
+    _lock: File,
+}
+
+impl Home {
+    /// Makes the folder of a new agent, and ends what agents that no longer live have left.
+    ///
+    /// # Errors
+    /// When the cache folder cannot be used.
+    pub(crate) fn open(cache: &Path, worker_id: &str) -> io::Result<Self> {
+        let homes = cache.join("agents");
+        fs::create_dir_all(&homes)?;
+        // One at a time, so that nobody takes a folder that is being made for one that was left. A file system without locks is no
+        // reason not to work: then only what is surely dead is cleared.
+        let gate = File::create(homes.join(LOCK))?;
+        let _ = gate.lock();
+        clear_dead(&homes);
+        let folder = homes.join(worker_id);
+        fs::create_dir_all(&folder)?;
+        let lock = File::create(folder.join(LOCK))?;
+        let _ = lock.try_lock();
+        let agent = ProcessId::of(std::process::id().cast_signed()).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        let record = Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
+        let home = Self { folder, record: Mutex::new(record), _lock: lock };
+        home.write(&home.record())?;
+        Ok(home)
+    }
+
+    /// The file in which an attempt's reports wait.
+    pub(crate) fn reports(&self, token: Token) -> PathBuf {
+        self.folder.join(format!("{token}.reports"))
+    }
+
+    /// Notes that the process group led by this process runs, until the note is dropped.
+    pub(crate) fn running(&self, pid: i32) -> Running<'_> {
+        let leader = ProcessId::of(pid);
+        if let Some(leader) = leader {
+            self.change(|groups| groups.push(leader));
+        }
+        Running { home: self, leader }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<ProcessId>)) {
+        let mut record = self.record();
+        change(&mut record.groups);
+        if let Err(error) = self.write(&record) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot note which processes run");
+        }
+    }
+
+    /// Another file takes the record's place at once, so that it is never read half written.
+    fn write(&self, record: &Record) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(&serde_json::to_vec(record)?)?;
+        file.persist(self.folder.join(RECORD)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// A panic of another holder cannot leave the record half changed: every change is one call.
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // What stays is cleared by the next agent.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A note that a process group runs.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    home: &'a Home,
+    leader: Option<ProcessId>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            self.home.change(|groups| groups.retain(|group| *group != leader));
+        }
+    }
+}
+
+/// Kills the groups and removes the folders of agents that are dead.
+fn clear_dead(homes: &Path) {
+    let entries = fs::read_dir(homes).into_iter().flatten().flatten();
+    for folder in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let record = fs::read(folder.join(RECORD)).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+        if !is_dead(&folder, record.as_ref()) {
+            continue;
+        }
+        if let Some(Record { worker_id, groups, .. }) = record.filter(|record| record.place == Place::here()) {
+            for group in groups {
+                if group.kill_group() {
+                    tracing::warn!(worker = %worker_id, pid = group.pid, "killed a trial that its dead agent had left");
+                }
+            }
+        }
+        let _ = fs::remove_dir_all(&folder);
+    }
+}
+
+/// A lock that can be taken says that an agent is dead, wherever it ran; on file systems that know no locks the process itself tells.
+fn is_dead(folder: &Path, record: Option<&Record>) -> bool {
+    let here = record.filter(|record| record.place == Place::here());
+    let lives = here.map(|record| record.agent.is_alive());
+    match File::options().read(true).write(true).open(folder.join(LOCK)).map(|lock| lock.try_lock()) {
+        Ok(Ok(())) => lives != Some(true),
+        Ok(Err(TryLockError::WouldBlock)) => false,
+        Ok(Err(TryLockError::Error(_))) | Err(_) => lives == Some(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("600").process_group(0).spawn().unwrap()
+    }
+
+    /// Makes a folder look as a killed agent leaves it: without a lock, and with an agent that does not live.
+    fn kill_agent(home: Home, folder: &Path) -> PathBuf {
+        let mut record = home.record().clone();
+        record.agent.started += 1;
+        home.write(&record).unwrap();
+        let copy = folder.join("agents/dead");
+        fs::create_dir(&copy).unwrap();
+        for name in [RECORD, LOCK] {
+            fs::copy(home.folder.join(name), copy.join(name)).unwrap();
+        }
+        drop(home);
+        copy
+    }
+
+    #[test]
+    fn what_a_dead_agent_left_is_ended_and_a_living_one_keeps_its_own() {
+        let cache = tempfile::tempdir().unwrap();
+        let (mut left, mut kept) = (sleeper(), sleeper());
+        let living = Home::open(cache.path(), "living").unwrap();
+        let _running = living.running(kept.id().cast_signed());
+        let dying = Home::open(cache.path(), "dying").unwrap();
+        let running = dying.running(left.id().cast_signed());
+        fs::write(dying.reports(Token(3)), b"x").unwrap();
+        // As a kill would: the note stays.
+        std::mem::forget(running);
+        let dead = kill_agent(dying, cache.path());
+        let next = Home::open(cache.path(), "next").unwrap();
+        assert!(!dead.exists() && living.folder.exists());
+        // Collected only if it ended.
+        assert!(!left.wait().unwrap().success());
+        assert!(kept.try_wait().unwrap().is_none());
+        kept.kill().unwrap();
+        kept.wait().unwrap();
+        drop(next);
+        assert!(!cache.path().join("agents/next").exists());
+    }
+
+    #[test]
+    fn a_group_whose_process_is_another_now_is_left_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut other = sleeper();
+        let dying = Home::open(cache.path(), "dying").unwrap();
+        let running = dying.running(other.id().cast_signed());
+        std::mem::forget(running);
+        dying.record().groups[0].started += 1;
+        let dead = kill_agent(dying, cache.path());
+        drop(Home::open(cache.path(), "next").unwrap());
+        assert!(!dead.exists() && other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}
