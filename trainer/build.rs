@@ -28,7 +28,11 @@ fn compile_additions(include: &Path) {
     println!("cargo::rerun-if-changed=src/libtorch");
     let mut build = cc::Build::new();
     build.cpp(true).pic(true).warnings(false).opt_level(2).flag("-std=c++17");
-    build.include(include).include(include.join("torch/csrc/api/include")).files(SOURCES).compile("sortie_libtorch");
+    build
+        .include(include)
+        .include(include.join("torch/csrc/api/include"))
+        .files(SOURCES)
+        .compile("sortie_libtorch");
 }
 
 /// What every trial records as its libtorch: libtorch itself does not tell through tch.

@@ -46,7 +46,9 @@ impl Axis {
     /// Its value on a row that holds trials of these parameters. Seeds are in no parameters.
     pub(crate) fn of(&self, parameters: &Parameters, seed: u64, split_seed: u64) -> AxisValue {
         match self {
-            Self::Parameter(name) => parameters.get(name).cloned().map_or(AxisValue::Absent, AxisValue::Scalar),
+            Self::Parameter(name) => {
+                parameters.get(name).cloned().map_or(AxisValue::Absent, AxisValue::Scalar)
+            }
             Self::Seed => AxisValue::Whole(seed),
             Self::Split => AxisValue::Whole(split_seed),
         }
@@ -82,7 +84,9 @@ pub fn parameter_names<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<S
 
 /// The same of bare parameters.
 pub(crate) fn names_of<'a>(parameters: impl IntoIterator<Item = &'a Parameters>) -> Vec<String> {
-    in_order(parameters.into_iter().flat_map(Parameters::keys).map(String::as_str).collect()).map(str::to_owned).collect()
+    in_order(parameters.into_iter().flat_map(Parameters::keys).map(String::as_str).collect())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Names of parameters in that order.
@@ -129,7 +133,9 @@ mod tests {
 
     #[test]
     fn an_axis_is_known_by_its_name() {
-        for (name, axis) in [("seed", Axis::Seed), ("split", Axis::Split), ("lr", Axis::Parameter("lr".into()))] {
+        for (name, axis) in
+            [("seed", Axis::Seed), ("split", Axis::Split), ("lr", Axis::Parameter("lr".into()))]
+        {
             assert_eq!(Axis::from(name), axis);
             assert_eq!(axis.to_string(), name);
         }
@@ -138,7 +144,8 @@ mod tests {
     #[test]
     fn parameters_are_listed_as_fine_tuning_does_and_then_by_name() {
         let named = |names: &[&str]| {
-            let parameters: Parameters = names.iter().map(|name| ((*name).to_owned(), Scalar::Flag(true))).collect();
+            let parameters: Parameters =
+                names.iter().map(|name| ((*name).to_owned(), Scalar::Flag(true))).collect();
             Point { held_out: vec![], parameters, seed: 0, split_seed: 0 }
         };
         let points = [named(&["weight_decay", "batch", "dropout"]), named(&["lr", "alpha"])];

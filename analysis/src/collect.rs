@@ -72,7 +72,12 @@ type Place = (u32, u32, u64, u64);
 impl Collector {
     /// Of a sweep's name, what its trials run, and what is asked.
     pub fn new(sweep: &str, work: &Work, question: &Question) -> Self {
-        Self::with(sweep, work.domains(), question.ood_split.unwrap_or_else(|| OodSplit::default_for(work)), question)
+        Self::with(
+            sweep,
+            work.domains(),
+            question.ood_split.unwrap_or_else(|| OodSplit::default_for(work)),
+            question,
+        )
     }
 
     fn with(sweep: &str, known_domains: &[String], ood_split: OodSplit, question: &Question) -> Self {
@@ -105,10 +110,15 @@ impl Collector {
         *self.states.entry(record.state).or_default() += 1;
         self.holds_out |= !held_out.is_empty();
         let setting = self.settings.number(parameters);
-        if held_out.len() == 2 && self.question.selection == Selection::Loo && record.state == StateName::Succeeded {
+        if held_out.len() == 2
+            && self.question.selection == Selection::Loo
+            && record.state == StateName::Succeeded
+        {
             for test in held_out {
                 let place = (setting, self.names.number(test), *seed, *split_seed);
-                self.pairs.extend(CrossValidation::of(record, test, self.meter.method).map(|told| Pair { place, told }));
+                self.pairs.extend(
+                    CrossValidation::of(record, test, self.meter.method).map(|told| Pair { place, told }),
+                );
             }
         }
         let [domain] = held_out.as_slice() else { return };
@@ -116,12 +126,24 @@ impl Collector {
             Reading::Nothing => (f64::NAN, None),
             Reading::Chosen { score, measured } => (score, measured),
             Reading::Open { outline, measured } => {
-                self.open.push(Open { trial: self.trials.len(), outline: self.outlines.number(&outline), measured });
+                self.open.push(Open {
+                    trial: self.trials.len(),
+                    outline: self.outlines.number(&outline),
+                    measured,
+                });
                 (f64::NAN, None)
             }
         };
         let (domain, state) = (self.names.number(domain), record.state);
-        self.trials.push(Trial { setting, domain, state, seed: *seed, split_seed: *split_seed, score, measured });
+        self.trials.push(Trial {
+            setting,
+            domain,
+            state,
+            seed: *seed,
+            split_seed: *split_seed,
+            score,
+            measured,
+        });
     }
 
     /// Chooses the steps that could not be chosen before all trials were known.
@@ -131,8 +153,11 @@ impl Collector {
             let trial = &mut self.trials[trial];
             let place = (trial.setting, trial.domain, trial.seed, trial.split_seed);
             let first = self.pairs.partition_point(|pair| pair.place < place);
-            let around: Vec<&CrossValidation> =
-                self.pairs[first..].iter().take_while(|pair| pair.place == place).map(|pair| &pair.told).collect();
+            let around: Vec<&CrossValidation> = self.pairs[first..]
+                .iter()
+                .take_while(|pair| pair.place == place)
+                .map(|pair| &pair.told)
+                .collect();
             let outline = self.outlines.value(outline);
             if let Some(Selected { step, score }) = leave_one_out(outline, &around)
                 && let Ok(at) = outline.steps().binary_search(&step)

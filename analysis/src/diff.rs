@@ -44,7 +44,11 @@ impl Side {
     }
 
     fn meant(&self) -> BTreeMap<TrialId, &TrialRecord> {
-        self.records.iter().filter(|record| self.is_meant(record.id)).map(|record| (record.id, record)).collect()
+        self.records
+            .iter()
+            .filter(|record| self.is_meant(record.id))
+            .map(|record| (record.id, record))
+            .collect()
     }
 
     /// How many trials have each value of a fact.
@@ -175,16 +179,22 @@ pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
 
 fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
     let changes = a.spec.differences(&b.spec).into_iter();
-    let mut facts: Vec<Fact> = changes.map(|Change { key, old, new }| Fact { what: key, a: old, b: new }).collect();
-    let one = |side: &Side| side.trial.and_then(|_| side.meant().into_values().next().map(|record| record.point.clone()));
+    let mut facts: Vec<Fact> =
+        changes.map(|Change { key, old, new }| Fact { what: key, a: old, b: new }).collect();
+    let one = |side: &Side| {
+        side.trial.and_then(|_| side.meant().into_values().next().map(|record| record.point.clone()))
+    };
     if let (Some(one), Some(other)) = (one(a), one(b)) {
         // What other trials of the sweeps have says nothing of these.
         facts.retain(|fact| !fact.what.starts_with("grid.") && !fact.what.starts_with("combine."));
         facts.extend(coordinates(&one, &other));
         // Under one name there may be another combination.
-        let combined =
-            |side: &Side, point: &Point| side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned();
-        let shown = |side: &Side, point: &Point| combined(side, point).map_or_else(|| "missing".to_owned(), |combine| combine.to_string());
+        let combined = |side: &Side, point: &Point| {
+            side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned()
+        };
+        let shown = |side: &Side, point: &Point| {
+            combined(side, point).map_or_else(|| "missing".to_owned(), |combine| combine.to_string())
+        };
         let fact = Fact { what: "combination".to_owned(), a: shown(a, &one), b: shown(b, &other) };
         facts.extend((fact.a != fact.b).then_some(fact));
     }
@@ -194,9 +204,15 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
 /// Where two trials lie apart.
 fn coordinates(a: &Point, b: &Point) -> Vec<Fact> {
     let axes: BTreeSet<&String> = a.parameters.keys().chain(b.parameters.keys()).collect();
-    let value = |point: &Point, axis: &String| point.parameters.get(axis).map_or_else(|| "missing".to_owned(), ToString::to_string);
+    let value = |point: &Point, axis: &String| {
+        point.parameters.get(axis).map_or_else(|| "missing".to_owned(), ToString::to_string)
+    };
     let mut facts = vec![Fact { what: "held_out".to_owned(), a: a.held_out_label(), b: b.held_out_label() }];
-    facts.extend(axes.into_iter().map(|axis| Fact { what: axis.clone(), a: value(a, axis), b: value(b, axis) }));
+    facts.extend(axes.into_iter().map(|axis| Fact {
+        what: axis.clone(),
+        a: value(a, axis),
+        b: value(b, axis),
+    }));
     facts.push(Fact { what: "seed".to_owned(), a: a.seed.to_string(), b: b.seed.to_string() });
     facts.push(Fact { what: "split".to_owned(), a: a.split_seed.to_string(), b: b.split_seed.to_string() });
     facts.retain(|fact| fact.a != fact.b);
@@ -215,7 +231,11 @@ fn runs(a: &Side, b: &Side) -> Vec<Fact> {
         let shown = |counts: BTreeMap<&str, usize>| match counts.len() {
             0 => "nothing".to_owned(),
             1 => counts.into_keys().collect(),
-            _ => counts.into_iter().map(|(value, trials)| format!("{value} ({trials})")).collect::<Vec<_>>().join(", "),
+            _ => counts
+                .into_iter()
+                .map(|(value, trials)| format!("{value} ({trials})"))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         found.push(Fact { what: what.clone(), a: shown(first), b: shown(second) });
     }
@@ -231,7 +251,8 @@ fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
     };
     let rows = |record: &TrialRecord| -> Rows {
         let all = record.validation.iter().chain(&record.held_out);
-        all.map(|row| ((row.step, row.method.as_str(), row.domain.clone(), row.split.as_str()), text(row))).collect()
+        all.map(|row| ((row.step, row.method.as_str(), row.domain.clone(), row.split.as_str()), text(row)))
+            .collect()
     };
     let (first, second) = (rows(a), rows(b));
     let keys: BTreeSet<_> = first.keys().chain(second.keys()).collect();
@@ -266,12 +287,22 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
                 places.entry(place(&record.point)).or_default().push(measured);
             }
         }
-        places.into_iter().map(|(place, all)| (place, crate::results::over_domains(&all))).collect::<BTreeMap<Place, Measured>>()
+        places
+            .into_iter()
+            .map(|(place, all)| (place, crate::results::over_domains(&all)))
+            .collect::<BTreeMap<Place, Measured>>()
     };
     let (one, other) = (sums(a, b.meant()), sums(b, a.meant()));
-    let pairs: Vec<(Measured, Measured)> = one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
-    let estimate = |value: fn(&Measured) -> f64| Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>());
-    Places { compared: pairs.len(), ood: estimate(|measured| measured.ood), iid: estimate(|measured| measured.iid) }
+    let pairs: Vec<(Measured, Measured)> =
+        one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
+    let estimate = |value: fn(&Measured) -> f64| {
+        Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>())
+    };
+    Places {
+        compared: pairs.len(),
+        ood: estimate(|measured| measured.ood),
+        iid: estimate(|measured| measured.iid),
+    }
 }
 
 impl Diff {
@@ -287,9 +318,10 @@ impl Diff {
     pub fn text(&self) -> String {
         let Self { a, b, configuration, runs, shared, only, places, .. } = self;
         let mut text = format!("{a} against {b}\n");
-        for (title, same, facts) in
-            [("configuration", "the same", configuration), ("what attempts ran on", "the same on both sides, and one for all trials", runs)]
-        {
+        for (title, same, facts) in [
+            ("configuration", "the same", configuration),
+            ("what attempts ran on", "the same on both sides, and one for all trials", runs),
+        ] {
             if facts.is_empty() {
                 text.push_str(&format!("\n{title}: {same}\n"));
                 continue;
@@ -318,7 +350,11 @@ impl Diff {
                 let where_ = "held-out domains, seeds, axes that both have; combinations are not compared";
                 format!("different trials at the same place ({where_}): {} compared", places.compared)
             };
-            text.push_str(&format!("\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n", points(&places.ood), points(&places.iid)));
+            text.push_str(&format!(
+                "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",
+                points(&places.ood),
+                points(&places.iid)
+            ));
         }
         text
     }

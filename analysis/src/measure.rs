@@ -114,7 +114,10 @@ impl Meter {
     /// The accuracies after some step, whether or not it would be chosen.
     pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<Measured> {
         let rows: Vec<&Evaluation> = self.held_out(record).filter(|row| row.step == step).collect();
-        Some(Measured { iid: Validation::of(record, self.method).iid_accuracy(step)?, ood: self.ood_accuracy(&rows)? })
+        Some(Measured {
+            iid: Validation::of(record, self.method).iid_accuracy(step)?,
+            ood: self.ood_accuracy(&rows)?,
+        })
     }
 
     /// The accuracies after every step that has both.
@@ -124,13 +127,16 @@ impl Meter {
             held_out.entry(row.step).or_default().push(row);
         }
         let validation = Validation::of(record, self.method).iid_accuracies();
-        let measured = |(step, iid)| Some((step, Measured { iid, ood: self.ood_accuracy(held_out.get(&step)?)? }));
+        let measured =
+            |(step, iid)| Some((step, Measured { iid, ood: self.ood_accuracy(held_out.get(&step)?)? }));
         validation.into_iter().filter_map(measured).collect()
     }
 
     /// What the o.o.d. accuracy is made of.
     fn held_out(self, record: &TrialRecord) -> impl Iterator<Item = &Evaluation> {
-        let counts = move |row: &&Evaluation| record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split);
+        let counts = move |row: &&Evaluation| {
+            record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split)
+        };
         HeldOut::of(record, self.method).rows().filter(counts)
     }
 
@@ -149,7 +155,9 @@ fn over_images(a: Score, b: Score) -> Option<f64> {
     let n = (a.n() + b.n()) as f64;
     match (a, b) {
         // Counts add up without rounding.
-        (Score::Counts { correct: first, .. }, Score::Counts { correct: second, .. }) => Some((first + second) as f64 / n),
+        (Score::Counts { correct: first, .. }, Score::Counts { correct: second, .. }) => {
+            Some((first + second) as f64 / n)
+        }
         _ if a.n() == 0 || b.n() == 0 => None,
         _ => Some((a.accuracy() * a.n() as f64 + b.accuracy() * b.n() as f64) / n),
     }

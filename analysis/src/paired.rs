@@ -114,7 +114,9 @@ pub enum PairedError {
         axes: String,
     },
     /// Settings whose trials have no counterpart.
-    #[error("no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else")]
+    #[error(
+        "no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else"
+    )]
     NoPair {
         /// The sweep.
         sweep: String,
@@ -148,7 +150,8 @@ impl Collector {
     /// [`PairedError`] when a setting has no trials, or none with a counterpart.
     pub fn paired(mut self, [a, b]: [&Filter; 2]) -> Result<Paired, PairedError> {
         self.settle();
-        let parameters: Parameters = self.settings.values().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let parameters: Parameters =
+            self.settings.values().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
         if self.total() > 0 {
             let example = Point { held_out: Vec::new(), parameters, seed: 0, split_seed: 0 };
             a.check(&example)?;
@@ -162,13 +165,25 @@ impl Collector {
             return Err(PairedError::NoPair { sweep: self.sweep, a: a.to_string(), b: b.to_string() });
         }
         let noise = Noise::of(&self, &chosen);
-        let complete: Vec<(Option<&str>, Measured)> =
-            units.iter().filter_map(|((domain, ..), unit)| Some((domain.map(|rank| keys.domain(rank)), (*unit)?))).collect();
-        let of = |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
+        let complete: Vec<(Option<&str>, Measured)> = units
+            .iter()
+            .filter_map(|((domain, ..), unit)| Some((domain.map(|rank| keys.domain(rank)), (*unit)?)))
+            .collect();
+        let of =
+            |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
         let domains = self.domains().into_iter().filter_map(|held_out| {
-            let own: Vec<Measured> = complete.iter().filter(|(domain, _)| *domain == Some(&held_out)).map(|(_, unit)| *unit).collect();
-            let estimate = |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
-            (!own.is_empty()).then(|| DomainDifference { ood: estimate(|unit| unit.ood), iid: estimate(|unit| unit.iid), held_out })
+            let own: Vec<Measured> = complete
+                .iter()
+                .filter(|(domain, _)| *domain == Some(&held_out))
+                .map(|(_, unit)| *unit)
+                .collect();
+            let estimate =
+                |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
+            (!own.is_empty()).then(|| DomainDifference {
+                ood: estimate(|unit| unit.ood),
+                iid: estimate(|unit| unit.iid),
+                held_out,
+            })
         });
         Ok(Paired {
             sweep: self.sweep.clone(),
@@ -189,11 +204,17 @@ impl Collector {
     fn chosen(&self, filter: &Filter) -> Result<BTreeSet<usize>, PairedError> {
         let names_combined = filter.axes().any(|axis| axis == COMBINE);
         let fits = |(index, trial): (usize, &Trial)| {
-            let (held_out, parameters) = (vec![self.names.value(trial.domain).clone()], self.settings.value(trial.setting));
+            let (held_out, parameters) =
+                (vec![self.names.value(trial.domain).clone()], self.settings.value(trial.setting));
             if combine_of(parameters).is_some() && !names_combined {
                 return None;
             }
-            let point = Point { held_out, parameters: parameters.clone(), seed: trial.seed, split_seed: trial.split_seed };
+            let point = Point {
+                held_out,
+                parameters: parameters.clone(),
+                seed: trial.seed,
+                split_seed: trial.split_seed,
+            };
             filter.matches(&point).then_some(index)
         };
         let chosen: BTreeSet<usize> = self.trials.iter().enumerate().filter_map(fits).collect();
@@ -224,16 +245,21 @@ struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     fn of(collector: &'a Collector, named: BTreeSet<&'a str>, chosen: &[BTreeSet<usize>; 2]) -> Self {
-        let settings: BTreeSet<u32> = chosen.iter().flatten().map(|&index| collector.trials[index].setting).collect();
+        let settings: BTreeSet<u32> =
+            chosen.iter().flatten().map(|&index| collector.trials[index].setting).collect();
         let names = |setting: u32| collector.settings.value(setting).keys().map(String::as_str);
         let all: BTreeSet<&str> = settings.iter().flat_map(|&setting| names(setting)).collect();
         let has = |setting: u32, name: &str| collector.settings.value(setting).contains_key(name);
-        let lacking: BTreeSet<&str> = all.into_iter().filter(|name| !settings.iter().all(|&setting| has(setting, name))).collect();
+        let lacking: BTreeSet<&str> =
+            all.into_iter().filter(|name| !settings.iter().all(|&setting| has(setting, name))).collect();
         let rest = |setting: u32| -> Vec<(&String, &Scalar)> {
-            let agreed = |(name, _): &(&String, &Scalar)| !named.contains(name.as_str()) && !lacking.contains(name.as_str());
+            let agreed = |(name, _): &(&String, &Scalar)| {
+                !named.contains(name.as_str()) && !lacking.contains(name.as_str())
+            };
             collector.settings.value(setting).iter().filter(agreed).collect()
         };
-        let ordered: BTreeSet<Vec<(&String, &Scalar)>> = settings.iter().map(|&setting| rest(setting)).collect();
+        let ordered: BTreeSet<Vec<(&String, &Scalar)>> =
+            settings.iter().map(|&setting| rest(setting)).collect();
         let ranks: BTreeMap<_, u32> = ordered.into_iter().zip(0..).collect();
         let agreed = settings.iter().map(|&setting| (setting, ranks[&rest(setting)])).collect();
         Self { collector, named, lacking, agreed, domain_ranks: collector.names.ranks() }
@@ -242,7 +268,12 @@ impl<'a> Keys<'a> {
     fn key(&self, trial: &Trial) -> Key {
         let unless_named = |axis: &str, value| (!self.named.contains(axis)).then_some(value);
         let held_out = (!self.named.contains("held_out")).then(|| self.domain_ranks[trial.domain as usize]);
-        (held_out, self.agreed[&trial.setting], unless_named("seed", trial.seed), unless_named("split", trial.split_seed))
+        (
+            held_out,
+            self.agreed[&trial.setting],
+            unless_named("seed", trial.seed),
+            unless_named("split", trial.split_seed),
+        )
     }
 
     /// A held-out domain by its rank.
@@ -265,11 +296,18 @@ impl<'a> Keys<'a> {
     /// Why several trials of one setting have one counterpart.
     fn open(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> PairedError {
         let own: BTreeSet<&str> = filter.axes().collect();
-        let settings: BTreeSet<u32> = chosen.iter().map(|&index| self.collector.trials[index].setting).collect();
-        let values =
-            |name: &str| settings.iter().filter_map(|&setting| self.collector.settings.value(setting).get(name)).collect::<BTreeSet<_>>();
+        let settings: BTreeSet<u32> =
+            chosen.iter().map(|&index| self.collector.trials[index].setting).collect();
+        let values = |name: &str| {
+            settings
+                .iter()
+                .filter_map(|&setting| self.collector.settings.value(setting).get(name))
+                .collect::<BTreeSet<_>>()
+        };
         let varies = |name: &&str| BUILT_IN.contains(name) || values(name).len() > 1;
-        let left_open = |axes: &BTreeSet<&'a str>| axes.difference(&own).copied().filter(varies).collect::<Vec<_>>().join(", ");
+        let left_open = |axes: &BTreeSet<&'a str>| {
+            axes.difference(&own).copied().filter(varies).collect::<Vec<_>>().join(", ")
+        };
         let (setting, named) = (filter.to_string(), left_open(&self.named));
         if named.is_empty() {
             return PairedError::Lacks { setting, axes: left_open(&self.lacking) };
@@ -300,7 +338,8 @@ struct Noise(BTreeMap<(u32, u32, u64), Vec<Measured>>);
 impl Noise {
     fn of(collector: &Collector, chosen: &[BTreeSet<usize>; 2]) -> Self {
         let (domains, settings) = (collector.names.ranks(), collector.settings.ranks());
-        let mut trials: Vec<&Trial> = chosen[0].union(&chosen[1]).map(|&index| &collector.trials[index]).collect();
+        let mut trials: Vec<&Trial> =
+            chosen[0].union(&chosen[1]).map(|&index| &collector.trials[index]).collect();
         trials.sort_by_key(|trial| trial.seed);
         let mut groups: BTreeMap<_, Vec<Measured>> = BTreeMap::new();
         for trial in trials {
@@ -326,7 +365,8 @@ impl Noise {
 
 impl Comparison {
     fn of(differences: &[f64], between_seeds: Option<f64>) -> Self {
-        let count = |wanted: fn(f64) -> bool| differences.iter().filter(|difference| wanted(**difference)).count();
+        let count =
+            |wanted: fn(f64) -> bool| differences.iter().filter(|difference| wanted(**difference)).count();
         Self {
             difference: Estimate::of(differences),
             interval: interval(differences),
@@ -372,21 +412,38 @@ impl Paired {
         );
         let mut table = Table::new();
         let header = ["points", "difference", "95% interval", "better", "equal", "worse", "between seeds"];
-        table.load_style(STYLE).set_header(header).add_rows([("o.o.d.", &self.ood), ("i.i.d.", &self.iid)].map(|(name, comparison)| {
-            let Comparison { difference, interval, better, equal, worse, between_seeds } = comparison;
-            let interval = interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{} to {}", points(low), points(high)));
-            let noise = between_seeds.map_or_else(|| "-".to_owned(), |noise| format!("{:.1}", 100.0 * noise));
-            [name.to_owned(), with_error(difference), interval, better.to_string(), equal.to_string(), worse.to_string(), noise]
-        }));
+        table.load_style(STYLE).set_header(header).add_rows(
+            [("o.o.d.", &self.ood), ("i.i.d.", &self.iid)].map(|(name, comparison)| {
+                let Comparison { difference, interval, better, equal, worse, between_seeds } = comparison;
+                let interval = interval.map_or_else(
+                    || "-".to_owned(),
+                    |[low, high]| format!("{} to {}", points(low), points(high)),
+                );
+                let noise =
+                    between_seeds.map_or_else(|| "-".to_owned(), |noise| format!("{:.1}", 100.0 * noise));
+                [
+                    name.to_owned(),
+                    with_error(difference),
+                    interval,
+                    better.to_string(),
+                    equal.to_string(),
+                    worse.to_string(),
+                    noise,
+                ]
+            }),
+        );
         text.push_str(&format!("{}\n\n", table.trim_fmt()));
         let mut table = Table::new();
         table.load_style(STYLE).set_header(["held out", "o.o.d.", "i.i.d.", "pairs"]).add_rows(
-            self.domains
-                .iter()
-                .map(|DomainDifference { held_out, ood, iid }| [held_out.clone(), with_error(ood), with_error(iid), ood.n.to_string()]),
+            self.domains.iter().map(|DomainDifference { held_out, ood, iid }| {
+                [held_out.clone(), with_error(ood), with_error(iid), ood.n.to_string()]
+            }),
         );
         text.push_str(&format!("{}\n", table.trim_fmt()));
-        let worst = self.domains.iter().min_by(|a, b| a.ood.mean.unwrap_or_default().total_cmp(&b.ood.mean.unwrap_or_default()));
+        let worst = self
+            .domains
+            .iter()
+            .min_by(|a, b| a.ood.mean.unwrap_or_default().total_cmp(&b.ood.mean.unwrap_or_default()));
         if let Some(DomainDifference { held_out, ood, .. }) = worst {
             text.push_str(&format!("\nworst held-out domain: {held_out}, {}\n", with_error(ood)));
         }

@@ -30,7 +30,8 @@ pub enum Format {
 named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown", Latex => "latex" });
 
 /// One rule below the header: rules between rows or columns would say nothing.
-pub(crate) const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+pub(crate) const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 impl Results {
     /// The results as text that ends with a line break.
@@ -78,7 +79,11 @@ impl Results {
         let comment = |text: &str| format!("% {}\n", text.replace('\n', " "));
         let mut text = comment(&self.caption());
         for block in self.blocks() {
-            let columns = format!("{}{}", "l".repeat(self.axes.len()), "r".repeat(block.header.len() - self.axes.len()));
+            let columns = format!(
+                "{}{}",
+                "l".repeat(self.axes.len()),
+                "r".repeat(block.header.len() - self.axes.len())
+            );
             let line = |cells: &[String]| {
                 let cells = cells.iter().enumerate().map(|(column, cell)| match cell.strip_suffix('*') {
                     Some(best) if column >= self.axes.len() => format!("\\textbf{{{}}}", latex_text(best)),
@@ -86,7 +91,10 @@ impl Results {
                 });
                 format!("{} \\\\\n", cells.collect::<Vec<_>>().join(" & "))
             };
-            text.push_str(&format!("\n{}\\begin{{tabular}}{{{columns}}}\n\\toprule\n", comment(&block.title)));
+            text.push_str(&format!(
+                "\n{}\\begin{{tabular}}{{{columns}}}\n\\toprule\n",
+                comment(&block.title)
+            ));
             text.push_str(&line(&block.header));
             text.push_str("\\midrule\n");
             block.rows.iter().for_each(|row| text.push_str(&line(row)));
@@ -118,12 +126,20 @@ impl Results {
         let integer = |name: &str| Column { name: name.to_owned(), kind: Kind::Integer };
         let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
         columns.push(Column { name: "held_out".to_owned(), kind: Kind::Text });
-        columns.extend([number("iid_mean"), number("iid_se"), integer("iid_n"), number("ood_mean"), number("ood_se"), integer("ood_n")]);
+        columns.extend([
+            number("iid_mean"),
+            number("iid_se"),
+            integer("iid_n"),
+            number("ood_mean"),
+            number("ood_se"),
+            integer("ood_n"),
+        ]);
         columns.extend([integer("planned"), integer("done")]);
         let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
         let mut sheet = Sheet::new(format, columns, out)?;
         for cell in &self.cells {
-            let mut values: Vec<Value<'_>> = cell.row.iter().zip(&kinds).map(|((_, value), kind)| Value::of_axis(value, *kind)).collect();
+            let mut values: Vec<Value<'_>> =
+                cell.row.iter().zip(&kinds).map(|((_, value), kind)| Value::of_axis(value, *kind)).collect();
             values.push(Value::Text(&cell.held_out));
             for Estimate { mean, se, n } in [cell.iid, cell.ood] {
                 let number = |value: Option<f64>| value.map_or(Value::Absent, Value::Number);
@@ -159,11 +175,19 @@ impl Results {
     /// What was read to choose, and the signs in the tables that need a word.
     fn legend(&self) -> String {
         let blocks = self.blocks();
-        let is_used = |sign: char| blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign));
-        let signs = [('±', "± standard error"), ('*', "* best of a complete column"), ('(', "(done/planned) of an incomplete cell")];
+        let is_used = |sign: char| {
+            blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign))
+        };
+        let signs = [
+            ('±', "± standard error"),
+            ('*', "* best of a complete column"),
+            ('(', "(done/planned) of an incomplete cell"),
+        ];
         let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
         let mut used = vec![chosen];
-        used.extend(signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()));
+        used.extend(
+            signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
+        );
         let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
         if unmeasured > 0 {
             used.push(format!("done trials that did not report what this table reads: {unmeasured}"));
@@ -174,7 +198,10 @@ impl Results {
     fn blocks(&self) -> [Block; 2] {
         let ood = format!("o.o.d. accuracy (held-out domain, {} split), %", self.ood_split_label());
         let iid = "i.i.d. accuracy (training domains, out split), %".to_owned();
-        [self.block(ood, |cell| &cell.ood, |mean| &mean.ood, true), self.block(iid, |cell| &cell.iid, |mean| &mean.iid, false)]
+        [
+            self.block(ood, |cell| &cell.ood, |mean| &mean.ood, true),
+            self.block(iid, |cell| &cell.iid, |mean| &mean.iid, false),
+        ]
     }
 
     pub(crate) fn ood_split_label(&self) -> &'static str {
@@ -184,11 +211,21 @@ impl Results {
         }
     }
 
-    fn block(&self, title: String, of_cell: fn(&Cell) -> &Estimate, of_mean: fn(&Mean) -> &Estimate, mark: bool) -> Block {
+    fn block(
+        &self,
+        title: String,
+        of_cell: fn(&Cell) -> &Estimate,
+        of_mean: fn(&Mean) -> &Estimate,
+        mark: bool,
+    ) -> Block {
         let mut header: Vec<String> = self.axes.iter().map(|axis| axis.to_string()).collect();
-        let mut rows: Vec<Vec<String>> =
-            self.means.iter().map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect()).collect();
-        let cells: BTreeMap<Place<'_>, &Cell> = self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
+        let mut rows: Vec<Vec<String>> = self
+            .means
+            .iter()
+            .map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect())
+            .collect();
+        let cells: BTreeMap<Place<'_>, &Cell> =
+            self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
         for domain in &self.domains {
             let column = self.means.iter().map(|mean| {
                 let cell = cells.get(&(&*mean.row, domain.as_str()))?;
@@ -200,8 +237,14 @@ impl Results {
             header.push(domain.clone());
         }
         let means = self.means.iter();
-        let column =
-            means.map(|mean| Some(Entry { estimate: *of_mean(mean), planned: mean.planned, done: mean.done, shows_progress: false }));
+        let column = means.map(|mean| {
+            Some(Entry {
+                estimate: *of_mean(mean),
+                planned: mean.planned,
+                done: mean.done,
+                shows_progress: false,
+            })
+        });
         add_column(&mut rows, column.collect(), mark);
         for (row, mean) in rows.iter_mut().zip(&self.means) {
             row.push(format!("{}/{}", mean.done, mean.planned));
@@ -231,8 +274,9 @@ struct Entry {
 
 /// Appends one entry to every row. The best is marked only where nothing that is still missing could be better.
 fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) {
-    let complete =
-        column.iter().all(|entry| entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some()));
+    let complete = column.iter().all(|entry| {
+        entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some())
+    });
     let means = column.iter().flatten().filter_map(|entry| entry.estimate.mean);
     let best = means.reduce(f64::max).filter(|_| mark && complete && column.len() > 1);
     for (row, entry) in rows.iter_mut().zip(&column) {

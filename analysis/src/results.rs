@@ -35,7 +35,13 @@ pub struct Question {
 
 impl Default for Question {
     fn default() -> Self {
-        Self { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), best: false, ood_split: None }
+        Self {
+            selection: Selection::Iid,
+            method: Method::Plain,
+            by: Vec::new(),
+            best: false,
+            ood_split: None,
+        }
     }
 }
 
@@ -117,7 +123,9 @@ pub struct Results {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResultsError {
     /// Results compare held-out domains, and there are none.
-    #[error("sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie trials {sweep}` lists its trials")]
+    #[error(
+        "sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie trials {sweep}` lists its trials"
+    )]
     NoDomain {
         /// The sweep.
         sweep: String,
@@ -138,7 +146,12 @@ pub enum ResultsError {
 ///
 /// # Errors
 /// As [`Collector::results`].
-pub fn results(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Result<Results, ResultsError> {
+pub fn results(
+    sweep: &str,
+    work: &Work,
+    records: &[TrialRecord],
+    question: &Question,
+) -> Result<Results, ResultsError> {
     Collector::of(sweep, work, records, question).results()
 }
 
@@ -176,7 +189,9 @@ impl Collector {
                 // Sums of floats depend on the order, and nobody can tell in which trials came.
                 units.sort_by_key(|unit| unit.coordinates);
             }
-            cells.extend(domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))));
+            cells.extend(
+                domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))),
+            );
             means.push(row_mean(&key, &row, domains.len()));
         }
         Ok(Results {
@@ -206,18 +221,28 @@ impl Collector {
                 && self.total() > 0
                 && !parameters.contains(name)
             {
-                let known = parameters.iter().map(String::as_str).chain(["seed", "split"]).map(str::to_owned).collect();
+                let known = parameters
+                    .iter()
+                    .map(String::as_str)
+                    .chain(["seed", "split"])
+                    .map(str::to_owned)
+                    .collect();
                 return Err(ResultsError::NoAxis { sweep: self.sweep.clone(), axis: name.clone(), known });
             }
             if !axes.contains(axis) {
                 axes.push(axis.clone());
             }
         }
-        let combined: Vec<Axis> = if self.has_combined() { vec![COMBINE.into(), MEMBERS.into()] } else { Vec::new() };
+        let combined: Vec<Axis> =
+            if self.has_combined() { vec![COMBINE.into(), MEMBERS.into()] } else { Vec::new() };
         if axes.is_empty() {
             // A trial that lacks an axis does not make it vary.
-            let varies = |name: &String| self.settings.values().filter_map(|setting| setting.get(name)).collect::<BTreeSet<_>>().len() > 1;
-            axes = parameters.iter().filter(|name| varies(name)).map(|name| Axis::from(name.as_str())).collect();
+            let varies = |name: &String| {
+                self.settings.values().filter_map(|setting| setting.get(name)).collect::<BTreeSet<_>>().len()
+                    > 1
+            };
+            axes =
+                parameters.iter().filter(|name| varies(name)).map(|name| Axis::from(name.as_str())).collect();
             axes.retain(|axis| !combined.contains(axis));
         }
         if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
@@ -242,14 +267,22 @@ struct Unit {
 impl Unit {
     fn of(trial: &Trial, ranks: &[u32]) -> Self {
         let Trial { setting, state, seed, split_seed, score, measured, .. } = *trial;
-        Self { measured, score, done: state == StateName::Succeeded, coordinates: (Some(ranks[setting as usize]), seed, split_seed) }
+        Self {
+            measured,
+            score,
+            done: state == StateName::Succeeded,
+            coordinates: (Some(ranks[setting as usize]), seed, split_seed),
+        }
     }
 
     /// The better of two that share their seeds, the first of equals. As long as one is not done, nobody knows which it is.
     fn better(self, other: Self) -> Self {
         let (_, seed, split) = self.coordinates;
         let done = self.done && other.done;
-        let measured = self.measured.zip(other.measured).map(|(own, others)| if other.score > self.score { others } else { own });
+        let measured = self
+            .measured
+            .zip(other.measured)
+            .map(|(own, others)| if other.score > self.score { others } else { own });
         Self { measured, score: self.score.max(other.score), done, coordinates: (None, seed, split) }
     }
 }
@@ -283,7 +316,15 @@ fn done(units: &[Unit]) -> usize {
 fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
     let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
-    Cell { row: row.to_vec(), held_out: domain.to_owned(), iid, ood, planned: units.len(), done: done(units), values: measured }
+    Cell {
+        row: row.to_vec(),
+        held_out: domain.to_owned(),
+        iid,
+        ood,
+        planned: units.len(),
+        done: done(units),
+        values: measured,
+    }
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
@@ -294,8 +335,11 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
     let planned_replicates = replicates.len();
     // A sweep holds each point once, so a replicate with as many values as there are domains has one of each. A row of fewer, which a
     // combination of some domains alone can be, has no mean that could stand beside the others.
-    let complete: Vec<Measured> =
-        replicates.into_values().filter(|values| values.len() == domains).map(|values| over_domains(&values)).collect();
+    let complete: Vec<Measured> = replicates
+        .into_values()
+        .filter(|values| values.len() == domains)
+        .map(|values| over_domains(&values))
+        .collect();
     let (iid, ood) = estimates(&complete);
     let planned = row.values().map(Vec::len).sum();
     let done = row.values().map(|units| done(units)).sum();
@@ -315,7 +359,8 @@ pub(crate) fn key(axis: &Axis) -> String {
 }
 
 /// What a cell calls its own contents, in JSON or CSV.
-const TAKEN: [&str; 10] = ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
+const TAKEN: [&str; 10] =
+    ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
 
 // Written by hand because the keys of a row depend on the question.
 impl Serialize for Cell {

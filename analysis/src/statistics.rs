@@ -65,9 +65,13 @@ mod tests {
 
     #[test]
     fn seeds_follow_the_square_of_the_error() {
-        for (seeds, error, target, needed) in
-            [(10, 0.012, 0.01, 15), (10, 0.0101, 0.01, 11), (3, 0.1, 0.01, 6), (1, f64::INFINITY, 0.01, 2), (4, f64::NAN, 0.01, 5)]
-        {
+        for (seeds, error, target, needed) in [
+            (10, 0.012, 0.01, 15),
+            (10, 0.0101, 0.01, 11),
+            (3, 0.1, 0.01, 6),
+            (1, f64::INFINITY, 0.01, 2),
+            (4, f64::NAN, 0.01, 5),
+        ] {
             assert_eq!(seeds_for(seeds, error, target), needed);
         }
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sortie_analysis::{
-    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat, figure, paired, results,
+    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat,
+    figure, paired, results,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
@@ -27,11 +28,16 @@ const IMAGES: u64 = 5;
 /// A sweep for leave-one-out: every domain and every pair, two rates, three seeds. Dice say what succeeded and what was measured.
 fn sweep(work: &Work, dice: &[u8]) -> Vec<TrialRecord> {
     let mut dice = dice.iter().cycle().copied();
-    let pairs = DOMAINS.iter().enumerate().flat_map(|(at, a)| DOMAINS[at + 1..].iter().map(move |b| format!("{a}+{b}")));
+    let pairs = DOMAINS
+        .iter()
+        .enumerate()
+        .flat_map(|(at, a)| DOMAINS[at + 1..].iter().map(move |b| format!("{a}+{b}")));
     let held_out: Vec<String> = DOMAINS.map(str::to_owned).into_iter().chain(pairs).collect();
     let mut records = Vec::new();
-    for (held_out, rate, seed) in
-        held_out.iter().flat_map(|domain| RATES.map(|rate| [(domain, rate, 0), (domain, rate, 1), (domain, rate, 2)])).flatten()
+    for (held_out, rate, seed) in held_out
+        .iter()
+        .flat_map(|domain| RATES.map(|rate| [(domain, rate, 0), (domain, rate, 1), (domain, rate, 2)]))
+        .flatten()
     {
         let mut roll = || u64::from(dice.next().unwrap());
         let state = if roll() < 12 { StateName::Failed } else { StateName::Succeeded };
@@ -54,12 +60,17 @@ fn sweep(work: &Work, dice: &[u8]) -> Vec<TrialRecord> {
 }
 
 fn fraction<'a>(rows: &'a [Evaluation], step: u64, domain: &'a str, split: SplitName) -> Option<f64> {
-    rows.iter().find(|row| (row.step, row.domain.as_str(), row.split) == (step, domain, split)).map(Evaluation::accuracy)
+    rows.iter()
+        .find(|row| (row.step, row.domain.as_str(), row.split) == (step, domain, split))
+        .map(Evaluation::accuracy)
 }
 
 /// The mean `out` accuracy of the training domains after a step.
 fn iid(trial: &TrialRecord, step: u64) -> Option<f64> {
-    let found: Vec<f64> = DOMAINS.iter().filter_map(|domain| fraction(&trial.validation, step, domain, SplitName::Out)).collect();
+    let found: Vec<f64> = DOMAINS
+        .iter()
+        .filter_map(|domain| fraction(&trial.validation, step, domain, SplitName::Out))
+        .collect();
     (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
 }
 
@@ -70,21 +81,30 @@ fn score(trial: &TrialRecord, all: &[TrialRecord], selection: Selection, step: u
     match selection {
         Selection::Iid => iid(trial, step),
         Selection::Last => iid(trial, step).filter(|_| last(&trial.validation)),
-        Selection::Oracle => fraction(&trial.held_out, step, &test, SplitName::Out).filter(|_| last(&trial.held_out)),
+        Selection::Oracle => {
+            fraction(&trial.held_out, step, &test, SplitName::Out).filter(|_| last(&trial.held_out))
+        }
         Selection::Loo => {
             let mut sum = 0.0;
             let trained: BTreeSet<&str> = trial.validation.iter().map(|row| row.domain.as_str()).collect();
             let mut others = 0;
-            for pair in all.iter().filter(|pair| pair.state == StateName::Succeeded && pair.point.held_out.len() == 2) {
-                let alike = pair.point.parameters == trial.point.parameters && pair.point.seed == trial.point.seed;
-                let Some(other) = pair.point.held_out.iter().find(|domain| **domain != test) else { continue };
+            for pair in
+                all.iter().filter(|pair| pair.state == StateName::Succeeded && pair.point.held_out.len() == 2)
+            {
+                let alike =
+                    pair.point.parameters == trial.point.parameters && pair.point.seed == trial.point.seed;
+                let Some(other) = pair.point.held_out.iter().find(|domain| **domain != test) else {
+                    continue;
+                };
                 if !alike || !pair.point.is_held_out(&test) {
                     continue;
                 }
                 others += 1;
-                sum += fraction(&pair.held_out, step, other, SplitName::In).filter(|_| trained.contains(other.as_str()))?;
+                sum += fraction(&pair.held_out, step, other, SplitName::In)
+                    .filter(|_| trained.contains(other.as_str()))?;
             }
-            (others == trained.len() && trial.validation.iter().any(|row| row.step == step)).then(|| sum / others as f64)
+            (others == trained.len() && trial.validation.iter().any(|row| row.step == step))
+                .then(|| sum / others as f64)
         }
     }
 }
@@ -93,7 +113,8 @@ fn score(trial: &TrialRecord, all: &[TrialRecord], selection: Selection, step: u
 fn by_hand(trial: &TrialRecord, all: &[TrialRecord], selection: Selection) -> Option<(f64, f64)> {
     let mut best: Option<(f64, u64)> = None;
     for step in STEPS {
-        if let Some(score) = score(trial, all, selection, step).filter(|_| trial.state == StateName::Succeeded)
+        if let Some(score) =
+            score(trial, all, selection, step).filter(|_| trial.state == StateName::Succeeded)
             && best.is_none_or(|(known, _)| score > known)
         {
             best = Some((score, step));
@@ -166,9 +187,19 @@ fn combined_sweep() -> (Work, Vec<TrialRecord>) {
             trial
         };
         // First, so that nothing depends on their coming last.
-        records.push(combine(succeeded(&work, point("photo", rate, 1e-3, 0), 750, ood + 200), "ensemble", 2.0, &["weight_decay"]));
+        records.push(combine(
+            succeeded(&work, point("photo", rate, 1e-3, 0), 750, ood + 200),
+            "ensemble",
+            2.0,
+            &["weight_decay"],
+        ));
         if rate > 0.0 {
-            records.push(combine(succeeded(&work, point("photo", rate, 1e-3, 0), 750, 990), "all", 4.0, &["weight_decay", "dropout"]));
+            records.push(combine(
+                succeeded(&work, point("photo", rate, 1e-3, 0), 750, 990),
+                "all",
+                4.0,
+                &["weight_decay", "dropout"],
+            ));
         }
         for seed in 0..2 {
             records.push(succeeded(&work, point("photo", rate, 1e-3, seed), 900, ood + 10 * seed));
@@ -222,20 +253,28 @@ fn combined_trials_have_rows_of_their_own_behind_the_others() {
         assert!(found.render(format).replace('*', "").contains(row), "{}", found.render(format));
     }
     let json: serde_json::Value = serde_json::from_str(&found.render(Format::Json)).unwrap();
-    let rows: Vec<_> =
-        json["cells"].as_array().unwrap().iter().map(|cell| [&cell["dropout"], &cell["combine"], &cell["members"]]).collect();
+    let rows: Vec<_> = json["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cell| [&cell["dropout"], &cell["combine"], &cell["members"]])
+        .collect();
     let null = serde_json::Value::Null;
     assert_eq!(rows[0], [&0.0.into(), &null, &null]);
     assert_eq!(rows[2], [&null, &"all".into(), &4.0.into()]);
     // The axes are there whatever is asked for, and stand where they are named.
     let by = |by: &[&str], best| {
-        let question = Question { by: by.iter().map(|axis| Axis::from(*axis)).collect(), best, ..question.clone() };
+        let question =
+            Question { by: by.iter().map(|axis| Axis::from(*axis)).collect(), best, ..question.clone() };
         results("s", &work, &records, &question).unwrap()
     };
     assert_eq!(by(&["members", "lr"], false).axes, ["members", "lr", "combine"].map(Axis::from));
     // One row of plain trials, whose best is none of the combined ones, although those select better; of equals the first.
     let best = by(&["lr"], true);
-    assert_eq!(best.cells.iter().map(|cell| cell.ood.mean).collect::<Vec<_>>(), [Some(0.605), Some(0.99), Some(0.8)]);
+    assert_eq!(
+        best.cells.iter().map(|cell| cell.ood.mean).collect::<Vec<_>>(),
+        [Some(0.605), Some(0.99), Some(0.8)]
+    );
 }
 
 #[test]
@@ -253,10 +292,14 @@ fn a_combined_trial_is_compared_only_where_it_is_named() {
     assert_eq!((made.units, made.planned), (1, 1));
     assert!((made.ood.difference.mean.unwrap() - 0.1).abs() < 1e-12);
     // Against plain trials: the same rate and seed; what the ensemble lacks is no hindrance.
-    let gain = compare("dropout=0.9 and seed=0", "combine=ensemble and members=2 and dropout=0.9 and seed=0").unwrap();
+    let gain = compare("dropout=0.9 and seed=0", "combine=ensemble and members=2 and dropout=0.9 and seed=0")
+        .unwrap();
     assert!(gain.units == 1 && (gain.ood.difference.mean.unwrap() - 0.2).abs() < 1e-12);
     let error = compare("seed=0", "combine=all and members=4 and seed=0").unwrap_err().to_string();
-    assert_eq!(error, "\"seed=0\" leaves open what trials of the other setting do not have (dropout): name a value");
+    assert_eq!(
+        error,
+        "\"seed=0\" leaves open what trials of the other setting do not have (dropout): name a value"
+    );
     let all = compare("dropout=0.9 and seed=0", "combine=all and members=4 and seed=0").unwrap();
     assert!((all.ood.difference.mean.unwrap() - 0.29).abs() < 1e-12);
     assert_eq!(
@@ -268,9 +311,12 @@ fn a_combined_trial_is_compared_only_where_it_is_named() {
 #[test]
 fn figures_and_domainbed_leave_combined_trials_out() {
     let (work, records) = combined_sweep();
-    let plain: Vec<TrialRecord> = records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
+    let plain: Vec<TrialRecord> =
+        records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
     assert_eq!(plain.len(), 4);
-    let draw = |records: &[TrialRecord]| figure("s", &work, records, &FigureQuestion::of(FigureKind::Rates)).unwrap();
+    let draw = |records: &[TrialRecord]| {
+        figure("s", &work, records, &FigureQuestion::of(FigureKind::Rates)).unwrap()
+    };
     assert_eq!(draw(&records), draw(&plain));
     let runs = |records: &[TrialRecord]| sortie_analysis::domainbed::runs(&work, records);
     assert_eq!(runs(&records), runs(&plain));
@@ -280,12 +326,15 @@ fn figures_and_domainbed_leave_combined_trials_out() {
 fn a_row_of_some_domains_has_no_mean_beside_those_of_all() {
     let (work, mut records) = combined_sweep();
     // Another domain, which no combination holds out.
-    let plain: Vec<TrialRecord> = records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
+    let plain: Vec<TrialRecord> =
+        records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
     let own = plain[0].point.held_out_label();
     let other = DOMAINS.iter().find(|domain| **domain != own).unwrap();
     let moved = |record: &TrialRecord| Point { held_out: vec![(*other).to_owned()], ..record.point.clone() };
     records.extend(plain.iter().map(|record| succeeded(&work, moved(record), 900, 500)));
-    let is_combined = |row: &[(Axis, AxisValue)]| row.iter().any(|(axis, value)| axis.as_str() == "combine" && *value != AxisValue::Absent);
+    let is_combined = |row: &[(Axis, AxisValue)]| {
+        row.iter().any(|(axis, value)| axis.as_str() == "combine" && *value != AxisValue::Absent)
+    };
     let some = results("s", &work, &records, &Question::default()).unwrap();
     for mean in &some.means {
         assert_eq!(mean.ood.n > 0, !is_combined(&mean.row), "{mean:?}");
@@ -297,7 +346,6 @@ fn cells_are_a_sheet_too() {
     let (work, records) = combined_sweep();
     let found = results("s", &work, &records, &Question::default()).unwrap();
     let jsonl = String::from_utf8(found.write_cells(SheetFormat::Jsonl, Vec::new()).unwrap()).unwrap();
-    let first =
-        r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
+    let first = r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
     assert!(jsonl.starts_with(first) && jsonl.lines().count() == found.cells.len(), "{jsonl}");
 }

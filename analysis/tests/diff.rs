@@ -37,7 +37,8 @@ fn sides() -> [Side; 2] {
         done("sketch", 1e-3, 0, 500),
         record(&work, point("sketch", 0.0, 1e-3, 1), StateName::Failed),
     ];
-    let mut second = vec![done("photo", 1e-3, 0, 700), done("photo", 1e-3, 1, 712), done("sketch", 1e-3, 1, 520)];
+    let mut second =
+        vec![done("photo", 1e-3, 0, 700), done("photo", 1e-3, 1, 712), done("sketch", 1e-3, 1, 520)];
     // Another rate on a place where the first has its own trial.
     second.push(done("sketch", 5e-4, 0, 530));
     [side("one", "1e-3", first, "cpu"), side("two", "[5e-4, 1e-3]", second, "cuda:0")]
@@ -71,11 +72,16 @@ fn different_trials_at_one_place_are_compared_by_their_accuracies() {
     let Work::Finetune(settings) = &mut longer.spec.work else { panic!("a command") };
     settings.steps = 40;
     let places = [("photo", 0, 720), ("photo", 1, 710), ("sketch", 0, 530), ("sketch", 1, 500)];
-    longer.records = places.map(|(held_out, seed, ood)| succeeded(&longer.spec.work, point(held_out, 0.0, 1e-3, seed), 890, ood)).into();
+    longer.records = places
+        .map(|(held_out, seed, ood)| succeeded(&longer.spec.work, point(held_out, 0.0, 1e-3, seed), 890, ood))
+        .into();
     let found = diff(&one, &longer, &Question::default());
     // 0.02, 0 and 0.03; the last place has no result on one side.
     assert_eq!((found.shared.trials, found.only.a, found.only.b, found.places.compared), (0, 4, 4, 3));
-    assert!((found.places.ood.mean.unwrap() - 0.05 / 3.0).abs() < 1e-12 && (found.places.iid.mean.unwrap() + 0.01).abs() < 1e-12);
+    assert!(
+        (found.places.ood.mean.unwrap() - 0.05 / 3.0).abs() < 1e-12
+            && (found.places.iid.mean.unwrap() + 0.01).abs() < 1e-12
+    );
     let line = "3 compared; one minus one: o.o.d. +1.67 ± 0.88, i.i.d. -1.00 ± 0.00 points";
     assert!(found.text().contains(line), "{}", found.text());
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sortie_analysis::domainbed::{IMPORTED, MISSING, Record, Run, SelectionMethod, read, runs, tables, unshown, write};
+use sortie_analysis::domainbed::{
+    IMPORTED, MISSING, Record, Run, SelectionMethod, read, runs, tables, unshown, write,
+};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method};
@@ -61,7 +63,8 @@ fn runs_without_records_unknown_datasets_and_nothing_at_all_are_survived() {
 #[test]
 fn sorties_trials_become_runs_that_domainbed_tells_apart() {
     let work = work("PACS");
-    let trial = |held_out: &str, dropout, lr, seed| succeeded(&work, point(held_out, dropout, lr, seed), 900, 700);
+    let trial =
+        |held_out: &str, dropout, lr, seed| succeeded(&work, point(held_out, dropout, lr, seed), 900, 700);
     let mut averaged = trial("sketch", 0.9, 1e-3, 4);
     let average = |row: Evaluation| Evaluation { method: Method::Average, ..row };
     averaged.validation.extend(averaged.validation.clone().into_iter().map(average));
@@ -72,12 +75,21 @@ fn sorties_trials_become_runs_that_domainbed_tells_apart() {
         record(&work, point("sketch", 0.0, 1e-3, 9), StateName::Failed),
     ];
     let found = runs(&work, &records);
-    let names: Vec<_> =
-        found.iter().map(|run| (run.algorithm.as_str(), run.test_envs.as_slice(), run.trial_seed, run.hparams_seed)).collect();
-    let expected: [(&str, &[usize], i64, i64); 4] =
-        [("ERM", &[3], 0, 1), ("ERM", &[2, 3], 1, 0), ("ERM dropout 0.9", &[3], 0, 1), ("ERM dropout 0.9 average", &[3], 0, 1)];
+    let names: Vec<_> = found
+        .iter()
+        .map(|run| (run.algorithm.as_str(), run.test_envs.as_slice(), run.trial_seed, run.hparams_seed))
+        .collect();
+    let expected: [(&str, &[usize], i64, i64); 4] = [
+        ("ERM", &[3], 0, 1),
+        ("ERM", &[2, 3], 1, 0),
+        ("ERM dropout 0.9", &[3], 0, 1),
+        ("ERM dropout 0.9 average", &[3], 0, 1),
+    ];
     assert_eq!(names, expected);
-    assert_eq!(found[0].records, [Record { step: 20, in_acc: vec![0.9, 0.9, 0.9, 0.7], out_acc: vec![0.9, 0.9, 0.9, 0.7] }]);
+    assert_eq!(
+        found[0].records,
+        [Record { step: 20, in_acc: vec![0.9, 0.9, 0.9, 0.7], out_acc: vec![0.9, 0.9, 0.9, 0.7] }]
+    );
     assert_eq!(found[3].records[0].in_acc, [0.9, 0.9, 0.9, MISSING]);
     assert!(found[0].hparams["lr"] == 1e-3 && found[0].hparams["seed"] == 4);
 
@@ -102,20 +114,30 @@ fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
     for algorithm in [1.0, 2.0] {
         for lr in [0.1, 0.2] {
             for seed in [0, 1] {
-                let dropout = ("dropout".to_owned(), Scalar::Text(if lr == 0.1 { "low" } else { "high" }.into()));
-                let parameters = [numbers("algorithm", algorithm), numbers("hparams_seed", 0.0), numbers("lr", lr), dropout].into();
+                let dropout =
+                    ("dropout".to_owned(), Scalar::Text(if lr == 0.1 { "low" } else { "high" }.into()));
+                let parameters = [
+                    numbers("algorithm", algorithm),
+                    numbers("hparams_seed", 0.0),
+                    numbers("lr", lr),
+                    dropout,
+                ]
+                .into();
                 let at = Point { held_out: vec!["C".into()], parameters, seed, split_seed: 3 };
                 records.push(succeeded(&command("train"), at, 900, 700));
             }
         }
     }
     let found = runs(&command("train"), &records);
-    let keys: BTreeSet<_> =
-        found.iter().map(|run| (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone())).collect();
+    let keys: BTreeSet<_> = found
+        .iter()
+        .map(|run| (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone()))
+        .collect();
     assert_eq!((found.len(), keys.len()), (8, 8));
     assert_eq!(found[0].algorithm, "1 dropout low");
     // An imported sweep keeps DomainBed's own numbers.
-    let parameters = [("algorithm".to_owned(), Scalar::Text("ERM".into())), numbers("hparams_seed", 7.0)].into();
+    let parameters =
+        [("algorithm".to_owned(), Scalar::Text("ERM".into())), numbers("hparams_seed", 7.0)].into();
     let at = Point { held_out: vec!["C".into()], parameters, seed: 0, split_seed: 5 };
     let imported = command(IMPORTED);
     let found = runs(&imported, &[succeeded(&imported, at, 900, 700)]);
@@ -200,14 +222,21 @@ mod slow {
                     }
                     let mut accs = vec![-1.0; rows[0].record.out_acc.len()];
                     for row in rows.iter().filter(|row| row.run.test_envs.len() == 2) {
-                        let other = if row.run.test_envs[0] == env { row.run.test_envs[1] } else { row.run.test_envs[0] };
+                        let other = if row.run.test_envs[0] == env {
+                            row.run.test_envs[1]
+                        } else {
+                            row.run.test_envs[0]
+                        };
                         accs[other] = row.record.in_acc[other];
                     }
                     accs.remove(env);
                     if accs.iter().any(|acc| *acc == -1.0) {
                         return None;
                     }
-                    Some((accs.iter().fold(0.0, |sum, acc| sum + acc) / accs.len() as f64, tests[0].record.in_acc[env]))
+                    Some((
+                        accs.iter().fold(0.0, |sum, acc| sum + acc) / accs.len() as f64,
+                        tests[0].record.in_acc[env],
+                    ))
                 };
                 argmax(steps.into_iter().filter_map(step_acc).collect())
             }
@@ -215,11 +244,21 @@ mod slow {
     }
 
     /// The accuracies behind one cell: (trial seed, accuracy) by first appearance.
-    pub fn cell(method: SelectionMethod, rows: &[Row<'_>], dataset: &str, algorithm: &str, env: usize) -> Vec<(i64, f64)> {
+    pub fn cell(
+        method: SelectionMethod,
+        rows: &[Row<'_>],
+        dataset: &str,
+        algorithm: &str,
+        env: usize,
+    ) -> Vec<(i64, f64)> {
         let mut trials: Vec<i64> = Vec::new();
         let group: Vec<&Row<'_>> = rows
             .iter()
-            .filter(|row| row.run.dataset == dataset && row.run.algorithm == algorithm && row.run.test_envs.contains(&env))
+            .filter(|row| {
+                row.run.dataset == dataset
+                    && row.run.algorithm == algorithm
+                    && row.run.test_envs.contains(&env)
+            })
             .collect();
         for row in &group {
             if !trials.contains(&row.run.trial_seed) {
@@ -227,13 +266,20 @@ mod slow {
             }
         }
         let sweep_acc = |trial: i64| {
-            let mut seeds: Vec<i64> = group.iter().filter(|row| row.run.trial_seed == trial).map(|row| row.run.hparams_seed).collect();
+            let mut seeds: Vec<i64> = group
+                .iter()
+                .filter(|row| row.run.trial_seed == trial)
+                .map(|row| row.run.hparams_seed)
+                .collect();
             seeds.sort_unstable();
             seeds.dedup();
             let mut accs: Vec<(f64, f64)> = Vec::new();
             for seed in seeds {
-                let of_seed: Vec<&Row<'_>> =
-                    group.iter().copied().filter(|row| row.run.trial_seed == trial && row.run.hparams_seed == seed).collect();
+                let of_seed: Vec<&Row<'_>> = group
+                    .iter()
+                    .copied()
+                    .filter(|row| row.run.trial_seed == trial && row.run.hparams_seed == seed)
+                    .collect();
                 accs.extend(run_acc(method, &of_seed, env));
             }
             accs.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -250,20 +296,31 @@ mod slow {
         let scaled: Vec<f64> = values.iter().map(|value| value / n.sqrt()).collect();
         let centre = mean(&scaled);
         let variance = mean(&scaled.iter().map(|value| (value - centre).powi(2)).collect::<Vec<_>>());
-        (Some(100.0 * mean(values)), format!("{:.1} +/- {:.1}", 100.0 * mean(values), 100.0 * variance.sqrt()))
+        (
+            Some(100.0 * mean(values)),
+            format!("{:.1} +/- {:.1}", 100.0 * mean(values), 100.0 * variance.sqrt()),
+        )
     }
 
     pub fn average(cells: &[(Option<f64>, String)]) -> String {
         let means: Option<Vec<f64>> = cells.iter().map(|cell| cell.0).collect();
-        means.map_or("X".into(), |means| format!("{:.1}", means.iter().fold(0.0, |sum, mean| sum + mean) / means.len() as f64))
+        means.map_or("X".into(), |means| {
+            format!("{:.1}", means.iter().fold(0.0, |sum, mean| sum + mean) / means.len() as f64)
+        })
     }
 
     pub fn line(cells: Vec<String>, width: usize) -> String {
-        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:<width$}").chars().take(width).collect()).collect();
+        let cells: Vec<String> =
+            cells.iter().map(|cell| format!("{cell:<width$}").chars().take(width).collect()).collect();
         cells.join("  ") + " \n"
     }
 
-    pub fn trial_averages(method: SelectionMethod, rows: &[Row<'_>], dataset: &str, algorithm: &str) -> Vec<f64> {
+    pub fn trial_averages(
+        method: SelectionMethod,
+        rows: &[Row<'_>],
+        dataset: &str,
+        algorithm: &str,
+    ) -> Vec<f64> {
         // Groups in the order in which records name them.
         let mut groups: Vec<(i64, usize)> = Vec::new();
         for row in rows.iter().filter(|row| row.run.dataset == dataset && row.run.algorithm == algorithm) {
@@ -277,10 +334,17 @@ mod slow {
         trials.sort_unstable();
         trials.dedup();
         let of = |trial: i64, env: usize| {
-            cell(method, rows, dataset, algorithm, env).into_iter().find(|(found, _)| *found == trial).map(|(_, accuracy)| accuracy)
+            cell(method, rows, dataset, algorithm, env)
+                .into_iter()
+                .find(|(found, _)| *found == trial)
+                .map(|(_, accuracy)| accuracy)
         };
         let averages = trials.into_iter().map(|trial| {
-            let accs: Vec<f64> = groups.iter().filter(|group| group.0 == trial).filter_map(|group| of(trial, group.1)).collect();
+            let accs: Vec<f64> = groups
+                .iter()
+                .filter(|group| group.0 == trial)
+                .filter_map(|group| of(trial, group.1))
+                .collect();
             (!accs.is_empty()).then(|| mean(&accs))
         });
         averages.flatten().collect()
@@ -295,7 +359,10 @@ fn slow_tables(runs: &[Run]) -> String {
     let mut text = format!("Total records: {}\n", rows.len());
     let present = |name: &str| runs.iter().any(|run| run.algorithm == name && !run.records.is_empty());
     let algorithms: Vec<&str> = ALGORITHMS.into_iter().filter(|name| present(name)).collect();
-    let sets: Vec<_> = SETS.into_iter().filter(|(set, _)| runs.iter().any(|run| run.dataset == *set && !run.records.is_empty())).collect();
+    let sets: Vec<_> = SETS
+        .into_iter()
+        .filter(|(set, _)| runs.iter().any(|run| run.dataset == *set && !run.records.is_empty()))
+        .collect();
     for method in SelectionMethod::ALL {
         let mut print = |head: String, columns: Vec<String>, body: Vec<Vec<String>>, width: usize| {
             text += &format!("\n-------- {head}, model selection method: {}\n", method.title());
@@ -304,24 +371,49 @@ fn slow_tables(runs: &[Run]) -> String {
         };
         for (set, labels) in &sets {
             let body = algorithms.iter().map(|algorithm| {
-                let accs =
-                    |env| slow::cell(method, &rows, set, algorithm, env).into_iter().map(|(_, accuracy)| accuracy).collect::<Vec<_>>();
+                let accs = |env| {
+                    slow::cell(method, &rows, set, algorithm, env)
+                        .into_iter()
+                        .map(|(_, accuracy)| accuracy)
+                        .collect::<Vec<_>>()
+                };
                 let cells: Vec<_> = (0..4).map(|env| slow::format(&accs(env))).collect();
                 let average = slow::average(&cells);
-                [(*algorithm).to_owned()].into_iter().chain(cells.into_iter().map(|cell| cell.1)).chain([average]).collect()
+                [(*algorithm).to_owned()]
+                    .into_iter()
+                    .chain(cells.into_iter().map(|cell| cell.1))
+                    .chain([average])
+                    .collect()
             });
-            let columns = ["Algorithm"].iter().chain(*labels).chain(&["Avg"]).map(|label| (*label).to_owned()).collect();
+            let columns = ["Algorithm"]
+                .iter()
+                .chain(*labels)
+                .chain(&["Avg"])
+                .map(|label| (*label).to_owned())
+                .collect();
             print(format!("Dataset: {set}"), columns, body.collect(), 20);
         }
         if sets.is_empty() {
             continue;
         }
         let body = algorithms.iter().map(|algorithm| {
-            let cells: Vec<_> = sets.iter().map(|(set, _)| slow::format(&slow::trial_averages(method, &rows, set, algorithm))).collect();
+            let cells: Vec<_> = sets
+                .iter()
+                .map(|(set, _)| slow::format(&slow::trial_averages(method, &rows, set, algorithm)))
+                .collect();
             let average = slow::average(&cells);
-            [(*algorithm).to_owned()].into_iter().chain(cells.into_iter().map(|cell| cell.1)).chain([average]).collect()
+            [(*algorithm).to_owned()]
+                .into_iter()
+                .chain(cells.into_iter().map(|cell| cell.1))
+                .chain([average])
+                .collect()
         });
-        let columns = ["Algorithm"].into_iter().chain(sets.iter().map(|(set, _)| *set)).chain(["Avg"]).map(str::to_owned).collect();
+        let columns = ["Algorithm"]
+            .into_iter()
+            .chain(sets.iter().map(|(set, _)| *set))
+            .chain(["Avg"])
+            .map(str::to_owned)
+            .collect();
         print("Averages".into(), columns, body.collect(), 25);
     }
     text
@@ -333,7 +425,8 @@ fn accuracy() -> impl Strategy<Value = f64> {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    let record = (0..4_i64, vec(accuracy(), 4), vec(accuracy(), 4)).prop_map(|(step, in_acc, out_acc)| Record { step, in_acc, out_acc });
+    let record = (0..4_i64, vec(accuracy(), 4), vec(accuracy(), 4))
+        .prop_map(|(step, in_acc, out_acc)| Record { step, in_acc, out_acc });
     let envs = (0..4_usize, 0..4_usize, any::<bool>()).prop_map(|(a, b, pair)| {
         let mut envs = if pair { vec![a, b] } else { vec![a] };
         envs.sort_unstable();
@@ -341,23 +434,25 @@ fn run() -> impl Strategy<Value = Run> {
         envs
     });
     let names = (0..SETS.len(), 0..ALGORITHMS.len());
-    (names, envs, 0..3_i64, 0..3_i64, vec(record, 0..4)).prop_map(|((set, algorithm), test_envs, trial_seed, hparams_seed, mut records)| {
-        // A reader lets no step of a run count twice.
-        records.sort_by_key(|record| record.step);
-        records.dedup_by_key(|record| record.step);
-        let (algorithm, dataset) = (ALGORITHMS[algorithm].to_owned(), SETS[set].0.to_owned());
-        Run {
-            name: String::new(),
-            algorithm,
-            dataset,
-            test_envs,
-            trial_seed,
-            hparams_seed,
-            hparams: Default::default(),
-            records,
-            done: true,
-        }
-    })
+    (names, envs, 0..3_i64, 0..3_i64, vec(record, 0..4)).prop_map(
+        |((set, algorithm), test_envs, trial_seed, hparams_seed, mut records)| {
+            // A reader lets no step of a run count twice.
+            records.sort_by_key(|record| record.step);
+            records.dedup_by_key(|record| record.step);
+            let (algorithm, dataset) = (ALGORITHMS[algorithm].to_owned(), SETS[set].0.to_owned());
+            Run {
+                name: String::new(),
+                algorithm,
+                dataset,
+                test_envs,
+                trial_seed,
+                hparams_seed,
+                hparams: Default::default(),
+                records,
+                done: true,
+            }
+        },
+    )
 }
 
 /// Every held-out domain and every pair once, for the seeds of one algorithm: what leave-one-domain-out needs.

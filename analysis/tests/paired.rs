@@ -64,12 +64,19 @@ fn differences_are_averaged_within_a_pair_of_domain_and_seed() {
         })
         .sum();
     assert!((between_seeds.unwrap() - (squares / 16.0).sqrt() / 1_000.0).abs() < 1e-12);
-    let domains: Vec<_> = found.domains.iter().map(|domain| (domain.held_out.as_str(), (1e4 * domain.ood.mean.unwrap()).round())).collect();
+    let domains: Vec<_> = found
+        .domains
+        .iter()
+        .map(|domain| (domain.held_out.as_str(), (1e4 * domain.ood.mean.unwrap()).round()))
+        .collect();
     assert_eq!(domains, [("photo", 167.0), ("sketch", 167.0)]);
     assert_eq!(found.iid.difference, Estimate { mean: Some(0.0), se: Some(0.0), n: 6 });
     assert_eq!(found.iid.between_seeds, Some(0.0));
     let text = compare(&sweep(), "dropout=0", "dropout=0.9").unwrap().text();
-    assert!(text.contains("dropout=0.9 against dropout=0, 6 of 6 pairs") && text.contains("+1.7 ± 0.8"), "{text}");
+    assert!(
+        text.contains("dropout=0.9 against dropout=0, 6 of 6 pairs") && text.contains("+1.7 ± 0.8"),
+        "{text}"
+    );
     // The other way round everything is mirrored.
     let back = compare(&sweep(), "dropout=0.9", "dropout=0").unwrap().ood;
     assert_eq!((back.better, back.equal, back.worse), (1, 1, 4));
@@ -105,7 +112,10 @@ fn other_axes_can_be_fixed_or_compared_too() {
 fn what_cannot_be_compared_is_named() {
     let error = |a: &str, b: &str| compare(&sweep(), a, b).unwrap_err().to_string();
     assert!(error("rate=0", "dropout=0.9").contains("\"rate\" is no axis of this sweep"));
-    assert_eq!(error("dropout=0", "dropout=0.3"), "no trial of sweep s with one held-out domain meets \"dropout=0.3\"");
+    assert_eq!(
+        error("dropout=0", "dropout=0.3"),
+        "no trial of sweep s with one held-out domain meets \"dropout=0.3\""
+    );
     let open = error("dropout=0", "dropout=0.9 and lr=1e-3");
     assert_eq!(open, "\"dropout=0\" leaves open what the other setting names (lr): name it on both sides");
     let work = work("PACS");

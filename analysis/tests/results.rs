@@ -14,7 +14,13 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
-const IID: Question = Question { selection: Selection::Iid, method: Method::Plain, by: Vec::new(), best: false, ood_split: None };
+const IID: Question = Question {
+    selection: Selection::Iid,
+    method: Method::Plain,
+    by: Vec::new(),
+    best: false,
+    ood_split: None,
+};
 
 /// Two rates, two held-out domains, two seeds; at 0.5, `sketch` has one trial done, one failed, and a pair only selects.
 fn incomplete() -> Results {
@@ -23,7 +29,12 @@ fn incomplete() -> Results {
     for (domain, ood) in [("sketch", 700), ("photo", 900)] {
         for seed in 0..2 {
             records.push(succeeded(&work, point(domain, 0.0, 1e-3, seed), 900 + 10 * seed, ood + 20 * seed));
-            records.push(succeeded(&work, point(domain, 0.5, 1e-3, seed), 920 + 10 * seed, ood + 40 + 20 * seed));
+            records.push(succeeded(
+                &work,
+                point(domain, 0.5, 1e-3, seed),
+                920 + 10 * seed,
+                ood + 40 + 20 * seed,
+            ));
         }
     }
     records[3] = record(&work, records[3].point.clone(), StateName::Failed);
@@ -44,7 +55,9 @@ fn means_and_errors_are_those_computed_by_hand() {
     // 0.90 and 0.92: deviations of 0.01 each, variance 2e-4, se = sqrt(1e-4).
     assert!(close(photo.ood.mean, 0.91) && close(photo.ood.se, 0.01) && photo.ood.n == 2);
     let sketch = &results.cells[3];
-    assert!(close(sketch.ood.mean, 0.74) && sketch.ood.se.is_none() && (sketch.done, sketch.planned) == (1, 2));
+    assert!(
+        close(sketch.ood.mean, 0.74) && sketch.ood.se.is_none() && (sketch.done, sketch.planned) == (1, 2)
+    );
     // Only seed 0 is done on both domains at 0.5: (0.94 + 0.74) / 2.
     assert!(close(results.means[1].ood.mean, 0.84) && results.means[1].ood.n == 1);
     assert_eq!((results.means[1].done, results.means[1].planned), (3, 4));
@@ -76,8 +89,13 @@ fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
 #[test]
 fn rows_are_what_varies_or_what_is_asked_for() {
     let work = work("EmojiStyles");
-    let records = [succeeded(&work, point("mono", 0.5, 1e-3, 3), 900, 800), succeeded(&work, point("mono", 0.5, 5e-4, 4), 900, 800)];
-    let axes = |records: &[TrialRecord], by: &[Axis]| results("s", &work, records, &Question { by: by.to_vec(), ..IID }).unwrap().axes;
+    let records = [
+        succeeded(&work, point("mono", 0.5, 1e-3, 3), 900, 800),
+        succeeded(&work, point("mono", 0.5, 5e-4, 4), 900, 800),
+    ];
+    let axes = |records: &[TrialRecord], by: &[Axis]| {
+        results("s", &work, records, &Question { by: by.to_vec(), ..IID }).unwrap().axes
+    };
     assert_eq!(axes(&records, &[]), [Axis::from("lr")]);
     assert_eq!(axes(&records[..1], &[]), [Axis::from("dropout")]);
     assert_eq!(axes(&records, &[Axis::Seed, Axis::from("lr"), Axis::Seed]), [Axis::Seed, Axis::from("lr")]);
@@ -98,7 +116,13 @@ fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
         domains.sort_unstable();
         let mut pair = record(&work, point(&domains.join("+"), 0.0, lr, 0), StateName::Succeeded);
         for step in [0, 10, 20] {
-            pair.held_out.push(evaluation(step, other, SplitName::In, if step == best { 90 } else { 50 }, 100));
+            pair.held_out.push(evaluation(
+                step,
+                other,
+                SplitName::In,
+                if step == best { 90 } else { 50 },
+                100,
+            ));
             pair.held_out.push(evaluation(step, "sketch", SplitName::In, 99, 100));
         }
         pair
@@ -112,7 +136,10 @@ fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
     records.extend(others.map(|other| pair(other, 1e-3, 10)));
     let (rows, text) = found(&records);
     assert_eq!(rows, [(Estimate::of(&[0.2]), 1, 1)]);
-    assert!(text.contains("selection loo reads runs that hold out one more domain, on that domain's in split"), "{text}");
+    assert!(
+        text.contains("selection loo reads runs that hold out one more domain, on that domain's in split"),
+        "{text}"
+    );
     // A pair of another setting is no substitute.
     records[3] = pair("photo", 5e-4, 10);
     let (rows, text) = found(&records);
@@ -123,7 +150,8 @@ fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
 #[test]
 fn the_best_setting_is_taken_for_each_domain_and_seed() {
     let work = work("PACS");
-    let trial = |held_out: &str, lr, seed, iid, ood| succeeded(&work, point(held_out, 0.0, lr, seed), iid, ood);
+    let trial =
+        |held_out: &str, lr, seed, iid, ood| succeeded(&work, point(held_out, 0.0, lr, seed), iid, ood);
     let mut records = vec![
         trial("photo", 1e-3, 0, 900, 100),
         trial("photo", 5e-4, 0, 901, 200),
@@ -137,7 +165,8 @@ fn the_best_setting_is_taken_for_each_domain_and_seed() {
     let question = Question { by: vec![Axis::from("dropout")], best: true, ..IID };
     let found = |records: &[TrialRecord]| {
         let results = results("s", &work, records, &question).unwrap();
-        let cells: Vec<_> = results.cells.iter().map(|cell| (cell.ood.mean, cell.ood.n, cell.done, cell.planned)).collect();
+        let cells: Vec<_> =
+            results.cells.iter().map(|cell| (cell.ood.mean, cell.ood.n, cell.done, cell.planned)).collect();
         (cells, results.means[0].ood.mean, results.render(Format::Table))
     };
     // Of equals the first: 200 and 300 for photo, 500 and 700 for sketch.
@@ -163,8 +192,15 @@ fn each_model_of_a_trajectory_selects_by_itself() {
     trial.held_out.extend(trial.held_out.clone().into_iter().map(|row| average(row, 800)));
     for (method, ood, n) in [(Method::Plain, 0.7, 1), (Method::Average, 0.8, 1), (Method::Ensemble, 0.0, 0)] {
         let results = results("s", &work, &[trial.clone()], &Question { method, ..IID }).unwrap();
-        assert_eq!((results.cells[0].ood.mean.unwrap_or_default(), results.cells[0].ood.n), (ood, n), "{method}");
-        assert_eq!(results.render(Format::Table).contains(&format!("model {method}")), method != Method::Plain);
+        assert_eq!(
+            (results.cells[0].ood.mean.unwrap_or_default(), results.cells[0].ood.n),
+            (ood, n),
+            "{method}"
+        );
+        assert_eq!(
+            results.render(Format::Table).contains(&format!("model {method}")),
+            method != Method::Plain
+        );
     }
 }
 
@@ -256,8 +292,13 @@ fn latex() {
 fn names_become_plain_latex() {
     let work = work("PACS");
     let text =
-        results("s_1", &work, &[succeeded(&work, point("art_painting", 0.5, 1e-3, 0), 900, 800)], &IID).unwrap().render(Format::Latex);
-    assert!(text.contains("% sweep s_1") && text.contains(r"dropout & art\_painting & mean & done \\"), "{text}");
+        results("s_1", &work, &[succeeded(&work, point("art_painting", 0.5, 1e-3, 0), 900, 800)], &IID)
+            .unwrap()
+            .render(Format::Latex);
+    assert!(
+        text.contains("% sweep s_1") && text.contains(r"dropout & art\_painting & mean & done \\"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -332,7 +373,9 @@ fn the_best_of_a_column_is_marked_only_when_the_column_is_complete() {
             records.push(succeeded(&work, point(domain, rate, 1e-3, 0), 900, ood));
         }
     }
-    let stars = |records: &[TrialRecord]| results("s", &work, records, &IID).unwrap().render(Format::Table).matches("75.0*").count();
+    let stars = |records: &[TrialRecord]| {
+        results("s", &work, records, &IID).unwrap().render(Format::Table).matches("75.0*").count()
+    };
     assert_eq!(stars(&records), 3, "photo, sketch and mean");
     records[0].state = StateName::Leased;
     assert_eq!(stars(&records), 1, "sketch alone: photo and so the mean may still change");
@@ -344,19 +387,28 @@ fn a_complete_row_has_the_mean_of_its_cells() {
     let mut records = Vec::new();
     for (index, domain) in (0..).zip(["art_painting", "cartoon", "photo", "sketch"]) {
         for seed in 0..3 {
-            records.push(succeeded(&work, point(domain, 0.5, 1e-3, seed), 900 + 7 * index + seed, 600 + 31 * index * (seed + 1)));
+            records.push(succeeded(
+                &work,
+                point(domain, 0.5, 1e-3, seed),
+                900 + 7 * index + seed,
+                600 + 31 * index * (seed + 1),
+            ));
         }
     }
     let results = results("s", &work, &records, &IID).unwrap();
-    let of_cells = |mean: fn(&sortie_analysis::Cell) -> Option<f64>| results.cells.iter().filter_map(mean).sum::<f64>() / 4.0;
+    let of_cells = |mean: fn(&sortie_analysis::Cell) -> Option<f64>| {
+        results.cells.iter().filter_map(mean).sum::<f64>() / 4.0
+    };
     assert!(close(results.means[0].ood.mean, of_cells(|cell| cell.ood.mean)) && results.means[0].ood.n == 3);
     assert!(close(results.means[0].iid.mean, of_cells(|cell| cell.iid.mean)));
 }
 
 /// A trial of a command with an axis of texts.
 fn command_trial(work: &Work, held_out: &[&str], optimiser: &str, seed: u64) -> TrialRecord {
-    let parameters =
-        Parameters::from([("optimiser".to_owned(), Scalar::Text(optimiser.to_owned())), ("fast".to_owned(), Scalar::Flag(true))]);
+    let parameters = Parameters::from([
+        ("optimiser".to_owned(), Scalar::Text(optimiser.to_owned())),
+        ("fast".to_owned(), Scalar::Flag(true)),
+    ]);
     let held_out = held_out.iter().map(|domain| (*domain).to_owned()).collect();
     record(work, Point { held_out, parameters, seed, split_seed: 0 }, StateName::Succeeded)
 }
@@ -382,15 +434,30 @@ fn any_axis_of_a_command_makes_rows_and_bare_fractions_make_numbers() {
     }
     records[3].state = StateName::Cancelled;
     let found = results("s", &work, &records, &IID).unwrap();
-    assert_eq!((found.axes.as_slice(), found.domains.join(" ")), (&[Axis::from("optimiser")][..], "x a".to_owned()));
+    assert_eq!(
+        (found.axes.as_slice(), found.domains.join(" ")),
+        (&[Axis::from("optimiser")][..], "x a".to_owned())
+    );
     assert_eq!((found.done, found.cancelled, found.cells[0].done, found.cells[0].planned), (3, 1, 0, 1));
     assert!(close(found.cells[3].ood.mean, 0.125) && close(found.cells[3].iid.mean, 0.25));
     let all = results("s", &work, &records, &Question { ood_split: Some(OodSplit::All), ..IID }).unwrap();
     // 30 images at an eighth, 10 at a quarter.
     assert!(close(all.cells[3].ood.mean, (30.0 * 0.125 + 10.0 * 0.25) / 40.0));
-    assert!(found.render(Format::Csv).contains("\n\"adam, with *\",x,,,0,,,0,1,0\n"), "{}", found.render(Format::Csv));
-    assert!(found.render(Format::Markdown).contains("| adam, with \\* | - (0/1) |"), "{}", found.render(Format::Markdown));
-    assert!(found.render(Format::Table).starts_with("sweep s, selection iid: 3 of 4 trials done, 0 failed, 0 diverged, 1 cancelled\n"));
+    assert!(
+        found.render(Format::Csv).contains("\n\"adam, with *\",x,,,0,,,0,1,0\n"),
+        "{}",
+        found.render(Format::Csv)
+    );
+    assert!(
+        found.render(Format::Markdown).contains("| adam, with \\* | - (0/1) |"),
+        "{}",
+        found.render(Format::Markdown)
+    );
+    assert!(
+        found
+            .render(Format::Table)
+            .starts_with("sweep s, selection iid: 3 of 4 trials done, 0 failed, 0 diverged, 1 cancelled\n")
+    );
 }
 
 #[test]
@@ -419,10 +486,16 @@ fn an_axis_that_no_trial_has_and_a_sweep_without_domains_are_refused() {
     let records = [succeeded(&tuned, point("photo", 0.5, 1e-3, 0), 900, 800)];
     let question = Question { by: vec![Axis::from("lr"), Axis::from("speed")], ..IID };
     let error = results("demo", &tuned, &records, &question).unwrap_err().to_string();
-    assert_eq!(error, "sweep demo has no axis \"speed\" to make rows of; allowed: dropout, lr, weight_decay, head_lr_factor, seed, split");
+    assert_eq!(
+        error,
+        "sweep demo has no axis \"speed\" to make rows of; allowed: dropout, lr, weight_decay, head_lr_factor, seed, split"
+    );
     let run = command(&[]);
     let error = results("demo", &run, &[command_trial(&run, &[], "sgd", 0)], &IID).unwrap_err().to_string();
-    assert_eq!(error, "sweep demo holds out no domain, so it has no o.o.d. results; `sortie trials demo` lists its trials");
+    assert_eq!(
+        error,
+        "sweep demo holds out no domain, so it has no o.o.d. results; `sortie trials demo` lists its trials"
+    );
 }
 
 #[test]

@@ -20,21 +20,31 @@ use sortie_core::record::TrialRecord;
 use sortie_core::trial::{Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
-const HEADER: &str =
-    "sweep,trial_id,state,held_out,lr,fast,layers,parameter.loss,seed,split_seed,method,step,domain,split,role,n,correct,accuracy,loss";
+const HEADER: &str = "sweep,trial_id,state,held_out,lr,fast,layers,parameter.loss,seed,split_seed,method,step,domain,split,role,n,correct,accuracy,loss";
 
 /// A trial of a command: `layers` has texts and numbers, `loss` is called like a column.
 fn trial(seed: u64, layers: Scalar, state: StateName) -> TrialRecord {
-    let work = Work::Command(CommandSettings { command: vec!["train".to_owned()], dataset: None, domains: Vec::new(), steps: None });
-    let axes =
-        [("lr", Scalar::Number(1e-3)), ("fast", Scalar::Flag(true)), ("layers", layers), ("loss", Scalar::Text("a, \"b\"\n".into()))];
+    let work = Work::Command(CommandSettings {
+        command: vec!["train".to_owned()],
+        dataset: None,
+        domains: Vec::new(),
+        steps: None,
+    });
+    let axes = [
+        ("lr", Scalar::Number(1e-3)),
+        ("fast", Scalar::Flag(true)),
+        ("layers", layers),
+        ("loss", Scalar::Text("a, \"b\"\n".into())),
+    ];
     let parameters: Parameters = axes.map(|(name, value)| (name.to_owned(), value)).into();
     record(&work, Point { held_out: vec!["a".to_owned()], parameters, seed, split_seed: 7 }, state)
 }
 
 fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
     let mut first = trial(0, Scalar::Text("all".into()), StateName::Succeeded);
-    first.validation.push(Evaluation { method: Method::Average, ..evaluation(300, "b, c", SplitName::Out, 2, 3) });
+    first
+        .validation
+        .push(Evaluation { method: Method::Average, ..evaluation(300, "b, c", SplitName::Out, 2, 3) });
     for (step, (value, loss)) in (0..).zip(accuracies.iter().zip(losses)) {
         let score = Score::Value { value: *value, n: 0 };
         first.held_out.push(Evaluation { score, loss: *loss, ..evaluation(step, "a", SplitName::In, 0, 1) });
@@ -70,14 +80,20 @@ fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
     );
     assert_eq!(String::from_utf8(csv).unwrap(), expected);
     let (jsonl, _) = write(&records, SheetFormat::Jsonl);
-    let rows: Vec<Value> =
-        jsonl.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let rows: Vec<Value> = jsonl
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
     let last = json!({
         "sweep": "s", "trial_id": second.to_string(), "state": "diverged", "held_out": "a", "lr": 1e-3, "fast": true, "layers": "2",
         "parameter.loss": "a, \"b\"\n", "seed": 1, "split_seed": 7, "method": null, "step": null, "domain": null, "split": null,
         "role": null, "n": null, "correct": null, "accuracy": null, "loss": null,
     });
-    assert!(rows.len() == 3 && rows[2] == last && rows[0]["loss"] == 1.0 && rows[1]["correct"].is_null(), "{rows:?}");
+    assert!(
+        rows.len() == 3 && rows[2] == last && rows[0]["loss"] == 1.0 && rows[1]["correct"].is_null(),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -86,8 +102,16 @@ fn axes_stand_in_their_usual_order_between_the_trial_and_its_seeds() {
     let (csv, _) = write(std::slice::from_ref(&trial), SheetFormat::Csv);
     let text = String::from_utf8(csv).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("sweep,trial_id,state,held_out,dropout,lr,weight_decay,head_lr_factor,seed,split_seed,method,"), "{text}");
-    let first = format!("s,{},succeeded,photo,0.5,1e-3,1e-4,1,3,0,plain,20,art_painting,in,training,1000,900,0.9,1", trial.id);
+    assert!(
+        lines[0].starts_with(
+            "sweep,trial_id,state,held_out,dropout,lr,weight_decay,head_lr_factor,seed,split_seed,method,"
+        ),
+        "{text}"
+    );
+    let first = format!(
+        "s,{},succeeded,photo,0.5,1e-3,1e-4,1,3,0,plain,20,art_painting,in,training,1000,900,0.9,1",
+        trial.id
+    );
     assert_eq!((lines[1], lines.len()), (first.as_str(), 9));
 }
 
@@ -108,7 +132,8 @@ fn what_came_while_the_file_was_written_is_refused() {
 #[test]
 fn parquet_has_types_and_groups_of_bounded_size() {
     let mut records = sweep(&[], &[]);
-    records[0].held_out = (0..70_000).map(|step| evaluation(step, "a", SplitName::In, step % 100, 100)).collect();
+    records[0].held_out =
+        (0..70_000).map(|step| evaluation(step, "a", SplitName::In, step % 100, 100)).collect();
     let (bytes, written) = write(&records, SheetFormat::Parquet);
     let file = open(&bytes);
     let metadata = file.metadata();

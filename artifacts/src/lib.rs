@@ -91,18 +91,26 @@ impl ArtifactStore {
     pub fn open(url: &str) -> Result<Self, ArtifactError> {
         let wrong = |reason: String| ArtifactError::Url { url: url.to_owned(), reason };
         let failed = |error| ArtifactError::Store { url: url.to_owned(), error };
-        let parsed = Url::parse(url).map_err(|error| wrong(format!("{error}; write file:///FOLDER or s3://BUCKET/PREFIX")))?;
+        let parsed = Url::parse(url)
+            .map_err(|error| wrong(format!("{error}; write file:///FOLDER or s3://BUCKET/PREFIX")))?;
         let (inner, root): (Arc<dyn ObjectStore>, Path) = match parsed.scheme() {
             "file" => {
-                let folder = parsed.to_file_path().map_err(|()| wrong("names no folder of this machine".to_owned()))?;
+                let folder = parsed
+                    .to_file_path()
+                    .map_err(|()| wrong("names no folder of this machine".to_owned()))?;
                 let local = LocalFileSystem::new_with_prefix(folder).map_err(failed)?;
                 (Arc::new(local.with_automatic_cleanup(true)), Path::default())
             }
             "s3" | "s3a" => {
-                let (store, root) = object_store::parse_url_opts(&parsed, std::env::vars()).map_err(failed)?;
+                let (store, root) =
+                    object_store::parse_url_opts(&parsed, std::env::vars()).map_err(failed)?;
                 (Arc::from(store), root)
             }
-            other => return Err(wrong(format!("{other}:// is not supported; write file:///FOLDER or s3://BUCKET/PREFIX"))),
+            other => {
+                return Err(wrong(format!(
+                    "{other}:// is not supported; write file:///FOLDER or s3://BUCKET/PREFIX"
+                )));
+            }
         };
         Ok(Self { url: url.to_owned(), inner, root })
     }
@@ -112,8 +120,11 @@ impl ArtifactStore {
     /// # Errors
     /// [`ArtifactError`], one line.
     pub fn create(url: &str) -> Result<Self, ArtifactError> {
-        if let Some(folder) = Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok()) {
-            std::fs::create_dir_all(&folder).map_err(|error| ArtifactError::Folder { url: url.to_owned(), error })?;
+        if let Some(folder) =
+            Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+        {
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| ArtifactError::Folder { url: url.to_owned(), error })?;
         }
         Self::open(url)
     }
@@ -172,7 +183,8 @@ impl ArtifactStore {
     /// # Errors
     /// [`ArtifactError::Store`] when it cannot.
     pub async fn try_to_write(&self, worker_id: &str) -> Result<(), ArtifactError> {
-        let name: String = worker_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name: String =
+            worker_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let path = self.root.clone().join(format!("probe-{name}"));
         self.inner.put(&path, "probe\n".into()).await.map_err(|error| self.failed(error))?;
         self.inner.delete(&path).await.map_err(|error| self.failed(error))
@@ -216,12 +228,21 @@ impl ArtifactStore {
     /// [`ArtifactError::Store`]; some may be deleted then.
     pub async fn delete_in(&self, folder: &str, prefixes: &[String]) -> Result<usize, ArtifactError> {
         let Some(folder) = self.path(folder) else { return Ok(0) };
-        let listed = self.inner.list_with_delimiter(Some(&folder)).await.map_err(|error| self.failed(error))?;
-        let meant = |path: &Path| path.filename().is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
-        let paths: Vec<Path> = listed.objects.into_iter().map(|object| object.location).filter(meant).collect();
+        let listed =
+            self.inner.list_with_delimiter(Some(&folder)).await.map_err(|error| self.failed(error))?;
+        let meant = |path: &Path| {
+            path.filename()
+                .is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())))
+        };
+        let paths: Vec<Path> =
+            listed.objects.into_iter().map(|object| object.location).filter(meant).collect();
         let count = paths.len();
         let paths = futures::stream::iter(paths.into_iter().map(Ok));
-        self.inner.delete_stream(Box::pin(paths)).try_collect::<Vec<_>>().await.map_err(|error| self.failed(error))?;
+        self.inner
+            .delete_stream(Box::pin(paths))
+            .try_collect::<Vec<_>>()
+            .await
+            .map_err(|error| self.failed(error))?;
         Ok(count)
     }
 }
@@ -272,7 +293,10 @@ mod tests {
     fn a_place_is_a_url_or_a_folder() {
         assert_eq!(url_of("s3://bucket/prefix/").unwrap(), "s3://bucket/prefix");
         let here = std::env::current_dir().unwrap();
-        assert_eq!(url_of("artifacts").unwrap(), Url::from_file_path(here.join("artifacts")).unwrap().as_str());
+        assert_eq!(
+            url_of("artifacts").unwrap(),
+            Url::from_file_path(here.join("artifacts")).unwrap().as_str()
+        );
         for url in ["ftp://x/y", "http://x/y", "nonsense", "file://host/x"] {
             assert!(ArtifactStore::open(url).unwrap_err().to_string().starts_with("artifact store"), "{url}");
         }

@@ -33,7 +33,9 @@ pub enum ClientError {
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
     /// Nobody answers: it may be different in a while.
-    #[error("cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator")]
+    #[error(
+        "cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator"
+    )]
     Unreachable(String),
     /// The connection broke in the middle: it may be different in a while.
     #[error("the coordinator stopped answering")]
@@ -97,13 +99,15 @@ impl Client {
     async fn try_connect(connection: &Connection) -> Answer<Self> {
         let url = &connection.coordinator;
         let channel = channel(connection).await?;
-        let mut service = SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
+        let mut service =
+            SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
             Code::FailedPrecondition | Code::Unavailable => ClientError::from(status),
             _ => ClientError::Stranger { url: url.clone(), message: status.message().to_owned() },
         })?;
-        v1::Version::check(answer.into_inner().version.as_ref()).map_err(|error| ClientError::Refused(error.to_string()))?;
+        v1::Version::check(answer.into_inner().version.as_ref())
+            .map_err(|error| ClientError::Refused(error.to_string()))?;
         Ok(Self(service))
     }
 
@@ -129,7 +133,8 @@ impl Client {
     /// [`ClientError`].
     pub async fn describe(&mut self, sweep: &str) -> Answer<SweepSpec> {
         let spec = self.0.describe(v1::DescribeRequest { sweep: sweep.to_owned() }).await?.into_inner().spec;
-        serde_json::from_str(&spec).map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
+        serde_json::from_str(&spec)
+            .map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
     }
 
     /// How far sweeps are; all of them if none is named.
@@ -306,7 +311,13 @@ impl Courier {
     pub async fn lease(&mut self, sweep: &str) -> Answer<Vec<v1::Lease>> {
         loop {
             let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
-            let request = v1::LeaseRequest { worker_id, count_max: COURIER_LEASES, wait_ms: 1_000, sweep, return_when_idle: true };
+            let request = v1::LeaseRequest {
+                worker_id,
+                count_max: COURIER_LEASES,
+                wait_ms: 1_000,
+                sweep,
+                return_when_idle: true,
+            };
             let answer = self.service.lease(request).await?.into_inner();
             if answer.idle || !answer.leases.is_empty() {
                 return Ok(answer.leases);
@@ -352,7 +363,11 @@ impl<'a> PatientClient<'a> {
     ///
     /// # Errors
     /// [`ClientError`], none of them passing.
-    pub async fn status(&mut self, sweep: Option<&str>, mut outage: impl FnMut(&ClientError)) -> Answer<Vec<v1::SweepStatus>> {
+    pub async fn status(
+        &mut self,
+        sweep: Option<&str>,
+        mut outage: impl FnMut(&ClientError),
+    ) -> Answer<Vec<v1::SweepStatus>> {
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.client.status(sweep).await {
@@ -393,7 +408,11 @@ mod tests {
     #[tokio::test]
     async fn a_coordinator_that_dies_meanwhile_is_no_stranger() {
         let died = connect_to(1, b"").await;
-        assert!(died.is_passing() && died.to_string().starts_with("cannot reach the coordinator at http://127.0.0.1:"), "{died}");
+        assert!(
+            died.is_passing()
+                && died.to_string().starts_with("cannot reach the coordinator at http://127.0.0.1:"),
+            "{died}"
+        );
         let stranger = connect_to(9, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         assert!(matches!(stranger, ClientError::Stranger { .. }), "{stranger}");
     }

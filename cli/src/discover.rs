@@ -28,16 +28,25 @@ pub fn discover(root: &Path, dataset: &str) -> Result<DatasetSpec> {
         classes.extend(folders(&folder.join(domain))?);
     }
     if domains.len() < 2 || classes.len() < 2 {
-        bail!("{}: expected at least 2 domains with at least 2 classes, as folders DOMAIN/CLASS", folder.display());
+        bail!(
+            "{}: expected at least 2 domains with at least 2 classes, as folders DOMAIN/CLASS",
+            folder.display()
+        );
     }
     let card = folder.join("dataset.toml");
     let card: Card = match fs::read_to_string(&card) {
-        Ok(text) => toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", card.display(), error.message()))?,
+        Ok(text) => toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{}: {}", card.display(), error.message()))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Card::default(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", card.display())),
     };
     let split_by = card.group.unwrap_or(SplitBy::Image);
-    Ok(DatasetSpec { name, domains: domains.into_iter().collect(), classes: classes.into_iter().collect(), split_by })
+    Ok(DatasetSpec {
+        name,
+        domains: domains.into_iter().collect(),
+        classes: classes.into_iter().collect(),
+        split_by,
+    })
 }
 
 /// The folders in a folder, sorted, without hidden ones.

@@ -12,7 +12,8 @@ pub fn cache(given: Option<&PathBuf>) -> Result<PathBuf> {
     let folder = match given {
         Some(folder) => folder.clone(),
         None => {
-            let folders = directories::BaseDirs::new().context("there is no home folder; name a cache folder by --cache DIR")?;
+            let folders = directories::BaseDirs::new()
+                .context("there is no home folder; name a cache folder by --cache DIR")?;
             folders.cache_dir().join("sortie")
         }
     };

@@ -19,10 +19,15 @@ pub enum LogFormat {
 /// # Errors
 /// One line where SORTIE_LOG cannot be read.
 pub fn start(format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var("SORTIE_LOG").from_env();
-    let filter = filter.context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .with_env_var("SORTIE_LOG")
+        .from_env();
+    let filter = filter
+        .context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
     let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),

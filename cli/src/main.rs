@@ -144,8 +144,8 @@ fn arguments() -> anyhow::Result<Arguments> {
 
 async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report, results, serve, sql, status,
-        submit, trials, verify, wait, worker, workers,
+        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report,
+        results, serve, sql, status, submit, trials, verify, wait, worker, workers,
     };
     match command {
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
@@ -174,7 +174,11 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Import(arguments) => import::run(&arguments, connection).await,
-        Command::Synthetic(_) | Command::Data(_) | Command::Weights(_) | Command::Evaluate(_) | Command::Bench(_) => {
+        Command::Synthetic(_)
+        | Command::Data(_)
+        | Command::Weights(_)
+        | Command::Evaluate(_)
+        | Command::Bench(_) => {
             unreachable!("run without a runtime by `run_alone`")
         }
         Command::Completions { shell } => {

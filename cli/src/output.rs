@@ -132,7 +132,9 @@ pub fn note(note: &str) {
 /// A table whose columns are only as wide as they need to be.
 pub fn table<T: Into<comfy_table::Cell>>(header: impl IntoIterator<Item = T>) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(header.into_iter().map(Into::into).collect::<Vec<_>>());
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(header.into_iter().map(Into::into).collect::<Vec<_>>());
     table
 }
 
@@ -189,10 +191,16 @@ mod tests {
 
     #[test]
     fn a_point_is_flat() {
-        let values = [("lr", Scalar::Number(1e-3)), ("optimiser", Scalar::Text("adam".into())), ("fast", Scalar::Flag(true))];
+        let values = [
+            ("lr", Scalar::Number(1e-3)),
+            ("optimiser", Scalar::Text("adam".into())),
+            ("fast", Scalar::Flag(true)),
+        ];
         let parameters: Parameters = values.map(|(name, value)| (name.to_owned(), value)).into();
-        let point = Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 1 };
-        let json = r#"{"held_out":"photo+sketch","fast":true,"lr":0.001,"optimiser":"adam","seed":3,"split":1}"#;
+        let point =
+            Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 1 };
+        let json =
+            r#"{"held_out":"photo+sketch","fast":true,"lr":0.001,"optimiser":"adam","seed":3,"split":1}"#;
         assert_eq!(serde_json::to_string(&PointOutput::from(point)).unwrap(), json);
     }
 
@@ -220,7 +228,9 @@ mod tests {
 
     #[test]
     fn a_while_is_one_word() {
-        for (seconds, text) in [(0, "0 s"), (99, "99 s"), (185, "3 m"), (5_999, "99 m"), (7_300, "2 h"), (200_000, "2 d")] {
+        for (seconds, text) in
+            [(0, "0 s"), (99, "99 s"), (185, "3 m"), (5_999, "99 m"), (7_300, "2 h"), (200_000, "2 d")]
+        {
             assert_eq!(short(Duration::from_secs(seconds)), text);
         }
     }

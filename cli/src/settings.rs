@@ -23,7 +23,10 @@ pub fn apply(command: Command) -> Result<Command> {
         match std::fs::read_to_string(&path) {
             Ok(text) => files.push((path.display().to_string(), text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read the settings file {}", path.display())),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read the settings file {}", path.display()));
+            }
         }
     }
     with_defaults(command, &files)
@@ -43,14 +46,19 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
     let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
     for (path, text) in files {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
+            let line =
+                text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
             anyhow!("{path}, line {line}: {}", error.message())
         })?;
         for (key, value) in table {
             let Some(arg) = known.get(&key) else {
-                bail!("{path}: {key} is no setting; allowed: {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+                bail!(
+                    "{path}: {key} is no setting; allowed: {}",
+                    known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                );
             };
-            let text = read(arg, &key, &value).with_context(|| format!("{path}: {key} = {value} is not allowed"))?;
+            let text =
+                read(arg, &key, &value).with_context(|| format!("{path}: {key} = {value} is not allowed"))?;
             // Defaults live as long as the program does.
             defaults.entry(key).or_insert_with(|| text.leak());
         }
@@ -97,20 +105,30 @@ mod tests {
     fn command() -> Command {
         let free = |name: &'static str| Arg::new(name).long(name).env("SORTIE_A_TEST_THAT_NOBODY_SETS");
         let lease = free("lease").value_parser(clap::value_parser!(u64).range(1..)).default_value("10");
-        let insecure = Arg::new("insecure").long("insecure").env("SORTIE_A_TEST_THAT_NOBODY_SETS").action(ArgAction::SetTrue);
-        let root = Command::new("sortie").arg(free("coordinator").global(true).default_value("built in")).arg(insecure.global(true));
+        let insecure = Arg::new("insecure")
+            .long("insecure")
+            .env("SORTIE_A_TEST_THAT_NOBODY_SETS")
+            .action(ArgAction::SetTrue);
+        let root = Command::new("sortie")
+            .arg(free("coordinator").global(true).default_value("built in"))
+            .arg(insecure.global(true));
         let root = root.subcommand(Command::new(TRIAL_PROGRAM).arg(free("seconds")));
         root.subcommand(Command::new("serve").arg(lease).arg(Arg::new("json").long("json")))
     }
 
     fn with(files: &[&str]) -> Result<Command> {
-        let files: Vec<_> = files.iter().enumerate().map(|(index, text)| (format!("{index}.toml"), (*text).to_owned())).collect();
+        let files: Vec<_> = files
+            .iter()
+            .enumerate()
+            .map(|(index, text)| (format!("{index}.toml"), (*text).to_owned()))
+            .collect();
         with_defaults(command(), &files)
     }
 
     #[test]
     fn flags_win_over_files_and_the_first_file_wins() {
-        let command = with(&["lease = 7\ninsecure = true", "lease = 8\ncoordinator = \"http://far\""]).unwrap();
+        let command =
+            with(&["lease = 7\ninsecure = true", "lease = 8\ncoordinator = \"http://far\""]).unwrap();
         let given = |words: &[&str]| {
             let matches = command.clone().try_get_matches_from([&["sortie"], words].concat()).unwrap();
             let serve = matches.subcommand_matches("serve").unwrap();
@@ -133,7 +151,10 @@ mod tests {
             ("\n\nlease = ", &["0.toml, line 3"]),
         ] {
             let error = format!("{:#}", with(&[text]).unwrap_err());
-            assert!(!error.contains('\n') && parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+            assert!(
+                !error.contains('\n') && parts.iter().all(|part| error.contains(part)),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The `data` and `bench data` commands as users run them.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -59,7 +62,10 @@ fn check_counts_what_is_there_and_fails_on_what_is_broken() {
     assert!(output.status.success());
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["n"], &report["domains"]["oil"]["classes"]["dog"]), (&12.into(), &3.into()));
-    assert_eq!((&report["ignored"][".txt"], &report["broken_count"], &report["split_by"]), (&1.into(), &0.into(), &"image".into()));
+    assert_eq!(
+        (&report["ignored"][".txt"], &report["broken_count"], &report["split_by"]),
+        (&1.into(), &0.into(), &"image".into())
+    );
     let digest = report["digest"].as_str().unwrap().to_owned();
     assert!(cached(root.path()).is_empty());
 
@@ -70,7 +76,11 @@ fn check_counts_what_is_there_and_fails_on_what_is_broken() {
     std::fs::remove_dir_all(root.path().join("Tiny/oil/cat")).unwrap();
     let (output, out, _) = run(&["data", "check", "Tiny/"], root.path());
     assert_eq!(output.status.code(), Some(1));
-    assert!(out.contains("broken: ink/cat/1.png: its content is no image format") && out.contains("missing: no image in oil/cat"), "{out}");
+    assert!(
+        out.contains("broken: ink/cat/1.png: its content is no image format")
+            && out.contains("missing: no image in oil/cat"),
+        "{out}"
+    );
     let (output, _, err) = run(&["data", "cache", "Tiny"], root.path());
     assert_eq!(output.status.code(), Some(1));
     assert!(err.contains("error: ") && err.contains("Tiny/oil/cat: the class is missing"), "{err}");
@@ -80,11 +90,21 @@ fn check_counts_what_is_there_and_fails_on_what_is_broken() {
 fn two_that_build_one_cache_at_once_build_it_once() {
     let root = tempfile::tempdir().unwrap();
     write_dataset(root.path(), 20, 100);
-    let start = || worker(&["data", "cache", "Tiny"], root.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = || {
+        worker(&["data", "cache", "Tiny"], root.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
     let outputs = [start(), start()].map(|child| child.wait_with_output().unwrap());
-    let decoded = outputs.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("decoding")).count();
+    let decoded =
+        outputs.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("decoding")).count();
     assert_eq!(decoded, 1);
-    assert!(outputs.iter().all(|output| output.status.success()) && outputs[0].stdout == outputs[1].stdout, "{outputs:?}");
+    assert!(
+        outputs.iter().all(|output| output.status.success()) && outputs[0].stdout == outputs[1].stdout,
+        "{outputs:?}"
+    );
     assert_eq!(cached(root.path()).len(), 2);
 }
 
@@ -92,7 +112,11 @@ fn two_that_build_one_cache_at_once_build_it_once() {
 fn an_interrupted_build_leaves_nothing_half_made_and_the_next_one_succeeds() {
     let root = tempfile::tempdir().unwrap();
     write_dataset(root.path(), 100, 800);
-    let mut child = worker(&["data", "cache", "Tiny"], root.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = worker(&["data", "cache", "Tiny"], root.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
     lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("decoding")).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
@@ -101,7 +125,11 @@ fn an_interrupted_build_leaves_nothing_half_made_and_the_next_one_succeeds() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(rest.iter().any(|line| line.contains("interrupted")), "{rest:?}");
     // The index of digests was complete before.
-    assert!(cached(root.path()).iter().all(|path| path.starts_with(root.path().join("cache/images/index"))), "{:?}", cached(root.path()));
+    assert!(
+        cached(root.path()).iter().all(|path| path.starts_with(root.path().join("cache/images/index"))),
+        "{:?}",
+        cached(root.path())
+    );
     let (output, out, err) = run(&["data", "cache", "Tiny"], root.path());
     assert!(output.status.success() && out.contains("400 images"), "{out}{err}");
 }
@@ -110,7 +138,8 @@ fn an_interrupted_build_leaves_nothing_half_made_and_the_next_one_succeeds() {
 fn the_benchmark_prints_one_object() {
     let root = tempfile::tempdir().unwrap();
     write_dataset(root.path(), 1, 20);
-    let words = ["bench", "data", "--data", ".", "--dataset", "Tiny", "--pixels", "16", "--seconds", "1", "--json"];
+    let words =
+        ["bench", "data", "--data", ".", "--dataset", "Tiny", "--pixels", "16", "--seconds", "1", "--json"];
     let (output, out, err) = run(&words, root.path());
     assert!(output.status.success(), "{err}");
     let result: Value = serde_json::from_str(&out).unwrap();

@@ -18,7 +18,9 @@ struct Coordinator {
 impl Coordinator {
     fn start(folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(format!("sqlite://{}/sortie.db", folder.display()));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--db"])
+            .arg(format!("sqlite://{}/sortie.db", folder.display()));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -63,7 +65,11 @@ fn a_bad_sweep_is_refused_and_nothing_is_stored() {
     let file = folder.path().join("sweep.toml");
     let path = file.to_str().unwrap();
     for (old, new, parts) in [
-        ("lr = 1e-3", "learning_rate = 1e-3", ["grid.learning_rate is no axis", "fine-tuning has dropout, lr, weight_decay"]),
+        (
+            "lr = 1e-3",
+            "learning_rate = 1e-3",
+            ["grid.learning_rate is no axis", "fine-tuning has dropout, lr, weight_decay"],
+        ),
         ("[0.0, 0.5]", "[]", ["grid.dropout", "at least one"]),
         ("0.5]", "1.0]", ["grid.dropout = 1.0", "below 1"]),
         ("0.5]", "-0.1]", ["grid.dropout = -0.1", "at least 0"]),
@@ -79,7 +85,11 @@ fn a_bad_sweep_is_refused_and_nothing_is_stored() {
     }
     fs::write(&file, GOOD).unwrap();
     refused(&["--coordinator", &coordinator.url, "submit", "missing.toml"], 1, &["missing.toml"]);
-    refused(&["--coordinator", &coordinator.url, "submit", path, "--data", "/missing"], 1, &["/missing/PACS"]);
+    refused(
+        &["--coordinator", &coordinator.url, "submit", path, "--data", "/missing"],
+        1,
+        &["/missing/PACS"],
+    );
     let status = sortie(&["--coordinator", &coordinator.url, "status", "--json"]);
     assert_eq!(String::from_utf8(status.stdout).unwrap().trim(), r#"{"sweeps":[]}"#);
 }
@@ -90,15 +100,27 @@ fn what_a_coordinator_cannot_use_is_named() {
     let running = Coordinator::start(folder.path());
     let port = running.url.strip_prefix("http://").unwrap();
     let database = |name: &str| format!("sqlite://{}/{name}", folder.path().display());
-    refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("no/such.db")], 1, &["no/such.db", "writable"]);
-    refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("sortie.db")], 1, &["another coordinator"]);
+    refused(
+        &["serve", "--listen", "127.0.0.1:0", "--db", &database("no/such.db")],
+        1,
+        &["no/such.db", "writable"],
+    );
+    refused(
+        &["serve", "--listen", "127.0.0.1:0", "--db", &database("sortie.db")],
+        1,
+        &["another coordinator"],
+    );
     refused(&["serve", "--listen", "127.0.0.1:0", "--db", "mysql://x"], 1, &["mysql://x", "sqlite://"]);
     refused(&["serve", "--listen", port, "--db", &database("b.db")], 1, &[port, "in use"]);
     refused(&["serve", "--listen", "0.0.0.0:0", "--db", &database("b.db")], 1, &["0.0.0.0:0", "--insecure"]);
     refused(&["serve", "--listen", "nonsense"], 2, &["nonsense"]);
     assert!(!folder.path().join("b.db").exists());
     let store = |place: &str| {
-        refused(&["serve", "--listen", "127.0.0.1:0", "--db", &database("c.db"), "--store", place], 1, &[place, "--store"]);
+        refused(
+            &["serve", "--listen", "127.0.0.1:0", "--db", &database("c.db"), "--store", place],
+            1,
+            &[place, "--store"],
+        );
     };
     fs::write(folder.path().join("file"), "").unwrap();
     store("ftp://x/y");
@@ -141,11 +163,27 @@ fn wrong_questions_are_named() {
     ] {
         refused(&[&["--coordinator", url], command].concat(), 1, &["nope", "none was submitted"]);
     }
-    refused(&["--coordinator", url, "results", "nope", "--select", "best"], 2, &["best", "iid, loo, oracle, last"]);
+    refused(
+        &["--coordinator", url, "results", "nope", "--select", "best"],
+        2,
+        &["best", "iid, loo, oracle, last"],
+    );
     refused(&["--coordinator", url, "trials", "nope", "--where", "speed"], 2, &["speed", "AXIS=VALUE"]);
     refused(&["--coordinator", url, "trials", "nope", "--state", "asleep"], 2, &["asleep", "queued, leased"]);
-    refused(&["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"], 1, &["x.gif", ".svg"]);
-    refused(&["figure", "s", "--kind", "pie", "-o", "x.svg"], 2, &["pie", "scatter, rates, curves, box, grid"]);
-    refused(&["figure", "s", "--kind", "scatter", "--method", "plain,sum", "-o", "x.svg"], 2, &["sum", "plain, average, ensemble"]);
+    refused(
+        &["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"],
+        1,
+        &["x.gif", ".svg"],
+    );
+    refused(
+        &["figure", "s", "--kind", "pie", "-o", "x.svg"],
+        2,
+        &["pie", "scatter, rates, curves, box, grid"],
+    );
+    refused(
+        &["figure", "s", "--kind", "scatter", "--method", "plain,sum", "-o", "x.svg"],
+        2,
+        &["sum", "plain, average, ensemble"],
+    );
     refused(&["fly"], 2, &["fly"]);
 }

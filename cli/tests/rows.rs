@@ -27,7 +27,8 @@ impl Coordinator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
         command.env_clear().args(["serve", "--stop-on-stdin-close", "--listen", "127.0.0.1:0", "--db"]);
         command.arg(format!("sqlite://{}", folder.path().join("sortie.db").display()));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
@@ -40,7 +41,13 @@ impl Coordinator {
 
     fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["--coordinator", &self.url]).args(words).stdin(Stdio::null()).output().unwrap()
+        command
+            .env_clear()
+            .args(["--coordinator", &self.url])
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     fn says(&self, words: &[&str]) -> String {
@@ -76,7 +83,13 @@ impl Drop for Coordinator {
 async fn work(url: &str) {
     let mut service = WorkerServiceClient::connect(url.to_owned()).await.unwrap();
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
-    let register = v1::RegisterRequest { version, worker_id: worker_id.clone(), allow_commands: true, slots: 64, ..Default::default() };
+    let register = v1::RegisterRequest {
+        version,
+        worker_id: worker_id.clone(),
+        allow_commands: true,
+        slots: 64,
+        ..Default::default()
+    };
     service.register(register).await.unwrap();
     let request = v1::LeaseRequest { worker_id, count_max: 64, wait_ms: 1_000, ..Default::default() };
     let leases = service.lease(request).await.unwrap().into_inner().leases;
@@ -90,7 +103,10 @@ async fn work(url: &str) {
             batch.evaluations = evaluations(&point);
             outcome = Outcome::Succeeded(v1::Succeeded {});
         }
-        service.complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) }).await.unwrap();
+        service
+            .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) })
+            .await
+            .unwrap();
     }
 }
 
@@ -121,7 +137,10 @@ fn jsonl(text: &str) -> Vec<Value> {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.retain(|name| name.contains("rows"));
     names.sort();
     names
@@ -132,11 +151,17 @@ fn tables_and_rows_hold_what_the_worker_told() {
     let coordinator = Coordinator::start();
     coordinator.fill();
     let results: Value = serde_json::from_str(&coordinator.says(&["results", "s", "--json"])).unwrap();
-    assert_eq!((&results["planned"], &results["done"], &results["failed"]), (&12.into(), &10.into(), &2.into()));
+    assert_eq!(
+        (&results["planned"], &results["done"], &results["failed"]),
+        (&12.into(), &10.into(), &2.into())
+    );
     for (cell, domain) in results["cells"].as_array().unwrap().iter().zip(["a", "b", "c", "a", "b", "c"]) {
         let seeds: &[u64] = if domain == "c" { &[0] } else { &[0, 1] };
         let mean = seeds.iter().map(|&seed| fraction(domain, 3, seed)).sum::<f64>() / seeds.len() as f64;
-        assert_eq!((&cell["held_out"], &cell["ood"]["mean"], &cell["iid"]["mean"]), (&domain.into(), &mean.into(), &0.53.into()));
+        assert_eq!(
+            (&cell["held_out"], &cell["ood"]["mean"], &cell["iid"]["mean"]),
+            (&domain.into(), &mean.into(), &0.53.into())
+        );
     }
     // Several tables and a comparison come from the same stream.
     let tables = coordinator.says(&["results", "s", "--select", "iid,last,oracle"]);
@@ -150,16 +175,27 @@ fn tables_and_rows_hold_what_the_worker_told() {
     let rows = jsonl(&coordinator.says(&["export", "s", "--format", "jsonl"]));
     let (told, empty): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(|row| !row["step"].is_null());
     assert_eq!((told.len(), empty.len()), (10 * 12, 2));
-    assert!(empty.iter().all(|row| row["state"] == "failed" && row["held_out"] == "c" && row["seed"] == 1 && row["accuracy"].is_null()));
+    assert!(empty.iter().all(|row| row["state"] == "failed"
+        && row["held_out"] == "c"
+        && row["seed"] == 1
+        && row["accuracy"].is_null()));
     for row in told {
-        let (domain, step, seed) = (row["domain"].as_str().unwrap(), row["step"].as_u64().unwrap(), row["seed"].as_u64().unwrap());
+        let (domain, step, seed) =
+            (row["domain"].as_str().unwrap(), row["step"].as_u64().unwrap(), row["seed"].as_u64().unwrap());
         let held_out = row["held_out"] == domain;
         let accuracy = if held_out { fraction(domain, step, seed) } else { (50 + step) as f64 / 100.0 };
         let correct = if held_out { Value::Null } else { (50 + step).into() };
         let role = if held_out { "held-out" } else { "training" };
         let loss = if row["split"] == "out" { json!(1.0 / 3.0) } else { Value::Null };
-        assert_eq!([&row["accuracy"], &row["correct"], &row["n"], &row["loss"]], [&json!(accuracy), &correct, &json!(100), &loss], "{row}");
-        assert_eq!((&row["role"], &row["flavour"], &row["method"]), (&role.into(), &"plain".into(), &"plain".into()));
+        assert_eq!(
+            [&row["accuracy"], &row["correct"], &row["n"], &row["loss"]],
+            [&json!(accuracy), &correct, &json!(100), &loss],
+            "{row}"
+        );
+        assert_eq!(
+            (&row["role"], &row["flavour"], &row["method"]),
+            (&role.into(), &"plain".into(), &"plain".into())
+        );
     }
 }
 
@@ -171,7 +207,10 @@ fn files_are_complete_or_not_there() {
     let (csv, parquet, cells) = (path("rows.csv"), path("rows.parquet"), path("cell-rows.parquet"));
     let said = coordinator.says(&["export", "s", "--format", "csv", "-o", &csv, "--json"]);
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said, json!({"sweep": "s", "output": csv, "evaluations": 120, "trials": 12, "without_evaluations": 2}));
+    assert_eq!(
+        said,
+        json!({"sweep": "s", "output": csv, "evaluations": 120, "trials": 12, "without_evaluations": 2})
+    );
     assert_eq!(fs::read_to_string(&csv).unwrap(), coordinator.says(&["export", "s", "--format", "csv"]));
     let said = coordinator.says(&["export", "s", "--format", "parquet", "-o", &parquet]);
     assert_eq!(said, format!("wrote 120 evaluations of 12 trials, 2 of them without any, to {parquet}\n"));
@@ -189,13 +228,25 @@ fn files_are_complete_or_not_there() {
         (&["results", "s", "--by", "speed", "-o", &csv], "no axis \"speed\""),
         (&["export", "s", "--format", "parquet"], "--format parquet is no text: name a file with --output"),
         (&["results", "s", "--format", "parquet"], "--format parquet is no text: name a file with --output"),
-        (&["results", "s", "--format", "parquet", "--select", "iid,last", "-o", &csv], "--select names 2 methods"),
-        (&["results", "s", "--format", "csv", "--paired", "lr=0.1", "lr=1e-3"], "--paired can be shown as table or json, not as csv"),
-        (&["export", "s", "--format", "domainbed"], "--format domainbed writes a folder: name it with --output"),
+        (
+            &["results", "s", "--format", "parquet", "--select", "iid,last", "-o", &csv],
+            "--select names 2 methods",
+        ),
+        (
+            &["results", "s", "--format", "csv", "--paired", "lr=0.1", "lr=1e-3"],
+            "--paired can be shown as table or json, not as csv",
+        ),
+        (
+            &["export", "s", "--format", "domainbed"],
+            "--format domainbed writes a folder: name it with --output",
+        ),
     ] {
         let said = coordinator.refuses(words);
         assert!(said.lines().count() == 1 && said.contains(error), "{words:?}: {said}");
     }
-    assert_eq!((fs::read(&csv).unwrap(), names(coordinator.folder.path())), (before, there.map(str::to_owned).to_vec()));
+    assert_eq!(
+        (fs::read(&csv).unwrap(), names(coordinator.folder.path())),
+        (before, there.map(str::to_owned).to_vec())
+    );
     assert_eq!(coordinator.run(&["export", "s", "--format", "csv", "--json"]).status.code(), Some(2));
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_coordinator::clock::SystemClock;
-use sortie_coordinator::store::{Batch, Claim, Completion, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker};
+use sortie_coordinator::store::{
+    Batch, Claim, Completion, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker,
+};
 use sortie_core::job::Outcome;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
@@ -23,7 +25,8 @@ async fn fill(url: &str) {
     let mut able = Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
     able.abilities.commands = true;
     store.register(&able).await.unwrap();
-    let mut progress = store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
+    let mut progress =
+        store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
     progress.wait_for(Submitted::is_done).await.unwrap();
     let claim = Claim { worker_id: "w".into(), count_max: 3, ..Claim::default() };
     for (index, lease) in store.claim(claim, Duration::ZERO).await.unwrap().leases.into_iter().enumerate() {
@@ -32,8 +35,11 @@ async fn fill(url: &str) {
             Evaluation { method: Method::Plain, step, domain: domain.into(), split, score, loss: None }
         };
         let ood = 0.1 + 0.2 * index as f64;
-        let evaluations =
-            vec![told("art", 0, SplitName::Out, 0.5), told("photo", 0, SplitName::In, ood), told("art", 9, SplitName::Out, 0.25)];
+        let evaluations = vec![
+            told("art", 0, SplitName::Out, 0.5),
+            told("photo", 0, SplitName::In, ood),
+            told("art", 9, SplitName::Out, 0.25),
+        ];
         let batch = Some(Batch { sequence: 1, evaluations, ..Batch::default() });
         store.complete(Completion { token: lease.token, batch, outcome: Outcome::Succeeded }).await.unwrap();
     }
@@ -52,7 +58,8 @@ impl Coordinator {
         tokio::runtime::Runtime::new().unwrap().block_on(fill(&database));
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--db", &database]).env_clear();
-        let mut child = command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
@@ -78,7 +85,11 @@ impl Coordinator {
     fn refuses(&self, sql: &str) -> String {
         let output = self.run(&[sql]);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.len(), error.lines().count()), (Some(1), 0, 1), "{sql}: {error}");
+        assert_eq!(
+            (output.status.code(), output.stdout.len(), error.lines().count()),
+            (Some(1), 0, 1),
+            "{sql}: {error}"
+        );
         error
     }
 }
@@ -101,7 +112,10 @@ fn questions_are_answered_in_every_format() {
         "dropout,seed,step,iid,ood_in,ood_out,x y,n,n\n0.1,0,0,0.5,0.1,,\"a,b\",1,2\n0.1,1,0,0.5,0.5,,\"a,b\",1,2\n"
     );
     let answer: Value = serde_json::from_str(&coordinator.says(&[sql, "--json"])).unwrap();
-    assert_eq!(answer["columns"], json!(["dropout", "seed", "step", "iid", "ood_in", "ood_out", "x y", "n", "n_2"]));
+    assert_eq!(
+        answer["columns"],
+        json!(["dropout", "seed", "step", "iid", "ood_in", "ood_out", "x y", "n", "n_2"])
+    );
     let row = json!({"dropout": 0.1, "seed": 0, "step": 0, "iid": 0.5, "ood_in": 0.1, "ood_out": null, "x y": "a,b", "n": 1, "n_2": 2});
     assert_eq!((answer["rows"].as_array().unwrap().len(), &answer["rows"][0]), (2, &row));
     let states = "select state, count(*) as trials from v_trials group by state order by state";
@@ -110,7 +124,8 @@ fn questions_are_answered_in_every_format() {
         coordinator.says(&[states, "--format", "markdown"]),
         "| state | trials |\n| --- | --- |\n| queued | 1 |\n| succeeded | 3 |\n"
     );
-    let many = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) select i from n";
+    let many =
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) select i from n";
     assert_eq!(coordinator.says(&[many, "--format", "csv"]).lines().count(), 20_001);
 }
 
@@ -119,7 +134,8 @@ fn the_examples_of_the_documentation_run() {
     let folder = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(folder.path());
     let text = include_str!("../../docs/sql.md");
-    let examples: Vec<&str> = text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples: Vec<&str> =
+        text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(examples.len(), 3);
     for example in examples {
         let answer = coordinator.says(&[&example.replace("pacs-dropout", "s"), "--json"]);
@@ -127,14 +143,23 @@ fn the_examples_of_the_documentation_run() {
         assert!(!answer["rows"].as_array().unwrap().is_empty(), "{example}");
     }
     // The table by hand is the table.
-    let by_hand = text.split("```sql\n").nth(3).unwrap().split("```").next().unwrap().replace("pacs-dropout", "s");
+    let by_hand =
+        text.split("```sql\n").nth(3).unwrap().split("```").next().unwrap().replace("pacs-dropout", "s");
     let by_hand: Value = serde_json::from_str(&coordinator.says(&[&by_hand, "--json"])).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    let output = command.env_clear().args(["--coordinator", &coordinator.url, "results", "s", "--json"]).output().unwrap();
+    let output = command
+        .env_clear()
+        .args(["--coordinator", &coordinator.url, "results", "s", "--json"])
+        .output()
+        .unwrap();
     let table: Value = serde_json::from_slice(&output.stdout).unwrap();
     for (row, cell) in by_hand["rows"].as_array().unwrap().iter().zip(table["cells"].as_array().unwrap()) {
-        let close = |name: &str| (row[name].as_f64().unwrap() - cell[name]["mean"].as_f64().unwrap()).abs() < 1e-12;
-        assert!(close("iid") && close("ood") && row["dropout"] == cell["dropout"] && row["n"] == cell["done"], "{row} {cell}");
+        let close =
+            |name: &str| (row[name].as_f64().unwrap() - cell[name]["mean"].as_f64().unwrap()).abs() < 1e-12;
+        assert!(
+            close("iid") && close("ood") && row["dropout"] == cell["dropout"] && row["n"] == cell["done"],
+            "{row} {cell}"
+        );
     }
 }
 
@@ -158,8 +183,12 @@ fn what_may_not_be_asked_is_refused_in_one_line() {
         coordinator.refuses(sql);
     }
     // A failure in the middle of an answer; what came before it was printed.
-    let broken = coordinator.run(&["select abs(i) from (select 1 as i union all select -9223372036854775808) limit 2", "--json"]);
-    assert_eq!((broken.status.code(), String::from_utf8(broken.stderr).unwrap().lines().count()), (Some(1), 1));
+    let broken = coordinator
+        .run(&["select abs(i) from (select 1 as i union all select -9223372036854775808) limit 2", "--json"]);
+    assert_eq!(
+        (broken.status.code(), String::from_utf8(broken.stderr).unwrap().lines().count()),
+        (Some(1), 1)
+    );
     let unknown = coordinator.run(&["select 1", "--format", "xml"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8(unknown.stderr).unwrap().contains("table, csv, json, markdown"));
@@ -173,13 +202,23 @@ fn whoever_stops_reading_stops_the_query() {
     let endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select i from n";
     // More in turn than may run at a time.
     for _ in 0..4 {
-        let mut child = coordinator.command(&[endless, "--format", "csv"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = coordinator
+            .command(&[endless, "--format", "csv"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut start = [0; 1_000];
         let mut stdout = child.stdout.take().unwrap();
         while stdout.read_exact(&mut start).is_err() {
             // The places of those before are free a moment after they are gone.
             child.wait().unwrap();
-            child = coordinator.command(&[endless, "--format", "csv"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            child = coordinator
+                .command(&[endless, "--format", "csv"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
             stdout = child.stdout.take().unwrap();
         }
         drop(stdout);

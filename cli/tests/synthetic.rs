@@ -11,7 +11,13 @@ fn synthetic(words: &[&str], environment: &[(&str, &str)]) -> Command {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("sortie.toml"), "nonsense").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-    command.arg("synthetic").args(words).env_clear().envs(environment.iter().copied()).current_dir(folder).stdin(Stdio::null());
+    command
+        .arg("synthetic")
+        .args(words)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .current_dir(folder)
+        .stdin(Stdio::null());
     command
 }
 
@@ -19,7 +25,8 @@ fn run(words: &[&str], environment: &[(&str, &str)]) -> Output {
     synthetic(words, environment).output().unwrap()
 }
 
-const TRIAL: [(&str, &str); 3] = [("SORTIE_PARAM_TRIAL", "94f9de81"), ("SORTIE_PARAM_HELD_OUT", "b"), ("SORTIE_PARAM_STEPS", "3")];
+const TRIAL: [(&str, &str); 3] =
+    [("SORTIE_PARAM_TRIAL", "94f9de81"), ("SORTIE_PARAM_HELD_OUT", "b"), ("SORTIE_PARAM_STEPS", "3")];
 
 #[test]
 fn its_length_may_be_a_variable() {
@@ -50,7 +57,9 @@ fn it_ends_as_it_is_told_to() {
     assert_eq!(run(&["--flaky", "1"], &TRIAL).status.code(), Some(1));
     let unreadable = run(&[], &[("SORTIE_PARAM_STEPS", "many")]);
     assert_eq!(unreadable.status.code(), Some(1));
-    assert!(String::from_utf8(unreadable.stderr).unwrap().starts_with("error: SORTIE_PARAM_STEPS = \"many\""));
+    assert!(
+        String::from_utf8(unreadable.stderr).unwrap().starts_with("error: SORTIE_PARAM_STEPS = \"many\"")
+    );
 }
 
 #[test]
@@ -61,7 +70,11 @@ fn attempts_have_chances_of_their_own() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_reason_to_panic() {
-    let mut child = synthetic(&["--steps", "100000"], &TRIAL).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = synthetic(&["--steps", "100000"], &TRIAL)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut first = [0_u8; 10];
     stdout.read_exact(&mut first).unwrap();

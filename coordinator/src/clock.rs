@@ -15,7 +15,10 @@ pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the coordinator reads the machine's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the coordinator reads the machine's clock"
+    )]
     fn now(&self) -> Timestamp {
         // A clock before 1970 counts as 1970: leases then simply last until it is right.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -72,7 +72,9 @@ pub enum ServeError {
     #[error("{0}; name another with --store")]
     Artifacts(#[from] ArtifactError),
     /// A bug: the task that writes ended.
-    #[error("the task that writes to the database ended; what was acknowledged is safe, start again and report this")]
+    #[error(
+        "the task that writes to the database ended; what was acknowledged is safe, start again and report this"
+    )]
     Writer,
     /// The transport failed.
     #[error("server: {0}")]
@@ -97,9 +99,11 @@ impl Server {
         if !address.ip().is_loopback() && !config.insecure {
             return Err(ServeError::Exposed(address));
         }
-        let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
-        let store = Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
+        let store =
+            Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
             Artifacts::Default(url) => {
@@ -176,10 +180,18 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }, Arc::new(SystemClock)));
+        let store = Arc::new(Store::without_writer(
+            Settings { lease: Duration::from_secs(10) },
+            Arc::new(SystemClock),
+        ));
         let (stop, stopping) = watch::channel(false);
-        let server = Server { listener, coordinator: Arc::new(Coordinator { store, artifacts: None, stopping }), stop };
-        let ended = tokio::time::timeout(Duration::from_secs(60), server.run(std::future::pending())).await.unwrap();
+        let server = Server {
+            listener,
+            coordinator: Arc::new(Coordinator { store, artifacts: None, stopping }),
+            stop,
+        };
+        let ended =
+            tokio::time::timeout(Duration::from_secs(60), server.run(std::future::pending())).await.unwrap();
         assert!(matches!(ended, Err(ServeError::Writer)), "{ended:?}");
     }
 }

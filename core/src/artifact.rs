@@ -63,7 +63,10 @@ impl Artifact {
     /// What is wrong with it, in one line; none if nothing is.
     pub fn fault(&self) -> Option<String> {
         if !self.key.is_empty() && !is_key(&self.key) {
-            return Some(format!("key {:?} is no relative path of letters, digits, '.', '_', '-', '+' and '='", self.key));
+            return Some(format!(
+                "key {:?} is no relative path of letters, digits, '.', '_', '-', '+' and '='",
+                self.key
+            ));
         }
         if !is_digest(&self.digest) {
             return Some(format!("digest {:?} is not 64 hexadecimal digits", self.digest));
@@ -108,9 +111,23 @@ mod tests {
             assert!(is_key(key), "{key}");
         }
         let long = "x".repeat(KEY_BYTES_MAX + 1);
-        for key in
-            ["", "/etc/passwd", "a/../b", "..", ".", "a//b", "a/", "a/./b", "a\\b", "a b", "a%2e", "a\0", "é", "file:x", long.as_str()]
-        {
+        for key in [
+            "",
+            "/etc/passwd",
+            "a/../b",
+            "..",
+            ".",
+            "a//b",
+            "a/",
+            "a/./b",
+            "a\\b",
+            "a b",
+            "a%2e",
+            "a\0",
+            "é",
+            "file:x",
+            long.as_str(),
+        ] {
             assert!(!is_key(key), "{key:?}");
         }
     }
@@ -118,7 +135,14 @@ mod tests {
     #[test]
     fn an_artifact_says_what_is_wrong_with_it() {
         let digest = "0a".repeat(32);
-        let right = Artifact { kind: ArtifactKind::FinalLogits, method: Method::Plain, step: 3, key: String::new(), digest, bytes: 7 };
+        let right = Artifact {
+            kind: ArtifactKind::FinalLogits,
+            method: Method::Plain,
+            step: 3,
+            key: String::new(),
+            digest,
+            bytes: 7,
+        };
         assert_eq!(right.fault(), None);
         for (wrong, text) in [
             (Artifact { key: "../x".into(), ..right.clone() }, "no relative path"),

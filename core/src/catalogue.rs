@@ -26,7 +26,12 @@ const ENTRIES: &[Entry] = &[
         domains: "clipart infograph painting quickdraw real sketch",
         classes: DOMAIN_NET,
     },
-    Entry { folder: "office_home", split_by: SplitBy::Image, domains: "Art,Clipart,Product,Real World", classes: OFFICE_HOME },
+    Entry {
+        folder: "office_home",
+        split_by: SplitBy::Image,
+        domains: "Art,Clipart,Product,Real World",
+        classes: OFFICE_HOME,
+    },
     Entry {
         folder: "PACS",
         split_by: SplitBy::Image,
@@ -34,8 +39,18 @@ const ENTRIES: &[Entry] = &[
         classes: "dog elephant giraffe guitar horse house person",
     },
     // The angle, in degrees.
-    Entry { folder: "RotatedMNIST", split_by: SplitBy::Image, domains: "0 15 30 45 60 75", classes: "0 1 2 3 4 5 6 7 8 9" },
-    Entry { folder: "VLCS", split_by: SplitBy::Image, domains: "Caltech101 LabelMe SUN09 VOC2007", classes: "bird car chair dog person" },
+    Entry {
+        folder: "RotatedMNIST",
+        split_by: SplitBy::Image,
+        domains: "0 15 30 45 60 75",
+        classes: "0 1 2 3 4 5 6 7 8 9",
+    },
+    Entry {
+        folder: "VLCS",
+        split_by: SplitBy::Image,
+        domains: "Caltech101 LabelMe SUN09 VOC2007",
+        classes: "bird car chair dog person",
+    },
     Entry {
         folder: "terra_incognita",
         split_by: SplitBy::Image,
@@ -85,7 +100,8 @@ pub fn names() -> Vec<&'static str> {
 pub fn find(name: &str) -> Option<DatasetSpec> {
     let entry = ENTRIES.iter().find(|entry| entry.folder == name)?;
     // Only folders with a space in their name are listed with commas.
-    let words = |text: &str| text.split(if text.contains(',') { ',' } else { ' ' }).map(str::to_owned).collect();
+    let words =
+        |text: &str| text.split(if text.contains(',') { ',' } else { ' ' }).map(str::to_owned).collect();
     Some(DatasetSpec {
         name: entry.folder.to_owned(),
         domains: words(entry.domains),
@@ -107,6 +123,9 @@ mod tests {
             }
         }
         let classes = |name: &str| find(name).unwrap().classes.len();
-        assert_eq!(["VLCS", "PACS", "office_home", "terra_incognita", "domain_net"].map(classes), [5, 7, 65, 10, 345]);
+        assert_eq!(
+            ["VLCS", "PACS", "office_home", "terra_incognita", "domain_net"].map(classes),
+            [5, 7, 65, 10, 345]
+        );
     }
 }

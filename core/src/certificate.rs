@@ -8,7 +8,9 @@ use crate::metrics::{Evaluation, Score, TrainingLoss};
 /// One hash over everything that an attempt computed besides its metrics: its final weights and logits, of every method. None if it told
 /// of none.
 pub fn weights_digest(artifacts: &[Artifact]) -> Option<String> {
-    let told = artifacts.iter().filter(|artifact| matches!(artifact.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits));
+    let told = artifacts
+        .iter()
+        .filter(|artifact| matches!(artifact.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits));
     let mut digests: Vec<&str> = told.map(|artifact| artifact.digest.as_str()).collect();
     digests.sort_unstable();
     (!digests.is_empty()).then(|| blake3::hash(digests.join("\n").as_bytes()).to_hex().to_string())
@@ -17,7 +19,9 @@ pub fn weights_digest(artifacts: &[Artifact]) -> Option<String> {
 /// One hash over everything that an attempt reported, whatever the order: every evaluation and every training loss, to the last bit.
 pub fn metrics_digest(evaluations: &[Evaluation], losses: &[TrainingLoss]) -> String {
     let mut lines: Vec<String> = evaluations.iter().map(evaluation_line).collect();
-    lines.extend(losses.iter().map(|TrainingLoss { step, loss }| format!("loss {step} {:016x}", loss.to_bits())));
+    lines.extend(
+        losses.iter().map(|TrainingLoss { step, loss }| format!("loss {step} {:016x}", loss.to_bits())),
+    );
     lines.sort_unstable();
     blake3::hash(lines.join("\n").as_bytes()).to_hex().to_string()
 }
@@ -43,7 +47,14 @@ mod tests {
 
     fn evaluation(step: u64, correct: u64) -> Evaluation {
         let score = Score::Counts { n: 9, correct };
-        Evaluation { method: Method::Plain, step, domain: "ink".into(), split: SplitName::Out, score, loss: Some(0.5) }
+        Evaluation {
+            method: Method::Plain,
+            step,
+            domain: "ink".into(),
+            split: SplitName::Out,
+            score,
+            loss: Some(0.5),
+        }
     }
 
     #[test]
@@ -60,14 +71,24 @@ mod tests {
         assert_ne!(one, metrics_digest(&rows, &[TrainingLoss { step: 0, loss: next }, losses[1]]));
         assert_ne!(one, metrics_digest(&[evaluation(0, 3), evaluation(1, 5)], &losses));
         assert_ne!(one, metrics_digest(&rows[..1], &losses));
-        assert_ne!(one, metrics_digest(&[rows[0].clone(), Evaluation { loss: None, ..rows[1].clone() }], &losses));
+        assert_ne!(
+            one,
+            metrics_digest(&[rows[0].clone(), Evaluation { loss: None, ..rows[1].clone() }], &losses)
+        );
     }
 
     #[test]
     fn only_final_weights_and_logits_count() {
-        let artifact =
-            |kind, digest: &str| Artifact { kind, method: Method::Plain, step: 3, key: String::new(), digest: digest.into(), bytes: 1 };
-        let [weights, logits] = [artifact(ArtifactKind::FinalWeights, "aa"), artifact(ArtifactKind::FinalLogits, "bb")];
+        let artifact = |kind, digest: &str| Artifact {
+            kind,
+            method: Method::Plain,
+            step: 3,
+            key: String::new(),
+            digest: digest.into(),
+            bytes: 1,
+        };
+        let [weights, logits] =
+            [artifact(ArtifactKind::FinalWeights, "aa"), artifact(ArtifactKind::FinalLogits, "bb")];
         let checkpoint = artifact(ArtifactKind::Checkpoint, "cc");
         assert_eq!(weights_digest(std::slice::from_ref(&checkpoint)), None);
         let both = weights_digest(&[weights.clone(), logits.clone(), checkpoint]);

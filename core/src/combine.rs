@@ -163,7 +163,10 @@ impl fmt::Display for Combine {
         let Self { name: _, kind, choice, method, over, over_seeds, filter, members } = self;
         let mut axes: Vec<String> = Vec::new();
         for (name, values) in over {
-            axes.push(format!("{name} [{}]", values.iter().map(Scalar::to_string).collect::<Vec<_>>().join(", ")));
+            axes.push(format!(
+                "{name} [{}]",
+                values.iter().map(Scalar::to_string).collect::<Vec<_>>().join(", ")
+            ));
         }
         axes.extend(over_seeds.then(|| SEED.to_owned()));
         write!(f, "{choice} {kind} of {members:?} trials, method {method}, over {}", axes.join(", "))?;
@@ -226,10 +229,15 @@ impl Combine {
         let empty = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
         let grid = &sweep.grid;
         let free = grid.axes.iter().filter(|(name, _)| !self.over.contains_key(*name)).map(|(name, axis)| {
-            let at = |value: &&Scalar| Point { parameters: Parameters::from([(name.clone(), (*value).clone())]), ..empty.clone() };
+            let at = |value: &&Scalar| Point {
+                parameters: Parameters::from([(name.clone(), (*value).clone())]),
+                ..empty.clone()
+            };
             (name.as_str(), axis.values.iter().filter(|value| filter.allows(name, &at(value))).collect())
         });
-        let held_out = |domain: &&String| filter.allows("held_out", &Point { held_out: vec![(*domain).clone()], ..empty.clone() });
+        let held_out = |domain: &&String| {
+            filter.allows("held_out", &Point { held_out: vec![(*domain).clone()], ..empty.clone() })
+        };
         Part {
             held_out: grid.held_out.iter().filter(held_out).collect(),
             free: free.collect(),
@@ -239,7 +247,12 @@ impl Combine {
                 .copied()
                 .filter(|&split_seed| filter.allows("split", &Point { split_seed, ..empty.clone() }))
                 .collect(),
-            seeds: grid.seeds.iter().copied().filter(|&seed| filter.allows(SEED, &Point { seed, ..empty.clone() })).collect(),
+            seeds: grid
+                .seeds
+                .iter()
+                .copied()
+                .filter(|&seed| filter.allows(SEED, &Point { seed, ..empty.clone() }))
+                .collect(),
         }
     }
 
@@ -260,8 +273,10 @@ impl Combine {
             return None;
         }
         let shared = Point { held_out: vec![held_out], parameters, seed, split_seed };
-        let ids = (0..members).map_while(|place| Some(identifier.id(&self.member(&part, &shared, place)?, None)));
-        let combination = Combination { kind: self.kind, choice: self.choice, method: self.method, members: ids.collect() };
+        let ids =
+            (0..members).map_while(|place| Some(identifier.id(&self.member(&part, &shared, place)?, None)));
+        let combination =
+            Combination { kind: self.kind, choice: self.choice, method: self.method, members: ids.collect() };
         let mut point = shared;
         point.parameters.insert(COMBINE.to_owned(), Scalar::Text(self.name.clone()));
         point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members as f64));

@@ -54,7 +54,9 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
             continue;
         }
         let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let (name, after) = closed.ok_or_else(|| bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned()))?;
+        let (name, after) = closed.ok_or_else(|| {
+            bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned())
+        })?;
         filled.push_str(&value(name).ok_or_else(|| {
             bad(format!(
                 "has the placeholder {{{}}}, which is neither an axis nor built in (write {{{{ and }}}} for braces)",
@@ -98,10 +100,15 @@ impl CommandSettings {
     ///
     /// # Errors
     /// [`BadTemplate`], which a checked sweep never gives.
-    pub fn invocation(&self, spec: &TrialSpec, surroundings: &Surroundings) -> Result<Invocation, BadTemplate> {
+    pub fn invocation(
+        &self,
+        spec: &TrialSpec,
+        surroundings: &Surroundings,
+    ) -> Result<Invocation, BadTemplate> {
         let Surroundings { data, device, threads } = surroundings;
         let point = &spec.point;
-        let mut values: BTreeMap<String, String> = point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
+        let mut values: BTreeMap<String, String> =
+            point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
         let built_in = [
             point.held_out_label(),
             point.seed.to_string(),
@@ -113,7 +120,11 @@ impl CommandSettings {
             self.steps.map_or_else(String::new, |steps| steps.to_string()),
         ];
         values.extend(BUILT_IN.into_iter().map(str::to_owned).zip(built_in));
-        let words = self.command.iter().map(|word| fill(word, |name| values.get(name).cloned())).collect::<Result<_, _>>()?;
+        let words = self
+            .command
+            .iter()
+            .map(|word| fill(word, |name| values.get(name).cloned()))
+            .collect::<Result<_, _>>()?;
         let environment = values.into_iter().map(|(name, value)| (variable(&name), value)).collect();
         Ok(Invocation { words, environment })
     }
@@ -133,7 +144,13 @@ mod tests {
     #[test]
     fn placeholders_are_filled_exactly_once() {
         let value = |name: &str| (name == "lr").then(|| "{x}".to_owned());
-        for (word, filled) in [("--lr={lr}", "--lr={x}"), ("{{lr}}", "{lr}"), ("plain", "plain"), ("{lr}{lr}", "{x}{x}"), ("a}}", "a}")] {
+        for (word, filled) in [
+            ("--lr={lr}", "--lr={x}"),
+            ("{{lr}}", "{lr}"),
+            ("plain", "plain"),
+            ("{lr}{lr}", "{x}{x}"),
+            ("a}}", "a}"),
+        ] {
             assert_eq!(fill(word, value).unwrap(), filled, "{word}");
         }
         for bad in ["{wd}", "{lr", "}", "{}", "a{b", "f() {\n echo x\n}"] {
@@ -144,11 +161,16 @@ mod tests {
 
     #[test]
     fn a_trial_gets_its_values_as_words_and_as_variables() {
-        let words = ["train.py", "--lr={lr}", "{optimiser}", "{held_out}", "{data}"].map(str::to_owned).to_vec();
-        let settings = CommandSettings { command: words, dataset: Some("PACS".into()), domains: vec![], steps: None };
-        let parameters =
-            Parameters::from([("lr".to_owned(), Scalar::Number(1e-3)), ("optimiser".to_owned(), Scalar::Text("adam w".into()))]);
-        let point = Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
+        let words =
+            ["train.py", "--lr={lr}", "{optimiser}", "{held_out}", "{data}"].map(str::to_owned).to_vec();
+        let settings =
+            CommandSettings { command: words, dataset: Some("PACS".into()), domains: vec![], steps: None };
+        let parameters = Parameters::from([
+            ("lr".to_owned(), Scalar::Number(1e-3)),
+            ("optimiser".to_owned(), Scalar::Text("adam w".into())),
+        ]);
+        let point =
+            Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
         let spec = TrialSpec { work: Work::Command(settings.clone()), point, combination: None };
         let surroundings = Surroundings { data: "/data".into(), device: "cpu".into(), threads: 2 };
         let Invocation { words, environment } = settings.invocation(&spec, &surroundings).unwrap();

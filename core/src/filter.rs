@@ -20,7 +20,9 @@ struct Condition {
 
 /// A filter that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read the condition {condition:?}: write AXIS=VALUE, joined by ' and ', such as 'dropout=0.9 and held_out=sketch'")]
+#[error(
+    "cannot read the condition {condition:?}: write AXIS=VALUE, joined by ' and ', such as 'dropout=0.9 and held_out=sketch'"
+)]
 pub struct BadFilter {
     condition: String,
 }
@@ -98,7 +100,9 @@ impl Unmet {
 
     /// Axis and value of each condition that none of them met, and the values that they have instead.
     pub fn conditions(&self) -> impl Iterator<Item = (&str, &str, &[String])> {
-        self.0.iter().map(|(condition, values)| (condition.axis.as_str(), condition.text.as_str(), values.ordered.as_slice()))
+        self.0.iter().map(|(condition, values)| {
+            (condition.axis.as_str(), condition.text.as_str(), values.ordered.as_slice())
+        })
     }
 }
 
@@ -131,7 +135,8 @@ impl Filter {
     /// # Errors
     /// [`UnknownAxis`] names the axis and those that there are.
     pub fn check(&self, example: &Point) -> Result<(), UnknownAxis> {
-        let known: Vec<&str> = example.parameters.keys().map(String::as_str).chain(["held_out", "seed", "split"]).collect();
+        let known: Vec<&str> =
+            example.parameters.keys().map(String::as_str).chain(["held_out", "seed", "split"]).collect();
         match self.0.iter().find(|condition| !known.contains(&condition.axis.as_str())) {
             Some(Condition { axis, .. }) => Err(UnknownAxis { axis: axis.clone(), known: known.join(", ") }),
             None => Ok(()),
@@ -144,7 +149,11 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
     let (axis, value) = text.split_once('=').ok_or_else(bad)?;
     let (axis, text) = (axis.trim().to_owned(), value.trim().to_owned());
     let replicate = ["seed", "split"].contains(&axis.as_str());
-    if text.ends_with(" and") || axis.is_empty() || text.is_empty() || (replicate && text.parse::<u64>().is_err()) {
+    if text.ends_with(" and")
+        || axis.is_empty()
+        || text.is_empty()
+        || (replicate && text.parse::<u64>().is_err())
+    {
         return Err(bad());
     }
     let value = Scalar::read(&text);
@@ -159,9 +168,12 @@ mod tests {
     #[test]
     fn all_conditions_must_hold_and_numbers_compare_as_numbers() {
         let point = example().point;
-        for (text, expected) in
-            [("dropout=0.9", true), ("lr = 0.001 and held_out = sketch", true), ("lr=1e-3 and seed=1", false), ("held_out=photo", false)]
-        {
+        for (text, expected) in [
+            ("dropout=0.9", true),
+            ("lr = 0.001 and held_out = sketch", true),
+            ("lr=1e-3 and seed=1", false),
+            ("held_out=photo", false),
+        ] {
             let filter = Filter::parse(text).unwrap();
             assert_eq!(filter.matches(&point), expected, "{text}");
             assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter);
@@ -175,7 +187,8 @@ mod tests {
         point.parameters.insert("layers".into(), Scalar::Text("1".into()));
         point.parameters.insert("amp".into(), Scalar::Text("true".into()));
         point.seed = (1 << 53) + 1;
-        let filter = Filter::parse("held_out=007 and layers=1 and amp=true and seed=9007199254740993").unwrap();
+        let filter =
+            Filter::parse("held_out=007 and layers=1 and amp=true and seed=9007199254740993").unwrap();
         assert!(filter.matches(&point));
         point.seed = 1 << 53;
         assert!(!filter.matches(&point));

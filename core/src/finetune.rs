@@ -297,7 +297,9 @@ impl TryFrom<&Point> for FinetunePoint {
     type Error = NoParameter;
 
     fn try_from(point: &Point) -> Result<Self, NoParameter> {
-        let number = |name: &'static str| point.parameters.get(name).and_then(|value| value.as_number()).ok_or(NoParameter(name));
+        let number = |name: &'static str| {
+            point.parameters.get(name).and_then(|value| value.as_number()).ok_or(NoParameter(name))
+        };
         Ok(Self {
             held_out: point.held_out.clone(),
             dropout: number("dropout")?,
@@ -314,7 +316,9 @@ impl From<&FinetunePoint> for Point {
     fn from(point: &FinetunePoint) -> Self {
         let FinetunePoint { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed } = point;
         let values = AXES.into_iter().zip([dropout, lr, weight_decay, head_lr_factor]);
-        let parameters: Parameters = values.map(|(axis, value)| (axis.to_owned(), crate::parameters::Scalar::Number(*value))).collect();
+        let parameters: Parameters = values
+            .map(|(axis, value)| (axis.to_owned(), crate::parameters::Scalar::Number(*value)))
+            .collect();
         Self { held_out: held_out.clone(), parameters, seed: *seed, split_seed: *split_seed }
     }
 }
@@ -366,7 +370,8 @@ impl FinetuneSpec {
 
     /// The domains that are trained on, with their index in the dataset.
     pub fn training_domains(&self) -> impl Iterator<Item = (usize, &str)> {
-        let domains = self.settings.dataset.domains.iter().enumerate().map(|(index, name)| (index, name.as_str()));
+        let domains =
+            self.settings.dataset.domains.iter().enumerate().map(|(index, name)| (index, name.as_str()));
         domains.filter(|(_, name)| !self.is_held_out(name))
     }
 

@@ -12,7 +12,8 @@ pub const TRIALS_MAX: u64 = 10_000_000;
 impl SweepSpec {
     /// How many trials the sweep plans, combinations included; none when that is no 64-bit number.
     pub fn trials_planned(&self) -> Option<u64> {
-        let combined = self.combine.iter().try_fold(0_u64, |sum, combine| sum.checked_add(combine.trials(self)?))?;
+        let combined =
+            self.combine.iter().try_fold(0_u64, |sum, combine| sum.checked_add(combine.trials(self)?))?;
         self.grid_trials()?.checked_add(combined)
     }
 
@@ -34,15 +35,22 @@ impl SweepSpec {
 
     fn held_out_at(&self, index: usize) -> Vec<String> {
         let single = self.grid.held_out.get(index).map(|domain| vec![domain.clone()]);
-        let pair = || self.pairs().nth(index - self.grid.held_out.len()).map(|(a, b)| vec![a.to_owned(), b.to_owned()]);
+        let pair = || {
+            self.pairs().nth(index - self.grid.held_out.len()).map(|(a, b)| vec![a.to_owned(), b.to_owned()])
+        };
         single.or_else(pair).unwrap_or_default()
     }
 
     /// Each pair once, sorted.
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let domains = if self.select.iter().any(|selection| selection.needs_pairs()) { self.work.domains() } else { &[] };
+        let domains = if self.select.iter().any(|selection| selection.needs_pairs()) {
+            self.work.domains()
+        } else {
+            &[]
+        };
         let named = |domain: &String| self.grid.held_out.contains(domain);
-        let all = (0..).zip(domains).flat_map(move |(place, a)| domains[place + 1..].iter().map(move |b| (a, b)));
+        let all =
+            (0..).zip(domains).flat_map(move |(place, a)| domains[place + 1..].iter().map(move |b| (a, b)));
         all.filter(move |(a, b)| named(a) || named(b)).map(|(a, b)| (a.as_str(), b.as_str()))
     }
 
@@ -52,7 +60,8 @@ impl SweepSpec {
         if !selection.needs_pairs() || self.grid.held_out.is_empty() {
             return 0;
         }
-        planned / self.held_out_count(true) as u64 * (self.held_out_count(true) - self.held_out_count(false)) as u64
+        planned / self.held_out_count(true) as u64
+            * (self.held_out_count(true) - self.held_out_count(false)) as u64
     }
 
     /// The point of the grid's trial with this number, counted from 0; none after the last. Seeds vary slowest and held-out domains fastest, so
@@ -72,8 +81,11 @@ impl SweepSpec {
             0 => Vec::new(),
             count => self.held_out_at(digit(count)),
         };
-        let parameters: Parameters =
-            grid.axes.iter().map(|(name, axis)| (name.clone(), axis.values[digit(axis.values.len())].clone())).collect();
+        let parameters: Parameters = grid
+            .axes
+            .iter()
+            .map(|(name, axis)| (name.clone(), axis.values[digit(axis.values.len())].clone()))
+            .collect();
         let split_seed = grid.splits[digit(grid.splits.len())];
         let seed = grid.seeds[digit(grid.seeds.len())];
         (rest == 0).then_some(Point { held_out, parameters, seed, split_seed })
@@ -100,6 +112,10 @@ impl SweepSpec {
     pub fn trials(&self) -> impl Iterator<Item = TrialSpec> + '_ {
         let identifier = Identifier::of(&self.work, self.protocol);
         let planned = (0..).map_while(move |index| self.planned_at(index, &identifier));
-        planned.map(|PlannedTrial { point, combination }| TrialSpec { work: self.work.clone(), point, combination })
+        planned.map(|PlannedTrial { point, combination }| TrialSpec {
+            work: self.work.clone(),
+            point,
+            combination,
+        })
     }
 }

@@ -85,7 +85,8 @@ const DELAY_MAX: Duration = Duration::from_secs(600);
 impl ErrorClass {
     /// What the class does to a trial.
     pub fn policy(self) -> RetryPolicy {
-        let policy = |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
+        let policy =
+            |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
         match self {
             Self::Preempted => policy(None, 0),
             // A trial that takes its worker down with it must end some day; machines that come and go must not end it.
@@ -111,7 +112,8 @@ impl RetryPolicy {
     /// The wait after this many earlier failures, between half and one and a half times its nominal length: trials that failed together
     /// do not come back together. `jitter` is any number.
     pub fn delay(self, failures: u32, jitter: u64) -> Duration {
-        let nominal = self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
+        let nominal =
+            self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
         nominal.mul_f64(0.5 + (jitter % 1_000) as f64 / 1_000.0)
     }
 }
@@ -324,7 +326,9 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
     let leased = |token| State::Leased { token, expires_at: now.plus(lease) };
     match event {
         Event::Claim(token) => match state {
-            State::Queued { not_before, .. } if not_before <= now => Ok(Decision::Move(leased(*token), Some(Effect::Start(*token)))),
+            State::Queued { not_before, .. } if not_before <= now => {
+                Ok(Decision::Move(leased(*token), Some(Effect::Start(*token))))
+            }
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Link(token) => match state {
@@ -334,21 +338,27 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         Event::Heartbeat(token) => {
             // A lease past its expiry that nobody else got is revived by its own token.
             let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
-            if holds(state, *token) { Ok(Decision::Move(leased(*token), revived)) } else { Err(Refused::Stale(*token)) }
+            if holds(state, *token) {
+                Ok(Decision::Move(leased(*token), revived))
+            } else {
+                Err(Refused::Stale(*token))
+            }
         }
         Event::Complete { token, outcome, past } => complete(state, *token, outcome, *past, now),
         Event::Reap(past) => match state {
-            State::Leased { token, expires_at } if expires_at <= now => {
-                Ok(Decision::Move(after_failure(token, ErrorClass::Lost, *past, now), Some(Effect::End(token, AttemptEnd::Lost))))
-            }
+            State::Leased { token, expires_at } if expires_at <= now => Ok(Decision::Move(
+                after_failure(token, ErrorClass::Lost, *past, now),
+                Some(Effect::End(token, AttemptEnd::Lost)),
+            )),
             _ => Ok(Decision::Stay),
         },
         Event::Cancel => Ok(match state {
             State::Finished(_) => Decision::Stay,
             State::Queued { .. } => Decision::Move(State::Finished(Finished::Cancelled), None),
-            State::Leased { token, .. } => {
-                Decision::Move(State::Finished(Finished::Cancelled), Some(Effect::End(token, AttemptEnd::Cancelled)))
-            }
+            State::Leased { token, .. } => Decision::Move(
+                State::Finished(Finished::Cancelled),
+                Some(Effect::End(token, AttemptEnd::Cancelled)),
+            ),
         }),
         Event::Retry { waits } => Ok(match state {
             State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
@@ -362,7 +372,9 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         }),
         Event::Members(readiness) => Ok(match readiness {
             Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
-            Readiness::Hopeless if state == State::WAITING => Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None),
+            Readiness::Hopeless if state == State::WAITING => {
+                Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None)
+            }
             _ => Decision::Stay,
         }),
     }
@@ -382,7 +394,13 @@ fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) ->
     State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }
 
-fn complete(state: State, token: Token, outcome: &Outcome, past: Past, now: Timestamp) -> Result<Decision, Refused> {
+fn complete(
+    state: State,
+    token: Token,
+    outcome: &Outcome,
+    past: Past,
+    now: Timestamp,
+) -> Result<Decision, Refused> {
     if let State::Finished(finished) = state
         && finished.token() == Some(token)
     {

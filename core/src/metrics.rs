@@ -85,7 +85,9 @@ impl Score {
             Self::Counts { n, correct } if n == 0 || correct > n => {
                 Some(format!("{correct} of {n} correct; allowed: at most n, n at least 1"))
             }
-            Self::Value { value, .. } if !value.is_finite() => Some(format!("value {value}; allowed: a finite number")),
+            Self::Value { value, .. } if !value.is_finite() => {
+                Some(format!("value {value}; allowed: a finite number"))
+            }
             _ => None,
         }
     }

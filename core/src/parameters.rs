@@ -187,7 +187,12 @@ mod tests {
 
     #[test]
     fn values_survive_json_exactly_and_integers_are_numbers() {
-        for scalar in [Scalar::Number(0.1 + 0.2), Scalar::Number(5e-324), Scalar::Text("a\"b".into()), Scalar::Flag(true)] {
+        for scalar in [
+            Scalar::Number(0.1 + 0.2),
+            Scalar::Number(5e-324),
+            Scalar::Text("a\"b".into()),
+            Scalar::Flag(true),
+        ] {
             let text = serde_json::to_string(&scalar).unwrap();
             assert_eq!(serde_json::from_str::<Scalar>(&text).unwrap(), scalar);
         }

@@ -16,8 +16,17 @@ macro_rules! presets {
 }
 
 /// All of them, in the order of the paper.
-pub const PRESETS: &[Preset] =
-    presets!["figure1", "dropout-rates", "last-layer-lr", "weight-average", "ensemble", "linear", "scratch", "domainnet", "no-selection",];
+pub const PRESETS: &[Preset] = presets![
+    "figure1",
+    "dropout-rates",
+    "last-layer-lr",
+    "weight-average",
+    "ensemble",
+    "linear",
+    "scratch",
+    "domainnet",
+    "no-selection",
+];
 
 /// A preset by its name.
 pub fn find(name: &str) -> Option<&'static Preset> {
@@ -40,7 +49,10 @@ impl Preset {
                 format!("dataset = {}", toml::Value::from(dataset))
             } else if line.starts_with("name = ") && !std::mem::replace(&mut named, true) {
                 // The first is the sweep's; combinations keep theirs.
-                format!("name = {}", toml::Value::from(format!("{}-{}", self.name, dataset.to_ascii_lowercase())))
+                format!(
+                    "name = {}",
+                    toml::Value::from(format!("{}-{}", self.name, dataset.to_ascii_lowercase()))
+                )
             } else {
                 line.to_owned()
             }
@@ -57,12 +69,17 @@ mod tests {
 
     #[test]
     fn every_preset_plans_the_papers_trials_for_any_dataset() {
-        let planned: Vec<_> =
-            PRESETS.iter().map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap()).collect();
+        let planned: Vec<_> = PRESETS
+            .iter()
+            .map(|preset| SweepSpec::parse(&preset.text(None), None).unwrap().trials_planned().unwrap())
+            .collect();
         assert_eq!(planned, [160, 288, 144, 152, 168, 192, 288, 432, 288]);
         for preset in PRESETS {
             let sweep = SweepSpec::parse(&preset.text(Some("office_home")), None).unwrap();
-            assert_eq!((sweep.name, sweep.work.dataset()), (format!("{}-office_home", preset.name), Some("office_home")));
+            assert_eq!(
+                (sweep.name, sweep.work.dataset()),
+                (format!("{}-office_home", preset.name), Some("office_home"))
+            );
             assert!(preset.about().contains("trials"), "{}", preset.about());
         }
     }
@@ -71,6 +88,9 @@ mod tests {
     fn the_schedule_of_domainnet_is_its_own() {
         let sweep = SweepSpec::parse(&find("domainnet").unwrap().text(None), None).unwrap();
         let Work::Finetune(settings) = sweep.work else { panic!("a command") };
-        assert_eq!((settings.steps, settings.evaluate_every, settings.milestones), (30_000, 1_000, vec![15_000, 25_000]));
+        assert_eq!(
+            (settings.steps, settings.evaluate_every, settings.milestones),
+            (30_000, 1_000, vec![15_000, 25_000])
+        );
     }
 }

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_stream_depends_on_each_of_its_five_values_and_on_nothing_else() {
-        let draw = |seed, purpose, domain, step, position| stream(seed, purpose, domain, step, position).next_u64();
+        let draw =
+            |seed, purpose, domain, step, position| stream(seed, purpose, domain, step, position).next_u64();
         let base = draw(1, Purpose::Batch, 2, 3, 4);
         assert_eq!(base, draw(1, Purpose::Batch, 2, 3, 4));
         for other in [

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn every_requirement_must_be_met() {
-        let worker = Abilities { tags: vec!["a100".into(), "night".into()], gpu_memory_gib: 39.5, commands: false };
+        let worker =
+            Abilities { tags: vec!["a100".into(), "night".into()], gpu_memory_gib: 39.5, commands: false };
         let needs = |tags: &[&str], gpu_memory_gib, commands| Requirements {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             gpu_memory_gib,

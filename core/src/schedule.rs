@@ -36,7 +36,9 @@ impl Request {
     /// Whether trials of this sweep may be handed out to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
-        named && self.sweep.is_none_or(|sweep| sweep == candidate.sweep) && self.abilities.meet(&candidate.require)
+        named
+            && self.sweep.is_none_or(|sweep| sweep == candidate.sweep)
+            && self.abilities.meet(&candidate.require)
     }
 }
 
@@ -48,8 +50,11 @@ pub fn deal(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>>
     for request in requests {
         let mut sweeps = Vec::new();
         for _ in 0..request.count_max {
-            let eligible = candidates.iter_mut().filter(|candidate| candidate.waiting > 0 && request.fits(candidate));
-            let Some(next) = eligible.min_by_key(|candidate| (Reverse(candidate.priority), candidate.running, candidate.sweep)) else {
+            let eligible =
+                candidates.iter_mut().filter(|candidate| candidate.waiting > 0 && request.fits(candidate));
+            let Some(next) = eligible
+                .min_by_key(|candidate| (Reverse(candidate.priority), candidate.running, candidate.sweep))
+            else {
                 break;
             };
             next.waiting -= 1;
@@ -84,7 +89,12 @@ mod tests {
 
     #[test]
     fn sweeps_of_one_priority_share_fairly_and_higher_ones_go_first() {
-        let mut candidates = [candidate(1, 0, 4, 100), candidate(2, 0, 0, 100), candidate(3, 5, 7, 2), candidate(4, i64::MIN, 0, 1)];
+        let mut candidates = [
+            candidate(1, 0, 4, 100),
+            candidate(2, 0, 0, 100),
+            candidate(3, 5, 7, 2),
+            candidate(4, i64::MIN, 0, 1),
+        ];
         let dealt = deal(&mut candidates, &[request(2), request(6), request(2)]);
         assert_eq!(dealt, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
     }
@@ -96,7 +106,10 @@ mod tests {
         let mut candidates = [tagged, candidate(2, 0, 0, 1)];
         let only = Request { sweep: Some(2), ..request(5) };
         assert_eq!(deal(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
-        let able = Request { abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() }, ..request(3) };
+        let able = Request {
+            abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() },
+            ..request(3)
+        };
         assert_eq!(deal(&mut candidates, &[able]), [vec![1, 1, 1]]);
     }
 

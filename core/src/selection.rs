@@ -116,7 +116,10 @@ impl<'a> Validation<'a> {
     /// The steps and training domains, without any accuracy.
     pub fn outline(self) -> Outline {
         let domains: BTreeSet<&str> = self.rows().map(|row| row.domain.as_str()).collect();
-        Outline { steps: self.steps().into_iter().collect(), domains: domains.into_iter().map(str::to_owned).collect() }
+        Outline {
+            steps: self.steps().into_iter().collect(),
+            domains: domains.into_iter().map(str::to_owned).collect(),
+        }
     }
 }
 
@@ -152,8 +155,10 @@ impl CrossValidation {
             (false, true) => first,
             _ => return None,
         };
-        let wanted = |row: &&Evaluation| row.method == method && row.domain == *domain && row.split == SplitName::In;
-        let accuracies: BTreeMap<u64, f64> = pair.held_out.iter().filter(wanted).map(|row| (row.step, row.accuracy())).collect();
+        let wanted =
+            |row: &&Evaluation| row.method == method && row.domain == *domain && row.split == SplitName::In;
+        let accuracies: BTreeMap<u64, f64> =
+            pair.held_out.iter().filter(wanted).map(|row| (row.step, row.accuracy())).collect();
         Some(Self { domain: domain.clone(), accuracies: accuracies.into_iter().collect() })
     }
 
@@ -206,7 +211,8 @@ pub fn last(validation: Validation<'_>) -> Option<Selected> {
 /// None unless there is just one such run for each training domain and a step that all of them evaluated. The order of those runs does
 /// not matter.
 pub fn leave_one_out(run: &Outline, pairs: &[&CrossValidation]) -> Option<Selected> {
-    let covered: BTreeMap<&str, &CrossValidation> = pairs.iter().map(|pair| (pair.domain.as_str(), *pair)).collect();
+    let covered: BTreeMap<&str, &CrossValidation> =
+        pairs.iter().map(|pair| (pair.domain.as_str(), *pair)).collect();
     if covered.len() != pairs.len() || !covered.keys().eq(&run.domains) {
         return None;
     }
@@ -255,7 +261,8 @@ mod tests {
             let score = Score::Counts { n: 10, correct };
             Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, score, loss: None }
         };
-        let (held_out, validation) = rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));
+        let (held_out, validation) =
+            rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));
         TrialRecord { id: example().id(), point, state: StateName::Succeeded, validation, held_out }
     }
 
@@ -263,26 +270,53 @@ mod tests {
 
     #[test]
     fn leave_one_out_reads_the_other_domain_of_each_pair() {
-        let main =
-            run(&["c"], &[(0, "a", Out, 9), (0, "b", Out, 9), (5, "a", Out, 1), (5, "b", Out, 1), (9, "a", Out, 0), (9, "b", Out, 0)]);
+        let main = run(
+            &["c"],
+            &[
+                (0, "a", Out, 9),
+                (0, "b", Out, 9),
+                (5, "a", Out, 1),
+                (5, "b", Out, 1),
+                (9, "a", Out, 0),
+                (9, "b", Out, 0),
+            ],
+        );
         // At step 0 the other domains score 2 and 3, at step 5 both 4, at step 9 the pair with b was not evaluated.
-        let with_a =
-            run(&["a", "c"], &[(0, "a", In, 2), (5, "a", In, 4), (9, "a", In, 9), (0, "c", In, 10), (0, "b", Out, 10), (0, "a", Out, 10)]);
+        let with_a = run(
+            &["a", "c"],
+            &[
+                (0, "a", In, 2),
+                (5, "a", In, 4),
+                (9, "a", In, 9),
+                (0, "c", In, 10),
+                (0, "b", Out, 10),
+                (0, "a", Out, 10),
+            ],
+        );
         let with_b = run(&["b", "c"], &[(0, "b", In, 3), (5, "b", In, 4), (0, "c", In, 10)]);
-        let pairs: Vec<_> = [&with_a, &with_b].iter().filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain)).collect();
+        let pairs: Vec<_> = [&with_a, &with_b]
+            .iter()
+            .filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain))
+            .collect();
         let outline = Validation::of(&main, Method::Plain).outline();
         let (a, b) = (&pairs[0], &pairs[1]);
         assert_eq!(leave_one_out(&outline, &[a, b]), Some(Selected { step: 5, score: 0.4 }));
         assert_eq!(leave_one_out(&outline, &[b, a]), leave_one_out(&outline, &[a, b]));
         assert_eq!(leave_one_out(&outline, &[a]), None);
         assert_eq!((leave_one_out(&outline, &[a, a]), leave_one_out(&outline, &[a, b, a])), (None, None));
-        assert!(CrossValidation::of(&main, "c", Method::Plain).is_none() && CrossValidation::of(&with_a, "b", Method::Plain).is_none());
+        assert!(
+            CrossValidation::of(&main, "c", Method::Plain).is_none()
+                && CrossValidation::of(&with_a, "b", Method::Plain).is_none()
+        );
         assert_eq!(leave_one_out(&Validation::of(&main, Method::Average).outline(), &[]), None);
     }
 
     #[test]
     fn an_oracle_takes_the_last_step_and_compares_by_out() {
-        let main = run(&["c"], &[(0, "c", Out, 9), (0, "c", In, 8), (7, "c", Out, 3), (7, "c", In, 2), (9, "a", Out, 1)]);
+        let main = run(
+            &["c"],
+            &[(0, "c", Out, 9), (0, "c", In, 8), (7, "c", Out, 3), (7, "c", In, 2), (9, "a", Out, 1)],
+        );
         assert_eq!(oracle(HeldOut::of(&main, Method::Plain)), Some(Selected { step: 7, score: 0.3 }));
         assert_eq!(oracle(HeldOut::of(&main, Method::Ensemble)), None);
         let pair = run(&["b", "c"], &[(0, "c", Out, 9), (0, "b", Out, 8)]);
@@ -291,7 +325,10 @@ mod tests {
 
     #[test]
     fn the_earliest_of_equal_steps_is_chosen_and_the_last_is_the_last() {
-        let main = run(&["c"], &[(0, "a", Out, 1), (3, "a", Out, 5), (6, "a", Out, 5), (9, "a", Out, 4), (9, "a", In, 10)]);
+        let main = run(
+            &["c"],
+            &[(0, "a", Out, 1), (3, "a", Out, 5), (6, "a", Out, 5), (9, "a", Out, 4), (9, "a", In, 10)],
+        );
         let validation = Validation::of(&main, Method::Plain);
         assert_eq!(iid(validation), Some(Selected { step: 3, score: 0.5 }));
         assert_eq!(last(validation), Some(Selected { step: 9, score: 0.4 }));

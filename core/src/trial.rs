@@ -189,7 +189,9 @@ impl Identifier {
             line(&mut text, "combination.members", &json(members));
         }
         let mut id = [0_u8; TrialId::BYTES];
-        id.copy_from_slice(&self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..TrialId::BYTES]);
+        id.copy_from_slice(
+            &self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..TrialId::BYTES],
+        );
         TrialId(id)
     }
 }
@@ -201,8 +203,29 @@ fn line(text: &mut String, key: &str, value: &dyn fmt::Display) {
 
 fn finetune_lines(settings: &Settings, text: &mut String) {
     // Destructured, so that a new field cannot be forgotten here.
-    let Settings { dataset, pixels, augment, out_transform, cache_pixels, backbone, weights, finetune, precision, .. } = settings;
-    let Settings { steps, batch_per_domain, evaluate_every, optimizer, momentum, schedule, milestones, gamma, .. } = settings;
+    let Settings {
+        dataset,
+        pixels,
+        augment,
+        out_transform,
+        cache_pixels,
+        backbone,
+        weights,
+        finetune,
+        precision,
+        ..
+    } = settings;
+    let Settings {
+        steps,
+        batch_per_domain,
+        evaluate_every,
+        optimizer,
+        momentum,
+        schedule,
+        milestones,
+        gamma,
+        ..
+    } = settings;
     let Settings { average, ensemble, .. } = settings;
     let DatasetSpec { name, domains, classes, split_by } = dataset;
     let facts: [(&str, &dyn fmt::Display); 22] = [
@@ -336,7 +359,15 @@ pub(crate) mod tests {
         };
         let settings = Settings::reference(dataset, Backbone::EfficientNetLite0);
         let (held_out, lr, weight_decay) = (words("sketch"), 1e-3, 1e-4);
-        let point = FinetunePoint { held_out, dropout: 0.9, lr, weight_decay, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+        let point = FinetunePoint {
+            held_out,
+            dropout: 0.9,
+            lr,
+            weight_decay,
+            head_lr_factor: 1.0,
+            seed: 0,
+            split_seed: 0,
+        };
         TrialSpec { work: Work::Finetune(settings), point: (&point).into(), combination: None }
     }
 
@@ -348,10 +379,12 @@ pub(crate) mod tests {
 
     #[test]
     fn every_fact_of_a_command_is_in_its_identity() {
-        let settings = CommandSettings { command: vec!["train".into()], dataset: None, domains: vec![], steps: None };
+        let settings =
+            CommandSettings { command: vec!["train".into()], dataset: None, domains: vec![], steps: None };
         let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into()))]);
         let point = Point { held_out: vec![], parameters, seed: 0, split_seed: 0 };
-        let first = TrialSpec { work: Work::Command(settings.clone()), point: point.clone(), combination: None };
+        let first =
+            TrialSpec { work: Work::Command(settings.clone()), point: point.clone(), combination: None };
         let work = |settings| TrialSpec { work: Work::Command(settings), ..first.clone() }.id();
         let with = |change: fn(&mut Point)| {
             let mut changed = first.clone();

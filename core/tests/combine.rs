@@ -48,12 +48,20 @@ fn combinations_come_after_the_grid_and_their_members_are_among_it() {
             let member = by_id[member];
             assert!(member.combination.is_none() && own.insert(member.id()));
             assert_eq!(member.point.held_out, trial.point.held_out);
-            for (axis, value) in trial.point.parameters.iter().filter(|(axis, _)| !["combine", "members"].contains(&axis.as_str())) {
+            for (axis, value) in trial
+                .point
+                .parameters
+                .iter()
+                .filter(|(axis, _)| !["combine", "members"].contains(&axis.as_str()))
+            {
                 assert_eq!(member.point.parameters[axis], *value, "{axis} of {name}");
             }
         }
         match name {
-            "soup" => assert_eq!((combination.kind, own.len(), trial.point.parameters.len()), (CombinationKind::Average, 18, 4)),
+            "soup" => assert_eq!(
+                (combination.kind, own.len(), trial.point.parameters.len()),
+                (CombinationKind::Average, 18, 4)
+            ),
             _ => assert_eq!((combination.kind, trial.point.parameters.len()), (CombinationKind::Ensemble, 5)),
         }
         // The trainer gets a network of the sweep's kind that has nothing to train.
@@ -77,13 +85,24 @@ fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
     // A combination of what the old trials did not keep: they will not run again.
     let plain = parse(&text(3, ""));
     let error = plain.grown_by(&old).unwrap_err().to_string();
-    assert!(error.contains("keep.weights, of which combine.soup is made, is none there and final here"), "{error}");
+    assert!(
+        error.contains("keep.weights, of which combine.soup is made, is none there and final here"),
+        "{error}"
+    );
     let unkept = parse(&text(3, "[keep]\nlogits = false\n"));
-    assert!(unkept.grown_by(&parse(&text(3, FEW))).unwrap_err().to_string().contains("keep.logits, of which combine.few is made"));
+    assert!(
+        unkept
+            .grown_by(&parse(&text(3, FEW)))
+            .unwrap_err()
+            .to_string()
+            .contains("keep.logits, of which combine.few is made")
+    );
     // One that stays keeps what it needs, whatever the new file says.
     assert!(parse(&text(3, FEW)).grown_by(&unkept).unwrap().keep.logits);
     // Another learning rate: under a new name it is a combination beside the old one.
-    let wider = |name: &str| text(3, &COMBINE.replace("'soup'", name)).replace("lr = [5e-4, 1e-3]", "lr = [5e-4, 1e-3, 1e-2]");
+    let wider = |name: &str| {
+        text(3, &COMBINE.replace("'soup'", name)).replace("lr = [5e-4, 1e-3]", "lr = [5e-4, 1e-3, 1e-2]")
+    };
     let error = old.grown_by(&parse(&wider("'soup'"))).unwrap_err().to_string();
     assert!(error.contains("combine.soup") && !error.contains('\n'), "{error}");
     let renamed = wider("'wide'").replace("'few'", "'many'");
@@ -115,12 +134,16 @@ fn what_cannot_be_combined_is_refused_by_name() {
         assert!(error.contains(said) && !error.contains('\n'), "{field}: {error}");
     }
     let ensemble = "[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n";
-    let scratch = text(3, &ensemble.replace("ensemble", "average")).replace("[train]\n", "finetune = 'scratch'\n[train]\n");
+    let scratch = text(3, &ensemble.replace("ensemble", "average"))
+        .replace("[train]\n", "finetune = 'scratch'\n[train]\n");
     let scratch = scratch.replace("average = { from = 8 }", "");
     for (text, said) in [
         (text(3, &format!("{ensemble}{ensemble}")), "a name of its own"),
         (text(3, &format!("{ensemble}[keep]\nlogits = false\n")), "keep.logits = false"),
-        (text(3, &ensemble.replace("ensemble", "average")) + "[keep]\nweights = 'selected'\n", "keep.weights = \"selected\""),
+        (
+            text(3, &ensemble.replace("ensemble", "average")) + "[keep]\nweights = 'selected'\n",
+            "keep.weights = \"selected\"",
+        ),
         (scratch, "combine.e.kind = \"average\""),
         (format!("name = 'c'\n[run]\ncommand = ['true']\n{ensemble}"), "combine cannot stand here"),
     ] {
@@ -131,8 +154,11 @@ fn what_cannot_be_combined_is_refused_by_name() {
 
 #[test]
 fn conditions_on_a_vast_grid_are_checked_at_once() {
-    let list = |unit: f64| (1..=1_000).map(|n| format!("{:e}", unit * f64::from(n))).collect::<Vec<_>>().join(", ");
-    let vast = text(3, FEW).replace("lr = [5e-4, 1e-3]", &format!("lr = [{}]", list(1e-6))).replace("seeds = 3", "seeds = 10000");
+    let list =
+        |unit: f64| (1..=1_000).map(|n| format!("{:e}", unit * f64::from(n))).collect::<Vec<_>>().join(", ");
+    let vast = text(3, FEW)
+        .replace("lr = [5e-4, 1e-3]", &format!("lr = [{}]", list(1e-6)))
+        .replace("seeds = 3", "seeds = 10000");
     let vast = vast.replace("weight_decay = [1e-4, 5e-5, 1e-5]", &format!("weight_decay = [{}]", list(1e-7)));
     let error = refused(&format!("{vast}where = 'dropout=0.3'\n"));
     assert!(error.starts_with("grid has"), "{error}");

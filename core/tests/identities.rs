@@ -22,13 +22,18 @@ fn line(name: &str, text: &str) -> String {
 fn the_trials_of_examples_and_presets_keep_their_names() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut examples: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    let mut examples: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     examples.sort();
-    let mut lines: Vec<String> =
-        examples.iter().map(|path| line(&path.file_name().unwrap().to_string_lossy(), &fs::read_to_string(path).unwrap())).collect();
+    let mut lines: Vec<String> = examples
+        .iter()
+        .map(|path| line(&path.file_name().unwrap().to_string_lossy(), &fs::read_to_string(path).unwrap()))
+        .collect();
     for dataset in [None, Some("VLCS"), Some("office_home")] {
         let named = dataset.map_or_else(String::new, |dataset| format!(":{dataset}"));
-        lines.extend(PRESETS.iter().map(|preset| line(&format!("{}{named}", preset.name), &preset.text(dataset))));
+        lines.extend(
+            PRESETS.iter().map(|preset| line(&format!("{}{named}", preset.name), &preset.text(dataset))),
+        );
     }
     let actual = lines.join("\n") + "\n";
     assert!(actual == EXPECTED, "the identities of trials changed. Now:\n{actual}");

@@ -45,7 +45,11 @@ fn settings(sweep: &SweepSpec) -> &Settings {
 #[test]
 fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
     let with = |select: &str, held_out: &str| {
-        parse(&PAPER.replace(r#"["iid"]"#, select).replace(r#"held_out = "each""#, &format!("held_out = {held_out}")))
+        parse(
+            &PAPER
+                .replace(r#"["iid"]"#, select)
+                .replace(r#"held_out = "each""#, &format!("held_out = {held_out}")),
+        )
     };
     let sets = |sweep: &SweepSpec| {
         let sets: HashSet<String> = sweep.trials().map(|trial| trial.point.held_out_label()).collect();
@@ -56,7 +60,10 @@ fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
     let plain = with(r#"["iid", "oracle", "last"]"#, r#""each""#);
     assert_eq!((plain.trials_planned(), plain.trials_for(Selection::Loo)), (Some(288), 0));
     let all = with(r#"["iid", "loo"]"#, r#""each""#);
-    assert_eq!((all.trials_planned(), all.trials_for(Selection::Loo), all.trials_for(Selection::Iid)), (Some(720), 432, 0));
+    assert_eq!(
+        (all.trials_planned(), all.trials_for(Selection::Loo), all.trials_for(Selection::Iid)),
+        (Some(720), 432, 0)
+    );
     assert_eq!(all.trials().count(), 720);
     assert_eq!(all.trials().map(|trial| trial.id()).collect::<HashSet<_>>().len(), 720);
     assert_eq!(sets(&all).len(), 10);
@@ -66,8 +73,11 @@ fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
     let grown = plain.grown_by(&all).unwrap();
     let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.id()).collect::<HashSet<_>>();
     assert!(ids(&grown) == ids(&all) && ids(&grown).is_superset(&ids(&plain)));
-    let error =
-        SweepSpec::parse("name = 'x'\nselect = ['loo']\n[run]\ncommand = ['true']\n[grid]\nheld_out = ['a', 'b']", None).unwrap_err();
+    let error = SweepSpec::parse(
+        "name = 'x'\nselect = ['loo']\n[run]\ncommand = ['true']\n[grid]\nheld_out = ['a', 'b']",
+        None,
+    )
+    .unwrap_err();
     assert!(error.to_string().starts_with("select = loo cannot stand here: "), "{error}");
 }
 
@@ -87,10 +97,18 @@ fn the_papers_grid_has_288_trials_and_starts_balanced() {
 #[test]
 fn what_differs_between_two_sweeps_is_named_key_by_key() {
     let old = parse(PAPER);
-    let text = PAPER.replace("pacs-dropout", "other").replace("[5e-4, 1e-3]", "1e-3").replace("steps = 10000", "steps = 9000");
-    let text = text.replace("[grid]", "average = { from = 300, every = 2 }\n[grid]").replace("seeds = 3", "seeds = 2");
+    let text = PAPER
+        .replace("pacs-dropout", "other")
+        .replace("[5e-4, 1e-3]", "1e-3")
+        .replace("steps = 10000", "steps = 9000");
+    let text = text
+        .replace("[grid]", "average = { from = 300, every = 2 }\n[grid]")
+        .replace("seeds = 3", "seeds = 2");
     let changes = old.differences(&parse(&text));
-    let said: Vec<String> = changes.into_iter().map(|change| format!("{}: {} -> {}", change.key, change.old, change.new)).collect();
+    let said: Vec<String> = changes
+        .into_iter()
+        .map(|change| format!("{}: {} -> {}", change.key, change.old, change.new))
+        .collect();
     let expected = [
         "average: null -> missing",
         "average.every.steps: missing -> 2",
@@ -111,7 +129,9 @@ fn further_seeds_count_on_and_take_nothing_away() {
     assert_eq!((larger.grid.seeds.as_slice(), larger.trials_planned()), (&[7, 2, 8, 9][..], Some(384)));
     assert_eq!(sweep.grown_by(&larger).unwrap(), larger);
     assert_eq!(larger.with_seeds(4).unwrap(), larger);
-    for (count, said) in [(3, "seeds = 3 is not allowed: at least 4"), (20_000, "grid.seeds has 10004 values")] {
+    for (count, said) in
+        [(3, "seeds = 3 is not allowed: at least 4"), (20_000, "grid.seeds has 10004 values")]
+    {
         let error = larger.with_seeds(count).unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
@@ -132,7 +152,11 @@ fn notation_and_order_do_not_change_a_trials_identity() {
 
 /// What is replaced in the paper's file, by what, and what the one line must say.
 const REFUSED: &[(&str, &str, &[&str])] = &[
-    ("lr = [5e-4, 1e-3]", "learning_rate = 1e-3", &["grid.learning_rate is no axis: fine-tuning has dropout, lr, weight_decay"]),
+    (
+        "lr = [5e-4, 1e-3]",
+        "learning_rate = 1e-3",
+        &["grid.learning_rate is no axis: fine-tuning has dropout, lr, weight_decay"],
+    ),
     ("dropout = [0.0, 0.5, 0.9, 0.95]", "dropout = []", &["grid.dropout", "at least one value"]),
     ("0.95]", "1.0]", &["grid.dropout = 1.0", "below 1"]),
     ("0.95]", "-0.1]", &["grid.dropout = -0.1", "at least 0"]),
@@ -149,12 +173,28 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("seeds = 3", "seeds = 0", &["grid.seeds = 0"]),
     ("seeds = 3", "seeds = -1", &["line 19", "not negative"]),
     ("seeds = 3", "seeds = 3000000", &["grid.seeds = 3000000", "1 to 10000"]),
-    ("seeds = 3", "seeds = 10000\nsplits = 1000", &["grid has 960000000 trials: at most 10000000 are allowed"]),
+    (
+        "seeds = 3",
+        "seeds = 10000\nsplits = 1000",
+        &["grid has 960000000 trials: at most 10000000 are allowed"],
+    ),
     ("lr = [5e-4, 1e-3]\n", "", &["grid.lr is missing: fine-tuning needs it: a finite number above 0"]),
-    ("[model]\nbackbone = \"efficientnet-lite0\"\nfinetune = \"full\"", "", &["model is missing: a sweep needs a [model] table"]),
+    (
+        "[model]\nbackbone = \"efficientnet-lite0\"\nfinetune = \"full\"",
+        "",
+        &["model is missing: a sweep needs a [model] table"],
+    ),
     ("[data]\ndataset = \"PACS\"", "", &["data is missing: fine-tuning needs a [data] table"]),
-    ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\", \"b\\u0007\"]\nclasses = [\"c\", \"d\"]", &["data.domains", "control"]),
-    ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\", \"b\"]\nclasses = [\"c\", \"d\\u0085\"]", &["data.classes", "control"]),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"X\"\ndomains = [\"a\", \"b\\u0007\"]\nclasses = [\"c\", \"d\"]",
+        &["data.domains", "control"],
+    ),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"X\"\ndomains = [\"a\", \"b\"]\nclasses = [\"c\", \"d\\u0085\"]",
+        &["data.classes", "control"],
+    ),
     ("steps = 10000", "steps = -1", &["line 10"]),
     ("batch_per_domain = 32", "batch_per_domain = 0", &["train.batch_per_domain = 0", "1 to 65536"]),
     ("evaluate_every = 300", "evaluate_every = 0", &["train.evaluate_every = 0"]),
@@ -192,7 +232,10 @@ fn any_command_can_be_a_trial_with_axes_of_any_name() {
     assert_eq!((trials.len(), ids.len(), sweep.trials_planned()), (16, 16, Some(16)));
     assert!(sweep.require.commands);
     let point = &trials[0].point;
-    assert_eq!((point.parameters["lr"].clone(), point.held_out_label()), (Scalar::Number(0.1), "a".to_owned()));
+    assert_eq!(
+        (point.parameters["lr"].clone(), point.held_out_label()),
+        (Scalar::Number(0.1), "a".to_owned())
+    );
     assert_eq!(parse("name = \"x\"\n[run]\ncommand = [\"true\"]").trials().count(), 1);
 }
 
@@ -214,7 +257,10 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
         let text = COMMAND.replacen(old, new, 1);
         assert_ne!(text, COMMAND, "{old}");
         let message = SweepSpec::parse(&text, None).unwrap_err().to_string();
-        assert!(words.iter().all(|word| message.contains(word)) && !message.contains('\n'), "{new}: {message}");
+        assert!(
+            words.iter().all(|word| message.contains(word)) && !message.contains('\n'),
+            "{new}: {message}"
+        );
     }
 }
 
@@ -225,7 +271,12 @@ fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
     assert_eq!(grown.trials_planned(), Some(24));
     let axes = |from: u32| {
         let list = |axis: &str| format!("{axis} = {:?}\n", (from..from + 200).collect::<Vec<_>>());
-        format!("name = \"large\"\n[run]\ncommand = [\"true\"]\n[grid]\n{}{}{}", list("a"), list("b"), list("c"))
+        format!(
+            "name = \"large\"\n[run]\ncommand = [\"true\"]\n[grid]\n{}{}{}",
+            list("a"),
+            list("b"),
+            list("c")
+        )
     };
     let too_large = parse(&axes(0)).grown_by(&parse(&axes(200))).unwrap_err().to_string();
     assert!(too_large.contains("grid has 64000000 trials: at most 10000000 are allowed"), "{too_large}");
@@ -255,10 +306,18 @@ fn what_is_wrong_is_said_in_one_line_that_names_it() {
 #[test]
 fn a_folder_or_the_file_can_say_what_a_dataset_holds() {
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let found = DatasetSpec { name: "Mine".into(), domains: words(&["a", "b"]), classes: words(&["x", "y"]), split_by: SplitBy::Stem };
+    let found = DatasetSpec {
+        name: "Mine".into(),
+        domains: words(&["a", "b"]),
+        classes: words(&["x", "y"]),
+        split_by: SplitBy::Stem,
+    };
     let text = PAPER.replace("\"PACS\"", "\"Mine\"");
     assert_eq!(settings(&SweepSpec::parse(&text, Some(&found)).unwrap()).dataset, found);
-    let listed = PAPER.replace("\"PACS\"", "\"Mine\"\ndomains = [\"b\", \"a\"]\nclasses = [\"y\", \"x\"]\ngroup = \"stem\"");
+    let listed = PAPER.replace(
+        "\"PACS\"",
+        "\"Mine\"\ndomains = [\"b\", \"a\"]\nclasses = [\"y\", \"x\"]\ngroup = \"stem\"",
+    );
     assert_eq!(settings(&parse(&listed)).dataset, found);
 }
 

@@ -44,11 +44,20 @@ impl Images {
     ///
     /// # Errors
     /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn rows<E: From<DataError>>(&self, key: &str, width: usize, make: &mut Make<f32, E>) -> Result<SharedArray, E> {
+    pub fn rows<E: From<DataError>>(
+        &self,
+        key: &str,
+        width: usize,
+        make: &mut Make<f32, E>,
+    ) -> Result<SharedArray, E> {
         let identity = format!("rows of {width}: {key}");
-        let path = self.cache_folder().join(format!("rows-{}.bin", &blake3::hash(identity.as_bytes()).to_hex()[..32]));
-        let mut make = |images: &[(usize, usize)]| make(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec());
-        Rows::open(self, &path, &identity, width * size_of::<f32>(), &mut make).map(|rows| SharedArray { rows })
+        let path = self
+            .cache_folder()
+            .join(format!("rows-{}.bin", &blake3::hash(identity.as_bytes()).to_hex()[..32]));
+        let mut make =
+            |images: &[(usize, usize)]| make(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec());
+        Rows::open(self, &path, &identity, width * size_of::<f32>(), &mut make)
+            .map(|rows| SharedArray { rows })
     }
 }
 
@@ -75,7 +84,13 @@ struct Rows {
 }
 
 impl Rows {
-    fn open<E: From<DataError>>(images: &Images, path: &Path, what: &str, row_bytes: usize, make: &mut Make<u8, E>) -> Result<Self, E> {
+    fn open<E: From<DataError>>(
+        images: &Images,
+        path: &Path,
+        what: &str,
+        row_bytes: usize,
+        make: &mut Make<u8, E>,
+    ) -> Result<Self, E> {
         let count = images.count();
         let identity = format!("{what}; {}", images.cache_folder().file_name().unwrap_or_default().display());
         let parse = |payload: Payload| {
@@ -87,7 +102,11 @@ impl Rows {
             for chunk in all.chunks(CHUNK) {
                 let made = make(chunk)?;
                 if made.len() != chunk.len() * row_bytes {
-                    let reason = format!("{} bytes were computed for {} rows of {row_bytes} ({what})", made.len(), chunk.len());
+                    let reason = format!(
+                        "{} bytes were computed for {} rows of {row_bytes} ({what})",
+                        made.len(),
+                        chunk.len()
+                    );
                     return Err(DataError::Other(reason).into());
                 }
                 writer.append(&made)?;
@@ -129,23 +148,36 @@ mod tests {
         let mut resizer = BilinearResizer::default();
         let mut make = |wanted: &[(usize, usize)]| {
             asked += wanted.len();
-            let resized = wanted.iter().map(|&(domain, index)| resizer.resize(images.pixels(domain, index), 3, 3).unwrap().pixels);
+            let resized = wanted
+                .iter()
+                .map(|&(domain, index)| resizer.resize(images.pixels(domain, index), 3, 3).unwrap().pixels);
             Ok(resized.collect::<Vec<_>>().concat())
         };
         for _ in 0..2 {
             let resized = images.resized::<DataError>(3, &mut make).unwrap();
-            assert_eq!([(0, 0), (0, 1), (1, 0), (1, 1)].map(|(domain, index)| resized.get(domain, index)[24]), [0, 1, 10, 11]);
+            assert_eq!(
+                [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(domain, index)| resized.get(domain, index)[24]),
+                [0, 1, 10, 11]
+            );
             assert_eq!(resized.get(1, 1).len(), 27);
         }
         assert_eq!(asked, 4);
-        assert!(images.resized::<DataError>(4, &mut |_| Ok(vec![0])).unwrap_err().to_string().contains("1 bytes were computed"));
+        assert!(
+            images
+                .resized::<DataError>(4, &mut |_| Ok(vec![0]))
+                .unwrap_err()
+                .to_string()
+                .contains("1 bytes were computed")
+        );
     }
 
     #[test]
     fn rows_belong_to_their_key() {
         let root = tempfile::tempdir().unwrap();
         let images = images(root.path());
-        let mut make = |wanted: &[(usize, usize)]| Ok(wanted.iter().flat_map(|&(d, i)| [d as f32, i as f32, 0.5]).collect());
+        let mut make = |wanted: &[(usize, usize)]| {
+            Ok(wanted.iter().flat_map(|&(d, i)| [d as f32, i as f32, 0.5]).collect())
+        };
         let rows = images.rows::<DataError>("first", 3, &mut make).unwrap();
         assert_eq!(rows.get(1, 0), [1.0, 0.0, 0.5]);
         let again = images.rows::<DataError>("first", 3, &mut |_| panic!("they are there")).unwrap();

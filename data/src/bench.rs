@@ -19,13 +19,25 @@ pub struct BenchResult {
 ///
 /// # Errors
 /// [`DataError::BadData`] for an image that cannot be decoded, or where there is none.
-pub fn bench(folder: &DatasetFolder, pixels: usize, duration: Duration, threads: usize) -> Result<BenchResult, DataError> {
-    let images: Vec<_> = folder.domains.iter().enumerate().flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i))).collect();
+pub fn bench(
+    folder: &DatasetFolder,
+    pixels: usize,
+    duration: Duration,
+    threads: usize,
+) -> Result<BenchResult, DataError> {
+    let images: Vec<_> = folder
+        .domains
+        .iter()
+        .enumerate()
+        .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
+        .collect();
     if images.is_empty() {
         return Err(DataError::Other("there are no images to measure with".into()));
     }
     // A stride that shares no factor with the number of images visits all of them, neighbours in time from different domains.
-    let stride = (images.len() * 382 / 1_000..).find(|&stride| stride > 0 && is_coprime(stride, images.len())).unwrap_or(1);
+    let stride = (images.len() * 382 / 1_000..)
+        .find(|&stride| stride > 0 && is_coprime(stride, images.len()))
+        .unwrap_or(1);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || -> Result<usize, DataError> {
         let mut resizer = BilinearResizer::default();
@@ -54,7 +66,10 @@ pub fn bench(folder: &DatasetFolder, pixels: usize, duration: Duration, threads:
         workers.into_iter().map(join).sum::<Result<usize, DataError>>()
     })?;
     let threads = threads.max(1);
-    Ok(BenchResult { images_per_second_per_core: done as f64 / start.elapsed().as_secs_f64() / threads as f64, threads })
+    Ok(BenchResult {
+        images_per_second_per_core: done as f64 / start.elapsed().as_secs_f64() / threads as f64,
+        threads,
+    })
 }
 
 fn is_coprime(a: usize, b: usize) -> bool {

@@ -69,13 +69,21 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
     let Discovered { spec, folder, ignored, missing, .. } = discover(path)?;
     let mut domains = BTreeMap::new();
     for (name, files) in spec.domains.iter().zip(&folder.domains) {
-        let mut count = DomainCount { n: files.len() as u64, classes: spec.classes.iter().map(|class| (class.clone(), 0)).collect() };
+        let mut count = DomainCount {
+            n: files.len() as u64,
+            classes: spec.classes.iter().map(|class| (class.clone(), 0)).collect(),
+        };
         for file in files {
             *count.classes.entry(spec.classes[file.label].clone()).or_default() += 1;
         }
         domains.insert(name.clone(), count);
     }
-    let images: Vec<_> = folder.domains.iter().enumerate().flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i))).collect();
+    let images: Vec<_> = folder
+        .domains
+        .iter()
+        .enumerate()
+        .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
+        .collect();
     progress.begin("checking", images.len() as u64);
     let fault = |&(domain, index): &(usize, usize)| {
         go_on(progress)?;
@@ -84,9 +92,11 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         let name = &folder.domains[domain][index].name;
         Ok(result.err().map(|error| Broken { path: name.clone(), reason: reason(error) }))
     };
-    let broken: Vec<Broken> = images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
+    let broken: Vec<Broken> =
+        images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
     let (_, inputs) = folder.inputs();
-    let digests: Result<Vec<_>, DataError> = inputs.par_iter().map(|input| Ok(blake3::hash(&contents::read(input.path)?))).collect();
+    let digests: Result<Vec<_>, DataError> =
+        inputs.par_iter().map(|input| Ok(blake3::hash(&contents::read(input.path)?))).collect();
     Ok(CheckReport {
         dataset: spec.name,
         split_by: spec.split_by.as_str(),
@@ -131,7 +141,10 @@ mod tests {
         fs::write(root.path().join("T/dataset.toml"), "group = \"stem\"").unwrap();
         let report = check(&root.path().join("T"), &Quiet).unwrap();
         assert!(report.is_sound());
-        assert_eq!((report.n, report.split_by, report.domains["a"].n, report.domains["a"].classes["x"]), (5, "stem", 3, 2));
+        assert_eq!(
+            (report.n, report.split_by, report.domains["a"].n, report.domains["a"].classes["x"]),
+            (5, "stem", 3, 2)
+        );
         assert_eq!(report.ignored, BTreeMap::from([(String::new(), 1), (".txt".to_owned(), 1)]));
         let found = discover(&root.path().join("T/")).unwrap();
         let folder = DatasetFolder::scan(&found.root, &found.spec).unwrap();
@@ -153,6 +166,11 @@ mod tests {
         assert_eq!((paths, report.broken_count), (vec!["a/x/0.webp", "b/y/2.jpg"], 2));
         assert!(report.broken[1].reason.contains("no image format"), "{:?}", report.broken);
         assert!(check(&root.path().join("T/a/x"), &Quiet).is_err());
-        assert!(check(&root.path().join("none"), &Quiet).unwrap_err().to_string().contains("none: there is no such folder"));
+        assert!(
+            check(&root.path().join("none"), &Quiet)
+                .unwrap_err()
+                .to_string()
+                .contains("none: there is no such folder")
+        );
     }
 }

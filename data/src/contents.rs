@@ -38,13 +38,20 @@ struct Stamp {
 type Remembered = HashMap<String, (Stamp, blake3::Hash)>;
 
 /// The content digests of files below `folder`, in their order, from the index as far as it goes.
-pub(super) fn digests(inputs: &[Input], folder: &Path, cache_dir: &Path, progress: &dyn Progress) -> Result<Vec<blake3::Hash>, DataError> {
+pub(super) fn digests(
+    inputs: &[Input],
+    folder: &Path,
+    cache_dir: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<blake3::Hash>, DataError> {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let name = blake3::hash(folder.as_os_str().as_encoded_bytes()).to_hex();
     let index: PathBuf = cache_dir.join("images/index").join(format!("{}.txt", &name[..32]));
     let stamps: Vec<Stamp> = inputs.par_iter().map(|input| stamp(input.path)).collect::<Result<_, _>>()?;
     let known = |remembered: &Remembered| -> Vec<Option<blake3::Hash>> {
-        let lookup = |(input, stamp): (&Input, &Stamp)| remembered.get(input.name).filter(|(seen, _)| seen == stamp).map(|entry| entry.1);
+        let lookup = |(input, stamp): (&Input, &Stamp)| {
+            remembered.get(input.name).filter(|(seen, _)| seen == stamp).map(|entry| entry.1)
+        };
         inputs.iter().zip(&stamps).map(lookup).collect()
     };
     if let Some(all) = known(&read_index(&index)).into_iter().collect() {
@@ -83,7 +90,12 @@ pub(super) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, blake3::Ha
 /// The whole content of a file, decompressed where its name ends in `.gz`.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let bad = |error: std::io::Error| DataError::bad_data(path, error);
-    let too_long = || DataError::bad_data(path, format!("it has more than the {FILE_BYTES_MAX} bytes that an image file may have"));
+    let too_long = || {
+        DataError::bad_data(
+            path,
+            format!("it has more than the {FILE_BYTES_MAX} bytes that an image file may have"),
+        )
+    };
     if fs::metadata(path).map_err(bad)?.len() > FILE_BYTES_MAX {
         return Err(too_long());
     }
@@ -92,7 +104,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
         return Ok(bytes);
     }
     let mut content = Vec::new();
-    flate2::read::MultiGzDecoder::new(&bytes[..]).take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(bad)?;
+    flate2::read::MultiGzDecoder::new(&bytes[..])
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut content)
+        .map_err(bad)?;
     if content.len() as u64 > FILE_BYTES_MAX { Err(too_long()) } else { Ok(content) }
 }
 
@@ -120,7 +135,8 @@ fn index_line(line: &str) -> Option<(String, (Stamp, blake3::Hash))> {
     let mut words = line.splitn(5, ' ');
     let digest = blake3::Hash::from_hex(words.next()?).ok()?;
     let size = words.next()?.parse().ok()?;
-    let (modified_nanoseconds, changed_nanoseconds) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (modified_nanoseconds, changed_nanoseconds) =
+        (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     Some((words.next()?.to_owned(), (Stamp { size, modified_nanoseconds, changed_nanoseconds }, digest)))
 }
 
@@ -131,7 +147,12 @@ fn index_text(inputs: &[Input], stamps: &[Stamp], digests: &[blake3::Hash]) -> S
         // A name with a line break would be read as two lines; such a file is read again each time.
         if !input.name.contains(['\n', '\r']) {
             // Writing to a string never fails.
-            let _ = writeln!(text, "{} {size} {modified_nanoseconds} {changed_nanoseconds} {}", digest.to_hex(), input.name);
+            let _ = writeln!(
+                text,
+                "{} {size} {modified_nanoseconds} {changed_nanoseconds} {}",
+                digest.to_hex(),
+                input.name
+            );
         }
     }
     text
@@ -174,8 +195,12 @@ mod tests {
         fs::write(&paths[1], "22").unwrap();
         assert_eq!(digests(), (vec![first[0], blake3::hash(b"22")], 1));
         assert_eq!(digests().1, 0);
-        let index = fs::read_dir(cache.path().join("images/index")).unwrap().map(|entry| entry.unwrap().path());
-        let index = index.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "txt")).unwrap();
+        let index =
+            fs::read_dir(cache.path().join("images/index")).unwrap().map(|entry| entry.unwrap().path());
+        let index = index
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|extension| extension == "txt"))
+            .unwrap();
         fs::write(index, "something else").unwrap();
         assert_eq!(digests().1, 2);
     }
@@ -184,7 +209,8 @@ mod tests {
     fn a_missing_file_is_named() {
         let cache = tempfile::tempdir().unwrap();
         let path = cache.path().join("gone.png");
-        let error = digests(&[Input { path: &path, name: "gone.png" }], cache.path(), cache.path(), &Quiet).unwrap_err();
+        let error = digests(&[Input { path: &path, name: "gone.png" }], cache.path(), cache.path(), &Quiet)
+            .unwrap_err();
         assert!(error.to_string().contains("gone.png"), "{error}");
     }
 }

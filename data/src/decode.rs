@@ -49,15 +49,19 @@ pub struct ImageView<'a> {
 /// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
 pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
     // Decoders that meet bytes which nobody foresaw may panic; that is the file's fault, and nothing of the decoder is left behind.
-    std::panic::catch_unwind(|| decode_unguarded(bytes)).unwrap_or_else(|_| Err("the image cannot be decoded: it is damaged".into()))
+    std::panic::catch_unwind(|| decode_unguarded(bytes))
+        .unwrap_or_else(|_| Err("the image cannot be decoded: it is damaged".into()))
 }
 
 fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
     if jpeg::is_jpeg(bytes) {
         return jpeg::decode(bytes);
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    let format = reader.format().ok_or("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)")?;
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = reader
+        .format()
+        .ok_or("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)")?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_PIXELS_MAX);
     limits.max_image_height = Some(SIDE_PIXELS_MAX);
@@ -76,10 +80,16 @@ fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
         return Err("the image has no pixels".into());
     }
     let pixels = match image {
-        DynamicImage::ImageRgb16(image) if format == ImageFormat::Pnm => image.into_raw().into_iter().map(nearest_byte).collect(),
+        DynamicImage::ImageRgb16(image) if format == ImageFormat::Pnm => {
+            image.into_raw().into_iter().map(nearest_byte).collect()
+        }
         DynamicImage::ImageRgb16(image) => image.into_raw().into_iter().map(high_byte).collect(),
-        DynamicImage::ImageRgba16(image) => image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).map(high_byte).collect(),
-        DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [pixel[0]; 3]).map(high_byte).collect(),
+        DynamicImage::ImageRgba16(image) => {
+            image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).map(high_byte).collect()
+        }
+        DynamicImage::ImageLumaA16(image) => {
+            image.pixels().flat_map(|pixel| [pixel[0]; 3]).map(high_byte).collect()
+        }
         other => other.into_rgb8().into_raw(),
     };
     Ok(DecodedImage { height, width, pixels: pixels.into_boxed_slice() })
@@ -110,7 +120,10 @@ mod tests {
     fn alpha_is_dropped_and_gray_is_repeated() {
         let transparent = RgbaImage::from_pixel(2, 1, Rgba([10, 20, 30, 0]));
         let decoded = decode(&encoded(transparent, ImageFormat::Png)).unwrap();
-        assert_eq!((decoded.height, decoded.width, &decoded.pixels[..]), (1, 2, &[10, 20, 30, 10, 20, 30][..]));
+        assert_eq!(
+            (decoded.height, decoded.width, &decoded.pixels[..]),
+            (1, 2, &[10, 20, 30, 10, 20, 30][..])
+        );
         let gray = GrayAlphaImage::from_pixel(1, 1, LumaA([7, 128]));
         assert_eq!(&decode(&encoded(gray, ImageFormat::Png)).unwrap().pixels[..], &[7, 7, 7]);
     }
@@ -121,7 +134,9 @@ mod tests {
         let decoded = decode(&encoded(DynamicImage::ImageRgb16(colour), ImageFormat::Png)).unwrap();
         assert_eq!(&decoded.pixels[..], &[0x12, 0x34, 0xff]);
         let gray = image::ImageBuffer::from_pixel(1, 1, image::Luma([0x1234_u16]));
-        assert!(decode(&encoded(DynamicImage::ImageLuma16(gray), ImageFormat::Png)).unwrap_err().contains("L16"));
+        assert!(
+            decode(&encoded(DynamicImage::ImageLuma16(gray), ImageFormat::Png)).unwrap_err().contains("L16")
+        );
     }
 
     #[test]

@@ -23,8 +23,10 @@ const RECIPE_VERSION: u32 = 1;
 const SEED: u64 = 0;
 const LABEL_NOISE: f64 = 0.25;
 /// Names of the image and label files, training files first.
-const FILES: [(&str, &str); 2] =
-    [("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")];
+const FILES: [(&str, &str); 2] = [
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+];
 
 /// Which dataset is made of the digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +72,17 @@ pub(super) struct Digits {
 /// Lists the images of a dataset that is made from `<root>/MNIST`.
 pub(super) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<DatasetFolder, DataError> {
     if spec.classes != kind.classes() {
-        return Err(DataError::BadConfig(format!("the classes of {} are {}", spec.name, kind.classes().join(" "))));
+        return Err(DataError::BadConfig(format!(
+            "the classes of {} are {}",
+            spec.name,
+            kind.classes().join(" ")
+        )));
     }
-    let settings = spec.domains.iter().map(|domain| setting(kind, &spec.name, domain)).collect::<Result<_, DataError>>()?;
+    let settings = spec
+        .domains
+        .iter()
+        .map(|domain| setting(kind, &spec.name, domain))
+        .collect::<Result<_, DataError>>()?;
     let folder = root.join("MNIST");
     let mut files = Vec::new();
     for name in FILES.into_iter().flat_map(|(images, labels)| [images, labels]) {
@@ -80,10 +90,20 @@ pub(super) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<D
     }
     let mut labels = Vec::new();
     for (path, _) in files.iter().skip(1).step_by(2) {
-        labels.extend(idx::labels(&contents::read(path)?).map_err(|reason| DataError::bad_data(path, reason))?);
+        labels
+            .extend(idx::labels(&contents::read(path)?).map_err(|reason| DataError::bad_data(path, reason))?);
     }
     let order = permutation(labels.len());
-    let digits = Digits { kind, folder, files, domains: spec.domains.clone(), settings, labels, order, images: OnceLock::new() };
+    let digits = Digits {
+        kind,
+        folder,
+        files,
+        domains: spec.domains.clone(),
+        settings,
+        labels,
+        order,
+        images: OnceLock::new(),
+    };
     let domains = (0..spec.domains.len()).map(|domain| digits.list_domain(domain)).collect();
     Ok(DatasetFolder { domains, source: Source::Digits(Box::new(digits)) })
 }
@@ -95,14 +115,18 @@ fn setting(kind: DigitKind, dataset: &str, domain: &str) -> Result<f64, DataErro
         DigitKind::Coloured => ("a probability", 0.0..=1.0),
     };
     let value = value.filter(|value| allowed.contains(value));
-    value.ok_or_else(|| DataError::BadConfig(format!("{domain:?} is no domain of {dataset}: it must be {what}")))
+    value.ok_or_else(|| {
+        DataError::BadConfig(format!("{domain:?} is no domain of {dataset}: it must be {what}"))
+    })
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     let places = [folder.to_path_buf(), folder.join("raw")];
     let candidates = places.iter().flat_map(|place| [place.join(name), place.join(format!("{name}.gz"))]);
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| DataError::bad_data(folder, format!("{name} is missing there (and in raw/, and with .gz)")))
+    found.ok_or_else(|| {
+        DataError::bad_data(folder, format!("{name} is missing there (and in raw/, and with .gz)"))
+    })
 }
 
 /// Fisher-Yates from the end.

@@ -15,7 +15,8 @@ fn write_mnist(root: &Path, below: &str, compress: bool) {
     let folder = root.join("MNIST").join(below);
     std::fs::create_dir_all(&folder).unwrap();
     for ((images, labels), range) in FILES.into_iter().zip([0..TRAIN, TRAIN..TRAIN + TEST]) {
-        let header = |words: &[usize]| words.iter().flat_map(|&word| (word as u32).to_be_bytes()).collect::<Vec<u8>>();
+        let header =
+            |words: &[usize]| words.iter().flat_map(|&word| (word as u32).to_be_bytes()).collect::<Vec<u8>>();
         let mut pixels = header(&[0x0803, range.len(), 28, 28]);
         let mut classes = header(&[0x0801, range.len()]);
         for digit in range {
@@ -75,7 +76,8 @@ fn colours_and_labels_are_noisy_as_stated() {
         let mut other_colour = 0;
         for (index, file) in images.files(domain).enumerate() {
             let digit: usize = file.stem.parse().unwrap();
-            let (label, pixel) = (images.label(domain, index), &images.pixels(domain, index).pixels[28 * 3..][..3]);
+            let (label, pixel) =
+                (images.label(domain, index), &images.pixels(domain, index).pixels[28 * 3..][..3]);
             flipped += usize::from((digit % 10 < 5) != (label == 1));
             let green = pixel[1] > 0;
             assert_eq!(pixel, if green { [0, 100 + digit as u8, 0] } else { [100 + digit as u8, 0, 0] });
@@ -92,7 +94,8 @@ fn the_dataset_is_the_same_compressed_or_not_and_pinned() {
     let (plain, compressed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_mnist(plain.path(), "", false);
     write_mnist(compressed.path(), "raw", true);
-    let digests = [plain.path(), compressed.path()].map(|root| open(root, "ColoredMNIST").digest().to_owned());
+    let digests =
+        [plain.path(), compressed.path()].map(|root| open(root, "ColoredMNIST").digest().to_owned());
     assert_eq!(digests[0], digests[1]);
     assert_ne!(digests[0], open(plain.path(), "RotatedMNIST").digest());
     // Part of stored results: if this order changes, RECIPE_VERSION must be raised.
@@ -109,8 +112,13 @@ fn what_is_wrong_is_named() {
     let scan = |spec: &DatasetSpec| DatasetFolder::scan(root.path(), spec).unwrap_err().to_string();
     assert!(scan(&rotated).contains("train-images-idx3-ubyte is missing"));
     write_mnist(root.path(), "", false);
-    assert!(scan(&DatasetSpec { domains: vec!["0".into(), "left".into()], ..rotated.clone() }).contains("an angle in degrees"));
-    assert!(scan(&DatasetSpec { classes: vec!["1".into(), "2".into()], ..rotated.clone() }).contains("0 1 2 3"));
+    assert!(
+        scan(&DatasetSpec { domains: vec!["0".into(), "left".into()], ..rotated.clone() })
+            .contains("an angle in degrees")
+    );
+    assert!(
+        scan(&DatasetSpec { classes: vec!["1".into(), "2".into()], ..rotated.clone() }).contains("0 1 2 3")
+    );
     let labels = root.path().join("MNIST/t10k-labels-idx1-ubyte");
     std::fs::write(&labels, "short").unwrap();
     assert!(scan(&rotated).contains("t10k-labels-idx1-ubyte: the file is too short"));

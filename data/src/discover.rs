@@ -57,7 +57,8 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
     if domains.is_empty() || classes.is_empty() {
         return Err(DataError::bad_data(&path, "there are no folders <domain>/<class> in it"));
     }
-    let spec = DatasetSpec { name, domains, classes: classes.into_iter().collect(), split_by: split_by(&path)? };
+    let spec =
+        DatasetSpec { name, domains, classes: classes.into_iter().collect(), split_by: split_by(&path)? };
     let mut files = Vec::new();
     for domain in &spec.domains {
         let mut of_domain = Vec::new();
@@ -93,7 +94,8 @@ fn folders(folder: &Path, ignored: &mut BTreeMap<String, u64>) -> Result<Vec<Str
 }
 
 fn count(ignored: &mut BTreeMap<String, u64>, file: &Path) {
-    let extension = file.extension().map(|extension| format!(".{}", extension.to_string_lossy().to_ascii_lowercase()));
+    let extension =
+        file.extension().map(|extension| format!(".{}", extension.to_string_lossy().to_ascii_lowercase()));
     *ignored.entry(extension.unwrap_or_default()).or_default() += 1;
 }
 

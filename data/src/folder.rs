@@ -63,7 +63,11 @@ impl DatasetFolder {
             return Err(DataError::bad_data(&folder, "the dataset's folder is missing"));
         }
         check_dataset_file(&folder.join("dataset.toml"), spec.split_by)?;
-        let domains = spec.domains.iter().map(|domain| scan_domain(&folder, domain, &spec.classes)).collect::<Result<_, _>>()?;
+        let domains = spec
+            .domains
+            .iter()
+            .map(|domain| scan_domain(&folder, domain, &spec.classes))
+            .collect::<Result<_, _>>()?;
         Ok(Self { domains, source: Source::Files(folder) })
     }
 
@@ -92,7 +96,12 @@ impl DatasetFolder {
 
     /// Reads and decodes an image, or makes it. `content` is what its file must still contain; generated images have none
     /// of their own.
-    pub(super) fn decode(&self, domain: usize, index: usize, content: Option<&blake3::Hash>) -> Result<DecodedImage, DataError> {
+    pub(super) fn decode(
+        &self,
+        domain: usize,
+        index: usize,
+        content: Option<&blake3::Hash>,
+    ) -> Result<DecodedImage, DataError> {
         let file = &self.domains[domain][index];
         match &self.source {
             Source::Files(_) => {
@@ -124,10 +133,13 @@ fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
 /// What a `dataset.toml` says about the split.
 pub(super) fn group(path: &Path) -> Result<String, DataError> {
     let text = fs::read_to_string(path).map_err(|error| DataError::bad_data(path, error))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| DataError::bad_data(path, error.message()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| DataError::bad_data(path, error.message()))?;
     match table.get("group") {
         None => Ok(SplitBy::Image.as_str().to_owned()),
-        Some(value) => value.as_str().map(str::to_owned).ok_or_else(|| DataError::bad_data(path, "group is not a text")),
+        Some(value) => {
+            value.as_str().map(str::to_owned).ok_or_else(|| DataError::bad_data(path, "group is not a text"))
+        }
     }
 }
 
@@ -165,16 +177,26 @@ pub(super) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFi
 }
 
 /// The image files in and below a class folder, in the order that splits count in; `ignored` gets the others.
-pub(super) fn image_paths(class_folder: &Path, ignored: &mut dyn FnMut(&Path)) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn image_paths(
+    class_folder: &Path,
+    ignored: &mut dyn FnMut(&Path),
+) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = Vec::new();
     collect(class_folder, 0, &mut paths, ignored)?;
     // By folder first, then by name, both in byte order: the order of torchvision's `sorted(os.walk(...))`.
     // Paths as texts, for `Path` compares by component and would put `a/c` before `a-b`.
-    paths.sort_by_cached_key(|path| (path.parent().map(|parent| parent.as_os_str().to_owned()), path.file_name().map(ToOwned::to_owned)));
+    paths.sort_by_cached_key(|path| {
+        (path.parent().map(|parent| parent.as_os_str().to_owned()), path.file_name().map(ToOwned::to_owned))
+    });
     Ok(paths)
 }
 
-fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>, ignored: &mut dyn FnMut(&Path)) -> Result<(), DataError> {
+fn collect(
+    folder: &Path,
+    depth: usize,
+    paths: &mut Vec<PathBuf>,
+    ignored: &mut dyn FnMut(&Path),
+) -> Result<(), DataError> {
     if depth > DEPTH_MAX {
         return Err(DataError::bad_data(folder, format!("folders are nested more than {DEPTH_MAX} deep")));
     }
@@ -253,8 +275,16 @@ mod tests {
             assert!(error.contains(end) && error.contains(reason) && error.lines().count() == 1, "{error}");
         };
         refused(&|tiny| fs::remove_dir_all(tiny).unwrap(), "Tiny", "the dataset's folder is missing");
-        refused(&|tiny| fs::remove_dir_all(tiny.join("oil")).unwrap(), "Tiny/oil", "the domain's folder is missing");
-        refused(&|tiny| fs::remove_dir_all(tiny.join("oil/dog")).unwrap(), "Tiny/oil/dog", "the class is missing");
+        refused(
+            &|tiny| fs::remove_dir_all(tiny.join("oil")).unwrap(),
+            "Tiny/oil",
+            "the domain's folder is missing",
+        );
+        refused(
+            &|tiny| fs::remove_dir_all(tiny.join("oil/dog")).unwrap(),
+            "Tiny/oil/dog",
+            "the class is missing",
+        );
         refused(&|tiny| fs::create_dir(tiny.join("ink/fox")).unwrap(), "Tiny/ink/fox", "not among those");
         let empty = |tiny: &Path| {
             fs::remove_file(tiny.join("ink/cat/a.JPG")).unwrap();

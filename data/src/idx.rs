@@ -50,13 +50,20 @@ fn header<const N: usize>(bytes: &[u8], magic: u32) -> Result<([usize; N], &[u8]
     }
     let word = |index: usize| u32::from_be_bytes(words[index]);
     if word(0) != magic {
-        return Err(format!("the file begins with {:#010x}, not with {magic:#010x} as an IDX file of its kind", word(0)));
+        return Err(format!(
+            "the file begins with {:#010x}, not with {magic:#010x} as an IDX file of its kind",
+            word(0)
+        ));
     }
     Ok((std::array::from_fn(|index| word(index + 1) as usize), &bytes[4 * (N + 1)..]))
 }
 
 fn exactly(bytes: &[u8], expected: usize) -> Result<Vec<u8>, String> {
-    if bytes.len() == expected { Ok(bytes.to_vec()) } else { Err(format!("it has {} bytes of data instead of {expected}", bytes.len())) }
+    if bytes.len() == expected {
+        Ok(bytes.to_vec())
+    } else {
+        Err(format!("it has {} bytes of data instead of {expected}", bytes.len()))
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +73,8 @@ mod tests {
     #[test]
     fn damaged_files_are_refused_in_words() {
         let file = |magic: u32, sizes: &[u32], data: usize| {
-            let mut bytes: Vec<u8> = std::iter::once(&magic).chain(sizes).flat_map(|word| word.to_be_bytes()).collect();
+            let mut bytes: Vec<u8> =
+                std::iter::once(&magic).chain(sizes).flat_map(|word| word.to_be_bytes()).collect();
             bytes.extend((0..data).map(|value| value as u8));
             bytes
         };

@@ -39,17 +39,24 @@ impl Images {
     /// # Errors
     /// [`DataError::BadData`] naming the first file, in sorted order, that cannot be read or decoded; [`DataError::Other`] where the
     /// cache folder cannot be written, a full disk above all, or the work was cancelled.
-    pub fn open(folder: DatasetFolder, cache_dir: &Path, cache_pixels: Option<u32>, progress: &dyn Progress) -> Result<Self, DataError> {
+    pub fn open(
+        folder: DatasetFolder,
+        cache_dir: &Path,
+        cache_pixels: Option<u32>,
+        progress: &dyn Progress,
+    ) -> Result<Self, DataError> {
         let (place, inputs) = folder.inputs();
         let contents = contents::digests(&inputs, place, cache_dir, progress)?;
         let digest = folder.digest(&inputs, &contents);
-        let identity = format!("images of {digest}, cache_pixels {cache_pixels:?}, decoder {DECODER_VERSION}");
+        let identity =
+            format!("images of {digest}, cache_pixels {cache_pixels:?}, decoder {DECODER_VERSION}");
         let key = blake3::hash(identity.as_bytes()).to_hex();
         let cache = cache_dir.join("images").join(&key[..32]);
         let file = SharedFile::new(cache.join("images.bin"), &identity);
         let places = Places::new(&folder);
         let build = |writer: &Writer| build(writer, &folder, &contents, cache_pixels, progress);
-        let decoded = file.open_or_build(progress, |payload| Decoded::parse(payload, places.count()), build)?;
+        let decoded =
+            file.open_or_build(progress, |payload| Decoded::parse(payload, places.count()), build)?;
         Ok(Self { domains: folder.domains, places, digest, folder: cache, decoded })
     }
 
@@ -86,7 +93,10 @@ impl Images {
 
     /// Every image as (domain, index), domain by domain.
     pub(super) fn all(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.domains.iter().enumerate().flat_map(|(domain, files)| (0..files.len()).map(move |index| (domain, index)))
+        self.domains
+            .iter()
+            .enumerate()
+            .flat_map(|(domain, files)| (0..files.len()).map(move |index| (domain, index)))
     }
 
     pub(super) fn places(&self) -> &Places {
@@ -157,8 +167,13 @@ impl Entry {
     }
 
     fn from_bytes(bytes: &[u8; TABLE_ENTRY_BYTES]) -> Self {
-        let (offset, sides) = (bytes[..8].as_array().copied().unwrap_or_default(), bytes[8..].as_chunks::<4>().0);
-        Self { offset: u64::from_ne_bytes(offset), height: u32::from_ne_bytes(sides[0]), width: u32::from_ne_bytes(sides[1]) }
+        let (offset, sides) =
+            (bytes[..8].as_array().copied().unwrap_or_default(), bytes[8..].as_chunks::<4>().0);
+        Self {
+            offset: u64::from_ne_bytes(offset),
+            height: u32::from_ne_bytes(sides[0]),
+            width: u32::from_ne_bytes(sides[1]),
+        }
     }
 
     /// The bytes of the payload that are this image, if they lie before `end`.
@@ -192,7 +207,12 @@ fn build(
     cache_pixels: Option<u32>,
     progress: &dyn Progress,
 ) -> Result<(), DataError> {
-    let images: Vec<_> = folder.domains.iter().enumerate().flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i))).collect();
+    let images: Vec<_> = folder
+        .domains
+        .iter()
+        .enumerate()
+        .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
+        .collect();
     progress.begin("decoding", images.len() as u64);
     let cached = |resizer: &mut BilinearResizer, place: usize| {
         go_on(progress)?;
@@ -202,7 +222,8 @@ fn build(
             Some(side_max) => resizer.shrink(image, side_max),
             None => Ok(image),
         };
-        let image = image.map_err(|reason| DataError::bad_data(&folder.domains[domain][index].path, reason))?;
+        let image =
+            image.map_err(|reason| DataError::bad_data(&folder.domains[domain][index].path, reason))?;
         let offset = writer.append(&image.pixels)?;
         progress.advance(1);
         Ok(Entry { offset, height: image.height as u32, width: image.width as u32 })
@@ -227,8 +248,15 @@ mod tests {
 
     fn folder(root: &Path) -> DatasetFolder {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let spec = DatasetSpec { name: "T".into(), domains: words("a b"), classes: words("x y"), split_by: SplitBy::Image };
-        for (index, (domain, class)) in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")].into_iter().enumerate() {
+        let spec = DatasetSpec {
+            name: "T".into(),
+            domains: words("a b"),
+            classes: words("x y"),
+            split_by: SplitBy::Image,
+        };
+        for (index, (domain, class)) in
+            [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")].into_iter().enumerate()
+        {
             let folder = root.join("T").join(domain).join(class);
             fs::create_dir_all(&folder).unwrap();
             let image = image::RgbImage::from_pixel(4 + index as u32, 3, image::Rgb([index as u8, 2, 3]));
@@ -292,8 +320,11 @@ mod tests {
         fs::write(root.path().join("T/b/x/1.png"), b"\x89PNG\r\n\x1a\n but no more").unwrap();
         let error = open(root.path(), None).unwrap_err().to_string();
         assert!(error.contains("T/b/x/1.png") && error.lines().count() == 1, "{error}");
-        let caches = fs::read_dir(root.path().join("cache/images")).unwrap().map(|entry| entry.unwrap().path());
-        for file in caches.filter(|path| !path.ends_with("index")).flat_map(|path| fs::read_dir(path).unwrap()) {
+        let caches =
+            fs::read_dir(root.path().join("cache/images")).unwrap().map(|entry| entry.unwrap().path());
+        for file in
+            caches.filter(|path| !path.ends_with("index")).flat_map(|path| fs::read_dir(path).unwrap())
+        {
             assert_eq!(file.unwrap().file_name(), "images.lock");
         }
     }

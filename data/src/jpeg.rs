@@ -29,8 +29,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
     let pixels = decoder.decode().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions().ok_or("the image has no size")?;
     let pixels = match input {
-        Some(ColorSpace::CMYK) => pixels.as_chunks().0.iter().flat_map(|&[c, m, y, k]| inks_to_rgb([c, m, y], k)).collect(),
-        Some(ColorSpace::YCCK) => pixels.as_chunks().0.iter().flat_map(|&[y, cb, cr, k]| inks_to_rgb(inks(y, cb, cr), k)).collect(),
+        Some(ColorSpace::CMYK) => {
+            pixels.as_chunks().0.iter().flat_map(|&[c, m, y, k]| inks_to_rgb([c, m, y], k)).collect()
+        }
+        Some(ColorSpace::YCCK) => {
+            pixels.as_chunks().0.iter().flat_map(|&[y, cb, cr, k]| inks_to_rgb(inks(y, cb, cr), k)).collect()
+        }
         _ => pixels,
     };
     if height == 0 || width == 0 || pixels.len() != height * width * 3 {
@@ -42,7 +46,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
 /// The inks of a YCCK pixel, as libjpeg computes them: the complement of its YCbCr colour.
 fn inks(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
-    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| 255 - value.round() as u8)
+    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb]
+        .map(|value| 255 - value.round() as u8)
 }
 
 /// Inks as they lie in the file, which Pillow takes as inverted, to RGB in Pillow's arithmetic.

@@ -27,5 +27,9 @@ impl Progress for Quiet {
 
 /// What stopped work ends with.
 pub(super) fn go_on(progress: &dyn Progress) -> Result<(), DataError> {
-    if progress.is_cancelled() { Err(DataError::Other("interrupted; nothing half-made was left".into())) } else { Ok(()) }
+    if progress.is_cancelled() {
+        Err(DataError::Other("interrupted; nothing half-made was left".into()))
+    } else {
+        Ok(())
+    }
 }

@@ -21,7 +21,9 @@ impl BilinearResizer {
         if (image.height, image.width) == (height, width) {
             return Ok(DecodedImage { height, width, pixels: image.pixels.into() });
         }
-        let side = |pixels: usize| u32::try_from(pixels).ok().filter(|&side| side > 0).ok_or("an image side that cannot be");
+        let side = |pixels: usize| {
+            u32::try_from(pixels).ok().filter(|&side| side > 0).ok_or("an image side that cannot be")
+        };
         let source = ImageRef::new(side(image.width)?, side(image.height)?, image.pixels, PixelType::U8x3);
         let source = source.map_err(|error| error.to_string())?;
         let mut target = Image::new(side(width)?, side(height)?, PixelType::U8x3);
@@ -51,9 +53,12 @@ mod tests {
 
     #[test]
     fn the_longer_side_gets_the_limit_and_small_images_stay() {
-        let image = |height, width| DecodedImage { height, width, pixels: vec![9; height * width * 3].into() };
+        let image =
+            |height, width| DecodedImage { height, width, pixels: vec![9; height * width * 3].into() };
         let mut resizer = BilinearResizer::default();
-        for ((height, width), expected) in [((300, 100), (30, 10)), ((99, 200), (15, 30)), ((1, 4000), (1, 30)), ((30, 29), (30, 29))] {
+        for ((height, width), expected) in
+            [((300, 100), (30, 10)), ((99, 200), (15, 30)), ((1, 4000), (1, 30)), ((30, 29), (30, 29))]
+        {
             let shrunk = resizer.shrink(image(height, width), 30).unwrap();
             assert_eq!((shrunk.height, shrunk.width), expected);
             assert_eq!(shrunk.pixels.len(), expected.0 * expected.1 * 3);

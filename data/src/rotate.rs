@@ -27,7 +27,13 @@ pub(super) fn rotate(gray: &[u8], height: usize, width: usize, degrees: f64) -> 
     for y in 0..height {
         for x in 0..width {
             let (x, y) = (x as f64 + 0.5, y as f64 + 0.5);
-            turned.push(sample(gray, height, width, cos * x + sin * y + offset_x, minus_sin * x + cos * y + offset_y));
+            turned.push(sample(
+                gray,
+                height,
+                width,
+                cos * x + sin * y + offset_x,
+                minus_sin * x + cos * y + offset_y,
+            ));
         }
     }
     turned
@@ -66,7 +72,11 @@ mod tests {
         let find = |name: &str| tensors.tensor(name).unwrap().data().to_vec();
         let digit = find("digit");
         for angle in ["0", "15", "30", "45", "60", "75", "90", "180", "270", "200.5"] {
-            assert_eq!(rotate(&digit, 28, 28, angle.parse().unwrap()), find(&format!("rotated.{angle}")), "{angle}");
+            assert_eq!(
+                rotate(&digit, 28, 28, angle.parse().unwrap()),
+                find(&format!("rotated.{angle}")),
+                "{angle}"
+            );
         }
         assert_eq!(rotate(&digit, 28, 28, -15.0), rotate(&digit, 28, 28, 345.0));
     }

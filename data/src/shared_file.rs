@@ -87,7 +87,8 @@ impl SharedFile {
     fn build<E: From<DataError>>(&self, build: impl FnOnce(&Writer) -> Result<(), E>) -> Result<(), E> {
         let part = Part(self.path.with_extension("part"));
         let failed = |error| cannot("write", &self.path, &error);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&part.0).map_err(failed)?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&part.0).map_err(failed)?;
         let writer = Writer { file, path: self.path.clone(), length: AtomicU64::new(0) };
         build(&writer)?;
         let header = self.header(writer.length.load(Ordering::Acquire));
@@ -137,7 +138,9 @@ impl Writer {
     /// Appends; the offset in the payload where the bytes then lie.
     pub(super) fn append(&self, bytes: &[u8]) -> Result<u64, DataError> {
         let offset = self.length.fetch_add(bytes.len() as u64, Ordering::AcqRel);
-        self.file.write_all_at(bytes, HEADER_BYTES as u64 + offset).map_err(|error| cannot("write", &self.path, &error))?;
+        self.file
+            .write_all_at(bytes, HEADER_BYTES as u64 + offset)
+            .map_err(|error| cannot("write", &self.path, &error))?;
         Ok(offset)
     }
 }
@@ -194,8 +197,12 @@ fn sync_folder_of(path: &Path) -> Result<(), DataError> {
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> DataError {
     let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room, or name another folder by --cache",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "; name another folder by --cache",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room, or name another folder by --cache"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; name another folder by --cache"
+        }
         _ => "",
     };
     DataError::Other(format!("cannot {what} {} in the cache: {error}{remedy}", path.display()))
@@ -221,7 +228,8 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -306,8 +314,12 @@ mod tests {
     #[test]
     fn a_full_disk_is_one_clear_line() {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let writer = Writer { file, path: PathBuf::from("/c/images/k/images.bin"), length: AtomicU64::new(0) };
+        let writer =
+            Writer { file, path: PathBuf::from("/c/images/k/images.bin"), length: AtomicU64::new(0) };
         let text = writer.append(b"1").unwrap_err().to_string();
-        assert!(text.contains("/c/images/k/images.bin") && text.contains("--cache") && text.lines().count() == 1, "{text}");
+        assert!(
+            text.contains("/c/images/k/images.bin") && text.contains("--cache") && text.lines().count() == 1,
+            "{text}"
+        );
     }
 }

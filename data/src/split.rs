@@ -13,15 +13,19 @@ use super::Images;
 /// domain 0, so that the same object in another style is never on the other side; indices then ascend.
 pub fn split_domains(images: &Images, domains: usize, split_by: SplitBy, split_seed: u64) -> Vec<Split> {
     match split_by {
-        SplitBy::Image => (0..domains).map(|domain| split_indices(split_seed, domain as u64, images.len(domain))).collect(),
+        SplitBy::Image => {
+            (0..domains).map(|domain| split_indices(split_seed, domain as u64, images.len(domain))).collect()
+        }
         SplitBy::Stem => split_by_stem(images, domains, split_seed),
     }
 }
 
 fn split_by_stem(images: &Images, domains: usize, split_seed: u64) -> Vec<Split> {
-    let stems: BTreeSet<&str> = (0..domains).flat_map(|domain| images.files(domain)).map(|file| file.stem.as_str()).collect();
+    let stems: BTreeSet<&str> =
+        (0..domains).flat_map(|domain| images.files(domain)).map(|file| file.stem.as_str()).collect();
     let split = split_indices(split_seed, 0, stems.len());
-    let place: HashMap<&str, usize> = stems.into_iter().enumerate().map(|(index, stem)| (stem, index)).collect();
+    let place: HashMap<&str, usize> =
+        stems.into_iter().enumerate().map(|(index, stem)| (stem, index)).collect();
     let out: BTreeSet<usize> = split.out.into_iter().collect();
     let is_out = |stem: &str| place.get(stem).is_some_and(|index| out.contains(index));
     let split_domain = |domain: usize| {
@@ -50,7 +54,12 @@ mod tests {
                 image::RgbImage::new(1, 1).save(folder.join(format!("{index:02}.png"))).unwrap();
             }
         }
-        let spec = DatasetSpec { name: "T".into(), domains: words("a b"), classes: words("x y"), split_by: SplitBy::Stem };
+        let spec = DatasetSpec {
+            name: "T".into(),
+            domains: words("a b"),
+            classes: words("x y"),
+            split_by: SplitBy::Stem,
+        };
         Images::open(DatasetFolder::scan(root, &spec).unwrap(), &root.join("cache"), None, &Quiet).unwrap()
     }
 

@@ -1,6 +1,9 @@
 //! Decoding and resizing against Pillow, which the reference code reads images with; fixtures/make_image_fixtures.py made files and
 //! expected values. Real images where SORTIE_TEST_DATA has them.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 use safetensors::SafeTensors;
 use sortie_data::{BilinearResizer, DecodedImage, decode};
@@ -9,7 +12,8 @@ use sortie_data::{BilinearResizer, DecodedImage, decode};
 const LEVELS_MAX: u8 = 6;
 const LEVELS_MEAN_MAX: f64 = 0.5;
 /// Kinds that are refused by name rather than read as something else.
-const REFUSED: [(&str, &str); 3] = [("gray16.png", "L16"), ("gray16.tif", "L16"), ("palette.tif", "RGBPalette")];
+const REFUSED: [(&str, &str); 3] =
+    [("gray16.png", "L16"), ("gray16.tif", "L16"), ("palette.tif", "RGBPalette")];
 
 /// The bytes by name of a file beside the tests.
 struct Fixture(Vec<u8>);
@@ -33,7 +37,11 @@ fn bytes(fixture: &Fixture, name: &str) -> Vec<u8> {
 }
 
 fn image(fixture: &Fixture, name: &str) -> DecodedImage {
-    fixture.tensor(name, |shape, data| DecodedImage { height: shape[0], width: shape[1], pixels: data.to_vec().into() })
+    fixture.tensor(name, |shape, data| DecodedImage {
+        height: shape[0],
+        width: shape[1],
+        pixels: data.to_vec().into(),
+    })
 }
 
 /// The largest and the mean difference.
@@ -70,14 +78,20 @@ fn every_kind_of_file_is_decoded_as_pillow_does_or_refused_by_name() {
 #[test]
 fn what_a_truncated_jpeg_lacks_is_gray() {
     let fixture = Fixture::read("images.safetensors");
-    let (decoded, expected) = (decode(&bytes(&fixture, "file.truncated.jpg")).unwrap(), image(&fixture, "pixels.truncated.jpg"));
+    let (decoded, expected) =
+        (decode(&bytes(&fixture, "file.truncated.jpg")).unwrap(), image(&fixture, "pixels.truncated.jpg"));
     // The row of blocks in which the data end, here the third, differs between decoders.
     let (row, block) = (decoded.width * 3, 8);
-    assert!(difference(&decoded.pixels[..2 * block * row], &expected.pixels[..2 * block * row]).0 <= LEVELS_MAX);
+    assert!(
+        difference(&decoded.pixels[..2 * block * row], &expected.pixels[..2 * block * row]).0 <= LEVELS_MAX
+    );
     assert!(decoded.pixels[3 * block * row..].iter().all(|&value| value == 128));
     assert!(expected.pixels[3 * block * row..].iter().all(|&value| value == 128));
     // A progressive one is blurred instead; libjpeg smooths it further.
-    let (decoded, expected) = (decode(&bytes(&fixture, "file.truncated_progressive.jpg")).unwrap(), "pixels.truncated_progressive.jpg");
+    let (decoded, expected) = (
+        decode(&bytes(&fixture, "file.truncated_progressive.jpg")).unwrap(),
+        "pixels.truncated_progressive.jpg",
+    );
     assert!(difference(&decoded.pixels, &bytes(&fixture, expected)).1 < 4.0);
     // Without any picture data there is nothing to be gray around.
     assert!(decode(&bytes(&fixture, "file.truncated.jpg")[..100]).is_err());
@@ -116,7 +130,8 @@ fn resizing_is_pillows() {
     let mut resizer = BilinearResizer::default();
     for (height, width) in [(16, 16), (20, 45), (64, 50), (7, 90)] {
         let resized = resizer.resize(original.view(), height, width).unwrap();
-        let (most, mean) = difference(&resized.pixels, &bytes(&fixture, &format!("resized.{height}x{width}")));
+        let (most, mean) =
+            difference(&resized.pixels, &bytes(&fixture, &format!("resized.{height}x{width}")));
         println!("{height} x {width}: at most {most}, {mean:.3} on average");
         assert!(most <= 2 && mean < 0.2, "{most} {mean}");
     }

@@ -51,8 +51,7 @@ const CELLS: &str = "
     WHERE t.held_out NOT LIKE '%+%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
 
 /// How a step scores by the mean accuracy on the training domains.
-const IID: &str =
-    "SELECT token, step, AVG(accuracy) AS score FROM validation WHERE method = 'plain' AND split = 'out' GROUP BY token, step";
+const IID: &str = "SELECT token, step, AVG(accuracy) AS score FROM validation WHERE method = 'plain' AND split = 'out' GROUP BY token, step";
 
 /// How a step scores by the runs that held out one of the training domains besides; all three must be there.
 const LOO: &str = "
@@ -125,9 +124,21 @@ impl Database {
             Some(path) => {
                 let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
                 let options = options.synchronous(SqliteSynchronous::Off);
-                Self::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await.context("cannot open the database")?)
+                Self::Sqlite(
+                    SqlitePoolOptions::new()
+                        .max_connections(1)
+                        .connect_with(options)
+                        .await
+                        .context("cannot open the database")?,
+                )
             }
-            None => Self::Postgres(PgPoolOptions::new().max_connections(1).connect(url).await.context("cannot open the database")?),
+            None => Self::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(1)
+                    .connect(url)
+                    .await
+                    .context("cannot open the database")?,
+            ),
         })
     }
 
@@ -144,7 +155,13 @@ impl Database {
             ("held_out", "LIKE", "CASE p.no WHEN 1 THEN 1024 ELSE 411 END"),
         ];
         for (table, relation, images) in tables {
-            self.execute(EVALUATIONS.replace("$table", table).replace("$relation", relation).replace("$images", images)).await?;
+            self.execute(
+                EVALUATIONS
+                    .replace("$table", table)
+                    .replace("$relation", relation)
+                    .replace("$images", images),
+            )
+            .await?;
         }
         // Its statistics follow by themselves on a server that lives on.
         if matches!(self, Self::Postgres(_)) {
@@ -155,7 +172,8 @@ impl Database {
 
     async fn execute(&self, sql: String) -> Result<()> {
         let sql = sqlx::AssertSqlSafe(sql);
-        on!(self, pool => sqlx::query(sql).execute(pool).await.map(|_| ())).context("cannot fill the database")
+        on!(self, pool => sqlx::query(sql).execute(pool).await.map(|_| ()))
+            .context("cannot fill the database")
     }
 
     /// The table by hand, with the step chosen by leave-one-out or by the training domains.
@@ -163,9 +181,13 @@ impl Database {
     /// # Errors
     /// What the database says.
     pub async fn cells(&self, leave_one_out: bool) -> Result<Vec<Cell>> {
-        let parameters = if matches!(self, Self::Sqlite(_)) { "t.parameters" } else { "CAST(t.parameters AS JSON)" };
-        let sql = sqlx::AssertSqlSafe(CELLS.replace("$json", parameters).replace("$scores", if leave_one_out { LOO } else { IID }));
-        on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await).context("cannot compute the table by hand")
+        let parameters =
+            if matches!(self, Self::Sqlite(_)) { "t.parameters" } else { "CAST(t.parameters AS JSON)" };
+        let sql = sqlx::AssertSqlSafe(
+            CELLS.replace("$json", parameters).replace("$scores", if leave_one_out { LOO } else { IID }),
+        );
+        on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)
+            .context("cannot compute the table by hand")
     }
 
     /// What was written.
@@ -174,7 +196,8 @@ impl Database {
     /// What the database says.
     pub async fn counts(&self) -> Result<Counts> {
         let (rows, correct, empty): (i64, i64, i64) =
-            on!(self, pool => sqlx::query_as(COUNTS).fetch_one(pool).await).context("cannot count what was written")?;
+            on!(self, pool => sqlx::query_as(COUNTS).fetch_one(pool).await)
+                .context("cannot count what was written")?;
         Ok(Counts { rows: rows.unsigned_abs(), correct, empty: empty.unsigned_abs() })
     }
 }

@@ -34,7 +34,14 @@ pub async fn join(url: &str, workers: usize) -> Result<Vec<Client>> {
         let version = Some(v1::Version::ours("sortie-lab"));
         let (host, devices) = ("rig".to_owned(), vec!["cpu".to_owned()]);
         let id = worker_id.clone();
-        let request = v1::RegisterRequest { version, worker_id: id, host, devices, allow_commands: true, ..v1::RegisterRequest::default() };
+        let request = v1::RegisterRequest {
+            version,
+            worker_id: id,
+            host,
+            devices,
+            allow_commands: true,
+            ..v1::RegisterRequest::default()
+        };
         client.register(request).await?;
         clients.push((client, worker_id));
     }
@@ -64,7 +71,10 @@ pub async fn submit_text(url: &str, text: String, trials: u64) -> Result<f64> {
 /// The sweep file of a benchmark.
 fn sweep(name: &str, trials: u64) -> String {
     let values: Vec<String> = (0..trials / SEEDS).map(|value| value.to_string()).collect();
-    format!("name = \"{name}\"\n[run]\ncommand = [\"true\", \"{name}\"]\n[grid]\nx = [{}]\nseeds = {SEEDS}\n", values.join(", "))
+    format!(
+        "name = \"{name}\"\n[run]\ncommand = [\"true\", \"{name}\"]\n[grid]\nx = [{}]\nseeds = {SEEDS}\n",
+        values.join(", ")
+    )
 }
 
 /// Has workers run cycles until so many are done, or until they are told to stop.
@@ -83,22 +93,46 @@ pub async fn drive(clients: Vec<Client>, cycles: u64, sweep: &str, stop: &Arc<At
     Ok(run)
 }
 
-async fn work(client: Client, left: Arc<AtomicU64>, sweep: String, stop: Arc<AtomicBool>) -> Result<(Vec<f64>, Vec<f64>)> {
+async fn work(
+    client: Client,
+    left: Arc<AtomicU64>,
+    sweep: String,
+    stop: Arc<AtomicBool>,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut client, worker_id) = client;
     let (mut lease_ms, mut complete_ms) = (Vec::new(), Vec::new());
-    while !stop.load(Ordering::Relaxed) && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while !stop.load(Ordering::Relaxed)
+        && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    {
         let asked = now();
         let (worker_id, sweep) = (worker_id.clone(), sweep.clone());
-        let request = v1::LeaseRequest { worker_id, count_max: 1, wait_ms: 20_000, sweep, ..v1::LeaseRequest::default() };
+        let request = v1::LeaseRequest {
+            worker_id,
+            count_max: 1,
+            wait_ms: 20_000,
+            sweep,
+            ..v1::LeaseRequest::default()
+        };
         let mut leases = client.lease(request).await?.into_inner().leases;
         lease_ms.push(asked.elapsed().as_secs_f64() * 1_000.0);
         let lease = leases.pop().context("no trial came although some are left")?;
         let (method, domain, split) = ("plain".to_owned(), "all".to_owned(), "out".to_owned());
-        let evaluation = v1::Evaluation { method, step: 1, domain, split, n: 100, correct: 50, loss: Some(0.5), value: None };
+        let evaluation = v1::Evaluation {
+            method,
+            step: 1,
+            domain,
+            split,
+            n: 100,
+            correct: 50,
+            loss: Some(0.5),
+            value: None,
+        };
         let batch = v1::Batch { sequence: 1, evaluations: vec![evaluation], ..v1::Batch::default() };
         let outcome = v1::complete_request::Outcome::Succeeded(v1::Succeeded {});
         let said = now();
-        client.complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) }).await?;
+        client
+            .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) })
+            .await?;
         complete_ms.push(said.elapsed().as_secs_f64() * 1_000.0);
     }
     Ok((lease_ms, complete_ms))
@@ -116,9 +150,12 @@ pub async fn ceiling(url: &str, workers: usize, cycles: u64) -> Result<f64> {
     for mut client in clients {
         let left = Arc::clone(&left);
         tasks.push(tokio::spawn(async move {
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            {
                 for _ in 0..2 {
-                    client.handshake(v1::HandshakeRequest { version: Some(v1::Version::ours("sortie-lab")) }).await?;
+                    client
+                        .handshake(v1::HandshakeRequest { version: Some(v1::Version::ours("sortie-lab")) })
+                        .await?;
                 }
             }
             anyhow::Ok(())
@@ -132,7 +169,8 @@ pub async fn ceiling(url: &str, workers: usize, cycles: u64) -> Result<f64> {
 
 /// Connects.
 pub async fn connect(url: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect_timeout(Duration::from_secs(5));
+    let endpoint =
+        Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect_timeout(Duration::from_secs(5));
     endpoint.connect().await.with_context(|| format!("cannot reach {url}"))
 }
 

@@ -75,7 +75,10 @@ struct Measured {
 /// One line: a process or a database did not do what it should.
 pub async fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { store, trials, workers, program, .. } = arguments;
-    ensure!(*trials >= SEEDS && trials.is_multiple_of(SEEDS), "--trials {trials} must be a multiple of {SEEDS}");
+    ensure!(
+        *trials >= SEEDS && trials.is_multiple_of(SEEDS),
+        "--trials {trials} must be a multiple of {SEEDS}"
+    );
     let cycles = arguments.cycles.unwrap_or(*trials).min(*trials);
     let place = Place::make(*store)?;
     let database = place.database("dispatch")?;
@@ -91,7 +94,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let again = Coordinator::start(program, &database, &place)?;
     let restart_seconds = started.elapsed().as_secs_f64();
     drop(again);
-    let floor_cycles_per_second = floor::measure(&place.database("floor")?, program, &place, cycles.min(50_000), *workers).await?;
+    let floor_cycles_per_second =
+        floor::measure(&place.database("floor")?, program, &place, cycles.min(50_000), *workers).await?;
     let flushes = fsync_ms(place.disk(), FLUSHES)?;
     let measured = Measured {
         store: format!("{store:?}").to_lowercase(),
@@ -119,7 +123,14 @@ fn print(measured: &Measured, as_json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(measured)?);
         return Ok(());
     }
-    let Measured { cycles_per_second: cycles, floor_cycles_per_second: floor, fsync_ms, lease_ms, complete_ms, .. } = measured;
+    let Measured {
+        cycles_per_second: cycles,
+        floor_cycles_per_second: floor,
+        fsync_ms,
+        lease_ms,
+        complete_ms,
+        ..
+    } = measured;
     println!("{}: {} trials, {} workers", measured.store, measured.trials, measured.workers);
     println!("  cycles/s          {cycles:.0}  ({:.0}% of the floor, {floor:.0})", 100.0 * cycles / floor);
     println!("  transport alone   {:.0} cycles/s", measured.transport_cycles_per_second);
@@ -127,9 +138,15 @@ fn print(measured: &Measured, as_json: bool) -> Result<()> {
     println!("  complete          p50 {:.2} ms, p99 {:.2} ms", complete_ms.p50, complete_ms.p99);
     println!("  flush to disk     p50 {:.3} ms, p99 {:.3} ms", fsync_ms.p50, fsync_ms.p99);
     let (busy, busy_ms) = (measured.cycles_while_submitting, &measured.lease_while_submitting_ms);
-    println!("  submit            {:.2} s, with {busy} cycles meanwhile, lease p99 {:.2} ms", measured.submit_seconds, busy_ms.p99);
+    println!(
+        "  submit            {:.2} s, with {busy} cycles meanwhile, lease p99 {:.2} ms",
+        measured.submit_seconds, busy_ms.p99
+    );
     println!("  restart           {:.2} s", measured.restart_seconds);
-    println!("  coordinator       {:.1} s of processor time, {:.0} MiB at most", measured.cpu_seconds, measured.rss_mib);
+    println!(
+        "  coordinator       {:.1} s of processor time, {:.0} MiB at most",
+        measured.cpu_seconds, measured.rss_mib
+    );
     Ok(())
 }
 
@@ -146,6 +163,11 @@ async fn submit_while_busy(url: &str, trials: u64) -> Result<(f64, Run)> {
 
 fn percentiles(mut values: Vec<f64>) -> Percentiles {
     values.sort_by(f64::total_cmp);
-    let at = |share: f64| values.get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(0.0);
+    let at = |share: f64| {
+        values
+            .get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0.0)
+    };
     Percentiles { p50: at(0.5), p99: at(0.99) }
 }

@@ -66,7 +66,11 @@ impl Fleet {
     pub fn start(settings: Settings) -> Result<Self> {
         for name in ["sortie", "sortie-trainer"] {
             let program = settings.programs.join(name);
-            ensure!(program.is_file(), "{} is not there; build it, or name the folder of the programs by --programs", program.display());
+            ensure!(
+                program.is_file(),
+                "{} is not there; build it, or name the folder of the programs by --programs",
+                program.display()
+            );
         }
         let place = Place::make(settings.store)?;
         let port = ports::free()?;
@@ -80,9 +84,20 @@ impl Fleet {
             log: place.folder().join("coordinator.log"),
         };
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let endpoint = Endpoint::from_shared(format!("http://{target}"))?.connect_timeout(ASK_MAX).timeout(ASK_MAX);
+        let endpoint =
+            Endpoint::from_shared(format!("http://{target}"))?.connect_timeout(ASK_MAX).timeout(ASK_MAX);
         let (workers, proxies, channel) = (Vec::new(), Vec::new(), endpoint.connect_lazy());
-        let mut fleet = Self { workers, coordinator: None, proxies, target, launch, settings, started: 0, channel, place };
+        let mut fleet = Self {
+            workers,
+            coordinator: None,
+            proxies,
+            target,
+            launch,
+            settings,
+            started: 0,
+            channel,
+            place,
+        };
         fleet.start_coordinator()?;
         for _ in 0..fleet.settings.workers {
             fleet.add_worker()?;
@@ -122,7 +137,17 @@ impl Fleet {
         let folder = self.place.folder();
         let mut command = clean(&programs.join("sortie"));
         let url = format!("http://{}", self.proxies[index].address());
-        command.args(["worker", "--allow-commands", "--stop-on-stdin-close", "--devices", "cpu", "--threads", "1", "--coordinator", &url]);
+        command.args([
+            "worker",
+            "--allow-commands",
+            "--stop-on-stdin-close",
+            "--devices",
+            "cpu",
+            "--threads",
+            "1",
+            "--coordinator",
+            &url,
+        ]);
         command.args(["--slots", &slots.to_string()]).arg("--cache").arg(folder.join("cache"));
         command.arg("--journal").arg(folder.join(format!("{:05}.journal", self.started)));
         // Sweeps name the program as users do.
@@ -195,7 +220,9 @@ impl Fleet {
             bail!("the coordinator ended by itself: {}", last_line(&coordinator.log()));
         }
         match self.workers.iter().enumerate().find(|(_, worker)| worker.has_ended()) {
-            Some((index, worker)) => bail!("worker {index} ended by itself: {}", last_line(&worker.written())),
+            Some((index, worker)) => {
+                bail!("worker {index} ended by itself: {}", last_line(&worker.written()))
+            }
             None => Ok(()),
         }
     }

@@ -57,7 +57,13 @@ const POSTGRES: Texts = Texts {
 ///
 /// # Errors
 /// One line: the database refused something.
-pub async fn measure(database: &str, program: &std::path::Path, place: &Place, cycles: u64, workers: usize) -> Result<f64> {
+pub async fn measure(
+    database: &str,
+    program: &std::path::Path,
+    place: &Place,
+    cycles: u64,
+    workers: usize,
+) -> Result<f64> {
     // The coordinator makes the tables and the trials, and goes.
     let coordinator = Coordinator::start(program, database, place)?;
     submit(&coordinator.url, "floor", cycles.next_multiple_of(1_000)).await?;
@@ -68,11 +74,19 @@ pub async fn measure(database: &str, program: &std::path::Path, place: &Place, c
         Some(path) => {
             let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
             let options = options.synchronous(SqliteSynchronous::Full).foreign_keys(true);
-            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.context("the floor's database")?;
+            let pool = SqlitePoolOptions::new()
+                .max_connections(1)
+                .connect_with(options)
+                .await
+                .context("the floor's database")?;
             sqlite(&pool, cycles, batch).await
         }
         None => {
-            let pool = PgPoolOptions::new().max_connections(1).connect(database).await.context("the floor's database")?;
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .connect(database)
+                .await
+                .context("the floor's database")?;
             postgres(&pool, cycles, batch).await
         }
     }
@@ -80,8 +94,14 @@ pub async fn measure(database: &str, program: &std::path::Path, place: &Place, c
 
 /// Pairs of token and trial, a batch each.
 fn batches(trials: &[i64], cycles: u64, batch: usize) -> Vec<String> {
-    let pairs: Vec<_> = trials.iter().take(usize::try_from(cycles).unwrap_or(usize::MAX)).enumerate().collect();
-    pairs.chunks(batch).map(|chunk| json!(chunk.iter().map(|(index, id)| json!([index + 1, id])).collect::<Vec<_>>()).to_string()).collect()
+    let pairs: Vec<_> =
+        trials.iter().take(usize::try_from(cycles).unwrap_or(usize::MAX)).enumerate().collect();
+    pairs
+        .chunks(batch)
+        .map(|chunk| {
+            json!(chunk.iter().map(|(index, id)| json!([index + 1, id])).collect::<Vec<_>>()).to_string()
+        })
+        .collect()
 }
 
 /// One transaction leases a batch and completes the one before, as the crowd's requests arrive.

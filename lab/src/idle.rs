@@ -53,7 +53,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let coordinator = Coordinator::start(program, &place.database("idle")?, &place)?;
     let stop = Arc::new(AtomicBool::new(false));
     let clients = join(&coordinator.url, *workers).await?;
-    let tasks: Vec<_> = clients.into_iter().map(|client| tokio::spawn(wait(client, Arc::clone(&stop)))).collect();
+    let tasks: Vec<_> =
+        clients.into_iter().map(|client| tokio::spawn(wait(client, Arc::clone(&stop)))).collect();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (before, started) = (coordinator.cpu_seconds()?, now());
     tokio::time::sleep(Duration::from_secs(*seconds)).await;
@@ -64,11 +65,15 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     for task in tasks {
         task.abort();
     }
-    let measured = Measured { store: format!("{store:?}").to_lowercase(), workers: *workers, core_percent, rss_mib };
+    let measured =
+        Measured { store: format!("{store:?}").to_lowercase(), workers: *workers, core_percent, rss_mib };
     if arguments.json {
         println!("{}", serde_json::to_string(&measured)?);
     } else {
-        println!("{}: {workers} waiting workers cost {core_percent:.1}% of a core; {rss_mib:.0} MiB at most", measured.store);
+        println!(
+            "{}: {workers} waiting workers cost {core_percent:.1}% of a core; {rss_mib:.0} MiB at most",
+            measured.store
+        );
     }
     Ok(())
 }
@@ -76,7 +81,12 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 async fn wait((mut client, worker_id): Client, stop: Arc<AtomicBool>) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        let request = v1::LeaseRequest { worker_id: worker_id.clone(), count_max: 1, wait_ms, ..v1::LeaseRequest::default() };
+        let request = v1::LeaseRequest {
+            worker_id: worker_id.clone(),
+            count_max: 1,
+            wait_ms,
+            ..v1::LeaseRequest::default()
+        };
         client.lease(request).await?;
     }
     Ok(())

@@ -8,7 +8,10 @@ use sortie_lab::{chaos, dispatch, idle, results};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
-#[command(name = "sortie-lab", about = "Benchmarks and failures with real processes; called by `cargo xtask`")]
+#[command(
+    name = "sortie-lab",
+    about = "Benchmarks and failures with real processes; called by `cargo xtask`"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

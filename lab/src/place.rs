@@ -37,7 +37,8 @@ impl Place {
     /// # Errors
     /// When the system has no folder to give, or no server.
     pub fn make(kind: Kind) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sortie-lab-").tempdir().context("cannot make a folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("sortie-lab-").tempdir().context("cannot make a folder")?;
         let postgres = if kind == Kind::Postgres { Some(Postgres::start()?) } else { None };
         Ok(Self { postgres, folder })
     }

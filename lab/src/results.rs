@@ -104,8 +104,15 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         let output = folder.join(format!("{}.out", commands.len()));
         let words: Vec<&str> = [name, SWEEP].into_iter().chain(words).collect();
         let (seconds, client_mib) = ask(program, &coordinator.url, &words, &output, folder)?;
-        let (coordinator_mib, bytes) = (coordinator.peak_memory_mib()?, output.metadata().context("nothing was written")?.len());
-        commands.push(Command { command: format!("sortie {}", words.join(" ")), seconds, client_mib, coordinator_mib, bytes });
+        let (coordinator_mib, bytes) =
+            (coordinator.peak_memory_mib()?, output.metadata().context("nothing was written")?.len());
+        commands.push(Command {
+            command: format!("sortie {}", words.join(" ")),
+            seconds,
+            client_mib,
+            coordinator_mib,
+            bytes,
+        });
     }
     let counts = database.counts().await?;
     ensure!(counts.rows >= *rows, "{} evaluations were written instead of {rows}", counts.rows);
@@ -155,11 +162,19 @@ fn ask(program: &Path, url: &str, words: &[&str], output: &Path, folder: &Path) 
 fn check_cells(path: &Path, by_hand: &[Cell]) -> Result<usize> {
     let results: Value = serde_json::from_slice(&std::fs::read(path)?).context("the results are no JSON")?;
     let cells = results["cells"].as_array().context("the results have no cells")?;
-    ensure!(cells.len() == by_hand.len(), "the results have {} cells, SQL has {}", cells.len(), by_hand.len());
+    ensure!(
+        cells.len() == by_hand.len(),
+        "the results have {} cells, SQL has {}",
+        cells.len(),
+        by_hand.len()
+    );
     for expected in by_hand {
         let Cell { dropout, lr, held_out, iid, ood, planned, done, measured } = expected;
-        let fits = |cell: &&Value| cell["dropout"] == *dropout && cell["lr"] == *lr && cell["held_out"] == held_out.as_str();
-        let found = cells.iter().find(fits).with_context(|| format!("the results lack the cell {expected:?}"))?;
+        let fits = |cell: &&Value| {
+            cell["dropout"] == *dropout && cell["lr"] == *lr && cell["held_out"] == held_out.as_str()
+        };
+        let found =
+            cells.iter().find(fits).with_context(|| format!("the results lack the cell {expected:?}"))?;
         let close = |value: &Value, expected: Option<f64>| match (value["mean"].as_f64(), expected) {
             (Some(mean), Some(expected)) => (mean - expected).abs() < TOLERANCE,
             (mean, expected) => mean == expected,
@@ -182,7 +197,9 @@ fn check_export(path: &Path, counts: &Counts) -> Result<()> {
     let mut lines = BufReader::new(std::fs::File::open(path)?).lines();
     let header = lines.next().context("the export is empty")??;
     ensure!(header.starts_with("sweep,trial_id,state,held_out,"), "the export begins with {header:?}");
-    let column = |name: &str| header.split(',').position(|column| column == name).with_context(|| format!("no column {name}"));
+    let column = |name: &str| {
+        header.split(',').position(|column| column == name).with_context(|| format!("no column {name}"))
+    };
     let (correct, mut sum, mut rows, mut empty) = (column("correct")?, 0, 0, 0);
     for line in lines {
         match line?.split(',').nth(correct).context("a line of the export is too short")? {
@@ -204,13 +221,24 @@ fn print(measured: &Measured, as_json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(measured)?);
         return Ok(());
     }
-    let Measured { store, rows, trials, fill_seconds, commands, coordinator_mib, coordinator_cpu_seconds, cells_checked } = measured;
+    let Measured {
+        store,
+        rows,
+        trials,
+        fill_seconds,
+        commands,
+        coordinator_mib,
+        coordinator_cpu_seconds,
+        cells_checked,
+    } = measured;
     println!(
         "{store}: {rows} evaluations of {trials} trials, written in {fill_seconds:.1} s; {cells_checked} cells are those of plain SQL"
     );
     for Command { command, seconds, client_mib, bytes, .. } in commands {
         println!("  {seconds:6.2} s  {client_mib:5.0} MiB  {:8.1} MB  {command}", *bytes as f64 / 1e6);
     }
-    println!("  coordinator: {coordinator_mib:.0} MiB at most, {coordinator_cpu_seconds:.1} s of processor time");
+    println!(
+        "  coordinator: {coordinator_mib:.0} MiB at most, {coordinator_cpu_seconds:.1} s of processor time"
+    );
     Ok(())
 }

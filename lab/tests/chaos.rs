@@ -24,17 +24,34 @@ fn round(store: Kind) -> Option<Value> {
     }
     let name = format!("{store:?}").to_lowercase();
     let mut rig = Command::new(env!("CARGO_BIN_EXE_sortie-lab"));
-    rig.args(["chaos", "--store", &name, "--kills", "60", "--trials", "300", "--workers", "4", "--seed", "1", "--json", "--programs"]);
+    rig.args([
+        "chaos",
+        "--store",
+        &name,
+        "--kills",
+        "60",
+        "--trials",
+        "300",
+        "--workers",
+        "4",
+        "--seed",
+        "1",
+        "--json",
+        "--programs",
+    ]);
     let output = rig.arg(programs).stdin(Stdio::null()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{stderr}"));
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{stderr}"));
     println!("{report}");
     assert!(output.status.success(), "{report}\n{stderr}");
     Some(report)
 }
 
 fn check(report: &Value, databases: u64) {
-    let count = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {report}"));
+    let count = |pointer: &str| {
+        report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {report}"))
+    };
     assert_eq!((count("/trials"), count("/kills/worker"), count("/kills/coordinator")), (300, 60, 10));
     assert_eq!((count("/kills/database"), count("/kills/network"), count("/stopped")), (databases, 3, 3));
     assert_eq!((count("/lost"), count("/doubled"), &report["identical"]), (0, 0, &Value::Bool(true)));
@@ -74,6 +91,11 @@ fn nothing_is_left_of_a_run_that_is_interrupted() {
         assert!(wait::until(PATIENCE, || count() >= 8), "{}", rig.written());
         rig.signal(signal).unwrap();
         rig.wait_for_end(PATIENCE).unwrap();
-        assert!(wait::until(PATIENCE, || count() == 0), "{signal:?}: {} are left of\n{}", count(), rig.written());
+        assert!(
+            wait::until(PATIENCE, || count() == 0),
+            "{signal:?}: {} are left of\n{}",
+            count(),
+            rig.written()
+        );
     }
 }

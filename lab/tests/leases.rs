@@ -31,7 +31,8 @@ async fn eventually<T>(what: &str, fleet: &Fleet, mut look: impl AsyncFnMut() ->
 }
 
 async fn wait_for_success(fleet: &Fleet, trials: u64) {
-    eventually("a result", fleet, async || fleet.status().await.filter(|status| status.succeeded == trials)).await;
+    eventually("a result", fleet, async || fleet.status().await.filter(|status| status.succeeded == trials))
+        .await;
 }
 
 /// All that a database holds of one attempt.
@@ -45,7 +46,9 @@ fn of(token: i64, stored: &Stored) -> Stored {
 }
 
 fn sweep(seeds: u64) -> String {
-    format!("name = \"one\"\n[run]\ncommand = [\"sortie\", \"synthetic\"]\nsteps = 20\n[grid]\nheld_out = [\"a\"]\nseeds = {seeds}\n")
+    format!(
+        "name = \"one\"\n[run]\ncommand = [\"sortie\", \"synthetic\"]\nsteps = 20\n[grid]\nheld_out = [\"a\"]\nseeds = {seeds}\n"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,8 +56,15 @@ async fn a_worker_that_was_stopped_past_its_lease_cannot_write_anything() {
     let Some(programs) = programs() else { return };
     for store in [Kind::Sqlite, Kind::Postgres] {
         if is_there(store) {
-            sleep_and_wake(Settings { programs: programs.clone(), store, lease_seconds: 1, workers: 1, slots: 1, trial_seconds: 4.0 })
-                .await;
+            sleep_and_wake(Settings {
+                programs: programs.clone(),
+                store,
+                lease_seconds: 1,
+                workers: 1,
+                slots: 1,
+                trial_seconds: 4.0,
+            })
+            .await;
         }
     }
 }
@@ -63,7 +73,8 @@ async fn sleep_and_wake(settings: Settings) {
     let mut fleet = Fleet::start(settings).unwrap();
     fleet.submit(&sweep(1)).await.unwrap();
     let journals = fleet.journals();
-    let report = async || journal::read(&journals[0]).unwrap().into_iter().rfind(|call| !call.losses.is_empty());
+    let report =
+        async || journal::read(&journals[0]).unwrap().into_iter().rfind(|call| !call.losses.is_empty());
     let told = eventually("a report", &fleet, report).await;
     let (sleeper, token) = (fleet.worker(0).pid(), told.token);
     fleet.worker(0).signal(Signal::STOP).unwrap();
@@ -81,7 +92,8 @@ async fn sleep_and_wake(settings: Settings) {
     // Whatever it would say is refused.
     let mut client = WorkerServiceClient::new(fleet.channel());
     let loss = v1::TrainingLoss { step: 20, loss: 9.0 };
-    let batch = Some(v1::Batch { sequence: told.sequence.unwrap() + 1, losses: vec![loss], ..v1::Batch::default() });
+    let batch =
+        Some(v1::Batch { sequence: told.sequence.unwrap() + 1, losses: vec![loss], ..v1::Batch::default() });
     let report = client.report(v1::ReportRequest { token, batch: batch.clone() }).await;
     assert_eq!(report.unwrap_err().code(), Code::Aborted);
     let outcome = Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {}));
@@ -112,7 +124,14 @@ async fn a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt() {
         return;
     }
     // Slots are left that wait for trials: what is put back is taken at once.
-    let settings = Settings { programs, store: Kind::Postgres, lease_seconds: 1, workers: 2, slots: 3, trial_seconds: 50.0 };
+    let settings = Settings {
+        programs,
+        store: Kind::Postgres,
+        lease_seconds: 1,
+        workers: 2,
+        slots: 3,
+        trial_seconds: 50.0,
+    };
     let mut fleet = Fleet::start(settings).unwrap();
     fleet.submit(&sweep(4)).await.unwrap();
     let journals = fleet.journals();

@@ -31,7 +31,9 @@ pub enum WireError {
         reason: String,
     },
     /// The peer speaks another version.
-    #[error("{peer} speaks version {theirs} of the protocol, this build version {API_VERSION}: use builds of one version")]
+    #[error(
+        "{peer} speaks version {theirs} of the protocol, this build version {API_VERSION}: use builds of one version"
+    )]
     Version {
         /// What the peer calls itself.
         peer: String,
@@ -117,7 +119,11 @@ impl TryFrom<v1::Settings> for Settings {
             schedule: parse("settings.schedule", &wire.schedule)?,
             average: wire.average.map(|v1::Average { from, every_steps }| Average {
                 from,
-                every: if every_steps == 0 { AverageEvery::Evaluation } else { AverageEvery::Steps(every_steps) },
+                every: if every_steps == 0 {
+                    AverageEvery::Evaluation
+                } else {
+                    AverageEvery::Steps(every_steps)
+                },
             }),
             ensemble: wire.ensemble_from.map(|from| Ensemble { from }),
         })
@@ -136,7 +142,14 @@ impl TryFrom<v1::Artifact> for Artifact {
 
     fn try_from(wire: v1::Artifact) -> Result<Self, WireError> {
         let v1::Artifact { kind, method, step, key, digest, bytes } = wire;
-        Ok(Self { kind: parse("artifact.kind", &kind)?, method: parse("artifact.method", &method)?, step, key, digest, bytes })
+        Ok(Self {
+            kind: parse("artifact.kind", &kind)?,
+            method: parse("artifact.method", &method)?,
+            step,
+            key,
+            digest,
+            bytes,
+        })
     }
 }
 
@@ -227,7 +240,8 @@ impl TryFrom<v1::Scalar> for Scalar {
         use v1::scalar::Value;
         Ok(match required("scalar.value", wire.value)? {
             Value::Number(number) => {
-                let wrong = || WireError::Value { field: "scalar.number", reason: format!("{number} is not finite") };
+                let wrong =
+                    || WireError::Value { field: "scalar.number", reason: format!("{number} is not finite") };
                 Self::number(number).ok_or_else(wrong)?
             }
             Value::Text(text) => Self::Text(text),
@@ -249,7 +263,10 @@ impl TryFrom<v1::Point> for Point {
 
     fn try_from(wire: v1::Point) -> Result<Self, WireError> {
         let v1::Point { held_out, parameters, seed, split_seed } = wire;
-        let parameters = parameters.into_iter().map(|(name, value)| Ok((name, value.try_into()?))).collect::<Result<_, WireError>>()?;
+        let parameters = parameters
+            .into_iter()
+            .map(|(name, value)| Ok((name, value.try_into()?)))
+            .collect::<Result<_, WireError>>()?;
         Ok(Self { held_out, parameters, seed, split_seed })
     }
 }
@@ -293,7 +310,11 @@ impl TryFrom<v1::Combination> for Combination {
 impl From<&Member> for v1::Member {
     fn from(member: &Member) -> Self {
         let Member { trial_id, files, host } = member;
-        Self { trial_id: trial_id.to_string(), files: files.iter().map(Into::into).collect(), host: host.clone() }
+        Self {
+            trial_id: trial_id.to_string(),
+            files: files.iter().map(Into::into).collect(),
+            host: host.clone(),
+        }
     }
 }
 
@@ -320,7 +341,16 @@ impl From<Evaluation> for v1::Evaluation {
             Score::Counts { n, correct } => (n, correct, None),
             Score::Value { value, n } => (n, 0, Some(value)),
         };
-        Self { method: method.as_str().to_owned(), step, domain, split: split.as_str().to_owned(), n, correct, loss, value }
+        Self {
+            method: method.as_str().to_owned(),
+            step,
+            domain,
+            split: split.as_str().to_owned(),
+            n,
+            correct,
+            loss,
+            value,
+        }
     }
 }
 
@@ -375,7 +405,9 @@ impl From<&Outcome> for v1::complete_request::Outcome {
         match outcome {
             Outcome::Succeeded => Self::Succeeded(v1::Succeeded {}),
             Outcome::Diverged { step } => Self::Diverged(v1::Diverged { step: *step }),
-            Outcome::Failed { class, message } => Self::Failed(v1::Failed { error_class: class.to_string(), message: message.clone() }),
+            Outcome::Failed { class, message } => {
+                Self::Failed(v1::Failed { error_class: class.to_string(), message: message.clone() })
+            }
         }
     }
 }

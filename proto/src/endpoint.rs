@@ -25,10 +25,14 @@ pub enum BadEndpoint {
 pub fn coordinator_uri(url: &str, insecure: bool) -> Result<Uri, BadEndpoint> {
     let not_a_url = || BadEndpoint::NotAUrl(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| not_a_url())?;
-    let plain = uri.scheme_str() == Some("http") && uri.port().is_some() && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let plain = uri.scheme_str() == Some("http")
+        && uri.port().is_some()
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none();
     let host = uri.host().filter(|_| plain).ok_or_else(not_a_url)?;
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let loopback =
+        host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     if loopback || insecure { Ok(uri) } else { Err(BadEndpoint::Exposed(url.to_owned())) }
 }
 
@@ -44,7 +48,14 @@ mod tests {
         let far = "http://10.0.0.1:7070";
         assert_eq!(coordinator_uri(far, false), Err(BadEndpoint::Exposed(far.to_owned())));
         assert!(coordinator_uri(far, true).is_ok());
-        for bad in ["", "127.0.0.1:7070", "https://127.0.0.1:7070", "http://127.0.0.1", "http://127.0.0.1:7070/x", "http://a b:1"] {
+        for bad in [
+            "",
+            "127.0.0.1:7070",
+            "https://127.0.0.1:7070",
+            "http://127.0.0.1",
+            "http://127.0.0.1:7070/x",
+            "http://a b:1",
+        ] {
             assert!(matches!(coordinator_uri(bad, true), Err(BadEndpoint::NotAUrl(_))), "{bad}");
         }
     }

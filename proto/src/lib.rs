@@ -35,7 +35,8 @@ impl v1::Version {
     /// # Errors
     /// One line that names both versions.
     pub fn check(peer: Option<&Self>) -> Result<(), WireError> {
-        let (api_version, software) = peer.map_or((0, "an unknown peer"), |peer| (peer.api_version, peer.software.as_str()));
+        let (api_version, software) =
+            peer.map_or((0, "an unknown peer"), |peer| (peer.api_version, peer.software.as_str()));
         if api_version == API_VERSION {
             return Ok(());
         }

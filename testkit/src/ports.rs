@@ -22,12 +22,14 @@ const STRIDE: u32 = 61;
 /// When no port is free.
 pub fn free() -> Result<u16> {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let ports = outside_ephemeral(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default());
+    let ports =
+        outside_ephemeral(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default());
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let span = u32::from(ports.end.saturating_sub(ports.start));
     for _ in 0..span {
         // Nothing says that one thread's port is another's, so the order between threads does not matter.
-        let step = std::process::id().wrapping_mul(STRIDE).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
+        let step =
+            std::process::id().wrapping_mul(STRIDE).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(step % span).map(|offset| ports.start + offset).ok();
         if let Some(port) = port.filter(is_free) {
             return Ok(port);
@@ -40,7 +42,8 @@ pub fn free() -> Result<u16> {
 
 /// The ports below those that the system's setting, "LOWEST HIGHEST", gives to outgoing connections.
 fn outside_ephemeral(setting: &str) -> Range<u16> {
-    let start = setting.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(EPHEMERAL_START);
+    let start =
+        setting.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(EPHEMERAL_START);
     LOWEST..start
 }
 

@@ -38,8 +38,14 @@ impl Process {
         let cannot_write = || format!("cannot write {}", log.display());
         let file = File::options().create(true).append(true).open(log).with_context(cannot_write)?;
         let log_start = file.metadata().with_context(cannot_write)?.len();
-        command.process_group(0).stdin(Stdio::piped()).stdout(file.try_clone().with_context(cannot_write)?).stderr(file);
-        let child = command.spawn().with_context(|| format!("cannot start the {name}, {}", command.get_program().display()))?;
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().with_context(cannot_write)?)
+            .stderr(file);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start the {name}, {}", command.get_program().display()))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), log_start })
     }
 
@@ -73,11 +79,17 @@ impl Process {
             let mut whole_lines = written.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
             match whole_lines.find_map(|line| line.strip_prefix(prefix)) {
                 Some(rest) => Some(Ok(rest.to_owned())),
-                None if ended => Some(Err(anyhow!("the {} ended before it said {prefix:?}: {}", self.name, self.last_words()))),
+                None if ended => Some(Err(anyhow!(
+                    "the {} ended before it said {prefix:?}: {}",
+                    self.name,
+                    self.last_words()
+                ))),
                 None => None,
             }
         });
-        found.unwrap_or_else(|| bail!("the {} did not say {prefix:?} within {limit:?}: {}", self.name, self.last_words()))
+        found.unwrap_or_else(|| {
+            bail!("the {} did not say {prefix:?} within {limit:?}: {}", self.name, self.last_words())
+        })
     }
 
     /// Writes a line to its standard input.
@@ -85,7 +97,8 @@ impl Process {
     /// # Errors
     /// When it reads no more.
     pub fn say(&mut self, line: &str) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().with_context(|| format!("the input of the {} is closed", self.name))?;
+        let stdin =
+            self.child.stdin.as_mut().with_context(|| format!("the input of the {} is closed", self.name))?;
         writeln!(stdin, "{line}").with_context(|| format!("the {} does not listen", self.name))
     }
 
@@ -126,16 +139,20 @@ impl Process {
     /// When the limit is over before; it is not killed then.
     pub fn wait_for_end(&self, limit: Duration) -> Result<ExitStatus> {
         let status = wait::for_some(limit, || self.ended().transpose());
-        status.unwrap_or_else(|| bail!("the {} did not end within {limit:?}: {}", self.name, self.last_words()))
+        status
+            .unwrap_or_else(|| bail!("the {} did not end within {limit:?}: {}", self.name, self.last_words()))
     }
 
     /// Looks without reaping, so that neither the process nor its group can be confused with a later one before this is dropped.
     fn ended(&self) -> Result<Option<ExitStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(self.raw_pid()?), options).with_context(|| format!("cannot ask about the {}", self.name))?;
+        let status = waitid(WaitId::Pid(self.raw_pid()?), options)
+            .with_context(|| format!("cannot ask about the {}", self.name))?;
         Ok(status.map(|status| {
             // As wait(2) would have put it: the code in the second byte, or the signal in the first.
-            let raw = status.exit_status().map_or_else(|| status.terminating_signal().unwrap_or_default(), |code| code << 8);
+            let raw = status
+                .exit_status()
+                .map_or_else(|| status.terminating_signal().unwrap_or_default(), |code| code << 8);
             ExitStatus::from_raw(raw)
         }))
     }
@@ -176,7 +193,8 @@ pub fn with_variable(entry: &str) -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("cannot list processes in /proc")?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let has = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == entry.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == entry.as_bytes()))
     };
     Ok(pids.filter(has).collect())
 }
@@ -226,7 +244,9 @@ mod tests {
 
     fn shell(script: &str) -> (tempfile::TempDir, Process) {
         let folder = tempfile::tempdir().unwrap();
-        let process = Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log")).unwrap();
+        let process =
+            Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log"))
+                .unwrap();
         (folder, process)
     }
 
@@ -309,7 +329,9 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Process::start("worker", &mut Command::new("/no/such/program"), &folder.path().join("log")).unwrap_err();
+        let error =
+            Process::start("worker", &mut Command::new("/no/such/program"), &folder.path().join("log"))
+                .unwrap_err();
         assert!(error.to_string().contains("cannot start the worker, /no/such/program"), "{error}");
     }
 }

@@ -59,11 +59,13 @@ impl Proxy {
     /// # Errors
     /// When the system has no port or no thread to give.
     pub fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free for a proxy")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free for a proxy")?;
         let address = listener.local_addr().context("a listener has no address")?;
         let network = Arc::new(Network { target, state: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&network);
-        let acceptor = spawn("proxy", move || accepting.accept(&listener)).context("cannot start a proxy's thread")?;
+        let acceptor =
+            spawn("proxy", move || accepting.accept(&listener)).context("cannot start a proxy's thread")?;
         Ok(Self { address, network, acceptor: Some(acceptor) })
     }
 
@@ -250,7 +252,8 @@ fn wait_for_more(up: &Flow, down: &Flow) -> io::Result<()> {
     };
     let sides = [(up.from, interest(up, down)), (down.from, interest(down, up))];
     // A side of which nothing is wanted would end the wait all the same, once it has hung up.
-    let mut sides: Vec<_> = sides.iter().filter(|side| !side.1.is_empty()).map(|side| PollFd::new(side.0, side.1)).collect();
+    let mut sides: Vec<_> =
+        sides.iter().filter(|side| !side.1.is_empty()).map(|side| PollFd::new(side.0, side.1)).collect();
     match poll(&mut sides, Some(&LOOK_INTERVAL)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),

@@ -23,7 +23,10 @@ pub fn for_some<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Opti
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "what is waited for and measured here happens in real processes, on real disks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is waited for and measured here happens in real processes, on real disks"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

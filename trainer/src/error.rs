@@ -115,9 +115,11 @@ mod tests {
         assert_eq!(error.class(), Some(ErrorClass::OutOfMemory));
         assert_eq!(error.to_string().lines().count(), 1);
         let advice = "CUDA out of memory. Tried to allocate 2 GiB. If reserved but unallocated memory is large try setting X.";
-        assert_eq!(TrialError::from_libtorch_text(advice).to_string(), "out of memory: CUDA out of memory. Tried to allocate 2 GiB.");
-        let unrepeatable =
-            "Internal torch error: foo_backward_cuda does not have a deterministic implementation, but you set 'torch.use_...'";
+        assert_eq!(
+            TrialError::from_libtorch_text(advice).to_string(),
+            "out of memory: CUDA out of memory. Tried to allocate 2 GiB."
+        );
+        let unrepeatable = "Internal torch error: foo_backward_cuda does not have a deterministic implementation, but you set 'torch.use_...'";
         let error = TrialError::from_libtorch_text(unrepeatable);
         assert_eq!(error.class(), Some(ErrorClass::BadConfig));
         assert!(error.to_string().starts_with("libtorch cannot repeat foo_backward_cuda exactly"), "{error}");

@@ -14,7 +14,9 @@ fn main() -> ExitCode {
             Ok(request) => run(&request),
             Err(error) => refuse(&format!("cannot read the request: {error}")),
         },
-        _ => refuse("this program is started by `sortie`: see `sortie worker --help` and `sortie evaluate --help`"),
+        _ => refuse(
+            "this program is started by `sortie`: see `sortie worker --help` and `sortie evaluate --help`",
+        ),
     }
 }
 

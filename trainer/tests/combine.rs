@@ -1,5 +1,8 @@
 //! Ensembles and averages across trials: real processes, against what their members' files give by plain arithmetic.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 mod common;
@@ -48,9 +51,20 @@ impl Members {
             (spec.point.seed, spec.point.dropout, spec.point.lr) = (seed, dropout, lr);
             let told = run(&assignment(&spec, &place, 1), Disturbance::default());
             assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
-            let is_final = |file: &&Artifact| matches!(file.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
-            let files = told.artifacts.iter().filter(|file| is_final(file) && file.method == method).cloned().collect();
-            let trial = TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None };
+            let is_final = |file: &&Artifact| {
+                matches!(file.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits)
+            };
+            let files = told
+                .artifacts
+                .iter()
+                .filter(|file| is_final(file) && file.method == method)
+                .cloned()
+                .collect();
+            let trial = TrialSpec {
+                work: Work::Finetune(spec.settings.clone()),
+                point: (&spec.point).into(),
+                combination: None,
+            };
             members.push(Member { trial_id: trial.id(), files, host: String::new() });
         }
         // As `TrialSpec::finetune` makes it of a combination.
@@ -63,7 +77,11 @@ impl Members {
         let ids: Vec<TrialId> = self.members.iter().map(|member| member.trial_id).collect();
         let combination = Combination { kind, choice, method: Method::Plain, members: ids };
         let point = (&self.spec.point).into();
-        let trial = TrialSpec { work: Work::Finetune(self.spec.settings.clone()), point, combination: Some(combination.clone()) };
+        let trial = TrialSpec {
+            work: Work::Finetune(self.spec.settings.clone()),
+            point,
+            combination: Some(combination.clone()),
+        };
         CombinationOrder { trial_id: trial.id(), combination, members: self.members.clone() }
     }
 
@@ -76,7 +94,10 @@ impl Members {
     fn combine(&self, kind: CombinationKind, choice: Choice) -> Told {
         let told = self.run(self.order(kind, choice), Disturbance::default());
         assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
-        assert!(told.losses.is_empty() && told.evaluations.iter().all(|row| (row.method, row.step) == (Method::Plain, LAST)));
+        assert!(
+            told.losses.is_empty()
+                && told.evaluations.iter().all(|row| (row.method, row.step) == (Method::Plain, LAST))
+        );
         // `out` of two training domains, both splits of the held-out one.
         assert_eq!(told.evaluations.len(), 4);
         told
@@ -86,7 +107,9 @@ impl Members {
         let file = files.iter().find(|file| file.kind == kind).unwrap();
         let bytes = std::fs::read(self.place.store.join(&file.key)).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
-        let values = |data: &[u8]| data.chunks_exact(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().unwrap()))).collect();
+        let values = |data: &[u8]| {
+            data.chunks_exact(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().unwrap()))).collect()
+        };
         read.tensors().into_iter().map(|(name, view)| (name, values(view.data()))).collect()
     }
 
@@ -111,7 +134,10 @@ impl Members {
         let mut labels = BTreeMap::new();
         for (domain, (name, split)) in dataset.domains.iter().zip(&splits).enumerate() {
             for (part, indices) in [("in", &split.in_), ("out", &split.out)] {
-                labels.insert(format!("{name}/{part}"), indices.iter().map(|&index| images.label(domain, index)).collect());
+                labels.insert(
+                    format!("{name}/{part}"),
+                    indices.iter().map(|&index| images.label(domain, index)).collect(),
+                );
             }
         }
         labels
@@ -169,7 +195,9 @@ fn an_ensemble_is_the_mean_of_its_members_logits() {
     let left = members.tensors(&uniform.artifacts, ArtifactKind::FinalLogits);
     assert_eq!(
         left,
-        mean.into_iter().map(|(name, values)| (name, values.iter().map(|&value| f64::from(value as f32)).collect())).collect()
+        mean.into_iter()
+            .map(|(name, values)| (name, values.iter().map(|&value| f64::from(value as f32)).collect()))
+            .collect()
     );
     assert_eq!(uniform.artifacts.len(), 1);
 
@@ -181,7 +209,11 @@ fn an_ensemble_is_the_mean_of_its_members_logits() {
 
 #[test]
 fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
-    for (finetune, method) in [(Finetune::Full, Method::Plain), (Finetune::Linear, Method::Plain), (Finetune::Full, Method::Average)] {
+    for (finetune, method) in [
+        (Finetune::Full, Method::Plain),
+        (Finetune::Linear, Method::Plain),
+        (Finetune::Full, Method::Average),
+    ] {
         let root = tempfile::tempdir().unwrap();
         let members = Members::train(root.path(), finetune, method);
         for choice in [Choice::Uniform, Choice::Greedy] {
@@ -198,7 +230,12 @@ fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
                 let rounded: Vec<f64> = values.iter().map(|&value| f64::from(value as f32)).collect();
                 assert!(left[name] == rounded, "{name}");
             }
-            check(&told, &members.tensors(&told.artifacts, ArtifactKind::FinalLogits), &members.labels(), 1e-6);
+            check(
+                &told,
+                &members.tensors(&told.artifacts, ArtifactKind::FinalLogits),
+                &members.labels(),
+                1e-6,
+            );
             check_as_a_stranger_would(&members, &told);
         }
     }
@@ -221,7 +258,8 @@ fn check_as_a_stranger_would(members: &Members, told: &Told) {
     let rows = found[0].logits.chunks_exact(2).zip(&found[0].labels);
     let correct = rows.filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
     let held_out = told.evaluations.iter().filter(|row| row.domain == "pen");
-    let counted: u64 = held_out.map(|row| if let Score::Counts { correct, .. } = row.score { correct } else { 0 }).sum();
+    let counted: u64 =
+        held_out.map(|row| if let Score::Counts { correct, .. } = row.score { correct } else { 0 }).sum();
     assert_eq!(counted, correct);
 }
 
@@ -229,9 +267,12 @@ fn check_as_a_stranger_would(members: &Members, told: &Told) {
 fn a_combination_that_is_killed_begins_again_and_comes_to_the_same() {
     let root = tempfile::tempdir().unwrap();
     let members = Members::train(root.path(), Finetune::Full, Method::Plain);
-    for (kind, choice) in [(CombinationKind::Average, Choice::Greedy), (CombinationKind::Ensemble, Choice::Uniform)] {
+    for (kind, choice) in
+        [(CombinationKind::Average, Choice::Greedy), (CombinationKind::Ensemble, Choice::Uniform)]
+    {
         let undisturbed = members.combine(kind, choice);
-        let killed = members.run(members.order(kind, choice), Disturbance { kill_at_start: true, ..Disturbance::default() });
+        let killed = members
+            .run(members.order(kind, choice), Disturbance { kill_at_start: true, ..Disturbance::default() });
         assert_eq!((killed.outcome, killed.evaluations.len()), (None, 0));
         assert_eq!(members.combine(kind, choice).result(), undisturbed.result());
     }
@@ -244,7 +285,9 @@ fn a_member_whose_file_is_not_there_is_named() {
     let order = members.order(CombinationKind::Ensemble, Choice::Uniform);
     let id = order.members[1].trial_id.short();
     let failed = |order: CombinationOrder| match members.run(order, Disturbance::default()).outcome {
-        Some(Outcome::Failed { class, message }) if message.contains(&id) && !message.contains('\n') => (class, message),
+        Some(Outcome::Failed { class, message }) if message.contains(&id) && !message.contains('\n') => {
+            (class, message)
+        }
         other => panic!("{other:?}"),
     };
     let mut without = order.clone();
@@ -253,7 +296,8 @@ fn a_member_whose_file_is_not_there_is_named() {
     assert!(class == ErrorClass::BadConfig && message.contains("--no-reuse"), "{message}");
     let mut elsewhere = order.clone();
     elsewhere.members[1].host = "other".to_owned();
-    let logits = elsewhere.members[1].files.iter_mut().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
+    let logits =
+        elsewhere.members[1].files.iter_mut().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
     logits.key = format!("final-logits/{id}/gone.safetensors");
     let (class, message) = failed(elsewhere);
     assert!(class == ErrorClass::BadConfig && message.contains("other's own disk"), "{message}");

@@ -1,7 +1,10 @@
 //! The networks and their training against PyTorch: fixtures/make_model_fixtures.py made the numbers with torchvision's networks and
 //! EfficientNet-Lite's original Python code and torch.optim.SGD, shares nothing with ours, and says how a movement is sketched.
 
-#![expect(clippy::unwrap_used, reason = "only tests call the functions between them, and clippy.toml excuses only those")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "only tests call the functions between them, and clippy.toml excuses only those"
+)]
 
 mod common;
 
@@ -55,21 +58,29 @@ fn weights(name: &str, shape: &[i64], stream: i64) -> Tensor {
 fn made(backbone: Backbone, name: &str, pixels: i64) -> model::Pretrained {
     let fixture = Fixture::read("model_parity.safetensors");
     let prefix = format!("{name}.shape.");
-    let mut names: Vec<&str> = fixture.names().filter_map(|name| name.strip_prefix(prefix.as_str())).collect();
+    let mut names: Vec<&str> =
+        fixture.names().filter_map(|name| name.strip_prefix(prefix.as_str())).collect();
     names.sort_unstable();
     let tensors = names.into_iter().enumerate().map(|(stream, name)| {
         let shape = fixture.get(&format!("{prefix}{name}")).to_kind(Kind::Int64);
         (name.to_owned(), weights(name, &Vec::<i64>::try_from(shape).unwrap(), stream as i64))
     });
     let state = StateDict::new("made".as_ref(), tensors).unwrap();
-    let (backbone, head) = model::assemble(backbone, Source::file(state, Device::Cpu, Precision::Fp32), pixels).unwrap();
+    let (backbone, head) =
+        model::assemble(backbone, Source::file(state, Device::Cpu, Precision::Fp32), pixels).unwrap();
     model::Pretrained { backbone, head, weights_digest: String::new() }
 }
 
 fn lite0() -> model::Pretrained {
     let (cache, backbone) = (cache_dir(), Backbone::EfficientNetLite0);
-    let request =
-        LoadRequest { cache: &cache, backbone, weights: backbone.as_str(), seed: 0, device: Device::Cpu, precision: Precision::Fp32 };
+    let request = LoadRequest {
+        cache: &cache,
+        backbone,
+        weights: backbone.as_str(),
+        seed: 0,
+        device: Device::Cpu,
+        precision: Precision::Fp32,
+    };
     model::load(&request).expect("`cargo xtask setup` fetches the weights")
 }
 
@@ -104,7 +115,12 @@ fn check_training(pretrained: model::Pretrained, name: &str, pixels: i64, head_f
     let all = || network.body_parameters().into_iter().chain(network.head_parameters());
     let before = copies(&all().collect::<Vec<_>>());
     let parameters = Parameters::gather(network.body_parameters(), network.head_parameters()).unwrap();
-    let mut optimiser = Optimiser::new(Update { rule: Optimizer::Sgd, momentum: 0.9, weight_decay: 1e-2, head_lr_factor: head_factor });
+    let mut optimiser = Optimiser::new(Update {
+        rule: Optimizer::Sgd,
+        momentum: 0.9,
+        weight_decay: 1e-2,
+        head_lr_factor: head_factor,
+    });
 
     let (pool, labels) = (uniform(&[6, 3, pixels, pixels], 9_003), noise(6, 9_004).remainder(CLASSES));
     let losses = fixture.doubles(&format!("{name}.losses"));
@@ -112,7 +128,13 @@ fn check_training(pretrained: model::Pretrained, name: &str, pixels: i64, head_f
     for (step, expected) in losses.into_iter().enumerate() {
         let batch = batches.get(step as i64);
         let logits = network.logits(&pool.index_select(0, &batch), None, Pass::Train).unwrap();
-        let loss = logits.cross_entropy_loss(&labels.index_select(0, &batch), None::<&Tensor>, Reduction::Mean, -100, 0.0);
+        let loss = logits.cross_entropy_loss(
+            &labels.index_select(0, &batch),
+            None::<&Tensor>,
+            Reduction::Mean,
+            -100,
+            0.0,
+        );
         let error = (loss.double_value(&[]) / expected - 1.0).abs();
         println!("{name}, step {step}: relative error {error:.2e}");
         assert!(error <= TOLERANCE, "{name}, step {step}: {error:e}");
@@ -124,15 +146,21 @@ fn check_training(pretrained: model::Pretrained, name: &str, pixels: i64, head_f
 
 fn check_movements(fixture: &Fixture, name: &str, tensors: Vec<((String, Tensor), Tensor)>) {
     let prefix = format!("{name}.moved.");
-    let mut expected: Vec<&str> = fixture.names().filter_map(|name| name.strip_prefix(prefix.as_str())).collect();
+    let mut expected: Vec<&str> =
+        fixture.names().filter_map(|name| name.strip_prefix(prefix.as_str())).collect();
     expected.sort_unstable();
     assert_eq!(expected.len(), tensors.len());
-    let classifier =
-        expected.iter().find_map(|name| name.strip_suffix("fc.bias").map(|part| format!("{part}fc."))).unwrap_or("heads.head.".into());
+    let classifier = expected
+        .iter()
+        .find_map(|name| name.strip_suffix("fc.bias").map(|part| format!("{part}fc.")))
+        .unwrap_or("heads.head.".into());
     let mut largest: f64 = 0.0;
     for ((name, after), before) in tensors {
         let name = name.strip_prefix("head.").map_or(name.clone(), |part| format!("{classifier}{part}"));
-        let stream = expected.iter().position(|candidate| *candidate == name).unwrap_or_else(|| panic!("the fixture holds no {name}"));
+        let stream = expected
+            .iter()
+            .position(|candidate| *candidate == name)
+            .unwrap_or_else(|| panic!("the fixture holds no {name}"));
         let theirs = fixture.get(&format!("{prefix}{name}"));
         let ours = sketch(&(after.detach() - before), stream as i64);
         let length = theirs.double_value(&[BINS]);

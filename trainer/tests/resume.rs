@@ -1,5 +1,8 @@
 //! Resumed is uninterrupted, to the byte: real trial processes that die by SIGKILL and go on from their checkpoints.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 mod common;
@@ -108,8 +111,17 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let checkpoints = vec![newest.clone(), first.checkpoints(Token(2))[0].clone()];
     let resumed = run(&spec, &elsewhere, 5, checkpoints, How::default());
-    assert_eq!(resumed.resumed.map(|resumed| (resumed.token, resumed.step)), Some((Token(2), 1)), "{}", resumed.printed);
-    assert!(resumed.printed.contains("is passed over") && resumed.printed.contains("truncated"), "{}", resumed.printed);
+    assert_eq!(
+        resumed.resumed.map(|resumed| (resumed.token, resumed.step)),
+        Some((Token(2), 1)),
+        "{}",
+        resumed.printed
+    );
+    assert!(
+        resumed.printed.contains("is passed over") && resumed.printed.contains("truncated"),
+        "{}",
+        resumed.printed
+    );
     assert_eq!(resumed.result(), undisturbed.result());
 }
 
@@ -122,7 +134,8 @@ fn a_trial_that_is_asked_to_stop_checkpoints_and_goes_on_later() {
     (spec.settings.steps, spec.settings.evaluate_every) = (60, 20);
     let undisturbed = run(&spec, &place, 1, Vec::new(), How::default());
     let stopped = run(&spec, &place, 2, Vec::new(), How { terminate_at: Some(20), ..How::default() });
-    let preempted = Outcome::Failed { class: ErrorClass::Preempted, message: "the trial was asked to stop".into() };
+    let preempted =
+        Outcome::Failed { class: ErrorClass::Preempted, message: "the trial was asked to stop".into() };
     assert_eq!(stopped.outcome, Some(preempted), "{}", stopped.printed);
     let checkpoints = stopped.checkpoints(Token(2));
     assert!((20..60).contains(&checkpoints[0].step));

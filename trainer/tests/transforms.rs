@@ -1,6 +1,9 @@
 //! Crop, resize, mirror, colour jitter, grayscale and normalisation against torchvision's tensor functions with the same parameters;
 //! fixtures/make_transform_fixtures.py made the expected values.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 mod common;
@@ -24,8 +27,17 @@ fn image(fixture: &Fixture, index: i64) -> DecodedImage {
 
 fn augmentation(row: &[f64]) -> Augmentation {
     let [top, left, height, width] = [0, 1, 2, 3].map(|column| row[column] as usize);
-    let jitter = Jitter { order: [5, 6, 7, 8].map(|column| row[column] as usize), factors: [row[9], row[10], row[11]], hue: row[12] };
-    Augmentation { crop: Crop { top, left, height, width }, flip: row[4] != 0.0, jitter, grayscale: row[13] != 0.0 }
+    let jitter = Jitter {
+        order: [5, 6, 7, 8].map(|column| row[column] as usize),
+        factors: [row[9], row[10], row[11]],
+        hue: row[12],
+    };
+    Augmentation {
+        crop: Crop { top, left, height, width },
+        flip: row[4] != 0.0,
+        jitter,
+        grayscale: row[13] != 0.0,
+    }
 }
 
 fn normaliser() -> Normaliser {
@@ -52,7 +64,8 @@ fn the_training_transform_is_torchvisions() {
     };
     let samples: Vec<Sample> = order.iter().map(sample).collect();
     let indices = Tensor::from_slice(&order.map(|index| index as i64));
-    let difference = difference(&normaliser().input(&samples).unwrap(), &fixture.get("train").index_select(0, &indices));
+    let difference =
+        difference(&normaliser().input(&samples).unwrap(), &fixture.get("train").index_select(0, &indices));
     assert!(difference <= TOLERANCE, "{difference:e}");
 }
 
@@ -61,7 +74,9 @@ fn the_evaluation_transform_is_torchvisions_rounded_to_eight_bits() {
     let fixture = Fixture::read("transforms.safetensors");
     let mut resizer = BilinearResizer::default();
     let side = PIXELS as usize;
-    let resized = images(&fixture).into_iter().flat_map(|image| resizer.resize(image.view(), side, side).unwrap().pixels.into_vec());
+    let resized = images(&fixture)
+        .into_iter()
+        .flat_map(|image| resizer.resize(image.view(), side, side).unwrap().pixels.into_vec());
     let input = normaliser().plain_input(&resized.collect::<Vec<u8>>()).unwrap();
     let difference = difference(&input, fixture.get("eval"));
     // Two passes that round, half a level each, and a little for Pillow's integer weights.

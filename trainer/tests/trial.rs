@@ -1,5 +1,8 @@
 //! Whole trials: the same specification gives the same bytes, in one process and in two; what a seed decides and what dropout does not.
-#![expect(clippy::unwrap_used, reason = "clippy.toml excuses only functions that are tests themselves, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
+)]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 mod common;
@@ -62,7 +65,11 @@ impl TrialSink for Transcript {
 fn environment(data_root: &Path) -> TrialEnvironment {
     TrialEnvironment {
         data_root: data_root.to_owned(),
-        cache_dir: if data_root.join("Tiny").is_dir() { own_cache(data_root, &cache_dir()) } else { cache_dir() },
+        cache_dir: if data_root.join("Tiny").is_dir() {
+            own_cache(data_root, &cache_dir())
+        } else {
+            cache_dir()
+        },
         device: ComputeDevice::Cpu,
         // One thread: tests run beside each other, and libtorch threads that wait for each other on a busy machine crawl.
         threads: Some(1),
@@ -111,7 +118,8 @@ fn a_trial_reports_what_the_paper_evaluates() {
     write_tiny(root.path());
     let transcript = run(&spec(tiny(), "oil"), root.path());
     assert_eq!(transcript.losses.len(), 4);
-    let what: Vec<_> = transcript.evaluations.iter().map(|e| (e.step, e.domain.as_str(), e.split, e.score.n())).collect();
+    let what: Vec<_> =
+        transcript.evaluations.iter().map(|e| (e.step, e.domain.as_str(), e.split, e.score.n())).collect();
     let at = |step| {
         [
             (step, "ink", SplitName::Out, 2),
@@ -121,7 +129,12 @@ fn a_trial_reports_what_the_paper_evaluates() {
         ]
     };
     assert_eq!(what, [at(0), at(2), at(3)].concat());
-    assert!(transcript.evaluations.iter().all(|e| e.loss.is_some_and(f64::is_finite) && e.score.fault().is_none()));
+    assert!(
+        transcript
+            .evaluations
+            .iter()
+            .all(|e| e.loss.is_some_and(f64::is_finite) && e.score.fault().is_none())
+    );
 }
 
 #[test]
@@ -153,8 +166,12 @@ fn bad_data_and_divergence_are_outcomes_of_their_own() {
     let error = run_trial(&wild, &environment(root.path()), &mut Transcript::default()).unwrap_err();
     assert!(matches!(error, TrialError::Diverged { step: 1..=3, .. }), "{error}");
     std::fs::write(root.path().join("Tiny/oil/discs/3.png"), b"not a picture").unwrap();
-    let error = run_trial(&spec(tiny(), "pen"), &environment(root.path()), &mut Transcript::default()).unwrap_err();
-    assert!(matches!(&error, TrialError::BadData { path, .. } if path.ends_with("Tiny/oil/discs/3.png")), "{error}");
+    let error =
+        run_trial(&spec(tiny(), "pen"), &environment(root.path()), &mut Transcript::default()).unwrap_err();
+    assert!(
+        matches!(&error, TrialError::BadData { path, .. } if path.ends_with("Tiny/oil/discs/3.png")),
+        "{error}"
+    );
     let no_weights = TrialEnvironment { cache_dir: root.path().to_owned(), ..environment(root.path()) };
     std::fs::remove_file(root.path().join("Tiny/oil/discs/3.png")).unwrap();
     let error = run_trial(&spec(tiny(), "pen"), &no_weights, &mut Transcript::default()).unwrap_err();

@@ -65,8 +65,16 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     background.spawn(artifacts::run(Arc::clone(&session), places.clone(), config.cache.join("artifacts")));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
-    let shared = Arc::new(Shared { config, session: Arc::clone(&session), home, oom_kills: OomKills::find(), journal, places });
-    let mut agent = Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
+    let shared = Arc::new(Shared {
+        config,
+        session: Arc::clone(&session),
+        home,
+        oom_kills: OomKills::find(),
+        journal,
+        places,
+    });
+    let mut agent =
+        Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {
         worked = agent.work() => worked,
@@ -150,7 +158,11 @@ impl Agent {
                 Ok((response, asked)) => {
                     unreachable_since = None;
                     backoff.reset();
-                    self.note_held_back(if response.set_aside.is_empty() { response.unfit } else { response.set_aside });
+                    self.note_held_back(if response.set_aside.is_empty() {
+                        response.unfit
+                    } else {
+                        response.set_aside
+                    });
                     if response.leases.is_empty() {
                         if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
                             tracing::info!("nothing is left to do");
@@ -167,8 +179,12 @@ impl Agent {
                 Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
                 Err(CallError::Unavailable(reason)) => {
                     let since = *unreachable_since.get_or_insert_with(Instant::now);
-                    if self.shared.config.exit_when_idle && self.attempts.is_empty() && since.elapsed() >= UNREACHABLE_MAX {
-                        let (url, seconds) = (self.shared.session.url().to_owned(), since.elapsed().as_secs());
+                    if self.shared.config.exit_when_idle
+                        && self.attempts.is_empty()
+                        && since.elapsed() >= UNREACHABLE_MAX
+                    {
+                        let (url, seconds) =
+                            (self.shared.session.url().to_owned(), since.elapsed().as_secs());
                         return Err(AgentError::Unreachable { url, seconds, reason });
                     }
                     not_before = Instant::now() + backoff.next();
@@ -230,7 +246,8 @@ impl Agent {
         };
         if matches!(lease.spec.work, Work::Command(_)) && self.shared.config.command_guard.is_none() {
             tracing::error!(%token, sweep = %lease.sweep, "the coordinator sent a command, which this worker was not allowed to run");
-            self.give_back(token, "this worker may not run commands; --allow-commands lets it".to_owned()).await;
+            self.give_back(token, "this worker may not run commands; --allow-commands lets it".to_owned())
+                .await;
             return Ok(false);
         }
         let index = lock(&self.free).pop_first();
@@ -247,7 +264,8 @@ impl Agent {
         let token = lease.token;
         // Known before its task first runs, so that no order passes it by.
         let entry = self.registry.add(token);
-        let occupied = Occupied { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
+        let occupied =
+            Occupied { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
         let shared = Arc::clone(&self.shared);
         self.attempts.spawn(async move {
             let sweep = lease.sweep.clone();

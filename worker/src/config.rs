@@ -69,7 +69,9 @@ pub enum AgentError {
         reason: String,
     },
     /// Asked to stop twice.
-    #[error("stopped at once; trials that were running were not handed back and are free again when their leases expire")]
+    #[error(
+        "stopped at once; trials that were running were not handed back and are free again when their leases expire"
+    )]
     Interrupted,
     /// The folder that an agent writes to cannot be used.
     #[error("cannot use the cache folder {}: {reason}", path.display())]

@@ -51,13 +51,25 @@ impl Journal {
     }
 
     /// Notes what was acknowledged: a batch, an end, or both. A journal that cannot be written knows less than it should, which is said.
-    pub(crate) fn note(&self, token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
+    pub(crate) fn note(
+        &self,
+        token: Token,
+        trial: TrialId,
+        batch: Option<&v1::Batch>,
+        outcome: Option<&Outcome>,
+    ) {
         if let Err(error) = self.write(token, trial, batch, outcome) {
             tracing::error!(%token, %error, "cannot write to the journal of acknowledged calls");
         }
     }
 
-    fn write(&self, token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) -> io::Result<()> {
+    fn write(
+        &self,
+        token: Token,
+        trial: TrialId,
+        batch: Option<&v1::Batch>,
+        outcome: Option<&Outcome>,
+    ) -> io::Result<()> {
         let evaluations = batch.map_or(&[][..], |batch| &batch.evaluations);
         let losses = batch.map_or(&[][..], |batch| &batch.losses);
         let line = Line {
@@ -80,7 +92,16 @@ impl Journal {
 
 fn evaluation_line(evaluation: &v1::Evaluation) -> EvaluationLine<'_> {
     let v1::Evaluation { method, step, domain, split, n, correct, loss, value } = evaluation;
-    EvaluationLine { method, step: *step, domain, split, n: *n, correct: *correct, loss: loss.map(bits), value: value.map(bits) }
+    EvaluationLine {
+        method,
+        step: *step,
+        domain,
+        split,
+        n: *n,
+        correct: *correct,
+        loss: loss.map(bits),
+        value: value.map(bits),
+    }
 }
 
 fn bits(value: f64) -> String {

@@ -59,7 +59,8 @@ impl Registry {
         let step = Arc::new(AtomicU64::new(0));
         let (sender, orders) = watch::channel(Order::Run);
         let ending = Arc::new(AtomicBool::new(false));
-        self.lock().insert(token, Handle { step: Arc::clone(&step), orders: sender, ending: Arc::clone(&ending) });
+        self.lock()
+            .insert(token, Handle { step: Arc::clone(&step), orders: sender, ending: Arc::clone(&ending) });
         Entry { step, orders, ending }
     }
 

@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn requests_are_never_taken_back() {
         let (sender, receiver) = watch::channel(Stop::No);
-        for (asked, stands) in [(Stop::Gracefully, Stop::Gracefully), (Stop::Now, Stop::Now), (Stop::Gracefully, Stop::Now)] {
+        for (asked, stands) in
+            [(Stop::Gracefully, Stop::Gracefully), (Stop::Now, Stop::Now), (Stop::Gracefully, Stop::Now)]
+        {
             raise(&sender, asked);
             assert_eq!(*receiver.borrow(), stands);
         }

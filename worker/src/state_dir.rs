@@ -51,8 +51,10 @@ impl Home {
         fs::create_dir_all(&folder)?;
         let lock = File::create(folder.join(LOCK))?;
         let _ = lock.try_lock();
-        let agent = ProcessId::of(std::process::id().cast_signed()).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
-        let record = Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
+        let agent = ProcessId::of(std::process::id().cast_signed())
+            .ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        let record =
+            Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
         let home = Self { folder, record: Mutex::new(record), _lock: lock };
         home.write(&home.record())?;
         Ok(home)
@@ -120,11 +122,13 @@ impl Drop for Running<'_> {
 fn clear_dead(homes: &Path) {
     let entries = fs::read_dir(homes).into_iter().flatten().flatten();
     for folder in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        let record = fs::read(folder.join(RECORD)).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+        let record =
+            fs::read(folder.join(RECORD)).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         if !is_dead(&folder, record.as_ref()) {
             continue;
         }
-        if let Some(Record { worker_id, groups, .. }) = record.filter(|record| record.place == Place::here()) {
+        if let Some(Record { worker_id, groups, .. }) = record.filter(|record| record.place == Place::here())
+        {
             for group in groups {
                 if group.kill_group() {
                     tracing::warn!(worker = %worker_id, pid = group.pid, "killed a trial that its dead agent had left");

@@ -56,7 +56,8 @@ impl TimeBudget {
         };
         let left = ends.saturating_duration_since(now);
         let served = self.sweeps.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
-        let needed: Vec<(&str, Duration)> = served.map(|(name, durations)| (name.as_str(), median(durations))).collect();
+        let needed: Vec<(&str, Duration)> =
+            served.map(|(name, durations)| (name.as_str(), median(durations))).collect();
         let longest = needed.iter().map(|(_, needed)| *needed).max().unwrap_or(self.for_unknown);
         if left >= longest {
             return Ask::Any(Some(left - longest));
@@ -95,7 +96,10 @@ mod tests {
         for took in [5, 300, 100, 400, 1] {
             budget.finished("long".into(), seconds(took));
         }
-        assert_eq!((budget.ask(at(101), None), budget.ask(at(99), None)), (Ask::Any(Some(seconds(1))), Ask::Nothing));
+        assert_eq!(
+            (budget.ask(at(101), None), budget.ask(at(99), None)),
+            (Ask::Any(Some(seconds(1))), Ask::Nothing)
+        );
         budget.finished("short".into(), seconds(3));
         assert_eq!(budget.ask(at(101), None), Ask::Any(Some(seconds(1))));
         assert_eq!(budget.ask(at(99), None), Ask::Only("short".into(), seconds(96)));

@@ -27,14 +27,28 @@ pub fn run() -> Result<()> {
     };
     process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     check_lengths(&repository)?;
-    process::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
-    process::run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    process::run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    process::run(
+        cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
     process::run(&mut cargo(&["test", "--workspace", "--locked"]))
 }
 
 /// A file that nobody can read in one sitting is two files.
 fn check_lengths(repository: &Path) -> Result<()> {
-    let listed = Command::new("git").args(["ls-files", "*.rs"]).current_dir(repository).output().context("cannot ask git for the files")?;
+    let listed = Command::new("git")
+        .args(["ls-files", "*.rs"])
+        .current_dir(repository)
+        .output()
+        .context("cannot ask git for the files")?;
     for name in String::from_utf8_lossy(&listed.stdout).lines() {
         // A file that was removed but not committed yet is listed too.
         let Ok(text) = fs::read_to_string(repository.join(name)) else { continue };

@@ -15,7 +15,8 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Runs a command to its end, showing what it prints.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let status =
+        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !status.success() {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         bail!("`{} {}` failed ({status})", command.get_program().display(), arguments.join(" "));
@@ -30,7 +31,8 @@ pub fn cargo() -> Command {
 
 /// Where cargo puts what it builds.
 pub fn target(repository: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), |target| repository.join(target))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository.join("target"), |target| repository.join(target))
 }
 
 /// A process that runs beside us. It stops when its standard input closes, so it ends with us, however we end; it does not hear our
@@ -43,7 +45,11 @@ pub struct Companion {
 impl Companion {
     /// Starts it, with stderr going to the end of a log file.
     pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
-        let log = File::options().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         Ok(Self { name, child })

@@ -31,11 +31,16 @@ pub fn run() -> Result<()> {
     let repository = setup::repository()?;
     println!("building in release mode");
     process::run(
-        process::cargo().args(["build", "--release", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository),
+        process::cargo()
+            .args(["build", "--release", "--package", "sortie", "--package", "sortie-trainer"])
+            .current_dir(&repository),
     )?;
     let target = process::target(&repository);
-    let places =
-        Places { folder: repository.join("quickstart"), sortie: target.join("release/sortie"), worker: target.join("release/sortie") };
+    let places = Places {
+        folder: repository.join("quickstart"),
+        sortie: target.join("release/sortie"),
+        worker: target.join("release/sortie"),
+    };
     fs::create_dir_all(&places.folder).with_context(|| format!("cannot make {}", places.folder.display()))?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -51,7 +56,9 @@ pub fn run() -> Result<()> {
     };
     process::run(sortie().args(["submit", "examples/quickstart.toml"]))?;
     let mut worker = Command::new(&places.worker);
-    worker.args(["worker", "--coordinator", &url, "--sweep", SWEEP, "--stop-on-stdin-close", "--data"]).arg(&ready.data_root);
+    worker
+        .args(["worker", "--coordinator", &url, "--sweep", SWEEP, "--stop-on-stdin-close", "--data"])
+        .arg(&ready.data_root);
     let mut worker = Companion::start("worker", &mut worker, &places.folder.join("worker.log"))?;
     watch(&mut sortie(), &mut worker, &interrupted, &places.folder)?;
 
@@ -72,7 +79,10 @@ fn start_coordinator(places: &Places) -> Result<(Companion, String)> {
         command.args(["serve", "--listen", "127.0.0.1:0", "--stop-on-stdin-close", "--db", &database]);
         let mut coordinator = Companion::start("coordinator", &mut command, &log)?;
         if let Some(line) = coordinator.first_line() {
-            let url = line.trim().strip_prefix("listening on ").with_context(|| format!("the coordinator said {line:?}"))?;
+            let url = line
+                .trim()
+                .strip_prefix("listening on ")
+                .with_context(|| format!("the coordinator said {line:?}"))?;
             return Ok((coordinator, url.to_owned()));
         }
         std::thread::sleep(POLL * 5);
@@ -82,7 +92,12 @@ fn start_coordinator(places: &Places) -> Result<(Companion, String)> {
 }
 
 /// Shows progress until every trial has ended.
-fn watch(sortie: &mut Command, worker: &mut Companion, interrupted: &AtomicBool, folder: &Path) -> Result<()> {
+fn watch(
+    sortie: &mut Command,
+    worker: &mut Companion,
+    interrupted: &AtomicBool,
+    folder: &Path,
+) -> Result<()> {
     let mut watch = sortie.args(["status", SWEEP, "--watch"]).spawn().context("cannot start the watch")?;
     let ended = loop {
         if let Some(status) = watch.try_wait().context("cannot wait for the watch")? {
@@ -96,7 +111,10 @@ fn watch(sortie: &mut Command, worker: &mut Companion, interrupted: &AtomicBool,
         }
         std::thread::sleep(POLL);
     };
-    ensure!(!interrupted.load(Ordering::Relaxed), "interrupted; the same command goes on where this one stopped");
+    ensure!(
+        !interrupted.load(Ordering::Relaxed),
+        "interrupted; the same command goes on where this one stopped"
+    );
     ensure!(ended, "the sweep did not complete; {} says why", folder.join("worker.log").display());
     Ok(())
 }

@@ -80,8 +80,11 @@ mod tests {
 
     #[test]
     fn everything_but_our_own_option_is_passed_on() {
-        for words in ["--dev --store sqlite --json", "--store sqlite --json --dev", "--store sqlite --dev --json"] {
-            let options = Program::try_parse_from(["chaos"].into_iter().chain(words.split(' '))).unwrap().options;
+        for words in
+            ["--dev --store sqlite --json", "--store sqlite --json --dev", "--store sqlite --dev --json"]
+        {
+            let options =
+                Program::try_parse_from(["chaos"].into_iter().chain(words.split(' '))).unwrap().options;
             assert_eq!(passed_on(&options).collect::<Vec<_>>(), ["--store", "sqlite", "--json"], "{words}");
         }
         let help = Program::try_parse_from(["chaos", "--help"]).unwrap().options;

@@ -15,7 +15,11 @@ const PACKAGES: [&str; 3] = ["torch==2.11.0", "torchvision==0.26.0", "efficientn
 
 /// Options of `cargo xtask bench train`.
 #[derive(Debug, Parser)]
-#[command(name = "train", bin_name = "cargo xtask bench train", about = "Images a second of training, beside a plain PyTorch program")]
+#[command(
+    name = "train",
+    bin_name = "cargo xtask bench train",
+    about = "Images a second of training, beside a plain PyTorch program"
+)]
 pub struct Options {
     /// The networks to measure
     #[arg(long, value_delimiter = ',', default_value = "resnet50-v2,efficientnet-lite0")]
@@ -71,7 +75,8 @@ pub fn run(options: &Options) -> Result<()> {
         Some(python) => python.clone(),
         None => virtual_environment()?,
     };
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut rows = Vec::new();
     for backbone in &options.backbone {
         let mut pytorch = Vec::new();
@@ -93,7 +98,10 @@ pub fn run(options: &Options) -> Result<()> {
         rows.push(row);
     }
     if options.json {
-        println!("{}", json!({ "threads": threads, "device": options.device, "turns": options.turns, "rows": rows }));
+        println!(
+            "{}",
+            json!({ "threads": threads, "device": options.device, "turns": options.turns, "rows": rows })
+        );
         return Ok(());
     }
     println!("{:<20} {:<8} {:>10} {:>7} {:>10}", "backbone", "", "images/s", "ratio", "data wait");
@@ -101,9 +109,17 @@ pub fn run(options: &Options) -> Result<()> {
         let names = std::iter::once("pytorch").chain(options.precision.iter().map(String::as_str));
         for name in names {
             let number = |key: &str| row[name][key].as_f64().unwrap_or(1.0);
-            let (backbone, speed, ratio, wait) =
-                (&row["backbone"], number("images_per_second"), number("ratio"), number("data_wait_fraction"));
-            println!("{:<20} {name:<8} {speed:>10.2} {ratio:>7.2} {:>9.1}%", backbone.as_str().unwrap_or_default(), 100.0 * wait);
+            let (backbone, speed, ratio, wait) = (
+                &row["backbone"],
+                number("images_per_second"),
+                number("ratio"),
+                number("data_wait_fraction"),
+            );
+            println!(
+                "{:<20} {name:<8} {speed:>10.2} {ratio:>7.2} {:>9.1}%",
+                backbone.as_str().unwrap_or_default(),
+                100.0 * wait
+            );
         }
     }
     Ok(())
@@ -116,7 +132,9 @@ fn worker(options: &Options) -> Result<PathBuf> {
     setup::run(&setup::SetupOptions::default())?;
     let repository = setup::repository()?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--locked", "--release", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository);
+    cargo
+        .args(["build", "--locked", "--release", "--package", "sortie", "--package", "sortie-trainer"])
+        .current_dir(&repository);
     // Standard output belongs to the results.
     process::run(cargo.stdout(Stdio::null()))?;
     Ok(process::target(&repository).join("release/sortie"))
@@ -129,7 +147,11 @@ fn virtual_environment() -> Result<PathBuf> {
     if !marker.is_file() {
         eprintln!("installing {} into {}", PACKAGES.join(", "), folder.display());
         process::run(Command::new("python3").args(["-m", "venv"]).arg(&folder).stdout(Stdio::null()))?;
-        process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))?;
+        process::run(
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args(PACKAGES),
+        )?;
         std::fs::write(&marker, "").with_context(|| format!("cannot write {}", marker.display()))?;
     }
     Ok(python)
@@ -138,17 +160,47 @@ fn virtual_environment() -> Result<PathBuf> {
 fn pytorch_program(options: &Options, python: &Path, backbone: &str, threads: usize) -> Result<Command> {
     let script = setup::repository()?.join("xtask/bench/train.py");
     let mut command = Command::new(python);
-    command.arg(script).args(["--backbone", backbone, "--held-out", &options.held_out, "--device", &options.device]);
+    command.arg(script).args([
+        "--backbone",
+        backbone,
+        "--held-out",
+        &options.held_out,
+        "--device",
+        &options.device,
+    ]);
     command.arg("--dataset").arg(options.data.join(&options.dataset));
     command.args(["--threads", &threads.to_string(), "--loaders", &options.loaders.to_string()]);
     command.args(numbers(options));
     Ok(command)
 }
 
-fn sortie_program(options: &Options, worker: &Path, backbone: &str, precision: &str, threads: usize) -> Command {
+fn sortie_program(
+    options: &Options,
+    worker: &Path,
+    backbone: &str,
+    precision: &str,
+    threads: usize,
+) -> Command {
     let mut command = Command::new(worker);
-    command.args(["bench", "train", "--json", "--backbone", backbone, "--precision", precision, "--dataset", &options.dataset]);
-    command.args(["--held-out", &options.held_out, "--device", &options.device, "--threads", &threads.to_string()]);
+    command.args([
+        "bench",
+        "train",
+        "--json",
+        "--backbone",
+        backbone,
+        "--precision",
+        precision,
+        "--dataset",
+        &options.dataset,
+    ]);
+    command.args([
+        "--held-out",
+        &options.held_out,
+        "--device",
+        &options.device,
+        "--threads",
+        &threads.to_string(),
+    ]);
     command.arg("--data").arg(&options.data).args(numbers(options));
     command
 }
@@ -156,7 +208,8 @@ fn sortie_program(options: &Options, worker: &Path, backbone: &str, precision: &
 fn numbers(options: &Options) -> [String; 6] {
     let Options { pixels, batch_per_domain, seconds, .. } = options;
     let pairs = [("--pixels", pixels), ("--batch-per-domain", batch_per_domain), ("--seconds", seconds)];
-    let words: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]).collect();
+    let words: Vec<String> =
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]).collect();
     std::array::from_fn(|index| words[index].clone())
 }
 
@@ -164,7 +217,8 @@ fn measured(command: &mut Command) -> Result<Value> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot start {}", command.get_program().display()))?;
     ensure!(output.status.success(), "{} failed ({})", command.get_program().display(), output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{} printed no JSON object", command.get_program().display()))
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{} printed no JSON object", command.get_program().display()))
 }
 
 fn figures(found: &[Value]) -> Result<Value> {

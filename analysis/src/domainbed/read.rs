@@ -86,9 +86,18 @@ pub fn read(root: &Path) -> Result<Folders, ReadError> {
             };
             let no_record = |problem| ReadError::NoRecord { path: path.clone(), line, problem };
             let record = record(&fields).map_err(no_record)?;
-            let begun = begin(&name.to_string_lossy(), &fields, folder.join(DONE).exists()).map_err(no_record)?;
+            let begun =
+                begin(&name.to_string_lossy(), &fields, folder.join(DONE).exists()).map_err(no_record)?;
             let run: &mut Run = run.get_or_insert_with(|| begun.clone());
-            let told = |run: &Run| (run.algorithm.clone(), run.dataset.clone(), run.test_envs.clone(), run.trial_seed, run.hparams_seed);
+            let told = |run: &Run| {
+                (
+                    run.algorithm.clone(),
+                    run.dataset.clone(),
+                    run.test_envs.clone(),
+                    run.trial_seed,
+                    run.hparams_seed,
+                )
+            };
             if told(run) != told(&begun) {
                 return Err(no_record(
                     "it belongs to another run than the line before: algorithm, dataset, test_envs or seeds differ".to_owned(),
@@ -118,7 +127,8 @@ fn object(line: &[u8]) -> Option<Map<String, Value>> {
 
 /// Python's JSON has numbers that JSON has not: NaN, Infinity and -Infinity become null.
 fn without_nan(text: &str) -> String {
-    let (mut result, mut rest, mut quoted, mut escaped) = (String::with_capacity(text.len()), text, false, false);
+    let (mut result, mut rest, mut quoted, mut escaped) =
+        (String::with_capacity(text.len()), text, false, false);
     while let Some(first) = rest.chars().next() {
         let odd = ["NaN", "-Infinity", "Infinity"].into_iter().find(|odd| !quoted && rest.starts_with(odd));
         if let Some(odd) = odd {
@@ -140,9 +150,13 @@ fn begin(name: &str, fields: &Map<String, Value>, done: bool) -> Result<Run, Str
         let found = args.get(key).and_then(Value::as_str).map(str::to_owned);
         found.ok_or_else(|| format!("args has no text {key:?}"))
     };
-    let number = |key: &str| args.get(key).and_then(Value::as_i64).ok_or_else(|| format!("args has no whole number {key:?}"));
-    let envs: Option<Vec<usize>> =
-        args.get("test_envs").and_then(Value::as_array).and_then(|envs| envs.iter().map(|env| env.as_u64()?.try_into().ok()).collect());
+    let number = |key: &str| {
+        args.get(key).and_then(Value::as_i64).ok_or_else(|| format!("args has no whole number {key:?}"))
+    };
+    let envs: Option<Vec<usize>> = args
+        .get("test_envs")
+        .and_then(Value::as_array)
+        .and_then(|envs| envs.iter().map(|env| env.as_u64()?.try_into().ok()).collect());
     let mut test_envs = envs.ok_or("args has no list of domains \"test_envs\"")?;
     test_envs.sort_unstable();
     test_envs.dedup();
@@ -163,10 +177,18 @@ fn begin(name: &str, fields: &Map<String, Value>, done: bool) -> Result<Run, Str
 }
 
 fn record(fields: &Map<String, Value>) -> Result<Record, String> {
-    let step = fields.get("step").and_then(Value::as_i64).filter(|step| *step >= 0).ok_or("it has no whole number \"step\" from 0")?;
+    let step = fields
+        .get("step")
+        .and_then(Value::as_i64)
+        .filter(|step| *step >= 0)
+        .ok_or("it has no whole number \"step\" from 0")?;
     let (mut record, mut envs) = (Record { step, in_acc: Vec::new(), out_acc: Vec::new() }, 0);
     for (key, value) in fields {
-        let Some((env, split)) = key.strip_prefix("env").and_then(|key| key.strip_suffix("_acc")?.split_once('_')) else { continue };
+        let Some((env, split)) =
+            key.strip_prefix("env").and_then(|key| key.strip_suffix("_acc")?.split_once('_'))
+        else {
+            continue;
+        };
         let Ok(env) = env.parse::<usize>() else { continue };
         let accuracies = match split {
             "in" => &mut record.in_acc,
@@ -178,7 +200,9 @@ fn record(fields: &Map<String, Value>) -> Result<Record, String> {
         }
         // What Python writes as NaN has become null.
         let accuracy = if value.is_null() { Some(MISSING) } else { value.as_f64() };
-        let Some(accuracy) = accuracy.filter(|accuracy| (0.0..=1.0).contains(accuracy) || *accuracy == MISSING) else {
+        let Some(accuracy) =
+            accuracy.filter(|accuracy| (0.0..=1.0).contains(accuracy) || *accuracy == MISSING)
+        else {
             return Err(format!("{key} is {value}; allowed: 0 to 1, {MISSING} or NaN"));
         };
         if accuracies.len() <= env {
@@ -198,9 +222,10 @@ mod tests {
     use super::*;
 
     fn line(step: i64, accuracy: &str) -> String {
-        let args =
-            r#"{"algorithm": "ERM", "dataset": "VLCS", "test_envs": [1], "trial_seed": 2, "hparams_seed": 3, "note": "NaN \" Infinity"}"#;
-        format!(r#"{{"step": {step}, "args": {args}, "loss": NaN, "env0_in_acc": {accuracy}, "env0_out_acc": -1}}"#)
+        let args = r#"{"algorithm": "ERM", "dataset": "VLCS", "test_envs": [1], "trial_seed": 2, "hparams_seed": 3, "note": "NaN \" Infinity"}"#;
+        format!(
+            r#"{{"step": {step}, "args": {args}, "loss": NaN, "env0_in_acc": {accuracy}, "env0_out_acc": -1}}"#
+        )
     }
 
     #[test]
@@ -242,7 +267,8 @@ mod tests {
             assert!(error.contains("results.jsonl, line 2: ") && error.contains(problem), "{error}");
         }
         let other = line(300, "0.5").replace("\"hparams_seed\": 3", "\"hparams_seed\": 4");
-        std::fs::write(root.path().join("x").join(RECORDS), format!("{}\n{other}\n", line(0, "0.5"))).unwrap();
+        std::fs::write(root.path().join("x").join(RECORDS), format!("{}\n{other}\n", line(0, "0.5")))
+            .unwrap();
         assert!(read(root.path()).unwrap_err().to_string().contains("line 2: it belongs to another run"));
         let far = line(0, "0.5").replace("[1]", "[18446744073709551615]");
         std::fs::write(root.path().join("x").join(RECORDS), far).unwrap();
@@ -251,8 +277,13 @@ mod tests {
 
     #[test]
     fn a_domain_that_is_not_there_was_not_measured() {
-        let fields: Map<String, Value> =
-            serde_json::from_str(r#"{"step": 0, "env0_in_acc": 0.5, "env2_in_acc": 0.25, "env2_out_acc": 1}"#).unwrap();
-        assert_eq!(record(&fields).unwrap(), Record { step: 0, in_acc: vec![0.5, MISSING, 0.25], out_acc: vec![MISSING, MISSING, 1.0] });
+        let fields: Map<String, Value> = serde_json::from_str(
+            r#"{"step": 0, "env0_in_acc": 0.5, "env2_in_acc": 0.25, "env2_out_acc": 1}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            record(&fields).unwrap(),
+            Record { step: 0, in_acc: vec![0.5, MISSING, 0.25], out_acc: vec![MISSING, MISSING, 1.0] }
+        );
     }
 }

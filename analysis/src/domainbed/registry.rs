@@ -65,8 +65,14 @@ pub(super) const DATASETS: [(&str, &[&str]); 18] = [
 
 /// Names for so many domains of a dataset, in DomainBed's order: its labels where they are sorted and can be names, else `env0`, `env1`, ...
 pub fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
-    let labels = DATASETS.iter().find(|(name, labels)| *name == dataset && labels.len() == envs).map(|(_, labels)| *labels);
-    let usable = |labels: &&[&str]| labels.is_sorted() && labels.iter().all(|label| label.chars().all(|c| c.is_alphanumeric() || c == '_'));
+    let labels = DATASETS
+        .iter()
+        .find(|(name, labels)| *name == dataset && labels.len() == envs)
+        .map(|(_, labels)| *labels);
+    let usable = |labels: &&[&str]| {
+        labels.is_sorted()
+            && labels.iter().all(|label| label.chars().all(|c| c.is_alphanumeric() || c == '_'))
+    };
     match labels.filter(usable) {
         Some(labels) => labels.iter().map(|label| (*label).to_owned()).collect(),
         None => {

@@ -37,15 +37,21 @@ impl SelectionMethod {
         }
         let chosen = by_hparams.values().filter_map(|runs| self.choose(test_env, runs));
         // Of equal scores the largest seed wins.
-        chosen.reduce(|best, next| if next.order() >= best.order() { next } else { best }).map(|choice| choice.accuracy)
+        chosen
+            .reduce(|best, next| if next.order() >= best.order() { next } else { best })
+            .map(|choice| choice.accuracy)
     }
 
     fn choose(self, test_env: usize, runs: &[&Run]) -> Option<Choice> {
         let single = || runs.iter().filter(|run| run.test_envs.len() == 1).flat_map(|run| &run.records);
         match self {
-            Self::Iid => best(single().map(|record| Choice { score: record.iid(test_env), accuracy: at(&record.in_acc, test_env) })),
+            Self::Iid => best(single().map(|record| Choice {
+                score: record.iid(test_env),
+                accuracy: at(&record.in_acc, test_env),
+            })),
             Self::LeaveOneOut => {
-                let steps: BTreeSet<i64> = runs.iter().flat_map(|run| &run.records).map(|record| record.step).collect();
+                let steps: BTreeSet<i64> =
+                    runs.iter().flat_map(|run| &run.records).map(|record| record.step).collect();
                 best(steps.into_iter().filter_map(|step| left_out(test_env, runs, step)))
             }
             Self::Oracle => {
@@ -81,7 +87,11 @@ fn at(accuracies: &[f64], env: usize) -> f64 {
 impl Record {
     /// The mean `out` accuracy of all domains but one.
     fn iid(&self, test_env: usize) -> f64 {
-        let others: Vec<f64> = (0..).zip(&self.out_acc).filter(|&(env, _)| env != test_env).map(|(_, &accuracy)| accuracy).collect();
+        let others: Vec<f64> = (0..)
+            .zip(&self.out_acc)
+            .filter(|&(env, _)| env != test_env)
+            .map(|(_, &accuracy)| accuracy)
+            .collect();
         numpy::mean(&others)
     }
 }
@@ -89,7 +99,11 @@ impl Record {
 /// Cross-validation at one step: the mean over the other domains of the accuracy on that domain of a run that held out both. None unless
 /// there is exactly one run that held out the test domain alone, and one for every pair.
 fn left_out(test_env: usize, runs: &[&Run], step: i64) -> Option<Choice> {
-    let at_step = || runs.iter().flat_map(|run| run.records.iter().filter(|record| record.step == step).map(move |record| (run, record)));
+    let at_step = || {
+        runs.iter().flat_map(|run| {
+            run.records.iter().filter(|record| record.step == step).map(move |record| (run, record))
+        })
+    };
     let envs = at_step().next()?.1.out_acc.len();
     let mut single = at_step().filter(|(run, _)| run.test_envs.len() == 1);
     let (Some((_, record)), None) = (single.next(), single.next()) else { return None };
@@ -98,7 +112,8 @@ fn left_out(test_env: usize, runs: &[&Run], step: i64) -> Option<Choice> {
         let other = run.test_envs.iter().copied().find(|&env| env != test_env)?;
         *scores.get_mut(other)? = at(&pair.in_acc, other);
     }
-    let others: Vec<f64> = (0..).zip(scores).filter(|&(env, _)| env != test_env).map(|(_, score)| score).collect();
+    let others: Vec<f64> =
+        (0..).zip(scores).filter(|&(env, _)| env != test_env).map(|(_, score)| score).collect();
     if others.contains(&MISSING) {
         return None;
     }

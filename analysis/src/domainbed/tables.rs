@@ -21,13 +21,17 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
     // A run without records is not there.
     let runs: Vec<&Run> = runs.iter().filter(|run| !run.records.is_empty()).collect();
     let algorithms = algorithms(&runs);
-    let datasets: Vec<_> = DATASETS.into_iter().filter(|(name, _)| runs.iter().any(|run| run.dataset == *name)).collect();
+    let datasets: Vec<_> =
+        DATASETS.into_iter().filter(|(name, _)| runs.iter().any(|run| run.dataset == *name)).collect();
     for &method in methods {
         let groups = Groups::of(&runs, method);
         for &(dataset, labels) in &datasets {
             let rows = algorithms.iter().map(|algorithm| {
                 let cell = |env| {
-                    groups.of_algorithm(dataset, algorithm).filter(move |(key, _)| key.test_env == env).map(|(_, accuracy)| *accuracy)
+                    groups
+                        .of_algorithm(dataset, algorithm)
+                        .filter(move |(key, _)| key.test_env == env)
+                        .map(|(_, accuracy)| *accuracy)
                 };
                 row((0..labels.len()).map(|env| Cell::of(&cell(env).collect::<Vec<_>>())).collect())
             });
@@ -48,7 +52,14 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
             continue;
         }
         let names: Vec<&str> = datasets.iter().map(|(name, _)| *name).collect();
-        table(&mut text, &format!("Averages, model selection method: {}", method.title()), &names, &algorithms, rows, AVERAGES_CELL);
+        table(
+            &mut text,
+            &format!("Averages, model selection method: {}", method.title()),
+            &names,
+            &algorithms,
+            rows,
+            AVERAGES_CELL,
+        );
     }
     text
 }
@@ -82,7 +93,12 @@ impl<'a> Groups<'a> {
         let mut groups: BTreeMap<Key<'a>, Vec<&'a Run>> = BTreeMap::new();
         for run in runs {
             for &test_env in &run.test_envs {
-                let key = Key { dataset: &run.dataset, algorithm: &run.algorithm, test_env, trial_seed: run.trial_seed };
+                let key = Key {
+                    dataset: &run.dataset,
+                    algorithm: &run.algorithm,
+                    test_env,
+                    trial_seed: run.trial_seed,
+                };
                 let group = groups.entry(key).or_default();
                 if group.is_empty() {
                     order.push(key);
@@ -90,7 +106,12 @@ impl<'a> Groups<'a> {
                 group.push(run);
             }
         }
-        Self(order.into_iter().filter_map(|key| Some((key, method.accuracy(key.test_env, &groups[&key])?))).collect())
+        Self(
+            order
+                .into_iter()
+                .filter_map(|key| Some((key, method.accuracy(key.test_env, &groups[&key])?)))
+                .collect(),
+        )
     }
 
     fn of_algorithm(&self, dataset: &str, algorithm: &str) -> impl Iterator<Item = &(Key<'a>, f64)> {
@@ -119,11 +140,21 @@ impl Cell {
 /// Cells and the mean of their unrounded means.
 fn row(cells: Vec<Cell>) -> Vec<String> {
     let means: Option<Vec<f64>> = cells.iter().map(|cell| cell.mean).collect();
-    let average = means.map_or_else(|| NOTHING.to_owned(), |means| format!("{:.1}", means.iter().sum::<f64>() / means.len() as f64));
+    let average = means.map_or_else(
+        || NOTHING.to_owned(),
+        |means| format!("{:.1}", means.iter().sum::<f64>() / means.len() as f64),
+    );
     cells.into_iter().map(|cell| cell.text).chain([average]).collect()
 }
 
-fn table(text: &mut String, head: &str, labels: &[&str], algorithms: &[&str], rows: impl Iterator<Item = Vec<String>>, width: usize) {
+fn table(
+    text: &mut String,
+    head: &str,
+    labels: &[&str],
+    algorithms: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    width: usize,
+) {
     text.push_str(&format!("\n-------- {head}\n"));
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<String> = cells.map(|cell| format!("{cell:<width$.width$}")).collect();

@@ -27,7 +27,9 @@ const ERM: &str = "ERM";
 pub fn unshown(work: &Work) -> Option<String> {
     let (dataset, domains) = (work.dataset().unwrap_or_default(), work.domains().len());
     match DATASETS.iter().find(|(name, _)| *name == dataset) {
-        None => Some(format!("DomainBed does not know the dataset {dataset:?}, and leaves it out of its tables")),
+        None => {
+            Some(format!("DomainBed does not know the dataset {dataset:?}, and leaves it out of its tables"))
+        }
         Some((_, labels)) if labels.len() != domains => Some(format!(
             "DomainBed's {dataset} has {} domains and this sweep's has {domains}, which its tables would show under wrong labels",
             labels.len()
@@ -42,13 +44,18 @@ pub fn unshown(work: &Work) -> Option<String> {
 /// as `trial_seed`, and what is to be compared, the dropout rate and the model, is part of the algorithm's name: `ERM dropout 0.9 average`.
 /// Combinations are left out: no run made them, and they would be taken for settings.
 pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
-    let records: Vec<&TrialRecord> = records.iter().filter(|record| record.point.combine().is_none()).collect();
+    let records: Vec<&TrialRecord> =
+        records.iter().filter(|record| record.point.combine().is_none()).collect();
     let numbers = Numbers::of(work, &records);
     let domains = domains(work, &records);
     let dataset = work.dataset().unwrap_or_default();
     let mut runs = Vec::new();
-    for record in records.iter().filter(|record| record.state == StateName::Succeeded && !record.point.held_out.is_empty()) {
-        let methods: BTreeSet<Method> = record.validation.iter().chain(&record.held_out).map(|row| row.method).collect();
+    for record in records
+        .iter()
+        .filter(|record| record.state == StateName::Succeeded && !record.point.held_out.is_empty())
+    {
+        let methods: BTreeSet<Method> =
+            record.validation.iter().chain(&record.held_out).map(|row| row.method).collect();
         for method in methods {
             let env = |domain: &String| domains.iter().position(|known| known == domain);
             let mut hparams: Map<String, Value> = record
@@ -112,8 +119,13 @@ impl Numbers {
     fn of(work: &Work, records: &[&TrialRecord]) -> Self {
         let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();
-        let replicates: BTreeSet<(u64, u64)> = records.iter().map(|record| replicate(&record.point)).collect();
-        Self { imported, settings: settings.into_iter().zip(0..).collect(), replicates: replicates.into_iter().zip(0..).collect() }
+        let replicates: BTreeSet<(u64, u64)> =
+            records.iter().map(|record| replicate(&record.point)).collect();
+        Self {
+            imported,
+            settings: settings.into_iter().zip(0..).collect(),
+            replicates: replicates.into_iter().zip(0..).collect(),
+        }
     }
 
     fn hparams_seed(&self, point: &Point) -> i64 {
@@ -143,11 +155,13 @@ fn replicate(point: &Point) -> (u64, u64) {
 
 fn steps(record: &TrialRecord, method: Method, domains: &[String]) -> Vec<Record> {
     let mut steps: BTreeMap<i64, Record> = BTreeMap::new();
-    for Evaluation { step, domain, split, score, .. } in record.validation.iter().chain(&record.held_out).filter(|row| row.method == method)
+    for Evaluation { step, domain, split, score, .. } in
+        record.validation.iter().chain(&record.held_out).filter(|row| row.method == method)
     {
         let Ok(step) = i64::try_from(*step) else { continue };
         let Some(env) = domains.iter().position(|known| known == domain) else { continue };
-        let empty = || Record { step, in_acc: vec![MISSING; domains.len()], out_acc: vec![MISSING; domains.len()] };
+        let empty =
+            || Record { step, in_acc: vec![MISSING; domains.len()], out_acc: vec![MISSING; domains.len()] };
         let record = steps.entry(step).or_insert_with(empty);
         let accuracies = match split {
             SplitName::In => &mut record.in_acc,

@@ -17,7 +17,8 @@ pub(super) fn of_box(records: &[TrialRecord]) -> Axis {
 /// Those of a grid: of the parameters that the sweep varies the two with most values, the longer one first, which makes rows; none if it
 /// varies fewer.
 pub(super) fn of_grid(records: &[TrialRecord]) -> Option<Vec<Axis>> {
-    let mut varying: Vec<(usize, Axis)> = parameters(records).into_iter().map(|axis| (values(&axis, records), axis)).collect();
+    let mut varying: Vec<(usize, Axis)> =
+        parameters(records).into_iter().map(|axis| (values(&axis, records), axis)).collect();
     varying.retain(|(values, _)| *values > 1);
     // The sort is stable: of equals, the first in the order of tables.
     varying.sort_by_key(|(values, _)| std::cmp::Reverse(*values));

@@ -78,7 +78,8 @@ pub(super) fn panels(results: &Results) -> Vec<Panel> {
 
 fn group(row: &[(Axis, AxisValue)], values: &[Measured], planned: usize) -> Group {
     let label = row.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ");
-    let spread = |of: fn(&Measured) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
+    let spread =
+        |of: fn(&Measured) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
     Group { label, n: values.len(), planned, ood: spread(|value| value.ood), iid: spread(|value| value.iid) }
 }
 
@@ -121,7 +122,14 @@ pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) ->
             y += 2.0 * TEXT;
             let ticks = column.ticks(panel);
             let x = (-0.5, panel.groups.len() as f64 - 0.5);
-            let frame = Frame { left: column.left + margin, top: y, width: HALF - margin, height: HEIGHT, x, y: ticks.range() };
+            let frame = Frame {
+                left: column.left + margin,
+                top: y,
+                width: HALF - margin,
+                height: HEIGHT,
+                x,
+                y: ticks.range(),
+            };
             column.draw_panel(&mut svg, &frame, panel, &ticks);
             y = column.draw_labels(&mut svg, &frame, panel, index + 1 == panels.len()) + GAP;
         }
@@ -134,7 +142,8 @@ pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) ->
 fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
     let mut notes = super::notes(results, &[], true);
     let names: Vec<&str> = spread_over.iter().map(|axis| axis.as_str()).collect();
-    let over = if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
+    let over =
+        if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
     notes.push(format!(
         "boxes: median and quartiles of trials{over} (of the mean: where it is done on every held-out domain); whiskers: to the last \
          within 1.5 interquartile ranges; circles: beyond"
@@ -147,7 +156,9 @@ fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<Strin
 
 impl Column {
     fn ticks(&self, panel: &Panel) -> Ticks {
-        Ticks::few(panel.groups.iter().filter_map(|group| (self.spread)(group).as_ref()).flat_map(Spread::ends))
+        Ticks::few(
+            panel.groups.iter().filter_map(|group| (self.spread)(group).as_ref()).flat_map(Spread::ends),
+        )
     }
 
     /// Room for the numbers, the same for all plots, so that their boxes stand below each other.
@@ -168,7 +179,11 @@ impl Column {
         if panel.groups.iter().any(|group| (self.spread)(group).is_some()) {
             frame.draw_y_numbers(svg, ticks);
         }
-        svg.polyline("axis", &[(frame.left, frame.bottom()), (frame.right(), frame.bottom())], Stroke::solid(BLACK, 1.0));
+        svg.polyline(
+            "axis",
+            &[(frame.left, frame.bottom()), (frame.right(), frame.bottom())],
+            Stroke::solid(BLACK, 1.0),
+        );
         let width = (0.6 * frame.width / panel.groups.len() as f64).min(22.0);
         for (index, group) in panel.groups.iter().enumerate() {
             let (x, y) = frame.place((index as f64, frame.y.0));
@@ -186,7 +201,8 @@ impl Column {
         let mut y = frame.bottom() + 2.0;
         svg.text((self.left, y + ROW), NOTE, Anchor::Start, "n");
         let counts: Vec<String> = panel.groups.iter().map(count).collect();
-        let names: Vec<String> = panel.groups.iter().map(|group| fitted(&group.label, NOTE, LABEL_MAX.max(pitch - 4.0))).collect();
+        let names: Vec<String> =
+            panel.groups.iter().map(|group| fitted(&group.label, NOTE, LABEL_MAX.max(pitch - 4.0))).collect();
         for (texts, always) in [(counts, true), (names, last)] {
             let place = |(index, text): (usize, String)| {
                 let (x, _) = frame.place((index as f64, frame.y.0));
@@ -223,7 +239,11 @@ fn draw_box(svg: &mut Svg, frame: &Frame, at: f64, width: f64, spread: &Spread) 
         svg.polyline("cap", &[(x - width / 4.0, to), (x + width / 4.0, to)], thin);
     }
     svg.rectangle("box", (x - width / 2.0, third), (width, first - third), "#bcd9ea", thin);
-    svg.polyline("median", &[(x - width / 2.0, median), (x + width / 2.0, median)], Stroke::solid(BLACK, 2.0));
+    svg.polyline(
+        "median",
+        &[(x - width / 2.0, median), (x + width / 2.0, median)],
+        Stroke::solid(BLACK, 2.0),
+    );
     for &value in &spread.outliers {
         svg.marker("outlier", Marker::Circle, place(value), 1.7, BLACK, Fill::Open);
     }

@@ -65,7 +65,12 @@ impl Cloud {
 }
 
 /// One cloud per model and dropout rate that has a result for each of these held-out domains: by model as asked, then by rate.
-pub(super) fn clouds(records: &[TrialRecord], methods: &[Method], meter: Meter, domains: &[String]) -> Vec<Cloud> {
+pub(super) fn clouds(
+    records: &[TrialRecord],
+    methods: &[Method],
+    meter: Meter,
+    domains: &[String],
+) -> Vec<Cloud> {
     let mut clouds = Vec::new();
     for &method in methods {
         let meter = Meter { method, ..meter };
@@ -75,10 +80,18 @@ pub(super) fn clouds(records: &[TrialRecord], methods: &[Method], meter: Meter, 
             // A setting is all but the rate, of which one is chosen per held-out domain.
             let mut setting = record.point.parameters.clone();
             let rate = setting.remove(Axis::dropout().as_str());
-            rates.entry(rate).or_default().entry(held_out).or_default().entry(setting).or_default().push(measured);
+            rates
+                .entry(rate)
+                .or_default()
+                .entry(held_out)
+                .or_default()
+                .entry(setting)
+                .or_default()
+                .push(measured);
         }
         rates.retain(|_, choices| choices.len() == domains.len());
-        clouds.extend(rates.into_iter().map(|(rate, choices)| Cloud::new(method, rate, over_seeds(&choices))));
+        clouds
+            .extend(rates.into_iter().map(|(rate, choices)| Cloud::new(method, rate, over_seeds(&choices))));
     }
     clouds
 }
@@ -130,7 +143,8 @@ pub(super) fn combined(records: &[TrialRecord], meter: Meter, domains: &[String]
         if seeds.len() < domains.len() {
             return None;
         }
-        let Measured { iid, ood } = over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
+        let Measured { iid, ood } =
+            over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
         let mut rest = parameters.clone();
         let (name, members) = (rest.remove(COMBINE)?.to_string(), rest.remove(MEMBERS)?.as_number()?);
         Some(Combined { name, members, rest, at: (100.0 * iid, 100.0 * ood) })
@@ -163,7 +177,8 @@ pub(super) fn hull(points: &[Place]) -> Vec<Place> {
 
 /// One side of the hull without its last corner, which is the first of the other side.
 fn half_hull(points: impl Iterator<Item = Place>) -> Vec<Place> {
-    let turns_left = |a: Place, b: Place, c: Place| (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0;
+    let turns_left =
+        |a: Place, b: Place, c: Place| (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0;
     let mut side: Vec<Place> = Vec::new();
     for point in points {
         while let [.., a, b] = side.as_slice() {

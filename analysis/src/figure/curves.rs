@@ -38,7 +38,8 @@ pub(super) fn trajectories(results: &Results, records: &[TrialRecord]) -> Vec<Tr
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
         let Some(rate) = record.point.parameters.get(Axis::dropout().as_str()) else { continue };
         let steps: BTreeSet<u64> = Validation::of(record, results.method).steps();
-        let measured: BTreeMap<u64, Measured> = steps.into_iter().filter_map(|step| Some((step, meter.at(record, step)?))).collect();
+        let measured: BTreeMap<u64, Measured> =
+            steps.into_iter().filter_map(|step| Some((step, meter.at(record, step)?))).collect();
         if !measured.is_empty() {
             rates.entry(rate.clone()).or_default().push(measured);
         }
@@ -59,18 +60,27 @@ pub(super) fn trajectories(results: &Results, records: &[TrialRecord]) -> Vec<Tr
 pub(super) fn draw(trajectories: &[Trajectory], results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
     let mut notes = super::notes(results, averaged, false);
-    let trials = trajectories.iter().map(|trajectory| format!("{}: {}", number(trajectory.rate), trajectory.trials));
-    notes.push(format!("solid: o.o.d., dashed: i.i.d.; trials by dropout rate: {}", trials.collect::<Vec<_>>().join(", ")));
+    let trials =
+        trajectories.iter().map(|trajectory| format!("{}: {}", number(trajectory.rate), trajectory.trials));
+    notes.push(format!(
+        "solid: o.o.d., dashed: i.i.d.; trials by dropout rate: {}",
+        trials.collect::<Vec<_>>().join(", ")
+    ));
     let top = draw_heading(&mut svg, &results.sweep, &notes);
     let points = || trajectories.iter().flat_map(|trajectory| &trajectory.points);
     let ticks = Ticks::around(points().flat_map(|point| [point.ood, point.iid]));
     let last = points().map(|point| point.step).max().unwrap_or(1).max(1) as f64;
-    let labels: Vec<String> = trajectories.iter().map(|trajectory| format!("dropout {}", number(trajectory.rate))).collect();
+    let labels: Vec<String> =
+        trajectories.iter().map(|trajectory| format!("dropout {}", number(trajectory.rate))).collect();
     let frame = frame_beside(&labels, &ticks, top, (-0.03 * last, 1.03 * last));
     frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
     let steps = Ticks::around([0.0, last]);
-    let numbers: Vec<(f64, String)> =
-        steps.values.iter().filter(|step| **step <= 1.03 * last).map(|&step| (step, steps.label(step))).collect();
+    let numbers: Vec<(f64, String)> = steps
+        .values
+        .iter()
+        .filter(|step| **step <= 1.03 * last)
+        .map(|&step| (step, steps.label(step)))
+        .collect();
     let bottom = frame.draw_x_axis(&mut svg, &numbers, "step");
     let mut ends = Vec::new();
     for ((index, trajectory), label) in trajectories.iter().enumerate().zip(&labels) {

@@ -34,7 +34,10 @@ impl Ticks {
         let (low, high) = if high - low > 1e-9 { (low, high) } else { (low - 1.0, high + 1.0) };
         let raw = (high - low) / steps;
         let magnitude = 10_f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude).into_iter().find(|step| *step >= raw * (1.0 - 1e-9));
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .map(|factor| factor * magnitude)
+            .into_iter()
+            .find(|step| *step >= raw * (1.0 - 1e-9));
         let step = step.unwrap_or(10.0 * magnitude);
         let first = (low / step + 1e-9).floor() as i64;
         let last = (high / step - 1e-9).ceil() as i64;
@@ -106,8 +109,13 @@ impl Frame {
     /// The x axis: a line, tick marks at values, their labels in as many as two rows, and a title. Labels that fit in neither row are
     /// left out. Gives the y position of the page's end below them.
     pub(super) fn draw_x_axis(&self, svg: &mut Svg, ticks: &[(f64, String)], title: &str) -> f64 {
-        svg.polyline("axis", &[(self.left, self.bottom()), (self.right(), self.bottom())], Stroke::solid(BLACK, 1.0));
-        let labels: Vec<(f64, String)> = ticks.iter().map(|(value, label)| (self.place((*value, self.y.0)).0, label.clone())).collect();
+        svg.polyline(
+            "axis",
+            &[(self.left, self.bottom()), (self.right(), self.bottom())],
+            Stroke::solid(BLACK, 1.0),
+        );
+        let labels: Vec<(f64, String)> =
+            ticks.iter().map(|(value, label)| (self.place((*value, self.y.0)).0, label.clone())).collect();
         let rows = rows(&labels, TEXT, 2);
         for ((x, label), row) in labels.into_iter().zip(&rows) {
             let below = *row == Some(1);
@@ -115,7 +123,12 @@ impl Frame {
             let line = [(x, self.bottom()), (x, self.bottom() + tick)];
             svg.polyline("tick", &line, Stroke::solid(if below { GREY } else { BLACK }, 0.8));
             if let Some(row) = row {
-                svg.text((x, self.bottom() + 5.0 + TEXT * (1.0 + 1.05 * *row as f64)), TEXT, Anchor::Middle, &label);
+                svg.text(
+                    (x, self.bottom() + 5.0 + TEXT * (1.0 + 1.05 * *row as f64)),
+                    TEXT,
+                    Anchor::Middle,
+                    &label,
+                );
             }
         }
         let rows = if rows.contains(&Some(1)) { 2.0 } else { 1.0 };

@@ -61,19 +61,25 @@ impl Grid {
         let rows: BTreeSet<&AxisValue> = pairs().map(|(row, _)| row).collect();
         let columns: BTreeSet<&AxisValue> = pairs().map(|(_, column)| column).collect();
         let panel = |title: &str, cells: BTreeMap<(&AxisValue, &AxisValue), Cell>| {
-            let row = |row: &AxisValue| columns.iter().map(|column| cells.get(&(row, *column)).copied()).collect();
-            let mut panel = Panel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
+            let row =
+                |row: &AxisValue| columns.iter().map(|column| cells.get(&(row, *column)).copied()).collect();
+            let mut panel =
+                Panel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
             panel.mark_best();
             panel
         };
         let mut panels: Vec<Panel> = Vec::new();
         for domain in &results.domains {
             let cells = results.cells.iter().filter(|cell| cell.held_out == *domain);
-            let cells = cells.filter_map(|cell| Some((pair(&cell.row)?, Cell::new(cell.ood.mean, cell.ood.n, cell.planned))));
+            let cells = cells.filter_map(|cell| {
+                Some((pair(&cell.row)?, Cell::new(cell.ood.mean, cell.ood.n, cell.planned)))
+            });
             panels.push(panel(domain, cells.collect()));
         }
         let means = results.means.iter();
-        let means = means.filter_map(|mean| Some((pair(&mean.row)?, Cell::new(mean.ood.mean, mean.ood.n, mean.replicates))));
+        let means = means.filter_map(|mean| {
+            Some((pair(&mean.row)?, Cell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
+        });
         panels.push(panel("mean", means.collect()));
         let names = |values: &BTreeSet<&AxisValue>| values.iter().map(|value| value.to_string()).collect();
         Self { rows: names(&rows), columns: names(&columns), panels }
@@ -106,13 +112,17 @@ impl Panel {
     /// percentage point.
     fn scale(&self) -> (f64, f64) {
         let numbers = || self.cells().filter_map(|cell| cell.percent);
-        let (low, high) = (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
+        let (low, high) =
+            (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
         (low, high.max(low + SCALE_MIN))
     }
 
     fn is_flat(&self) -> bool {
         let numbers = || self.cells().filter_map(|cell| cell.percent);
-        numbers().reduce(f64::max).zip(numbers().reduce(f64::min)).is_some_and(|(high, low)| high - low < SCALE_MIN)
+        numbers()
+            .reduce(f64::max)
+            .zip(numbers().reduce(f64::min))
+            .is_some_and(|(high, low)| high - low < SCALE_MIN)
     }
 }
 
@@ -144,12 +154,15 @@ struct Layout {
 impl Layout {
     fn of(grid: &Grid) -> Self {
         let room = WIDTH - 2.0 * MARGIN;
-        let labels = grid.rows.iter().map(|label| text_width(label, NOTE).min(LABEL_MAX)).fold(0.0, f64::max) + 1.5 * NOTE + 5.0;
+        let labels = grid.rows.iter().map(|label| text_width(label, NOTE).min(LABEL_MAX)).fold(0.0, f64::max)
+            + 1.5 * NOTE
+            + 5.0;
         let columns = grid.columns.len().max(1) as f64;
         let fitting = ((room + GAP) / (labels + columns * WIDTHS.0 + GAP)).floor();
         let beside = fitting.clamp(1.0, grid.panels.len().max(1) as f64);
         let cell = (((room + GAP) / beside - GAP - labels) / columns).min(WIDTHS.1);
-        let widest = |size: f64| grid.cells().map(|cell| text_width(&cell.texts().0, size)).fold(0.0, f64::max);
+        let widest =
+            |size: f64| grid.cells().map(|cell| text_width(&cell.texts().0, size)).fold(0.0, f64::max);
         let number = [NOTE, SMALL].into_iter().find(|size| widest(*size) + 2.0 <= cell);
         Self { beside: beside as usize, labels, cell, number }
     }
@@ -164,7 +177,14 @@ pub(super) fn draw(grid: &Grid, results: &Results, averaged: &[Axis]) -> String 
     for panels in grid.panels.chunks(layout.beside) {
         let mut below = y;
         for (index, panel) in panels.iter().enumerate() {
-            below = below.max(draw_panel(&mut svg, (MARGIN + step * index as f64, y), panel, grid, &layout, &results.axes));
+            below = below.max(draw_panel(
+                &mut svg,
+                (MARGIN + step * index as f64, y),
+                panel,
+                grid,
+                &layout,
+                &results.axes,
+            ));
         }
         y = below + GAP;
     }
@@ -191,7 +211,14 @@ fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> 
 }
 
 /// Draws a panel with its upper left corner there; gives the y position below it.
-fn draw_panel(svg: &mut Svg, (left, top): (f64, f64), panel: &Panel, grid: &Grid, layout: &Layout, axes: &[Axis]) -> f64 {
+fn draw_panel(
+    svg: &mut Svg,
+    (left, top): (f64, f64),
+    panel: &Panel,
+    grid: &Grid,
+    layout: &Layout,
+    axes: &[Axis],
+) -> f64 {
     let (width, height) = (layout.cell * grid.columns.len() as f64, HEIGHT * grid.rows.len() as f64);
     let (x, y) = (left + layout.labels, top + 0.5 * TEXT);
     let scale = panel.scale();
@@ -202,7 +229,9 @@ fn draw_panel(svg: &mut Svg, (left, top): (f64, f64), panel: &Panel, grid: &Grid
     };
     let room = layout.labels + width - text_width(&range, TEXT);
     svg.text((left, top), TEXT, Anchor::Start, &(fitted(&panel.title, TEXT, room) + &range));
-    let name = |index: usize, room: f64| fitted(&axes.get(index).map(Axis::to_string).unwrap_or_default(), NOTE, room);
+    let name = |index: usize, room: f64| {
+        fitted(&axes.get(index).map(Axis::to_string).unwrap_or_default(), NOTE, room)
+    };
     svg.text_upwards((left + NOTE, y + height / 2.0), NOTE, &name(0, height));
     for (index, (label, cells)) in grid.rows.iter().zip(&panel.cells).enumerate() {
         let y = y + HEIGHT * index as f64;
@@ -220,7 +249,9 @@ fn draw_panel(svg: &mut Svg, (left, top): (f64, f64), panel: &Panel, grid: &Grid
             svg.rectangle("best", corner, (layout.cell, HEIGHT), "none", Stroke::solid(BLACK, 2.4));
         }
     }
-    let place = |(index, label): (usize, &String)| (x + layout.cell * (index as f64 + 0.5), fitted(label, NOTE, LABEL_MAX));
+    let place = |(index, label): (usize, &String)| {
+        (x + layout.cell * (index as f64 + 0.5), fitted(label, NOTE, LABEL_MAX))
+    };
     let labels: Vec<(f64, String)> = grid.columns.iter().enumerate().map(place).collect();
     let rows = rows(&labels, NOTE, 3);
     let mut below = y + height + 2.0;
@@ -234,16 +265,33 @@ fn draw_panel(svg: &mut Svg, (left, top): (f64, f64), panel: &Panel, grid: &Grid
     below + GAP
 }
 
-fn draw_cell(svg: &mut Svg, (x, y): (f64, f64), cell: Option<&Cell>, (low, high): (f64, f64), layout: &Layout) {
+fn draw_cell(
+    svg: &mut Svg,
+    (x, y): (f64, f64),
+    cell: Option<&Cell>,
+    (low, high): (f64, f64),
+    layout: &Layout,
+) {
     let Some(cell) = cell else { return };
     let shade = cell.percent.map(|percent| Shade::at((percent - low) / (high - low)));
-    let (fill, ink) = shade.map_or_else(|| ("#ffffff".to_owned(), BLACK), |shade| (shade.colour(), shade.ink()));
+    let (fill, ink) =
+        shade.map_or_else(|| ("#ffffff".to_owned(), BLACK), |shade| (shade.colour(), shade.ink()));
     let edge = if shade.is_some() { "#ffffff" } else { GREY };
-    svg.rectangle("cell", (x + 0.5, y + 0.5), (layout.cell - 1.0, HEIGHT - 1.0), &fill, Stroke::solid(edge, 1.0));
+    svg.rectangle(
+        "cell",
+        (x + 0.5, y + 0.5),
+        (layout.cell - 1.0, HEIGHT - 1.0),
+        &fill,
+        Stroke::solid(edge, 1.0),
+    );
     let (number, progress) = cell.texts();
     let Some(size) = layout.number else {
         if progress.is_some() {
-            svg.polyline("missing", &[(x + 2.0, y + HEIGHT - 2.0), (x + layout.cell - 2.0, y + 2.0)], Stroke::solid(ink, 0.9));
+            svg.polyline(
+                "missing",
+                &[(x + 2.0, y + HEIGHT - 2.0), (x + layout.cell - 2.0, y + 2.0)],
+                Stroke::solid(ink, 0.9),
+            );
         }
         return;
     };

@@ -74,7 +74,13 @@ pub struct FigureQuestion {
 impl FigureQuestion {
     /// The weights as they stand, at the step with the best i.i.d. accuracy.
     pub fn of(kind: FigureKind) -> Self {
-        Self { kind, selection: Selection::Iid, methods: vec![Method::Plain], ood_split: None, by: Vec::new() }
+        Self {
+            kind,
+            selection: Selection::Iid,
+            methods: vec![Method::Plain],
+            ood_split: None,
+            by: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +91,9 @@ pub enum FigureError {
     #[error(transparent)]
     Results(#[from] ResultsError),
     /// The figure needs dropout rates.
-    #[error("sweep {sweep} has no axis \"dropout\" whose values are numbers, which a figure of kind {kind} needs")]
+    #[error(
+        "sweep {sweep} has no axis \"dropout\" whose values are numbers, which a figure of kind {kind} needs"
+    )]
     NoRates {
         /// The sweep.
         sweep: String,
@@ -93,7 +101,10 @@ pub enum FigureError {
         kind: FigureKind,
     },
     /// The figure shows one model.
-    #[error("a figure of kind {kind} shows one method, not {given}; allowed for several: {}", FigureKind::Scatter)]
+    #[error(
+        "a figure of kind {kind} shows one method, not {given}; allowed for several: {}",
+        FigureKind::Scatter
+    )]
     Methods {
         /// The figure that was asked for.
         kind: FigureKind,
@@ -165,7 +176,12 @@ pub enum FigureError {
 ///
 /// # Errors
 /// [`FigureError`] when there is nothing to draw yet, or the question does not fit the kind of figure or the sweep.
-pub fn figure(sweep: &str, work: &Work, records: &[TrialRecord], asked: &FigureQuestion) -> Result<String, FigureError> {
+pub fn figure(
+    sweep: &str,
+    work: &Work,
+    records: &[TrialRecord],
+    asked: &FigureQuestion,
+) -> Result<String, FigureError> {
     let mut asked = FigureQuestion { methods: distinct(&asked.methods), ..asked.clone() };
     if asked.methods.is_empty() {
         asked.methods.push(Method::Plain);
@@ -275,13 +291,23 @@ impl Sheet<'_> {
             return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });
         }
         let rates = clouds::rates(records);
-        let wanted = asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
-        let missing = wanted.filter(|(method, rate)| !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate)));
+        let wanted =
+            asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
+        let missing = wanted.filter(|(method, rate)| {
+            !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate))
+        });
         let (methods, missing) = (&asked.methods, missing.collect());
         let done = models.len();
         let models = scatter::with_room(models);
         let combined_hidden = done - models.len();
-        let scatter = scatter::Scatter { clouds: &clouds, combined: &models, methods, missing, combined_missing, combined_hidden };
+        let scatter = scatter::Scatter {
+            clouds: &clouds,
+            combined: &models,
+            methods,
+            missing,
+            combined_missing,
+            combined_hidden,
+        };
         Ok(scatter::draw(&scatter, &results))
     }
 
@@ -315,7 +341,12 @@ impl Sheet<'_> {
             }
             split = results.ood_split_label();
         }
-        Err(FigureError::NotMeasured { sweep, methods: names(&self.asked.methods), selection: self.asked.selection, split })
+        Err(FigureError::NotMeasured {
+            sweep,
+            methods: names(&self.asked.methods),
+            selection: self.asked.selection,
+            split,
+        })
     }
 }
 

@@ -28,8 +28,13 @@ pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
     let tree = Tree::from_str(svg, &options).map_err(|error| FigureError::Render(error.to_string()))?;
     let (width, height) = (tree.size().width() * scale, tree.size().height() * scale);
     let fits = |side: f32| (1.0..=SIDE_PIXELS_MAX).contains(&side);
-    let pixmap = if fits(width) && fits(height) { Pixmap::new(width.ceil() as u32, height.ceil() as u32) } else { None };
-    let mut pixmap = pixmap.ok_or_else(|| FigureError::Render(format!("{width} x {height} pixels is no size for a picture")))?;
+    let pixmap = if fits(width) && fits(height) {
+        Pixmap::new(width.ceil() as u32, height.ceil() as u32)
+    } else {
+        None
+    };
+    let mut pixmap = pixmap
+        .ok_or_else(|| FigureError::Render(format!("{width} x {height} pixels is no size for a picture")))?;
     pixmap.fill(Color::WHITE);
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixmap.as_mut());
     pixmap.encode_png().map_err(|error| FigureError::Render(error.to_string()))

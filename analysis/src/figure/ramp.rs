@@ -31,7 +31,8 @@ impl Shade {
     pub(super) fn colour(self) -> String {
         let [red, green, blue] = self.linear.map(|value| {
             let value = value.clamp(0.0, 1.0);
-            let encoded = if value <= 0.003_130_8 { 12.92 * value } else { 1.055 * value.powf(1.0 / 2.4) - 0.055 };
+            let encoded =
+                if value <= 0.003_130_8 { 12.92 * value } else { 1.055 * value.powf(1.0 / 2.4) - 0.055 };
             (255.0 * encoded).round() as u8
         });
         format!("#{red:02x}{green:02x}{blue:02x}")
@@ -61,9 +62,13 @@ mod tests {
             assert!(pair[0].luminance() > pair[1].luminance() + 1e-3, "{pair:?}");
         }
         for shade in &shades {
-            assert!(shade.linear.iter().all(|value| (0.0..=1.0).contains(value)), "{shade:?} is no colour of a screen");
+            assert!(
+                shade.linear.iter().all(|value| (0.0..=1.0).contains(value)),
+                "{shade:?} is no colour of a screen"
+            );
             let luminance = shade.luminance();
-            let contrast = if shade.ink() == "#000000" { (luminance + 0.05) / 0.05 } else { 1.05 / (luminance + 0.05) };
+            let contrast =
+                if shade.ink() == "#000000" { (luminance + 0.05) / 0.05 } else { 1.05 / (luminance + 0.05) };
             assert!(contrast >= 4.5, "{contrast} on {}", shade.colour());
         }
         assert_eq!((shades[0].ink(), shades[100].ink()), ("#000000", "#ffffff"));

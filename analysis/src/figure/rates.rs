@@ -50,17 +50,26 @@ impl Curves {
         let rates: Vec<f64> = results.means.iter().map(|mean| rate(&mean.row)).collect();
         let domain = |name: &String| {
             let values = rates.iter().map(|&at| {
-                let cell = results.cells.iter().find(|cell| cell.held_out == *name && rate(&cell.row) == at)?;
+                let cell =
+                    results.cells.iter().find(|cell| cell.held_out == *name && rate(&cell.row) == at)?;
                 value(at, cell.ood, cell.ood.n == cell.planned)
             });
             Curve { label: name.clone(), values: values.collect() }
         };
         let mean = |label: &str, estimate: fn(&Mean) -> Estimate| {
-            let values = results.means.iter().map(|mean| value(rate(&mean.row), estimate(mean), mean.done == mean.planned));
+            let values = results
+                .means
+                .iter()
+                .map(|mean| value(rate(&mean.row), estimate(mean), mean.done == mean.planned));
             Curve { label: label.to_owned(), values: values.collect() }
         };
         let domains = results.domains.iter().map(domain).collect();
-        Self { domains, ood: mean("mean o.o.d.", |mean| mean.ood), iid: mean("mean i.i.d.", |mean| mean.iid), rates }
+        Self {
+            domains,
+            ood: mean("mean o.o.d.", |mean| mean.ood),
+            iid: mean("mean i.i.d.", |mean| mean.iid),
+            rates,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Curve> {
@@ -93,8 +102,13 @@ pub(super) struct Look {
 }
 
 impl Look {
-    const OOD: Self = Self { stroke: Stroke { colour: BLACK, width: 2.4, dash: "" }, marker: Marker::Circle, radius: 3.6 };
-    const IID: Self = Self { stroke: Stroke { colour: BLACK, width: 1.8, dash: DASHES[1] }, marker: Marker::Circle, radius: 3.0 };
+    const OOD: Self =
+        Self { stroke: Stroke { colour: BLACK, width: 2.4, dash: "" }, marker: Marker::Circle, radius: 3.6 };
+    const IID: Self = Self {
+        stroke: Stroke { colour: BLACK, width: 1.8, dash: DASHES[1] },
+        marker: Marker::Circle,
+        radius: 3.0,
+    };
 
     /// One of several that are told apart by colour and marker.
     pub(super) fn domain(index: usize) -> Self {
@@ -117,9 +131,11 @@ const SAMPLE: f64 = 26.0;
 pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
     let top = draw_heading(&mut svg, &results.sweep, &notes(curves, results, averaged));
-    let ends = |value: &Value| [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)];
+    let ends =
+        |value: &Value| [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)];
     let ticks = Ticks::around(curves.values().flat_map(ends));
-    let looks: Vec<Look> = (0..curves.domains.len()).map(Look::domain).chain([Look::OOD, Look::IID]).collect();
+    let looks: Vec<Look> =
+        (0..curves.domains.len()).map(Look::domain).chain([Look::OOD, Look::IID]).collect();
     let labels: Vec<String> = curves.all().map(|curve| fitted(&curve.label, TEXT, LABEL_MAX)).collect();
     let frame = frame_beside(&labels, &ticks, top, x_range(&curves.rates));
     frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
@@ -138,7 +154,8 @@ fn notes(curves: &Curves, results: &Results, averaged: &[Axis]) -> Vec<String> {
     if curves.values().any(|value| !value.complete) {
         reading.push("open markers: trials are missing".to_owned());
     }
-    let empty: Vec<&str> = curves.domains.iter().filter(|curve| curve.is_empty()).map(|curve| curve.label.as_str()).collect();
+    let empty: Vec<&str> =
+        curves.domains.iter().filter(|curve| curve.is_empty()).map(|curve| curve.label.as_str()).collect();
     if !empty.is_empty() {
         reading.push(format!("nothing yet for {}", empty.join(", ")));
     }
@@ -166,19 +183,29 @@ fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
     }
     let (low, high) = x_range(rates);
     let ticks = Ticks::around([low, high]);
-    ticks.values.iter().filter(|value| (low..=high).contains(value)).map(|&value| (value, ticks.label(value))).collect()
+    ticks
+        .values
+        .iter()
+        .filter(|value| (low..=high).contains(value))
+        .map(|&value| (value, ticks.label(value)))
+        .collect()
 }
 
 fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
     // A rate without a result breaks the line: nothing is known there.
     for run in curve.values.split(Option::is_none) {
-        let points: Vec<(f64, f64)> = run.iter().flatten().map(|value| frame.place((value.rate, value.percent))).collect();
+        let points: Vec<(f64, f64)> =
+            run.iter().flatten().map(|value| frame.place((value.rate, value.percent))).collect();
         svg.polyline("curve", &points, look.stroke);
     }
     for value in curve.values.iter().flatten() {
         if let Some(se) = value.se {
             let end = |percent: f64| frame.place((value.rate, percent));
-            svg.polyline("error", &[end(value.percent - se), end(value.percent + se)], Stroke::solid(look.stroke.colour, 0.9));
+            svg.polyline(
+                "error",
+                &[end(value.percent - se), end(value.percent + se)],
+                Stroke::solid(look.stroke.colour, 0.9),
+            );
         }
         let at = frame.place((value.rate, value.percent));
         let fill = if value.complete { Fill::Solid } else { Fill::Open };
@@ -188,8 +215,14 @@ fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
 
 /// Labels to the right of the plot, near the last values of their curves, with a sample of the line.
 fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[Look], labels: &[String]) {
-    let last = |curve: &Curve| curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)));
-    let ends = curves.all().zip(looks).zip(labels).filter_map(|((curve, look), label)| Some(End { at: last(curve)?, look: *look, label }));
+    let last = |curve: &Curve| {
+        curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)))
+    };
+    let ends = curves
+        .all()
+        .zip(looks)
+        .zip(labels)
+        .filter_map(|((curve, look), label)| Some(End { at: last(curve)?, look: *look, label }));
     draw_ends(svg, frame, &ends.collect::<Vec<_>>());
 }
 
@@ -206,9 +239,20 @@ pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[End<'_>]) {
     let placed = spread(&wanted, LABEL_GAP, frame.top, frame.bottom());
     for (&End { at: (x, y), look, label }, label_y) in ends.iter().zip(placed) {
         let start = frame.right() + LEADER;
-        svg.polyline("leader", &[(x, y), (frame.right(), y), (start - 2.0, label_y)], Stroke::solid(GREY, 0.6));
+        svg.polyline(
+            "leader",
+            &[(x, y), (frame.right(), y), (start - 2.0, label_y)],
+            Stroke::solid(GREY, 0.6),
+        );
         svg.polyline("sample", &[(start, label_y), (start + SAMPLE - 5.0, label_y)], look.stroke);
-        svg.marker("sample", look.marker, (start + (SAMPLE - 5.0) / 2.0, label_y), look.radius, look.stroke.colour, Fill::Solid);
+        svg.marker(
+            "sample",
+            look.marker,
+            (start + (SAMPLE - 5.0) / 2.0, label_y),
+            look.radius,
+            look.stroke.colour,
+            Fill::Solid,
+        );
         svg.text((start + SAMPLE, label_y + 0.36 * TEXT), TEXT, Anchor::Start, label);
     }
 }
@@ -218,5 +262,12 @@ pub(super) fn frame_beside(labels: &[String], ticks: &Ticks, top: f64, x: (f64, 
     let label_width = labels.iter().map(|label| text_width(label, TEXT)).fold(0.0, f64::max);
     let left = left_margin(ticks);
     let height = HEIGHT.max(LABEL_GAP * labels.len() as f64);
-    Frame { left, top, width: WIDTH - left - LEADER - SAMPLE - label_width - 6.0, height, x, y: ticks.range() }
+    Frame {
+        left,
+        top,
+        width: WIDTH - left - LEADER - SAMPLE - label_width - 6.0,
+        height,
+        x,
+        y: ticks.range(),
+    }
 }

@@ -40,7 +40,8 @@ pub(super) struct Scatter<'a> {
 pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
     if models.len() > COMBINED_MAX {
         let all = models.clone();
-        let larger = |a: &Combined, b: &Combined| (&a.name, &a.rest) == (&b.name, &b.rest) && a.members > b.members;
+        let larger =
+            |a: &Combined, b: &Combined| (&a.name, &a.rest) == (&b.name, &b.rest) && a.members > b.members;
         models.retain(|model| !all.iter().any(|other| larger(other, model)));
         models.truncate(2 * COMBINED_MAX);
     }
@@ -53,14 +54,22 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     let looks = Looks::of(scatter);
     let top = draw_heading(&mut svg, &results.sweep, &notes(scatter, &looks, results));
     let key = Key::of(scatter, &looks);
-    let places = || scatter.clouds.iter().flat_map(|cloud| &cloud.hull).chain(scatter.combined.iter().map(|combined| &combined.at));
+    let places = || {
+        scatter
+            .clouds
+            .iter()
+            .flat_map(|cloud| &cloud.hull)
+            .chain(scatter.combined.iter().map(|combined| &combined.at))
+    };
     let ticks = |value: fn(&(f64, f64)) -> f64| Ticks::around(places().map(value));
     let (x_ticks, y_ticks) = (ticks(|point| point.0), ticks(|point| point.1));
     let left = left_margin(&y_ticks);
     let width = WIDTH - left - 22.0 - key.width();
-    let frame = Frame { left, top, width, height: HEIGHT.max(key.height()), x: x_ticks.range(), y: y_ticks.range() };
+    let frame =
+        Frame { left, top, width, height: HEIGHT.max(key.height()), x: x_ticks.range(), y: y_ticks.range() };
     frame.draw_y_axis(&mut svg, &y_ticks, "o.o.d. accuracy, %");
-    let numbers: Vec<(f64, String)> = x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
+    let numbers: Vec<(f64, String)> =
+        x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
     let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
     draw_clouds(&mut svg, &frame, scatter.clouds, &looks);
     key.draw(&mut svg, &frame);
@@ -81,7 +90,8 @@ fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String>
         notes.push(format!("dropout {rate}"));
     }
     let range = |counts: &mut dyn Iterator<Item = u128>| {
-        let (fewest, most) = counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
+        let (fewest, most) =
+            counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
         if fewest == most { most.to_string() } else { format!("{fewest} to {most}") }
     };
     let each = match (looks.methods.as_slice(), looks.rates.as_slice()) {
@@ -101,21 +111,30 @@ fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String>
         notes.push(format!("dots: every choice of one setting per held-out domain ({all}{each}), seeds averaged; large: their centre"));
     }
     if !missing.is_empty() {
-        let (what, all) = (if looks.methods.len() > 1 { "clouds" } else { "dropout rates" }, missing.len() + clouds.len());
-        let names: Vec<String> = missing.iter().take(NAMED_MAX).map(|(method, rate)| looks.name(*method, rate)).collect();
+        let (what, all) =
+            (if looks.methods.len() > 1 { "clouds" } else { "dropout rates" }, missing.len() + clouds.len());
+        let names: Vec<String> =
+            missing.iter().take(NAMED_MAX).map(|(method, rate)| looks.name(*method, rate)).collect();
         let more = if missing.len() > NAMED_MAX { ", …" } else { "" };
         let names = format!("{}{more}", names.join(", "));
-        notes.push(format!("{} of {all} {what} left out ({names}): nothing yet for some held-out domain", missing.len()));
+        notes.push(format!(
+            "{} of {all} {what} left out ({names}): nothing yet for some held-out domain",
+            missing.len()
+        ));
     }
     if !combined.is_empty() {
-        notes.push("circles, pluses, crosses: models made of several trials, mean over held-out domains".to_owned());
+        notes.push(
+            "circles, pluses, crosses: models made of several trials, mean over held-out domains".to_owned(),
+        );
     }
     if *combined_hidden > 0 {
         notes.push(format!("{combined_hidden} more of them are left out: there is room for few, and those with most members come first"));
     }
     if *combined_missing > 0 {
         let all = combined_missing + combined.len() + combined_hidden;
-        notes.push(format!("{combined_missing} of {all} combined models left out: not done for every held-out domain"));
+        notes.push(format!(
+            "{combined_missing} of {all} combined models left out: not done for every held-out domain"
+        ));
     }
     notes
 }
@@ -137,7 +156,12 @@ struct Look {
 impl Look {
     /// One of several that differ in everything.
     fn of(index: usize) -> Self {
-        Self { colour: colour(index), marker: Marker::of(index), dash: DASHES[index % DASHES.len()], fill: Fill::Solid }
+        Self {
+            colour: colour(index),
+            marker: Marker::of(index),
+            dash: DASHES[index % DASHES.len()],
+            fill: Fill::Solid,
+        }
     }
 
     fn outline(self) -> Stroke {
@@ -171,7 +195,11 @@ struct Looks {
 impl Looks {
     fn of(scatter: &Scatter<'_>) -> Self {
         let rates: BTreeSet<&Option<Scalar>> = scatter.clouds.iter().map(|cloud| &cloud.rate).collect();
-        let combined = scatter.combined.iter().map(|combined| (combined.name.clone(), combined.members.to_bits())).collect();
+        let combined = scatter
+            .combined
+            .iter()
+            .map(|combined| (combined.name.clone(), combined.members.to_bits()))
+            .collect();
         Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec(), combined }
     }
 
@@ -235,7 +263,8 @@ fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
 fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
     if looks.rates.len() > 1 {
         for &method in &looks.methods {
-            let centres = clouds.iter().filter(|cloud| cloud.method == method).map(|cloud| frame.place(cloud.centre));
+            let centres =
+                clouds.iter().filter(|cloud| cloud.method == method).map(|cloud| frame.place(cloud.centre));
             let dash = if looks.both() { Looks::method(method).dash } else { "" };
             svg.polyline("centres", &centres.collect::<Vec<_>>(), Stroke { colour: BLACK, width: 1.0, dash });
         }
@@ -298,15 +327,28 @@ impl Key {
             }
             for cloud in scatter.clouds {
                 let label = vec![cut(&looks.name(cloud.method, &cloud.rate))];
-                key.pointers.push(Pointer { look: looks.look(cloud), outlined: true, label, to: cloud.centre });
+                key.pointers.push(Pointer {
+                    look: looks.look(cloud),
+                    outlined: true,
+                    label,
+                    to: cloud.centre,
+                });
             }
         }
         let varying = varying(scatter.combined);
         for combined in scatter.combined {
-            let told = combined.rest.iter().filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
+            let told = combined
+                .rest
+                .iter()
+                .filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
             let rest: String = told.map(|(name, value)| format!(", {name} {value}")).collect();
             let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
-            key.pointers.push(Pointer { look: looks.combined(combined), outlined: false, label, to: combined.at });
+            key.pointers.push(Pointer {
+                look: looks.combined(combined),
+                outlined: false,
+                label,
+                to: combined.at,
+            });
         }
         key
     }
@@ -328,7 +370,11 @@ impl Key {
             Line::Sample(_, text) => SAMPLE + text_width(text, TEXT),
         };
         let label = |line: &String| SAMPLE + text_width(line, TEXT);
-        self.lines.iter().map(line).chain(self.pointers.iter().flat_map(|pointer| &pointer.label).map(label)).fold(0.0, f64::max)
+        self.lines
+            .iter()
+            .map(line)
+            .chain(self.pointers.iter().flat_map(|pointer| &pointer.label).map(label))
+            .fold(0.0, f64::max)
     }
 
     fn height(&self) -> f64 {
@@ -376,8 +422,12 @@ impl Key {
 
 /// The parameters that combined models differ on.
 fn varying(combined: &[Combined]) -> BTreeSet<&str> {
-    let names: BTreeSet<&str> = combined.iter().flat_map(|combined| combined.rest.keys()).map(String::as_str).collect();
-    names.into_iter().filter(|name| combined.iter().any(|other| other.rest.get(*name) != combined[0].rest.get(*name))).collect()
+    let names: BTreeSet<&str> =
+        combined.iter().flat_map(|combined| combined.rest.keys()).map(String::as_str).collect();
+    names
+        .into_iter()
+        .filter(|name| combined.iter().any(|other| other.rest.get(*name) != combined[0].rest.get(*name)))
+        .collect()
 }
 
 fn cut(label: &str) -> String {

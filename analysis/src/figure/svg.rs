@@ -41,7 +41,8 @@ pub(super) enum Fill {
 
 impl Marker {
     /// The shapes of series; circles, and the shapes that are not here, are for means and other single points.
-    const SERIES: [Self; 6] = [Self::Square, Self::Triangle, Self::Diamond, Self::Down, Self::Star, Self::Hexagon];
+    const SERIES: [Self; 6] =
+        [Self::Square, Self::Triangle, Self::Diamond, Self::Down, Self::Star, Self::Hexagon];
 
     /// The shape of a series. Where the colours begin again, the shapes are shifted, so that 36 series look different.
     pub(super) fn of(index: usize) -> Self {
@@ -50,11 +51,15 @@ impl Marker {
 
     /// The corners as (turns from the top, radius) pairs; the radii make shapes look equally large. A circle has none.
     fn corners(self) -> Vec<(f64, f64)> {
-        let regular = |n: u32, first: f64, radius: f64| (0..n).map(|k| (first + f64::from(k) / f64::from(n), radius)).collect();
+        let regular = |n: u32, first: f64, radius: f64| {
+            (0..n).map(|k| (first + f64::from(k) / f64::from(n), radius)).collect()
+        };
         // Four arms, each with two corners, and one between them.
         let plus = |first: f64| {
-            let arm =
-                |k: u32| [(-0.05, 1.4), (0.05, 1.4), (0.125, 0.62)].map(|(turns, radius)| (first + f64::from(k) / 4.0 + turns, radius));
+            let arm = |k: u32| {
+                [(-0.05, 1.4), (0.05, 1.4), (0.125, 0.62)]
+                    .map(|(turns, radius)| (first + f64::from(k) / 4.0 + turns, radius))
+            };
             (0..4).flat_map(arm).collect()
         };
         match self {
@@ -63,7 +68,9 @@ impl Marker {
             Self::Triangle => regular(3, 0.0, 1.35),
             Self::Diamond => regular(4, 0.0, 1.3),
             Self::Down => regular(3, 0.5, 1.35),
-            Self::Star => (0..10).map(|k| (f64::from(k) / 10.0, if k % 2 == 0 { 1.5 } else { 0.65 })).collect(),
+            Self::Star => {
+                (0..10).map(|k| (f64::from(k) / 10.0, if k % 2 == 0 { 1.5 } else { 0.65 })).collect()
+            }
             Self::Hexagon => regular(6, 0.0, 1.15),
             Self::Plus => plus(0.0),
             Self::Cross => plus(0.125),
@@ -121,13 +128,26 @@ impl Svg {
     }
 
     /// A filled rectangle by its upper left corner and its size.
-    pub(super) fn rectangle(&mut self, class: &str, (left, top): (f64, f64), (width, height): (f64, f64), fill: &str, stroke: Stroke) {
+    pub(super) fn rectangle(
+        &mut self,
+        class: &str,
+        (left, top): (f64, f64),
+        (width, height): (f64, f64),
+        fill: &str,
+        stroke: Stroke,
+    ) {
         let corners = [(left, top), (left + width, top), (left + width, top + height), (left, top + height)];
         self.path(class, &format!("{}Z", path(&corners)), fill, stroke);
     }
 
     /// Many small dots in one element: a line of hardly any length with round ends is a disc.
-    pub(super) fn dots(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>, colour: &str, radius: f64) {
+    pub(super) fn dots(
+        &mut self,
+        class: &str,
+        points: impl Iterator<Item = (f64, f64)>,
+        colour: &str,
+        radius: f64,
+    ) {
         let mut data = String::with_capacity(points.size_hint().0 * 18);
         for (x, y) in points {
             let _ = write!(data, "M{} {}h.01", coordinate(x), coordinate(y));
@@ -140,7 +160,15 @@ impl Svg {
     }
 
     /// A data point.
-    pub(super) fn marker(&mut self, class: &str, marker: Marker, (x, y): (f64, f64), radius: f64, colour: &'static str, fill: Fill) {
+    pub(super) fn marker(
+        &mut self,
+        class: &str,
+        marker: Marker,
+        (x, y): (f64, f64),
+        radius: f64,
+        colour: &'static str,
+        fill: Fill,
+    ) {
         let inside = if fill == Fill::Open { "#ffffff" } else { colour };
         if marker == Marker::Circle {
             self.circle(class, (x, y), radius, inside, colour);
@@ -173,13 +201,19 @@ impl Svg {
             Anchor::End => "end",
         };
         let (x, y, text) = (coordinate(x), coordinate(y), escape(text));
-        let _ = writeln!(self.body, r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#);
+        let _ = writeln!(
+            self.body,
+            r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#
+        );
     }
 
     /// One line of text in a colour, centred on a point of its base line.
     pub(super) fn text_in(&mut self, colour: &str, (x, y): (f64, f64), size: f64, text: &str) {
         let (x, y, text) = (coordinate(x), coordinate(y), escape(text));
-        let _ = writeln!(self.body, r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="middle" fill="{colour}">{text}</text>"#);
+        let _ = writeln!(
+            self.body,
+            r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="middle" fill="{colour}">{text}</text>"#
+        );
     }
 
     /// One line of text that reads upwards, centred on a point of its base line.
@@ -275,7 +309,9 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            character if character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
+            character if character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}') => {
+                escaped.push('\u{fffd}')
+            }
             character => escaped.push(character),
         }
     }

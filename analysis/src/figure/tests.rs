@@ -24,7 +24,8 @@ use crate::{Axis, OodSplit, Question, results};
 const METER: Meter = Meter { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
-    results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() }).unwrap()
+    results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() })
+        .unwrap()
 }
 
 #[test]
@@ -37,13 +38,19 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
         record(&work, point("photo", 0.9, 1e-3, 0), StateName::Failed),
     ];
     // Only one of the first two was evaluated after step 0 as well.
-    let early = |row: &sortie_core::metrics::Evaluation| sortie_core::metrics::Evaluation { step: 0, ..row.clone() };
-    let (validation, held_out) =
-        (records[0].validation.iter().map(early).collect::<Vec<_>>(), records[0].held_out.iter().map(early).collect::<Vec<_>>());
+    let early =
+        |row: &sortie_core::metrics::Evaluation| sortie_core::metrics::Evaluation { step: 0, ..row.clone() };
+    let (validation, held_out) = (
+        records[0].validation.iter().map(early).collect::<Vec<_>>(),
+        records[0].held_out.iter().map(early).collect::<Vec<_>>(),
+    );
     records[0].validation.extend(validation);
     records[0].held_out.extend(held_out);
     let found = trajectories(&by_dropout(&records), &records);
-    let summary: Vec<_> = found.iter().map(|trajectory| (trajectory.rate, trajectory.trials, trajectory.points.len())).collect();
+    let summary: Vec<_> = found
+        .iter()
+        .map(|trajectory| (trajectory.rate, trajectory.trials, trajectory.points.len()))
+        .collect();
     assert_eq!(summary, [(0.0, 2, 1), (0.9, 1, 1)]);
     assert!((found[0].points[0].ood - 60.0).abs() < 1e-9 && (found[0].points[0].iid - 85.0).abs() < 1e-9);
     assert_eq!(found[1].points, [Point { step: 20, ood: 60.0, iid: 85.0 }]);
@@ -114,7 +121,12 @@ fn incomplete() -> Vec<TrialRecord> {
         for (rate, gain) in [(0.0, 0), (0.9, 10)] {
             for (lr, (iid, ood)) in [(1e-3, (950, 600)), (5e-3, (930, 640))] {
                 for seed in 0..3 {
-                    records.push(succeeded(&work, point(domain, rate, lr, seed), iid + seed, ood + ease + gain + 2 * seed));
+                    records.push(succeeded(
+                        &work,
+                        point(domain, rate, lr, seed),
+                        iid + seed,
+                        ood + ease + gain + 2 * seed,
+                    ));
                 }
             }
         }
@@ -127,7 +139,10 @@ fn incomplete() -> Vec<TrialRecord> {
 #[test]
 fn boxes_are_those_of_single_trials() {
     let text = |spread: &Option<Spread>| {
-        let Some(Spread { quartiles: [first, median, third], whiskers: (low, high), outliers }) = spread else { return "-".to_owned() };
+        let Some(Spread { quartiles: [first, median, third], whiskers: (low, high), outliers }) = spread
+        else {
+            return "-".to_owned();
+        };
         format!("{low:.2} [{first:.2} {median:.2} {third:.2}] {high:.2} {outliers:.1?}")
     };
     let lines = panels(&by_dropout(&incomplete())).into_iter().flat_map(|panel| {
@@ -151,12 +166,21 @@ fn boxes_are_those_of_single_trials() {
 fn a_box_has_whiskers_within_its_reach_and_outliers_beyond() {
     // Quartiles 2 and 4, so that whiskers reach from -1 to 7.
     let spread = Spread::of(vec![8.0, 3.0, 2.0, 4.0, -1.0]).unwrap();
-    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([2.0, 3.0, 4.0], (-1.0, 4.0), vec![8.0]));
+    assert_eq!(
+        (spread.quartiles, spread.whiskers, spread.outliers),
+        ([2.0, 3.0, 4.0], (-1.0, 4.0), vec![8.0])
+    );
     // The only value inside lies above the first quartile: the whisker ends at the box.
     let spread = Spread::of(vec![0.0, 10.0, 10.0, 10.0]).unwrap();
-    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([7.5, 10.0, 10.0], (7.5, 10.0), vec![0.0]));
+    assert_eq!(
+        (spread.quartiles, spread.whiskers, spread.outliers),
+        ([7.5, 10.0, 10.0], (7.5, 10.0), vec![0.0])
+    );
     let spread = Spread::of(vec![0.0, 0.0, 0.0, 10.0]).unwrap();
-    assert_eq!((spread.quartiles, spread.whiskers, spread.outliers), ([0.0, 0.0, 2.5], (0.0, 2.5), vec![10.0]));
+    assert_eq!(
+        (spread.quartiles, spread.whiskers, spread.outliers),
+        ([0.0, 0.0, 2.5], (0.0, 2.5), vec![10.0])
+    );
     let one = Spread::of(vec![5.0]).unwrap();
     assert_eq!((one.quartiles, one.whiskers, one.outliers.len()), ([5.0; 3], (5.0, 5.0), 0));
     assert_eq!(Spread::of(vec![]), None);
@@ -170,11 +194,17 @@ fn a_grid_has_means_and_marks_the_best_of_complete_panels() {
     for panel in &grid.panels {
         for row in &panel.cells {
             let cell = |cell: &Option<Cell>| {
-                let Some(Cell { percent, done, planned, best }) = cell else { return "not planned".to_owned() };
+                let Some(Cell { percent, done, planned, best }) = cell else {
+                    return "not planned".to_owned();
+                };
                 let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2}"));
                 format!("{percent} {done}/{planned}{}", if *best { " best" } else { "" })
             };
-            text.push_str(&format!("{}: {}\n", panel.title, row.iter().map(cell).collect::<Vec<_>>().join(", ")));
+            text.push_str(&format!(
+                "{}: {}\n",
+                panel.title,
+                row.iter().map(cell).collect::<Vec<_>>().join(", ")
+            ));
         }
     }
     insta::assert_snapshot!(text, @r"
@@ -195,9 +225,16 @@ fn hulls_of_few_points_are_what_they_are() {
 }
 
 /// A model that combines trials, held out like them.
-fn combination(held_out: &str, name: &str, members: f64, rest: &[(&str, f64)], (iid, ood): (u64, u64)) -> TrialRecord {
+fn combination(
+    held_out: &str,
+    name: &str,
+    members: f64,
+    rest: &[(&str, f64)],
+    (iid, ood): (u64, u64),
+) -> TrialRecord {
     let mut trial = succeeded(&work("PACS"), point(held_out, 0.0, 0.0, 0), iid, ood);
-    trial.point.parameters = rest.iter().map(|(name, value)| ((*name).to_owned(), Scalar::Number(*value))).collect();
+    trial.point.parameters =
+        rest.iter().map(|(name, value)| ((*name).to_owned(), Scalar::Number(*value))).collect();
     trial.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
     trial.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
     trial
@@ -231,7 +268,9 @@ fn of_many_combined_models_those_with_most_members_are_drawn() {
         Combined { name: name.to_owned(), members: f64::from(members), rest, at: (0.0, 0.0) }
     };
     let of = |names: &[&str], counts: &[u32], rates: u32| -> Vec<Combined> {
-        let all = names.iter().flat_map(|name| counts.iter().flat_map(move |&count| (0..rates).map(move |rate| model(name, count, rate))));
+        let all = names.iter().flat_map(|name| {
+            counts.iter().flat_map(move |&count| (0..rates).map(move |rate| model(name, count, rate)))
+        });
         with_room(all.collect())
     };
     assert_eq!(of(&["a", "b"], &[3, 18], 2).len(), 8);
@@ -247,11 +286,18 @@ fn drawn_choices_are_different_and_take_every_setting_equally_often() {
     for (domain, settings, unit) in [("photo", 30_u64, 1), ("sketch", 20, 30)] {
         for setting in 0..settings {
             // The thousandths of the sum tell which settings were chosen.
-            records.push(succeeded(&work, point(domain, 0.5, 1e-4 * (setting + 1) as f64, 0), unit * setting, 500));
+            records.push(succeeded(
+                &work,
+                point(domain, 0.5, 1e-4 * (setting + 1) as f64, 0),
+                unit * setting,
+                500,
+            ));
         }
     }
     let clouds = of(&records, &[Method::Plain]);
-    let chosen = |most: u128| -> Vec<u64> { clouds[0].points(most).map(|(iid, _)| (20.0 * iid).round() as u64).collect() };
+    let chosen = |most: u128| -> Vec<u64> {
+        clouds[0].points(most).map(|(iid, _)| (20.0 * iid).round() as u64).collect()
+    };
     for most in [600, 601, u128::MAX] {
         let mut all = chosen(most);
         all.sort_unstable();
@@ -260,7 +306,8 @@ fn drawn_choices_are_different_and_take_every_setting_equally_often() {
     let mut some = chosen(120);
     assert_eq!(some, chosen(120));
     for (settings, of) in [(30, (|choice| choice % 30) as fn(u64) -> u64), (20, |choice| choice / 30)] {
-        let counts = (0..settings).map(|setting| some.iter().filter(|choice| of(**choice) == setting).count() as u64);
+        let counts =
+            (0..settings).map(|setting| some.iter().filter(|choice| of(**choice) == setting).count() as u64);
         let fair = 120 / settings;
         assert!(counts.clone().all(|count| count.abs_diff(fair) <= 1), "{:?}", counts.collect::<Vec<_>>());
     }

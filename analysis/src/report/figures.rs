@@ -16,8 +16,10 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
         return html! {};
     }
     let selection = report.selections.first().copied().unwrap_or(Selection::Iid);
-    let drawn: Vec<Markup> =
-        wanted(report).into_iter().filter_map(|(kind, methods)| one(report, kind, &methods, selection, numbers)).collect();
+    let drawn: Vec<Markup> = wanted(report)
+        .into_iter()
+        .filter_map(|(kind, methods)| one(report, kind, &methods, selection, numbers))
+        .collect();
     if drawn.is_empty() {
         return html! {};
     }
@@ -37,15 +39,27 @@ fn wanted(report: &Report<'_>) -> Vec<(FigureKind, Vec<Method>)> {
     if report.records.iter().any(|record| Validation::of(record, first).steps().len() > 1) {
         wanted.push((FigureKind::Curves, vec![first]));
     }
-    if report.records.iter().filter(|record| record.point.held_out.len() == 1).count() > report.domains.len() {
+    if report.records.iter().filter(|record| record.point.held_out.len() == 1).count() > report.domains.len()
+    {
         wanted.push((FigureKind::Box, vec![first]));
     }
     wanted.push((FigureKind::Grid, vec![first]));
     wanted
 }
 
-fn one(report: &Report<'_>, kind: FigureKind, methods: &[Method], selection: Selection, numbers: &mut page::Numbers) -> Option<Markup> {
-    let asked = FigureQuestion { selection, methods: methods.to_vec(), ood_split: report.asked.ood_split, ..FigureQuestion::of(kind) };
+fn one(
+    report: &Report<'_>,
+    kind: FigureKind,
+    methods: &[Method],
+    selection: Selection,
+    numbers: &mut page::Numbers,
+) -> Option<Markup> {
+    let asked = FigureQuestion {
+        selection,
+        methods: methods.to_vec(),
+        ood_split: report.asked.ood_split,
+        ..FigureQuestion::of(kind)
+    };
     let names = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
     let records = if kind == FigureKind::Curves { &report.records } else { report.records_for(selection) };
     // A scatter figure draws combinations as points of their own; no other one shows them.
@@ -57,9 +71,13 @@ fn one(report: &Report<'_>, kind: FigureKind, methods: &[Method], selection: Sel
     };
     let svg = match drawn {
         Ok(svg) => svg,
-        Err(FigureError::NoRates { .. } | FigureError::NoPair { .. } | FigureError::Results(_)) => return None,
+        Err(FigureError::NoRates { .. } | FigureError::NoPair { .. } | FigureError::Results(_)) => {
+            return None;
+        }
         Err(error) => {
-            return Some(html! { p.note { "No figure of kind " (kind.as_str()) ", model " (names) ": " (error.to_string()) "." } });
+            return Some(
+                html! { p.note { "No figure of kind " (kind.as_str()) ", model " (names) ": " (error.to_string()) "." } },
+            );
         }
     };
     let plural = if methods.len() > 1 { "models" } else { "model" };
@@ -85,7 +103,9 @@ fn told(kind: FigureKind) -> &'static str {
             "O.o.d. against i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre; combinations across trials are single points"
         }
         FigureKind::Curves => "Accuracy against the training step, all other settings averaged",
-        FigureKind::Box => "Accuracies of single trials: median, quartiles, whiskers to 1.5 interquartile ranges",
+        FigureKind::Box => {
+            "Accuracies of single trials: median, quartiles, whiskers to 1.5 interquartile ranges"
+        }
         FigureKind::Grid => "Mean o.o.d. accuracy over two axes",
     }
 }

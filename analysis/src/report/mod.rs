@@ -87,13 +87,23 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn of(subject: ReportSubject, asked: &'a ReportQuestion) -> Self {
         let ReportSubject { name, spec, records, runs } = subject;
-        let (combined, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| spec.combines(&record.point));
+        let (combined, records): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| spec.combines(&record.point));
         let axes = varying(&records);
         let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
         let domains = in_order(spec.work.domains(), alone.map(|record| record.point.held_out_label()));
-        let selections = if asked.selections.is_empty() { selection::usual(&spec) } else { selection::distinct(&asked.selections) };
-        let methods = if asked.methods.is_empty() { evaluated(&spec.work, &records) } else { selection::distinct(&asked.methods) };
-        let chosen = selections.iter().map(|selection| at_chosen_steps(&records, *selection, &methods)).collect();
+        let selections = if asked.selections.is_empty() {
+            selection::usual(&spec)
+        } else {
+            selection::distinct(&asked.selections)
+        };
+        let methods = if asked.methods.is_empty() {
+            evaluated(&spec.work, &records)
+        } else {
+            selection::distinct(&asked.methods)
+        };
+        let chosen =
+            selections.iter().map(|selection| at_chosen_steps(&records, *selection, &methods)).collect();
         Self { name, spec, asked, records, chosen, combined, runs, selections, methods, axes, domains }
     }
 
@@ -158,7 +168,11 @@ impl<'a> Report<'a> {
 
 /// These trials with the evaluations of each model at the step that a selection method chooses, which is then the only one to choose.
 /// None for a method that compares steps with those of other trials.
-fn at_chosen_steps(records: &[TrialRecord], selection: Selection, methods: &[Method]) -> Option<Vec<TrialRecord>> {
+fn at_chosen_steps(
+    records: &[TrialRecord],
+    selection: Selection,
+    methods: &[Method],
+) -> Option<Vec<TrialRecord>> {
     if selection.needs_pairs() {
         return None;
     }
@@ -169,7 +183,9 @@ fn at_chosen_steps(records: &[TrialRecord], selection: Selection, methods: &[Met
             Some((*method, meter.select(record)?.step))
         };
         let steps: Vec<(Method, u64)> = methods.iter().filter_map(step).collect();
-        let rows = |rows: &[Evaluation]| rows.iter().filter(|row| steps.contains(&(row.method, row.step))).cloned().collect();
+        let rows = |rows: &[Evaluation]| {
+            rows.iter().filter(|row| steps.contains(&(row.method, row.step))).cloned().collect()
+        };
         let (validation, held_out) = (rows(&record.validation), rows(&record.held_out));
         TrialRecord { id: record.id, point: record.point.clone(), state: record.state, validation, held_out }
     };

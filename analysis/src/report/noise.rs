@@ -20,7 +20,12 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     page::section("noise", "Noise", html! { (spread) (comparison) })
 }
 
-fn compare(report: &Report<'_>, method: Method, selection: Selection, settings: [&Filter; 2]) -> Option<Paired> {
+fn compare(
+    report: &Report<'_>,
+    method: Method,
+    selection: Selection,
+    settings: [&Filter; 2],
+) -> Option<Paired> {
     let question = Question { selection, method, ood_split: report.asked.ood_split, ..Question::default() };
     paired(&report.name, &report.spec.work, report.records_for(selection), &question, settings).ok()
 }
@@ -112,18 +117,31 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
     if dropout && numbers.len() > 2 {
         // Which rate is best is not known before all are complete.
         let all = numbers.iter().all(|(_, _, mean)| complete(mean));
-        let best =
-            numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal));
-        return best.filter(|_| all).map(|(_, b, _)| Choice { a: a.clone(), b: (*b).clone(), after_looking: true });
+        let best = numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| {
+            x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        return best.filter(|_| all).map(|(_, b, _)| Choice {
+            a: a.clone(),
+            b: (*b).clone(),
+            after_looking: true,
+        });
     }
-    (numbers.len() > 1 && complete(least) && complete(most)).then(|| Choice { a: a.clone(), b: largest.clone(), after_looking: false })
+    (numbers.len() > 1 && complete(least) && complete(most)).then(|| Choice {
+        a: a.clone(),
+        b: largest.clone(),
+        after_looking: false,
+    })
 }
 
 /// The condition that means one value of an axis.
 fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter> {
     let filter = Filter::parse(&format!("{axis}={value}")).ok()?;
-    let means =
-        |filter: &Filter| report.records.iter().all(|one| filter.matches(&one.point) == (axis.value(&one.point).as_ref() == Some(value)));
+    let means = |filter: &Filter| {
+        report
+            .records
+            .iter()
+            .all(|one| filter.matches(&one.point) == (axis.value(&one.point).as_ref() == Some(value)))
+    };
     means(&filter).then_some(filter)
 }
 
@@ -164,5 +182,8 @@ fn rows(method: Method, choice: &Choice, paired: &Paired) -> Markup {
 }
 
 fn interval(comparison: &Comparison) -> String {
-    comparison.interval.map_or_else(|| "–".to_owned(), |[low, high]| format!("{} to {}", page::difference(low), page::difference(high)))
+    comparison.interval.map_or_else(
+        || "–".to_owned(),
+        |[low, high]| format!("{} to {}", page::difference(low), page::difference(high)),
+    )
 }

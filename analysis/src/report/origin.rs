@@ -43,18 +43,25 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
 }
 
 fn runs(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
-    let done = report.records.iter().chain(&report.combined).filter(|record| record.state == StateName::Succeeded).count();
+    let done = report
+        .records
+        .iter()
+        .chain(&report.combined)
+        .filter(|record| record.state == StateName::Succeeded)
+        .count();
     if report.runs.is_empty() {
         return html! { p { "What the attempts ran on is not known to this report." } };
     }
-    let names: BTreeSet<&str> = report.runs.iter().flat_map(|(_, run)| run.keys()).map(String::as_str).collect();
+    let names: BTreeSet<&str> =
+        report.runs.iter().flat_map(|(_, run)| run.keys()).map(String::as_str).collect();
     let known = FACTS.into_iter().filter(|name| names.contains(name));
     let others = names.iter().copied().filter(|name| !FACTS.contains(name));
     let caption = html! {
         "What accepted attempts ran on: values, and how many trials have each; known of " (page::count(report.runs.len() as u64)) " of "
         (page::count(done as u64)) " trials that are done."
     };
-    let head = html! { tr { (page::column("fact")) (page::column("value")) (page::number_column("trials")) } };
+    let head =
+        html! { tr { (page::column("fact")) (page::column("value")) (page::number_column("trials")) } };
     let body = html! { @for name in known.chain(others) { (fact(report, name)) } };
     page::table(&numbers.table(), caption, false, head, body)
 }
@@ -115,7 +122,9 @@ fn write(value: &Value, depth: usize, text: &mut String) {
         }
         plain => plain.to_string().chars().for_each(|character| match character {
             // What turns the direction of a line stays visible.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(character)))
+            }
             character => text.push(character),
         }),
     }

@@ -62,7 +62,13 @@ pub(super) fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Markup {
 }
 
 /// A table with its number and caption, which scrolls on narrow screens. `long` tables may go on on the next page.
-pub(super) fn table(number: &str, caption: impl Render, long: bool, head: impl Render, bodies: impl Render) -> Markup {
+pub(super) fn table(
+    number: &str,
+    caption: impl Render,
+    long: bool,
+    head: impl Render,
+    bodies: impl Render,
+) -> Markup {
     html! {
         div.scroll.long[long] role="region" aria-label=(number) tabindex="0" {
             table {

@@ -42,7 +42,11 @@ impl Counts {
     pub(super) fn of(report: &Report<'_>) -> Self {
         let mut counts = Self::default();
         report.records.iter().chain(&report.combined).for_each(|record| counts.add(record.state));
-        let planned = report.spec.trials_planned().and_then(|planned| usize::try_from(planned).ok()).unwrap_or(usize::MAX);
+        let planned = report
+            .spec
+            .trials_planned()
+            .and_then(|planned| usize::try_from(planned).ok())
+            .unwrap_or(usize::MAX);
         let unwritten = planned.saturating_sub(counts.planned);
         counts.planned += unwritten;
         counts.waiting += unwritten;
@@ -63,7 +67,10 @@ impl Counts {
             (self.waiting, "waiting"),
         ];
         let there = all.iter().filter(|(count, _)| *count > 0);
-        there.map(|(number, what)| format!("{} {what}", page::count(*number as u64))).collect::<Vec<_>>().join(", ")
+        there
+            .map(|(number, what)| format!("{} {what}", page::count(*number as u64)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -102,7 +109,8 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
         ("waiting", waiting),
     ];
     let head = html! { tr { @for (name, _) in all { (page::number_column(name)) } } };
-    let row = html! { tbody { tr { @for (_, number) in all { td.number { (page::count(number as u64)) } } } } };
+    let row =
+        html! { tbody { tr { @for (_, number) in all { td.number { (page::count(number as u64)) } } } } };
     let body = html! {
         (page::table(&numbers.table(), "Trials. Only those that are done are in any mean.", false, head, row))
         @if counts.missing() > 0 { (missing(report, numbers)) }
@@ -123,7 +131,10 @@ struct Missing {
 
 fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     let mut settings: BTreeMap<Setting<'_>, Missing> = BTreeMap::new();
-    let single = report.records.iter().map(|record| (record, if record.point.held_out.len() == 2 { "pairs" } else { "" }));
+    let single = report
+        .records
+        .iter()
+        .map(|record| (record, if record.point.held_out.len() == 2 { "pairs" } else { "" }));
     let combined = report.combined.iter().map(|record| (record, record.point.combine().unwrap_or_default()));
     for (record, kind) in single.chain(combined) {
         let values = report.axes.iter().map(|axis| axis.value(&record.point)).collect();
@@ -134,7 +145,8 @@ fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
         }
     }
     settings.retain(|_, missing| missing.counts.missing() > 0);
-    let (found, unwritten) = (settings.len(), Counts::of(report).planned - report.records.len() - report.combined.len());
+    let (found, unwritten) =
+        (settings.len(), Counts::of(report).planned - report.records.len() - report.combined.len());
     let kinds = settings.keys().any(|(kind, _)| !kind.is_empty());
     let domains = report.has_domains();
     let head = html! {

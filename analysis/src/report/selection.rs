@@ -30,7 +30,8 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     if !report.has_domains() {
         return html! {};
     }
-    let head = html! { tr { (page::column("method")) (page::column("takes")) (page::column("reads to choose")) } };
+    let head =
+        html! { tr { (page::column("method")) (page::column("takes")) (page::column("reads to choose")) } };
     let rows = html! {
         tbody {
             @for selection in &report.selections {
@@ -81,7 +82,9 @@ pub(super) fn label(selection: Selection) -> &'static str {
 pub(super) fn takes(selection: Selection) -> &'static str {
     match selection {
         Selection::Iid => "the step with the best i.i.d. accuracy, the earliest of equals",
-        Selection::Loo => "the step that does best on each training domain in turn, as runs tell that held out that domain too",
+        Selection::Loo => {
+            "the step that does best on each training domain in turn, as runs tell that held out that domain too"
+        }
         Selection::Oracle => "the last step; settings would be compared by the held-out domain itself",
         Selection::Last => "the last step",
     }
@@ -103,7 +106,9 @@ fn model(method: Method, work: &Work) -> String {
             None => "the running mean of the weights along the trajectory".to_owned(),
         },
         Method::Ensemble => match settings.and_then(|settings| settings.ensemble) {
-            Some(ensemble) => format!("the sum of the logits of the evaluations from step {} on", ensemble.from),
+            Some(ensemble) => {
+                format!("the sum of the logits of the evaluations from step {} on", ensemble.from)
+            }
             None => "the sum of the logits along the trajectory".to_owned(),
         },
     }

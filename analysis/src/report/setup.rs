@@ -73,14 +73,22 @@ fn finetune(settings: &Settings) -> Facts {
         SplitBy::Stem => "split by object (file stem), alike in all domains",
     };
     let classes = dataset.classes.len();
-    let augment = if settings.augment { "random crops, flips, colours and grayscale in training" } else { "only resized, in training too" };
+    let augment = if settings.augment {
+        "random crops, flips, colours and grayscale in training"
+    } else {
+        "only resized, in training too"
+    };
     let out = match settings.out_transform {
-        OutTransform::Train if settings.augment => "; out splits of training domains are evaluated under the training transform",
+        OutTransform::Train if settings.augment => {
+            "; out splits of training domains are evaluated under the training transform"
+        }
         _ => "; evaluated as they are, resized",
     };
     let trained = match settings.finetune {
         Finetune::Full => "all weights, BatchNorm statistics frozen",
-        Finetune::Linear => "a mixture of the last three blocks' outputs and a last layer; the backbone stays as it is",
+        Finetune::Linear => {
+            "a mixture of the last three blocks' outputs and a last layer; the backbone stays as it is"
+        }
         Finetune::Scratch => "all weights, from random values",
     };
     vec![
@@ -117,7 +125,10 @@ fn finetune(settings: &Settings) -> Facts {
 
 fn optimiser(settings: &Settings) -> String {
     match settings.optimizer {
-        Optimizer::Sgd => format!("SGD, momentum {}, no Nesterov, coupled weight decay of every parameter", settings.momentum),
+        Optimizer::Sgd => format!(
+            "SGD, momentum {}, no Nesterov, coupled weight decay of every parameter",
+            settings.momentum
+        ),
         Optimizer::Adam => "Adam with coupled weight decay (L2) of every parameter".to_owned(),
         Optimizer::AdamW => "AdamW (decoupled weight decay of every parameter)".to_owned(),
     }
@@ -138,7 +149,9 @@ fn precision(precision: Precision) -> &'static str {
     match precision {
         Precision::Fp32 => "fp32: single precision throughout",
         Precision::Tf32 => "tf32: single precision whose products a GPU may round",
-        Precision::Bf16 => "bf16: the backbone's arithmetic in bfloat16; weights, averages and loss in single precision",
+        Precision::Bf16 => {
+            "bf16: the backbone's arithmetic in bfloat16; weights, averages and loss in single precision"
+        }
     }
 }
 
@@ -168,12 +181,14 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
         Some((name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
     });
     let whole = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
-    let replicates = [("held_out", grid.held_out.clone()), ("seed", whole(&grid.seeds)), ("split", whole(&grid.splits))];
+    let replicates =
+        [("held_out", grid.held_out.clone()), ("seed", whole(&grid.seeds)), ("split", whole(&grid.splits))];
     let planned = report.spec.trials_planned().unwrap_or(u64::MAX);
     let pairs = report.spec.trials_for(Selection::Loo);
     let pairs = if report.spec.select.contains(&Selection::Loo) { pairs } else { 0 };
     let combined: u64 = report.spec.combine.iter().filter_map(|combine| combine.trials(&report.spec)).sum();
-    let head = html! { tr { (page::column("axis")) (page::number_column("values")) (page::column("which")) } };
+    let head =
+        html! { tr { (page::column("axis")) (page::number_column("values")) (page::column("which")) } };
     let rows = html! {
         tbody {
             @for (name, values) in axes.chain(replicates) {

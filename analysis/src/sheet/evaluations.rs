@@ -11,7 +11,8 @@ use super::{Column, Kind, Sheet, SheetFormat, Value};
 use crate::axis::in_order;
 
 /// What stands before the axes, and behind them.
-const TRIAL: [(&str, Kind); 4] = [("sweep", Kind::Text), ("trial_id", Kind::Text), ("state", Kind::Text), ("held_out", Kind::Text)];
+const TRIAL: [(&str, Kind); 4] =
+    [("sweep", Kind::Text), ("trial_id", Kind::Text), ("state", Kind::Text), ("held_out", Kind::Text)];
 const SEEDS: [(&str, Kind); 2] = [("seed", Kind::Integer), ("split_seed", Kind::Integer)];
 const EVALUATION: [(&str, Kind); 9] = [
     ("method", Kind::Text),
@@ -88,9 +89,11 @@ impl<W: Write + Send> EvaluationSheet<W> {
     /// # Errors
     /// What the system says.
     pub fn new(sweep: &str, axes: &AxisKinds, format: SheetFormat, out: W) -> io::Result<Self> {
-        let fixed =
-            |columns: &[(&str, Kind)]| columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>();
-        let taken = |name: &str| TRIAL.iter().chain(&SEEDS).chain(&EVALUATION).any(|(fixed, _)| *fixed == name);
+        let fixed = |columns: &[(&str, Kind)]| {
+            columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
+        };
+        let taken =
+            |name: &str| TRIAL.iter().chain(&SEEDS).chain(&EVALUATION).any(|(fixed, _)| *fixed == name);
         let axes: Vec<Column> = in_order(axes.0.keys().map(String::as_str).collect())
             .map(|name| Column { name: name.to_owned(), kind: axes.0[name] })
             .collect();
@@ -98,8 +101,14 @@ impl<W: Write + Send> EvaluationSheet<W> {
             let name = if taken(&axis.name) { format!("parameter.{}", axis.name) } else { axis.name.clone() };
             Column { name, kind: axis.kind }
         });
-        let columns = fixed(&TRIAL).into_iter().chain(shown).chain(fixed(&SEEDS)).chain(fixed(&EVALUATION)).collect();
-        Ok(Self { sheet: Sheet::new(format, columns, out)?, sweep: sweep.to_owned(), axes, written: Written::default() })
+        let columns =
+            fixed(&TRIAL).into_iter().chain(shown).chain(fixed(&SEEDS)).chain(fixed(&EVALUATION)).collect();
+        Ok(Self {
+            sheet: Sheet::new(format, columns, out)?,
+            sweep: sweep.to_owned(),
+            axes,
+            written: Written::default(),
+        })
     }
 
     /// Writes a trial's evaluations; a trial without any is one row too, so that what failed is not forgotten.
@@ -108,7 +117,8 @@ impl<W: Write + Send> EvaluationSheet<W> {
     /// [`EvaluationSheetError::Changed`] if it has what [`AxisKinds`] did not see.
     pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationSheetError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
-        let changed = |axis: &str| EvaluationSheetError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
+        let changed =
+            |axis: &str| EvaluationSheetError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
         for (name, value) in &point.parameters {
             let known = self.axes.iter().find(|axis| axis.name == *name).ok_or_else(|| changed(name))?;
             if known.kind.and(Kind::of(value)) != known.kind {
@@ -117,9 +127,12 @@ impl<W: Write + Send> EvaluationSheet<W> {
         }
         let (id, label) = (id.to_string(), point.held_out_label());
         let held_out_label = if label.is_empty() { Value::Absent } else { Value::Text(&label) };
-        let mut row = vec![Value::Text(&self.sweep), Value::Text(&id), Value::Text(state.as_str()), held_out_label];
+        let mut row =
+            vec![Value::Text(&self.sweep), Value::Text(&id), Value::Text(state.as_str()), held_out_label];
         let axes = self.axes.iter().map(|axis| (axis, point.parameters.get(&axis.name)));
-        row.extend(axes.map(|(axis, value)| value.map_or(Value::Absent, |value| Value::of(value, axis.kind))));
+        row.extend(
+            axes.map(|(axis, value)| value.map_or(Value::Absent, |value| Value::of(value, axis.kind))),
+        );
         row.extend([Value::Integer(point.seed), Value::Integer(point.split_seed)]);
         let own = row.len();
         for (role, evaluations) in [("training", validation), ("held-out", held_out)] {

@@ -184,5 +184,9 @@ fn json_line(line: &mut Vec<u8>, columns: &[Column], values: &[Value<'_>]) -> io
 
 /// A CSV field: quoted where a comma, a quote or a line break would end it.
 pub fn csv_text(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")).into() } else { text.into() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
 }

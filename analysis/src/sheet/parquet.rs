@@ -53,7 +53,8 @@ impl<W: Write + Send> ParquetRows<W> {
                 Kind::Integer => (Physical::INT64, None),
                 Kind::Flag => (Physical::BOOLEAN, None),
             };
-            let field = Type::primitive_type_builder(&column.name, physical).with_repetition(Repetition::OPTIONAL);
+            let field =
+                Type::primitive_type_builder(&column.name, physical).with_repetition(Repetition::OPTIONAL);
             field.with_logical_type(logical).build().map(Arc::new)
         };
         let fields = columns.iter().map(field).collect::<Result<_, _>>().map_err(failed)?;
@@ -110,7 +111,9 @@ impl Held {
             (Values::Text(texts), Value::Made(text)) => texts.push(text),
             (Values::Number(numbers), Value::Number(number)) => numbers.push(*number),
             // Numbers that people give are below 2^63, as in the databases.
-            (Values::Integer(integers), Value::Integer(integer)) => integers.push(i64::try_from(*integer).unwrap_or(i64::MAX)),
+            (Values::Integer(integers), Value::Integer(integer)) => {
+                integers.push(i64::try_from(*integer).unwrap_or(i64::MAX))
+            }
             (Values::Flag(flags), Value::Flag(flag)) => flags.push(*flag),
             _ => {
                 self.levels.push(0);
@@ -148,7 +151,12 @@ impl Held {
 
 impl Texts {
     fn push(&mut self, text: &str) {
-        let same = self.values.last().filter(|newest| newest.data() == text.as_bytes()).or_else(|| self.known.get(text)).cloned();
+        let same = self
+            .values
+            .last()
+            .filter(|newest| newest.data() == text.as_bytes())
+            .or_else(|| self.known.get(text))
+            .cloned();
         let shared = same.unwrap_or_else(|| {
             let new = ByteArray::from(text.as_bytes().to_vec());
             self.known.insert(text.to_owned(), new.clone());

@@ -10,7 +10,10 @@ use super::pictures::{combine, count, long_names, realistic, show, sweep, words}
 use super::support::{point, record, work};
 
 fn by(axes: &[&str]) -> FigureQuestion {
-    FigureQuestion { by: axes.iter().map(|axis| Axis::from(*axis)).collect(), ..FigureQuestion::of(FigureKind::Box) }
+    FigureQuestion {
+        by: axes.iter().map(|axis| Axis::from(*axis)).collect(),
+        ..FigureQuestion::of(FigureKind::Box)
+    }
 }
 
 fn draw(work: &Work, records: &[TrialRecord]) -> String {
@@ -35,14 +38,21 @@ fn incomplete_groups_say_how_many_are_missing() {
     let mut records = sweep(&work, &[0.0, 0.5, 0.9]);
     for (index, trial) in records.iter_mut().enumerate() {
         let at_half = trial.point.parameters["dropout"] == Scalar::Number(0.5);
-        if (at_half && index % 3 > 0) || (trial.point.held_out == ["photo"] && trial.point.parameters["dropout"] == Scalar::Number(0.9)) {
+        if (at_half && index % 3 > 0)
+            || (trial.point.held_out == ["photo"] && trial.point.parameters["dropout"] == Scalar::Number(0.9))
+        {
             *trial = record(&work, trial.point.clone(), StateName::Queued);
         }
     }
     let svg = draw(&work, &records);
     let text = words(&svg);
     // A third at rate 0.5, nothing of one domain at 0.9, so nothing of the mean there.
-    assert!(text.contains("n 18 6/18 18") && text.contains("n 18 6/18 0/18") && text.contains("done/planned where some"), "{text}");
+    assert!(
+        text.contains("n 18 6/18 18")
+            && text.contains("n 18 6/18 0/18")
+            && text.contains("done/planned where some"),
+        "{text}"
+    );
     assert_eq!(count(&svg, "box"), 2 * (3 * 5 - 2));
     show("box-incomplete", &svg);
 }
@@ -89,8 +99,12 @@ fn what_does_not_fit_is_one_line() {
     let error = |question: &FigureQuestion| figure("s", &work, &records, question).unwrap_err().to_string();
     assert_eq!(error(&by(&["lr", "seed"])), "a figure of kind box cannot be by lr,seed; allowed: one axis");
     assert!(error(&by(&["speed"])).contains("no axis \"speed\""));
-    assert_eq!(error(&FigureQuestion { kind: FigureKind::Rates, ..by(&["lr"]) }), "a figure of kind rates cannot be by lr; allowed: none");
-    let seeds: Vec<TrialRecord> = (0..41).map(|seed| realistic(&work, point("photo", 0.5, 1e-3, seed))).collect();
+    assert_eq!(
+        error(&FigureQuestion { kind: FigureKind::Rates, ..by(&["lr"]) }),
+        "a figure of kind rates cannot be by lr; allowed: none"
+    );
+    let seeds: Vec<TrialRecord> =
+        (0..41).map(|seed| realistic(&work, point("photo", 0.5, 1e-3, seed))).collect();
     let error = figure("s", &work, &seeds, &by(&["seed"])).unwrap_err().to_string();
     assert_eq!(error, "axis seed of sweep s has 41 values; a figure of kind box shows at most 40");
     show("box-forty", &figure("s", &work, &seeds[..40], &by(&["seed"])).unwrap());

@@ -10,7 +10,10 @@ use super::pictures::{combine, count, long_names, realistic, show, sweep, words}
 use super::support::{point, record, work};
 
 fn by(axes: &[&str]) -> FigureQuestion {
-    FigureQuestion { by: axes.iter().map(|axis| Axis::from(*axis)).collect(), ..FigureQuestion::of(FigureKind::Grid) }
+    FigureQuestion {
+        by: axes.iter().map(|axis| Axis::from(*axis)).collect(),
+        ..FigureQuestion::of(FigureKind::Grid)
+    }
 }
 
 fn draw(work: &Work, records: &[TrialRecord], axes: &[&str]) -> String {
@@ -26,7 +29,12 @@ fn the_two_longest_axes_make_a_grid_per_domain_and_one_for_the_mean() {
     assert_eq!((count(&svg, "cell"), count(&svg, "best")), (60, 5));
     assert_eq!(svg, draw(&work, &records, &["dropout", "weight_decay"]));
     let text = words(&svg);
-    assert!(text.contains("averaged over lr, seed") && text.contains("black frame: best") && !text.contains("planned"), "{text}");
+    assert!(
+        text.contains("averaged over lr, seed")
+            && text.contains("black frame: best")
+            && !text.contains("planned"),
+        "{text}"
+    );
     show("grid", &svg);
     combine(&mut records, &work, "ensemble", 18.0, 0.5);
     assert_eq!(svg, draw(&work, &records, &[]), "a combined model is in no cell");
@@ -40,8 +48,9 @@ fn an_incomplete_panel_has_no_best_cell() {
     for trial in &mut records {
         let photo = trial.point.held_out == ["photo"];
         let at = |rate: f64| trial.point.parameters["dropout"] == Scalar::Number(rate);
-        let missing =
-            photo && (at(0.5) && trial.point.seed == 1 || at(0.9) && trial.point.parameters["weight_decay"] == Scalar::Number(1e-4));
+        let missing = photo
+            && (at(0.5) && trial.point.seed == 1
+                || at(0.9) && trial.point.parameters["weight_decay"] == Scalar::Number(1e-4));
         if missing {
             *trial = record(&work, trial.point.clone(), StateName::Queued);
         }
@@ -50,7 +59,12 @@ fn an_incomplete_panel_has_no_best_cell() {
     // Three domains are complete; photo is not, and so neither is the mean.
     assert_eq!((count(&svg, "cell"), count(&svg, "best")), (45, 3));
     let text = words(&svg);
-    assert!(text.contains("4/6") && text.contains("– 0/6") && text.contains("done/planned where some are missing"), "{text}");
+    assert!(
+        text.contains("4/6")
+            && text.contains("– 0/6")
+            && text.contains("done/planned where some are missing"),
+        "{text}"
+    );
     show("grid-incomplete", &svg);
 }
 
@@ -77,12 +91,20 @@ fn many_values_and_long_names_have_room() {
 #[test]
 fn what_does_not_fit_is_one_line() {
     let work = work("PACS");
-    let records = [realistic(&work, point("photo", 0.5, 1e-3, 0)), realistic(&work, point("photo", 0.5, 1e-3, 1))];
+    let records =
+        [realistic(&work, point("photo", 0.5, 1e-3, 0)), realistic(&work, point("photo", 0.5, 1e-3, 1))];
     let error = |axes: &[&str]| figure("s", &work, &records, &by(axes)).unwrap_err().to_string();
     for axes in [&["lr"][..], &["lr", "lr"], &["lr", "seed", "dropout"]] {
-        assert_eq!(error(axes), format!("a figure of kind grid cannot be by {}; allowed: two different axes", axes.join(",")));
+        assert_eq!(
+            error(axes),
+            format!("a figure of kind grid cannot be by {}; allowed: two different axes", axes.join(","))
+        );
     }
     let fewer = "sweep s varies fewer than two parameters, so --by must name the two axes of a grid; allowed: dropout, ";
-    assert!(error(&[]).starts_with(fewer) && error(&[]).ends_with("weight_decay, head_lr_factor, seed, split"), "{}", error(&[]));
+    assert!(
+        error(&[]).starts_with(fewer) && error(&[]).ends_with("weight_decay, head_lr_factor, seed, split"),
+        "{}",
+        error(&[])
+    );
     assert_eq!(count(&draw(&work, &records, &["seed", "lr"]), "cell"), 4);
 }

@@ -28,7 +28,8 @@ fn sweep(work: &Work) -> Vec<TrialRecord> {
             for (l, lr) in (0..).zip(LRS) {
                 for seed in 0..2 {
                     let iid = 930 + 8 * r - 3 * r * r + 7 * l - 2 * d * l + 3 * seed;
-                    let ood = 620 + 95 * d + 12 * r - 3 * (r % 3) * d + (9 + 4 * d) * l - 5 * l * l + 6 * seed;
+                    let ood =
+                        620 + 95 * d + 12 * r - 3 * (r % 3) * d + (9 + 4 * d) * l - 5 * l * l + 6 * seed;
                     records.push(succeeded(work, point(domain, rate, lr, seed), iid, ood));
                 }
             }
@@ -57,9 +58,9 @@ fn rates_draws_a_line_per_domain_and_the_two_means() {
 fn a_missing_cell_breaks_its_line_and_the_notes_say_so() {
     let work = work("EmojiStyles");
     let mut records = sweep(&work);
-    for record in
-        records.iter_mut().filter(|record| record.point.parameters["dropout"] == Scalar::Number(0.5) && record.point.held_out == ["mono"])
-    {
+    for record in records.iter_mut().filter(|record| {
+        record.point.parameters["dropout"] == Scalar::Number(0.5) && record.point.held_out == ["mono"]
+    }) {
         *record = support::record(&work, record.point.clone(), StateName::Diverged);
     }
     let svg = draw(FigureKind::Rates, &work, &records).unwrap();
@@ -76,7 +77,10 @@ fn an_incomplete_value_has_an_open_marker() {
     records[0].state = StateName::Leased;
     let svg = draw(FigureKind::Rates, &work, &records).unwrap();
     // The domain's and both means' values at the first rate.
-    let open = svg.lines().filter(|line| line.contains(r#"class="value""#) && line.contains(r##"fill="#ffffff""##)).count();
+    let open = svg
+        .lines()
+        .filter(|line| line.contains(r#"class="value""#) && line.contains(r##"fill="#ffffff""##))
+        .count();
     assert_eq!(open, 3);
     assert!(svg.contains("open markers: trials are missing"));
 }
@@ -106,7 +110,8 @@ fn scatter_draws_every_choice_of_settings_with_hull_and_centre() {
 fn a_picture_shows_text_without_any_font_of_the_machine() {
     let work = work("PACS");
     let svg = draw(FigureKind::Rates, &work, &sweep(&work)).unwrap();
-    let without: String = svg.lines().filter(|line| !line.starts_with("<text")).map(|line| format!("{line}\n")).collect();
+    let without: String =
+        svg.lines().filter(|line| !line.starts_with("<text")).map(|line| format!("{line}\n")).collect();
     assert_ne!(png(&svg, 1.0).unwrap(), png(&without, 1.0).unwrap());
 }
 
@@ -117,7 +122,10 @@ fn nothing_finished_is_one_line() {
     for &kind in FigureKind::ALL {
         for records in [&records[..], &[]] {
             let error = draw(kind, &work, records).unwrap_err();
-            assert_eq!(error.to_string(), "sweep demo & <more> has no finished trial with one held-out domain to draw");
+            assert_eq!(
+                error.to_string(),
+                "sweep demo & <more> has no finished trial with one held-out domain to draw"
+            );
         }
     }
 }
@@ -130,15 +138,20 @@ fn figures_need_rates_of_dropout() {
         trial.point.parameters.remove("dropout");
         trial.point.parameters.extend(rate.map(|rate| ("dropout".to_owned(), rate)));
         let error = draw(FigureKind::Rates, &work, &[trial]).unwrap_err().to_string();
-        assert_eq!(error, "sweep demo & <more> has no axis \"dropout\" whose values are numbers, which a figure of kind rates needs");
+        assert_eq!(
+            error,
+            "sweep demo & <more> has no axis \"dropout\" whose values are numbers, which a figure of kind rates needs"
+        );
     }
 }
 
 #[test]
 fn scatter_needs_every_domain_at_a_rate() {
     let work = work("PACS");
-    let records =
-        [succeeded(&work, point("photo", 0.5, 1e-3, 0), 950, 900), record(&work, point("sketch", 0.5, 1e-3, 0), StateName::Queued)];
+    let records = [
+        succeeded(&work, point("photo", 0.5, 1e-3, 0), 950, 900),
+        record(&work, point("sketch", 0.5, 1e-3, 0), StateName::Queued),
+    ];
     assert!(matches!(draw(FigureKind::Scatter, &work, &records), Err(FigureError::NoCompleteRate { .. })));
 }
 
@@ -146,7 +159,11 @@ fn scatter_needs_every_domain_at_a_rate() {
 fn a_picture_of_no_size_is_refused() {
     let work = work("PACS");
     let records = [succeeded(&work, point("sketch", 0.9, 1e-3, 0), 950, 800)];
-    let question = FigureQuestion { selection: Selection::Last, ood_split: Some(OodSplit::All), ..FigureQuestion::of(FigureKind::Rates) };
+    let question = FigureQuestion {
+        selection: Selection::Last,
+        ood_split: Some(OodSplit::All),
+        ..FigureQuestion::of(FigureKind::Rates)
+    };
     let svg = figure("s", &work, &records, &question).unwrap();
     for scale in [0.0, -1.0, f32::NAN, 1e9] {
         assert!(matches!(png(&svg, scale), Err(FigureError::Render(_))), "{scale}");

@@ -17,7 +17,10 @@ pub fn count(svg: &str, class: &str) -> usize {
 
 /// How many dots each cloud has.
 pub fn dots(svg: &str) -> Vec<usize> {
-    svg.lines().filter(|line| line.contains(r#"class="cloud""#)).map(|line| line.matches('M').count()).collect()
+    svg.lines()
+        .filter(|line| line.contains(r#"class="cloud""#))
+        .map(|line| line.matches('M').count())
+        .collect()
 }
 
 /// All texts of a figure in one line, whatever lines they were broken into.
@@ -47,7 +50,8 @@ fn grey(svg: &str) -> String {
     text
 }
 
-const SETTINGS: [(f64, f64); 6] = [(1e-3, 1e-4), (1e-3, 5e-5), (1e-3, 1e-5), (5e-4, 1e-4), (5e-4, 5e-5), (5e-4, 1e-5)];
+const SETTINGS: [(f64, f64); 6] =
+    [(1e-3, 1e-4), (1e-3, 5e-5), (1e-3, 1e-5), (5e-4, 1e-4), (5e-4, 5e-5), (5e-4, 1e-5)];
 
 /// All settings and three seeds at these rates, done.
 pub fn sweep(work: &Work, rates: &[f64]) -> Vec<TrialRecord> {
@@ -80,8 +84,14 @@ pub fn combine(records: &mut Vec<TrialRecord>, work: &Work, name: &str, members:
 
 /// Six domains whose names have no room anywhere.
 pub fn long_names() -> Work {
-    let names =
-        ["aerial photographs of rural areas taken in winter", "b", "camera traps (location 38, night)", "drawings", "e_2", "frames"];
+    let names = [
+        "aerial photographs of rural areas taken in winter",
+        "b",
+        "camera traps (location 38, night)",
+        "drawings",
+        "e_2",
+        "frames",
+    ];
     let domains = names.iter().map(|name| format!("{name} {}", "long ".repeat(9))).collect();
     Work::Command(CommandSettings { command: vec!["true".to_owned()], dataset: None, domains, steps: None })
 }
@@ -119,7 +129,9 @@ pub fn realistic(work: &Work, point: Point) -> TrialRecord {
 
 /// A number from -1 to 1 that depends on these words and on nothing else: FNV-1a, mixed once more.
 fn noise(words: &str) -> f64 {
-    let mut hash = words.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = words.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;
     (hash >> 11) as f64 / (1_u64 << 52) as f64 - 1.0

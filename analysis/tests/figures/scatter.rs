@@ -19,7 +19,10 @@ fn one_rate_and_three_models_are_three_named_clouds() {
     let work = work("VLCS");
     let svg = figure("figure1", &work, &sweep(&work, &[0.9]), &several(Method::ALL)).unwrap();
     assert_eq!(dots(&svg), [1_296; 3]);
-    assert_eq!((count(&svg, "hull"), count(&svg, "centre"), count(&svg, "centres"), count(&svg, "leader")), (3, 3, 0, 3));
+    assert_eq!(
+        (count(&svg, "hull"), count(&svg, "centre"), count(&svg, "centres"), count(&svg, "leader")),
+        (3, 3, 0, 3)
+    );
     let repeated = [Method::Plain, Method::Average, Method::Plain, Method::Ensemble];
     assert_eq!(svg, figure("figure1", &work, &sweep(&work, &[0.9]), &several(&repeated)).unwrap());
     for text in [">plain<", ">average<", ">ensemble<", "dropout 0.9"] {
@@ -36,7 +39,10 @@ fn two_rates_and_three_models_are_pointed_at() {
     combine(&mut records, &work, "ensemble", 18.0, 0.0);
     combine(&mut records, &work, "average", 18.0, 0.0);
     let svg = figure("figure1", &work, &records, &several(Method::ALL)).unwrap();
-    assert_eq!((count(&svg, "hull"), count(&svg, "combined"), count(&svg, "leader"), count(&svg, "centres")), (6, 2, 8, 3));
+    assert_eq!(
+        (count(&svg, "hull"), count(&svg, "combined"), count(&svg, "leader"), count(&svg, "centres")),
+        (6, 2, 8, 3)
+    );
     assert!(words(&svg).contains("average 0.9") && words(&svg).contains("ensemble of 18"), "{}", words(&svg));
     show("scatter-methods-rates", &svg);
 }
@@ -44,7 +50,8 @@ fn two_rates_and_three_models_are_pointed_at() {
 #[test]
 fn many_clouds_have_a_key_of_rates_and_models() {
     let work = work("VLCS");
-    let svg = figure("dropout-rates", &work, &sweep(&work, &[0.0, 0.5, 0.9, 0.95]), &several(Method::ALL)).unwrap();
+    let svg =
+        figure("dropout-rates", &work, &sweep(&work, &[0.0, 0.5, 0.9, 0.95]), &several(Method::ALL)).unwrap();
     assert_eq!((count(&svg, "hull"), count(&svg, "leader"), count(&svg, "centres")), (12, 0, 3));
     // A line and a marker for each of four rates and three models.
     assert_eq!(count(&svg, "sample"), 14);
@@ -64,12 +71,20 @@ fn one_model_beside_combined_ones() {
     }
     let svg = figure("dropout-rates", &work, &records, &several(&[Method::Plain])).unwrap();
     assert_eq!((count(&svg, "hull"), count(&svg, "combined"), count(&svg, "leader")), (4, 6, 6));
-    assert!(words(&svg).contains("288 of 288 trials done"), "combined models are not counted among the trials: {}", words(&svg));
+    assert!(
+        words(&svg).contains("288 of 288 trials done"),
+        "combined models are not counted among the trials: {}",
+        words(&svg)
+    );
     show("scatter-combined", &svg);
     let last = records.len() - 1;
     records[last].state = StateName::Queued;
     let svg = figure("dropout-rates", &work, &records, &several(&[Method::Plain])).unwrap();
-    assert!(count(&svg, "combined") == 5 && words(&svg).contains("1 of 6 combined models left out"), "{}", words(&svg));
+    assert!(
+        count(&svg, "combined") == 5 && words(&svg).contains("1 of 6 combined models left out"),
+        "{}",
+        words(&svg)
+    );
 }
 
 #[test]
@@ -80,7 +95,11 @@ fn combined_models_are_in_no_mean() {
     combine(&mut more, &work, "ensemble", 18.0, 0.9);
     for kind in [FigureKind::Rates, FigureKind::Curves] {
         let question = FigureQuestion::of(kind);
-        assert_eq!(figure("s", &work, &records, &question).unwrap(), figure("s", &work, &more, &question).unwrap(), "{kind}");
+        assert_eq!(
+            figure("s", &work, &records, &question).unwrap(),
+            figure("s", &work, &more, &question).unwrap(),
+            "{kind}"
+        );
     }
 }
 
@@ -94,7 +113,8 @@ fn a_model_that_nobody_evaluated_is_named() {
     }
     let svg = figure("s", &work, &records, &several(Method::ALL)).unwrap();
     assert!(words(&svg).contains("2 of 3 clouds left out (average, ensemble)"), "{}", words(&svg));
-    let error = figure("s", &work, &records, &several(&[Method::Average, Method::Ensemble])).unwrap_err().to_string();
+    let error =
+        figure("s", &work, &records, &several(&[Method::Average, Method::Ensemble])).unwrap_err().to_string();
     assert_eq!(
         error,
         "sweep s has finished trials, but none tells what the figure reads: method average,ensemble, selection iid, in split"
@@ -107,7 +127,12 @@ fn other_kinds_show_one_model() {
     for kind in [FigureKind::Rates, FigureKind::Curves] {
         let question = FigureQuestion { kind, ..several(&[Method::Plain, Method::Ensemble]) };
         let error = figure("s", &work, &sweep(&work, &[0.5]), &question).unwrap_err().to_string();
-        assert_eq!(error, format!("a figure of kind {kind} shows one method, not plain,ensemble; allowed for several: scatter"));
+        assert_eq!(
+            error,
+            format!(
+                "a figure of kind {kind} shows one method, not plain,ensemble; allowed for several: scatter"
+            )
+        );
     }
 }
 

@@ -84,7 +84,8 @@ pub fn check(page: &str) {
         for pair in pieces.chunks_exact(2) {
             let attribute = pair[0].rsplit(' ').next().unwrap().trim_end_matches('=');
             assert!(!attribute.starts_with("on") && attribute != "style", "<{inside}>");
-            let loads = ["src", "href", "srcset", "action", "data", "poster", "xlink:href"].contains(&attribute);
+            let loads =
+                ["src", "href", "srcset", "action", "data", "poster", "xlink:href"].contains(&attribute);
             assert!(!loads || pair[1].starts_with('#') || pair[1] == "data:,", "<{inside}>");
             assert!(!pair[1].contains("url("), "<{inside}>");
         }
@@ -116,7 +117,8 @@ pub fn text(page: &str) -> String {
         match inside.split(' ').next().unwrap() {
             "svg" => hidden = true,
             "/svg" => hidden = false,
-            "/h1" | "/h2" | "/h3" | "/p" | "/li" | "/tr" | "/dd" | "/caption" | "/figcaption" | "/summary" | "/pre" => text.push('\n'),
+            "/h1" | "/h2" | "/h3" | "/p" | "/li" | "/tr" | "/dd" | "/caption" | "/figcaption"
+            | "/summary" | "/pre" => text.push('\n'),
             "/dt" => text.push_str(": "),
             "/th" | "/td" => text.push_str(" | "),
             _ => {}

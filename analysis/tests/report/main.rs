@@ -147,7 +147,10 @@ fn a_complete_sweep_reads_from_top_to_bottom() {
     Specification of the sweep
     "#);
     assert!(page.contains("<strong>"), "the best is marked");
-    assert!(page.matches("<svg").count() >= 4 && page.matches("<figcaption>").count() == page.matches("<svg").count());
+    assert!(
+        page.matches("<svg").count() >= 4
+            && page.matches("<figcaption>").count() == page.matches("<svg").count()
+    );
 }
 
 #[test]
@@ -186,7 +189,10 @@ fn trials_that_are_not_written_down_yet_are_missing_too() {
     let mut subject = complete(SMALL);
     subject.records.truncate(20);
     let text = text(&page("growing", subject, &question()));
-    assert!(text.contains("Incomplete: 20 of 24 trials have a result.\n") && text.contains("4 waiting"), "{text}");
+    assert!(
+        text.contains("Incomplete: 20 of 24 trials have a result.\n") && text.contains("4 waiting"),
+        "{text}"
+    );
     assert!(text.contains("4 planned trials are not written down yet"), "{text}");
 }
 
@@ -199,24 +205,38 @@ fn shown(value: Option<f64>) -> String {
 fn every_number_of_the_summaries_is_that_of_sortie_results() {
     let subject = complete(PACS);
     let text = text(&page("pacs", subject.clone(), &question()));
-    let records: Vec<_> = subject.records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
-    for (selection, next) in [(Selection::Iid, "Selection loo"), (Selection::Loo, "Selection last"), (Selection::Last, "Combinations")] {
+    let records: Vec<_> =
+        subject.records.iter().filter(|record| record.point.combine().is_none()).cloned().collect();
+    for (selection, next) in [
+        (Selection::Iid, "Selection loo"),
+        (Selection::Loo, "Selection last"),
+        (Selection::Last, "Combinations"),
+    ] {
         let part = between(&text, &format!("Selection {selection}"), next);
         for method in [Method::Plain, Method::Average, Method::Ensemble] {
-            let asked = Question { selection, method, by: vec![Axis::from("dropout")], ..Question::default() };
+            let asked =
+                Question { selection, method, by: vec![Axis::from("dropout")], ..Question::default() };
             let expected = results(&subject.name, &subject.spec.work, &records, &asked).unwrap();
             let (_, group) = part.split_once(&format!("\nmodel {method}\n")).unwrap();
             for (line, mean) in group.lines().zip(&expected.means) {
                 let cells = expected.cells.iter().filter(|cell| cell.row == mean.row);
-                let numbers: Vec<String> = cells.map(|cell| shown(cell.ood.mean)).chain([shown(mean.ood.mean)]).collect();
-                let found: Vec<&str> = line.split(" | ").skip(1).take(5).map(|cell| cell.split(' ').next().unwrap()).collect();
+                let numbers: Vec<String> =
+                    cells.map(|cell| shown(cell.ood.mean)).chain([shown(mean.ood.mean)]).collect();
+                let found: Vec<&str> =
+                    line.split(" | ").skip(1).take(5).map(|cell| cell.split(' ').next().unwrap()).collect();
                 assert_eq!(found, numbers, "{selection} {method}: {line}");
-                assert!(line.contains(&format!("| {} ± ", shown(mean.iid.mean))) && line.ends_with("72/72"), "{line}");
+                assert!(
+                    line.contains(&format!("| {} ± ", shown(mean.iid.mean))) && line.ends_with("72/72"),
+                    "{line}"
+                );
             }
         }
     }
     // 24 settings and three models: tables of their own.
-    assert!(text.contains("\nEvery setting, selection loo\n") && text.matches("Cells: n = 3.").count() == 18, "{text}");
+    assert!(
+        text.contains("\nEvery setting, selection loo\n") && text.matches("Cells: n = 3.").count() == 18,
+        "{text}"
+    );
     assert!(text.contains("0 | 0.95 | o.o.d. | ") && text.contains("Chosen after looking"), "{text}");
 }
 
@@ -224,25 +244,42 @@ fn every_number_of_the_summaries_is_that_of_sortie_results() {
 fn combinations_are_rows_of_their_own_and_in_no_other_mean() {
     let subject = complete(PACS);
     let mut changed = subject.clone();
-    for row in changed.records.iter_mut().filter(|record| record.point.combine().is_some()).flat_map(|record| &mut record.held_out) {
+    for row in changed
+        .records
+        .iter_mut()
+        .filter(|record| record.point.combine().is_some())
+        .flat_map(|record| &mut record.held_out)
+    {
         row.score = Score::Counts { n: 1_000, correct: 123 };
     }
     let (first, second) = (text(&report(subject, &question())), text(&report(changed, &question())));
-    assert_eq!(between(&first, "Selection iid", "Combinations"), between(&second, "Selection iid", "Combinations"));
+    assert_eq!(
+        between(&first, "Selection iid", "Combinations"),
+        between(&second, "Selection iid", "Combinations")
+    );
     assert_eq!(between(&first, "Noise", "Environment"), between(&second, "Noise", "Environment"));
     let combined = between(&second, "Each is made of the final models", "Figures");
-    assert!(combined.contains("\nensemble-across\n3 | 0 | mixed | 12.3 | 12.3 | 12.3 | 12.3 | 12.3 | 1 | 4/4\n"), "{combined}");
+    assert!(
+        combined.contains("\nensemble-across\n3 | 0 | mixed | 12.3 | 12.3 | 12.3 | 12.3 | 12.3 | 1 | 4/4\n"),
+        "{combined}"
+    );
     assert!(combined.contains("\nsoup\n9 | 0 | 5e-4 | 12.3"), "{combined}");
 }
 
 #[test]
 fn names_stay_text() {
     let page = page("nasty", complete(NASTY), &question());
-    assert!(page.contains("&lt;img src=http:") && page.contains("&lt;/<wbr>td&gt;&lt;script&gt;alert(1)"), "markup is shown, not obeyed");
+    assert!(
+        page.contains("&lt;img src=http:") && page.contains("&lt;/<wbr>td&gt;&lt;script&gt;alert(1)"),
+        "markup is shown, not obeyed"
+    );
     // Nothing in the specification turns its lines around either.
     assert!(page.contains("\\u202eevil"));
     let text = text(&page);
-    assert!(text.contains("Command: sh -c echo '<script>alert(1)</script>' {x} # \"quoted\" & 'more'\n"), "{text}");
+    assert!(
+        text.contains("Command: sh -c echo '<script>alert(1)</script>' {x} # \"quoted\" & 'more'\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -250,7 +287,8 @@ fn a_command_without_domains_has_what_there_is() {
     let page = page("command", complete(COMMAND), &question());
     let text = text(&page);
     assert!(
-        text.contains("holds out no domain") && text.contains("lr | optimiser | last step | best step | n | done\n1e-4 | adam | "),
+        text.contains("holds out no domain")
+            && text.contains("lr | optimiser | last step | best step | n | done\n1e-4 | adam | "),
         "{text}"
     );
     for absent in ["Selection and models", "Noise", "Figures"] {
@@ -262,7 +300,10 @@ fn a_command_without_domains_has_what_there_is() {
 fn a_single_trial_is_enough() {
     let text = text(&page("single", complete(SINGLE), &question()));
     assert!(text.contains("Complete. The only planned trial has a result."), "{text}");
-    assert!(text.contains("nothing is known of the noise between seeds") && !text.contains("Paired"), "{text}");
+    assert!(
+        text.contains("nothing is known of the noise between seeds") && !text.contains("Paired"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -274,7 +315,10 @@ fn a_sweep_without_results_says_so_and_has_a_line_for_each_figure() {
     subject.runs.clear();
     let text = text(&page("nothing", subject, &question()));
     assert!(text.contains("Incomplete: 0 of 24 trials have a result."), "{text}");
-    assert!(text.contains("No figure of kind rates, model plain: sweep small has no finished trial"), "{text}");
+    assert!(
+        text.contains("No figure of kind rates, model plain: sweep small has no finished trial"),
+        "{text}"
+    );
     assert!(text.contains("What the attempts ran on is not known to this report."), "{text}");
     let mut empty = complete(SMALL);
     empty.records.clear();
@@ -291,8 +335,17 @@ fn what_is_asked_for_is_all_that_is_shown_and_an_oracle_is_called_one() {
         ..question()
     };
     let text = text(&page("oracle", complete(PACS), &asked));
-    assert!(text.contains("\nSelection oracle (reads the held-out domain)\n") && text.contains("an upper bound only"), "{text}");
-    assert!(!text.contains("Selection iid") && !text.contains("model plain\n") && text.contains("held-out domain, all images"), "{text}");
+    assert!(
+        text.contains("\nSelection oracle (reads the held-out domain)\n")
+            && text.contains("an upper bound only"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("Selection iid")
+            && !text.contains("model plain\n")
+            && text.contains("held-out domain, all images"),
+        "{text}"
+    );
     assert!(text.contains("\nDate: 2025-03-01\n"), "{text}");
 }
 
@@ -308,7 +361,12 @@ fn many_settings_are_summed_up_and_many_domains_make_several_tables() {
     let page = page("wide", complete(&wide), &question());
     let text = text(&page);
     assert!(text.contains("Part 2 of 2.") && text.contains("40 further rows are left out"), "{text}");
-    assert!(text.contains("The 200 settings of this sweep are too many to list one by one: sortie results wide --select iid"), "{text}");
+    assert!(
+        text.contains(
+            "The 200 settings of this sweep are too many to list one by one: sortie results wide --select iid"
+        ),
+        "{text}"
+    );
     assert!(text.contains("shows at most 40.\n") && text.contains("0, 1, 2, 3, 4"), "{text}");
     assert!(page.len() < 3_000_000, "{}", page.len());
 }

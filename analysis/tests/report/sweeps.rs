@@ -129,7 +129,8 @@ pub fn complete(text: &str) -> ReportSubject {
 /// The same with every so-many-th trial in another state.
 pub fn incomplete(text: &str) -> ReportSubject {
     let mut subject = complete(text);
-    let states = [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Leased, StateName::Cancelled];
+    let states =
+        [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Leased, StateName::Cancelled];
     for (index, record) in subject.records.iter_mut().enumerate().filter(|(index, _)| index % 7 == 3) {
         record.state = states[index / 7 % states.len()];
         (record.validation, record.held_out) = (Vec::new(), Vec::new());
@@ -138,11 +139,16 @@ pub fn incomplete(text: &str) -> ReportSubject {
 }
 
 pub fn question() -> ReportQuestion {
-    ReportQuestion { command: "sortie report SWEEP -o report.html".into(), software: "Sortie 0.1.0".into(), ..ReportQuestion::default() }
+    ReportQuestion {
+        command: "sortie report SWEEP -o report.html".into(),
+        software: "Sortie 0.1.0".into(),
+        ..ReportQuestion::default()
+    }
 }
 
 fn run(index: usize) -> Run {
-    let device = if index.is_multiple_of(5) { "NVIDIA H200 (cuda:0)" } else { "NVIDIA H100 80GB HBM3 (cuda:0)" };
+    let device =
+        if index.is_multiple_of(5) { "NVIDIA H200 (cuda:0)" } else { "NVIDIA H100 80GB HBM3 (cuda:0)" };
     [
         ("software", "sortie-worker 0.1.0"),
         ("libtorch", "2.11.0"),
@@ -159,7 +165,9 @@ fn run(index: usize) -> Run {
 /// A number below `below` that depends on the point and a salt alone.
 fn chance(point: &Point, salt: u64, below: u64) -> u64 {
     let text = format!("{point:?}{salt}");
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     (hash ^ (hash >> 29)) % below
 }
 
@@ -169,12 +177,17 @@ fn evaluate(spec: &SweepSpec, record: &mut TrialRecord) {
     let combined = spec.combines(&point);
     let last = spec.work.steps().unwrap_or(100);
     let every = if let Work::Finetune(settings) = &spec.work { settings.evaluate_every } else { last / 4 };
-    let steps: Vec<u64> = if combined { vec![last] } else { (0..last).step_by(every as usize).chain([last]).collect() };
+    let steps: Vec<u64> =
+        if combined { vec![last] } else { (0..last).step_by(every as usize).chain([last]).collect() };
     let told = |settings: &Settings| {
-        [Some(Method::Plain), settings.average.map(|_| Method::Average), settings.ensemble.map(|_| Method::Ensemble)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            Some(Method::Plain),
+            settings.average.map(|_| Method::Average),
+            settings.ensemble.map(|_| Method::Ensemble),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     };
     let methods = match &spec.work {
         Work::Finetune(settings) if !combined => told(settings),
@@ -188,11 +201,17 @@ fn evaluate(spec: &SweepSpec, record: &mut TrialRecord) {
                 let progress = (4.0 * step as f64 / last as f64).min(1.0).sqrt();
                 let gain = 18.0 * number("dropout") - 6.0 * number("dropout").powi(3);
                 for split in [SplitName::In, SplitName::Out] {
-                    let noise = chance(&point, step * 31 + d * 7 + method_index + u64::from(split == SplitName::In) * 1_000_003, 24) as f64;
+                    let noise = chance(
+                        &point,
+                        step * 31 + d * 7 + method_index + u64::from(split == SplitName::In) * 1_000_003,
+                        24,
+                    ) as f64;
                     let (base, held_out) = (965.0, point.is_held_out(domain));
                     let value = if held_out { 700.0 + 60.0 * d as f64 + gain } else { base + gain / 4.0 };
-                    let value = (value + noise - 12.0 + 4.0 * method_index as f64 + if combined { 9.0 } else { 0.0 }) * progress
-                        + 100.0 * (1.0 - progress);
+                    let value =
+                        (value + noise - 12.0 + 4.0 * method_index as f64 + if combined { 9.0 } else { 0.0 })
+                            * progress
+                            + 100.0 * (1.0 - progress);
                     let score = Score::Counts { n: 1_000, correct: value.clamp(0.0, 1_000.0) as u64 };
                     let row = Evaluation { method, step, domain: domain.clone(), split, score, loss: None };
                     match (held_out, split) {

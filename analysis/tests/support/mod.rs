@@ -16,7 +16,8 @@ pub fn work(dataset: &str) -> Work {
 /// A place in the grid; what is not given is fixed.
 pub fn point(held_out: &str, dropout: f64, lr: f64, seed: u64) -> Point {
     let held_out = held_out.split('+').map(str::to_owned).collect();
-    (&FinetunePoint { held_out, dropout, lr, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 }).into()
+    (&FinetunePoint { held_out, dropout, lr, weight_decay: 1e-4, head_lr_factor: 1.0, seed, split_seed: 0 })
+        .into()
 }
 
 /// A trial without results.
@@ -27,7 +28,14 @@ pub fn record(work: &Work, point: Point, state: StateName) -> TrialRecord {
 
 /// One evaluation of the weights as they stand.
 pub fn evaluation(step: u64, domain: &str, split: SplitName, correct: u64, n: u64) -> Evaluation {
-    Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, score: Score::Counts { n, correct }, loss: Some(1.0) }
+    Evaluation {
+        method: Method::Plain,
+        step,
+        domain: domain.to_owned(),
+        split,
+        score: Score::Counts { n, correct },
+        loss: Some(1.0),
+    }
 }
 
 /// A succeeded trial with one step: `iid` of 1,000 right on every training domain, `ood` of 1,000 on both splits of the held-out one.

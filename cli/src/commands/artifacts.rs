@@ -45,7 +45,8 @@ struct ArtifactOutput {
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let ArtifactsResponse { trial_id, state, artifacts } = Client::connect(connection).await?.artifacts(&arguments.trial).await?;
+    let ArtifactsResponse { trial_id, state, artifacts } =
+        Client::connect(connection).await?.artifacts(&arguments.trial).await?;
     let artifacts: Vec<ArtifactOutput> = artifacts.into_iter().map(artifact).collect::<Result<_>>()?;
     if arguments.json {
         return output::json(&Output { trial: trial_id, state, artifacts });
@@ -78,7 +79,9 @@ fn table(artifacts: &[ArtifactOutput]) -> String {
     for artifact in artifacts {
         let place = match artifact {
             ArtifactOutput { url: Some(url), .. } => url.clone(),
-            ArtifactOutput { key: Some(key), host: Some(host), .. } => format!("{key} below CACHE/artifacts on {host}"),
+            ArtifactOutput { key: Some(key), host: Some(host), .. } => {
+                format!("{key} below CACHE/artifacts on {host}")
+            }
             ArtifactOutput { key: Some(key), .. } => key.clone(),
             _ => "not kept".to_owned(),
         };

@@ -104,7 +104,8 @@ pub fn run(command: &Command) -> Result<()> {
 fn measure_data(arguments: &DataArguments) -> Result<()> {
     let found = discover(&arguments.data.join(&arguments.dataset))?;
     let (pixels, duration) = (arguments.pixels as usize, Duration::from_secs(u64::from(arguments.seconds)));
-    let BenchResult { images_per_second_per_core, threads } = bench(&found.folder, pixels, duration, usize::from(arguments.threads))?;
+    let BenchResult { images_per_second_per_core, threads } =
+        bench(&found.folder, pixels, duration, usize::from(arguments.threads))?;
     if arguments.json {
         let figures = serde_json::json!({ "images_per_second_per_core": images_per_second_per_core, "threads": threads });
         return output::text(&figures.to_string());

@@ -61,7 +61,10 @@ pub struct PriorityArguments {
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "pause", Which::default(), connection, |sweep, _| format!("sweep {sweep} is paused; trials that run go on")).await
+    control(arguments, "pause", Which::default(), connection, |sweep, _| {
+        format!("sweep {sweep} is paused; trials that run go on")
+    })
+    .await
 }
 
 /// Hands out trials of a paused sweep again.
@@ -69,7 +72,10 @@ pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Resul
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "resume", Which::default(), connection, |sweep, _| format!("sweep {sweep} is open again")).await
+    control(arguments, "resume", Which::default(), connection, |sweep, _| {
+        format!("sweep {sweep} is open again")
+    })
+    .await
 }
 
 /// Calls trials off.
@@ -78,7 +84,10 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
     let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
-    control(&arguments.sweep, "cancel", which, connection, |sweep, trials| format!("sweep {sweep}: {trials} trials cancelled")).await
+    control(&arguments.sweep, "cancel", which, connection, |sweep, trials| {
+        format!("sweep {sweep}: {trials} trials cancelled")
+    })
+    .await
 }
 
 /// Lets trials that ended without a result run again.
@@ -87,7 +96,10 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
     let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
-    control(&arguments.sweep, "retry", which, connection, |sweep, trials| format!("sweep {sweep}: {trials} trials will run again")).await
+    control(&arguments.sweep, "retry", which, connection, |sweep, trials| {
+        format!("sweep {sweep}: {trials} trials will run again")
+    })
+    .await
 }
 
 /// Sets what is served first.
@@ -97,7 +109,10 @@ pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Resul
 pub async fn priority(arguments: &PriorityArguments, connection: &Connection) -> Result<()> {
     let priority = arguments.priority;
     let which = Which { priority, ..Which::default() };
-    control(&arguments.sweep, "priority", which, connection, |sweep, _| format!("sweep {sweep} has priority {priority}")).await
+    control(&arguments.sweep, "priority", which, connection, |sweep, _| {
+        format!("sweep {sweep} has priority {priority}")
+    })
+    .await
 }
 
 /// What an action is about besides its sweep.
@@ -141,5 +156,9 @@ fn conditions(text: &str) -> Result<String, BadFilter> {
 
 fn one_of(text: &str, allowed: &[StateName]) -> Result<StateName, String> {
     let names = || allowed.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
-    allowed.iter().copied().find(|state| state.as_str() == text).ok_or_else(|| format!("allowed: {}", names()))
+    allowed
+        .iter()
+        .copied()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| format!("allowed: {}", names()))
 }

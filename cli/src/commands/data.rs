@@ -75,7 +75,8 @@ fn run_check(args: &CheckArgs) -> Result<ExitCode, DataError> {
 }
 
 fn run_cache(args: &CacheArgs) -> Result<ExitCode, DataError> {
-    let cache = folders::cache(args.cache.as_ref()).map_err(|error| DataError::Other(format!("{error:#}")))?;
+    let cache =
+        folders::cache(args.cache.as_ref()).map_err(|error| DataError::Other(format!("{error:#}")))?;
     let found = discover(&args.dataset)?;
     let folder = DatasetFolder::scan(&found.root, &found.spec)?;
     let console = Console::start()?;

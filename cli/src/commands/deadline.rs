@@ -10,7 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 ///
 /// # Errors
 /// One line that names what cannot be meant.
-pub fn time_left(until: Option<&str>, job_end: Option<&OsStr>, now: Duration) -> Result<Option<Duration>, String> {
+pub fn time_left(
+    until: Option<&str>,
+    job_end: Option<&OsStr>,
+    now: Duration,
+) -> Result<Option<Duration>, String> {
     let until = until.map(|until| parse_until(until, now)).transpose()?;
     let job_end = job_end.map(|end| parse_job_end(end, now)).transpose()?;
     Ok(match (until, job_end) {
@@ -21,7 +25,10 @@ pub fn time_left(until: Option<&str>, job_end: Option<&OsStr>, now: Duration) ->
 
 /// The wall clock, as time since 1970: the one place that reads it. What was asked for as a point in time is a duration from here on.
 pub fn wall_clock() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "users and batch systems name the end of a worker's time by the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "users and batch systems name the end of a worker's time by the wall clock"
+    )]
     let now = SystemTime::now();
     // A clock that stands before 1970 is no better than one that stands at 1970.
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -43,7 +50,8 @@ fn parse_until(text: &str, now: Duration) -> Result<Duration, String> {
 /// A job that ought to be over already is about to be ended: no time is left, which is no fault.
 fn parse_job_end(text: &OsStr, now: Duration) -> Result<Duration, String> {
     let seconds = text.to_str().and_then(|text| text.parse::<u64>().ok());
-    let seconds = seconds.ok_or_else(|| format!("SLURM_JOB_END_TIME {text:?} is not a number of seconds since 1970"))?;
+    let seconds = seconds
+        .ok_or_else(|| format!("SLURM_JOB_END_TIME {text:?} is not a number of seconds since 1970"))?;
     Ok(Duration::from_secs(seconds).saturating_sub(now))
 }
 
@@ -55,7 +63,8 @@ mod tests {
 
     #[test]
     fn the_earlier_end_counts() {
-        let left = |until: Option<&str>, job_end: Option<&str>| time_left(until, job_end.map(OsStr::new), NOW);
+        let left =
+            |until: Option<&str>, job_end: Option<&str>| time_left(until, job_end.map(OsStr::new), NOW);
         let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
         assert_eq!(left(None, None), Ok(None));
         for (until, result) in [
@@ -80,8 +89,15 @@ mod tests {
     fn what_cannot_be_meant_is_named() {
         for bad in ["", "soon", "18:00", "-3h", "0s", "3", "2026-01-31", "1970-01-01T00:00:00Z"] {
             let refused = time_left(Some(bad), None, NOW).unwrap_err();
-            assert!(refused.starts_with(&format!("--until {bad:?}")) && refused.lines().count() == 1, "{refused}");
+            assert!(
+                refused.starts_with(&format!("--until {bad:?}")) && refused.lines().count() == 1,
+                "{refused}"
+            );
         }
-        assert!(time_left(None, Some(OsStr::new("never")), NOW).unwrap_err().contains("SLURM_JOB_END_TIME \"never\""));
+        assert!(
+            time_left(None, Some(OsStr::new("never")), NOW)
+                .unwrap_err()
+                .contains("SLURM_JOB_END_TIME \"never\"")
+        );
     }
 }

@@ -41,7 +41,14 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let a = side(&mut client, &arguments.a).await?;
     let b = side(&mut client, &arguments.b).await?;
     let kind = |side: &Side| if side.trial.is_some() { "a trial" } else { "a sweep" };
-    ensure!(kind(&a) == kind(&b), "{} is {} and {} is {}: name two sweeps or two trials", a.name, kind(&a), b.name, kind(&b));
+    ensure!(
+        kind(&a) == kind(&b),
+        "{} is {} and {} is {}: name two sweeps or two trials",
+        a.name,
+        kind(&a),
+        b.name,
+        kind(&b)
+    );
     let MeasuredArguments { method, ood_split } = arguments.measured;
     let question = Question { selection: arguments.select, method, ood_split, ..Question::default() };
     let found = sortie_analysis::diff(&a, &b, &question);
@@ -59,7 +66,8 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
                 // A name that means neither is rather a sweep's.
                 Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
             };
-            let id: TrialId = story.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
+            let id: TrialId =
+                story.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
             let spec = client.describe(&story.sweep).await?;
             (story.sweep, spec, Some(id))
         }
@@ -96,7 +104,12 @@ impl Client {
             for row in chunk.rows {
                 let mut values = row.values.iter().map(shown);
                 let id: TrialId = values.next().flatten().context("a trial without an id")?.parse()?;
-                let facts = columns.iter().skip(1).cloned().zip(values).filter_map(|(what, value)| Some((what, value?)));
+                let facts = columns
+                    .iter()
+                    .skip(1)
+                    .cloned()
+                    .zip(values)
+                    .filter_map(|(what, value)| Some((what, value?)));
                 runs.push((id, facts.collect()));
             }
         }

@@ -12,7 +12,12 @@ use crate::{folders, trainer};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Pretrained weights with their own classifier.
-    #[arg(long, value_name = "BACKBONE", required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    #[arg(
+        long,
+        value_name = "BACKBONE",
+        required_unless_present = "checkpoint",
+        conflicts_with = "checkpoint"
+    )]
     pretrained: Option<Backbone>,
     /// Weights or a checkpoint that a trial saved.
     #[arg(long, value_name = "FILE")]

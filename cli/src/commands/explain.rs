@@ -59,7 +59,11 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return output::json(&output_of(story, TrialOutput::new(trial, point)));
     }
     let id: TrialId = trial.trial_id.parse()?;
-    let mut rows = vec![("state", trial.state.clone()), ("step", progress(&trial)), ("attempts", trial.attempts.to_string())];
+    let mut rows = vec![
+        ("state", trial.state.clone()),
+        ("step", progress(&trial)),
+        ("attempts", trial.attempts.to_string()),
+    ];
     if !trial.linked_to.is_empty() {
         rows.push(("result", format!("linked to {}", trial.linked_to)));
     }
@@ -67,7 +71,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         rows.push(("waits", story.note.clone()));
     }
     if story.waits_ms > 0 {
-        rows.push(("waits", format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms)))));
+        rows.push((
+            "waits",
+            format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms))),
+        ));
     }
     if !trial.worker.is_empty() {
         rows.push(("worker", trial.worker.clone()));
@@ -76,7 +83,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         rows.push(("held_out", point.held_out_label()));
     }
     let names = sortie_analysis::parameter_names([&point]);
-    rows.extend(names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))));
+    rows.extend(
+        names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))),
+    );
     rows.extend([("seed", point.seed.to_string()), ("split", point.split_seed.to_string())]);
     if !story.members.is_empty() {
         rows.push(("made of", story.members.join(", ")));
@@ -130,7 +139,8 @@ fn timeline(happenings: &[Happening]) -> String {
         .iter()
         .map(|happening| {
             let Happening { ago_ms, token, what, detail } = happening;
-            let attempt = attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
+            let attempt =
+                attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
             // One line each, whatever a program wrote into its error.
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
             [format!("{} ago", output::short(Duration::from_millis(*ago_ms))), attempt, what.clone(), detail]
@@ -175,7 +185,12 @@ mod tests {
 
     #[test]
     fn the_story_is_a_line_for_everything_that_happened() {
-        let happening = |ago_ms, token, what: &str, detail: &str| Happening { ago_ms, token, what: what.into(), detail: detail.into() };
+        let happening = |ago_ms, token, what: &str, detail: &str| Happening {
+            ago_ms,
+            token,
+            what: what.into(),
+            detail: detail.into(),
+        };
         let happenings = [
             happening(733_000, 0, "retried", "by a user"),
             happening(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
@@ -186,7 +201,10 @@ mod tests {
                         0 s ago  attempt 2  started  on gpu4:4711";
         assert_eq!(timeline(&happenings), expected);
         let attempts = Attempts::of(&happenings);
-        assert_eq!((attempts.count(), attempts.token(2), attempts.token(0), attempts.token(3)), (2, Some(18), None, None));
+        assert_eq!(
+            (attempts.count(), attempts.token(2), attempts.token(0), attempts.token(3)),
+            (2, Some(18), None, None)
+        );
         assert_eq!((attempts.number(17), attempts.number(0)), (Some(1), None));
     }
 }

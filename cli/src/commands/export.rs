@@ -61,7 +61,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         ExportFormat::Jsonl => SheetFormat::Jsonl,
         ExportFormat::Parquet => SheetFormat::Parquet,
         ExportFormat::DomainBed => {
-            let folder = output.as_deref().context("--format domainbed writes a folder: name it with --output")?;
+            let folder =
+                output.as_deref().context("--format domainbed writes a folder: name it with --output")?;
             return domainbeds(arguments, folder, connection).await;
         }
     };
@@ -71,20 +72,30 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             bail!("--format parquet is no text: name a file with --output");
         }
         // What goes to standard output is locked for a moment only, for nothing else writes there.
-        write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection).await?;
+        write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection)
+            .await?;
         return Ok(());
     };
-    let (file, Written { trials, without, evaluations }) = write_rows(sweep, rows, NewFile::create(path)?, connection).await?;
+    let (file, Written { trials, without, evaluations }) =
+        write_rows(sweep, rows, NewFile::create(path)?, connection).await?;
     file.finish()?;
     if arguments.json {
         let said = json!({ "sweep": sweep, "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
         return output::json(&said);
     }
-    output::text(&format!("wrote {evaluations} evaluations of {trials} trials, {without} of them without any, to {}", path.display()))
+    output::text(&format!(
+        "wrote {evaluations} evaluations of {trials} trials, {without} of them without any, to {}",
+        path.display()
+    ))
 }
 
 /// Streams a sweep into a file, twice: its columns, which depend on all trials, come before its rows.
-async fn write_rows<W: Write + Send>(sweep: &str, format: SheetFormat, out: W, connection: &Connection) -> Result<(W, Written)> {
+async fn write_rows<W: Write + Send>(
+    sweep: &str,
+    format: SheetFormat,
+    out: W,
+    connection: &Connection,
+) -> Result<(W, Written)> {
     let mut client = Client::connect(connection).await?;
     let mut axes = AxisKinds::default();
     let (_, mut points) = client.stream_records(sweep, Detail::Points).await?;
@@ -107,7 +118,10 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
     let Arguments { sweep, json, .. } = arguments;
     let cannot = || format!("cannot write {}", folder.display());
     if folder.exists() && std::fs::read_dir(folder).with_context(cannot)?.next().is_some() {
-        bail!("--output {}: the folder is not empty, and records of two sweeps must not mix", folder.display());
+        bail!(
+            "--output {}: the folder is not empty, and records of two sweeps must not mix",
+            folder.display()
+        );
     }
     let (work, records) = Client::connect(connection).await?.records(sweep, Detail::All).await?;
     note_combined(&records);
@@ -118,7 +132,13 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
     }
     let trials = records.len();
     if *json {
-        return output::json(&json!({ "sweep": sweep, "output": folder, "runs": runs.len(), "trials": trials }));
+        return output::json(
+            &json!({ "sweep": sweep, "output": folder, "runs": runs.len(), "trials": trials }),
+        );
     }
-    output::text(&format!("wrote {} run folders of {trials} planned trials to {}", runs.len(), folder.display()))
+    output::text(&format!(
+        "wrote {} run folders of {trials} planned trials to {}",
+        runs.len(),
+        folder.display()
+    ))
 }

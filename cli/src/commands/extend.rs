@@ -56,7 +56,9 @@ impl Seeds {
     fn parse(text: &str) -> Result<Self, String> {
         let (more, digits) = text.strip_prefix('+').map_or((false, text), |digits| (true, digits));
         let count = digits.parse().ok().filter(|count| *count > 0);
-        let count = count.ok_or_else(|| format!("{text:?} is not allowed: write +3 for three more seeds, or 6 for six in all"))?;
+        let count = count.ok_or_else(|| {
+            format!("{text:?} is not allowed: write +3 for three more seeds, or 6 for six in all")
+        })?;
         Ok(if more { Self::More(count) } else { Self::InAll(count) })
     }
 }
@@ -84,15 +86,20 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         }
         (None, target) => {
             let target = target.filter(|target| *target > 0.0 && *target < 1.0);
-            let target = target.context("--until-se must be a fraction above 0 and below 1, such as 0.005 for half a point")?;
+            let target = target.context(
+                "--until-se must be a fraction above 0 and below 1, such as 0.005 for half a point",
+            )?;
             let (seeds, estimate) = until(target, arguments, connection, &mut added).await?;
             (seeds, Some(estimate))
         }
     };
     let (sweep, Added { trials, linked }) = (&arguments.sweep, &added);
     if arguments.json {
-        let difference = estimate.map(|estimate| json!({ "mean": estimate.mean, "se": estimate.se, "n": estimate.n }));
-        return output::json(&json!({ "sweep": sweep, "seeds": seeds, "added": trials, "linked": linked, "difference": difference }));
+        let difference =
+            estimate.map(|estimate| json!({ "mean": estimate.mean, "se": estimate.se, "n": estimate.n }));
+        return output::json(
+            &json!({ "sweep": sweep, "seeds": seeds, "added": trials, "linked": linked, "difference": difference }),
+        );
     }
     let mut text = format!("sweep {sweep}: {seeds} seeds, {trials} trials added");
     if *linked > 0 {
@@ -113,14 +120,23 @@ impl Seeds {
 }
 
 async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &mut Added) -> Result<()> {
-    let again = || format!("the seeds may not be stored completely; `sortie extend {sweep} --seeds {seeds}` completes them");
+    let again = || {
+        format!(
+            "the seeds may not be stored completely; `sortie extend {sweep} --seeds {seeds}` completes them"
+        )
+    };
     let last = follow(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
     (added.trials, added.linked) = (added.trials + last.added, added.linked + last.linked);
     Ok(())
 }
 
 /// Adds seeds until the comparison is precise enough; gives how many there are and what the comparison came to.
-async fn until(target: f64, arguments: &Arguments, connection: &Connection, added: &mut Added) -> Result<(u64, Estimate)> {
+async fn until(
+    target: f64,
+    arguments: &Arguments,
+    connection: &Connection,
+    added: &mut Added,
+) -> Result<(u64, Estimate)> {
     let Arguments { sweep, paired, select, measured, .. } = arguments;
     let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
     let combined = paired.iter().flat_map(Filter::axes).find(|axis| [COMBINE, MEMBERS].contains(axis));
@@ -145,7 +161,12 @@ async fn until(target: f64, arguments: &Arguments, connection: &Connection, adde
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;
-        let question = Question { selection: *select, method: measured.method, ood_split: measured.ood_split, ..Question::default() };
+        let question = Question {
+            selection: *select,
+            method: measured.method,
+            ood_split: measured.ood_split,
+            ..Question::default()
+        };
         let (work, mut records) = client.stream_records(sweep, Detail::Scores).await?;
         let mut collector = Collector::new(sweep, &work, &question);
         while let Some(record) = records.next().await? {
@@ -167,7 +188,10 @@ async fn until(target: f64, arguments: &Arguments, connection: &Connection, adde
             trials_of(&spec, own + 1)? - trials_of(&spec, own)?,
             left,
         );
-        output::note(&format!("o.o.d. difference {} with {own} seeds: going on to {seeds}", shown(&estimate)));
+        output::note(&format!(
+            "o.o.d. difference {} with {own} seeds: going on to {seeds}",
+            shown(&estimate)
+        ));
         add(&mut client, sweep, seeds, true, added).await?;
     }
 }
@@ -185,7 +209,8 @@ fn affordable(spec: &SweepSpec, wanted: u64, trials: u64) -> Result<u64> {
 
 /// A difference in points of a hundred.
 fn shown(estimate: &Estimate) -> String {
-    let points = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
+    let points =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
     format!("{} ± {} points", points(estimate.mean), points(estimate.se))
 }
 
@@ -204,8 +229,11 @@ mod tests {
     #[test]
     fn no_more_seeds_than_the_budget_allows() {
         // Eight trials for each seed.
-        let spec =
-            SweepSpec::parse("name = 's'\n[run]\ncommand = ['true']\n[grid]\na = [1, 2]\nb = [1, 2, 3, 4]\nseeds = 2\n", None).unwrap();
+        let spec = SweepSpec::parse(
+            "name = 's'\n[run]\ncommand = ['true']\n[grid]\na = [1, 2]\nb = [1, 2, 3, 4]\nseeds = 2\n",
+            None,
+        )
+        .unwrap();
         for (wanted, trials, seeds) in [(5, 100, 5), (5, 23, 4), (5, 7, 2), (3, 8, 3)] {
             assert_eq!(affordable(&spec, wanted, trials).unwrap(), seeds);
         }

@@ -59,7 +59,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
     let (work, records) = Client::connect(connection).await?.records(sweep, Detail::Scores).await?;
-    let question = FigureQuestion { kind: *kind, selection: *select, methods: methods.clone(), ood_split: *ood_split, by: by.clone() };
+    let question = FigureQuestion {
+        kind: *kind,
+        selection: *select,
+        methods: methods.clone(),
+        ood_split: *ood_split,
+        by: by.clone(),
+    };
     let svg = sortie_analysis::figure(sweep, &work, &records, &question)?;
     let bytes = if ending == "png" { sortie_analysis::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
     output::file(path, &bytes)?;

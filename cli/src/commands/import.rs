@@ -56,7 +56,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Folders { runs, repeated, contradicted, torn, empty } = domainbed::read(folder)?;
     let tree = Tree::of(runs, dataset.as_deref())?;
     let mut client = Client::connect(connection).await?;
-    let request = v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
+    let request =
+        v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
     let mut progress = client.submit(request).await?;
     while progress.message().await.map_err(ClientError::from)?.is_some() {}
     let missing = tree.settle(&mut client, name).await?;
@@ -113,18 +114,33 @@ impl Tree {
         };
         let (mut found, mut envs) = (BTreeMap::new(), 0);
         for run in runs.into_iter().filter(|run| run.dataset == dataset) {
-            if run.test_envs.is_empty() || run.test_envs.len() > 2 || run.trial_seed < 0 || run.hparams_seed < 0 {
+            if run.test_envs.is_empty()
+                || run.test_envs.len() > 2
+                || run.trial_seed < 0
+                || run.hparams_seed < 0
+            {
                 let Run { name, test_envs, trial_seed, hparams_seed, .. } = &run;
                 bail!(
                     "run {name} has test_envs {test_envs:?}, trial_seed {trial_seed} and hparams_seed {hparams_seed}; allowed: one or two domains, seeds from 0"
                 );
             }
-            envs =
-                run.records.iter().map(|record| record.in_acc.len()).chain(run.test_envs.iter().map(|env| env + 1)).fold(envs, usize::max);
+            envs = run
+                .records
+                .iter()
+                .map(|record| record.in_acc.len())
+                .chain(run.test_envs.iter().map(|env| env + 1))
+                .fold(envs, usize::max);
             // Conditions name a run by it.
             let name = run.algorithm.as_str();
-            if name.is_empty() || name != name.trim() || name.contains(" and ") || name.contains(char::is_control) {
-                bail!("run {} has the algorithm {name:?}; allowed: names without \" and \", and without spaces at their ends", run.name);
+            if name.is_empty()
+                || name != name.trim()
+                || name.contains(" and ")
+                || name.contains(char::is_control)
+            {
+                bail!(
+                    "run {} has the algorithm {name:?}; allowed: names without \" and \", and without spaces at their ends",
+                    run.name
+                );
             }
             let key = (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone());
             let name = run.name.clone();
@@ -204,7 +220,9 @@ impl Tree {
                 point.split_seed
             );
             let (sweep, action) = (name.to_owned(), action.to_owned());
-            client.control(v1::ControlRequest { sweep, action, r#where: condition, ..Default::default() }).await?;
+            client
+                .control(v1::ControlRequest { sweep, action, r#where: condition, ..Default::default() })
+                .await?;
         }
         Ok(missing)
     }
@@ -212,9 +230,15 @@ impl Tree {
     /// Every run must have become a result.
     async fn check(&self, client: &mut Client, name: &str) -> Result<()> {
         let trials = Self::trials(client, name).await?;
-        let present = trials.iter().filter(|(point, state)| state == "succeeded" && self.run_at(point).is_some()).count();
+        let present = trials
+            .iter()
+            .filter(|(point, state)| state == "succeeded" && self.run_at(point).is_some())
+            .count();
         if present != self.runs.len() {
-            bail!("sweep {name} has results of {present} of the {} runs; import again, or see `sortie trials {name}`", self.runs.len());
+            bail!(
+                "sweep {name} has results of {present} of the {} runs; import again, or see `sortie trials {name}`",
+                self.runs.len()
+            );
         }
         Ok(())
     }
@@ -229,11 +253,19 @@ impl Tree {
             }
             for lease in leases {
                 let spec = lease.spec.context("the coordinator sent a trial without its specification")?;
-                let point: Point =
-                    spec.point.context("the coordinator sent a trial without its point")?.try_into().map_err(ClientError::from)?;
-                let run = self.run_at(&point).with_context(|| format!("trial {} is none of the runs", lease.trial_id))?;
-                let fingerprint =
-                    Fingerprint { software: "domainbed".to_owned(), device: "not known".to_owned(), ..Fingerprint::default() };
+                let point: Point = spec
+                    .point
+                    .context("the coordinator sent a trial without its point")?
+                    .try_into()
+                    .map_err(ClientError::from)?;
+                let run = self
+                    .run_at(&point)
+                    .with_context(|| format!("trial {} is none of the runs", lease.trial_id))?;
+                let fingerprint = Fingerprint {
+                    software: "domainbed".to_owned(),
+                    device: "not known".to_owned(),
+                    ..Fingerprint::default()
+                };
                 let batch = v1::Batch {
                     sequence: 1,
                     fingerprint: Some(fingerprint.into()),
@@ -242,7 +274,9 @@ impl Tree {
                     ..v1::Batch::default()
                 };
                 let outcome = Some(Outcome::Succeeded(v1::Succeeded {}));
-                courier.complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome }).await?;
+                courier
+                    .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome })
+                    .await?;
                 delivered += 1;
             }
         }
@@ -252,10 +286,19 @@ impl Tree {
         let mut evaluations = Vec::new();
         for record in &run.records {
             for (split, accuracies) in [(SplitName::In, &record.in_acc), (SplitName::Out, &record.out_acc)] {
-                for (domain, &value) in self.domains.iter().zip(accuracies).filter(|(_, value)| **value != MISSING) {
+                for (domain, &value) in
+                    self.domains.iter().zip(accuracies).filter(|(_, value)| **value != MISSING)
+                {
                     let score = Score::Value { value, n: 0 };
                     let step = u64::try_from(record.step).unwrap_or_default();
-                    evaluations.push(Evaluation { method: Method::Plain, step, domain: domain.clone(), split, score, loss: None });
+                    evaluations.push(Evaluation {
+                        method: Method::Plain,
+                        step,
+                        domain: domain.clone(),
+                        split,
+                        score,
+                        loss: None,
+                    });
                 }
             }
         }
@@ -266,7 +309,8 @@ impl Tree {
 /// What `sortie logs` shows of an imported run.
 fn log(run: &Run) -> String {
     let hparams = serde_json::to_string(&run.hparams).unwrap_or_default();
-    let end = if run.done { "" } else { "\nit does not say that it came to its end: there is no file \"done\"" };
+    let end =
+        if run.done { "" } else { "\nit does not say that it came to its end: there is no file \"done\"" };
     format!("imported from {}\nhparams {hparams}{end}\n", run.name)
 }
 

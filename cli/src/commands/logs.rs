@@ -38,10 +38,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let attempt = attempts.number(token);
     if *json {
         let text = String::from_utf8_lossy(&text);
-        return output::json(&json!({ "trial": trial, "attempt": attempt, "token": token, "worker": worker, "text": text }));
+        return output::json(
+            &json!({ "trial": trial, "attempt": attempt, "token": token, "worker": worker, "text": text }),
+        );
     }
     if text.is_empty() {
-        let which = attempt.map_or_else(|| "the newest attempt".to_owned(), |number| format!("attempt {number}"));
+        let which =
+            attempt.map_or_else(|| "the newest attempt".to_owned(), |number| format!("attempt {number}"));
         output::note(&format!("{which} at trial {trial} printed nothing"));
     }
     output::bytes(&text)

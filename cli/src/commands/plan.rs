@@ -79,7 +79,8 @@ impl SweepArguments {
         }
         // One of both is there: clap sees to it.
         let file = self.file.as_deref().unwrap_or(Path::new(""));
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the sweep file {}", file.display()))?;
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the sweep file {}", file.display()))?;
         Ok((file.display().to_string(), text))
     }
 }
@@ -87,7 +88,12 @@ impl SweepArguments {
 impl ReadSweep {
     /// The request that stores it.
     pub fn into_request(self, no_reuse: bool, priority: Option<i64>) -> v1::SubmitRequest {
-        v1::SubmitRequest { text: self.text, discovered: self.discovered.as_ref().map(Into::into), no_reuse, priority }
+        v1::SubmitRequest {
+            text: self.text,
+            discovered: self.discovered.as_ref().map(Into::into),
+            no_reuse,
+            priority,
+        }
     }
 }
 
@@ -113,7 +119,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn plan(spec: &SweepSpec) -> Plan<'_> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
     let updates = match &spec.work {
-        Work::Finetune(settings) => Some(spec.grid_trials().unwrap_or(u64::MAX).saturating_mul(settings.steps + 1)),
+        Work::Finetune(settings) => {
+            Some(spec.grid_trials().unwrap_or(u64::MAX).saturating_mul(settings.steps + 1))
+        }
         Work::Command(_) => None,
     };
     Plan { sweep: &spec.name, trials, updates, spec }
@@ -160,9 +168,21 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
         Work::Finetune(settings) => {
             let (dataset, updates) = (&settings.dataset, settings.steps + 1);
             vec![
-                ("dataset", format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels)),
-                ("model", format!("{}, {} fine-tuning, {}", settings.backbone, settings.finetune, settings.precision)),
-                ("a trial", format!("{updates} updates of {} images per training domain", settings.batch_per_domain)),
+                (
+                    "dataset",
+                    format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels),
+                ),
+                (
+                    "model",
+                    format!(
+                        "{}, {} fine-tuning, {}",
+                        settings.backbone, settings.finetune, settings.precision
+                    ),
+                ),
+                (
+                    "a trial",
+                    format!("{updates} updates of {} images per training domain", settings.batch_per_domain),
+                ),
                 ("updates", updates_row(settings)),
                 ("also evaluated", also_evaluated(settings)),
             ]
@@ -183,7 +203,11 @@ fn updates_row(settings: &Settings) -> String {
     let schedule = match settings.schedule {
         Schedule::Cosine => "cosine schedule".to_owned(),
         Schedule::Step if settings.milestones.is_empty() => "constant rate".to_owned(),
-        Schedule::Step => format!("rate x {} at {}", number(settings.gamma), list(settings.milestones.iter().map(u64::to_string))),
+        Schedule::Step => format!(
+            "rate x {} at {}",
+            number(settings.gamma),
+            list(settings.milestones.iter().map(u64::to_string))
+        ),
     };
     format!("{}, {schedule}", settings.optimizer)
 }
@@ -191,10 +215,14 @@ fn updates_row(settings: &Settings) -> String {
 fn also_evaluated(settings: &Settings) -> String {
     let average = settings.average.map(|Average { from, every }| match every {
         AverageEvery::Steps(1) => format!("the average of the weights from step {from} on"),
-        AverageEvery::Steps(steps) => format!("the average of the weights of every {steps} steps from {from} on"),
+        AverageEvery::Steps(steps) => {
+            format!("the average of the weights of every {steps} steps from {from} on")
+        }
         AverageEvery::Evaluation => format!("the average of the weights at evaluations from step {from} on"),
     });
-    let ensemble = settings.ensemble.map(|ensemble| format!("the ensemble of the evaluations from step {} on", ensemble.from));
+    let ensemble = settings
+        .ensemble
+        .map(|ensemble| format!("the ensemble of the evaluations from step {} on", ensemble.from));
     let both: Vec<_> = average.into_iter().chain(ensemble).collect();
     if both.is_empty() { "nothing".to_owned() } else { both.join("; ") }
 }
@@ -212,7 +240,9 @@ fn combined(combine: &Combine, spec: &SweepSpec) -> String {
 /// A command line as people read it: words that a shell would take apart are quoted.
 fn words(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+{}".contains(c);
-    let word = |word: &String| if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("{word:?}") };
+    let word = |word: &String| {
+        if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("{word:?}") }
+    };
     command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
@@ -240,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_command_is_shown_with_its_axes_and_what_it_needs() {
-        let held_out = "[require]\ntags = [\"night\"]\ngpu_memory_gib = 24\n[grid]\nheld_out = [\"b\", \"a\"]";
+        let held_out =
+            "[require]\ntags = [\"night\"]\ngpu_memory_gib = 24\n[grid]\nheld_out = [\"b\", \"a\"]";
         let spec = SweepSpec::parse(&COMMAND.replace("[grid]", held_out), None).unwrap();
         let expected = "sweep demo: 12 trials
   command        train --lr={lr} \"two words\"
@@ -268,18 +299,24 @@ mod tests {
 
     #[test]
     fn the_examples_can_be_submitted() {
-        for (text, trials) in
-            [(include_str!("../../../examples/synthetic.toml"), 48), (include_str!("../../../examples/quickstart.toml"), 8)]
-        {
+        for (text, trials) in [
+            (include_str!("../../../examples/synthetic.toml"), 48),
+            (include_str!("../../../examples/quickstart.toml"), 8),
+        ] {
             assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
         }
     }
 
     #[test]
     fn long_axes_are_cut_short() {
-        let text = COMMAND.replace("seeds = 3", "seeds = 300").replace("dropout = 0\n", "dropout = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
+        let text = COMMAND
+            .replace("seeds = 3", "seeds = 300")
+            .replace("dropout = 0\n", "dropout = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
         let text = describe(&SweepSpec::parse(&text, None).unwrap());
-        for line in ["seeds          0, 1, 2, 3, 4, ..., 299 (300 values)\n", "dropout        1, 2, 3, 4, 5, ..., 9 (9 values)\n"] {
+        for line in [
+            "seeds          0, 1, 2, 3, 4, ..., 299 (300 values)\n",
+            "dropout        1, 2, 3, 4, 5, ..., 9 (9 values)\n",
+        ] {
             assert!(text.contains(line), "{text}");
         }
     }
@@ -290,7 +327,10 @@ mod tests {
         let json = serde_json::to_value(plan(&spec)).unwrap();
         assert_eq!((&json["trials"], &json["updates"]), (&6.into(), &serde_json::Value::Null));
         assert_eq!(json["work"]["command"]["command"][1], "--lr={lr}");
-        assert_eq!((&json["require"]["commands"], &json["grid"]["axes"]["lr"]["values"][1]), (&true.into(), &1e-3.into()));
+        assert_eq!(
+            (&json["require"]["commands"], &json["grid"]["axes"]["lr"]["values"][1]),
+            (&true.into(), &1e-3.into())
+        );
         // Without held-out domains there is nothing to select for.
         assert!(!describe(&spec).contains("held_out") && !describe(&spec).contains("select"));
     }

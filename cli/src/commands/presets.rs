@@ -28,7 +28,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return output::text(&find(name)?.text(arguments.dataset.as_deref()));
     }
     if arguments.json {
-        let list: Vec<_> = PRESETS.iter().map(|preset| json!({ "name": preset.name, "about": preset.about() })).collect();
+        let list: Vec<_> =
+            PRESETS.iter().map(|preset| json!({ "name": preset.name, "about": preset.about() })).collect();
         return output::json(&json!({ "presets": list }));
     }
     let lines = PRESETS.iter().map(|preset| format!("{:<15} {}\n", preset.name, preset.about()));
@@ -42,6 +43,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 pub fn find(name: &str) -> Result<&'static Preset> {
     match presets::find(name) {
         Some(preset) => Ok(preset),
-        None => bail!("there is no preset {name:?}; allowed: {}", PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")),
+        None => bail!(
+            "there is no preset {name:?}; allowed: {}",
+            PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
+        ),
     }
 }

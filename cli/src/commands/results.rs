@@ -90,7 +90,10 @@ impl FromStr for Layout {
         match text {
             PARQUET => Ok(Self::Parquet),
             DOMAINBED => Ok(Self::DomainBed),
-            _ => text.parse().map(Self::Ours).map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}")),
+            _ => text
+                .parse()
+                .map(Self::Ours)
+                .map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}")),
         }
     }
 }
@@ -133,10 +136,14 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
         Layout::Ours(Format::Csv | Format::Json) | Layout::Parquet if several => {
             bail!("--select names {} methods, and --format {layout} can show one", arguments.select.len())
         }
-        Layout::Ours(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet if !arguments.paired.is_empty() => {
+        Layout::Ours(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet
+            if !arguments.paired.is_empty() =>
+        {
             bail!("--paired can be shown as table or json, not as {layout}")
         }
-        Layout::Parquet if arguments.output.is_none() => bail!("--format {layout} is no text: name a file with --output"),
+        Layout::Parquet if arguments.output.is_none() => {
+            bail!("--format {layout} is no text: name a file with --output")
+        }
         _ => Ok(()),
     }
 }
@@ -145,7 +152,8 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
 async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
     let (work, mut records) = client.stream_records(&arguments.sweep, Detail::Scores).await?;
     let MeasuredArguments { method, ood_split } = arguments.measured;
-    let question = |selection| Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
+    let question =
+        |selection| Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
     let collector = |&selection| Collector::new(&arguments.sweep, &work, &question(selection));
     let mut collectors: Vec<Collector> = arguments.select.iter().map(collector).collect();
     while let Some(record) = records.next().await? {
@@ -157,7 +165,9 @@ async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Res
             ([a, b], Layout::Ours(Format::Json)) => collector.paired([a, b])?.json().into_bytes(),
             ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
             (_, Layout::Ours(format)) => collector.results()?.render(format).into_bytes(),
-            (_, Layout::Parquet | Layout::DomainBed) => collector.results()?.write_cells(SheetFormat::Parquet, Vec::new())?,
+            (_, Layout::Parquet | Layout::DomainBed) => {
+                collector.results()?.write_cells(SheetFormat::Parquet, Vec::new())?
+            }
         });
     }
     Ok(answers.join(&b'\n'))
@@ -168,7 +178,9 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
         Selection::Iid => Ok(SelectionMethod::Iid),
         Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
         Selection::Oracle => Ok(SelectionMethod::Oracle),
-        Selection::Last => bail!("DomainBed has no selection method \"last\"; allowed with --format {DOMAINBED}: iid, loo, oracle"),
+        Selection::Last => bail!(
+            "DomainBed has no selection method \"last\"; allowed with --format {DOMAINBED}: iid, loo, oracle"
+        ),
     });
     let methods = methods.collect::<Result<Vec<_>>>()?;
     for (given, option) in [

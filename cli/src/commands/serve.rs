@@ -52,7 +52,14 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
     let artifacts = artifacts(arguments)?;
-    let config = Config { database: arguments.db.clone(), options, listen: arguments.listen, insecure, lease, artifacts };
+    let config = Config {
+        database: arguments.db.clone(),
+        options,
+        listen: arguments.listen,
+        insecure,
+        lease,
+        artifacts,
+    };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot tell the address")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
@@ -71,7 +78,8 @@ fn artifacts(arguments: &Arguments) -> Result<Artifacts> {
     let folder = match arguments.db.strip_prefix("sqlite:") {
         Some(path) => Path::new(path.strip_prefix("//").unwrap_or(path)).with_file_name("artifacts"),
         None => {
-            let data = std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+            let data =
+                std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
             let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
             let Some(data) = data.or_else(home) else { return Ok(Artifacts::None) };
             data.join("sortie/artifacts")
@@ -82,7 +90,9 @@ fn artifacts(arguments: &Arguments) -> Result<Artifacts> {
 
 async fn asked_to_stop(on_stdin_close: bool) {
     // Signals can be listened to on every system that we support; if not, the default action still ends the process.
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

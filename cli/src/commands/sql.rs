@@ -93,9 +93,16 @@ impl Writer {
                     }
                 }
                 RowsFormat::Csv => text += &line("", ",", "", values.map(|value| csv(value.as_ref()))),
-                RowsFormat::Markdown => text += &line("| ", " | ", " |", values.map(|value| markdown_text(&shown(value.as_ref())))),
+                RowsFormat::Markdown => {
+                    text +=
+                        &line("| ", " | ", " |", values.map(|value| markdown_text(&shown(value.as_ref()))))
+                }
                 RowsFormat::Json => {
-                    let pairs = self.columns.iter().zip(values).map(|(name, value)| format!("{}:{}", quoted(name), json(value.as_ref())));
+                    let pairs = self
+                        .columns
+                        .iter()
+                        .zip(values)
+                        .map(|(name, value)| format!("{}:{}", quoted(name), json(value.as_ref())));
                     text += if self.rows { "," } else { "" };
                     text += line("{", ",", "}", pairs).trim_end();
                 }
@@ -118,7 +125,9 @@ impl Writer {
                 line("| ", " | ", " |", columns.clone().map(|name| markdown_text(name)))
                     + &line("| ", " | ", " |", columns.map(|_| "---".to_owned()))
             }
-            RowsFormat::Json => line("{\"columns\":[", ",", "],\"rows\":[", columns.map(|name| quoted(name))).trim_end().to_owned(),
+            RowsFormat::Json => line("{\"columns\":[", ",", "],\"rows\":[", columns.map(|name| quoted(name)))
+                .trim_end()
+                .to_owned(),
         }
     }
 
@@ -154,7 +163,10 @@ fn distinct(columns: &[String]) -> Vec<String> {
         let mut key = name.clone();
         if !seen.insert(name) {
             // There are fewer names than numbers.
-            key = (2_usize..).map(|count| format!("{name}_{count}")).find(|key| !taken.contains(key)).unwrap_or_default();
+            key = (2_usize..)
+                .map(|count| format!("{name}_{count}"))
+                .find(|key| !taken.contains(key))
+                .unwrap_or_default();
             taken.insert(key.clone());
         }
         keys.push(key);
@@ -210,8 +222,11 @@ mod tests {
 
     fn answer(format: RowsFormat, columns: &[&str], chunks: Vec<Vec<Vec<Option<Value>>>>) -> String {
         let mut writer = Writer::new(format, columns.iter().map(|&name| name.to_owned()).collect());
-        let row = |values: Vec<Option<Value>>| v1::QueryRow { values: values.into_iter().map(|value| v1::QueryValue { value }).collect() };
-        let rows: String = chunks.into_iter().map(|chunk| writer.rows(chunk.into_iter().map(row).collect())).collect();
+        let row = |values: Vec<Option<Value>>| v1::QueryRow {
+            values: values.into_iter().map(|value| v1::QueryValue { value }).collect(),
+        };
+        let rows: String =
+            chunks.into_iter().map(|chunk| writer.rows(chunk.into_iter().map(row).collect())).collect();
         rows + &writer.end()
     }
 
@@ -222,7 +237,11 @@ mod tests {
     fn chunks() -> Vec<Vec<Vec<Option<Value>>>> {
         let decimal = |digits: &str| Some(Value::Decimal(digits.to_owned()));
         vec![
-            vec![vec![text("a\"b,c|\u{1b}"), Some(Value::Real(0.1 + 0.2)), decimal("12345678901234567890.50")]],
+            vec![vec![
+                text("a\"b,c|\u{1b}"),
+                Some(Value::Real(0.1 + 0.2)),
+                decimal("12345678901234567890.50"),
+            ]],
             vec![
                 vec![None, Some(Value::Real(f64::INFINITY)), Some(Value::Integer(i64::MIN))],
                 vec![text(""), Some(Value::Real(5e-324)), Some(Value::Flag(true))],
@@ -232,8 +251,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_every_bit_and_null_is_no_text() {
-        let csv =
-            "x,\"a,b\",x\n\"a\"\"b,c|\u{1b}\",0.30000000000000004,12345678901234567890.50\n,inf,-9223372036854775808\n\"\",5e-324,true\n";
+        let csv = "x,\"a,b\",x\n\"a\"\"b,c|\u{1b}\",0.30000000000000004,12345678901234567890.50\n,inf,-9223372036854775808\n\"\",5e-324,true\n";
         assert_eq!(answer(RowsFormat::Csv, &["x", "a,b", "x"], chunks()), csv);
         let json = concat!(
             r#"{"columns":["x","x_3","x_2"],"rows":[{"x":"a\"b,c|\u001b","x_3":0.30000000000000004,"x_2":12345678901234567890.50},"#,
@@ -251,7 +269,10 @@ mod tests {
                         |  | inf | -9223372036854775808 |\n|  | 5e-324 | true |\n";
         assert_eq!(answer(RowsFormat::Markdown, &["x", "art_painting", "x"], chunks()), markdown);
         let table = answer(RowsFormat::Table, &["x", "y\n", "x"], chunks());
-        assert!(table.starts_with(" x") && table.contains(" a\"b,c|  ") && table.contains("0.30000000000000004"), "{table}");
+        assert!(
+            table.starts_with(" x") && table.contains(" a\"b,c|  ") && table.contains("0.30000000000000004"),
+            "{table}"
+        );
         assert_eq!(table.lines().count(), 4);
         let long = answer(RowsFormat::Table, &["x"], vec![vec![vec![text("y")]; TABLE_ROWS + 1]]);
         assert_eq!(long.lines().count(), TABLE_ROWS + 3);
@@ -259,7 +280,10 @@ mod tests {
 
     #[test]
     fn an_answer_without_rows_has_its_columns() {
-        assert_eq!(answer(RowsFormat::Json, &["x", "y"], Vec::new()), "{\"columns\":[\"x\",\"y\"],\"rows\":[]}\n");
+        assert_eq!(
+            answer(RowsFormat::Json, &["x", "y"], Vec::new()),
+            "{\"columns\":[\"x\",\"y\"],\"rows\":[]}\n"
+        );
         assert_eq!(answer(RowsFormat::Csv, &["x", "y"], Vec::new()), "x,y\n");
         assert_eq!(answer(RowsFormat::Markdown, &["x"], vec![Vec::new()]), "| x |\n| --- |\n");
         assert_eq!(answer(RowsFormat::Table, &["x", "y"], Vec::new()), " x  y\n");

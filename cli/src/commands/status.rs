@@ -71,7 +71,18 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 }
 
 fn table(sweeps: &[SweepStatus]) -> String {
-    let header = ["sweep", "state", "priority", "done", "running", "queued", "failed", "diverged", "cancelled", "time left"];
+    let header = [
+        "sweep",
+        "state",
+        "priority",
+        "done",
+        "running",
+        "queued",
+        "failed",
+        "diverged",
+        "cancelled",
+        "time left",
+    ];
     let mut table = output::table(header);
     for status in sweeps {
         let linked = if status.linked > 0 { format!(" ({} linked)", status.linked) } else { String::new() };
@@ -124,7 +135,9 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
         _ if status.state == "outdated" => "another build planned it".to_owned(),
         _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
-        None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => status.state.clone(),
+        None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => {
+            status.state.clone()
+        }
         None if status.leased == 0 && status.delayed => "waits after a failure".to_owned(),
         None if status.leased == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
@@ -187,7 +200,11 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
             if terminal {
                 output::text(&line)?;
             }
-            anyhow::ensure!(total.failed == 0, "{} trials failed; `sortie trials NAME --state failed` says why", total.failed);
+            anyhow::ensure!(
+                total.failed == 0,
+                "{} trials failed; `sortie trials NAME --state failed` says why",
+                total.failed
+            );
             return Ok(());
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -229,7 +246,9 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
 /// How far it is, in one line.
 pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.leased);
-    for (count, what) in [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")] {
+    for (count, what) in
+        [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")]
+    {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
@@ -271,7 +290,10 @@ mod tests {
         assert_eq!(time_left(&idle, None), "waits for a free worker");
         let delayed = SweepStatus { delayed: true, ..idle.clone() };
         assert_eq!(time_left(&delayed, None), "waits after a failure");
-        assert!(total(&[delayed.clone(), SweepStatus::default()]).delayed && !total(&[delayed, idle.clone()]).delayed);
+        assert!(
+            total(&[delayed.clone(), SweepStatus::default()]).delayed
+                && !total(&[delayed, idle.clone()]).delayed
+        );
         assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
     }
 
@@ -281,17 +303,29 @@ mod tests {
         let over = SweepStatus { succeeded: 1, ..ended };
         assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
         assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
-        let cut_short = SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, leased: 0, ..over.clone() };
+        let cut_short =
+            SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, leased: 0, ..over.clone() };
         assert!(is_over(&cut_short) && !is_over(&SweepStatus { leased: 1, ..cut_short.clone() }));
         // One sweep that goes on keeps all of them from being over.
         let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
         assert!(is_over(&total(&[over.clone(), cut_short.clone()])));
-        assert!(!is_over(&total(&[over.clone(), expanding])) && !is_over(&total(&[cut_short, half_done()])) && !is_over(&total(&[])));
+        assert!(
+            !is_over(&total(&[over.clone(), expanding]))
+                && !is_over(&total(&[cut_short, half_done()]))
+                && !is_over(&total(&[]))
+        );
     }
 
     #[test]
     fn a_sweep_is_one_row_and_one_object() {
-        let status = SweepStatus { linked: 1, cancelled: 2, planned: 6, priority: -3, running_ms: 8_000, ..half_done() };
+        let status = SweepStatus {
+            linked: 1,
+            cancelled: 2,
+            planned: 6,
+            priority: -3,
+            running_ms: 8_000,
+            ..half_done()
+        };
         assert_eq!(
             table(std::slice::from_ref(&status)),
             " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \

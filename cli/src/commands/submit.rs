@@ -40,7 +40,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let last = follow(progress, arguments.json).await.context(INTERRUPTED)?;
     let SubmitProgress { sweep, planned, added, linked, .. } = &last;
     if arguments.json {
-        return output::json(&json!({ "sweep": sweep, "planned": planned, "added": added, "linked": linked }));
+        return output::json(
+            &json!({ "sweep": sweep, "planned": planned, "added": added, "linked": linked }),
+        );
     }
     output::text(&summary(&last))
 }
@@ -94,7 +96,10 @@ impl Reporter {
     }
 
     fn show(&mut self, progress: &SubmitProgress) {
-        let line = format!("{} of {} trials looked at, {} added", progress.expanded, progress.planned, progress.added);
+        let line = format!(
+            "{} of {} trials looked at, {} added",
+            progress.expanded, progress.planned, progress.added
+        );
         self.bar.set_length(progress.planned.max(1));
         self.bar.set_position(progress.expanded);
         self.bar.set_message(line.clone());
@@ -112,10 +117,21 @@ mod tests {
 
     #[test]
     fn what_a_submission_did_is_one_line() {
-        let said =
-            |planned, added, linked| summary(&SubmitProgress { sweep: "s".into(), planned, added, linked, expanded: planned, done: true });
+        let said = |planned, added, linked| {
+            summary(&SubmitProgress {
+                sweep: "s".into(),
+                planned,
+                added,
+                linked,
+                expanded: planned,
+                done: true,
+            })
+        };
         assert_eq!(said(8, 8, 0), "sweep s: 8 trials submitted");
         assert_eq!(said(8, 0, 0), "sweep s: all 8 trials were there already");
-        assert_eq!(said(8, 3, 2), "sweep s: 3 trials added, 8 in all; 2 of them have succeeded in other sweeps and will not run again");
+        assert_eq!(
+            said(8, 3, 2),
+            "sweep s: 3 trials added, 8 in all; 2 of them have succeeded in other sweeps and will not run again"
+        );
     }
 }

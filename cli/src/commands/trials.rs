@@ -74,7 +74,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         let point: Point = trial.point.clone().unwrap_or_default().try_into()?;
         match &mut example {
             None => example = Some(point.clone()),
-            Some(example) => example.parameters.extend(point.parameters.iter().map(|(name, value)| (name.clone(), value.clone()))),
+            Some(example) => example
+                .parameters
+                .extend(point.parameters.iter().map(|(name, value)| (name.clone(), value.clone()))),
         }
         if filter.matches(&point) {
             trials.push((trial, point));
@@ -110,7 +112,10 @@ pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) ->
         unmet.see(&trial.point.unwrap_or_default().try_into()?);
     }
     for (axis, value, known) in unmet.conditions().filter(|(_, _, known)| !known.is_empty()) {
-        output::note(&format!("no trial of sweep {sweep} has {axis} = {value}: it has {}", output::shortened(known)));
+        output::note(&format!(
+            "no trial of sweep {sweep} has {axis} = {value}: it has {}",
+            output::shortened(known)
+        ));
     }
     Ok(())
 }
@@ -140,7 +145,11 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
         let id: TrialId = trial.trial_id.parse()?;
         let mut row = vec![id.short(), trial.state.clone()];
         row.extend(held_out.then(|| point.held_out_label()));
-        row.extend(parameters.iter().map(|name| point.parameters.get(name).map(ToString::to_string).unwrap_or_default()));
+        row.extend(
+            parameters
+                .iter()
+                .map(|name| point.parameters.get(name).map(ToString::to_string).unwrap_or_default()),
+        );
         row.push(point.seed.to_string());
         row.extend(split.then(|| point.split_seed.to_string()));
         row.extend([trial.attempts.to_string(), progress(trial), trial.worker.clone()]);
@@ -157,7 +166,10 @@ mod tests {
     use sortie_core::parameters::{Parameters, Scalar};
 
     fn trial(held_out: &[&str], split_seed: u64) -> (Trial, Point) {
-        let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into())), ("lr".to_owned(), Scalar::Number(1e-3))]);
+        let parameters = Parameters::from([
+            ("optimiser".to_owned(), Scalar::Text("adam".into())),
+            ("lr".to_owned(), Scalar::Number(1e-3)),
+        ]);
         let held_out = held_out.iter().map(|domain| (*domain).to_owned()).collect();
         let trial = Trial {
             trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
@@ -182,7 +194,13 @@ mod tests {
         known.steps = 9;
         known.linked_to = "other/94f9de81".into();
         let text = table(&[(known, point)]).unwrap();
-        assert!(text.contains("held out") && text.contains("photo+sketch") && text.contains("split") && text.contains("7/9"), "{text}");
+        assert!(
+            text.contains("held out")
+                && text.contains("photo+sketch")
+                && text.contains("split")
+                && text.contains("7/9"),
+            "{text}"
+        );
         assert!(text.contains("linked to") && text.contains("other/94f9de81"), "{text}");
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use sortie_proto::v1::{Certificate, CertifyRequest, ControlRequest, SweepStatus, VerifyRequest, VerifyResponse};
+use sortie_proto::v1::{
+    Certificate, CertifyRequest, ControlRequest, SweepStatus, VerifyRequest, VerifyResponse,
+};
 
 use super::status::{WATCH_INTERVAL, is_over, line};
 use crate::client::{Client, ClientError, PatientClient};
@@ -50,7 +52,8 @@ struct Output {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitCode> {
     let Arguments { trial, kill_at, steps, json } = arguments;
     let request = VerifyRequest { trial: trial.clone(), kill_at: *kill_at, steps: *steps };
-    let VerifyResponse { sweeps, worker_id, worker, steps } = Client::connect(connection).await?.verify(request).await?;
+    let VerifyResponse { sweeps, worker_id, worker, steps } =
+        Client::connect(connection).await?.verify(request).await?;
     output::note(&format!("verifying on {worker}: {}, {steps} steps each", sweeps.join(" and ")));
     let mut client = PatientClient::connect(connection).await?;
     for sweep in &sweeps {
@@ -59,7 +62,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
             return Err(error);
         }
     }
-    let certificate = Client::connect(connection).await?.certify(CertifyRequest { trial: trial.clone(), sweeps }).await?;
+    let certificate =
+        Client::connect(connection).await?.certify(CertifyRequest { trial: trial.clone(), sweeps }).await?;
     let identical = certificate.identical;
     if *json {
         output::json(&output_of(certificate))?;
@@ -70,7 +74,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
 }
 
 /// Waits until a sweep is over, as long as its worker is there: nobody else may run it.
-async fn until_over(client: &mut PatientClient<'_>, connection: &Connection, sweep: &str, worker_id: &str, worker: &str) -> Result<()> {
+async fn until_over(
+    client: &mut PatientClient<'_>,
+    connection: &Connection,
+    sweep: &str,
+    worker_id: &str,
+    worker: &str,
+) -> Result<()> {
     let told = |error: &ClientError| output::note(&format!("{error}; asking again"));
     loop {
         let status = client.status(Some(sweep), told).await?.into_iter().next();
@@ -103,13 +113,23 @@ async fn is_gone(connection: &Connection, worker_id: &str) -> bool {
 async fn call_off(connection: &Connection, sweeps: &[String]) {
     let Ok(mut client) = Client::connect(connection).await else { return };
     for sweep in sweeps {
-        let request = ControlRequest { sweep: sweep.clone(), action: "cancel".to_owned(), ..ControlRequest::default() };
+        let request =
+            ControlRequest { sweep: sweep.clone(), action: "cancel".to_owned(), ..ControlRequest::default() };
         let _ = client.control(request).await;
     }
 }
 
 fn text(certificate: &Certificate) -> String {
-    let Certificate { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = certificate;
+    let Certificate {
+        identical,
+        weights_digest,
+        metrics_digest,
+        kill_at,
+        resumed_at,
+        steps,
+        worker,
+        difference,
+    } = certificate;
     let resumed = resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
     let verdict = if *identical { "identical".to_owned() } else { format!("NOT identical: {difference}") };
     let weights = if weights_digest.is_empty() { "not told" } else { weights_digest };
@@ -119,7 +139,16 @@ fn text(certificate: &Certificate) -> String {
 }
 
 fn output_of(certificate: Certificate) -> Output {
-    let Certificate { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = certificate;
+    let Certificate {
+        identical,
+        weights_digest,
+        metrics_digest,
+        kill_at,
+        resumed_at,
+        steps,
+        worker,
+        difference,
+    } = certificate;
     let told = |text: String| Some(text).filter(|text| !text.is_empty());
     let (weights_digest, difference) = (told(weights_digest), told(difference));
     Output { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference }

@@ -38,7 +38,11 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             Err(_) => bail!("gave up after {seconds} s: {known}"),
         },
     };
-    ensure!(status.succeeded == status.planned, "sweep {sweep} ended with {}; `sortie trials {sweep}` says why", line(&status, None));
+    ensure!(
+        status.succeeded == status.planned,
+        "sweep {sweep} ended with {}; `sortie trials {sweep}` says why",
+        line(&status, None)
+    );
     Ok(())
 }
 
@@ -46,7 +50,11 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 ///
 /// # Errors
 /// [`ClientError`], none of them passing.
-pub async fn until_over(client: &mut PatientClient<'_>, sweep: &str, known: &mut String) -> Result<SweepStatus> {
+pub async fn until_over(
+    client: &mut PatientClient<'_>,
+    sweep: &str,
+    known: &mut String,
+) -> Result<SweepStatus> {
     loop {
         let mut told = false;
         let outage = |error: &ClientError| {
@@ -57,7 +65,9 @@ pub async fn until_over(client: &mut PatientClient<'_>, sweep: &str, known: &mut
             *known = error.to_string();
         };
         let sweeps = client.status(Some(sweep), outage).await?;
-        let Some(status) = sweeps.into_iter().next() else { bail!("the coordinator says nothing of sweep {sweep}") };
+        let Some(status) = sweeps.into_iter().next() else {
+            bail!("the coordinator says nothing of sweep {sweep}")
+        };
         if is_over(&status) {
             return Ok(status);
         }

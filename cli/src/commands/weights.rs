@@ -53,13 +53,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let cache = folders::cache(arguments.cache.as_ref())?;
     let request = match &arguments.command {
         Command::List => Request::ListWeights(cache),
-        Command::Fetch(FetchArguments { backbone, from, sha256, name }) => Request::FetchWeights(FetchWeightsRequest {
-            cache,
-            backbone: *backbone,
-            from: from.clone(),
-            sha256: sha256.clone(),
-            name: name.clone(),
-        }),
+        Command::Fetch(FetchArguments { backbone, from, sha256, name }) => {
+            Request::FetchWeights(FetchWeightsRequest {
+                cache,
+                backbone: *backbone,
+                from: from.clone(),
+                sha256: sha256.clone(),
+                name: name.clone(),
+            })
+        }
     };
     trainer::become_it(&request, &arguments.libtorch)
 }

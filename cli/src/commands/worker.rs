@@ -91,7 +91,11 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
     }
 }
 
-async fn run_agent(arguments: &Arguments, connection: &Connection, surroundings: &Surroundings) -> Result<(), AgentError> {
+async fn run_agent(
+    arguments: &Arguments,
+    connection: &Connection,
+    surroundings: &Surroundings,
+) -> Result<(), AgentError> {
     let mut config = config(arguments, connection, surroundings)?;
     config.gpu_memory_gib = sortie_worker::smallest_gpu_gib(&config.slots);
     logging::start(arguments.log_format).map_err(|error| AgentError::Usage(error.to_string()))?;
@@ -110,14 +114,21 @@ struct Surroundings {
     now: Duration,
 }
 
-fn config(arguments: &Arguments, connection: &Connection, surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
+fn config(
+    arguments: &Arguments,
+    connection: &Connection,
+    surroundings: &Surroundings,
+) -> Result<AgentConfig, AgentError> {
     let Surroundings { visible, job_end, now } = surroundings;
-    let coordinator = coordinator_uri(&connection.coordinator, connection.insecure).map_err(AgentError::from)?.into();
+    let coordinator =
+        coordinator_uri(&connection.coordinator, connection.insecure).map_err(AgentError::from)?.into();
     let usage = |error: anyhow::Error| AgentError::Usage(format!("{error:#}"));
     let cache = folders::cache(arguments.cache.as_ref()).map_err(usage)?;
-    let data = folders::absolute(&arguments.data.clone().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
+    let data =
+        folders::absolute(&arguments.data.clone().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
     let gpus = sortie_worker::visible_gpus(visible.as_deref(), Path::new("/dev"));
-    let slots = sortie_worker::plan(&arguments.devices, &gpus, arguments.slots.map(usize::from)).map_err(AgentError::Devices)?;
+    let slots = sortie_worker::plan(&arguments.devices, &gpus, arguments.slots.map(usize::from))
+        .map_err(AgentError::Devices)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(|| (processors / slots.len()).max(1), usize::from);
     Ok(AgentConfig {
@@ -133,7 +144,8 @@ fn config(arguments: &Arguments, connection: &Connection, surroundings: &Surroun
         tags: tags(&arguments.tags)?,
         gpu_memory_gib: 0.0,
         grace: Duration::from_secs(u64::from(arguments.grace)),
-        time_left: deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now).map_err(AgentError::Usage)?,
+        time_left: deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now)
+            .map_err(AgentError::Usage)?,
         time_for_unknown: TIME_FOR_UNKNOWN,
         journal: arguments.journal.clone(),
     })
@@ -150,7 +162,10 @@ fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
         }
     }
     if tags.len() > TAGS_MAX {
-        return Err(AgentError::Usage(format!("--tag is given {} times; at most {TAGS_MAX} are allowed", tags.len())));
+        return Err(AgentError::Usage(format!(
+            "--tag is given {} times; at most {TAGS_MAX} are allowed",
+            tags.len()
+        )));
     }
     let tags: BTreeSet<String> = tags.iter().filter(|tag| !tag.is_empty()).cloned().collect();
     Ok(tags.into_iter().collect())
@@ -170,7 +185,8 @@ mod tests {
     }
 
     fn configured(words: &[&str], surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
-        let Cli { connection, arguments } = Cli::try_parse_from(["sortie-worker"].iter().chain(words)).unwrap();
+        let Cli { connection, arguments } =
+            Cli::try_parse_from(["sortie-worker"].iter().chain(words)).unwrap();
         config(&arguments, &connection, surroundings)
     }
 
@@ -180,17 +196,28 @@ mod tests {
 
     #[test]
     fn data_lies_in_the_cache_unless_told() {
-        let set = configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Surroundings::default()).unwrap();
+        let set =
+            configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Surroundings::default())
+                .unwrap();
         assert_eq!((set.cache.as_path(), set.data.as_path()), (Path::new("/c"), Path::new("/c/data")));
         assert_eq!(set.slots.len(), 3);
-        assert_eq!(configured(&["--cache", "/c", "--data", "/d"], &Surroundings::default()).unwrap().data, Path::new("/d"));
+        assert_eq!(
+            configured(&["--cache", "/c", "--data", "/d"], &Surroundings::default()).unwrap().data,
+            Path::new("/d")
+        );
         let gpus = configured(&["--cache", "/c", "--threads", "5"], &visible("4,6")).unwrap();
         assert_eq!((gpus.slots.len(), gpus.slots[1].visible.as_str(), gpus.threads), (2, "6", 5));
     }
 
     #[test]
     fn wrong_usage_is_refused() {
-        for words in [&["--slots", "0"][..], &["--threads", "x"], &["--devices", "gpu"], &["--log-format", "xml"], &["extra"]] {
+        for words in [
+            &["--slots", "0"][..],
+            &["--threads", "x"],
+            &["--devices", "gpu"],
+            &["--log-format", "xml"],
+            &["extra"],
+        ] {
             assert!(Cli::try_parse_from(["sortie-worker"].iter().chain(words)).is_err(), "{words:?}");
         }
         let refused = |words: &[&str]| configured(words, &visible("")).unwrap_err().to_string();
@@ -202,7 +229,11 @@ mod tests {
 
     #[test]
     fn tags_grace_and_the_end_of_time_are_passed_on() {
-        let surroundings = Surroundings { job_end: Some("1000".into()), now: Duration::from_secs(400), ..Surroundings::default() };
+        let surroundings = Surroundings {
+            job_end: Some("1000".into()),
+            now: Duration::from_secs(400),
+            ..Surroundings::default()
+        };
         let words = ["--tag", "night,a100", "--tag", "night", "--grace", "9", "--until", "3h"];
         let set = configured(&words, &surroundings).unwrap();
         assert_eq!(set.tags, ["a100", "night"]);

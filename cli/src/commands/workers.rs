@@ -52,7 +52,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return output::json(&Output { workers: workers.into_iter().map(worker_output).collect() });
     }
     if workers.is_empty() {
-        return output::text("no worker is there: start one with `sortie worker`, or see those that were with --all");
+        return output::text(
+            "no worker is there: start one with `sortie worker`, or see those that were with --all",
+        );
     }
     output::text(&table(&workers))
 }
@@ -81,9 +83,35 @@ fn table(workers: &[Worker]) -> String {
 }
 
 fn worker_output(worker: Worker) -> WorkerOutput {
-    let Worker { worker_id, host, pid, devices, tags, slots, software, state, seen_ms_ago, reason, trials, checkpoints } = worker;
+    let Worker {
+        worker_id,
+        host,
+        pid,
+        devices,
+        tags,
+        slots,
+        software,
+        state,
+        seen_ms_ago,
+        reason,
+        trials,
+        checkpoints,
+    } = worker;
     let seen_seconds_ago = seen_ms_ago as f64 / 1_000.0;
-    WorkerOutput { worker: worker_id, host, pid, devices, tags, slots, software, state, seen_seconds_ago, reason, trials, checkpoints }
+    WorkerOutput {
+        worker: worker_id,
+        host,
+        pid,
+        devices,
+        tags,
+        slots,
+        software,
+        state,
+        seen_seconds_ago,
+        reason,
+        trials,
+        checkpoints,
+    }
 }
 
 #[cfg(test)]
@@ -110,10 +138,18 @@ mod tests {
             table(&[worker()]),
             " worker     devices         slots  state    last seen  runs\n gpu4:4711  cuda:0, cuda:1  2      working  1 s ago    pacs/1a2b3c4d"
         );
-        let aside = Worker { state: "set-aside".into(), reason: "5 failures in a row".into(), tags: vec!["night".into()], ..worker() };
+        let aside = Worker {
+            state: "set-aside".into(),
+            reason: "5 failures in a row".into(),
+            tags: vec!["night".into()],
+            ..worker()
+        };
         let text = table(&[worker(), aside]);
         assert!(
-            text.contains("tags") && text.contains("night") && text.contains("reason") && text.contains("5 failures in a row"),
+            text.contains("tags")
+                && text.contains("night")
+                && text.contains("reason")
+                && text.contains("5 failures in a row"),
             "{text}"
         );
     }
@@ -121,7 +157,13 @@ mod tests {
     #[test]
     fn json_names_everything() {
         let json = serde_json::to_value(worker_output(worker())).unwrap();
-        assert_eq!((&json["worker"], &json["pid"], &json["seen_seconds_ago"]), (&"w1".into(), &4_711.into(), &1.5.into()));
-        assert_eq!((&json["devices"][1], &json["trials"][0], &json["reason"]), (&"cuda:1".into(), &"pacs/1a2b3c4d".into(), &"".into()));
+        assert_eq!(
+            (&json["worker"], &json["pid"], &json["seen_seconds_ago"]),
+            (&"w1".into(), &4_711.into(), &1.5.into())
+        );
+        assert_eq!(
+            (&json["devices"][1], &json["trials"][0], &json["reason"]),
+            (&"cuda:1".into(), &"pacs/1a2b3c4d".into(), &"".into())
+        );
     }
 }

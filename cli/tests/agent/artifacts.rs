@@ -56,15 +56,24 @@ fn checkpoint(token: i64, key: &str) -> v1::Checkpoint {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_an_end() {
     let store = store("right");
-    let agent = Agent::start_with(SUCCEEDS, |script| script.store = (url(store.path()), "right".to_owned())).await;
+    let agent =
+        Agent::start_with(SUCCEEDS, |script| script.store = (url(store.path()), "right".to_owned())).await;
     told(&agent, "shared").await;
     let trial = spec("Any", 0);
     let id = trial.id().to_string();
-    leave(store.path(), &id, &["1-5-own", "900-3-earlier", "900-6-not-offered", "901-3-another-sweeps", "10-3-another"]);
+    leave(
+        store.path(),
+        &id,
+        &["1-5-own", "900-3-earlier", "900-6-not-offered", "901-3-another-sweeps", "10-3-another"],
+    );
     let lease = v1::Lease {
         trial_id: id.clone(),
         spec: Some((&trial).into()),
-        checkpoints: vec![checkpoint(900, "checkpoints/x/900-3"), checkpoint(899, "../../etc/passwd"), checkpoint(898, "/etc/passwd")],
+        checkpoints: vec![
+            checkpoint(900, "checkpoints/x/900-3"),
+            checkpoint(899, "../../etc/passwd"),
+            checkpoint(898, "/etc/passwd"),
+        ],
         keep: Some(v1::Keep { weights: "both".to_owned(), logits: false }),
         kill_at: Some(12),
         ..v1::Lease::default()
@@ -74,7 +83,8 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
     let told = assignment(&agent);
     assert_eq!((told.store.unwrap(), told.token.0, told.kill_at), (url(store.path()), token, Some(12)));
     assert_eq!((told.keep.weights.as_str(), told.keep.logits), ("both", false));
-    let offered: Vec<(i64, &str)> = told.checkpoints.iter().map(|offered| (offered.token.0, offered.key.as_str())).collect();
+    let offered: Vec<(i64, &str)> =
+        told.checkpoints.iter().map(|offered| (offered.token.0, offered.key.as_str())).collect();
     assert_eq!(offered, [(900, "checkpoints/x/900-3")], "a key that leads elsewhere is not passed on");
     let others = ["10-3-another", "901-3-another-sweeps"];
     eventually("the end of its checkpoints", || (left(store.path(), &id) == others).then_some(())).await;
@@ -84,12 +94,16 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_that_failed_keeps_its_checkpoints() {
     let store = store("right");
-    let agent = Agent::start_with("exit 3", |script| script.store = (url(store.path()), "right".to_owned())).await;
+    let agent =
+        Agent::start_with("exit 3", |script| script.store = (url(store.path()), "right".to_owned())).await;
     let trial = spec("Any", 0);
     let id = trial.id().to_string();
     leave(store.path(), &id, &["1-5-own"]);
     let token = agent.fake.queue(&trial);
-    assert!(matches!(agent.fake.wait_for_outcome(token).await, Outcome::Failed { class: ErrorClass::Transient, .. }));
+    assert!(matches!(
+        agent.fake.wait_for_outcome(token).await,
+        Outcome::Failed { class: ErrorClass::Transient, .. }
+    ));
     agent.end().await;
     assert_eq!(left(store.path(), &id), ["1-5-own"]);
 }
@@ -98,7 +112,8 @@ async fn a_trial_that_failed_keeps_its_checkpoints() {
 async fn where_the_store_is_not_shared_checkpoints_stay_with_the_worker() {
     let store = store("another");
     for offered in [url(store.path()), url(&store.path().join("gone")), String::new()] {
-        let agent = Agent::start_with(SUCCEEDS, |script| script.store = (offered.clone(), "right".to_owned())).await;
+        let agent =
+            Agent::start_with(SUCCEEDS, |script| script.store = (offered.clone(), "right".to_owned())).await;
         told(&agent, "local").await;
         let trial = spec("Any", 0);
         let own = agent.folder.path().join("artifacts");
@@ -106,10 +121,17 @@ async fn where_the_store_is_not_shared_checkpoints_stay_with_the_worker() {
         let token = agent.fake.queue(&trial);
         assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
         assert_eq!(assignment(&agent).store.unwrap(), url(&own));
-        eventually("the end of its checkpoints", || left(&own, &trial.id().to_string()).is_empty().then_some(())).await;
+        eventually("the end of its checkpoints", || {
+            left(&own, &trial.id().to_string()).is_empty().then_some(())
+        })
+        .await;
         agent.end().await;
     }
-    assert_eq!(fs::read_dir(store.path()).unwrap().count(), 1, "nothing was written into a store that is not ours");
+    assert_eq!(
+        fs::read_dir(store.path()).unwrap().count(),
+        1,
+        "nothing was written into a store that is not ours"
+    );
 }
 
 const EVENTS: &str = r#"
@@ -127,7 +149,11 @@ async fn what_a_trial_left_and_where_it_went_on_is_told_once() {
     let batches = agent.fake.batches(token);
     let resumed: Vec<_> = batches.iter().filter_map(|batch| batch.resumed).collect();
     assert_eq!(resumed, [v1::Resumed { token: 7, step: 4, exact: false }]);
-    let artifacts: Vec<_> = batches.iter().flat_map(|batch| &batch.artifacts).map(|found| (found.kind.as_str(), found.step)).collect();
+    let artifacts: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| &batch.artifacts)
+        .map(|found| (found.kind.as_str(), found.step))
+        .collect();
     assert_eq!(artifacts, [("checkpoint", 6)]);
     agent.end().await;
 }
@@ -150,7 +176,8 @@ trap saved TERM; touch "${0%/*}/ready"; while true; do sleep 0.05; done"#;
     let Some(Outcome::Failed { class, message }) = fake.outcome(token) else { panic!("{:?}", fake.heard()) };
     assert_eq!((class, message.as_str()), (ErrorClass::Preempted, "saved after step 9"));
     let told = fake.batches(token);
-    let left: Vec<u64> = told.iter().flat_map(|batch| &batch.artifacts).map(|artifact| artifact.step).collect();
+    let left: Vec<u64> =
+        told.iter().flat_map(|batch| &batch.artifacts).map(|artifact| artifact.step).collect();
     let losses: Vec<u64> = told.iter().flat_map(|batch| &batch.losses).map(|loss| loss.step).collect();
     assert_eq!((left, losses), (vec![9], vec![9]));
 }

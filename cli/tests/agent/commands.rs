@@ -26,9 +26,15 @@ async fn every_end_of_a_command_has_its_outcome() {
         (format!("{JUDGED}; echo done"), Ok(Outcome::Succeeded)),
         // The last line has no newline.
         (r#"printf '{"step":0,"domain":"oil","split":"in","value":0.5}'"#.into(), Ok(Outcome::Succeeded)),
-        (format!(r#"{JUDGED}; echo '{{"diverged":{{"step":7}}}}'; exit 3"#), Ok(Outcome::Diverged { step: 7 })),
+        (
+            format!(r#"{JUDGED}; echo '{{"diverged":{{"step":7}}}}'; exit 3"#),
+            Ok(Outcome::Diverged { step: 7 }),
+        ),
         (r#"echo '{"step":3,"loss":NaN}'"#.into(), Ok(Outcome::Diverged { step: 3 })),
-        (r#"echo '{"step":4,"domain":"oil","split":"in","value":0.5,"loss":Infinity}'; exit 1"#.into(), Ok(Outcome::Diverged { step: 4 })),
+        (
+            r#"echo '{"step":4,"domain":"oil","split":"in","value":0.5,"loss":Infinity}'; exit 1"#.into(),
+            Ok(Outcome::Diverged { step: 4 }),
+        ),
         ("echo not json; echo '{\"epoch\":3}'".into(), failed(ErrorClass::BadConfig, "printed no metrics")),
         (
             format!("{JUDGED}; echo no such image >&2; exit 65"),
@@ -41,9 +47,15 @@ async fn every_end_of_a_command_has_its_outcome() {
         ("kill -SEGV $$".into(), failed(ErrorClass::Transient, "signal 11 (SIGSEGV)")),
         ("kill -TERM $$".into(), failed(ErrorClass::Transient, "signal 15 (SIGTERM)")),
         ("kill -9 $$".into(), failed(ErrorClass::Transient, "signal 9 (SIGKILL)")),
-        ("echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1".into(), failed(ErrorClass::OutOfMemory, "CUDA out of memory")),
+        (
+            "echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1".into(),
+            failed(ErrorClass::OutOfMemory, "CUDA out of memory"),
+        ),
         (format!("{JUDGED}; {JUDGED}; sleep 60"), failed(ErrorClass::BadConfig, "at step 0 was told before")),
-        (r#"echo '{"step":11,"loss":1}'; sleep 60"#.into(), failed(ErrorClass::BadConfig, "beyond the sweep's last step, 9")),
+        (
+            r#"echo '{"step":11,"loss":1}'; sleep 60"#.into(),
+            failed(ErrorClass::BadConfig, "beyond the sweep's last step, 9"),
+        ),
         (
             r#"echo '{"step":1,"domain":"ink","split":"in","value":1}'; sleep 60"#.into(),
             failed(ErrorClass::BadConfig, "domain \"ink\" is none of oil, pen"),
@@ -69,7 +81,9 @@ async fn a_program_that_cannot_be_run_is_named() {
     for (program, reason) in [("/no/such/program", "No such file"), ("/etc/passwd", "Permission denied")] {
         let token = agent.fake.queue(&command_trial(&[program], &[], None));
         let outcome = agent.fake.wait_for_outcome(token).await;
-        let Outcome::Failed { class: ErrorClass::BadConfig, message } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Failed { class: ErrorClass::BadConfig, message } = outcome else {
+            panic!("{outcome:?}")
+        };
         assert!(message.contains(&format!("cannot run \"{program}\": {reason}")), "{message}");
     }
     agent.end().await;
@@ -119,7 +133,11 @@ async fn a_long_output_is_told_by_its_beginning_and_its_end() {
     assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
     let log: Vec<u8> = agent.fake.batches(token).into_iter().flat_map(|batch| batch.log).collect();
     let log = String::from_utf8(log).unwrap();
-    assert!(log.len() < (80 << 10) + 100 && log.starts_with("first\n1\n2\n") && log.ends_with("60000\nlast\n"), "{}", log.len());
+    assert!(
+        log.len() < (80 << 10) + 100 && log.starts_with("first\n1\n2\n") && log.ends_with("60000\nlast\n"),
+        "{}",
+        log.len()
+    );
     assert_eq!(log.matches("bytes were left out here ...]").count(), 1);
     agent.end().await;
 }
@@ -129,7 +147,8 @@ async fn a_worker_runs_commands_only_where_that_is_allowed() {
     let fake = Fake::start().await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = Worker::start(folder.path(), &fake.url(), &["--tag", "night", "--exit-when-idle"]);
-    let token = fake.queue(&shell(&format!("touch {}; {JUDGED}", folder.path().join("ran").display()), &[], None));
+    let token =
+        fake.queue(&shell(&format!("touch {}; {JUDGED}", folder.path().join("ran").display()), &[], None));
     let outcome = fake.wait_for_outcome(token).await;
     let Outcome::Failed { class: ErrorClass::Preempted, message } = outcome else { panic!("{outcome:?}") };
     assert!(message.contains("--allow-commands"), "{message}");
@@ -137,7 +156,10 @@ async fn a_worker_runs_commands_only_where_that_is_allowed() {
     assert!(!folder.path().join("ran").exists());
     let introduced = |heard: Heard| if let Heard::Register(request) = heard { Some(request) } else { None };
     let first = fake.heard().into_iter().find_map(introduced).unwrap();
-    assert_eq!((first.allow_commands, first.tags, first.slots, first.gpu_memory_gib), (false, vec!["night".to_owned()], 1, 0.0));
+    assert_eq!(
+        (first.allow_commands, first.tags, first.slots, first.gpu_memory_gib),
+        (false, vec!["night".to_owned()], 1, 0.0)
+    );
     assert_eq!(fake.heard().last(), Some(&Heard::Leave));
 
     let mut allowed = Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--exit-when-idle"]);
@@ -152,23 +174,36 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
     let fake = Fake::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--journal", path.to_str().unwrap()]);
+    let worker =
+        Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--journal", path.to_str().unwrap()]);
     let lines = || -> Vec<serde_json::Value> {
         let text = fs::read_to_string(&path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     // The first answer is lost: the same batch is told again, and noted once.
     fake.script(|script| script.reports_lost = 1);
-    let trial = shell(&format!(r#"echo '{{"step":0,"loss":0.5}}'; {JUDGED}; sleep 1.5; echo '{{"step":1,"loss":-2.0}}'"#), &[], None);
+    let trial = shell(
+        &format!(r#"echo '{{"step":0,"loss":0.5}}'; {JUDGED}; sleep 1.5; echo '{{"step":1,"loss":-2.0}}'"#),
+        &[],
+        None,
+    );
     let token = fake.queue(&trial);
     assert_eq!(fake.wait_for_outcome(token).await, Outcome::Succeeded);
-    eventually("the last line", || lines().last().filter(|line| line["outcome"] == "succeeded").map(|_| ())).await;
+    eventually("the last line", || lines().last().filter(|line| line["outcome"] == "succeeded").map(|_| ()))
+        .await;
     let noted = lines();
-    assert!(noted.iter().all(|line| line["token"] == token && line["trial"] == trial.id().to_string()), "{noted:?}");
+    assert!(
+        noted.iter().all(|line| line["token"] == token && line["trial"] == trial.id().to_string()),
+        "{noted:?}"
+    );
     let sequences: Vec<_> = noted.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, (1..=noted.len() as u64).collect::<Vec<_>>());
-    let all = |key: &str| noted.iter().flat_map(|line| line[key].as_array().unwrap().clone()).collect::<Vec<_>>();
-    assert_eq!(all("losses"), [serde_json::json!([0, "3fe0000000000000"]), serde_json::json!([1, "c000000000000000"])]);
+    let all =
+        |key: &str| noted.iter().flat_map(|line| line[key].as_array().unwrap().clone()).collect::<Vec<_>>();
+    assert_eq!(
+        all("losses"),
+        [serde_json::json!([0, "3fe0000000000000"]), serde_json::json!([1, "c000000000000000"])]
+    );
     let judged = serde_json::json!({ "method": "plain", "step": 0, "domain": "oil", "split": "in", "n": 10, "correct": 4, "loss": null, "value": null });
     assert_eq!(all("evaluations"), [judged]);
     assert_eq!(noted.iter().filter(|line| !line["outcome"].is_null()).count(), 1);
@@ -191,7 +226,8 @@ async fn nothing_of_a_command_survives_a_killed_agent() {
     let folder = tempfile::tempdir().unwrap();
     fake.queue(&shell(&STUBBORN.replace("FOLDER", folder.path().to_str().unwrap()), &[], None));
     let mut worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands"]);
-    let pids = [process_in(&folder.path().join("stubborn")).await, process_in(&folder.path().join("deaf")).await];
+    let pids =
+        [process_in(&folder.path().join("stubborn")).await, process_in(&folder.path().join("deaf")).await];
     assert!(pids.into_iter().all(is_alive));
     worker.child.kill().unwrap();
     worker.child.wait().unwrap();
@@ -205,7 +241,8 @@ async fn a_command_that_does_not_stop_is_killed_with_all_it_started_and_handed_b
     let folder = tempfile::tempdir().unwrap();
     let token = fake.queue(&shell(&STUBBORN.replace("FOLDER", folder.path().to_str().unwrap()), &[], None));
     let mut worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--grace", "1"]);
-    let pids = [process_in(&folder.path().join("stubborn")).await, process_in(&folder.path().join("deaf")).await];
+    let pids =
+        [process_in(&folder.path().join("stubborn")).await, process_in(&folder.path().join("deaf")).await];
     worker.signal(rustix::process::Signal::TERM);
     // The grace and two seconds; the rest is for a machine that does other things too.
     let ended = tokio::time::timeout(Duration::from_secs(6), worker.ended()).await.unwrap();
@@ -265,20 +302,30 @@ async fn the_example_succeeds_diverges_and_fails_as_it_says() {
     assert!(sweep.require.commands);
     let fake = Fake::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let trials: Vec<(TrialSpec, i64)> = sweep.trials().map(|trial| (trial.clone(), fake.queue(&trial))).collect();
-    let mut worker = Worker::start_in(clone, folder.path(), &fake.url(), &["--allow-commands", "--slots", "2", "--exit-when-idle"]);
+    let trials: Vec<(TrialSpec, i64)> =
+        sweep.trials().map(|trial| (trial.clone(), fake.queue(&trial))).collect();
+    let mut worker = Worker::start_in(
+        clone,
+        folder.path(),
+        &fake.url(),
+        &["--allow-commands", "--slots", "2", "--exit-when-idle"],
+    );
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
     for (trial, token) in &trials {
         let value = |axis: &str| trial.point.parameters[axis].to_string();
         let outcome = fake.outcome(*token);
         match (value("labels").as_str(), value("lr").as_str()) {
-            ("lost", _) => assert!(matches!(outcome, Some(Outcome::Failed { class: ErrorClass::BadData, .. })), "{outcome:?}"),
+            ("lost", _) => assert!(
+                matches!(outcome, Some(Outcome::Failed { class: ErrorClass::BadData, .. })),
+                "{outcome:?}"
+            ),
             (_, "1e6") => assert!(matches!(outcome, Some(Outcome::Diverged { step: 1.. })), "{outcome:?}"),
             _ => assert_eq!(outcome, Some(Outcome::Succeeded)),
         }
     }
     assert_eq!(trials.len(), 18);
-    let (_, token) = trials.iter().find(|(_, token)| fake.outcome(*token) == Some(Outcome::Succeeded)).unwrap();
+    let (_, token) =
+        trials.iter().find(|(_, token)| fake.outcome(*token) == Some(Outcome::Succeeded)).unwrap();
     let batches = fake.batches(*token);
     // Six evaluation steps, three domains, two splits; a training loss at each of the 101 steps.
     assert_eq!(batches.iter().map(|batch| batch.evaluations.len()).sum::<usize>(), 36);

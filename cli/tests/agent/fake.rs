@@ -80,10 +80,15 @@ impl Fake {
         let listener = eventually("a listener", || std::net::TcpListener::bind(self.address).ok()).await;
         listener.set_nonblocking(true).unwrap();
         let service = WorkerServiceServer::new(self.service.clone());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
             let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
         });
         self.runtime = Some(runtime);
     }
@@ -109,7 +114,11 @@ impl Fake {
     }
 
     pub fn queue_as(&self, spec: &sortie_core::trial::TrialSpec, trial_id: &str) -> i64 {
-        self.queue_lease(v1::Lease { trial_id: trial_id.to_owned(), spec: Some(spec.into()), ..v1::Lease::default() })
+        self.queue_lease(v1::Lease {
+            trial_id: trial_id.to_owned(),
+            spec: Some(spec.into()),
+            ..v1::Lease::default()
+        })
     }
 
     /// Queues a lease under a token of its own, which it gives.
@@ -179,7 +188,10 @@ impl Service {
 
 #[tonic::async_trait]
 impl WorkerService for Service {
-    async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
         let mut script = self.script();
         if let Some(status) = &script.refuse_register {
             return Err(status.clone());
@@ -208,7 +220,10 @@ impl WorkerService for Service {
                 let leases: Vec<v1::Lease> = script.queue.drain(..count).collect();
                 script.running.extend(leases.iter().map(|lease| lease.token));
                 let idle = script.queue.is_empty() && script.running.is_empty();
-                if !leases.is_empty() || (idle && request.return_when_idle) || tokio::time::Instant::now() >= deadline {
+                if !leases.is_empty()
+                    || (idle && request.return_when_idle)
+                    || tokio::time::Instant::now() >= deadline
+                {
                     return Ok(Response::new(v1::LeaseResponse {
                         leases,
                         idle,
@@ -221,10 +236,15 @@ impl WorkerService for Service {
         }
     }
 
-    async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let attempts: Vec<(i64, u64)> = request.into_inner().attempts.iter().map(|attempt| (attempt.token, attempt.step)).collect();
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let attempts: Vec<(i64, u64)> =
+            request.into_inner().attempts.iter().map(|attempt| (attempt.token, attempt.step)).collect();
         let mut script = self.script();
-        let lost = attempts.iter().map(|(token, _)| *token).filter(|token| script.stale.contains(token)).collect();
+        let lost =
+            attempts.iter().map(|(token, _)| *token).filter(|token| script.stale.contains(token)).collect();
         script.heard.push(Heard::Heartbeat(attempts));
         Ok(Response::new(v1::HeartbeatResponse { lost }))
     }
@@ -234,7 +254,10 @@ impl WorkerService for Service {
         Ok(Response::new(v1::LeaveResponse {}))
     }
 
-    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
         let v1::ReportRequest { token, batch } = request.into_inner();
         let mut script = self.script();
         if script.stale.contains(&token) {
@@ -251,7 +274,10 @@ impl WorkerService for Service {
         Ok(Response::new(v1::ReportResponse {}))
     }
 
-    async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteResponse>, Status> {
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
         let v1::CompleteRequest { token, batch, outcome } = request.into_inner();
         let slow = {
             let mut script = self.script();

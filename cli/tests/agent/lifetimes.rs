@@ -28,8 +28,14 @@ echo '{"outcome":"succeeded"}'"#;
     fs::write(agent.folder.path().join("go"), b"").unwrap();
     // The process is not held up: it ends its training while nobody listens.
     eventually("the end of training", || agent.folder.path().join("trained").exists().then_some(())).await;
-    let homes = || fs::read_dir(agent.folder.path().join("agents")).unwrap().flatten().filter(|entry| entry.path().is_dir());
-    let reports = || homes().map(|home| home.path().join(format!("{token}.reports"))).find(|path| path.exists());
+    let homes = || {
+        fs::read_dir(agent.folder.path().join("agents"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+    };
+    let reports =
+        || homes().map(|home| home.path().join(format!("{token}.reports"))).find(|path| path.exists());
     let on_disk = eventually("reports on disk", || reports().and_then(|path| path.metadata().ok())).await;
     assert!(on_disk.len() > 100_000, "{}", on_disk.len());
     agent.fake.script(|script| script.reports_lost = 3);
@@ -38,7 +44,8 @@ echo '{"outcome":"succeeded"}'"#;
     let batches = agent.fake.batches(token);
     let sequences: Vec<u64> = batches.iter().map(|batch| batch.sequence).collect();
     assert_eq!(sequences, (1..=batches.len() as u64).collect::<Vec<_>>());
-    let steps: Vec<u64> = batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
+    let steps: Vec<u64> =
+        batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
     assert_eq!(steps, (0..=30_000).collect::<Vec<_>>());
     eventually("a clean disk", || reports().is_none().then_some(())).await;
     agent.end().await;
@@ -94,8 +101,13 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
     make_endless(folder.path(), "Endless");
     fake.queue(&spec("Endless", 0));
     let mut worker = Worker::start(folder.path(), &fake.url(), &[]);
-    let homes =
-        || fs::read_dir(folder.path().join("cache/agents")).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let homes = || {
+        fs::read_dir(folder.path().join("cache/agents"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+    };
     let record_of = |worker: &Worker| {
         let pid = worker.child.id();
         homes()
@@ -103,8 +115,11 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
             .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"pid\":{pid},"))))
     };
     let trial = worker.trial().await;
-    let noted =
-        |path: std::path::PathBuf| fs::read_to_string(&path).is_ok_and(|text| text.contains(&format!("\"pid\":{trial},"))).then_some(path);
+    let noted = |path: std::path::PathBuf| {
+        fs::read_to_string(&path)
+            .is_ok_and(|text| text.contains(&format!("\"pid\":{trial},")))
+            .then_some(path)
+    };
     // Another agent that shares the cache, and lives on.
     let other = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(folder.path().join("cache"), other.path().join("cache")).unwrap();
@@ -116,8 +131,13 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
     wait_for_death(trial).await;
 
     // No trial outlives its agent by itself; one that did would stand in the record like this.
-    let mut left =
-        std::process::Command::new("sleep").arg("600").stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let mut left = std::process::Command::new("sleep")
+        .arg("600")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", left.id())).unwrap();
     let started: u64 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
     let mut text: serde_json::Value = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
@@ -126,8 +146,14 @@ async fn a_restarted_agent_ends_what_its_dead_predecessor_left() {
     let next = Worker::start(folder.path(), &fake.url(), &[]);
     let ended = eventually("its end", || left.try_wait().unwrap()).await;
     assert_eq!(ended.signal(), Some(9));
-    eventually("a line", || next.stderr().contains("killed a trial that its dead agent had left").then_some(())).await;
-    eventually("two folders", || (homes().count() == 2 && !record.exists() && record_of(&living).is_some()).then_some(())).await;
+    eventually("a line", || {
+        next.stderr().contains("killed a trial that its dead agent had left").then_some(())
+    })
+    .await;
+    eventually("two folders", || {
+        (homes().count() == 2 && !record.exists() && record_of(&living).is_some()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +170,10 @@ async fn a_worker_that_is_set_aside_says_so_once() {
     assert_eq!(stderr.matches("the coordinator has no trials for this worker").count(), 1, "{stderr}");
     fake.script(|script| script.set_aside.clear());
     fake.queue(&spec("Gone", 9));
-    eventually("better news", || worker.stderr().contains("nothing keeps this worker from trials any more").then_some(())).await;
+    eventually("better news", || {
+        worker.stderr().contains("nothing keeps this worker from trials any more").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +184,10 @@ async fn a_cache_folder_that_cannot_be_used_is_named() {
     let mut worker = Worker::start(folder.path(), &fake.url(), &[]);
     assert_eq!(worker.ended().await.code(), Some(1));
     let stderr = worker.stderr();
-    assert!(stderr.starts_with("error: cannot use the cache folder") && stderr.lines().count() == 1, "{stderr}");
+    assert!(
+        stderr.starts_with("error: cannot use the cache folder") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

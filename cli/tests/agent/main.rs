@@ -29,14 +29,20 @@ async fn another_version_is_refused_in_one_line() {
     let fake = Fake::start().await;
     for by_status in [true, false] {
         fake.script(|script| match by_status {
-            true => script.refuse_register = Some(Status::failed_precondition("sortie 9 speaks version 9 of the protocol")),
+            true => {
+                script.refuse_register =
+                    Some(Status::failed_precondition("sortie 9 speaks version 9 of the protocol"))
+            }
             false => (script.refuse_register, script.api_version) = (None, Some(9)),
         });
         let folder = tempfile::tempdir().unwrap();
         let mut worker = Worker::start(folder.path(), &fake.url(), &[]);
         assert_eq!(worker.ended().await.code(), Some(1));
         let stderr = worker.stderr();
-        assert!(stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("version 9"), "{stderr}");
+        assert!(
+            stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("version 9"),
+            "{stderr}"
+        );
     }
 }
 
@@ -61,7 +67,11 @@ async fn an_idle_worker_exits_only_when_told_to() {
     let folder = tempfile::tempdir().unwrap();
     let mut leaving = Worker::start(folder.path(), &fake.url(), &["--exit-when-idle", "--sweep", "some"]);
     assert_eq!(leaving.ended().await.code(), Some(0), "{}", leaving.stderr());
-    let asked = fake.heard().into_iter().find_map(|heard| if let Heard::Lease(request) = heard { Some(request) } else { None }).unwrap();
+    let asked = fake
+        .heard()
+        .into_iter()
+        .find_map(|heard| if let Heard::Lease(request) = heard { Some(request) } else { None })
+        .unwrap();
     assert_eq!((asked.count_max, asked.sweep.as_str(), asked.return_when_idle), (1, "some", true));
 
     let mut staying = Worker::start(folder.path(), &fake.url(), &["--slots", "3", "--stop-on-stdin-close"]);
@@ -80,7 +90,9 @@ async fn a_missing_folder_fails_the_trial_by_path_and_the_worker_lives_on() {
     let mut worker = Worker::start(folder.path(), &fake.url(), &["--exit-when-idle"]);
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
     for token in tokens {
-        let Some(Outcome::Failed { class, message }) = fake.outcome(token) else { panic!("{:?}", fake.heard()) };
+        let Some(Outcome::Failed { class, message }) = fake.outcome(token) else {
+            panic!("{:?}", fake.heard())
+        };
         assert_eq!(class, ErrorClass::BadData);
         let path = folder.path().join("data/Gone");
         assert!(message.contains(path.to_str().unwrap()) && message.lines().count() == 1, "{message}");
@@ -136,7 +148,12 @@ async fn a_worker_that_is_asked_to_stop_hands_its_trials_back() {
     worker.signal(Signal::TERM);
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
     for token in tokens {
-        assert_eq!(fake.outcome(token).as_ref().and_then(class), Some(ErrorClass::Preempted), "{}", worker.stderr());
+        assert_eq!(
+            fake.outcome(token).as_ref().and_then(class),
+            Some(ErrorClass::Preempted),
+            "{}",
+            worker.stderr()
+        );
     }
     assert!(!is_trial(trial));
 }
@@ -153,7 +170,8 @@ async fn stopping_does_not_wait_for_a_coordinator_that_is_gone() {
         fake.kill();
         worker.signal(Signal::INT);
         if signals == 2 {
-            eventually("the first stop", || worker.stderr().contains("handing trials back").then_some(())).await;
+            eventually("the first stop", || worker.stderr().contains("handing trials back").then_some(()))
+                .await;
             // Long enough after the first that it is no echo of it.
             tokio::time::sleep(Duration::from_secs(1)).await;
             worker.signal(Signal::INT);
@@ -175,7 +193,10 @@ async fn a_worker_waits_for_its_coordinator_and_attaches_again_to_a_restarted_on
     fake.resume().await;
     let trial = worker.trial().await;
     fake.kill();
-    eventually("the loss", || (worker.stderr().matches("cannot reach the coordinator").count() == 2).then_some(())).await;
+    eventually("the loss", || {
+        (worker.stderr().matches("cannot reach the coordinator").count() == 2).then_some(())
+    })
+    .await;
     let before = fake.heard().len();
     fake.resume().await;
     let next = fake.queue(&spec("Gone", 1));
@@ -183,7 +204,11 @@ async fn a_worker_waits_for_its_coordinator_and_attaches_again_to_a_restarted_on
     let since = fake.heard().split_off(before);
     assert!(matches!(since.first(), Some(Heard::Register(_))), "{since:?}");
     eventually("a heartbeat", || {
-        fake.heard().iter().skip(before).any(|heard| matches!(heard, Heard::Heartbeat(running) if running.len() == 1)).then_some(())
+        fake.heard()
+            .iter()
+            .skip(before)
+            .any(|heard| matches!(heard, Heard::Heartbeat(running) if running.len() == 1))
+            .then_some(())
     })
     .await;
     assert!(is_trial(trial), "the outage ended a trial");
@@ -224,10 +249,22 @@ async fn a_real_trial_trains_and_reports() {
     let sequences: Vec<u64> = batches.iter().map(|batch| batch.sequence).collect();
     assert_eq!(sequences, (1..=batches.len() as u64).collect::<Vec<_>>());
     assert!(batches[0].fingerprint.is_some() && batches[1..].iter().all(|batch| batch.fingerprint.is_none()));
-    let steps: Vec<u64> = batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
+    let steps: Vec<u64> =
+        batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
     assert_eq!(steps, (0..=20).collect::<Vec<_>>());
-    let evaluations: Vec<(u64, String, String)> =
-        batches.iter().flat_map(|batch| batch.evaluations.iter().map(|row| (row.step, row.domain.clone(), row.split.clone()))).collect();
-    let expected = [0, 10, 20].into_iter().flat_map(|step| [("ink", "out"), ("oil", "in"), ("oil", "out")].map(|row| (step, row)));
-    assert_eq!(evaluations, expected.map(|(step, (domain, split))| (step, domain.to_owned(), split.to_owned())).collect::<Vec<_>>());
+    let evaluations: Vec<(u64, String, String)> = batches
+        .iter()
+        .flat_map(|batch| {
+            batch.evaluations.iter().map(|row| (row.step, row.domain.clone(), row.split.clone()))
+        })
+        .collect();
+    let expected = [0, 10, 20]
+        .into_iter()
+        .flat_map(|step| [("ink", "out"), ("oil", "in"), ("oil", "out")].map(|row| (step, row)));
+    assert_eq!(
+        evaluations,
+        expected
+            .map(|(step, (domain, split))| (step, domain.to_owned(), split.to_owned()))
+            .collect::<Vec<_>>()
+    );
 }

@@ -100,9 +100,21 @@ async fn every_end_of_a_process_has_its_class() {
         ("kill -9 $$", ErrorClass::Transient, "signal 9 (SIGKILL)"),
         ("kill -SEGV $$", ErrorClass::Transient, "signal 11 (SIGSEGV)"),
         ("exit 0", ErrorClass::Transient, "exit status 0 and no outcome"),
-        (r#"echo '{"outcome":{"failed":{"class":"out-of-memory","message":"CUDA"}}}'; exit 1"#, ErrorClass::OutOfMemory, "CUDA"),
-        (r#"echo '{"outcome":{"failed":{"class":"bad-config","message":"no GPU"}}}'"#, ErrorClass::BadConfig, "no GPU"),
-        (r#"echo '{"progress":{"step":1,"more":2}}'; sleep 60"#, ErrorClass::Transient, "no event: unknown field `more`"),
+        (
+            r#"echo '{"outcome":{"failed":{"class":"out-of-memory","message":"CUDA"}}}'; exit 1"#,
+            ErrorClass::OutOfMemory,
+            "CUDA",
+        ),
+        (
+            r#"echo '{"outcome":{"failed":{"class":"bad-config","message":"no GPU"}}}'"#,
+            ErrorClass::BadConfig,
+            "no GPU",
+        ),
+        (
+            r#"echo '{"progress":{"step":1,"more":2}}'; sleep 60"#,
+            ErrorClass::Transient,
+            "no event: unknown field `more`",
+        ),
         ("echo '{'; sleep 60", ErrorClass::Transient, "no event"),
         (
             "printf '{'; head -c 2000000 /dev/zero | tr '\\0' x; echo; sleep 60",
@@ -125,8 +137,12 @@ echo '{"outcome":{"diverged":{"step":4}}}'"#;
     let trial = spec("Any", 0);
     let token = agent.fake.queue(&trial);
     assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Diverged { step: 4 });
-    let log = fs::read_to_string(agent.folder.path().join(format!("logs/{}-{token}.log", trial.id()))).unwrap();
-    assert!(log.contains("loading\n") && log.contains("/3/0\n") && log.contains(r#""device":"cpu""#), "{log}");
+    let log =
+        fs::read_to_string(agent.folder.path().join(format!("logs/{}-{token}.log", trial.id()))).unwrap();
+    assert!(
+        log.contains("loading\n") && log.contains("/3/0\n") && log.contains(r#""device":"cpu""#),
+        "{log}"
+    );
     agent.end().await;
 }
 
@@ -154,7 +170,8 @@ echo '{"outcome":"succeeded"}'"#;
     let batches = agent.fake.batches(token);
     let sequences: Vec<u64> = batches.iter().map(|batch| batch.sequence).collect();
     assert_eq!(sequences, (1..=batches.len() as u64).collect::<Vec<_>>());
-    let steps: Vec<u64> = batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
+    let steps: Vec<u64> =
+        batches.iter().flat_map(|batch| batch.losses.iter().map(|loss| loss.step)).collect();
     assert_eq!(steps, (0..600).collect::<Vec<_>>());
     agent.end().await;
 }
@@ -171,7 +188,8 @@ async fn a_refused_report_ends_the_attempt_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_that_is_complete_is_told_even_while_stopping_and_a_process_that_ignores_sigterm_is_killed() {
+async fn a_result_that_is_complete_is_told_even_while_stopping_and_a_process_that_ignores_sigterm_is_killed()
+{
     let agent = Agent::start(r#"trap '' TERM; echo '{"outcome":"succeeded"}'; touch "${0%/*}/said"; while true; do sleep 0.1; done"#).await;
     let token = agent.fake.queue(&spec("Any", 0));
     eventually("the outcome", || agent.folder.path().join("said").exists().then_some(())).await;

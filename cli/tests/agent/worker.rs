@@ -118,7 +118,8 @@ pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
         ..Settings::reference(dataset, Backbone::EfficientNetLite0)
     };
     let (held_out, lr, weight_decay) = (words("oil"), 1e-3, 1e-4);
-    let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
+    let point =
+        FinetunePoint { held_out, dropout: 0.0, lr, weight_decay, head_lr_factor: 1.0, seed, split_seed: 0 };
     TrialSpec { work: Work::Finetune(settings), point: (&point).into(), combination: None }
 }
 

@@ -14,7 +14,14 @@ use sortie_core::spec::SweepSpec;
 use sortie_proto::v1;
 
 fn status(succeeded: u64, failed: u64) -> v1::SweepStatus {
-    v1::SweepStatus { sweep: "s".into(), state: "open".into(), planned: 4, succeeded, failed, ..Default::default() }
+    v1::SweepStatus {
+        sweep: "s".into(),
+        state: "open".into(),
+        planned: 4,
+        succeeded,
+        failed,
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -23,14 +30,27 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
     let file = folder.path().join("s.toml");
     std::fs::write(&file, "name = \"s\"\n[run]\ncommand = [\"true\"]\n").unwrap();
     let path = file.to_str().unwrap();
-    let progress = |expanded, added, done| v1::SubmitProgress { sweep: "s".into(), planned: 100, expanded, added, linked: added / 2, done };
-    let script = Script { progress: vec![progress(50, 4, false), progress(55, 4, false), progress(100, 8, true)], ..Script::default() };
+    let progress = |expanded, added, done| v1::SubmitProgress {
+        sweep: "s".into(),
+        planned: 100,
+        expanded,
+        added,
+        linked: added / 2,
+        done,
+    };
+    let script = Script {
+        progress: vec![progress(50, 4, false), progress(55, 4, false), progress(100, 8, true)],
+        ..Script::default()
+    };
     let coordinator = Coordinator::start(script.clone());
     let output = coordinator.run(&["submit", path, "--no-reuse", "--priority", "-2"]);
     let text = "sweep s: 8 trials added, 100 in all; 4 of them have succeeded in other sweeps and will not run again\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "50 of 100 trials looked at, 4 added\n");
-    assert_eq!(coordinator.json(&["submit", path]), json!({"sweep": "s", "planned": 100, "added": 8, "linked": 4}));
+    assert_eq!(
+        coordinator.json(&["submit", path]),
+        json!({"sweep": "s", "planned": 100, "added": 8, "linked": 4})
+    );
     assert_eq!(coordinator.asked(), ["(true, Some(-2))", "(false, None)"]);
     // A coordinator that goes away in the middle.
     let broken = Coordinator::start(Script { progress: vec![progress(50, 4, false)], ..Script::default() });
@@ -40,7 +60,8 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
 
 #[test]
 fn waiting_and_watching_outlive_a_coordinators_restart() {
-    let watched = "1/4 trials done, 0 running, time left: waits for a free worker\n4/4 trials done, 0 running\n";
+    let watched =
+        "1/4 trials done, 0 running, time left: waits for a free worker\n4/4 trials done, 0 running\n";
     for (words, said) in [(&["wait", "s"][..], ""), (&["status", "s", "--watch"], watched)] {
         let first = Coordinator::start(Script { status: status(1, 0), ..Script::default() });
         let mut child = first.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -54,7 +75,11 @@ fn waiting_and_watching_outlive_a_coordinators_restart() {
         assert_eq!(line, "the coordinator stopped answering; asking again\n");
         let second = Coordinator::start_at(address, Script { status: status(4, 0), ..Script::default() });
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().as_str()), (Some(0), said), "{words:?}");
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stdout).unwrap().as_str()),
+            (Some(0), said),
+            "{words:?}"
+        );
         drop(second);
     }
 }
@@ -62,14 +87,18 @@ fn waiting_and_watching_outlive_a_coordinators_restart() {
 #[test]
 fn waiting_ends_with_what_did_not_succeed_or_when_its_time_is_up() {
     let ended = Coordinator::start(Script { status: status(3, 1), ..Script::default() });
-    let error = "error: sweep s ended with 3/4 trials done, 0 running, 1 failed; `sortie trials s` says why\n";
+    let error =
+        "error: sweep s ended with 3/4 trials done, 0 running, 1 failed; `sortie trials s` says why\n";
     assert_eq!(ended.refuses(&["wait", "s"], 1), error);
     assert_eq!(ended.refuses(&["wait", "nope"], 1), "error: no sweep is called \"nope\"; there is s\n");
     let slow = Coordinator::start(Script { status: status(3, 0), ..Script::default() });
     let error = slow.refuses(&["wait", "s", "--timeout", "0"], 1);
     assert!(error.starts_with("error: gave up after 0 s: "), "{error}");
     let error = slow.refuses(&["wait", "s", "--timeout", "1"], 1);
-    assert_eq!(error, "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for a free worker\n");
+    assert_eq!(
+        error,
+        "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for a free worker\n"
+    );
     let expanding = v1::SweepStatus { state: "expanding".into(), ..status(4, 0) };
     let growing = Coordinator::start(Script { status: expanding, ..Script::default() });
     assert!(growing.refuses(&["wait", "s", "--timeout", "1"], 1).contains("gave up"));
@@ -84,7 +113,10 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
     for (words, text) in [
         (&["pause", "s"][..], "sweep s is paused; trials that run go on\n"),
         (&["resume", "s"], "sweep s is open again\n"),
-        (&["cancel", "s", "--where", "lr=0.1 and seed=2", "--state", "queued"], "sweep s: 3 trials cancelled\n"),
+        (
+            &["cancel", "s", "--where", "lr=0.1 and seed=2", "--state", "queued"],
+            "sweep s: 3 trials cancelled\n",
+        ),
         (&["retry", "s", "--state", "diverged"], "sweep s: 3 trials will run again\n"),
         (&["priority", "s", "-4"], "sweep s has priority -4\n"),
     ] {
@@ -130,8 +162,10 @@ fn trial() -> v1::Trial {
 
 #[test]
 fn a_trial_is_listed_and_explained() {
-    let happening = v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
-    let started = v1::Happening { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
+    let happening =
+        v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
+    let started =
+        v1::Happening { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
     let story = v1::ExplainResponse {
         sweep: "s".into(),
         trial: Some(trial()),
@@ -165,17 +199,29 @@ fn a_trial_is_listed_and_explained() {
 ";
     assert_eq!(text, expected);
     let json = coordinator.json(&["explain", "94f9"]);
-    assert_eq!((&json["trial"], &json["point"]["batch"]), (&"94f9de813446924ef6b1cf831eaa3ef4".into(), &json!(32.0)));
-    assert_eq!((&json["attempt"], &json["token"], &json["waits_seconds"]), (&json!(2), &json!(18), &json!(0.0)));
+    assert_eq!(
+        (&json["trial"], &json["point"]["batch"]),
+        (&"94f9de813446924ef6b1cf831eaa3ef4".into(), &json!(32.0))
+    );
+    assert_eq!(
+        (&json["attempt"], &json["token"], &json["waits_seconds"]),
+        (&json!(2), &json!(18), &json!(0.0))
+    );
     assert_eq!((&json["linked_to"], &json["note"]), (&Value::Null, &json!("old")));
-    let lost = json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
+    let lost =
+        json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
     assert_eq!(json["happenings"][0], lost);
     assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
 }
 
 #[test]
 fn a_linked_trial_says_to_what() {
-    let trial = v1::Trial { linked_to: "other/94f9de81".into(), state: "succeeded".into(), error: String::new(), ..trial() };
+    let trial = v1::Trial {
+        linked_to: "other/94f9de81".into(),
+        state: "succeeded".into(),
+        error: String::new(),
+        ..trial()
+    };
     let story = v1::ExplainResponse { sweep: "s".into(), trial: Some(trial.clone()), ..Default::default() };
     let coordinator = Coordinator::start(Script { trials: vec![trial], story, ..Script::default() });
     assert!(coordinator.says(&["trials", "s"]).contains("other/94f9de81"));
@@ -185,7 +231,8 @@ fn a_linked_trial_says_to_what() {
 
 #[test]
 fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
-    let coordinator = Coordinator::start(Script { trials: vec![trial()], changes_nothing: true, ..Script::default() });
+    let coordinator =
+        Coordinator::start(Script { trials: vec![trial()], changes_nothing: true, ..Script::default() });
     let output = coordinator.run(&["cancel", "s", "--where", "seed=4"]);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "no trial of sweep s has seed = 4: it has 1\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "sweep s: 0 trials cancelled\n");
@@ -194,19 +241,28 @@ fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
 
 #[test]
 fn logs_are_printed_byte_for_byte() {
-    let logs = v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
+    let logs =
+        v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
     let started = |token| v1::Happening { token, what: "started".into(), ..Default::default() };
     let story = v1::ExplainResponse { happenings: vec![started(16), started(17)], ..Default::default() };
-    let coordinator = Coordinator::start(Script { logs: logs.clone(), story: story.clone(), ..Script::default() });
+    let coordinator =
+        Coordinator::start(Script { logs: logs.clone(), story: story.clone(), ..Script::default() });
     assert_eq!(coordinator.run(&["logs", "s/94f9"]).stdout, logs.text);
     let json = coordinator.json(&["logs", "94f9", "--attempt", "2"]);
     let text = "a\u{fffd}\r\n\u{1b}[1mb";
-    assert_eq!(json, json!({"trial": "94f9", "attempt": 2, "token": 17, "worker": "gpu4:4711", "text": text}));
+    assert_eq!(
+        json,
+        json!({"trial": "94f9", "attempt": 2, "token": 17, "worker": "gpu4:4711", "text": text})
+    );
     let error = coordinator.refuses(&["logs", "94f9", "--attempt", "3"], 1);
     assert_eq!(error, "error: trial 94f9 has no attempt 3: there were 2\n");
     let asked: Vec<String> = coordinator.asked().into_iter().filter(|asked| asked.starts_with('(')).collect();
     assert_eq!(asked, ["(\"s/94f9\", 0)", "(\"94f9\", 17)"]);
-    let silent = Coordinator::start(Script { logs: v1::LogsResponse { text: vec![], ..logs }, story, ..Script::default() });
+    let silent = Coordinator::start(Script {
+        logs: v1::LogsResponse { text: vec![], ..logs },
+        story,
+        ..Script::default()
+    });
     let output = silent.run(&["logs", "94f9"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "attempt 2 at trial 94f9 printed nothing\n");
@@ -226,10 +282,20 @@ fn workers_are_listed() {
 
 #[test]
 fn where_workers_keep_checkpoints_is_listed() {
-    let worker = v1::Worker { host: "gpu4".into(), pid: 4_711, state: "idle".into(), checkpoints: "local".into(), ..Default::default() };
+    let worker = v1::Worker {
+        host: "gpu4".into(),
+        pid: 4_711,
+        state: "idle".into(),
+        checkpoints: "local".into(),
+        ..Default::default()
+    };
     let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
     let text = coordinator.says(&["workers"]);
-    assert!(text.lines().next().unwrap().ends_with("checkpoints") && text.lines().nth(1).unwrap().ends_with("local"), "{text}");
+    assert!(
+        text.lines().next().unwrap().ends_with("checkpoints")
+            && text.lines().nth(1).unwrap().ends_with("local"),
+        "{text}"
+    );
     assert_eq!(coordinator.json(&["workers"])["workers"][0]["checkpoints"], "local");
 }
 
@@ -237,7 +303,8 @@ fn where_workers_keep_checkpoints_is_listed() {
 fn what_a_trial_left_is_listed() {
     let kept = |kind: &str, key: &str, url: &str, host: &str| {
         let (method, digest) = ("plain".into(), "0a".repeat(32));
-        let artifact = v1::Artifact { kind: kind.into(), method, step: 20, key: key.into(), digest, bytes: 7 };
+        let artifact =
+            v1::Artifact { kind: kind.into(), method, step: 20, key: key.into(), digest, bytes: 7 };
         v1::KeptArtifact { token: 17, artifact: Some(artifact), url: url.into(), host: host.into() }
     };
     let artifacts = vec![
@@ -249,7 +316,10 @@ fn what_a_trial_left_is_listed() {
     let coordinator = Coordinator::start(Script { artifacts, ..Script::default() });
     let text = coordinator.says(&["artifacts", "s/94f9"]);
     let ends = ["where", "not kept", "s3://bucket/weights/x", "weights/y below CACHE/artifacts on gpu4"];
-    assert!(text.lines().zip(ends).all(|(line, end)| line.ends_with(end)) && text.lines().count() == 4, "{text}");
+    assert!(
+        text.lines().zip(ends).all(|(line, end)| line.ends_with(end)) && text.lines().count() == 4,
+        "{text}"
+    );
     let json = coordinator.json(&["artifacts", "94f9"]);
     assert_eq!((&json["trial"], &json["state"]), (&"94f9".into(), &"succeeded".into()));
     let weights = json!({"attempt": 17, "kind": "final-weights", "method": "plain", "step": 20, "key": "weights/x", "digest": "0a".repeat(32),
@@ -272,7 +342,11 @@ fn a_verification_waits_for_both_runs_and_tells_the_certificate() {
         worker: "gpu4:4711".into(),
         difference: String::new(),
     };
-    let coordinator = Coordinator::start(Script { status: status(4, 0), certificate: certificate.clone(), ..Script::default() });
+    let coordinator = Coordinator::start(Script {
+        status: status(4, 0),
+        certificate: certificate.clone(),
+        ..Script::default()
+    });
     let words = ["verify", "s/94f9", "--kill-at", "12", "--steps", "15"];
     let text = "identical\n  killed   at step 12 of 15, resumed after step 9\n  worker   gpu4:4711\n  weights  ab\n  metrics  cd\n";
     assert_eq!(coordinator.says(&words), text);
@@ -281,11 +355,23 @@ fn a_verification_waits_for_both_runs_and_tells_the_certificate() {
         "worker": "gpu4:4711", "difference": null});
     assert_eq!(json, expected);
     let (a, b) = ("verify-94f9de81-1-a", "verify-94f9de81-1-b");
-    let asked =
-        |steps| vec![format!("(\"s/94f9\", 12, {steps})"), format!("{a:?}"), format!("{b:?}"), format!("(\"s/94f9\", [{a:?}, {b:?}])")];
+    let asked = |steps| {
+        vec![
+            format!("(\"s/94f9\", 12, {steps})"),
+            format!("{a:?}"),
+            format!("{b:?}"),
+            format!("(\"s/94f9\", [{a:?}, {b:?}])"),
+        ]
+    };
     assert_eq!(coordinator.asked(), [asked("Some(15)"), asked("None")].concat());
-    let differs = v1::Certificate { identical: false, resumed_at: None, difference: "it started again".into(), ..certificate };
-    let differs = Coordinator::start(Script { status: status(4, 0), certificate: differs, ..Script::default() });
+    let differs = v1::Certificate {
+        identical: false,
+        resumed_at: None,
+        difference: "it started again".into(),
+        ..certificate
+    };
+    let differs =
+        Coordinator::start(Script { status: status(4, 0), certificate: differs, ..Script::default() });
     let output = differs.run(&words);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -300,7 +386,10 @@ fn a_verification_that_cannot_end_is_called_off() {
     let failed = Coordinator::start(Script { status: status(3, 1), ..Script::default() });
     let output = failed.run(&["verify", "94f9", "--kill-at", "12"]);
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && error.contains("verify-94f9de81-1-a ended with 3/4 trials done"), "{error}");
+    assert!(
+        output.status.code() == Some(1) && error.contains("verify-94f9de81-1-a ended with 3/4 trials done"),
+        "{error}"
+    );
     // Its worker is not among those that there are.
     let alone = Coordinator::start(Script { status: status(0, 0), ..Script::default() });
     let output = alone.run(&["verify", "94f9", "--kill-at", "12"]);
@@ -317,7 +406,10 @@ fn results_of_a_sweep_without_domains_point_to_its_trials() {
     let work = v1::Work { kind: Some(v1::work::Kind::Command(command)) };
     let v1::Trial { trial_id, point, state, .. } = trial();
     let result = v1::TrialResult { trial_id, point, state, ..Default::default() };
-    let results = vec![v1::ResultsChunk { work: Some(work), trials: vec![] }, v1::ResultsChunk { work: None, trials: vec![result] }];
+    let results = vec![
+        v1::ResultsChunk { work: Some(work), trials: vec![] },
+        v1::ResultsChunk { work: None, trials: vec![result] },
+    ];
     let coordinator = Coordinator::start(Script { results, ..Script::default() });
     assert!(coordinator.refuses(&["results", "s"], 1).contains("`sortie trials s`"));
     let error = coordinator.refuses(&["figure", "s", "--kind", "rates", "-o", "x.svg"], 1);
@@ -328,10 +420,14 @@ fn results_of_a_sweep_without_domains_point_to_its_trials() {
 fn seeds_are_added_by_their_number_in_all() {
     let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nseeds = 3\n";
     let spec = serde_json::to_string(&SweepSpec::parse(text, None).unwrap()).unwrap();
-    let done = v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, linked: 1, done: true };
+    let done =
+        v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, linked: 1, done: true };
     let coordinator = Coordinator::start(Script { spec, progress: vec![done], ..Script::default() });
     let said = coordinator.says(&["extend", "s", "--seeds", "+3"]);
-    assert_eq!(said, "sweep s: 6 seeds, 3 trials added; 1 of them have succeeded in other sweeps and will not run again\n");
+    assert_eq!(
+        said,
+        "sweep s: 6 seeds, 3 trials added; 1 of them have succeeded in other sweeps and will not run again\n"
+    );
     let json = coordinator.json(&["extend", "s", "--seeds", "9"]);
     assert_eq!(json, json!({ "sweep": "s", "seeds": 9, "added": 3, "linked": 1, "difference": null }));
     assert_eq!(coordinator.asked(), [r#"("s", 6)"#, r#"("s", 9)"#]);
@@ -351,27 +447,50 @@ fn a_report_is_one_file_that_is_there_as_a_whole() {
     let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nlr = [1, 2]\nheld_out = ['<b>', 'photo']\n";
     let sweep = SweepSpec::parse(text, None).unwrap();
     let state = StateName::Queued;
-    let records =
-        sweep.trials().map(|trial| TrialRecord { id: trial.id(), point: trial.point, state, validation: vec![], held_out: vec![] });
+    let records = sweep.trials().map(|trial| TrialRecord {
+        id: trial.id(),
+        point: trial.point,
+        state,
+        validation: vec![],
+        held_out: vec![],
+    });
     let trials = records.map(v1::TrialResult::from).collect();
     let results = vec![v1::ResultsChunk { work: Some((&sweep.work).into()), trials }];
-    let coordinator = Coordinator::start(Script { spec: serde_json::to_string(&sweep).unwrap(), results, ..Script::default() });
+    let coordinator = Coordinator::start(Script {
+        spec: serde_json::to_string(&sweep).unwrap(),
+        results,
+        ..Script::default()
+    });
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r.html");
     std::fs::write(&path, "old").unwrap();
     let file = path.to_str().unwrap();
     assert_eq!(coordinator.says(&["report", "s", "-o", file]), format!("wrote {file}\n"));
     let page = std::fs::read_to_string(&path).unwrap();
-    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("0 of 4 trials have a result") && page.contains("&lt;b&gt;"), "{page}");
+    assert!(
+        page.starts_with("<!DOCTYPE html>")
+            && page.contains("0 of 4 trials have a result")
+            && page.contains("&lt;b&gt;"),
+        "{page}"
+    );
     assert!(page.contains("sortie report s -o report.html"), "{page}");
-    let json = coordinator.json(&["report", "s", "--select", "last,iid", "--method", "plain", "--date", "today", "-o", file]);
+    let json = coordinator
+        .json(&["report", "s", "--select", "last,iid", "--method", "plain", "--date", "today", "-o", file]);
     assert_eq!(json, json!({"sweep": "s", "output": file, "trials": 4}));
     let page = std::fs::read_to_string(&path).unwrap();
-    assert!(page.contains("sortie report s --select last,iid --method plain -o report.html") && page.contains("<dd>today</dd>"), "{page}");
+    assert!(
+        page.contains("sortie report s --select last,iid --method plain -o report.html")
+            && page.contains("<dd>today</dd>"),
+        "{page}"
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     let nowhere = folder.path().join("no/r.html");
     let error = coordinator.refuses(&["report", "s", "-o", nowhere.to_str().unwrap()], 1);
     assert!(error.starts_with("error: cannot write "), "{error}");
     assert!(coordinator.refuses(&["report", "s", "-o", "r.pdf"], 1).contains("must be .html"));
-    assert!(coordinator.refuses(&["report", "s", "--select", "best", "-o", file], 2).contains("iid, loo, oracle, last"));
+    assert!(
+        coordinator
+            .refuses(&["report", "s", "--select", "best", "-o", file], 2)
+            .contains("iid, loo, oracle, last")
+    );
 }

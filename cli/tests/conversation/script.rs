@@ -53,27 +53,42 @@ impl SweepService for Script {
     type ResultsStream = Stream<v1::ResultsChunk>;
     type QueryStream = Stream<v1::QueryChunk>;
 
-    async fn handshake(&self, _: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
+    async fn handshake(
+        &self,
+        _: Request<v1::HandshakeRequest>,
+    ) -> Result<Response<v1::HandshakeResponse>, Status> {
         Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours("script")) }))
     }
 
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<Self::SubmitStream>, Status> {
         let v1::SubmitRequest { no_reuse, priority, .. } = request.into_inner();
         self.note(&(no_reuse, priority));
         Ok(stream(&self.progress))
     }
 
-    async fn extend(&self, request: Request<v1::ExtendRequest>) -> Result<Response<Self::ExtendStream>, Status> {
+    async fn extend(
+        &self,
+        request: Request<v1::ExtendRequest>,
+    ) -> Result<Response<Self::ExtendStream>, Status> {
         let v1::ExtendRequest { sweep, seeds } = request.into_inner();
         self.note(&(sweep, seeds));
         Ok(stream(&self.progress))
     }
 
-    async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+    async fn describe(
+        &self,
+        _: Request<v1::DescribeRequest>,
+    ) -> Result<Response<v1::DescribeResponse>, Status> {
         Ok(Response::new(v1::DescribeResponse { spec: self.spec.clone() }))
     }
 
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         let sweep = request.into_inner().sweep;
         self.note(&sweep);
         if sweep == "nope" {
@@ -82,18 +97,27 @@ impl SweepService for Script {
         Ok(Response::new(v1::StatusResponse { sweeps: vec![self.status.clone()] }))
     }
 
-    async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
+    async fn control(
+        &self,
+        request: Request<v1::ControlRequest>,
+    ) -> Result<Response<v1::ControlResponse>, Status> {
         let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
         self.note(&(sweep, action, r#where, state, priority));
         Ok(Response::new(v1::ControlResponse { trials: if self.changes_nothing { 0 } else { 3 } }))
     }
 
-    async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
+    async fn trials(
+        &self,
+        request: Request<v1::TrialsRequest>,
+    ) -> Result<Response<Self::TrialsStream>, Status> {
         self.note(&request.into_inner().state);
         Ok(stream(&self.trials))
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
         self.note(&request.into_inner().trial);
         Ok(Response::new(self.story.clone()))
     }
@@ -104,24 +128,41 @@ impl SweepService for Script {
         Ok(Response::new(self.logs.clone()))
     }
 
-    async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
+    async fn workers(
+        &self,
+        request: Request<v1::WorkersRequest>,
+    ) -> Result<Response<v1::WorkersResponse>, Status> {
         self.note(&request.into_inner().all);
         Ok(Response::new(v1::WorkersResponse { workers: self.workers.clone() }))
     }
 
-    async fn artifacts(&self, request: Request<v1::ArtifactsRequest>) -> Result<Response<v1::ArtifactsResponse>, Status> {
+    async fn artifacts(
+        &self,
+        request: Request<v1::ArtifactsRequest>,
+    ) -> Result<Response<v1::ArtifactsResponse>, Status> {
         self.note(&request.into_inner().trial);
         Ok(Response::new(self.artifacts.clone()))
     }
 
-    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyRequest>,
+    ) -> Result<Response<v1::VerifyResponse>, Status> {
         let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
         self.note(&(trial, kill_at, steps));
         let sweeps = ["verify-94f9de81-1-a", "verify-94f9de81-1-b"].map(str::to_owned).to_vec();
-        Ok(Response::new(v1::VerifyResponse { sweeps, worker_id: "w".into(), worker: "gpu4:4711".into(), steps: 15 }))
+        Ok(Response::new(v1::VerifyResponse {
+            sweeps,
+            worker_id: "w".into(),
+            worker: "gpu4:4711".into(),
+            steps: 15,
+        }))
     }
 
-    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::Certificate>, Status> {
+    async fn certify(
+        &self,
+        request: Request<v1::CertifyRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
         let v1::CertifyRequest { trial, sweeps } = request.into_inner();
         self.note(&(trial, sweeps));
         Ok(Response::new(self.certificate.clone()))
@@ -149,7 +190,8 @@ impl Coordinator {
     }
 
     pub fn start_at(address: SocketAddr, script: Script) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(SweepServiceServer::new(script.clone()));
@@ -159,7 +201,11 @@ impl Coordinator {
 
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.env_clear().args(["--coordinator", &format!("http://{}", self.address)]).args(words).stdin(Stdio::null());
+        command
+            .env_clear()
+            .args(["--coordinator", &format!("http://{}", self.address)])
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 

@@ -25,9 +25,15 @@ fn combinations_survive_kills_and_come_to_the_same() {
     let (Some(calm), Some(stormy)) = (World::new(), World::new()) else { return };
     submit(&calm);
     let waiting =
-        calm.json(&["trials", "combined", "--where", "combine=soup", "--json"])["trials"][0]["trial"].as_str().unwrap().to_owned();
+        calm.json(&["trials", "combined", "--where", "combine=soup", "--json"])["trials"][0]["trial"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     let story = calm.sortie(&["explain", &waiting]);
-    assert!(String::from_utf8_lossy(&story.stdout).contains("until all its members have a result"), "{story:?}");
+    assert!(
+        String::from_utf8_lossy(&story.stdout).contains("until all its members have a result"),
+        "{story:?}"
+    );
     wait(&mut calm.start_worker(), &calm);
     assert_eq!(calm.status("combined")["succeeded"], ALL, "{}", calm.logs());
 
@@ -44,8 +50,10 @@ fn combinations_survive_kills_and_come_to_the_same() {
     }
     wait(&mut stormy.start_worker(), &stormy);
     assert_eq!(stormy.status("combined")["succeeded"], ALL, "{}", stormy.logs());
-    let lost: Vec<(i64,)> =
-        query(&stormy, "SELECT token FROM attempts JOIN members ON members.trial = attempts.trial WHERE outcome = 'failed'");
+    let lost: Vec<(i64,)> = query(
+        &stormy,
+        "SELECT token FROM attempts JOIN members ON members.trial = attempts.trial WHERE outcome = 'failed'",
+    );
     assert!(!lost.is_empty(), "no combination was killed in the middle");
     let accepted: Vec<Accepted> = query(&calm, ACCEPTED);
     assert_eq!(accepted, query::<Accepted>(&stormy, ACCEPTED));

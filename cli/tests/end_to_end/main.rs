@@ -31,7 +31,10 @@ const ACCEPTED: &str = "
 
 type Accepted = (String, i64, String, String, i64, i64, String);
 
-fn query<T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>>(world: &World, sql: &'static str) -> Vec<T> {
+fn query<T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>>(
+    world: &World,
+    sql: &'static str,
+) -> Vec<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options = SqliteConnectOptions::new().filename(world.database()).read_only(true);
@@ -59,7 +62,10 @@ fn the_table_is_what_sql_says_and_a_second_database_says_the_same() {
     assert_eq!((cells.len(), by_hand.len()), (6, 6));
     for (cell, (dropout, held_out, iid, ood)) in cells.iter().zip(&by_hand) {
         let close = |value: &Value, expected: f64| (value["mean"].as_f64().unwrap() - expected).abs() < 1e-12;
-        assert_eq!((cell["dropout"].as_f64(), cell["held_out"].as_str()), (Some(*dropout), Some(held_out.as_str())));
+        assert_eq!(
+            (cell["dropout"].as_f64(), cell["held_out"].as_str()),
+            (Some(*dropout), Some(held_out.as_str()))
+        );
         assert!(close(&cell["iid"], *iid) && close(&cell["ood"], *ood), "{cell}: {iid} {ood}");
     }
     let accepted: Vec<Accepted> = query(&first, ACCEPTED);
@@ -74,19 +80,34 @@ fn the_table_is_what_sql_says_and_a_second_database_says_the_same() {
     let distinct: std::collections::HashSet<_> = all.iter().collect();
     assert!(distinct.len() > losses(accepted).len(), "the other seed repeats the first one's losses");
     let differ = first.json(&["diff", "tiny", "other", "--json"]);
-    assert_eq!((&differ["configuration"][0]["what"], &differ["runs"]), (&"grid.seeds".into(), &serde_json::json!([])), "{differ}");
-    assert_eq!((&differ["shared"]["trials"], &differ["only"]), (&0.into(), &serde_json::json!({ "a": 6, "b": 6 })));
+    assert_eq!(
+        (&differ["configuration"][0]["what"], &differ["runs"]),
+        (&"grid.seeds".into(), &serde_json::json!([])),
+        "{differ}"
+    );
+    assert_eq!(
+        (&differ["shared"]["trials"], &differ["only"]),
+        (&0.into(), &serde_json::json!({ "a": 6, "b": 6 }))
+    );
     let same = first.json(&["diff", "tiny", "tiny", "--json"]);
     assert_eq!((&same["shared"]["identical"], &same["configuration"]), (&6.into(), &serde_json::json!([])));
     let trials = first.json(&["trials", "tiny", "--json"]);
     let [one, other] = [0, 1].map(|index| trials["trials"][index]["trial"].as_str().unwrap().to_owned());
     let differ = first.json(&["diff", &one, &format!("tiny/{}", &other[..10]), "--json"]);
-    assert_eq!((&differ["configuration"][0]["what"], &differ["places"]["compared"]), (&"held_out".into(), &1.into()), "{differ}");
-    for (words, said) in
-        [(["diff", "tiny", &one], "name two sweeps or two trials"), (["diff", "nope", "tiny"], "there is no sweep \"nope\"")]
-    {
+    assert_eq!(
+        (&differ["configuration"][0]["what"], &differ["places"]["compared"]),
+        (&"held_out".into(), &1.into()),
+        "{differ}"
+    );
+    for (words, said) in [
+        (["diff", "tiny", &one], "name two sweeps or two trials"),
+        (["diff", "nope", "tiny"], "there is no sweep \"nope\""),
+    ] {
         let refused = first.sortie(&words);
-        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(said), "{words:?}: {refused:?}");
+        assert!(
+            !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(said),
+            "{words:?}: {refused:?}"
+        );
     }
 }
 
@@ -100,7 +121,8 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
     world.submit("tiny", 60, "1");
     let mut victim = world.start_worker();
     // A trial is leased before its process is there.
-    let trains = |status: &Value| in_the_second_trial(status) && !children_of(victim.id()).unwrap().is_empty();
+    let trains =
+        |status: &Value| in_the_second_trial(status) && !children_of(victim.id()).unwrap().is_empty();
     world.wait_until("tiny", "the second trial's training", trains);
     let trials = children_of(victim.id()).unwrap();
     assert_eq!(trials.len(), 1, "{trials:?}{}", world.logs());
@@ -113,7 +135,10 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     run_to_the_end(&world, "tiny");
-    let twice: Vec<(i64,)> = query(&world, "SELECT trial FROM attempts WHERE outcome = 'succeeded' GROUP BY trial HAVING COUNT(*) > 1");
+    let twice: Vec<(i64,)> = query(
+        &world,
+        "SELECT trial FROM attempts WHERE outcome = 'succeeded' GROUP BY trial HAVING COUNT(*) > 1",
+    );
     assert!(twice.is_empty(), "{twice:?}");
     let lost: Vec<(i64,)> = query(&world, "SELECT token FROM attempts WHERE error_class = 'lost'");
     assert!(!lost.is_empty(), "the worker was not killed in the middle of a trial");
@@ -127,14 +152,16 @@ fn a_killed_coordinator_comes_back_and_its_workers_with_it() {
     world.wait_until("tiny", "the second trial's training", in_the_second_trial);
     let listen = world.url.strip_prefix("http://").unwrap().to_owned();
     world.kill_coordinator();
-    let before: Vec<(String,)> = query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
+    let before: Vec<(String,)> =
+        query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
     // Longer than a lease.
     std::thread::sleep(std::time::Duration::from_secs(4));
     world.start_coordinator(&listen);
     wait(&mut worker, &world);
     let status = world.status("tiny");
     assert_eq!(status["succeeded"], 6, "{status}{}", world.logs());
-    let after: Vec<(String,)> = query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
+    let after: Vec<(String,)> =
+        query(&world, "SELECT trial_id FROM trials WHERE state = 'succeeded' ORDER BY 1");
     assert!(before.iter().all(|trial| after.contains(trial)));
     let attempts: Vec<(i64,)> = query(&world, "SELECT token FROM attempts");
     assert_eq!(attempts.len(), 6, "a running trial was thrown away{}", world.logs());
@@ -147,10 +174,18 @@ type Damage = (fn(&World), &'static str);
 fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
     let damages: [Damage; 3] = [
         (|world| fs::rename(world.data().join("Tiny"), world.data().join("Gone")).unwrap(), "data/Tiny"),
-        (|world| fs::remove_dir_all(world.data().join("Tiny/mono/objects")).unwrap(), "data/Tiny/mono/objects"),
+        (
+            |world| fs::remove_dir_all(world.data().join("Tiny/mono/objects")).unwrap(),
+            "data/Tiny/mono/objects",
+        ),
         (
             |world| {
-                let image = fs::read_dir(world.data().join("Tiny/noto/objects")).unwrap().next().unwrap().unwrap().path();
+                let image = fs::read_dir(world.data().join("Tiny/noto/objects"))
+                    .unwrap()
+                    .next()
+                    .unwrap()
+                    .unwrap()
+                    .path();
                 fs::write(image, b"\x89PNG\r\n\x1a\nand then nothing").unwrap();
             },
             "data/Tiny/noto/objects/",
@@ -167,7 +202,10 @@ fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
         assert_eq!(trials.len(), 6, "{}", world.logs());
         for trial in trials {
             let error = trial["error"].as_str().unwrap();
-            assert!(error.starts_with("bad-data: ") && error.contains(path) && !error.contains('\n'), "{error}");
+            assert!(
+                error.starts_with("bad-data: ") && error.contains(path) && !error.contains('\n'),
+                "{error}"
+            );
         }
     }
 }
@@ -180,8 +218,13 @@ fn a_run_that_was_killed_and_resumed_is_the_undisturbed_one_to_the_byte() {
     // A trial need not have run to be verified; nothing else shall run here.
     world.json(&["cancel", "small", "--json"]);
     let mut worker = world.start_worker_with(&[]);
-    let checkpoints =
-        |place: &str| world.json(&["workers", "--json"])["workers"].as_array().unwrap().iter().any(|row| row["checkpoints"] == place);
+    let checkpoints = |place: &str| {
+        world.json(&["workers", "--json"])["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|row| row["checkpoints"] == place)
+    };
     while !checkpoints("shared") {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -189,13 +232,24 @@ fn a_run_that_was_killed_and_resumed_is_the_undisturbed_one_to_the_byte() {
     let expected = (Some(true), Some(7), Some(4), Some(8));
     let told = |name: &str| certificate[name].as_u64();
     let identical = certificate["identical"].as_bool();
-    assert_eq!((identical, told("kill_at"), told("resumed_at"), told("steps")), expected, "{certificate}{}", world.logs());
+    assert_eq!(
+        (identical, told("kill_at"), told("resumed_at"), told("steps")),
+        expected,
+        "{certificate}{}",
+        world.logs()
+    );
     let story = world.json(&["explain", &trial, "--json"]);
     assert!(story["happenings"].as_array().unwrap().iter().any(|row| row["what"] == "verified"), "{story}");
-    let killed = world.json(&["trials", &format!("verify-{}-1-b", &trial[..8]), "--json"])["trials"][0].clone();
+    let killed =
+        world.json(&["trials", &format!("verify-{}-1-b", &trial[..8]), "--json"])["trials"][0].clone();
     assert_eq!((&killed["state"], &killed["attempts"]), (&"succeeded".into(), &2.into()));
-    let kept = world.json(&["artifacts", &format!("verify-{}-1-b/{}", &trial[..8], killed["trial"].as_str().unwrap()), "--json"]);
-    let kinds: Vec<&str> = kept["artifacts"].as_array().unwrap().iter().filter_map(|row| row["kind"].as_str()).collect();
+    let kept = world.json(&[
+        "artifacts",
+        &format!("verify-{}-1-b/{}", &trial[..8], killed["trial"].as_str().unwrap()),
+        "--json",
+    ]);
+    let kinds: Vec<&str> =
+        kept["artifacts"].as_array().unwrap().iter().filter_map(|row| row["kind"].as_str()).collect();
     assert_eq!(kinds, ["final-logits", "final-weights"], "{kept}");
     // Nobody needs a checkpoint any more.
     let left = fs::read_dir(world.folder.path().join("artifacts/checkpoints")).into_iter().flatten().count();

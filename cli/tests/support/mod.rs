@@ -19,12 +19,18 @@ pub fn prerequisites() -> Option<PathBuf> {
     let trainer = Path::new(env!("CARGO_BIN_EXE_sortie")).with_file_name("sortie-trainer");
     let xdg = || Some(PathBuf::from(std::env::var_os("XDG_CACHE_HOME")?));
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    let cache = std::env::var_os("SORTIE_CACHE").map(PathBuf::from).or_else(|| Some(xdg().or_else(home)?.join("sortie")))?;
+    let cache = std::env::var_os("SORTIE_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(xdg().or_else(home)?.join("sortie")))?;
     let emoji = cache.join("data/EmojiStyles");
     if trainer.exists() && emoji.exists() {
         return Some(cache);
     }
-    println!("skipped: needs {} and {} (`cargo xtask setup`, `cargo build`)", trainer.display(), emoji.display());
+    println!(
+        "skipped: needs {} and {} (`cargo xtask setup`, `cargo build`)",
+        trainer.display(),
+        emoji.display()
+    );
     None
 }
 
@@ -57,11 +63,17 @@ impl World {
     /// Starts a coordinator on the test's database, and learns its address.
     pub fn start_coordinator(&mut self, listen: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.args(["serve", "--lease", "3", "--listen", listen, "--db"]).arg(format!("sqlite://{}", self.database().display()));
+        command
+            .args(["serve", "--lease", "3", "--listen", listen, "--db"])
+            .arg(format!("sqlite://{}", self.database().display()));
         let mut child = command.stdout(Stdio::piped()).stderr(self.log("coordinator")).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("coordinator said {line:?}")).to_owned();
+        self.url = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("coordinator said {line:?}"))
+            .to_owned();
         self.coordinator = Some(child);
     }
 
@@ -80,13 +92,19 @@ impl World {
     /// A worker with further options.
     pub fn start_worker_with(&self, options: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
-        command.args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url]).args(options);
+        command
+            .args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", &self.url])
+            .args(options);
         command.arg("--data").arg(self.data()).arg("--cache").arg(&self.cache);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log("worker")).spawn().unwrap()
     }
 
     fn log(&self, name: &str) -> fs::File {
-        fs::File::options().create(true).append(true).open(self.folder.path().join(format!("{name}.log"))).unwrap()
+        fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join(format!("{name}.log")))
+            .unwrap()
     }
 
     /// Runs `sortie` with these words against the coordinator.
@@ -97,7 +115,12 @@ impl World {
     /// What a command that must succeed prints, as JSON.
     pub fn json(&self, words: &[&str]) -> Value {
         let output = self.sortie(words);
-        assert!(output.status.success(), "{words:?}: {}{}", String::from_utf8_lossy(&output.stderr), self.logs());
+        assert!(
+            output.status.success(),
+            "{words:?}: {}{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.logs()
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -166,7 +189,10 @@ pub fn sweep(name: &str, steps: u64, seeds: &str) -> String {
 fn copy_images(from: &Path, to: &Path) {
     for domain in DOMAINS {
         for class in CLASSES {
-            let mut files: Vec<_> = fs::read_dir(from.join(domain).join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut files: Vec<_> = fs::read_dir(from.join(domain).join(class))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
             files.sort();
             let folder = to.join(domain).join(class);
             fs::create_dir_all(&folder).unwrap();
@@ -178,7 +204,10 @@ fn copy_images(from: &Path, to: &Path) {
     fs::write(to.join("dataset.toml"), "group = \"stem\"\n").unwrap();
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test that waits for real processes needs a limit in real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test that waits for real processes needs a limit in real time"
+)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -36,9 +36,11 @@ pub(crate) struct Offer {
 /// The two services as tonic serves them.
 pub(crate) fn routes(coordinator: &Arc<Coordinator>) -> tonic::service::Routes {
     let limit = sortie_proto::MESSAGE_BYTES_MAX;
-    let worker = v1::worker_service_server::WorkerServiceServer::new(worker::WorkerApi(Arc::clone(coordinator)));
+    let worker =
+        v1::worker_service_server::WorkerServiceServer::new(worker::WorkerApi(Arc::clone(coordinator)));
     let sweep = v1::sweep_service_server::SweepServiceServer::new(sweep::SweepApi(Arc::clone(coordinator)));
-    tonic::service::Routes::new(worker.max_decoding_message_size(limit)).add_service(sweep.max_decoding_message_size(limit))
+    tonic::service::Routes::new(worker.max_decoding_message_size(limit))
+        .add_service(sweep.max_decoding_message_size(limit))
 }
 
 fn check_version(version: Option<&v1::Version>) -> Result<(), Status> {
@@ -52,8 +54,12 @@ fn invalid(error: WireError) -> Status {
 /// What a store's refusal is on the wire. Only what a person should look at is logged here; the rest is the caller's to handle.
 fn refused(error: StoreError) -> Status {
     match &error {
-        StoreError::Refused(Refused::Stale(_)) | StoreError::UnknownToken(_) => Status::aborted(error.to_string()),
-        StoreError::Refused(Refused::NotQueued(_)) | StoreError::Guard { .. } | StoreError::Corrupt { .. } => {
+        StoreError::Refused(Refused::Stale(_)) | StoreError::UnknownToken(_) => {
+            Status::aborted(error.to_string())
+        }
+        StoreError::Refused(Refused::NotQueued(_))
+        | StoreError::Guard { .. }
+        | StoreError::Corrupt { .. } => {
             tracing::error!(%error, "internal error");
             Status::internal(error.to_string())
         }
@@ -69,7 +75,9 @@ fn refused(error: StoreError) -> Status {
         }
         StoreError::SlowQuery { .. } => Status::deadline_exceeded(error.to_string()),
         StoreError::QueriesRunning => Status::resource_exhausted(error.to_string()),
-        StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
+        StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => {
+            Status::not_found(error.to_string())
+        }
         StoreError::Database(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");
             // The caller may try again: nothing was stored.

@@ -15,9 +15,13 @@ use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
-use super::wire::{artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire};
+use super::wire::{
+    artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire,
+};
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
-use crate::store::{Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified};
+use crate::store::{
+    Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
+};
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
 const READ_EVALUATIONS: usize = 10_000;
@@ -42,14 +46,21 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     type ResultsStream = Answer<v1::ResultsChunk>;
     type QueryStream = Answer<v1::QueryChunk>;
 
-    async fn handshake(&self, request: Request<v1::HandshakeRequest>) -> Result<Response<v1::HandshakeResponse>, Status> {
+    async fn handshake(
+        &self,
+        request: Request<v1::HandshakeRequest>,
+    ) -> Result<Response<v1::HandshakeResponse>, Status> {
         check_version(request.into_inner().version.as_ref())?;
         Ok(Response::new(v1::HandshakeResponse { version: Some(v1::Version::ours(SOFTWARE)) }))
     }
 
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<Self::SubmitStream>, Status> {
         let v1::SubmitRequest { text, discovered, no_reuse, priority } = request.into_inner();
-        let discovered: Option<DatasetSpec> = discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
+        let discovered: Option<DatasetSpec> =
+            discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
         let spec = SweepSpec::parse(&text, discovered.as_ref()).map_err(|error| refused(error.into()))?;
         let options = SubmitOptions { reuse: !no_reuse, priority };
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
@@ -57,26 +68,43 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(told(progress).boxed()))
     }
 
-    async fn extend(&self, request: Request<v1::ExtendRequest>) -> Result<Response<Self::ExtendStream>, Status> {
+    async fn extend(
+        &self,
+        request: Request<v1::ExtendRequest>,
+    ) -> Result<Response<Self::ExtendStream>, Status> {
         let v1::ExtendRequest { sweep, seeds } = request.into_inner();
         let progress = self.0.store.extend(&sweep, seeds).await.map_err(refused)?;
         tracing::info!(sweep, seeds, planned = progress.borrow().planned, "sweep extended");
         Ok(Response::new(told(progress).boxed()))
     }
 
-    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+    async fn describe(
+        &self,
+        request: Request<v1::DescribeRequest>,
+    ) -> Result<Response<v1::DescribeResponse>, Status> {
         let spec = self.0.store.spec(&request.into_inner().sweep).await.map_err(refused)?;
         let spec = serde_json::to_string(&spec).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(v1::DescribeResponse { spec }))
     }
 
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         let name = request.into_inner().sweep;
-        let status = self.0.store.status(Some(name.as_str()).filter(|name| !name.is_empty())).await.map_err(refused)?;
+        let status = self
+            .0
+            .store
+            .status(Some(name.as_str()).filter(|name| !name.is_empty()))
+            .await
+            .map_err(refused)?;
         Ok(Response::new(v1::StatusResponse { sweeps: status.into_iter().map(status_wire).collect() }))
     }
 
-    async fn control(&self, request: Request<v1::ControlRequest>) -> Result<Response<v1::ControlResponse>, Status> {
+    async fn control(
+        &self,
+        request: Request<v1::ControlRequest>,
+    ) -> Result<Response<v1::ControlResponse>, Status> {
         let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
         let store = Arc::clone(&self.0.store);
         let act = |action| store.act(&sweep, action);
@@ -106,7 +134,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(v1::ControlResponse { trials }))
     }
 
-    async fn trials(&self, request: Request<v1::TrialsRequest>) -> Result<Response<Self::TrialsStream>, Status> {
+    async fn trials(
+        &self,
+        request: Request<v1::TrialsRequest>,
+    ) -> Result<Response<Self::TrialsStream>, Status> {
         let v1::TrialsRequest { sweep, state } = request.into_inner();
         let state = state_of(&state)?;
         let steps = self.0.store.work(&sweep).await.map_err(refused)?.steps().unwrap_or(0);
@@ -123,28 +154,42 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         Ok(Response::new(pages.try_flatten().map_err(refused).boxed()))
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
         let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
         let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
         let waits = matches!(story.line.state, StateName::Queued | StateName::Leased);
-        let members = || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
+        let members =
+            || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
         Ok(Response::new(story_wire(story, spec.work.steps().unwrap_or(0), note, now_ms())))
     }
 
-    async fn artifacts(&self, request: Request<v1::ArtifactsRequest>) -> Result<Response<v1::ArtifactsResponse>, Status> {
+    async fn artifacts(
+        &self,
+        request: Request<v1::ArtifactsRequest>,
+    ) -> Result<Response<v1::ArtifactsResponse>, Status> {
         let kept = self.0.store.artifacts(&request.into_inner().trial).await.map_err(refused)?;
         Ok(Response::new(artifacts_wire(kept, self.0.artifacts.as_ref())))
     }
 
-    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyRequest>,
+    ) -> Result<Response<v1::VerifyResponse>, Status> {
         let v1::VerifyRequest { trial, kill_at, steps } = request.into_inner();
-        let Verified { sweeps, worker_id, worker, steps } = self.0.store.verify(&trial, kill_at, steps).await.map_err(refused)?;
+        let Verified { sweeps, worker_id, worker, steps } =
+            self.0.store.verify(&trial, kill_at, steps).await.map_err(refused)?;
         tracing::info!(%trial, kill_at, steps, worker = %worker_id, sweeps = %sweeps.join(", "), "a verification submitted");
         Ok(Response::new(v1::VerifyResponse { sweeps: sweeps.into(), worker_id, worker, steps }))
     }
 
-    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::Certificate>, Status> {
+    async fn certify(
+        &self,
+        request: Request<v1::CertifyRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
         let v1::CertifyRequest { trial, sweeps } = request.into_inner();
         let pair = sweeps.try_into().map_err(|_| Status::invalid_argument("field sweeps: must name two"))?;
         let certificate = self.0.store.certify(&trial, &pair).await.map_err(refused)?;
@@ -160,16 +205,28 @@ impl v1::sweep_service_server::SweepService for SweepApi {
             StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no attempt {token}")),
             other => refused(other),
         })?;
-        Ok(Response::new(v1::LogsResponse { token: log.token.map_or(0, |token| token.0), worker: log.worker, text: log.text }))
+        Ok(Response::new(v1::LogsResponse {
+            token: log.token.map_or(0, |token| token.0),
+            worker: log.worker,
+            text: log.text,
+        }))
     }
 
-    async fn workers(&self, request: Request<v1::WorkersRequest>) -> Result<Response<v1::WorkersResponse>, Status> {
+    async fn workers(
+        &self,
+        request: Request<v1::WorkersRequest>,
+    ) -> Result<Response<v1::WorkersResponse>, Status> {
         let workers = self.0.store.workers(request.into_inner().all).await.map_err(refused)?;
         let (now, lease) = (now_ms(), self.0.store.settings().lease);
-        Ok(Response::new(v1::WorkersResponse { workers: workers.into_iter().map(|line| worker_wire(line, now, lease)).collect() }))
+        Ok(Response::new(v1::WorkersResponse {
+            workers: workers.into_iter().map(|line| worker_wire(line, now, lease)).collect(),
+        }))
     }
 
-    async fn results(&self, request: Request<v1::ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
+    async fn results(
+        &self,
+        request: Request<v1::ResultsRequest>,
+    ) -> Result<Response<Self::ResultsStream>, Status> {
         let v1::ResultsRequest { sweep, detail } = request.into_inner();
         let unknown = |error: UnknownName| Status::invalid_argument(error.to_string());
         let detail = if detail.is_empty() { Detail::All } else { detail.parse().map_err(unknown)? };
@@ -180,7 +237,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let reading = read_records(Arc::clone(&self.0), sweep, detail, sender);
         tokio::spawn(reading);
         let pages = stream::poll_fn(move |context| pages.poll_recv(context));
-        let rest = pages.map_ok(|records: Vec<TrialRecord>| stream::iter(chunks(records))).try_flatten().map_err(refused);
+        let rest = pages
+            .map_ok(|records: Vec<TrialRecord>| stream::iter(chunks(records)))
+            .try_flatten()
+            .map_err(refused);
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest).boxed()))
     }
 
@@ -189,7 +249,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let first = v1::QueryChunk { columns: rows.columns().to_vec(), rows: Vec::new() };
         let rest = stream::try_unfold(rows, |mut rows| async move {
             let Some(chunk) = rows.next().await.transpose()? else { return Ok::<_, StoreError>(None) };
-            Ok(Some((v1::QueryChunk { columns: Vec::new(), rows: chunk.into_iter().map(row_wire).collect() }, rows)))
+            Ok(Some((
+                v1::QueryChunk { columns: Vec::new(), rows: chunk.into_iter().map(row_wire).collect() },
+                rows,
+            )))
         });
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
     }
@@ -209,7 +272,8 @@ async fn read_records(
         let next = page.as_ref().ok().and_then(|page| page.next);
         if let Ok(page) = &page {
             let evaluations: usize = page.rows.iter().map(evaluations).sum();
-            portion.trials_max = (page.rows.len() * READ_EVALUATIONS / evaluations.max(1)).clamp(1, READ_TRIALS_MAX);
+            portion.trials_max =
+                (page.rows.len() * READ_EVALUATIONS / evaluations.max(1)).clamp(1, READ_TRIALS_MAX);
         }
         if sender.send(page.map(|page| page.rows)).await.is_err() {
             return;
@@ -239,18 +303,31 @@ fn evaluations(record: &TrialRecord) -> usize {
 }
 
 /// Tells a submission's progress, and its end as the last message.
-fn told(progress: watch::Receiver<Submitted>) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
+fn told(
+    progress: watch::Receiver<Submitted>,
+) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
     stream::unfold(Some(progress), |progress| async move {
         let mut progress = progress?;
         // An error means that the writer is done with it: completely, or because it stops.
-        let closed = tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} }).await.is_ok();
+        let closed =
+            tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} })
+                .await
+                .is_ok();
         let Submitted { sweep, planned, expanded, added, linked, cancelled } = progress.borrow().clone();
         let done = expanded >= planned;
         if cancelled && !done {
-            return Some((Err(Status::failed_precondition(format!("sweep {sweep:?} was cancelled meanwhile"))), None));
+            return Some((
+                Err(Status::failed_precondition(format!("sweep {sweep:?} was cancelled meanwhile"))),
+                None,
+            ));
         }
         if closed && !done {
-            return Some((Err(Status::unavailable("the coordinator is stopping; the sweep is stored and goes on later")), None));
+            return Some((
+                Err(Status::unavailable(
+                    "the coordinator is stopping; the sweep is stored and goes on later",
+                )),
+                None,
+            ));
         }
         let message = v1::SubmitProgress { sweep, planned, expanded, added, linked, done };
         Some((Ok(message), (!done).then_some(progress)))
@@ -283,7 +360,13 @@ mod tests {
             let row = |step| Evaluation { method, step, domain: "a".to_owned(), split, score, loss: None };
             let point = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
             let id = "94f9de813446924ef6b1cf831eaa3ef4".parse().unwrap();
-            TrialRecord { id, point, state: StateName::Succeeded, validation: (0..).map(row).take(rows).collect(), held_out: Vec::new() }
+            TrialRecord {
+                id,
+                point,
+                state: StateName::Succeeded,
+                validation: (0..).map(row).take(rows).collect(),
+                held_out: Vec::new(),
+            }
         };
         let sizes = |rows: &[usize]| -> Vec<usize> {
             let records = rows.iter().map(|&rows| record(rows)).collect();
@@ -298,11 +381,13 @@ mod tests {
     async fn cancelling_goes_on_without_its_caller() {
         let (memory, settings) = (Memory::default(), Settings { lease: Duration::from_secs(10) });
         let store = Arc::new(Store::in_memory(&memory, settings, Arc::new(SystemClock)).await.unwrap());
-        let mut progress = store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
+        let mut progress =
+            store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
         progress.wait_for(Submitted::is_done).await.unwrap();
         let (_stop, stopping) = watch::channel(false);
         let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), artifacts: None, stopping }));
-        let request = v1::ControlRequest { sweep: "large".into(), action: "cancel".into(), ..Default::default() };
+        let request =
+            v1::ControlRequest { sweep: "large".into(), action: "cancel".into(), ..Default::default() };
         let mut asked = api.control(Request::new(request));
         let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(asking.await);

@@ -8,7 +8,8 @@ use sortie_proto::v1;
 use super::Offer;
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
-    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine,
+    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, Story, SweepStatus, TrialArtifacts,
+    TrialLine, WorkerLine,
 };
 
 /// A worker that was not heard of for so many leases is called silent.
@@ -20,7 +21,20 @@ pub(super) fn now_ms() -> i64 {
 }
 
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
-    let SweepStatus { sweep, state, priority, planned, queued, leased, succeeded, diverged, failed, cancelled, linked, .. } = status;
+    let SweepStatus {
+        sweep,
+        state,
+        priority,
+        planned,
+        queued,
+        leased,
+        succeeded,
+        diverged,
+        failed,
+        cancelled,
+        linked,
+        ..
+    } = status;
     let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, .. } = status;
     v1::SweepStatus {
         sweep,
@@ -121,10 +135,20 @@ pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1:
 }
 
 pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {
-    let Certificate { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = certificate;
+    let Certificate { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } =
+        certificate;
     let (identical, weights_digest) = (difference.is_none(), weights_digest.unwrap_or_default());
     let difference = difference.unwrap_or_default();
-    v1::Certificate { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference }
+    v1::Certificate {
+        identical,
+        weights_digest,
+        metrics_digest,
+        kill_at,
+        resumed_at,
+        steps,
+        worker,
+        difference,
+    }
 }
 
 pub(super) fn row_wire(row: QueryRow) -> v1::QueryRow {

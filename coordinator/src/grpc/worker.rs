@@ -22,12 +22,16 @@ pub(super) struct WorkerApi(pub(super) Arc<Coordinator>);
 
 #[tonic::async_trait]
 impl v1::worker_service_server::WorkerService for WorkerApi {
-    async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
         let worker = worker_of(request.into_inner())?;
         self.0.store.register(&worker).await.map_err(refused)?;
         tracing::info!(worker = %worker.id, host = %worker.host, pid = worker.pid, devices = ?worker.devices, "worker registered");
         let lease = self.0.store.settings().lease;
-        let (store, store_mark) = self.0.artifacts.clone().map(|offer| (offer.url, offer.mark)).unwrap_or_default();
+        let (store, store_mark) =
+            self.0.artifacts.clone().map(|offer| (offer.url, offer.mark)).unwrap_or_default();
         Ok(Response::new(v1::RegisterResponse {
             version: Some(v1::Version::ours(SOFTWARE)),
             // Three heartbeats can be lost before a lease is.
@@ -39,9 +43,15 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
-        let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle } = request.into_inner();
+        let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle } =
+            request.into_inner();
         let sweep = Some(sweep).filter(|name| !name.is_empty());
-        let claim = Claim { worker_id: worker_id.clone(), count_max: count_max.clamp(1, LEASES_MAX), sweep, return_when_idle };
+        let claim = Claim {
+            worker_id: worker_id.clone(),
+            count_max: count_max.clamp(1, LEASES_MAX),
+            sweep,
+            return_when_idle,
+        };
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         let mut stopping = self.0.stopping.clone();
         tokio::select! {
@@ -50,7 +60,10 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         }
     }
 
-    async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
         let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
         let lost = self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused)?;
@@ -60,19 +73,30 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }
 
-    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
         let v1::ReportRequest { token, batch } = request.into_inner();
         let batch = batch.ok_or(WireError::Missing("batch")).and_then(batch_of).map_err(invalid)?;
         self.0.store.report(Token(token), batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 
-    async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteResponse>, Status> {
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
         let v1::CompleteRequest { token, batch, outcome } = request.into_inner();
         let token = Token(token);
         let batch = batch.map(batch_of).transpose().map_err(invalid)?;
-        let outcome: Outcome = outcome.ok_or(WireError::Missing("outcome")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0.store.complete(Completion { token, batch, outcome: outcome.clone() }).await.map_err(refused)?;
+        let outcome: Outcome =
+            outcome.ok_or(WireError::Missing("outcome")).and_then(TryInto::try_into).map_err(invalid)?;
+        self.0
+            .store
+            .complete(Completion { token, batch, outcome: outcome.clone() })
+            .await
+            .map_err(refused)?;
         match &outcome {
             Outcome::Succeeded => tracing::debug!(%token, "attempt succeeded"),
             Outcome::Diverged { step } => tracing::warn!(%token, step, "attempt diverged"),
@@ -90,8 +114,18 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 }
 
 fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
-    let v1::RegisterRequest { version, worker_id, host, pid, devices, slots, mut tags, gpu_memory_gib, allow_commands, checkpoints } =
-        request;
+    let v1::RegisterRequest {
+        version,
+        worker_id,
+        host,
+        pid,
+        devices,
+        slots,
+        mut tags,
+        gpu_memory_gib,
+        allow_commands,
+        checkpoints,
+    } = request;
     check_version(version.as_ref())?;
     let software = version.map(|version| version.software).unwrap_or_default();
     let wrong = |field, reason: String| invalid(WireError::Value { field, reason });
@@ -104,7 +138,8 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     if !gpu_memory_gib.is_finite() || gpu_memory_gib < 0.0 {
         return Err(wrong("gpu_memory_gib", format!("{gpu_memory_gib}; must be at least 0")));
     }
-    let checkpoints = checkpoints.parse().map_err(|error: UnknownName| wrong("checkpoints", error.to_string()))?;
+    let checkpoints =
+        checkpoints.parse().map_err(|error: UnknownName| wrong("checkpoints", error.to_string()))?;
     tags.sort();
     let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
     Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software, checkpoints })
@@ -135,7 +170,10 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
     let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = wire;
     if sequence == 0 || i64::try_from(sequence).is_err() {
-        return Err(WireError::Value { field: "batch.sequence", reason: format!("{sequence}; numbers start at 1") });
+        return Err(WireError::Value {
+            field: "batch.sequence",
+            reason: format!("{sequence}; numbers start at 1"),
+        });
     }
     let fingerprint = fingerprint.map(Into::into);
     let losses = losses.into_iter().map(Into::into).collect();

@@ -15,7 +15,9 @@ use sortie_core::trial::{Point, TrialId};
 
 use super::StoreError;
 use super::query::Rows;
-use super::types::{Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use super::types::{
+    Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+};
 
 /// How the names of sweeps start that verify a trial.
 pub(crate) const VERIFIES: &str = "verify-";
@@ -30,12 +32,22 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// How far one sweep is, or all of them in the order of their submission.
     async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError>;
     /// A page of a sweep's trials in the order in which they run: those from this position on.
-    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError>;
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
     async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError>;
     /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each; those of sweeps whose name
     /// starts with [`VERIFIES`] come last.
-    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError>;
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError>;
     /// Everything that is known of a trial.
     async fn story(&self, trial: i64) -> Result<Story, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
@@ -83,7 +95,13 @@ pub(crate) trait Transaction: Send {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;
     /// Waiting trials of a sweep, by position. The result of the same trial in another sweep counts only if it left what the sweep's
     /// combinations need.
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError>;
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError>;
     /// Attempts with their trials; unknown ones are left out.
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
@@ -118,9 +136,19 @@ pub(crate) trait Transaction: Send {
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;
     /// Adds the trials that are not there yet. With `reuse`, results of the same trials elsewhere are taken over that left so much. Gives
     /// how many were added and how many of those had such a result.
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError>;
+    async fn insert_trials(
+        &mut self,
+        sweep: i64,
+        trials: &[NewTrial],
+        reuse: Option<Needs>,
+    ) -> Result<(u64, u64), StoreError>;
     /// Trials of a sweep from a position on, by position.
-    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError>;
+    async fn trial_rows(
+        &mut self,
+        sweep: i64,
+        from: i64,
+        count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError>;
 
     /// Writes down what was decided. Every row that changes must still be as it was read.
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;

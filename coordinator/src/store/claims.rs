@@ -59,7 +59,8 @@ pub(crate) async fn hand_out(
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
         candidates.push(Candidate { sweep: id, priority, require, running, waiting });
     }
-    let asked: Vec<Asked<'_>> = claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
+    let asked: Vec<Asked<'_>> =
+        claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let dealt = schedule::deal(&mut candidates, &requests);
     let mut queues = queues(&open, &dealt, now, shelf, tx).await?;
@@ -79,7 +80,11 @@ pub(crate) async fn hand_out(
         for sweep in sweeps {
             let info = shelf.sweeps.get(sweep, 0, tx).await?;
             // Fewer than were counted if another coordinator takes trials at the same time.
-            let Some(trial) = queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop()) else { continue };
+            let Some(trial) =
+                queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop())
+            else {
+                continue;
+            };
             let members = members.get(&trial.id).cloned().unwrap_or_default();
             if let Some(lease) = lease(&trial, members, &info, worker.id, ledger, shelf)? {
                 if trial.tried {
@@ -89,7 +94,8 @@ pub(crate) async fn hand_out(
             }
         }
         let idle = leases.is_empty() && !shelf.look_again && asked.is_idle(&open, &candidates);
-        let unfit = if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
+        let unfit =
+            if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
         answers.push((asked.index, Ok(Claimed { leases, idle, set_aside: asked.set_aside(), unfit })));
     }
     offer_checkpoints(&mut answers, &tried, tx).await?;
@@ -106,10 +112,19 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(index: usize, claim: &'a Claim, workers: &'a [WorkerRow], open: &[OpenSweep], now: Timestamp) -> Self {
+    fn new(
+        index: usize,
+        claim: &'a Claim,
+        workers: &'a [WorkerRow],
+        open: &[OpenSweep],
+        now: Timestamp,
+    ) -> Self {
         let worker = workers.iter().find(|worker| worker.name == claim.worker_id);
         // A sweep that is not there, or not open, has no trials; no sweep has this id.
-        let sweep = claim.sweep.as_ref().map(|name| open.iter().find(|sweep| sweep.name == *name).map_or(-1, |sweep| sweep.id));
+        let sweep = claim
+            .sweep
+            .as_ref()
+            .map(|name| open.iter().find(|sweep| sweep.name == *name).map_or(-1, |sweep| sweep.id));
         let fit = worker.is_some_and(|worker| worker.aside_until <= now);
         let count_max = if fit { claim.count_max } else { 0 };
         let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
@@ -118,17 +133,23 @@ impl<'a> Asked<'a> {
     }
 
     fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {
-        let fits = |sweep: &OpenSweep| candidates.iter().any(|candidate| candidate.sweep == sweep.id && self.request.fits(candidate));
+        let fits = |sweep: &OpenSweep| {
+            candidates.iter().any(|candidate| candidate.sweep == sweep.id && self.request.fits(candidate))
+        };
         !open.iter().any(|sweep| (sweep.unfinished || sweep.running > 0) && fits(sweep))
     }
 
     /// A worker that waits beside trials that it may not run would otherwise look as if there were none.
     fn unfit(&self, open: &[OpenSweep], candidates: &[Candidate], outdated: &[(i64, String)]) -> String {
         match &self.claim.sweep {
-            Some(name) if !open.iter().any(|sweep| sweep.name == *name) => return format!("there is no open sweep {name:?}"),
+            Some(name) if !open.iter().any(|sweep| sweep.name == *name) => {
+                return format!("there is no open sweep {name:?}");
+            }
             _ => {}
         }
-        let wanted = open.iter().filter(|sweep| sweep.unfinished && self.request.sweep.is_none_or(|id| id == sweep.id));
+        let wanted = open
+            .iter()
+            .filter(|sweep| sweep.unfinished && self.request.sweep.is_none_or(|id| id == sweep.id));
         let mut lacking = wanted.filter_map(|sweep| {
             if let Some((_, reason)) = outdated.iter().find(|(id, _)| *id == sweep.id) {
                 return Some(reason.clone());
@@ -141,7 +162,10 @@ impl<'a> Asked<'a> {
     }
 
     fn set_aside(&self) -> String {
-        self.worker.filter(|worker| worker.aside_until > self.now).map(|worker| worker.aside_reason.clone()).unwrap_or_default()
+        self.worker
+            .filter(|worker| worker.aside_until > self.now)
+            .map(|worker| worker.aside_reason.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -172,8 +196,12 @@ async fn queues(
 }
 
 /// What the combinations among these trials are made of: one look for all of them, and none where there are none.
-async fn members(queues: &[Queue], tx: &mut dyn Transaction) -> Result<BTreeMap<i64, Vec<Member>>, StoreError> {
-    let trials = queues.iter().flat_map(|queue| &queue.trials).filter(|trial| trial.point.combine().is_some());
+async fn members(
+    queues: &[Queue],
+    tx: &mut dyn Transaction,
+) -> Result<BTreeMap<i64, Vec<Member>>, StoreError> {
+    let trials =
+        queues.iter().flat_map(|queue| &queue.trials).filter(|trial| trial.point.combine().is_some());
     let trials: Vec<i64> = trials.map(|trial| trial.id).collect();
     let mut members: BTreeMap<i64, Vec<Member>> = BTreeMap::new();
     if !trials.is_empty() {
@@ -201,16 +229,23 @@ fn lease(
     let twin = trial.twin.filter(|_| info.reuse);
     let token = twin.unwrap_or_else(|| shelf.tokens.issue());
     let event = if twin.is_some() { Event::Link(token) } else { Event::Claim(token) };
-    let Decision::Move(to, _) = apply(trial.state, &event, ledger.now, ledger.lease)? else { return Ok(None) };
-    ledger.changes.moves.insert(trial.id, Move { from: trial.state, to, forgive: false, linked: twin.is_some() });
+    let Decision::Move(to, _) = apply(trial.state, &event, ledger.now, ledger.lease)? else {
+        return Ok(None);
+    };
+    ledger
+        .changes
+        .moves
+        .insert(trial.id, Move { from: trial.state, to, forgive: false, linked: twin.is_some() });
     if twin.is_some() {
         let detail = "the same trial has succeeded in another sweep".to_owned();
-        let happening = Happening { at_ms: ledger.now.0, token: Some(token), what: "linked".to_owned(), detail };
+        let happening =
+            Happening { at_ms: ledger.now.0, token: Some(token), what: "linked".to_owned(), detail };
         ledger.changes.happenings.push((trial.id, happening));
         (ledger.ended, shelf.look_again) = (true, true);
         return Ok(None);
     }
-    let combine = trial.point.combine().and_then(|name| info.combine.iter().find(|combine| combine.name == name));
+    let combine =
+        trial.point.combine().and_then(|name| info.combine.iter().find(|combine| combine.name == name));
     let combination = combine.map(|Combine { kind, choice, method, .. }| {
         let ids = members.iter().map(|member| member.trial_id).collect();
         Combination { kind: *kind, choice: *choice, method: *method, members: ids }
@@ -229,13 +264,20 @@ fn lease(
 }
 
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
-async fn offer_checkpoints(answers: &mut Answers, tried: &BTreeMap<Token, i64>, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+async fn offer_checkpoints(
+    answers: &mut Answers,
+    tried: &BTreeMap<Token, i64>,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
     if tried.is_empty() {
         return Ok(());
     }
     let trials: Vec<i64> = tried.values().copied().collect();
     let found = tx.checkpoints(&trials).await?;
-    let leases = answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()).flat_map(|claimed| &mut claimed.leases);
+    let leases = answers
+        .iter_mut()
+        .filter_map(|(_, answer)| answer.as_mut().ok())
+        .flat_map(|claimed| &mut claimed.leases);
     for lease in leases {
         let Some(trial) = tried.get(&lease.token) else { continue };
         let own = found.iter().filter(|(of, _)| of == trial).map(|(_, checkpoint)| checkpoint.clone());

@@ -16,14 +16,22 @@ const SETTLED_MAX: u64 = 500;
 ///
 /// It looks at the members as they are and not at what happened to them, so nothing is missed and nothing counts twice, whoever ended
 /// them, and however often it is done.
-pub(crate) async fn settle(now: Timestamp, lease: Duration, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
+pub(crate) async fn settle(
+    now: Timestamp,
+    lease: Duration,
+    tx: &mut dyn Transaction,
+) -> Result<u64, StoreError> {
     let mut changes = Changes::default();
     for WaitingCombination { id, members, succeeded, lost, loser } in tx.combinations(SETTLED_MAX).await? {
         let readiness = Readiness::of(members, succeeded, lost);
-        let Decision::Move(to, _) = apply(State::WAITING, &Event::Members(readiness), now, lease)? else { continue };
+        let Decision::Move(to, _) = apply(State::WAITING, &Event::Members(readiness), now, lease)? else {
+            continue;
+        };
         changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, linked: false });
         let (what, detail) = match readiness {
-            Readiness::Hopeless => ("failed", format!("its member {loser}: `sortie retry` takes both up again")),
+            Readiness::Hopeless => {
+                ("failed", format!("its member {loser}: `sortie retry` takes both up again"))
+            }
             Readiness::Ready | Readiness::Waits => ("ready", format!("all {members} members have a result")),
         };
         changes.happenings.push((id, Happening { at_ms: now.0, token: None, what: what.to_owned(), detail }));

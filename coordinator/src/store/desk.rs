@@ -47,7 +47,12 @@ pub(crate) struct Desk {
 impl Desk {
     /// Does what these requests ask for, in their order, and writes it down; the caller commits. An error concerns all of them, and
     /// nothing is changed then.
-    pub(crate) async fn serve(&mut self, ops: &[Op], now: Timestamp, tx: &mut dyn Transaction) -> Result<(Outcomes, bool), StoreError> {
+    pub(crate) async fn serve(
+        &mut self,
+        ops: &[Op],
+        now: Timestamp,
+        tx: &mut dyn Transaction,
+    ) -> Result<(Outcomes, bool), StoreError> {
         let mut ledger = self.load(ops, now, tx).await?;
         let mut answers = Vec::with_capacity(ops.len());
         let mut requests: Vec<(usize, &Claim)> = Vec::new();
@@ -83,7 +88,12 @@ impl Desk {
         Ok((Outcomes { answers, free_at, ended, look_again }, written))
     }
 
-    async fn load(&mut self, ops: &[Op], now: Timestamp, tx: &mut dyn Transaction) -> Result<Ledger, StoreError> {
+    async fn load(
+        &mut self,
+        ops: &[Op],
+        now: Timestamp,
+        tx: &mut dyn Transaction,
+    ) -> Result<Ledger, StoreError> {
         let mut tokens: Vec<Token> = Vec::new();
         let mut expired = Vec::new();
         for op in ops {
@@ -91,7 +101,9 @@ impl Desk {
                 Op::Heartbeat { attempts, .. } => tokens.extend(attempts.iter().map(|(token, _)| *token)),
                 Op::Report { token, .. } => tokens.push(*token),
                 Op::Complete(completion) => tokens.push(completion.token),
-                Op::Reap(by) if !is_late(*by) && expired.is_empty() => expired = tx.expired(now, REAPED_MAX).await?,
+                Op::Reap(by) if !is_late(*by) && expired.is_empty() => {
+                    expired = tx.expired(now, REAPED_MAX).await?
+                }
                 Op::Claim(_) | Op::Leave(_) | Op::Reap(_) => {}
             }
         }
@@ -124,15 +136,21 @@ fn is_late(by: Option<Instant>) -> bool {
 }
 
 /// Compares what these attempts told with what earlier ones at the same trials had told, and notes what should not differ and does.
-async fn note_contradictions(told: &[Token], now: Timestamp, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+async fn note_contradictions(
+    told: &[Token],
+    now: Timestamp,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
     if told.is_empty() {
         return Ok(());
     }
     let mut changes = Changes::default();
     for Contradiction { trial, token, earlier, step, rows } in tx.contradictions(told).await? {
         let same = "on the same machine, device, threads, libtorch, data and weights";
-        let detail = format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");
-        let happening = Happening { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
+        let detail =
+            format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");
+        let happening =
+            Happening { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
         changes.happenings.push((trial, happening));
     }
     if changes.is_empty() { Ok(()) } else { tx.write(&changes).await }
@@ -147,7 +165,8 @@ async fn set_aside(
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
     let suspicious = failing.values().any(|(failures_in_row, _)| is_set_aside(*failures_in_row, 1));
-    let mut fit = if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
+    let mut fit =
+        if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
     for (worker, (failures_in_row, class)) in failing {
         let others = fit.iter().filter(|other| **other != worker).count() as u64;
         let aside = is_set_aside(failures_in_row, others);

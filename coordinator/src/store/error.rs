@@ -133,7 +133,9 @@ fn advice(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {
         // SQLITE_FULL, and the standard's code on Postgres.
-        Some("13" | "53100") => "; make room: what was acknowledged is safe, and workers say again what was not",
+        Some("13" | "53100") => {
+            "; make room: what was acknowledged is safe, and workers say again what was not"
+        }
         _ => "",
     }
 }

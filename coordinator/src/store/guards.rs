@@ -6,7 +6,9 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 use sortie_testkit::postgres::Postgres;
 
-use super::backend::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState};
+use super::backend::{
+    AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState,
+};
 use super::types::Worker;
 use super::{OpenOptions, StoreError, memory, sql};
 
@@ -31,12 +33,17 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let point = spec.point_at(0).unwrap();
     let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point, None);
     let (state, priority, reuse) = (SweepState::Open, 0, true);
-    let mut row = SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
+    let mut row =
+        SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
     row.id = tx.insert_sweep(&row, NOW).await.unwrap();
     assert_eq!(
-        tx.insert_trials(row.id, &[NewTrial { trial_id, position: 0, point, members: Vec::new() }], Some(Default::default()))
-            .await
-            .unwrap(),
+        tx.insert_trials(
+            row.id,
+            &[NewTrial { trial_id, position: 0, point, members: Vec::new() }],
+            Some(Default::default())
+        )
+        .await
+        .unwrap(),
         (1, 0)
     );
     let mut changes = Changes::default();
@@ -71,7 +78,10 @@ fn late() -> Vec<Changes> {
     ];
     let new_attempts = vec![NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW }];
     late.push(Changes { new_attempts, ..Changes::default() });
-    late.push(Changes { pins: vec![("dataset", "PACS".to_owned(), "wrong".to_owned())], ..Changes::default() });
+    late.push(Changes {
+        pins: vec![("dataset", "PACS".to_owned(), "wrong".to_owned())],
+        ..Changes::default()
+    });
     late
 }
 
@@ -118,5 +128,8 @@ async fn postgres_refuses_what_comes_late() {
         return;
     }
     let server = Postgres::start().unwrap();
-    refuses_what_comes_late(sql::open(&server.url("postgres"), &OpenOptions::default()).await.unwrap().as_ref()).await;
+    refuses_what_comes_late(
+        sql::open(&server.url("postgres"), &OpenOptions::default()).await.unwrap().as_ref(),
+    )
+    .await;
 }

@@ -36,7 +36,19 @@ impl From<SweepRow> for SweepInfo {
         let outdated = row.spec.outdated();
         let needs = row.spec.needs();
         let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
-        Self { revision: row.revision, name, work, require, keep, kill_at, combine, needs, outdated, reuse: row.reuse, identifier }
+        Self {
+            revision: row.revision,
+            name,
+            work,
+            require,
+            keep,
+            kill_at,
+            combine,
+            needs,
+            outdated,
+            reuse: row.reuse,
+            identifier,
+        }
     }
 }
 
@@ -46,13 +58,22 @@ pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
 
 impl SweepCache {
     /// A sweep, at least of this revision.
-    pub(crate) async fn get(&mut self, id: i64, revision: i64, tx: &mut dyn Transaction) -> Result<Arc<SweepInfo>, StoreError> {
+    pub(crate) async fn get(
+        &mut self,
+        id: i64,
+        revision: i64,
+        tx: &mut dyn Transaction,
+    ) -> Result<Arc<SweepInfo>, StoreError> {
         if let Some(info) = self.0.get(&id)
             && info.revision >= revision
         {
             return Ok(Arc::clone(info));
         }
-        let gone = || StoreError::Corrupt { table: "sweeps", column: "id", reason: format!("there is no sweep {id}") };
+        let gone = || StoreError::Corrupt {
+            table: "sweeps",
+            column: "id",
+            reason: format!("there is no sweep {id}"),
+        };
         let row = tx.sweep_by_id(id).await?.ok_or_else(gone)?;
         let info = Arc::new(SweepInfo::from(row));
         self.0.insert(id, Arc::clone(&info));

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::artifact::Resumed;
-use sortie_core::job::{self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token};
+use sortie_core::job::{
+    self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token,
+};
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
@@ -68,9 +70,13 @@ impl Ledger {
 
     /// Trials whose earlier failures decide what becomes of them.
     pub(crate) fn trials_that_may_fail(&self, ops: &[Op]) -> Vec<i64> {
-        let said = ops.iter().filter_map(outcome_of).filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+        let said = ops
+            .iter()
+            .filter_map(outcome_of)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         let tokens = said.map(|(token, _)| token).chain(self.expired.iter().copied());
-        let mut trials: Vec<i64> = tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
+        let mut trials: Vec<i64> =
+            tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
         trials.sort_unstable();
         trials.dedup();
         trials
@@ -91,7 +97,8 @@ impl Ledger {
             };
             let Some(row) = self.attempts.get(token) else { continue };
             let told = batch.and_then(|batch| batch.fingerprint.as_ref());
-            let told = told.is_some_and(|told| !told.dataset_digest.is_empty() || !told.weights_digest.is_empty());
+            let told =
+                told.is_some_and(|told| !told.dataset_digest.is_empty() || !told.weights_digest.is_empty());
             if told || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
                 names.extend(self.names(row));
             }
@@ -122,7 +129,8 @@ impl Ledger {
                 continue;
             };
             // No attempt is further than its trial's last step, whatever it says.
-            let last = self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
+            let last =
+                self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
             let step = row.progress.step.max(step.min(last));
             if self.happens(token, &Event::Heartbeat(token)).is_err() {
                 lost.push(token);
@@ -209,7 +217,10 @@ impl Ledger {
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         // Somebody waits for a trial that was told to kill itself: it comes back as soon as any may.
-        let hurries = self.attempts.get(&token).is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
+        let hurries = self
+            .attempts
+            .get(&token)
+            .is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
         Past { failures, jitter: if hurries { 0 } else { jitter } }
     }
 
@@ -224,9 +235,16 @@ impl Ledger {
     fn happens(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
         let (trial, worker) = (row.trial, row.worker);
-        let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else { return Ok(false) };
+        let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {
+            return Ok(false);
+        };
         let before = row.state;
-        let moved = self.changes.moves.entry(trial).or_insert(Move { from: before, to: next, forgive: false, linked: false });
+        let moved = self.changes.moves.entry(trial).or_insert(Move {
+            from: before,
+            to: next,
+            forgive: false,
+            linked: false,
+        });
         moved.to = next;
         // Two attempts at one trial can stand in one transaction: both must see where it is.
         for row in self.attempts.values_mut().filter(|row| row.trial == trial) {
@@ -249,7 +267,11 @@ impl Ledger {
 
     fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
         let Some(row) = self.attempts.get_mut(&token) else { return };
-        let (_, after) = self.changes.progress.entry(token).or_insert_with(|| (row.progress.clone(), row.progress.clone()));
+        let (_, after) = self
+            .changes
+            .progress
+            .entry(token)
+            .or_insert_with(|| (row.progress.clone(), row.progress.clone()));
         change(after);
         row.progress = after.clone();
     }
@@ -260,7 +282,8 @@ impl Ledger {
             (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
         });
         let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
-        let happening = Happening { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
+        let happening =
+            Happening { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
         self.changes.happenings.push((trial, happening));
     }
 
@@ -280,10 +303,13 @@ impl Ledger {
             AttemptEnd::Said(Outcome::Diverged { step }) => {
                 (AttemptState::Diverged, None, format!("the training loss was no number at step {step}"))
             }
-            AttemptEnd::Said(Outcome::Failed { class, message }) => (AttemptState::Failed, Some(class), message),
+            AttemptEnd::Said(Outcome::Failed { class, message }) => {
+                (AttemptState::Failed, Some(class), message)
+            }
         };
         let in_row = self.failing.get(&worker).map(|(in_row, _)| *in_row);
-        let in_row = in_row.or_else(|| self.attempts.get(&token).map(|row| row.worker_failures_in_row)).unwrap_or(0);
+        let in_row =
+            in_row.or_else(|| self.attempts.get(&token).map(|row| row.worker_failures_in_row)).unwrap_or(0);
         match class {
             Some(class) if class.blames_worker() => drop(self.failing.insert(worker, (in_row + 1, class))),
             // A result shows that the worker is fit; a failure of another kind shows nothing.
@@ -312,16 +338,23 @@ impl Ledger {
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
         for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
             let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
-            let plain = !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(|c: char| c.is_control() || c == '+');
+            let plain = !domain.is_empty()
+                && domain.len() <= DOMAIN_BYTES_MAX
+                && !domain.contains(|c: char| c.is_control() || c == '+');
             if !known || !plain || *step > steps {
                 return foreign(format!("step {step} on domain {domain:?}"));
             }
-            if let Some(fault) = score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}"))) {
+            if let Some(fault) =
+                score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}")))
+            {
                 return foreign(format!("step {step} on domain {domain:?} with {fault}"));
             }
         }
         for artifact in &batch.artifacts {
-            if let Some(fault) = artifact.fault().or_else(|| (artifact.step > steps).then(|| format!("step {}", artifact.step))) {
+            if let Some(fault) = artifact
+                .fault()
+                .or_else(|| (artifact.step > steps).then(|| format!("step {}", artifact.step)))
+            {
                 return foreign(format!("a {} with {fault}", artifact.kind));
             }
         }
@@ -340,8 +373,15 @@ impl Ledger {
         let token = row.token;
         let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
         // A short attempt may end before its first heartbeat.
-        let step = evaluations.iter().map(|row| row.step).chain(losses.iter().map(|loss| loss.step)).max().unwrap_or(0);
-        self.advance(token, |progress| (progress.sequence, progress.step) = (*sequence, progress.step.max(step)));
+        let step = evaluations
+            .iter()
+            .map(|row| row.step)
+            .chain(losses.iter().map(|loss| loss.step))
+            .max()
+            .unwrap_or(0);
+        self.advance(token, |progress| {
+            (progress.sequence, progress.step) = (*sequence, progress.step.max(step))
+        });
         if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
                 row.dataset_digest.clone_from(&fingerprint.dataset_digest);
@@ -366,7 +406,11 @@ impl Ledger {
     }
 
     fn info(&self, row: &AttemptRow) -> Result<&SweepInfo, StoreError> {
-        let missing = || StoreError::Corrupt { table: "trials", column: "sweep_id", reason: format!("there is no sweep {}", row.sweep) };
+        let missing = || StoreError::Corrupt {
+            table: "trials",
+            column: "sweep_id",
+            reason: format!("there is no sweep {}", row.sweep),
+        };
         self.sweeps.get(&row.sweep).map(Arc::as_ref).ok_or_else(missing)
     }
 

@@ -9,7 +9,9 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 
 use super::StoreError;
-use super::backend::{AttemptState, Changes, Move, NewTrial, Progress, SweepRow, SweepState, Transaction, TrialRow};
+use super::backend::{
+    AttemptState, Changes, Move, NewTrial, Progress, SweepRow, SweepState, Transaction, TrialRow,
+};
 use super::types::{Happening, SubmitOptions, Submitted, SweepAction, TrialAction};
 
 /// Trials of one page of a lever.
@@ -30,11 +32,23 @@ pub(crate) async fn store_sweep(
         None => {
             let (priority, reuse) = (options.priority.unwrap_or(0), options.reuse);
             let (state, planned) = (SweepState::Open, planned(spec));
-            let mut row = SweepRow { id: 0, spec: spec.clone(), revision: 1, state, priority, reuse, planned, expanded: 0, base: 0 };
+            let mut row = SweepRow {
+                id: 0,
+                spec: spec.clone(),
+                revision: 1,
+                state,
+                priority,
+                reuse,
+                planned,
+                expanded: 0,
+                base: 0,
+            };
             row.id = tx.insert_sweep(&row, now).await?;
             row
         }
-        Some(mut row) if row.state == SweepState::Cancelled => return Err(StoreError::Cancelled(std::mem::take(&mut row.spec.name))),
+        Some(mut row) if row.state == SweepState::Cancelled => {
+            return Err(StoreError::Cancelled(std::mem::take(&mut row.spec.name)));
+        }
         Some(mut row) => {
             row.spec = row.spec.grown_by(spec)?;
             (row.planned, row.expanded) = (planned(&row.spec), 0);
@@ -71,7 +85,9 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
             until = index;
             break;
         }
-        let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else { break };
+        let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else {
+            break;
+        };
         let position = row.base.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
         let trial_id = identifier.id(&point, combination.as_ref());
         let own = combination.map_or_else(Vec::new, |combination| combination.members);
@@ -88,7 +104,9 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
 pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
     let mut row = known(name, tx).await?;
     match action {
-        SweepAction::Pause if row.state == SweepState::Cancelled => return Err(StoreError::Cancelled(name.to_owned())),
+        SweepAction::Pause if row.state == SweepState::Cancelled => {
+            return Err(StoreError::Cancelled(name.to_owned()));
+        }
         SweepAction::Pause => row.state = SweepState::Paused,
         SweepAction::Resume => row.state = SweepState::Open,
         SweepAction::Priority(priority) => row.priority = priority,
@@ -141,13 +159,18 @@ pub(crate) async fn act_on_trials(
     }
     let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
     let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
-    let meant = |trial: &&TrialRow| filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state);
+    let meant = |trial: &&TrialRow| {
+        filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)
+    };
     let mut trials: Vec<TrialRow> = rows.iter().filter(meant).cloned().collect();
     if *action == TrialAction::Retry {
         // A combination runs on its members: those without a result come first.
-        let combinations = trials.iter().filter(|trial| row.spec.combines(&trial.point)).map(|trial| trial.id);
+        let combinations =
+            trials.iter().filter(|trial| row.spec.combines(&trial.point)).map(|trial| trial.id);
         let lost = tx.lost_members(&combinations.collect::<Vec<_>>()).await?;
-        trials.extend(lost.into_iter().filter(|member| !rows.iter().any(|own| own.id == member.id && meant(&own))));
+        trials.extend(
+            lost.into_iter().filter(|member| !rows.iter().any(|own| own.id == member.id && meant(&own))),
+        );
     }
     let mut changes = Changes::default();
     for trial in &trials {
@@ -159,7 +182,8 @@ pub(crate) async fn act_on_trials(
         let forgive = effect == Some(Effect::Forgive);
         changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, linked: false });
         let token = if let State::Leased { token, .. } = trial.state { Some(token) } else { None };
-        let happening = Happening { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };
+        let happening =
+            Happening { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };
         changes.happenings.push((trial.id, happening));
         if let (Some(Effect::End(..)), Some(token)) = (effect, token) {
             let Some(attempt) = tx.attempts(&[token]).await?.pop() else { continue };
@@ -192,5 +216,7 @@ fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Re
 
 async fn known(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
     // The store puts the names that there are into this error.
-    tx.sweep(name).await?.ok_or_else(|| StoreError::UnknownSweep { name: name.to_owned(), known: String::new() })
+    tx.sweep(name)
+        .await?
+        .ok_or_else(|| StoreError::UnknownSweep { name: name.to_owned(), known: String::new() })
 }

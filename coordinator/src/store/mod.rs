@@ -43,7 +43,10 @@ use writer::{Alone, Done, Message, Writer};
 
 pub use error::StoreError;
 pub use memory::Memory;
-pub use query::{QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX, QueryRow, QueryValue, Rows, VIEWS};
+pub use query::{
+    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX, QueryRow,
+    QueryValue, Rows, VIEWS,
+};
 pub use sql::{DEFAULT_URL, without_password};
 pub use types::*;
 pub use verification::{Certificate, Verified};
@@ -77,7 +80,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
-    pub async fn open(url: &str, options: &OpenOptions, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub async fn open(
+        url: &str,
+        options: &OpenOptions,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         Self::on(sql::open(url, options).await?, settings, clock).await
     }
 
@@ -85,11 +93,19 @@ impl Store {
     ///
     /// # Errors
     /// None in practice.
-    pub async fn in_memory(model: &Memory, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub async fn in_memory(
+        model: &Memory,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         Self::on(Arc::new(model.clone()), settings, clock).await
     }
 
-    async fn on(backend: Arc<dyn Backend>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    async fn on(
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let mut tx = backend.begin(true).await?;
         let now = tx.now(clock.now()).await?;
         let epoch = tx.new_epoch(now).await?;
@@ -151,7 +167,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`]; then no lease was extended.
-    pub async fn heartbeat(&self, worker_id: &str, attempts: Vec<(Token, u64)>) -> Result<Vec<Token>, StoreError> {
+    pub async fn heartbeat(
+        &self,
+        worker_id: &str,
+        attempts: Vec<(Token, u64)>,
+    ) -> Result<Vec<Token>, StoreError> {
         match self.op(Op::Heartbeat { worker: worker_id.to_owned(), attempts }, None).await? {
             Reply::Lost(lost) => Ok(lost),
             _ => Ok(Vec::new()),
@@ -217,7 +237,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Spec`] when a fixed value differs from the stored sweep's.
-    pub async fn submit(&self, spec: &SweepSpec, options: SubmitOptions) -> Result<watch::Receiver<Submitted>, StoreError> {
+    pub async fn submit(
+        &self,
+        spec: &SweepSpec,
+        options: SubmitOptions,
+    ) -> Result<watch::Receiver<Submitted>, StoreError> {
         match self.alone(Alone::Submit(Box::new(spec.clone()), options)).await? {
             Done::Submitted(progress) => Ok(progress),
             _ => Err(StoreError::Stopping),
@@ -258,7 +282,8 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let (mut changed, mut next) = (0, Some(0));
         while let Some(from) = next {
-            let request = TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
+            let request =
+                TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
             let done = match self.alone(Alone::ActOnTrials(request)).await {
                 Err(StoreError::UnknownSweep { .. }) => return Err(self.unknown(sweep).await?),
                 Ok(Done::Trials(done)) => done,
@@ -319,7 +344,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
-    pub async fn trials(&self, sweep: &str, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+    pub async fn trials(
+        &self,
+        sweep: &str,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
         let id = self.sweep(sweep).await?.id;
         self.backend.trials(id, state, from).await
     }
@@ -328,7 +358,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
-    pub async fn records(&self, sweep: &str, portion: impl Into<Portion>) -> Result<Page<TrialRecord>, StoreError> {
+    pub async fn records(
+        &self,
+        sweep: &str,
+        portion: impl Into<Portion>,
+    ) -> Result<Page<TrialRecord>, StoreError> {
         let id = self.sweep(sweep).await?.id;
         self.backend.records(id, portion.into()).await
     }
@@ -380,7 +414,8 @@ impl Store {
     }
 
     async fn find(&self, name: &str) -> Result<i64, StoreError> {
-        let (sweep, prefix) = name.rsplit_once('/').map_or((None, name), |(sweep, prefix)| (Some(sweep), prefix));
+        let (sweep, prefix) =
+            name.rsplit_once('/').map_or((None, name), |(sweep, prefix)| (Some(sweep), prefix));
         let named = |found: &str| StoreError::Trial { name: name.to_owned(), found: found.to_owned() };
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(named("no trial: ids are hexadecimal digits"));
@@ -394,7 +429,8 @@ impl Store {
             ([], None) => Err(named("no trial")),
             ([(id, _)], _) => Ok(*id),
             (several, _) => {
-                let shown: Vec<&str> = several.iter().take(CANDIDATES_SHOWN).map(|(_, name)| name.as_str()).collect();
+                let shown: Vec<&str> =
+                    several.iter().take(CANDIDATES_SHOWN).map(|(_, name)| name.as_str()).collect();
                 let more = if several.len() > CANDIDATES_SHOWN { ", ..." } else { "" };
                 Err(named(&format!("several trials ({}{more})", shown.join(", "))))
             }

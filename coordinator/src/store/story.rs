@@ -25,10 +25,16 @@ impl Attempt {
     /// Its beginning, where it took up another's work, and its end if there was one.
     pub(crate) fn happenings(self) -> Vec<Happening> {
         let token = Some(self.token);
-        let place = if self.device.is_empty() { format!("on {}", self.worker) } else { format!("on {}, {}", self.worker, self.device) };
-        let mut happenings = vec![Happening { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
+        let place = if self.device.is_empty() {
+            format!("on {}", self.worker)
+        } else {
+            format!("on {}, {}", self.worker, self.device)
+        };
+        let mut happenings =
+            vec![Happening { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
         if let Some(Resumed { token: from, step, exact }) = self.resumed {
-            let exactly = if exact { "" } else { ", not exactly: on another device, number of threads or libtorch" };
+            let exactly =
+                if exact { "" } else { ", not exactly: on another device, number of threads or libtorch" };
             let detail = format!("after step {step} of attempt {from}{exactly}");
             happenings.push(Happening { at_ms: self.started_ms, token, what: "resumed".to_owned(), detail });
         }
@@ -76,7 +82,9 @@ pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
 /// What is left of a trial: its checkpoints are deleted once it has an end of its own, and only the attempt that counts left a result.
 pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<KeptArtifact>) -> TrialArtifacts {
     if matches!(line.state, StateName::Succeeded | StateName::Diverged) {
-        artifacts.retain(|kept| Some(kept.token) == state.token() && kept.artifact.kind != ArtifactKind::Checkpoint);
+        artifacts.retain(|kept| {
+            Some(kept.token) == state.token() && kept.artifact.kind != ArtifactKind::Checkpoint
+        });
     }
     TrialArtifacts { trial_id: line.trial_id, state: line.state, artifacts }
 }

@@ -75,9 +75,14 @@ impl Store {
         let now = self.clock.now();
         let since = now.minus(self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES);
         let mut workers = self.backend.workers(since).await?;
-        workers.retain(|line| !line.left && line.aside_until_ms <= now.0 && line.worker.abilities.meet(require));
+        workers
+            .retain(|line| !line.left && line.aside_until_ms <= now.0 && line.worker.abilities.meet(require));
         let first = workers.into_iter().min_by_key(|line| line.trials.len());
-        first.ok_or_else(|| StoreError::Verification("no worker is there that may run this trial; `sortie workers` lists them".to_owned()))
+        first.ok_or_else(|| {
+            StoreError::Verification(
+                "no worker is there that may run this trial; `sortie workers` lists them".to_owned(),
+            )
+        })
     }
 
     /// The first number behind this under which no verification stands yet.
@@ -99,7 +104,10 @@ impl Store {
         let trial = self.find(name).await?;
         let [whole, killed] = [self.spec(&sweeps[0]).await?, self.spec(&sweeps[1]).await?];
         let (Some(kill_at), None, true) = (killed.kill_at, whole.kill_at, whole.work == killed.work) else {
-            return Err(StoreError::Verification(format!("sweeps {} and {} do not verify a trial", sweeps[0], sweeps[1])));
+            return Err(StoreError::Verification(format!(
+                "sweeps {} and {} do not verify a trial",
+                sweeps[0], sweeps[1]
+            )));
         };
         let (first, second) = (self.proof(&whole).await?, self.proof(&killed).await?);
         let certificate = Certificate {
@@ -111,14 +119,22 @@ impl Store {
             worker: second.worker.clone(),
             difference: difference(&first, &second),
         };
-        let happening = Happening { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
+        let happening =
+            Happening { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
         self.alone(Alone::Note(trial, happening)).await?;
         Ok(certificate)
     }
 
     async fn proof(&self, sweep: &SweepSpec) -> Result<Proof, StoreError> {
-        let missing = || StoreError::Verification(format!("sweep {0} has no result; `sortie trials {0}` says why", sweep.name));
-        let [(trial, _)] = self.backend.find(Some(&sweep.name), "", 2).await?[..] else { return Err(missing()) };
+        let missing = || {
+            StoreError::Verification(format!(
+                "sweep {0} has no result; `sortie trials {0}` says why",
+                sweep.name
+            ))
+        };
+        let [(trial, _)] = self.backend.find(Some(&sweep.name), "", 2).await?[..] else {
+            return Err(missing());
+        };
         self.backend.proof(trial).await?.ok_or_else(missing)
     }
 }
@@ -129,11 +145,15 @@ fn difference(whole: &Proof, killed: &Proof) -> Option<String> {
     match &killed.resumed {
         None => return Some("the killed run was not resumed: it started again at step 0".to_owned()),
         Some(resumed) if !resumed.exact => {
-            return Some("the killed run was resumed on another device, number of threads or libtorch".to_owned());
+            return Some(
+                "the killed run was resumed on another device, number of threads or libtorch".to_owned(),
+            );
         }
         Some(_) => {}
     }
-    if metrics_digest(&whole.evaluations, &whole.losses) != metrics_digest(&killed.evaluations, &killed.losses) {
+    if metrics_digest(&whole.evaluations, &whole.losses)
+        != metrics_digest(&killed.evaluations, &killed.losses)
+    {
         return Some("evaluations or losses differ".to_owned());
     }
     match weights {
@@ -147,9 +167,14 @@ impl Certificate {
     /// The outcome in one line.
     fn line(&self) -> String {
         let Self { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = self;
-        let resumed = resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
-        let verdict = difference.as_deref().map_or("identical to an undisturbed run".to_owned(), |why| format!("NOT identical: {why}"));
+        let resumed =
+            resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
+        let verdict = difference
+            .as_deref()
+            .map_or("identical to an undisturbed run".to_owned(), |why| format!("NOT identical: {why}"));
         let weights = weights_digest.as_deref().unwrap_or("none");
-        format!("killed at step {kill_at} of {steps}, {resumed}, on {worker}: {verdict}; weights {weights}, metrics {metrics_digest}")
+        format!(
+            "killed at step {kill_at} of {steps}, {resumed}, on {worker}: {verdict}; weights {weights}, metrics {metrics_digest}"
+        )
     }
 }

@@ -79,7 +79,12 @@ pub(crate) enum Done {
 }
 
 impl Alone {
-    async fn perform(&self, now: Timestamp, lease: Duration, tx: &mut dyn Transaction) -> Result<Done, StoreError> {
+    async fn perform(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        tx: &mut dyn Transaction,
+    ) -> Result<Done, StoreError> {
         Ok(match self {
             Self::Register(worker) => {
                 tx.register(worker, now).await?;
@@ -139,12 +144,31 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, desk: Desk, requests: mpsc::Receiver<Message>) -> Self {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        desk: Desk,
+        requests: mpsc::Receiver<Message>,
+    ) -> Self {
         let (parked, submissions) = (VecDeque::new(), Vec::new());
         let expand_at = Instant::now();
         let (look_at, settle_at) = (expand_at + LOOK_INTERVAL, expand_at);
         let (look, free_at, expanding, unsettled) = (false, None, true, true);
-        Self { backend, clock, desk, requests, parked, look, look_at, free_at, expanding, expand_at, submissions, unsettled, settle_at }
+        Self {
+            backend,
+            clock,
+            desk,
+            requests,
+            parked,
+            look,
+            look_at,
+            free_at,
+            expanding,
+            expand_at,
+            submissions,
+            unsettled,
+            settle_at,
+        }
     }
 
     /// Works until nobody can ask any more.
@@ -215,7 +239,9 @@ impl Writer {
                 }
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "cannot look for combinations whose members have ended; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "cannot look for combinations whose members have ended; trying again")
+            }
         }
     }
 
@@ -293,8 +319,12 @@ impl Writer {
 
     /// Answers, or lets a claim that got nothing wait.
     async fn answer(&mut self, request: Request, answer: Answer) {
-        if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) = (&request.op, &answer, request.until) {
-            let settled = !claimed.leases.is_empty() || (claimed.idle && claim.return_when_idle) || until <= Instant::now();
+        if let (Op::Claim(claim), Ok(Reply::Claimed(claimed)), Some(until)) =
+            (&request.op, &answer, request.until)
+        {
+            let settled = !claimed.leases.is_empty()
+                || (claimed.idle && claim.return_when_idle)
+                || until <= Instant::now();
             if !settled {
                 self.parked.push_back(request);
                 return;
@@ -313,8 +343,13 @@ impl Writer {
             return;
         }
         match self.transact(&ops, false).await {
-            Ok(_) => tracing::debug!(trials = ops.len(), "trials came back whose worker was gone before it got them"),
-            Err(error) => tracing::warn!(%error, "cannot put trials back whose worker was gone before it got them"),
+            Ok(_) => tracing::debug!(
+                trials = ops.len(),
+                "trials came back whose worker was gone before it got them"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "cannot put trials back whose worker was gone before it got them")
+            }
         }
     }
 
@@ -335,20 +370,21 @@ impl Writer {
     async fn transact_once(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
         let mut tx = self.backend.begin(durable).await?;
         let now = tx.now(self.clock.now()).await?;
-        let Outcomes { answers, free_at, ended, look_again } = match self.desk.serve(ops, now, tx.as_mut()).await {
-            Ok((outcomes, true)) => {
-                tx.commit(outcomes.free_at.is_some() || outcomes.ended).await?;
-                outcomes
-            }
-            Ok((outcomes, false)) => {
-                tx.rollback().await;
-                outcomes
-            }
-            Err(error) => {
-                tx.rollback().await;
-                return Err(error);
-            }
-        };
+        let Outcomes { answers, free_at, ended, look_again } =
+            match self.desk.serve(ops, now, tx.as_mut()).await {
+                Ok((outcomes, true)) => {
+                    tx.commit(outcomes.free_at.is_some() || outcomes.ended).await?;
+                    outcomes
+                }
+                Ok((outcomes, false)) => {
+                    tx.rollback().await;
+                    outcomes
+                }
+                Err(error) => {
+                    tx.rollback().await;
+                    return Err(error);
+                }
+            };
         if let Some(free_at) = free_at {
             self.note_free(free_at, now);
         }
@@ -440,7 +476,8 @@ impl Writer {
                 Ok(Some(row)) => {
                     let cancelled = row.state == SweepState::Cancelled;
                     progress.send_modify(|submitted| {
-                        (submitted.planned, submitted.expanded, submitted.cancelled) = (row.planned, row.expanded, cancelled);
+                        (submitted.planned, submitted.expanded, submitted.cancelled) =
+                            (row.planned, row.expanded, cancelled);
                     });
                     if row.expanded < row.planned && !cancelled {
                         open.push((id, progress));
@@ -467,7 +504,11 @@ async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
 pub(crate) fn returns(claimed: &Claimed) -> Vec<Op> {
     let message = "whoever asked for the trial was gone before the answer came".to_owned();
     let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
-    let ends = claimed.leases.iter().map(|lease| Completion { token: lease.token, batch: None, outcome: outcome.clone() });
+    let ends = claimed.leases.iter().map(|lease| Completion {
+        token: lease.token,
+        batch: None,
+        outcome: outcome.clone(),
+    });
     ends.map(Op::Complete).collect()
 }
 

@@ -23,7 +23,12 @@ fn left(sequence: u64, artifacts: Vec<Artifact>) -> Batch {
 }
 
 fn on(device: &str) -> Option<Fingerprint> {
-    Some(Fingerprint { device: device.to_owned(), threads: 2, libtorch: "2".to_owned(), ..Fingerprint::default() })
+    Some(Fingerprint {
+        device: device.to_owned(),
+        threads: 2,
+        libtorch: "2".to_owned(),
+        ..Fingerprint::default()
+    })
 }
 
 async fn happenings(f: &Fixture, trial: &str) -> Vec<(String, String)> {
@@ -34,12 +39,21 @@ async fn happenings(f: &Fixture, trial: &str) -> Vec<(String, String)> {
 pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(2).await;
-    assert!(leases.iter().all(|lease| lease.checkpoints.is_empty() && lease.kill_at.is_none() && lease.keep == Keep::default()));
+    assert!(leases.iter().all(|lease| lease.checkpoints.is_empty()
+        && lease.kill_at.is_none()
+        && lease.keep == Keep::default()));
     let [first, other] = [leases[0].token, leases[1].token];
     let keys: Vec<String> = (1..=5).map(|step| format!("checkpoints/a/{step}")).collect();
     let all = (1..=5).map(|step| checkpoint(step, &keys[step as usize - 1]));
     f.store
-        .report(first, left(1, all.chain([checkpoint(6, ""), artifact(ArtifactKind::FinalWeights, 7, "weights/x")]).collect()))
+        .report(
+            first,
+            left(
+                1,
+                all.chain([checkpoint(6, ""), artifact(ArtifactKind::FinalWeights, 7, "weights/x")])
+                    .collect(),
+            ),
+        )
         .await
         .unwrap();
     f.store.report(other, left(1, vec![checkpoint(9, "checkpoints/b/9")])).await.unwrap();
@@ -47,10 +61,17 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
     let second = f.claim_one().await;
     assert_eq!(second.trial_id, leases[0].trial_id);
     // The newest first, a few of them; neither what was not kept nor what is no checkpoint nor another trial's.
-    let offered: Vec<_> = second.checkpoints.iter().map(|found| (found.token, found.step, found.key.as_str())).collect();
+    let offered: Vec<_> =
+        second.checkpoints.iter().map(|found| (found.token, found.step, found.key.as_str())).collect();
     assert_eq!(offered, [5, 4, 3, 2].map(|step| (first, step, keys[step as usize - 1].as_str())));
     assert_eq!(second.checkpoints[0].digest, format!("{:064x}", 5));
-    f.store.report(second.token, left(1, vec![checkpoint(5, "checkpoints/a/5-again"), checkpoint(8, "checkpoints/a/8")])).await.unwrap();
+    f.store
+        .report(
+            second.token,
+            left(1, vec![checkpoint(5, "checkpoints/a/5-again"), checkpoint(8, "checkpoints/a/8")]),
+        )
+        .await
+        .unwrap();
     // Those of an attempt that was lost count too; of one step the later attempt's comes first.
     f.pass(11);
     f.store.reap().await.unwrap();
@@ -67,7 +88,8 @@ pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
     f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     let twins = f.claim(8).await;
-    let twin = twins.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
+    let twin =
+        twins.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
     assert!(twin.checkpoints.is_empty());
 }
 
@@ -77,7 +99,10 @@ pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f:
     assert_eq!(lease.keep, Keep { weights: KeepWeights::Final, logits: false });
     let logits = artifact(ArtifactKind::FinalLogits, 20, "");
     let weights = artifact(ArtifactKind::FinalWeights, 20, "weights/x");
-    let first = left(1, vec![logits.clone(), Artifact { bytes: 8, ..logits.clone() }, checkpoint(3, "checkpoints/a/3")]);
+    let first = left(
+        1,
+        vec![logits.clone(), Artifact { bytes: 8, ..logits.clone() }, checkpoint(3, "checkpoints/a/3")],
+    );
     for _ in 0..2 {
         f.store.report(lease.token, first.clone()).await.unwrap();
     }
@@ -88,7 +113,8 @@ pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f:
     let kept = f.store.artifacts(&id[..8]).await.unwrap();
     assert_eq!((kept.trial_id, kept.state), (lease.trial_id, StateName::Succeeded));
     // The checkpoint is gone once the trial has its end.
-    let told: Vec<_> = kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
+    let told: Vec<_> =
+        kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
     let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), CheckpointPlace::Unknown);
     assert_eq!(told, [here(logits), here(weights)]);
     // A linked trial has the files of its result.
@@ -108,9 +134,16 @@ pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
         (Artifact { step: 21, ..right.clone() }, "step 21"),
     ] {
         let refused = f.store.report(token, left(1, vec![right.clone(), wrong])).await;
-        assert!(matches!(&refused, Err(StoreError::Foreign { what, .. }) if what.contains(part)), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(StoreError::Foreign { what, .. }) if what.contains(part)),
+            "{refused:?}"
+        );
     }
-    let resumed = |from, step| Batch { sequence: 1, resumed: Some(Resumed { token: Token(from), step, exact: true }), ..Batch::default() };
+    let resumed = |from, step| Batch {
+        sequence: 1,
+        resumed: Some(Resumed { token: Token(from), step, exact: true }),
+        ..Batch::default()
+    };
     for wrong in [resumed(0, 3), resumed(token.0, 3), resumed(token.0 + 1, 3), resumed(token.0 - 1, 21)] {
         let refused = f.store.report(token, wrong).await;
         assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
@@ -124,10 +157,16 @@ pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
     let resumed = |exact| Some(Resumed { token: first.token, step: 12, exact });
-    f.store.report(second.token, Batch { sequence: 1, resumed: resumed(true), ..Batch::default() }).await.unwrap();
+    f.store
+        .report(second.token, Batch { sequence: 1, resumed: resumed(true), ..Batch::default() })
+        .await
+        .unwrap();
     f.fail(second.token, ErrorClass::Preempted).await;
     let third = f.claim_one().await;
-    f.store.report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() }).await.unwrap();
+    f.store
+        .report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
+        .await
+        .unwrap();
     let told = happenings(&f, &first.trial_id.to_string()).await;
     let what: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(what, ["started", "preempted", "started", "resumed", "preempted", "started", "resumed"]);
@@ -138,8 +177,16 @@ pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
 pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
     // Of photo alone, so that every trial holds out the same.
     f.submit(&large_sweep(4).replace("[\"photo\", \"sketch\"]", "[\"photo\"]")).await;
-    let row = |domain: &str, step, correct, loss: f64| Evaluation { loss: Some(loss), ..evaluation(domain, step, correct) };
-    let told = |fingerprint, rows: Vec<Evaluation>| Batch { sequence: 1, fingerprint, evaluations: rows, ..Batch::default() };
+    let row = |domain: &str, step, correct, loss: f64| Evaluation {
+        loss: Some(loss),
+        ..evaluation(domain, step, correct)
+    };
+    let told = |fingerprint, rows: Vec<Evaluation>| Batch {
+        sequence: 1,
+        fingerprint,
+        evaluations: rows,
+        ..Batch::default()
+    };
     let before = vec![row("sketch", 0, 3, 0.5), row("photo", 0, 3, 0.5), row("sketch", 10, 4, 0.25)];
     let next = f64::from_bits(0.25_f64.to_bits() + 1);
     for (fingerprint, rows, expected) in [
@@ -151,7 +198,11 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
             vec![row("sketch", 0, 3, 0.5), row("photo", 0, 4, 0.5), row("sketch", 10, 4, next)],
             Some("2 evaluations from step 0 on"),
         ),
-        (on("cpu"), vec![Evaluation { loss: None, ..before[2].clone() }], Some("1 evaluations from step 10 on")),
+        (
+            on("cpu"),
+            vec![Evaluation { loss: None, ..before[2].clone() }],
+            Some("1 evaluations from step 10 on"),
+        ),
         (on("cuda:0"), vec![row("sketch", 0, 9, 0.5)], None),
     ] {
         let first = f.claim_one().await;
@@ -160,11 +211,17 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         let second = f.claim_one().await;
         assert_eq!(second.trial_id, first.trial_id);
         f.complete_with(second.token, told(fingerprint, rows), Outcome::Succeeded).await.unwrap();
-        let noted = happenings(&f, &first.trial_id.to_string()).await.into_iter().find(|(what, _)| what == "nondeterministic");
+        let noted = happenings(&f, &first.trial_id.to_string())
+            .await
+            .into_iter()
+            .find(|(what, _)| what == "nondeterministic");
         match (expected, noted) {
             (None, None) => {}
             (Some(part), Some((_, detail))) => {
-                assert!(detail.starts_with(part) && detail.contains(&format!("attempt {}", first.token)), "{detail}");
+                assert!(
+                    detail.starts_with(part) && detail.contains(&format!("attempt {}", first.token)),
+                    "{detail}"
+                );
             }
             (expected, noted) => panic!("{expected:?} {noted:?}"),
         }
@@ -175,13 +232,19 @@ pub async fn machines_may_differ(f: Fixture) {
     f.submit(SWEEP).await;
     f.store.register(&Worker { host: "elsewhere".to_owned(), ..worker("w2") }).await.unwrap();
     let first = f.claim_one().await;
-    let told =
-        |correct| Batch { sequence: 1, fingerprint: on("cpu"), evaluations: vec![evaluation("sketch", 0, correct)], ..Batch::default() };
+    let told = |correct| Batch {
+        sequence: 1,
+        fingerprint: on("cpu"),
+        evaluations: vec![evaluation("sketch", 0, correct)],
+        ..Batch::default()
+    };
     f.store.report(first.token, told(1)).await.unwrap();
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_as("w2", 1).await.leases.remove(0);
     f.complete_with(second.token, told(2), Outcome::Succeeded).await.unwrap();
-    assert!(happenings(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic"));
+    assert!(
+        happenings(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic")
+    );
 }
 
 pub async fn where_a_workers_artifacts_go_is_told_when_it_knows(f: Fixture) {

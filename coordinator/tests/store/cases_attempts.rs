@@ -59,7 +59,8 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     f.store.reap().await.unwrap();
     // They arrive together: either may come first.
     let beats = vec![(leases[0].token, 1)];
-    let (lost, claimed) = tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
+    let (lost, claimed) =
+        tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
     let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.trial_id).collect();
     let kept = lost.unwrap().is_empty();
     assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].trial_id), if kept { 3 } else { 4 }));
@@ -82,7 +83,12 @@ pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
 
 pub async fn an_end_said_again_is_said_once(f: Fixture) {
     f.submit(SWEEP).await;
-    let outcomes = [Outcome::Succeeded, Outcome::Diverged { step: 4 }, failed(ErrorClass::BadConfig), failed(ErrorClass::Preempted)];
+    let outcomes = [
+        Outcome::Succeeded,
+        Outcome::Diverged { step: 4 },
+        failed(ErrorClass::BadConfig),
+        failed(ErrorClass::Preempted),
+    ];
     for (outcome, end) in outcomes.into_iter().zip(["succeeded", "diverged", "failed", "queued"]) {
         let lease = f.claim_one().await;
         let last = batch(1, vec![evaluation("sketch", 20, 2)]);
@@ -118,7 +124,13 @@ pub async fn an_attempt_that_was_lost_ends_late_but_once(f: Fixture) {
     f.pass(10);
     f.store.reap().await.unwrap();
     for _ in 0..2 {
-        f.complete_with(late.token, batch(1, vec![evaluation("sketch", 0, 1)]), Outcome::Diverged { step: 3 }).await.unwrap();
+        f.complete_with(
+            late.token,
+            batch(1, vec![evaluation("sketch", 0, 1)]),
+            Outcome::Diverged { step: 3 },
+        )
+        .await
+        .unwrap();
     }
     assert_eq!(f.count(StateName::Diverged).await, 1);
     assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].attempts, 1);
@@ -137,12 +149,17 @@ pub async fn failures_use_up_their_budget_and_say_why_in_one_line(f: Fixture) {
         f.pass(600);
     }
     let line = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows.remove(0);
-    assert_eq!((line.error.as_str(), line.attempts, line.worker.as_str()), ("transient: two lines", 3, "host:7"));
+    assert_eq!(
+        (line.error.as_str(), line.attempts, line.worker.as_str()),
+        ("transient: two lines", 3, "host:7")
+    );
 }
 
 pub async fn each_class_has_a_budget_of_its_own(f: Fixture) {
     f.submit(SWEEP).await;
-    for (class, budget) in [(ErrorClass::OutOfMemory, 3), (ErrorClass::BadConfig, 1), (ErrorClass::BadData, 1)] {
+    for (class, budget) in
+        [(ErrorClass::OutOfMemory, 3), (ErrorClass::BadConfig, 1), (ErrorClass::BadData, 1)]
+    {
         // Other classes before cost it nothing.
         let mut lease = f.claim_one().await;
         let trial = lease.trial_id;
@@ -155,7 +172,11 @@ pub async fn each_class_has_a_budget_of_its_own(f: Fixture) {
         for attempt in 1..=budget {
             f.fail(lease.token, class).await;
             let state = f.store.story(&trial.to_string()).await.unwrap().line.state;
-            assert_eq!(state, if attempt < budget { StateName::Queued } else { StateName::Failed }, "{class}");
+            assert_eq!(
+                state,
+                if attempt < budget { StateName::Queued } else { StateName::Failed },
+                "{class}"
+            );
             f.pass(1_200);
             if attempt < budget {
                 lease = f.claim_one().await;
@@ -176,7 +197,10 @@ pub async fn a_trial_that_takes_its_workers_down_ends_some_day(f: Fixture) {
         assert_eq!(f.record(0).await.state, expected, "after {attempt}");
     }
     let line = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows.remove(0);
-    assert_eq!((line.attempts, line.error.as_str()), (100, "lost: the worker was not heard from until its lease ended"));
+    assert_eq!(
+        (line.attempts, line.error.as_str()),
+        (100, "lost: the worker was not heard from until its lease ended")
+    );
 }
 
 pub async fn a_trial_that_failed_is_not_handed_out_before_its_time(f: Fixture) {
@@ -265,7 +289,10 @@ pub async fn a_worker_that_keeps_failing_is_set_aside_for_a_while(f: Fixture) {
     let still = fail_on(&f, "w1", 4).await;
     f.fail(still.leases[0].token, ErrorClass::Transient).await;
     let aside = f.claim_as("w1", 1).await;
-    assert_eq!((aside.leases.len(), aside.set_aside.as_str()), (0, "its last 5 attempts failed, the last one as transient"));
+    assert_eq!(
+        (aside.leases.len(), aside.set_aside.as_str()),
+        (0, "its last 5 attempts failed, the last one as transient")
+    );
     assert!(!aside.idle);
     assert_eq!(f.claim_as("w2", 1).await.leases.len(), 1);
     let line = f.store.workers(true).await.unwrap().remove(0);
@@ -299,7 +326,10 @@ pub async fn failures_in_many_slots_keep_a_worker_aside(f: Fixture) {
         f.fail(lease.token, ErrorClass::Transient).await;
     }
     let aside = f.claim_as("w1", 1).await;
-    assert_eq!((aside.leases.len(), aside.set_aside.as_str()), (0, "its last 7 attempts failed, the last one as transient"));
+    assert_eq!(
+        (aside.leases.len(), aside.set_aside.as_str()),
+        (0, "its last 7 attempts failed, the last one as transient")
+    );
 }
 
 pub async fn of_two_workers_that_fail_together_one_stays(f: Fixture) {
@@ -311,7 +341,10 @@ pub async fn of_two_workers_that_fail_together_one_stays(f: Fixture) {
     }
     // They may share a transaction.
     tokio::join!(f.fail(last[0], ErrorClass::Transient), f.fail(last[1], ErrorClass::Transient));
-    let aside = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await].iter().filter(|claimed| !claimed.set_aside.is_empty()).count();
+    let aside = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await]
+        .iter()
+        .filter(|claimed| !claimed.set_aside.is_empty())
+        .count();
     assert_eq!(aside, 1);
 }
 

@@ -67,7 +67,9 @@ pub async fn trials_are_handed_out_in_their_order(f: Fixture) {
 pub async fn sweeps_of_one_priority_share_fairly(f: Fixture) {
     f.submit(&large_sweep(5)).await;
     f.submit(&format!("{}seeds = 5\n", other_sweep("second", "1e-2"))).await;
-    let of = |leases: &[sortie_coordinator::store::Leased]| leases.iter().map(|lease| lease.sweep.clone()).collect::<Vec<_>>();
+    let of = |leases: &[sortie_coordinator::store::Leased]| {
+        leases.iter().map(|lease| lease.sweep.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(of(&f.claim(4).await), ["first", "second", "first", "second"]);
     // One catches up when the other runs more.
     let only = Claim { sweep: Some("first".into()), ..claim("w1", 4) };
@@ -95,20 +97,31 @@ pub async fn only_a_worker_that_is_able_gets_a_trial(f: Fixture) {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         Worker { abilities: Abilities { tags, gpu_memory_gib, commands }, ..worker(id) }
     };
-    for worker in [able("tagged", &["a", "b"], 0.0, false), able("large", &[], 40.0, false), able("trusting", &["b"], 40.0, true)] {
+    for worker in [
+        able("tagged", &["a", "b"], 0.0, false),
+        able("large", &[], 40.0, false),
+        able("trusting", &["b"], 40.0, true),
+    ] {
         f.store.register(&worker).await.unwrap();
     }
-    let sweep = |name: &str, lr: &str, require: &str| format!("{}\n[require]\n{require}\n", other_sweep(name, lr));
+    let sweep =
+        |name: &str, lr: &str, require: &str| format!("{}\n[require]\n{require}\n", other_sweep(name, lr));
     f.submit(&sweep("tags", "1e-1", "tags = ['b', 'a']")).await;
     f.submit(&sweep("memory", "1e-2", "gpu_memory_gib = 24")).await;
     f.submit("name = 'command'\n[run]\ncommand = ['true', '{x}']\n[grid]\nx = [1, 2, 3, 4]\n[require]\ntags = ['b']\n").await;
     let all = ["command", "memory"].as_slice();
-    for (worker, sweeps) in [("w1", [].as_slice()), ("tagged", &["tags"]), ("large", &["memory"]), ("trusting", all)] {
+    for (worker, sweeps) in
+        [("w1", [].as_slice()), ("tagged", &["tags"]), ("large", &["memory"]), ("trusting", all)]
+    {
         let claimed = f.claim_as(worker, if worker == "large" { 1 } else { 9 }).await;
         let mut got: Vec<String> = claimed.leases.iter().map(|lease| lease.sweep.clone()).collect();
         got.sort_unstable();
         got.dedup();
-        assert_eq!((got, claimed.idle), (sweeps.iter().map(|name| (*name).to_owned()).collect(), sweeps.is_empty()), "{worker}");
+        assert_eq!(
+            (got, claimed.idle),
+            (sweeps.iter().map(|name| (*name).to_owned()).collect(), sweeps.is_empty()),
+            "{worker}"
+        );
     }
 }
 

@@ -23,7 +23,10 @@ fn file(kind: ArtifactKind, method: Method, of: TrialId) -> Artifact {
 /// Ends a trial that left logits, weights, and the logits of a model that nobody combines.
 async fn succeed(f: &Fixture, lease: &Leased) {
     let of = lease.trial_id;
-    let mut artifacts = vec![file(ArtifactKind::FinalLogits, Method::Plain, of), file(ArtifactKind::FinalWeights, Method::Plain, of)];
+    let mut artifacts = vec![
+        file(ArtifactKind::FinalLogits, Method::Plain, of),
+        file(ArtifactKind::FinalWeights, Method::Plain, of),
+    ];
     artifacts.push(file(ArtifactKind::FinalLogits, Method::Average, of));
     let batch = Batch { sequence: 1, artifacts, ..Batch::default() };
     f.complete_with(lease.token, batch, Outcome::Succeeded).await.unwrap();
@@ -50,7 +53,9 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     assert!(waits.leases.is_empty() && !waits.idle);
     // Both seeds of one setting on one domain.
     let first = &grid.values().next().unwrap().spec.point;
-    let same = |lease: &&Leased| (&lease.spec.point.held_out, &lease.spec.point.parameters) == (&first.held_out, &first.parameters);
+    let same = |lease: &&Leased| {
+        (&lease.spec.point.held_out, &lease.spec.point.parameters) == (&first.held_out, &first.parameters)
+    };
     let members: Vec<&Leased> = grid.values().filter(same).collect();
     assert_eq!(members.len(), 2);
     succeed(&f, members[0]).await;
@@ -58,12 +63,21 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     succeed(&f, members[1]).await;
     let lease = within(waiting).await.unwrap().leases.pop().unwrap();
     let combination = lease.spec.combination.clone().unwrap();
-    assert_eq!((lease.spec.id(), lease.spec.point.combine(), &lease.spec.point.held_out), (lease.trial_id, Some("pair"), &first.held_out));
+    assert_eq!(
+        (lease.spec.id(), lease.spec.point.combine(), &lease.spec.point.held_out),
+        (lease.trial_id, Some("pair"), &first.held_out)
+    );
     assert_eq!(lease.members.iter().map(|member| member.trial_id).collect::<Vec<_>>(), combination.members);
     for member in &lease.members {
         let of = member.trial_id;
-        assert_eq!(member.file(ArtifactKind::FinalLogits), Some(&file(ArtifactKind::FinalLogits, Method::Plain, of)));
-        assert_eq!(member.file(ArtifactKind::FinalWeights), Some(&file(ArtifactKind::FinalWeights, Method::Plain, of)));
+        assert_eq!(
+            member.file(ArtifactKind::FinalLogits),
+            Some(&file(ArtifactKind::FinalLogits, Method::Plain, of))
+        );
+        assert_eq!(
+            member.file(ArtifactKind::FinalWeights),
+            Some(&file(ArtifactKind::FinalWeights, Method::Plain, of))
+        );
         assert_eq!((member.files.len(), member.host.as_str(), grid[&of].spec.point.seed < 2), (2, "", true));
     }
     assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Queued).await), (7, 3));
@@ -97,7 +111,10 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
     assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
     let mut members = story.members.clone();
     members.sort_by_key(|member| !member.ends_with(" failed"));
-    assert_eq!((members.len(), members[0].as_str()), (2, format!("{} failed", lost.trial_id.short()).as_str()));
+    assert_eq!(
+        (members.len(), members[0].as_str()),
+        (2, format!("{} failed", lost.trial_id.short()).as_str())
+    );
     assert!(line.error.contains(&format!("{} failed", lost.trial_id.short())), "{}", line.error);
     // By itself it cannot run: its member comes with it.
     assert_eq!(f.retry("combine=pair", None).await, 2);
@@ -128,7 +145,8 @@ pub async fn results_elsewhere_without_the_files_that_a_combination_needs_are_no
     assert_eq!((submitted.added, submitted.linked), (12, 7));
     // Nor is it when it is claimed.
     let leases = f.claim(64).await;
-    let own: Vec<TrialId> = leases.iter().filter(|lease| lease.members.is_empty()).map(|lease| lease.trial_id).collect();
+    let own: Vec<TrialId> =
+        leases.iter().filter(|lease| lease.members.is_empty()).map(|lease| lease.trial_id).collect();
     assert_eq!(own, [*grid.keys().next().unwrap()]);
     for lease in &leases {
         succeed(&f, lease).await;
@@ -178,7 +196,12 @@ pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_one
     // A new sweep that reuses nothing makes its own.
     let options = SubmitOptions { reuse: false, ..SubmitOptions::default() };
     f.submit_with(&sweep().replace("\"first\"", "\"third\""), options).await;
-    assert!(f.claim(64).await.iter().filter(|lease| lease.sweep == "third").all(|lease| lease.members.is_empty()));
-    let refused = f.store.act_on_trials("third", sortie_coordinator::store::TrialAction::Cancel, &filter("depth=3"), None).await;
+    assert!(
+        f.claim(64).await.iter().filter(|lease| lease.sweep == "third").all(|lease| lease.members.is_empty())
+    );
+    let refused = f
+        .store
+        .act_on_trials("third", sortie_coordinator::store::TrialAction::Cancel, &filter("depth=3"), None)
+        .await;
     assert!(refused.unwrap_err().to_string().contains("combine"));
 }

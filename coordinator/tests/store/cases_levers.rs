@@ -38,7 +38,9 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     assert_eq!(lease.spec.point.held_out, ["photo"]);
-    let act = async |action, condition: &str, state| f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap();
+    let act = async |action, condition: &str, state| {
+        f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap()
+    };
     assert_eq!(act(TrialAction::Cancel, "held_out=photo", Some(StateName::Queued)).await, 1);
     assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Cancelled).await), (1, 1));
     assert_eq!(act(TrialAction::Cancel, "held_out=sketch and dropout=5e-1", None).await, 1);
@@ -49,10 +51,12 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
     f.succeed(lease.token).await;
     assert_eq!(act(TrialAction::Cancel, "", None).await, 2);
     assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Cancelled).await), (1, 3));
-    let unknown = f.store.act_on_trials("first", TrialAction::Cancel, &filter("steps=3"), None).await.unwrap_err();
+    let unknown =
+        f.store.act_on_trials("first", TrialAction::Cancel, &filter("steps=3"), None).await.unwrap_err();
     let axes = "\"steps\" is no axis of this sweep; it has dropout, head_lr_factor, lr, weight_decay, held_out, seed, split";
     assert_eq!(unknown.to_string(), axes);
-    let missing = f.store.act_on_trials("frist", TrialAction::Retry, &Filter::default(), None).await.unwrap_err();
+    let missing =
+        f.store.act_on_trials("frist", TrialAction::Retry, &Filter::default(), None).await.unwrap_err();
     assert_eq!(missing.to_string(), "there is no sweep \"frist\"; there are: first");
 }
 
@@ -60,18 +64,23 @@ pub async fn a_lever_reaches_every_page(f: Fixture) {
     f.submit(&large_sweep(300)).await;
     let leases = f.claim(3).await;
     assert_eq!(f.cancel("held_out=photo").await, 600);
-    assert_eq!(f.store.heartbeat("w1", vec![(leases[0].token, 1), (leases[1].token, 1)]).await.unwrap(), [leases[0].token]);
+    assert_eq!(
+        f.store.heartbeat("w1", vec![(leases[0].token, 1), (leases[1].token, 1)]).await.unwrap(),
+        [leases[0].token]
+    );
     assert_eq!(f.cancel("").await, 600);
     assert_eq!(f.retry("seed=299", None).await, 4);
     assert_eq!((f.count(StateName::Queued).await, f.count(StateName::Cancelled).await), (4, 1_196));
 }
 
 pub async fn conditions_that_would_miss_trials_are_refused(f: Fixture) {
-    let refused =
-        async |action, condition: &str, state| f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap_err();
+    let refused = async |action, condition: &str, state| {
+        f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap_err()
+    };
     let progress = f.store.submit(&spec(&large_sweep(1_550)), Default::default()).await.unwrap();
     let error = refused(TrialAction::Cancel, "held_out=photo", None).await;
-    let text = "sweep \"first\" is not stored completely, so conditions would miss trials: say it again in a while";
+    let text =
+        "sweep \"first\" is not stored completely, so conditions would miss trials: say it again in a while";
     assert!(matches!(error, StoreError::Incomplete { .. }) && error.to_string() == text, "{error}");
     refused(TrialAction::Cancel, "", Some(StateName::Queued)).await;
     // What is not stored yet has not failed: nothing is missed.
@@ -121,7 +130,11 @@ pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     for _ in 0..2 {
-        f.fail(if f.count(StateName::Leased).await == 1 { lease.token } else { f.claim_one().await.token }, ErrorClass::Transient).await;
+        f.fail(
+            if f.count(StateName::Leased).await == 1 { lease.token } else { f.claim_one().await.token },
+            ErrorClass::Transient,
+        )
+        .await;
         assert_eq!(f.retry("", None).await, 1);
     }
     // Both failures are forgiven: two more are allowed.

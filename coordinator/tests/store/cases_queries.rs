@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_coordinator::store::{QUERIES_MAX, QUERY_TIME_MAX, QueryRow, QueryValue, StoreError, SubmitOptions};
+use sortie_coordinator::store::{
+    QUERIES_MAX, QUERY_TIME_MAX, QueryRow, QueryValue, StoreError, SubmitOptions,
+};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::record::Fingerprint;
 
@@ -44,10 +46,16 @@ fn text(text: &str) -> QueryValue {
 async fn busy(f: &Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
-    let mut told = batch(1, vec![evaluation("cartoon", 5, 7), evaluation("photo", 5, 3), evaluation("sketch", 5, 1)]);
-    told.evaluations.retain(|row| lease.spec.point.held_out != [row.domain.as_str()] || row.domain == "photo");
+    let mut told =
+        batch(1, vec![evaluation("cartoon", 5, 7), evaluation("photo", 5, 3), evaluation("sketch", 5, 1)]);
+    told.evaluations
+        .retain(|row| lease.spec.point.held_out != [row.domain.as_str()] || row.domain == "photo");
     told.log = b"secret".to_vec();
-    told.fingerprint = Some(Fingerprint { device: "GPU of 1990".into(), software: "worker 1".into(), ..Fingerprint::default() });
+    told.fingerprint = Some(Fingerprint {
+        device: "GPU of 1990".into(),
+        software: "worker 1".into(),
+        ..Fingerprint::default()
+    });
     f.pass(2);
     f.complete_with(lease.token, told, Outcome::Succeeded).await.unwrap();
 }
@@ -77,7 +85,10 @@ pub async fn the_columns_are_alike_everywhere_and_documented(f: Fixture) {
         let (columns, none) = ask(&f, &format!("SELECT * FROM {view}")).await.unwrap();
         assert_eq!((columns.join(" "), none.len()), (names.to_owned(), 0));
         for column in columns {
-            assert!(documented.contains(&format!("| `{column}`")) && documented.contains(&format!("`{view}`")), "{view}.{column}");
+            assert!(
+                documented.contains(&format!("| `{column}`")) && documented.contains(&format!("`{view}`")),
+                "{view}.{column}"
+            );
         }
     }
 }
@@ -90,7 +101,13 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
     f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), SubmitOptions::default()).await;
     let columns = "sweep, held_out, seed, dropout, lr, head_lr_factor, combine, members, state, attempts, step, started_ms, ended_ms, worker, \
                    device, software, exact, dataset_digest, linked";
-    let told = rows(&f, &format!("SELECT {columns} FROM v_trials WHERE state IN ('succeeded', 'leased') ORDER BY sweep, state")).await;
+    let told = rows(
+        &f,
+        &format!(
+            "SELECT {columns} FROM v_trials WHERE state IN ('succeeded', 'leased') ORDER BY sweep, state"
+        ),
+    )
+    .await;
     let (int, none) = (QueryValue::Integer, || QueryValue::Null);
     let real = QueryValue::Real;
     let place = |sweep: &str, held_out: &str, dropout| {
@@ -111,7 +128,19 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
             int(linked),
         ]
     };
-    let runs = vec![text("leased"), int(1), int(7), int(T0 + 2_000), none(), text("host:7"), none(), none(), int(1), none(), int(0)];
+    let runs = vec![
+        text("leased"),
+        int(1),
+        int(7),
+        int(T0 + 2_000),
+        none(),
+        text("host:7"),
+        none(),
+        none(),
+        int(1),
+        none(),
+        int(0),
+    ];
     let expected = [
         [place("first", "photo", 0.0), done(0)].concat(),
         [place("first", "sketch", 0.0), runs].concat(),
@@ -119,14 +148,23 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
     ];
     // The first sorts "leased" before "succeeded".
     assert_eq!(told, [expected[1].clone(), expected[0].clone(), expected[2].clone()]);
-    let queued = rows(&f, "SELECT attempts, step, worker FROM v_trials WHERE state = 'queued' AND attempts > 0").await;
+    let queued =
+        rows(&f, "SELECT attempts, step, worker FROM v_trials WHERE state = 'queued' AND attempts > 0").await;
     assert_eq!(queued, [[int(1), none(), none()]]);
-    let measured = rows(&f, "SELECT sweep, domain, role, n, correct, accuracy, loss FROM v_evaluations ORDER BY sweep, domain").await;
+    let measured = rows(
+        &f,
+        "SELECT sweep, domain, role, n, correct, accuracy, loss FROM v_evaluations ORDER BY sweep, domain",
+    )
+    .await;
     let line = |sweep: &str, domain: &str, role: &str, correct: i64, accuracy| {
         vec![text(sweep), text(domain), text(role), int(10), int(correct), real(accuracy), real(0.5)]
     };
     let of = |sweep| {
-        [line(sweep, "cartoon", "training", 7, 0.7), line(sweep, "photo", "held-out", 3, 0.3), line(sweep, "sketch", "training", 1, 0.1)]
+        [
+            line(sweep, "cartoon", "training", 7, 0.7),
+            line(sweep, "photo", "held-out", 3, 0.3),
+            line(sweep, "sketch", "training", 1, 0.1),
+        ]
     };
     assert_eq!(measured, [of("first"), of("second")].concat());
 }
@@ -144,8 +182,14 @@ pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {
             vec![vec![int(3)]],
         ),
         // What a query calls its own things is its own affair.
-        ("WITH trials AS (SELECT sweep FROM v_trials), c AS (SELECT 1) SELECT DISTINCT sweep FROM trials, c", vec![vec![text("first")]]),
-        ("WITH trials AS (SELECT 1 AS x), c AS (SELECT 2 AS y) SELECT COUNT(*) FROM trials, c", vec![vec![int(1)]]),
+        (
+            "WITH trials AS (SELECT sweep FROM v_trials), c AS (SELECT 1) SELECT DISTINCT sweep FROM trials, c",
+            vec![vec![text("first")]],
+        ),
+        (
+            "WITH trials AS (SELECT 1 AS x), c AS (SELECT 2 AS y) SELECT COUNT(*) FROM trials, c",
+            vec![vec![int(1)]],
+        ),
         (
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT SUM(i * CAST(1.5 AS DOUBLE PRECISION)) FROM n",
             vec![vec![real(9.0)]],
@@ -154,14 +198,26 @@ pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {
             "SELECT MAX(accuracy) - MIN(accuracy) FROM v_evaluations WHERE step IN (SELECT step FROM v_selected)",
             vec![vec![real(0.7 - 0.1)]],
         ),
-        ("SELECT correct, ROW_NUMBER() OVER (ORDER BY correct DESC) FROM v_evaluations ORDER BY 2 LIMIT 1", vec![vec![int(7), int(1)]]),
-        ("SELECT upper(domain) || '!' FROM v_evaluations WHERE domain LIKE 'car%' AND abs(correct) > 1", vec![vec![text("CARTOON!")]]),
-        ("SELECT COALESCE(loss, 0) FROM v_evaluations WHERE EXISTS (SELECT * FROM v_trials) LIMIT 1", vec![vec![real(0.5)]]),
+        (
+            "SELECT correct, ROW_NUMBER() OVER (ORDER BY correct DESC) FROM v_evaluations ORDER BY 2 LIMIT 1",
+            vec![vec![int(7), int(1)]],
+        ),
+        (
+            "SELECT upper(domain) || '!' FROM v_evaluations WHERE domain LIKE 'car%' AND abs(correct) > 1",
+            vec![vec![text("CARTOON!")]],
+        ),
+        (
+            "SELECT COALESCE(loss, 0) FROM v_evaluations WHERE EXISTS (SELECT * FROM v_trials) LIMIT 1",
+            vec![vec![real(0.5)]],
+        ),
         ("SELECT ':relid 5 {FUNCEXPR :funcid 7'", vec![vec![text(":relid 5 {FUNCEXPR :funcid 7")]]),
     ] {
         assert_eq!(rows(&f, sql).await, expected, "{sql}");
     }
-    let (columns, _) = ask(&f, "SELECT t.sweep, e.sweep, 1 AS \"N\" FROM v_trials t JOIN v_evaluations e ON true").await.unwrap();
+    let (columns, _) =
+        ask(&f, "SELECT t.sweep, e.sweep, 1 AS \"N\" FROM v_trials t JOIN v_evaluations e ON true")
+            .await
+            .unwrap();
     assert_eq!(columns, ["sweep", "sweep", "N"]);
     // Each database's own functions.
     let own = if is_sqlite(&f) {
@@ -194,8 +250,15 @@ pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {
         let kinds = "SELECT true, 1.50, 12345678901234567890, CAST('NaN' AS NUMERIC), CAST(0.1 AS REAL), CAST('Infinity' AS DOUBLE PRECISION), '\\x00ff'::bytea";
         let decimal = |digits: &str| QueryValue::Decimal(digits.to_owned());
         let (infinite, bytes) = (real(f64::INFINITY), text("\\x00ff"));
-        let expected =
-            vec![QueryValue::Flag(true), decimal("1.50"), decimal("12345678901234567890"), text("NaN"), real(0.1), infinite, bytes];
+        let expected = vec![
+            QueryValue::Flag(true),
+            decimal("1.50"),
+            decimal("12345678901234567890"),
+            text("NaN"),
+            real(0.1),
+            infinite,
+            bytes,
+        ];
         assert_eq!(rows(&f, kinds).await, [expected]);
     }
 }
@@ -234,14 +297,35 @@ const REFUSED: [(&str, &str); 44] = [
     ("SELECT COUNT(*) FROM logs", "v_trials, v_evaluations and v_selected"),
     ("SELECT 1 FROM workers", "v_trials, v_evaluations and v_selected"),
     ("SELECT (SELECT MAX(text) FROM logs)", "v_trials, v_evaluations and v_selected"),
-    ("SELECT sweep FROM v_trials WHERE trial_id IN (SELECT trial_id FROM trials)", "v_trials, v_evaluations and v_selected"),
-    ("SELECT sweep FROM v_trials WHERE EXISTS (SELECT * FROM sweeps)", "v_trials, v_evaluations and v_selected"),
-    ("SELECT sweep FROM v_trials UNION ALL SELECT spec FROM sweeps", "v_trials, v_evaluations and v_selected"),
-    ("SELECT sweep FROM v_trials ORDER BY (SELECT MAX(message) FROM attempts)", "v_trials, v_evaluations and v_selected"),
-    ("SELECT t.sweep, a.message FROM v_trials AS t LEFT JOIN attempts AS a ON true", "v_trials, v_evaluations and v_selected"),
+    (
+        "SELECT sweep FROM v_trials WHERE trial_id IN (SELECT trial_id FROM trials)",
+        "v_trials, v_evaluations and v_selected",
+    ),
+    (
+        "SELECT sweep FROM v_trials WHERE EXISTS (SELECT * FROM sweeps)",
+        "v_trials, v_evaluations and v_selected",
+    ),
+    (
+        "SELECT sweep FROM v_trials UNION ALL SELECT spec FROM sweeps",
+        "v_trials, v_evaluations and v_selected",
+    ),
+    (
+        "SELECT sweep FROM v_trials ORDER BY (SELECT MAX(message) FROM attempts)",
+        "v_trials, v_evaluations and v_selected",
+    ),
+    (
+        "SELECT t.sweep, a.message FROM v_trials AS t LEFT JOIN attempts AS a ON true",
+        "v_trials, v_evaluations and v_selected",
+    ),
     // A name that is allowed, for something that is not.
-    ("WITH v_trials AS (SELECT * FROM logs) SELECT * FROM v_trials", "v_trials, v_evaluations and v_selected"),
-    ("WITH v_trials AS (SELECT spec AS sweep FROM sweeps) SELECT sweep FROM v_trials", "v_trials, v_evaluations and v_selected"),
+    (
+        "WITH v_trials AS (SELECT * FROM logs) SELECT * FROM v_trials",
+        "v_trials, v_evaluations and v_selected",
+    ),
+    (
+        "WITH v_trials AS (SELECT spec AS sweep FROM sweeps) SELECT sweep FROM v_trials",
+        "v_trials, v_evaluations and v_selected",
+    ),
     ("SELECT v_trials.* FROM logs AS v_trials", "v_trials, v_evaluations and v_selected"),
     ("SELECT * FROM (SELECT * FROM attempts) AS v_trials", "v_trials, v_evaluations and v_selected"),
     ("SELECT * FROM trial_points", "v_trials, v_evaluations and v_selected"),
@@ -387,7 +471,8 @@ const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 
 
 pub async fn a_query_without_end_ends(f: Fixture) {
     // While it works, and while it has something to say that nobody reads.
-    let unread = [format!("{ENDLESS} i FROM n"), "WITH n AS (SELECT 1 AS x) SELECT 1 FROM n WHERE 1 = 2".to_owned()];
+    let unread =
+        [format!("{ENDLESS} i FROM n"), "WITH n AS (SELECT 1 AS x) SELECT 1 FROM n WHERE 1 = 2".to_owned()];
     for sql in [format!("{ENDLESS} COUNT(*) FROM n"), format!("{ENDLESS} i FROM n WHERE i < 0")] {
         let error = within(f.store.query(&sql, Duration::from_millis(300))).await;
         let error = match error {
@@ -446,7 +531,10 @@ async fn all_places_are_free(f: &Fixture) {
     let endless = format!("{ENDLESS} i FROM n");
     let tries = async {
         loop {
-            let both = (f.store.query(&endless, QUERY_TIME_MAX).await, f.store.query(&endless, QUERY_TIME_MAX).await);
+            let both = (
+                f.store.query(&endless, QUERY_TIME_MAX).await,
+                f.store.query(&endless, QUERY_TIME_MAX).await,
+            );
             if let (Ok(_), Ok(_)) = both {
                 return;
             }
@@ -461,7 +549,11 @@ pub async fn what_is_too_long_is_refused(f: Fixture) {
     assert_eq!(refusal(&f, &long).await, "the query has 70009 bytes; allowed: at most 65536");
     assert_eq!(refusal(&f, "SELECT '\0'").await, "the query holds a character with the code 0");
     let wide = format!("SELECT {}", vec!["1"; 129].join(", "));
-    assert!(refusal(&f, &wide).await.contains(if is_sqlite(&f) { "too many columns" } else { "129 columns; allowed: at most 128" }));
+    assert!(refusal(&f, &wide).await.contains(if is_sqlite(&f) {
+        "too many columns"
+    } else {
+        "129 columns; allowed: at most 128"
+    }));
     let huge = "WITH RECURSIVE n (i, t) AS (SELECT 1, CAST('xxxxxxxx' AS TEXT) UNION ALL SELECT i + 1, t || t FROM n WHERE i < 17) SELECT t, t, t FROM n";
     assert!(refusal(&f, huge).await.contains("a row of the answer is longer than 1048576 bytes"));
     // What is not, arrives.
@@ -471,14 +563,22 @@ pub async fn what_is_too_long_is_refused(f: Fixture) {
 }
 
 pub async fn parameters_become_columns_where_they_are_what_they_should_be(f: Fixture) {
-    let sweep = |name: &str, grid: &str| format!("name = \"{name}\"\n[run]\ncommand = ['run']\n[grid]\n{grid}\n");
+    let sweep =
+        |name: &str, grid: &str| format!("name = \"{name}\"\n[run]\ncommand = ['run']\n[grid]\n{grid}\n");
     f.submit(&sweep("numbers", "lr = [0.1234567890123456, 5e-324, 3e7]\ndropout = 0.9\nmembers = 4")).await;
-    f.submit(&sweep("others", "lr = \"adam\"\ndropout = true\nmembers = [1e300, 2.5]\nweight_decay = 0")).await;
+    f.submit(&sweep("others", "lr = \"adam\"\ndropout = true\nmembers = [1e300, 2.5]\nweight_decay = 0"))
+        .await;
     let (int, real, null) = (QueryValue::Integer, QueryValue::Real, QueryValue::Null);
-    let told = rows(&f, "SELECT lr, dropout, members, combine, parameters FROM v_trials WHERE sweep = 'numbers' ORDER BY lr").await;
+    let told = rows(
+        &f,
+        "SELECT lr, dropout, members, combine, parameters FROM v_trials WHERE sweep = 'numbers' ORDER BY lr",
+    )
+    .await;
     let mut by_lr = BTreeMap::new();
     for row in &told {
-        let [QueryValue::Real(lr), rest @ .., QueryValue::Text(parameters)] = row.as_slice() else { panic!("{row:?}") };
+        let [QueryValue::Real(lr), rest @ .., QueryValue::Text(parameters)] = row.as_slice() else {
+            panic!("{row:?}")
+        };
         assert_eq!(rest, [real(0.9), int(4), null.clone()]);
         by_lr.insert(lr.to_bits(), parameters.contains(&format!("\"lr\":{}", serde_json::json!(lr))));
     }
@@ -492,6 +592,10 @@ pub async fn parameters_become_columns_where_they_are_what_they_should_be(f: Fix
     assert_eq!(others, expected);
     let pair = "[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n";
     f.submit(&format!("{SWEEP}seeds = 2\n{pair}")).await;
-    let combined = rows(&f, "SELECT DISTINCT combine, members FROM v_trials WHERE sweep = 'first' AND combine IS NOT NULL").await;
+    let combined = rows(
+        &f,
+        "SELECT DISTINCT combine, members FROM v_trials WHERE sweep = 'first' AND combine IS NOT NULL",
+    )
+    .await;
     assert_eq!(combined, [vec![text("pair"), int(2)]]);
 }

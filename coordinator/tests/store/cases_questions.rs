@@ -59,7 +59,9 @@ pub async fn progress_never_goes_backwards(f: Fixture) {
 pub async fn long_answers_come_in_pages(f: Fixture) {
     f.submit(&large_sweep(260)).await;
     for lease in f.claim(3).await {
-        f.complete_with(lease.token, batch(1, vec![evaluation("cartoon", 1, 2)]), Outcome::Succeeded).await.unwrap();
+        f.complete_with(lease.token, batch(1, vec![evaluation("cartoon", 1, 2)]), Outcome::Succeeded)
+            .await
+            .unwrap();
     }
     let (mut trials, mut from, mut pages) = (Vec::new(), Some(0), Vec::new());
     while let Some(position) = from {
@@ -104,7 +106,10 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     ] {
         let error = found(name).await.unwrap_err();
         assert!(matches!(error, StoreError::Trial { .. }), "{error:?}");
-        assert_eq!(error.to_string(), format!("{name:?} names {found_there}; write more digits, or SWEEP/PREFIX"));
+        assert_eq!(
+            error.to_string(),
+            format!("{name:?} names {found_there}; write more digits, or SWEEP/PREFIX")
+        );
     }
     // Eighty trials share sixteen first digits.
     let error = found("").await.unwrap_err().to_string();
@@ -124,7 +129,11 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
     let first = f.claim_one().await;
     let name = first.trial_id.to_string();
     let fingerprint = Fingerprint { device: "GPU of 1990".into(), ..Fingerprint::default() };
-    let told = sortie_coordinator::store::Batch { sequence: 1, fingerprint: Some(fingerprint), ..Default::default() };
+    let told = sortie_coordinator::store::Batch {
+        sequence: 1,
+        fingerprint: Some(fingerprint),
+        ..Default::default()
+    };
     f.store.report(first.token, told).await.unwrap();
     f.pass(2);
     f.store.heartbeat("w1", vec![(first.token, 6)]).await.unwrap();
@@ -140,7 +149,11 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
     f.pass(1);
     f.complete(third.token, Outcome::Diverged { step: 0 }).await.unwrap();
     let story = f.store.story(&name).await.unwrap();
-    let told: Vec<_> = story.happenings.iter().map(|h| ((h.at_ms - T0) / 1_000, h.token, h.what.as_str(), h.detail.as_str())).collect();
+    let told: Vec<_> = story
+        .happenings
+        .iter()
+        .map(|h| ((h.at_ms - T0) / 1_000, h.token, h.what.as_str(), h.detail.as_str()))
+        .collect();
     let expected = [
         (0, Some(first.token), "started", "on host:7, GPU of 1990"),
         (2, Some(first.token), "failed", "at step 6, transient: two lines"),
@@ -166,7 +179,10 @@ pub async fn workers_are_listed_with_what_they_run(f: Fixture) {
     f.store.leave("w3").await.unwrap();
     let lately = f.store.workers(false).await.unwrap();
     assert_eq!(lately.iter().map(|line| line.worker.id.as_str()).collect::<Vec<_>>(), ["w2", "w3"]);
-    assert_eq!((lately[0].worker.clone(), lately[0].seen_ms, lately[0].left), (worker("w2"), T0 + 3_000_000, false));
+    assert_eq!(
+        (lately[0].worker.clone(), lately[0].seen_ms, lately[0].left),
+        (worker("w2"), T0 + 3_000_000, false)
+    );
     assert_eq!(lately[0].trials.len(), 2);
     assert_eq!(lately[0].trials[0], format!("first/{}", lease.trial_id.short()));
     assert!(lately[1].left && lately[1].trials.is_empty());

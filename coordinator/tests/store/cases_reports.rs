@@ -25,7 +25,10 @@ pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
     f.store.report(token, first.clone()).await.unwrap();
     f.store.report(token, first.clone()).await.unwrap();
-    for early in [f.store.report(token, batch(3, vec![])).await, f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await] {
+    for early in [
+        f.store.report(token, batch(3, vec![])).await,
+        f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await,
+    ] {
         assert!(matches!(early, Err(StoreError::Gap { expected: 2, got: 3, .. })), "{early:?}");
     }
     assert_eq!(f.count(StateName::Leased).await, 1);
@@ -36,7 +39,10 @@ pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
     let unknown = f.store.report(Token(99), first).await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no attempt 99");
-    assert_eq!(f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(), "there is no attempt 99");
+    assert_eq!(
+        f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(),
+        "there is no attempt 99"
+    );
     assert_eq!(f.store.heartbeat("w1", vec![(Token(99), 0)]).await.unwrap(), [Token(99)]);
 }
 
@@ -45,7 +51,8 @@ pub async fn a_batch_said_again_together_with_the_next_is_stored_once(f: Fixture
     let token = f.claim_one().await.token;
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
     // They share a transaction.
-    let said = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first].map(|batch| f.store.report(token, batch));
+    let said = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first]
+        .map(|batch| f.store.report(token, batch));
     for answer in futures::future::join_all(said).await {
         answer.unwrap();
     }
@@ -58,26 +65,68 @@ pub async fn a_batch_said_again_together_with_the_next_is_stored_once(f: Fixture
 pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
-    let odd =
-        [0.1 + 0.2, 5e-324, f64::MIN_POSITIVE / 3.0, f64::MAX, 1.0 / 3.0, -1e-300, 0.0, -0.0, 1.0, 9_007_199_254_740_993.0, 123_456.0];
+    let odd = [
+        0.1 + 0.2,
+        5e-324,
+        f64::MIN_POSITIVE / 3.0,
+        f64::MAX,
+        1.0 / 3.0,
+        -1e-300,
+        0.0,
+        -0.0,
+        1.0,
+        9_007_199_254_740_993.0,
+        123_456.0,
+    ];
     let row = |step: usize, value: f64| {
-        let score = if step.is_multiple_of(2) { Score::Value { value, n: 0 } } else { Score::Value { value, n: 7 } };
+        let score =
+            if step.is_multiple_of(2) { Score::Value { value, n: 0 } } else { Score::Value { value, n: 7 } };
         let loss = (!step.is_multiple_of(3)).then_some(value);
-        Evaluation { method: Method::Ensemble, step: step as u64, domain: "cartoon".into(), split: SplitName::In, score, loss }
+        Evaluation {
+            method: Method::Ensemble,
+            step: step as u64,
+            domain: "cartoon".into(),
+            split: SplitName::In,
+            score,
+            loss,
+        }
     };
     let rows: Vec<Evaluation> = odd.iter().enumerate().map(|(step, value)| row(step, *value)).collect();
-    let counts = |correct| Evaluation { score: Score::Counts { n: 3, correct }, loss: Some(f64::INFINITY), ..evaluation("sketch", 0, 0) };
-    let losses = odd.iter().enumerate().map(|(step, loss)| TrainingLoss { step: step as u64, loss: *loss }).collect();
-    let batch = Batch { sequence: 1, evaluations: [rows.clone(), vec![counts(3)]].concat(), losses, ..Batch::default() };
+    let counts = |correct| Evaluation {
+        score: Score::Counts { n: 3, correct },
+        loss: Some(f64::INFINITY),
+        ..evaluation("sketch", 0, 0)
+    };
+    let losses =
+        odd.iter().enumerate().map(|(step, loss)| TrainingLoss { step: step as u64, loss: *loss }).collect();
+    let batch = Batch {
+        sequence: 1,
+        evaluations: [rows.clone(), vec![counts(3)]].concat(),
+        losses,
+        ..Batch::default()
+    };
     f.complete_with(token, batch, Outcome::Succeeded).await.unwrap();
     let record = f.record(0).await;
-    let bits = |row: &Evaluation| (row.score.n(), row.accuracy().to_bits(), row.loss.map(f64::to_bits), row.step);
+    let bits =
+        |row: &Evaluation| (row.score.n(), row.accuracy().to_bits(), row.loss.map(f64::to_bits), row.step);
     // Zero has no sign: adding zero takes it away, and changes nothing else.
-    let said = |row: &Evaluation| (row.score.n(), (row.accuracy() + 0.0).to_bits(), row.loss.map(|loss| (loss + 0.0).to_bits()), row.step);
-    assert_eq!(record.validation[..rows.len()].iter().map(bits).collect::<Vec<_>>(), rows.iter().map(said).collect::<Vec<_>>());
+    let said = |row: &Evaluation| {
+        (
+            row.score.n(),
+            (row.accuracy() + 0.0).to_bits(),
+            row.loss.map(|loss| (loss + 0.0).to_bits()),
+            row.step,
+        )
+    };
+    assert_eq!(
+        record.validation[..rows.len()].iter().map(bits).collect::<Vec<_>>(),
+        rows.iter().map(said).collect::<Vec<_>>()
+    );
     assert_eq!(record.validation, [rows, vec![counts(3)]].concat());
     // Who asks for less gets the same, but for what was not asked for.
-    let told = async |detail| f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0);
+    let told = async |detail| {
+        f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
+    };
     let scores = told(Detail::Scores).await.validation;
     let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };
     assert_eq!(scores, record.validation.iter().map(without_loss).collect::<Vec<_>>());
@@ -92,9 +141,20 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
 pub async fn of_two_rows_about_the_same_thing_the_first_counts(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
-    f.store.report(token, batch(1, vec![evaluation("sketch", 0, 1), evaluation("sketch", 0, 2)])).await.unwrap();
+    f.store
+        .report(token, batch(1, vec![evaluation("sketch", 0, 1), evaluation("sketch", 0, 2)]))
+        .await
+        .unwrap();
     let other_split = Evaluation { split: SplitName::In, ..evaluation("sketch", 0, 4) };
-    let last = batch(2, vec![evaluation("sketch", 0, 3), other_split.clone(), evaluation("photo", 0, 5), evaluation("photo", 0, 6)]);
+    let last = batch(
+        2,
+        vec![
+            evaluation("sketch", 0, 3),
+            other_split.clone(),
+            evaluation("photo", 0, 5),
+            evaluation("photo", 0, 6),
+        ],
+    );
     f.complete_with(token, last, Outcome::Succeeded).await.unwrap();
     let record = f.record(0).await;
     assert_eq!(record.validation, [other_split, evaluation("sketch", 0, 1)]);
@@ -135,9 +195,15 @@ pub async fn what_a_trial_does_not_evaluate_is_refused(f: Fixture) {
         (with(Evaluation { loss: Some(f64::NAN), ..evaluation("photo", 0, 1) }), "loss NaN"),
     ];
     for (batch, what) in cases {
-        for answer in [f.store.report(token, batch.clone()).await, f.complete_with(token, batch, Outcome::Succeeded).await] {
+        for answer in [
+            f.store.report(token, batch.clone()).await,
+            f.complete_with(token, batch, Outcome::Succeeded).await,
+        ] {
             let error = answer.unwrap_err();
-            assert!(matches!(error, StoreError::Foreign { .. }) && error.to_string().contains(what), "{what}: {error}");
+            assert!(
+                matches!(error, StoreError::Foreign { .. }) && error.to_string().contains(what),
+                "{what}: {error}"
+            );
         }
     }
     // Nothing came of all that, and the attempt goes on.
@@ -155,7 +221,9 @@ pub async fn a_command_may_report_any_domain_that_has_a_plain_name(f: Fixture) {
         let answer = f.store.report(token, batch(1, vec![evaluation(bad, 0, 1)])).await;
         assert!(matches!(answer, Err(StoreError::Foreign { .. })), "{bad}: {answer:?}");
     }
-    f.complete_with(token, batch(1, vec![evaluation("moon", 1_000_000, 1)]), Outcome::Succeeded).await.unwrap();
+    f.complete_with(token, batch(1, vec![evaluation("moon", 1_000_000, 1)]), Outcome::Succeeded)
+        .await
+        .unwrap();
     assert_eq!(f.record(0).await.validation, [evaluation("moon", 1_000_000, 1)]);
 }
 
@@ -168,8 +236,10 @@ fn able_worker(id: &str) -> sortie_coordinator::store::Worker {
 pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(4).await;
-    let fingerprint = Fingerprint { device: "a\0b\n\"c\"".into(), software: "\u{1}é".into(), ..Fingerprint::default() };
-    let odd = Batch { sequence: 1, fingerprint: Some(fingerprint), log: vec![0, 255, 10], ..Batch::default() };
+    let fingerprint =
+        Fingerprint { device: "a\0b\n\"c\"".into(), software: "\u{1}é".into(), ..Fingerprint::default() };
+    let odd =
+        Batch { sequence: 1, fingerprint: Some(fingerprint), log: vec![0, 255, 10], ..Batch::default() };
     let message = "tab\tnul\0bell\u{7} é".to_owned();
     let message = Outcome::Failed { class: ErrorClass::BadConfig, message };
     // They share a transaction with requests that are in order.
@@ -188,12 +258,20 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     assert_eq!(f.record(3).await.validation, [evaluation("photo", 0, 1)]);
     let line = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows.remove(0);
     assert_eq!(line.error, "bad-config: tab nul bell  é");
-    assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, 20, "no trial is further than its last step");
+    assert_eq!(
+        f.store.trials("first", None, 0).await.unwrap().rows[0].step,
+        20,
+        "no trial is further than its last step"
+    );
     assert_eq!(f.store.log(&leases[1].trial_id.to_string(), None).await.unwrap().text, [0, 255, 10]);
 }
 
 fn told(dataset: &str, weights: &str) -> Batch {
-    let fingerprint = Fingerprint { dataset_digest: dataset.into(), weights_digest: weights.into(), ..Fingerprint::default() };
+    let fingerprint = Fingerprint {
+        dataset_digest: dataset.into(),
+        weights_digest: weights.into(),
+        ..Fingerprint::default()
+    };
     Batch { sequence: 1, fingerprint: Some(fingerprint), ..Batch::default() }
 }
 
@@ -209,13 +287,22 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
     let late = leases.next().unwrap().token;
     assert!(is_stale(&f.store.report(late, told("c", "w")).await));
     let other_weights = leases.next().unwrap().token;
-    assert!(f.complete_with(other_weights, told("a", "x"), Outcome::Succeeded).await.is_ok(), "the attempt has nothing to correct");
+    assert!(
+        f.complete_with(other_weights, told("a", "x"), Outcome::Succeeded).await.is_ok(),
+        "the attempt has nothing to correct"
+    );
     assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 3));
     let lines = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
     let why = |what: &str, digest: &str, pinned: &str| {
-        format!("bad-data: the {what} on this worker has digest {digest}, but earlier results were made with {pinned}")
+        format!(
+            "bad-data: the {what} on this worker has digest {digest}, but earlier results were made with {pinned}"
+        )
     };
-    let expected = [why("dataset of PACS", "b", "a"), why("dataset of PACS", "c", "a"), why("weights of efficientnet-lite0", "x", "w")];
+    let expected = [
+        why("dataset of PACS", "b", "a"),
+        why("dataset of PACS", "c", "a"),
+        why("weights of efficientnet-lite0", "x", "w"),
+    ];
     assert_eq!(lines.iter().map(|line| line.error.clone()).collect::<Vec<_>>(), expected);
     // One that ended before it read anything has nothing to compare; one with the right data is fine; it is known after a restart.
     let f = f.restart().await;
@@ -228,8 +315,8 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
 pub async fn of_two_that_would_pin_a_name_at_once_one_does(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(2).await;
-    let ends =
-        [("a", &leases[0]), ("b", &leases[1])].map(|(digest, lease)| f.complete_with(lease.token, told(digest, ""), Outcome::Succeeded));
+    let ends = [("a", &leases[0]), ("b", &leases[1])]
+        .map(|(digest, lease)| f.complete_with(lease.token, told(digest, ""), Outcome::Succeeded));
     for answer in futures::future::join_all(ends).await {
         answer.unwrap();
     }
@@ -238,7 +325,8 @@ pub async fn of_two_that_would_pin_a_name_at_once_one_does(f: Fixture) {
 
 pub async fn logs_are_told_in_order_by_attempt(f: Fixture) {
     f.submit(SWEEP).await;
-    let printed = |sequence, text: &str| Batch { sequence, log: text.as_bytes().to_vec(), ..Batch::default() };
+    let printed =
+        |sequence, text: &str| Batch { sequence, log: text.as_bytes().to_vec(), ..Batch::default() };
     let first = f.claim_one().await;
     let name = first.trial_id.to_string();
     for (sequence, text) in (1..).zip(["one ", "", "two ", "three"]) {
@@ -249,9 +337,15 @@ pub async fn logs_are_told_in_order_by_attempt(f: Fixture) {
     assert_eq!(f.store.log(&name, None).await.unwrap().text, b"");
     f.store.report(second.token, printed(1, "four")).await.unwrap();
     let log = f.store.log(&name, None).await.unwrap();
-    assert_eq!((log.token, log.worker.as_str(), log.text.as_slice()), (Some(second.token), "host:7", b"four".as_slice()));
+    assert_eq!(
+        (log.token, log.worker.as_str(), log.text.as_slice()),
+        (Some(second.token), "host:7", b"four".as_slice())
+    );
     assert_eq!(f.store.log(&name, Some(first.token)).await.unwrap().text, b"one two three");
     assert!(matches!(f.store.log(&name, Some(Token(1))).await, Err(StoreError::UnknownToken(Token(1)))));
     let never = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows[0].trial_id;
-    assert_eq!(f.store.log(&never.to_string(), None).await.unwrap(), sortie_coordinator::store::Log::default());
+    assert_eq!(
+        f.store.log(&never.to_string(), None).await.unwrap(),
+        sortie_coordinator::store::Log::default()
+    );
 }

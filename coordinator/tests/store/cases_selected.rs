@@ -53,7 +53,14 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
             for domain in DOMAINS.into_iter().take(2 + dice.below(5) as usize) {
                 for split in [SplitName::In, SplitName::Out] {
                     if dice.below(16) >= gaps {
-                        told.push(Evaluation { method, step, domain: domain.to_owned(), split, score: score(dice), loss: None });
+                        told.push(Evaluation {
+                            method,
+                            step,
+                            domain: domain.to_owned(),
+                            split,
+                            score: score(dice),
+                            loss: None,
+                        });
                     }
                 }
             }
@@ -97,32 +104,55 @@ async fn told(f: &Fixture, sweep: &str) -> BTreeMap<(String, String, String), Li
     let columns = "trial_id, method, selection, step, score, iid, ood_in, ood_out, ood_all";
     let mut lines = BTreeMap::new();
     for row in rows(f, &format!("SELECT {columns} FROM v_selected WHERE sweep = '{sweep}'")).await {
-        let [QueryValue::Text(trial), QueryValue::Text(method), QueryValue::Text(selection), QueryValue::Integer(step), numbers @ ..] =
-            row.as_slice()
+        let [
+            QueryValue::Text(trial),
+            QueryValue::Text(method),
+            QueryValue::Text(selection),
+            QueryValue::Integer(step),
+            numbers @ ..,
+        ] = row.as_slice()
         else {
             panic!("{row:?}")
         };
         let numbers: Vec<Option<f64>> = numbers.iter().map(real).collect();
-        let line = (step.unsigned_abs(), numbers[0].unwrap(), numbers[1], [numbers[2], numbers[3], numbers[4]]);
-        assert!(lines.insert((trial.clone(), method.clone(), selection.clone()), line).is_none(), "two rows: {row:?}");
+        let line =
+            (step.unsigned_abs(), numbers[0].unwrap(), numbers[1], [numbers[2], numbers[3], numbers[4]]);
+        assert!(
+            lines.insert((trial.clone(), method.clone(), selection.clone()), line).is_none(),
+            "two rows: {row:?}"
+        );
     }
     lines
 }
 
 /// The same by the code that makes tables.
-fn expected(work: &sortie_core::trial::Work, records: &[TrialRecord]) -> BTreeMap<(String, String, String), Line> {
+fn expected(
+    work: &sortie_core::trial::Work,
+    records: &[TrialRecord],
+) -> BTreeMap<(String, String, String), Line> {
     let mut lines = BTreeMap::new();
-    for record in records.iter().filter(|record| record.state == StateName::Succeeded && record.point.held_out.len() == 1) {
+    for record in records
+        .iter()
+        .filter(|record| record.state == StateName::Succeeded && record.point.held_out.len() == 1)
+    {
         for method in METHODS {
             let validation = Validation::of(record, method);
             let held_out = HeldOut::of(record, method);
-            for (selection, chosen) in
-                [(Selection::Iid, iid(validation)), (Selection::Last, last(validation)), (Selection::Oracle, oracle(held_out))]
-            {
+            for (selection, chosen) in [
+                (Selection::Iid, iid(validation)),
+                (Selection::Last, last(validation)),
+                (Selection::Oracle, oracle(held_out)),
+            ] {
                 let Some(Selected { step, score }) = chosen else { continue };
                 // A table of one trial: its numbers are the trial's, where it has both.
                 let ood = [OodSplit::In, OodSplit::Out, OodSplit::All].map(|split| {
-                    let question = Question { selection, method, by: vec![Axis::from("seed")], best: false, ood_split: Some(split) };
+                    let question = Question {
+                        selection,
+                        method,
+                        by: vec![Axis::from("seed")],
+                        best: false,
+                        ood_split: Some(split),
+                    };
                     let table = results("x", work, std::slice::from_ref(record), &question).unwrap();
                     let cell = &table.cells[0];
                     assert!(cell.iid.mean.is_none() || cell.iid.mean == validation.iid_accuracy(step));
@@ -144,7 +174,8 @@ pub async fn the_view_selects_and_measures_as_the_code_does(f: Fixture) {
             let page = f.store.records(sweep, position).await.unwrap();
             (records, from) = ([records, page.rows].concat(), page.next);
         }
-        let (told, expected) = (told(&f, sweep).await, expected(&f.store.work(sweep).await.unwrap(), &records));
+        let (told, expected) =
+            (told(&f, sweep).await, expected(&f.store.work(sweep).await.unwrap(), &records));
         assert!(expected.len() > 200, "{}", expected.len());
         assert_eq!(told.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{sweep}");
         for (key, (step, score, iid, ood)) in &expected {
@@ -157,11 +188,17 @@ pub async fn the_view_selects_and_measures_as_the_code_does(f: Fixture) {
             );
             for (got, wanted) in line.3.iter().zip(ood) {
                 // A table has no o.o.d. accuracy without an i.i.d. one; the view keeps what there is.
-                assert!(iid.is_none() || got.map(f64::to_bits) == wanted.map(f64::to_bits), "{sweep} {key:?}: {line:?}, not {ood:?}");
+                assert!(
+                    iid.is_none() || got.map(f64::to_bits) == wanted.map(f64::to_bits),
+                    "{sweep} {key:?}: {line:?}, not {ood:?}"
+                );
             }
         }
         let kinds = |wanted: fn(&Line) -> bool| expected.values().filter(|&line| wanted(line)).count();
-        assert!(kinds(|line| line.2.is_none()) > 0 && kinds(|line| line.3.contains(&None)) > 0, "the dice made no gaps");
+        assert!(
+            kinds(|line| line.2.is_none()) > 0 && kinds(|line| line.3.contains(&None)) > 0,
+            "the dice made no gaps"
+        );
     }
     assert!(told(&f, "none").await.is_empty());
     assert!(!rows(&f, "SELECT 1 FROM v_evaluations WHERE sweep = 'none'").await.is_empty());

@@ -32,12 +32,20 @@ pub async fn submitting_again_adds_only_what_is_new_and_refuses_a_changed_fixed_
 pub async fn what_was_added_later_runs_after_what_was_there(f: Fixture) {
     f.submit(SWEEP).await;
     let first: Vec<TrialId> = ids(&f).await;
-    f.submit(&SWEEP.replace("[0.0, 0.5]", "[0.5, 0.9]").replace("[\"photo\"", "[\"cartoon\", \"photo\"")).await;
+    f.submit(&SWEEP.replace("[0.0, 0.5]", "[0.5, 0.9]").replace("[\"photo\"", "[\"cartoon\", \"photo\""))
+        .await;
     let grown = ids(&f).await;
     assert_eq!((grown[..4].to_vec(), grown.len()), (first, 9));
     // Held-out domains vary fastest among what is new, too.
-    let held_out: Vec<String> =
-        f.store.trials("first", None, 4).await.unwrap().rows.iter().map(|line| line.point.held_out_label()).collect();
+    let held_out: Vec<String> = f
+        .store
+        .trials("first", None, 4)
+        .await
+        .unwrap()
+        .rows
+        .iter()
+        .map(|line| line.point.held_out_label())
+        .collect();
     assert_eq!(held_out, ["cartoon", "cartoon", "photo", "sketch", "cartoon"]);
 }
 
@@ -55,7 +63,10 @@ async fn ids(f: &Fixture) -> Vec<TrialId> {
 pub async fn a_grid_of_many_chunks_is_stored_completely_and_in_order(f: Fixture) {
     let text = large_sweep(MANY);
     let submitted = f.submit(&text).await;
-    assert_eq!((submitted.planned, submitted.expanded, submitted.added, submitted.linked), (6_200, 6_200, 6_200, 0));
+    assert_eq!(
+        (submitted.planned, submitted.expanded, submitted.added, submitted.linked),
+        (6_200, 6_200, 6_200, 0)
+    );
     assert_eq!(f.status("first").await.state, "open");
     let expected: Vec<TrialId> = spec(&text).trials().map(|trial| trial.id()).collect();
     assert_eq!(ids(&f).await, expected);
@@ -110,7 +121,8 @@ pub async fn growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothin
     let first = f.store.submit(&small, SubmitOptions::default()).await.unwrap();
     let submitted = f.submit(&text).await;
     assert!(submitted.added < 9_300 && first.borrow().added > 0);
-    let (mut found, mut expected): (Vec<TrialId>, Vec<TrialId>) = (ids(&f).await, spec(&text).trials().map(|trial| trial.id()).collect());
+    let (mut found, mut expected): (Vec<TrialId>, Vec<TrialId>) =
+        (ids(&f).await, spec(&text).trials().map(|trial| trial.id()).collect());
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);
@@ -130,25 +142,36 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     f.succeed(running.token).await;
     f.act("first", SweepAction::Pause).await;
     let next = within(f.store.claim(claim("w1", 1), PATIENCE)).await.unwrap().leases.remove(0);
-    assert_eq!((next.sweep.as_str(), next.trial_id == done.trial_id, next.trial_id == running.trial_id), ("second", false, false));
+    assert_eq!(
+        (next.sweep.as_str(), next.trial_id == done.trial_id, next.trial_id == running.trial_id),
+        ("second", false, false)
+    );
     assert_eq!(f.status("second").await.linked, 2);
     let record = f.store.records("second", 0).await.unwrap().rows.remove(0);
     assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
     let story = f.store.story(&format!("second/{}", running.trial_id)).await.unwrap();
     assert_eq!((story.line.linked_to.as_deref(), story.token), (Some("first"), Some(running.token)));
     // What happened is told where it happened.
-    let what: Vec<_> = story.happenings.iter().map(|happening| (happening.token, happening.what.as_str())).collect();
+    let what: Vec<_> =
+        story.happenings.iter().map(|happening| (happening.token, happening.what.as_str())).collect();
     assert_eq!(what, ["started", "succeeded", "linked"].map(|what| (Some(running.token), what)));
     let lines = f.store.trials("second", None, 0).await.unwrap().rows;
     let done_there = lines.into_iter().find(|line| line.trial_id == done.trial_id).unwrap();
-    let found = (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.linked_to.as_deref());
+    let found =
+        (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.linked_to.as_deref());
     assert_eq!(found, (1, 1, "host:7", Some("first")));
     let log = f.store.log(&format!("second/{}", done.trial_id), None).await.unwrap();
-    assert_eq!((log.token, log.text.as_slice(), log.worker.as_str()), (Some(done.token), b"printed".as_slice(), "host:7"));
+    assert_eq!(
+        (log.token, log.text.as_slice(), log.worker.as_str()),
+        (Some(done.token), b"printed".as_slice(), "host:7")
+    );
     assert_eq!(f.store.log(&format!("second/{}", done.trial_id), Some(done.token)).await.unwrap(), log);
     // What was taken over can be taken over again.
     assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.linked, 2);
-    assert_eq!(f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().line.linked_to.as_deref(), Some("first"));
+    assert_eq!(
+        f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().line.linked_to.as_deref(),
+        Some("first")
+    );
 }
 
 pub async fn a_claim_that_finds_only_results_elsewhere_goes_on_looking(f: Fixture) {
@@ -158,7 +181,9 @@ pub async fn a_claim_that_finds_only_results_elsewhere_goes_on_looking(f: Fixtur
     f.act("second", SweepAction::Pause).await;
     f.finish_everything().await;
     f.act("second", SweepAction::Resume).await;
-    let waiting = f.store.claim(sortie_coordinator::store::Claim { return_when_idle: true, ..claim("w1", 2) }, PATIENCE * 10);
+    let waiting = f
+        .store
+        .claim(sortie_coordinator::store::Claim { return_when_idle: true, ..claim("w1", 2) }, PATIENCE * 10);
     let claimed = within(waiting).await.unwrap();
     assert_eq!((claimed.leases.len(), claimed.idle), (0, true));
     assert_eq!((f.status("second").await.linked, f.status("second").await.queued), (4, 0));

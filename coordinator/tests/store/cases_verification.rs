@@ -16,7 +16,14 @@ use crate::fixture::*;
 fn told(loss: f64, weights: u64, resumed: Option<Resumed>) -> Batch {
     let weights = artifact(ArtifactKind::FinalWeights, weights, "");
     let losses = vec![TrainingLoss { step: 3, loss }];
-    Batch { sequence: 1, evaluations: vec![evaluation("sketch", 0, 3)], losses, artifacts: vec![weights], resumed, ..Batch::default() }
+    Batch {
+        sequence: 1,
+        evaluations: vec![evaluation("sketch", 0, 3)],
+        losses,
+        artifacts: vec![weights],
+        resumed,
+        ..Batch::default()
+    }
 }
 
 /// Gives the trial's id, which its copies in the sweeps that verify it have too.
@@ -62,7 +69,12 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
     let (trial, verified) = verified(&f).await;
     let other = if verified.worker_id == "w1" { "w2" } else { "w1" };
     assert_eq!(f.claim_as(other, 4).await.leases, [], "only the worker that was chosen runs them");
-    assert!(verified.sweeps[0].starts_with("verify-") && verified.sweeps[0].ends_with("-1-a") && verified.steps == 15, "{verified:?}");
+    assert!(
+        verified.sweeps[0].starts_with("verify-")
+            && verified.sweeps[0].ends_with("-1-a")
+            && verified.steps == 15,
+        "{verified:?}"
+    );
     let early = f.store.certify(&trial, &verified.sweeps).await.unwrap_err();
     assert!(early.to_string().contains("has no result"), "{early}");
     run(&f, &verified, |killed| told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true }))).await;
@@ -74,7 +86,11 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
     assert!(certificate.weights_digest.is_some() && certificate.worker == "host:7", "{certificate:?}");
     let story = f.store.story(&trial).await.unwrap();
     let noted = story.happenings.iter().find(|happening| happening.what == "verified").unwrap();
-    assert!(noted.detail.contains("killed at step 12 of 15, resumed after step 9, on host:7: identical"), "{}", noted.detail);
+    assert!(
+        noted.detail.contains("killed at step 12 of 15, resumed after step 9, on host:7: identical"),
+        "{}",
+        noted.detail
+    );
     // Once more is another pair.
     assert!(f.store.verify(&trial, 12, None).await.unwrap().sweeps[1].ends_with("-3-b"));
 }
@@ -86,10 +102,19 @@ pub async fn what_differs_is_not_certified(f: Fixture) {
     assert_eq!(certificate.difference.as_deref(), Some("evaluations or losses differ"));
     type Case = (fn(Token) -> Batch, &'static str);
     let cases: [Case; 4] = [
-        (|killed| told(0.5, 14, Some(Resumed { token: killed, step: 9, exact: true })), "weights or logits differ"),
+        (
+            |killed| told(0.5, 14, Some(Resumed { token: killed, step: 9, exact: true })),
+            "weights or logits differ",
+        ),
         (|_| told(0.5, 15, None), "started again at step 0"),
         (|killed| told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: false })), "another device"),
-        (|killed| Batch { artifacts: Vec::new(), ..told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true })) }, "were not told"),
+        (
+            |killed| Batch {
+                artifacts: Vec::new(),
+                ..told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true }))
+            },
+            "were not told",
+        ),
     ];
     for (resume, part) in cases {
         let again = f.store.verify(&trial, 12, Some(15)).await.unwrap();
@@ -105,9 +130,15 @@ pub async fn what_cannot_be_verified_is_refused(f: Fixture) {
         let refused = f.store.verify(&trial, kill_at, steps).await.unwrap_err();
         assert!(matches!(refused, StoreError::Spec(_)), "{refused}");
     }
-    for sweeps in [["first".to_owned(), verified.sweeps[1].clone()], [verified.sweeps[1].clone(), verified.sweeps[0].clone()]] {
+    for sweeps in [
+        ["first".to_owned(), verified.sweeps[1].clone()],
+        [verified.sweeps[1].clone(), verified.sweeps[0].clone()],
+    ] {
         let refused = f.store.certify(&trial, &sweeps).await.unwrap_err();
-        assert!(matches!(&refused, StoreError::Verification(reason) if reason.contains("do not verify")), "{refused}");
+        assert!(
+            matches!(&refused, StoreError::Verification(reason) if reason.contains("do not verify")),
+            "{refused}"
+        );
     }
     for worker in ["w1", "w2"] {
         f.store.leave(worker).await.unwrap();
@@ -136,5 +167,8 @@ pub async fn a_sweep_that_another_build_planned_waits_and_says_why(f: Fixture) {
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     assert_eq!(f.claim(8).await.len(), 4);
     assert_eq!(f.cancel("").await, 4);
-    assert_eq!((f.count(StateName::Cancelled).await, f.status("first").await.state.as_str()), (4, "cancelled"));
+    assert_eq!(
+        (f.count(StateName::Cancelled).await, f.status("first").await.state.as_str()),
+        (4, "cancelled")
+    );
 }

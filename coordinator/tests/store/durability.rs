@@ -59,7 +59,11 @@ fn each_acknowledged_report_costs_a_flush() {
     let (url, calls) = (url(&folder, "sortie.db"), folder.path().join("calls"));
     let child = child("durability::child_that_reports", &url);
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-e", "trace=fsync,fdatasync,write", "-o"]).arg(&calls).arg(child.get_program()).args(child.get_args());
+    strace
+        .args(["-f", "-e", "trace=fsync,fdatasync,write", "-o"])
+        .arg(&calls)
+        .arg(child.get_program())
+        .args(child.get_args());
     let Ok(output) = strace.env(CHILD_URL, &url).output() else {
         println!("skipped: needs strace (apt-get install strace)");
         return;
@@ -88,11 +92,14 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     drop(database.open_again(&clock).await);
     let Database::Sqlite(folder) = &database else { panic!("{database:?}") };
     let pages = std::fs::metadata(folder.path().join("sortie.db")).unwrap().len() / 4_096;
-    let options = OpenOptions { pages_max: Some(u32::try_from(pages).unwrap() + 40), ..OpenOptions::default() };
+    let options =
+        OpenOptions { pages_max: Some(u32::try_from(pages).unwrap() + 40), ..OpenOptions::default() };
     let store = loop {
         match open(&database.url(), options).await {
             Ok(store) => break store,
-            Err(StoreError::Open { reason, .. }) if reason.contains("another coordinator") => tokio::task::yield_now().await,
+            Err(StoreError::Open { reason, .. }) if reason.contains("another coordinator") => {
+                tokio::task::yield_now().await
+            }
             Err(error) => panic!("{error}"),
         }
     };
@@ -111,8 +118,10 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     for _ in 0..3 {
         store.report(lease.token, printed(acknowledged + 1, 20_000)).await.unwrap_err();
     }
-    let (report, heartbeat) =
-        tokio::join!(store.report(lease.token, printed(acknowledged + 1, 20_000)), store.heartbeat("w1", vec![(lease.token, 3)]),);
+    let (report, heartbeat) = tokio::join!(
+        store.report(lease.token, printed(acknowledged + 1, 20_000)),
+        store.heartbeat("w1", vec![(lease.token, 3)]),
+    );
     assert!(report.is_err());
     drop(heartbeat);
     assert_eq!(store.status(None).await.unwrap()[0].leased, 1);
@@ -132,7 +141,11 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
 #[tokio::test]
 async fn what_cannot_be_opened_is_named_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("text.db"), "this is no database, but it is long enough to be looked at as one".repeat(20)).unwrap();
+    std::fs::write(
+        folder.path().join("text.db"),
+        "this is no database, but it is long enough to be looked at as one".repeat(20),
+    )
+    .unwrap();
     let _open = open(&url(&folder, "mine.db"), OpenOptions::default()).await.unwrap();
     std::os::unix::fs::symlink(folder.path().join("mine.db"), folder.path().join("link.db")).unwrap();
     for (url, word) in [
@@ -172,14 +185,17 @@ async fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
     let opened = open(&url(&folder, "sortie.db"), OpenOptions::default()).await.unwrap();
     opened.close().await;
     drop(opened);
-    let set_mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let set_mode =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     let file = folder.path().join("sortie.db");
     let mut child = child("durability::child_that_opens", &url(&folder, "sortie.db"));
     if is_root() {
         // Nothing is read-only to root: another account must try.
         child.uid(65_534).gid(65_534);
     }
-    for (file_mode, folder_mode, word) in [(0o444, 0o777, "cannot be written"), (0o666, 0o555, "folder must exist and be writable")] {
+    for (file_mode, folder_mode, word) in
+        [(0o444, 0o777, "cannot be written"), (0o666, 0o555, "folder must exist and be writable")]
+    {
         set_mode(&file, file_mode);
         for beside in ["sortie.db.lock", "sortie.db-wal", "sortie.db-shm"] {
             drop(std::fs::remove_file(folder.path().join(beside)));
@@ -192,7 +208,8 @@ async fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
         };
         let output = String::from_utf8_lossy(&output.stdout).into_owned();
         set_mode(folder.path(), 0o777);
-        let line = output.lines().find(|line| line.starts_with("refused: ")).unwrap_or_else(|| panic!("{output}"));
+        let line =
+            output.lines().find(|line| line.starts_with("refused: ")).unwrap_or_else(|| panic!("{output}"));
         assert!(line.contains(word), "{line}");
     }
 }
@@ -202,8 +219,7 @@ fn is_root() -> bool {
 }
 
 /// A row that only a later build writes.
-const LATER: &str =
-    "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', true, '', 0)";
+const LATER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', true, '', 0)";
 
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
@@ -227,11 +243,18 @@ async fn a_newer_schema_is_left_alone() {
         }
         let error = loop {
             match database.open(&clock).await.unwrap_err() {
-                StoreError::Open { reason, .. } if reason.contains("another coordinator") => tokio::task::yield_now().await,
+                StoreError::Open { reason, .. } if reason.contains("another coordinator") => {
+                    tokio::task::yield_now().await
+                }
                 error => break error.to_string(),
             }
         };
-        assert!(error.contains("written by a newer build (schema version 9999); use that build, or another database"), "{error}");
+        assert!(
+            error.contains(
+                "written by a newer build (schema version 9999); use that build, or another database"
+            ),
+            "{error}"
+        );
         assert!(!error.contains('\n'), "{error}");
     }
 }
@@ -243,7 +266,9 @@ async fn what_was_acknowledged_is_there_when_the_process_is_gone() {
     f.submit(SWEEP).await;
     let tokens: Vec<Token> = f.claim(4).await.iter().map(|lease| lease.token).collect();
     for (row, token) in tokens.iter().enumerate() {
-        f.complete_with(*token, batch(1, vec![evaluation("cartoon", row as u64, 3)]), Outcome::Succeeded).await.unwrap();
+        f.complete_with(*token, batch(1, vec![evaluation("cartoon", row as u64, 3)]), Outcome::Succeeded)
+            .await
+            .unwrap();
         let Database::Sqlite(folder) = &f.database else { panic!("{:?}", f.database) };
         let copy = tempfile::tempdir().unwrap();
         for name in ["sortie.db", "sortie.db-wal"] {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sortie_coordinator::clock::Clock;
 use sortie_coordinator::store::{
-    Batch, Claim, Claimed, Completion, Leased, Memory, OpenOptions, Settings, Store, StoreError, SubmitOptions, Submitted, SweepAction,
-    SweepStatus, TrialAction, Worker,
+    Batch, Claim, Claimed, Completion, Leased, Memory, OpenOptions, Settings, Store, StoreError,
+    SubmitOptions, Submitted, SweepAction, SweepStatus, TrialAction, Worker,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
@@ -92,7 +92,10 @@ impl Database {
             return None;
         }
         // It dies with this process: that is seen to by the testbed.
-        let server = SERVER.get_or_init(|| Mutex::new(Postgres::start().unwrap())).lock().unwrap_or_else(PoisonError::into_inner);
+        let server = SERVER
+            .get_or_init(|| Mutex::new(Postgres::start().unwrap()))
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
         server.create_database(&name).unwrap();
         Some(Self::Postgres(server.url(&name)))
@@ -195,7 +198,12 @@ impl Fixture {
         self.store.complete(Completion { token, batch: None, outcome }).await
     }
 
-    pub async fn complete_with(&self, token: Token, batch: Batch, outcome: Outcome) -> Result<(), StoreError> {
+    pub async fn complete_with(
+        &self,
+        token: Token,
+        batch: Batch,
+        outcome: Outcome,
+    ) -> Result<(), StoreError> {
         self.store.complete(Completion { token, batch: Some(batch), outcome }).await
     }
 
@@ -284,7 +292,15 @@ pub fn filter(condition: &str) -> Filter {
 
 pub fn worker(id: &str) -> Worker {
     let (id, devices) = (id.to_owned(), vec!["cpu".to_owned()]);
-    Worker { id, host: "host".into(), pid: 7, devices, slots: 2, software: "test".into(), ..Worker::default() }
+    Worker {
+        id,
+        host: "host".into(),
+        pid: 7,
+        devices,
+        slots: 2,
+        software: "test".into(),
+        ..Worker::default()
+    }
 }
 
 pub fn claim(worker: &str, count_max: u32) -> Claim {
@@ -293,11 +309,23 @@ pub fn claim(worker: &str, count_max: u32) -> Claim {
 
 pub fn evaluation(domain: &str, step: u64, correct: u64) -> Evaluation {
     let score = Score::Counts { n: 10, correct };
-    Evaluation { method: Method::Plain, step, domain: domain.into(), split: SplitName::Out, score, loss: Some(0.5) }
+    Evaluation {
+        method: Method::Plain,
+        step,
+        domain: domain.into(),
+        split: SplitName::Out,
+        score,
+        loss: Some(0.5),
+    }
 }
 
 pub fn batch(sequence: u64, evaluations: Vec<Evaluation>) -> Batch {
-    Batch { sequence, evaluations, losses: vec![TrainingLoss { step: sequence, loss: 1.0 }], ..Batch::default() }
+    Batch {
+        sequence,
+        evaluations,
+        losses: vec![TrainingLoss { step: sequence, loss: 1.0 }],
+        ..Batch::default()
+    }
 }
 
 pub fn failed(class: ErrorClass) -> Outcome {

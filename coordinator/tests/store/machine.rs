@@ -11,7 +11,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Batch, Claim, Completion, Leased, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
+    Batch, Claim, Completion, Leased, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
+    Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
@@ -76,18 +77,16 @@ fn said() -> impl Strategy<Value = Said> {
         (number.clone(), 0..3_u64).prop_map(|(value, n)| Score::Value { value, n }),
     ];
     let domain = prop_oneof![12 => one_of(&["photo", "sketch", "cartoon"]), 1 => Just("moon")];
-    let place = (one_of(Method::ALL), prop_oneof![12 => 0..21_u64, 1 => Just(21)], domain, one_of(SplitName::ALL));
-    let evaluation = (place, score, prop::option::of(number)).prop_map(|((method, step, domain, split), score, loss)| Evaluation {
-        method,
-        step,
-        domain: domain.to_owned(),
-        split,
-        score,
-        loss,
-    });
+    let place =
+        (one_of(Method::ALL), prop_oneof![12 => 0..21_u64, 1 => Just(21)], domain, one_of(SplitName::ALL));
+    let evaluation =
+        (place, score, prop::option::of(number)).prop_map(|((method, step, domain, split), score, loss)| {
+            Evaluation { method, step, domain: domain.to_owned(), split, score, loss }
+        });
     let offset = prop_oneof![8 => Just(0_i64), 1 => Just(-1), 1 => Just(1)];
     let digest = prop_oneof![5 => Just(None), 1 => (0..8_usize).prop_map(|digest| Some(digest / 6))];
-    let parts = (offset, prop::collection::vec(evaluation, 0..3), digest, prop::collection::vec(any::<u8>(), 0..3));
+    let parts =
+        (offset, prop::collection::vec(evaluation, 0..3), digest, prop::collection::vec(any::<u8>(), 0..3));
     parts.prop_map(|(offset, evaluations, digest, log)| Said { offset, evaluations, digest, log })
 }
 
@@ -101,9 +100,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn step() -> impl Strategy<Value = Step> {
     let (sweep, worker, attempt) = (0..SWEEPS.len(), 0..WORKERS.len(), 0..40_usize);
-    let submission = (sweep.clone(), 0..GRIDS.len(), prop::bool::weighted(0.7), prop::option::weighted(0.3, -1..3_i64));
-    let action =
-        prop_oneof![1 => Just(SweepAction::Pause), 3 => Just(SweepAction::Resume), 1 => (-2..3_i64).prop_map(SweepAction::Priority)];
+    let submission =
+        (sweep.clone(), 0..GRIDS.len(), prop::bool::weighted(0.7), prop::option::weighted(0.3, -1..3_i64));
+    let action = prop_oneof![1 => Just(SweepAction::Pause), 3 => Just(SweepAction::Resume), 1 => (-2..3_i64).prop_map(SweepAction::Priority)];
     let trial_action = one_of(&[TrialAction::Cancel, TrialAction::Retry, TrialAction::Retry]);
     let (states, conditions) = (prop::option::weighted(0.3, one_of(StateName::ALL)), 0..CONDITIONS.len());
     prop_oneof![
@@ -150,20 +149,36 @@ fn shown<T: Debug>(answer: Result<T, StoreError>) -> Shown {
 impl Pair {
     async fn new(real: Database) -> Self {
         let (clock, databases) = (MockClock::new(), [Database::Model(Default::default()), real]);
-        let stores = Some([databases[0].open(&clock).await.unwrap(), databases[1].open(&clock).await.unwrap()]);
-        Self { clock, databases, stores, attempts: Vec::new(), sequences: HashMap::new(), seen: HashMap::new() }
+        let stores =
+            Some([databases[0].open(&clock).await.unwrap(), databases[1].open(&clock).await.unwrap()]);
+        Self {
+            clock,
+            databases,
+            stores,
+            attempts: Vec::new(),
+            sequences: HashMap::new(),
+            seen: HashMap::new(),
+        }
     }
 
     /// Counts from the newest attempt: old ones speak up more rarely.
     fn token(&self, index: usize) -> Token {
         let index = index * index / 40;
-        if self.attempts.is_empty() { Token(5) } else { self.attempts[self.attempts.len() - 1 - index % self.attempts.len()] }
+        if self.attempts.is_empty() {
+            Token(5)
+        } else {
+            self.attempts[self.attempts.len() - 1 - index % self.attempts.len()]
+        }
     }
 
     fn batch(&self, token: Token, said: &Said) -> Batch {
         let due = self.sequences.get(&token).copied().unwrap_or(0) + 1;
         let digest = said.digest.map(|digest| ["right", "wrong"][digest].to_owned());
-        let fingerprint = |dataset_digest| Fingerprint { dataset_digest, device: "GPU".to_owned(), ..Fingerprint::default() };
+        let fingerprint = |dataset_digest| Fingerprint {
+            dataset_digest,
+            device: "GPU".to_owned(),
+            ..Fingerprint::default()
+        };
         Batch {
             sequence: due.saturating_add_signed(said.offset),
             fingerprint: digest.map(fingerprint),
@@ -171,13 +186,24 @@ impl Pair {
             losses: vec![TrainingLoss { step: due.min(20), loss: 1.0 / due as f64 }],
             log: said.log.clone(),
             artifacts: said.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
-            resumed: said.digest.map(|digest| Resumed { token: Token(token.0 - 1), step: due.min(20), exact: digest == 0 }),
+            resumed: said.digest.map(|digest| Resumed {
+                token: Token(token.0 - 1),
+                step: due.min(20),
+                exact: digest == 0,
+            }),
         }
     }
 
     fn checkpoint(&self, token: Token, step: u64, digest: usize) -> Artifact {
         let (kind, method, step) = (ArtifactKind::Checkpoint, Method::Plain, step.min(20));
-        Artifact { kind, method, step, key: format!("checkpoints/{token}-{step}"), digest: format!("{digest:064}"), bytes: step }
+        Artifact {
+            kind,
+            method,
+            step,
+            key: format!("checkpoints/{token}-{step}"),
+            digest: format!("{digest:064}"),
+            bytes: step,
+        }
     }
 
     /// Does a step to both and compares their answers.
@@ -236,7 +262,8 @@ impl Pair {
             }
             Step::Claim { worker, count_max, sweep } => {
                 let sweep = sweep.map(|sweep| SWEEPS[sweep].to_owned());
-                let claimed = store.claim(Claim { sweep, ..claim(WORKERS[*worker], *count_max) }, Duration::ZERO).await;
+                let claimed =
+                    store.claim(Claim { sweep, ..claim(WORKERS[*worker], *count_max) }, Duration::ZERO).await;
                 leased.extend(claimed.iter().flat_map(|claimed| claimed.leases.clone()));
                 shown(claimed)
             }
@@ -256,9 +283,9 @@ impl Pair {
             Step::Reap => shown(store.reap().await),
             Step::Grace => shown(store.grant_grace().await),
             Step::Act { sweep, action } => shown(store.act(SWEEPS[*sweep], *action).await),
-            Step::OnTrials { sweep, action, condition, state } => {
-                shown(store.act_on_trials(SWEEPS[*sweep], *action, &filter(CONDITIONS[*condition]), *state).await)
-            }
+            Step::OnTrials { sweep, action, condition, state } => shown(
+                store.act_on_trials(SWEEPS[*sweep], *action, &filter(CONDITIONS[*condition]), *state).await,
+            ),
             Step::Pass(_) | Step::Restart => String::new(),
         };
         (answer, leased)
@@ -274,7 +301,10 @@ impl Pair {
             prop_assert_eq!(shown(real.trials(sweep, None, 0).await), shown(Ok(lines.as_ref().unwrap())));
             for detail in [Detail::All, Detail::Scores] {
                 let portion = Portion { from: 0, trials_max: Portion::TRIALS, detail };
-                prop_assert_eq!(shown(model.records(sweep, portion).await), shown(real.records(sweep, portion).await));
+                prop_assert_eq!(
+                    shown(model.records(sweep, portion).await),
+                    shown(real.records(sweep, portion).await)
+                );
             }
             for line in lines.unwrap().rows {
                 let name = format!("{sweep}/{}", line.trial_id);
@@ -303,7 +333,12 @@ fn compare(cases: u32, real: impl Fn() -> Option<Database>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut pair = Pair::new(database).await;
-            let first = [0, 1].map(Step::Register).into_iter().chain([Step::Submit { sweep: 0, grid: 1, reuse: true, priority: None }]);
+            let first = [0, 1].map(Step::Register).into_iter().chain([Step::Submit {
+                sweep: 0,
+                grid: 1,
+                reuse: true,
+                priority: None,
+            }]);
             for step in first.chain(steps) {
                 pair.step(&step).await?;
             }

@@ -37,7 +37,10 @@ async fn a_busy_writer_still_finds_a_trial_whose_time_has_come() {
     let waiting = f.wait_for_a_trial(false).await;
     f.pass(600);
     let before = Instant::now();
-    let claimed = meanwhile(waiting, async || assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), [])).await.unwrap();
+    let claimed =
+        meanwhile(waiting, async || assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), []))
+            .await
+            .unwrap();
     assert_eq!(claimed.leases.len(), 1);
     assert!(before.elapsed() <= SOON, "{:?}", before.elapsed());
 }
@@ -50,12 +53,17 @@ async fn a_wait_after_a_failure_ends_when_it_ends() {
     f.cancel("dropout=0.5").await;
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).trial_id;
-    let due = Duration::from_millis((f.store.story(&due.to_string()).await.unwrap().due_ms - T0).unsigned_abs());
+    let due =
+        Duration::from_millis((f.store.story(&due.to_string()).await.unwrap().due_ms - T0).unsigned_abs());
     let waiting = f.wait_for_a_trial(false).await;
     f.clock.pass(due);
     let before = Instant::now();
     assert_eq!(waiting.await.unwrap().leases.len(), 1);
-    assert!((due..due + Duration::from_millis(10)).contains(&before.elapsed()), "{:?} of {due:?}", before.elapsed());
+    assert!(
+        (due..due + Duration::from_millis(10)).contains(&before.elapsed()),
+        "{:?} of {due:?}",
+        before.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,8 +71,10 @@ async fn a_busy_writer_still_ends_a_wait_in_time() {
     let f = fixture().await;
     let wait = Duration::from_millis(20_500);
     let before = Instant::now();
-    let claimed =
-        meanwhile(f.store.claim(claim("w1", 1), wait), async || assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), [])).await;
+    let claimed = meanwhile(f.store.claim(claim("w1", 1), wait), async || {
+        assert_eq!(f.store.heartbeat("w1", Vec::new()).await.unwrap(), [])
+    })
+    .await;
     assert!(claimed.unwrap().leases.is_empty());
     assert!((wait..wait + Duration::from_millis(10)).contains(&before.elapsed()), "{:?}", before.elapsed());
 }

@@ -21,7 +21,8 @@ struct Two {
 impl Two {
     async fn new() -> Option<Self> {
         let (database, clock) = (Database::postgres()?, MockClock::new());
-        let stores = [Arc::new(database.open(&clock).await.unwrap()), Arc::new(database.open(&clock).await.unwrap())];
+        let stores =
+            [Arc::new(database.open(&clock).await.unwrap()), Arc::new(database.open(&clock).await.unwrap())];
         stores[0].register(&worker("w1")).await.unwrap();
         Some(Self { stores, clock })
     }
@@ -54,14 +55,18 @@ async fn they_hand_out_and_take_every_trial_once() {
                 let mut done: Vec<(TrialId, Token)> = Vec::new();
                 loop {
                     let count_max = 1 + u32::try_from(task % 4).unwrap();
-                    let claimed = stores[task % 2].claim(claim("w1", count_max), Duration::ZERO).await.unwrap();
+                    let claimed =
+                        stores[task % 2].claim(claim("w1", count_max), Duration::ZERO).await.unwrap();
                     // The other coordinator may have had the last ones in its hands, and no more.
                     if claimed.leases.is_empty() && claimed.idle {
                         return done;
                     }
                     for lease in claimed.leases {
                         // A worker whose connection was cut says it again to the other one: both take it.
-                        let (one, other) = tokio::join!(stores[0].complete(said(lease.token)), stores[1].complete(said(lease.token)));
+                        let (one, other) = tokio::join!(
+                            stores[0].complete(said(lease.token)),
+                            stores[1].complete(said(lease.token))
+                        );
                         one.unwrap();
                         other.unwrap();
                         done.push((lease.trial_id, lease.token));
@@ -79,7 +84,10 @@ async fn they_hand_out_and_take_every_trial_once() {
     let tokens: BTreeMap<TrialId, Token> = done.into_iter().collect();
     for record in two.stores[1].records("first", 0).await.unwrap().rows {
         let expected = said(tokens[&record.id]).batch.unwrap().evaluations;
-        assert_eq!((record.state, [record.validation, record.held_out].concat()), (StateName::Succeeded, expected));
+        assert_eq!(
+            (record.state, [record.validation, record.held_out].concat()),
+            (StateName::Succeeded, expected)
+        );
     }
 }
 
@@ -108,7 +116,10 @@ async fn a_claim_that_waits_at_one_is_woken_by_the_other() {
         held = Some(claimed.unwrap().leases.remove(0).token);
         if round == 0 {
             // What is left would end every wait.
-            other.act_on_trials("first", TrialAction::Cancel, &Filter::default(), Some(StateName::Queued)).await.unwrap();
+            other
+                .act_on_trials("first", TrialAction::Cancel, &Filter::default(), Some(StateName::Queued))
+                .await
+                .unwrap();
         }
     }
     // Without being told, each round lasts the five seconds between two looks.
@@ -153,8 +164,12 @@ async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) 
         }
         let (condition, state) = (filter(["held_out=photo", "dropout=0.5"][task % 2]), None);
         match task % 4 {
-            0 => drop(store.act_on_trials("first", TrialAction::Cancel, &condition, state).await.map_err(&mut note)),
-            1 => drop(store.act_on_trials("first", TrialAction::Retry, &condition, state).await.map_err(&mut note)),
+            0 => drop(
+                store.act_on_trials("first", TrialAction::Cancel, &condition, state).await.map_err(&mut note),
+            ),
+            1 => drop(
+                store.act_on_trials("first", TrialAction::Retry, &condition, state).await.map_err(&mut note),
+            ),
             2 => {
                 clock.pass(Duration::from_secs(4));
                 let _reaped = store.reap().await.map_err(&mut note).unwrap_or_default();
@@ -175,7 +190,9 @@ async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) 
 async fn they_get_along_under_load() {
     let Some(two) = Two::new().await else { return };
     submit(&two.stores[0], &large_sweep(15), Default::default()).await.unwrap();
-    let tasks: Vec<_> = (0..8).map(|task| tokio::spawn(interfere(two.stores.clone(), Arc::clone(&two.clock), task))).collect();
+    let tasks: Vec<_> = (0..8)
+        .map(|task| tokio::spawn(interfere(two.stores.clone(), Arc::clone(&two.clock), task)))
+        .collect();
     for task in tasks {
         let errors = within(task).await.unwrap();
         assert!(errors.is_empty(), "{errors:?}");
@@ -244,8 +261,11 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     }
 
     // Meanwhile everything is refused in one line, and nobody hangs.
-    let (report, claimed, status) =
-        tokio::join!(store.report(held.token, batch(2, vec![])), store.claim(claim("w1", 1), PATIENCE), store.status(None));
+    let (report, claimed, status) = tokio::join!(
+        store.report(held.token, batch(2, vec![])),
+        store.claim(claim("w1", 1), PATIENCE),
+        store.status(None)
+    );
     for error in [report.unwrap_err(), claimed.unwrap_err(), status.unwrap_err()] {
         assert!(matches!(error, StoreError::Database(_)) && !error.to_string().contains('\n'), "{error:?}");
     }
@@ -256,8 +276,16 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     let running = at_last(async || store.grant_grace().await).await;
     assert!((1..=2).contains(&running), "{running}");
     assert_eq!(store.reap().await.unwrap(), 0);
-    at_last(async || store.complete(Completion { token: held.token, batch: Some(batch(2, vec![])), outcome: Outcome::Succeeded }).await)
-        .await;
+    at_last(async || {
+        store
+            .complete(Completion {
+                token: held.token,
+                batch: Some(batch(2, vec![])),
+                outcome: Outcome::Succeeded,
+            })
+            .await
+    })
+    .await;
     let (mut succeeded, mut from) = (BTreeSet::new(), Some(0));
     while let Some(position) = from {
         let page = at_last(async || store.records("first", position).await).await;
@@ -267,7 +295,10 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
         }
         from = page.next;
     }
-    assert!(acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)), "an acknowledged result is gone");
+    assert!(
+        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
+        "an acknowledged result is gone"
+    );
     let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
     assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
 }

@@ -34,9 +34,18 @@ fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     let later = NOW.plus(LEASE * 2);
     let queued = State::Queued { expired: Some(OLD), not_before: later };
     let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
-    assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE), Ok(Decision::Move(queued, lost)));
-    assert_eq!(apply(queued, &Event::Heartbeat(OLD), NOW, LEASE), Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD)))));
-    assert_eq!(after(queued, &Event::Claim(NEW), later), State::Leased { token: NEW, expires_at: later.plus(LEASE) });
+    assert_eq!(
+        apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE),
+        Ok(Decision::Move(queued, lost))
+    );
+    assert_eq!(
+        apply(queued, &Event::Heartbeat(OLD), NOW, LEASE),
+        Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD))))
+    );
+    assert_eq!(
+        after(queued, &Event::Claim(NEW), later),
+        State::Leased { token: NEW, expires_at: later.plus(LEASE) }
+    );
     for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
         assert_eq!(apply(leased(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
     }
@@ -54,7 +63,8 @@ fn completing_twice_is_once_and_a_stale_token_never_completes() {
 #[test]
 fn each_error_class_has_its_budget_and_its_wait() {
     let end = |class, failures| after(leased(OLD), &complete(OLD, failed(class), failures), NOW);
-    let queued = |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
+    let queued =
+        |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
     assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
     assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
     assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
@@ -76,7 +86,8 @@ fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
     let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
     assert_eq!(apply(leased(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
     assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
-    for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))] {
+    for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))]
+    {
         assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
     }
     for state in [leased(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
@@ -96,7 +107,10 @@ fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
 #[test]
 fn a_combination_waits_for_its_members_whatever_a_user_says() {
     let members = |readiness| apply(State::WAITING, &Event::Members(readiness), NOW, LEASE);
-    assert_eq!(apply(State::WAITING, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
+    assert_eq!(
+        apply(State::WAITING, &Event::Claim(NEW), NOW, LEASE),
+        Err(Refused::NotQueued(StateName::Queued))
+    );
     assert_eq!(apply(State::WAITING, &RETRY, NOW, LEASE), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Waits), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Ready), Ok(Decision::Move(State::FRESH, None)));

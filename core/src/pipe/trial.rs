@@ -107,18 +107,25 @@ mod tests {
     fn events_are_written_as_documented_and_read_back_exactly() {
         let score = Score::Counts { n: 7, correct: 2 };
         let (domain, loss) = ("ink".into(), Some(0.1 + 0.2));
-        let evaluation = Evaluation { method: Method::Plain, step: 3, domain, split: SplitName::Out, score, loss };
+        let evaluation =
+            Evaluation { method: Method::Plain, step: 3, domain, split: SplitName::Out, score, loss };
         let failed = Outcome::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
         let cases = [
             (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),
-            (Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]), r#"{"losses":[{"step":1,"loss":5e-324}]}"#),
+            (
+                Event::Losses(vec![TrainingLoss { step: 1, loss: 5e-324 }]),
+                r#"{"losses":[{"step":1,"loss":5e-324}]}"#,
+            ),
             (
                 Event::Evaluations(vec![evaluation]),
                 r#"{"evaluations":[{"method":"plain","step":3,"domain":"ink","split":"out","score":{"counts":{"n":7,"correct":2}},"loss":0.30000000000000004}]}"#,
             ),
             (Event::Outcome(Outcome::Succeeded), r#"{"outcome":"succeeded"}"#),
             (Event::Outcome(Outcome::Diverged { step: 7 }), r#"{"outcome":{"diverged":{"step":7}}}"#),
-            (Event::Outcome(failed), r#"{"outcome":{"failed":{"class":"bad-data","message":"x: \"gone\"\n"}}}"#),
+            (
+                Event::Outcome(failed),
+                r#"{"outcome":{"failed":{"class":"bad-data","message":"x: \"gone\"\n"}}}"#,
+            ),
         ];
         for (event, text) in cases {
             assert_eq!(line(&event), text);

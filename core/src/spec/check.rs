@@ -19,7 +19,11 @@ use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 pub(super) const AXIS_VALUES_MAX: usize = 10_000;
 
-pub(super) fn wrong<T>(key: impl Into<String>, value: impl std::fmt::Debug, allowed: impl Into<String>) -> Result<T, SpecError> {
+pub(super) fn wrong<T>(
+    key: impl Into<String>,
+    value: impl std::fmt::Debug,
+    allowed: impl Into<String>,
+) -> Result<T, SpecError> {
     Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })
 }
 
@@ -45,14 +49,20 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     let require = requirements(require.unwrap_or_default(), run.is_some())?;
     let (work, grid) = match (run, model, train, data) {
         (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
-        (Some(_), _, _, _) => return misplaced("run", "a sweep that runs a command has no [model] and no [train]"),
+        (Some(_), _, _, _) => {
+            return misplaced("run", "a sweep that runs a command has no [model] and no [train]");
+        }
         (None, Some(model), train, Some(data)) => {
             let settings = settings(data, model, train.unwrap_or_default(), discovered)?;
             let grid = finetune_grid(grid, &settings.dataset)?;
             (Work::Finetune(settings), grid)
         }
-        (None, Some(_), _, None) => return missing("data", "fine-tuning needs a [data] table that names the dataset"),
-        (None, None, _, _) => return missing("model", "a sweep needs a [model] table to fine-tune, or [run] with a command"),
+        (None, Some(_), _, None) => {
+            return missing("data", "fine-tuning needs a [data] table that names the dataset");
+        }
+        (None, None, _, _) => {
+            return missing("model", "a sweep needs a [model] table to fine-tune, or [run] with a command");
+        }
     };
     if keep.is_some() && matches!(work, Work::Command(_)) {
         return misplaced("keep", "a sweep that runs a command keeps what the command itself writes");
@@ -65,11 +75,22 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
         return misplaced(&format!("select = {selection}"), reason);
     }
     let KeepTable { weights, logits } = keep.unwrap_or_default();
-    let keep = Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
+    let keep =
+        Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
     // What averages are made of is kept unless the file says otherwise, which is then refused.
     let averages = combine.iter().any(|table| table.kind == CombinationKind::Average);
     let keep = if averages && weights.is_none() { keep.with_final_weights() } else { keep };
-    let sweep = SweepSpec { name, protocol: PROTOCOL_VERSION, select, work, require, keep, grid, combine: Vec::new(), kill_at: None };
+    let sweep = SweepSpec {
+        name,
+        protocol: PROTOCOL_VERSION,
+        select,
+        work,
+        require,
+        keep,
+        grid,
+        combine: Vec::new(),
+        kill_at: None,
+    };
     size(&sweep)?;
     let combine = combine::checked(combine, &sweep)?;
     let sweep = SweepSpec { combine, ..sweep };
@@ -135,13 +156,20 @@ fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecEr
     names.sort();
     let distinct = names.is_sorted_by(|a, b| a < b);
     if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
-        return wrong(key, names, "2 or more different folder names without '/', '\\', '+', control characters, or a leading '.'");
+        return wrong(
+            key,
+            names,
+            "2 or more different folder names without '/', '\\', '+', control characters, or a leading '.'",
+        );
     }
     Ok(names)
 }
 
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && !name.contains(|c: char| c.is_control() || "/\\+".contains(c))
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control() || "/\\+".contains(c))
 }
 
 fn command_work(
@@ -160,14 +188,32 @@ fn command_work(
     let (dataset, domains) = match data {
         None => (None, Vec::new()),
         Some(data) => {
-            let DataTable { dataset: name, domains, classes, group, pixels, augment, out_transform, cache_pixels } = data;
+            let DataTable {
+                dataset: name,
+                domains,
+                classes,
+                group,
+                pixels,
+                augment,
+                out_transform,
+                cache_pixels,
+            } = data;
             check_name("data.dataset", &name)?;
-            let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
+            let shown =
+                pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
             if classes.is_some() || group.is_some() || shown {
-                return misplaced("data", "a sweep that runs a command has only `dataset` and `domains` there");
+                return misplaced(
+                    "data",
+                    "a sweep that runs a command has only `dataset` and `domains` there",
+                );
             }
             let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);
-            (Some(name), domains.or(known).map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?)
+            (
+                Some(name),
+                domains
+                    .or(known)
+                    .map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?,
+            )
         }
     };
     let axes = free_axes(grid.axes)?;
@@ -175,7 +221,11 @@ fn command_work(
         let known = |name: &str| (axes.contains_key(name) || BUILT_IN.contains(&name)).then(String::new);
         if let Err(error) = fill(word, known) {
             let names: Vec<&str> = axes.keys().map(String::as_str).chain(BUILT_IN).collect();
-            return wrong("run.command", &error.word, format!("it {}; allowed: {}", error.reason, names.join(", ")));
+            return wrong(
+                "run.command",
+                &error.word,
+                format!("it {}; allowed: {}", error.reason, names.join(", ")),
+            );
         }
     }
     let held_out = match grid.held_out {
@@ -185,7 +235,12 @@ fn command_work(
         }
         Some(held_out) => held_out_domains(Some(held_out), &domains)?,
     };
-    let grid = Grid { axes, held_out, seeds: seeds("grid.seeds", grid.seeds)?, splits: seeds("grid.splits", grid.splits)? };
+    let grid = Grid {
+        axes,
+        held_out,
+        seeds: seeds("grid.seeds", grid.seeds)?,
+        splits: seeds("grid.splits", grid.splits)?,
+    };
     Ok((Work::Command(CommandSettings { command, dataset, domains, steps }), grid))
 }
 
@@ -195,11 +250,21 @@ fn free_axes(table: BTreeMap<String, OneOrMany<Scalar>>) -> Result<BTreeMap<Stri
     for (name, values) in table {
         let key = format!("grid.{name}");
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty() || name.len() > 60 || !name.chars().all(fits) || BUILT_IN.contains(&name.as_str()) || name == COMBINE {
-            let allowed = format!("names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}", BUILT_IN.join(", "));
+        if name.is_empty()
+            || name.len() > 60
+            || !name.chars().all(fits)
+            || BUILT_IN.contains(&name.as_str())
+            || name == COMBINE
+        {
+            let allowed = format!(
+                "names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}",
+                BUILT_IN.join(", ")
+            );
             return Err(SpecError::UnknownAxis { key, allowed });
         }
-        let short = |value: &Scalar| if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true };
+        let short = |value: &Scalar| {
+            if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true }
+        };
         axes.insert(name, axis(&key, values, "at most 1000 bytes and no NUL", short)?);
     }
     Ok(axes)
@@ -211,7 +276,9 @@ fn held_out_domains(held_out: Option<HeldOut>, domains: &[String]) -> Result<Vec
         Some(HeldOut::List(list)) => list,
     };
     // A command may leave its domains open; the names must still make columns and labels.
-    let unknown = held_out.iter().find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
+    let unknown = held_out
+        .iter()
+        .find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
     if let Some(unknown) = unknown {
         let allowed = if domains.is_empty() {
             "names without '/', '\\', '+', control characters, or a leading '.'".to_owned()
@@ -249,10 +316,20 @@ fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Grid, SpecErr
         axes.insert(name.to_owned(), axis);
     }
     let held_out = held_out_domains(held_out, &dataset.domains)?;
-    Ok(Grid { axes, held_out, seeds: seeds("grid.seeds", seed_values)?, splits: seeds("grid.splits", splits)? })
+    Ok(Grid {
+        axes,
+        held_out,
+        seeds: seeds("grid.seeds", seed_values)?,
+        splits: seeds("grid.splits", splits)?,
+    })
 }
 
-fn axis(key: &str, values: OneOrMany<Scalar>, allowed: &str, fits: impl Fn(&Scalar) -> bool) -> Result<Axis, SpecError> {
+fn axis(
+    key: &str,
+    values: OneOrMany<Scalar>,
+    allowed: &str,
+    fits: impl Fn(&Scalar) -> bool,
+) -> Result<Axis, SpecError> {
     let (values, fixed) = match values {
         OneOrMany::One(value) => (vec![value], true),
         OneOrMany::Many(values) => (values, false),
@@ -268,20 +345,27 @@ fn seeds(key: &str, seeds: Option<OneOrMany<u64>>) -> Result<Vec<u64>, SpecError
     let seeds = match seeds {
         None => vec![0],
         Some(OneOrMany::One(count)) if (1..=AXIS_VALUES_MAX as u64).contains(&count) => (0..count).collect(),
-        Some(OneOrMany::One(count)) => return wrong(key, count, format!("a count from 1 to {AXIS_VALUES_MAX}, or a list of seeds")),
+        Some(OneOrMany::One(count)) => {
+            return wrong(key, count, format!("a count from 1 to {AXIS_VALUES_MAX}, or a list of seeds"));
+        }
         Some(OneOrMany::Many(seeds)) => seeds,
     };
     distinct(key, seeds)
 }
 
-pub(super) fn distinct<T: PartialEq + std::fmt::Debug>(key: &str, values: Vec<T>) -> Result<Vec<T>, SpecError> {
+pub(super) fn distinct<T: PartialEq + std::fmt::Debug>(
+    key: &str,
+    values: Vec<T>,
+) -> Result<Vec<T>, SpecError> {
     if values.is_empty() {
         return wrong(key, values, "an axis needs at least one value");
     }
     if values.len() > AXIS_VALUES_MAX {
         return too_large(key, format!("{} values", values.len()), AXIS_VALUES_MAX as u64);
     }
-    if let Some(twice) = values.iter().enumerate().find_map(|(index, value)| values[..index].contains(value).then_some(value)) {
+    if let Some(twice) =
+        values.iter().enumerate().find_map(|(index, value)| values[..index].contains(value).then_some(value))
+    {
         return wrong(key, twice, "a value may stand only once on an axis");
     }
     Ok(values)
@@ -299,14 +383,19 @@ pub(super) fn differences(old: &Work, new: &Work) -> Vec<Change> {
         flat.into_iter().collect::<BTreeMap<String, String>>()
     };
     if std::mem::discriminant(old) != std::mem::discriminant(new) {
-        let kind = |work: &Work| if matches!(work, Work::Command(_)) { "a command" } else { "fine-tuning" }.to_owned();
+        let kind = |work: &Work| {
+            if matches!(work, Work::Command(_)) { "a command" } else { "fine-tuning" }.to_owned()
+        };
         return vec![Change { key: "its work".to_owned(), old: kind(old), new: kind(new) }];
     }
     // A setting may be a table on one side and nothing on the other, so each has keys that the other lacks.
     let (old, new) = (flat(old), flat(new));
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let there = |flat: &BTreeMap<String, String>, key: &String| flat.get(key).cloned().unwrap_or_else(|| "missing".to_owned());
-    let changes = keys.into_iter().map(|key| Change { key: key.clone(), old: there(&old, key), new: there(&new, key) });
+    let there = |flat: &BTreeMap<String, String>, key: &String| {
+        flat.get(key).cloned().unwrap_or_else(|| "missing".to_owned())
+    };
+    let changes =
+        keys.into_iter().map(|key| Change { key: key.clone(), old: there(&old, key), new: there(&new, key) });
     changes.filter(|change| change.old != change.new).collect()
 }
 

@@ -47,7 +47,8 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
         Some((name.clone(), all.filter(meets).cloned().collect()))
     };
     let (over_seeds, over) = (over.iter().any(|axis| axis == SEED), over.iter().filter_map(values).collect());
-    let mut combine = Combine { name: name.clone(), kind, choice, method, over, over_seeds, filter, members: Vec::new() };
+    let mut combine =
+        Combine { name: name.clone(), kind, choice, method, over, over_seeds, filter, members: Vec::new() };
     let candidates = combine.candidates(sweep);
     let most = candidates.min(MEMBERS_MAX);
     combine.members = match members {
@@ -61,14 +62,23 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
         return wrong(key("where"), combine.filter.unwrap_or_default(), allowed);
     }
     if let Some(count) = combine.members.iter().find(|count| !(1..=most).contains(count)) {
-        return wrong(key("members"), count, format!("1 to {most}, for the grid has {candidates} trials to combine"));
+        return wrong(
+            key("members"),
+            count,
+            format!("1 to {most}, for the grid has {candidates} trials to combine"),
+        );
     }
     Ok(combine)
 }
 
 /// A point that has a value on just one axis.
 fn example(axis: &str, value: &Scalar) -> Point {
-    Point { held_out: Vec::new(), parameters: Parameters::from([(axis.to_owned(), value.clone())]), seed: 0, split_seed: 0 }
+    Point {
+        held_out: Vec::new(),
+        parameters: Parameters::from([(axis.to_owned(), value.clone())]),
+        seed: 0,
+        split_seed: 0,
+    }
 }
 
 /// What the kind needs of the members.
@@ -100,7 +110,11 @@ fn needs(
         return wrong(key("kind"), kind.as_str(), allowed);
     }
     if kind == CombinationKind::Average && !sweep.keep.weights.last() {
-        return wrong("keep.weights", sweep.keep.weights.as_str(), "final or both, since averages of weights are made of the final ones");
+        return wrong(
+            "keep.weights",
+            sweep.keep.weights.as_str(),
+            "final or both, since averages of weights are made of the final ones",
+        );
     }
     if (kind == CombinationKind::Ensemble || choice == Choice::Greedy) && !sweep.keep.logits {
         return wrong("keep.logits", false, "true, since ensembles and greedy choices are made from logits");
@@ -128,8 +142,12 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
                     ),
                 );
             }
-            "held_out" => return wrong(key, axis, format!("{}: members share their held-out domain", known.join(", "))),
-            other if !known.contains(&other) => return wrong(key, axis, format!("axes are {}", known.join(", "))),
+            "held_out" => {
+                return wrong(key, axis, format!("{}: members share their held-out domain", known.join(", ")));
+            }
+            other if !known.contains(&other) => {
+                return wrong(key, axis, format!("axes are {}", known.join(", ")));
+            }
             _ => {}
         }
     }
@@ -138,7 +156,11 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
 
 /// Conditions must be readable, and on axes that there are.
 fn conditions(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, SpecError> {
-    let refused = |reason: String| SpecError::Value { key: key.to_owned(), value: format!("{text:?}"), allowed: reason };
+    let refused = |reason: String| SpecError::Value {
+        key: key.to_owned(),
+        value: format!("{text:?}"),
+        allowed: reason,
+    };
     let filter = Filter::parse(text).map_err(|error| refused(error.to_string()))?;
     if let Some(example) = sweep.point_at(0) {
         filter.check(&example).map_err(|error| refused(error.to_string()))?;
@@ -155,7 +177,11 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
             // Trials that have run already left what the sweep kept then.
             if ours.needs_weights() && !old.keep.weights.last() {
                 let (old, new) = (old.keep.weights.to_string(), new.keep.weights.to_string());
-                changes.push(Change { key: format!("keep.weights, of which combine.{} is made,", ours.name), old, new });
+                changes.push(Change {
+                    key: format!("keep.weights, of which combine.{} is made,", ours.name),
+                    old,
+                    new,
+                });
             }
             if ours.needs_logits() && !old.keep.logits {
                 changes.push(Change {
@@ -168,7 +194,9 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
             continue;
         };
         let members = union(&theirs.members, &ours.members);
-        if (Combine { members: members.clone(), ..theirs.clone() }) != (Combine { members: members.clone(), ..ours.clone() }) {
+        if (Combine { members: members.clone(), ..theirs.clone() })
+            != (Combine { members: members.clone(), ..ours.clone() })
+        {
             let key = format!("combine.{} (which may have another name)", ours.name);
             changes.push(Change { key, old: theirs.to_string(), new: ours.to_string() });
         }

@@ -268,7 +268,9 @@ impl<'de, T: Value> Visitor<'de> for ValueVisitor<T> {
         while let Some(element) = list.next_element::<OneOrMany<T>>()? {
             match element {
                 OneOrMany::One(value) => values.push(value),
-                OneOrMany::Many(_) => return Err(A::Error::custom(format!("a list in a list; expected {}", T::EXPECTED))),
+                OneOrMany::Many(_) => {
+                    return Err(A::Error::custom(format!("a list in a list; expected {}", T::EXPECTED)));
+                }
             }
         }
         Ok(OneOrMany::Many(values))

@@ -129,7 +129,10 @@ pub enum SpecError {
         known: String,
     },
     /// The same name was submitted before with other values of keys that are no axes.
-    #[error("sweep {sweep:?} exists with other fixed values: {}; give the new one another name", list(changes))]
+    #[error(
+        "sweep {sweep:?} exists with other fixed values: {}; give the new one another name",
+        list(changes)
+    )]
     Changed {
         /// The sweep's name.
         sweep: String,
@@ -198,9 +201,16 @@ impl SweepSpec {
         note("grid.held_out", json(&self.grid.held_out), json(&other.grid.held_out));
         note("grid.seeds", json(&self.grid.seeds), json(&other.grid.seeds));
         note("grid.splits", json(&self.grid.splits), json(&other.grid.splits));
-        let combines: BTreeSet<&String> = self.combine.iter().chain(&other.combine).map(|combine| &combine.name).collect();
+        let combines: BTreeSet<&String> =
+            self.combine.iter().chain(&other.combine).map(|combine| &combine.name).collect();
         for name in combines {
-            let shown = |sweep: &Self| sweep.combine.iter().find(|combine| combine.name == *name).map_or_else(missing, Combine::to_string);
+            let shown = |sweep: &Self| {
+                sweep
+                    .combine
+                    .iter()
+                    .find(|combine| combine.name == *name)
+                    .map_or_else(missing, Combine::to_string)
+            };
             note(&format!("combine.{name}"), shown(self), shown(other));
         }
         changes
@@ -213,12 +223,19 @@ impl SweepSpec {
     pub fn with_seeds(&self, count: u64) -> Result<Self, SpecError> {
         let own = self.grid.seeds.len() as u64;
         if count < own {
-            return check::wrong("seeds", count, format!("at least {own}, for sweep {} has so many and loses none", self.name));
+            return check::wrong(
+                "seeds",
+                count,
+                format!("at least {own}, for sweep {} has so many and loses none", self.name),
+            );
         }
         let mut grown = self.clone();
         let next = self.grid.seeds.iter().max().map_or(0, |seed| seed.saturating_add(1));
         // One that is refused for its size needs no list of that size.
-        grown.grid.seeds.extend((next..=u64::MAX).take(usize::try_from(count - own).unwrap_or(usize::MAX).min(check::AXIS_VALUES_MAX)));
+        grown.grid.seeds.extend(
+            (next..=u64::MAX)
+                .take(usize::try_from(count - own).unwrap_or(usize::MAX).min(check::AXIS_VALUES_MAX)),
+        );
         grown.protocol = PROTOCOL_VERSION;
         check::size(&grown)?;
         Ok(grown)
@@ -238,19 +255,37 @@ impl SweepSpec {
         let mut axes = self.grid.axes.clone();
         for (name, axis) in &new.grid.axes {
             match axes.get_mut(name) {
-                None => changes.push(Change { key: format!("grid.{name}"), old: "missing".to_owned(), new: axis.to_string() }),
+                None => changes.push(Change {
+                    key: format!("grid.{name}"),
+                    old: "missing".to_owned(),
+                    new: axis.to_string(),
+                }),
                 Some(old) => match old.grown_by(axis) {
-                    None => changes.push(Change { key: format!("grid.{name}"), old: old.to_string(), new: axis.to_string() }),
+                    None => changes.push(Change {
+                        key: format!("grid.{name}"),
+                        old: old.to_string(),
+                        new: axis.to_string(),
+                    }),
                     Some(grown) => *old = grown,
                 },
             }
         }
         for (name, axis) in self.grid.axes.iter().filter(|(name, _)| !new.grid.axes.contains_key(*name)) {
-            changes.push(Change { key: format!("grid.{name}"), old: axis.to_string(), new: "missing".to_owned() });
+            changes.push(Change {
+                key: format!("grid.{name}"),
+                old: axis.to_string(),
+                new: "missing".to_owned(),
+            });
         }
         if self.grid.held_out.is_empty() != new.grid.held_out.is_empty() {
-            let label = |domains: &[String]| if domains.is_empty() { "missing".to_owned() } else { domains.join(", ") };
-            changes.push(Change { key: "grid.held_out".to_owned(), old: label(&self.grid.held_out), new: label(&new.grid.held_out) });
+            let label = |domains: &[String]| {
+                if domains.is_empty() { "missing".to_owned() } else { domains.join(", ") }
+            };
+            changes.push(Change {
+                key: "grid.held_out".to_owned(),
+                old: label(&self.grid.held_out),
+                new: label(&new.grid.held_out),
+            });
         }
         let grid = Grid {
             axes,
@@ -268,7 +303,17 @@ impl SweepSpec {
         let mut keep = if needs(Combine::needs_weights) { new.keep.with_final_weights() } else { new.keep };
         keep.logits |= needs(Combine::needs_logits);
         let (name, work, require) = (self.name.clone(), self.work.clone(), new.require.clone());
-        let grown = Self { name, protocol: self.protocol, select, work, require, keep, grid, combine, kill_at: self.kill_at };
+        let grown = Self {
+            name,
+            protocol: self.protocol,
+            select,
+            work,
+            require,
+            keep,
+            grid,
+            combine,
+            kill_at: self.kill_at,
+        };
         check::size(&grown)?;
         Ok(grown)
     }

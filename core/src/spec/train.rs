@@ -3,7 +3,10 @@
 use super::SpecError;
 use super::check::{check_name, dataset, misplaced, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
-use crate::finetune::{Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
+use crate::finetune::{
+    Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
+    Settings,
+};
 use crate::parameters::Scalar;
 use crate::trial::DatasetSpec;
 
@@ -29,7 +32,8 @@ pub(super) fn settings(
     if digits && data.augment == Some(true) {
         return wrong("data.augment", true, "the training transform is for photographs; mnist-cnn has none");
     }
-    let (augment, out_transform) = (data.augment.unwrap_or(!digits), data.out_transform.unwrap_or(OutTransform::Train));
+    let (augment, out_transform) =
+        (data.augment.unwrap_or(!digits), data.out_transform.unwrap_or(OutTransform::Train));
     let dataset = dataset(data, discovered)?;
 
     let TrainTable { steps, batch_per_domain, evaluate_every, precision, optimizer, momentum, .. } = train;
@@ -47,7 +51,11 @@ pub(super) fn settings(
     }
     let optimizer = optimizer.unwrap_or(Optimizer::Sgd);
     if let Some(momentum) = momentum.filter(|_| optimizer != Optimizer::Sgd) {
-        return wrong("train.momentum", momentum, format!("only sgd has it, and train.optimizer is {optimizer}"));
+        return wrong(
+            "train.momentum",
+            momentum,
+            format!("only sgd has it, and train.optimizer is {optimizer}"),
+        );
     }
     let momentum = momentum.unwrap_or(if optimizer == Optimizer::Sgd { 0.9 } else { 0.0 });
     if !(0.0..1.0).contains(&momentum) {
@@ -91,12 +99,18 @@ pub(super) fn settings(
 fn network(backbone: Backbone, finetune: Finetune, weights: Option<String>) -> Result<String, SpecError> {
     if finetune == Finetune::Scratch {
         return match weights {
-            Some(weights) => wrong("model.weights", weights, "finetune = \"scratch\" starts without pretrained weights"),
+            Some(weights) => {
+                wrong("model.weights", weights, "finetune = \"scratch\" starts without pretrained weights")
+            }
             None => Ok(String::new()),
         };
     }
     if !backbone.is_pretrained() {
-        return wrong("model.finetune", finetune.as_str(), format!("{backbone} has no pretrained weights: \"scratch\""));
+        return wrong(
+            "model.finetune",
+            finetune.as_str(),
+            format!("{backbone} has no pretrained weights: \"scratch\""),
+        );
     }
     if finetune == Finetune::Linear && !backbone.has_three_wide_blocks() {
         return wrong(
@@ -128,7 +142,12 @@ struct Rate {
     gamma: f64,
 }
 
-fn rate(schedule: Option<Schedule>, milestones: Option<Vec<u64>>, gamma: Option<f64>, steps: u64) -> Result<Rate, SpecError> {
+fn rate(
+    schedule: Option<Schedule>,
+    milestones: Option<Vec<u64>>,
+    gamma: Option<f64>,
+    steps: u64,
+) -> Result<Rate, SpecError> {
     let schedule = schedule.unwrap_or(Schedule::Step);
     if schedule == Schedule::Cosine {
         if let Some(milestones) = milestones {
@@ -143,7 +162,8 @@ fn rate(schedule: Option<Schedule>, milestones: Option<Vec<u64>>, gamma: Option<
     if !(gamma > 0.0 && gamma <= 1.0) {
         return wrong("train.gamma", gamma, "above 0 and at most 1");
     }
-    let milestones = milestones.unwrap_or_else(|| if steps >= 2 { vec![steps / 2, steps] } else { Vec::new() });
+    let milestones =
+        milestones.unwrap_or_else(|| if steps >= 2 { vec![steps / 2, steps] } else { Vec::new() });
     if milestones.len() > 1_000 || !milestones.is_sorted_by(|a, b| a < b) || milestones.first() == Some(&0) {
         return wrong("train.milestones", milestones, "at most 1000 ascending steps above 0");
     }
@@ -161,7 +181,13 @@ fn average(table: AverageTable, steps: u64) -> Result<Average, SpecError> {
         Some(Scalar::Number(every)) if every.fract() == 0.0 && (1.0..=STEPS_MAX as f64).contains(&every) => {
             AverageEvery::Steps(every as u64)
         }
-        Some(other) => return wrong("train.average.every", other, "a whole number of steps, at least 1, or \"evaluation\""),
+        Some(other) => {
+            return wrong(
+                "train.average.every",
+                other,
+                "a whole number of steps, at least 1, or \"evaluation\"",
+            );
+        }
     };
     Ok(Average { from, every })
 }

@@ -25,20 +25,37 @@ impl SweepSpec {
     ///
     /// # Errors
     /// [`SpecError::Value`] when the trial cannot be verified like this.
-    pub fn verified(&self, point: &Point, verification: &Verification, name: &str) -> Result<[Self; 2], SpecError> {
+    pub fn verified(
+        &self,
+        point: &Point,
+        verification: &Verification,
+        name: &str,
+    ) -> Result<[Self; 2], SpecError> {
         let Verification { kill_at, steps, worker } = verification;
         let Work::Finetune(settings) = &self.work else {
-            return wrong("verify", &self.name, "a sweep that fine-tunes: a command keeps checkpoints of its own");
+            return wrong(
+                "verify",
+                &self.name,
+                "a sweep that fine-tunes: a command keeps checkpoints of its own",
+            );
         };
         if let Some(name) = point.combine() {
             return wrong(COMBINE, name, "only trials that train are verified, and a combination does not");
         }
         if point.held_out.len() != 1 {
-            return wrong("held_out", point.held_out_label(), "only trials that hold out one domain are verified");
+            return wrong(
+                "held_out",
+                point.held_out_label(),
+                "only trials that hold out one domain are verified",
+            );
         }
         let mut settings = settings.clone();
         if let Some(steps) = steps {
-            let reached = settings.average.map(|average| average.from).into_iter().chain(settings.ensemble.map(|ensemble| ensemble.from));
+            let reached = settings
+                .average
+                .map(|average| average.from)
+                .into_iter()
+                .chain(settings.ensemble.map(|ensemble| ensemble.from));
             let least = reached.chain([CHECKPOINT_STEPS_BEFORE]).max().unwrap_or(CHECKPOINT_STEPS_BEFORE);
             if *steps > settings.steps || *steps < least {
                 return wrong("--steps", steps, format!("{least} to {}", settings.steps));
@@ -46,12 +63,21 @@ impl SweepSpec {
             settings.steps = *steps;
         }
         if !(CHECKPOINT_STEPS_BEFORE..=settings.steps).contains(kill_at) {
-            return wrong("--kill-at", kill_at, format!("a step from {CHECKPOINT_STEPS_BEFORE} to {}", settings.steps));
+            return wrong(
+                "--kill-at",
+                kill_at,
+                format!("a step from {CHECKPOINT_STEPS_BEFORE} to {}", settings.steps),
+            );
         }
         let mut require = self.require.clone();
         require.worker = Some(worker.clone());
         let axes = point.parameters.iter().map(|(name, value)| (name.clone(), Axis::fixed(value.clone())));
-        let grid = Grid { axes: axes.collect(), held_out: point.held_out.clone(), seeds: vec![point.seed], splits: vec![point.split_seed] };
+        let grid = Grid {
+            axes: axes.collect(),
+            held_out: point.held_out.clone(),
+            seeds: vec![point.seed],
+            splits: vec![point.split_seed],
+        };
         let sweep = |suffix: &str, kill_at| Self {
             name: format!("{name}-{suffix}"),
             protocol: PROTOCOL_VERSION,
@@ -81,7 +107,10 @@ mod tests {
         let verification = Verification { kill_at: 12, steps: None, worker: "w7".into() };
         let pair = sweep.verified(&point, &verification, "verify-x").unwrap();
         for (verified, (name, kill_at)) in pair.iter().zip([("verify-x-a", None), ("verify-x-b", Some(12))]) {
-            assert_eq!((verified.name.as_str(), verified.kill_at, verified.require.worker.as_deref()), (name, kill_at, Some("w7")));
+            assert_eq!(
+                (verified.name.as_str(), verified.kill_at, verified.require.worker.as_deref()),
+                (name, kill_at, Some("w7"))
+            );
             assert_eq!((verified.trials_planned(), verified.point_at(0).as_ref()), (Some(1), Some(&point)));
             assert_eq!(verified.trials().next().unwrap().id(), sweep.trials().nth(13).unwrap().id());
         }
@@ -105,13 +134,21 @@ mod tests {
             let error = sweep.verified(&point, &verification, "v").unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");
         }
-        let combined = SweepSpec::parse(&format!("{SWEEP}[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n"), None).unwrap();
+        let combined = SweepSpec::parse(
+            &format!("{SWEEP}[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n"),
+            None,
+        )
+        .unwrap();
         let verification = Verification { kill_at: 3, steps: None, worker: "w".into() };
-        let error = combined.verified(&combined.trials().last().unwrap().point, &verification, "v").unwrap_err().to_string();
+        let error = combined
+            .verified(&combined.trials().last().unwrap().point, &verification, "v")
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("combine = \"e\""), "{error}");
         let command = SweepSpec::parse("name = 'c'\n[run]\ncommand = ['true']\n", None).unwrap();
         let verification = Verification { kill_at: 3, steps: None, worker: "w".into() };
-        let error = command.verified(&command.point_at(0).unwrap(), &verification, "v").unwrap_err().to_string();
+        let error =
+            command.verified(&command.point_at(0).unwrap(), &verification, "v").unwrap_err().to_string();
         assert!(error.contains("command"), "{error}");
     }
 }

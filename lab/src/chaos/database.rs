@@ -74,17 +74,27 @@ type EvaluationRow = (i64, String, i64, String, String, i64, i64, Option<f64>);
 macro_rules! read {
     ($pool:expr) => {{
         let pool = $pool;
-        let trials: Vec<(i64, String, String, i64)> = sqlx::query_as(TRIALS).fetch_all(pool).await.context("trials")?;
-        let attempts: Vec<(i64, i64, String, i64)> = sqlx::query_as(ATTEMPTS).fetch_all(pool).await.context("attempts")?;
-        let evaluations: Vec<EvaluationRow> = sqlx::query_as(EVALUATIONS).fetch_all(pool).await.context("evaluations")?;
-        let losses: Vec<(i64, i64, f64)> = sqlx::query_as(LOSSES).fetch_all(pool).await.context("training losses")?;
+        let trials: Vec<(i64, String, String, i64)> =
+            sqlx::query_as(TRIALS).fetch_all(pool).await.context("trials")?;
+        let attempts: Vec<(i64, i64, String, i64)> =
+            sqlx::query_as(ATTEMPTS).fetch_all(pool).await.context("attempts")?;
+        let evaluations: Vec<EvaluationRow> =
+            sqlx::query_as(EVALUATIONS).fetch_all(pool).await.context("evaluations")?;
+        let losses: Vec<(i64, i64, f64)> =
+            sqlx::query_as(LOSSES).fetch_all(pool).await.context("training losses")?;
         let evaluation = |(token, method, step, domain, split, n, correct, loss): EvaluationRow| {
             let loss = loss.map(f64::to_bits);
             Evaluation { token, method, step, domain, split, n, correct, loss }
         };
         Stored {
-            trials: trials.into_iter().map(|(id, hash, state, token)| (id, Trial { hash, state, token })).collect(),
-            attempts: attempts.into_iter().map(|(token, trial, outcome, step)| (token, Attempt { trial, outcome, step })).collect(),
+            trials: trials
+                .into_iter()
+                .map(|(id, hash, state, token)| (id, Trial { hash, state, token }))
+                .collect(),
+            attempts: attempts
+                .into_iter()
+                .map(|(token, trial, outcome, step)| (token, Attempt { trial, outcome, step }))
+                .collect(),
             evaluations: evaluations.into_iter().map(evaluation).collect(),
             losses: losses.into_iter().map(|(token, step, loss)| (token, step, loss.to_bits())).collect(),
         }
@@ -100,7 +110,11 @@ pub async fn read(url: &str) -> Result<Stored> {
     match url.strip_prefix("sqlite://") {
         Some(path) => {
             let options = SqliteConnectOptions::new().filename(path).read_only(true);
-            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.with_context(cannot)?;
+            let pool = SqlitePoolOptions::new()
+                .max_connections(1)
+                .connect_with(options)
+                .await
+                .with_context(cannot)?;
             Ok(read!(&pool))
         }
         None => {
@@ -117,7 +131,11 @@ impl Stored {
         let mut lines = Vec::new();
         let mut accepted: BTreeMap<i64, &str> = BTreeMap::new();
         for (id, Trial { hash, state, token }) in &self.trials {
-            let outcome = self.attempts.get(token).filter(|attempt| attempt.trial == *id).map_or("none", |attempt| &attempt.outcome);
+            let outcome = self
+                .attempts
+                .get(token)
+                .filter(|attempt| attempt.trial == *id)
+                .map_or("none", |attempt| &attempt.outcome);
             lines.push(format!("{hash} {state} {outcome}"));
             if matches!(state.as_str(), "succeeded" | "diverged") {
                 accepted.insert(*token, hash);

@@ -159,10 +159,21 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 
 fn settings(arguments: &Arguments, trial_seconds: f64) -> Result<Settings> {
     let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let programs = arguments.programs.clone().or_else(|| Some(own.parent()?.to_owned())).context("this program lies nowhere")?;
+    let programs = arguments
+        .programs
+        .clone()
+        .or_else(|| Some(own.parent()?.to_owned()))
+        .context("this program lies nowhere")?;
     let programs = programs.canonicalize().with_context(|| format!("cannot read {}", programs.display()))?;
     let Arguments { store, workers, lease, .. } = arguments;
-    Ok(Settings { programs, store: *store, lease_seconds: *lease, workers: usize::from(*workers), slots: SLOTS, trial_seconds })
+    Ok(Settings {
+        programs,
+        store: *store,
+        lease_seconds: *lease,
+        workers: usize::from(*workers),
+        slots: SLOTS,
+        trial_seconds,
+    })
 }
 
 /// The sweep. Every round adds seeds to it, which is growing: what was there stays.
@@ -214,12 +225,22 @@ struct Watch {
 }
 
 /// Waits until so many trials have ended, healing what is due; false if the time is up before.
-async fn until(due: u64, ends: Option<Instant>, fleet: &Fleet, storm: &mut Storm, watch: &mut Watch) -> Result<bool> {
+async fn until(
+    due: u64,
+    ends: Option<Instant>,
+    fleet: &Fleet,
+    storm: &mut Storm,
+    watch: &mut Watch,
+) -> Result<bool> {
     loop {
         storm.heal(fleet)?;
         fleet.check()?;
         if let Some(status) = fleet.status().await {
-            ensure!(status.failed + status.cancelled == 0, "{} trials failed", status.failed + status.cancelled);
+            ensure!(
+                status.failed + status.cancelled == 0,
+                "{} trials failed",
+                status.failed + status.cancelled
+            );
             let ended = status.succeeded + status.diverged;
             if ended != watch.ended {
                 *watch = Watch { ended, since: now() };
@@ -262,15 +283,27 @@ fn print(report: &Report, as_json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(report)?);
         return Ok(());
     }
-    let Report { store, seed, trials, kills, stopped, lost, doubled, identical, wasted_steps, seconds, .. } = report;
+    let Report {
+        store, seed, trials, kills, stopped, lost, doubled, identical, wasted_steps, seconds, ..
+    } = report;
     let Kills { worker, coordinator, database, network } = kills;
     println!("{store}, seed {seed}: {trials} trials in {seconds:.0} s");
-    println!("  kills             {worker} of workers, {coordinator} of the coordinator, {database} of the database");
-    println!("  besides           {network} cuts of the network, {stopped} workers stopped past their leases");
-    println!("  acknowledged      {} calls with {} rows", report.acknowledged_calls, report.acknowledged_rows);
+    println!(
+        "  kills             {worker} of workers, {coordinator} of the coordinator, {database} of the database"
+    );
+    println!(
+        "  besides           {network} cuts of the network, {stopped} workers stopped past their leases"
+    );
+    println!(
+        "  acknowledged      {} calls with {} rows",
+        report.acknowledged_calls, report.acknowledged_rows
+    );
     println!("  lost, doubled     {lost}, {doubled}");
     println!("  identical         {}", if *identical { "yes" } else { "no" });
-    println!("  wasted            {wasted_steps} steps in {} attempts", report.attempts.saturating_sub(*trials));
+    println!(
+        "  wasted            {wasted_steps} steps in {} attempts",
+        report.attempts.saturating_sub(*trials)
+    );
     println!("  processes left    {}", report.processes_left);
     Ok(())
 }

@@ -49,7 +49,13 @@ impl Counts {
     /// What belongs to so many kills of workers: 10 of the coordinator to 60, 5 of the database where it has a server, 3 cuts, 3 stops.
     pub fn of(kills: u64, store: Kind) -> Self {
         let database = if store == Kind::Postgres { kills.div_ceil(12) } else { 0 };
-        Self { worker: kills, coordinator: kills.div_ceil(6), database, network: kills.div_ceil(20), stopped: kills.div_ceil(20) }
+        Self {
+            worker: kills,
+            coordinator: kills.div_ceil(6),
+            database,
+            network: kills.div_ceil(20),
+            stopped: kills.div_ceil(20),
+        }
     }
 }
 
@@ -135,7 +141,10 @@ mod tests {
                 Strike::KillWorker(index) | Strike::StopWorker(index) => assert!(index < 3),
                 Strike::KillCoordinator(away) | Strike::Database { away, .. } => assert!(away <= LEASE),
                 Strike::CutNetwork(workers, _) => {
-                    assert!((1..=3).contains(&workers.len()) && workers.iter().all(|index| *index < 3), "{workers:?}");
+                    assert!(
+                        (1..=3).contains(&workers.len()) && workers.iter().all(|index| *index < 3),
+                        "{workers:?}"
+                    );
                 }
             }
         }

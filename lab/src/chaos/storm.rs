@@ -87,12 +87,18 @@ impl Storm {
     /// When a worker cannot be told to go on.
     pub fn heal(&mut self, fleet: &Fleet) -> Result<()> {
         let now = now();
-        let over: Vec<usize> = self.cut.iter().filter(|(_, until)| **until <= now).map(|(index, _)| *index).collect();
+        let over: Vec<usize> =
+            self.cut.iter().filter(|(_, until)| **until <= now).map(|(index, _)| *index).collect();
         for index in over {
             fleet.network(index, None);
             self.cut.remove(&index);
         }
-        let over: Vec<_> = self.stopped.iter().filter(|(_, (until, _))| *until <= now).map(|(index, (_, pid))| (*index, *pid)).collect();
+        let over: Vec<_> = self
+            .stopped
+            .iter()
+            .filter(|(_, (until, _))| *until <= now)
+            .map(|(index, (_, pid))| (*index, *pid))
+            .collect();
         for (index, pid) in over {
             self.stopped.remove(&index);
             let worker = fleet.worker(index);

@@ -31,7 +31,8 @@ pub fn judge(stored: &Stored, journal: &[Acknowledged]) -> Result<Verdict> {
             ended.entry(&trial.hash).or_default().insert(*token);
         }
     }
-    let by_hash: BTreeMap<&str, _> = stored.trials.values().map(|trial| (trial.hash.as_str(), trial)).collect();
+    let by_hash: BTreeMap<&str, _> =
+        stored.trials.values().map(|trial| (trial.hash.as_str(), trial)).collect();
     for call in journal {
         let Acknowledged { token, trial, outcome, .. } = call;
         verdict.lost.extend(missing_rows(stored, call)?);
@@ -43,12 +44,15 @@ pub fn judge(stored: &Stored, journal: &[Acknowledged]) -> Result<Verdict> {
         if is_result(outcome) {
             ended.entry(trial).or_default().insert(*token);
             if by_hash.get(trial.as_str()).is_none_or(|held| held.token != *token || held.state != *outcome) {
-                verdict.lost.push(format!("attempt {token} at {trial} {outcome}, and its result does not count"));
+                verdict
+                    .lost
+                    .push(format!("attempt {token} at {trial} {outcome}, and its result does not count"));
             }
         }
     }
     let doubled = ended.into_iter().filter(|(_, tokens)| tokens.len() > 1);
-    verdict.doubled = doubled.map(|(trial, tokens)| format!("trial {trial} has the results of {tokens:?}")).collect();
+    verdict.doubled =
+        doubled.map(|(trial, tokens)| format!("trial {trial} has the results of {tokens:?}")).collect();
     Ok(verdict)
 }
 
@@ -83,7 +87,8 @@ fn missing_rows(stored: &Stored, call: &Acknowledged) -> Result<Vec<String>> {
 }
 
 fn wasted(stored: &Stored) -> u64 {
-    let counts: BTreeSet<i64> = stored.trials.values().filter(|trial| is_result(&trial.state)).map(|trial| trial.token).collect();
+    let counts: BTreeSet<i64> =
+        stored.trials.values().filter(|trial| is_result(&trial.state)).map(|trial| trial.token).collect();
     let others = stored.attempts.iter().filter(|(token, _)| !counts.contains(token));
     others.map(|(_, attempt)| attempt.step.unsigned_abs()).sum()
 }
@@ -149,14 +154,39 @@ mod tests {
         type Fault = (&'static str, fn(&mut Stored, &mut Vec<Acknowledged>), usize, usize);
         let faults: [Fault; 9] = [
             ("a row that is gone", |stored, _| drop(stored.evaluations.pop_last()), 1, 0),
-            ("a row of an attempt that does not count", |stored, _| drop(stored.evaluations.pop_first()), 1, 0),
-            ("a bit of a loss", |_, calls| calls[0].evaluations[0].loss = Some("3fe0000000000001".into()), 1, 0),
+            (
+                "a row of an attempt that does not count",
+                |stored, _| drop(stored.evaluations.pop_first()),
+                1,
+                0,
+            ),
+            (
+                "a bit of a loss",
+                |_, calls| calls[0].evaluations[0].loss = Some("3fe0000000000001".into()),
+                1,
+                0,
+            ),
             ("a training loss", |stored, _| stored.losses.clear(), 1, 0),
-            ("a result that counts no more", |stored, _| stored.trials.get_mut(&1).unwrap().state = "queued".into(), 1, 0),
+            (
+                "a result that counts no more",
+                |stored, _| stored.trials.get_mut(&1).unwrap().state = "queued".into(),
+                1,
+                0,
+            ),
             ("a result of another attempt", |stored, _| stored.trials.get_mut(&1).unwrap().token = 7, 1, 0),
             ("an attempt that is gone", |stored, _| drop(stored.attempts.remove(&8)), 1, 0),
-            ("two results in the database", |stored, _| stored.attempts.get_mut(&7).unwrap().outcome = "diverged".into(), 0, 1),
-            ("two results by the workers' account", |_, calls| calls[0].outcome = Some("succeeded".into()), 2, 1),
+            (
+                "two results in the database",
+                |stored, _| stored.attempts.get_mut(&7).unwrap().outcome = "diverged".into(),
+                0,
+                1,
+            ),
+            (
+                "two results by the workers' account",
+                |_, calls| calls[0].outcome = Some("succeeded".into()),
+                2,
+                1,
+            ),
         ];
         for (what, fault, lost, doubled) in faults {
             let (mut stored, mut calls) = good();
@@ -172,8 +202,13 @@ mod tests {
         let text = stored.canonical();
         assert_eq!(text, "ab plain 3 a out 9 5 3fe0000000000000\nab succeeded succeeded");
         let mut other = stored.clone();
-        other.evaluations = stored.evaluations.iter().map(|row| Evaluation { token: row.token + 100, ..row.clone() }).collect();
-        other.attempts = stored.attempts.iter().map(|(token, attempt)| (token + 100, attempt.clone())).collect();
+        other.evaluations = stored
+            .evaluations
+            .iter()
+            .map(|row| Evaluation { token: row.token + 100, ..row.clone() })
+            .collect();
+        other.attempts =
+            stored.attempts.iter().map(|(token, attempt)| (token + 100, attempt.clone())).collect();
         other.trials.get_mut(&1).unwrap().token = 108;
         assert_eq!(other.canonical(), text);
         other.trials.get_mut(&1).unwrap().token = 107;

@@ -40,7 +40,8 @@ impl Account {
 
     /// Gives it a folder.
     pub(super) fn own(self, folder: &Path) -> Result<()> {
-        chown(folder, Some(self.uid), Some(self.gid)).with_context(|| format!("cannot give {} to user {}", folder.display(), self.uid))
+        chown(folder, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("cannot give {} to user {}", folder.display(), self.uid))
     }
 
     /// Makes a program run as this account.

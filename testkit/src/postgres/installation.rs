@@ -24,7 +24,9 @@ pub(super) struct Installation {
 impl Installation {
     pub(super) fn find() -> Result<Self> {
         let initdb = programs::find_server("initdb");
-        let initdb = initdb.context("there is no PostgreSQL server on this machine; get one with: apt-get install postgresql")?;
+        let initdb = initdb.context(
+            "there is no PostgreSQL server on this machine; get one with: apt-get install postgresql",
+        )?;
         // What PATH has may be a link; the other programs lie beside what it leads to.
         let initdb = initdb.canonicalize().with_context(|| format!("cannot follow {}", initdb.display()))?;
         let folder = initdb.parent().with_context(|| format!("{} lies nowhere", initdb.display()))?;
@@ -45,7 +47,15 @@ impl Installation {
         }
         let mut initdb = self.command("initdb");
         initdb
-            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username", USER, "--pgdata"])
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--username",
+                USER,
+                "--pgdata",
+            ])
             .arg(folder.join("data"));
         self.as_server(&mut initdb, folder);
         run(initdb)
@@ -54,14 +64,28 @@ impl Installation {
     /// The server on that port, as a child of its watchdog, which says `server PID` first.
     pub(super) fn server(&self, folder: &Path, port: u16) -> Command {
         let mut command = clean(Command::new("sh"));
-        command.args(["-c", WATCHDOG, "sh"]).arg(folder).arg(self.folder.join("postgres")).arg("-D").arg(folder.join("data"));
+        command
+            .args(["-c", WATCHDOG, "sh"])
+            .arg(folder)
+            .arg(self.folder.join("postgres"))
+            .arg("-D")
+            .arg(folder.join("data"));
         let sockets = format!("unix_socket_directories={}", folder.display());
         let port = format!("port={port}");
         // Durable, for that is what is tested; otherwise as small as tests need.
-        for setting in ["listen_addresses=127.0.0.1", &port, &sockets, "fsync=on", "synchronous_commit=on", "full_page_writes=on"] {
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            &port,
+            &sockets,
+            "fsync=on",
+            "synchronous_commit=on",
+            "full_page_writes=on",
+        ] {
             command.args(["-c", setting]);
         }
-        for setting in ["shared_buffers=32MB", "max_connections=100", "max_wal_senders=0", "wal_level=minimal"] {
+        for setting in
+            ["shared_buffers=32MB", "max_connections=100", "max_wal_senders=0", "wal_level=minimal"]
+        {
             command.args(["-c", setting]);
         }
         self.as_server(&mut command, folder);
@@ -71,7 +95,15 @@ impl Installation {
     /// A client program, as ourselves.
     pub(super) fn client(&self, program: &str, port: u16) -> Command {
         let mut command = self.command(program);
-        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--username", USER, "--no-password"]);
+        command.args([
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--username",
+            USER,
+            "--no-password",
+        ]);
         command
     }
 
@@ -92,10 +124,15 @@ impl Installation {
 
 /// Runs a program to its end and keeps quiet, unless it fails.
 pub(super) fn run(mut command: Command) -> Result<()> {
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot start {name}"))?;
     if !output.status.success() {
-        bail!("{name} failed ({}): {}", output.status, processes::last_line(&String::from_utf8_lossy(&output.stderr)));
+        bail!(
+            "{name} failed ({}): {}",
+            output.status,
+            processes::last_line(&String::from_utf8_lossy(&output.stderr))
+        );
     }
     Ok(())
 }

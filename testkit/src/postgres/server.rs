@@ -52,7 +52,10 @@ impl Postgres {
     /// When PostgreSQL is not installed, or the server does not start.
     pub fn start() -> Result<Self> {
         let installation = Installation::find()?;
-        let folder = tempfile::Builder::new().prefix("sortie-postgres-").tempdir().context("cannot make a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("sortie-postgres-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
         installation.make_data(folder.path())?;
         let mut postgres = Self { installation, port: 0, running: None, folder };
         for _ in 0..START_TRIES_MAX {
@@ -139,7 +142,9 @@ impl Postgres {
         match accepts {
             Some(true) => Ok(Some(Running { watchdog, postmaster })),
             Some(false) => Ok(None),
-            None => bail!("PostgreSQL did not accept connections within {START_LIMIT:?}: {}", self.last_words()),
+            None => {
+                bail!("PostgreSQL did not accept connections within {START_LIMIT:?}: {}", self.last_words())
+            }
         }
     }
 
@@ -180,7 +185,12 @@ impl Drop for Postgres {
         // A killed server cannot give it back, and the system has a few thousand only. A stopped one has none any more.
         if let Some(segment) = self.shared_memory() {
             let mut ipcrm = Command::new("ipcrm");
-            let _ = ipcrm.args(["--shmem-id", &segment]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let _ = ipcrm
+                .args(["--shmem-id", &segment])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -233,7 +243,10 @@ mod tests {
     impl Postgres {
         fn psql(&self, database: &str, sql: &str) -> String {
             let mut psql = self.installation.client("psql", self.port);
-            let output = psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, database]).output().unwrap();
+            let output = psql
+                .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, database])
+                .output()
+                .unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         }
@@ -264,7 +277,10 @@ mod tests {
         let Some(mut postgres) = start() else { return };
         postgres.create_database("sweeps").unwrap();
         let error = format!("{:#}", postgres.create_database("sweeps").unwrap_err());
-        assert!(error.contains("cannot make database \"sweeps\"") && error.contains("already exists"), "{error}");
+        assert!(
+            error.contains("cannot make database \"sweeps\"") && error.contains("already exists"),
+            "{error}"
+        );
         postgres.psql("sweeps", "CREATE TABLE trials (id int)");
         postgres.psql("sweeps", "INSERT INTO trials SELECT generate_series(1, 1000)");
         assert_eq!(postgres.psql("sweeps", "SHOW fsync"), "on");

@@ -25,7 +25,10 @@ pub fn run(request: &BenchRequest) -> ExitCode {
                 println!("{figures}");
             } else {
                 println!("{images_per_second:.2} images a second on {device}, {threads} threads");
-                println!("waited for data {:.2}% of the time; ready after {start_seconds:.2} s", 100.0 * data_wait_fraction);
+                println!(
+                    "waited for data {:.2}% of the time; ready after {start_seconds:.2} s",
+                    100.0 * data_wait_fraction
+                );
                 println!("peak memory {memory} MiB");
             }
             ExitCode::SUCCESS
@@ -48,7 +51,10 @@ fn measure(request: &BenchRequest) -> Result<NetworkSpeed, TrialError> {
     let held_out = request.held_out.clone().unwrap_or(last);
     if !dataset.domains.contains(&held_out) {
         let domains = dataset.domains.join(", ");
-        return Err(TrialError::BadConfig(format!("--held-out {held_out:?} is not a domain of {}: {domains}", dataset.name)));
+        return Err(TrialError::BadConfig(format!(
+            "--held-out {held_out:?} is not a domain of {}: {domains}",
+            dataset.name
+        )));
     }
     let device: ComputeDevice = request.device.parse().map_err(TrialError::BadConfig)?;
     let settings = Settings {
@@ -60,7 +66,15 @@ fn measure(request: &BenchRequest) -> Result<NetworkSpeed, TrialError> {
     };
     // A rate that moves nothing: made-up weights would diverge at a real one, and a step takes as long.
     let (held_out, lr) = (vec![held_out], 1e-9);
-    let point = FinetunePoint { held_out, dropout: 0.0, lr, weight_decay: 1e-4, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+    let point = FinetunePoint {
+        held_out,
+        dropout: 0.0,
+        lr,
+        weight_decay: 1e-4,
+        head_lr_factor: 1.0,
+        seed: 0,
+        split_seed: 0,
+    };
     let environment = TrialEnvironment {
         data_root: request.data.clone(),
         cache_dir: request.cache.clone(),
@@ -69,7 +83,12 @@ fn measure(request: &BenchRequest) -> Result<NetworkSpeed, TrialError> {
         artifacts: Artifacts::default(),
         stop: Default::default(),
     };
-    measure_network(request.work, &FinetuneSpec { settings, point }, &environment, Duration::from_secs(u64::from(request.seconds)))
+    measure_network(
+        request.work,
+        &FinetuneSpec { settings, point },
+        &environment,
+        Duration::from_secs(u64::from(request.seconds)),
+    )
 }
 
 /// Of this process, as the kernel counts it.

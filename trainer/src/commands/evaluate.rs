@@ -45,12 +45,16 @@ fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
     } else {
         as_text(&judged, &dataset, comparable)
     };
-    std::io::stdout().lock().write_all(out.as_bytes()).map_err(|error| TrialError::Other(format!("cannot print: {error}")))
+    std::io::stdout()
+        .lock()
+        .write_all(out.as_bytes())
+        .map_err(|error| TrialError::Other(format!("cannot print: {error}")))
 }
 
 /// What the trial was trained on wins over the catalogue, for its classes are those of the logits.
 fn dataset(request: &EvaluateRequest, kept: Option<&Kept>) -> Result<DatasetSpec, TrialError> {
-    let trained = kept.map(|kept| &kept.spec.settings.dataset).filter(|dataset| dataset.name == request.dataset);
+    let trained =
+        kept.map(|kept| &kept.spec.settings.dataset).filter(|dataset| dataset.name == request.dataset);
     match trained.cloned().or_else(|| catalogue::find(&request.dataset)) {
         Some(dataset) => Ok(dataset),
         None => Ok(discover(&request.data.join(&request.dataset))?.spec),
@@ -63,7 +67,10 @@ fn domains(request: &EvaluateRequest, dataset: &DatasetSpec) -> Result<Vec<usize
         Some(index) => Ok(vec![index]),
         None => {
             let allowed = dataset.domains.join(", ");
-            Err(TrialError::BadConfig(format!("--domain {name:?} is not a domain of {}; allowed: {allowed}", dataset.name)))
+            Err(TrialError::BadConfig(format!(
+                "--domain {name:?} is not a domain of {}; allowed: {allowed}",
+                dataset.name
+            )))
         }
     }
 }
@@ -106,12 +113,10 @@ fn as_json(judged: &[Judged], dataset: &DatasetSpec, comparable: bool, kept: Opt
     for one in judged {
         let mut figures = json!({ "n": one.n(), "correct": comparable.then(|| one.correct()) });
         if comparable {
-            let per_class = dataset
-                .classes
-                .iter()
-                .zip(&one.confusion)
-                .enumerate()
-                .map(|(class, (name, row))| (name.clone(), json!({ "n": row.iter().sum::<u64>(), "correct": row[class] })));
+            let per_class =
+                dataset.classes.iter().zip(&one.confusion).enumerate().map(|(class, (name, row))| {
+                    (name.clone(), json!({ "n": row.iter().sum::<u64>(), "correct": row[class] }))
+                });
             figures["classes"] = Value::Object(per_class.collect());
             figures["confusion"] = json!(one.confusion);
         }
@@ -128,7 +133,9 @@ fn as_json(judged: &[Judged], dataset: &DatasetSpec, comparable: bool, kept: Opt
 fn as_text(judged: &[Judged], dataset: &DatasetSpec, comparable: bool) -> String {
     let width = dataset.domains.iter().chain(&dataset.classes).map(String::len).max().unwrap_or(0) + 2;
     let mut text = String::new();
-    let line = |name: &str, correct: u64, n: u64| format!("{name:<width$} {:>7} {:>6.2}%\n", n, 100.0 * correct as f64 / n.max(1) as f64);
+    let line = |name: &str, correct: u64, n: u64| {
+        format!("{name:<width$} {:>7} {:>6.2}%\n", n, 100.0 * correct as f64 / n.max(1) as f64)
+    };
     for one in judged {
         let name = &dataset.domains[one.domain];
         if !comparable {
@@ -158,7 +165,8 @@ fn write_npy(path: &Path, found: &[DomainLogits], classes: usize) -> Result<(), 
     bytes.extend(length.to_le_bytes());
     bytes.extend(header.as_bytes());
     bytes.extend(found.iter().flat_map(|domain| &domain.logits).flat_map(|value| value.to_le_bytes()));
-    std::fs::write(path, bytes).map_err(|error| TrialError::Other(format!("cannot write {}: {error}", path.display())))
+    std::fs::write(path, bytes)
+        .map_err(|error| TrialError::Other(format!("cannot write {}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -183,6 +191,9 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         assert_eq!((bytes.len(), &bytes[..8]), (128 + 24, &b"\x93NUMPY\x01\x00"[..]));
         assert_eq!(bytes[128..132], 2.0_f32.to_le_bytes());
-        assert!(String::from_utf8_lossy(&bytes[10..128]).starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"));
+        assert!(
+            String::from_utf8_lossy(&bytes[10..128])
+                .starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }")
+        );
     }
 }

@@ -22,7 +22,13 @@ fn failed(error: &dyn std::error::Error, code: u8) -> ExitCode {
 /// Puts weights into the cache folder and says where they are.
 pub fn run_fetch(request: &FetchWeightsRequest) -> ExitCode {
     let FetchWeightsRequest { cache, backbone, from, sha256, name } = request;
-    let request = FetchRequest { cache, backbone: *backbone, from: from.as_deref(), sha256: sha256.as_deref(), name: name.as_deref() };
+    let request = FetchRequest {
+        cache,
+        backbone: *backbone,
+        from: from.as_deref(),
+        sha256: sha256.as_deref(),
+        name: name.as_deref(),
+    };
     let mut progress = Progress { terminal: std::io::stderr().is_terminal(), told: None };
     let fetched = model::fetch(&request, &mut |done, total| progress.tell(done, total));
     progress.end();
@@ -69,7 +75,8 @@ fn mib(bytes: u64) -> f64 {
 }
 
 fn list(cache: &Path) -> String {
-    let mut text = format!("{:<20} {:>6} {:>8}  {:<20} {}\n", "BACKBONE", "PIXELS", "FEATURES", "INPUT", "WEIGHTS");
+    let mut text =
+        format!("{:<20} {:>6} {:>8}  {:<20} {}\n", "BACKBONE", "PIXELS", "FEATURES", "INPUT", "WEIGHTS");
     for &backbone in Backbone::ALL {
         let facts = model::facts(backbone);
         let weights = match model::find_weights(cache, backbone.as_str(), backbone) {
@@ -108,9 +115,15 @@ mod tests {
         let text = list(cache.path());
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert_eq!(text.lines().count(), 1 + Backbone::ALL.len());
-        assert!(line("resnet50-v2").contains("  224     2048  ImageNet's mean, std") && line("resnet50-v2").ends_with("resnet50-v2.pth"));
+        assert!(
+            line("resnet50-v2").contains("  224     2048  ImageNet's mean, std")
+                && line("resnet50-v2").ends_with("resnet50-v2.pth")
+        );
         assert!(line("resnet50-v1").ends_with("not there; `sortie weights fetch resnet50-v1` fetches them"));
         assert!(line("efficientnet-lite2").contains("260     1280  (x - 127) / 128"));
-        assert!(line("mnist-cnn").contains("28      128  x / 255") && line("mnist-cnn").ends_with("none; starts from scratch"));
+        assert!(
+            line("mnist-cnn").contains("28      128  x / 255")
+                && line("mnist-cnn").ends_with("none; starts from scratch")
+        );
     }
 }

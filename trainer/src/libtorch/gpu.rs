@@ -19,7 +19,12 @@ unsafe extern "C" {
     fn sortie_finish_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_receive(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_read(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut ReadingPointer;
-    fn sortie_value(reading: *mut ReadingPointer, value: *mut f64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+    fn sortie_value(
+        reading: *mut ReadingPointer,
+        value: *mut f64,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> *mut c_void;
     fn sortie_drop(reading: *mut ReadingPointer);
 }
 

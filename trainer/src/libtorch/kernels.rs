@@ -4,7 +4,10 @@
 //!   so it is put together from those of its columns.
 //! - ReLU6 in place, without libtorch's copy of what it overwrites.
 //! - Folding BatchNorms into convolutions, all of a network's at once: two dozen operations for each would keep a GPU waiting.
-#![expect(unsafe_code, reason = "tch can neither define an autograd function nor call one that is defined elsewhere")]
+#![expect(
+    unsafe_code,
+    reason = "tch can neither define an autograd function nor call one that is defined elsewhere"
+)]
 
 use std::ffi::{c_char, c_void};
 
@@ -38,11 +41,19 @@ unsafe extern "C" {
 
 /// Filters each channel of `x` [n, c, height, width] by its own kernel [c, 1, k, k], after adding `padding` zeros above, below, left and
 /// right.
-pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: [i64; 4]) -> Result<Tensor, TchError> {
+pub fn depthwise(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    stride: i64,
+    padding: [i64; 4],
+) -> Result<Tensor, TchError> {
     // SAFETY: the tensors live until the call returns, which keeps no pointer to them; `padding` has the four elements that are read,
     // `error` the bytes that may be written.
-    returned(|error, bytes| unsafe { sortie_depthwise(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), stride, padding.as_ptr(), error, bytes) })
-        .map(owned)
+    returned(|error, bytes| unsafe {
+        sortie_depthwise(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), stride, padding.as_ptr(), error, bytes)
+    })
+    .map(owned)
 }
 
 /// min(max(x, 0), 6), in place.
@@ -117,16 +128,29 @@ mod tests {
             (5, 2, [1, 2]),
             (7, 2, [8, 11]),
         ] {
-            let [(top, bottom), (left, right)] = size.map(|size| crate::model::same_padding(size, kernel, stride));
+            let [(top, bottom), (left, right)] =
+                size.map(|size| crate::model::same_padding(size, kernel, stride));
             let x = waves(&[2, 16, size[0], size[1]], 0.1).set_requires_grad(true);
-            let (weight, bias) = (waves(&[16, 1, kernel, kernel], 0.2).set_requires_grad(true), waves(&[16], 0.3).set_requires_grad(true));
-            let expected = x.constant_pad_nd([left, right, top, bottom]).conv2d(&weight, Some(&bias), stride, 0, 1, 16);
+            let (weight, bias) = (
+                waves(&[16, 1, kernel, kernel], 0.2).set_requires_grad(true),
+                waves(&[16], 0.3).set_requires_grad(true),
+            );
+            let expected =
+                x.constant_pad_nd([left, right, top, bottom]).conv2d(&weight, Some(&bias), stride, 0, 1, 16);
             let actual = depthwise(&x, &weight, &bias, stride, [top, bottom, left, right]).unwrap();
             assert!(distance(&actual, &expected) < 1e-5, "{kernel} {stride} {size:?}");
             let direction = waves(&expected.size(), 0.4);
-            let gradients = [expected, actual]
-                .map(|output| Tensor::run_backward(&[(output * &direction).sum(Kind::Float)], &[&x, &weight, &bias], false, false));
-            for (name, (expected, actual)) in ["input", "kernel", "bias"].into_iter().zip(gradients[0].iter().zip(&gradients[1])) {
+            let gradients = [expected, actual].map(|output| {
+                Tensor::run_backward(
+                    &[(output * &direction).sum(Kind::Float)],
+                    &[&x, &weight, &bias],
+                    false,
+                    false,
+                )
+            });
+            for (name, (expected, actual)) in
+                ["input", "kernel", "bias"].into_iter().zip(gradients[0].iter().zip(&gradients[1]))
+            {
                 assert_eq!(actual.size(), expected.size());
                 assert!(distance(actual, expected) < 1e-5, "{name}: {kernel} {stride} {size:?}");
             }
@@ -135,7 +159,8 @@ mod tests {
 
     #[test]
     fn folding_is_the_affine_map_behind_a_convolution() {
-        let kernels = [waves(&[4, 2, 3, 3], 0.1), waves(&[6, 4, 1, 1], 0.2)].map(|kernel| kernel.set_requires_grad(true));
+        let kernels = [waves(&[4, 2, 3, 3], 0.1), waves(&[6, 4, 1, 1], 0.2)]
+            .map(|kernel| kernel.set_requires_grad(true));
         let gammas = [waves(&[4], 0.3), waves(&[6], 0.4)].map(|gamma| gamma.set_requires_grad(true));
         let betas = [waves(&[4], 0.5), waves(&[6], 0.6)].map(|beta| beta.set_requires_grad(true));
         let (inverse_deviation, shift) = (waves(&[10], 0.7) + 2.0, waves(&[10], 0.8));
@@ -149,11 +174,17 @@ mod tests {
                 ((kernels[index] * scale.view([-1, 1, 1, 1])).to_kind(compute), bias.to_kind(compute))
             });
             let losses = [actual, expected.collect()].map(|folded| {
-                let term = |x: Tensor, phase| (&x * waves(&x.size(), phase).to_kind(compute)).sum(Kind::Float);
-                folded.into_iter().map(|(kernel, bias)| term(kernel, 0.9) + term(bias, 1.0)).reduce(|a, b| a + b).unwrap()
+                let term =
+                    |x: Tensor, phase| (&x * waves(&x.size(), phase).to_kind(compute)).sum(Kind::Float);
+                folded
+                    .into_iter()
+                    .map(|(kernel, bias)| term(kernel, 0.9) + term(bias, 1.0))
+                    .reduce(|a, b| a + b)
+                    .unwrap()
             });
             let leaves = [kernels, gammas, betas].concat();
-            let [actual, expected] = losses.each_ref().map(|loss| Tensor::run_backward(&[loss], &leaves, false, false));
+            let [actual, expected] =
+                losses.each_ref().map(|loss| Tensor::run_backward(&[loss], &leaves, false, false));
             assert_eq!(losses[0], losses[1]);
             for (actual, expected) in actual.iter().zip(&expected) {
                 assert_eq!((actual.size(), actual.stride()), (expected.size(), expected.stride()));
@@ -166,7 +197,9 @@ mod tests {
     #[test]
     fn relu6_is_libtorchs() {
         let x = (waves(&[1_000], 0.1) * 9.0).set_requires_grad(true);
-        let gradient = |output: Tensor| Tensor::run_backward(&[(output * waves(&[1_000], 0.5)).sum(Kind::Float)], &[&x], false, false);
+        let gradient = |output: Tensor| {
+            Tensor::run_backward(&[(output * waves(&[1_000], 0.5)).sum(Kind::Float)], &[&x], false, false)
+        };
         let (expected, actual) = (x.relu6(), relu6(&x * 1.0).unwrap());
         assert_eq!(actual, expected);
         assert_eq!(gradient(actual), gradient(expected));
@@ -174,7 +207,9 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_text() {
-        let error = depthwise(&waves(&[1, 4, 5, 5], 0.0), &waves(&[3, 1, 3, 3], 0.0), &waves(&[3], 0.0), 1, [1; 4]).unwrap_err();
+        let error =
+            depthwise(&waves(&[1, 4, 5, 5], 0.0), &waves(&[3, 1, 3, 3], 0.0), &waves(&[3], 0.0), 1, [1; 4])
+                .unwrap_err();
         assert!(error.to_string().contains("channels"), "{error}");
     }
 }

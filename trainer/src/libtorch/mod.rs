@@ -18,7 +18,8 @@ fn returned<T>(call: impl FnOnce(*mut c_char, usize) -> *mut T) -> Result<*mut T
     let mut error = vec![0_u8; ERROR_BYTES];
     let pointer = call(error.as_mut_ptr().cast(), error.len());
     if pointer.is_null() {
-        let text = CStr::from_bytes_until_nul(&error).map_or_else(|_| "unknown".into(), CStr::to_string_lossy);
+        let text =
+            CStr::from_bytes_until_nul(&error).map_or_else(|_| "unknown".into(), CStr::to_string_lossy);
         return Err(TchError::Torch(text.into_owned()));
     }
     Ok(pointer)

@@ -48,7 +48,13 @@ pub(super) struct Convolution {
 impl Convolution {
     /// Asks for the tensors of a convolution and of the BatchNorm behind it. From scratch, kernels are normal with variance
     /// 2 / (outputs * kernel^2), "fan out", and BatchNorm is the identity, as in torchvision's constructors.
-    pub(super) fn load(source: &mut Source, convolution: &str, norm: &str, epsilon: f64, geometry: Geometry) -> Result<Self, TrialError> {
+    pub(super) fn load(
+        source: &mut Source,
+        convolution: &str,
+        norm: &str,
+        epsilon: f64,
+        geometry: Geometry,
+    ) -> Result<Self, TrialError> {
         let Geometry { inputs, outputs, kernel, groups, .. } = geometry;
         let deviation = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
         let shape = [outputs, inputs / groups, kernel, kernel];
@@ -67,8 +73,18 @@ impl Convolution {
         }
         let weight = self.weight.tensor.f_to_kind(self.compute)?;
         let output = self.convolve(x, &weight, None)?;
-        let [gamma, beta, mean, variance] = [&self.gamma, &self.beta, &self.mean, &self.variance].map(|named| &named.tensor);
-        output.f_batch_norm(Some(gamma), Some(beta), Some(mean), Some(variance), true, MOMENTUM, self.epsilon, true)
+        let [gamma, beta, mean, variance] =
+            [&self.gamma, &self.beta, &self.mean, &self.variance].map(|named| &named.tensor);
+        output.f_batch_norm(
+            Some(gamma),
+            Some(beta),
+            Some(mean),
+            Some(variance),
+            true,
+            MOMENTUM,
+            self.epsilon,
+            true,
+        )
     }
 
     fn convolve(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
@@ -85,7 +101,8 @@ impl Convolution {
         {
             // In bf16 oneDNN's gradients of these are slower by far than in single precision.
             let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.f_to_kind(Kind::Float));
-            return libtorch::depthwise(&x?, &weight?, &bias?, stride, [top, bottom, left, right])?.f_to_kind(self.compute);
+            return libtorch::depthwise(&x?, &weight?, &bias?, stride, [top, bottom, left, right])?
+                .f_to_kind(self.compute);
         }
         if top == bottom && left == right {
             return x.f_conv2d(weight, bias, [stride; 2], [top, left], [1, 1], groups);
@@ -120,7 +137,10 @@ impl Norms {
     ///
     /// # Errors
     /// What libtorch reports.
-    pub(super) fn new<'a>(convolutions: impl Iterator<Item = &'a Convolution>, live: bool) -> Result<Self, TchError> {
+    pub(super) fn new<'a>(
+        convolutions: impl Iterator<Item = &'a Convolution>,
+        live: bool,
+    ) -> Result<Self, TchError> {
         Ok(Self { frozen: if live { None } else { Some(Statistics::new(convolutions)?) } })
     }
 
@@ -128,7 +148,11 @@ impl Norms {
     ///
     /// # Errors
     /// What libtorch reports, out of memory above all.
-    pub(super) fn fold<'a>(&self, convolutions: impl Iterator<Item = &'a Convolution>, pass: Pass) -> Result<Folded, TchError> {
+    pub(super) fn fold<'a>(
+        &self,
+        convolutions: impl Iterator<Item = &'a Convolution>,
+        pass: Pass,
+    ) -> Result<Folded, TchError> {
         let convolutions: Vec<_> = convolutions.collect();
         let current;
         let Statistics { inverse_deviation, shift } = match &self.frozen {
@@ -139,9 +163,14 @@ impl Norms {
                 &current
             }
         };
-        let Some(compute) = convolutions.first().map(|convolution| convolution.compute) else { return Ok(Folded(HashMap::new())) };
-        let tensors = |part: fn(&Convolution) -> &Tensor| convolutions.iter().map(|convolution| part(convolution)).collect::<Vec<_>>();
-        let parts = [tensors(|c| &c.weight.tensor), tensors(|c| &c.gamma.tensor), tensors(|c| &c.beta.tensor)];
+        let Some(compute) = convolutions.first().map(|convolution| convolution.compute) else {
+            return Ok(Folded(HashMap::new()));
+        };
+        let tensors = |part: fn(&Convolution) -> &Tensor| {
+            convolutions.iter().map(|convolution| part(convolution)).collect::<Vec<_>>()
+        };
+        let parts =
+            [tensors(|c| &c.weight.tensor), tensors(|c| &c.gamma.tensor), tensors(|c| &c.beta.tensor)];
         let folded = libtorch::fold([&parts[0], &parts[1], &parts[2]], inverse_deviation, shift, compute)?;
         Ok(Folded(convolutions.into_iter().map(std::ptr::from_ref).zip(folded).collect()))
     }
@@ -172,7 +201,10 @@ impl Statistics {
             shifts.push(mean.tensor.f_mul(&inverse_deviation)?.f_neg()?);
             inverse_deviations.push(inverse_deviation);
         }
-        Ok(Self { inverse_deviation: Tensor::f_cat(&inverse_deviations, 0)?, shift: Tensor::f_cat(&shifts, 0)? })
+        Ok(Self {
+            inverse_deviation: Tensor::f_cat(&inverse_deviations, 0)?,
+            shift: Tensor::f_cat(&shifts, 0)?,
+        })
     }
 }
 

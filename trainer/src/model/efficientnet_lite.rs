@@ -120,7 +120,11 @@ impl EfficientNetLite {
     }
 }
 
-fn chain<'a>(stem: &'a Convolution, blocks: &'a [Block], head: &'a Convolution) -> impl Iterator<Item = &'a Convolution> {
+fn chain<'a>(
+    stem: &'a Convolution,
+    blocks: &'a [Block],
+    head: &'a Convolution,
+) -> impl Iterator<Item = &'a Convolution> {
     std::iter::once(stem).chain(blocks.iter().flat_map(Block::convolutions)).chain(std::iter::once(head))
 }
 
@@ -185,13 +189,30 @@ struct Block {
 }
 
 impl Block {
-    fn load(source: &mut Source, index: usize, channels: i64, stage: &Stage, stride: i64) -> Result<Self, TrialError> {
+    fn load(
+        source: &mut Source,
+        index: usize,
+        channels: i64,
+        stage: &Stage,
+        stride: i64,
+    ) -> Result<Self, TrialError> {
         let name = |part: &str| format!("_blocks.{index}.{part}");
         let inner = channels * stage.expansion;
-        let expand =
-            if stage.expansion == 1 { None } else { Some(dense(source, &name("_expand_conv"), &name("_bn0"), [channels, inner], 1, 1)?) };
-        let geometry = Geometry { inputs: inner, outputs: inner, kernel: stage.kernel, stride, groups: inner, padding: Padding::Same };
-        let depthwise = Convolution::load(source, &name("_depthwise_conv"), &name("_bn1"), BATCH_NORM_EPSILON, geometry)?;
+        let expand = if stage.expansion == 1 {
+            None
+        } else {
+            Some(dense(source, &name("_expand_conv"), &name("_bn0"), [channels, inner], 1, 1)?)
+        };
+        let geometry = Geometry {
+            inputs: inner,
+            outputs: inner,
+            kernel: stage.kernel,
+            stride,
+            groups: inner,
+            padding: Padding::Same,
+        };
+        let depthwise =
+            Convolution::load(source, &name("_depthwise_conv"), &name("_bn1"), BATCH_NORM_EPSILON, geometry)?;
         let project = dense(source, &name("_project_conv"), &name("_bn2"), [inner, stage.channels], 1, 1)?;
         Ok(Self { expand, depthwise, project, residual: stride == 1 && channels == stage.channels })
     }

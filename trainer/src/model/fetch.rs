@@ -80,14 +80,17 @@ pub enum FetchError {
 ///
 /// # Errors
 /// See [`FetchError`]; the cache folder is then as it was.
-pub fn fetch(request: &FetchRequest, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<Fetched, FetchError> {
+pub fn fetch(
+    request: &FetchRequest,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<Fetched, FetchError> {
     let FetchRequest { cache, backbone, .. } = *request;
     let plan = Plan::new(request)?;
     let folder = weights_file::folder(cache);
     let target = plan.target(&folder)?;
     if let (Some(expected), Ok(mut file)) = (&plan.sha256, File::open(&target)) {
-        let sha256 =
-            copy(&mut file, &mut std::io::sink(), &mut |_| ()).map_err(|source| FetchError::File { path: target.clone(), source })?;
+        let sha256 = copy(&mut file, &mut std::io::sink(), &mut |_| ())
+            .map_err(|source| FetchError::File { path: target.clone(), source })?;
         if sha256.starts_with(expected.as_str()) {
             return Ok(Fetched { path: target, sha256, was_there: true });
         }
@@ -95,7 +98,8 @@ pub fn fetch(request: &FetchRequest, progress: &mut dyn FnMut(u64, Option<u64>))
     let in_folder = |source| FetchError::File { path: folder.clone(), source };
     std::fs::create_dir_all(&folder).map_err(in_folder)?;
     let suffix = format!(".{}", plan.ending);
-    let mut staged = tempfile::Builder::new().prefix(".fetch-").suffix(&suffix).tempfile_in(&folder).map_err(in_folder)?;
+    let mut staged =
+        tempfile::Builder::new().prefix(".fetch-").suffix(&suffix).tempfile_in(&folder).map_err(in_folder)?;
     let sha256 = plan.receive(staged.as_file_mut(), progress)?;
     let unfit = |reason: String| FetchError::Unfit { from: plan.from.clone(), reason };
     if let Some(expected) = plan.sha256.as_deref().filter(|expected| !sha256.starts_with(expected)) {
@@ -103,7 +107,9 @@ pub fn fetch(request: &FetchRequest, progress: &mut dyn FnMut(u64, Option<u64>))
     }
     check_network(staged.path(), backbone).map_err(unfit)?;
     staged.as_file().sync_all().map_err(in_folder)?;
-    staged.persist(&target).map_err(|error| FetchError::File { path: target.clone(), source: error.error })?;
+    staged
+        .persist(&target)
+        .map_err(|error| FetchError::File { path: target.clone(), source: error.error })?;
     Ok(Fetched { path: target, sha256, was_there: false })
 }
 
@@ -137,14 +143,21 @@ impl Plan {
             _ => return Err(usage(format!("{from:?} does not end with .safetensors, .pth or .pt"))),
         };
         let sha256 = match sha256 {
-            Some(digits) if (8..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Some(digits)
+                if (8..=64).contains(&digits.len())
+                    && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+            {
                 Some(digits.to_ascii_lowercase())
             }
-            Some(digits) => return Err(usage(format!("--sha256 {digits:?} is not 8 to 64 hexadecimal digits"))),
+            Some(digits) => {
+                return Err(usage(format!("--sha256 {digits:?} is not 8 to 64 hexadecimal digits")));
+            }
             None => registry::digits_in_name(file).map(str::to_owned),
         };
         if is_url && sha256.is_none() {
-            return Err(usage(format!("nothing tells whether {from} arrives as it should: give its --sha256")));
+            return Err(usage(format!(
+                "nothing tells whether {from} arrives as it should: give its --sha256"
+            )));
         }
         Ok(Self { from, is_url, name, ending, sha256 })
     }
@@ -153,14 +166,22 @@ impl Plan {
         let target = folder.join(format!("{}.{}", self.name, self.ending));
         let preferred = target.with_file_name(format!("{}.{}", self.name, weights_file::ENDINGS[0]));
         if preferred != target && preferred.is_file() {
-            let text = format!("{} is there and is read in preference to {}: remove it first", preferred.display(), target.display());
+            let text = format!(
+                "{} is there and is read in preference to {}: remove it first",
+                preferred.display(),
+                target.display()
+            );
             return Err(FetchError::Usage(text));
         }
         Ok(target)
     }
 
     /// Writes the file's bytes; their SHA-256.
-    fn receive(&self, into: &mut File, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<String, FetchError> {
+    fn receive(
+        &self,
+        into: &mut File,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<String, FetchError> {
         if !self.is_url {
             let failed = |source| FetchError::File { path: PathBuf::from(&self.from), source };
             let mut file = File::open(&self.from).map_err(failed)?;
@@ -177,7 +198,10 @@ impl Plan {
 
 fn agent() -> ureq::Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).root_certs(RootCerts::WebPki).build();
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(RootCerts::WebPki)
+        .build();
     let config = ureq::Agent::config_builder()
         .tls_config(tls)
         .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS_MAX)))
@@ -186,7 +210,11 @@ fn agent() -> ureq::Agent {
     config.into()
 }
 
-fn copy(from: &mut dyn Read, into: &mut dyn std::io::Write, progress: &mut dyn FnMut(u64)) -> std::io::Result<String> {
+fn copy(
+    from: &mut dyn Read,
+    into: &mut dyn std::io::Write,
+    progress: &mut dyn FnMut(u64),
+) -> std::io::Result<String> {
     let mut from = BufReader::with_capacity(BLOCK_BYTES, from).take(weights_file::FILE_BYTES_MAX + 1);
     let (mut hasher, mut block, mut done) = (Sha256::new(), vec![0; BLOCK_BYTES], 0);
     loop {
@@ -197,7 +225,10 @@ fn copy(from: &mut dyn Read, into: &mut dyn std::io::Write, progress: &mut dyn F
         }
         done += length as u64;
         if done > weights_file::FILE_BYTES_MAX {
-            return Err(std::io::Error::other(format!("it has more than {} bytes", weights_file::FILE_BYTES_MAX)));
+            return Err(std::io::Error::other(format!(
+                "it has more than {} bytes",
+                weights_file::FILE_BYTES_MAX
+            )));
         }
         hasher.update(&block[..length]);
         into.write_all(&block[..length])?;
@@ -215,7 +246,9 @@ fn check_network(path: &Path, backbone: Backbone) -> Result<(), String> {
     match check() {
         Ok(_) => Ok(()),
         // The path is that of a file which is about to vanish.
-        Err(TrialError::BadData { reason, .. }) => Err(format!("these are no weights of {backbone}: {reason}")),
+        Err(TrialError::BadData { reason, .. }) => {
+            Err(format!("these are no weights of {backbone}: {reason}"))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -237,8 +270,11 @@ mod tests {
     fn weights(folder: &Path) -> (PathBuf, String) {
         let source = Source::scratch(1, Device::Cpu, Precision::Fp32);
         let (network, _) = assemble(Backbone::MnistCnn, source, 28).unwrap();
-        let tensors: Vec<(String, Tensor)> =
-            network.parameters().into_iter().map(|named| (named.name, named.tensor.detach().contiguous())).collect();
+        let tensors: Vec<(String, Tensor)> = network
+            .parameters()
+            .into_iter()
+            .map(|named| (named.name, named.tensor.detach().contiguous()))
+            .collect();
         let path = folder.join("digits.safetensors");
         Tensor::write_safetensors(&tensors, &path).unwrap();
         let sha256 = copy(&mut File::open(&path).unwrap(), &mut std::io::sink(), &mut |_| ()).unwrap();
@@ -269,7 +305,8 @@ mod tests {
     }
 
     fn answer(length: usize, body: &[u8]) -> Vec<u8> {
-        [format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n").as_bytes(), body].concat()
+        [format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n").as_bytes(), body]
+            .concat()
     }
 
     #[test]
@@ -280,11 +317,23 @@ mod tests {
         let request = request(cache.path(), from);
         let mut seen = 0;
         let mut progress = |done: u64, total: Option<u64>| seen = done.min(total.unwrap_or(0));
-        let wrong = fetch(&FetchRequest { sha256: Some("00000000"), ..request }, &mut progress).unwrap_err().to_string();
+        let wrong = fetch(&FetchRequest { sha256: Some("00000000"), ..request }, &mut progress)
+            .unwrap_err()
+            .to_string();
         assert!(wrong.contains("where 00000000 was expected"), "{wrong}");
-        let other = fetch(&FetchRequest { backbone: Backbone::ResNet18, ..request }, &mut progress).unwrap_err().to_string();
-        assert!(other.contains("no weights of resnet18: it holds no tensor conv1.weight") || other.contains("conv1.weight"), "{other}");
-        assert_eq!(std::fs::read_dir(cache.path().join("weights")).unwrap().count(), 0, "something was left behind");
+        let other = fetch(&FetchRequest { backbone: Backbone::ResNet18, ..request }, &mut progress)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            other.contains("no weights of resnet18: it holds no tensor conv1.weight")
+                || other.contains("conv1.weight"),
+            "{other}"
+        );
+        assert_eq!(
+            std::fs::read_dir(cache.path().join("weights")).unwrap().count(),
+            0,
+            "something was left behind"
+        );
 
         let wanted = FetchRequest { sha256: Some(&sha256), ..request };
         let first = fetch(&wanted, &mut progress).unwrap();
@@ -301,10 +350,14 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let gone = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec();
         let url = server(vec![gone, answer(bytes.len(), &bytes[..1_000]), answer(bytes.len(), &bytes)]);
-        let request = FetchRequest { sha256: Some(&sha256[..8]), name: Some("digits"), ..request(cache.path(), &url) };
+        let request =
+            FetchRequest { sha256: Some(&sha256[..8]), name: Some("digits"), ..request(cache.path(), &url) };
         for expected in ["404", ""] {
             let error = fetch(&request, &mut |_, _| ()).unwrap_err();
-            assert!(matches!(error, FetchError::Download { .. }) && error.to_string().contains(expected), "{error}");
+            assert!(
+                matches!(error, FetchError::Download { .. }) && error.to_string().contains(expected),
+                "{error}"
+            );
         }
         let fetched = fetch(&request, &mut |_, _| ()).unwrap();
         assert_eq!(fetched.path, cache.path().join("weights/digits.safetensors"));

@@ -13,8 +13,11 @@ const GROUP_NORM_EPSILON: f64 = 1e-5;
 const LAYERS: [[i64; 3]; 4] = [[3, 64, 1], [64, 128, 2], [128, 128, 1], [128, 128, 1]];
 
 /// What is known about it. Digits stay in [0, 1].
-pub(super) const FACTS: Facts =
-    Facts { width: 128, normalisation: Normalisation { mean: [0.0; 3], deviation: [1.0; 3] }, classifier: None };
+pub(super) const FACTS: Facts = Facts {
+    width: 128,
+    normalisation: Normalisation { mean: [0.0; 3], deviation: [1.0; 3] },
+    classifier: None,
+};
 
 /// The network; it takes any size of at least one pixel.
 pub(super) struct MnistCnn {
@@ -42,7 +45,11 @@ impl MnistCnn {
             // Convolutions count from one, their norms from zero.
             let (convolution, norm) = (format!("conv{}", index + 1), format!("bn{index}"));
             layers.push(Layer {
-                weight: source.parameter(format!("{convolution}.weight"), &[outputs, inputs, 3, 3], uniform)?,
+                weight: source.parameter(
+                    format!("{convolution}.weight"),
+                    &[outputs, inputs, 3, 3],
+                    uniform,
+                )?,
                 bias: source.parameter(format!("{convolution}.bias"), &[outputs], uniform)?,
                 gamma: source.parameter(format!("{norm}.weight"), &[outputs], Initial::Constant(1.0))?,
                 beta: source.parameter(format!("{norm}.bias"), &[outputs], Initial::Constant(0.0))?,
@@ -58,7 +65,8 @@ impl Layer {
         let (weight, bias) = (self.weight.tensor.f_to_kind(compute)?, self.bias.tensor.f_to_kind(compute)?);
         let mut x = x.f_conv2d(&weight, Some(&bias), [self.stride; 2], [1, 1], [1, 1], 1)?;
         let x = x.f_relu_()?.f_to_kind(Kind::Float)?;
-        x.f_group_norm(GROUPS, Some(&self.gamma.tensor), Some(&self.beta.tensor), GROUP_NORM_EPSILON, true)?.f_to_kind(compute)
+        x.f_group_norm(GROUPS, Some(&self.gamma.tensor), Some(&self.beta.tensor), GROUP_NORM_EPSILON, true)?
+            .f_to_kind(compute)
     }
 }
 
@@ -84,7 +92,8 @@ impl Backbone for MnistCnn {
     }
 
     fn parameters(&self) -> Vec<NamedTensor> {
-        let tensors = self.layers.iter().flat_map(|layer| [&layer.weight, &layer.bias, &layer.gamma, &layer.beta]);
+        let tensors =
+            self.layers.iter().flat_map(|layer| [&layer.weight, &layer.bias, &layer.gamma, &layer.beta]);
         tensors.map(NamedTensor::share).collect()
     }
 

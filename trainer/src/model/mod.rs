@@ -192,9 +192,16 @@ pub fn load(request: &LoadRequest) -> Result<Pretrained, TrialError> {
 /// # Errors
 /// What libtorch reports.
 pub fn made_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
-    let (fresh, _) =
-        assemble(request.backbone, Source::scratch(request.seed, Device::Cpu, request.precision), i64::from(request.backbone.pixels()))?;
-    let tensors = fresh.parameters().into_iter().chain(fresh.buffers()).map(|named| (named.name, named.tensor.detach()));
+    let (fresh, _) = assemble(
+        request.backbone,
+        Source::scratch(request.seed, Device::Cpu, request.precision),
+        i64::from(request.backbone.pixels()),
+    )?;
+    let tensors = fresh
+        .parameters()
+        .into_iter()
+        .chain(fresh.buffers())
+        .map(|named| (named.name, named.tensor.detach()));
     let state = StateDict::new(Path::new("made up"), tensors)?;
     let source = Source::file(state, request.device, request.precision);
     let (backbone, head) = assemble(request.backbone, source, i64::from(request.backbone.pixels()))?;
@@ -214,7 +221,9 @@ pub fn assemble(
     let network: Box<dyn Backbone> = match architecture(backbone) {
         Family::ResNet(depth) => Box::new(resnet::ResNet::load(&mut source, depth)?),
         Family::Vit(size) => Box::new(vit::Vit::load(&mut source, size, pixels)?),
-        Family::EfficientNetLite(scaling) => Box::new(efficientnet_lite::EfficientNetLite::load(&mut source, scaling)?),
+        Family::EfficientNetLite(scaling) => {
+            Box::new(efficientnet_lite::EfficientNetLite::load(&mut source, scaling)?)
+        }
         Family::MnistCnn => Box::new(mnist_cnn::MnistCnn::load(&mut source)?),
     };
     let Facts { width, classifier, .. } = facts(backbone);

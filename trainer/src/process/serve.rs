@@ -42,7 +42,11 @@ fn serve() -> io::Result<()> {
     sink.end(ending)
 }
 
-fn run_to_ending<W: Write>(assignment: &Assignment, stop: &Arc<AtomicBool>, sink: &mut EventSink<W>) -> Outcome {
+fn run_to_ending<W: Write>(
+    assignment: &Assignment,
+    stop: &Arc<AtomicBool>,
+    sink: &mut EventSink<W>,
+) -> Outcome {
     let environment = match assignment.device.parse() {
         Ok(device) => TrialEnvironment {
             data_root: assignment.data.clone(),

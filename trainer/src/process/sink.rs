@@ -48,7 +48,10 @@ impl<W: Write> EventSink<W> {
         match result {
             Ok(()) => Outcome::Succeeded,
             Err(TrialError::Diverged { step, .. }) => Outcome::Diverged { step },
-            Err(error) => Outcome::Failed { class: error.class().unwrap_or(ErrorClass::Transient), message: error.to_string() },
+            Err(error) => Outcome::Failed {
+                class: error.class().unwrap_or(ErrorClass::Transient),
+                message: error.to_string(),
+            },
         }
     }
 
@@ -74,7 +77,12 @@ impl<W: Write> TrialSink for EventSink<W> {
         Ok(self.say(&Event::Fingerprint(fingerprint.clone()))?)
     }
 
-    fn resumed(&mut self, resumed: &Resumed, losses: &[TrainingLoss], evaluations: &[Evaluation]) -> Result<(), SinkError> {
+    fn resumed(
+        &mut self,
+        resumed: &Resumed,
+        losses: &[TrainingLoss],
+        evaluations: &[Evaluation],
+    ) -> Result<(), SinkError> {
         self.say(&Event::Resumed(*resumed))?;
         for losses in losses.chunks(ROWS_PER_EVENT) {
             self.say(&Event::Losses(losses.to_vec()))?;
@@ -116,11 +124,21 @@ mod tests {
 
     fn evaluation(loss: f64) -> Evaluation {
         let score = Score::Counts { n: 2, correct: 1 };
-        Evaluation { method: Method::Plain, step: 1, domain: "ink".into(), split: SplitName::Out, score, loss: Some(loss) }
+        Evaluation {
+            method: Method::Plain,
+            step: 1,
+            domain: "ink".into(),
+            split: SplitName::Out,
+            score,
+            loss: Some(loss),
+        }
     }
 
     fn events(out: &[u8]) -> Vec<Event> {
-        out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+        out.split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     #[test]
@@ -160,13 +178,19 @@ mod tests {
     #[test]
     fn every_error_has_its_ending() {
         let sink = EventSink::new(Vec::new());
-        assert_eq!(sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })), Outcome::Diverged { step: 4 });
+        assert_eq!(
+            sink.ending_of(Err(TrialError::Diverged { step: 4, loss: f64::NAN })),
+            Outcome::Diverged { step: 4 }
+        );
         let failed = |error: TrialError| match sink.ending_of(Err(error)) {
             Outcome::Failed { class, message } => (class, message),
             other => panic!("{other:?}"),
         };
         let path = std::path::Path::new("/data/PACS");
-        assert_eq!(failed(TrialError::bad_data(path, "is missing")), (ErrorClass::BadData, "/data/PACS: is missing".to_owned()));
+        assert_eq!(
+            failed(TrialError::bad_data(path, "is missing")),
+            (ErrorClass::BadData, "/data/PACS: is missing".to_owned())
+        );
         assert_eq!(failed(TrialError::BadConfig("no GPU".into())).0, ErrorClass::BadConfig);
         assert_eq!(failed(TrialError::OutOfMemory("CUDA".into())).0, ErrorClass::OutOfMemory);
         assert_eq!(failed(TrialError::Other("odd".into())), (ErrorClass::Transient, "odd".to_owned()));

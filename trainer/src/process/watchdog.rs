@@ -34,7 +34,11 @@ fn wait_for_end(mut input: impl Read) {
 fn die() -> ! {
     let pid = getpid();
     // The agent makes each trial the leader of a group; run by hand from a shell, the group may be somebody else's.
-    let killed = if getpgrp() == pid { kill_process_group(pid, Signal::KILL) } else { kill_process(pid, Signal::KILL) };
+    let killed = if getpgrp() == pid {
+        kill_process_group(pid, Signal::KILL)
+    } else {
+        kill_process(pid, Signal::KILL)
+    };
     // A process may always signal itself; if that failed all the same, this is the next best end.
     let _ = killed;
     std::process::abort()

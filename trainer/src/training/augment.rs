@@ -53,7 +53,12 @@ impl Crop {
         } else {
             (height, width)
         };
-        Self { top: (height - crop_height) / 2, left: (width - crop_width) / 2, height: crop_height, width: crop_width }
+        Self {
+            top: (height - crop_height) / 2,
+            left: (width - crop_width) / 2,
+            height: crop_height,
+            width: crop_width,
+        }
     }
 }
 
@@ -119,7 +124,10 @@ mod tests {
             let (ratio, share) = (width as f64 / height as f64, (width * height) as f64 / (96.0 * 80.0));
             assert!((0.73..1.36).contains(&ratio) && (0.68..=1.0).contains(&share), "{ratio} {share}");
             let jitter = drawn.jitter;
-            assert!(jitter.factors.iter().all(|factor| (0.7..1.3).contains(factor)) && (-0.3..0.3).contains(&jitter.hue));
+            assert!(
+                jitter.factors.iter().all(|factor| (0.7..1.3).contains(factor))
+                    && (-0.3..0.3).contains(&jitter.hue)
+            );
             flips += u64::from(drawn.flip);
             grays += u64::from(drawn.grayscale);
             area += share / DRAWS as f64;

@@ -68,16 +68,29 @@ impl Normaliser {
     /// # Errors
     /// What libtorch reports, out of memory above all.
     pub fn plain_input(&self, bytes: &[u8]) -> Result<Tensor, TchError> {
-        let images = Tensor::f_from_slice(bytes)?.f_to_device(self.device)?.f_view([-1, self.pixels, self.pixels, 3])?;
+        let images = Tensor::f_from_slice(bytes)?.f_to_device(self.device)?.f_view([
+            -1,
+            self.pixels,
+            self.pixels,
+            3,
+        ])?;
         let Normalisation { mean, deviation } = self.normalisation;
         // (x / 255 - mean) / deviation as one multiplication and one addition.
-        let row = |values: [f64; 3]| Tensor::f_from_slice(&values.map(|value| value as f32))?.f_to_device(self.device);
+        let row = |values: [f64; 3]| {
+            Tensor::f_from_slice(&values.map(|value| value as f32))?.f_to_device(self.device)
+        };
         let scale = row(deviation.map(|deviation| 1.0 / (255.0 * deviation)))?;
         let offset = row(std::array::from_fn(|channel| -mean[channel] / deviation[channel]))?;
         offset.f_addcmul(&images.f_to_kind(Kind::Float)?, &scale)?.f_permute([0, 3, 1, 2])
     }
 
-    fn same_size(&self, samples: &[Sample], indices: &[usize], height: usize, width: usize) -> Result<Tensor, TchError> {
+    fn same_size(
+        &self,
+        samples: &[Sample],
+        indices: &[usize],
+        height: usize,
+        width: usize,
+    ) -> Result<Tensor, TchError> {
         let mut bytes = Vec::with_capacity(indices.len() * height * width * 3);
         let mut augmentations = Vec::with_capacity(indices.len());
         for &index in indices {

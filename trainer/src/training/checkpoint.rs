@@ -94,11 +94,16 @@ impl Checkpoint {
     /// One line: no checkpoint, or of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let header = metadata(bytes, HEADER_KEY)?.ok_or("it has no checkpoint's header")?;
-        let version: Version = serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
+        let version: Version =
+            serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
         if version.version != VERSION {
-            return Err(format!("it is of version {}, and this build reads version {VERSION}", version.version));
+            return Err(format!(
+                "it is of version {}, and this build reads version {VERSION}",
+                version.version
+            ));
         }
-        let header = serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
+        let header =
+            serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
         Ok(Self { header, tensors: read(bytes)? })
     }
 
@@ -114,7 +119,8 @@ impl Checkpoint {
     /// Takes the statistics that training moved, by the names that the network gives them.
     pub fn take_buffers(&mut self) -> HashMap<String, Tensor> {
         let named = std::mem::take(&mut self.tensors).into_iter();
-        let (buffers, others): (HashMap<_, _>, HashMap<_, _>) = named.partition(|(name, _)| name.starts_with(BUFFER));
+        let (buffers, others): (HashMap<_, _>, HashMap<_, _>) =
+            named.partition(|(name, _)| name.starts_with(BUFFER));
         self.tensors = others;
         buffers.into_iter().map(|(name, tensor)| (name[BUFFER.len()..].to_owned(), tensor)).collect()
     }
@@ -137,7 +143,8 @@ impl Checkpoint {
 /// # Errors
 /// One line for any other file.
 pub fn metadata(bytes: &[u8], key: &str) -> Result<Option<String>, String> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
     Ok(metadata.metadata().as_ref().and_then(|map| map.get(key)).cloned())
 }
 
@@ -151,16 +158,26 @@ struct Version {
 ///
 /// # Errors
 /// One line, when a tensor is of a kind that is not written here.
-pub fn write(tensors: &HashMap<String, Tensor>, metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>, String> {
+pub fn write(
+    tensors: &HashMap<String, Tensor>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, String> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let (dtype, bytes) = bytes_of(tensor)?;
-        views.push((name.clone(), dtype, tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>(), bytes));
+        views.push((
+            name.clone(),
+            dtype,
+            tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>(),
+            bytes,
+        ));
     }
     views.sort_by(|a, b| a.0.cmp(&b.0));
     let views: Vec<(&str, TensorView)> = views
         .iter()
-        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .map(|(name, dtype, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?))
+        })
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|error| error.to_string())?;
     safetensors::serialize(views, metadata).map_err(|error| error.to_string())
@@ -181,7 +198,8 @@ pub fn read(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
             other => return Err(format!("{name} is of kind {other:?}, which is not read here")),
         };
         let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        let tensor = Tensor::f_from_data_size(view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
+        let tensor =
+            Tensor::f_from_data_size(view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
         tensors.insert(name, tensor);
     }
     Ok(tensors)
@@ -212,13 +230,28 @@ mod tests {
         let dataset = sortie_core::catalogue::find("PACS").unwrap();
         let settings = Settings::reference(dataset, Backbone::ResNet18);
         let (held_out, lr, weight_decay) = (vec!["photo".to_owned()], 0.1 + 0.2, 1e-4);
-        let point = FinetunePoint { held_out, dropout: 0.5, lr, weight_decay, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+        let point = FinetunePoint {
+            held_out,
+            dropout: 0.5,
+            lr,
+            weight_decay,
+            head_lr_factor: 1.0,
+            seed: 0,
+            split_seed: 0,
+        };
         FinetuneSpec { settings, point }
     }
 
     fn checkpoint() -> Checkpoint {
-        let header = Header { step: 7, evaluated: true, ..Header::new(spec(), "w [2] [1] 0\n".into(), Fingerprint::default()) };
-        Checkpoint { header, tensors: HashMap::from([("values".to_owned(), Tensor::from_slice(&[1.5_f32, -0.0]))]) }
+        let header = Header {
+            step: 7,
+            evaluated: true,
+            ..Header::new(spec(), "w [2] [1] 0\n".into(), Fingerprint::default())
+        };
+        Checkpoint {
+            header,
+            tensors: HashMap::from([("values".to_owned(), Tensor::from_slice(&[1.5_f32, -0.0]))]),
+        }
     }
 
     #[test]
@@ -228,7 +261,10 @@ mod tests {
         let mut read = Checkpoint::from_bytes(&bytes).unwrap();
         assert_eq!(read.header, checkpoint().header);
         let values = read.take("values", &[2], Device::Cpu).unwrap();
-        assert_eq!(Vec::<f32>::try_from(values).unwrap().map_bits(), [1.5_f32.to_bits(), (-0.0_f32).to_bits()]);
+        assert_eq!(
+            Vec::<f32>::try_from(values).unwrap().map_bits(),
+            [1.5_f32.to_bits(), (-0.0_f32).to_bits()]
+        );
         assert!(read.take("values", &[2], Device::Cpu).unwrap_err().contains("values"));
     }
 
@@ -248,7 +284,8 @@ mod tests {
             let refused = Checkpoint::from_bytes(&bytes[..length]).unwrap_err();
             assert_eq!(refused.lines().count(), 1, "{refused}");
         }
-        let newer = Checkpoint { header: Header { version: VERSION + 1, ..checkpoint().header }, ..checkpoint() };
+        let newer =
+            Checkpoint { header: Header { version: VERSION + 1, ..checkpoint().header }, ..checkpoint() };
         let refused = Checkpoint::from_bytes(&newer.to_bytes().unwrap()).unwrap_err();
         assert!(refused.contains("version 2"), "{refused}");
         let other = write(&checkpoint().tensors, None).unwrap();

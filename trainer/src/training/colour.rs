@@ -51,7 +51,12 @@ struct Blends {
 
 impl Blends {
     fn collect(augmentations: &[Augmentation], place: usize) -> Self {
-        let mut blends = Self { matrices: Vec::new(), mean_shares: Vec::new(), hue_images: Vec::new(), hue_shifts: Vec::new() };
+        let mut blends = Self {
+            matrices: Vec::new(),
+            mean_shares: Vec::new(),
+            hue_images: Vec::new(),
+            hue_shifts: Vec::new(),
+        };
         for (image, augmentation) in augmentations.iter().enumerate() {
             let (mut own, mut gray, mut mean) = (1.0, 0.0, 0.0);
             let jitter = &augmentation.jitter;
@@ -66,7 +71,9 @@ impl Blends {
                 gray = if change == 2 { 1.0 - own } else { 0.0 };
             }
             for row in 0..3 {
-                blends.matrices.extend((0..3).map(|column| gray * GRAY[column] + if row == column { own } else { 0.0 }));
+                blends
+                    .matrices
+                    .extend((0..3).map(|column| gray * GRAY[column] + if row == column { own } else { 0.0 }));
             }
             blends.mean_shares.push(mean);
         }
@@ -99,7 +106,11 @@ fn shift_hue(x: &Tensor, shifts: &Tensor) -> Result<Tensor, TchError> {
 
 /// Grayscale where drawn, then normalisation: [n, 3, height, width] in [0, 1] to the network's input, in channels-last order, which
 /// convolutions on a CPU need to be fast.
-pub(super) fn normalise(images: &Tensor, augmentations: &[Augmentation], normalisation: &Normalisation) -> Result<Tensor, TchError> {
+pub(super) fn normalise(
+    images: &Tensor,
+    augmentations: &[Augmentation],
+    normalisation: &Normalisation,
+) -> Result<Tensor, TchError> {
     let (n, _, height, width) = images.size4()?;
     let mut matrices = Vec::with_capacity(augmentations.len() * 9);
     for augmentation in augmentations {
@@ -111,7 +122,9 @@ pub(super) fn normalise(images: &Tensor, augmentations: &[Augmentation], normali
             }));
         }
     }
-    let offsets: Vec<f32> = (0..3).map(|channel| (-normalisation.mean[channel] / normalisation.deviation[channel]) as f32).collect();
+    let offsets: Vec<f32> = (0..3)
+        .map(|channel| (-normalisation.mean[channel] / normalisation.deviation[channel]) as f32)
+        .collect();
     let device = images.device();
     let matrices = on_device(&matrices, &[n, 3, 3], device)?;
     let pixels = images.f_view([n, 3, height * width])?.f_transpose(1, 2)?;

@@ -36,8 +36,11 @@ pub fn run_combination(
     // As for a trial that trains: see `run_trial`.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let store = environment.artifacts.store.as_ref();
-        let store =
-            store.ok_or_else(|| TrialError::Other("a combination needs an artifact store, and this worker reaches none".to_owned()))?;
+        let store = store.ok_or_else(|| {
+            TrialError::Other(
+                "a combination needs an artifact store, and this worker reaches none".to_owned(),
+            )
+        })?;
         let place = Place::open(store, order.trial_id.to_string(), environment.artifacts.token.0)?;
         let mut trial = Trial::start_as(order.trial_id, spec, environment, sink)?;
         // There is nothing to go on from.
@@ -81,10 +84,17 @@ impl Blend<'_> {
             CombinationKind::Ensemble => {
                 let parts = self.trial.source.parts();
                 let logits: Vec<(Part, Tensor)> = parts.into_iter().zip(mean).collect();
-                let evaluations = logits.iter().map(|(part, logits)| self.judged(*part, logits)).collect::<Result<Vec<_>, _>>()?;
+                let evaluations = logits
+                    .iter()
+                    .map(|(part, logits)| self.judged(*part, logits))
+                    .collect::<Result<Vec<_>, _>>()?;
                 sink.evaluated(step, &evaluations).map_err(TrialError::Sink)?;
-                let single = logits.into_iter().map(|(part, logits)| Ok((part, logits.f_to_kind(Kind::Float)?)));
-                self.trial.leaver.final_logits.insert(Method::Plain, single.collect::<Result<_, TrialError>>()?);
+                let single =
+                    logits.into_iter().map(|(part, logits)| Ok((part, logits.f_to_kind(Kind::Float)?)));
+                self.trial
+                    .leaver
+                    .final_logits
+                    .insert(Method::Plain, single.collect::<Result<_, TrialError>>()?);
                 self.trial.leave_logits();
                 self.trial.leave_all(sink)
             }
@@ -111,14 +121,18 @@ impl Blend<'_> {
             };
             let accuracy = self.iid(&divided(&sum, count)?, sink)?;
             let takes = taken.as_ref().is_none_or(|(_, _, best)| accuracy >= *best);
-            let (verdict, id) = (if takes { "taken" } else { "left out" }, order.members[place].trial_id.short());
-            eprintln!("member {id}: i.i.d. accuracy {own:.4} alone, {accuracy:.4} with it as one of {count}: {verdict}");
+            let (verdict, id) =
+                (if takes { "taken" } else { "left out" }, order.members[place].trial_id.short());
+            eprintln!(
+                "member {id}: i.i.d. accuracy {own:.4} alone, {accuracy:.4} with it as one of {count}: {verdict}"
+            );
             if takes {
                 taken = Some((sum, count, accuracy));
             }
             self.trial.leave_if_asked(sink)?;
         }
-        let (sum, count, _) = taken.ok_or_else(|| TrialError::BadConfig("a combination without members".to_owned()))?;
+        let (sum, count, _) =
+            taken.ok_or_else(|| TrialError::BadConfig("a combination without members".to_owned()))?;
         Ok((sum, count))
     }
 
@@ -127,10 +141,14 @@ impl Blend<'_> {
         match self.order.combination.kind {
             CombinationKind::Ensemble => self.logits(member),
             CombinationKind::Average => {
-                let mut tensors =
-                    checkpoint::read(&self.read(member, ArtifactKind::FinalWeights)?).map_err(|reason| damaged(member, &reason))?;
+                let mut tensors = checkpoint::read(&self.read(member, ArtifactKind::FinalWeights)?)
+                    .map_err(|reason| damaged(member, &reason))?;
                 let network = &self.trial.network;
-                let own = network.body_parameters().into_iter().chain(network.head_parameters()).chain(network.live_buffers());
+                let own = network
+                    .body_parameters()
+                    .into_iter()
+                    .chain(network.head_parameters())
+                    .chain(network.live_buffers());
                 fill(own, &mut tensors).map_err(|reason| damaged(member, &reason))?;
                 no_grad(|| self.weights().iter().map(|tensor| Ok(tensor.f_to_kind(Kind::Double)?)).collect())
             }
@@ -139,16 +157,22 @@ impl Blend<'_> {
 
     /// A member's final logits of every part, in double precision.
     fn logits(&self, member: &Member) -> Result<Vec<Tensor>, TrialError> {
-        let mut tensors = checkpoint::read(&self.read(member, ArtifactKind::FinalLogits)?).map_err(|reason| damaged(member, &reason))?;
+        let mut tensors = checkpoint::read(&self.read(member, ArtifactKind::FinalLogits)?)
+            .map_err(|reason| damaged(member, &reason))?;
         let source = &self.trial.source;
         let dataset = &source.spec.settings.dataset;
         let mut found = Vec::new();
         for part @ (domain, split) in source.parts() {
             let name = format!("{}/{split}", dataset.domains[domain]);
             let size = [source.indices(part).len() as i64, dataset.classes.len() as i64];
-            let logits = tensors.remove(&name).ok_or_else(|| damaged(member, &format!("it lacks the logits of {name}")))?;
+            let logits = tensors
+                .remove(&name)
+                .ok_or_else(|| damaged(member, &format!("it lacks the logits of {name}")))?;
             if logits.size() != size {
-                return Err(damaged(member, &format!("the logits of {name} are {:?} where {size:?} belongs", logits.size())));
+                return Err(damaged(
+                    member,
+                    &format!("the logits of {name} are {:?} where {size:?} belongs", logits.size()),
+                ));
             }
             found.push(logits.f_to_kind(Kind::Double)?);
         }
@@ -182,7 +206,8 @@ impl Blend<'_> {
         let mut feeder = self.feeder(|part| self.is_training(part))?;
         let mut evaluations = Vec::new();
         for part in self.training_parts() {
-            let (_, logits) = self.trial.part_logits(self.trial.spec.settings.steps, part, &mut feeder, sink)?;
+            let (_, logits) =
+                self.trial.part_logits(self.trial.spec.settings.steps, part, &mut feeder, sink)?;
             for (_, logits) in logits {
                 evaluations.push(self.judged(part, &logits)?);
             }
@@ -206,10 +231,18 @@ impl Blend<'_> {
 
     fn judged(&self, part @ (domain, split): Part, logits: &Tensor) -> Result<Evaluation, TrialError> {
         let source = &self.trial.source;
-        let labels: Vec<i64> = source.indices(part).iter().map(|&index| source.images.label(domain, index) as i64).collect();
+        let labels: Vec<i64> =
+            source.indices(part).iter().map(|&index| source.images.label(domain, index) as i64).collect();
         let (score, loss) = judge(&logits.f_to_device(Device::Cpu)?, &Tensor::f_from_slice(&labels)?)?;
         let (settings, method) = (&source.spec.settings, Method::Plain);
-        Ok(Evaluation { method, step: settings.steps, domain: settings.dataset.domains[domain].clone(), split, score, loss: Some(loss) })
+        Ok(Evaluation {
+            method,
+            step: settings.steps,
+            domain: settings.dataset.domains[domain].clone(),
+            split,
+            score,
+            loss: Some(loss),
+        })
     }
 
     /// Everything that training moved. Of networks that are averaged, BatchNorm statistics are among it only in linear fine-tuning, where
@@ -220,7 +253,10 @@ impl Blend<'_> {
     }
 
     fn set_weights(&self, mean: &[Tensor]) -> Result<(), TrialError> {
-        self.weights().iter_mut().zip(mean).try_for_each(|(tensor, mean)| no_grad(|| tensor.f_copy_(mean)))?;
+        self.weights()
+            .iter_mut()
+            .zip(mean)
+            .try_for_each(|(tensor, mean)| no_grad(|| tensor.f_copy_(mean)))?;
         Ok(())
     }
 

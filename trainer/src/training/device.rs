@@ -36,7 +36,9 @@ impl FromStr for ComputeDevice {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) if index.parse::<u16>().is_ok() => Ok(Self::Cuda(index.parse::<u16>().map_or(0, usize::from))),
+            Some(("cuda", index)) if index.parse::<u16>().is_ok() => {
+                Ok(Self::Cuda(index.parse::<u16>().map_or(0, usize::from)))
+            }
             _ => Err(format!("{text:?} is not a device; it must be cpu or cuda:N")),
         }
     }
@@ -86,20 +88,29 @@ fn load_cuda_libraries(folder: &Path) -> Result<(), TrialError> {
     let path = folder.join("libtorch_cuda.so");
     if !path.is_file() {
         let path = path.display();
-        return Err(TrialError::BadConfig(format!("{path} is missing; `cargo xtask setup --cuda` fetches it, or set LIBTORCH_CUDA")));
+        return Err(TrialError::BadConfig(format!(
+            "{path} is missing; `cargo xtask setup --cuda` fetches it, or set LIBTORCH_CUDA"
+        )));
     }
-    #[expect(unsafe_code, reason = "loading a library runs its initialisers; this one is libtorch's own, from the folder that setup fills")]
+    #[expect(
+        unsafe_code,
+        reason = "loading a library runs its initialisers; this one is libtorch's own, from the folder that setup fills"
+    )]
     // SAFETY: libtorch_cuda.so is built to be loaded into a process that holds libtorch_cpu.so: its initialisers register operators and
     // touch nothing else. RTLD_GLOBAL, because libtorch_cpu looks its hooks up among the process's symbols.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
-    let library = library.map_err(|error| TrialError::BadConfig(format!("{} does not load: {error}", path.display())))?;
+    let library = library
+        .map_err(|error| TrialError::BadConfig(format!("{} does not load: {error}", path.display())))?;
     // Registered operators point into the library, so it stays for the life of the process.
     std::mem::forget(library);
     Ok(())
 }
 
 /// What the driver calls a GPU.
-#[expect(unsafe_code, reason = "libtorch's name of a GPU is out of reach, and the driver has a C interface only")]
+#[expect(
+    unsafe_code,
+    reason = "libtorch's name of a GPU is out of reach, and the driver has a C interface only"
+)]
 fn gpu_name(index: usize) -> Option<String> {
     type DeviceGet = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
     type DeviceGetName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
@@ -110,7 +121,10 @@ fn gpu_name(index: usize) -> Option<String> {
         let driver = Library::new("libcuda.so.1").ok()?;
         let get = driver.get::<DeviceGet>("cuDeviceGet").ok()?;
         let get_name = driver.get::<DeviceGetName>("cuDeviceGetName").ok()?;
-        [get(&raw mut device, index as c_int), get_name(name.as_mut_ptr().cast(), name.len() as c_int, device)]
+        [
+            get(&raw mut device, index as c_int),
+            get_name(name.as_mut_ptr().cast(), name.len() as c_int, device),
+        ]
     };
     let name = CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
     (results == [0, 0]).then(|| name.to_owned())
@@ -133,6 +147,9 @@ mod tests {
     #[test]
     fn a_missing_cuda_set_is_a_clear_error() {
         let error = load_cuda_libraries(Path::new("/nowhere/lib")).unwrap_err();
-        assert!(matches!(&error, TrialError::BadConfig(text) if text.contains("/nowhere/lib/libtorch_cuda.so")), "{error}");
+        assert!(
+            matches!(&error, TrialError::BadConfig(text) if text.contains("/nowhere/lib/libtorch_cuda.so")),
+            "{error}"
+        );
     }
 }

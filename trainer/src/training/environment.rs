@@ -67,7 +67,12 @@ pub trait TrialSink {
     ///
     /// # Errors
     /// When nobody listens any more.
-    fn resumed(&mut self, resumed: &Resumed, losses: &[TrainingLoss], evaluations: &[Evaluation]) -> Result<(), SinkError>;
+    fn resumed(
+        &mut self,
+        resumed: &Resumed,
+        losses: &[TrainingLoss],
+        evaluations: &[Evaluation],
+    ) -> Result<(), SinkError>;
 
     /// One update was made; `loss` is the batch's mean cross entropy before it, in nats.
     ///

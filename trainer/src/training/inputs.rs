@@ -65,7 +65,9 @@ impl Source {
         let domains = &self.spec.settings.dataset.domains;
         let training = self.spec.training_domains().map(|(domain, _)| (domain, SplitName::Out));
         let held_out = domains.iter().enumerate().filter(|(_, name)| self.spec.is_held_out(name));
-        training.chain(held_out.flat_map(|(domain, _)| [(domain, SplitName::In), (domain, SplitName::Out)])).collect()
+        training
+            .chain(held_out.flat_map(|(domain, _)| [(domain, SplitName::In), (domain, SplitName::Out)]))
+            .collect()
     }
 
     /// The images of a part, in the order in which their logits are kept.
@@ -77,12 +79,17 @@ impl Source {
     }
 
     /// Everything that the trial will want after this step, in order.
-    pub(super) fn requests(self: &Arc<Self>, first: u64, evaluate_before: Option<u64>) -> impl Iterator<Item = Request> + Send + use<> {
+    pub(super) fn requests(
+        self: &Arc<Self>,
+        first: u64,
+        evaluate_before: Option<u64>,
+    ) -> impl Iterator<Item = Request> + Send + use<> {
         let source = Arc::clone(self);
         let last = source.spec.settings.steps;
         let pending = evaluate_before.map(|step| source.evaluation(step)).unwrap_or_default();
         let steps = (first..=last).flat_map(move |step| {
-            let evaluation = if source.spec.is_evaluation_step(step) { source.evaluation(step) } else { Vec::new() };
+            let evaluation =
+                if source.spec.is_evaluation_step(step) { source.evaluation(step) } else { Vec::new() };
             std::iter::once(Request::Train { step }).chain(evaluation)
         });
         pending.into_iter().chain(steps)
@@ -107,10 +114,14 @@ impl Source {
             Request::Evaluate { step, part, from, to } => {
                 let settings = &self.spec.settings;
                 let is_held_out = self.spec.is_held_out(&settings.dataset.domains[part.0]);
-                let augment = settings.augment && settings.out_transform == OutTransform::Train && !is_held_out;
+                let augment =
+                    settings.augment && settings.out_transform == OutTransform::Train && !is_held_out;
                 let indices = &self.indices(part)[from..to];
-                let chosen: Vec<_> =
-                    indices.iter().zip(from..).map(|(&index, position)| Choice { domain: part.0, index, position }).collect();
+                let chosen: Vec<_> = indices
+                    .iter()
+                    .zip(from..)
+                    .map(|(&index, position)| Choice { domain: part.0, index, position })
+                    .collect();
                 self.batch(&chosen, augment.then_some((Purpose::EvaluationAugmentation, step)), None)
             }
         }
@@ -123,19 +134,31 @@ impl Source {
         let mut chosen = Vec::new();
         for (domain, _) in spec.training_domains() {
             let drawn = draw_batch(seed, domain, step, &self.splits[domain].in_, settings.batch_per_domain);
-            chosen.extend(drawn.into_iter().enumerate().map(|(position, index)| Choice { domain, index, position }));
+            chosen.extend(drawn.into_iter().enumerate().map(|(position, index)| Choice {
+                domain,
+                index,
+                position,
+            }));
         }
         let shape = [chosen.len() as i64, self.width];
         let mask = match dropout_mask(seed, step, spec.point.dropout, (shape[0] * shape[1]) as usize) {
-            Some(mask) => Some(Tensor::f_from_slice(&mask)?.f_view(shape)?.f_to_device(self.normaliser.device)?),
+            Some(mask) => {
+                Some(Tensor::f_from_slice(&mask)?.f_view(shape)?.f_to_device(self.normaliser.device)?)
+            }
             None => None,
         };
         self.batch(&chosen, settings.augment.then_some((Purpose::Augmentation, step)), mask)
     }
 
     /// A batch of images under the random transform of a purpose and a step, or under the evaluation transform.
-    fn batch(&self, chosen: &[Choice], random: Option<(Purpose, u64)>, mask: Option<Tensor>) -> Result<Batch, TrialError> {
-        let labels: Vec<i64> = chosen.iter().map(|choice| self.images.label(choice.domain, choice.index) as i64).collect();
+    fn batch(
+        &self,
+        chosen: &[Choice],
+        random: Option<(Purpose, u64)>,
+        mask: Option<Tensor>,
+    ) -> Result<Batch, TrialError> {
+        let labels: Vec<i64> =
+            chosen.iter().map(|choice| self.images.label(choice.domain, choice.index) as i64).collect();
         let labels = Tensor::f_from_slice(&labels)?.f_to_device(self.normaliser.device)?;
         let inputs = match (&self.features, random) {
             (Some(features), _) => rows(features, chosen)?.f_to_device(self.normaliser.device)?,
@@ -251,10 +274,16 @@ impl Feeder {
         match batch {
             Some(Ok((request, batch))) if request == wanted => {
                 let tensors = [Some(&batch.inputs), Some(&batch.labels), batch.mask.as_ref()];
-                tensors.into_iter().flatten().filter(|tensor| tensor.device().is_cuda()).try_for_each(libtorch::receive)?;
+                tensors
+                    .into_iter()
+                    .flatten()
+                    .filter(|tensor| tensor.device().is_cuda())
+                    .try_for_each(libtorch::receive)?;
                 Ok(batch)
             }
-            Some(Ok((request, _))) => Err(TrialError::Other(format!("batch {request:?} was made where {wanted:?} was due"))),
+            Some(Ok((request, _))) => {
+                Err(TrialError::Other(format!("batch {request:?} was made where {wanted:?} was due")))
+            }
             Some(Err(error)) => Err(error),
             None => Err(TrialError::Other("the thread that makes batches ended".to_owned())),
         }

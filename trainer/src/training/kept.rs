@@ -49,9 +49,15 @@ impl ReadyNetwork {
     pub fn pretrained(backbone: Backbone, cache: &Path, device: Device) -> Result<Self, TrialError> {
         let (weights, precision) = (backbone.as_str(), Precision::Fp32);
         let loaded = model::load(&LoadRequest { cache, backbone, weights, seed: 0, device, precision })?;
-        let (weight, bias) = loaded.head.ok_or_else(|| TrialError::BadConfig(format!("the weights of {backbone} hold no classifier")))?;
+        let (weight, bias) = loaded
+            .head
+            .ok_or_else(|| TrialError::BadConfig(format!("the weights of {backbone} hold no classifier")))?;
         let classes = bias.size1()? as usize;
-        let normaliser = Normaliser { device, pixels: i64::from(backbone.pixels()), normalisation: loaded.backbone.normalisation() };
+        let normaliser = Normaliser {
+            device,
+            pixels: i64::from(backbone.pixels()),
+            normalisation: loaded.backbone.normalisation(),
+        };
         let [weight, bias] = [weight, bias].map(|tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)));
         let network = Network::new(loaded.backbone, &weight?, &bias?, device)?;
         Ok(Self { network, normaliser, classes, kept: None })
@@ -65,11 +71,16 @@ impl ReadyNetwork {
         let bad = |reason: String| TrialError::bad_data(path, reason);
         let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
         if let Some(kept) = checkpoint::metadata(&bytes, KEPT_KEY).map_err(bad)? {
-            let kept: Kept = serde_json::from_str(&kept).map_err(|error| bad(format!("its header is damaged: {error}")))?;
+            let kept: Kept = serde_json::from_str(&kept)
+                .map_err(|error| bad(format!("its header is damaged: {error}")))?;
             let mut tensors = checkpoint::read(&bytes).map_err(bad)?;
             // Every tensor comes from the file: what the network begins with does not matter.
             let (network, normaliser) = fresh(&kept.spec, "", cache, device)?;
-            let all = network.body_parameters().into_iter().chain(network.head_parameters()).chain(network.live_buffers());
+            let all = network
+                .body_parameters()
+                .into_iter()
+                .chain(network.head_parameters())
+                .chain(network.live_buffers());
             fill(all.chain(network.frozen_tensors()), &mut tensors).map_err(bad)?;
             let classes = kept.spec.settings.dataset.classes.len();
             return Ok(Self { network, normaliser, classes, kept: Some(kept) });
@@ -94,7 +105,13 @@ impl ReadyNetwork {
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming what is wrong with the dataset.
-    pub fn logits(&self, root: &Path, dataset: &DatasetSpec, domains: &[usize], cache: &Path) -> Result<Vec<DomainLogits>, TrialError> {
+    pub fn logits(
+        &self,
+        root: &Path,
+        dataset: &DatasetSpec,
+        domains: &[usize],
+        cache: &Path,
+    ) -> Result<Vec<DomainLogits>, TrialError> {
         let images = Images::open(DatasetFolder::scan(root, dataset)?, cache, None, &Quiet)?;
         let side = self.normaliser.pixels as u32;
         let mut resizer = BilinearResizer::default();
@@ -105,13 +122,24 @@ impl ReadyNetwork {
             for from in (0..n).step_by(EVALUATION_BATCH) {
                 let mut bytes = Vec::new();
                 for index in from..n.min(from + EVALUATION_BATCH) {
-                    bytes.extend_from_slice(&super::inputs::resize(&mut resizer, &images, domain, index, side)?);
+                    bytes.extend_from_slice(&super::inputs::resize(
+                        &mut resizer,
+                        &images,
+                        domain,
+                        index,
+                        side,
+                    )?);
                 }
                 let inputs = self.normaliser.plain_input(&bytes)?;
-                parts.push(no_grad(|| self.network.logits(&inputs, None, Pass::Evaluate))?.f_to_device(Device::Cpu)?);
+                parts.push(
+                    no_grad(|| self.network.logits(&inputs, None, Pass::Evaluate))?
+                        .f_to_device(Device::Cpu)?,
+                );
             }
             let labels = (0..n).map(|index| images.label(domain, index)).collect();
-            let logits = Vec::<f32>::try_from(Tensor::f_cat(&parts, 0)?.f_to_kind(tch::Kind::Float)?.f_flatten(0, -1)?)?;
+            let logits = Vec::<f32>::try_from(
+                Tensor::f_cat(&parts, 0)?.f_to_kind(tch::Kind::Float)?.f_flatten(0, -1)?,
+            )?;
             found.push(DomainLogits { domain, logits, labels });
         }
         Ok(found)
@@ -130,18 +158,38 @@ pub struct DomainLogits {
 }
 
 /// The network of a specification, its weights those of this name, or random.
-fn fresh(spec: &FinetuneSpec, weights: &str, cache: &Path, device: Device) -> Result<(Network, Normaliser), TrialError> {
+fn fresh(
+    spec: &FinetuneSpec,
+    weights: &str,
+    cache: &Path,
+    device: Device,
+) -> Result<(Network, Normaliser), TrialError> {
     let settings = &spec.settings;
-    let request = LoadRequest { cache, backbone: settings.backbone, weights, seed: spec.point.seed, device, precision: settings.precision };
+    let request = LoadRequest {
+        cache,
+        backbone: settings.backbone,
+        weights,
+        seed: spec.point.seed,
+        device,
+        precision: settings.precision,
+    };
     let loaded = model::load(&request)?;
-    let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation: loaded.backbone.normalisation() };
+    let normaliser = Normaliser {
+        device,
+        pixels: i64::from(settings.pixels),
+        normalisation: loaded.backbone.normalisation(),
+    };
     let finetune: Finetune = settings.finetune;
-    let network = Network::fresh(loaded.backbone, finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
+    let network =
+        Network::fresh(loaded.backbone, finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
     Ok((network, normaliser))
 }
 
 /// Copies tensors into a network's own, by name and shape.
-pub(super) fn fill(own: impl Iterator<Item = NamedTensor>, tensors: &mut HashMap<String, Tensor>) -> Result<(), String> {
+pub(super) fn fill(
+    own: impl Iterator<Item = NamedTensor>,
+    tensors: &mut HashMap<String, Tensor>,
+) -> Result<(), String> {
     for NamedTensor { name, mut tensor } in own {
         let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
         if value.size() != tensor.size() {

@@ -58,7 +58,9 @@ impl Leaver {
                 eprintln!("warning: a checkpoint could not be written: {reason}");
                 Ok(())
             }
-            Err(reason) => Err(TrialError::Other(format!("what the trial leaves could not be written: {reason}"))),
+            Err(reason) => {
+                Err(TrialError::Other(format!("what the trial leaves could not be written: {reason}")))
+            }
         }
     }
 
@@ -76,7 +78,11 @@ impl Leaver {
 
 impl Trial<'_> {
     /// Checkpoints when the time has come; ends the process where `sortie verify` wants it.
-    pub(super) fn checkpoint_if_due(&mut self, step: u64, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+    pub(super) fn checkpoint_if_due(
+        &mut self,
+        step: u64,
+        sink: &mut dyn TrialSink,
+    ) -> Result<(), TrialError> {
         self.leaver.tell_finished(sink)?;
         // After the last evaluation only what is left of the trial is to be written, logits among it, which no checkpoint has.
         if self.leaver.is_due() && step < self.spec.settings.steps {
@@ -90,7 +96,8 @@ impl Trial<'_> {
             if step == kill_at {
                 self.tell_losses(0, sink)?;
                 // What was said went into the pipe at once, so this ends the process as a power cut would, between two steps.
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                let _ =
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }
         }
         Ok(())
@@ -125,7 +132,12 @@ impl Trial<'_> {
             let is_best = self.trajectory.is_best(method, step, evaluations, &self.spec.point.held_out);
             if is_best && self.leaver.keep.weights.selected() && method != Method::Ensemble {
                 let values = self.values_of(method).f_detach_copy()?;
-                let buffers = self.network.live_buffers().iter().map(|buffer| buffer.tensor.f_detach_copy()).collect::<Result<_, _>>()?;
+                let buffers = self
+                    .network
+                    .live_buffers()
+                    .iter()
+                    .map(|buffer| buffer.tensor.f_detach_copy())
+                    .collect::<Result<_, _>>()?;
                 self.trajectory.selected.insert(method, Snapshot { values, buffers });
             }
         }
@@ -164,7 +176,10 @@ impl Trial<'_> {
         let (last, keep) = (self.spec.settings.steps, self.leaver.keep);
         for (method, parts) in std::mem::take(&mut self.leaver.final_logits) {
             let domains = &self.spec.settings.dataset.domains;
-            let tensors = parts.into_iter().map(|((domain, split), logits)| (format!("{}/{split}", domains[domain]), logits)).collect();
+            let tensors = parts
+                .into_iter()
+                .map(|((domain, split), logits)| (format!("{}/{split}", domains[domain]), logits))
+                .collect();
             self.leaver.saver.save(Job::Tensors {
                 kind: ArtifactKind::FinalLogits,
                 method,
@@ -176,7 +191,14 @@ impl Trial<'_> {
         }
     }
 
-    fn leave_weights(&mut self, kind: ArtifactKind, method: Method, step: u64, snapshot: &Snapshot, keep: bool) -> Result<(), TrialError> {
+    fn leave_weights(
+        &mut self,
+        kind: ArtifactKind,
+        method: Method,
+        step: u64,
+        snapshot: &Snapshot,
+        keep: bool,
+    ) -> Result<(), TrialError> {
         let about = Some(Box::new(Kept { spec: self.spec.clone(), method, step }));
         let tensors = self.network_tensors(snapshot)?;
         self.leaver.saver.save(Job::Tensors { kind, method, step, tensors, about, keep });
@@ -185,10 +207,15 @@ impl Trial<'_> {
 
     /// A whole network by the names of its tensors: what was trained, what moved, what stayed.
     fn network_tensors(&self, snapshot: &Snapshot) -> Result<HashMap<String, Tensor>, TchError> {
-        let trained = self.parameters.named(&snapshot.values)?.into_iter().map(|named| (named.name, named.tensor));
+        let trained =
+            self.parameters.named(&snapshot.values)?.into_iter().map(|named| (named.name, named.tensor));
         let buffers = self.network.live_buffers().into_iter().zip(&snapshot.buffers);
         let moved = buffers.map(|(named, tensor)| (named.name, tensor.shallow_clone()));
         let frozen = self.network.frozen_tensors().into_iter().map(|named| (named.name, named.tensor));
-        trained.chain(moved).chain(frozen).map(|(name, tensor)| Ok((name, tensor.f_detach()?.f_contiguous()?))).collect()
+        trained
+            .chain(moved)
+            .chain(frozen)
+            .map(|(name, tensor)| Ok((name, tensor.f_detach()?.f_contiguous()?)))
+            .collect()
     }
 }

@@ -38,7 +38,12 @@ impl Network {
     ///
     /// # Errors
     /// What libtorch reports.
-    pub fn new(backbone: Box<dyn Backbone>, weight: &[f32], bias: &[f32], device: Device) -> Result<Self, TchError> {
+    pub fn new(
+        backbone: Box<dyn Backbone>,
+        weight: &[f32],
+        bias: &[f32],
+        device: Device,
+    ) -> Result<Self, TchError> {
         let on_device = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
         let width = (weight.len() / bias.len().max(1)) as i64;
         let head_weight = on_device(weight)?.f_view([bias.len() as i64, width])?.f_set_requires_grad(true)?;
@@ -50,7 +55,13 @@ impl Network {
     ///
     /// # Errors
     /// What libtorch reports; [`TchError::Shape`] for linear fine-tuning of a backbone without three equally wide blocks.
-    pub fn fresh(backbone: Box<dyn Backbone>, finetune: Finetune, seed: u64, classes: usize, device: Device) -> Result<Self, TchError> {
+    pub fn fresh(
+        backbone: Box<dyn Backbone>,
+        finetune: Finetune,
+        seed: u64,
+        classes: usize,
+        device: Device,
+    ) -> Result<Self, TchError> {
         let blocks = if finetune == Finetune::Linear {
             // The smallest picture tells how wide the blocks are.
             let picture = Tensor::f_zeros([1, 3, 64, 64], (Kind::Float, device))?;
@@ -65,7 +76,8 @@ impl Network {
             let weights = Tensor::f_from_slice(&initial_mixture(seed, width))?.f_to_device(device)?;
             let weights = weights.f_view([BLOCKS, width])?.f_set_requires_grad(true)?;
             let statistics = ([BLOCKS * width], (Kind::Float, device));
-            let (mean, variance) = (Tensor::f_zeros(statistics.0, statistics.1)?, Tensor::f_ones(statistics.0, statistics.1)?);
+            let (mean, variance) =
+                (Tensor::f_zeros(statistics.0, statistics.1)?, Tensor::f_ones(statistics.0, statistics.1)?);
             network.mixture = Some(Mixture { weights, mean, variance });
         }
         Ok(network)
@@ -123,7 +135,10 @@ impl Network {
     /// Statistics that training moves.
     pub fn live_buffers(&self) -> Vec<NamedTensor> {
         match &self.mixture {
-            Some(mixture) => vec![named("mixture.running_mean", &mixture.mean), named("mixture.running_var", &mixture.variance)],
+            Some(mixture) => vec![
+                named("mixture.running_mean", &mixture.mean),
+                named("mixture.running_var", &mixture.variance),
+            ],
             None if self.live => self.backbone.buffers(),
             None => Vec::new(),
         }
@@ -145,9 +160,22 @@ impl Mixture {
         let none = None::<&Tensor>;
         let training = pass == Pass::Train;
         let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
-        let normalised = features.f_batch_norm(none, none, Some(&self.mean), Some(&self.variance), training, momentum, epsilon, false)?;
+        let normalised = features.f_batch_norm(
+            none,
+            none,
+            Some(&self.mean),
+            Some(&self.variance),
+            training,
+            momentum,
+            epsilon,
+            false,
+        )?;
         let (n, width) = (features.size()[0], self.weights.size()[1]);
-        normalised.f_view([n, BLOCKS, width])?.f_mul(&self.weights)?.f_sum_dim_intlist([1].as_slice(), false, None)
+        normalised.f_view([n, BLOCKS, width])?.f_mul(&self.weights)?.f_sum_dim_intlist(
+            [1].as_slice(),
+            false,
+            None,
+        )
     }
 }
 
@@ -163,7 +191,8 @@ fn named(name: &str, tensor: &Tensor) -> NamedTensor {
 pub fn initial_head(seed: u64, width: i64, classes: usize) -> (Vec<f32>, Vec<f32>) {
     let mut rng = stream(seed, Purpose::HeadInitialisation, 0, 0, 0);
     let bound = 1.0 / (width as f64).sqrt();
-    let mut draw = |count: usize| (0..count).map(|_| (bound * (2.0 * uniform_f64(&mut rng) - 1.0)) as f32).collect();
+    let mut draw =
+        |count: usize| (0..count).map(|_| (bound * (2.0 * uniform_f64(&mut rng) - 1.0)) as f32).collect();
     let weight = draw(classes * width as usize);
     (weight, draw(classes))
 }

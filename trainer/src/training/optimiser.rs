@@ -76,7 +76,13 @@ impl Optimiser {
         (self.made, [self.first.as_ref(), self.second.as_ref()])
     }
 
-    fn sgd(&mut self, parameters: &Parameters, values: &Tensor, mut gradient: Tensor, lr: f64) -> Result<(), TchError> {
+    fn sgd(
+        &mut self,
+        parameters: &Parameters,
+        values: &Tensor,
+        mut gradient: Tensor,
+        lr: f64,
+    ) -> Result<(), TchError> {
         let Update { momentum, weight_decay, .. } = self.update;
         if weight_decay != 0.0 {
             add_scaled(&mut gradient, values, weight_decay)?;
@@ -92,11 +98,18 @@ impl Optimiser {
         Ok(())
     }
 
-    fn adam(&mut self, parameters: &Parameters, values: &Tensor, mut gradient: Tensor, lr: f64) -> Result<(), TchError> {
+    fn adam(
+        &mut self,
+        parameters: &Parameters,
+        values: &Tensor,
+        mut gradient: Tensor,
+        lr: f64,
+    ) -> Result<(), TchError> {
         let weight_decay = self.update.weight_decay;
         if weight_decay != 0.0 {
             if self.update.rule == Rule::AdamW {
-                let factors = [1.0, self.update.head_lr_factor].map(|factor| 1.0 - lr * factor * weight_decay);
+                let factors =
+                    [1.0, self.update.head_lr_factor].map(|factor| 1.0 - lr * factor * weight_decay);
                 for (mut group, factor) in parameters.groups(values)?.into_iter().zip(factors) {
                     let _ = group.f_mul_scalar_(factor)?;
                 }
@@ -120,7 +133,13 @@ impl Optimiser {
     }
 
     /// `w -= r * direction`, the last layer with its own rate.
-    fn descend(&self, parameters: &Parameters, values: &Tensor, direction: &Tensor, lr: f64) -> Result<(), TchError> {
+    fn descend(
+        &self,
+        parameters: &Parameters,
+        values: &Tensor,
+        direction: &Tensor,
+        lr: f64,
+    ) -> Result<(), TchError> {
         let directions = parameters.groups(direction)?;
         for ((mut group, direction), factor) in
             parameters.groups(values)?.into_iter().zip(directions).zip([1.0, self.update.head_lr_factor])
@@ -159,7 +178,9 @@ mod tests {
     fn updates_are_pytorchs_and_go_on_from_a_saved_state() {
         for (rule, expected) in EXPECTED {
             let (w, h) = (leaf(&[1.0, -2.0, 0.5]), leaf(&[0.25, -1.5]));
-            let named = |name: &str, tensor: &Tensor| vec![NamedTensor { name: name.into(), tensor: tensor.shallow_clone() }];
+            let named = |name: &str, tensor: &Tensor| {
+                vec![NamedTensor { name: name.into(), tensor: tensor.shallow_clone() }]
+            };
             let parameters = Parameters::gather(named("w", &w), named("h", &h)).unwrap();
             let update = Update { rule, momentum: 0.9, weight_decay: 0.1, head_lr_factor: 10.0 };
             let mut optimiser = Optimiser::new(update);
@@ -170,8 +191,9 @@ mod tests {
                     let copy = |state: Option<&Tensor>| state.map(Tensor::copy);
                     optimiser = Optimiser::restored(update, made, copy(first), copy(second));
                 }
-                let loss =
-                    (&c * &w * &w).sum(Kind::Float) + (&d * h.square().square()).sum(Kind::Float) + w.sum(Kind::Float) * h.sum(Kind::Float);
+                let loss = (&c * &w * &w).sum(Kind::Float)
+                    + (&d * h.square().square()).sum(Kind::Float)
+                    + w.sum(Kind::Float) * h.sum(Kind::Float);
                 optimiser.step(&parameters, &loss, 1e-3).unwrap();
             }
             let found = Vec::<f32>::try_from(Tensor::cat(&[w.detach(), h.detach()], 0)).unwrap();
@@ -183,12 +205,16 @@ mod tests {
     #[test]
     fn other_values_are_seen_by_the_network_and_go_away_again() {
         let w = leaf(&[1.0, 2.0]);
-        let named = |name: &str, tensor: &Tensor| vec![NamedTensor { name: name.into(), tensor: tensor.shallow_clone() }];
+        let named = |name: &str, tensor: &Tensor| {
+            vec![NamedTensor { name: name.into(), tensor: tensor.shallow_clone() }]
+        };
         let mut parameters = Parameters::gather(named("w", &w), Vec::new()).unwrap();
         let doubled = parameters.values() * 2.0;
-        let seen: Result<f64, TchError> = parameters.with_values(&doubled, || w.sum(Kind::Float).f_double_value(&[]));
+        let seen: Result<f64, TchError> =
+            parameters.with_values(&doubled, || w.sum(Kind::Float).f_double_value(&[]));
         assert_eq!((seen.unwrap(), w.sum(Kind::Float).double_value(&[])), (6.0, 3.0));
-        let failed: Result<(), TchError> = parameters.with_values(&doubled, || Err(TchError::Shape("no".into())));
+        let failed: Result<(), TchError> =
+            parameters.with_values(&doubled, || Err(TchError::Shape("no".into())));
         assert!(failed.is_err() && w.sum(Kind::Float).double_value(&[]) == 3.0);
     }
 }

@@ -89,8 +89,11 @@ impl Parameters {
                 let gradient = if gradient.stride() == slot.stride {
                     gradient
                 } else {
-                    let mut ordered =
-                        Tensor::f_empty_strided(slot.size.as_slice(), slot.stride.as_slice(), (Kind::Float, gradient.device()))?;
+                    let mut ordered = Tensor::f_empty_strided(
+                        slot.size.as_slice(),
+                        slot.stride.as_slice(),
+                        (Kind::Float, gradient.device()),
+                    )?;
                     ordered.f_copy_(&gradient)?;
                     ordered
                 };
@@ -108,7 +111,11 @@ impl Parameters {
     ///
     /// # Errors
     /// What `compute` or libtorch reports; the tensors have their own values again in any case.
-    pub fn with_values<T, E: From<TchError>>(&mut self, values: &Tensor, compute: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub fn with_values<T, E: From<TchError>>(
+        &mut self,
+        values: &Tensor,
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         self.point_at(values)?;
         let result = compute();
         let own = self.values.shallow_clone();
@@ -117,7 +124,11 @@ impl Parameters {
     }
 
     fn point_at(&mut self, values: &Tensor) -> Result<(), TchError> {
-        no_grad(|| self.slots.iter_mut().try_for_each(|slot| slot.view(values).and_then(|view| slot.tensor.f_set_data(&view))))
+        no_grad(|| {
+            self.slots
+                .iter_mut()
+                .try_for_each(|slot| slot.view(values).and_then(|view| slot.tensor.f_set_data(&view)))
+        })
     }
 
     /// The tensors of a flat buffer by name, as views.
@@ -125,12 +136,18 @@ impl Parameters {
     /// # Errors
     /// What libtorch reports.
     pub fn named(&self, flat: &Tensor) -> Result<Vec<NamedTensor>, TchError> {
-        self.slots.iter().map(|slot| Ok(NamedTensor { name: slot.name.clone(), tensor: slot.view(flat)? })).collect()
+        self.slots
+            .iter()
+            .map(|slot| Ok(NamedTensor { name: slot.name.clone(), tensor: slot.view(flat)? }))
+            .collect()
     }
 
     /// What lies where, as text: two buffers whose descriptions agree hold the same tensors in the same places.
     pub fn description(&self) -> String {
-        let lines = self.slots.iter().map(|Slot { name, size, stride, offset, .. }| format!("{name} {size:?} {stride:?} {offset}\n"));
+        let lines = self
+            .slots
+            .iter()
+            .map(|Slot { name, size, stride, offset, .. }| format!("{name} {size:?} {stride:?} {offset}\n"));
         lines.collect()
     }
 }

@@ -28,7 +28,11 @@ const RESIZED_BYTES_MAX: u64 = 16 << 30;
 
 impl<'a> Trial<'a> {
     /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
-    pub(super) fn start(spec: &'a FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<Self, TrialError> {
+    pub(super) fn start(
+        spec: &'a FinetuneSpec,
+        environment: &TrialEnvironment,
+        sink: &mut dyn TrialSink,
+    ) -> Result<Self, TrialError> {
         Self::start_as(id_of(spec), spec, environment, sink)
     }
 
@@ -54,15 +58,24 @@ impl<'a> Trial<'a> {
         // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open(&environment.cache_dir)?;
         if let Some(threads) = environment.threads {
-            let threads = i32::try_from(threads.max(1)).map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
+            let threads = i32::try_from(threads.max(1))
+                .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
             tch::set_num_threads(threads);
         }
         let images = load_images(spec, environment)?;
-        let splits = split_domains(&images, settings.dataset.domains.len(), settings.dataset.split_by, spec.point.split_seed);
+        let splits = split_domains(
+            &images,
+            settings.dataset.domains.len(),
+            settings.dataset.split_by,
+            spec.point.split_seed,
+        );
         for (split, domain) in splits.iter().zip(&settings.dataset.domains) {
             if split.in_.is_empty() || split.out.is_empty() {
                 let folder = environment.data_root.join(&settings.dataset.name).join(domain);
-                return Err(TrialError::bad_data(&folder, "the domain has too few images for a split of 80 to 20"));
+                return Err(TrialError::bad_data(
+                    &folder,
+                    "the domain has too few images for a split of 80 to 20",
+                ));
             }
         }
         let pretrained = load(&LoadRequest {
@@ -81,16 +94,35 @@ impl<'a> Trial<'a> {
             device: environment.device.describe(),
             threads: tch::get_num_threads().max(1).unsigned_abs(),
         };
-        let normaliser = Normaliser { device, pixels: i64::from(settings.pixels), normalisation: pretrained.backbone.normalisation() };
-        let network = Network::fresh(pretrained.backbone, settings.finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
+        let normaliser = Normaliser {
+            device,
+            pixels: i64::from(settings.pixels),
+            normalisation: pretrained.backbone.normalisation(),
+        };
+        let network = Network::fresh(
+            pretrained.backbone,
+            settings.finetune,
+            spec.point.seed,
+            settings.dataset.classes.len(),
+            device,
+        )?;
         let resized = resized(&images, settings.pixels)?;
-        let mut source = Source { spec: spec.clone(), images, resized, splits, normaliser, width: network.width(), features: None };
+        let mut source = Source {
+            spec: spec.clone(),
+            images,
+            resized,
+            splits,
+            normaliser,
+            width: network.width(),
+            features: None,
+        };
         if settings.finetune == Finetune::Linear && !settings.augment {
             source.features = Some(features(&network, &source, &fingerprint)?);
         }
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
-        let update = Update { rule: settings.optimizer, momentum: settings.momentum, weight_decay, head_lr_factor };
+        let update =
+            Update { rule: settings.optimizer, momentum: settings.momentum, weight_decay, head_lr_factor };
         sink.started(&fingerprint).map_err(TrialError::Sink)?;
 
         let artifacts = &environment.artifacts;
@@ -142,10 +174,16 @@ fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> 
 
 /// The backbone's outputs for every image of the dataset, as the evaluation transform shows it: computed once by whichever trial comes
 /// first, for all trials of the machine that run on the same device.
-fn features(network: &Network, source: &Source, fingerprint: &Fingerprint) -> Result<SharedArray, TrialError> {
+fn features(
+    network: &Network,
+    source: &Source,
+    fingerprint: &Fingerprint,
+) -> Result<SharedArray, TrialError> {
     let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;
     let Settings { backbone, precision, pixels, .. } = source.spec.settings;
-    let key = format!("blocks of {backbone} {weights_digest}, {pixels} px, {precision}, libtorch {libtorch}, {device}, {threads} threads");
+    let key = format!(
+        "blocks of {backbone} {weights_digest}, {pixels} px, {precision}, libtorch {libtorch}, {device}, {threads} threads"
+    );
     let width = BLOCKS * network.width();
     let mut make = |chosen: &[(usize, usize)]| {
         let features = network.block_features(&source.plain_inputs(chosen)?)?;

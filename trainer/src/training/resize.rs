@@ -8,12 +8,18 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::Augmentation;
 
 /// Resizes images [n, height, width, 3] (bytes) to [n, 3, pixels, pixels] in [0, 1], each by its own crop and mirroring.
-pub(super) fn resize(images: &Tensor, augmentations: &[Augmentation], pixels: i64) -> Result<Tensor, TchError> {
+pub(super) fn resize(
+    images: &Tensor,
+    augmentations: &[Augmentation],
+    pixels: i64,
+) -> Result<Tensor, TchError> {
     let (n, height, width, _) = images.size4()?;
     let device = images.device();
     let images = images.f_to_kind(Kind::Float)?;
-    let rows = Axis::collect(augmentations, |a| (a.crop.top, a.crop.height, false)).weights(height, pixels, device)?;
-    let columns = Axis::collect(augmentations, |a| (a.crop.left, a.crop.width, a.flip)).weights(width, pixels, device)?;
+    let rows = Axis::collect(augmentations, |a| (a.crop.top, a.crop.height, false))
+        .weights(height, pixels, device)?;
+    let columns = Axis::collect(augmentations, |a| (a.crop.left, a.crop.width, a.flip))
+        .weights(width, pixels, device)?;
     let rows = rows.f_mul_scalar(1.0 / 255.0)?;
     // [n, pixels, height] x [n, height, width * 3], then the same along the other dimension, which is brought to the front.
     let x = rows.f_bmm(&images.f_view([n, height, width * 3])?)?;
@@ -57,8 +63,11 @@ impl Axis {
         let centres = Tensor::f_from_slice(&centres)?.f_to_device(device)?.f_view([-1, pixels, 1])?;
         let inputs = Tensor::f_arange(size, (Kind::Float, device))?.f_view([1, 1, size])?;
         let starts = column(&self.starts)?;
-        let inside = inputs.f_ge_tensor(&starts)?.f_logical_and(&inputs.f_lt_tensor(&starts.f_add(&column(&self.lengths)?)?)?)?;
-        let mut distances = inputs.f_add_scalar(0.5)?.f_sub(&centres)?.f_abs_()?.f_div_(&column(&supports)?)?;
+        let inside = inputs
+            .f_ge_tensor(&starts)?
+            .f_logical_and(&inputs.f_lt_tensor(&starts.f_add(&column(&self.lengths)?)?)?)?;
+        let mut distances =
+            inputs.f_add_scalar(0.5)?.f_sub(&centres)?.f_abs_()?.f_div_(&column(&supports)?)?;
         let mut weights = distances.f_neg_()?.f_add_scalar_(1.0)?.f_clamp_min_(0.0)?.f_mul_(&inside)?;
         let sums = weights.f_sum_dim_intlist([2].as_slice(), true, None)?;
         weights.f_div_(&sums)

@@ -23,7 +23,8 @@ const LOSSES: &str = "losses";
 
 /// The identity of a trial as files name it.
 pub(super) fn id_of(spec: &FinetuneSpec) -> TrialId {
-    TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None }.id()
+    TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None }
+        .id()
 }
 
 impl Trial<'_> {
@@ -31,7 +32,8 @@ impl Trial<'_> {
     pub(super) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
         let Trajectory { average, averaged, ensemble, ensembled, best, selected } = &self.trajectory;
         let (updates, optimiser) = self.optimiser.state();
-        let mut header = Header::new(self.spec.clone(), self.parameters.description(), self.fingerprint.clone());
+        let mut header =
+            Header::new(self.spec.clone(), self.parameters.description(), self.fingerprint.clone());
         header.step = self.progress.step.unwrap_or(0);
         header.evaluated = self.progress.evaluated;
         (header.updates, header.averaged, header.ensembled) = (updates, *averaged, *ensembled);
@@ -39,14 +41,26 @@ impl Trial<'_> {
         header.evaluations = self.progress.evaluations.clone();
 
         let mut tensors = vec![(VALUES.to_owned(), self.parameters.values().shallow_clone())];
-        tensors.extend(OPTIMISER.iter().zip(optimiser).filter_map(|(name, state)| Some(((*name).to_owned(), state?.shallow_clone()))));
+        tensors.extend(
+            OPTIMISER
+                .iter()
+                .zip(optimiser)
+                .filter_map(|(name, state)| Some(((*name).to_owned(), state?.shallow_clone()))),
+        );
         tensors.extend(average.as_ref().map(|average| (AVERAGE.to_owned(), average.shallow_clone())));
-        tensors.extend(self.network.live_buffers().into_iter().map(|buffer| (format!("{BUFFER}{}", buffer.name), buffer.tensor)));
+        tensors.extend(
+            self.network
+                .live_buffers()
+                .into_iter()
+                .map(|buffer| (format!("{BUFFER}{}", buffer.name), buffer.tensor)),
+        );
         tensors.extend(ensemble.iter().map(|(part, sum)| (ensemble_name(*part), sum.shallow_clone())));
         for (method, Snapshot { values, buffers }) in selected {
             tensors.push((format!("selected.{method}"), values.shallow_clone()));
             let buffers = buffers.iter().enumerate();
-            tensors.extend(buffers.map(|(index, buffer)| (format!("selected.{method}.{index}"), buffer.shallow_clone())));
+            tensors.extend(
+                buffers.map(|(index, buffer)| (format!("selected.{method}.{index}"), buffer.shallow_clone())),
+            );
         }
         tensors.push((LOSSES.to_owned(), Tensor::f_from_slice(&self.progress.losses)?));
         let tensors = tensors.into_iter().map(|(name, tensor)| {
@@ -77,9 +91,13 @@ impl Trial<'_> {
                     self.leaver.kill_at = None;
                     self.leaver.last = now();
                     let losses = self.progress.training_losses();
-                    return sink.resumed(&resumed, &losses, &self.progress.evaluations).map_err(TrialError::Sink);
+                    return sink
+                        .resumed(&resumed, &losses, &self.progress.evaluations)
+                        .map_err(TrialError::Sink);
                 }
-                Err(reason) => eprintln!("warning: the checkpoint {} is passed over: {reason}", reference.key),
+                Err(reason) => {
+                    eprintln!("warning: the checkpoint {} is passed over: {reason}", reference.key)
+                }
             }
         }
         Ok(())
@@ -104,20 +122,27 @@ impl Trial<'_> {
                 return Err(format!("it was made with another {what}: {theirs} there, {ours} here"));
             }
         }
-        let exact = (&theirs.device, theirs.threads, &theirs.libtorch) == (&ours.device, ours.threads, &ours.libtorch);
+        let exact = (&theirs.device, theirs.threads, &theirs.libtorch)
+            == (&ours.device, ours.threads, &ours.libtorch);
 
         let (size, device) = (self.parameters.values().size(), self.parameters.values().device());
         let values = checkpoint.take_values(&self.parameters)?;
-        let mut flat = |name: &str| checkpoint.tensors.contains_key(name).then(|| checkpoint.take(name, &size, device)).transpose();
+        let mut flat = |name: &str| {
+            checkpoint.tensors.contains_key(name).then(|| checkpoint.take(name, &size, device)).transpose()
+        };
         let [first, second] = [flat(OPTIMISER[0])?, flat(OPTIMISER[1])?];
         let average = flat(AVERAGE)?;
         let mut buffers = Vec::new();
         for buffer in self.network.live_buffers() {
-            buffers.push((checkpoint.take(&format!("{BUFFER}{}", buffer.name), &buffer.tensor.size(), device)?, buffer.tensor));
+            buffers.push((
+                checkpoint.take(&format!("{BUFFER}{}", buffer.name), &buffer.tensor.size(), device)?,
+                buffer.tensor,
+            ));
         }
         let trajectory = self.trajectory_of(&mut checkpoint, &header, average, device)?;
         let steps = i64::try_from(header.step + 1).map_err(|error| error.to_string())?;
-        let losses = Vec::<f64>::try_from(checkpoint.take(LOSSES, &[steps], Device::Cpu)?).map_err(|error| error.to_string())?;
+        let losses = Vec::<f64>::try_from(checkpoint.take(LOSSES, &[steps], Device::Cpu)?)
+            .map_err(|error| error.to_string())?;
 
         let copied = no_grad(|| {
             self.parameters.values().shallow_clone().f_copy_(&values)?;
@@ -126,7 +151,12 @@ impl Trial<'_> {
         copied.map_err(|error| error.to_string())?;
         self.optimiser = Optimiser::restored(self.optimiser.update(), header.updates, first, second);
         self.trajectory = trajectory;
-        self.progress = Progress { step: Some(header.step), evaluated: header.evaluated, losses, evaluations: header.evaluations };
+        self.progress = Progress {
+            step: Some(header.step),
+            evaluated: header.evaluated,
+            losses,
+            evaluations: header.evaluations,
+        };
         Ok(exact)
     }
 
@@ -139,14 +169,22 @@ impl Trial<'_> {
     ) -> Result<Trajectory, String> {
         let size = self.parameters.values().size();
         let classes = self.spec.settings.dataset.classes.len() as i64;
-        let mut trajectory = Trajectory { average, averaged: header.averaged, ensembled: header.ensembled, ..Trajectory::default() };
+        let mut trajectory = Trajectory {
+            average,
+            averaged: header.averaged,
+            ensembled: header.ensembled,
+            ..Trajectory::default()
+        };
         if header.ensembled > 0 {
             for part in self.source.parts() {
                 let rows = self.source.indices(part).len() as i64;
-                trajectory.ensemble.insert(part, checkpoint.take(&ensemble_name(part), &[rows, classes], device)?);
+                trajectory
+                    .ensemble
+                    .insert(part, checkpoint.take(&ensemble_name(part), &[rows, classes], device)?);
             }
         }
-        trajectory.best = header.best.iter().map(|(method, accuracy, step)| (*method, (*accuracy, *step))).collect();
+        trajectory.best =
+            header.best.iter().map(|(method, accuracy, step)| (*method, (*accuracy, *step))).collect();
         for &method in Method::ALL {
             let name = format!("selected.{method}");
             if !checkpoint.tensors.contains_key(&name) {
@@ -154,8 +192,12 @@ impl Trial<'_> {
             }
             let values = checkpoint.take(&name, &size, device)?;
             let live = self.network.live_buffers().into_iter().enumerate();
-            let buffers = live.map(|(index, buffer)| checkpoint.take(&format!("{name}.{index}"), &buffer.tensor.size(), device));
-            trajectory.selected.insert(method, Snapshot { values, buffers: buffers.collect::<Result<_, _>>()? });
+            let buffers = live.map(|(index, buffer)| {
+                checkpoint.take(&format!("{name}.{index}"), &buffer.tensor.size(), device)
+            });
+            trajectory
+                .selected
+                .insert(method, Snapshot { values, buffers: buffers.collect::<Result<_, _>>()? });
         }
         Ok(trajectory)
     }

@@ -29,7 +29,11 @@ use crate::model::Pass;
 /// # Errors
 /// See [`TrialError`]; [`TrialError::Diverged`] ends the trial at the first training loss that is not finite. A panic of a library
 /// becomes [`TrialError::Other`], or out of memory where its text says so: none leaves this function.
-pub fn run_trial(spec: &FinetuneSpec, environment: &TrialEnvironment, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+pub fn run_trial(
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+    sink: &mut dyn TrialSink,
+) -> Result<(), TrialError> {
     // Nothing that a panic could leave half-changed outlives the trial: state is dropped with it, and the caller ends its process.
     let result = catch_unwind(AssertUnwindSafe(|| Trial::start(spec, environment, sink)?.run(sink)));
     result.unwrap_or_else(|panic| Err(TrialError::from_libtorch_text(panic_text(panic.as_ref()))))
@@ -77,8 +81,10 @@ impl Progress {
 impl Trial<'_> {
     fn run(&mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
         let first = self.progress.step.map_or(0, |step| step + 1);
-        let pending = self.progress.step.filter(|&step| !self.progress.evaluated && self.spec.is_evaluation_step(step));
-        let mut feeder = Feeder::start(&self.source, self.feeder_threads(), self.source.requests(first, pending))?;
+        let pending =
+            self.progress.step.filter(|&step| !self.progress.evaluated && self.spec.is_evaluation_step(step));
+        let mut feeder =
+            Feeder::start(&self.source, self.feeder_threads(), self.source.requests(first, pending))?;
         if let Some(step) = pending {
             self.evaluate(step, &mut feeder, sink)?;
         }
@@ -102,7 +108,12 @@ impl Trial<'_> {
 
     /// One update on a batch from every training domain. Its loss, the batch's mean before the update, is told after the next one: a GPU
     /// need not stand still until the host has read it.
-    pub(super) fn update(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+    pub(super) fn update(
+        &mut self,
+        step: u64,
+        feeder: &mut Feeder,
+        sink: &mut dyn TrialSink,
+    ) -> Result<(), TrialError> {
         let batch = feeder.next(Request::Train { step })?;
         let logits = self.network.logits(&batch.inputs, batch.mask.as_ref(), Pass::Train)?;
         let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
@@ -130,7 +141,12 @@ impl Trial<'_> {
     }
 
     /// Judges every model of the trajectory on every part.
-    pub(super) fn evaluate(&mut self, step: u64, feeder: &mut Feeder, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+    pub(super) fn evaluate(
+        &mut self,
+        step: u64,
+        feeder: &mut Feeder,
+        sink: &mut dyn TrialSink,
+    ) -> Result<(), TrialError> {
         self.tell_losses(0, sink)?;
         let mut labels = BTreeMap::new();
         let mut logits: BTreeMap<Method, BTreeMap<Part, Tensor>> = BTreeMap::new();
@@ -146,7 +162,8 @@ impl Trial<'_> {
         }
         if self.spec.settings.ensemble.is_some() && self.trajectory.ensembled > 0 {
             let mean = 1.0 / self.trajectory.ensembled as f64;
-            let means = self.trajectory.ensemble.iter().map(|(part, sum)| Ok((*part, sum.f_mul_scalar(mean)?)));
+            let means =
+                self.trajectory.ensemble.iter().map(|(part, sum)| Ok((*part, sum.f_mul_scalar(mean)?)));
             logits.insert(Method::Ensemble, means.collect::<Result<_, TchError>>()?);
         }
         let evaluations = self.judge_all(step, &logits, &labels)?;
@@ -212,7 +229,8 @@ impl Trial<'_> {
                 }
                 None => {
                     let plain = evaluations.iter().filter(|evaluation| evaluation.method == Method::Plain);
-                    let same: Vec<_> = plain.map(|evaluation| Evaluation { method, ..evaluation.clone() }).collect();
+                    let same: Vec<_> =
+                        plain.map(|evaluation| Evaluation { method, ..evaluation.clone() }).collect();
                     evaluations.extend(same);
                 }
             }
@@ -233,7 +251,8 @@ fn evaluated(network: &Network, inputs: &Tensor) -> Result<Tensor, TchError> {
             return network.logits(inputs, None, Pass::Evaluate);
         }
         size[0] = EVALUATION_BATCH as i64 - n;
-        let whole = Tensor::f_cat(&[inputs.shallow_clone(), inputs.f_narrow(0, 0, 1)?.f_expand(size, false)?], 0)?;
+        let whole =
+            Tensor::f_cat(&[inputs.shallow_clone(), inputs.f_narrow(0, 0, 1)?.f_expand(size, false)?], 0)?;
         network.logits(&whole, None, Pass::Evaluate)?.f_narrow(0, 0, n)
     })
 }

@@ -22,7 +22,14 @@ pub(super) enum Job {
     /// A checkpoint, after whose writing older ones go.
     Checkpoint(Box<Checkpoint>),
     /// Weights or logits; without `keep` only their digest is told.
-    Tensors { kind: ArtifactKind, method: Method, step: u64, tensors: HashMap<String, Tensor>, about: Option<Box<Kept>>, keep: bool },
+    Tensors {
+        kind: ArtifactKind,
+        method: Method,
+        step: u64,
+        tensors: HashMap<String, Tensor>,
+        about: Option<Box<Kept>>,
+        keep: bool,
+    },
 }
 
 /// What became of a job, and how long it took.
@@ -86,7 +93,10 @@ impl Saver {
                 let begun = now();
                 let is_checkpoint = matches!(job, Job::Checkpoint(_));
                 let result = writer.write(job);
-                if outbox.send(Saved { result, is_checkpoint, seconds: begun.elapsed().as_secs_f64() }).is_err() {
+                if outbox
+                    .send(Saved { result, is_checkpoint, seconds: begun.elapsed().as_secs_f64() })
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -153,21 +163,33 @@ impl Writer {
                 Ok(artifact)
             }
             Job::Tensors { kind, method, step, tensors, about, keep } => {
-                let about = about.map(|kept| serde_json::to_string(&kept)).transpose().map_err(|error| error.to_string())?;
+                let about = about
+                    .map(|kept| serde_json::to_string(&kept))
+                    .transpose()
+                    .map_err(|error| error.to_string())?;
                 let metadata = about.map(|text| HashMap::from([(KEPT_KEY.to_owned(), text)]));
                 self.put(kind, method, step, checkpoint::write(&tensors, metadata)?, keep)
             }
         }
     }
 
-    fn put(&self, kind: ArtifactKind, method: Method, step: u64, bytes: Vec<u8>, keep: bool) -> Result<Artifact, String> {
+    fn put(
+        &self,
+        kind: ArtifactKind,
+        method: Method,
+        step: u64,
+        bytes: Vec<u8>,
+        keep: bool,
+    ) -> Result<Artifact, String> {
         let digest = blake3::hash(&bytes).to_hex().to_string();
         let length = bytes.len() as u64;
         let key = match &self.place {
             Some(place) if keep => {
                 let (trial, token, short) = (&place.trial, place.token, &digest[..16]);
                 let key = match kind {
-                    ArtifactKind::Checkpoint => format!("checkpoints/{trial}/{token}-{step}-{short}.safetensors"),
+                    ArtifactKind::Checkpoint => {
+                        format!("checkpoints/{trial}/{token}-{step}-{short}.safetensors")
+                    }
                     _ => format!("{kind}/{trial}/{method}-{step}-{short}.safetensors"),
                 };
                 runtime()?.block_on(place.store.put(&key, bytes)).map_err(|error| first_line(&error))?;

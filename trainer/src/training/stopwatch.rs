@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-#[expect(clippy::disallowed_methods, reason = "it decides when a checkpoint is due and what a benchmark says, never what a trial computes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it decides when a checkpoint is due and what a benchmark says, never what a trial computes"
+)]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

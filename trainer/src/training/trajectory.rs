@@ -71,11 +71,19 @@ impl Trajectory {
 
     /// Notes the i.i.d. accuracy of a method at a step: the unweighted mean over training domains of the accuracy on `out`
     /// (docs/protocol.md, "Evaluation"). Whether it is the best so far; the earliest of equals stays.
-    pub(super) fn is_best(&mut self, method: Method, step: u64, evaluations: &[Evaluation], held_out: &[String]) -> bool {
+    pub(super) fn is_best(
+        &mut self,
+        method: Method,
+        step: u64,
+        evaluations: &[Evaluation],
+        held_out: &[String],
+    ) -> bool {
         let accuracies: Vec<f64> = evaluations
             .iter()
             .filter(|evaluation| {
-                evaluation.method == method && evaluation.split == SplitName::Out && !held_out.contains(&evaluation.domain)
+                evaluation.method == method
+                    && evaluation.split == SplitName::Out
+                    && !held_out.contains(&evaluation.domain)
             })
             .map(Evaluation::accuracy)
             .collect();
@@ -119,7 +127,11 @@ mod tests {
         };
         let held_out = ["sketch".to_owned()];
         let mut judge = |step, correct, held| {
-            let evaluations = [evaluation(step, "art", correct), evaluation(step, "photo", 5), evaluation(step, "sketch", held)];
+            let evaluations = [
+                evaluation(step, "art", correct),
+                evaluation(step, "photo", 5),
+                evaluation(step, "sketch", held),
+            ];
             trajectory.is_best(Method::Plain, step, &evaluations, &held_out)
         };
         assert!(judge(0, 3, 9) && judge(300, 5, 0) && !judge(600, 5, 10) && !judge(900, 4, 10));

@@ -1,5 +1,8 @@
 //! What the integration tests share.
-#![expect(clippy::unwrap_used, reason = "only tests call this, and clippy.toml excuses only functions that are tests themselves")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "only tests call this, and clippy.toml excuses only functions that are tests themselves"
+)]
 
 use std::path::PathBuf;
 

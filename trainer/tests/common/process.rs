@@ -33,16 +33,25 @@ impl Told {
     /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits.
     pub fn result(&self) -> Outcomes {
         let losses = self.losses.iter().map(|loss| (loss.step, loss.loss.to_bits())).collect();
-        let exactly = |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
+        let exactly =
+            |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
         let left = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);
-        let digests = left.map(|artifact| (format!("{} {} {}", artifact.kind, artifact.method, artifact.step), artifact.digest.clone()));
+        let digests = left.map(|artifact| {
+            (format!("{} {} {}", artifact.kind, artifact.method, artifact.step), artifact.digest.clone())
+        });
         (losses, self.evaluations.iter().map(exactly).collect(), digests.collect())
     }
 
     pub fn checkpoints(&self, token: Token) -> Vec<CheckpointRef> {
-        let written = self.artifacts.iter().rev().filter(|artifact| artifact.kind == ArtifactKind::Checkpoint);
+        let written =
+            self.artifacts.iter().rev().filter(|artifact| artifact.kind == ArtifactKind::Checkpoint);
         written
-            .map(|Artifact { step, key, digest, .. }| CheckpointRef { token, step: *step, key: key.clone(), digest: digest.clone() })
+            .map(|Artifact { step, key, digest, .. }| CheckpointRef {
+                token,
+                step: *step,
+                key: key.clone(),
+                digest: digest.clone(),
+            })
             .collect()
     }
 }

@@ -10,7 +10,12 @@ fn words(text: &str) -> Vec<String> {
 }
 
 pub fn tiny() -> DatasetSpec {
-    DatasetSpec { name: "Tiny".into(), domains: words("ink oil pen"), classes: words("bars discs"), split_by: SplitBy::Image }
+    DatasetSpec {
+        name: "Tiny".into(),
+        domains: words("ink oil pen"),
+        classes: words("bars discs"),
+        split_by: SplitBy::Image,
+    }
 }
 
 pub fn spec(dataset: DatasetSpec, held_out: &str) -> FinetuneSpec {
@@ -23,7 +28,15 @@ pub fn spec(dataset: DatasetSpec, held_out: &str) -> FinetuneSpec {
         ..Settings::reference(dataset, Backbone::EfficientNetLite0)
     };
     let held_out = words(held_out);
-    let point = FinetunePoint { held_out, dropout: 0.5, lr: 1e-2, weight_decay: 1e-4, head_lr_factor: 1.0, seed: 0, split_seed: 0 };
+    let point = FinetunePoint {
+        held_out,
+        dropout: 0.5,
+        lr: 1e-2,
+        weight_decay: 1e-4,
+        head_lr_factor: 1.0,
+        seed: 0,
+        split_seed: 0,
+    };
     FinetuneSpec { settings, point }
 }
 

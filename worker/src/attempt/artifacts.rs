@@ -38,8 +38,12 @@ impl Place {
         let folder = format!("checkpoints/{trial}");
         match timeout(ANSWERS, self.store.delete_in(&folder, &prefixes)).await {
             Ok(Ok(count)) => tracing::debug!(trial = %trial.short(), count, "checkpoints deleted"),
-            Ok(Err(error)) => tracing::warn!(trial = %trial.short(), %error, "checkpoints of a trial that has ended stay"),
-            Err(_) => tracing::warn!(trial = %trial.short(), store = %self.url(), "checkpoints of a trial that has ended stay: no answer"),
+            Ok(Err(error)) => {
+                tracing::warn!(trial = %trial.short(), %error, "checkpoints of a trial that has ended stay")
+            }
+            Err(_) => {
+                tracing::warn!(trial = %trial.short(), store = %self.url(), "checkpoints of a trial that has ended stay: no answer")
+            }
         }
     }
 }
@@ -102,13 +106,16 @@ async fn shared(offer: &Offer, worker_id: &str) -> Result<ArtifactStore, String>
     let store = ArtifactStore::open(&offer.url).map_err(|error| error.to_string())?;
     let probe = async {
         match store.mark().await.map_err(|error| error.to_string())? {
-            Some(mark) if mark == offer.mark => store.try_to_write(worker_id).await.map_err(|error| error.to_string()),
+            Some(mark) if mark == offer.mark => {
+                store.try_to_write(worker_id).await.map_err(|error| error.to_string())
+            }
             Some(_) => Err(format!("{} is another store on this machine", offer.url)),
             None => Err(format!("{} is not the coordinator's on this machine: it has no mark", offer.url)),
         }
     };
     let answer = timeout(ANSWERS, probe).await;
-    answer.unwrap_or_else(|_| Err(format!("{} does not answer within {} s", offer.url, ANSWERS.as_secs())))?;
+    answer
+        .unwrap_or_else(|_| Err(format!("{} does not answer within {} s", offer.url, ANSWERS.as_secs())))?;
     Ok(store)
 }
 
@@ -129,7 +136,11 @@ fn local(own: &Path, reason: &str) -> Option<Place> {
 fn clear_old(checkpoints: &Path) {
     for trial in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
         for file in fs::read_dir(trial.path()).into_iter().flatten().flatten() {
-            let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
+            let age = file
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|modified| modified.elapsed().ok());
             if age.is_some_and(|age| age > CHECKPOINT_AGE_MAX) {
                 let _ = fs::remove_file(file.path());
             }
@@ -177,7 +188,8 @@ mod tests {
             assert!(reason.contains(part), "{reason}");
         }
         let empty = tempfile::tempdir().unwrap();
-        let reason = shared(&offer(&folder_url(empty.path()).unwrap(), "right"), "host-1-2").await.unwrap_err();
+        let reason =
+            shared(&offer(&folder_url(empty.path()).unwrap(), "right"), "host-1-2").await.unwrap_err();
         assert!(reason.contains("has no mark"), "{reason}");
     }
 }

@@ -52,7 +52,12 @@ pub(crate) fn of_command(end: End, evaluations: u64) -> Outcome {
     let code = end.status.and_then(|status| status.code());
     let class = match code {
         Some(0) if evaluations > 0 => return Outcome::Succeeded,
-        Some(0) => return bad_config("the command ended with exit status 0 but printed no metrics; docs/commands.md says how".to_owned()),
+        Some(0) => {
+            return bad_config(
+                "the command ended with exit status 0 but printed no metrics; docs/commands.md says how"
+                    .to_owned(),
+            );
+        }
         Some(65) => ErrorClass::BadData,
         // What shells say of a program that cannot be run or is not there.
         Some(78 | 126 | 127) => ErrorClass::BadConfig,
@@ -88,12 +93,19 @@ fn failed(class: ErrorClass, what: &str, end: &End) -> Outcome {
 
 /// A shell or an interpreter whose child was killed by signal 9 ends with status 137 itself.
 fn was_oom_killed(end: &End) -> bool {
-    end.oom_killed && end.status.is_some_and(|status| status.signal() == Some(9) || status.code() == Some(137))
+    end.oom_killed
+        && end.status.is_some_and(|status| status.signal() == Some(9) || status.code() == Some(137))
 }
 
 /// PyTorch, JAX, Python and glibc's C++ each have their words for it. A program hands over nothing but text, so this reads a message.
 fn tells_of_memory(last_lines: &str) -> bool {
-    let phrases = ["CUDA out of memory", "OutOfMemoryError", "MemoryError", "RESOURCE_EXHAUSTED: Out of memory", "std::bad_alloc"];
+    let phrases = [
+        "CUDA out of memory",
+        "OutOfMemoryError",
+        "MemoryError",
+        "RESOURCE_EXHAUSTED: Out of memory",
+        "std::bad_alloc",
+    ];
     phrases.iter().any(|phrase| last_lines.contains(phrase))
 }
 
@@ -113,7 +125,9 @@ fn describe(end: &End) -> String {
         return "ended in a way that the system does not tell".to_owned();
     };
     match (status.signal(), status.code()) {
-        (Some(9), _) if end.oom_killed => "was killed by the kernel because memory ran out (SIGKILL)".to_owned(),
+        (Some(9), _) if end.oom_killed => {
+            "was killed by the kernel because memory ran out (SIGKILL)".to_owned()
+        }
         // Who sent it cannot be known: a person, a batch system, or a kernel that does not count.
         (Some(9), _) => "was killed by signal 9 (SIGKILL)".to_owned(),
         (Some(signal), _) => match signal_name(signal) {
@@ -153,7 +167,11 @@ mod tests {
 
     /// A wait status as the kernel packs it: the exit code in the second byte, the signal in the first.
     fn end(status: i32, last_lines: &str) -> End {
-        End { status: Some(ExitStatus::from_raw(status)), last_lines: last_lines.to_owned(), ..End::default() }
+        End {
+            status: Some(ExitStatus::from_raw(status)),
+            last_lines: last_lines.to_owned(),
+            ..End::default()
+        }
     }
 
     #[test]
@@ -165,20 +183,29 @@ mod tests {
         assert_eq!(of_trial(crashed(diverged.clone(), false)), diverged);
         assert_eq!(of_command(crashed(diverged.clone(), true), 0), diverged);
         let said = Outcome::Failed { class: ErrorClass::BadData, message: "/x: gone\nreally".into() };
-        assert_eq!(failed(of_trial(crashed(said, false))), (ErrorClass::BadData, "/x: gone really".to_owned()));
+        assert_eq!(
+            failed(of_trial(crashed(said, false))),
+            (ErrorClass::BadData, "/x: gone really".to_owned())
+        );
     }
 
     #[test]
     fn a_silent_end_is_ours_or_the_kernels_or_transient() {
         assert_eq!(failed(of_trial(End { handed_back: true, ..end(9, "") })).0, ErrorClass::Preempted);
         let (class, message) = failed(of_trial(end(9, "")));
-        assert_eq!((class, message.as_str()), (ErrorClass::Transient, "the trial's process was killed by signal 9 (SIGKILL)"));
+        assert_eq!(
+            (class, message.as_str()),
+            (ErrorClass::Transient, "the trial's process was killed by signal 9 (SIGKILL)")
+        );
         assert_eq!(failed(of_trial(End { oom_killed: true, ..end(9, "") })).0, ErrorClass::OutOfMemory);
         assert_eq!(failed(of_trial(End { oom_killed: true, ..end(11, "") })).0, ErrorClass::Transient);
         let (class, message) = failed(of_trial(end(3 << 8, "a | b")));
         assert_eq!(
             (class, message.as_str()),
-            (ErrorClass::Transient, "the trial's process ended with exit status 3 and no outcome; it printed last: a | b")
+            (
+                ErrorClass::Transient,
+                "the trial's process ended with exit status 3 and no outcome; it printed last: a | b"
+            )
         );
         assert!(failed(of_trial(end(40, ""))).1.ends_with("signal 40"));
     }
@@ -199,10 +226,16 @@ mod tests {
         ] {
             // Evaluations do not make up for a bad end, and a command that was asked to stop is handed back whatever it says.
             assert_eq!(failed(of_command(end(code << 8, last_lines), 5)).0, class, "{code} {last_lines}");
-            assert_eq!(failed(of_command(End { handed_back: true, ..end(code << 8, "") }, 5)).0, ErrorClass::Preempted);
+            assert_eq!(
+                failed(of_command(End { handed_back: true, ..end(code << 8, "") }, 5)).0,
+                ErrorClass::Preempted
+            );
         }
         for status in [9, 137 << 8] {
-            assert_eq!(failed(of_command(End { oom_killed: true, ..end(status, "") }, 5)).0, ErrorClass::OutOfMemory);
+            assert_eq!(
+                failed(of_command(End { oom_killed: true, ..end(status, "") }, 5)).0,
+                ErrorClass::OutOfMemory
+            );
             assert_eq!(failed(of_command(end(status, ""), 5)).0, ErrorClass::Transient);
         }
     }

@@ -76,13 +76,23 @@ pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     if id.to_string() != trial_id {
         return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
     }
-    let keep = keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
+    let keep =
+        keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
     // A key leads nowhere but below the store's root, whoever made it.
-    let checkpoints = checkpoints.into_iter().map(CheckpointRef::from).filter(|checkpoint| is_key(&checkpoint.key)).collect();
-    let members = members.into_iter().map(Member::try_from).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let checkpoints = checkpoints
+        .into_iter()
+        .map(CheckpointRef::from)
+        .filter(|checkpoint| is_key(&checkpoint.key))
+        .collect();
+    let members = members
+        .into_iter()
+        .map(Member::try_from)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
     let combined = spec.combination.as_ref().map_or(&[][..], |combination| &combination.members);
     let keys = members.iter().flat_map(|member| &member.files).map(|file| &file.key);
-    if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key)) {
+    if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key))
+    {
         return Err(format!("the lease of trial {trial_id} does not say what it is made of"));
     }
     Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
@@ -165,7 +175,9 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     };
     match &outcome {
         Outcome::Succeeded => tracing::info!(%token, trial = %trial_id.short(), "trial succeeded"),
-        Outcome::Diverged { step } => tracing::warn!(%token, trial = %trial_id.short(), step, "trial diverged"),
+        Outcome::Diverged { step } => {
+            tracing::warn!(%token, trial = %trial_id.short(), step, "trial diverged")
+        }
         Outcome::Failed { class, message } => {
             tracing::warn!(%token, trial = %trial_id.short(), %class, reason = %message, log = %log_path.display(), "trial failed");
         }
@@ -180,12 +192,19 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
 }
 
 impl Attempt<'_> {
-    fn start(&mut self, lease: &Accepted, slot: &Slot, place: Option<&Place>, log: AttemptLog) -> Result<Child, Outcome> {
+    fn start(
+        &mut self,
+        lease: &Accepted,
+        slot: &Slot,
+        place: Option<&Place>,
+        log: AttemptLog,
+    ) -> Result<Child, Outcome> {
         let mut launch = launch::prepare(&self.shared.config, lease, slot, place.map(Place::url))?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
-        Child::spawn(launch, log).map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
+        Child::spawn(launch, log)
+            .map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
     }
 
     /// Follows the process until it is gone; none if there is nothing to say about it.
@@ -257,8 +276,18 @@ impl Attempt<'_> {
             Some(Cut::Broken(outcome)) => Some(outcome),
             Some(Cut::Untold(reason)) => Some(ending::transient(reason)),
             Some(Cut::HandedBack) | None => {
-                let end = End { said: self.said.take(), handed_back, status, last_lines: last_words.lines, oom_killed };
-                Some(if self.is_command { ending::of_command(end, self.evaluations) } else { ending::of_trial(end) })
+                let end = End {
+                    said: self.said.take(),
+                    handed_back,
+                    status,
+                    last_lines: last_words.lines,
+                    oom_killed,
+                };
+                Some(if self.is_command {
+                    ending::of_command(end, self.evaluations)
+                } else {
+                    ending::of_trial(end)
+                })
             }
         }
     }

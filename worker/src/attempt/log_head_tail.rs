@@ -31,7 +31,9 @@ impl Excerpt {
     pub(crate) fn end(self) -> Vec<u8> {
         let mut end = Vec::with_capacity(self.tail.len() + 80);
         if self.left_out > 0 {
-            end.extend_from_slice(format!("\n[... {} bytes were left out here ...]\n", self.left_out).as_bytes());
+            end.extend_from_slice(
+                format!("\n[... {} bytes were left out here ...]\n", self.left_out).as_bytes(),
+            );
         }
         end.extend(self.tail);
         end
@@ -61,7 +63,8 @@ mod tests {
             }
             let left_out = output.len() - HEAD_BYTES - TAIL_BYTES;
             let marker = format!("\n[... {left_out} bytes were left out here ...]\n");
-            let expected = [&output[..HEAD_BYTES], marker.as_bytes(), &output[output.len() - TAIL_BYTES..]].concat();
+            let expected =
+                [&output[..HEAD_BYTES], marker.as_bytes(), &output[output.len() - TAIL_BYTES..]].concat();
             assert_eq!(excerpt(&output, chunk), expected);
         }
     }

@@ -182,13 +182,19 @@ mod tests {
         outbox.losses(losses(0..2));
         outbox.log(b"one");
         let first = outbox.batch().unwrap().unwrap();
-        assert_eq!((first.sequence, first.fingerprint.is_some(), first.losses.len(), first.log.as_slice()), (1, true, 2, &b"one"[..]));
+        assert_eq!(
+            (first.sequence, first.fingerprint.is_some(), first.losses.len(), first.log.as_slice()),
+            (1, true, 2, &b"one"[..])
+        );
         outbox.losses(losses(2..3));
         outbox.log(b"two");
         assert_eq!(outbox.batch().unwrap(), Some(first));
         outbox.acknowledged();
         let second = outbox.batch().unwrap().unwrap();
-        assert_eq!((second.sequence, second.fingerprint, second.losses.len(), second.log.as_slice()), (2, None, 1, &b"two"[..]));
+        assert_eq!(
+            (second.sequence, second.fingerprint, second.losses.len(), second.log.as_slice()),
+            (2, None, 1, &b"two"[..])
+        );
         outbox.acknowledged();
         outbox.log(b"three");
         assert_eq!(outbox.batch().unwrap().map(|batch| batch.log), Some(b"three".to_vec()));
@@ -199,7 +205,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut roomy = outbox(&folder);
         roomy.losses(losses(0..50_000));
-        assert!(!roomy.is_full() && roomy.waiting.len() <= ROWS_IN_MEMORY_MAX && folder.path().join("1.reports").exists());
+        assert!(
+            !roomy.is_full()
+                && roomy.waiting.len() <= ROWS_IN_MEMORY_MAX
+                && folder.path().join("1.reports").exists()
+        );
         roomy.clear();
         assert_eq!((roomy.batch().unwrap(), folder.path().join("1.reports").exists()), (None, false));
 

@@ -51,7 +51,8 @@ impl Spool {
         frame.extend(batch.encode_to_vec());
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::options().read(true).write(true).create(true).truncate(true).open(&self.path)?),
+            none => none
+                .insert(File::options().read(true).write(true).create(true).truncate(true).open(&self.path)?),
         };
         // A torn frame lies behind the end and is written over by the next one.
         file.write_all_at(&frame, self.end)?;

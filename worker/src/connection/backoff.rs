@@ -22,7 +22,8 @@ impl Backoff {
 
     /// The next delay: twice the one before up to the longest, times a factor in [0.5, 1).
     pub(crate) fn next(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1_u32.checked_shl(self.attempt.min(16)).unwrap_or(u32::MAX)).min(LONGEST);
+        let full =
+            FIRST.saturating_mul(1_u32.checked_shl(self.attempt.min(16)).unwrap_or(u32::MAX)).min(LONGEST);
         let bits = mix(self.seed.wrapping_add(u64::from(self.attempt))) >> 40;
         self.attempt = self.attempt.saturating_add(1);
         full.mul_f64(0.5 + bits as f64 / (1_u64 << 25) as f64)

@@ -53,13 +53,18 @@ impl Speaker {
     }
 }
 
-async fn until_answered<F: Future<Output = Result<(), CallError>>>(seed: u64, mut say: impl FnMut() -> F) -> Result<(), Refusal> {
+async fn until_answered<F: Future<Output = Result<(), CallError>>>(
+    seed: u64,
+    mut say: impl FnMut() -> F,
+) -> Result<(), Refusal> {
     let mut backoff = Backoff::new(seed);
     loop {
         match say().await {
             Ok(()) => return Ok(()),
             Err(CallError::Stale) => return Err(Refusal::Stale),
-            Err(CallError::Refused(reason) | CallError::Version(reason)) => return Err(Refusal::Refused(reason)),
+            Err(CallError::Refused(reason) | CallError::Version(reason)) => {
+                return Err(Refusal::Refused(reason));
+            }
             Err(CallError::Unavailable(_)) => tokio::time::sleep(backoff.next()).await,
         }
     }
@@ -71,7 +76,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_an_answer_ends_the_trying() {
-        let mut answers = vec![Ok(()), Err(CallError::Unavailable("b".into())), Err(CallError::Unavailable("a".into()))];
+        let mut answers =
+            vec![Ok(()), Err(CallError::Unavailable("b".into())), Err(CallError::Unavailable("a".into()))];
         let told = until_answered(1, || {
             let answer = answers.pop().unwrap();
             async move { answer }
@@ -79,6 +85,9 @@ mod tests {
         assert_eq!(told.await, Ok(()));
         assert!(answers.is_empty());
         assert_eq!(until_answered(1, || async { Err(CallError::Stale) }).await, Err(Refusal::Stale));
-        assert_eq!(until_answered(1, || async { Err(CallError::Refused("no".into())) }).await, Err(Refusal::Refused("no".into())));
+        assert_eq!(
+            until_answered(1, || async { Err(CallError::Refused("no".into())) }).await,
+            Err(Refusal::Refused("no".into()))
+        );
     }
 }

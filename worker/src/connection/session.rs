@@ -102,8 +102,12 @@ impl Session {
     pub(crate) fn new(endpoint: &Endpoint, introduction: v1::RegisterRequest) -> Self {
         let url = endpoint.uri().to_string().trim_end_matches('/').to_owned();
         let endpoint = endpoint.clone().connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-        let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE).keep_alive_while_idle(true);
-        let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
+        let endpoint = endpoint
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        let client = WorkerServiceClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
         let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
         Self { client, introduction, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
@@ -152,13 +156,16 @@ impl Session {
             return Ok(());
         }
         let mut client = self.client.clone();
-        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction())).await.map_err(|error| match error {
-            // The handshake's refusal of another version.
-            CallError::Refused(reason) => CallError::Version(reason),
-            other => other,
-        })?;
+        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction())).await.map_err(
+            |error| match error {
+                // The handshake's refusal of another version.
+                CallError::Refused(reason) => CallError::Version(reason),
+                other => other,
+            },
+        )?;
         v1::Version::check(answer.version.as_ref()).map_err(|error| CallError::Version(error.to_string()))?;
-        let interval = Duration::from_millis(answer.heartbeat_ms).clamp(Duration::from_millis(50), Duration::from_secs(60));
+        let interval = Duration::from_millis(answer.heartbeat_ms)
+            .clamp(Duration::from_millis(50), Duration::from_secs(60));
         self.heartbeat.send_replace(Some(interval));
         let offer = Some(Offer { url: answer.store, mark: answer.store_mark });
         self.offer.send_if_modified(|known| {
@@ -177,7 +184,11 @@ impl Session {
     }
 
     /// Takes queued trials; waits up to `wait` for one.
-    pub(crate) async fn lease(&self, mut request: v1::LeaseRequest, wait: Duration) -> Result<v1::LeaseResponse, CallError> {
+    pub(crate) async fn lease(
+        &self,
+        mut request: v1::LeaseRequest,
+        wait: Duration,
+    ) -> Result<v1::LeaseResponse, CallError> {
         self.ensure_registered().await?;
         request.worker_id = self.worker_id().to_owned();
         request.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -187,9 +198,14 @@ impl Session {
     }
 
     /// Says that attempts are alive; gives those that no longer hold their trial.
-    pub(crate) async fn heartbeat(&self, attempts: Vec<(Token, u64)>, limit: Duration) -> Result<Vec<Token>, CallError> {
+    pub(crate) async fn heartbeat(
+        &self,
+        attempts: Vec<(Token, u64)>,
+        limit: Duration,
+    ) -> Result<Vec<Token>, CallError> {
         self.ensure_registered().await?;
-        let attempts = attempts.into_iter().map(|(token, step)| v1::Progress { token: token.0, step }).collect();
+        let attempts =
+            attempts.into_iter().map(|(token, step)| v1::Progress { token: token.0, step }).collect();
         let request = v1::HeartbeatRequest { worker_id: self.worker_id().to_owned(), attempts };
         let mut client = self.client.clone();
         let answer = self.call(limit, client.heartbeat(request)).await;
@@ -200,12 +216,19 @@ impl Session {
     /// Delivers reports.
     pub(crate) async fn report(&self, token: Token, batch: v1::Batch) -> Result<(), CallError> {
         let mut client = self.client.clone();
-        let answer = self.call(CALL_TIMEOUT, client.report(v1::ReportRequest { token: token.0, batch: Some(batch) })).await;
+        let answer = self
+            .call(CALL_TIMEOUT, client.report(v1::ReportRequest { token: token.0, batch: Some(batch) }))
+            .await;
         self.note_loss(answer).await.map(|_| ())
     }
 
     /// Ends an attempt.
-    pub(crate) async fn complete(&self, token: Token, batch: Option<v1::Batch>, outcome: &Outcome) -> Result<(), CallError> {
+    pub(crate) async fn complete(
+        &self,
+        token: Token,
+        batch: Option<v1::Batch>,
+        outcome: &Outcome,
+    ) -> Result<(), CallError> {
         let request = v1::CompleteRequest { token: token.0, batch, outcome: Some(outcome.into()) };
         let mut client = self.client.clone();
         let answer = self.call(CALL_TIMEOUT, client.complete(request)).await;
@@ -232,7 +255,11 @@ impl Session {
         answer
     }
 
-    async fn call<T>(&self, limit: Duration, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CallError> {
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CallError> {
         let answer = match tokio::time::timeout(limit, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(sort(&status)),
@@ -268,11 +295,22 @@ mod tests {
 
     #[test]
     fn a_broken_connection_never_refuses_and_a_refusal_is_never_repeated() {
-        for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled, Code::DeadlineExceeded, Code::ResourceExhausted] {
+        for code in [
+            Code::Unavailable,
+            Code::Unknown,
+            Code::Internal,
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+        ] {
             assert!(matches!(sort(&Status::new(code, "x")), CallError::Unavailable(_)), "{code:?}");
         }
         for code in [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition, Code::Unimplemented] {
-            assert_eq!(sort(&Status::new(code, "one\ntwo")), CallError::Refused("one".to_owned()), "{code:?}");
+            assert_eq!(
+                sort(&Status::new(code, "one\ntwo")),
+                CallError::Refused("one".to_owned()),
+                "{code:?}"
+            );
         }
         assert_eq!(sort(&Status::aborted("gone")), CallError::Stale);
     }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process, kill_process_group, set_child_subreaper,
-    setrlimit, wait,
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process,
+    kill_process_group, set_child_subreaper, setrlimit, wait,
 };
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -96,7 +96,11 @@ fn end_as(status: WaitStatus) -> ! {
 
 fn die(signal: Signal) -> ! {
     // The agent makes each guard the leader of a group; run by hand from a shell, the group may be somebody else's.
-    let killed = if getpgrp() == getpid() { kill_process_group(getpid(), signal) } else { kill_process(getpid(), signal) };
+    let killed = if getpgrp() == getpid() {
+        kill_process_group(getpid(), signal)
+    } else {
+        kill_process(getpid(), signal)
+    };
     // A process may always signal itself; if that failed all the same, this is the next best end.
     let _ = killed;
     std::process::abort()

@@ -31,7 +31,8 @@ pub(crate) fn kill_all() {
 fn parents() -> BTreeMap<i32, i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
+    pids.filter_map(|pid| Some((pid, parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
+        .collect()
 }
 
 /// The fourth field of `/proc/PID/stat`. The second, the program's name, may hold anything, parentheses and spaces too.
@@ -62,7 +63,10 @@ mod tests {
     #[test]
     fn descendants_are_found_through_any_number_of_generations() {
         let parents = BTreeMap::from([(1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (30, 31), (31, 30)]);
-        let found: Vec<i32> = below(Pid::from_raw(10).unwrap(), &parents).into_iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+        let found: Vec<i32> = below(Pid::from_raw(10).unwrap(), &parents)
+            .into_iter()
+            .map(|pid| pid.as_raw_nonzero().get())
+            .collect();
         assert_eq!(found, [11, 12]);
         assert_eq!(parent("12 (a) b (c) S 11 12 0"), Some(11));
         assert_eq!(parent("12 (torn"), None);

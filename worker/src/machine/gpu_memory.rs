@@ -14,7 +14,8 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Memory of the smallest GPU among the slots, in GiB; 0 without GPUs, and where nothing tells.
 pub fn smallest_gpu_gib(slots: &[Slot]) -> f64 {
-    let visible: Vec<&str> = slots.iter().map(|slot| slot.visible.as_str()).filter(|visible| !visible.is_empty()).collect();
+    let visible: Vec<&str> =
+        slots.iter().map(|slot| slot.visible.as_str()).filter(|visible| !visible.is_empty()).collect();
     if visible.is_empty() {
         return 0.0;
     }
@@ -24,7 +25,8 @@ pub fn smallest_gpu_gib(slots: &[Slot]) -> f64 {
 fn ask() -> Option<String> {
     let mut command = Command::new("nvidia-smi");
     command.args(["--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"]);
-    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let mut process =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
         if let Some(status) = process.try_wait().ok()? {
             let mut answer = String::new();

@@ -21,7 +21,8 @@ impl OomKills {
         let files = own.lines().filter_map(|line| {
             // `0::/path` for version 2, `4:memory:/path` for version 1.
             let mut fields = line.splitn(3, ':');
-            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?.trim_start_matches('/'));
+            let (_, controllers, path) =
+                (fields.next()?, fields.next()?, fields.next()?.trim_start_matches('/'));
             match controllers {
                 "" => Some(groups.join(path).join("memory.events")),
                 "memory" => Some(groups.join("memory").join(path).join("memory.oom_control")),
@@ -40,7 +41,10 @@ impl OomKills {
 
 /// The line `oom_kill N` of any of these files.
 fn counted(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    fs::read_to_string(file)
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -61,7 +65,10 @@ mod tests {
         assert_eq!(count(), Some(7));
         write(proc.join("self/cgroup"), "5:cpu:/a\n4:memory:/job/7\n0::/\n");
         assert_eq!(count(), Some(7));
-        write(groups.join("memory/job/7/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+        write(
+            groups.join("memory/job/7/memory.oom_control"),
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        );
         assert_eq!(count(), Some(2));
         write(proc.join("self/cgroup"), "0::/user.slice/a b\n");
         write(groups.join("user.slice/a b/memory.events"), "low 0\noom 1\noom_kill 1\noom_group_kill 0\n");

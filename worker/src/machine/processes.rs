@@ -53,7 +53,8 @@ pub(crate) struct Place {
 impl Place {
     /// Where this process runs.
     pub(crate) fn here() -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Self { boot, process_namespace: namespace.to_string_lossy().into_owned() }
     }
@@ -76,6 +77,9 @@ mod tests {
         }
         child.wait().unwrap();
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
-        assert_eq!((started(stat), started(&stat.replace(") S", ") Z")), started("7 (a")), (Some(4242), None, None));
+        assert_eq!(
+            (started(stat), started(&stat.replace(") S", ") Z")), started("7 (a")),
+            (Some(4242), None, None)
+        );
     }
 }

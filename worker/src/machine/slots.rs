@@ -62,7 +62,9 @@ pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) 
     };
     let mut devices = Vec::new();
     for index in chosen {
-        let visible = gpus.get(index).ok_or_else(|| format!("cuda:{index} is not there: this machine shows {} GPUs", gpus.len()))?;
+        let visible = gpus
+            .get(index)
+            .ok_or_else(|| format!("cuda:{index} is not there: this machine shows {} GPUs", gpus.len()))?;
         devices.push(Slot { device: format!("cuda:{index}"), visible: visible.clone(), inside: "cuda:0" });
     }
     if devices.is_empty() {
@@ -75,7 +77,8 @@ pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) 
 /// The GPUs of this machine as CUDA_VISIBLE_DEVICES would name them: what that variable allows, else one per `/dev/nvidiaN`.
 pub fn visible_gpus(variable: Option<&OsStr>, dev: &Path) -> Vec<String> {
     if let Some(allowed) = variable {
-        let words: Vec<String> = allowed.to_string_lossy().split(',').map(|word| word.trim().to_owned()).collect();
+        let words: Vec<String> =
+            allowed.to_string_lossy().split(',').map(|word| word.trim().to_owned()).collect();
         // As CUDA reads it: an invalid entry, such as -1, hides itself and whatever follows.
         return words.into_iter().take_while(|word| !word.is_empty() && !word.starts_with('-')).collect();
     }
@@ -113,7 +116,10 @@ mod tests {
     fn slots_are_devices_unless_counted() {
         let gpus = words("2 GPU-7f");
         assert_eq!(devices("all", &gpus, None), pairs(&[("cuda:0", "2"), ("cuda:1", "GPU-7f")]));
-        assert_eq!(devices("all", &gpus, Some(3)), pairs(&[("cuda:0", "2"), ("cuda:1", "GPU-7f"), ("cuda:0", "2")]));
+        assert_eq!(
+            devices("all", &gpus, Some(3)),
+            pairs(&[("cuda:0", "2"), ("cuda:1", "GPU-7f"), ("cuda:0", "2")])
+        );
         assert_eq!(devices("cuda:1", &gpus, None), pairs(&[("cuda:1", "GPU-7f")]));
         assert_eq!(devices("cuda:1,cuda:0", &gpus, Some(1)), pairs(&[("cuda:1", "GPU-7f")]));
         assert_eq!(devices("cpu", &gpus, Some(2)), pairs(&[("cpu", ""), ("cpu", "")]));

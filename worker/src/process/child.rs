@@ -72,7 +72,9 @@ impl Child {
             feeder.spawn(feed(stdin, input));
         }
         let voice = Voice { log, speech, sender };
-        tokio::spawn(Supervisor { process, group: Arc::clone(&group), feeder, voice, doom, deadline: None }.run());
+        tokio::spawn(
+            Supervisor { process, group: Arc::clone(&group), feeder, voice, doom, deadline: None }.run(),
+        );
         Ok(Self { group, messages, doomed })
     }
 

@@ -46,17 +46,30 @@ pub(crate) enum Speech {
 ///
 /// # Errors
 /// The outcome of a trial that cannot run here or anywhere.
-pub(crate) fn prepare(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+pub(crate) fn prepare(
+    config: &AgentConfig,
+    lease: &Accepted,
+    slot: &Slot,
+    store: Option<&str>,
+) -> Result<Launch, Outcome> {
     match &lease.spec.work {
         Work::Finetune(_) => finetune(config, lease, slot, store),
         Work::Command(settings) => command(config, settings, &lease.spec, slot),
     }
 }
 
-fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&str>) -> Result<Launch, Outcome> {
+fn finetune(
+    config: &AgentConfig,
+    lease: &Accepted,
+    slot: &Slot,
+    store: Option<&str>,
+) -> Result<Launch, Outcome> {
     let combination = lease.spec.combination.clone();
-    let combination =
-        combination.map(|combination| CombinationOrder { trial_id: lease.trial_id, combination, members: lease.members.clone() });
+    let combination = combination.map(|combination| CombinationOrder {
+        trial_id: lease.trial_id,
+        combination,
+        members: lease.members.clone(),
+    });
     let assignment = Assignment {
         spec: lease.spec.finetune().map_err(|error| ending::bad_config(error.to_string()))?,
         data: config.data.clone(),
@@ -71,7 +84,8 @@ fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&
         combination,
     };
     let written = serde_json::to_vec(&assignment);
-    let mut input = written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;
+    let mut input =
+        written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;
     input.push(b'\n');
     let mut command = new_command(config.trainer.as_os_str(), config, slot);
     command.arg("trial");
@@ -79,14 +93,20 @@ fn finetune(config: &AgentConfig, lease: &Accepted, slot: &Slot, store: Option<&
     Ok(Launch { command, input, speech: Speech::Events, guarded: false, fingerprint: None })
 }
 
-fn command(config: &AgentConfig, settings: &CommandSettings, spec: &TrialSpec, slot: &Slot) -> Result<Launch, Outcome> {
+fn command(
+    config: &AgentConfig,
+    settings: &CommandSettings,
+    spec: &TrialSpec,
+    slot: &Slot,
+) -> Result<Launch, Outcome> {
     let Some(guard) = &config.command_guard else {
         return Err(ending::bad_config("this worker runs no commands; --allow-commands lets it".to_owned()));
     };
     let data = config.data.display().to_string();
     let surroundings = Surroundings { data, device: slot.inside.to_owned(), threads: config.threads };
     let invocation = settings.invocation(spec, &surroundings);
-    let Invocation { words, environment } = invocation.map_err(|error| ending::bad_config(error.to_string()))?;
+    let Invocation { words, environment } =
+        invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = new_command(guard.as_os_str(), config, slot);
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
@@ -121,11 +141,13 @@ impl Speech {
             (Self::Events, Line::Whole(text) | Line::Cut(text)) if text.first() != Some(&b'{') => Ok(None),
             (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
                 Ok(event) => Ok(Some(vec![event])),
-                Err(error) => Err(ending::transient(format!("the trial's process said something that is no event: {error}"))),
+                Err(error) => Err(ending::transient(format!(
+                    "the trial's process said something that is no event: {error}"
+                ))),
             },
-            (Self::Events, Line::Cut(_)) => {
-                Err(ending::transient(format!("the trial's process said more than {LINE_BYTES_MAX} bytes in one line")))
-            }
+            (Self::Events, Line::Cut(_)) => Err(ending::transient(format!(
+                "the trial's process said more than {LINE_BYTES_MAX} bytes in one line"
+            ))),
             (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
             // No metric is that long.
             (Self::Metrics(_), Line::Cut(_)) => Ok(None),

@@ -60,13 +60,22 @@ impl MetricLines {
         let Some(text) = metric(line).filter(|_| !self.diverged) else {
             return Ok(None);
         };
-        let events = serde_json::from_str(&text).map_err(|error| plain_reason(&error)).and_then(|line| self.events(line));
-        events.map(Some).map_err(|reason| format!("the command printed a metric that breaks the schema: {reason}: {}", quoted(line)))
+        let events = serde_json::from_str(&text)
+            .map_err(|error| plain_reason(&error))
+            .and_then(|line| self.events(line));
+        events.map(Some).map_err(|reason| {
+            format!("the command printed a metric that breaks the schema: {reason}: {}", quoted(line))
+        })
     }
 
     fn events(&mut self, line: MetricLine) -> Result<Vec<Event>, String> {
         let MetricLine { step, domain, split, n, correct, value, method, loss, diverged } = line;
-        let judges = domain.is_some() || split.is_some() || n.is_some() || correct.is_some() || value.is_some() || method.is_some();
+        let judges = domain.is_some()
+            || split.is_some()
+            || n.is_some()
+            || correct.is_some()
+            || value.is_some()
+            || method.is_some();
         if let Some(Diverged { step: at }) = diverged {
             if step.is_some() || judges || loss.is_some() {
                 return Err("\"diverged\" stands alone".to_owned());
@@ -89,7 +98,9 @@ impl MetricLines {
             events.push(Event::Evaluations(vec![Evaluation { method, step, domain, split, score, loss }]));
         } else if let Some(loss) = loss {
             if let Some(newest) = self.newest_loss.filter(|newest| *newest >= step) {
-                return Err(format!("training losses come in ascending order of their steps, and that of step {newest} was told"));
+                return Err(format!(
+                    "training losses come in ascending order of their steps, and that of step {newest} was told"
+                ));
             }
             self.newest_loss = Some(step);
             events.push(Event::Losses(vec![TrainingLoss { step, loss }]));
@@ -115,17 +126,27 @@ impl MetricLines {
         }
     }
 
-    fn note_evaluation(&mut self, step: u64, method: Method, domain: &str, split: SplitName) -> Result<(), String> {
+    fn note_evaluation(
+        &mut self,
+        step: u64,
+        method: Method,
+        domain: &str,
+        split: SplitName,
+    ) -> Result<(), String> {
         let known = self.domains.iter().position(|known| known == domain);
         let index = match known {
             Some(index) => index,
-            None if !self.domains_are_open => return Err(format!("domain {domain:?} is none of {}", self.domains.join(", "))),
+            None if !self.domains_are_open => {
+                return Err(format!("domain {domain:?} is none of {}", self.domains.join(", ")));
+            }
             None if !is_plain(domain) => {
                 return Err(format!(
                     "domain {domain:?} is no name: 1 to {NAME_BYTES_MAX} bytes without '/', '\\', '+', control characters or a leading '.'"
                 ));
             }
-            None if self.domains.len() >= DOMAINS_MAX => return Err(format!("more than {DOMAINS_MAX} domains")),
+            None if self.domains.len() >= DOMAINS_MAX => {
+                return Err(format!("more than {DOMAINS_MAX} domains"));
+            }
             None => {
                 self.domains.push(domain.to_owned());
                 self.domains.len() - 1
@@ -135,7 +156,9 @@ impl MetricLines {
             return Err(format!("more than {EVALUATIONS_MAX} evaluations"));
         }
         if !self.told.insert((step, method, index, split)) {
-            return Err(format!("the {method} evaluation of {domain}/{split} at step {step} was told before"));
+            return Err(format!(
+                "the {method} evaluation of {domain}/{split} at step {step} was told before"
+            ));
         }
         Ok(())
     }

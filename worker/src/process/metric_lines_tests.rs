@@ -8,7 +8,14 @@ fn lines(domains: &[&str], steps: Option<u64>) -> MetricLines {
 }
 
 fn evaluation(method: Method, step: u64, score: Score, loss: Option<f64>) -> Event {
-    Event::Evaluations(vec![Evaluation { method, step, domain: "sketch".into(), split: SplitName::Out, score, loss }])
+    Event::Evaluations(vec![Evaluation {
+        method,
+        step,
+        domain: "sketch".into(),
+        split: SplitName::Out,
+        score,
+        loss,
+    }])
 }
 
 #[test]
@@ -41,7 +48,19 @@ fn the_documented_lines_mean_what_the_document_says() {
 #[test]
 fn what_is_no_metric_is_output() {
     let mut lines = lines(&[], None);
-    for line in ["", "epoch 3", "{", "{'step': 3}", "[1]", "3", r#"{"epoch":3}"#, r#"{"step":3"#, r#"{"step":3} trailing"#, "{}", "NaN"] {
+    for line in [
+        "",
+        "epoch 3",
+        "{",
+        "{'step': 3}",
+        "[1]",
+        "3",
+        r#"{"epoch":3}"#,
+        r#"{"step":3"#,
+        r#"{"step":3} trailing"#,
+        "{}",
+        "NaN",
+    ] {
         assert_eq!(lines.read(line.as_bytes()), Ok(None), "{line}");
     }
     assert_eq!(lines.read(b"{\"step\":\xff}"), Ok(None));
@@ -61,7 +80,10 @@ fn every_fault_is_named_in_one_line() {
         (r#"{"step":1,"domain":"sketch"}"#, "an evaluation needs \"split\""),
         (r#"{"step":1,"n":5,"correct":5}"#, "an evaluation needs \"domain\""),
         (r#"{"step":1,"domain":"sketch","split":"test","n":5,"correct":5}"#, "test"),
-        (r#"{"step":1,"domain":"ink","split":"in","n":5,"correct":5}"#, "domain \"ink\" is none of photo, sketch"),
+        (
+            r#"{"step":1,"domain":"ink","split":"in","n":5,"correct":5}"#,
+            "domain \"ink\" is none of photo, sketch",
+        ),
         (r#"{"step":1,"domain":"sketch","split":"in","correct":5}"#, "\"correct\" needs \"n\""),
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":6}"#, "6 of 5 correct"),
         (r#"{"step":1,"domain":"sketch","split":"in","n":0,"correct":0}"#, "0 of 0 correct"),
@@ -73,7 +95,10 @@ fn every_fault_is_named_in_one_line() {
         (r#"{"diverged":true}"#, "invalid type: boolean `true`"),
     ] {
         let refused = lines(&["photo", "sketch"], Some(9)).read(line.as_bytes()).unwrap_err();
-        assert!(refused.contains(fault) && refused.ends_with(line) && refused.lines().count() == 1, "{line}: {refused}");
+        assert!(
+            refused.contains(fault) && refused.ends_with(line) && refused.lines().count() == 1,
+            "{line}: {refused}"
+        );
     }
     let long = format!(r#"{{"step":1,"more":"{}"}}"#, "é".repeat(1_000));
     assert!(lines(&[], None).read(long.as_bytes()).unwrap_err().len() < 1_000);
@@ -82,15 +107,31 @@ fn every_fault_is_named_in_one_line() {
 #[test]
 fn nothing_is_told_twice() {
     let mut lines = lines(&[], None);
-    let judged = |split: &str, step: u32| format!(r#"{{"step":{step},"domain":"any name","split":"{split}","value":1}}"#).into_bytes();
-    assert!(lines.read(&judged("in", 4)).is_ok() && lines.read(&judged("out", 4)).is_ok() && lines.read(&judged("in", 2)).is_ok());
-    assert!(lines.read(&judged("in", 4)).unwrap_err().contains("the plain evaluation of any name/in at step 4 was told before"));
+    let judged = |split: &str, step: u32| {
+        format!(r#"{{"step":{step},"domain":"any name","split":"{split}","value":1}}"#).into_bytes()
+    };
+    assert!(
+        lines.read(&judged("in", 4)).is_ok()
+            && lines.read(&judged("out", 4)).is_ok()
+            && lines.read(&judged("in", 2)).is_ok()
+    );
+    assert!(
+        lines
+            .read(&judged("in", 4))
+            .unwrap_err()
+            .contains("the plain evaluation of any name/in at step 4 was told before")
+    );
     assert!(lines.read(br#"{"step":4,"loss":1}"#).is_ok());
     for step in [3, 4] {
         let again = format!(r#"{{"step":{step},"loss":1}}"#);
         assert!(lines.read(again.as_bytes()).unwrap_err().contains("that of step 4 was told"));
     }
-    assert!(lines.read(br#"{"step":1,"domain":"a+b","split":"in","value":1}"#).unwrap_err().contains("is no name"));
+    assert!(
+        lines
+            .read(br#"{"step":1,"domain":"a+b","split":"in","value":1}"#)
+            .unwrap_err()
+            .contains("is no name")
+    );
 }
 
 #[test]
@@ -98,7 +139,11 @@ fn a_loss_that_python_prints_as_no_number_is_divergence() {
     for loss in ["NaN", "Infinity", "-Infinity", "\"NaN\""] {
         for rest in ["", r#","domain":"NaN \" {Infinity}","split":"in","value":1"#] {
             let line = format!(r#"{{"step":3{rest},"loss":{loss}}}"#);
-            assert_eq!(lines(&[], None).read(line.as_bytes()), Ok(Some(vec![Event::Outcome(Outcome::Diverged { step: 3 })])), "{line}");
+            assert_eq!(
+                lines(&[], None).read(line.as_bytes()),
+                Ok(Some(vec![Event::Outcome(Outcome::Diverged { step: 3 })])),
+                "{line}"
+            );
         }
     }
 }

@@ -70,7 +70,9 @@ mod tests {
     fn descendants_are_found_however_deep() {
         let folder = tempfile::tempdir().unwrap();
         let script = "sh -c 'sleep 1000 & sleep 1000 & wait' & wait";
-        let shell = Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log")).unwrap();
+        let shell =
+            Process::start("shell", Command::new("sh").args(["-c", script]), &folder.path().join("log"))
+                .unwrap();
         assert!(wait::until(Duration::from_secs(60), || descendants_of(shell.pid()).len() == 3));
         assert!(descendants_of(std::process::id()).contains(&shell.pid()));
     }

@@ -36,7 +36,11 @@ impl Programs {
         let folder = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
         let programs = Self { sortie: folder.join("sortie"), trainer: folder.join("sortie-trainer") };
         for program in [&programs.sortie, &programs.trainer] {
-            ensure!(program.is_file(), "{} is not there; name the folder that holds both programs by --programs", program.display());
+            ensure!(
+                program.is_file(),
+                "{} is not there; name the folder that holds both programs by --programs",
+                program.display()
+            );
         }
         Ok(programs)
     }
@@ -56,7 +60,9 @@ fn build() -> Result<PathBuf> {
     setup::run(&setup::SetupOptions::default())?;
     let repository = setup::repository()?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--locked", "--package", "sortie", "--package", "sortie-trainer"]).current_dir(&repository);
+    cargo
+        .args(["build", "--locked", "--package", "sortie", "--package", "sortie-trainer"])
+        .current_dir(&repository);
     // Standard output belongs to the summary.
     process::run(cargo.stdout(Stdio::null()))?;
     Ok(process::target(&repository).join("debug"))

@@ -15,7 +15,9 @@ pub fn cache_dir() -> Result<PathBuf> {
     }
     match ProjectDirs::from("", "", "sortie") {
         Some(dirs) => Ok(dirs.cache_dir().to_path_buf()),
-        None => bail!("no home folder is known, so there is no place for the cache: set SORTIE_CACHE to a folder"),
+        None => {
+            bail!("no home folder is known, so there is no place for the cache: set SORTIE_CACHE to a folder")
+        }
     }
 }
 
@@ -40,7 +42,8 @@ impl Cache {
     pub fn open(root: PathBuf) -> Result<Self> {
         for folder in ["downloads", "staging", "weights", "data"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).with_context(|| format!("cannot create the cache folder {}", path.display()))?;
+            fs::create_dir_all(&path)
+                .with_context(|| format!("cannot create the cache folder {}", path.display()))?;
         }
         let path = root.join("setup.lock");
         let lock = File::options()

@@ -65,7 +65,8 @@ pub fn npm(cache: &Cache, npm: impl FnOnce() -> Result<Npm>, pins: &[pins::Npm])
         }
         let total = missing.iter().map(|pin| pin.bytes).sum();
         let label = format!("Downloading {} npm packages of emoji", missing.len());
-        watch(command, staging.path(), Progress::start(label, total, Unit::Bytes)?).context("cannot download the emoji with npm")?;
+        watch(command, staging.path(), Progress::start(label, total, Unit::Bytes)?)
+            .context("cannot download the emoji with npm")?;
         for pin in &missing {
             accept(cache, &staging.path().join(pin.file_name()), &target(pin), pin.sha256)?;
         }
@@ -106,8 +107,12 @@ fn watch(mut command: Command, folder: &Path, mut progress: Progress) -> Result<
     let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     let log_too = log.try_clone().context("cannot share a log file")?;
     let program = command.get_program().to_owned();
-    let mut child =
-        command.stdin(Stdio::null()).stdout(log).stderr(log_too).spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(log_too)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
     let status = loop {
         if let Some(status) = child.try_wait().context("cannot wait for a download")? {
             break status;

@@ -67,7 +67,8 @@ pub fn chosen_by_user(repository: &Path) -> Result<Option<Libtorch>> {
 pub fn find(cache: &Cache, check: Check, for_cuda: bool) -> Option<Libtorch> {
     let folder = cache.folder(CPU_FOLDER);
     let manifest = intact(&folder, check, |made_by| {
-        made_by == recipe(&CPU_WHEELS) || made_by.starts_with(python_torch::RECIPE) && (!for_cuda || made_by.contains(TORCH_CUDA_LOCAL))
+        made_by == recipe(&CPU_WHEELS)
+            || made_by.starts_with(python_torch::RECIPE) && (!for_cuda || made_by.contains(TORCH_CUDA_LOCAL))
     })?;
     Some(describe(folder, &manifest))
 }
@@ -99,7 +100,8 @@ fn make_from_python(cache: &Cache, torch: &PythonTorch) -> Result<Libtorch> {
 }
 
 fn finish(cache: &Cache, folder: &Path, recipe: &str) -> Result<Libtorch> {
-    fs::write(folder.join("build-version"), format!("{LIBTORCH_VERSION}\n")).context("cannot write build-version")?;
+    fs::write(folder.join("build-version"), format!("{LIBTORCH_VERSION}\n"))
+        .context("cannot write build-version")?;
     try_to_load(&folder.join("lib/libtorch_cpu.so"))?;
     let manifest = Manifest::of(folder, recipe)?;
     manifest.write(folder)?;
@@ -111,7 +113,9 @@ fn finish(cache: &Cache, folder: &Path, recipe: &str) -> Result<Libtorch> {
 fn describe(folder: PathBuf, manifest: &Manifest) -> Libtorch {
     match manifest.recipe.strip_prefix(python_torch::RECIPE) {
         Some(rest) => Libtorch { folder, source: format!("links to Python's torch {rest}"), bytes: None },
-        None => Libtorch { folder, source: "from the pinned wheels".to_owned(), bytes: Some(manifest.bytes()) },
+        None => {
+            Libtorch { folder, source: "from the pinned wheels".to_owned(), bytes: Some(manifest.bytes()) }
+        }
     }
 }
 
@@ -179,7 +183,8 @@ fn is_own_link(folder: &Path, repository: &Path) -> bool {
 }
 
 fn recipe(wheels: &[Wheel]) -> String {
-    let parts: Vec<String> = wheels.iter().map(|pin| format!("{}=={} sha256:{}", pin.package, pin.version, pin.sha256)).collect();
+    let parts: Vec<String> =
+        wheels.iter().map(|pin| format!("{}=={} sha256:{}", pin.package, pin.version, pin.sha256)).collect();
     format!("layout {LAYOUT}; {}", parts.join("; "))
 }
 
@@ -213,7 +218,14 @@ fn place_cpu(name: &str) -> Option<PathBuf> {
 fn place_cuda(name: &str) -> Option<PathBuf> {
     let (folder, file) = name.rsplit_once('/')?;
     let torch = folder == "torch/lib"
-        && ["libtorch_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so", "libc10_cuda.so", "libcaffe2_nvrtc.so"].contains(&file);
+        && [
+            "libtorch_cuda.so",
+            "libtorch_cuda_linalg.so",
+            "libtorch_nvshmem.so",
+            "libc10_cuda.so",
+            "libcaffe2_nvrtc.so",
+        ]
+        .contains(&file);
     let nvidia = folder.starts_with("nvidia/") && folder.ends_with("/lib") && file.contains(".so");
     if torch || nvidia {
         return Some(Path::new("lib").join(file));
@@ -225,7 +237,8 @@ fn place_cuda(name: &str) -> Option<PathBuf> {
 fn place_licence(name: &str) -> Option<PathBuf> {
     let (package, rest) = name.split_once(".dist-info/")?;
     let file = rest.rsplit('/').next()?;
-    let is_licence = ["license", "notice", "copying"].iter().any(|word| file.to_ascii_lowercase().starts_with(word));
+    let is_licence =
+        ["license", "notice", "copying"].iter().any(|word| file.to_ascii_lowercase().starts_with(word));
     is_licence.then(|| Path::new("licenses").join(package).join(file))
 }
 
@@ -250,7 +263,10 @@ mod tests {
         for name in ["torch/lib/libtorch_cuda.so", "torch/lib/libtorch_python.so", "torch/nn/init.py"] {
             assert_eq!(place(name), None, "{name}");
         }
-        assert_eq!(place("torch-2.11.0.dist-info/licenses/LICENSE").as_deref(), Some("licenses/torch-2.11.0/LICENSE"));
+        assert_eq!(
+            place("torch-2.11.0.dist-info/licenses/LICENSE").as_deref(),
+            Some("licenses/torch-2.11.0/LICENSE")
+        );
     }
 
     #[test]
@@ -258,7 +274,9 @@ mod tests {
         let place = |name: &str| place_cuda(name).map(|path| path.display().to_string());
         assert_eq!(place("torch/lib/libc10_cuda.so").as_deref(), Some("lib/libc10_cuda.so"));
         assert_eq!(place("nvidia/cudnn/lib/libcudnn.so.9").as_deref(), Some("lib/libcudnn.so.9"));
-        for name in ["torch/lib/libtorch_cpu.so", "nvidia/cu13/include/cublas.h", "nvidia/nccl/lib/libnccl_static.a"] {
+        for name in
+            ["torch/lib/libtorch_cpu.so", "nvidia/cu13/include/cublas.h", "nvidia/nccl/lib/libnccl_static.a"]
+        {
             assert_eq!(place(name), None, "{name}");
         }
     }

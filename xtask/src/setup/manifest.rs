@@ -47,7 +47,8 @@ impl Manifest {
             .into_par_iter()
             .map(|relative| {
                 let path = folder.join(&relative);
-                let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+                let bytes =
+                    fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
                 Ok((relative, Entry { bytes, sha256: digest::of_file(&path)? }))
             })
             .collect::<Result<_>>()?;

@@ -71,7 +71,10 @@ pub fn run(options: &SetupOptions) -> Result<Ready> {
     tools::require_cxx()?;
     let chosen = libtorch::chosen_by_user(&repository)?;
     if chosen.is_none() && !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("libtorch is fetched for Linux on x86_64 only: set LIBTORCH to a libtorch {}", pins::LIBTORCH_VERSION);
+        bail!(
+            "libtorch is fetched for Linux on x86_64 only: set LIBTORCH to a libtorch {}",
+            pins::LIBTORCH_VERSION
+        );
     }
     if options.cuda && chosen.is_some() {
         bail!("--cuda fits only the libtorch that setup fetches: unset LIBTORCH, or leave --cuda out");
@@ -146,7 +149,9 @@ impl Ready {
             self.data_root.display(),
             self.weights_dir.display()
         );
-        println!("Next: cargo xtask quickstart (a first results table), or cargo build and cargo test as usual.");
+        println!(
+            "Next: cargo xtask quickstart (a first results table), or cargo build and cargo test as usual."
+        );
     }
 }
 

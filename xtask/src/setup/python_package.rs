@@ -25,14 +25,27 @@ pub fn folder(package: &str, version: &str) -> Result<PathBuf> {
     let wanted = format!("{package}=={version}");
     eprintln!("Installing {wanted} into {}", target.display());
     let output = Command::new(PYTHON)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--root-user-action=ignore", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--root-user-action=ignore",
+            "--target",
+        ])
         .arg(&folder)
         .arg(&wanted)
         .stdin(Stdio::null())
         .output()
         .context("cannot start python3")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "pip cannot install {wanted}: {}", said.lines().last().unwrap_or("no reason given"));
+    ensure!(
+        output.status.success(),
+        "pip cannot install {wanted}: {}",
+        said.lines().last().unwrap_or("no reason given")
+    );
     cache.publish(&folder, &target)?;
     Ok(target)
 }
@@ -46,7 +59,11 @@ pub fn module(folder: &std::path::Path, name: &str) -> Command {
 
 fn python_version() -> Result<String> {
     let program = "import sys; print('%d.%d' % sys.version_info[:2])";
-    let output = Command::new(PYTHON).args(["-c", program]).stdin(Stdio::null()).output().context("cannot start python3")?;
+    let output = Command::new(PYTHON)
+        .args(["-c", program])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start python3")?;
     ensure!(output.status.success(), "python3 does not tell its version");
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -29,7 +29,8 @@ pub struct PythonTorch {
 
 /// Python's torch, if `python3` knows one of the right version.
 pub fn find() -> Option<PythonTorch> {
-    let output = Command::new(PYTHON).args(["-c", FIND]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output =
+        Command::new(PYTHON).args(["-c", FIND]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let folder = PathBuf::from(text.trim());
     if !folder.is_absolute() {
@@ -83,7 +84,9 @@ impl PythonTorch {
         for folder in folders {
             for path in list(&folder)? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if name.contains(".so") && ["libgomp", "libcudart", "libcupti"].iter().any(|start| name.starts_with(start)) {
+                if name.contains(".so")
+                    && ["libgomp", "libcudart", "libcupti"].iter().any(|start| name.starts_with(start))
+                {
                     found.push(path);
                 }
             }

@@ -42,7 +42,10 @@ pub fn require_cxx() -> Result<()> {
         if find(&program).is_some() {
             return Ok(());
         }
-        bail!("CXX={} is not there; a C++ compiler builds libtorch's bindings. Unset CXX or correct it", cxx.display());
+        bail!(
+            "CXX={} is not there; a C++ compiler builds libtorch's bindings. Unset CXX or correct it",
+            cxx.display()
+        );
     }
     if find("c++").is_some() {
         return Ok(());
@@ -52,5 +55,7 @@ pub fn require_cxx() -> Result<()> {
             bail!("c++ is missing, but {other} is there; say so with: export CXX={other}");
         }
     }
-    bail!("a C++ compiler (c++) is missing; it builds libtorch's bindings. Get one with: apt-get install g++");
+    bail!(
+        "a C++ compiler (c++) is missing; it builds libtorch's bindings. Get one with: apt-get install g++"
+    );
 }

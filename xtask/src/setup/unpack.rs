@@ -44,7 +44,8 @@ pub fn wheel(wheel: &Path, folder: &Path, place: impl Fn(&str) -> Option<PathBuf
         done += written.with_context(|| format!("cannot write {}", target.display()))?;
         if entry.unix_mode().is_some_and(|mode| mode & 0o111 != 0) {
             let permissions = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(&target, permissions).with_context(|| format!("cannot write {}", target.display()))?;
+            fs::set_permissions(&target, permissions)
+                .with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     Ok(())
@@ -82,7 +83,10 @@ mod tests {
 
     #[test]
     fn progress_names_package_and_version() {
-        assert_eq!(short_name(Path::new("/a-b/nvidia-nccl-cu13-2.28.9-manylinux_2_18_x86_64.whl")), "nvidia-nccl-cu13-2.28.9");
+        assert_eq!(
+            short_name(Path::new("/a-b/nvidia-nccl-cu13-2.28.9-manylinux_2_18_x86_64.whl")),
+            "nvidia-nccl-cu13-2.28.9"
+        );
         assert_eq!(short_name(Path::new("plain.whl")), "plain");
     }
 

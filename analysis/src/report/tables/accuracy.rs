@@ -31,7 +31,14 @@ impl<'a> Accuracy<'a> {
     /// O.o.d. accuracies.
     pub(super) fn ood(report: &'a Report<'_>) -> Self {
         let title = format!("O.o.d. accuracy (held-out domain, {}), %", selection::split(report));
-        Self { domains: &report.domains, title, of_cell: |cell| &cell.ood, of_mean: |mean| &mean.ood, mark: true, iid_mean: false }
+        Self {
+            domains: &report.domains,
+            title,
+            of_cell: |cell| &cell.ood,
+            of_mean: |mean| &mean.ood,
+            mark: true,
+            iid_mean: false,
+        }
     }
 
     /// With the mean i.i.d. accuracy in a column of its own.
@@ -47,7 +54,14 @@ impl<'a> Accuracy<'a> {
     /// I.i.d. accuracies, of which none is marked.
     pub(super) fn iid(report: &'a Report<'_>) -> Self {
         let title = "I.i.d. accuracy (training domains, out splits) by held-out domain, %".to_owned();
-        Self { domains: &report.domains, title, of_cell: |cell| &cell.iid, of_mean: |mean| &mean.iid, mark: false, iid_mean: false }
+        Self {
+            domains: &report.domains,
+            title,
+            of_cell: |cell| &cell.iid,
+            of_mean: |mean| &mean.iid,
+            mark: false,
+            iid_mean: false,
+        }
     }
 }
 
@@ -60,7 +74,12 @@ pub(super) struct Group<'a> {
 }
 
 /// One table, or several if there are more domains than a page is wide.
-pub(super) fn tables(shown: &Accuracy<'_>, groups: &[Group<'_>], caption: &Markup, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn tables(
+    shown: &Accuracy<'_>,
+    groups: &[Group<'_>],
+    caption: &Markup,
+    numbers: &mut page::Numbers,
+) -> Markup {
     let parts: Vec<&[String]> = shown.domains.chunks(DOMAINS_MAX).collect();
     let rows: usize = groups.iter().map(|group| group.results.means.len()).sum();
     let left_out: usize = groups.iter().map(|group| group.results.means.len().saturating_sub(ROWS_MAX)).sum();
@@ -84,7 +103,8 @@ pub(super) fn tables(shown: &Accuracy<'_>, groups: &[Group<'_>], caption: &Marku
 
 /// How many trials are behind a cell, where it is the same for all.
 fn replicates(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String]) -> Markup {
-    let cells = groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
+    let cells =
+        groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
     let mut planned: Vec<usize> = cells.clone().map(|cell| cell.planned).collect();
     planned.sort_unstable();
     planned.dedup();
@@ -119,7 +139,8 @@ type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
 
 fn body(shown: &Accuracy<'_>, group: &Group<'_>, domains: &[String], last: bool) -> Markup {
     let Group { name, results, axes } = group;
-    let cells: BTreeMap<Place<'_>, &Cell> = results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
+    let cells: BTreeMap<Place<'_>, &Cell> =
+        results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
     let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, domain)).copied();
     // A succeeded trial that did not report what is read is no more there than one that is still to come.
     let complete = |cell: Option<&Cell>| cell.is_some_and(|cell| (shown.of_cell)(cell).n == cell.planned);
@@ -128,11 +149,16 @@ fn body(shown: &Accuracy<'_>, group: &Group<'_>, domains: &[String], last: bool)
         best(cells.map(|cell| (shown.of_cell)(cell?).mean), shown.mark)
     };
     let best_of: Vec<Option<f64>> = domains.iter().map(of_domain).collect();
-    let whole = |mean: &&Mean| shown.domains.iter().filter_map(|domain| cell(mean, domain)).all(|cell| complete(Some(cell)));
-    let means = results.means.iter().map(|mean| Some(mean).filter(whole).and_then(|mean| (shown.of_mean)(mean).mean));
+    let whole = |mean: &&Mean| {
+        shown.domains.iter().filter_map(|domain| cell(mean, domain)).all(|cell| complete(Some(cell)))
+    };
+    let means =
+        results.means.iter().map(|mean| Some(mean).filter(whole).and_then(|mean| (shown.of_mean)(mean).mean));
     let best_mean = best(means, shown.mark && last);
     let width = axes.len() + domains.len() + if last { 3 + usize::from(shown.iid_mean) } else { 0 };
-    let changes = |row: usize| row > 0 && axes.len() > 1 && results.means[row].row.first() != results.means[row - 1].row.first();
+    let changes = |row: usize| {
+        row > 0 && axes.len() > 1 && results.means[row].row.first() != results.means[row - 1].row.first()
+    };
     html! {
         tbody {
             @if let Some(name) = name { tr.group { th scope="rowgroup" colspan=(width) { (name) } } }

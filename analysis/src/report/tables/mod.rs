@@ -104,7 +104,12 @@ fn settings(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbe
 }
 
 /// All settings of these models.
-fn of_models(report: &Report<'_>, all: &[(Method, Results)], selection: Selection, numbers: &mut page::Numbers) -> Markup {
+fn of_models(
+    report: &Report<'_>,
+    all: &[(Method, Results)],
+    selection: Selection,
+    numbers: &mut page::Numbers,
+) -> Markup {
     let caption = html! { (models(all)) "; selection " (selection.as_str()) "." };
     html! {
         (accuracy::tables(&Accuracy::ood(report), &groups(all), &caption, numbers))
@@ -121,14 +126,18 @@ fn models(all: &[(Method, Results)]) -> String {
 
 fn groups(all: &[(Method, Results)]) -> Vec<Group<'_>> {
     let name = |method: Method| if all.len() > 1 { Some(html! { "model " (method.as_str()) }) } else { None };
-    all.iter().map(|(method, results)| Group { name: name(*method), results, axes: results.axes.clone() }).collect()
+    all.iter()
+        .map(|(method, results)| Group { name: name(*method), results, axes: results.axes.clone() })
+        .collect()
 }
 
 /// Trials that are done and yet in no mean.
 fn unmeasured(all: &[(Method, Results)]) -> Markup {
     let missing = |results: &Results| results.cells.iter().map(|cell| cell.done - cell.ood.n).sum::<usize>();
-    let found = all.iter().map(|(method, results)| (method, missing(results))).filter(|(_, missing)| *missing > 0);
-    let found: Vec<String> = found.map(|(method, missing)| format!("model {method}: {}", page::count(missing as u64))).collect();
+    let found =
+        all.iter().map(|(method, results)| (method, missing(results))).filter(|(_, missing)| *missing > 0);
+    let found: Vec<String> =
+        found.map(|(method, missing)| format!("model {method}: {}", page::count(missing as u64))).collect();
     html! {
         @if !found.is_empty() { p.note { "Trials that are done but did not report what these tables read (" (found.join(", ")) ")." } }
     }
@@ -149,9 +158,16 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
             // Axes that all combinations share, and this one has, perhaps with one value.
             let own = parameter_names(records.iter().map(|record| &record.point));
             let mut by = super::varying(&report.combined);
-            by.retain(|axis| ![COMBINE, MEMBERS].contains(&axis.as_str()) && own.iter().any(|name| name == axis.as_str()));
+            by.retain(|axis| {
+                ![COMBINE, MEMBERS].contains(&axis.as_str()) && own.iter().any(|name| name == axis.as_str())
+            });
             by.insert(0, Axis::from(MEMBERS));
-            let question = Question { selection: Selection::Last, by, ood_split: report.asked.ood_split, ..Question::default() };
+            let question = Question {
+                selection: Selection::Last,
+                by,
+                ood_split: report.asked.ood_split,
+                ..Question::default()
+            };
             Some((combine.name.as_str(), results(&report.name, &report.spec.work, records, &question).ok()?))
         })
         .collect();
@@ -163,8 +179,10 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
             axes.push(axis.clone());
         }
     }
-    let groups: Vec<Group<'_>> =
-        found.iter().map(|(name, results)| Group { name: Some(page::text(name)), results, axes: axes.clone() }).collect();
+    let groups: Vec<Group<'_>> = found
+        .iter()
+        .map(|(name, results)| Group { name: Some(page::text(name)), results, axes: axes.clone() })
+        .collect();
     let caption = html! { "models that combine several trials." };
     html! {
         p {

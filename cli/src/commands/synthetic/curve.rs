@@ -84,12 +84,19 @@ mod tests {
                 let curve = Curve::new(trial.into(), steps, 0.9);
                 for step in [0, steps / 2, steps] {
                     let ood = accuracy(&curve, step, domain, SplitName::In, true);
-                    assert!(["a", "b", "c"].iter().all(|other| ood < accuracy(&curve, step, other, SplitName::Out, false)));
+                    assert!(
+                        ["a", "b", "c"]
+                            .iter()
+                            .all(|other| ood < accuracy(&curve, step, other, SplitName::Out, false))
+                    );
                 }
                 let ood = |curve: &Curve, step| accuracy(curve, step, domain, SplitName::In, true);
                 assert!(ood(&curve, 0) < ood(&curve, steps));
                 assert!(curve.training_loss(steps) < curve.training_loss(0));
-                assert!(ood(&Curve::new(trial.into(), steps, 0.0), steps) < ood(&curve, steps), "dropout helps");
+                assert!(
+                    ood(&Curve::new(trial.into(), steps, 0.0), steps) < ood(&curve, steps),
+                    "dropout helps"
+                );
             }
         }
     }

@@ -65,7 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let trial = Trial::read(arguments, |name| std::env::var(variable(name)).ok())?;
     let attempt = std::process::id().to_string();
     let flaw = [trial.id.as_str(), &attempt, "flaky"];
-    let flaky_at = (unit(&flaw) < arguments.flaky).then(|| step_of(unit(&[trial.id.as_str(), &attempt, "step"]), trial.steps));
+    let flaky_at = (unit(&flaw) < arguments.flaky)
+        .then(|| step_of(unit(&[trial.id.as_str(), &attempt, "step"]), trial.steps));
     // The lock is kept: nobody else writes here.
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     let pause = Duration::from_secs_f64(arguments.seconds / (trial.steps + 1) as f64);
@@ -75,7 +76,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         make_noise(arguments.output_bytes, step, trial.steps);
         if arguments.crash_at == Some(step) {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).context("cannot end by SIGKILL")?;
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                .context("cannot end by SIGKILL")?;
         }
         if arguments.fail_at == Some(step) || flaky_at == Some(step) {
             crate::output::note(&format!("synthetic failure at step {step}"));
@@ -88,7 +90,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn within(text: &str, max: f64) -> Result<f64, String> {
-    text.parse().ok().filter(|value| (0.0..=max).contains(value)).ok_or_else(|| format!("allowed: a number from 0 to {max}"))
+    text.parse()
+        .ok()
+        .filter(|value| (0.0..=max).contains(value))
+        .ok_or_else(|| format!("allowed: a number from 0 to {max}"))
 }
 
 /// The step at this fraction of the way.
@@ -138,11 +143,16 @@ impl Trial {
     fn read(arguments: &Arguments, value: impl Fn(&str) -> Option<String>) -> Result<Self> {
         // A value that a sweep leaves open is an empty text.
         let given = |name: &str| value(name).filter(|text| !text.is_empty());
-        let number = |name: &str| given(name).map(|text| text.parse::<u64>().with_context(|| format!("{} = {text:?}", variable(name))));
+        let number = |name: &str| {
+            given(name)
+                .map(|text| text.parse::<u64>().with_context(|| format!("{} = {text:?}", variable(name))))
+        };
         let steps = arguments.steps.map(Ok).or_else(|| number("steps")).transpose()?.unwrap_or(STEPS);
         let id = given("trial").unwrap_or_default();
-        let held_out: Vec<String> = given("held_out").iter().flat_map(|label| label.split('+')).map(str::to_owned).collect();
-        let training = arguments.domains.iter().filter(|domain| !held_out.contains(domain)).cloned().collect();
+        let held_out: Vec<String> =
+            given("held_out").iter().flat_map(|label| label.split('+')).map(str::to_owned).collect();
+        let training =
+            arguments.domains.iter().filter(|domain| !held_out.contains(domain)).cloned().collect();
         let dropout = given("dropout").and_then(|text| text.parse().ok()).unwrap_or(0.0);
         let curve = Curve::new(id.clone(), steps, dropout);
         Ok(Self { id, steps, training, held_out, curve })
@@ -158,7 +168,10 @@ impl Trial {
             return Ok(());
         }
         let of_training = self.training.iter().map(|domain| (domain, SplitName::Out, false));
-        let of_held_out = self.held_out.iter().flat_map(|domain| [(domain, SplitName::In, true), (domain, SplitName::Out, true)]);
+        let of_held_out = self
+            .held_out
+            .iter()
+            .flat_map(|domain| [(domain, SplitName::In, true), (domain, SplitName::Out, true)]);
         for (domain, split, held_out) in of_training.chain(of_held_out) {
             let (n, correct, loss) = self.curve.evaluation(step, domain, split, held_out);
             line(to, &EvaluationLine { step, domain, split, n, correct, loss })?;
@@ -184,7 +197,9 @@ mod tests {
 
     fn printed(words: &[&str], environment: &[(&str, &str)]) -> String {
         let arguments = Program::try_parse_from([&["synthetic"], words].concat()).unwrap().arguments;
-        let value = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let value = |name: &str| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
         let trial = Trial::read(&arguments, value).unwrap();
         let mut text = Vec::new();
         (0..=trial.steps).for_each(|step| trial.report(step, &arguments, &mut text).unwrap());
@@ -198,21 +213,35 @@ mod tests {
         assert_eq!(text, printed(&["--domains", "a,b,c", "--evaluate-every", "4"], &environment));
         // Eight losses; at the steps 0, 4 and 7 two training domains and both splits of the held-out one.
         assert_eq!(text.lines().count(), 8 + 3 * 4);
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&lines[0]["step"], lines[0].get("domain")), (&0.into(), None));
-        let places: Vec<_> = lines[1..5].iter().map(|line| format!("{} {}", line["domain"], line["split"])).collect();
+        let places: Vec<_> =
+            lines[1..5].iter().map(|line| format!("{} {}", line["domain"], line["split"])).collect();
         assert_eq!(places, [r#""a" "out""#, r#""c" "out""#, r#""b" "in""#, r#""b" "out""#]);
         assert!(lines[1..5].iter().all(|line| line["correct"].as_u64() <= line["n"].as_u64()));
         assert_ne!(
             text,
-            printed(&["--domains", "a,b,c", "--evaluate-every", "4"], &[("trial", "94fa"), ("held_out", "b"), ("steps", "7")])
+            printed(
+                &["--domains", "a,b,c", "--evaluate-every", "4"],
+                &[("trial", "94fa"), ("held_out", "b"), ("steps", "7")]
+            )
         );
     }
 
     #[test]
     fn flags_win_over_the_environment_and_what_is_open_has_a_default() {
-        assert_eq!(printed(&["--steps", "1"], &[("steps", "3")]).lines().filter(|line| !line.contains("domain")).count(), 2);
-        assert_eq!(printed(&[], &[("steps", "")]).lines().filter(|line| !line.contains("domain")).count(), 21);
+        assert_eq!(
+            printed(&["--steps", "1"], &[("steps", "3")])
+                .lines()
+                .filter(|line| !line.contains("domain"))
+                .count(),
+            2
+        );
+        assert_eq!(
+            printed(&[], &[("steps", "")]).lines().filter(|line| !line.contains("domain")).count(),
+            21
+        );
     }
 
     #[test]
@@ -223,7 +252,13 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused() {
-        for words in [["--evaluate-every", "0"], ["--seconds", "-1"], ["--seconds", "nan"], ["--flaky", "1.5"], ["--exit-code", "256"]] {
+        for words in [
+            ["--evaluate-every", "0"],
+            ["--seconds", "-1"],
+            ["--seconds", "nan"],
+            ["--flaky", "1.5"],
+            ["--exit-code", "256"],
+        ] {
             assert!(Program::try_parse_from(["synthetic", words[0], words[1]]).is_err(), "{words:?}");
         }
     }

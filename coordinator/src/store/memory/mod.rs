@@ -95,14 +95,20 @@ fn missing(table: &'static str) -> StoreError {
 
 impl Tables {
     fn in_sweep(&self, sweep: i64) -> impl Iterator<Item = (i64, &Trial)> {
-        let mut trials: Vec<(i64, &Trial)> =
-            self.trials.iter().filter(|(_, trial)| trial.sweep == sweep).map(|(id, trial)| (*id, trial)).collect();
+        let mut trials: Vec<(i64, &Trial)> = self
+            .trials
+            .iter()
+            .filter(|(_, trial)| trial.sweep == sweep)
+            .map(|(id, trial)| (*id, trial))
+            .collect();
         trials.sort_by_key(|(_, trial)| trial.position);
         trials.into_iter()
     }
 
     fn queued(&self, sweep: i64, now: Timestamp) -> impl Iterator<Item = (i64, &Trial)> {
-        self.in_sweep(sweep).filter(move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before <= now))
+        self.in_sweep(sweep).filter(
+            move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before <= now),
+        )
     }
 
     fn count(&self, sweep: i64, state: StateName) -> u64 {
@@ -110,14 +116,24 @@ impl Tables {
     }
 
     fn twin(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
-        let left = |token: &Token, kind| self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty());
-        let enough = |token: &Token| {
-            (!needs.weights || left(token, ArtifactKind::FinalWeights)) && (!needs.logits || left(token, ArtifactKind::FinalLogits))
+        let left = |token: &Token, kind| {
+            self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
         };
-        let same = self.by_id.range((trial_id, i64::MIN)..=(trial_id, i64::MAX)).filter(|((_, other), _)| *other != sweep);
+        let enough = |token: &Token| {
+            (!needs.weights || left(token, ArtifactKind::FinalWeights))
+                && (!needs.logits || left(token, ArtifactKind::FinalLogits))
+        };
+        let same = self
+            .by_id
+            .range((trial_id, i64::MIN)..=(trial_id, i64::MAX))
+            .filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
         // Any would do; the newest, as the databases say.
-        trials.filter(|trial| trial.state.name() == StateName::Succeeded).filter_map(|trial| trial.state.token()).filter(enough).max()
+        trials
+            .filter(|trial| trial.state.name() == StateName::Succeeded)
+            .filter_map(|trial| trial.state.token())
+            .filter(enough)
+            .max()
     }
 
     fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
@@ -125,7 +141,10 @@ impl Tables {
     }
 
     fn place(&self, worker: i64) -> String {
-        self.workers.get(&worker).map(|line| format!("{}:{}", line.worker.host, line.worker.pid)).unwrap_or_default()
+        self.workers
+            .get(&worker)
+            .map(|line| format!("{}:{}", line.worker.host, line.worker.pid))
+            .unwrap_or_default()
     }
 
     fn name(&self, sweep: i64) -> String {
@@ -133,11 +152,17 @@ impl Tables {
     }
 
     fn line(&self, id: i64, trial: &Trial) -> TrialLine {
-        let linked = trial.state.token().filter(|_| trial.linked).and_then(|token| self.attempts.get_key_value(&token));
+        let linked = trial
+            .state
+            .token()
+            .filter(|_| trial.linked)
+            .and_then(|token| self.attempts.get_key_value(&token));
         let newest = linked.or_else(|| self.attempts_of(id).next_back());
         let origin = linked.map(|(_, attempt)| attempt.trial);
-        let attempts = self.attempts_of(id).count() + origin.map_or(0, |origin| self.attempts_of(origin).count());
-        let failed = self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
+        let attempts =
+            self.attempts_of(id).count() + origin.map_or(0, |origin| self.attempts_of(origin).count());
+        let failed =
+            self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
         let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
         TrialLine {
             trial_id: trial.trial_id,
@@ -150,19 +175,29 @@ impl Tables {
                 .map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message))
                 // A combination can fail without an attempt.
                 .or_else(|| {
-                    self.happenings.iter().rev().find(|(of, told)| *of == id && told.what == "failed").map(|(_, told)| told.detail.clone())
+                    self.happenings
+                        .iter()
+                        .rev()
+                        .find(|(of, told)| *of == id && told.what == "failed")
+                        .map(|(_, told)| told.detail.clone())
                 })
                 .unwrap_or_default(),
-            linked_to: origin.and_then(|origin| self.trials.get(&origin)).map(|origin| self.name(origin.sweep)),
+            linked_to: origin
+                .and_then(|origin| self.trials.get(&origin))
+                .map(|origin| self.name(origin.sweep)),
         }
     }
 
     fn evaluations(table: &BTreeMap<EvaluationKey, Evaluation>, token: Option<Token>) -> Vec<Evaluation> {
-        let mut rows: Vec<Evaluation> =
-            table.iter().filter(|(key, _)| Some(key.0) == token).map(|(_, evaluation)| evaluation.clone()).collect();
+        let mut rows: Vec<Evaluation> = table
+            .iter()
+            .filter(|(key, _)| Some(key.0) == token)
+            .map(|(_, evaluation)| evaluation.clone())
+            .collect();
         // In the order of the databases, which compare names.
         rows.sort_by(|a, b| {
-            let key = |row: &Evaluation| (row.method.as_str(), row.step, row.domain.clone(), row.split.as_str());
+            let key =
+                |row: &Evaluation| (row.method.as_str(), row.step, row.domain.clone(), row.split.as_str());
             key(a).cmp(&key(b))
         });
         rows
@@ -174,8 +209,11 @@ impl Tables {
 
     /// Checkpoints that attempts at a trial kept, the newest step first.
     fn checkpoints_of(&self, trial: i64) -> Vec<(Token, &Artifact)> {
-        let attempts = self.attempts_of(trial).flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));
-        let kept = attempts.filter(|(_, artifact)| artifact.kind == ArtifactKind::Checkpoint && !artifact.key.is_empty());
+        let attempts = self
+            .attempts_of(trial)
+            .flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));
+        let kept = attempts
+            .filter(|(_, artifact)| artifact.kind == ArtifactKind::Checkpoint && !artifact.key.is_empty());
         let mut kept: Vec<(Token, &Artifact)> = kept.collect();
         kept.sort_by_key(|(token, artifact)| std::cmp::Reverse((artifact.step, *token)));
         kept
@@ -232,10 +270,20 @@ impl Tables {
         }
         for new in &changes.new_attempts {
             let (state, ended) = (AttemptState::Running, Timestamp(0));
-            let progress = Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
+            let progress =
+                Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
             let (trial, worker, started) = (new.trial, new.worker, new.started);
-            self.attempts
-                .insert(new.token, Attempt { trial, worker, started, progress, fingerprint: Fingerprint::default(), resumed: None });
+            self.attempts.insert(
+                new.token,
+                Attempt {
+                    trial,
+                    worker,
+                    started,
+                    progress,
+                    fingerprint: Fingerprint::default(),
+                    resumed: None,
+                },
+            );
         }
         for (token, (_, after)) in &changes.progress {
             self.attempts.entry(*token).and_modify(|attempt| attempt.progress = after.clone());
@@ -243,9 +291,13 @@ impl Tables {
         for (token, fingerprint) in &changes.fingerprints {
             self.attempts.entry(*token).and_modify(|attempt| attempt.fingerprint = fingerprint.clone());
         }
-        for (table, rows) in [(&mut self.validation, &changes.validation), (&mut self.held_out, &changes.held_out)] {
+        for (table, rows) in
+            [(&mut self.validation, &changes.validation), (&mut self.held_out, &changes.held_out)]
+        {
             for (token, row) in rows {
-                table.entry((*token, row.method, row.step, row.domain.clone(), row.split)).or_insert_with(|| row.clone());
+                table
+                    .entry((*token, row.method, row.step, row.domain.clone(), row.split))
+                    .or_insert_with(|| row.clone());
             }
         }
         for (token, loss) in &changes.losses {
@@ -272,7 +324,8 @@ impl Tables {
         for (id, change) in &changes.workers {
             self.failures_in_row.insert(*id, change.failures_in_row);
             if let Some(line) = self.workers.get_mut(id) {
-                (line.aside_until_ms, line.aside_reason) = (change.aside_until.0, change.aside_reason.clone());
+                (line.aside_until_ms, line.aside_reason) =
+                    (change.aside_until.0, change.aside_reason.clone());
             }
         }
         for line in self.workers.values_mut() {

@@ -9,7 +9,9 @@ use super::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES};
 use crate::store::story;
-use crate::store::types::{KeptArtifact, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine};
+use crate::store::types::{
+    KeptArtifact, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine,
+};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -27,11 +29,19 @@ impl Backend for Memory {
         let mut all = Vec::new();
         for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
             let (state, priority, planned) = (row.shown_state(), row.priority, row.planned);
-            let mut status = SweepStatus { sweep: row.spec.name.clone(), state, priority, planned, ..SweepStatus::default() };
+            let mut status = SweepStatus {
+                sweep: row.spec.name.clone(),
+                state,
+                priority,
+                planned,
+                ..SweepStatus::default()
+            };
             let mut steps_running = 0;
             for (_, trial) in tables.in_sweep(row.id) {
                 story::count_finished(&mut status, trial.state.name(), 1, trial.linked);
-                let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else { continue };
+                let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else {
+                    continue;
+                };
                 match trial.state.name() {
                     StateName::Leased => steps_running += attempt.progress.step,
                     StateName::Succeeded if !trial.linked => {
@@ -49,10 +59,17 @@ impl Backend for Memory {
         Ok(all)
     }
 
-    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
         let tables = self.0.lock().await;
-        let fits = |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
-        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| fits(trial)).take(PAGE_ROWS).collect();
+        let fits =
+            |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
+        let page: Vec<(i64, &Trial)> =
+            tables.in_sweep(sweep).filter(|(_, trial)| fits(trial)).take(PAGE_ROWS).collect();
         let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
         Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
     }
@@ -60,10 +77,14 @@ impl Backend for Memory {
     async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
         let Portion { from, trials_max, detail } = portion;
         let tables = self.0.lock().await;
-        let page: Vec<(i64, &Trial)> = tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
+        let page: Vec<(i64, &Trial)> =
+            tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
         let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
         let record = |trial: &Trial| {
-            let token = trial.state.token().filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
+            let token = trial
+                .state
+                .token()
+                .filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
             let told = |table| {
                 let mut rows = Tables::evaluations(table, token);
                 rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| row.loss = None);
@@ -80,7 +101,12 @@ impl Backend for Memory {
         Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
         let tables = self.0.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
             (Some(name), Some(row)) => row.spec.name == name,
@@ -114,21 +140,30 @@ impl Backend for Memory {
             };
             happenings.extend(attempt.happenings());
         }
-        happenings.extend(tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()));
+        happenings.extend(
+            tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()),
+        );
         happenings.sort_by_key(|happening| happening.at_ms);
         let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
         let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
-        let members = members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
+        let members =
+            members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
         let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
         Ok(Story { sweep, line, token, due_ms, members, happenings })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
         let tables = self.0.lock().await;
-        let chosen = tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
+        let chosen =
+            tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
         match (chosen, token) {
             (Some((token, attempt)), _) => {
-                let text = tables.logs.iter().filter(|(key, _)| key.0 == *token).flat_map(|(_, text)| text.clone()).collect();
+                let text = tables
+                    .logs
+                    .iter()
+                    .filter(|(key, _)| key.0 == *token)
+                    .flat_map(|(_, text)| text.clone())
+                    .collect();
                 Ok(Log { token: Some(*token), worker: tables.place(attempt.worker), text })
             }
             (None, Some(token)) => Err(StoreError::UnknownToken(token)),
@@ -139,11 +174,19 @@ impl Backend for Memory {
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let counts = |token: Token| Some(token) == row.state.token() || tables.attempts.get(&token).is_some_and(|own| own.trial == trial);
+        let counts = |token: Token| {
+            Some(token) == row.state.token()
+                || tables.attempts.get(&token).is_some_and(|own| own.trial == trial)
+        };
         let kept = tables.artifacts.iter().filter(|((token, ..), _)| counts(*token));
         let artifacts = kept.map(|((token, ..), artifact)| {
-            let worker = tables.attempts.get(token).and_then(|attempt| tables.workers.get(&attempt.worker)).map(|line| &line.worker);
-            let (host, place) = worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
+            let worker = tables
+                .attempts
+                .get(token)
+                .and_then(|attempt| tables.workers.get(&attempt.worker))
+                .map(|line| &line.worker);
+            let (host, place) =
+                worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
             KeptArtifact { token: *token, artifact: artifact.clone(), host, place }
         });
         Ok(story::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
@@ -153,11 +196,22 @@ impl Backend for Memory {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
-        let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?))) else { return Ok(None) };
-        let evaluations = [&tables.validation, &tables.held_out].map(|table| Tables::evaluations(table, Some(token))).concat();
+        let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?)))
+        else {
+            return Ok(None);
+        };
+        let evaluations = [&tables.validation, &tables.held_out]
+            .map(|table| Tables::evaluations(table, Some(token)))
+            .concat();
         let losses = tables.losses.iter().filter(|(key, _)| key.0 == token).map(|(_, loss)| *loss).collect();
         let artifacts = tables.artifacts_of(token).cloned().collect();
-        Ok(Some(Proof { evaluations, losses, artifacts, resumed: attempt.resumed, worker: tables.place(attempt.worker) }))
+        Ok(Some(Proof {
+            evaluations,
+            losses,
+            artifacts,
+            resumed: attempt.resumed,
+            worker: tables.place(attempt.worker),
+        }))
     }
 
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
@@ -168,7 +222,8 @@ impl Backend for Memory {
             for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
                 let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
                 if trial.state.name() == StateName::Leased && trial.state.token() == Some(*token) {
-                    let sweep = tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
+                    let sweep =
+                        tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
                     line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
                 }
             }

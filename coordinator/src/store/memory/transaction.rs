@@ -10,8 +10,8 @@ use sortie_core::record::Fingerprint;
 use super::{Attempt, MemoryTransaction, Trial, guard, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction, TrialRow, WaitingCombination,
-    WaitingTrial, WorkerRow,
+    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction,
+    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::types::{CheckpointPlace, Worker, WorkerLine};
 
@@ -46,7 +46,14 @@ impl Transaction for MemoryTransaction {
         }
         let id = self.0.workers.len() as i64 + 1;
         let (aside_reason, trials) = (String::new(), Vec::new());
-        let line = WorkerLine { worker: worker.clone(), seen_ms: now.0, left: false, aside_until_ms: 0, aside_reason, trials };
+        let line = WorkerLine {
+            worker: worker.clone(),
+            seen_ms: now.0,
+            left: false,
+            aside_until_ms: 0,
+            aside_reason,
+            trials,
+        };
         self.0.workers.insert(id, line);
         Ok(())
     }
@@ -62,7 +69,12 @@ impl Transaction for MemoryTransaction {
             aside_until: Timestamp(line.aside_until_ms),
             aside_reason: line.aside_reason.clone(),
         };
-        Ok(tables.workers.iter().filter(|(_, line)| names.contains(&line.worker.id.as_str())).map(row).collect())
+        Ok(tables
+            .workers
+            .iter()
+            .filter(|(_, line)| names.contains(&line.worker.id.as_str()))
+            .map(row)
+            .collect())
     }
 
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
@@ -84,15 +96,36 @@ impl Transaction for MemoryTransaction {
         Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
     }
 
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError> {
         let tables = &self.0;
         let waiting = |(id, trial): (i64, &Trial)| {
-            let needs = if tables.members.get(&id).is_some_and(|members| !members.is_empty()) { Needs::default() } else { needs };
+            let needs = if tables.members.get(&id).is_some_and(|members| !members.is_empty()) {
+                Needs::default()
+            } else {
+                needs
+            };
             let twin = tables.twin(trial.trial_id, trial.sweep, needs);
             let tried = tables.attempts_of(id).next().is_some();
-            WaitingTrial { id, trial_id: trial.trial_id, point: trial.point.clone(), state: trial.state, twin, tried }
+            WaitingTrial {
+                id,
+                trial_id: trial.trial_id,
+                point: trial.point.clone(),
+                state: trial.state,
+                twin,
+                tried,
+            }
         };
-        Ok(tables.queued(sweep, now).take(usize::try_from(count_max).unwrap_or(usize::MAX)).map(waiting).collect())
+        Ok(tables
+            .queued(sweep, now)
+            .take(usize::try_from(count_max).unwrap_or(usize::MAX))
+            .map(waiting)
+            .collect())
     }
 
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
@@ -123,7 +156,13 @@ impl Transaction for MemoryTransaction {
             State::Leased { token, expires_at } if expires_at <= now => Some(token),
             _ => None,
         };
-        Ok(self.0.trials.values().filter_map(expired).take(usize::try_from(count_max).unwrap_or(usize::MAX)).collect())
+        Ok(self
+            .0
+            .trials
+            .values()
+            .filter_map(expired)
+            .take(usize::try_from(count_max).unwrap_or(usize::MAX))
+            .collect())
     }
 
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
@@ -156,14 +195,21 @@ impl Transaction for MemoryTransaction {
         let tables = &self.0;
         let mut found = Vec::new();
         for id in trials {
-            for member in tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)) {
+            for member in tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id))
+            {
                 let token = member.state.token().filter(|_| member.state.name() == StateName::Succeeded);
-                let worker = token.and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker)).map(|line| &line.worker);
-                let host = worker.filter(|worker| worker.checkpoints == CheckpointPlace::Local).map(|worker| worker.host.clone());
+                let worker = token
+                    .and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker))
+                    .map(|line| &line.worker);
+                let host = worker
+                    .filter(|worker| worker.checkpoints == CheckpointPlace::Local)
+                    .map(|worker| worker.host.clone());
                 let files = token.into_iter().flat_map(|token| tables.artifacts_of(token));
                 let is_final = |kind| matches!(kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
-                let files = files.filter(|file| is_final(file.kind) && !file.key.is_empty()).cloned().collect();
-                found.push((*id, Member { trial_id: member.trial_id, files, host: host.unwrap_or_default() }));
+                let files =
+                    files.filter(|file| is_final(file.kind) && !file.key.is_empty()).cloned().collect();
+                found
+                    .push((*id, Member { trial_id: member.trial_id, files, host: host.unwrap_or_default() }));
             }
         }
         Ok(found)
@@ -172,23 +218,38 @@ impl Transaction for MemoryTransaction {
     async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
         let tables = &self.0;
         let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
-        let members: BTreeSet<i64> = trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
+        let members: BTreeSet<i64> =
+            trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
         let rows = members.into_iter().filter_map(|id| Some((id, tables.trials.get(&id)?)));
         let lost = rows.filter(|(_, trial)| is_lost(trial.state.name()));
-        Ok(lost.map(|(id, trial)| TrialRow { id, position: trial.position, point: trial.point.clone(), state: trial.state }).collect())
+        Ok(lost
+            .map(|(id, trial)| TrialRow {
+                id,
+                position: trial.position,
+                point: trial.point.clone(),
+                state: trial.state,
+            })
+            .collect())
     }
 
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         let tables = &self.0;
         let mut found = Vec::new();
         for (id, _) in tables.trials.iter().filter(|(_, trial)| trial.state == State::WAITING) {
-            let members: Vec<&Trial> = tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)).collect();
-            let count = |state: &dyn Fn(StateName) -> bool| members.iter().filter(|trial| state(trial.state.name())).count() as u64;
+            let members: Vec<&Trial> =
+                tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)).collect();
+            let count = |state: &dyn Fn(StateName) -> bool| {
+                members.iter().filter(|trial| state(trial.state.name())).count() as u64
+            };
             let succeeded = count(&|state| state == StateName::Succeeded);
-            let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
+            let is_lost =
+                |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
             let lost = count(&is_lost);
             let losers = members.iter().filter(|trial| is_lost(trial.state.name()));
-            let loser = losers.map(|trial| format!("{} {}", trial.trial_id.short(), trial.state.name())).min().unwrap_or_default();
+            let loser = losers
+                .map(|trial| format!("{} {}", trial.trial_id.short(), trial.state.name()))
+                .min()
+                .unwrap_or_default();
             let members = members.len() as u64;
             if succeeded == members || lost > 0 {
                 found.push(WaitingCombination { id: *id, members, succeeded, lost, loser });
@@ -204,7 +265,8 @@ impl Transaction for MemoryTransaction {
         for token in tokens {
             let Some(late) = tables.attempts.get(token) else { continue };
             let place = |attempt: &Attempt| {
-                let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } = attempt.fingerprint.clone();
+                let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } =
+                    attempt.fingerprint.clone();
                 let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
                 (host, device, threads, libtorch, dataset_digest, weights_digest)
             };
@@ -212,7 +274,13 @@ impl Transaction for MemoryTransaction {
                 if place(early) == place(late)
                     && let Some((step, rows)) = tables.differences(*token, *earlier)
                 {
-                    found.push(Contradiction { trial: late.trial, token: *token, earlier: *earlier, step, rows });
+                    found.push(Contradiction {
+                        trial: late.trial,
+                        token: *token,
+                        earlier: *earlier,
+                        step,
+                        rows,
+                    });
                 }
             }
         }
@@ -248,8 +316,10 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
-        let expanding = |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
-        let key = |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
+        let expanding =
+            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
+        let key =
+            |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
         Ok(self.0.sweeps.values().filter(expanding).min_by_key(key).cloned())
     }
 
@@ -257,7 +327,12 @@ impl Transaction for MemoryTransaction {
         Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
     }
 
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(
+        &mut self,
+        sweep: i64,
+        trials: &[NewTrial],
+        reuse: Option<Needs>,
+    ) -> Result<(u64, u64), StoreError> {
         let (mut added, mut linked) = (0, 0);
         for NewTrial { trial_id, position, point, members } in trials {
             if self.0.by_id.contains_key(&(*trial_id, sweep)) {
@@ -269,10 +344,19 @@ impl Transaction for MemoryTransaction {
             let state = twin.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;
             let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
-            let trial = Trial { sweep, trial_id: *trial_id, position, point, state, forgiven: Token(0), linked: linked_here };
+            let trial = Trial {
+                sweep,
+                trial_id: *trial_id,
+                position,
+                point,
+                state,
+                forgiven: Token(0),
+                linked: linked_here,
+            };
             self.0.trials.insert(id, trial);
             self.0.by_id.insert((*trial_id, sweep), id);
-            let stored: Option<Vec<i64>> = members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
+            let stored: Option<Vec<i64>> =
+                members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
             self.0.members.insert(id, stored.ok_or_else(|| guard("insert of members"))?);
             added += 1;
             linked += u64::from(linked_here);
@@ -280,10 +364,22 @@ impl Transaction for MemoryTransaction {
         Ok((added, linked))
     }
 
-    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
+    async fn trial_rows(
+        &mut self,
+        sweep: i64,
+        from: i64,
+        count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError> {
         let rows = self.0.in_sweep(sweep).filter(|(_, trial)| trial.position >= from);
         let rows = rows.take(usize::try_from(count_max).unwrap_or(usize::MAX));
-        Ok(rows.map(|(id, trial)| TrialRow { id, position: trial.position, point: trial.point.clone(), state: trial.state }).collect())
+        Ok(rows
+            .map(|(id, trial)| TrialRow {
+                id,
+                position: trial.position,
+                point: trial.point.clone(),
+                state: trial.state,
+            })
+            .collect())
     }
 
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {

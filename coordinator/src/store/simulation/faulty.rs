@@ -12,11 +12,13 @@ use sortie_core::record::TrialRecord;
 use super::dice::Dice;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow, WaitingCombination,
-    WaitingTrial, WorkerRow,
+    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow,
+    WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::memory::Memory;
-use crate::store::types::{Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use crate::store::types::{
+    Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+};
 
 /// What is wrong with a database.
 #[derive(Debug)]
@@ -67,7 +69,13 @@ impl Backend for Faulty {
         let (refused, unacknowledged, ignores_tokens, adds_nothing, hangs) = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             let (refused, unacknowledged) = (faults.refused, faults.unacknowledged);
-            (faults.dice.percent(refused), faults.dice.percent(unacknowledged), faults.ignores_tokens, faults.adds_nothing, faults.hangs)
+            (
+                faults.dice.percent(refused),
+                faults.dice.percent(unacknowledged),
+                faults.ignores_tokens,
+                faults.adds_nothing,
+                faults.hangs,
+            )
         };
         if hangs {
             return std::future::pending().await;
@@ -77,18 +85,35 @@ impl Backend for Faulty {
         }
         let inner = self.inner.begin(durable).await?;
         let flush = durable.then(|| (self.inner.clone(), Arc::clone(&self.disk)));
-        Ok(Box::new(FaultyTransaction { inner, flush, unacknowledged, ignores_tokens, adds_nothing, states: HashMap::new() }))
+        Ok(Box::new(FaultyTransaction {
+            inner,
+            flush,
+            unacknowledged,
+            ignores_tokens,
+            adds_nothing,
+            states: HashMap::new(),
+        }))
     }
     async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
         self.inner.status(sweep, now).await
     }
-    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
     }
     async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, portion).await
     }
-    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
         self.inner.find(sweep, prefix, count_max).await
     }
     async fn story(&self, trial: i64) -> Result<Story, StoreError> {
@@ -174,7 +199,13 @@ impl Transaction for FaultyTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
         self.inner.open_sweeps(count_max, now).await
     }
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError> {
         self.inner.waiting(sweep, count_max, now, needs).await
     }
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
@@ -219,10 +250,20 @@ impl Transaction for FaultyTransaction {
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await
     }
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(
+        &mut self,
+        sweep: i64,
+        trials: &[NewTrial],
+        reuse: Option<Needs>,
+    ) -> Result<(u64, u64), StoreError> {
         self.inner.insert_trials(sweep, trials, reuse).await
     }
-    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
+    async fn trial_rows(
+        &mut self,
+        sweep: i64,
+        from: i64,
+        count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError> {
         self.inner.trial_rows(sweep, from, count_max).await
     }
 }

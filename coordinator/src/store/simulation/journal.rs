@@ -98,7 +98,14 @@ impl Journal {
     }
 
     /// A claim was answered with this trial; its attempt will end like this, after so many batches.
-    pub(super) fn leased(&mut self, lease: &Leased, left: Departure, at: Timestamp, outcome: Outcome, batches: u64) {
+    pub(super) fn leased(
+        &mut self,
+        lease: &Leased,
+        left: Departure,
+        at: Timestamp,
+        outcome: Outcome,
+        batches: u64,
+    ) {
         let issued = self.note(at, ("leased", lease.token.0, lease.trial_id));
         if let Some(&last) = self.newest.get(&lease.trial_id) {
             let before = self.attempts[&last].clone();
@@ -107,7 +114,13 @@ impl Journal {
             }
             let robbed = before.ends.is_none() && at < before.alive.plus(self.lease);
             if robbed && !self.cancels {
-                self.violated(at, format!("attempt {last} was alive at {} ms, and {} has its trial", before.alive.0, lease.token));
+                self.violated(
+                    at,
+                    format!(
+                        "attempt {last} was alive at {} ms, and {} has its trial",
+                        before.alive.0, lease.token
+                    ),
+                );
             }
             if before.ended && before.outcome == Outcome::Succeeded {
                 self.violated(at, format!("attempt {} runs what {last} had finished", lease.token));
@@ -117,7 +130,19 @@ impl Journal {
         *newest = (*newest).max(lease.token);
         let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
         let (undone, refused, flushed) = (false, false, None);
-        let attempt = Attempt { trial, issued, outcome, batches, acknowledged, ends, ended, undone, refused, flushed, alive: left.at };
+        let attempt = Attempt {
+            trial,
+            issued,
+            outcome,
+            batches,
+            acknowledged,
+            ends,
+            ended,
+            undone,
+            refused,
+            flushed,
+            alive: left.at,
+        };
         if self.attempts.insert(lease.token, attempt).is_some() {
             self.violated(at, format!("token {} was issued twice", lease.token));
         }
@@ -216,7 +241,9 @@ impl Journal {
         self.heard(token, Some(left.at));
         let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
         let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
-        if let Some((other, _)) = twice.filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded) {
+        if let Some((other, _)) = twice
+            .filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded)
+        {
             let rule = format!("attempts {other} and {token} both have the result of one trial");
             self.violated(at, rule);
         }
@@ -227,7 +254,12 @@ impl Journal {
     }
 
     /// When everything is over: a combination began when its members had a result, and has one only if they have.
-    pub(super) async fn check_combinations(&mut self, spec: &SweepSpec, store: &Store, at: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn check_combinations(
+        &mut self,
+        spec: &SweepSpec,
+        store: &Store,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         for trial in spec.trials() {
             let Some(combination) = &trial.combination else { continue };
             let own = match store.story(&trial.id().to_string()).await {
@@ -235,16 +267,31 @@ impl Journal {
                 Err(StoreError::Trial { .. }) => continue,
                 own => own?,
             };
-            let began = own.happenings.iter().filter(|happening| happening.what == "started").map(|happening| happening.at_ms).min();
+            let began = own
+                .happenings
+                .iter()
+                .filter(|happening| happening.what == "started")
+                .map(|happening| happening.at_ms)
+                .min();
             for member in &combination.members {
                 let story = store.story(&member.to_string()).await?;
-                let ended =
-                    story.happenings.iter().filter(|happening| happening.what == "succeeded").map(|happening| happening.at_ms).max();
+                let ended = story
+                    .happenings
+                    .iter()
+                    .filter(|happening| happening.what == "succeeded")
+                    .map(|happening| happening.at_ms)
+                    .max();
                 if own.line.state == StateName::Succeeded && story.line.state != StateName::Succeeded {
-                    self.violated(at, format!("a combination has a result and its member {member} is {}", story.line.state));
+                    self.violated(
+                        at,
+                        format!("a combination has a result and its member {member} is {}", story.line.state),
+                    );
                 }
                 if began.is_some_and(|began| ended.is_none_or(|ended| ended > began)) {
-                    self.violated(at, format!("a combination began at {began:?}, its member {member} ended at {ended:?}"));
+                    self.violated(
+                        at,
+                        format!("a combination began at {began:?}, its member {member} ended at {ended:?}"),
+                    );
                 }
             }
         }
@@ -258,17 +305,31 @@ impl Journal {
             let name = record.id.to_string();
             let token = store.story(&name).await?.token;
             let accepted = token.filter(|_| record.state == StateName::Succeeded);
-            let batches = accepted.map_or(0, |token| self.attempts.get(&token).map_or(0, |attempt| attempt.batches));
-            let rows = (1..=batches).flat_map(|sequence| accepted.map(|token| batch(token, sequence).evaluations)).flatten();
-            let (held_out, validation): (Vec<_>, Vec<_>) = rows.partition(|row| record.point.is_held_out(&row.domain));
+            let batches =
+                accepted.map_or(0, |token| self.attempts.get(&token).map_or(0, |attempt| attempt.batches));
+            let rows = (1..=batches)
+                .flat_map(|sequence| accepted.map(|token| batch(token, sequence).evaluations))
+                .flatten();
+            let (held_out, validation): (Vec<_>, Vec<_>) =
+                rows.partition(|row| record.point.is_held_out(&row.domain));
             if record.validation != validation || record.held_out != held_out {
-                self.violated(at, format!("the rows of {name} are not those of {token:?}: {:?}", record.validation));
+                self.violated(
+                    at,
+                    format!("the rows of {name} are not those of {token:?}: {:?}", record.validation),
+                );
             }
-            if !matches!(record.state, StateName::Succeeded | StateName::Diverged | StateName::Failed | StateName::Cancelled) {
+            if !matches!(
+                record.state,
+                StateName::Succeeded | StateName::Diverged | StateName::Failed | StateName::Cancelled
+            ) {
                 self.violated(at, format!("{name} is {} for ever", record.state));
             }
-            let attempts: Vec<(Token, Attempt)> =
-                self.attempts.iter().filter(|(_, attempt)| attempt.trial == record.id).map(|(token, a)| (*token, a.clone())).collect();
+            let attempts: Vec<(Token, Attempt)> = self
+                .attempts
+                .iter()
+                .filter(|(_, attempt)| attempt.trial == record.id)
+                .map(|(token, a)| (*token, a.clone()))
+                .collect();
             let tokens: BTreeSet<Token> = attempts.iter().map(|(token, _)| *token).collect();
             if accepted.is_some_and(|token| !tokens.contains(&token)) {
                 self.violated(at, format!("{name} has the result of {accepted:?}, which never had it"));
@@ -278,7 +339,10 @@ impl Journal {
                     self.violated(at, format!("the acknowledged result of attempt {token} is not that of its trial: {accepted:?}"));
                 }
                 if attempt.refused && accepted == Some(token) {
-                    self.violated(at, format!("the result of attempt {token} counts, and it was told that it is stale"));
+                    self.violated(
+                        at,
+                        format!("the result of attempt {token} counts, and it was told that it is stale"),
+                    );
                 }
                 let log = match store.log(&name, Some(token)).await {
                     Err(StoreError::UnknownToken(_)) if attempt.undone => continue,
@@ -287,7 +351,13 @@ impl Journal {
                 let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
                 let prefix: Vec<String> = said.take(log.matches(';').count()).collect();
                 if log != prefix.concat() || (prefix.len() as u64) < attempt.acknowledged {
-                    self.violated(at, format!("attempt {token} had {} batches acknowledged; stored is {log:?}", attempt.acknowledged));
+                    self.violated(
+                        at,
+                        format!(
+                            "attempt {token} had {} batches acknowledged; stored is {log:?}",
+                            attempt.acknowledged
+                        ),
+                    );
                 }
             }
         }

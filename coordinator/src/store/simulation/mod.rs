@@ -51,7 +51,8 @@ struct Verdict {
 }
 
 fn run(seed: u64, ignores_tokens: bool) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let world = World::new(seed, ignores_tokens);
@@ -97,9 +98,13 @@ fn run_all(seeds: std::ops::Range<u64>, ignores_tokens: bool) -> Vec<(u64, Vec<S
     std::thread::scope(|scope| {
         let run_some = |first: u64| {
             let seeds = seeds.clone().skip(first as usize).step_by(threads as usize);
-            seeds.map(|seed| (seed, run(seed, ignores_tokens).violations)).filter(|(_, violations)| !violations.is_empty()).collect()
+            seeds
+                .map(|seed| (seed, run(seed, ignores_tokens).violations))
+                .filter(|(_, violations)| !violations.is_empty())
+                .collect()
         };
-        let tasks: Vec<_> = (0..threads).map(|first| scope.spawn(move || -> Vec<_> { run_some(first) })).collect();
+        let tasks: Vec<_> =
+            (0..threads).map(|first| scope.spawn(move || -> Vec<_> { run_some(first) })).collect();
         tasks.into_iter().flat_map(|task| task.join().unwrap()).collect()
     })
 }
@@ -190,7 +195,10 @@ async fn a_database_that_never_answers_is_given_up_after_a_minute() {
     let minutes = before.elapsed().as_secs_f64() / 60.0;
     assert!((1.0..=2.1).contains(&minutes), "{minutes}");
     let StoreError::Database(cause) = &error else { panic!("{error}") };
-    assert!(matches!(&**cause, sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut), "{error}");
+    assert!(
+        matches!(&**cause, sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut),
+        "{error}"
+    );
     world.faults.lock().unwrap().hangs = false;
     tokio::time::sleep(Duration::from_secs(120)).await;
     let before = tokio::time::Instant::now();

@@ -83,7 +83,14 @@ impl World {
     pub(super) fn new(seed: u64, ignores_tokens: bool) -> Rc<Self> {
         let mut dice = Dice::new(seed);
         let faults = Dice::new(dice.below(u64::MAX));
-        let faults = Faults { dice: faults, refused: 0, unacknowledged: 0, ignores_tokens, adds_nothing: false, hangs: false };
+        let faults = Faults {
+            dice: faults,
+            refused: 0,
+            unacknowledged: 0,
+            ignores_tokens,
+            adds_nothing: false,
+            hangs: false,
+        };
         Rc::new(Self {
             dice: RefCell::new(dice),
             model: Memory::default(),
@@ -116,10 +123,17 @@ impl World {
 
     /// Starts a coordinator on what the last one left.
     pub(super) async fn start(&self) {
-        let (faults, disk, dead) = (Arc::clone(&self.faults), Arc::clone(&self.disk), Arc::new(AtomicBool::new(false)));
+        let (faults, disk, dead) =
+            (Arc::clone(&self.faults), Arc::clone(&self.disk), Arc::new(AtomicBool::new(false)));
         let backend = Arc::new(Faulty { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
         let store = loop {
-            match Store::on(Arc::clone(&backend) as Arc<_>, Settings { lease: LEASE }, Arc::clone(&self.clock) as Arc<_>).await {
+            match Store::on(
+                Arc::clone(&backend) as Arc<_>,
+                Settings { lease: LEASE },
+                Arc::clone(&self.clock) as Arc<_>,
+            )
+            .await
+            {
                 Ok(store) => break Arc::new(store),
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }
@@ -236,10 +250,13 @@ impl World {
         let answer = match call {
             Call::Register(worker) => store.register(worker).await.map(|()| Heard::Done),
             Call::Claim(claim, wait) => store.claim(claim.clone(), *wait).await.map(Heard::Claimed),
-            Call::Heartbeat(worker, tokens) => {
-                store.heartbeat(worker, tokens.iter().map(|token| (*token, 1)).collect()).await.map(Heard::Lost)
+            Call::Heartbeat(worker, tokens) => store
+                .heartbeat(worker, tokens.iter().map(|token| (*token, 1)).collect())
+                .await
+                .map(Heard::Lost),
+            Call::Report(token, sequence) => {
+                store.report(*token, batch(*token, *sequence)).await.map(|()| Heard::Done)
             }
-            Call::Report(token, sequence) => store.report(*token, batch(*token, *sequence)).await.map(|()| Heard::Done),
             Call::Complete(token) => {
                 let (outcome, batches) = self.journal.borrow().plan(*token);
                 let completion = Completion { token: *token, batch: Some(batch(*token, batches)), outcome };
@@ -262,7 +279,10 @@ impl World {
                 }
             }
             (Call::Heartbeat(_, tokens), Heard::Lost(lost)) => {
-                tokens.iter().filter(|token| !lost.contains(token)).for_each(|token| journal.alive(*token, left, at));
+                tokens
+                    .iter()
+                    .filter(|token| !lost.contains(token))
+                    .for_each(|token| journal.alive(*token, left, at));
             }
             (Call::Report(token, sequence), Heard::Done) => journal.reported(*token, *sequence, left, at),
             (Call::Complete(token), Heard::Done) => journal.ended(*token, left, at),
@@ -286,7 +306,8 @@ impl World {
     pub(super) async fn agent(self: Rc<Self>, worker: usize) {
         for life in 0_u64.. {
             let id = format!("w{worker}-{life}");
-            let span = if self.healed.get() { Duration::from_secs(1 << 30) } else { self.millis(12 * LEASE_MS) };
+            let span =
+                if self.healed.get() { Duration::from_secs(1 << 30) } else { self.millis(12 * LEASE_MS) };
             // Its attempts die with it, between any two of their steps.
             let crashed = tokio::time::timeout(span, self.life(worker, &id)).await;
             drop(crashed);
@@ -303,7 +324,11 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn_local(Rc::clone(self).heartbeats(worker, id.to_owned(), Rc::clone(&running)));
         loop {
-            let claim = Claim { worker_id: id.to_owned(), count_max: 1 + u32::from(self.percent(50)), ..Claim::default() };
+            let claim = Claim {
+                worker_id: id.to_owned(),
+                count_max: 1 + u32::from(self.percent(50)),
+                ..Claim::default()
+            };
             let wait = self.millis(20_000);
             let Some(Heard::Claimed(claimed)) = self.call(worker, Call::Claim(claim, wait)).await else {
                 sleep(Duration::from_secs(1)).await;
@@ -319,23 +344,37 @@ impl World {
         }
     }
 
-    async fn heartbeats(self: Rc<Self>, worker: usize, id: String, running: Rc<RefCell<BTreeMap<Token, bool>>>) {
+    async fn heartbeats(
+        self: Rc<Self>,
+        worker: usize,
+        id: String,
+        running: Rc<RefCell<BTreeMap<Token, bool>>>,
+    ) {
         loop {
             sleep(LEASE / 4).await;
             let tokens: Vec<Token> = running.borrow().keys().copied().collect();
             if let Some(Heard::Lost(lost)) = self.call(worker, Call::Heartbeat(id.clone(), tokens)).await {
-                running.borrow_mut().iter_mut().for_each(|(token, goes_on)| *goes_on &= !lost.contains(token));
+                running
+                    .borrow_mut()
+                    .iter_mut()
+                    .for_each(|(token, goes_on)| *goes_on &= !lost.contains(token));
             }
         }
     }
 
     /// An attempt says everything until it is heard, and stops when it is told that it is stale.
-    async fn attempt(self: Rc<Self>, worker: usize, lease: Leased, running: Rc<RefCell<BTreeMap<Token, bool>>>) {
+    async fn attempt(
+        self: Rc<Self>,
+        worker: usize,
+        lease: Leased,
+        running: Rc<RefCell<BTreeMap<Token, bool>>>,
+    ) {
         let token = lease.token;
         let (_, batches) = self.journal.borrow().plan(token);
         for sequence in 1..=batches {
             sleep(self.millis(4_000)).await;
-            let call = if sequence == batches { Call::Complete(token) } else { Call::Report(token, sequence) };
+            let call =
+                if sequence == batches { Call::Complete(token) } else { Call::Report(token, sequence) };
             // One that was told in a heartbeat that it is stale may not have heard it.
             while running.borrow().get(&token) == Some(&true) || self.percent(20) {
                 match self.call(worker, call.clone()).await {

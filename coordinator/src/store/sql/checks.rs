@@ -5,7 +5,9 @@ use sortie_testkit::postgres::Postgres;
 use sqlx::{Executor, Row, SqlSafeStr};
 
 use super::engine::Pool;
-use super::statements::{ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements};
+use super::statements::{
+    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements,
+};
 use super::{postgres, sqlite};
 use crate::store::OpenOptions;
 use crate::store::backend::Backend;
@@ -20,7 +22,9 @@ async fn prepare_all(pool: &Pool, dialect: Dialect) -> usize {
     let foreign: &[&str] = if dialect == Dialect::Postgres { &SQLITE_ONLY } else { &POSTGRES_ONLY };
     texts.retain(|(name, _)| !foreign.contains(name));
     let evaluations = [("validation", EVALUATION_COLUMNS), ("held_out", EVALUATION_COLUMNS)];
-    for (table, columns) in evaluations.into_iter().chain([("training_losses", LOSS_COLUMNS), ("artifacts", ARTIFACT_COLUMNS)]) {
+    for (table, columns) in
+        evaluations.into_iter().chain([("training_losses", LOSS_COLUMNS), ("artifacts", ARTIFACT_COLUMNS)])
+    {
         let counts = (0..=VALUES_ROWS_MAX.ilog2()).map(|power| 1_usize << power);
         texts.extend(counts.map(|rows| (table, insert_values(table, columns, rows))));
     }
@@ -44,7 +48,9 @@ async fn answers(pool: &Pool, questions: &[&'static str]) -> Vec<String> {
                 let row = pool.fetch_one(question.into_sql_str()).await.unwrap();
                 row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
             }
-            Pool::Postgres(pool) => pool.fetch_one(question.into_sql_str()).await.unwrap().get::<String, _>(0),
+            Pool::Postgres(pool) => {
+                pool.fetch_one(question.into_sql_str()).await.unwrap().get::<String, _>(0)
+            }
         });
     }
     answers
@@ -83,7 +89,9 @@ async fn sqlite_is_durable_whenever_a_transaction_asks_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
     let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
-    for (durable, level) in [(true, "2"), (false, "1"), (false, "1"), (true, "2"), (false, "1"), (true, "2"), (true, "2")] {
+    for (durable, level) in
+        [(true, "2"), (false, "1"), (false, "1"), (true, "2"), (false, "1"), (true, "2"), (true, "2")]
+    {
         drop(database.begin(durable).await.unwrap());
         assert_eq!(answers(&database.writer, &["PRAGMA synchronous"]).await, [level]);
     }

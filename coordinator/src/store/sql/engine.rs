@@ -96,7 +96,11 @@ impl Row {
     /// An integer that is never negative.
     pub(super) fn count(&self, table: &'static str, column: &'static str) -> Result<u64, StoreError> {
         let value = self.int(table, column)?;
-        value.try_into().map_err(|_| StoreError::Corrupt { table, column, reason: format!("{value} is negative") })
+        value.try_into().map_err(|_| StoreError::Corrupt {
+            table,
+            column,
+            reason: format!("{value} is negative"),
+        })
     }
 
     pub(super) fn text(&self, table: &'static str, column: &'static str) -> Result<String, StoreError> {
@@ -107,11 +111,19 @@ impl Row {
         get!(self, table, column)
     }
 
-    pub(super) fn maybe_real(&self, table: &'static str, column: &'static str) -> Result<Option<f64>, StoreError> {
+    pub(super) fn maybe_real(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<f64>, StoreError> {
         get!(self, table, column)
     }
 
-    pub(super) fn maybe_int(&self, table: &'static str, column: &'static str) -> Result<Option<i64>, StoreError> {
+    pub(super) fn maybe_int(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<i64>, StoreError> {
         get!(self, table, column)
     }
 
@@ -130,9 +142,17 @@ impl Row {
     }
 
     /// A JSON text that is read as a type.
-    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, table: &'static str, column: &'static str) -> Result<T, StoreError> {
+    pub(super) fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<T, StoreError> {
         let text = self.text(table, column)?;
-        serde_json::from_str(&text).map_err(|error| StoreError::Corrupt { table, column, reason: error.to_string() })
+        serde_json::from_str(&text).map_err(|error| StoreError::Corrupt {
+            table,
+            column,
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -215,7 +235,8 @@ impl Tx {
     pub(super) async fn fetch(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(tx) => {
-                let rows = sqlx::query_with(sql, arguments!(SqliteArguments, args)).fetch_all(&mut **tx).await?;
+                let rows =
+                    sqlx::query_with(sql, arguments!(SqliteArguments, args)).fetch_all(&mut **tx).await?;
                 unpacked(rows)
             }
             Self::Postgres(tx) => {
@@ -228,8 +249,13 @@ impl Tx {
     /// Runs a statement; gives how many rows it touched.
     pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, StoreError> {
         Ok(match self {
-            Self::Sqlite(tx) => sqlx::query_with(sql, arguments!(SqliteArguments, args)).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => sqlx::query_with(sql, arguments!(PgArguments, args)).execute(&mut **tx).await?.rows_affected(),
+            Self::Sqlite(tx) => sqlx::query_with(sql, arguments!(SqliteArguments, args))
+                .execute(&mut **tx)
+                .await?
+                .rows_affected(),
+            Self::Postgres(tx) => {
+                sqlx::query_with(sql, arguments!(PgArguments, args)).execute(&mut **tx).await?.rows_affected()
+            }
         })
     }
 

@@ -60,10 +60,14 @@ fn schema_message(error: &sqlx::migrate::MigrateError) -> String {
     use sqlx::migrate::MigrateError;
     match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-            format!("it was written by a newer build (schema version {version}); use that build, or another database")
+            format!(
+                "it was written by a newer build (schema version {version}); use that build, or another database"
+            )
         }
         MigrateError::VersionMismatch(version) => {
-            format!("its schema version {version} is not this build's; it was written by another development build")
+            format!(
+                "its schema version {version} is not this build's; it was written by another development build"
+            )
         }
         other => other.to_string(),
     }

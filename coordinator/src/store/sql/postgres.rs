@@ -23,8 +23,13 @@ const READERS_MAX: u32 = 4;
 const WRITERS_MAX: u32 = 4;
 /// Every statement reaches its rows by key. The planner cannot know: its statistics lag behind tables that just grew, and a page of results
 /// that is a hundredth of a table would cost a look at all of it, a hundred times.
-const BY_KEY: [(&str, &str); 5] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
+const BY_KEY: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+];
 /// How long a request waits for a connection before its caller is told to try again.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 /// After the ear was lost, until the next try.
@@ -32,16 +37,24 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// Connects, creates or migrates the tables.
 pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
-    let connect = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url { url: without_password(url) })?;
+    let connect =
+        PgConnectOptions::from_str(url).map_err(|_| StoreError::Url { url: without_password(url) })?;
     // An acknowledged result survives a power cut, whatever the server's default.
-    let connect = connect.application_name("sortie").options([("synchronous_commit", "on")]).statement_cache_capacity(200);
+    let connect = connect
+        .application_name("sortie")
+        .options([("synchronous_commit", "on")])
+        .statement_cache_capacity(200);
     let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
     let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
     // What users ask for is rarely a matter of keys.
     let queries = connect.clone();
     let connect = connect.options(BY_KEY);
-    let readers = pool(READERS_MAX).connect_with(connect.clone()).await.map_err(|error| failed(connection_message(&error)))?;
-    let writer = pool(WRITERS_MAX).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
+    let readers = pool(READERS_MAX)
+        .connect_with(connect.clone())
+        .await
+        .map_err(|error| failed(connection_message(&error)))?;
+    let writer =
+        pool(WRITERS_MAX).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
     MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
     warn_if_not_durable(&readers).await;
     let elsewhere = Arc::new(Notify::new());
@@ -61,7 +74,9 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
 async fn warn_if_not_durable(pool: &PgPool) {
     let fsync: Result<String, sqlx::Error> = sqlx::query_scalar("SHOW fsync").fetch_one(pool).await;
     if fsync.is_ok_and(|fsync| fsync == "off") {
-        tracing::warn!("this Postgres server runs with fsync = off: a power cut can lose what was acknowledged");
+        tracing::warn!(
+            "this Postgres server runs with fsync = off: a power cut can lose what was acknowledged"
+        );
     }
 }
 
@@ -97,7 +112,9 @@ fn connection_message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => format!("no server answers ({error}); start it, or correct the URL"),
-        sqlx::Error::PoolTimedOut => format!("no server answers within {} s; start it, or correct the URL", ACQUIRE_MAX.as_secs()),
+        sqlx::Error::PoolTimedOut => {
+            format!("no server answers within {} s; start it, or correct the URL", ACQUIRE_MAX.as_secs())
+        }
         other => other.to_string(),
     }
 }

@@ -19,7 +19,9 @@ use crate::store::StoreError;
 use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
 use crate::store::query::Rows;
 use crate::store::story;
-use crate::store::types::{Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine};
+use crate::store::types::{
+    Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
@@ -36,7 +38,12 @@ impl SqlBackend {
     }
 
     /// The evaluations in a table by attempt. Floats are read only where they are asked for or tell something that counts do not.
-    async fn evaluations(&self, table: Table, tokens: &[i64], detail: Detail) -> Result<HashMap<i64, Vec<Evaluation>>, StoreError> {
+    async fn evaluations(
+        &self,
+        table: Table,
+        tokens: &[i64],
+        detail: Detail,
+    ) -> Result<HashMap<i64, Vec<Evaluation>>, StoreError> {
         let mut by_token: HashMap<i64, Vec<Evaluation>> = HashMap::new();
         if detail == Detail::Points || tokens.is_empty() {
             return Ok(by_token);
@@ -58,9 +65,13 @@ impl SqlBackend {
         }
         if let Some(correct) = exact_below {
             for row in self.fetch(exact, vec![list, correct.into()]).await? {
-                let evaluation = rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
+                let evaluation =
+                    rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
                 let loss = if detail == Detail::All { row.maybe_real(name, "loss")? } else { None };
-                by_token.entry(row.int(name, "token")?).or_default().extend(evaluation.map(|evaluation| Evaluation { loss, ..evaluation }));
+                by_token
+                    .entry(row.int(name, "token")?)
+                    .or_default()
+                    .extend(evaluation.map(|evaluation| Evaluation { loss, ..evaluation }));
             }
         }
         // The databases give them in orders of their own.
@@ -90,10 +101,18 @@ impl SqlBackend {
         };
         for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
             let trials = row.count("trials", "trials")?;
-            story::count_finished(&mut status, row.parsed("trials", "state")?, trials, row.int("trials", "linked")? != 0);
+            story::count_finished(
+                &mut status,
+                row.parsed("trials", "state")?,
+                trials,
+                row.int("trials", "linked")? != 0,
+            );
         }
-        if let Some(row) = self.fetch(self.sql().durations, vec![sweep.id.into(), DURATIONS_MAX.into()]).await?.pop() {
-            (status.finished_attempts, status.running_ms) = (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
+        if let Some(row) =
+            self.fetch(self.sql().durations, vec![sweep.id.into(), DURATIONS_MAX.into()]).await?.pop()
+        {
+            (status.finished_attempts, status.running_ms) =
+                (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
         }
         story::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
         story::note_outdated(&mut status, &sweep);
@@ -102,7 +121,11 @@ impl SqlBackend {
 
     async fn trial(&self, trial: i64) -> Result<Row, StoreError> {
         let row = self.fetch(self.sql().trial, vec![trial.into()]).await?.pop();
-        row.ok_or_else(|| StoreError::Corrupt { table: "trials", column: "id", reason: format!("there is no trial {trial}") })
+        row.ok_or_else(|| StoreError::Corrupt {
+            table: "trials",
+            column: "id",
+            reason: format!("there is no trial {trial}"),
+        })
     }
 
     async fn attempts_of(&self, trial: i64) -> Result<Vec<Happening>, StoreError> {
@@ -145,22 +168,38 @@ impl Backend for SqlBackend {
 
     async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
         let mut all = Vec::new();
-        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await? {
+        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await?
+        {
             let name = rows::sweep(&row)?.spec.name;
             all.push(SweepStatus { sweep: name, ..self.sweep_status(&row).await? });
         }
         Ok(all)
     }
 
-    async fn trials(&self, sweep: i64, state: Option<StateName>, from: i64) -> Result<Page<TrialLine>, StoreError> {
-        let args = vec![sweep.into(), state.map_or("", StateName::as_str).into(), from.into(), (PAGE_ROWS as u64).into()];
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
+        let args = vec![
+            sweep.into(),
+            state.map_or("", StateName::as_str).into(),
+            from.into(),
+            (PAGE_ROWS as u64).into(),
+        ];
         let rows = self.fetch(self.sql().trials, args).await?;
-        Ok(Page { rows: rows.iter().map(rows::trial_line).collect::<Result<_, _>>()?, next: next_page(&rows, PAGE_ROWS)? })
+        Ok(Page {
+            rows: rows.iter().map(rows::trial_line).collect::<Result<_, _>>()?,
+            next: next_page(&rows, PAGE_ROWS)?,
+        })
     }
 
     async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
         let Portion { from, trials_max, detail } = portion;
-        let rows = self.fetch(self.sql().records, vec![sweep.into(), from.into(), (trials_max as u64).into()]).await?;
+        let rows = self
+            .fetch(self.sql().records, vec![sweep.into(), from.into(), (trials_max as u64).into()])
+            .await?;
         let mut tokens = Vec::new();
         for row in &rows {
             if row.parsed::<StateName>("trials", "state")? == StateName::Succeeded {
@@ -168,21 +207,40 @@ impl Backend for SqlBackend {
             }
         }
         let [validation, held_out] = self.tables();
-        let (mut validation, mut held_out) =
-            tokio::try_join!(self.evaluations(validation, &tokens, detail), self.evaluations(held_out, &tokens, detail))?;
+        let (mut validation, mut held_out) = tokio::try_join!(
+            self.evaluations(validation, &tokens, detail),
+            self.evaluations(held_out, &tokens, detail)
+        )?;
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
             let state = row.parsed("trials", "state")?;
             let token = if state == StateName::Succeeded { row.int("trials", "token")? } else { 0 };
-            let (validation, held_out) = (validation.remove(&token).unwrap_or_default(), held_out.remove(&token).unwrap_or_default());
-            records.push(TrialRecord { id: row.parsed("trials", "trial_id")?, point: rows::point(row)?, state, validation, held_out });
+            let (validation, held_out) =
+                (validation.remove(&token).unwrap_or_default(), held_out.remove(&token).unwrap_or_default());
+            records.push(TrialRecord {
+                id: row.parsed("trials", "trial_id")?,
+                point: rows::point(row)?,
+                state,
+                validation,
+                held_out,
+            });
         }
         Ok(Page { rows: records, next: next_page(&rows, trials_max)? })
     }
 
-    async fn find(&self, sweep: Option<&str>, prefix: &str, count_max: usize) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
         // Ids are hexadecimal digits: 'g' comes after all of them.
-        let args = vec![prefix.into(), format!("{prefix}g").into(), sweep.unwrap_or_default().into(), (count_max as u64).into()];
+        let args = vec![
+            prefix.into(),
+            format!("{prefix}g").into(),
+            sweep.unwrap_or_default().into(),
+            (count_max as u64).into(),
+        ];
         let rows = self.fetch(self.sql().find, args).await?;
         rows.iter().map(|row| Ok((row.int("trials", "id")?, row.text("trials", "trial")?))).collect()
     }
@@ -240,17 +298,24 @@ impl Backend for SqlBackend {
     async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
         let row = self.trial(trial).await?;
         let token = row.int("trials", "token")?;
-        let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else { return Ok(None) };
+        let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
+            return Ok(None);
+        };
         if row.parsed::<StateName>("trials", "state")? != StateName::Succeeded {
             return Ok(None);
         }
         let mut evaluations = Vec::new();
         for table in self.tables() {
-            evaluations.extend(self.evaluations(table, &[token], Detail::All).await?.remove(&token).unwrap_or_default());
+            evaluations.extend(
+                self.evaluations(table, &[token], Detail::All).await?.remove(&token).unwrap_or_default(),
+            );
         }
         let mut losses = Vec::new();
         for row in self.fetch(self.sql().losses_of, vec![token.into()]).await? {
-            losses.push(TrainingLoss { step: row.count("training_losses", "step")?, loss: row.real("training_losses", "loss")? });
+            losses.push(TrainingLoss {
+                step: row.count("training_losses", "step")?,
+                loss: row.real("training_losses", "loss")?,
+            });
         }
         let mut artifacts = Vec::new();
         for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into()]).await? {
@@ -273,7 +338,11 @@ impl Backend for SqlBackend {
                     id: row.text("workers", "worker_id")?,
                     host: row.text("workers", "host")?,
                     pid: rows::small(row.count("workers", "pid")?),
-                    devices: devices.split(',').filter(|device| !device.is_empty()).map(str::to_owned).collect(),
+                    devices: devices
+                        .split(',')
+                        .filter(|device| !device.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
                     slots: rows::small(row.count("workers", "slots")?),
                     abilities: row.json("workers", "abilities")?,
                     software: row.text("workers", "software")?,
@@ -294,7 +363,11 @@ impl Backend for SqlBackend {
     }
 
     async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
-        self.fetch(self.sql().sweep_names, Vec::new()).await?.iter().map(|row| row.text("sweeps", "name")).collect()
+        self.fetch(self.sql().sweep_names, Vec::new())
+            .await?
+            .iter()
+            .map(|row| row.text("sweeps", "name"))
+            .collect()
     }
 
     async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
@@ -322,9 +395,15 @@ struct Table {
 /// By the names of methods, as everywhere.
 fn by_name(a: &Evaluation, b: &Evaluation) -> Ordering {
     let key = |row: &Evaluation| (row.method.as_str(), row.step);
-    key(a).cmp(&key(b)).then_with(|| a.domain.cmp(&b.domain)).then_with(|| a.split.as_str().cmp(b.split.as_str()))
+    key(a)
+        .cmp(&key(b))
+        .then_with(|| a.domain.cmp(&b.domain))
+        .then_with(|| a.split.as_str().cmp(b.split.as_str()))
 }
 
 fn next_page(rows: &[Row], rows_max: usize) -> Result<Option<i64>, StoreError> {
-    rows.last().filter(|_| rows.len() == rows_max).map(|row| Ok(row.int("trials", "position")? + 1)).transpose()
+    rows.last()
+        .filter(|_| rows.len() == rows_max)
+        .map(|row| Ok(row.int("trials", "position")? + 1))
+        .transpose()
 }

@@ -11,7 +11,9 @@ use sortie_core::trial::Point;
 
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
-use crate::store::backend::{AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow};
+use crate::store::backend::{
+    AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow,
+};
 use crate::store::types::{CheckpointPlace, KeptArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
@@ -97,7 +99,8 @@ pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
 
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
     let class = row.text("attempts", "error_class")?;
-    let class: Option<ErrorClass> = if class.is_empty() { None } else { Some(row.parsed("attempts", "error_class")?) };
+    let class: Option<ErrorClass> =
+        if class.is_empty() { None } else { Some(row.parsed("attempts", "error_class")?) };
     Ok(AttemptRow {
         token: Token(row.int("attempts", "token")?),
         worker: row.int("attempts", "worker")?,
@@ -135,9 +138,14 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
 
 /// An evaluation as [`super::statements`] writes it in one line, without loss; none of images that nobody counted, unless the accuracy is
 /// given.
-pub(super) fn evaluation(line: &str, table: &'static str, accuracy: Option<f64>) -> Result<Option<Evaluation>, StoreError> {
+pub(super) fn evaluation(
+    line: &str,
+    table: &'static str,
+    accuracy: Option<f64>,
+) -> Result<Option<Evaluation>, StoreError> {
     let mut parts = line.splitn(6, '\t');
-    let mut part = |column| parts.next().ok_or_else(|| corrupt(table, column, &format!("{line:?} is no evaluation")));
+    let mut part =
+        |column| parts.next().ok_or_else(|| corrupt(table, column, &format!("{line:?} is no evaluation")));
     let (method, split, step, n, correct, domain) =
         (part("method")?, part("split")?, part("step")?, part("n")?, part("correct")?, part("domain")?);
     let n = parsed(table, "n", n)?;
@@ -147,10 +155,21 @@ pub(super) fn evaluation(line: &str, table: &'static str, accuracy: Option<f64>)
         _ => Score::Counts { n, correct: parsed(table, "correct", correct)? },
     };
     let (method, split) = (parsed(table, "method", method)?, parsed(table, "split", split)?);
-    Ok(Some(Evaluation { method, step: parsed(table, "step", step)?, domain: domain.to_owned(), split, score, loss: None }))
+    Ok(Some(Evaluation {
+        method,
+        step: parsed(table, "step", step)?,
+        domain: domain.to_owned(),
+        split,
+        score,
+        loss: None,
+    }))
 }
 
-fn parsed<T: FromStr<Err: Display>>(table: &'static str, column: &'static str, text: &str) -> Result<T, StoreError> {
+fn parsed<T: FromStr<Err: Display>>(
+    table: &'static str,
+    column: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
     text.parse().map_err(|error| corrupt(table, column, &error))
 }
 
@@ -179,7 +198,15 @@ pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9]
 pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
     let Artifact { kind, method, step, key, digest, bytes } = artifact;
     let (key, digest) = (key.as_str().into(), digest.as_str().into());
-    [token.0.into(), kind.as_str().into(), method.as_str().into(), (*step).into(), key, digest, (*bytes).into()]
+    [
+        token.0.into(),
+        kind.as_str().into(),
+        method.as_str().into(),
+        (*step).into(),
+        key,
+        digest,
+        (*bytes).into(),
+    ]
 }
 
 /// A combination, and one of its members with at most one of its files.
@@ -208,7 +235,12 @@ pub(super) fn artifact(row: &Row) -> Result<KeptArtifact, StoreError> {
 
 pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {
     let (token, step) = (Token(row.int("artifacts", "token")?), row.count("artifacts", "step")?);
-    Ok(CheckpointRef { token, step, key: row.text("artifacts", "key")?, digest: row.text("artifacts", "digest")? })
+    Ok(CheckpointRef {
+        token,
+        step,
+        key: row.text("artifacts", "key")?,
+        digest: row.text("artifacts", "digest")?,
+    })
 }
 
 pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use tokio::sync::Notify;
 
 use super::SqlBackend;
@@ -63,7 +65,8 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     let readers = if options.network_disk {
         writer.clone()
     } else {
-        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(connect.read_only(true)).await;
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(connect.read_only(true)).await;
         readers.map_err(|error| failed(database_message(&error)))?
     };
     Ok(SqlBackend {
@@ -81,7 +84,9 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
 fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
     let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
     match path {
-        Some(path) if !path.is_empty() && !path.starts_with(":memory:") && !path.contains('?') => Ok(PathBuf::from(path)),
+        Some(path) if !path.is_empty() && !path.starts_with(":memory:") && !path.contains('?') => {
+            Ok(PathBuf::from(path))
+        }
         _ => Err(StoreError::Url { url: url.to_owned() }),
     }
 }
@@ -96,7 +101,9 @@ fn lock(database: &Path) -> Result<File, StoreError> {
     if let Err(error) = File::options().write(true).open(database)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        return Err(failed(format!("it cannot be written ({error}): give this account the right to, or name another file")));
+        return Err(failed(format!(
+            "it cannot be written ({error}): give this account the right to, or name another file"
+        )));
     }
     // Nothing is left beside a file that is somebody else's.
     if !may_be_a_database(database) {
@@ -108,8 +115,12 @@ fn lock(database: &Path) -> Result<File, StoreError> {
     let file = file.map_err(|error| failed(format!("its folder must exist and be writable ({error})")))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed("another coordinator has it open; stop that one, or use another file".to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(format!("its folder does not support locks ({error})"))),
+        Err(TryLockError::WouldBlock) => {
+            Err(failed("another coordinator has it open; stop that one, or use another file".to_owned()))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(failed(format!("its folder does not support locks ({error})")))
+        }
     }
 }
 
@@ -118,7 +129,9 @@ fn may_be_a_database(path: &Path) -> bool {
     let mut start = [0; 16];
     match File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
         Ok(()) => start == *b"SQLite format 3\0",
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => path.metadata().is_ok_and(|file| file.len() == 0),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            path.metadata().is_ok_and(|file| file.len() == 0)
+        }
         Err(_) => true,
     }
 }

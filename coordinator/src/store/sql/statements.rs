@@ -232,7 +232,8 @@ impl Dialect {
     fn text(self, template: &str) -> &'static str {
         let (mut text, mut tail) = (String::new(), "");
         let mut rest = template;
-        while let Some(at) = ["$rows(", "$lock(", "$pack("].iter().filter_map(|idiom| rest.find(idiom)).min() {
+        while let Some(at) = ["$rows(", "$lock(", "$pack("].iter().filter_map(|idiom| rest.find(idiom)).min()
+        {
             text.push_str(&rest[..at]);
             let idiom = &rest[at..];
             let end = idiom.find(')').map_or(idiom.len(), |end| end + 1);
@@ -256,10 +257,17 @@ impl Dialect {
     /// A table of the columns `name TYPE, ...`, made of the first argument: a JSON list of lists. No column is a float: SQLite's reader
     /// of JSON numbers does not promise the last bit.
     fn rows(self, columns: &str) -> String {
-        let columns = columns.split(',').map(|column| column.trim().split_once(' ').unwrap_or((column, "TEXT"))).enumerate();
+        let columns = columns
+            .split(',')
+            .map(|column| column.trim().split_once(' ').unwrap_or((column, "TEXT")))
+            .enumerate();
         let select: Vec<String> = match self {
-            Self::Sqlite => columns.map(|(index, (name, _))| format!("value ->> {index} AS {name}")).collect(),
-            Self::Postgres => columns.map(|(index, (name, kind))| format!("CAST(value ->> {index} AS {kind}) AS {name}")).collect(),
+            Self::Sqlite => {
+                columns.map(|(index, (name, _))| format!("value ->> {index} AS {name}")).collect()
+            }
+            Self::Postgres => columns
+                .map(|(index, (name, kind))| format!("CAST(value ->> {index} AS {kind}) AS {name}"))
+                .collect(),
         };
         let source = match self {
             Self::Sqlite => "json_each($1)",
@@ -271,7 +279,8 @@ impl Dialect {
 
 /// The beginning of a statement that packs these columns. No float is among them, for the reason above.
 fn packed(columns: &str) -> String {
-    let pairs: Vec<String> = columns.split(',').map(str::trim).map(|name| format!("'{name}', {name}")).collect();
+    let pairs: Vec<String> =
+        columns.split(',').map(str::trim).map(|name| format!("'{name}', {name}")).collect();
     format!("SELECT json_group_array(json_object({})) AS {PACKED} FROM (", pairs.join(", "))
 }
 
@@ -352,15 +361,20 @@ pub(super) const VALUES_ROWS_MAX: usize = 128;
 /// A statement that inserts some rows of plain values, which keeps floats to the last bit. Repeats are left out. Row counts are powers of
 /// two, so that there are few statements to prepare.
 pub(super) fn insert_values(table: &'static str, columns: &'static str, rows: usize) -> &'static str {
-    static TEXTS: LazyLock<Mutex<HashMap<(&'static str, usize), &'static str>>> = LazyLock::new(Mutex::default);
+    static TEXTS: LazyLock<Mutex<HashMap<(&'static str, usize), &'static str>>> =
+        LazyLock::new(Mutex::default);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     texts.entry((table, rows)).or_insert_with(|| {
         let width = columns.split(',').count();
         let row = |row: usize| {
-            let values: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+            let values: Vec<String> =
+                (1..=width).map(|column| format!("${}", row * width + column)).collect();
             format!("({})", values.join(", "))
         };
         let values: Vec<String> = (0..rows).map(row).collect();
-        String::leak(format!("INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING", values.join(", ")))
+        String::leak(format!(
+            "INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING",
+            values.join(", ")
+        ))
     })
 }

@@ -9,11 +9,13 @@ use sortie_core::metrics::Evaluation;
 use super::engine::{Arg, Row, Tx};
 use super::rows;
 use super::statements::{
-    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values, statements,
+    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values,
+    statements,
 };
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow,
+    WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::types::Worker;
 
@@ -45,14 +47,25 @@ impl SqlTransaction {
         Ok(self.tx.fetch(sql, args).await?.pop())
     }
 
-    async fn one_int(&mut self, sql: &'static str, args: Vec<Arg>, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
+    async fn one_int(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Arg>,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<i64, StoreError> {
         let row = self.one(sql, args).await?;
         let missing = || StoreError::Corrupt { table, column, reason: "no row came back".to_owned() };
         row.ok_or_else(missing)?.int(table, column)
     }
 
     /// Inserts rows of plain values.
-    async fn insert(&mut self, table: &'static str, columns: &'static str, mut rows: Vec<Vec<Arg>>) -> Result<(), StoreError> {
+    async fn insert(
+        &mut self,
+        table: &'static str,
+        columns: &'static str,
+        mut rows: Vec<Vec<Arg>>,
+    ) -> Result<(), StoreError> {
         while !rows.is_empty() {
             let count = 1 << rows.len().min(VALUES_ROWS_MAX).ilog2();
             let args = rows.drain(..count).flatten().collect();
@@ -61,13 +74,23 @@ impl SqlTransaction {
         Ok(())
     }
 
-    async fn insert_evaluations(&mut self, table: &'static str, evaluations: &[(Token, Evaluation)]) -> Result<(), StoreError> {
-        let rows = evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());
+    async fn insert_evaluations(
+        &mut self,
+        table: &'static str,
+        evaluations: &[(Token, Evaluation)],
+    ) -> Result<(), StoreError> {
+        let rows =
+            evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());
         self.insert(table, EVALUATION_COLUMNS, rows.collect()).await
     }
 
     /// A guarded statement over many rows: all of them, or an error.
-    async fn write_rows(&mut self, name: &'static str, sql: &'static str, rows: Vec<Value>) -> Result<(), StoreError> {
+    async fn write_rows(
+        &mut self,
+        name: &'static str,
+        sql: &'static str,
+        rows: Vec<Value>,
+    ) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -77,16 +100,35 @@ impl SqlTransaction {
     }
 
     async fn write_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let new = changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
+        let new =
+            changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
         self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
         let advanced = changes.progress.iter().map(|(token, (before, after))| {
             let class = after.class.map_or("", ErrorClass::as_str);
             let (from, to) = (before.state.as_str(), after.state.as_str());
-            json!([token.0, from, before.sequence, to, class, after.message, after.ended.0, after.sequence, after.step])
+            json!([
+                token.0,
+                from,
+                before.sequence,
+                to,
+                class,
+                after.message,
+                after.ended.0,
+                after.sequence,
+                after.step
+            ])
         });
         self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
         let fingerprints = changes.fingerprints.iter().map(|(token, told)| {
-            json!([token.0, told.software, told.libtorch, told.device, told.threads, told.dataset_digest, told.weights_digest])
+            json!([
+                token.0,
+                told.software,
+                told.libtorch,
+                told.device,
+                told.threads,
+                told.dataset_digest,
+                told.weights_digest
+            ])
         });
         self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
     }
@@ -94,11 +136,18 @@ impl SqlTransaction {
     async fn write_reports(&mut self, changes: &Changes) -> Result<(), StoreError> {
         self.insert_evaluations("validation", &changes.validation).await?;
         self.insert_evaluations("held_out", &changes.held_out).await?;
-        let losses = changes.losses.iter().map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
+        let losses = changes
+            .losses
+            .iter()
+            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
         self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
-        let artifacts = changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
+        let artifacts =
+            changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
         self.insert("artifacts", ARTIFACT_COLUMNS, artifacts.collect()).await?;
-        let resumed = changes.resumed.iter().map(|(token, from)| json!([token.0, from.token.0, from.step, i64::from(from.exact)]));
+        let resumed = changes
+            .resumed
+            .iter()
+            .map(|(token, from)| json!([token.0, from.token.0, from.step, i64::from(from.exact)]));
         self.write_rows("note of where attempts took up", self.sql().resumed, resumed.collect()).await?;
         for (token, sequence, text) in &changes.logs {
             let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
@@ -108,13 +157,16 @@ impl SqlTransaction {
     }
 
     async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let standing =
-            changes.workers.iter().map(|(id, change)| json!([id, change.failures_in_row, change.aside_until.0, change.aside_reason]));
+        let standing = changes.workers.iter().map(|(id, change)| {
+            json!([id, change.failures_in_row, change.aside_until.0, change.aside_reason])
+        });
         self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
         // A worker that is not known any more gave a sign of life all the same: these two are not guarded.
         for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
             if !workers.is_empty() {
-                self.tx.execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))]).await?;
+                self.tx
+                    .execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))])
+                    .await?;
             }
         }
         Ok(())
@@ -156,7 +208,8 @@ impl Transaction for SqlTransaction {
     }
 
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
-        let rows = self.tx.fetch(self.sql().workers, vec![rows_arg(names.iter().map(|name| json!([name])))]).await?;
+        let rows =
+            self.tx.fetch(self.sql().workers, vec![rows_arg(names.iter().map(|name| json!([name])))]).await?;
         rows.iter().map(rows::worker).collect()
     }
 
@@ -181,14 +234,26 @@ impl Transaction for SqlTransaction {
         rows.iter().map(sweep).collect()
     }
 
-    async fn waiting(&mut self, sweep: i64, count_max: u64, now: Timestamp, needs: Needs) -> Result<Vec<WaitingTrial>, StoreError> {
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError> {
         let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
-        let rows = self.tx.fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits])
+            .await?;
         rows.iter().map(rows::waiting).collect()
     }
 
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
-        let rows = self.tx.fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))])
+            .await?;
         rows.iter().map(rows::attempt).collect()
     }
 
@@ -198,7 +263,10 @@ impl Transaction for SqlTransaction {
     }
 
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
-        let rows = self.tx.fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
         let failure = |row: &Row| {
             let count = rows::small(row.count("attempts", "failures")?);
             Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
@@ -207,12 +275,18 @@ impl Transaction for SqlTransaction {
     }
 
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
-        let rows = self.tx.fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
         rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
     }
 
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
-        let rows = self.tx.fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
         let mut members: Vec<(i64, Member)> = Vec::new();
         for row in &rows {
             let (trial, mut member) = rows::member(row)?;
@@ -226,7 +300,10 @@ impl Transaction for SqlTransaction {
     }
 
     async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
-        let rows = self.tx.fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))]).await?;
+        let rows = self
+            .tx
+            .fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
         rows.iter().map(rows::trial).collect()
     }
 
@@ -247,7 +324,8 @@ impl Transaction for SqlTransaction {
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
         let mut found: Vec<Contradiction> = Vec::new();
         for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
-            for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await? {
+            for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?
+            {
                 let new = rows::contradiction(&row)?;
                 match found.iter_mut().find(|old| (old.token, old.earlier) == (new.token, new.earlier)) {
                     Some(old) => (old.step, old.rows) = (old.step.min(new.step), old.rows + new.rows),
@@ -311,18 +389,42 @@ impl Transaction for SqlTransaction {
         self.one_int(self.sql().next_position, vec![sweep.into()], "trials", "next").await
     }
 
-    async fn insert_trials(&mut self, sweep: i64, trials: &[NewTrial], reuse: Option<Needs>) -> Result<(u64, u64), StoreError> {
+    async fn insert_trials(
+        &mut self,
+        sweep: i64,
+        trials: &[NewTrial],
+        reuse: Option<Needs>,
+    ) -> Result<(u64, u64), StoreError> {
         let mut lists = Vec::with_capacity(trials.len());
         let mut members = Vec::new();
         for NewTrial { trial_id, position, point, members: theirs } in trials {
             let due_ms = rows::due_of(if theirs.is_empty() { State::FRESH } else { State::WAITING });
-            members.extend((0..).zip(theirs).map(|(place, member): (u64, _)| json!([trial_id.to_string(), place, member.to_string()])));
-            let parameters = serde_json::to_string(&point.parameters).map_err(|error| sqlx::Error::Encode(error.into()))?;
-            lists.push(json!([trial_id.to_string(), position, point.held_out_label(), parameters, point.seed, point.split_seed, due_ms]));
+            members.extend(
+                (0..).zip(theirs).map(|(place, member): (u64, _)| {
+                    json!([trial_id.to_string(), place, member.to_string()])
+                }),
+            );
+            let parameters = serde_json::to_string(&point.parameters)
+                .map_err(|error| sqlx::Error::Encode(error.into()))?;
+            lists.push(json!([
+                trial_id.to_string(),
+                position,
+                point.held_out_label(),
+                parameters,
+                point.seed,
+                point.split_seed,
+                due_ms
+            ]));
         }
         let needs = reuse.unwrap_or_default();
         let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
-        let args = vec![rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse.is_some()).into(), weights, logits];
+        let args = vec![
+            rows_arg(lists.into_iter()),
+            sweep.into(),
+            i64::from(reuse.is_some()).into(),
+            weights,
+            logits,
+        ];
         let added = self.tx.execute(self.sql().insert_trials, args).await?;
         if !members.is_empty() {
             let expected = members.len();
@@ -339,8 +441,14 @@ impl Transaction for SqlTransaction {
         Ok((added, linked.unsigned_abs()))
     }
 
-    async fn trial_rows(&mut self, sweep: i64, from: i64, count_max: u64) -> Result<Vec<TrialRow>, StoreError> {
-        let rows = self.tx.fetch(self.sql().trial_rows, vec![sweep.into(), from.into(), count_max.into()]).await?;
+    async fn trial_rows(
+        &mut self,
+        sweep: i64,
+        from: i64,
+        count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError> {
+        let rows =
+            self.tx.fetch(self.sql().trial_rows, vec![sweep.into(), from.into(), count_max.into()]).await?;
         rows.iter().map(rows::trial).collect()
     }
 
@@ -355,7 +463,13 @@ impl Transaction for SqlTransaction {
         self.write_attempts(changes).await?;
         self.write_reports(changes).await?;
         let happenings = changes.happenings.iter().map(|(trial, happening)| {
-            json!([trial, happening.token.map_or(0, |token| token.0), happening.at_ms, happening.what, happening.detail])
+            json!([
+                trial,
+                happening.token.map_or(0, |token| token.0),
+                happening.at_ms,
+                happening.what,
+                happening.detail
+            ])
         });
         self.write_rows("insert of happenings", self.sql().happenings, happenings.collect()).await?;
         for (kind, name, digest) in &changes.pins {

@@ -33,18 +33,29 @@ fn check_little_endian(system: &Machine) -> Result<(), Reason> {
     let Some(Node::Dict(entries)) = system.result_node() else {
         return Err("the facts about the machine are missing".into());
     };
-    let value = entries.iter().find(|(key, _)| system.text(*key) == Some("little_endian")).map(|(_, value)| *value);
-    if value == Some(Value::Bool(true)) { Ok(()) } else { Err("it was not written on a little-endian machine".into()) }
+    let value =
+        entries.iter().find(|(key, _)| system.text(*key) == Some("little_endian")).map(|(_, value)| *value);
+    if value == Some(Value::Bool(true)) {
+        Ok(())
+    } else {
+        Err("it was not written on a little-endian machine".into())
+    }
 }
 
-fn read_storages(bytes: &[u8], mut at: usize, object: &Machine, keys: &Machine) -> Result<HashMap<String, Tensor>, Reason> {
+fn read_storages(
+    bytes: &[u8],
+    mut at: usize,
+    object: &Machine,
+    keys: &Machine,
+) -> Result<HashMap<String, Tensor>, Reason> {
     let Some(Node::List(list)) = keys.result_node() else {
         return Err("the list of storages is missing".into());
     };
     let mut storages = HashMap::new();
     for key in list {
         let key = keys.text(*key).ok_or("a storage key is not a text")?;
-        let (kind, declared) = object.storage(key).ok_or_else(|| format!("storage {key} belongs to no tensor"))?;
+        let (kind, declared) =
+            object.storage(key).ok_or_else(|| format!("storage {key} belongs to no tensor"))?;
         let header = bytes.get(at..at + 8).ok_or_else(|| format!("the file ends before storage {key}"))?;
         let elements = u64::from_le_bytes(header.try_into().map_err(|_| "a storage has no length")?);
         if elements != declared {
@@ -52,7 +63,9 @@ fn read_storages(bytes: &[u8], mut at: usize, object: &Machine, keys: &Machine) 
         }
         let length = usize::try_from(elements).ok().and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
         let end = length.and_then(|length| length.checked_add(at + 8));
-        let data = end.and_then(|end| bytes.get(at + 8..end)).ok_or_else(|| format!("the file ends inside storage {key}"))?;
+        let data = end
+            .and_then(|end| bytes.get(at + 8..end))
+            .ok_or_else(|| format!("the file ends inside storage {key}"))?;
         at += 8 + data.len();
         storages.insert(key.to_owned(), storage(data, kind)?);
     }

@@ -151,7 +151,8 @@ impl Run<'_> {
                 self.push(Node::Tuple(items));
             }
             0x85..=0x87 => {
-                let from = self.stack.len().checked_sub(usize::from(opcode - 0x84)).ok_or("the stack is empty")?;
+                let from =
+                    self.stack.len().checked_sub(usize::from(opcode - 0x84)).ok_or("the stack is empty")?;
                 let items = self.stack.split_off(from);
                 self.push(Node::Tuple(items));
             }
@@ -262,7 +263,9 @@ impl Run<'_> {
     /// The node that the value on top of the stack stands for.
     fn top(&mut self) -> Result<&mut Node, Reason> {
         match self.stack.last() {
-            Some(Value::Node(index)) => self.machine.arena.get_mut(*index).ok_or_else(|| "a value is missing".into()),
+            Some(Value::Node(index)) => {
+                self.machine.arena.get_mut(*index).ok_or_else(|| "a value is missing".into())
+            }
             _ => Err("a container is missing".into()),
         }
     }
@@ -289,7 +292,8 @@ impl Run<'_> {
 
     fn line(&mut self) -> Result<String, Reason> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().take(TEXT_BYTES_MAX).position(|&byte| byte == b'\n').ok_or("a name does not end")?;
+        let length =
+            rest.iter().take(TEXT_BYTES_MAX).position(|&byte| byte == b'\n').ok_or("a name does not end")?;
         let line = String::from_utf8_lossy(&rest[..length]).into_owned();
         self.at += length + 1;
         Ok(line)
@@ -338,7 +342,8 @@ impl Run<'_> {
 
     fn call(&mut self) -> Result<(), Reason> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let (Some(Node::Global(function)), Some(Node::Tuple(arguments))) = (self.machine.node(function), self.machine.node(arguments))
+        let (Some(Node::Global(function)), Some(Node::Tuple(arguments))) =
+            (self.machine.node(function), self.machine.node(arguments))
         else {
             return Err("something that is not a function is called".into());
         };
@@ -354,10 +359,14 @@ impl Run<'_> {
                 self.push(Node::Tensor { storage, offset, size, stride });
             }
             // A trained tensor, whether it wants gradients, hooks: the tensor itself.
-            (Global::RebuildParameter, &[data, _requires_grad, _hooks]) if matches!(self.machine.node(data), Some(Node::Tensor { .. })) => {
+            (Global::RebuildParameter, &[data, _requires_grad, _hooks])
+                if matches!(self.machine.node(data), Some(Node::Tensor { .. })) =>
+            {
                 self.stack.push(data);
             }
-            (function, arguments) => return Err(format!("{function:?} is called with {} arguments", arguments.len())),
+            (function, arguments) => {
+                return Err(format!("{function:?} is called with {} arguments", arguments.len()));
+            }
         }
         Ok(())
     }

@@ -28,8 +28,10 @@ fn tensors(object: &Machine, storages: &HashMap<String, Tensor>) -> Result<Vec<(
         let Some(Node::Tensor { storage, offset, size, stride }) = object.node(*value) else {
             return Err(format!("the entry {name} is not a tensor"));
         };
-        let data = storages.get(storage.as_str()).ok_or_else(|| format!("the storage of {name} is missing"))?;
-        let tensor = strided(data, *offset, size, stride).map_err(|reason| format!("tensor {name}: {reason}"))?;
+        let data =
+            storages.get(storage.as_str()).ok_or_else(|| format!("the storage of {name} is missing"))?;
+        let tensor =
+            strided(data, *offset, size, stride).map_err(|reason| format!("tensor {name}: {reason}"))?;
         tensors.push((name.to_owned(), tensor));
     }
     Ok(tensors)
@@ -57,7 +59,8 @@ fn strided(storage: &Tensor, offset: i64, size: &[i64], stride: &[i64]) -> Resul
     let mut pairs = size.iter().zip(stride);
     let last = pairs.try_fold(offset, |sum, (&n, &step)| sum.checked_add((n - 1).max(0).checked_mul(step)?));
     let last = last.ok_or("its extent overflows")?;
-    let numel = size.iter().try_fold(1_i64, |product, &n| product.checked_mul(n)).ok_or("its size overflows")?;
+    let numel =
+        size.iter().try_fold(1_i64, |product, &n| product.checked_mul(n)).ok_or("its size overflows")?;
     if numel > elements || (numel > 0 && last >= elements) {
         return Err(format!("it reaches beyond the {elements} elements of its storage"));
     }

@@ -14,8 +14,13 @@ const PICKLE_BYTES_MAX: u64 = 64 << 20;
 /// All tensors of a state dictionary.
 pub(in crate::model) fn read(file: impl Read + Seek) -> Result<Vec<(String, Tensor)>, Reason> {
     let mut archive = ZipArchive::new(file).map_err(text)?;
-    let names: Vec<String> = archive.file_names().map(|name| name.map(|name| name.into_owned())).collect::<Result<_, _>>().map_err(text)?;
-    let folder = names.iter().find_map(|name| name.strip_suffix("/data.pkl")).ok_or("it holds no data.pkl")?;
+    let names: Vec<String> = archive
+        .file_names()
+        .map(|name| name.map(|name| name.into_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(text)?;
+    let folder =
+        names.iter().find_map(|name| name.strip_suffix("/data.pkl")).ok_or("it holds no data.pkl")?;
     if let Some(order) = optional(&mut archive, &format!("{folder}/byteorder"))?
         && order != b"little"
     {
@@ -26,7 +31,9 @@ pub(in crate::model) fn read(file: impl Read + Seek) -> Result<Vec<(String, Tens
     let object = Machine::run(&pickle, &mut at)?;
     let mut storages = HashMap::new();
     for (key, kind, elements) in object.storages() {
-        let bytes = elements.checked_mul(kind.elt_size_in_bytes() as u64).ok_or_else(|| format!("storage {key} is too large"))?;
+        let bytes = elements
+            .checked_mul(kind.elt_size_in_bytes() as u64)
+            .ok_or_else(|| format!("storage {key} is too large"))?;
         let data = entry(&mut archive, &format!("{folder}/data/{key}"), bytes)?;
         if data.len() as u64 != bytes {
             return Err(format!("storage {key} has {} bytes where {bytes} were announced", data.len()));
@@ -63,10 +70,14 @@ mod tests {
 
     /// `{"epoch": 3, "best": 0.5, "state_dict": {"module.w": [[1, 2, 3], [4, 5, 6]]}}`, the tensor a parameter stored column by column.
     fn pickle() -> Vec<u8> {
-        let mut pickle = b"\x80\x02}q\x00(X\x05\x00\x00\x00epochK\x03X\x04\x00\x00\x00bestG?\xe0\x00\x00\x00\x00\x00\x00".to_vec();
+        let mut pickle =
+            b"\x80\x02}q\x00(X\x05\x00\x00\x00epochK\x03X\x04\x00\x00\x00bestG?\xe0\x00\x00\x00\x00\x00\x00"
+                .to_vec();
         pickle.extend(b"X\x0a\x00\x00\x00state_dictccollections\nOrderedDict\n)RX\x08\x00\x00\x00module.w");
         pickle.extend(b"ctorch._utils\n_rebuild_parameter\nctorch._utils\n_rebuild_tensor_v2\n(");
-        pickle.extend(b"(X\x07\x00\x00\x00storagectorch\nHalfStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ");
+        pickle.extend(
+            b"(X\x07\x00\x00\x00storagectorch\nHalfStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ",
+        );
         pickle.extend(b"K\x00K\x02K\x03\x86K\x01K\x02\x86\x89ccollections\nOrderedDict\n)RtR\x88ccollections\nOrderedDict\n)R\x87Rsu.");
         pickle
     }
@@ -74,7 +85,12 @@ mod tests {
     fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
         for (name, bytes) in entries {
-            writer.start_file(*name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+            writer
+                .start_file(
+                    *name,
+                    SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored),
+                )
+                .unwrap();
             writer.write_all(bytes).unwrap();
         }
         writer.finish().unwrap().into_inner()
@@ -84,7 +100,12 @@ mod tests {
     const HALVES: [u8; 12] = [0, 0x3c, 0, 0x44, 0, 0x40, 0, 0x45, 0, 0x42, 0, 0x46];
 
     fn checkpoint() -> Vec<u8> {
-        archive(&[("a/data.pkl", &pickle()), ("a/byteorder", b"little"), ("a/data/0", &HALVES), ("a/version", b"3\n")])
+        archive(&[
+            ("a/data.pkl", &pickle()),
+            ("a/byteorder", b"little"),
+            ("a/data/0", &HALVES),
+            ("a/version", b"3\n"),
+        ])
     }
 
     fn parse(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Reason> {
@@ -96,7 +117,10 @@ mod tests {
         let tensors = parse(&checkpoint()).unwrap();
         let [(name, tensor)] = tensors.as_slice() else { panic!("{} tensors", tensors.len()) };
         assert_eq!((name.as_str(), tensor.kind()), ("module.w", tch::Kind::Half));
-        assert_eq!(Vec::<Vec<f32>>::try_from(tensor.to_kind(tch::Kind::Float)).unwrap(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        assert_eq!(
+            Vec::<Vec<f32>>::try_from(tensor.to_kind(tch::Kind::Float)).unwrap(),
+            [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+        );
     }
 
     #[test]
@@ -125,8 +149,14 @@ mod tests {
         let pickle = pickle();
         assert_eq!(refused(&[("a/other", b"")]), "it holds no data.pkl");
         assert!(refused(&[("a/data.pkl", &pickle)]).starts_with("a/data/0: "));
-        assert_eq!(refused(&[("a/data.pkl", &pickle), ("a/data/0", &HALVES[..10])]), "storage 0 has 10 bytes where 12 were announced");
-        assert_eq!(refused(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 14])]), "a/data/0 has 14 bytes where at most 12 belong");
+        assert_eq!(
+            refused(&[("a/data.pkl", &pickle), ("a/data/0", &HALVES[..10])]),
+            "storage 0 has 10 bytes where 12 were announced"
+        );
+        assert_eq!(
+            refused(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 14])]),
+            "a/data/0 has 14 bytes where at most 12 belong"
+        );
         let big = refused(&[("a/data.pkl", &pickle), ("a/byteorder", b"big"), ("a/data/0", &HALVES)]);
         assert_eq!(big, "it was not written on a little-endian machine");
         let call = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.";

@@ -16,7 +16,8 @@ use crate::setup::python_package;
 /// It carries the schema of the compose specification.
 const CHECKER: (&str, &str) = ("check-jsonschema", "0.39.0");
 /// Reads YAML on standard input and writes JSON; the checker brings this reader along.
-const TO_JSON: &str = "import json, sys; from ruamel.yaml import YAML; json.dump(YAML(typ='safe').load(sys.stdin), sys.stdout)";
+const TO_JSON: &str =
+    "import json, sys; from ruamel.yaml import YAML; json.dump(YAML(typ='safe').load(sys.stdin), sys.stdout)";
 
 /// What the schema leaves open: a name that is used must be there.
 #[derive(Debug, Deserialize)]
@@ -49,7 +50,8 @@ pub fn check(path: &Path, programs: &Programs, known: &Known) -> Result<()> {
     // It must be able to refuse, too.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let broken = scratch.path().join("compose.yaml");
-    fs::write(&broken, text.replace("healthcheck:", "healthcheque:")).with_context(|| format!("cannot write {}", broken.display()))?;
+    fs::write(&broken, text.replace("healthcheck:", "healthcheque:"))
+        .with_context(|| format!("cannot write {}", broken.display()))?;
     ensure!(check_schema(&python, &broken).is_err(), "the schema accepts a compose file with a misspelt key");
     let compose = parse(&python, path)?;
     check_names(&compose)?;
@@ -59,13 +61,19 @@ pub fn check(path: &Path, programs: &Programs, known: &Known) -> Result<()> {
             known.check(variable, &[]).with_context(|| format!("service {name}"))?;
         }
     }
-    println!("compose.yaml: fits the schema of the compose specification, and the programs accept its commands and settings");
+    println!(
+        "compose.yaml: fits the schema of the compose specification, and the programs accept its commands and settings"
+    );
     Ok(())
 }
 
 fn check_schema(python: &Path, file: &Path) -> Result<()> {
     let mut command = python_package::module(python, "check_jsonschema");
-    let output = command.args(["--builtin-schema", "vendor.compose-spec"]).arg(file).output().context("cannot start python3")?;
+    let output = command
+        .args(["--builtin-schema", "vendor.compose-spec"])
+        .arg(file)
+        .output()
+        .context("cannot start python3")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     ensure!(output.status.success(), "{}", lines.join(" | "));
@@ -77,7 +85,8 @@ fn parse(python: &Path, path: &Path) -> Result<Compose> {
     let output = Command::new("python3").args(["-c", TO_JSON]).env("PYTHONPATH", python).stdin(file).output();
     let output = output.context("cannot start python3")?;
     ensure!(output.status.success(), "{} is not YAML", path.display());
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{} has a form that is not ours", path.display()))
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{} has a form that is not ours", path.display()))
 }
 
 fn check_names(compose: &Compose) -> Result<()> {
@@ -86,12 +95,21 @@ fn check_names(compose: &Compose) -> Result<()> {
             let source = volume.split(':').next().unwrap_or_default();
             // What begins like a path or a variable is a folder of the machine.
             let is_folder = source.starts_with(['.', '/', '~', '$']);
-            ensure!(is_folder || compose.volumes.contains_key(source), "service {name}: there is no volume {source}");
+            ensure!(
+                is_folder || compose.volumes.contains_key(source),
+                "service {name}: there is no volume {source}"
+            );
         }
         for (dependency, Dependency { condition }) in &service.depends_on {
-            let other = compose.services.get(dependency).with_context(|| format!("service {name}: there is no service {dependency}"))?;
+            let other = compose
+                .services
+                .get(dependency)
+                .with_context(|| format!("service {name}: there is no service {dependency}"))?;
             let waits = condition == "service_healthy";
-            ensure!(!waits || other.healthcheck.is_some(), "service {name} waits for the health of {dependency}, which has no check");
+            ensure!(
+                !waits || other.healthcheck.is_some(),
+                "service {name} waits for the health of {dependency}, which has no check"
+            );
         }
     }
     Ok(())
@@ -111,8 +129,23 @@ mod tests {
             "store": {"volumes": ["rows:/rows", "${DATA:?}:/data:ro"], "healthcheck": {}},
             "user": {"depends_on": {"store": {"condition": "service_healthy"}}}}}"#;
         checked(whole).unwrap();
-        assert!(checked(&whole.replace("rows:/rows", "lines:/rows")).unwrap_err().to_string().contains("no volume lines"));
-        assert!(checked(&whole.replace(r#"{"store": {"c"#, r#"{"shop": {"c"#)).unwrap_err().to_string().contains("no service shop"));
-        assert!(checked(&whole.replace(r#", "healthcheck": {}"#, "")).unwrap_err().to_string().contains("no check"));
+        assert!(
+            checked(&whole.replace("rows:/rows", "lines:/rows"))
+                .unwrap_err()
+                .to_string()
+                .contains("no volume lines")
+        );
+        assert!(
+            checked(&whole.replace(r#"{"store": {"c"#, r#"{"shop": {"c"#))
+                .unwrap_err()
+                .to_string()
+                .contains("no service shop")
+        );
+        assert!(
+            checked(&whole.replace(r#", "healthcheck": {}"#, ""))
+                .unwrap_err()
+                .to_string()
+                .contains("no check")
+        );
     }
 }

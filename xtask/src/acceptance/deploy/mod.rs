@@ -21,7 +21,8 @@ pub fn run(options: &Options) -> Result<()> {
     units::check(&deploy.join("systemd"), &programs, &known)?;
     compose::check(&deploy.join("compose.yaml"), &programs, &known)?;
     for script in ["slurm/submit.sh", "slurm/sortie-workers.sbatch"] {
-        process::run(Command::new("bash").arg("-n").arg(deploy.join(script))).with_context(|| format!("{script} is no script"))?;
+        process::run(Command::new("bash").arg("-n").arg(deploy.join(script)))
+            .with_context(|| format!("{script} is no script"))?;
         println!("{script}: bash can read it");
     }
     Ok(())

@@ -42,7 +42,11 @@ pub fn check_command(programs: &Programs, words: &[String]) -> Result<()> {
     let output = Command::new(program).args(arguments).arg("--help").output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{shown}` is refused: {}", said.lines().next().unwrap_or("no reason given"));
+    ensure!(
+        output.status.success(),
+        "`{shown}` is refused: {}",
+        said.lines().next().unwrap_or("no reason given")
+    );
     Ok(())
 }
 
@@ -62,6 +66,9 @@ mod tests {
         known.check("SORTIE_DB", &[]).unwrap();
         known.check("SORTIE_FLAGS", &["sortie serve $SORTIE_FLAGS"]).unwrap();
         known.check("POSTGRES_DB", &[]).unwrap();
-        assert_eq!(known.check("SORTIE_BD", &["sortie serve $SORTIE_FLAGS"]).unwrap_err().to_string(), "no program reads SORTIE_BD");
+        assert_eq!(
+            known.check("SORTIE_BD", &["sortie serve $SORTIE_FLAGS"]).unwrap_err().to_string(),
+            "no program reads SORTIE_BD"
+        );
     }
 }

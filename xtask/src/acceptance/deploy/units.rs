@@ -12,8 +12,10 @@ use super::settings::{self, Known};
 
 /// Where the units expect the programs.
 const INSTALLED: &str = "/usr/local/bin/";
-const UNITS: [(&str, &str); 2] =
-    [("sortie-coordinator.service", "coordinator.env.example"), ("sortie-worker.service", "worker.env.example")];
+const UNITS: [(&str, &str); 2] = [
+    ("sortie-coordinator.service", "coordinator.env.example"),
+    ("sortie-worker.service", "worker.env.example"),
+];
 const USERS: &str = "sortie.sysusers.conf";
 
 /// Checks the units, their example settings, and the user that they run as.
@@ -26,7 +28,9 @@ pub fn check(folder: &Path, programs: &Programs, known: &Known) -> Result<()> {
         for setting in values(&unit, "Environment").chain(example.lines()) {
             // The examples show further settings behind a sign of comment, without a space.
             let setting = setting.strip_prefix('#').unwrap_or(setting);
-            if let Some((variable, _)) = setting.split_once('=').filter(|(variable, _)| !variable.contains(' ')) {
+            if let Some((variable, _)) =
+                setting.split_once('=').filter(|(variable, _)| !variable.contains(' '))
+            {
                 known.check(variable, &commands).with_context(|| name.to_owned())?;
             }
         }
@@ -64,7 +68,11 @@ fn verify(name: &str, unit: &str) -> Result<()> {
     let output = command.output().context("cannot start systemd-analyze")?;
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim();
-    ensure!(output.status.success() && said.is_empty(), "systemd-analyze verify: {}", said.replace('\n', " | "));
+    ensure!(
+        output.status.success() && said.is_empty(),
+        "systemd-analyze verify: {}",
+        said.replace('\n', " | ")
+    );
     Ok(())
 }
 
@@ -85,7 +93,11 @@ fn check_users(path: &Path) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "systemd-sysusers: {}", said.trim().replace('\n', " | "));
     let users = read(&etc.join("passwd"))?;
-    ensure!(users.lines().any(|line| line.starts_with("sortie:")), "{} makes no user named sortie", path.display());
+    ensure!(
+        users.lines().any(|line| line.starts_with("sortie:")),
+        "{} makes no user named sortie",
+        path.display()
+    );
     println!("{USERS}: makes the user that the units name");
     Ok(())
 }

@@ -29,9 +29,21 @@ pub struct Task {
 
 impl Array {
     /// Submits so many workers by the script that users submit them with. `folder` takes their logs.
-    pub fn submit(cluster: &Cluster, script: &Path, worker: &Path, tasks: u32, options: &[&str], folder: &Path) -> Result<Self> {
+    pub fn submit(
+        cluster: &Cluster,
+        script: &Path,
+        worker: &Path,
+        tasks: u32,
+        options: &[&str],
+        folder: &Path,
+    ) -> Result<Self> {
         let mut command = cluster.command(script);
-        command.arg(tasks.to_string()).arg("--").args(options).env("SORTIE_PROGRAM", worker).current_dir(folder);
+        command
+            .arg(tasks.to_string())
+            .arg("--")
+            .args(options)
+            .env("SORTIE_PROGRAM", worker)
+            .current_dir(folder);
         let output = command.output().with_context(|| format!("cannot start {}", script.display()))?;
         let (id, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{} failed: {}", script.display(), said.trim());
@@ -85,7 +97,12 @@ fn parse(task: u32, text: &str) -> Result<Task> {
         value.with_context(|| format!("{name} is missing"))
     };
     let restarts = field("Restarts")?.parse().context("Restarts is no number")?;
-    Ok(Task { task, state: field("JobState")?.to_owned(), restarts, exit_code: field("ExitCode")?.to_owned() })
+    Ok(Task {
+        task,
+        state: field("JobState")?.to_owned(),
+        restarts,
+        exit_code: field("ExitCode")?.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -98,7 +115,12 @@ mod tests {
                     Requeue=1 Restarts=1 BatchFlag=1 Reboot=0 ExitCode=0:0 DerivedExitCode=0:0 \n";
         let task = Task { task: 1, state: "COMPLETED".into(), restarts: 1, exit_code: "0:0".into() };
         assert_eq!(parse(1, text).unwrap(), task);
-        for wrong in [String::new(), text.repeat(2), text.replace("Restarts", "Starts"), text.replace("Restarts=1", "Restarts=x")] {
+        for wrong in [
+            String::new(),
+            text.repeat(2),
+            text.replace("Restarts", "Starts"),
+            text.replace("Restarts=1", "Restarts=x"),
+        ] {
             assert!(parse(1, &wrong).is_err(), "{wrong}");
         }
     }

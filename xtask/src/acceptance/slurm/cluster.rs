@@ -46,7 +46,8 @@ impl Cluster {
         let munge = folder.join("munge");
         make_munge(&munge)?;
         for name in [STATE, SPOOL] {
-            fs::create_dir(folder.join(name)).with_context(|| format!("cannot make {name} in {}", folder.display()))?;
+            fs::create_dir(folder.join(name))
+                .with_context(|| format!("cannot make {name} in {}", folder.display()))?;
         }
         let socket = munge.join("socket");
         let config = folder.join("slurm.conf");
@@ -56,7 +57,12 @@ impl Cluster {
         let mut cluster = Self { config, daemons: Vec::new() };
 
         let option = |name: &str, file: &str| format!("--{name}={}", munge.join(file).display());
-        let files = [option("socket", "socket"), option("key-file", "key"), option("pid-file", "pid"), option("seed-file", "seed")];
+        let files = [
+            option("socket", "socket"),
+            option("key-file", "key"),
+            option("pid-file", "pid"),
+            option("seed-file", "seed"),
+        ];
         let mut arguments = vec!["--foreground"];
         arguments.extend(files.iter().map(String::as_str));
         cluster.add("munged", &arguments, folder)?;
@@ -79,7 +85,9 @@ impl Cluster {
         // Options that a user has set for a real cluster must not reach this one.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if name != "SLURM_CONF" && ["SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_"].iter().any(|prefix| name.starts_with(prefix)) {
+            if name != "SLURM_CONF"
+                && ["SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_"].iter().any(|prefix| name.starts_with(prefix))
+            {
                 command.env_remove(&*name);
             }
         }
@@ -88,7 +96,11 @@ impl Cluster {
 
     /// What a command of Slurm's prints.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let output = self.command(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
+        let output = self
+            .command(program)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("cannot start {program}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -127,10 +139,13 @@ fn make_munge(folder: &Path) -> Result<()> {
     fs::create_dir(folder).with_context(context)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).with_context(context)?;
     let mut key = [0; KEY_BYTES];
-    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut key)).context("cannot read random bytes")?;
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut key))
+        .context("cannot read random bytes")?;
     let path = folder.join("key");
     fs::write(&path, key).with_context(|| format!("cannot write {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(|| format!("cannot close {}", path.display()))
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {}", path.display()))
 }
 
 /// The name by which Slurm knows this machine: up to the first dot.
@@ -139,7 +154,13 @@ fn host() -> Result<String> {
     Ok(name.trim().split('.').next().unwrap_or_default().to_owned())
 }
 
-fn configuration(folder: &Path, socket: &Path, host: &str, [controller, node]: [u16; 2], tasks: u32) -> String {
+fn configuration(
+    folder: &Path,
+    socket: &Path,
+    host: &str,
+    [controller, node]: [u16; 2],
+    tasks: u32,
+) -> String {
     let user = rustix::process::geteuid().as_raw();
     let mut text = String::new();
     let mut set = |key: &str, value: &dyn std::fmt::Display| {
@@ -157,9 +178,12 @@ fn configuration(folder: &Path, socket: &Path, host: &str, [controller, node]: [
     // A requeued job waits until the credentials of its last run have expired: two minutes, if nothing is said.
     set("AuthInfo", &format!("socket={},cred_expire=5", socket.display()));
     set("CredType", &"cred/munge");
-    for (key, file) in
-        [("StateSaveLocation", STATE), ("SlurmdSpoolDir", SPOOL), ("SlurmctldPidFile", "slurmctld.pid"), ("SlurmdPidFile", "slurmd.pid")]
-    {
+    for (key, file) in [
+        ("StateSaveLocation", STATE),
+        ("SlurmdSpoolDir", SPOOL),
+        ("SlurmctldPidFile", "slurmctld.pid"),
+        ("SlurmdPidFile", "slurmd.pid"),
+    ] {
         set(key, &folder.join(file).display());
     }
     // No control groups and no accounting: this must run in a container, too.

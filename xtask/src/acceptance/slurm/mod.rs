@@ -49,7 +49,10 @@ pub fn run(options: &Options) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot listen to signals")?;
     }
     // A short path: a Unix socket's may have 107 bytes.
-    let folder = tempfile::Builder::new().prefix("sortie-slurm-").tempdir().context("cannot make a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("sortie-slurm-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
     let outcome = run_in(folder.path(), &programs, &interrupted);
     if outcome.is_err() && !interrupted.load(Ordering::Relaxed) {
         eprintln!("the logs are kept in {}", folder.keep().display());
@@ -77,7 +80,8 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
         let _ = array.cancel(&cluster).and_then(|()| wait_for_end(&cluster, &array));
     }
     outcome?;
-    let summary = verdict::Summary::of(sweep.counts()?, &sweep.trials()?, &sweep.journal()?, array.tasks(&cluster)?);
+    let summary =
+        verdict::Summary::of(sweep.counts()?, &sweep.trials()?, &sweep.journal()?, array.tasks(&cluster)?);
     println!("{}", serde_json::to_string(&summary).context("cannot print the summary")?);
     summary.check(&DEEDS)
 }
@@ -91,7 +95,11 @@ fn watch(sweep: &Sweep, cluster: &Cluster, array: &Array, interrupted: &AtomicBo
         let counts = sweep.counts()?;
         if let Some((_, deed, task)) = deeds.next_if(|(after, ..)| counts.succeeded >= *after) {
             let before = array.task(cluster, task)?;
-            ensure!(before.state == "RUNNING", "task {task} was to be disturbed while it runs, but is {}", before.state);
+            ensure!(
+                before.state == "RUNNING",
+                "task {task} was to be disturbed while it runs, but is {}",
+                before.state
+            );
             eprintln!("{} of {} trials done; task {task}: {deed:?}", counts.succeeded, counts.planned);
             match deed {
                 Deed::Requeue => array.requeue(cluster, task)?,
@@ -99,9 +107,16 @@ fn watch(sweep: &Sweep, cluster: &Cluster, array: &Array, interrupted: &AtomicBo
             }
         }
         if array.has_ended(cluster)? {
-            let ends = array.tasks(cluster)?.into_iter().map(|task| format!("{} {} {}", task.task, task.state, task.exit_code));
+            let ends = array
+                .tasks(cluster)?
+                .into_iter()
+                .map(|task| format!("{} {} {}", task.task, task.state, task.exit_code));
             let ends = ends.collect::<Vec<_>>().join(", ");
-            ensure!(deeds.peek().is_none(), "the jobs ended before they could be disturbed, with {} trials done: {ends}", counts.succeeded);
+            ensure!(
+                deeds.peek().is_none(),
+                "the jobs ended before they could be disturbed, with {} trials done: {ends}",
+                counts.succeeded
+            );
             return Ok(());
         }
         std::thread::sleep(POLL);

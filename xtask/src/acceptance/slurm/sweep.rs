@@ -67,12 +67,19 @@ impl Sweep {
         serve.args(["serve", "--listen", "127.0.0.1:0", "--stop-on-stdin-close", "--db"]);
         serve.arg(format!("sqlite://{}", folder.join("sortie.db").display()));
         let mut coordinator = Companion::start("coordinator", &mut serve, &log)?;
-        let line = coordinator.first_line().with_context(|| format!("the coordinator does not start; {} says why", log.display()))?;
-        let url = line.trim().strip_prefix("listening on ").with_context(|| format!("the coordinator said {line:?}"))?.to_owned();
+        let line = coordinator
+            .first_line()
+            .with_context(|| format!("the coordinator does not start; {} says why", log.display()))?;
+        let url = line
+            .trim()
+            .strip_prefix("listening on ")
+            .with_context(|| format!("the coordinator said {line:?}"))?
+            .to_owned();
 
         let journal = folder.join("journal");
         let file = folder.join("slurm.toml");
-        fs::write(&file, text(sortie, &journal)).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, text(sortie, &journal))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let sweep = Self { sortie: sortie.to_path_buf(), url, journal, _coordinator: coordinator };
         // What it prints goes to stderr: standard output belongs to the summary.
         process::run(sweep.sortie().arg("submit").arg(&file).stdout(std::io::stderr()))?;
@@ -97,7 +104,8 @@ impl Sweep {
 
     /// The trials that were run to their end, by their own account: each leaves its identity when it is through.
     pub fn journal(&self) -> Result<Vec<String>> {
-        let text = fs::read_to_string(&self.journal).with_context(|| format!("cannot read {}", self.journal.display()))?;
+        let text = fs::read_to_string(&self.journal)
+            .with_context(|| format!("cannot read {}", self.journal.display()))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
@@ -105,7 +113,8 @@ impl Sweep {
         let output = self.sortie().args([what, NAME, "--json"]).output().context("cannot start sortie")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`sortie {what} {NAME}` failed: {}", said.trim());
-        serde_json::from_slice(&output.stdout).with_context(|| format!("`sortie {what} {NAME} --json` printed something else"))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`sortie {what} {NAME} --json` printed something else"))
     }
 
     fn sortie(&self) -> Command {
@@ -118,11 +127,16 @@ impl Sweep {
 /// The sweep file: synthetic trials of two seconds, each of which adds its identity to the journal when it is through.
 fn text(sortie: &Path, journal: &Path) -> String {
     let then_journal = r#""$@" && echo {trial} >> "$0""#;
-    let [journal, sortie] = [journal, sortie].map(|path| path.display().to_string().replace('{', "{{").replace('}', "}}"));
+    let [journal, sortie] =
+        [journal, sortie].map(|path| path.display().to_string().replace('{', "{{").replace('}', "}}"));
     let words = ["sh", "-c", then_journal, &journal, &sortie, "synthetic", "--seconds", "2", "--steps", "20"];
     let command = words.map(quoted);
     let values: Vec<String> = (1..=VALUES).map(|value| value.to_string()).collect();
-    format!("name = \"{NAME}\"\n\n[run]\ncommand = [{}]\n\n[grid]\nx = [{}]\nseeds = {SEEDS}\n", command.join(", "), values.join(", "))
+    format!(
+        "name = \"{NAME}\"\n\n[run]\ncommand = [{}]\n\n[grid]\nx = [{}]\nseeds = {SEEDS}\n",
+        command.join(", "),
+        values.join(", ")
+    )
 }
 
 /// A basic string of TOML.

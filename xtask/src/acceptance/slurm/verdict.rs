@@ -34,7 +34,8 @@ impl Summary {
         let attempts: u32 = trials.iter().map(|trial| trial.attempts).sum();
         let begun = count(trials.iter().filter(|trial| trial.attempts > 0).count());
         let mut unseen: BTreeSet<&str> = trials.iter().map(|trial| trial.trial.as_str()).collect();
-        let too_often: Vec<String> = journal.iter().filter(|trial| !unseen.remove(trial.as_str())).cloned().collect();
+        let too_often: Vec<String> =
+            journal.iter().filter(|trial| !unseen.remove(trial.as_str())).cloned().collect();
         let others = trials.iter().filter(|trial| trial.state != "succeeded");
         Self {
             trials: counts.planned,
@@ -52,7 +53,11 @@ impl Summary {
         ensure!(self.trials == TRIALS, "{TRIALS} trials were submitted, but there are {}", self.trials);
         ensure!(self.others.is_empty(), "not complete: {}", self.others.join(", "));
         ensure!(self.succeeded == TRIALS, "only {} of {TRIALS} trials succeeded", self.succeeded);
-        ensure!(self.ran_to_the_end == TRIALS, "only {} of {TRIALS} trials say that they were run to their end", self.ran_to_the_end);
+        ensure!(
+            self.ran_to_the_end == TRIALS,
+            "only {} of {TRIALS} trials say that they were run to their end",
+            self.ran_to_the_end
+        );
         ensure!(self.too_often.is_empty(), "run to their end once too often: {}", self.too_often.join(", "));
         // Each disturbance may cost the one trial that the worker was running, and nothing else.
         let disturbed = count(deeds.len());
@@ -64,7 +69,10 @@ impl Summary {
         for task in &self.tasks {
             let expected = count(deeds.iter().filter(|(.., disturbed)| *disturbed == task.task).count());
             let (number, restarts) = (task.task, task.restarts);
-            ensure!(restarts == expected, "task {number} was restarted {restarts} times, but {expected} was due");
+            ensure!(
+                restarts == expected,
+                "task {number} was restarted {restarts} times, but {expected} was due"
+            );
             ensure!(task.state == "COMPLETED", "task {number} ended as {}", task.state);
             ensure!(task.exit_code == "0:0", "task {number} ended with exit code {}", task.exit_code);
         }
@@ -83,7 +91,8 @@ mod tests {
     use super::*;
 
     fn good() -> Summary {
-        let task = |task, restarts| Task { task, state: "COMPLETED".into(), restarts, exit_code: "0:0".into() };
+        let task =
+            |task, restarts| Task { task, state: "COMPLETED".into(), restarts, exit_code: "0:0".into() };
         let trials: Vec<Trial> = (0..TRIALS)
             .map(|number| Trial {
                 trial: format!("t{number}"),
@@ -99,9 +108,15 @@ mod tests {
 
     #[test]
     fn the_journal_is_held_against_the_trials() {
-        let trial = |name: &str| Trial { trial: name.into(), state: "succeeded".into(), attempts: 1, error: String::new() };
+        let trial = |name: &str| Trial {
+            trial: name.into(),
+            state: "succeeded".into(),
+            attempts: 1,
+            error: String::new(),
+        };
         let journal = ["a", "x", "a"].map(str::to_owned);
-        let summary = Summary::of(Counts { planned: 2, succeeded: 2 }, &[trial("a"), trial("b")], &journal, Vec::new());
+        let summary =
+            Summary::of(Counts { planned: 2, succeeded: 2 }, &[trial("a"), trial("b")], &journal, Vec::new());
         assert_eq!((summary.ran_to_the_end, summary.too_often), (1, vec!["x".to_owned(), "a".to_owned()]));
     }
 
@@ -120,12 +135,19 @@ mod tests {
         };
         assert!(refused(&|summary| summary.succeeded -= 1).contains("only 39"));
         assert!(refused(&|summary| summary.trials += 1).contains("there are 41"));
-        assert!(refused(&|summary| summary.others.push("ab failed: why".into())).contains("not complete: ab failed: why"));
+        assert!(
+            refused(&|summary| summary.others.push("ab failed: why".into()))
+                .contains("not complete: ab failed: why")
+        );
         assert!(refused(&|summary| summary.ran_to_the_end -= 1).contains("only 39 of 40 trials say"));
         assert!(refused(&|summary| summary.too_often.push("t7".into())).contains("too often: t7"));
         assert!(refused(&|summary| summary.repeated_attempts += 1).contains("begun again 4 times"));
-        assert!(refused(&|summary| summary.tasks[0].restarts = 0).contains("restarted 0 times, but 1 was due"));
-        assert!(refused(&|summary| summary.tasks[3].restarts = 1).contains("restarted 1 times, but 0 was due"));
+        assert!(
+            refused(&|summary| summary.tasks[0].restarts = 0).contains("restarted 0 times, but 1 was due")
+        );
+        assert!(
+            refused(&|summary| summary.tasks[3].restarts = 1).contains("restarted 1 times, but 0 was due")
+        );
         assert!(refused(&|summary| summary.tasks[3].state = "FAILED".into()).contains("FAILED"));
         assert!(refused(&|summary| summary.tasks[3].exit_code = "0:15".into()).contains("0:15"));
     }

@@ -71,6 +71,9 @@ fn packages() -> Vec<pins::Npm> {
 }
 
 fn recipe() -> String {
-    let parts: Vec<String> = packages().iter().map(|pin| format!("{}@{} sha256:{}", pin.package, pin.version, pin.sha256)).collect();
+    let parts: Vec<String> = packages()
+        .iter()
+        .map(|pin| format!("{}@{} sha256:{}", pin.package, pin.version, pin.sha256))
+        .collect();
     format!("layout {LAYOUT}; {RENDERER}; {} px; {}", render::PIXELS, parts.join("; "))
 }

@@ -31,9 +31,14 @@ pub fn write(folder: &Path, chosen: &[Emoji], images_digest: &str, names_licence
 
 /// `group = "stem"` keeps all styles of one emoji on one side of a split.
 fn dataset_toml() -> String {
-    let quoted = |words: &[String]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let quoted =
+        |words: &[String]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
     let domains: Vec<String> = EMOJI_STYLES.iter().map(|(domain, _)| (*domain).to_owned()).collect();
-    format!("name = \"{NAME}\"\ndomains = [{}]\nclasses = [{}]\ngroup = \"stem\"\n", quoted(&domains), quoted(&classes()))
+    format!(
+        "name = \"{NAME}\"\ndomains = [{}]\nclasses = [{}]\ngroup = \"stem\"\n",
+        quoted(&domains),
+        quoted(&classes())
+    )
 }
 
 fn provenance(chosen: &[Emoji], images_digest: &str) -> String {

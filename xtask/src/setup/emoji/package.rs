@@ -71,11 +71,17 @@ impl IconSet {
         for (spelling, name) in names {
             // Aliases may mirror or turn another icon; none of our emoji needs one, so they are left out.
             if file.icons.contains_key(&name) {
-                let points = hexadecimal(&spelling).with_context(|| format!("{} names an odd emoji {spelling:?}", tarball.display()))?;
+                let points = hexadecimal(&spelling)
+                    .with_context(|| format!("{} names an odd emoji {spelling:?}", tarball.display()))?;
                 chars.insert(points, name);
             }
         }
-        Ok(Self { icons: file.icons, width: file.width.unwrap_or(DEFAULT_SIZE), height: file.height.unwrap_or(DEFAULT_SIZE), chars })
+        Ok(Self {
+            icons: file.icons,
+            width: file.width.unwrap_or(DEFAULT_SIZE),
+            height: file.height.unwrap_or(DEFAULT_SIZE),
+            chars,
+        })
     }
 
     /// The icon of that name and its box.
@@ -181,7 +187,8 @@ mod tests {
 
     fn tarball(folder: &Path, files: &[(&str, &str)]) -> std::path::PathBuf {
         let path = folder.join("set.tgz");
-        let mut builder = tar::Builder::new(GzEncoder::new(File::create(&path).unwrap(), Compression::fast()));
+        let mut builder =
+            tar::Builder::new(GzEncoder::new(File::create(&path).unwrap(), Compression::fast()));
         for (name, content) in files {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);

@@ -61,7 +61,8 @@ fn render(icon: &Icon, view_box: ViewBox) -> Result<Vec<u8>> {
     let pixels = PIXELS as f32;
     let scale = pixels / size.width().max(size.height());
     let shift = |length: f32| (pixels - scale * length) / 2.0;
-    let transform = Transform::from_scale(scale, scale).post_translate(shift(size.width()), shift(size.height()));
+    let transform =
+        Transform::from_scale(scale, scale).post_translate(shift(size.width()), shift(size.height()));
     let mut pixmap = Pixmap::new(PIXELS, PIXELS).context("no image of that size")?;
     pixmap.fill(Color::WHITE);
     resvg::render(&tree, transform, &mut pixmap.as_mut());

@@ -8,8 +8,15 @@ use super::package::{CodePoints, Names, code_points};
 
 /// Unicode's groups that become classes. People come in skin tones and flags are alike in all styles:
 /// both are left out.
-pub const GROUPS: [&str; 7] =
-    ["Smileys & Emotion", "Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects", "Symbols"];
+pub const GROUPS: [&str; 7] = [
+    "Smileys & Emotion",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+];
 
 /// An emoji of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +88,8 @@ mod tests {
     }
 
     fn names(entries: &[(&str, &str, &str)]) -> Names {
-        let emoji = entries.iter().map(|(emoji, slug, group)| ((*emoji).to_owned(), named(slug, group))).collect();
+        let emoji =
+            entries.iter().map(|(emoji, slug, group)| ((*emoji).to_owned(), named(slug, group))).collect();
         Names { emoji, licence: String::new() }
     }
 
@@ -109,7 +117,10 @@ mod tests {
         let one = style(&[("🥚", "egg"), ("☀", "sun"), ("🦢", "swan"), ("👋", "hand")]);
         let two = style(&[("🥚", "fried-egg"), ("☀\u{fe0f}", "sunny"), ("👋", "hand")]);
         let chosen = select(&names, &[&one, &two]).unwrap();
-        let found: Vec<_> = chosen.iter().map(|emoji| (emoji.class.as_str(), emoji.stem.as_str(), emoji.icons.join(" "))).collect();
+        let found: Vec<_> = chosen
+            .iter()
+            .map(|emoji| (emoji.class.as_str(), emoji.stem.as_str(), emoji.icons.join(" ")))
+            .collect();
         let expected = [("food_drink", "egg", "egg fried-egg"), ("travel_places", "sun", "sun sunny")];
         assert_eq!(found, expected.map(|(class, stem, icons)| (class, stem, icons.to_owned())));
     }

@@ -13,7 +13,9 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
 use crate::store::StoreError;
-use crate::store::query::{QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, Rows, VIEWS, answer};
+use crate::store::query::{
+    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, Rows, VIEWS, answer,
+};
 
 /// Where queries are answered, a few at a time.
 #[derive(Debug)]
@@ -45,7 +47,10 @@ impl Queries {
     /// Answers a query within a time that includes its reader's.
     pub(super) async fn ask(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
         if sql.len() > QUERY_BYTES_MAX {
-            return Err(refused(format!("the query has {} bytes; allowed: at most {QUERY_BYTES_MAX}", sql.len())));
+            return Err(refused(format!(
+                "the query has {} bytes; allowed: at most {QUERY_BYTES_MAX}",
+                sql.len()
+            )));
         }
         if sql.contains('\0') {
             return Err(refused("the query holds a character with the code 0".to_owned()));
@@ -82,7 +87,10 @@ fn refused(reason: String) -> StoreError {
 
 /// What the database said about a query, with what people then look for.
 fn said(message: &str) -> StoreError {
-    refused(format!("the database refuses the query: {message} (only {} may be read; docs/sql.md describes them)", views()))
+    refused(format!(
+        "the database refuses the query: {message} (only {} may be read; docs/sql.md describes them)",
+        views()
+    ))
 }
 
 /// A query reads what it may not.
@@ -91,7 +99,9 @@ fn unreadable(what: &str) -> StoreError {
 }
 
 fn uncallable(function: &str) -> StoreError {
-    refused(format!("the function {function} may not be called in a query: it does more than compute from its arguments"))
+    refused(format!(
+        "the function {function} may not be called in a query: it does more than compute from its arguments"
+    ))
 }
 
 fn no_select() -> StoreError {

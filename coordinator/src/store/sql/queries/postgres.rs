@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Executor as _, Row as _,
+    SqlSafeStr as _, Statement as _,
+};
 use sqlx::{Error, TypeInfo as _};
 
 use super::{VIEWS, no_select, said, too_long, too_wide, uncallable, unreadable};
@@ -18,8 +21,13 @@ use crate::store::StoreError;
 use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue};
 
 /// So that equal values are equal texts wherever the server stands.
-const SETTINGS: [(&str, &str); 5] =
-    [("TimeZone", "UTC"), ("DateStyle", "ISO"), ("IntervalStyle", "iso_8601"), ("bytea_output", "hex"), ("jit", "off")];
+const SETTINGS: [(&str, &str); 5] = [
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "iso_8601"),
+    ("bytea_output", "hex"),
+    ("jit", "off"),
+];
 /// How long the end of a query that nobody waits for may take.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
@@ -109,7 +117,11 @@ const FOREIGN: &str = r"
     LIMIT 1";
 
 /// Answers a query.
-pub(super) async fn run(connect: &PgConnectOptions, sql: &str, output: &mut Output) -> Result<(), StoreError> {
+pub(super) async fn run(
+    connect: &PgConnectOptions,
+    sql: &str,
+    output: &mut Output,
+) -> Result<(), StoreError> {
     let limit = output.limit().as_millis().max(1).to_string();
     let session = connect.clone().options(SETTINGS).options([("statement_timeout", limit)]);
     let mut connection = session.connect().await?;
@@ -153,7 +165,8 @@ async fn answer(connection: &mut PgConnection, sql: &str, output: &mut Output) -
     tx.execute(sqlx::query(AssertSqlSafe(view(sql, kinds.len())))).await.map_err(failed)?;
     let views: Vec<String> = VIEWS.map(str::to_owned).to_vec();
     let stable: Vec<String> = STABLE.map(str::to_owned).to_vec();
-    let foreign = sqlx::query_as(FOREIGN).bind(views).bind(stable).fetch_optional(&mut *tx).await.map_err(failed)?;
+    let foreign =
+        sqlx::query_as(FOREIGN).bind(views).bind(stable).fetch_optional(&mut *tx).await.map_err(failed)?;
     match foreign as Option<(String, String)> {
         Some((kind, name)) if kind == "function" => return Err(uncallable(&name)),
         Some((_, name)) => return Err(unreadable(&name)),
@@ -161,7 +174,9 @@ async fn answer(connection: &mut PgConnection, sql: &str, output: &mut Output) -
     }
     tx.execute("SET TRANSACTION READ ONLY").await.map_err(failed)?;
     // NULL stands for a row that is too long.
-    let rows = format!("SELECT CASE WHEN pg_column_size(line) <= {QUERY_ROW_BYTES_MAX} THEN line END FROM pg_temp.{VIEW}");
+    let rows = format!(
+        "SELECT CASE WHEN pg_column_size(line) <= {QUERY_ROW_BYTES_MAX} THEN line END FROM pg_temp.{VIEW}"
+    );
     let mut rows = sqlx::query(AssertSqlSafe(rows)).fetch(&mut *tx);
     // The first row, too, may show that the query cannot be answered.
     let mut next = rows.try_next().await.map_err(failed)?;

@@ -18,7 +18,9 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 
 use super::{VIEWS, no_select, refused, said, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
-use crate::store::query::{Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, Watch};
+use crate::store::query::{
+    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, Watch,
+};
 
 /// Functions that make tables of their arguments alone.
 const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];
@@ -40,7 +42,10 @@ pub(super) fn run(path: &Path, sql: &str, output: &mut Output) -> Result<(), Sto
 }
 
 fn open(path: &Path) -> Result<Connection, Error> {
-    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let file = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     file.busy_timeout(BUSY_MAX)?;
     file.pragma_update(None, "query_only", true)?;
     limit(&file)?;
@@ -87,7 +92,8 @@ struct Guard {
 impl Guard {
     fn of(file: &Connection) -> Result<Self, Error> {
         // SQLITE_INNOCUOUS and not SQLITE_DIRECTONLY, for all functions of a name.
-        let functions = "SELECT name FROM pragma_function_list GROUP BY name HAVING MIN((flags & 0x280000) = 0x200000)";
+        let functions =
+            "SELECT name FROM pragma_function_list GROUP BY name HAVING MIN((flags & 0x280000) = 0x200000)";
         let functions = names(file, functions)?;
         let mut modules = names(file, "SELECT name FROM pragma_module_list")?;
         modules.retain(|name| !TABLE_FUNCTIONS.contains(&name.as_str()));
@@ -95,8 +101,15 @@ impl Guard {
     }
 
     /// Compiles a query that may only read. `real`: on the file, where tables may only be read through views.
-    fn compile<'a>(&self, connection: &'a Connection, sql: &str, real: bool, watch: &Watch) -> Result<Statement<'a>, StoreError> {
-        let (functions, modules, refusal) = (Arc::clone(&self.functions), Arc::clone(&self.modules), Arc::clone(&self.refusal));
+    fn compile<'a>(
+        &self,
+        connection: &'a Connection,
+        sql: &str,
+        real: bool,
+        watch: &Watch,
+    ) -> Result<Statement<'a>, StoreError> {
+        let (functions, modules, refusal) =
+            (Arc::clone(&self.functions), Arc::clone(&self.modules), Arc::clone(&self.refusal));
         let authorizer = move |context: AuthContext<'_>| match check(&context, &functions, &modules, real) {
             Ok(()) => Authorization::Allow,
             Err(reason) => {
@@ -106,7 +119,9 @@ impl Guard {
         };
         connection.authorizer(Some(authorizer)).map_err(|error| failed(&error))?;
         let over = watch.clone();
-        connection.progress_handler(LOOK_INSTRUCTIONS, Some(move || over.is_over())).map_err(|error| failed(&error))?;
+        connection
+            .progress_handler(LOOK_INSTRUCTIONS, Some(move || over.is_over()))
+            .map_err(|error| failed(&error))?;
         let statement = connection.prepare(sql).map_err(|error| self.reason(&error))?;
         match statement.column_count() {
             0 => Err(no_select()),
@@ -116,7 +131,13 @@ impl Guard {
         }
     }
 
-    fn answer(&self, file: &Connection, sql: &str, output: &mut Output, watch: &Watch) -> Result<(), StoreError> {
+    fn answer(
+        &self,
+        file: &Connection,
+        sql: &str,
+        output: &mut Output,
+        watch: &Watch,
+    ) -> Result<(), StoreError> {
         let mut statement = self.compile(file, sql, true, watch)?;
         let columns = statement.column_names().into_iter().map(str::to_owned).collect::<Vec<_>>();
         let width = columns.len();
@@ -134,7 +155,9 @@ impl Guard {
                 }
                 Ok(None) if output.finish_blocking() => return Ok(()),
                 Ok(None) => return late(output),
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => return late(output),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                    return late(output);
+                }
                 Err(error) => return Err(self.reason(&error)),
             }
         }
@@ -155,24 +178,40 @@ impl Guard {
 }
 
 /// Whether a query may do this.
-fn check(context: &AuthContext<'_>, functions: &HashSet<String>, modules: &HashSet<String>, real: bool) -> Result<(), StoreError> {
+fn check(
+    context: &AuthContext<'_>,
+    functions: &HashSet<String>,
+    modules: &HashSet<String>,
+    real: bool,
+) -> Result<(), StoreError> {
     match context.action {
         AuthAction::Select | AuthAction::Recursive => Ok(()),
-        AuthAction::Function { function_name } if functions.contains(&function_name.to_ascii_lowercase()) => Ok(()),
+        AuthAction::Function { function_name } if functions.contains(&function_name.to_ascii_lowercase()) => {
+            Ok(())
+        }
         AuthAction::Function { function_name } => Err(uncallable(function_name)),
         AuthAction::Read { table_name, column_name } => {
             let name = table_name.to_ascii_lowercase();
             // One that is read without any of its columns may be the query's own: then its name is all that is told.
-            let known = VIEWS.contains(&name.as_str()) || TABLE_FUNCTIONS.contains(&name.as_str()) || column_name.is_empty();
+            let known = VIEWS.contains(&name.as_str())
+                || TABLE_FUNCTIONS.contains(&name.as_str())
+                || column_name.is_empty();
             let own = OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || modules.contains(&name);
-            if own || (real && !known && context.accessor.is_none()) { Err(unreadable(table_name)) } else { Ok(()) }
+            if own || (real && !known && context.accessor.is_none()) {
+                Err(unreadable(table_name))
+            } else {
+                Ok(())
+            }
         }
         _ => Err(no_select()),
     }
 }
 
 fn names(connection: &Connection, sql: &str) -> Result<HashSet<String>, Error> {
-    connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?.collect()
+    connection
+        .prepare(sql)?
+        .query_map([], |row| row.get::<_, String>(0).map(|name| name.to_ascii_lowercase()))?
+        .collect()
 }
 
 fn read(row: &rusqlite::Row<'_>, width: usize) -> Result<QueryRow, StoreError> {
@@ -189,7 +228,9 @@ fn read(row: &rusqlite::Row<'_>, width: usize) -> Result<QueryRow, StoreError> {
             ValueRef::Real(value) => QueryValue::Real(value),
             ValueRef::Text(text) => QueryValue::Text(String::from_utf8_lossy(text).into_owned()),
             // As Postgres writes them.
-            ValueRef::Blob(bytes) => QueryValue::Text(bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))),
+            ValueRef::Blob(bytes) => QueryValue::Text(
+                bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
+            ),
         });
     }
     Ok(values)
