@@ -34,3 +34,18 @@ pub fn start(format: LogFormat) -> Result<()> {
     }
     Ok(())
 }
+
+/// The log of a command that shows progress itself: warnings alone, unless SORTIE_LOG asks for more.
+///
+/// # Errors
+/// One line where SORTIE_LOG cannot be read.
+pub fn start_quiet() -> Result<()> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::WARN.into())
+        .with_env_var("SORTIE_LOG")
+        .from_env();
+    let filter = filter
+        .context("SORTIE_LOG cannot be read; write a level such as `info`, or `sortie_coordinator=debug`")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    Ok(())
+}

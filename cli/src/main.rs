@@ -48,6 +48,7 @@ struct Connection {
 /// What to do. Commands are described where their flags are.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(Box<commands::run::Arguments>),
     Serve(commands::serve::Arguments),
     Worker(Box<commands::worker::Arguments>),
     Plan(commands::plan::Arguments),
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::anyhow!("cannot start: {error}")),
     };
-    let ended = runtime.block_on(run(command, &connection));
+    let ended = runtime.block_on(execute(command, &connection));
     // A database that is slow to close must not keep the terminal.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ended.unwrap_or_else(|error| fail(&error))
@@ -142,12 +143,13 @@ fn arguments() -> anyhow::Result<Arguments> {
     Arguments::from_arg_matches(&matches).map_err(|error| error.exit())
 }
 
-async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
+async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
         artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report,
-        results, serve, sql, status, submit, trials, verify, wait, worker, workers,
+        results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
     };
     match command {
+        Command::Run(arguments) => return run::run(&arguments).await,
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Worker(arguments) => return worker::run(&arguments, connection).await,
         Command::Plan(arguments) => plan::run(&arguments),
@@ -187,6 +189,15 @@ async fn run(command: Command, connection: &Connection) -> anyhow::Result<ExitCo
         }
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does what these words would do behind `sortie`, at this coordinator.
+///
+/// # Errors
+/// As the command.
+pub(crate) async fn execute_words(words: &[&str], connection: &Connection) -> anyhow::Result<()> {
+    let parsed = Arguments::try_parse_from(["sortie"].iter().chain(words))?;
+    Box::pin(execute(parsed.command, connection)).await.map(drop)
 }
 
 /// One line on stderr. A reader that closed our output early (`sortie trials x | head`) is no failure.

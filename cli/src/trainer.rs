@@ -1,30 +1,53 @@
 //! Starts the trainer for what users ask for besides trials.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use sortie_core::finetune::Precision;
 use sortie_core::pipe::Request;
+use sortie_worker::launcher::{self, Launcher};
 
 use crate::folders;
 
-/// Which libtorch.
-#[derive(Debug, clap::Args)]
-pub struct Libtorch {}
+/// The build that this program and its trainer are of.
+pub const BUILD: &str = env!("SORTIE_BUILD");
 
-/// Replaces this process by a trainer that answers the request; returns only if it cannot be started.
+/// Which libtorch.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Libtorch {
+    /// The folder of libtorch 2.11.0: libtorch's own, or that of Python's `torch` [default: the first that answers of the active Python
+    /// environment's, `python3`'s, and what `cargo xtask setup` fetched].
+    #[arg(long, value_name = "DIR", env = "SORTIE_LIBTORCH")]
+    libtorch: Option<PathBuf>,
+}
+
+impl Libtorch {
+    /// What finds a trainer with it.
+    pub fn launcher(&self, trainer: PathBuf, cache: PathBuf) -> Launcher {
+        let libtorch = self.libtorch.clone().filter(|path| !path.as_os_str().is_empty());
+        Launcher::new(trainer, BUILD, libtorch, cache)
+    }
+}
+
+/// Replaces this process by a trainer that answers the request; returns only if it cannot be started. `device` is where it computes, as a
+/// user writes it.
 ///
 /// # Errors
 /// One line that says why not.
-pub fn become_it(request: &Request, _libtorch: &Libtorch) -> Result<()> {
-    let trainer = folders::trainer()?;
-    let precision = match request {
-        Request::Bench(bench) => bench.precision,
-        _ => Precision::Fp32,
+pub fn become_it(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
+    let trainer = libtorch.launcher(folders::trainer()?, cache).find()?;
+    let (precision, device) = match request {
+        Request::Bench(bench) => (bench.precision, bench.device.as_str()),
+        Request::Evaluate(evaluate) => (Precision::Fp32, evaluate.device.as_str()),
+        Request::ListWeights(_) | Request::FetchWeights(_) => (Precision::Fp32, "cpu"),
     };
+    if device != "cpu" {
+        let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
+        launcher::usable_gpus(&trainer.probe, visible.as_deref()).map_err(anyhow::Error::msg)?;
+    }
     let text = serde_json::to_string(request).context("cannot write the request")?;
-    let mut command = Command::new(&trainer);
-    command.args(["request", &text]).envs(sortie_worker::launcher::environment(precision));
-    Err(command.exec()).with_context(|| format!("cannot start {}", trainer.display()))
+    let mut command = trainer.command(precision);
+    command.args(["request", &text]);
+    Err(command.exec()).with_context(|| format!("cannot start {}", trainer.program.display()))
 }

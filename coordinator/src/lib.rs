@@ -3,6 +3,7 @@
 
 pub mod clock;
 mod grpc;
+pub mod presence;
 mod reaper;
 pub mod server;
 pub mod store;

@@ -11,8 +11,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::clock::SystemClock;
 use crate::grpc::{self, Coordinator, Offer};
-use crate::reaper;
 use crate::store::{OpenOptions, Settings, Store, StoreError};
+use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -104,6 +104,9 @@ impl Server {
         let settings = Settings { lease: config.lease };
         let store =
             Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
+        if let Ok(address) = listener.local_addr() {
+            presence::announce(&config.database, address);
+        }
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
             Artifacts::Default(url) => {

@@ -11,6 +11,7 @@ pub mod finetune;
 pub mod grid;
 pub mod job;
 pub mod keep;
+pub mod libtorch;
 pub mod metrics;
 pub mod names;
 pub mod parameters;

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use sortie_core::pipe::Request;
-use sortie_trainer::commands::{bench, evaluate, weights};
+use sortie_trainer::commands::{bench, evaluate, probe, weights};
 use sortie_trainer::process;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["trial"] => process::run(),
+        ["probe"] => probe::run(),
         ["request", text] => match serde_json::from_str::<Request>(text) {
             Ok(request) => run(&request),
             Err(error) => refuse(&format!("cannot read the request: {error}")),

@@ -135,7 +135,12 @@ impl Agent {
         let mut not_before = Instant::now();
         loop {
             let free = lock(&self.free).len();
-            if poll.is_none() && free > 0 {
+            if let Some(line) = self.shared.config.observer.other_build() {
+                poll = None;
+                if self.attempts.is_empty() {
+                    return Err(AgentError::OtherBuild(line));
+                }
+            } else if poll.is_none() && free > 0 {
                 poll = self.ask(free, not_before);
                 if poll.is_none() && self.attempts.is_empty() {
                     tracing::info!("what is left of this worker's time is too short for another trial");
@@ -230,6 +235,7 @@ impl Agent {
             } else {
                 tracing::warn!(%reason, "the coordinator has no trials for this worker");
             }
+            self.shared.config.observer.held_back(&reason);
             self.held_back = reason;
         }
     }

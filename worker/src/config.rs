@@ -1,12 +1,14 @@
 //! What an agent needs to know, and why it may stop by itself.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_proto::endpoint::BadEndpoint;
 use tonic::transport::Endpoint;
 
-use crate::machine::slots::Slot;
+use crate::launcher::{LaunchError, Launcher, Slot};
+use crate::observation::Observer;
 
 /// What an agent needs to know.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct AgentConfig {
     pub coordinator: Endpoint,
     /// The folder that holds the datasets' folders.
     pub data: PathBuf,
-    /// The folder of weights, libtorch's CUDA set and logs of attempts.
+    /// The folder of weights, decoded datasets and logs of attempts.
     pub cache: PathBuf,
     /// One trial runs in each slot at a time; at least one.
     pub slots: Vec<Slot>,
@@ -25,8 +27,8 @@ pub struct AgentConfig {
     pub sweep: Option<String>,
     /// End when no trial is left that this worker could ever get.
     pub exit_when_idle: bool,
-    /// The trainer's program.
-    pub trainer: PathBuf,
+    /// What finds a trainer and its libtorch.
+    pub launcher: Arc<Launcher>,
     /// The program whose `guard` subcommand runs a sweep's own commands; none where that is not allowed.
     pub command_guard: Option<PathBuf>,
     /// What the user calls this worker by.
@@ -39,6 +41,8 @@ pub struct AgentConfig {
     pub time_left: Option<Duration>,
     /// How much of that must be left for a trial of a sweep of which none has finished here.
     pub time_for_unknown: Duration,
+    /// Where the agent shows what it does.
+    pub observer: Arc<Observer>,
     /// Where calls that were acknowledged are noted, for tests that compare them with what was kept.
     pub journal: Option<PathBuf>,
 }
@@ -52,6 +56,15 @@ pub enum AgentError {
     /// Devices that are not there.
     #[error("--devices {0}")]
     Devices(String),
+    /// There is no trainer or no libtorch that serves, or a trainer of another build.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The trainer's program was replaced by one of another build while this worker ran.
+    #[error("{0}")]
+    OtherBuild(String),
+    /// This machine lacks something that its devices need.
+    #[error("{0}")]
+    Machine(String),
     /// The two builds do not speak to each other.
     #[error("{0}")]
     Version(String),

@@ -13,6 +13,7 @@ pub mod guard;
 mod journal;
 pub mod launcher;
 mod machine;
+mod observation;
 mod process;
 mod registration;
 mod registry;
@@ -22,6 +23,5 @@ mod time_budget;
 
 pub use agent::run;
 pub use config::{AgentConfig, AgentError};
-pub use machine::gpu_memory::smallest_gpu_gib;
-pub use machine::slots::{DeviceSelection, Slot, plan, visible_gpus};
+pub use observation::{Observation, Observer};
 pub use signals::{Stop, stop_requests};

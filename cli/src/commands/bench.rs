@@ -131,5 +131,6 @@ fn measure_network(work: BenchWork, arguments: &NetworkArguments) -> Result<()> 
         cache: folders::cache(arguments.cache.as_ref())?,
         json: arguments.json,
     };
-    trainer::become_it(&Request::Bench(request), &arguments.libtorch)
+    let cache = request.cache.clone();
+    trainer::become_it(&Request::Bench(request), &arguments.libtorch, cache)
 }

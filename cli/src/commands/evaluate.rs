@@ -67,5 +67,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         cache: folders::cache(arguments.cache.as_ref())?,
         json: arguments.json,
     };
-    trainer::become_it(&Request::Evaluate(request), &arguments.libtorch)
+    let cache = request.cache.clone();
+    trainer::become_it(&Request::Evaluate(request), &arguments.libtorch, cache)
 }

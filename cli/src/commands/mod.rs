@@ -17,6 +17,7 @@ pub mod plan;
 pub mod presets;
 pub mod report;
 pub mod results;
+pub mod run;
 pub mod serve;
 pub mod sql;
 pub mod status;

@@ -18,7 +18,7 @@ use crate::logging::{self, LogFormat};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The database: a SQLite file on a disk of this machine, or a Postgres server, which several coordinators may share.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "sqlite://PATH | postgres://...")]
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
     db: String,
     /// Allow a SQLite file on a network disk: only this process can read it then, and a disk whose locks fail can destroy it.
     #[arg(long)]
@@ -43,6 +43,18 @@ pub struct Arguments {
     stop_on_stdin_close: bool,
 }
 
+/// A database as users name it: a URL, or the path of a SQLite file.
+///
+/// # Errors
+/// Never; what cannot be opened is refused when it is opened.
+pub fn database_url(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if text.contains("://") || text.starts_with("sqlite:") {
+        text.to_owned()
+    } else {
+        format!("sqlite://{text}")
+    })
+}
+
 /// Runs until SIGTERM or Ctrl-C. A second signal ends it at once: nothing that was acknowledged is lost by that.
 ///
 /// # Errors
@@ -51,7 +63,7 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     logging::start(arguments.log_format)?;
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
-    let artifacts = artifacts(arguments)?;
+    let artifacts = artifacts(arguments.store.as_deref(), &arguments.db)?;
     let config = Config {
         database: arguments.db.clone(),
         options,
@@ -71,11 +83,14 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
 }
 
 /// Where artifacts go: see the flag.
-fn artifacts(arguments: &Arguments) -> Result<Artifacts> {
-    if let Some(place) = &arguments.store {
+///
+/// # Errors
+/// One line: the place cannot be read as one.
+pub fn artifacts(store: Option<&str>, database: &str) -> Result<Artifacts> {
+    if let Some(place) = store {
         return Ok(Artifacts::Chosen(sortie_artifacts::url_of(place)?));
     }
-    let folder = match arguments.db.strip_prefix("sqlite:") {
+    let folder = match database.strip_prefix("sqlite:") {
         Some(path) => Path::new(path.strip_prefix("//").unwrap_or(path)).with_file_name("artifacts"),
         None => {
             let data =

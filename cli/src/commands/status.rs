@@ -212,7 +212,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
 }
 
 /// From the steps that were made while we watched; none before there are enough of them to tell.
-fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
+pub fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
     let made = total.steps_done.checked_sub(first_steps).filter(|&made| made > 10)?;
     let left = total.steps_planned.saturating_sub(total.steps_done);
     Some(watched.mul_f64(left as f64 / made as f64))

@@ -1,23 +1,48 @@
 //! `sortie worker`: takes trials from a coordinator.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline;
 use crate::logging::{self, LogFormat};
+use crate::trainer::Libtorch;
 use crate::{Connection, folders, output};
 use anyhow::Result;
 use clap::Args;
+use sortie_core::pipe::Probe;
 use sortie_proto::endpoint::coordinator_uri;
-use sortie_worker::{AgentConfig, AgentError, DeviceSelection};
+use sortie_worker::launcher::{self, DeviceSelection, Launcher};
+use sortie_worker::{AgentConfig, AgentError};
 
 /// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
 const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
 /// Tags of one worker.
 const TAGS_MAX: usize = 64;
+/// From the request to stop to the end of trials that do not stop by themselves, unless `--grace` says otherwise.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What of this machine a worker uses.
+#[derive(Args, Clone, Debug)]
+pub struct Machine {
+    /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder]
+    #[arg(long, value_name = "DIR", env = "SORTIE_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Where to train: all (every GPU that is visible, else the CPU), cpu, or cuda:0,1
+    #[arg(long, value_name = "DEVICES", env = "SORTIE_DEVICES", default_value = "all")]
+    pub devices: DeviceSelection,
+    #[command(flatten)]
+    pub libtorch: Libtorch,
+    /// Trials at the same time, dealt out over the devices [default: one per device]
+    #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub slots: Option<u16>,
+    /// CPU threads of each trial [default: the processors divided by the slots]
+    #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
 
 /// Take trials from a coordinator and run them until stopped
 ///
@@ -29,18 +54,8 @@ pub struct Arguments {
     /// Folder that holds the datasets' folders, such as ROOT/PACS [default: the cache folder's data/]
     #[arg(long, value_name = "ROOT", env = "SORTIE_DATA")]
     pub data: Option<PathBuf>,
-    /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder]
-    #[arg(long, value_name = "DIR", env = "SORTIE_CACHE")]
-    pub cache: Option<PathBuf>,
-    /// Where to train: all (every GPU that is visible, else the CPU), cpu, or cuda:0,1
-    #[arg(long, value_name = "DEVICES", env = "SORTIE_DEVICES", default_value = "all")]
-    pub devices: DeviceSelection,
-    /// Trials at the same time, dealt out over the devices [default: one per device]
-    #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub slots: Option<u16>,
-    /// CPU threads of each trial [default: the processors divided by the slots]
-    #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub machine: Machine,
     /// Let sweeps run commands of their own on this machine, as the user that runs this worker (docs/commands.md)
     #[arg(long, env = "SORTIE_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_commands: bool,
@@ -96,9 +111,8 @@ async fn run_agent(
     connection: &Connection,
     surroundings: &Surroundings,
 ) -> Result<(), AgentError> {
-    let mut config = config(arguments, connection, surroundings)?;
-    config.gpu_memory_gib = sortie_worker::smallest_gpu_gib(&config.slots);
     logging::start(arguments.log_format).map_err(|error| AgentError::Usage(error.to_string()))?;
+    let config = config(arguments, connection, surroundings)?;
     let stop = sortie_worker::stop_requests(arguments.stop_on_stdin_close)?;
     sortie_worker::run(config, stop).await
 }
@@ -120,35 +134,95 @@ fn config(
     surroundings: &Surroundings,
 ) -> Result<AgentConfig, AgentError> {
     let Surroundings { visible, job_end, now } = surroundings;
-    let coordinator =
-        coordinator_uri(&connection.coordinator, connection.insecure).map_err(AgentError::from)?.into();
-    let usage = |error: anyhow::Error| AgentError::Usage(format!("{error:#}"));
-    let cache = folders::cache(arguments.cache.as_ref()).map_err(usage)?;
-    let data =
-        folders::absolute(&arguments.data.clone().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
-    let gpus = sortie_worker::visible_gpus(visible.as_deref(), Path::new("/dev"));
-    let slots = sortie_worker::plan(&arguments.devices, &gpus, arguments.slots.map(usize::from))
-        .map_err(AgentError::Devices)?;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = arguments.threads.map_or_else(|| (processors / slots.len()).max(1), usize::from);
+    let time_left = deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now);
+    let Arguments { machine, data, allow_commands, .. } = arguments;
+    let tags = tags(&arguments.tags)?;
+    let time_left = time_left.map_err(AgentError::Usage)?;
+    let plain = machine.agent(data.as_ref(), connection, *allow_commands, visible.as_deref())?;
     Ok(AgentConfig {
-        coordinator,
-        data,
-        cache,
-        threads,
-        slots,
         sweep: arguments.sweep.clone(),
         exit_when_idle: arguments.exit_when_idle,
-        trainer: folders::trainer().map_err(usage)?,
-        command_guard: arguments.allow_commands.then(folders::own_program),
-        tags: tags(&arguments.tags)?,
-        gpu_memory_gib: 0.0,
+        tags,
         grace: Duration::from_secs(u64::from(arguments.grace)),
-        time_left: deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now)
-            .map_err(AgentError::Usage)?,
-        time_for_unknown: TIME_FOR_UNKNOWN,
+        time_left,
         journal: arguments.journal.clone(),
+        ..plain
     })
+}
+
+impl Machine {
+    /// An agent on this machine that takes any trial. `visible` is the value of CUDA_VISIBLE_DEVICES.
+    ///
+    /// # Errors
+    /// One line that says what is wrong, or missing here.
+    pub fn agent(
+        &self,
+        data: Option<&PathBuf>,
+        connection: &Connection,
+        allow_commands: bool,
+        visible: Option<&OsStr>,
+    ) -> Result<AgentConfig, AgentError> {
+        let usage = |error: anyhow::Error| AgentError::Usage(format!("{error:#}"));
+        let coordinator = coordinator_uri(&connection.coordinator, connection.insecure)?.into();
+        let cache = folders::cache(self.cache.as_ref()).map_err(usage)?;
+        let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
+        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, cache.clone());
+        let (gpus, probe) = self.gpus(allow_commands, &launcher, visible)?;
+        let slots = launcher::plan(&self.devices, &gpus, self.slots.map(usize::from));
+        let slots = slots.map_err(AgentError::Devices)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map_or_else(|| (processors / slots.len()).max(1), usize::from);
+        Ok(AgentConfig {
+            coordinator,
+            data,
+            cache,
+            threads,
+            gpu_memory_gib: probe.map_or(0.0, |probe| launcher::smallest_gpu_gib(&slots, &probe)),
+            slots,
+            sweep: None,
+            exit_when_idle: false,
+            launcher: Arc::new(launcher),
+            observer: Arc::default(),
+            command_guard: allow_commands.then(folders::own_program),
+            tags: Vec::new(),
+            grace: GRACE,
+            time_left: None,
+            time_for_unknown: TIME_FOR_UNKNOWN,
+            journal: None,
+        })
+    }
+
+    /// The GPUs that trials may use. A worker that trains needs a trainer that answers, now; one for the CPU that may run commands finds out
+    /// when the first trial needs it.
+    fn gpus(
+        &self,
+        allow_commands: bool,
+        launcher: &Launcher,
+        visible: Option<&OsStr>,
+    ) -> Result<(Vec<String>, Option<Probe>), AgentError> {
+        let cpu_only = self.devices == DeviceSelection::Cpu;
+        if cpu_only && allow_commands {
+            return Ok((Vec::new(), None));
+        }
+        let trainer = match launcher.find() {
+            Ok(trainer) => trainer,
+            Err(error) if allow_commands => {
+                tracing::warn!(%error, "this worker runs commands only");
+                return Ok((launcher::gpus_without_libtorch(visible, Path::new("/dev")), None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (build, folder, source) =
+            (&trainer.probe.trainer.libtorch, trainer.libraries.display(), &trainer.source);
+        tracing::info!(%build, %folder, found_by = %source, "libtorch");
+        if cpu_only {
+            return Ok((Vec::new(), None));
+        }
+        let gpus = launcher::usable_gpus(&trainer.probe, visible);
+        let gpus =
+            gpus.map_err(|reason| AgentError::Machine(format!("{reason}; --devices cpu trains on the CPU")))?;
+        Ok((gpus, Some(trainer.probe)))
+    }
 }
 
 /// Sorted, each once; as sweep files may require them.

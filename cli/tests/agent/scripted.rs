@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome};
-use sortie_worker::{self as agent, AgentConfig, DeviceSelection, Stop};
+use sortie_core::trial::PROTOCOL_VERSION;
+use sortie_worker::launcher::{self, DeviceSelection, Launcher};
+use sortie_worker::{self as agent, AgentConfig, Stop};
 use tokio::sync::watch;
 
 use crate::fake::{Fake, Script, eventually};
+
+/// The build that the programs under test are of.
+const BUILD: &str = env!("SORTIE_BUILD");
 use crate::worker::spec;
 
 pub struct Agent {
@@ -44,11 +49,12 @@ impl Agent {
             coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
-            slots: agent::plan(&DeviceSelection::Cpu, &[], None).unwrap(),
+            slots: launcher::plan(&DeviceSelection::Cpu, &[], None).unwrap(),
             threads: 3,
             sweep: None,
             exit_when_idle: false,
-            trainer: program,
+            launcher: launcher(folder.path(), program).into(),
+            observer: Default::default(),
             command_guard: Some(env!("CARGO_BIN_EXE_sortie").into()),
             tags: Vec::new(),
             gpu_memory_gib: 0.0,
@@ -72,10 +78,23 @@ impl Agent {
 /// run ("text file busy").
 fn write_script(folder: &Path, script: &str) -> PathBuf {
     let (text, program) = (folder.join("script"), folder.join("program"));
-    fs::write(&text, format!("#!/bin/sh\nread assignment\n{script}\n")).unwrap();
+    let probe = serde_json::json!({
+        "trainer": { "build": BUILD, "protocol_version": PROTOCOL_VERSION, "libtorch": "2.11.0" },
+        "folder": folder, "cuda": null, "driver": null,
+    });
+    let probe = format!("if [ $1 = probe ]; then echo '{probe}'; exit; fi");
+    fs::write(&text, format!("#!/bin/sh\n{probe}\nread assignment\n{script}\n")).unwrap();
     assert!(std::process::Command::new("cp").arg(&text).arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     program
+}
+
+/// Finds that program, which needs no libtorch.
+fn launcher(folder: &Path, program: PathBuf) -> Launcher {
+    let libtorch = folder.join("libtorch");
+    fs::create_dir(&libtorch).unwrap();
+    fs::write(libtorch.join("libtorch_cpu.so"), "").unwrap();
+    Launcher::new(program, BUILD, Some(libtorch), folder.to_owned())
 }
 
 async fn failure_of(script: &str) -> (ErrorClass, String) {
@@ -209,4 +228,20 @@ async fn what_a_trial_leaves_behind_dies_with_it() {
     // A process that is dead and not collected yet has an empty command line.
     eventually("its end", || fs::read(&command).map_or(true, |line| line.is_empty()).then_some(())).await;
     agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_of_another_build_is_refused_and_the_worker_ends_when_idle() {
+    let script = r#"echo '{"handshake":{"build":"0.1.0-another","protocol_version":3,"libtorch":"2.11.0"}}'; sleep 60"#;
+    let agent = Agent::start(script).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    let outcome = agent.fake.wait_for_outcome(token).await;
+    let Outcome::Failed { class, message } = outcome else { panic!("{outcome:?}") };
+    // It costs the trial nothing.
+    assert_eq!(class, ErrorClass::Preempted);
+    let line = format!(
+        "the trainer is of build 0.1.0-another now and this worker of build {BUILD}: start the worker again"
+    );
+    assert_eq!(message, line);
+    assert_eq!(agent.task.await.unwrap().unwrap_err().to_string(), line);
 }

@@ -1,8 +1,10 @@
 //! What passes between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and what a
 //! trainer says about itself.
 
+mod probe;
 mod request;
 mod trial;
 
+pub use probe::{CudaDriver, CudaLibraries, Gpu, Handshake, Probe, cuda_version};
 pub use request::{BenchRequest, BenchWork, EvaluateRequest, FetchWeightsRequest, NetworkSource, Request};
-pub use trial::{Assignment, CombinationOrder, Event, LINE_BYTES_MAX, Progress};
+pub use trial::{Assignment, CombinationOrder, Event, LINE_BYTES_MAX, Preparation, Progress};

@@ -2,13 +2,15 @@
 //!
 //! Agent to trainer: one [`Assignment`], then nothing. Trainer to agent: [`Event`]s such as
 //! ```text
+//! {"handshake":{"build":"0.1.0-5d41402abc4b2a76","protocol_version":7,"libtorch":"2.11.0+cpu"}}
+//! {"preparation":{"what":"decoding","done":300,"total":1244}}
 //! {"fingerprint":{"software":"sortie-worker 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
 //! {"progress":{"step":0}}
 //! {"losses":[{"step":0,"loss":1.9}]}
 //! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","score":{"counts":{"n":100,"correct":20}},"loss":1.8}]}
 //! {"outcome":"succeeded"}   or {"outcome":{"diverged":{"step":7}}}   or {"outcome":{"failed":{"class":"bad-data","message":".."}}}
 //! ```
-//! An outcome is the last event. Both sides are the same executable file, so there is no version to negotiate.
+//! The handshake is the first event, an outcome the last.
 
 use std::path::PathBuf;
 
@@ -20,6 +22,8 @@ use crate::keep::Keep;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
 use crate::trial::TrialId;
+
+use super::Handshake;
 use serde::{Deserialize, Serialize};
 
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
@@ -33,7 +37,7 @@ pub struct Assignment {
     pub spec: FinetuneSpec,
     /// The folder that holds the dataset's folder.
     pub data: PathBuf,
-    /// The folder of weights and of libtorch's CUDA set.
+    /// The folder of weights and decoded datasets.
     pub cache: PathBuf,
     /// `cpu`, or `cuda:0`: the process sees no other GPU than its own.
     pub device: String,
@@ -69,7 +73,9 @@ pub struct CombinationOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// What the trial runs on; before everything else.
+    /// Which build of the trainer speaks; the first event.
+    Handshake(Handshake),
+    /// What the trial runs on.
     Fingerprint(Fingerprint),
     /// Training losses of one or more steps.
     Losses(Vec<TrainingLoss>),
@@ -79,6 +85,8 @@ pub enum Event {
     Resumed(Resumed),
     /// A file that the trial left in the artifact store, or its digest alone.
     Artifact(Artifact),
+    /// How far the preparation is that comes before the first step.
+    Preparation(Preparation),
     /// The last step whose update is made.
     Progress(Progress),
     /// How the trial ended; the last event.
@@ -91,6 +99,18 @@ pub enum Event {
 pub struct Progress {
     /// The last step whose update is made.
     pub step: u64,
+}
+
+/// Progress of what comes before the first step: decoding a dataset, computing features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preparation {
+    /// What is done, as a lower-case fragment such as `decoding`.
+    pub what: String,
+    /// Images that are done.
+    pub done: u64,
+    /// Images in all.
+    pub total: u64,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn run(request: &EvaluateRequest) -> ExitCode {
 fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
     let cache = &request.cache;
     let device: ComputeDevice = request.device.parse().map_err(TrialError::BadConfig)?;
-    let device = device.open(cache)?;
+    let device = device.open()?;
     let network = match &request.network {
         NetworkSource::Checkpoint(file) => ReadyNetwork::read(file, cache, device)?,
         NetworkSource::Pretrained(backbone) => ReadyNetwork::pretrained(*backbone, cache, device)?,

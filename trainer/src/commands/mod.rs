@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod evaluate;
+pub mod probe;
 pub mod weights;

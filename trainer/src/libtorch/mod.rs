@@ -1,15 +1,19 @@
 //! What tch lacks of libtorch, in C++ against its headers: `kernels` are operations with gradients of our own, `gpu` is about streams and
 //! determinism.
 
+mod cuda;
 mod gpu;
 mod kernels;
+mod version;
 
 use std::ffi::{CStr, c_char};
 
 use tch::TchError;
 
+pub use cuda::{cuda_driver, cuda_libraries, gpu_name, load_cuda_libraries};
 pub use gpu::{Reading, finish_stream, make_deterministic, own_stream, receive};
 pub use kernels::{depthwise, fold, relu6};
+pub use version::{loaded_build, loaded_folder, loaded_release};
 
 const ERROR_BYTES: usize = 4_096;
 

@@ -1,4 +1,4 @@
-//! Reads one [`Assignment`] from standard input, runs the trial, and writes [`Event`](sortie_core::pipe::Event)s to the pipe that was
+//! Reads one [`Assignment`] from standard input, runs the trial, and writes [`Event`]s to the pipe that was
 //! standard output. The input then stays open and silent: its end means that the agent is gone, and the watchdog ends the process.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use sortie_core::job::{ErrorClass, Outcome};
-use sortie_core::pipe::{Assignment, LINE_BYTES_MAX};
+use sortie_core::pipe::{Assignment, Event, LINE_BYTES_MAX};
 
 use super::{EventSink, watchdog};
 
@@ -35,6 +35,7 @@ fn serve() -> io::Result<()> {
     let _ = rustix::thread::set_name(c"sortie-trial");
     watchdog::start()?;
     let mut sink = EventSink::new(events);
+    sink.report(&Event::Handshake(crate::commands::probe::handshake()))?;
     let stop = Arc::new(AtomicBool::new(false));
     // The second signal, or one that comes while a long step runs, is the agent's SIGKILL.
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
@@ -42,7 +43,7 @@ fn serve() -> io::Result<()> {
     sink.end(ending)
 }
 
-fn run_to_ending<W: Write>(
+fn run_to_ending<W: Write + Send>(
     assignment: &Assignment,
     stop: &Arc<AtomicBool>,
     sink: &mut EventSink<W>,

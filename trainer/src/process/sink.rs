@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::pipe::{Event, Progress};
+use sortie_core::pipe::{Event, Preparation, Progress};
 use sortie_core::record::Fingerprint;
 
 use crate::error::{SinkError, TrialError};
@@ -37,7 +37,7 @@ impl<W: Write> EventSink<W> {
     /// When the agent is gone.
     pub fn end(mut self, ending: Outcome) -> io::Result<()> {
         self.flush_losses()?;
-        self.say(&Event::Outcome(ending))
+        self.report(&Event::Outcome(ending))
     }
 
     /// What the trainer's result means for the coordinator.
@@ -60,10 +60,14 @@ impl<W: Write> EventSink<W> {
             return Ok(());
         }
         let losses = std::mem::take(&mut self.losses);
-        self.say(&Event::Losses(losses))
+        self.report(&Event::Losses(losses))
     }
 
-    fn say(&mut self, event: &Event) -> io::Result<()> {
+    /// Writes one event.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn report(&mut self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         // One write per line: a line is torn only by the end of the process, and then the agent drops its half.
@@ -72,9 +76,13 @@ impl<W: Write> EventSink<W> {
     }
 }
 
-impl<W: Write> TrialSink for EventSink<W> {
+impl<W: Write + Send> TrialSink for EventSink<W> {
+    fn preparing(&mut self, preparation: &Preparation) -> Result<(), SinkError> {
+        Ok(self.report(&Event::Preparation(preparation.clone()))?)
+    }
+
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
-        Ok(self.say(&Event::Fingerprint(fingerprint.clone()))?)
+        Ok(self.report(&Event::Fingerprint(fingerprint.clone()))?)
     }
 
     fn resumed(
@@ -83,18 +91,18 @@ impl<W: Write> TrialSink for EventSink<W> {
         losses: &[TrainingLoss],
         evaluations: &[Evaluation],
     ) -> Result<(), SinkError> {
-        self.say(&Event::Resumed(*resumed))?;
+        self.report(&Event::Resumed(*resumed))?;
         for losses in losses.chunks(ROWS_PER_EVENT) {
-            self.say(&Event::Losses(losses.to_vec()))?;
+            self.report(&Event::Losses(losses.to_vec()))?;
         }
         for evaluations in evaluations.chunks(ROWS_PER_EVENT) {
-            self.say(&Event::Evaluations(evaluations.to_vec()))?;
+            self.report(&Event::Evaluations(evaluations.to_vec()))?;
         }
-        Ok(self.say(&Event::Progress(Progress { step: resumed.step }))?)
+        Ok(self.report(&Event::Progress(Progress { step: resumed.step }))?)
     }
 
     fn artifact(&mut self, artifact: &Artifact) -> Result<(), SinkError> {
-        Ok(self.say(&Event::Artifact(artifact.clone()))?)
+        Ok(self.report(&Event::Artifact(artifact.clone()))?)
     }
 
     fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
@@ -102,7 +110,7 @@ impl<W: Write> TrialSink for EventSink<W> {
         if self.losses.len() >= LOSSES_PER_EVENT {
             self.flush_losses()?;
         }
-        Ok(self.say(&Event::Progress(Progress { step }))?)
+        Ok(self.report(&Event::Progress(Progress { step }))?)
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
@@ -113,7 +121,7 @@ impl<W: Write> TrialSink for EventSink<W> {
             return Err("the network's outputs are no numbers any more".into());
         }
         self.flush_losses()?;
-        Ok(self.say(&Event::Evaluations(evaluations.to_vec()))?)
+        Ok(self.report(&Event::Evaluations(evaluations.to_vec()))?)
     }
 }
 

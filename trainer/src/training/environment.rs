@@ -9,6 +9,7 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::job::Token;
 use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::pipe::Preparation;
 use sortie_core::record::Fingerprint;
 
 use super::ComputeDevice;
@@ -56,7 +57,7 @@ impl Default for Artifacts {
 }
 
 /// Receives what a trial has to say, as it happens. An error ends the trial.
-pub trait TrialSink {
+pub trait TrialSink: Send {
     /// Data and weights are loaded; the first step follows.
     ///
     /// # Errors
@@ -73,6 +74,15 @@ pub trait TrialSink {
         losses: &[TrainingLoss],
         evaluations: &[Evaluation],
     ) -> Result<(), SinkError>;
+
+    /// Something is prepared before the first step, so far. Most receivers need not know.
+    ///
+    /// # Errors
+    /// When nobody listens any more.
+    fn preparing(&mut self, preparation: &Preparation) -> Result<(), SinkError> {
+        let _ = preparation;
+        Ok(())
+    }
 
     /// One update was made; `loss` is the batch's mean cross entropy before it, in nats.
     ///

@@ -23,6 +23,7 @@ mod measure;
 mod network;
 mod optimiser;
 mod parameters;
+mod preparation;
 mod prepare;
 mod resize;
 mod resume;

@@ -13,6 +13,7 @@ use super::inputs::{Source, resize};
 use super::leave::Leaver;
 use super::network::BLOCKS;
 use super::optimiser::Update;
+use super::preparation::Preparing;
 use super::resume::id_of;
 use super::run::{Progress, Trial};
 use super::saver::{Place, Saver};
@@ -20,8 +21,9 @@ use super::stopwatch::now;
 use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::error::TrialError;
+use crate::libtorch;
 use crate::model::{self, LoadRequest, Pretrained};
-use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
+use sortie_data::{BilinearResizer, DatasetFolder, Images, Resized, SharedArray, split_domains};
 
 /// A larger dataset is resized at each use: that costs little beside reading so much.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
@@ -56,13 +58,13 @@ impl<'a> Trial<'a> {
     ) -> Result<Self, TrialError> {
         let settings = &spec.settings;
         // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
-        let device = environment.device.open(&environment.cache_dir)?;
+        let device = environment.device.open()?;
         if let Some(threads) = environment.threads {
             let threads = i32::try_from(threads.max(1))
                 .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
             tch::set_num_threads(threads);
         }
-        let images = load_images(spec, environment)?;
+        let images = load_images(spec, environment, &Preparing::new(&mut *sink))?;
         let splits = split_domains(
             &images,
             settings.dataset.domains.len(),
@@ -90,7 +92,7 @@ impl<'a> Trial<'a> {
             software: concat!("sortie-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
             dataset_digest: images.digest().to_owned(),
             weights_digest: pretrained.weights_digest,
-            libtorch: env!("SORTIE_LIBTORCH_VERSION").to_owned(),
+            libtorch: libtorch::loaded_build(),
             device: environment.device.describe(),
             threads: tch::get_num_threads().max(1).unsigned_abs(),
         };
@@ -106,7 +108,7 @@ impl<'a> Trial<'a> {
             settings.dataset.classes.len(),
             device,
         )?;
-        let resized = resized(&images, settings.pixels)?;
+        let resized = resized(&images, settings.pixels, &Preparing::new(&mut *sink))?;
         let mut source = Source {
             spec: spec.clone(),
             images,
@@ -117,7 +119,7 @@ impl<'a> Trial<'a> {
             features: None,
         };
         if settings.finetune == Finetune::Linear && !settings.augment {
-            source.features = Some(features(&network, &source, &fingerprint)?);
+            source.features = Some(features(&network, &source, &fingerprint, &Preparing::new(&mut *sink))?);
         }
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
@@ -156,17 +158,26 @@ impl<'a> Trial<'a> {
 }
 
 /// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.
-fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> {
+fn resized(
+    images: &Images,
+    pixels: u32,
+    progress: &dyn sortie_data::Progress,
+) -> Result<Option<Resized>, TrialError> {
     let bytes = images.count() as u64 * u64::from(pixels) * u64::from(pixels) * 3;
     if bytes > RESIZED_BYTES_MAX {
         return Ok(None);
     }
     let mut resizer = BilinearResizer::default();
+    let mut begun = false;
     let mut make = |chosen: &[(usize, usize)]| {
+        if !std::mem::replace(&mut begun, true) {
+            progress.begin("resizing", images.count() as u64);
+        }
         let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
         for &(domain, index) in chosen {
             bytes.extend_from_slice(&resize(&mut resizer, images, domain, index, pixels)?);
         }
+        progress.advance(chosen.len() as u64);
         Ok(bytes)
     };
     images.resized(pixels, &mut make).map(Some)
@@ -178,6 +189,7 @@ fn features(
     network: &Network,
     source: &Source,
     fingerprint: &Fingerprint,
+    progress: &dyn sortie_data::Progress,
 ) -> Result<SharedArray, TrialError> {
     let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;
     let Settings { backbone, precision, pixels, .. } = source.spec.settings;
@@ -185,17 +197,27 @@ fn features(
         "blocks of {backbone} {weights_digest}, {pixels} px, {precision}, libtorch {libtorch}, {device}, {threads} threads"
     );
     let width = BLOCKS * network.width();
+    let mut begun = false;
     let mut make = |chosen: &[(usize, usize)]| {
+        if !std::mem::replace(&mut begun, true) {
+            progress.begin("computing features", source.images.count() as u64);
+        }
         let features = network.block_features(&source.plain_inputs(chosen)?)?;
-        Ok(Vec::<f32>::try_from(features.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
+        let numbers = Vec::<f32>::try_from(features.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+        progress.advance(chosen.len() as u64);
+        Ok(numbers)
     };
     source.images.rows(&key, width as usize, &mut make)
 }
 
-fn load_images(spec: &FinetuneSpec, environment: &TrialEnvironment) -> Result<Images, TrialError> {
+fn load_images(
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+    progress: &dyn sortie_data::Progress,
+) -> Result<Images, TrialError> {
     let root: &Path = &environment.data_root;
     let folder = DatasetFolder::scan(root, &spec.settings.dataset)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
     let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
-    Ok(pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, &Quiet))?)
+    Ok(pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, progress))?)
 }

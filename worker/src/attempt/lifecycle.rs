@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sortie_core::artifact::{CheckpointRef, is_key};
 use sortie_core::combine::Member;
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome, Token};
 use sortie_core::keep::Keep;
-use sortie_core::trial::{TrialId, TrialSpec, Work};
+use sortie_core::pipe::{Event, Handshake};
+use sortie_core::trial::{PROTOCOL_VERSION, TrialId, TrialSpec, Work};
 use sortie_proto::{WireError, v1};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -23,13 +24,12 @@ use crate::connection::backoff;
 use crate::connection::deliver::{Refusal, Speaker};
 use crate::connection::session::Session;
 use crate::journal::Journal;
+use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
 use crate::machine::oom::OomKills;
-use crate::machine::slots::Slot;
 use crate::process::child::{Child, Message};
 use crate::process::launch;
 use crate::registry::{Entry, Order};
 use crate::state_dir::Home;
-use sortie_core::pipe::Event;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -159,9 +159,18 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         cut: None,
         speaker,
     };
-    let place = if attempt.is_command { None } else { shared.places.found().await };
+    let (place, trainer) = match attempt.is_command {
+        true => (None, None),
+        false => (shared.places.found().await, Some(find_trainer(&shared.config.launcher).await)),
+    };
     let begun = Instant::now();
-    let outcome = match attempt.start(&lease, slot, place.as_ref(), AttemptLog::new(log_path.clone())) {
+    let outcome = match attempt.start(
+        &lease,
+        slot,
+        place.as_ref(),
+        trainer,
+        AttemptLog::new(log_path.clone()),
+    ) {
         Ok(mut child) => {
             tracing::info!(%token, trial = %trial_id.short(), sweep = %lease.sweep, device = %slot.device, pid = child.pid(), "trial started");
             let _noted = shared.home.running(child.pid());
@@ -180,6 +189,7 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         }
         Outcome::Failed { class, message } => {
             tracing::warn!(%token, trial = %trial_id.short(), %class, reason = %message, log = %log_path.display(), "trial failed");
+            shared.config.observer.failed(message);
         }
     }
     let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
@@ -191,15 +201,26 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     took
 }
 
+/// Off the runtime's threads: the first time, libtorch is loaded to see whether it fits.
+async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
+    let launcher = Arc::clone(launcher);
+    let program = launcher.program().to_path_buf();
+    // A thread that panicked found nothing.
+    tokio::task::spawn_blocking(move || launcher.find()).await.unwrap_or(Err(LaunchError::NoTrainer(program)))
+}
+
 impl Attempt<'_> {
     fn start(
         &mut self,
         lease: &Accepted,
         slot: &Slot,
         place: Option<&Place>,
+        trainer: Option<Result<Trainer, LaunchError>>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
-        let mut launch = launch::prepare(&self.shared.config, lease, slot, place.map(Place::url))?;
+        let trainer = trainer.transpose().map_err(|error| ending::transient(error.to_string()))?;
+        let mut launch =
+            launch::prepare(&self.shared.config, lease, slot, place.map(Place::url), trainer.as_ref())?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
@@ -218,6 +239,7 @@ impl Attempt<'_> {
             tokio::select! {
                 // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
                 message = child.next(), if !self.outbox.is_full() || self.cut.is_some() => match message {
+                    Message::Event(Event::Handshake(trainer)) => self.check_build(child, &trainer),
                     Message::Event(event) => self.note(event),
                     Message::Printed(bytes) => self.outbox.log(&bytes),
                     Message::Broken(outcome) => {
@@ -297,9 +319,28 @@ impl Attempt<'_> {
         matches!(self.cut, Some(Cut::Abandoned | Cut::Untold(_)))
     }
 
+    /// Ends a trainer that was built from other sources: its numbers might be others. The trial goes to a worker that fits.
+    fn check_build(&mut self, child: &Child, trainer: &Handshake) {
+        let config = &self.shared.config;
+        if trainer.build == config.launcher.build() && trainer.protocol_version == PROTOCOL_VERSION {
+            return;
+        }
+        let line = config.observer.met_other_build(config.launcher.build(), trainer);
+        tracing::error!(token = %self.token, "{line}");
+        child.kill();
+        let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: line };
+        self.cut.get_or_insert(Cut::Broken(outcome));
+    }
+
     fn note(&mut self, event: Event) {
         match event {
-            Event::Progress(progress) => self.step.store(progress.step, Ordering::Relaxed),
+            // Checked where the process can be ended.
+            Event::Handshake(_) => {}
+            Event::Preparation(preparation) => self.shared.config.observer.prepares(Some(preparation)),
+            Event::Progress(progress) => {
+                self.shared.config.observer.prepares(None);
+                self.step.store(progress.step, Ordering::Relaxed);
+            }
             Event::Outcome(ending) => self.said = Some(ending),
             _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),

@@ -1,5 +1,14 @@
-//! Starts trainers: trials, and what users ask for by `sortie evaluate`, `bench` and `weights`.
+//! Starts trainers: for trials, and for what users ask by `sortie evaluate`, `bench` and `weights`.
+//!
+//! Reading order: `candidates` lists the places where a libtorch may lie, `probe` asks a trainer what it finds under one of them, `find`
+//! takes the first that answers, `devices` chooses GPUs from the answer, `environment` holds the variables of a trainer.
 
+mod candidates;
+mod devices;
 mod environment;
+mod find;
+mod probe;
 
+pub use devices::{DeviceSelection, Slot, gpus_without_libtorch, plan, smallest_gpu_gib, usable_gpus};
 pub use environment::environment;
+pub use find::{LaunchError, Launcher, Trainer};

@@ -1,6 +1,4 @@
 //! What this host has: devices, processes, kills for lack of memory.
 
-pub(crate) mod gpu_memory;
 pub(crate) mod oom;
 pub(crate) mod processes;
-pub(crate) mod slots;

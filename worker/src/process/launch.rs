@@ -1,7 +1,5 @@
 //! How the process of a lease is started and understood: Sortie's own trainer, or a command of the user's.
 
-use std::ffi::OsStr;
-
 use sortie_core::command::{CommandSettings, Invocation, Surroundings};
 use sortie_core::job::Outcome;
 use sortie_core::record::Fingerprint;
@@ -11,7 +9,7 @@ use tokio::process::Command;
 use crate::attempt::ending;
 use crate::attempt::lifecycle::Accepted;
 use crate::config::AgentConfig;
-use crate::machine::slots::Slot;
+use crate::launcher::{Slot, Trainer};
 use crate::process::lines::Line;
 use crate::process::metric_lines::MetricLines;
 use sortie_core::pipe::CombinationOrder;
@@ -51,9 +49,10 @@ pub(crate) fn prepare(
     lease: &Accepted,
     slot: &Slot,
     store: Option<&str>,
+    trainer: Option<&Trainer>,
 ) -> Result<Launch, Outcome> {
     match &lease.spec.work {
-        Work::Finetune(_) => finetune(config, lease, slot, store),
+        Work::Finetune(_) => finetune(config, lease, slot, store, trainer),
         Work::Command(settings) => command(config, settings, &lease.spec, slot),
     }
 }
@@ -63,7 +62,9 @@ fn finetune(
     lease: &Accepted,
     slot: &Slot,
     store: Option<&str>,
+    trainer: Option<&Trainer>,
 ) -> Result<Launch, Outcome> {
+    let trainer = trainer.ok_or_else(|| ending::transient("no trainer was looked for".to_owned()))?;
     let combination = lease.spec.combination.clone();
     let combination = combination.map(|combination| CombinationOrder {
         trial_id: lease.trial_id,
@@ -87,9 +88,9 @@ fn finetune(
     let mut input =
         written.map_err(|error| ending::transient(format!("cannot write the assignment: {error}")))?;
     input.push(b'\n');
-    let mut command = new_command(config.trainer.as_os_str(), config, slot);
+    let command = trainer.command(assignment.spec.settings.precision);
+    let mut command = prepared(command.into(), config, slot);
     command.arg("trial");
-    command.envs(crate::launcher::environment(assignment.spec.settings.precision));
     Ok(Launch { command, input, speech: Speech::Events, guarded: false, fingerprint: None })
 }
 
@@ -107,7 +108,7 @@ fn command(
     let invocation = settings.invocation(spec, &surroundings);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
-    let mut command = new_command(guard.as_os_str(), config, slot);
+    let mut command = prepared(Command::new(guard), config, slot);
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
     // Python holds back what it prints into a pipe; progress would come in lumps, and the last words before a crash never.
@@ -122,8 +123,7 @@ fn command(
     Ok(Launch { command, input: Vec::new(), speech, guarded: true, fingerprint: Some(fingerprint) })
 }
 
-fn new_command(program: &OsStr, config: &AgentConfig, slot: &Slot) -> Command {
-    let mut command = Command::new(program);
+fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command {
     command.env("CUDA_VISIBLE_DEVICES", &slot.visible).env("OMP_NUM_THREADS", config.threads.to_string());
     // A group of its own, so that Ctrl-C in a terminal asks the agent alone, and whatever the trial starts dies with it.
     command.process_group(0);

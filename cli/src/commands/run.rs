@@ -1,0 +1,298 @@
+//! `sortie run`: a whole sweep on this machine, by one command.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use sortie_coordinator::presence::{Presence, presence};
+use sortie_coordinator::server::{Config, Server};
+use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
+use sortie_core::pipe::Preparation;
+use sortie_core::trial::Work;
+use sortie_proto::v1::SweepStatus;
+use sortie_worker::{AgentConfig, AgentError, Observation, Stop};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{plan, serve, status, submit, worker};
+use crate::client::Client;
+use crate::{Connection, logging, output};
+
+/// How long a coordinator that starts at the same time may take to tell its address.
+const ADDRESS_SECONDS_MAX: u32 = 10;
+/// How long a lease of the embedded coordinator lasts after a heartbeat.
+const LEASE: Duration = Duration::from_secs(10);
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Run a sweep on this machine: coordinator, worker, progress, and the results table at the end.
+///
+/// Ctrl-C at any moment loses nothing: the same command goes on. Where a coordinator serves the database already, this command joins it as
+/// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is told), 130 interrupted.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    sweep: plan::SweepArguments,
+    /// The database: a SQLite file on a disk of this machine, or a Postgres server.
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = serve::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
+    db: String,
+    /// Write results.json, results.csv, figure.svg and figure.png into this folder.
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    machine: worker::Machine,
+}
+
+/// Runs the sweep to its end, or until it is interrupted.
+///
+/// # Errors
+/// One line: the sweep is not right, this machine cannot run it, or a trial failed.
+pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    logging::start_quiet()?;
+    let read = arguments.sweep.read()?;
+    let name = read.spec.name.clone();
+    let runs_commands = matches!(read.spec.work, Work::Command(_));
+    let stop = sortie_worker::stop_requests(false)?;
+    let coordinator = Coordinator::start_or_join(&arguments.db).await?;
+    let connection = &coordinator.connection;
+    let mut client = Client::connect(connection).await?;
+    let progress = client.submit(read.into_request(false, None)).await?;
+    submit::follow(progress, false).await?;
+
+    let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
+    let data = arguments.sweep.data.as_ref();
+    // Whoever types this command has the sweep file before their eyes: its commands may run, and no other sweep's.
+    let config = arguments.machine.agent(data, connection, runs_commands, visible.as_deref())?;
+    let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };
+    let observed = config.observer.subscribe();
+    let agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
+    let ended = follow(&name, &mut client, agent, observed.clone()).await?;
+    let report = Report { name: &name, arguments, connection };
+    let code = report.finish(&ended, *stop.borrow() != Stop::No, &observed.borrow()).await;
+    coordinator.stop().await;
+    code
+}
+
+/// The coordinator of the sweep: in this process, or another one that serves the database.
+struct Coordinator {
+    connection: Connection,
+    embedded: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Coordinator {
+    async fn start_or_join(database: &str) -> Result<Self> {
+        for _ in 0..ADDRESS_SECONDS_MAX * 10 {
+            match presence(database) {
+                Presence::Free => return Self::start(database).await,
+                Presence::Served(Some(coordinator)) => {
+                    output::note(&format!(
+                        "joining the coordinator at {coordinator}, which serves this database"
+                    ));
+                    let connection = Connection { coordinator, insecure: false };
+                    return Ok(Self { connection, embedded: None });
+                }
+                Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        bail!(
+            "another process has {database} open and does not say where it listens; stop that one, or name another file by --db"
+        )
+    }
+
+    async fn start(database: &str) -> Result<Self> {
+        let artifacts = serve::artifacts(None, database)?;
+        let listen = ([127, 0, 0, 1], 0).into();
+        let options = OpenOptions::default();
+        let database = database.to_owned();
+        let config = Config { database, options, listen, insecure: false, lease: LEASE, artifacts };
+        let server = Server::open(&config).await?;
+        let coordinator = format!("http://{}", server.address().context("cannot tell the address")?);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            // An error means that the sender is gone, and the command with it.
+            let stopped = async { drop(stopped.await) };
+            if let Err(error) = server.run(stopped).await {
+                tracing::error!(%error, "the coordinator ended");
+            }
+        });
+        let connection = Connection { coordinator, insecure: false };
+        Ok(Self { connection, embedded: Some((stop, task)) })
+    }
+
+    /// Ends the coordinator of this process in good order.
+    async fn stop(self) {
+        if let Some((stop, task)) = self.embedded {
+            // Either may be over already.
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+}
+
+/// How the agent ended, and how far the sweep is.
+struct Ended {
+    agent: Result<(), AgentError>,
+    status: SweepStatus,
+}
+
+/// Shows how far the sweep is until the agent ends.
+async fn follow(
+    name: &str,
+    client: &mut Client,
+    mut agent: JoinHandle<Result<(), AgentError>>,
+    observed: watch::Receiver<Observation>,
+) -> Result<Ended> {
+    let mut display = Display::new()?;
+    let agent = loop {
+        let sweep = status_of(name, client).await?;
+        display.show(&sweep, &observed.borrow());
+        tokio::select! {
+            ended = &mut agent => break ended.context("the worker broke off")?,
+            () = tokio::time::sleep(status::WATCH_INTERVAL) => {}
+        }
+    };
+    let status = status_of(name, client).await?;
+    display.end(&status);
+    Ok(Ended { agent, status })
+}
+
+async fn status_of(name: &str, client: &mut Client) -> Result<SweepStatus> {
+    let sweeps = client.status(Some(name)).await?;
+    sweeps.into_iter().next().with_context(|| format!("sweep {name} is gone from the database"))
+}
+
+/// A bar on a terminal; elsewhere a line for each change.
+struct Display {
+    bar: ProgressBar,
+    terminal: bool,
+    started: Instant,
+    first_steps: Option<u64>,
+    shown: String,
+}
+
+impl Display {
+    fn new() -> Result<Self> {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
+        Ok(Self { bar, terminal, started: Instant::now(), first_steps: None, shown: String::new() })
+    }
+
+    fn show(&mut self, status: &SweepStatus, observed: &Observation) {
+        let first = *self.first_steps.get_or_insert(status.steps_done);
+        let (line, done, total) = match &observed.preparation {
+            Some(preparation) => (preparation_line(preparation), preparation.done, preparation.total),
+            None => {
+                let left = status::observed(status, first, self.started.elapsed());
+                (status::line(status, left), status.steps_done, status.steps_planned)
+            }
+        };
+        self.bar.set_length(total.max(1));
+        self.bar.set_position(done);
+        self.bar.set_message(line);
+        // Without a terminal the time left is no news.
+        let news = match &observed.preparation {
+            Some(preparation) => format!("preparation: {}", preparation.what),
+            None => status::line(status, None),
+        };
+        if !self.terminal && news != self.shown {
+            output::note(&news);
+            self.shown = news;
+        }
+    }
+
+    fn end(&self, status: &SweepStatus) {
+        self.bar.finish_and_clear();
+        if self.terminal {
+            output::note(&status::line(status, None));
+        }
+    }
+}
+
+fn preparation_line(preparation: &Preparation) -> String {
+    let Preparation { what, done, total } = preparation;
+    format!("preparation: {what}, {done} of {total} images")
+}
+
+/// What is said at the end.
+struct Report<'a> {
+    name: &'a str,
+    arguments: &'a Arguments,
+    connection: &'a Connection,
+}
+
+impl Report<'_> {
+    async fn finish(&self, ended: &Ended, asked_to_stop: bool, observed: &Observation) -> Result<ExitCode> {
+        let Ended { agent, status } = ended;
+        let over = status::is_over(status);
+        if asked_to_stop && !over {
+            let (done, planned) = (status.succeeded, status.planned);
+            output::note(&format!(
+                "interrupted with {done} of {planned} trials done; the same command goes on"
+            ));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        if let Err(error) = agent {
+            bail!("{error}");
+        }
+        if status.succeeded > 0 {
+            self.write_outputs().await?;
+            self.execute(&["results", self.name]).await?;
+        }
+        if over && status.succeeded == status.planned {
+            output::text(&self.next_steps())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let why = [&observed.held_back, &observed.last_failure].into_iter().find(|reason| !reason.is_empty());
+        let why = why.map_or_else(String::new, |reason| format!(": {reason}"));
+        bail!("{} of {} trials have no result{why}", status.planned - status.succeeded, status.planned)
+    }
+
+    async fn write_outputs(&self) -> Result<()> {
+        let Some(folder) = &self.arguments.output else { return Ok(()) };
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = |name: &str| folder.join(name).display().to_string();
+        for format in ["json", "csv"] {
+            let path = file(&format!("results.{format}"));
+            self.execute(&["results", self.name, "--format", format, "--output", &path]).await?;
+        }
+        for format in ["svg", "png"] {
+            let path = file(&format!("figure.{format}"));
+            self.execute(&["figure", self.name, "--kind", "scatter", "--output", &path]).await?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, words: &[&str]) -> Result<()> {
+        crate::execute_words(words, self.connection).await
+    }
+
+    fn next_steps(&self) -> String {
+        let Self { name, arguments, .. } = self;
+        let db = arguments.db.strip_prefix("sqlite://").unwrap_or(&arguments.db);
+        let program = std::env::args().next().unwrap_or_else(|| "sortie".to_owned());
+        let serve = if db == "sortie.db" { "serve".to_owned() } else { format!("serve --db {db}") };
+        let written = match &arguments.output {
+            Some(folder) => format!("\nTables and the figure are in {}.\n", shown(folder)),
+            None => String::new(),
+        };
+        format!(
+            "{written}
+Ask more: start the coordinator (Ctrl-C ends it, and nothing is lost),
+    {program} {serve}
+and in a second terminal:
+    {program} results {name} --by dropout,lr
+    {program} figure {name} --kind rates -o rates.svg
+    {program} trials {name}
+Raise `seeds` in the sweep file and run it again to add trials; those that are done are kept."
+        )
+    }
+}
+
+fn shown(folder: &Path) -> String {
+    format!("{}/", folder.display())
+}
