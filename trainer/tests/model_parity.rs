@@ -6,6 +6,7 @@
     reason = "only tests call the functions between them, and clippy.toml excuses only those"
 )]
 
+#[path = "common/fixtures.rs"]
 mod common;
 
 use common::{Fixture, cache_dir, copies, relative_error};

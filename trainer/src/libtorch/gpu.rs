@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_void};
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use super::returned;
+use super::call::returned;
 
 #[repr(C)]
 struct ReadingPointer {

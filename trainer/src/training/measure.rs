@@ -49,7 +49,7 @@ pub fn measure_network(
     // Never reached: the clock ends it.
     (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
     let begun = now();
-    let mut trial = Trial::start_with(load_or_make_up, id_of(&spec), &spec, environment, &mut Deaf)?;
+    let mut trial = Trial::start_with(load_or_random, id_of(&spec), &spec, environment, &mut Deaf)?;
     let start_seconds = begun.elapsed().as_secs_f64();
     let source = Arc::clone(&trial.source);
     let requests = (0..).flat_map(move |step| match work {
@@ -89,10 +89,10 @@ pub fn measure_network(
     })
 }
 
-fn load_or_make_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
+fn load_or_random(request: &LoadRequest) -> Result<Pretrained, TrialError> {
     match model::find_weights(request.cache, request.weights, request.backbone) {
         Ok(_) => model::load(request),
-        Err(_) => model::made_up(request),
+        Err(_) => model::load_random(request),
     }
 }
 

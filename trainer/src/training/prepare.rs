@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
+use sortie_core::split::Split;
 use sortie_core::trial::TrialId;
 use tch::Device;
 
@@ -20,7 +21,7 @@ use super::stopwatch::now;
 use super::trajectory::Trajectory;
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
 use crate::error::TrialError;
-use crate::model::{self, LoadRequest, Pretrained};
+use crate::model::{self, Backbone, LoadRequest, Pretrained};
 use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
 
 /// A larger dataset is resized at each use: that costs little beside reading so much.
@@ -57,27 +58,9 @@ impl<'a> Trial<'a> {
         let settings = &spec.settings;
         // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open(&environment.cache_dir)?;
-        if let Some(threads) = environment.threads {
-            let threads = i32::try_from(threads.max(1))
-                .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
-            tch::set_num_threads(threads);
-        }
+        set_threads(environment.threads)?;
         let images = load_images(spec, environment)?;
-        let splits = split_domains(
-            &images,
-            settings.dataset.domains.len(),
-            settings.dataset.split_by,
-            spec.point.split_seed,
-        );
-        for (split, domain) in splits.iter().zip(&settings.dataset.domains) {
-            if split.in_.is_empty() || split.out.is_empty() {
-                let folder = environment.data_root.join(&settings.dataset.name).join(domain);
-                return Err(TrialError::bad_data(
-                    &folder,
-                    "the domain has too few images for a split of 80 to 20",
-                ));
-            }
-        }
+        let splits = checked_splits(&images, spec, environment)?;
         let pretrained = load(&LoadRequest {
             cache: &environment.cache_dir,
             backbone: settings.backbone,
@@ -94,31 +77,8 @@ impl<'a> Trial<'a> {
             device: environment.device.describe(),
             threads: tch::get_num_threads().max(1).unsigned_abs(),
         };
-        let normaliser = Normaliser {
-            device,
-            pixels: i64::from(settings.pixels),
-            normalisation: pretrained.backbone.normalisation(),
-        };
-        let network = Network::fresh(
-            pretrained.backbone,
-            settings.finetune,
-            spec.point.seed,
-            settings.dataset.classes.len(),
-            device,
-        )?;
-        let resized = resized(&images, settings.pixels)?;
-        let mut source = Source {
-            spec: spec.clone(),
-            images,
-            resized,
-            splits,
-            normaliser,
-            width: network.width(),
-            features: None,
-        };
-        if settings.finetune == Finetune::Linear && !settings.augment {
-            source.features = Some(features(&network, &source, &fingerprint)?);
-        }
+        let (network, source) =
+            network_and_source(pretrained.backbone, images, splits, spec, device, &fingerprint)?;
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
         let update =
@@ -153,6 +113,57 @@ impl<'a> Trial<'a> {
         trial.resume(place.as_ref(), &artifacts.checkpoints, sink)?;
         Ok(trial)
     }
+}
+
+/// Sets how many threads libtorch computes with.
+fn set_threads(threads: Option<usize>) -> Result<(), TrialError> {
+    if let Some(threads) = threads {
+        let threads = i32::try_from(threads.max(1))
+            .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
+        tch::set_num_threads(threads);
+    }
+    Ok(())
+}
+
+/// The `in`/`out` split of every domain, neither side of which may be empty.
+fn checked_splits(
+    images: &Images,
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+) -> Result<Vec<Split>, TrialError> {
+    let dataset = &spec.settings.dataset;
+    let splits = split_domains(images, dataset.domains.len(), dataset.split_by, spec.point.split_seed);
+    for (split, domain) in splits.iter().zip(&dataset.domains) {
+        if split.in_.is_empty() || split.out.is_empty() {
+            let folder = environment.data_root.join(&dataset.name).join(domain);
+            let reason = "the domain has too few images for a split of 80 to 20";
+            return Err(TrialError::bad_data(&folder, reason));
+        }
+    }
+    Ok(splits)
+}
+
+/// The network with its fresh last layer, and what makes its inputs.
+fn network_and_source(
+    backbone: Box<dyn Backbone>,
+    images: Images,
+    splits: Vec<Split>,
+    spec: &FinetuneSpec,
+    device: Device,
+    fingerprint: &Fingerprint,
+) -> Result<(Network, Source), TrialError> {
+    let settings = &spec.settings;
+    let pixels = i64::from(settings.pixels);
+    let normaliser = Normaliser { device, pixels, normalisation: backbone.normalisation() };
+    let classes = settings.dataset.classes.len();
+    let network = Network::fresh(backbone, settings.finetune, spec.point.seed, classes, device)?;
+    let resized = resized(&images, settings.pixels)?;
+    let (spec, width) = (spec.clone(), network.width());
+    let mut source = Source { spec, images, resized, splits, normaliser, width, features: None };
+    if settings.finetune == Finetune::Linear && !settings.augment {
+        source.features = Some(features(&network, &source, fingerprint)?);
+    }
+    Ok((network, source))
 }
 
 /// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.

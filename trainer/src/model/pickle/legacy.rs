@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 use super::machine::{Machine, Node, Value};
-use super::{Reason, storage, tensors};
+use super::tensors::{Reason, storage, tensors};
 
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL_VERSION: i64 = 1001;
