@@ -1,7 +1,7 @@
 //! Pillow's `rotate(angle, BILINEAR)` of an 8-bit gray image, to the bit: same size, same centre, black outside.
 
 /// The image turned counter-clockwise by an angle in degrees.
-pub(super) fn rotate(gray: &[u8], height: usize, width: usize, degrees: f64) -> Vec<u8> {
+pub(crate) fn rotate(gray: &[u8], height: usize, width: usize, degrees: f64) -> Vec<u8> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
         return gray.to_vec();

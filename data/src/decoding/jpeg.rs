@@ -8,12 +8,12 @@ use zune_jpeg::JpegDecoder;
 use super::decode::{DecodedImage, SIDE_PIXELS_MAX};
 
 /// Whether the bytes begin as a JPEG does.
-pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
+pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
 /// Decodes a JPEG.
-pub(super) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
     let damaged = |error: &dyn std::fmt::Display| format!("the image cannot be decoded: {error}");
     let options = DecoderOptions::default()
         .set_max_width(SIDE_PIXELS_MAX as usize)
@@ -50,7 +50,7 @@ fn inks(y: u8, cb: u8, cr: u8) -> [u8; 3] {
         .map(|value| 255 - value.round() as u8)
 }
 
-/// Inks as they lie in the file, which Pillow takes as inverted, to RGB in Pillow's arithmetic.
+/// Converts inks as stored in the file, which Pillow takes as inverted, to RGB in Pillow's arithmetic.
 fn inks_to_rgb(stored: [u8; 3], stored_black: u8) -> [u8; 3] {
     // Inverting makes ink 255 - stored; then RGB is white less black, less ink times that.
     let light = u32::from(stored_black);

@@ -1,18 +1,18 @@
-//! Arrays with one row per image that never change once they were computed: network inputs and features, shared like the images.
+//! Arrays with one row per image: network inputs and features. They are computed once and shared like the decoded images.
 
 use std::path::Path;
 
 use super::Images;
-use super::images::Places;
-use super::progress::Quiet;
+use super::decoded_images::FlatIndex;
 use super::shared_file::{Payload, SharedFile, Writer};
 use crate::error::DataError;
+use crate::progress::Quiet;
 
 /// Rows that are asked for at once.
 const CHUNK: usize = 128;
 
-/// Computes the rows of some images, given as (domain, index), one behind the other.
-pub type Make<'a, T, E = DataError> = dyn FnMut(&[(usize, usize)]) -> Result<Vec<T>, E> + 'a;
+/// Computes the rows of some images, given as (domain, index), and concatenates them.
+pub type ComputeRows<'a, T, E = DataError> = dyn FnMut(&[(usize, usize)]) -> Result<Vec<T>, E> + 'a;
 
 /// Network inputs [n, pixels, pixels, 3] of 8 bits, one per image.
 #[derive(Debug)]
@@ -27,36 +27,42 @@ pub struct SharedArray {
 }
 
 impl Images {
-    /// The images under a transform that never changes, mapped; `make` computes some that are missing, as bytes
+    /// The images under a transform that never changes, mapped; `compute` computes some that are missing, as bytes
     /// [count, pixels, pixels, 3], for up to 128 images (domain, index) at once. It must give every process of the machine the same
-    /// bytes, so it computes on the CPU: [`super::BilinearResizer`] is the evaluation transform.
+    /// bytes, so it computes on the CPU: [`crate::BilinearResizer`] is the evaluation transform.
     ///
     /// # Errors
-    /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
-    pub fn resized<E: From<DataError>>(&self, pixels: u32, make: &mut Make<u8, E>) -> Result<Resized, E> {
+    /// What `compute` reports, and as [`Images::open`] where the cache cannot be written.
+    pub fn resized<E: From<DataError>>(
+        &self,
+        pixels: u32,
+        compute: &mut ComputeRows<u8, E>,
+    ) -> Result<Resized, E> {
         let row_bytes = pixels as usize * pixels as usize * 3;
         let path = self.cache_folder().join(format!("resized-{pixels}.bin"));
-        Rows::open(self, &path, &format!("resized to {pixels}"), row_bytes, make).map(|rows| Resized { rows })
+        Rows::open(self, &path, &format!("resized to {pixels}"), row_bytes, compute)
+            .map(|rows| Resized { rows })
     }
 
     /// An array of `width` numbers per image under the caller's key, which must say everything that decides the numbers besides the
-    /// images; `make` computes rows that are missing, for up to 128 images (domain, index) at once.
+    /// images; `compute` computes rows that are missing, for up to 128 images (domain, index) at once.
     ///
     /// # Errors
-    /// What `make` reports, and as [`Images::open`] where the cache cannot be written.
+    /// What `compute` reports, and as [`Images::open`] where the cache cannot be written.
     pub fn rows<E: From<DataError>>(
         &self,
         key: &str,
         width: usize,
-        make: &mut Make<f32, E>,
+        compute: &mut ComputeRows<f32, E>,
     ) -> Result<SharedArray, E> {
         let identity = format!("rows of {width}: {key}");
         let path = self
             .cache_folder()
             .join(format!("rows-{}.bin", &blake3::hash(identity.as_bytes()).to_hex()[..32]));
-        let mut make =
-            |images: &[(usize, usize)]| make(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec());
-        Rows::open(self, &path, &identity, width * size_of::<f32>(), &mut make)
+        let mut compute = |images: &[(usize, usize)]| {
+            compute(images).map(|numbers| bytemuck::cast_slice(&numbers).to_vec())
+        };
+        Rows::open(self, &path, &identity, width * size_of::<f32>(), &mut compute)
             .map(|rows| SharedArray { rows })
     }
 }
@@ -80,7 +86,7 @@ impl SharedArray {
 struct Rows {
     payload: Payload,
     row_bytes: usize,
-    places: Places,
+    flat_index: FlatIndex,
 }
 
 impl Rows {
@@ -89,27 +95,27 @@ impl Rows {
         path: &Path,
         what: &str,
         row_bytes: usize,
-        make: &mut Make<u8, E>,
+        compute: &mut ComputeRows<u8, E>,
     ) -> Result<Self, E> {
         let count = images.count();
         let identity = format!("{what}; {}", images.cache_folder().file_name().unwrap_or_default().display());
         let parse = |payload: Payload| {
             let complete = payload.len() == count * row_bytes;
-            complete.then(|| Self { payload, row_bytes, places: images.places().clone() })
+            complete.then(|| Self { payload, row_bytes, flat_index: images.flat_index().clone() })
         };
         let build = |writer: &Writer| {
             let all: Vec<_> = images.all().collect();
             for chunk in all.chunks(CHUNK) {
-                let made = make(chunk)?;
-                if made.len() != chunk.len() * row_bytes {
+                let computed = compute(chunk)?;
+                if computed.len() != chunk.len() * row_bytes {
                     let reason = format!(
                         "{} bytes were computed for {} rows of {row_bytes} ({what})",
-                        made.len(),
+                        computed.len(),
                         chunk.len()
                     );
                     return Err(DataError::Other(reason).into());
                 }
-                writer.append(&made)?;
+                writer.append(&computed)?;
             }
             Ok(())
         };
@@ -117,7 +123,7 @@ impl Rows {
     }
 
     fn get(&self, domain: usize, index: usize) -> &[u8] {
-        let start = self.places.of(domain, index) * self.row_bytes;
+        let start = self.flat_index.position(domain, index) * self.row_bytes;
         &self.payload[start..start + self.row_bytes]
     }
 }
@@ -146,7 +152,7 @@ mod tests {
         let images = images(root.path());
         let mut asked = 0;
         let mut resizer = BilinearResizer::default();
-        let mut make = |wanted: &[(usize, usize)]| {
+        let mut compute = |wanted: &[(usize, usize)]| {
             asked += wanted.len();
             let resized = wanted
                 .iter()
@@ -154,7 +160,7 @@ mod tests {
             Ok(resized.collect::<Vec<_>>().concat())
         };
         for _ in 0..2 {
-            let resized = images.resized::<DataError>(3, &mut make).unwrap();
+            let resized = images.resized::<DataError>(3, &mut compute).unwrap();
             assert_eq!(
                 [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(domain, index)| resized.get(domain, index)[24]),
                 [0, 1, 10, 11]
@@ -175,10 +181,10 @@ mod tests {
     fn rows_belong_to_their_key() {
         let root = tempfile::tempdir().unwrap();
         let images = images(root.path());
-        let mut make = |wanted: &[(usize, usize)]| {
+        let mut compute = |wanted: &[(usize, usize)]| {
             Ok(wanted.iter().flat_map(|&(d, i)| [d as f32, i as f32, 0.5]).collect())
         };
-        let rows = images.rows::<DataError>("first", 3, &mut make).unwrap();
+        let rows = images.rows::<DataError>("first", 3, &mut compute).unwrap();
         assert_eq!(rows.get(1, 0), [1.0, 0.0, 0.5]);
         let again = images.rows::<DataError>("first", 3, &mut |_| panic!("they are there")).unwrap();
         assert_eq!(again.get(1, 1), [1.0, 1.0, 0.5]);

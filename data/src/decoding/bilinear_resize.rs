@@ -3,7 +3,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::{DecodedImage, ImageView};
+use super::decode::{DecodedImage, ImageView};
 
 /// Resizes images as Pillow's `resize(size, BILINEAR)` does, in integer arithmetic, the same on every machine. It keeps its buffers: use
 /// one for many images.

@@ -1,7 +1,7 @@
 //! RotatedMNIST and ColoredMNIST, made from MNIST's files as DomainBed makes them (docs/protocol.md, "Data protocol").
 //!
 //! The files are `<root>/MNIST/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, each with or without `.gz`, there or in `raw/` below. All
-//! digits, training files first, are permuted once and dealt to the domains round-robin: domain d of n has every n-th digit of the
+//! digits, training files first, are permuted once and assigned to the domains in rotation: domain d of n has every n-th digit of the
 //! permutation, beginning with the d-th, and keeps that order, which is the order that splits count in. DomainBed draws permutation and
 //! noise from torch's generators and so has other ones in each of its runs; here they are part of the dataset, from the counters
 //! (seed 0, [`Purpose::GeneratedDataset`], domain, step, position): step 0 for the permutation, step 1 for the noise of the digit that
@@ -13,24 +13,26 @@ use std::sync::OnceLock;
 use sortie_core::random::{Purpose, stream, uniform_below, uniform_f64};
 use sortie_core::trial::DatasetSpec;
 
-use super::contents::{self, Input};
-use super::folder::{DatasetFolder, ImageFile, Source};
-use super::{DecodedImage, idx, rotate};
+use super::{idx, rotate};
+use crate::cache::content_digests::{self, Input};
+use crate::decoding::DecodedImage;
 use crate::error::DataError;
+use crate::layout::ImageFile;
+use crate::layout::dataset_folder::{DatasetFolder, Source};
 
 /// Raised whenever the same files and settings would give other images or labels.
 const RECIPE_VERSION: u32 = 1;
 const SEED: u64 = 0;
 const LABEL_NOISE: f64 = 0.25;
 /// Names of the image and label files, training files first.
-const FILES: [(&str, &str); 2] = [
+pub(super) const FILES: [(&str, &str); 2] = [
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 ];
 
 /// Which dataset is made of the digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DigitKind {
+pub(crate) enum DigitKind {
     /// Digits turned by the domain's angle in degrees, counter-clockwise; classes are the digits.
     Rotated,
     /// Red or green digits; the class is 1 for digits below 5, flipped with probability 1/4; the colour is green where the class is 1,
@@ -39,7 +41,7 @@ pub(super) enum DigitKind {
 }
 
 impl DigitKind {
-    pub(super) fn of_dataset(name: &str) -> Option<Self> {
+    pub(crate) fn of_dataset(name: &str) -> Option<Self> {
         match name {
             "RotatedMNIST" => Some(Self::Rotated),
             "ColoredMNIST" => Some(Self::Coloured),
@@ -54,23 +56,23 @@ impl DigitKind {
 
 /// How the images of a dataset are made.
 #[derive(Clone, Debug)]
-pub(super) struct Digits {
+pub(crate) struct Digits {
     kind: DigitKind,
     folder: PathBuf,
-    /// Images, labels, images, labels: where each lies and what it is called.
+    /// Images, labels, images, labels: the path and the name of each.
     files: Vec<(PathBuf, &'static str)>,
     domains: Vec<String>,
     /// Angle or probability, by domain.
     settings: Vec<f64>,
     labels: Vec<u8>,
-    /// The digit at each place of the permutation, as a place in the files.
+    /// The digit at each position of the permutation, as a position in the files.
     order: Vec<u32>,
     /// Read when the first image is made: an existing cache needs none.
     images: OnceLock<Result<idx::Images, String>>,
 }
 
 /// Lists the images of a dataset that is made from `<root>/MNIST`.
-pub(super) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<DatasetFolder, DataError> {
+pub(crate) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<DatasetFolder, DataError> {
     if spec.classes != kind.classes() {
         return Err(DataError::BadConfig(format!(
             "the classes of {} are {}",
@@ -90,8 +92,9 @@ pub(super) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<D
     }
     let mut labels = Vec::new();
     for (path, _) in files.iter().skip(1).step_by(2) {
-        labels
-            .extend(idx::labels(&contents::read(path)?).map_err(|reason| DataError::bad_data(path, reason))?);
+        labels.extend(
+            idx::labels(&content_digests::read(path)?).map_err(|reason| DataError::bad_data(path, reason))?,
+        );
     }
     let order = permutation(labels.len());
     let digits = Digits {
@@ -121,8 +124,8 @@ fn setting(kind: DigitKind, dataset: &str, domain: &str) -> Result<f64, DataErro
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
-    let places = [folder.to_path_buf(), folder.join("raw")];
-    let candidates = places.iter().flat_map(|place| [place.join(name), place.join(format!("{name}.gz"))]);
+    let folders = [folder.to_path_buf(), folder.join("raw")];
+    let candidates = folders.iter().flat_map(|folder| [folder.join(name), folder.join(format!("{name}.gz"))]);
     let found = candidates.into_iter().find(|path| path.is_file());
     found.ok_or_else(|| {
         DataError::bad_data(folder, format!("{name} is missing there (and in raw/, and with .gz)"))
@@ -130,7 +133,7 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
 }
 
 /// Fisher-Yates from the end.
-fn permutation(count: usize) -> Vec<u32> {
+pub(super) fn permutation(count: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count as u32).collect();
     let mut rng = stream(SEED, Purpose::GeneratedDataset, 0, 0, 0);
     for last in (1..count).rev() {
@@ -140,12 +143,12 @@ fn permutation(count: usize) -> Vec<u32> {
 }
 
 impl Digits {
-    pub(super) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
+    pub(crate) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
         (&self.folder, self.files.iter().map(|(path, name)| Input { path, name }).collect())
     }
 
     /// Everything but the files that decides images, labels and their order, for the dataset's digest.
-    pub(super) fn recipe(&self) -> String {
+    pub(crate) fn recipe(&self) -> String {
         format!("recipe {RECIPE_VERSION}: {:?} {}", self.kind, self.domains.join(" "))
     }
 
@@ -171,7 +174,7 @@ impl Digits {
     }
 
     /// Makes an image.
-    pub(super) fn image(&self, domain: usize, index: usize) -> Result<DecodedImage, DataError> {
+    pub(crate) fn image(&self, domain: usize, index: usize) -> Result<DecodedImage, DataError> {
         let images = self.images.get_or_init(|| self.read()).as_ref();
         let images = images.map_err(|reason| DataError::bad_data(&self.folder, reason))?;
         let digit = self.order[index * self.domains.len() + domain];
@@ -193,7 +196,7 @@ impl Digits {
     fn read(&self) -> Result<idx::Images, String> {
         let mut all = idx::Images::default();
         for (path, _) in self.files.iter().step_by(2) {
-            let read = contents::read(path).map_err(|error| error.to_string())?;
+            let read = content_digests::read(path).map_err(|error| error.to_string())?;
             all.append(idx::Images::parse(&read).map_err(|reason| format!("{}: {reason}", path.display()))?)?;
         }
         if all.count != self.labels.len() {
@@ -202,7 +205,3 @@ impl Digits {
         Ok(all)
     }
 }
-
-#[cfg(test)]
-#[path = "digits_tests.rs"]
-mod tests;

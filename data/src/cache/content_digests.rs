@@ -1,7 +1,7 @@
-//! What the files of a dataset contain: their digests, remembered so that a trial's start reads no image.
+//! The digests of a dataset's files, cached in an index so that the start of a trial reads no image.
 //!
 //! `<cache>/images/index/<digest of the folder's path>.txt` has one line per file, `<BLAKE3> <size> <mtime> <ctime> <name>`, times in
-//! nanoseconds. A file whose size or times are not the remembered ones is read again; a line that cannot be read counts as missing.
+//! nanoseconds. A file whose size or times differ from the index is read again. An invalid line counts as missing.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,22 +12,22 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::progress::{Progress, go_on};
 use super::shared_file::{Lock, replace};
 use crate::error::DataError;
+use crate::progress::{Progress, go_on};
 
 const FILE_BYTES_MAX: u64 = 512 << 20;
 const FIRST_LINE: &str = "sortie contents 1";
 
 /// A file that a dataset is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'a> {
-    pub(super) path: &'a Path,
+pub(crate) struct Input<'a> {
+    pub(crate) path: &'a Path,
     /// Its name in the dataset's digest.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
 }
 
-/// What tells that a file is still the one that was read.
+/// The size and times of a file, by which a change is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     size: u64,
@@ -35,10 +35,10 @@ struct Stamp {
     changed_nanoseconds: i128,
 }
 
-type Remembered = HashMap<String, (Stamp, blake3::Hash)>;
+type DigestIndex = HashMap<String, (Stamp, blake3::Hash)>;
 
 /// The content digests of files below `folder`, in their order, from the index as far as it goes.
-pub(super) fn digests(
+pub(crate) fn digests(
     inputs: &[Input],
     folder: &Path,
     cache_dir: &Path,
@@ -48,19 +48,19 @@ pub(super) fn digests(
     let name = blake3::hash(folder.as_os_str().as_encoded_bytes()).to_hex();
     let index: PathBuf = cache_dir.join("images/index").join(format!("{}.txt", &name[..32]));
     let stamps: Vec<Stamp> = inputs.par_iter().map(|input| stamp(input.path)).collect::<Result<_, _>>()?;
-    let known = |remembered: &Remembered| -> Vec<Option<blake3::Hash>> {
+    let cached = |index: &DigestIndex| -> Vec<Option<blake3::Hash>> {
         let lookup = |(input, stamp): (&Input, &Stamp)| {
-            remembered.get(input.name).filter(|(seen, _)| seen == stamp).map(|entry| entry.1)
+            index.get(input.name).filter(|(seen, _)| seen == stamp).map(|entry| entry.1)
         };
         inputs.iter().zip(&stamps).map(lookup).collect()
     };
-    if let Some(all) = known(&read_index(&index)).into_iter().collect() {
+    if let Some(all) = cached(&read_index(&index)).into_iter().collect() {
         return Ok(all);
     }
     let _lock = Lock::wait(&index.with_extension("lock"), progress)?;
-    let known = known(&read_index(&index));
-    progress.begin("reading", known.iter().filter(|digest| digest.is_none()).count() as u64);
-    let read = |(input, known): (&Input, Option<blake3::Hash>)| match known {
+    let cached = cached(&read_index(&index));
+    progress.begin("reading", cached.iter().filter(|digest| digest.is_none()).count() as u64);
+    let read = |(input, cached): (&Input, Option<blake3::Hash>)| match cached {
         Some(digest) => Ok(digest),
         None => {
             go_on(progress)?;
@@ -69,15 +69,15 @@ pub(super) fn digests(
             Ok(digest)
         }
     };
-    let results: Vec<Result<blake3::Hash, DataError>> = inputs.par_iter().zip(known).map(read).collect();
-    // The first fault in file order, whatever thread was first.
+    let results: Vec<Result<blake3::Hash, DataError>> = inputs.par_iter().zip(cached).map(read).collect();
+    // The first fault in file order, whichever thread found one first.
     let digests: Vec<blake3::Hash> = results.into_iter().collect::<Result<_, _>>()?;
     replace(&index, index_text(inputs, &stamps, &digests).as_bytes())?;
     Ok(digests)
 }
 
 /// BLAKE3 over names and contents, in hexadecimal digits.
-pub(super) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, blake3::Hash)>) -> String {
+pub(crate) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, blake3::Hash)>) -> String {
     let mut hasher = blake3::Hasher::new();
     for (name, content) in files {
         hasher.update(name.as_bytes());
@@ -88,7 +88,7 @@ pub(super) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, blake3::Ha
 }
 
 /// The whole content of a file, decompressed where its name ends in `.gz`.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let bad = |error: std::io::Error| DataError::bad_data(path, error);
     let too_long = || {
         DataError::bad_data(
@@ -121,12 +121,12 @@ fn stamp(path: &Path) -> Result<Stamp, DataError> {
     })
 }
 
-/// An index that is not there, or not one, remembers nothing: its files are read again.
-fn read_index(path: &Path) -> Remembered {
+/// A missing or invalid index is empty: all files are read again.
+fn read_index(path: &Path) -> DigestIndex {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut lines = text.lines();
     if lines.next() != Some(FIRST_LINE) {
-        return Remembered::new();
+        return DigestIndex::new();
     }
     lines.filter_map(index_line).collect()
 }

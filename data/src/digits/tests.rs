@@ -1,11 +1,13 @@
 //! The digits' datasets, from small files of MNIST's format.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use sortie_core::catalogue;
+use sortie_core::trial::DatasetSpec;
 
-use super::*;
-use crate::{Images, Quiet, check};
+use super::dataset::{FILES, permutation};
+use crate::{DatasetFolder, Images, Quiet, check};
 
 const TRAIN: usize = 60;
 const TEST: usize = 40;

@@ -1,4 +1,4 @@
-//! What a dataset's folder holds, without a specification that says what it should hold.
+//! Finds domains, classes and images in a dataset's folder without a specification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use sortie_core::catalogue;
 use sortie_core::finetune::SplitBy;
 use sortie_core::trial::DatasetSpec;
 
-use super::digits::DigitKind;
-use super::folder::{self, DatasetFolder, Source};
+use super::dataset_folder::{self, DatasetFolder, Source};
+use crate::digits::DigitKind;
 use crate::error::DataError;
 
-/// A dataset as it lies in its folder.
+/// A dataset as found in its folder.
 #[derive(Clone, Debug)]
 pub struct Discovered {
     /// Its domains and classes: every folder, and every folder below any of these, whose name does not begin with a dot.
@@ -37,7 +37,7 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
     let path = if path.file_name().is_some() { std::path::absolute(path) } else { path.canonicalize() };
     let path = path.map_err(|error| DataError::bad_data(given, error))?;
     let root = path.parent().unwrap_or(&path).to_path_buf();
-    let name = folder::file_name(&path);
+    let name = dataset_folder::file_name(&path);
     if !path.is_dir() {
         return match catalogue::find(&name).filter(|_| DigitKind::of_dataset(&name).is_some()) {
             Some(spec) => {
@@ -65,8 +65,10 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
         for (label, class) in spec.classes.iter().enumerate() {
             let class_folder = path.join(domain).join(class);
             if class_folder.is_dir() {
-                let found = folder::image_paths(&class_folder, &mut |file| count(&mut ignored, file))?;
-                of_domain.extend(found.into_iter().map(|file| folder::image_file(&path, file, label)));
+                let found =
+                    dataset_folder::image_paths(&class_folder, &mut |file| count(&mut ignored, file))?;
+                of_domain
+                    .extend(found.into_iter().map(|file| dataset_folder::image_file(&path, file, label)));
             }
         }
         files.push(of_domain);
@@ -78,8 +80,8 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
 /// The names of the folders in a folder, sorted; files beside them are counted as ignored.
 fn folders(folder: &Path, ignored: &mut BTreeMap<String, u64>) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
-    for (path, is_folder) in folder::entries(folder)? {
-        let name = folder::file_name(&path);
+    for (path, is_folder) in dataset_folder::entries(folder)? {
+        let name = dataset_folder::file_name(&path);
         if !is_folder {
             // It belongs to the dataset.
             if name != "dataset.toml" {
@@ -104,7 +106,7 @@ fn split_by(dataset: &Path) -> Result<SplitBy, DataError> {
     if !file.exists() {
         return Ok(SplitBy::Image);
     }
-    let group = folder::group(&file)?;
+    let group = dataset_folder::group(&file)?;
     group.parse().map_err(|error: sortie_core::names::UnknownName| DataError::bad_data(&file, error))
 }
 

@@ -1,22 +1,23 @@
-//! The pixels of a dataset: decoded once per machine into one file that every trial process maps.
+//! The pixels of a dataset, decoded once per machine into one file that every trial process maps.
 //!
 //! # The file
 //!
 //! `<cache>/images/<key>/images.bin` is a shared file (see [`super::shared_file`] for its header) whose payload is the pixels of all
 //! images, in any order, and at its end a table with 16 bytes per image, by domain and index: offset in the payload (u64), height (u32),
 //! width (u32). The key is a digest of the dataset's digest, `cache_pixels` and the decoder's version, so another content, another size
-//! or another decoder never meets an old file. The pages belong to the system's page cache: they are shared by all processes and
-//! given back when memory runs short, so there is no budget to choose.
+//! or another decoder never meets an old file. The pages belong to the system's page cache. All processes share them, and the
+//! system evicts them when memory runs short, so there is no memory limit to configure.
 
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::decode::DECODER_VERSION;
-use super::progress::{Progress, go_on};
+use super::content_digests;
 use super::shared_file::{Payload, SharedFile, Writer};
-use super::{BilinearResizer, DatasetFolder, ImageFile, ImageView, contents};
+use crate::decoding::{BilinearResizer, DECODER_VERSION, ImageView};
 use crate::error::DataError;
+use crate::layout::{DatasetFolder, ImageFile};
+use crate::progress::{Progress, go_on};
 
 const TABLE_ENTRY_BYTES: usize = 16;
 
@@ -24,7 +25,7 @@ const TABLE_ENTRY_BYTES: usize = 16;
 #[derive(Debug)]
 pub struct Images {
     domains: Vec<Vec<ImageFile>>,
-    places: Places,
+    flat_index: FlatIndex,
     digest: String,
     folder: PathBuf,
     decoded: Decoded,
@@ -45,19 +46,19 @@ impl Images {
         cache_pixels: Option<u32>,
         progress: &dyn Progress,
     ) -> Result<Self, DataError> {
-        let (place, inputs) = folder.inputs();
-        let contents = contents::digests(&inputs, place, cache_dir, progress)?;
+        let (data_folder, inputs) = folder.inputs();
+        let contents = content_digests::digests(&inputs, data_folder, cache_dir, progress)?;
         let digest = folder.digest(&inputs, &contents);
         let identity =
             format!("images of {digest}, cache_pixels {cache_pixels:?}, decoder {DECODER_VERSION}");
         let key = blake3::hash(identity.as_bytes()).to_hex();
         let cache = cache_dir.join("images").join(&key[..32]);
         let file = SharedFile::new(cache.join("images.bin"), &identity);
-        let places = Places::new(&folder);
+        let flat_index = FlatIndex::new(&folder);
         let build = |writer: &Writer| build(writer, &folder, &contents, cache_pixels, progress);
         let decoded =
-            file.open_or_build(progress, |payload| Decoded::parse(payload, places.count()), build)?;
-        Ok(Self { domains: folder.domains, places, digest, folder: cache, decoded })
+            file.open_or_build(progress, |payload| Decoded::parse(payload, flat_index.count()), build)?;
+        Ok(Self { domains: folder.domains, flat_index, digest, folder: cache, decoded })
     }
 
     /// BLAKE3 over the relative paths and contents of all files, in hexadecimal digits; for generated images over those that they are
@@ -83,7 +84,7 @@ impl Images {
 
     /// The pixels of an image, at its original size unless `cache_pixels` shrank it.
     pub fn pixels(&self, domain: usize, index: usize) -> ImageView<'_> {
-        self.decoded.image(self.places.of(domain, index))
+        self.decoded.image(self.flat_index.position(domain, index))
     }
 
     /// The folder that everything made from these images is cached in.
@@ -92,20 +93,20 @@ impl Images {
     }
 
     /// Every image as (domain, index), domain by domain.
-    pub(super) fn all(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (usize, usize)> {
         self.domains
             .iter()
             .enumerate()
             .flat_map(|(domain, files)| (0..files.len()).map(move |index| (domain, index)))
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.places
+    pub(crate) fn flat_index(&self) -> &FlatIndex {
+        &self.flat_index
     }
 
     /// How many images all domains have together.
     pub fn count(&self) -> usize {
-        self.places.count()
+        self.flat_index.count()
     }
 
     /// Bytes of the file that holds the decoded images.
@@ -114,14 +115,14 @@ impl Images {
     }
 }
 
-/// Where each image comes when all are counted, domain by domain.
+/// The position of each image when all are counted, domain by domain.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(crate) struct FlatIndex {
     /// `starts[d]` images lie in the domains before d; the last number counts all.
     starts: Vec<usize>,
 }
 
-impl Places {
+impl FlatIndex {
     fn new(folder: &DatasetFolder) -> Self {
         let mut starts = vec![0];
         for files in &folder.domains {
@@ -131,19 +132,19 @@ impl Places {
     }
 
     /// # Panics
-    /// When the domain has no such image: reading a neighbour instead would be worse.
-    pub(super) fn of(&self, domain: usize, index: usize) -> usize {
-        let place = self.starts[domain] + index;
-        assert!(place < self.starts[domain + 1], "domain {domain} has no image {index}");
-        place
+    /// When the domain has no such image. Reading an image of the next domain instead would be worse.
+    pub(crate) fn position(&self, domain: usize, index: usize) -> usize {
+        let position = self.starts[domain] + index;
+        assert!(position < self.starts[domain + 1], "domain {domain} has no image {index}");
+        position
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.starts[self.starts.len() - 1]
     }
 }
 
-/// The mapped file.
+/// The mapped file and its table.
 #[derive(Debug)]
 struct Decoded {
     payload: Payload,
@@ -192,8 +193,8 @@ impl Decoded {
         table.iter().all(|entry| entry.range(end).is_some()).then_some(Self { payload, table })
     }
 
-    fn image(&self, place: usize) -> ImageView<'_> {
-        let entry = self.table[place];
+    fn image(&self, position: usize) -> ImageView<'_> {
+        let entry = self.table[position];
         // Checked when the file was opened.
         let range = entry.range(self.payload.len()).unwrap_or_default();
         ImageView { height: entry.height as usize, width: entry.width as usize, pixels: &self.payload[range] }
@@ -214,10 +215,10 @@ fn build(
         .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
         .collect();
     progress.begin("decoding", images.len() as u64);
-    let cached = |resizer: &mut BilinearResizer, place: usize| {
+    let cached = |resizer: &mut BilinearResizer, position: usize| {
         go_on(progress)?;
-        let (domain, index) = images[place];
-        let image = folder.decode(domain, index, contents.get(place))?;
+        let (domain, index) = images[position];
+        let image = folder.decode(domain, index, contents.get(position))?;
         let image = match cache_pixels {
             Some(side_max) => resizer.shrink(image, side_max),
             None => Ok(image),
@@ -228,11 +229,12 @@ fn build(
         progress.advance(1);
         Ok(Entry { offset, height: image.height as u32, width: image.width as u32 })
     };
-    let places = (0..images.len()).into_par_iter();
-    let entries: Vec<Result<Entry, DataError>> = places.map_init(BilinearResizer::default, cached).collect();
+    let positions = (0..images.len()).into_par_iter();
+    let entries: Vec<Result<Entry, DataError>> =
+        positions.map_init(BilinearResizer::default, cached).collect();
     let mut table = Vec::with_capacity(entries.len() * TABLE_ENTRY_BYTES);
     for entry in entries {
-        // The first fault in file order, whatever thread was first.
+        // The first fault in file order, whichever thread found one first.
         table.extend_from_slice(&entry?.to_bytes());
     }
     writer.append(&table).map(|_| ())

@@ -4,16 +4,16 @@ const SIDE_PIXELS_MAX: usize = 1_024;
 
 /// Gray images of one size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Images {
-    pub(super) count: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+pub(crate) struct Images {
+    pub(crate) count: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
     /// `count * height * width` bytes.
-    pub(super) pixels: Vec<u8>,
+    pub(crate) pixels: Vec<u8>,
 }
 
 impl Images {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let ([count, height, width], pixels) = header(bytes, 0x0803)?;
         if !(1..=SIDE_PIXELS_MAX).contains(&height) || !(1..=SIDE_PIXELS_MAX).contains(&width) {
             return Err(format!("images of {height} x {width} pixels are not supported"));
@@ -22,7 +22,7 @@ impl Images {
     }
 
     /// Adds those of another file behind.
-    pub(super) fn append(&mut self, other: Self) -> Result<(), String> {
+    pub(crate) fn append(&mut self, other: Self) -> Result<(), String> {
         if self.count > 0 && (self.height, self.width) != (other.height, other.width) {
             return Err("the images of the two files differ in size".into());
         }
@@ -34,7 +34,7 @@ impl Images {
 }
 
 /// Labels 0 to 9.
-pub(super) fn labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let ([count], labels) = header(bytes, 0x0801)?;
     let labels = exactly(labels, count)?;
     match labels.iter().find(|&&label| label > 9) {

@@ -1,4 +1,4 @@
-//! What files a dataset consists of: found by name, checked against the specification, nothing decoded yet.
+//! Lists the files of a dataset by name and checks them against the specification. Nothing is decoded here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use sortie_core::finetune::SplitBy;
 use sortie_core::trial::DatasetSpec;
 
-use super::contents::{self, Input};
-use super::digits::{self, DigitKind, Digits};
-use super::{DecodedImage, decode};
+use crate::cache::content_digests::{self, Input};
+use crate::decoding::{DecodedImage, decode};
+use crate::digits::{self, DigitKind, Digits};
 use crate::error::DataError;
 
 /// Other files are ignored (docs/protocol.md, "Data protocol").
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
-/// Folders below a class folder are searched as torchvision does, but a chain of links must end.
+/// Folders below a class folder are searched as torchvision does. The limit ends a cycle of links.
 const DEPTH_MAX: usize = 8;
 
 /// One image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Where it lies.
+    /// Its location.
     pub path: PathBuf,
     /// `<domain>/<class>/<file>` with forward slashes: its name in the dataset's digest.
     pub name: String,
@@ -29,18 +29,18 @@ pub struct ImageFile {
     pub stem: String,
 }
 
-/// The images of a dataset, by domain, in the specification's order of domains. Within a domain files are in class order, then sorted
-/// file order; that is the order that splits count in. Generated images have the order in which they were dealt out.
+/// The images of a dataset by domain, in the specification's order of domains. Within a domain files are in class order, then in sorted
+/// file order. Splits count in that order. Generated images have the order in which they were assigned to domains.
 #[derive(Clone, Debug)]
 pub struct DatasetFolder {
     /// `domains[d][i]` is image i of domain d.
     pub domains: Vec<Vec<ImageFile>>,
-    pub(super) source: Source,
+    pub(crate) source: Source,
 }
 
 /// Where images come from.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Each from its own file below this folder.
     Files(PathBuf),
     /// Made from the digits of MNIST.
@@ -71,8 +71,8 @@ impl DatasetFolder {
         Ok(Self { domains, source: Source::Files(folder) })
     }
 
-    /// The folder that the files which decide the pixels lie in, and these files.
-    pub(super) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
+    /// The files that decide the pixels, and the folder that holds them.
+    pub(crate) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
         match &self.source {
             Source::Files(folder) => {
                 let files = self.domains.iter().flatten();
@@ -83,20 +83,22 @@ impl DatasetFolder {
     }
 
     /// The digest of the dataset, given those of its inputs.
-    pub(super) fn digest(&self, inputs: &[Input], contents: &[blake3::Hash]) -> String {
+    pub(crate) fn digest(&self, inputs: &[Input], contents: &[blake3::Hash]) -> String {
         let files = inputs.iter().zip(contents).map(|(input, content)| (input.name, *content));
         match &self.source {
-            Source::Files(_) => contents::digest_of_all(files),
+            Source::Files(_) => content_digests::digest_of_all(files),
             Source::Digits(digits) => {
                 let recipe = digits.recipe();
-                contents::digest_of_all(files.chain(std::iter::once((recipe.as_str(), blake3::hash(b"")))))
+                content_digests::digest_of_all(
+                    files.chain(std::iter::once((recipe.as_str(), blake3::hash(b"")))),
+                )
             }
         }
     }
 
-    /// Reads and decodes an image, or makes it. `content` is what its file must still contain; generated images have none
-    /// of their own.
-    pub(super) fn decode(
+    /// Reads and decodes an image, or generates it. `content` is the digest that its file must still have. Generated images have none of
+    /// their own.
+    pub(crate) fn decode(
         &self,
         domain: usize,
         index: usize,
@@ -105,7 +107,7 @@ impl DatasetFolder {
         let file = &self.domains[domain][index];
         match &self.source {
             Source::Files(_) => {
-                let bytes = contents::read(&file.path)?;
+                let bytes = content_digests::read(&file.path)?;
                 if content.is_some_and(|content| blake3::hash(&bytes) != *content) {
                     return Err(DataError::bad_data(&file.path, "it changed while the dataset was read"));
                 }
@@ -116,7 +118,7 @@ impl DatasetFolder {
     }
 }
 
-/// A dataset may say beside its domains which images show the same object; a trial that splits otherwise would leak.
+/// A file `dataset.toml` may say which images show the same object. A trial with another split would leak objects from `in` to `out`.
 fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
     if !path.exists() {
         return Ok(());
@@ -131,7 +133,7 @@ fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
 }
 
 /// What a `dataset.toml` says about the split.
-pub(super) fn group(path: &Path) -> Result<String, DataError> {
+pub(crate) fn group(path: &Path) -> Result<String, DataError> {
     let text = fs::read_to_string(path).map_err(|error| DataError::bad_data(path, error))?;
     let table: toml::Table =
         text.parse().map_err(|error: toml::de::Error| DataError::bad_data(path, error.message()))?;
@@ -169,7 +171,7 @@ fn scan_domain(dataset: &Path, domain: &str, classes: &[String]) -> Result<Vec<I
     Ok(files)
 }
 
-pub(super) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
+pub(crate) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
     let inside = path.strip_prefix(dataset).unwrap_or(&path);
     let name = inside.to_string_lossy().replace('\\', "/");
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -177,7 +179,7 @@ pub(super) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFi
 }
 
 /// The image files in and below a class folder, in the order that splits count in; `ignored` gets the others.
-pub(super) fn image_paths(
+pub(crate) fn image_paths(
     class_folder: &Path,
     ignored: &mut dyn FnMut(&Path),
 ) -> Result<Vec<PathBuf>, DataError> {
@@ -212,8 +214,8 @@ fn collect(
     Ok(())
 }
 
-/// What a folder holds, and whether each is a folder. Only links cost a look at what they lead to.
-pub(super) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
+/// The entries of a folder, and whether each is a folder. Only links need another system call.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
     let bad = |error: std::io::Error| DataError::bad_data(folder, error);
     let entry = |entry: std::io::Result<fs::DirEntry>| {
         let entry = entry?;
@@ -224,7 +226,7 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> 
     fs::read_dir(folder).map_err(bad)?.map(|found| entry(found).map_err(bad)).collect()
 }
 
-pub(super) fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

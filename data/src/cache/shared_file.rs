@@ -1,4 +1,4 @@
-//! Files that all trial processes of a machine share: built once by whoever comes first, then mapped by everybody and never changed.
+//! Files that all trial processes of a machine share. The first process builds a file; all processes map it, and it never changes.
 //!
 //! # Format
 //!
@@ -23,22 +23,22 @@ use std::time::Duration;
 
 use memmap2::Mmap;
 
-use super::progress::{Progress, go_on};
 use crate::error::DataError;
+use crate::progress::{Progress, go_on};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SORTIE\0\x01");
 const HEADER_BYTES: usize = 64;
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// Where a shared file lies and what is to be in it.
+/// The path of a shared file and the identity of its payload.
 #[derive(Clone, Debug)]
-pub(super) struct SharedFile {
+pub(crate) struct SharedFile {
     path: PathBuf,
     identity: blake3::Hash,
 }
 
 impl SharedFile {
-    pub(super) fn new(path: PathBuf, identity: &str) -> Self {
+    pub(crate) fn new(path: PathBuf, identity: &str) -> Self {
         Self { path, identity: blake3::hash(identity.as_bytes()) }
     }
 
@@ -46,7 +46,7 @@ impl SharedFile {
     ///
     /// # Errors
     /// What `build` reports; [`DataError::Other`] in one line where the folder cannot be written, a full disk above all.
-    pub(super) fn open_or_build<T, E: From<DataError>>(
+    pub(crate) fn open_or_build<T, E: From<DataError>>(
         &self,
         progress: &dyn Progress,
         parse: impl Fn(Payload) -> Option<T>,
@@ -57,7 +57,7 @@ impl SharedFile {
             return Ok(found);
         }
         let _lock = Lock::wait(&self.path.with_extension("lock"), progress)?;
-        // Somebody else may have built it while this process waited.
+        // Another process may have built it while this one waited.
         if let Some(found) = open()? {
             return Ok(found);
         }
@@ -85,7 +85,7 @@ impl SharedFile {
     }
 
     fn build<E: From<DataError>>(&self, build: impl FnOnce(&Writer) -> Result<(), E>) -> Result<(), E> {
-        let part = Part(self.path.with_extension("part"));
+        let part = PartialFile(self.path.with_extension("part"));
         let failed = |error| cannot("write", &self.path, &error);
         let file =
             OpenOptions::new().write(true).create(true).truncate(true).open(&part.0).map_err(failed)?;
@@ -108,13 +108,13 @@ impl SharedFile {
 
 /// The mapped payload of a shared file. It begins at a multiple of 64 bytes in memory.
 #[derive(Debug)]
-pub(super) struct Payload {
+pub(crate) struct Payload {
     map: Mmap,
 }
 
 impl Payload {
     /// Bytes of the whole file.
-    pub(super) fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         self.map.len() as u64
     }
 }
@@ -128,7 +128,7 @@ impl std::ops::Deref for Payload {
 }
 
 /// Fills the payload of a shared file, from any thread.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     file: File,
     path: PathBuf,
     length: AtomicU64,
@@ -136,7 +136,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Appends; the offset in the payload where the bytes then lie.
-    pub(super) fn append(&self, bytes: &[u8]) -> Result<u64, DataError> {
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, DataError> {
         let offset = self.length.fetch_add(bytes.len() as u64, Ordering::AcqRel);
         self.file
             .write_all_at(bytes, HEADER_BYTES as u64 + offset)
@@ -145,10 +145,10 @@ impl Writer {
     }
 }
 
-/// A file in the making, removed again unless it was renamed.
-struct Part(PathBuf);
+/// An incomplete file, removed on drop unless it was renamed.
+struct PartialFile(PathBuf);
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         // Gone already after success; otherwise the next builder truncates it.
         let _ = fs::remove_file(&self.0);
@@ -156,11 +156,11 @@ impl Drop for Part {
 }
 
 /// An advisory lock that ends when it is dropped, or with its process.
-pub(super) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
 
 impl Lock {
     /// Waits for the lock on a file, which is created where it is missing, and its folder.
-    pub(super) fn wait(path: &Path, progress: &dyn Progress) -> Result<Self, DataError> {
+    pub(crate) fn wait(path: &Path, progress: &dyn Progress) -> Result<Self, DataError> {
         let failed = |error| cannot("write", path, &error);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -178,8 +178,8 @@ impl Lock {
 }
 
 /// Replaces a small file as a whole, flushed. The caller holds a lock.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), DataError> {
-    let part = Part(path.with_extension("part"));
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), DataError> {
+    let part = PartialFile(path.with_extension("part"));
     let write = || -> io::Result<()> {
         let file = File::create(&part.0)?;
         file.write_all_at(content, 0)?;
@@ -211,7 +211,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> DataError {
 fn map(file: &File) -> io::Result<Mmap> {
     #[expect(unsafe_code, reason = "memory maps cannot be made otherwise")]
     // SAFETY: a mapped file must not change. Ours are complete when they get their name, are never written again, and are replaced only
-    // by renaming another file over them, which leaves this one as it is. Whoever truncates one by hand kills the processes that read it.
+    // by renaming another file over them, which leaves this one as it is. A user who truncates one by hand kills the processes that read it.
     unsafe {
         Mmap::map(file)
     }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_leaves_nothing_and_what_a_crash_left_is_in_nobodys_way() {
+    fn a_failed_build_leaves_no_file_and_a_stale_part_file_does_no_harm() {
         let folder = tempfile::tempdir().unwrap();
         let file = SharedFile::new(folder.path().join("a.bin"), "identity");
         let failing = file.open_or_build(&Quiet, Some, |writer| {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_lock_can_be_stopped() {
+    fn waiting_for_a_lock_can_be_cancelled() {
         struct Cancelled;
         impl Progress for Cancelled {
             fn begin(&self, _: &str, _: u64) {}

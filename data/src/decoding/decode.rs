@@ -7,9 +7,9 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 
 use super::jpeg;
 
-/// Raised whenever some file would be decoded or shrunk to other pixels than before: caches of the old ones are then not used any more.
-pub(super) const DECODER_VERSION: u32 = 1;
-pub(super) const SIDE_PIXELS_MAX: u32 = 16_384;
+/// Raise this when some file is decoded or shrunk to other pixels than before. Old caches are then no longer used.
+pub(crate) const DECODER_VERSION: u32 = 1;
+pub(crate) const SIDE_PIXELS_MAX: u32 = 16_384;
 const DECODED_BYTES_MAX: u64 = 1 << 30;
 
 /// An RGB image, 8 bits per channel, rows from the top, channels interleaved.
@@ -24,13 +24,13 @@ pub struct DecodedImage {
 }
 
 impl DecodedImage {
-    /// The image without its ownership.
+    /// Borrows the image.
     pub fn view(&self) -> ImageView<'_> {
         ImageView { height: self.height, width: self.width, pixels: &self.pixels }
     }
 }
 
-/// An RGB image that lies elsewhere, such as in a mapped file.
+/// A borrowed RGB image, such as one in a mapped file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageView<'a> {
     /// Rows, in pixels.
@@ -41,14 +41,14 @@ pub struct ImageView<'a> {
     pub pixels: &'a [u8],
 }
 
-/// Decodes an image whose format is told from its content: PACS holds PNGs under other names.
+/// Decodes an image. The content decides the format, because PACS holds PNGs under other names.
 ///
 /// A JPEG that ends too early is gray where data are missing, as in the reference; other formats must be complete.
 ///
 /// # Errors
 /// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
 pub fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
-    // Decoders that meet bytes which nobody foresaw may panic; that is the file's fault, and nothing of the decoder is left behind.
+    // A decoder may panic on malformed bytes. That is an error of the file, and no state of the decoder outlives the call.
     std::panic::catch_unwind(|| decode_unguarded(bytes))
         .unwrap_or_else(|_| Err("the image cannot be decoded: it is damaged".into()))
 }
@@ -71,7 +71,7 @@ fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
     let decoder = reader.into_decoder().map_err(damaged)?;
     let kind = decoder.color_type();
     if matches!(kind, ColorType::L16 | ColorType::Rgb32F | ColorType::Rgba32F) {
-        // Pillow clips 16-bit gray to 255, which turns photographs white; silently doing something else would be no better.
+        // Pillow clips 16-bit gray to 255, which turns photographs white; another silent conversion would be no better.
         return Err(format!("images of kind {kind:?} are not supported; convert it to 8 bits per channel"));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
