@@ -1,10 +1,11 @@
 //! Pretrained networks. A new architecture is one file that implements [`Backbone`] and one line in `load`.
 //!
-//! `convolution` is the building block of most networks. `source` hands a network its tensors: from a `state` dictionary that `weights_file`
+//! `convolution` is the building block of most networks, and `batch_norm_folding` folds its BatchNorm. `source` hands a network its tensors: from a `state` dictionary that `weights_file`
 //! has read (`pickle` for PyTorch's own formats), or by random initialisation. `registry` knows where weights come from and `fetch`
 //! downloads them.
 
 mod backbone;
+mod batch_norm_folding;
 mod convolution;
 mod efficientnet_lite;
 mod fetch;
