@@ -5,5 +5,5 @@ mod call;
 mod gpu;
 mod kernels;
 
-pub use gpu::{Reading, finish_stream, make_deterministic, own_stream, receive};
+pub use gpu::{PendingValue, finish_stream, make_deterministic, own_stream, receive};
 pub use kernels::{depthwise, fold, relu6};

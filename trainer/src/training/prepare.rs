@@ -1,6 +1,5 @@
-//! Everything that a trial needs before its first step: device, images, splits, network, features, a checkpoint to go on from.
+//! Loads everything that a trial needs before its first step: device, images, splits, network, features, and a checkpoint if there is one.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,53 +9,51 @@ use sortie_core::split::Split;
 use sortie_core::trial::TrialId;
 use tch::Device;
 
-use super::inputs::{Source, resize};
-use super::leave::Leaver;
+use super::checkpoints::{ArtifactFolder, CheckpointManager, trial_id};
+use super::evaluation::Trajectory;
+use super::inputs::{BatchSource, resize_image};
 use super::network::BLOCKS;
-use super::optimiser::Update;
-use super::resume::id_of;
-use super::run::{Progress, Trial};
-use super::saver::{Place, Saver};
-use super::stopwatch::now;
-use super::trajectory::Trajectory;
-use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
+use super::reporter::Reporter;
+use super::run::Trial;
+use super::state::{TrainingProgress, TrialState};
+use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink, Update};
 use crate::error::TrialError;
 use crate::model::{self, Backbone, LoadRequest, Pretrained};
 use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet, Resized, SharedArray, split_domains};
 
-/// A larger dataset is resized at each use: that costs little beside reading so much.
+/// A larger dataset is resized at each use. That costs little compared with reading so much data.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
 
 impl<'a> Trial<'a> {
-    /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
+    /// Loads everything, reports the fingerprint, and continues from a checkpoint if there is one.
     pub(super) fn start(
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
-        Self::start_as(id_of(spec), spec, environment, sink)
+        Self::start_as(trial_id(spec), spec, environment, sink)
     }
 
-    /// The same for a trial whose identity this specification does not tell.
+    /// The same for a trial whose identity does not follow from this specification alone.
     pub(super) fn start_as(
         id: TrialId,
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
         Self::start_with(model::load, id, spec, environment, sink)
     }
 
-    /// The same with a network from elsewhere.
+    /// The same with a network that `load` supplies.
     pub(super) fn start_with(
         load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
         id: TrialId,
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
         let settings = &spec.settings;
-        // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
+        // This comes first, because the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open(&environment.cache_dir)?;
         set_threads(environment.threads)?;
         let images = load_images(spec, environment)?;
@@ -78,7 +75,7 @@ impl<'a> Trial<'a> {
             threads: tch::get_num_threads().max(1).unsigned_abs(),
         };
         let (network, source) =
-            network_and_source(pretrained.backbone, images, splits, spec, device, &fingerprint)?;
+            network_and_batch_source(pretrained.backbone, images, splits, spec, device, &fingerprint)?;
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
         let update =
@@ -86,9 +83,11 @@ impl<'a> Trial<'a> {
         sink.started(&fingerprint).map_err(TrialError::Sink)?;
 
         let artifacts = &environment.artifacts;
-        let open = |url: &String| Place::open(url, id.to_string(), artifacts.token.0);
-        let place = artifacts.store.as_ref().map(open).transpose()?;
-        let mut trial = Self {
+        let open = |url: &String| ArtifactFolder::open(url, id.to_string(), artifacts.token.0);
+        let folder = artifacts.store.as_ref().map(open).transpose()?;
+        let mut checkpoints = CheckpointManager::new(folder.clone(), artifacts)?;
+        let mut reporter = Reporter::new(sink);
+        let mut state = TrialState {
             spec,
             source: Arc::new(source),
             network,
@@ -96,22 +95,10 @@ impl<'a> Trial<'a> {
             optimiser: Optimiser::new(update),
             trajectory: Trajectory::default(),
             fingerprint,
-            leaver: Leaver {
-                saver: Saver::start(place.clone(), &artifacts.checkpoints)?,
-                can_save: place.is_some(),
-                keep: artifacts.keep,
-                interval_min: artifacts.interval_min,
-                last: now(),
-                cost: 0.0,
-                kill_at: artifacts.kill_at,
-                final_logits: Default::default(),
-            },
-            stop: Arc::clone(&environment.stop),
-            progress: Progress::default(),
-            untold: VecDeque::new(),
+            progress: TrainingProgress::default(),
         };
-        trial.resume(place.as_ref(), &artifacts.checkpoints, sink)?;
-        Ok(trial)
+        state.resume(folder.as_ref(), &artifacts.checkpoints, &mut checkpoints, &mut reporter)?;
+        Ok(Self { state, checkpoints, reporter, stop: Arc::clone(&environment.stop) })
     }
 }
 
@@ -144,14 +131,14 @@ fn checked_splits(
 }
 
 /// The network with its fresh last layer, and what makes its inputs.
-fn network_and_source(
+fn network_and_batch_source(
     backbone: Box<dyn Backbone>,
     images: Images,
     splits: Vec<Split>,
     spec: &FinetuneSpec,
     device: Device,
     fingerprint: &Fingerprint,
-) -> Result<(Network, Source), TrialError> {
+) -> Result<(Network, BatchSource), TrialError> {
     let settings = &spec.settings;
     let pixels = i64::from(settings.pixels);
     let normaliser = Normaliser { device, pixels, normalisation: backbone.normalisation() };
@@ -159,14 +146,14 @@ fn network_and_source(
     let network = Network::fresh(backbone, settings.finetune, spec.point.seed, classes, device)?;
     let resized = resized(&images, settings.pixels)?;
     let (spec, width) = (spec.clone(), network.width());
-    let mut source = Source { spec, images, resized, splits, normaliser, width, features: None };
+    let mut source = BatchSource { spec, images, resized, splits, normaliser, width, features: None };
     if settings.finetune == Finetune::Linear && !settings.augment {
         source.features = Some(features(&network, &source, fingerprint)?);
     }
     Ok((network, source))
 }
 
-/// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.
+/// All images under the evaluation transform, shared by the trials of the machine. None for a dataset that is too large.
 fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> {
     let bytes = images.count() as u64 * u64::from(pixels) * u64::from(pixels) * 3;
     if bytes > RESIZED_BYTES_MAX {
@@ -176,18 +163,18 @@ fn resized(images: &Images, pixels: u32) -> Result<Option<Resized>, TrialError> 
     let mut make = |chosen: &[(usize, usize)]| {
         let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
         for &(domain, index) in chosen {
-            bytes.extend_from_slice(&resize(&mut resizer, images, domain, index, pixels)?);
+            bytes.extend_from_slice(&resize_image(&mut resizer, images, domain, index, pixels)?);
         }
         Ok(bytes)
     };
     images.resized(pixels, &mut make).map(Some)
 }
 
-/// The backbone's outputs for every image of the dataset, as the evaluation transform shows it: computed once by whichever trial comes
-/// first, for all trials of the machine that run on the same device.
+/// The backbone's outputs for every image of the dataset under the evaluation transform. The first trial on a machine computes them for
+/// all trials there that run on the same device.
 fn features(
     network: &Network,
-    source: &Source,
+    source: &BatchSource,
     fingerprint: &Fingerprint,
 ) -> Result<SharedArray, TrialError> {
     let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;

@@ -1,100 +1,70 @@
-//! Writes what a trial leaves into the artifact store, on a thread of its own, so that training goes on meanwhile.
+//! Writes files of a trial into the artifact store on a thread of its own, so that training continues meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use sortie_artifacts::ArtifactStore;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef};
 use sortie_core::metrics::Method;
 use tch::Tensor;
 
-use super::checkpoint::{self, Checkpoint};
-use super::kept::{KEPT_KEY, Kept};
-use super::stopwatch::now;
+use super::super::evaluation::{SAVED_MODEL_KEY, SavedModel};
+use super::super::stopwatch::now;
+use super::safetensors_file::write_tensors;
+use super::{ArtifactFolder, Checkpoint};
 use crate::error::TrialError;
 
-/// Checkpoints that are left of a trial while it runs.
-const CHECKPOINTS_KEPT: usize = 2;
+/// Checkpoints of a trial that exist at a time; older ones are deleted.
+const CHECKPOINTS_MAX: usize = 2;
 
-/// Something to write.
-pub(super) enum Job {
-    /// A checkpoint, after whose writing older ones go.
+/// A file to write.
+pub(super) enum WriteJob {
+    /// A checkpoint. Older ones are deleted after it is written.
     Checkpoint(Box<Checkpoint>),
-    /// Weights or logits; without `keep` only their digest is told.
+    /// Weights or logits. Without `keep` only their digest is computed.
     Tensors {
         kind: ArtifactKind,
         method: Method,
         step: u64,
         tensors: HashMap<String, Tensor>,
-        about: Option<Box<Kept>>,
+        saved_model: Option<Box<SavedModel>>,
         keep: bool,
     },
 }
 
-/// What became of a job, and how long it took.
-pub(super) struct Saved {
+/// The result of a job, and how long it took.
+pub(super) struct WriteResult {
     /// The artifact, or why there is none, in one line.
     pub(super) result: Result<Artifact, String>,
     pub(super) is_checkpoint: bool,
     pub(super) seconds: f64,
 }
 
-/// A thread that writes jobs in their order.
-pub(super) struct Saver {
-    jobs: Option<Sender<Job>>,
-    saved: Receiver<Saved>,
+/// A thread that writes files in the order of their jobs.
+pub(super) struct ArtifactWriter {
+    jobs: Option<Sender<WriteJob>>,
+    results: Receiver<WriteResult>,
     waiting: usize,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where a trial's files go.
-#[derive(Clone)]
-pub(super) struct Place {
-    store: ArtifactStore,
-    /// The trial's id, 32 hexadecimal digits.
-    trial: String,
-    /// The attempt.
-    token: i64,
-}
-
-impl Place {
-    /// Opens the store of a URL.
-    ///
-    /// # Errors
-    /// [`TrialError::BadConfig`] naming the URL.
-    pub(super) fn open(url: &str, trial: String, token: i64) -> Result<Self, TrialError> {
-        let store = ArtifactStore::create(url).map_err(|error| TrialError::BadConfig(first_line(&error)))?;
-        Ok(Self { store, trial, token })
-    }
-
-    /// Reads a file whose digest must be as promised.
-    ///
-    /// # Errors
-    /// One line.
-    pub(super) fn read(&self, key: &str, digest: &str) -> Result<Vec<u8>, String> {
-        let bytes = runtime()?.block_on(self.store.get(key)).map_err(|error| first_line(&error))?;
-        if blake3::hash(&bytes).to_hex().as_str() != digest {
-            return Err("its content is not what was written: it is truncated or damaged".to_owned());
-        }
-        Ok(bytes)
-    }
-}
-
-impl Saver {
+impl ArtifactWriter {
     /// Starts the thread. `earlier` are the checkpoints of other attempts, the newest first.
-    pub(super) fn start(place: Option<Place>, earlier: &[CheckpointRef]) -> Result<Self, TrialError> {
+    pub(super) fn start(
+        folder: Option<ArtifactFolder>,
+        earlier: &[CheckpointRef],
+    ) -> Result<Self, TrialError> {
         let (jobs, inbox) = channel();
-        let (outbox, saved) = channel();
+        let (outbox, results) = channel();
         let old: VecDeque<String> = earlier.iter().rev().map(|reference| reference.key.clone()).collect();
-        let thread = std::thread::Builder::new().name("sortie-saver".into()).spawn(move || {
-            let mut writer = Writer { place, old };
+        let thread = std::thread::Builder::new().name("sortie-writer".into()).spawn(move || {
+            let mut writer = WriterThread { folder, old };
             for job in inbox {
                 let begun = now();
-                let is_checkpoint = matches!(job, Job::Checkpoint(_));
+                let is_checkpoint = matches!(job, WriteJob::Checkpoint(_));
                 let result = writer.write(job);
                 if outbox
-                    .send(Saved { result, is_checkpoint, seconds: begun.elapsed().as_secs_f64() })
+                    .send(WriteResult { result, is_checkpoint, seconds: begun.elapsed().as_secs_f64() })
                     .is_err()
                 {
                     return;
@@ -102,11 +72,11 @@ impl Saver {
             }
         });
         let thread = thread.map_err(|error| TrialError::Other(format!("cannot start a thread: {error}")))?;
-        Ok(Self { jobs: Some(jobs), saved, waiting: 0, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), results, waiting: 0, thread: Some(thread) })
     }
 
-    /// Hands a job over.
-    pub(super) fn save(&mut self, job: Job) {
+    /// Starts a job.
+    pub(super) fn write(&mut self, job: WriteJob) {
         if self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok()) {
             self.waiting += 1;
         }
@@ -117,58 +87,58 @@ impl Saver {
         self.waiting == 0
     }
 
-    /// What was finished since the last call.
-    pub(super) fn finished(&mut self) -> Vec<Saved> {
-        let finished: Vec<Saved> = self.saved.try_iter().collect();
+    /// The results of the jobs that finished since the last call.
+    pub(super) fn finished(&mut self) -> Vec<WriteResult> {
+        let finished: Vec<WriteResult> = self.results.try_iter().collect();
         self.waiting -= finished.len().min(self.waiting);
         finished
     }
 
     /// Waits for the oldest job that is not finished; none if there is none.
-    pub(super) fn wait(&mut self) -> Option<Saved> {
+    pub(super) fn wait(&mut self) -> Option<WriteResult> {
         if self.waiting == 0 {
             return None;
         }
         self.waiting -= 1;
-        self.saved.recv().ok()
+        self.results.recv().ok()
     }
 }
 
-impl Drop for Saver {
+impl Drop for ArtifactWriter {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there was answered by the missing result.
+            // After a panic there the result is missing, which the caller has noticed.
             let _ = thread.join();
         }
     }
 }
 
-struct Writer {
-    place: Option<Place>,
+struct WriterThread {
+    folder: Option<ArtifactFolder>,
     /// Keys of checkpoints that are still there, the oldest first.
     old: VecDeque<String>,
 }
 
-impl Writer {
-    fn write(&mut self, job: Job) -> Result<Artifact, String> {
+impl WriterThread {
+    fn write(&mut self, job: WriteJob) -> Result<Artifact, String> {
         match job {
-            Job::Checkpoint(checkpoint) => {
+            WriteJob::Checkpoint(checkpoint) => {
                 let step = checkpoint.header.step;
                 let bytes = checkpoint.to_bytes()?;
                 drop(checkpoint);
                 let artifact = self.put(ArtifactKind::Checkpoint, Method::Plain, step, bytes, true)?;
                 self.old.push_back(artifact.key.clone());
-                self.forget_old();
+                self.delete_old();
                 Ok(artifact)
             }
-            Job::Tensors { kind, method, step, tensors, about, keep } => {
-                let about = about
-                    .map(|kept| serde_json::to_string(&kept))
+            WriteJob::Tensors { kind, method, step, tensors, saved_model, keep } => {
+                let text = saved_model
+                    .map(|saved_model| serde_json::to_string(&saved_model))
                     .transpose()
                     .map_err(|error| error.to_string())?;
-                let metadata = about.map(|text| HashMap::from([(KEPT_KEY.to_owned(), text)]));
-                self.put(kind, method, step, checkpoint::write(&tensors, metadata)?, keep)
+                let metadata = text.map(|text| HashMap::from([(SAVED_MODEL_KEY.to_owned(), text)]));
+                self.put(kind, method, step, write_tensors(&tensors, metadata)?, keep)
             }
         }
     }
@@ -183,38 +153,19 @@ impl Writer {
     ) -> Result<Artifact, String> {
         let digest = blake3::hash(&bytes).to_hex().to_string();
         let length = bytes.len() as u64;
-        let key = match &self.place {
-            Some(place) if keep => {
-                let (trial, token, short) = (&place.trial, place.token, &digest[..16]);
-                let key = match kind {
-                    ArtifactKind::Checkpoint => {
-                        format!("checkpoints/{trial}/{token}-{step}-{short}.safetensors")
-                    }
-                    _ => format!("{kind}/{trial}/{method}-{step}-{short}.safetensors"),
-                };
-                runtime()?.block_on(place.store.put(&key, bytes)).map_err(|error| first_line(&error))?;
-                key
-            }
+        let key = match &self.folder {
+            Some(folder) if keep => folder.write(kind, method, step, &digest, bytes)?,
             _ => String::new(),
         };
         Ok(Artifact { kind, method, step, key, digest, bytes: length })
     }
 
-    fn forget_old(&mut self) {
-        let Some(place) = &self.place else { return };
-        while self.old.len() > CHECKPOINTS_KEPT {
+    fn delete_old(&mut self) {
+        let Some(folder) = &self.folder else { return };
+        while self.old.len() > CHECKPOINTS_MAX {
             let Some(key) = self.old.pop_front() else { return };
-            let Ok(runtime) = runtime() else { return };
-            // One that stays costs nothing but its place; the worker clears the trial's folder at its end.
-            let _ = runtime.block_on(place.store.delete(&key));
+            // A checkpoint that stays costs only disk space. The worker clears the trial's folder at its end.
+            let _ = folder.delete(&key);
         }
     }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
-}
-
-fn first_line(error: &dyn std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -1,27 +1,27 @@
-//! The file from which another attempt goes on: a safetensors file whose header says what it belongs to.
+//! The checkpoint file from which another attempt continues: a safetensors file whose header names the trial.
 //!
-//! A file is named by the BLAKE3 of its content, so a torn or damaged one is known before anything of it is read. One that another
-//! format version, trial or layout of parameters wrote is refused with a reason; the caller then tries the one before.
+//! The name of a file holds the BLAKE3 of its content, so damage is noticed before the file is parsed. A file of another format version,
+//! trial or layout of parameters is refused with a reason. The caller then tries the checkpoint before it.
 
 use std::collections::HashMap;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::Fingerprint;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Tensor};
 
-use super::Parameters;
+use super::super::Parameters;
+use super::safetensors_file::{metadata, read_tensors, write_tensors};
 
-/// Raised when the meaning of the file changes.
+/// Raise this when the meaning of the file changes.
 const VERSION: u32 = 1;
 /// The key of the header among a safetensors file's metadata.
 const HEADER_KEY: &str = "sortie-checkpoint";
 /// The tensor that holds the trained ones, as a flat buffer.
-pub(super) const VALUES: &str = "values";
-/// Begins the names of statistics that training moved.
-pub(super) const BUFFER: &str = "buffer.";
+pub(crate) const VALUES: &str = "values";
+/// The prefix of the names of statistics that training moved.
+pub(crate) const BUFFER: &str = "buffer.";
 
 /// Everything of a checkpoint that is no tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl Header {
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// What it belongs to and what was told so far.
+    /// The trial, and what was reported so far.
     pub header: Header,
     /// The tensors by name, on the CPU.
     pub tensors: HashMap<String, Tensor>,
@@ -85,10 +85,10 @@ impl Checkpoint {
     /// One line, when a tensor is of a kind that no checkpoint has.
     pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let header = serde_json::to_string(&self.header).map_err(|error| error.to_string())?;
-        write(&self.tensors, Some(HashMap::from([(HEADER_KEY.to_owned(), header)])))
+        write_tensors(&self.tensors, Some(HashMap::from([(HEADER_KEY.to_owned(), header)])))
     }
 
-    /// Reads a file whose digest was compared already.
+    /// Reads a file. The caller has compared its digest already.
     ///
     /// # Errors
     /// One line: no checkpoint, or of another version.
@@ -104,7 +104,7 @@ impl Checkpoint {
         }
         let header =
             serde_json::from_str(&header).map_err(|error| format!("its header is damaged: {error}"))?;
-        Ok(Self { header, tensors: read(bytes)? })
+        Ok(Self { header, tensors: read_tensors(bytes)? })
     }
 
     /// Takes the trained tensors, as a flat buffer like that of these parameters.
@@ -138,87 +138,10 @@ impl Checkpoint {
     }
 }
 
-/// One text among a safetensors file's metadata.
-///
-/// # Errors
-/// One line for any other file.
-pub fn metadata(bytes: &[u8], key: &str) -> Result<Option<String>, String> {
-    let (_, metadata) =
-        SafeTensors::read_metadata(bytes).map_err(|error| format!("no safetensors file: {error}"))?;
-    Ok(metadata.metadata().as_ref().and_then(|map| map.get(key)).cloned())
-}
-
 /// Just the version: a newer header may have other fields.
 #[derive(Deserialize)]
 struct Version {
     version: u32,
-}
-
-/// Writes named tensors as a safetensors file, sorted by name, so that equal content gives equal bytes.
-///
-/// # Errors
-/// One line, when a tensor is of a kind that is not written here.
-pub fn write(
-    tensors: &HashMap<String, Tensor>,
-    metadata: Option<HashMap<String, String>>,
-) -> Result<Vec<u8>, String> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let (dtype, bytes) = bytes_of(tensor)?;
-        views.push((
-            name.clone(),
-            dtype,
-            tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>(),
-            bytes,
-        ));
-    }
-    views.sort_by(|a, b| a.0.cmp(&b.0));
-    let views: Vec<(&str, TensorView)> = views
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?))
-        })
-        .collect::<Result<_, safetensors::SafeTensorError>>()
-        .map_err(|error| error.to_string())?;
-    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
-}
-
-/// Reads all tensors of a safetensors file onto the CPU.
-///
-/// # Errors
-/// One line: damaged, or of a kind that is not read here.
-pub fn read(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("it is damaged: {error}"))?;
-    let mut tensors = HashMap::new();
-    for (name, view) in file.tensors() {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            Dtype::I64 => Kind::Int64,
-            other => return Err(format!("{name} is of kind {other:?}, which is not read here")),
-        };
-        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        let tensor =
-            Tensor::f_from_data_size(view.data(), &size, kind).map_err(|error| format!("{name}: {error}"))?;
-        tensors.insert(name, tensor);
-    }
-    Ok(tensors)
-}
-
-fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<u8>), String> {
-    let dtype = match tensor.kind() {
-        Kind::Float => Dtype::F32,
-        Kind::Double => Dtype::F64,
-        Kind::Int64 => Dtype::I64,
-        other => return Err(format!("tensors of kind {other:?} are not written here")),
-    };
-    let copy = || -> Result<Vec<u8>, TchError> {
-        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut bytes = vec![0_u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        Ok(bytes)
-    };
-    Ok((dtype, copy().map_err(|error| error.to_string())?))
 }
 
 #[cfg(test)]
@@ -288,7 +211,7 @@ mod tests {
             Checkpoint { header: Header { version: VERSION + 1, ..checkpoint().header }, ..checkpoint() };
         let refused = Checkpoint::from_bytes(&newer.to_bytes().unwrap()).unwrap_err();
         assert!(refused.contains("version 2"), "{refused}");
-        let other = write(&checkpoint().tensors, None).unwrap();
+        let other = write_tensors(&checkpoint().tensors, None).unwrap();
         assert!(Checkpoint::from_bytes(&other).unwrap_err().contains("header"));
     }
 }

@@ -1,20 +1,21 @@
-//! A trial's state as a checkpoint, and back.
+//! Copies a trial's state into a checkpoint, and restores it from one.
 
 use std::collections::HashMap;
 
 use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::finetune::FinetuneSpec;
-use sortie_core::metrics::{Method, SplitName};
+use sortie_core::metrics::Method;
 use sortie_core::trial::{TrialId, TrialSpec, Work};
 use tch::{Device, Tensor, no_grad};
 
-use super::checkpoint::{BUFFER, Checkpoint, Header, VALUES};
-use super::run::{Progress, Trial};
-use super::saver::Place;
-use super::stopwatch::now;
-use super::trajectory::{Part, Snapshot, Trajectory};
-use super::{Optimiser, TrialSink};
+use super::super::Optimiser;
+use super::super::evaluation::{EvalSplit, Snapshot, Trajectory};
+use super::super::reporter::Reporter;
+use super::super::state::{TrainingProgress, TrialState};
+use super::checkpoint_file::{BUFFER, Header, VALUES};
+use super::{ArtifactFolder, Checkpoint, CheckpointManager};
 use crate::error::TrialError;
+use crate::model::NamedTensor;
 
 /// Names of the tensors of a checkpoint.
 const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
@@ -22,14 +23,14 @@ const AVERAGE: &str = "average";
 const LOSSES: &str = "losses";
 
 /// The identity of a trial as files name it.
-pub(super) fn id_of(spec: &FinetuneSpec) -> TrialId {
+pub(crate) fn trial_id(spec: &FinetuneSpec) -> TrialId {
     TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None }
         .id()
 }
 
-impl Trial<'_> {
-    /// Everything that another attempt needs to go on from here, copied.
-    pub(super) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
+impl TrialState<'_> {
+    /// A copy of everything that another attempt needs to continue from here.
+    pub(crate) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
         let Trajectory { average, averaged, ensemble, ensembled, best, selected } = &self.trajectory;
         let (updates, optimiser) = self.optimiser.state();
         let mut header =
@@ -54,7 +55,7 @@ impl Trial<'_> {
                 .into_iter()
                 .map(|buffer| (format!("{BUFFER}{}", buffer.name), buffer.tensor)),
         );
-        tensors.extend(ensemble.iter().map(|(part, sum)| (ensemble_name(*part), sum.shallow_clone())));
+        tensors.extend(ensemble.iter().map(|(split, sum)| (ensemble_name(*split), sum.shallow_clone())));
         for (method, Snapshot { values, buffers }) in selected {
             tensors.push((format!("selected.{method}"), values.shallow_clone()));
             let buffers = buffers.iter().enumerate();
@@ -64,7 +65,7 @@ impl Trial<'_> {
         }
         tensors.push((LOSSES.to_owned(), Tensor::f_from_slice(&self.progress.losses)?));
         let tensors = tensors.into_iter().map(|(name, tensor)| {
-            // A copy, for training goes on while the file is written.
+            // A copy, because training continues while the file is written.
             let mut copy = Tensor::f_empty(tensor.size().as_slice(), (tensor.kind(), Device::Cpu))?;
             no_grad(|| copy.f_copy_(&tensor))?;
             Ok((name, copy))
@@ -72,28 +73,26 @@ impl Trial<'_> {
         Ok(Checkpoint { header, tensors: tensors.collect::<Result<HashMap<_, _>, tch::TchError>>()? })
     }
 
-    /// Goes on from the first of these checkpoints that can be read, and tells what it had told; from the start if there is none.
-    pub(super) fn resume(
+    /// Continues from the first of these checkpoints that can be read, and reports what it had reported. Without one the trial starts
+    /// from step 0.
+    pub(crate) fn resume(
         &mut self,
-        place: Option<&Place>,
-        checkpoints: &[CheckpointRef],
-        sink: &mut dyn TrialSink,
+        folder: Option<&ArtifactFolder>,
+        candidates: &[CheckpointRef],
+        checkpoints: &mut CheckpointManager,
+        reporter: &mut Reporter,
     ) -> Result<(), TrialError> {
-        let Some(place) = place else { return Ok(()) };
-        for reference in checkpoints {
-            let restored = place
+        let Some(folder) = folder else { return Ok(()) };
+        for reference in candidates {
+            let restored = folder
                 .read(&reference.key, &reference.digest)
                 .and_then(|bytes| Checkpoint::from_bytes(&bytes))
                 .and_then(|read| self.restore(read));
             match restored {
                 Ok(exact) => {
                     let resumed = Resumed { token: reference.token, step: reference.step, exact };
-                    self.leaver.kill_at = None;
-                    self.leaver.last = now();
-                    let losses = self.progress.training_losses();
-                    return sink
-                        .resumed(&resumed, &losses, &self.progress.evaluations)
-                        .map_err(TrialError::Sink);
+                    checkpoints.resumed();
+                    return reporter.report_resumed(&resumed, &self.progress);
                 }
                 Err(reason) => {
                     eprintln!("warning: the checkpoint {} is passed over: {reason}", reference.key)
@@ -103,12 +102,12 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Takes a checkpoint's state over, all of it or nothing; whether what follows is what an uninterrupted run would give.
+    /// Restores the state of a checkpoint, all of it or nothing. Returns whether the next steps are those of an uninterrupted run.
     fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<bool, String> {
         let header = checkpoint.header.clone();
         let description = self.parameters.description();
         if header.spec != *self.spec {
-            return Err(format!("it belongs to trial {}", id_of(&header.spec)));
+            return Err(format!("it belongs to trial {}", trial_id(&header.spec)));
         }
         if header.layout != description {
             return Err("its parameters lie in another order than this build's".to_owned());
@@ -151,7 +150,7 @@ impl Trial<'_> {
         copied.map_err(|error| error.to_string())?;
         self.optimiser = Optimiser::restored(self.optimiser.update(), header.updates, first, second);
         self.trajectory = trajectory;
-        self.progress = Progress {
+        self.progress = TrainingProgress {
             step: Some(header.step),
             evaluated: header.evaluated,
             losses,
@@ -176,11 +175,12 @@ impl Trial<'_> {
             ..Trajectory::default()
         };
         if header.ensembled > 0 {
-            for part in self.source.parts() {
-                let rows = self.source.indices(part).len() as i64;
-                trajectory
-                    .ensemble
-                    .insert(part, checkpoint.take(&ensemble_name(part), &[rows, classes], device)?);
+            for eval_split in self.source.eval_splits() {
+                let rows = self.source.indices(eval_split).len() as i64;
+                trajectory.ensemble.insert(
+                    eval_split,
+                    checkpoint.take(&ensemble_name(eval_split), &[rows, classes], device)?,
+                );
             }
         }
         trajectory.best =
@@ -203,7 +203,21 @@ impl Trial<'_> {
     }
 }
 
-fn ensemble_name((domain, split): Part) -> String {
-    let split: SplitName = split;
+fn ensemble_name(EvalSplit { domain, split }: EvalSplit) -> String {
     format!("ensemble.{domain}.{split}")
+}
+
+/// Copies tensors into a network's own by name; shapes must be equal.
+pub(crate) fn fill(
+    own: impl Iterator<Item = NamedTensor>,
+    tensors: &mut HashMap<String, Tensor>,
+) -> Result<(), String> {
+    for NamedTensor { name, mut tensor } in own {
+        let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
+        if value.size() != tensor.size() {
+            return Err(format!("tensor {name} is {:?} where {:?} belongs", value.size(), tensor.size()));
+        }
+        no_grad(|| tensor.f_copy_(&value)).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

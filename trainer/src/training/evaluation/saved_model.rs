@@ -1,6 +1,5 @@
-//! Networks that trials left, and how well one does on a folder of images.
+//! Reads the networks that trials saved, and evaluates them on a folder of images.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,21 +8,21 @@ use sortie_core::metrics::Method;
 use sortie_core::trial::DatasetSpec;
 use tch::{Device, Tensor, no_grad};
 
-use super::checkpoint::{self, Checkpoint};
-use super::inputs::EVALUATION_BATCH;
-use super::{Network, Normaliser, Parameters};
+use super::super::checkpoints::{Checkpoint, fill, metadata, read_tensors};
+use super::super::inputs::{EVALUATION_BATCH, resize_image};
+use super::super::{Network, Normaliser, Parameters};
 use crate::error::TrialError;
-use crate::model::{self, LoadRequest, NamedTensor, Pass};
+use crate::model::{self, LoadRequest, Pass};
 use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet};
 
-/// The key of [`Kept`] among a safetensors file's metadata.
-pub(super) const KEPT_KEY: &str = "sortie-weights";
+/// The key of [`SavedModel`] among a safetensors file's metadata.
+pub(crate) const SAVED_MODEL_KEY: &str = "sortie-weights";
 
-/// What a file of kept weights says of itself.
+/// The description of a saved model in the metadata of its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kept {
-    /// The trial that left it.
+pub struct SavedModel {
+    /// The trial that saved it.
     pub spec: FinetuneSpec,
     /// Which model of its trajectory.
     pub method: Method,
@@ -37,8 +36,8 @@ pub struct ReadyNetwork {
     normaliser: Normaliser,
     /// How many logits it gives.
     pub classes: usize,
-    /// What the trial that left it was; none for a pretrained network.
-    pub kept: Option<Kept>,
+    /// The trial that saved it; none for a pretrained network.
+    pub kept: Option<SavedModel>,
 }
 
 impl ReadyNetwork {
@@ -63,18 +62,18 @@ impl ReadyNetwork {
         Ok(Self { network, normaliser, classes, kept: None })
     }
 
-    /// The network of a file of kept weights, or of a checkpoint.
+    /// Reads the network of a saved model or of a checkpoint.
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming the file when it is neither, or damaged.
     pub fn read(path: &Path, cache: &Path, device: Device) -> Result<Self, TrialError> {
         let bad = |reason: String| TrialError::bad_data(path, reason);
         let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
-        if let Some(kept) = checkpoint::metadata(&bytes, KEPT_KEY).map_err(bad)? {
-            let kept: Kept = serde_json::from_str(&kept)
+        if let Some(text) = metadata(&bytes, SAVED_MODEL_KEY).map_err(bad)? {
+            let kept: SavedModel = serde_json::from_str(&text)
                 .map_err(|error| bad(format!("its header is damaged: {error}")))?;
-            let mut tensors = checkpoint::read(&bytes).map_err(bad)?;
-            // Every tensor comes from the file: what the network begins with does not matter.
+            let mut tensors = read_tensors(&bytes).map_err(bad)?;
+            // The file holds every tensor, so the initial values do not matter.
             let (network, normaliser) = fresh(&kept.spec, "", cache, device)?;
             let all = network
                 .body_parameters()
@@ -97,7 +96,7 @@ impl ReadyNetwork {
         let mut buffers = checkpoint.take_buffers();
         fill(network.live_buffers().into_iter(), &mut buffers).map_err(bad)?;
         let classes = spec.settings.dataset.classes.len();
-        let kept = Kept { spec, method: Method::Plain, step: checkpoint.header.step };
+        let kept = SavedModel { spec, method: Method::Plain, step: checkpoint.header.step };
         Ok(Self { network, normaliser, classes, kept: Some(kept) })
     }
 
@@ -118,27 +117,21 @@ impl ReadyNetwork {
         let mut found = Vec::new();
         for &domain in domains {
             let n = images.len(domain);
-            let mut parts = Vec::new();
+            let mut batches = Vec::new();
             for from in (0..n).step_by(EVALUATION_BATCH) {
                 let mut bytes = Vec::new();
                 for index in from..n.min(from + EVALUATION_BATCH) {
-                    bytes.extend_from_slice(&super::inputs::resize(
-                        &mut resizer,
-                        &images,
-                        domain,
-                        index,
-                        side,
-                    )?);
+                    bytes.extend_from_slice(&resize_image(&mut resizer, &images, domain, index, side)?);
                 }
                 let inputs = self.normaliser.plain_input(&bytes)?;
-                parts.push(
+                batches.push(
                     no_grad(|| self.network.logits(&inputs, None, Pass::Evaluate))?
                         .f_to_device(Device::Cpu)?,
                 );
             }
             let labels = (0..n).map(|index| images.label(domain, index)).collect();
             let logits = Vec::<f32>::try_from(
-                Tensor::f_cat(&parts, 0)?.f_to_kind(tch::Kind::Float)?.f_flatten(0, -1)?,
+                Tensor::f_cat(&batches, 0)?.f_to_kind(tch::Kind::Float)?.f_flatten(0, -1)?,
             )?;
             found.push(DomainLogits { domain, logits, labels });
         }
@@ -146,7 +139,7 @@ impl ReadyNetwork {
     }
 }
 
-/// What a network says of the images of a domain.
+/// The logits of a network for the images of a domain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DomainLogits {
     /// Index of the domain in the dataset.
@@ -157,7 +150,7 @@ pub struct DomainLogits {
     pub labels: Vec<usize>,
 }
 
-/// The network of a specification, its weights those of this name, or random.
+/// The network of a specification, with the weights of this name or by random initialisation.
 fn fresh(
     spec: &FinetuneSpec,
     weights: &str,
@@ -183,19 +176,4 @@ fn fresh(
     let network =
         Network::fresh(loaded.backbone, finetune, spec.point.seed, settings.dataset.classes.len(), device)?;
     Ok((network, normaliser))
-}
-
-/// Copies tensors into a network's own, by name and shape.
-pub(super) fn fill(
-    own: impl Iterator<Item = NamedTensor>,
-    tensors: &mut HashMap<String, Tensor>,
-) -> Result<(), String> {
-    for NamedTensor { name, mut tensor } in own {
-        let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
-        if value.size() != tensor.size() {
-            return Err(format!("tensor {name} is {:?} where {:?} belongs", value.size(), tensor.size()));
-        }
-        no_grad(|| tensor.f_copy_(&value)).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

@@ -1,44 +1,43 @@
-//! What is kept along a trial's trajectory: the average of its weights, the sum of its logits, the best step so far.
+//! The trajectory of a trial: the average of its weights, the sum of its logits, the best step so far.
 
 use std::collections::BTreeMap;
 
 use sortie_core::metrics::{Evaluation, Method, SplitName};
 use tch::{TchError, Tensor, no_grad};
 
-/// Names one split of one domain: the domain's index and the split.
-pub(super) type Part = (usize, SplitName);
+use super::EvalSplit;
 
 /// The state of a trajectory; part of every checkpoint.
 #[derive(Default)]
-pub(super) struct Trajectory {
+pub(crate) struct Trajectory {
     /// The mean of the flat buffers of weights that entered it; none before the first.
-    pub(super) average: Option<Tensor>,
+    pub(crate) average: Option<Tensor>,
     /// How many entered it.
-    pub(super) averaged: u64,
-    /// Sums of logits [n, classes], by part.
-    pub(super) ensemble: BTreeMap<Part, Tensor>,
+    pub(crate) averaged: u64,
+    /// Sums of logits [n, classes], by split.
+    pub(crate) ensemble: BTreeMap<EvalSplit, Tensor>,
     /// Evaluations that entered them.
-    pub(super) ensembled: u64,
+    pub(crate) ensembled: u64,
     /// The best i.i.d. accuracy of each method, and its step.
-    pub(super) best: BTreeMap<Method, (f64, u64)>,
+    pub(crate) best: BTreeMap<Method, (f64, u64)>,
     /// The weights of those steps, where they are kept.
-    pub(super) selected: BTreeMap<Method, Snapshot>,
+    pub(crate) selected: BTreeMap<Method, Snapshot>,
 }
 
 /// Weights at one step.
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// The flat buffer.
-    pub(super) values: Tensor,
+    pub(crate) values: Tensor,
     /// Statistics that training moves, in the network's order.
-    pub(super) buffers: Vec<Tensor>,
+    pub(crate) buffers: Vec<Tensor>,
 }
 
 impl Trajectory {
-    /// Lets weights enter the average: `mean += (weights - mean) / count`.
+    /// Adds weights to the average: `mean += (weights - mean) / count`.
     ///
     /// # Errors
     /// What libtorch reports, out of memory above all.
-    pub(super) fn average_in(&mut self, values: &Tensor) -> Result<(), TchError> {
+    pub(crate) fn average_in(&mut self, values: &Tensor) -> Result<(), TchError> {
         self.averaged += 1;
         no_grad(|| {
             match &mut self.average {
@@ -51,27 +50,27 @@ impl Trajectory {
         })
     }
 
-    /// Lets the logits of an evaluation enter the ensemble, all parts of it at once.
+    /// Adds the logits of an evaluation to the ensemble, all splits at once.
     ///
     /// # Errors
     /// What libtorch reports; nothing has entered then.
-    pub(super) fn ensemble_in(&mut self, logits: &BTreeMap<Part, Tensor>) -> Result<(), TchError> {
+    pub(crate) fn ensemble_in(&mut self, logits: &BTreeMap<EvalSplit, Tensor>) -> Result<(), TchError> {
         let mut sums = BTreeMap::new();
-        for (part, logits) in logits {
-            let sum = match self.ensemble.get(part) {
+        for (eval_split, logits) in logits {
+            let sum = match self.ensemble.get(eval_split) {
                 Some(sum) => sum.f_add(logits)?,
                 None => logits.shallow_clone(),
             };
-            sums.insert(*part, sum);
+            sums.insert(*eval_split, sum);
         }
         self.ensemble = sums;
         self.ensembled += 1;
         Ok(())
     }
 
-    /// Notes the i.i.d. accuracy of a method at a step: the unweighted mean over training domains of the accuracy on `out`
-    /// (docs/protocol.md, "Evaluation"). Whether it is the best so far; the earliest of equals stays.
-    pub(super) fn is_best(
+    /// Records the i.i.d. accuracy of a method at a step: the unweighted mean over training domains of the accuracy on `out`
+    /// (docs/protocol.md, "Evaluation"). Returns whether it is the best so far. Of equal steps the earliest is the best.
+    pub(crate) fn is_best(
         &mut self,
         method: Method,
         step: u64,
@@ -126,7 +125,7 @@ mod tests {
             loss: None,
         };
         let held_out = ["sketch".to_owned()];
-        let mut judge = |step, correct, held| {
+        let mut is_best = |step, correct, held| {
             let evaluations = [
                 evaluation(step, "art", correct),
                 evaluation(step, "photo", 5),
@@ -134,7 +133,7 @@ mod tests {
             ];
             trajectory.is_best(Method::Plain, step, &evaluations, &held_out)
         };
-        assert!(judge(0, 3, 9) && judge(300, 5, 0) && !judge(600, 5, 10) && !judge(900, 4, 10));
+        assert!(is_best(0, 3, 9) && is_best(300, 5, 0) && !is_best(600, 5, 10) && !is_best(900, 4, 10));
         assert_eq!(trajectory.best[&Method::Plain], (0.5, 300));
     }
 }

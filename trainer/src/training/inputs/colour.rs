@@ -1,12 +1,12 @@
 //! Colour jitter, grayscale and normalisation of many images at once.
 //!
-//! Brightness, contrast and saturation are blends, so each is a 3x3 matrix on the colours plus an offset; at each of the four places of
-//! the random order one batched product serves all images, whichever change it is for each. Only a hue shift is not linear: the images
-//! whose turn it is are taken out and put back. Values are those of torchvision's tensor functions.
+//! Brightness, contrast and saturation are blends, so each is a 3x3 matrix on the colours plus an offset; at each of the four positions
+//! of the random order one batched product serves all images, whichever change each image has there. Only a hue shift is not linear: its
+//! images are taken out of the batch and put back. Values are those of torchvision's tensor functions.
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::augment::{Augmentation, Jitter};
+use super::{Augmentation, Jitter};
 use crate::model::Normalisation;
 
 /// Weights of red, green and blue in an image's gray.

@@ -1,12 +1,11 @@
-//! From image indices to network inputs.
+//! Draws the images of a batch, and turns images into network inputs.
 
 use std::collections::BTreeMap;
 
 use sortie_core::random::{Purpose, stream, uniform_below};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::augment::Augmentation;
-use super::{colour, resize};
+use super::{Augmentation, colour, resize};
 use crate::model::Normalisation;
 use sortie_data::ImageView;
 
@@ -19,7 +18,7 @@ pub fn draw_batch(seed: u64, domain: usize, step: u64, in_split: &[usize], count
     (0..count).map(|_| in_split[uniform_below(&mut rng, in_split.len() as u64) as usize]).collect()
 }
 
-/// An image and what is to be done to it.
+/// An image and its random transform.
 pub struct Sample<'a> {
     /// Pixels as they are cached.
     pub image: ImageView<'a>,
@@ -49,14 +48,14 @@ impl Normaliser {
         for (index, sample) in samples.iter().enumerate() {
             by_size.entry((sample.image.height, sample.image.width)).or_default().push(index);
         }
-        let (mut parts, mut order) = (Vec::new(), Vec::with_capacity(samples.len()));
+        let (mut groups, mut order) = (Vec::new(), Vec::with_capacity(samples.len()));
         for ((height, width), indices) in by_size {
             for indices in indices.chunks((PIXELS_AT_ONCE_MAX / (height * width)).max(1)) {
-                parts.push(self.same_size(samples, indices, height, width)?);
+                groups.push(self.same_size(samples, indices, height, width)?);
                 order.extend_from_slice(indices);
             }
         }
-        let resized = if parts.len() == 1 { parts.remove(0) } else { Tensor::f_cat(&parts, 0)? };
+        let resized = if groups.len() == 1 { groups.remove(0) } else { Tensor::f_cat(&groups, 0)? };
         let resized = self.reorder(resized, &order)?;
         let augmentations: Vec<Augmentation> = samples.iter().map(|sample| sample.augmentation).collect();
         let jittered = colour::jitter(resized, &augmentations)?;
@@ -102,15 +101,15 @@ impl Normaliser {
         resize::resize(&images, &augmentations, self.pixels)
     }
 
-    /// Puts row `k`, which belongs to sample `order[k]`, back into its place.
+    /// Puts row `k`, which belongs to sample `order[k]`, back into the order of the samples.
     fn reorder(&self, rows: Tensor, order: &[usize]) -> Result<Tensor, TchError> {
         if order.is_sorted() {
             return Ok(rows);
         }
-        let mut places = vec![0_i64; order.len()];
+        let mut rows_of_samples = vec![0_i64; order.len()];
         for (row, &sample) in order.iter().enumerate() {
-            places[sample] = row as i64;
+            rows_of_samples[sample] = row as i64;
         }
-        rows.f_index_select(0, &Tensor::f_from_slice(&places)?.f_to_device(self.device)?)
+        rows.f_index_select(0, &Tensor::f_from_slice(&rows_of_samples)?.f_to_device(self.device)?)
     }
 }

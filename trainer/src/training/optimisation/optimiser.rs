@@ -1,5 +1,5 @@
-//! SGD, Adam and AdamW on the flat buffer, with PyTorch's semantics. tch shows no optimiser state, and a checkpoint needs it: hence our
-//! own.
+//! SGD, Adam and AdamW on the flat buffer, with PyTorch's semantics. tch does not expose the state of its optimisers, and a
+//! checkpoint needs it, so these are implementations of our own.
 //!
 //! With g the gradient, w the weights, d the weight decay and r the learning rate:
 //! - SGD: `g += d w; b = m b + g` (the first time `b = g`); `w -= r b`.
@@ -45,7 +45,7 @@ impl Optimiser {
         Self { update, made: 0, first: None, second: None }
     }
 
-    /// Goes on with the state that [`Optimiser::state`] gave after this many updates.
+    /// Continues with the state that [`Optimiser::state`] gave after this many updates.
     pub fn restored(update: Update, made: u64, first: Option<Tensor>, second: Option<Tensor>) -> Self {
         Self { update, made, first, second }
     }

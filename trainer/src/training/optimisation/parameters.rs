@@ -1,8 +1,8 @@
 //! All trained tensors in one flat buffer.
 //!
-//! A network has some hundred small tensors; updating them one by one costs more in kernel launches than in arithmetic. So their values
-//! lie one behind the other in a single tensor, of which the network's own tensors are views: an update, an average or a checkpoint is
-//! an operation on the whole buffer. Each view begins at a multiple of 64 bytes, as vector instructions like it.
+//! A network has some hundred small tensors; updating them one by one costs more in kernel launches than in arithmetic. So a
+//! single tensor holds all their values, and the network's own tensors are views of it. An update, an average or a checkpoint is one
+//! operation on the whole buffer. Each view begins at a multiple of 64 bytes, for aligned vector instructions.
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
@@ -142,7 +142,7 @@ impl Parameters {
             .collect()
     }
 
-    /// What lies where, as text: two buffers whose descriptions agree hold the same tensors in the same places.
+    /// The layout as text. Two buffers with equal descriptions hold the same tensors at the same offsets.
     pub fn description(&self) -> String {
         let lines = self
             .slots
