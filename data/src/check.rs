@@ -1,4 +1,4 @@
-//! Reads every image of a dataset and says what is there and what is wrong with it.
+//! Reads every image of a dataset and reports counts and errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;

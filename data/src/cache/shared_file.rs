@@ -10,8 +10,8 @@
 //! | 48..64 | zeros |
 //! | 64.. | the payload, nothing behind it |
 //!
-//! A file is written under another name, flushed, and renamed, all under a lock: a crash leaves the old state, two processes never build
-//! the same file at once, and the second finds what the first has built. A file that is truncated, foreign or otherwise not what its
+//! A file is written under another name, flushed, and renamed, all under a lock: a crash preserves the old state, two processes never build
+//! the same file at once, and the second process finds the file of the first. A file that is truncated, foreign or otherwise not what its
 //! header says is built again. Locks are advisory locks of the operating system on files that stay; they end with their process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -33,7 +33,7 @@ pub struct Discovered {
 /// sensible.
 pub fn discover(given: &Path) -> Result<Discovered, DataError> {
     let path = given;
-    // A path such as `.` must be resolved to tell the name; a link is not, for its own name is the dataset's.
+    // A path such as `.` is resolved to find the name. A link is not resolved, because its own name is the dataset's.
     let path = if path.file_name().is_some() { std::path::absolute(path) } else { path.canonicalize() };
     let path = path.map_err(|error| DataError::bad_data(given, error))?;
     let root = path.parent().unwrap_or(&path).to_path_buf();

@@ -18,7 +18,7 @@ impl NamedTensor {
     }
 }
 
-/// How a network wants its input: `(x - mean) / deviation` per colour channel, x in [0, 1].
+/// The normalisation of a network's input: `(x - mean) / deviation` per colour channel, x in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
     /// Subtracted, per channel (red, green, blue).
@@ -28,16 +28,16 @@ pub struct Normalisation {
 }
 
 impl Normalisation {
-    /// Mean and deviation of ImageNet's training images, as torchvision's weights want it.
+    /// Mean and deviation of ImageNet's training images, as torchvision's weights need it.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 }
 
-/// What a pass through a network is for.
+/// The purpose of a pass through a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// An update follows.
+    /// Training: an update follows.
     Train,
-    /// Nothing changes.
+    /// Evaluation: nothing changes.
     Evaluate,
 }
 
@@ -46,7 +46,7 @@ pub trait Backbone {
     /// Length of the penultimate representation.
     fn width(&self) -> i64;
 
-    /// How the network wants its input.
+    /// The normalisation of the network's input.
     fn normalisation(&self) -> Normalisation;
 
     /// The penultimate representation [n, width] of normalised images [n, 3, height, width], both in single precision, differentiable
@@ -64,9 +64,9 @@ pub trait Backbone {
     /// What libtorch reports, out of memory above all.
     fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError>;
 
-    /// What training changes, in a fixed order, sharing storage with the network.
+    /// The trained tensors, in a fixed order. They share storage with the network.
     fn parameters(&self) -> Vec<NamedTensor>;
 
-    /// What no gradient reaches: the BatchNorm statistics, in a fixed order, sharing storage with the network.
+    /// The tensors without gradients, that is the BatchNorm statistics, in a fixed order. They share storage with the network.
     fn buffers(&self) -> Vec<NamedTensor>;
 }

@@ -14,12 +14,12 @@ use crate::libtorch;
 /// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
 /// activation and the memory that they hold. With live ones it is done only where nothing is trained.
 pub(super) struct BatchNormFolding {
-    /// What frozen statistics come down to; none when they are live.
+    /// The frozen statistics; none when they are live.
     frozen: Option<BatchNormStatistics>,
 }
 
 impl BatchNormFolding {
-    /// Those behind a network's convolutions.
+    /// The BatchNorms behind a network's convolutions.
     ///
     /// # Errors
     /// What libtorch reports.
@@ -30,7 +30,7 @@ impl BatchNormFolding {
         Ok(Self { frozen: if live { None } else { Some(BatchNormStatistics::new(convolutions)?) } })
     }
 
-    /// Folds them into the same convolutions, in the same order.
+    /// Folds the BatchNorms into the same convolutions, in the same order.
     ///
     /// # Errors
     /// What libtorch reports, out of memory above all.
@@ -62,7 +62,7 @@ impl BatchNormFolding {
     }
 }
 
-/// Kernels and biases of the convolutions of a network, for one pass; nothing where a BatchNorm's statistics are the batch's own.
+/// Kernels and biases of the convolutions of a network, for one pass; empty where a BatchNorm uses the statistics of the batch.
 pub(super) struct FoldedConvolutions(HashMap<*const Convolution, (Tensor, Tensor)>);
 
 impl FoldedConvolutions {

@@ -55,7 +55,7 @@ pub fn facts(backbone: Architecture) -> Facts {
     }
 }
 
-/// What is to be loaded, from where to where.
+/// Which network to load, from where, and onto which device.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadRequest<'a> {
     /// The cache folder, which has the weights in `weights/`.
@@ -66,23 +66,23 @@ pub struct LoadRequest<'a> {
     pub weights: &'a str,
     /// Seed of the random values.
     pub seed: u64,
-    /// Where the network shall lie.
+    /// The device of the network.
     pub device: Device,
     /// Number format of its products; its tensors are in single precision.
     pub precision: Precision,
 }
 
-/// A loaded network and what it was loaded from.
+/// A loaded network, and the digest of its weights.
 pub struct Pretrained {
     /// The network on its device.
     pub backbone: Box<dyn Backbone>,
-    /// The classifier that the weights file holds besides, on the CPU: what pretraining ended with.
+    /// The classifier of the pretraining task, on the CPU, where the weights file holds one.
     pub head: Option<Classifier>,
     /// BLAKE3 over names, shapes and bytes of all tensors in the weights file, in hexadecimal digits; empty for random values.
     pub weights_digest: String,
 }
 
-/// Loads a network from the cache folder, or makes one of random values.
+/// Loads a network from the cache folder, or makes one by random initialisation.
 ///
 /// # Errors
 /// [`TrialError::BadData`] naming the file when it is missing or does not hold this network; [`TrialError::BadConfig`] when the name

@@ -252,7 +252,7 @@ impl Combiner<'_> {
     }
 
     /// Everything that training moved. Of networks that are averaged, BatchNorm statistics are among it only in linear fine-tuning, where
-    /// they are those of the pretrained features: every member estimates the same ones, whatever it learned.
+    /// they are those of the pretrained features: every member estimates the same ones, independent of its training.
     fn weights(&self) -> Vec<Tensor> {
         let buffers = self.trial.state.network.live_buffers().into_iter().map(|buffer| buffer.tensor);
         std::iter::once(self.trial.state.parameters.values().shallow_clone()).chain(buffers).collect()

@@ -31,7 +31,7 @@ pub struct TrialEnvironment {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Where a trial's files go, and from which it may go on.
+/// The artifact store of a trial, and the checkpoints that it may continue from.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     /// The URL of the artifact store; without one nothing is written, and only digests are reported.

@@ -1,4 +1,4 @@
-//! The format of PyTorch before version 1.6: five pickles (a magic number, a version, facts about the machine, the object, the keys of its
+//! The format of PyTorch before version 1.6: five pickles (a magic number, a version, properties of the machine, the object, the keys of its
 //! storages) and after them, for each storage, its element count as eight bytes, its elements.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub(in crate::model) fn parse(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Rea
 
 fn check_little_endian(system: &Machine) -> Result<(), Reason> {
     let Some(Node::Dict(entries)) = system.result_node() else {
-        return Err("the facts about the machine are missing".into());
+        return Err("the properties of the machine are missing".into());
     };
     let value =
         entries.iter().find(|(key, _)| system.text(*key) == Some("little_endian")).map(|(_, value)| *value);

@@ -18,7 +18,7 @@ pub(crate) fn metadata(bytes: &[u8], key: &str) -> Result<Option<String>, String
 /// Writes named tensors as a safetensors file, sorted by name, so that equal content gives equal bytes.
 ///
 /// # Errors
-/// One line, when a tensor is of a kind that is not written here.
+/// One line, when a tensor has an unsupported kind.
 pub(crate) fn write_tensors(
     tensors: &HashMap<String, Tensor>,
     metadata: Option<HashMap<String, String>>,
@@ -47,7 +47,7 @@ pub(crate) fn write_tensors(
 /// Reads all tensors of a safetensors file onto the CPU.
 ///
 /// # Errors
-/// One line: damaged, or of a kind that is not read here.
+/// One line: the file is damaged, or a tensor has an unsupported kind.
 pub(crate) fn read_tensors(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| format!("it is damaged: {error}"))?;
     let mut tensors = HashMap::new();

@@ -20,7 +20,7 @@ pub(crate) struct Trajectory {
     pub(crate) ensembled: u64,
     /// The best i.i.d. accuracy of each method, and its step.
     pub(crate) best: BTreeMap<Method, (f64, u64)>,
-    /// The weights of those steps, where they are kept.
+    /// The weights of those steps, where they are saved.
     pub(crate) selected: BTreeMap<Method, Snapshot>,
 }
 

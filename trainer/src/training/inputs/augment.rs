@@ -74,7 +74,7 @@ pub struct Jitter {
 }
 
 impl Jitter {
-    /// The change that is made at this place of the order does nothing but shift the hue.
+    /// The number of the hue shift among the four changes.
     pub(super) const HUE: usize = 3;
 }
 

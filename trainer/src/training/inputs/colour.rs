@@ -18,8 +18,8 @@ pub(super) fn jitter(images: Tensor, augmentations: &[Augmentation]) -> Result<T
     let device = images.device();
     let gray = Tensor::f_from_slice(&GRAY)?.f_to_device(device)?;
     let mut x = images.f_view([n, 3, height * width])?;
-    for place in 0..4 {
-        let blends = Blends::collect(augmentations, place);
+    for position in 0..4 {
+        let blends = Blends::collect(augmentations, position);
         let matrices = on_device(&blends.matrices, &[n, 3, 3], device)?;
         x = if blends.mean_shares.iter().any(|&share| share != 0.0) {
             let mean_gray = x.f_mean_dim([2].as_slice(), false, Kind::Float)?.f_mv(&gray)?;
@@ -39,7 +39,7 @@ pub(super) fn jitter(images: Tensor, augmentations: &[Augmentation]) -> Result<T
     x.f_view([n, 3, height, width])
 }
 
-/// What happens to each image at one place of its order.
+/// What happens to each image at one position of its order.
 struct Blends {
     /// 3x3 per image, row by row.
     matrices: Vec<f32>,
@@ -50,7 +50,7 @@ struct Blends {
 }
 
 impl Blends {
-    fn collect(augmentations: &[Augmentation], place: usize) -> Self {
+    fn collect(augmentations: &[Augmentation], position: usize) -> Self {
         let mut blends = Self {
             matrices: Vec::new(),
             mean_shares: Vec::new(),
@@ -60,7 +60,7 @@ impl Blends {
         for (image, augmentation) in augmentations.iter().enumerate() {
             let (mut own, mut gray, mut mean) = (1.0, 0.0, 0.0);
             let jitter = &augmentation.jitter;
-            let change = jitter.order[place];
+            let change = jitter.order[position];
             if change == Jitter::HUE {
                 blends.hue_images.push(image as i64);
                 blends.hue_shifts.push(jitter.hue as f32);
@@ -93,11 +93,11 @@ fn shift_hue(x: &Tensor, shifts: &Tensor) -> Result<Tensor, TchError> {
     let towards_blue = red.f_sub(&green)?.f_mul_(&inverse)?.f_add_scalar_(4.0)?;
     let others = towards_green.f_where_self(&value.f_eq_tensor(&green)?, &towards_blue)?;
     let mut hue = towards_red.f_where_self(&value.f_eq_tensor(&red)?, &others)?;
-    // In sixths of a turn from here on; a colour is `value - chroma * trapezoid(hue + place)`.
+    // In sixths of a turn from here on; a colour is `value - chroma * trapezoid(hue + offset)`.
     let hue = hue.f_add_(&shifts.f_mul_scalar(6.0)?)?;
     let mut channels = Vec::with_capacity(3);
-    for place in [5.0, 3.0, 1.0] {
-        let angle = hue.f_add_scalar(place)?.f_remainder_(6.0)?;
+    for offset in [5.0, 3.0, 1.0] {
+        let angle = hue.f_add_scalar(offset)?.f_remainder_(6.0)?;
         let mut trapezoid = angle.f_neg()?.f_add_scalar_(4.0)?.f_minimum(&angle)?.f_clamp_(0.0, 1.0)?;
         channels.push(trapezoid.f_mul_(&chroma)?.f_neg_()?.f_add_(&value)?);
     }
