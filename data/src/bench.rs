@@ -1,4 +1,4 @@
-//! How many images a core reads, decodes and resizes in a second.
+//! Measures how many images a core reads, decodes and resizes in a second.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

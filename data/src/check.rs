@@ -1,4 +1,4 @@
-//! Reads every image of a dataset and says what is there and what is wrong with it.
+//! Reads every image of a dataset and reports counts and errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::cache::content_digests;
 use super::progress::{Progress, go_on};
-use super::{Discovered, contents, discover};
+use super::{Discovered, discover};
 use crate::error::DataError;
 
 /// Broken files that are listed; all are counted.
@@ -18,7 +19,7 @@ const BROKEN_LISTED_MAX: usize = 1_000;
 pub struct CheckReport {
     /// The folder's name.
     pub dataset: String,
-    /// What the `in`/`out` split deals out: image or stem.
+    /// The unit of the `in`/`out` split: image or stem.
     pub split_by: &'static str,
     /// Images of each class of each domain.
     pub domains: BTreeMap<String, DomainCount>,
@@ -96,7 +97,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
     let (_, inputs) = folder.inputs();
     let digests: Result<Vec<_>, DataError> =
-        inputs.par_iter().map(|input| Ok(blake3::hash(&contents::read(input.path)?))).collect();
+        inputs.par_iter().map(|input| Ok(blake3::hash(&content_digests::read(input.path)?))).collect();
     Ok(CheckReport {
         dataset: spec.name,
         split_by: spec.split_by.as_str(),
@@ -110,7 +111,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
     })
 }
 
-/// The path is told beside it.
+/// The reason without the path, which the report gives beside it.
 fn reason(error: DataError) -> String {
     match error {
         DataError::BadData { reason, .. } => reason,

@@ -13,10 +13,10 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The specification asks for something that cannot be done with any images.
+    /// The specification is invalid whatever the images are.
     #[error("{0}")]
     BadConfig(String),
-    /// Anything else; it may go better the next time.
+    /// Any other error. Another attempt may succeed.
     #[error("{0}")]
     Other(String),
 }

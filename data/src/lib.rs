@@ -1,32 +1,21 @@
-//! The images of a dataset: found in DomainBed's layout, `<root>/<dataset>/<domain>/<class>/<file>`, or made from MNIST's digits;
-//! digested, split, and decoded once per machine into files that all trial processes map.
+//! The images of a dataset. They are found in DomainBed's layout, `<root>/<dataset>/<domain>/<class>/<file>`, or made from MNIST's digits.
+//! They are digested, split, and decoded once per machine into files that all trial processes map.
 
-mod arrays;
 mod bench;
+mod cache;
 mod check;
-mod contents;
-mod decode;
+mod decoding;
 mod digits;
-mod discover;
 mod error;
-mod folder;
-mod idx;
-mod images;
-mod jpeg;
+mod layout;
 mod progress;
-mod resize;
-mod rotate;
-mod shared_file;
 mod split;
 
-pub use arrays::{Make, Resized, SharedArray};
 pub use bench::{BenchResult, bench};
+pub use cache::{ComputeRows, Images, Resized, SharedArray};
 pub use check::{Broken, CheckReport, DomainCount, check};
-pub use decode::{DecodedImage, ImageView, decode};
-pub use discover::{Discovered, discover};
+pub use decoding::{BilinearResizer, DecodedImage, ImageView, decode};
 pub use error::DataError;
-pub use folder::{DatasetFolder, ImageFile};
-pub use images::Images;
+pub use layout::{DatasetFolder, Discovered, ImageFile, discover};
 pub use progress::{Progress, Quiet};
-pub use resize::BilinearResizer;
 pub use split::split_domains;

@@ -24,10 +24,10 @@ fn split_by_stem(images: &Images, domains: usize, split_seed: u64) -> Vec<Split>
     let stems: BTreeSet<&str> =
         (0..domains).flat_map(|domain| images.files(domain)).map(|file| file.stem.as_str()).collect();
     let split = split_indices(split_seed, 0, stems.len());
-    let place: HashMap<&str, usize> =
+    let position: HashMap<&str, usize> =
         stems.into_iter().enumerate().map(|(index, stem)| (stem, index)).collect();
     let out: BTreeSet<usize> = split.out.into_iter().collect();
-    let is_out = |stem: &str| place.get(stem).is_some_and(|index| out.contains(index));
+    let is_out = |stem: &str| position.get(stem).is_some_and(|index| out.contains(index));
     let split_domain = |domain: usize| {
         let stems = images.files(domain).enumerate();
         let (out, in_): (Vec<_>, Vec<_>) = stems.partition(|(_, file)| is_out(&file.stem));

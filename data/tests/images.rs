@@ -111,8 +111,8 @@ fn damaged_files_end_in_an_image_or_in_one_line() {
         for _ in 0..30 {
             let mut damaged = whole.clone();
             for _ in 0..=random(4) {
-                let place = random(damaged.len());
-                damaged[place] = random(256) as u8;
+                let position = random(damaged.len());
+                damaged[position] = random(256) as u8;
             }
             damaged.truncate(if random(2) == 0 { damaged.len() } else { 1 + random(damaged.len()) });
             match decode(&damaged) {

@@ -6,7 +6,7 @@ use sortie_core::job::ErrorClass;
 use sortie_data::DataError;
 use tch::TchError;
 
-/// What a [`crate::training::TrialSink`] answers when it cannot take a report.
+/// The error of a [`crate::training::TrialSink`] that cannot take a report.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a trial ended without a result. Every message is one line.
@@ -23,7 +23,7 @@ pub enum TrialError {
     /// The specification cannot run on this worker.
     #[error("{0}")]
     BadConfig(String),
-    /// The training loss stopped being a number; an outcome of the trial, not a fault of the worker.
+    /// The training loss stopped being a number; an outcome of the trial, not an error of the worker.
     #[error("the training loss became {loss} at step {step}")]
     Diverged {
         /// The step whose loss it was.
@@ -34,13 +34,13 @@ pub enum TrialError {
     /// The device's or the machine's memory was not enough.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
-    /// The trial was asked to stop, and checkpointed where it could.
+    /// The trial was asked to stop. It wrote a checkpoint where it could.
     #[error("the trial was asked to stop")]
     Preempted,
     /// The receiver of the trial's reports is gone.
     #[error("cannot report: {0}")]
     Sink(#[source] SinkError),
-    /// Anything else; it may go better the next time.
+    /// Any other error. Another attempt may succeed.
     #[error("{0}")]
     Other(String),
 }
@@ -63,7 +63,7 @@ impl TrialError {
         }
     }
 
-    /// Sorts a failure text of libtorch. Its C interface hands over nothing but text, so this is the one place that reads a message.
+    /// Classifies an error text of libtorch. Its C interface gives nothing but text, so only this function matches on a message.
     pub(crate) fn from_libtorch_text(text: &str) -> Self {
         let out_of_memory = ["out of memory", "can't allocate memory", "not enough memory"];
         let line = first_line(text);
@@ -73,7 +73,7 @@ impl TrialError {
             return Self::OutOfMemory(facts.to_owned());
         }
         match line.split_once("does not have a deterministic implementation") {
-            // The next attempt would meet it too.
+            // Another attempt would fail in the same way.
             Some((operation, _)) => Self::BadConfig(format!(
                 "libtorch cannot repeat {} exactly on this device, and a trial must be the same every time; train this network on another one",
                 operation.trim_start_matches("Internal torch error:").trim()

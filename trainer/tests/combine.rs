@@ -5,6 +5,7 @@
 )]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
+#[path = "common/fixtures.rs"]
 mod common;
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
 #[path = "common/process.rs"]
@@ -15,7 +16,7 @@ mod tiny;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use process::{Disturbance, Place, Told, assignment, place, run};
+use process::{Disturbance, ProcessOutput, TestFolders, assignment, folders, run};
 use safetensors::SafeTensors;
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::combine::{Choice, Combination, CombinationKind, Member};
@@ -35,26 +36,26 @@ type Tensors = BTreeMap<String, Vec<f64>>;
 
 /// Three members of seeds and rates of their own.
 struct Members {
-    place: Place,
+    folders: TestFolders,
     spec: FinetuneSpec,
     members: Vec<Member>,
 }
 
 impl Members {
     fn train(root: &Path, finetune: Finetune, method: Method) -> Self {
-        let place = place(root);
+        let folders = folders(root);
         let mut spec = tiny::spec(tiny::tiny(), "pen");
         (spec.settings.steps, spec.settings.finetune) = (LAST, finetune);
         spec.settings.average = Some(Average { from: 1, every: AverageEvery::Steps(1) });
         let mut members = Vec::new();
         for (seed, dropout, lr) in [(0, 0.0, 1e-2), (1, 0.5, 3e-3), (2, 0.9, 1e-3)] {
             (spec.point.seed, spec.point.dropout, spec.point.lr) = (seed, dropout, lr);
-            let told = run(&assignment(&spec, &place, 1), Disturbance::default());
-            assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
+            let output = run(&assignment(&spec, &folders, 1), Disturbance::default());
+            assert_eq!(output.outcome, Some(Outcome::Succeeded), "{}", output.printed);
             let is_final = |file: &&Artifact| {
                 matches!(file.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits)
             };
-            let files = told
+            let files = output
                 .artifacts
                 .iter()
                 .filter(|file| is_final(file) && file.method == method)
@@ -70,7 +71,7 @@ impl Members {
         // As `TrialSpec::finetune` makes it of a combination.
         spec.settings.average = None;
         (spec.point.seed, spec.point.dropout, spec.point.lr, spec.point.weight_decay) = (0, 0.0, 0.0, 0.0);
-        Self { place, spec, members }
+        Self { folders, spec, members }
     }
 
     fn order(&self, kind: CombinationKind, choice: Choice) -> CombinationOrder {
@@ -85,27 +86,27 @@ impl Members {
         CombinationOrder { trial_id: trial.id(), combination, members: self.members.clone() }
     }
 
-    fn run(&self, order: CombinationOrder, disturbance: Disturbance) -> Told {
-        let mut assignment = assignment(&self.spec, &self.place, 9);
+    fn run(&self, order: CombinationOrder, disturbance: Disturbance) -> ProcessOutput {
+        let mut assignment = assignment(&self.spec, &self.folders, 9);
         assignment.combination = Some(order);
         run(&assignment, disturbance)
     }
 
-    fn combine(&self, kind: CombinationKind, choice: Choice) -> Told {
-        let told = self.run(self.order(kind, choice), Disturbance::default());
-        assert_eq!(told.outcome, Some(Outcome::Succeeded), "{}", told.printed);
+    fn combine(&self, kind: CombinationKind, choice: Choice) -> ProcessOutput {
+        let output = self.run(self.order(kind, choice), Disturbance::default());
+        assert_eq!(output.outcome, Some(Outcome::Succeeded), "{}", output.printed);
         assert!(
-            told.losses.is_empty()
-                && told.evaluations.iter().all(|row| (row.method, row.step) == (Method::Plain, LAST))
+            output.losses.is_empty()
+                && output.evaluations.iter().all(|row| (row.method, row.step) == (Method::Plain, LAST))
         );
         // `out` of two training domains, both splits of the held-out one.
-        assert_eq!(told.evaluations.len(), 4);
-        told
+        assert_eq!(output.evaluations.len(), 4);
+        output
     }
 
     fn tensors(&self, files: &[Artifact], kind: ArtifactKind) -> Tensors {
         let file = files.iter().find(|file| file.kind == kind).unwrap();
-        let bytes = std::fs::read(self.place.store.join(&file.key)).unwrap();
+        let bytes = std::fs::read(self.folders.store.join(&file.key)).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
         let values = |data: &[u8]| {
             data.chunks_exact(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().unwrap()))).collect()
@@ -128,8 +129,8 @@ impl Members {
     /// The classes of the images of each `domain/split`, in the order of their logits.
     fn labels(&self) -> BTreeMap<String, Vec<usize>> {
         let dataset = &self.spec.settings.dataset;
-        let folder = DatasetFolder::scan(&self.place.data, dataset).unwrap();
-        let images = Images::open(folder, &self.place.data.join("cache"), None, &Quiet).unwrap();
+        let folder = DatasetFolder::scan(&self.folders.data, dataset).unwrap();
+        let images = Images::open(folder, &self.folders.data.join("cache"), None, &Quiet).unwrap();
         let splits = split_domains(&images, 3, dataset.split_by, 0);
         let mut labels = BTreeMap::new();
         for (domain, (name, split)) in dataset.domains.iter().zip(&splits).enumerate() {
@@ -149,16 +150,16 @@ fn name(row: &Evaluation) -> String {
 }
 
 /// Correct images and mean cross entropy of logits of two classes.
-fn judge(logits: &[f64], labels: &[usize]) -> (u64, f64) {
+fn evaluate(logits: &[f64], labels: &[usize]) -> (u64, f64) {
     let rows = logits.chunks_exact(2).zip(labels);
     let correct = rows.clone().filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
     let loss: f64 = rows.map(|(row, label)| (row[0].exp() + row[1].exp()).ln() - row[*label]).sum();
     (correct, loss / labels.len() as f64)
 }
 
-fn check(told: &Told, logits: &Tensors, labels: &BTreeMap<String, Vec<usize>>, tolerance: f64) {
-    for row in &told.evaluations {
-        let (correct, loss) = judge(&logits[&name(row)], &labels[&name(row)]);
+fn check(output: &ProcessOutput, logits: &Tensors, labels: &BTreeMap<String, Vec<usize>>, tolerance: f64) {
+    for row in &output.evaluations {
+        let (correct, loss) = evaluate(&logits[&name(row)], &labels[&name(row)]);
         assert_eq!(row.score, Score::Counts { n: labels[&name(row)].len() as u64, correct }, "{row:?}");
         assert!((row.loss.unwrap() - loss).abs() <= tolerance, "{row:?}: {loss}");
     }
@@ -168,7 +169,8 @@ fn check(told: &Told, logits: &Tensors, labels: &BTreeMap<String, Vec<usize>>, t
 fn greedy(members: &Members, labels: &BTreeMap<String, Vec<usize>>) -> Vec<usize> {
     let iid = |chosen: &[usize]| {
         let logits = members.mean(chosen, ArtifactKind::FinalLogits);
-        let accuracy = |part: &str| judge(&logits[part], &labels[part]).0 as f64 / labels[part].len() as f64;
+        let accuracy =
+            |part: &str| evaluate(&logits[part], &labels[part]).0 as f64 / labels[part].len() as f64;
         (accuracy("ink/out") + accuracy("oil/out")) / 2.0
     };
     let mut order = [0, 1, 2];
@@ -191,7 +193,7 @@ fn an_ensemble_is_the_mean_of_its_members_logits() {
     let uniform = members.combine(CombinationKind::Ensemble, Choice::Uniform);
     let mean = members.mean(&[0, 1, 2], ArtifactKind::FinalLogits);
     check(&uniform, &mean, &labels, 1e-12);
-    // Its own logits are left for whoever wants them, in single precision, and no weights.
+    // Its logits are saved in single precision, and no weights.
     let left = members.tensors(&uniform.artifacts, ArtifactKind::FinalLogits);
     assert_eq!(
         left,
@@ -217,12 +219,12 @@ fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
         let root = tempfile::tempdir().unwrap();
         let members = Members::train(root.path(), finetune, method);
         for choice in [Choice::Uniform, Choice::Greedy] {
-            let told = members.combine(CombinationKind::Average, choice);
+            let output = members.combine(CombinationKind::Average, choice);
             let taken: Vec<usize> = match choice {
                 Choice::Uniform => vec![0, 1, 2],
-                Choice::Greedy => taken(&members, &told.printed),
+                Choice::Greedy => taken(&members, &output.printed),
             };
-            let left = members.tensors(&told.artifacts, ArtifactKind::FinalWeights);
+            let left = members.tensors(&output.artifacts, ArtifactKind::FinalWeights);
             let mean = members.mean(&taken, ArtifactKind::FinalWeights);
             assert_eq!(left.keys().collect::<Vec<_>>(), mean.keys().collect::<Vec<_>>());
             for (name, values) in &mean {
@@ -231,12 +233,12 @@ fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
                 assert!(left[name] == rounded, "{name}");
             }
             check(
-                &told,
-                &members.tensors(&told.artifacts, ArtifactKind::FinalLogits),
+                &output,
+                &members.tensors(&output.artifacts, ArtifactKind::FinalLogits),
                 &members.labels(),
                 1e-6,
             );
-            check_as_a_stranger_would(&members, &told);
+            check_saved_network(&members, &output);
         }
     }
 }
@@ -245,26 +247,27 @@ fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
 fn taken(members: &Members, printed: &str) -> Vec<usize> {
     let lines = printed.lines().filter(|line| line.ends_with(": taken"));
     let id = |line: &str| line.split([' ', ':']).nth(1).unwrap().to_owned();
-    let place = |id: String| members.members.iter().position(|member| member.trial_id.short() == id).unwrap();
-    lines.map(|line| place(id(line))).collect()
+    let position =
+        |id: String| members.members.iter().position(|member| member.trial_id.short() == id).unwrap();
+    lines.map(|line| position(id(line))).collect()
 }
 
-/// Reads the network that was left as any other one, and evaluates it on the held-out domain, whose images nothing transforms.
-fn check_as_a_stranger_would(members: &Members, told: &Told) {
-    let file = told.artifacts.iter().find(|file| file.kind == ArtifactKind::FinalWeights).unwrap();
-    let cache = members.place.data.join("cache");
-    let network = ReadyNetwork::read(&members.place.store.join(&file.key), &cache, Device::Cpu).unwrap();
-    let found = network.logits(&members.place.data, &members.spec.settings.dataset, &[2], &cache).unwrap();
+/// Reads the saved network from its file, and evaluates it on the held-out domain, whose images are not augmented.
+fn check_saved_network(members: &Members, output: &ProcessOutput) {
+    let file = output.artifacts.iter().find(|file| file.kind == ArtifactKind::FinalWeights).unwrap();
+    let cache = members.folders.data.join("cache");
+    let network = ReadyNetwork::read(&members.folders.store.join(&file.key), &cache, Device::Cpu).unwrap();
+    let found = network.logits(&members.folders.data, &members.spec.settings.dataset, &[2], &cache).unwrap();
     let rows = found[0].logits.chunks_exact(2).zip(&found[0].labels);
     let correct = rows.filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
-    let held_out = told.evaluations.iter().filter(|row| row.domain == "pen");
+    let held_out = output.evaluations.iter().filter(|row| row.domain == "pen");
     let counted: u64 =
         held_out.map(|row| if let Score::Counts { correct, .. } = row.score { correct } else { 0 }).sum();
     assert_eq!(counted, correct);
 }
 
 #[test]
-fn a_combination_that_is_killed_begins_again_and_comes_to_the_same() {
+fn a_combination_that_is_killed_starts_again_with_the_same_result() {
     let root = tempfile::tempdir().unwrap();
     let members = Members::train(root.path(), Finetune::Full, Method::Plain);
     for (kind, choice) in
@@ -303,7 +306,7 @@ fn a_member_whose_file_is_not_there_is_named() {
     assert!(class == ErrorClass::BadConfig && message.contains("other's own disk"), "{message}");
     let mut damaged = order;
     let file = damaged.members[1].files.iter().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
-    std::fs::write(members.place.store.join(&file.key), b"torn").unwrap();
+    std::fs::write(members.folders.store.join(&file.key), b"torn").unwrap();
     damaged.members[1].host.clear();
     let (class, message) = failed(damaged);
     assert!(class == ErrorClass::Transient && message.contains("truncated"), "{message}");

@@ -6,6 +6,7 @@
     reason = "only tests call the functions between them, and clippy.toml excuses only those"
 )]
 
+#[path = "common/fixtures.rs"]
 mod common;
 
 use common::{Fixture, cache_dir, copies, relative_error};
@@ -54,8 +55,8 @@ fn weights(name: &str, shape: &[i64], stream: i64) -> Tensor {
     }
 }
 
-/// A network of made-up weights with its classifier of 1,000 classes.
-fn made(backbone: Backbone, name: &str, pixels: i64) -> model::Pretrained {
+/// A network of pseudorandom weights with its classifier of 1,000 classes.
+fn with_pseudorandom_weights(backbone: Backbone, name: &str, pixels: i64) -> model::Pretrained {
     let fixture = Fixture::read("model_parity.safetensors");
     let prefix = format!("{name}.shape.");
     let mut names: Vec<&str> =
@@ -65,7 +66,7 @@ fn made(backbone: Backbone, name: &str, pixels: i64) -> model::Pretrained {
         let shape = fixture.get(&format!("{prefix}{name}")).to_kind(Kind::Int64);
         (name.to_owned(), weights(name, &Vec::<i64>::try_from(shape).unwrap(), stream as i64))
     });
-    let state = StateDict::new("made".as_ref(), tensors).unwrap();
+    let state = StateDict::new("pseudorandom".as_ref(), tensors).unwrap();
     let (backbone, head) =
         model::assemble(backbone, Source::file(state, Device::Cpu, Precision::Fp32), pixels).unwrap();
     model::Pretrained { backbone, head, weights_digest: String::new() }
@@ -180,15 +181,15 @@ fn efficientnet_lite0_follows_pytorch() {
 
 #[test]
 fn resnet_follows_pytorch() {
-    check_logits(&made(Backbone::ResNet18, "resnet18", 64), "resnet18", &[(64, 64)]);
-    let pretrained = made(Backbone::ResNet50V2, "resnet50-v2", 64);
+    check_logits(&with_pseudorandom_weights(Backbone::ResNet18, "resnet18", 64), "resnet18", &[(64, 64)]);
+    let pretrained = with_pseudorandom_weights(Backbone::ResNet50V2, "resnet50-v2", 64);
     check_logits(&pretrained, "resnet50-v2", &[(64, 64), (97, 65)]);
     check_training(pretrained, "resnet50-v2", 64, 1.0);
 }
 
 #[test]
 fn vit_follows_pytorch() {
-    let pretrained = made(Backbone::VitB16, "vit-b-16", 32);
+    let pretrained = with_pseudorandom_weights(Backbone::VitB16, "vit-b-16", 32);
     check_logits(&pretrained, "vit-b-16", &[(32, 32)]);
     check_training(pretrained, "vit-b-16", 32, 1.0);
 }

@@ -1,17 +1,18 @@
-//! Resumed is uninterrupted, to the byte: real trial processes that die by SIGKILL and go on from their checkpoints.
+//! A resumed trial gives the bytes of an uninterrupted one: real trial processes that end by SIGKILL and continue from their checkpoints.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy.toml excuses only functions that are tests themselves, not their helpers"
 )]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
+#[path = "common/fixtures.rs"]
 mod common;
 #[path = "common/process.rs"]
 mod process;
 #[path = "common/tiny.rs"]
 mod tiny;
 
-use process::{Disturbance, Place, Told, place};
+use process::{Disturbance, ProcessOutput, TestFolders, folders};
 use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Finetune, FinetuneSpec};
 use sortie_core::job::{ErrorClass, Outcome, Token};
@@ -23,12 +24,18 @@ const LAST: u64 = 9;
 struct How {
     /// The trial's own end by SIGKILL after this step.
     kill_at: Option<u64>,
-    /// SIGTERM once this step is told.
+    /// SIGTERM once this step is reported.
     terminate_at: Option<u64>,
 }
 
-fn run(spec: &FinetuneSpec, place: &Place, token: i64, checkpoints: Vec<CheckpointRef>, how: How) -> Told {
-    let mut assignment = process::assignment(spec, place, token);
+fn run(
+    spec: &FinetuneSpec,
+    folders: &TestFolders,
+    token: i64,
+    checkpoints: Vec<CheckpointRef>,
+    how: How,
+) -> ProcessOutput {
+    let mut assignment = process::assignment(spec, folders, token);
     (assignment.checkpoints, assignment.kill_at) = (checkpoints, how.kill_at);
     process::run(&assignment, Disturbance { terminate_at: how.terminate_at, ..Disturbance::default() })
 }
@@ -55,16 +62,16 @@ fn spec(finetune: Finetune, dropout: f64) -> FinetuneSpec {
 /// Runs a trial undisturbed, then killed after each of these steps and resumed, and compares every byte.
 fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
     let root = tempfile::tempdir().unwrap();
-    let place = place(root.path());
+    let folders = folders(root.path());
     let spec = spec(finetune, dropout);
-    let undisturbed = run(&spec, &place, 1, Vec::new(), How::default());
+    let undisturbed = run(&spec, &folders, 1, Vec::new(), How::default());
     assert_eq!(undisturbed.outcome, Some(Outcome::Succeeded), "{}", undisturbed.printed);
     assert_eq!(undisturbed.losses.len() as u64, LAST + 1);
     for &kill_at in kills {
         let token = 10 + 2 * kill_at as i64;
-        let killed = run(&spec, &place, token, Vec::new(), killed_at(kill_at));
+        let killed = run(&spec, &folders, token, Vec::new(), killed_at(kill_at));
         assert_eq!(killed.outcome, None, "it was to be killed");
-        let resumed = run(&spec, &place, token + 1, killed.checkpoints(Token(token)), How::default());
+        let resumed = run(&spec, &folders, token + 1, killed.checkpoints(Token(token)), How::default());
         assert_eq!(resumed.outcome, Some(Outcome::Succeeded), "{}", resumed.printed);
         let expected = kill_at.checked_sub(3).map(|step| Resumed { token: Token(token), step, exact: true });
         assert_eq!(resumed.resumed, expected);
@@ -93,7 +100,7 @@ fn training_from_scratch_resumes_to_the_byte() {
 #[test]
 fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let here = place(root.path());
+    let here = folders(root.path());
     let spec = spec(Finetune::Full, 0.5);
     let undisturbed = run(&spec, &here, 1, Vec::new(), How::default());
     let first = run(&spec, &here, 2, Vec::new(), killed_at(4));
@@ -104,7 +111,7 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let killed = run(&spec, &here, 4, Vec::new(), killed_at(8));
     let elsewhere = tempfile::tempdir().unwrap();
     tiny::write_tiny(elsewhere.path());
-    let elsewhere = Place { data: elsewhere.path().to_owned(), store: here.store.clone() };
+    let elsewhere = TestFolders { data: elsewhere.path().to_owned(), store: here.store.clone() };
     let newest = &killed.checkpoints(Token(4))[0];
     let file = here.store.join(&newest.key);
     let bytes = std::fs::read(&file).unwrap();
@@ -126,20 +133,20 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
 }
 
 #[test]
-fn a_trial_that_is_asked_to_stop_checkpoints_and_goes_on_later() {
+fn a_trial_that_is_asked_to_stop_writes_a_checkpoint_and_continues_later() {
     let root = tempfile::tempdir().unwrap();
-    let place = place(root.path());
+    let folders = folders(root.path());
     let mut spec = spec(Finetune::Full, 0.5);
     // Far more steps than are made before the signal arrives, and one of them is an evaluation.
     (spec.settings.steps, spec.settings.evaluate_every) = (60, 20);
-    let undisturbed = run(&spec, &place, 1, Vec::new(), How::default());
-    let stopped = run(&spec, &place, 2, Vec::new(), How { terminate_at: Some(20), ..How::default() });
+    let undisturbed = run(&spec, &folders, 1, Vec::new(), How::default());
+    let stopped = run(&spec, &folders, 2, Vec::new(), How { terminate_at: Some(20), ..How::default() });
     let preempted =
         Outcome::Failed { class: ErrorClass::Preempted, message: "the trial was asked to stop".into() };
     assert_eq!(stopped.outcome, Some(preempted), "{}", stopped.printed);
     let checkpoints = stopped.checkpoints(Token(2));
     assert!((20..60).contains(&checkpoints[0].step));
-    let resumed = run(&spec, &place, 3, checkpoints, How::default());
+    let resumed = run(&spec, &folders, 3, checkpoints, How::default());
     assert!(resumed.resumed.is_some_and(|resumed| resumed.exact), "{}", resumed.printed);
     assert_eq!(resumed.result(), undisturbed.result());
 }

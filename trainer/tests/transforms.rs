@@ -6,6 +6,7 @@
 )]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
+#[path = "common/fixtures.rs"]
 mod common;
 
 use common::Fixture;

@@ -5,6 +5,7 @@
 )]
 
 #[expect(dead_code, reason = "each test file uses its part of the shared module")]
+#[path = "common/fixtures.rs"]
 mod common;
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -39,7 +40,7 @@ impl TrialSink for Transcript {
     }
 
     fn resumed(&mut self, _: &Resumed, _: &[TrainingLoss], _: &[Evaluation]) -> Result<(), SinkError> {
-        Err("there is nothing to go on from".into())
+        Err("there is no checkpoint".into())
     }
 
     fn artifact(&mut self, artifact: &Artifact) -> Result<(), SinkError> {
@@ -148,7 +149,7 @@ fn each_random_choice_moves_with_its_own_setting_only() {
         run(&spec, root.path()).losses[0]
     };
     let plain = first_loss(&|spec| spec.point.dropout = 0.0);
-    // The first loss is that of the initial head on the first augmented batch of the split: it tells whether these are shared.
+    // The first loss is that of the initial head on the first augmented batch of the split: it shows whether these are shared.
     let tiny_rate = first_loss(&|spec| spec.point.dropout = 1e-9);
     assert!((plain - tiny_rate).abs() < 1e-5, "{plain} {tiny_rate}");
     assert_ne!(plain, first_loss(&|_| ()));
@@ -180,13 +181,13 @@ fn bad_data_and_divergence_are_outcomes_of_their_own() {
 
 #[test]
 fn a_sink_that_refuses_ends_the_trial() {
-    struct Deaf;
-    impl TrialSink for Deaf {
+    struct RefusingSink;
+    impl TrialSink for RefusingSink {
         fn started(&mut self, _: &Fingerprint) -> Result<(), SinkError> {
             Ok(())
         }
         fn resumed(&mut self, _: &Resumed, _: &[TrainingLoss], _: &[Evaluation]) -> Result<(), SinkError> {
-            unreachable!("there is nothing to go on from")
+            unreachable!("there is no checkpoint")
         }
         fn artifact(&mut self, _: &Artifact) -> Result<(), SinkError> {
             unreachable!("the trial must have ended")
@@ -200,7 +201,7 @@ fn a_sink_that_refuses_ends_the_trial() {
     }
     let root = tempfile::tempdir().unwrap();
     write_tiny(root.path());
-    let error = run_trial(&spec(tiny(), "pen"), &environment(root.path()), &mut Deaf).unwrap_err();
+    let error = run_trial(&spec(tiny(), "pen"), &environment(root.path()), &mut RefusingSink).unwrap_err();
     assert!(matches!(error, TrialError::Sink(_)), "{error}");
 }
 

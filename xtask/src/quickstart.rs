@@ -18,7 +18,9 @@ pub fn run() -> Result<()> {
     let repository = setup::repository()?;
     println!("building in release mode");
     let packages = ["--package", "sortie", "--package", "sortie-trainer"];
-    process::run(process::cargo().args(["build", "--release", "--locked"]).args(packages).current_dir(&repository))?;
+    process::run(
+        process::cargo().args(["build", "--release", "--locked"]).args(packages).current_dir(&repository),
+    )?;
     let folder = repository.join(FOLDER);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let sortie = process::target(&repository).join("release/sortie");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::error::TrialError;
-use crate::training::{ComputeDevice, DomainLogits, Kept, ReadyNetwork};
+use crate::training::{ComputeDevice, DomainLogits, ReadyNetwork, SavedModel as Kept};
 use serde_json::{Map, Value, json};
 use sortie_core::catalogue;
 use sortie_core::pipe::{EvaluateRequest, NetworkSource};

@@ -1,15 +1,15 @@
 //! Streams and determinism of a GPU.
-#![expect(unsafe_code, reason = "tch shows nothing of this")]
+#![expect(unsafe_code, reason = "tch does not expose these functions")]
 
 use std::ffi::{c_char, c_void};
 
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use super::returned;
+use super::call::returned;
 
 #[repr(C)]
-struct ReadingPointer {
+struct PendingValuePointer {
     _opaque: [u8; 0],
 }
 
@@ -18,14 +18,14 @@ unsafe extern "C" {
     fn sortie_own_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_finish_stream(index: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
     fn sortie_receive(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut c_void;
-    fn sortie_read(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut ReadingPointer;
+    fn sortie_read(x: *const C_tensor, error: *mut c_char, error_bytes: usize) -> *mut PendingValuePointer;
     fn sortie_value(
-        reading: *mut ReadingPointer,
+        pending: *mut PendingValuePointer,
         value: *mut f64,
         error: *mut c_char,
         error_bytes: usize,
     ) -> *mut c_void;
-    fn sortie_drop(reading: *mut ReadingPointer);
+    fn sortie_drop(pending: *mut PendingValuePointer);
 }
 
 /// From now on every operation gives the same bytes each time, or fails and says that it cannot.
@@ -64,21 +64,22 @@ pub fn receive(x: &Tensor) -> Result<(), TchError> {
     returned(|error, bytes| unsafe { sortie_receive(x.as_ptr(), error, bytes) }).map(drop)
 }
 
-/// A number on its way to the host: work that is started in the meantime does not hold it up, as it would an ordinary read.
+/// A number on its way from the device to the host. Work that starts in the meantime does not delay it, as it would delay an ordinary
+/// read.
 #[derive(Debug)]
-pub struct Reading(*mut ReadingPointer);
+pub struct PendingValue(*mut PendingValuePointer);
 
-impl Reading {
-    /// Asks for the value of a tensor of one element.
+impl PendingValue {
+    /// Starts to copy the value of a tensor of one element.
     ///
     /// # Errors
     /// What libtorch reports.
     pub fn start(x: &Tensor) -> Result<Self, TchError> {
-        // SAFETY: as for `receive`; the reading holds memory of its own.
+        // SAFETY: as for `receive`; the pending value holds memory of its own.
         returned(|error, bytes| unsafe { sortie_read(x.as_ptr(), error, bytes) }).map(Self)
     }
 
-    /// Waits for it.
+    /// Waits for the value.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -91,7 +92,7 @@ impl Reading {
     }
 }
 
-impl Drop for Reading {
+impl Drop for PendingValue {
     fn drop(&mut self) {
         // SAFETY: the pointer is that of `start`, and `value` was not called.
         unsafe { sortie_drop(self.0) }
@@ -105,11 +106,11 @@ mod tests {
     #[test]
     fn a_value_is_that_of_its_time() {
         let mut x = Tensor::from(1.5_f32);
-        let reading = Reading::start(&x).unwrap();
+        let pending = PendingValue::start(&x).unwrap();
         let _ = x.fill_(2.5);
-        assert_eq!(reading.value().unwrap(), 1.5);
-        drop(Reading::start(&x).unwrap());
-        assert!(Reading::start(&Tensor::from_slice(&[1.0, 2.0])).is_err());
+        assert_eq!(pending.value().unwrap(), 1.5);
+        drop(PendingValue::start(&x).unwrap());
+        assert!(PendingValue::start(&Tensor::from_slice(&[1.0, 2.0])).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::ffi::{c_char, c_void};
 use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
-use super::returned;
+use super::call::returned;
 
 unsafe extern "C" {
     fn sortie_depthwise(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sortie_core::libtorch::build_of;
 
-use super::returned;
+use super::call::returned;
 
 /// libtorch describes itself in some 2 KiB.
 const CONFIG_BYTES: usize = 16_384;

@@ -1,11 +1,10 @@
-//! A convolution and the BatchNorm behind it: what all convolutional networks here are made of.
-
-use std::collections::HashMap;
+//! A convolution and the BatchNorm behind it, the building block of all convolutional networks here.
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::NamedTensor;
+use super::batch_norm_folding::FoldedConvolutions;
 use super::source::{Initial, Source};
-use super::{NamedTensor, Pass};
 use crate::error::TrialError;
 use crate::libtorch;
 
@@ -35,14 +34,14 @@ pub(super) struct Geometry {
 
 /// A convolution without bias and the BatchNorm behind it.
 pub(super) struct Convolution {
-    weight: NamedTensor,
-    gamma: NamedTensor,
-    beta: NamedTensor,
-    mean: NamedTensor,
-    variance: NamedTensor,
-    epsilon: f64,
+    pub(super) weight: NamedTensor,
+    pub(super) gamma: NamedTensor,
+    pub(super) beta: NamedTensor,
+    pub(super) mean: NamedTensor,
+    pub(super) variance: NamedTensor,
+    pub(super) epsilon: f64,
     geometry: Geometry,
-    compute: Kind,
+    pub(super) compute: Kind,
 }
 
 impl Convolution {
@@ -67,7 +66,7 @@ impl Convolution {
     }
 
     /// The normalised output, in the number format of products, which `x` must have; `folded` must be the network's for this pass.
-    pub(super) fn forward(&self, x: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+    pub(super) fn forward(&self, x: &Tensor, folded: &FoldedConvolutions) -> Result<Tensor, TchError> {
         if let Some((weight, bias)) = folded.get(self) {
             return self.convolve(x, weight, Some(bias));
         }
@@ -119,92 +118,6 @@ impl Convolution {
     /// The running statistics.
     pub(super) fn buffers(&self) -> [NamedTensor; 2] {
         [self.mean.share(), self.variance.share()]
-    }
-}
-
-/// The BatchNorms of a network, folded into its convolutions at each pass.
-///
-/// With frozen statistics a BatchNorm is an affine map per channel, so it can be a part of the convolution before it:
-/// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
-/// activation and the memory that they hold. With live ones it is done only where nothing is trained.
-pub(super) struct Norms {
-    /// What frozen statistics come down to; none when they are live.
-    frozen: Option<Statistics>,
-}
-
-impl Norms {
-    /// Those behind a network's convolutions.
-    ///
-    /// # Errors
-    /// What libtorch reports.
-    pub(super) fn new<'a>(
-        convolutions: impl Iterator<Item = &'a Convolution>,
-        live: bool,
-    ) -> Result<Self, TchError> {
-        Ok(Self { frozen: if live { None } else { Some(Statistics::new(convolutions)?) } })
-    }
-
-    /// Folds them into the same convolutions, in the same order.
-    ///
-    /// # Errors
-    /// What libtorch reports, out of memory above all.
-    pub(super) fn fold<'a>(
-        &self,
-        convolutions: impl Iterator<Item = &'a Convolution>,
-        pass: Pass,
-    ) -> Result<Folded, TchError> {
-        let convolutions: Vec<_> = convolutions.collect();
-        let current;
-        let Statistics { inverse_deviation, shift } = match &self.frozen {
-            Some(frozen) => frozen,
-            None if pass == Pass::Train => return Ok(Folded(HashMap::new())),
-            None => {
-                current = Statistics::new(convolutions.iter().copied())?;
-                &current
-            }
-        };
-        let Some(compute) = convolutions.first().map(|convolution| convolution.compute) else {
-            return Ok(Folded(HashMap::new()));
-        };
-        let tensors = |part: fn(&Convolution) -> &Tensor| {
-            convolutions.iter().map(|convolution| part(convolution)).collect::<Vec<_>>()
-        };
-        let parts =
-            [tensors(|c| &c.weight.tensor), tensors(|c| &c.gamma.tensor), tensors(|c| &c.beta.tensor)];
-        let folded = libtorch::fold([&parts[0], &parts[1], &parts[2]], inverse_deviation, shift, compute)?;
-        Ok(Folded(convolutions.into_iter().map(std::ptr::from_ref).zip(folded).collect()))
-    }
-}
-
-/// Kernels and biases of the convolutions of a network, for one pass; nothing where a BatchNorm's statistics are the batch's own.
-pub(super) struct Folded(HashMap<*const Convolution, (Tensor, Tensor)>);
-
-impl Folded {
-    fn get(&self, convolution: &Convolution) -> Option<&(Tensor, Tensor)> {
-        self.0.get(&std::ptr::from_ref(convolution))
-    }
-}
-
-/// The statistics of all channels, one convolution behind the other, as factors of gamma.
-struct Statistics {
-    /// 1 / sigma, with sigma = sqrt(variance + epsilon).
-    inverse_deviation: Tensor,
-    /// -mean / sigma.
-    shift: Tensor,
-}
-
-impl Statistics {
-    fn new<'a>(convolutions: impl Iterator<Item = &'a Convolution>) -> Result<Self, TchError> {
-        let (mut inverse_deviations, mut shifts) = (Vec::new(), Vec::new());
-        for Convolution { mean, variance, epsilon, .. } in convolutions {
-            let inverse_deviation = variance.tensor.f_add_scalar(*epsilon)?.f_rsqrt()?;
-            shifts.push(mean.tensor.f_mul(&inverse_deviation)?.f_neg()?);
-            inverse_deviations.push(inverse_deviation);
-        }
-        Ok(Self {
-            inverse_deviation: Tensor::f_cat(&inverse_deviations, 0)?,
-            shift: Tensor::f_cat(&shifts, 0)?,
-        })
     }
 }
 

@@ -5,7 +5,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::convolution::{Convolution, Folded, Geometry, Norms, Padding, pooled, prepared};
+use super::batch_norm_folding::{BatchNormFolding, FoldedConvolutions};
+use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
 use super::source::Source;
 use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
@@ -88,7 +89,7 @@ pub(super) struct EfficientNetLite {
     head: Convolution,
     /// Index of the last stage's only block; the stage before it has at least three, equally wide.
     wide_end: usize,
-    norms: Norms,
+    batch_norms: BatchNormFolding,
     compute: Kind,
 }
 
@@ -111,8 +112,8 @@ impl EfficientNetLite {
             }
         }
         let head = dense(source, "_conv_head", "_bn1", [channels, HEAD_CHANNELS], 1, 1)?;
-        let norms = Norms::new(chain(&stem, &blocks, &head), source.is_scratch())?;
-        Ok(Self { stem, blocks, head, wide_end, norms, compute: source.compute() })
+        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks, &head), source.is_scratch())?;
+        Ok(Self { stem, blocks, head, wide_end, batch_norms, compute: source.compute() })
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
@@ -138,7 +139,7 @@ impl Backbone for EfficientNetLite {
     }
 
     fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        let folded = self.norms.fold(self.convolutions(), pass)?;
+        let folded = self.batch_norms.fold(self.convolutions(), pass)?;
         let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, &folded)?)?;
         for block in &self.blocks {
             x = block.forward(x, &folded)?;
@@ -147,7 +148,7 @@ impl Backbone for EfficientNetLite {
     }
 
     fn block_features(&self, images: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let folded = self.norms.fold(self.convolutions(), Pass::Evaluate)?;
+        let folded = self.batch_norms.fold(self.convolutions(), Pass::Evaluate)?;
         let mut x = relu6(self.stem.forward(&prepared(images, self.compute)?, &folded)?)?;
         let mut outputs = Vec::new();
         for (index, block) in self.blocks[..self.wide_end].iter().enumerate() {
@@ -217,7 +218,7 @@ impl Block {
         Ok(Self { expand, depthwise, project, residual: stride == 1 && channels == stage.channels })
     }
 
-    fn forward(&self, input: Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+    fn forward(&self, input: Tensor, folded: &FoldedConvolutions) -> Result<Tensor, TchError> {
         let expanded = match &self.expand {
             Some(expand) => &relu6(expand.forward(&input, folded)?)?,
             None => &input,

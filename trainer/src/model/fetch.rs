@@ -1,4 +1,4 @@
-//! Gets weights into the cache folder, verified.
+//! Copies or downloads weights into the cache folder, and verifies them.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -32,7 +32,7 @@ pub struct FetchRequest<'a> {
     pub name: Option<&'a str>,
 }
 
-/// Where the weights are now.
+/// Weights in the cache folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// The file in the cache folder.
@@ -46,7 +46,7 @@ pub struct Fetched {
 /// Why weights could not be fetched. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// What was asked for cannot be meant.
+    /// The request is invalid.
     #[error("{0}")]
     Usage(String),
     /// A file cannot be read or written.
@@ -75,8 +75,8 @@ pub enum FetchError {
     },
 }
 
-/// Copies or downloads weights into the cache folder, where they appear only whole: their SHA-256 has been compared and their tensors
-/// have been found to be this network's. `progress` is told the bytes so far and, where it is known, how many there will be.
+/// Copies or downloads weights into the cache folder. A file appears there only when its SHA-256 and its tensors have been checked.
+/// `progress` gets the bytes so far and, where it is known, their total.
 ///
 /// # Errors
 /// See [`FetchError`]; the cache folder is then as it was.
@@ -113,7 +113,7 @@ pub fn fetch(
     Ok(Fetched { path: target, sha256, was_there: false })
 }
 
-/// A request whose gaps are filled in.
+/// A request with its defaults filled in.
 struct Plan {
     from: String,
     is_url: bool,
@@ -156,7 +156,7 @@ impl Plan {
         };
         if is_url && sha256.is_none() {
             return Err(usage(format!(
-                "nothing tells whether {from} arrives as it should: give its --sha256"
+                "no digest is known by which {from} could be verified: give its --sha256"
             )));
         }
         Ok(Self { from, is_url, name, ending, sha256 })
@@ -176,7 +176,7 @@ impl Plan {
         Ok(target)
     }
 
-    /// Writes the file's bytes; their SHA-256.
+    /// Writes the file's bytes and returns their SHA-256.
     fn receive(
         &self,
         into: &mut File,
@@ -236,7 +236,7 @@ fn copy(
     }
 }
 
-/// That the file holds exactly this network's tensors.
+/// Checks that the file holds exactly this network's tensors.
 fn check_network(path: &Path, backbone: Backbone) -> Result<(), String> {
     use crate::error::TrialError;
     let check = || {
@@ -245,7 +245,7 @@ fn check_network(path: &Path, backbone: Backbone) -> Result<(), String> {
     };
     match check() {
         Ok(_) => Ok(()),
-        // The path is that of a file which is about to vanish.
+        // The path is that of a temporary file, so the message leaves it out.
         Err(TrialError::BadData { reason, .. }) => {
             Err(format!("these are no weights of {backbone}: {reason}"))
         }
@@ -329,11 +329,7 @@ mod tests {
                 || other.contains("conv1.weight"),
             "{other}"
         );
-        assert_eq!(
-            std::fs::read_dir(cache.path().join("weights")).unwrap().count(),
-            0,
-            "something was left behind"
-        );
+        assert_eq!(std::fs::read_dir(cache.path().join("weights")).unwrap().count(), 0, "a file remained");
 
         let wanted = FetchRequest { sha256: Some(&sha256), ..request };
         let first = fetch(&wanted, &mut progress).unwrap();
@@ -365,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_requests_are_refused() {
         let cache = tempfile::tempdir().unwrap();
         let refused = |request: FetchRequest| match fetch(&request, &mut |_, _| ()).unwrap_err() {
             FetchError::Usage(text) => text,

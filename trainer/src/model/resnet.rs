@@ -2,7 +2,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::convolution::{Convolution, Folded, Geometry, Norms, Padding, pooled, prepared};
+use super::batch_norm_folding::{BatchNormFolding, FoldedConvolutions};
+use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
 use super::source::Source;
 use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
@@ -48,7 +49,7 @@ pub(super) struct ResNet {
     depth: Depth,
     stem: Convolution,
     blocks: Vec<Block>,
-    norms: Norms,
+    batch_norms: BatchNormFolding,
     compute: Kind,
 }
 
@@ -76,11 +77,11 @@ impl ResNet {
                 channels = inner * depth.expansion();
             }
         }
-        let norms = Norms::new(chain(&stem, &blocks), source.is_scratch())?;
-        Ok(Self { depth, stem, blocks, norms, compute: source.compute() })
+        let batch_norms = BatchNormFolding::new(chain(&stem, &blocks), source.is_scratch())?;
+        Ok(Self { depth, stem, blocks, batch_norms, compute: source.compute() })
     }
 
-    fn stem(&self, images: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+    fn stem(&self, images: &Tensor, folded: &FoldedConvolutions) -> Result<Tensor, TchError> {
         let x = self.stem.forward(&prepared(images, self.compute)?, folded)?.f_relu_()?;
         x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
     }
@@ -104,7 +105,7 @@ impl Backbone for ResNet {
     }
 
     fn features(&self, images: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
-        let folded = self.norms.fold(self.convolutions(), pass)?;
+        let folded = self.batch_norms.fold(self.convolutions(), pass)?;
         let mut x = self.stem(images, &folded)?;
         for block in &self.blocks {
             x = block.forward(&x, &folded)?;
@@ -118,7 +119,7 @@ impl Backbone for ResNet {
         if last < 3 {
             return Ok(None);
         }
-        let folded = self.norms.fold(self.convolutions(), Pass::Evaluate)?;
+        let folded = self.batch_norms.fold(self.convolutions(), Pass::Evaluate)?;
         let mut x = self.stem(images, &folded)?;
         let mut outputs = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
@@ -195,7 +196,7 @@ impl Block {
         Ok(Self { path, downsample })
     }
 
-    fn forward(&self, input: &Tensor, folded: &Folded) -> Result<Tensor, TchError> {
+    fn forward(&self, input: &Tensor, folded: &FoldedConvolutions) -> Result<Tensor, TchError> {
         let mut x = input.shallow_clone();
         for (index, convolution) in self.path.iter().enumerate() {
             x = convolution.forward(&x, folded)?;

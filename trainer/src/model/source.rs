@@ -1,4 +1,4 @@
-//! Where the tensors of a network come from: a weights file, or random numbers.
+//! Hands a network its tensors, from a weights file or by random initialisation.
 
 use std::f64::consts::TAU;
 
@@ -10,10 +10,10 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::{NamedTensor, StateDict};
 use crate::error::TrialError;
 
-/// Names under which networks keep the layer that fine-tuning replaces.
+/// Prefixes of the layer that fine-tuning replaces.
 const CLASSIFIERS: [&str; 4] = ["fc.", "_fc.", "heads.", "classifier."];
 
-/// The values of a tensor before any training, when it comes from no file.
+/// The distribution of a tensor's values in random initialisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Initial {
     /// The same everywhere.
@@ -49,8 +49,8 @@ impl Source {
         Self { origin: Origin::File(state), device, compute: compute_kind(precision) }
     }
 
-    /// Random values. The numbers of a tensor come from the counter (seed, backbone initialisation, its place among the tensors that the
-    /// network asks for), so that they depend on nothing else.
+    /// Random initialisation. The numbers of a tensor come from the counter (seed, backbone initialisation, position among the tensors that
+    /// the network asks for), so that they depend on nothing else.
     pub fn scratch(seed: u64, device: Device, precision: Precision) -> Self {
         Self { origin: Origin::Scratch { seed, position: 0 }, device, compute: compute_kind(precision) }
     }
@@ -96,7 +96,7 @@ impl Source {
         Ok(NamedTensor { name, tensor })
     }
 
-    /// Replaces a part of all names in a file, for networks whose modules were once called otherwise.
+    /// Replaces a part of all names in a file, for networks whose modules had other names in earlier releases.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         if let Origin::File(state) = &mut self.origin {
             state.rename(from, to);
@@ -122,7 +122,7 @@ impl Source {
     }
 }
 
-/// TF32 is a matter of the GPU's libraries: tensors are in single precision.
+/// TF32 is a setting of the GPU's libraries. Its tensors are in single precision.
 fn compute_kind(precision: Precision) -> Kind {
     if precision == Precision::Bf16 { Kind::BFloat16 } else { Kind::Float }
 }

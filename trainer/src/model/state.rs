@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::TrialError;
 
-/// The tensors of a weights file, by name, on the CPU, contiguous, fractions in single precision.
+/// The tensors of a weights file, by name, on the CPU, contiguous, floating-point tensors in single precision.
 #[derive(Debug)]
 pub struct StateDict {
     path: PathBuf,
@@ -15,8 +15,8 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// The tensors as a network wants them: a prefix `module.`, which PyTorch's data parallelism leaves behind, is taken off every name,
-    /// and fractions of any other width become single precision.
+    /// The tensors as a network needs them. A prefix `module.`, which PyTorch's data parallelism adds, is removed from every name.
+    /// Floating-point tensors of any other width become single precision.
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming the file when there is no tensor in it, or two come to have one name.
@@ -68,7 +68,7 @@ impl StateDict {
         self.tensors = old.into_iter().map(|(name, tensor)| (name.replace(from, to), tensor)).collect();
     }
 
-    /// Checks that nothing is left but names that `known` accepts: a leftover means that this is another network.
+    /// Checks that only names remain that `known` accepts. Any other tensor means that the file holds another network.
     ///
     /// # Errors
     /// [`TrialError::BadData`] naming the first unexpected tensor.

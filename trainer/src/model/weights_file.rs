@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::{StateDict, pickle, registry};
 use crate::error::TrialError;
 
-/// No network here comes near it.
+/// Larger than any supported network.
 pub(super) const FILE_BYTES_MAX: u64 = 4 << 30;
 /// The endings of weights files, the preferred one first.
 pub(super) const ENDINGS: [&str; 2] = ["safetensors", "pth"];

@@ -35,7 +35,7 @@ fn serve() -> io::Result<()> {
     let _ = rustix::thread::set_name(c"sortie-trial");
     watchdog::start()?;
     let mut sink = EventSink::new(events);
-    sink.report(&Event::Handshake(crate::commands::probe::handshake()))?;
+    sink.write_event(&Event::Handshake(crate::commands::probe::handshake()))?;
     let stop = Arc::new(AtomicBool::new(false));
     // The second signal, or one that comes while a long step runs, is the agent's SIGKILL.
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;

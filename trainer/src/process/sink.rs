@@ -1,4 +1,4 @@
-//! The trainer's reports as events.
+//! Writes the trainer's reports as events.
 
 use std::io::{self, Write};
 
@@ -11,16 +11,16 @@ use sortie_core::record::Fingerprint;
 use crate::error::{SinkError, TrialError};
 use crate::training::TrialSink;
 
-/// Losses are told in groups of this many, or with the next evaluation.
+/// Losses are written in groups of this many, or before the next evaluation.
 const LOSSES_PER_EVENT: usize = 16;
-/// What an earlier attempt had told is told again in groups of this many.
+/// The reports of an earlier attempt are written again in groups of this many.
 const ROWS_PER_EVENT: usize = 128;
 
-/// Writes what a trial has to say as lines to its agent.
+/// Writes the reports of a trial as lines to its agent.
 #[derive(Debug)]
 pub struct EventSink<W> {
     out: W,
-    losses: Vec<TrainingLoss>,
+    pending_losses: Vec<TrainingLoss>,
     /// The step whose evaluation gave a loss that is no number.
     diverged: Option<u64>,
 }
@@ -28,16 +28,16 @@ pub struct EventSink<W> {
 impl<W: Write> EventSink<W> {
     /// A sink into a pipe or, in tests, a buffer.
     pub fn new(out: W) -> Self {
-        Self { out, losses: Vec::new(), diverged: None }
+        Self { out, pending_losses: Vec::new(), diverged: None }
     }
 
-    /// Tells how the trial ended, after whatever was not told yet.
+    /// Writes how the trial ended, after the losses that are still pending.
     ///
     /// # Errors
     /// When the agent is gone.
     pub fn end(mut self, ending: Outcome) -> io::Result<()> {
         self.flush_losses()?;
-        self.report(&Event::Outcome(ending))
+        self.write_event(&Event::Outcome(ending))
     }
 
     /// What the trainer's result means for the coordinator.
@@ -56,18 +56,18 @@ impl<W: Write> EventSink<W> {
     }
 
     fn flush_losses(&mut self) -> io::Result<()> {
-        if self.losses.is_empty() {
+        if self.pending_losses.is_empty() {
             return Ok(());
         }
-        let losses = std::mem::take(&mut self.losses);
-        self.report(&Event::Losses(losses))
+        let losses = std::mem::take(&mut self.pending_losses);
+        self.write_event(&Event::Losses(losses))
     }
 
     /// Writes one event.
     ///
     /// # Errors
     /// When the agent is gone.
-    pub fn report(&mut self, event: &Event) -> io::Result<()> {
+    pub fn write_event(&mut self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         // One write per line: a line is torn only by the end of the process, and then the agent drops its half.
@@ -78,11 +78,11 @@ impl<W: Write> EventSink<W> {
 
 impl<W: Write + Send> TrialSink for EventSink<W> {
     fn preparing(&mut self, preparation: &Preparation) -> Result<(), SinkError> {
-        Ok(self.report(&Event::Preparation(preparation.clone()))?)
+        Ok(self.write_event(&Event::Preparation(preparation.clone()))?)
     }
 
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError> {
-        Ok(self.report(&Event::Fingerprint(fingerprint.clone()))?)
+        Ok(self.write_event(&Event::Fingerprint(fingerprint.clone()))?)
     }
 
     fn resumed(
@@ -91,26 +91,26 @@ impl<W: Write + Send> TrialSink for EventSink<W> {
         losses: &[TrainingLoss],
         evaluations: &[Evaluation],
     ) -> Result<(), SinkError> {
-        self.report(&Event::Resumed(*resumed))?;
+        self.write_event(&Event::Resumed(*resumed))?;
         for losses in losses.chunks(ROWS_PER_EVENT) {
-            self.report(&Event::Losses(losses.to_vec()))?;
+            self.write_event(&Event::Losses(losses.to_vec()))?;
         }
         for evaluations in evaluations.chunks(ROWS_PER_EVENT) {
-            self.report(&Event::Evaluations(evaluations.to_vec()))?;
+            self.write_event(&Event::Evaluations(evaluations.to_vec()))?;
         }
-        Ok(self.report(&Event::Progress(Progress { step: resumed.step }))?)
+        Ok(self.write_event(&Event::Progress(Progress { step: resumed.step }))?)
     }
 
     fn artifact(&mut self, artifact: &Artifact) -> Result<(), SinkError> {
-        Ok(self.report(&Event::Artifact(artifact.clone()))?)
+        Ok(self.write_event(&Event::Artifact(artifact.clone()))?)
     }
 
     fn trained(&mut self, step: u64, loss: f64) -> Result<(), SinkError> {
-        self.losses.push(TrainingLoss { step, loss });
-        if self.losses.len() >= LOSSES_PER_EVENT {
+        self.pending_losses.push(TrainingLoss { step, loss });
+        if self.pending_losses.len() >= LOSSES_PER_EVENT {
             self.flush_losses()?;
         }
-        Ok(self.report(&Event::Progress(Progress { step }))?)
+        Ok(self.write_event(&Event::Progress(Progress { step }))?)
     }
 
     fn evaluated(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<(), SinkError> {
@@ -121,7 +121,7 @@ impl<W: Write + Send> TrialSink for EventSink<W> {
             return Err("the network's outputs are no numbers any more".into());
         }
         self.flush_losses()?;
-        Ok(self.report(&Event::Evaluations(evaluations.to_vec()))?)
+        Ok(self.write_event(&Event::Evaluations(evaluations.to_vec()))?)
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_told_before_the_evaluation_that_follows_them_and_before_the_end() {
+    fn losses_are_reported_before_the_next_evaluation_and_before_the_end() {
         let mut out = Vec::new();
         let mut sink = EventSink::new(&mut out);
         sink.trained(0, 2.0).unwrap();

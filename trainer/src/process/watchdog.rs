@@ -1,4 +1,4 @@
-//! Ends the trial process when its agent is gone, however the agent went: no orphan computes on a device that is leased to another.
+//! Ends the trial process when its agent is gone, so that no orphan computes on a device that is leased to another trial.
 
 use std::io::{self, Read};
 use std::thread;
@@ -24,22 +24,22 @@ fn wait_for_end(mut input: impl Read) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A pipe that cannot be read tells as little about a living agent as one that is closed.
+            // A pipe that cannot be read gives no more evidence of a living agent than a closed one.
             Err(_) => return,
         }
     }
 }
 
-/// SIGKILL, for an orderly exit would run libtorch's destructors under a training thread that still computes.
+/// Sends SIGKILL. An orderly exit would run libtorch's destructors while a training thread still computes.
 fn die() -> ! {
     let pid = getpid();
-    // The agent makes each trial the leader of a group; run by hand from a shell, the group may be somebody else's.
+    // The agent makes each trial the leader of a process group. In a process that was started from a shell, the group may hold others.
     let killed = if getpgrp() == pid {
         kill_process_group(pid, Signal::KILL)
     } else {
         kill_process(pid, Signal::KILL)
     };
-    // A process may always signal itself; if that failed all the same, this is the next best end.
+    // A process may always signal itself. If that fails, `abort` ends it.
     let _ = killed;
     std::process::abort()
 }

@@ -1,7 +1,7 @@
-//! Ensembles and averages over trials that have ended: nothing is trained, only evaluated, at the members' last step.
+//! Ensembles and averages over trials that have ended. Nothing is trained; the combination is evaluated at the members' last step.
 //!
-//! Sums are taken in double precision in the order of the members, so the same members give the same numbers. One that is interrupted
-//! begins again: it is a matter of evaluations.
+//! Sums are taken in double precision in the order of the members, so the same members give the same numbers. An interrupted
+//! combination starts from the beginning, because it only evaluates.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,17 +13,14 @@ use sortie_core::pipe::CombinationOrder;
 use sortie_core::selection::mean;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::checkpoint;
-use super::evaluate::judge;
-use super::inputs::{Feeder, Request};
-use super::kept::fill;
-use super::run::{Trial, panic_text};
-use super::saver::Place;
-use super::trajectory::Part;
+use super::checkpoints::{ArtifactFolder, fill, read_tensors};
+use super::evaluation::{EvalSplit, evaluate};
+use super::inputs::{BatchRequest, Prefetcher};
+use super::run::{Trial, panic_text, prefetcher_threads};
 use super::{TrialEnvironment, TrialSink};
 use crate::error::TrialError;
 
-/// Evaluates a combination at its members' last step, on everything that they are evaluated on, and tells it as the plain model.
+/// Evaluates a combination at its members' last step, on everything that they are evaluated on. The result is reported as the plain model.
 ///
 /// # Errors
 /// See [`TrialError`]; a member's file that is missing or damaged is named with the member.
@@ -41,95 +38,95 @@ pub fn run_combination(
                 "a combination needs an artifact store, and this worker reaches none".to_owned(),
             )
         })?;
-        let place = Place::open(store, order.trial_id.to_string(), environment.artifacts.token.0)?;
+        let folder = ArtifactFolder::open(store, order.trial_id.to_string(), environment.artifacts.token.0)?;
         let mut trial = Trial::start_as(order.trial_id, spec, environment, sink)?;
-        // There is nothing to go on from.
-        trial.leaver.can_save = false;
-        Blend { order, place, trial }.run(sink)
+        // A combination writes no checkpoints.
+        trial.checkpoints.enabled = false;
+        Combiner { order, folder, trial }.run()
     }));
     result.unwrap_or_else(|panic| Err(TrialError::from_libtorch_text(panic_text(panic.as_ref()))))
 }
 
-/// A combination while it is made. What is summed is a list of tensors: the logits of each part, or the weights.
-struct Blend<'a> {
+/// A combination in the making. The terms of its sum are lists of tensors: the logits of each split, or the weights.
+struct Combiner<'a> {
     order: &'a CombinationOrder,
-    place: Place,
-    /// Its network is that of the members; its weights are whatever is evaluated.
+    folder: ArtifactFolder,
+    /// Its network is that of the members. Its weights are those that are being evaluated.
     trial: Trial<'a>,
 }
 
-impl Blend<'_> {
-    fn run(mut self, sink: &mut dyn TrialSink) -> Result<(), TrialError> {
+impl Combiner<'_> {
+    fn run(mut self) -> Result<(), TrialError> {
         let order = self.order;
         let (sum, count) = match order.combination.choice {
             Choice::Uniform => {
                 let mut sum = self.terms(&order.members[0])?;
                 for member in &order.members[1..] {
                     sum = added(&sum, &self.terms(member)?)?;
-                    self.trial.leave_if_asked(sink)?;
+                    self.trial.stop_if_requested()?;
                 }
                 (sum, order.members.len())
             }
-            Choice::Greedy => self.greedy(sink)?,
+            Choice::Greedy => self.greedy()?,
         };
         let mean = divided(&sum, count)?;
-        let step = self.trial.spec.settings.steps;
+        let step = self.trial.state.spec.settings.steps;
         match order.combination.kind {
             CombinationKind::Average => {
                 self.set_weights(&mean)?;
-                let mut feeder = self.feeder(|_| true)?;
-                self.trial.evaluate(step, &mut feeder, sink)?;
-                self.trial.leave_results(sink)
+                let mut prefetcher = self.prefetcher(|_| true)?;
+                self.trial.evaluate(step, &mut prefetcher)?;
+                self.trial.save_results()
             }
             CombinationKind::Ensemble => {
-                let parts = self.trial.source.parts();
-                let logits: Vec<(Part, Tensor)> = parts.into_iter().zip(mean).collect();
+                let eval_splits = self.trial.state.source.eval_splits();
+                let logits: Vec<(EvalSplit, Tensor)> = eval_splits.into_iter().zip(mean).collect();
                 let evaluations = logits
                     .iter()
-                    .map(|(part, logits)| self.judged(*part, logits))
+                    .map(|(split, logits)| self.evaluation_of(*split, logits))
                     .collect::<Result<Vec<_>, _>>()?;
-                sink.evaluated(step, &evaluations).map_err(TrialError::Sink)?;
+                self.trial.reporter.report_evaluations(step, &evaluations)?;
                 let single =
-                    logits.into_iter().map(|(part, logits)| Ok((part, logits.f_to_kind(Kind::Float)?)));
+                    logits.into_iter().map(|(split, logits)| Ok((split, logits.f_to_kind(Kind::Float)?)));
                 self.trial
-                    .leaver
+                    .checkpoints
                     .final_logits
                     .insert(Method::Plain, single.collect::<Result<_, TrialError>>()?);
-                self.trial.leave_logits();
-                self.trial.leave_all(sink)
+                self.trial.checkpoints.save_logits(self.trial.state.spec);
+                self.trial.checkpoints.wait_for_writes(&mut self.trial.reporter)
             }
         }
     }
 
-    /// The sum over the members that a greedy choice takes, and how many those are. It reads nothing but training domains.
-    fn greedy(&mut self, sink: &mut dyn TrialSink) -> Result<(Vec<Tensor>, usize), TrialError> {
+    /// The sum over the members that a greedy choice takes, and their count. It reads training domains only.
+    fn greedy(&mut self) -> Result<(Vec<Tensor>, usize), TrialError> {
         let order = self.order;
         let mut ranked = Vec::with_capacity(order.members.len());
-        for (place, member) in order.members.iter().enumerate() {
+        for (position, member) in order.members.iter().enumerate() {
             let logits = self.logits(member)?;
-            ranked.push((self.iid_of_logits(&logits)?, place));
-            self.trial.leave_if_asked(sink)?;
+            ranked.push((self.iid_of_logits(&logits)?, position));
+            self.trial.stop_if_requested()?;
         }
-        // The best first; of equals the earlier.
+        // The best member first; of equal members the earlier one.
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut taken: Option<(Vec<Tensor>, usize, f64)> = None;
-        for (own, place) in ranked {
-            let terms = self.terms(&order.members[place])?;
+        for (own, position) in ranked {
+            let terms = self.terms(&order.members[position])?;
             let (sum, count) = match &taken {
                 None => (terms, 1),
                 Some((sum, count, _)) => (added(sum, &terms)?, count + 1),
             };
-            let accuracy = self.iid(&divided(&sum, count)?, sink)?;
+            let accuracy = self.iid(&divided(&sum, count)?)?;
             let takes = taken.as_ref().is_none_or(|(_, _, best)| accuracy >= *best);
-            let (verdict, id) =
-                (if takes { "taken" } else { "left out" }, order.members[place].trial_id.short());
+            let (decision, id) =
+                (if takes { "taken" } else { "left out" }, order.members[position].trial_id.short());
             eprintln!(
-                "member {id}: i.i.d. accuracy {own:.4} alone, {accuracy:.4} with it as one of {count}: {verdict}"
+                "member {id}: i.i.d. accuracy {own:.4} alone, {accuracy:.4} with it as one of {count}: {decision}"
             );
             if takes {
                 taken = Some((sum, count, accuracy));
             }
-            self.trial.leave_if_asked(sink)?;
+            self.trial.stop_if_requested()?;
         }
         let (sum, count, _) =
             taken.ok_or_else(|| TrialError::BadConfig("a combination without members".to_owned()))?;
@@ -141,9 +138,9 @@ impl Blend<'_> {
         match self.order.combination.kind {
             CombinationKind::Ensemble => self.logits(member),
             CombinationKind::Average => {
-                let mut tensors = checkpoint::read(&self.read(member, ArtifactKind::FinalWeights)?)
+                let mut tensors = read_tensors(&self.read(member, ArtifactKind::FinalWeights)?)
                     .map_err(|reason| damaged(member, &reason))?;
-                let network = &self.trial.network;
+                let network = &self.trial.state.network;
                 let own = network
                     .body_parameters()
                     .into_iter()
@@ -155,16 +152,16 @@ impl Blend<'_> {
         }
     }
 
-    /// A member's final logits of every part, in double precision.
+    /// A member's final logits of every split, in double precision.
     fn logits(&self, member: &Member) -> Result<Vec<Tensor>, TrialError> {
-        let mut tensors = checkpoint::read(&self.read(member, ArtifactKind::FinalLogits)?)
+        let mut tensors = read_tensors(&self.read(member, ArtifactKind::FinalLogits)?)
             .map_err(|reason| damaged(member, &reason))?;
-        let source = &self.trial.source;
+        let source = &self.trial.state.source;
         let dataset = &source.spec.settings.dataset;
         let mut found = Vec::new();
-        for part @ (domain, split) in source.parts() {
-            let name = format!("{}/{split}", dataset.domains[domain]);
-            let size = [source.indices(part).len() as i64, dataset.classes.len() as i64];
+        for eval_split in source.eval_splits() {
+            let name = eval_split.logits_name(dataset);
+            let size = [source.indices(eval_split).len() as i64, dataset.classes.len() as i64];
             let logits = tensors
                 .remove(&name)
                 .ok_or_else(|| damaged(member, &format!("it lacks the logits of {name}")))?;
@@ -187,9 +184,9 @@ impl Blend<'_> {
             );
             return Err(TrialError::BadConfig(reason));
         };
-        self.place.read(&file.key, &file.digest).map_err(|reason| match member.host.as_str() {
+        self.folder.read(&file.key, &file.digest).map_err(|reason| match member.host.as_str() {
             "" => TrialError::Other(format!("cannot read the {kind} of member {id}: {reason}")),
-            // No fault of this worker's, and no other attempt would find it but there.
+            // The worker is not at fault, and an attempt on another host would not find the file either.
             host => TrialError::BadConfig(format!(
                 "cannot read the {kind} of member {id}, which lies on {host}'s own disk: combinations need a store that all workers share \
                  (docs/artifacts.md)"
@@ -198,42 +195,51 @@ impl Blend<'_> {
     }
 
     /// The i.i.d. accuracy of what is evaluated with this mean of the terms.
-    fn iid(&mut self, mean: &[Tensor], sink: &mut dyn TrialSink) -> Result<f64, TrialError> {
+    fn iid(&mut self, mean: &[Tensor]) -> Result<f64, TrialError> {
         if self.order.combination.kind == CombinationKind::Ensemble {
             return self.iid_of_logits(mean);
         }
         self.set_weights(mean)?;
-        let mut feeder = self.feeder(|part| self.is_training(part))?;
+        let mut prefetcher = self.prefetcher(|split| self.is_training(split))?;
         let mut evaluations = Vec::new();
-        for part in self.training_parts() {
+        for eval_split in self.training_splits() {
             let (_, logits) =
-                self.trial.part_logits(self.trial.spec.settings.steps, part, &mut feeder, sink)?;
+                self.trial.split_logits(self.trial.state.spec.settings.steps, eval_split, &mut prefetcher)?;
             for (_, logits) in logits {
-                evaluations.push(self.judged(part, &logits)?);
+                evaluations.push(self.evaluation_of(eval_split, &logits)?);
             }
         }
         Ok(iid_of(&evaluations))
     }
 
     fn iid_of_logits(&self, logits: &[Tensor]) -> Result<f64, TrialError> {
-        let parts = self.trial.source.parts();
-        let training = parts.into_iter().zip(logits).filter(|(part, _)| self.is_training(*part));
-        Ok(iid_of(&training.map(|(part, logits)| self.judged(part, logits)).collect::<Result<Vec<_>, _>>()?))
+        let eval_splits = self.trial.state.source.eval_splits();
+        let training = eval_splits.into_iter().zip(logits).filter(|(split, _)| self.is_training(*split));
+        Ok(iid_of(
+            &training
+                .map(|(split, logits)| self.evaluation_of(split, logits))
+                .collect::<Result<Vec<_>, _>>()?,
+        ))
     }
 
-    fn training_parts(&self) -> Vec<Part> {
-        self.trial.source.parts().into_iter().filter(|part| self.is_training(*part)).collect()
+    fn training_splits(&self) -> Vec<EvalSplit> {
+        let eval_splits = self.trial.state.source.eval_splits().into_iter();
+        eval_splits.filter(|split| self.is_training(*split)).collect()
     }
 
-    fn is_training(&self, (domain, _): Part) -> bool {
-        !self.trial.spec.is_held_out(&self.trial.spec.settings.dataset.domains[domain])
+    fn is_training(&self, EvalSplit { domain, .. }: EvalSplit) -> bool {
+        !self.trial.state.spec.is_held_out(&self.trial.state.spec.settings.dataset.domains[domain])
     }
 
-    fn judged(&self, part @ (domain, split): Part, logits: &Tensor) -> Result<Evaluation, TrialError> {
-        let source = &self.trial.source;
-        let labels: Vec<i64> =
-            source.indices(part).iter().map(|&index| source.images.label(domain, index) as i64).collect();
-        let (score, loss) = judge(&logits.f_to_device(Device::Cpu)?, &Tensor::f_from_slice(&labels)?)?;
+    fn evaluation_of(&self, eval_split: EvalSplit, logits: &Tensor) -> Result<Evaluation, TrialError> {
+        let source = &self.trial.state.source;
+        let EvalSplit { domain, split } = eval_split;
+        let labels: Vec<i64> = source
+            .indices(eval_split)
+            .iter()
+            .map(|&index| source.images.label(domain, index) as i64)
+            .collect();
+        let (score, loss) = evaluate(&logits.f_to_device(Device::Cpu)?, &Tensor::f_from_slice(&labels)?)?;
         let (settings, method) = (&source.spec.settings, Method::Plain);
         Ok(Evaluation {
             method,
@@ -246,10 +252,10 @@ impl Blend<'_> {
     }
 
     /// Everything that training moved. Of networks that are averaged, BatchNorm statistics are among it only in linear fine-tuning, where
-    /// they are those of the pretrained features: every member estimates the same ones, whatever it learned.
+    /// they are those of the pretrained features: every member estimates the same ones, independent of its training.
     fn weights(&self) -> Vec<Tensor> {
-        let buffers = self.trial.network.live_buffers().into_iter().map(|buffer| buffer.tensor);
-        std::iter::once(self.trial.parameters.values().shallow_clone()).chain(buffers).collect()
+        let buffers = self.trial.state.network.live_buffers().into_iter().map(|buffer| buffer.tensor);
+        std::iter::once(self.trial.state.parameters.values().shallow_clone()).chain(buffers).collect()
     }
 
     fn set_weights(&self, mean: &[Tensor]) -> Result<(), TrialError> {
@@ -260,11 +266,13 @@ impl Blend<'_> {
         Ok(())
     }
 
-    /// Makes the batches of the evaluation of some parts.
-    fn feeder(&self, wanted: impl Fn(Part) -> bool) -> Result<Feeder, TrialError> {
-        let mut requests = self.trial.source.evaluation(self.trial.spec.settings.steps);
-        requests.retain(|request| matches!(request, Request::Evaluate { part, .. } if wanted(*part)));
-        Feeder::start(&self.trial.source, self.trial.feeder_threads(), requests.into_iter())
+    /// Makes the batches of the evaluation of some splits.
+    fn prefetcher(&self, wanted: impl Fn(EvalSplit) -> bool) -> Result<Prefetcher, TrialError> {
+        let mut requests = self.trial.state.source.evaluation(self.trial.state.spec.settings.steps);
+        requests.retain(
+            |request| matches!(request, BatchRequest::Evaluate { eval_split, .. } if wanted(*eval_split)),
+        );
+        Prefetcher::start(&self.trial.state.source, prefetcher_threads(), requests.into_iter())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How fast a trial trains or evaluates on this machine: the real loop of either, without an end.
+//! Measures how fast a trial trains or evaluates on this machine. It runs the real loop for some time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::pipe::BenchWork;
 use sortie_core::record::Fingerprint;
 
-use super::inputs::{Feeder, Request};
-use super::resume::id_of;
-use super::run::Trial;
+use super::checkpoints::trial_id;
+use super::evaluation::evaluation_logits;
+use super::inputs::{BatchRequest, Prefetcher};
+use super::run::{Trial, prefetcher_threads};
 use super::stopwatch::now;
 use super::{TrialEnvironment, TrialSink};
 use crate::error::{SinkError, TrialError};
 use crate::model::{self, LoadRequest, Pretrained};
 
-/// Batches before the clock starts: libraries choose kernels, memory is taken.
+/// Batches before the clock starts. In these, libraries choose kernels and allocate memory.
 const WARM_UP_STEPS: usize = 2;
 /// Batches that are measured at least.
 const STEPS_MIN: usize = 3;
@@ -35,7 +36,7 @@ pub struct NetworkSpeed {
     pub fingerprint: Fingerprint,
 }
 
-/// Trains or evaluates a specification for some time. Random weights stand in where the pretrained ones are not there.
+/// Trains or evaluates a specification for some time. Where the pretrained weights are missing, random initialisation replaces them.
 ///
 /// # Errors
 /// As [`super::run_trial`].
@@ -46,32 +47,35 @@ pub fn measure_network(
     duration: Duration,
 ) -> Result<NetworkSpeed, TrialError> {
     let mut spec = spec.clone();
-    // Never reached: the clock ends it.
+    // The last step is never reached; the clock ends the loop.
     (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
     let begun = now();
-    let mut trial = Trial::start_with(load_or_make_up, id_of(&spec), &spec, environment, &mut Deaf)?;
+    let mut sink = NullSink;
+    let mut trial = Trial::start_with(load_or_random, trial_id(&spec), &spec, environment, &mut sink)?;
     let start_seconds = begun.elapsed().as_secs_f64();
-    let source = Arc::clone(&trial.source);
+    let source = Arc::clone(&trial.state.source);
     let requests = (0..).flat_map(move |step| match work {
-        BenchWork::Train => vec![Request::Train { step }],
+        BenchWork::Train => vec![BatchRequest::Train { step }],
         BenchWork::Evaluate => source.evaluation(step),
     });
-    let mut feeder = Feeder::start(&trial.source, trial.feeder_threads(), requests.clone())?;
+    let mut prefetcher = Prefetcher::start(&trial.state.source, prefetcher_threads(), requests.clone())?;
     let (mut clock, mut images) = (now(), 0);
     let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
     for (round, request) in (0..).zip(requests) {
         if round == WARM_UP_STEPS {
-            (clock, images, feeder.waited) = (now(), 0, Duration::ZERO);
+            (clock, images, prefetcher.waited) = (now(), 0, Duration::ZERO);
         }
         match request {
-            Request::Train { step } => {
-                trial.update(step, &mut feeder, &mut Deaf)?;
+            BatchRequest::Train { step } => {
+                trial.update(step, &mut prefetcher)?;
                 images += per_step;
             }
-            Request::Evaluate { from, to, .. } => {
-                let batch = feeder.next(request)?;
-                // To read a number waits for the device, as the sums of an evaluation do.
-                let _ = trial.plain_logits(&batch)?.f_sum(None)?.f_double_value(&[])?;
+            BatchRequest::Evaluate { from, to, .. } => {
+                let batch = prefetcher.next(request)?;
+                // Reading a number waits for the device, as the sums of an evaluation do.
+                let _ = evaluation_logits(&trial.state.network, &batch.inputs)?
+                    .f_sum(None)?
+                    .f_double_value(&[])?;
                 images += (to - from) as u64;
             }
         }
@@ -79,27 +83,27 @@ pub fn measure_network(
             break;
         }
     }
-    trial.tell_losses(0, &mut Deaf)?;
+    trial.report_losses(0)?;
     let seconds = clock.elapsed().as_secs_f64();
     Ok(NetworkSpeed {
         images_per_second: images as f64 / seconds,
-        data_wait_fraction: feeder.waited.as_secs_f64() / seconds,
+        data_wait_fraction: prefetcher.waited.as_secs_f64() / seconds,
         start_seconds,
-        fingerprint: trial.fingerprint.clone(),
+        fingerprint: trial.state.fingerprint.clone(),
     })
 }
 
-fn load_or_make_up(request: &LoadRequest) -> Result<Pretrained, TrialError> {
+fn load_or_random(request: &LoadRequest) -> Result<Pretrained, TrialError> {
     match model::find_weights(request.cache, request.weights, request.backbone) {
         Ok(_) => model::load(request),
-        Err(_) => model::made_up(request),
+        Err(_) => model::load_random(request),
     }
 }
 
-/// Nobody listens to a measurement.
-struct Deaf;
+/// Discards all reports of a measurement.
+struct NullSink;
 
-impl TrialSink for Deaf {
+impl TrialSink for NullSink {
     fn started(&mut self, _: &Fingerprint) -> Result<(), SinkError> {
         Ok(())
     }

@@ -1,45 +1,32 @@
 //! Runs one trial, from its specification to its last evaluation, exactly as docs/protocol.md says.
 //!
-//! Reading order: `prepare` makes everything ready, [`run_trial`] is the loop, `inputs` makes batches ahead of their use: `batch` turns
-//! images into network inputs, by `augment` (what to do, drawn on the host from counters), `resize` and `colour` (doing it, in tensors on
-//! the device). `network` is backbone, dropout and last layer; `parameters` are its trained tensors in one buffer, which `optimiser`
-//! updates; `evaluate` counts; `trajectory` averages weights and sums logits. `leave` decides what goes into the artifact store, `saver`
-//! writes it, `checkpoint` is the file, and `resume` goes on from one. `combine` evaluates ensembles and averages over trials that have
-//! ended. Beside trials, `kept` evaluates networks that they left, and
-//! `measure` puts the loop on the clock.
+//! Reading order: `prepare` loads everything that a trial needs, `run` is the training loop ([`run_trial`]), `state` is what the loop
+//! changes, `reporter` passes results on. `inputs` makes batches ahead of their use, `network` is backbone, dropout and last layer,
+//! `optimisation` updates the trained tensors, `evaluation` scores logits, averages weights and reads saved models, `checkpoints` writes
+//! and restores the files of the artifact store. `combine` evaluates ensembles and averages of ended trials. `measure` times the loop.
 
-mod augment;
-mod batch;
-mod checkpoint;
-mod colour;
+mod checkpoints;
 mod combine;
 mod device;
 mod environment;
-mod evaluate;
+mod evaluation;
 mod inputs;
-mod kept;
-mod leave;
 mod measure;
 mod network;
-mod optimiser;
-mod parameters;
+mod optimisation;
 mod preparation;
 mod prepare;
-mod resize;
-mod resume;
+mod reporter;
 mod run;
-mod saver;
+mod state;
 mod stopwatch;
-mod trajectory;
 
-pub use augment::{Augmentation, Crop, Jitter};
-pub use batch::{Normaliser, Sample, draw_batch};
 pub use combine::run_combination;
 pub use device::ComputeDevice;
 pub use environment::{Artifacts, TrialEnvironment, TrialSink};
-pub use kept::{DomainLogits, Kept, ReadyNetwork};
+pub use evaluation::{DomainLogits, ReadyNetwork, SavedModel};
+pub use inputs::{Augmentation, Crop, Jitter, Normaliser, Sample, draw_batch};
 pub use measure::{NetworkSpeed, measure_network};
 pub use network::{Network, dropout_mask, initial_head};
-pub use optimiser::{Optimiser, Update};
-pub use parameters::Parameters;
+pub use optimisation::{Optimiser, Parameters, Update};
 pub use run::run_trial;

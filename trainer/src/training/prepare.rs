@@ -1,85 +1,65 @@
-//! Everything that a trial needs before its first step: device, images, splits, network, features, a checkpoint to go on from.
+//! Loads everything that a trial needs before its first step: device, images, splits, network, features, and a checkpoint if there is one.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
+use sortie_core::split::Split;
 use sortie_core::trial::TrialId;
 use tch::Device;
 
-use super::inputs::{Source, resize};
-use super::leave::Leaver;
+use super::checkpoints::{ArtifactFolder, CheckpointManager, trial_id};
+use super::evaluation::Trajectory;
+use super::inputs::{BatchSource, resize_image};
 use super::network::BLOCKS;
-use super::optimiser::Update;
 use super::preparation::Preparing;
-use super::resume::id_of;
-use super::run::{Progress, Trial};
-use super::saver::{Place, Saver};
-use super::stopwatch::now;
-use super::trajectory::Trajectory;
-use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink};
+use super::reporter::Reporter;
+use super::run::Trial;
+use super::state::{TrainingProgress, TrialState};
+use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink, Update};
 use crate::error::TrialError;
 use crate::libtorch;
-use crate::model::{self, LoadRequest, Pretrained};
-use sortie_data::{BilinearResizer, DatasetFolder, Images, Resized, SharedArray, split_domains};
+use crate::model::{self, Backbone, LoadRequest, Pretrained};
+use sortie_data::{BilinearResizer, DatasetFolder, Images, Progress, Resized, SharedArray, split_domains};
 
-/// A larger dataset is resized at each use: that costs little beside reading so much.
+/// A larger dataset is resized at each use. That costs little compared with reading so much data.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
 
 impl<'a> Trial<'a> {
-    /// Loads everything, tells what the trial runs on, and goes on from a checkpoint if there is one.
+    /// Loads everything, reports the fingerprint, and continues from a checkpoint if there is one.
     pub(super) fn start(
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
-        Self::start_as(id_of(spec), spec, environment, sink)
+        Self::start_as(trial_id(spec), spec, environment, sink)
     }
 
-    /// The same for a trial whose identity this specification does not tell.
+    /// The same for a trial whose identity does not follow from this specification alone.
     pub(super) fn start_as(
         id: TrialId,
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
         Self::start_with(model::load, id, spec, environment, sink)
     }
 
-    /// The same with a network from elsewhere.
+    /// The same with a network that `load` supplies.
     pub(super) fn start_with(
         load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
         id: TrialId,
         spec: &'a FinetuneSpec,
         environment: &TrialEnvironment,
-        sink: &mut dyn TrialSink,
+        sink: &'a mut dyn TrialSink,
     ) -> Result<Self, TrialError> {
         let settings = &spec.settings;
-        // First of all, for the CUDA libraries must be loaded before any other call of libtorch.
+        // This comes first, because the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open()?;
-        if let Some(threads) = environment.threads {
-            let threads = i32::try_from(threads.max(1))
-                .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
-            tch::set_num_threads(threads);
-        }
+        set_threads(environment.threads)?;
         let images = load_images(spec, environment, &Preparing::new(&mut *sink))?;
-        let splits = split_domains(
-            &images,
-            settings.dataset.domains.len(),
-            settings.dataset.split_by,
-            spec.point.split_seed,
-        );
-        for (split, domain) in splits.iter().zip(&settings.dataset.domains) {
-            if split.in_.is_empty() || split.out.is_empty() {
-                let folder = environment.data_root.join(&settings.dataset.name).join(domain);
-                return Err(TrialError::bad_data(
-                    &folder,
-                    "the domain has too few images for a split of 80 to 20",
-                ));
-            }
-        }
+        let splits = checked_splits(&images, spec, environment)?;
         let pretrained = load(&LoadRequest {
             cache: &environment.cache_dir,
             backbone: settings.backbone,
@@ -96,31 +76,15 @@ impl<'a> Trial<'a> {
             device: environment.device.describe(),
             threads: tch::get_num_threads().max(1).unsigned_abs(),
         };
-        let normaliser = Normaliser {
-            device,
-            pixels: i64::from(settings.pixels),
-            normalisation: pretrained.backbone.normalisation(),
-        };
-        let network = Network::fresh(
+        let (network, source) = network_and_batch_source(
             pretrained.backbone,
-            settings.finetune,
-            spec.point.seed,
-            settings.dataset.classes.len(),
-            device,
-        )?;
-        let resized = resized(&images, settings.pixels, &Preparing::new(&mut *sink))?;
-        let mut source = Source {
-            spec: spec.clone(),
             images,
-            resized,
             splits,
-            normaliser,
-            width: network.width(),
-            features: None,
-        };
-        if settings.finetune == Finetune::Linear && !settings.augment {
-            source.features = Some(features(&network, &source, &fingerprint, &Preparing::new(&mut *sink))?);
-        }
+            spec,
+            device,
+            &fingerprint,
+            &mut *sink,
+        )?;
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
         let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
         let update =
@@ -128,9 +92,11 @@ impl<'a> Trial<'a> {
         sink.started(&fingerprint).map_err(TrialError::Sink)?;
 
         let artifacts = &environment.artifacts;
-        let open = |url: &String| Place::open(url, id.to_string(), artifacts.token.0);
-        let place = artifacts.store.as_ref().map(open).transpose()?;
-        let mut trial = Self {
+        let open = |url: &String| ArtifactFolder::open(url, id.to_string(), artifacts.token.0);
+        let folder = artifacts.store.as_ref().map(open).transpose()?;
+        let mut checkpoints = CheckpointManager::new(folder.clone(), artifacts)?;
+        let mut reporter = Reporter::new(sink);
+        let mut state = TrialState {
             spec,
             source: Arc::new(source),
             network,
@@ -138,31 +104,68 @@ impl<'a> Trial<'a> {
             optimiser: Optimiser::new(update),
             trajectory: Trajectory::default(),
             fingerprint,
-            leaver: Leaver {
-                saver: Saver::start(place.clone(), &artifacts.checkpoints)?,
-                can_save: place.is_some(),
-                keep: artifacts.keep,
-                interval_min: artifacts.interval_min,
-                last: now(),
-                cost: 0.0,
-                kill_at: artifacts.kill_at,
-                final_logits: Default::default(),
-            },
-            stop: Arc::clone(&environment.stop),
-            progress: Progress::default(),
-            untold: VecDeque::new(),
+            progress: TrainingProgress::default(),
         };
-        trial.resume(place.as_ref(), &artifacts.checkpoints, sink)?;
-        Ok(trial)
+        state.resume(folder.as_ref(), &artifacts.checkpoints, &mut checkpoints, &mut reporter)?;
+        Ok(Self { state, checkpoints, reporter, stop: Arc::clone(&environment.stop) })
     }
 }
 
-/// All images under the evaluation transform, shared by the trials of the machine; none for a dataset that is too large for that.
-fn resized(
+/// Sets how many threads libtorch computes with.
+fn set_threads(threads: Option<usize>) -> Result<(), TrialError> {
+    if let Some(threads) = threads {
+        let threads = i32::try_from(threads.max(1))
+            .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
+        tch::set_num_threads(threads);
+    }
+    Ok(())
+}
+
+/// The `in`/`out` split of every domain, neither side of which may be empty.
+fn checked_splits(
     images: &Images,
-    pixels: u32,
-    progress: &dyn sortie_data::Progress,
-) -> Result<Option<Resized>, TrialError> {
+    spec: &FinetuneSpec,
+    environment: &TrialEnvironment,
+) -> Result<Vec<Split>, TrialError> {
+    let dataset = &spec.settings.dataset;
+    let splits = split_domains(images, dataset.domains.len(), dataset.split_by, spec.point.split_seed);
+    for (split, domain) in splits.iter().zip(&dataset.domains) {
+        if split.in_.is_empty() || split.out.is_empty() {
+            let folder = environment.data_root.join(&dataset.name).join(domain);
+            let reason = "the domain has too few images for a split of 80 to 20";
+            return Err(TrialError::bad_data(&folder, reason));
+        }
+    }
+    Ok(splits)
+}
+
+/// The network with its fresh last layer, and what makes its inputs.
+fn network_and_batch_source(
+    backbone: Box<dyn Backbone>,
+    images: Images,
+    splits: Vec<Split>,
+    spec: &FinetuneSpec,
+    device: Device,
+    fingerprint: &Fingerprint,
+    sink: &mut dyn TrialSink,
+) -> Result<(Network, BatchSource), TrialError> {
+    let settings = &spec.settings;
+    let pixels = i64::from(settings.pixels);
+    let normaliser = Normaliser { device, pixels, normalisation: backbone.normalisation() };
+    let classes = settings.dataset.classes.len();
+    let network = Network::fresh(backbone, settings.finetune, spec.point.seed, classes, device)?;
+    let progress = Preparing::new(sink);
+    let resized = resized(&images, settings.pixels, &progress)?;
+    let (spec, width) = (spec.clone(), network.width());
+    let mut source = BatchSource { spec, images, resized, splits, normaliser, width, features: None };
+    if settings.finetune == Finetune::Linear && !settings.augment {
+        source.features = Some(features(&network, &source, fingerprint, &progress)?);
+    }
+    Ok((network, source))
+}
+
+/// All images under the evaluation transform, shared by the trials of the machine. None for a dataset that is too large.
+fn resized(images: &Images, pixels: u32, progress: &dyn Progress) -> Result<Option<Resized>, TrialError> {
     let bytes = images.count() as u64 * u64::from(pixels) * u64::from(pixels) * 3;
     if bytes > RESIZED_BYTES_MAX {
         return Ok(None);
@@ -175,7 +178,7 @@ fn resized(
         }
         let mut bytes = Vec::with_capacity(chosen.len() * (pixels * pixels * 3) as usize);
         for &(domain, index) in chosen {
-            bytes.extend_from_slice(&resize(&mut resizer, images, domain, index, pixels)?);
+            bytes.extend_from_slice(&resize_image(&mut resizer, images, domain, index, pixels)?);
         }
         progress.advance(chosen.len() as u64);
         Ok(bytes)
@@ -183,13 +186,13 @@ fn resized(
     images.resized(pixels, &mut make).map(Some)
 }
 
-/// The backbone's outputs for every image of the dataset, as the evaluation transform shows it: computed once by whichever trial comes
-/// first, for all trials of the machine that run on the same device.
+/// The backbone's outputs for every image of the dataset under the evaluation transform. The first trial on a machine computes them for
+/// all trials there that run on the same device.
 fn features(
     network: &Network,
-    source: &Source,
+    source: &BatchSource,
     fingerprint: &Fingerprint,
-    progress: &dyn sortie_data::Progress,
+    progress: &dyn Progress,
 ) -> Result<SharedArray, TrialError> {
     let Fingerprint { libtorch, device, threads, weights_digest, .. } = fingerprint;
     let Settings { backbone, precision, pixels, .. } = source.spec.settings;
@@ -213,7 +216,7 @@ fn features(
 fn load_images(
     spec: &FinetuneSpec,
     environment: &TrialEnvironment,
-    progress: &dyn sortie_data::Progress,
+    progress: &dyn Progress,
 ) -> Result<Images, TrialError> {
     let root: &Path = &environment.data_root;
     let folder = DatasetFolder::scan(root, &spec.settings.dataset)?;

@@ -1,4 +1,4 @@
-//! The one place where the trainer looks at a clock: to choose when to checkpoint, and to measure. No number of a trial depends on it.
+//! The only clock of the trainer. It decides when a checkpoint is due, and it times benchmarks. No number of a trial depends on it.
 
 use std::time::Instant;
 

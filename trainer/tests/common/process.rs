@@ -15,12 +15,12 @@ use sortie_core::pipe::{Assignment, Event};
 use crate::common::cache_dir;
 use crate::tiny;
 
-/// Bits of losses by step, evaluations as text, digests of what was left.
+/// Bits of losses by step, evaluations as text, digests of saved files.
 pub type Outcomes = (Vec<(u64, u64)>, Vec<String>, BTreeMap<String, String>);
 
-/// What a process told until its end.
+/// What a process reported until its end.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ProcessOutput {
     pub resumed: Option<Resumed>,
     pub losses: Vec<TrainingLoss>,
     pub evaluations: Vec<Evaluation>,
@@ -29,14 +29,14 @@ pub struct Told {
     pub printed: String,
 }
 
-impl Told {
+impl ProcessOutput {
     /// Everything that must not depend on interruptions: loss and evaluation bits, digests of weights and logits.
     pub fn result(&self) -> Outcomes {
         let losses = self.losses.iter().map(|loss| (loss.step, loss.loss.to_bits())).collect();
         let exactly =
             |evaluation: &Evaluation| format!("{evaluation:?} {:x}", evaluation.loss.unwrap().to_bits());
-        let left = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);
-        let digests = left.map(|artifact| {
+        let saved = self.artifacts.iter().filter(|artifact| artifact.kind != ArtifactKind::Checkpoint);
+        let digests = saved.map(|artifact| {
             (format!("{} {} {}", artifact.kind, artifact.method, artifact.step), artifact.digest.clone())
         });
         (losses, self.evaluations.iter().map(exactly).collect(), digests.collect())
@@ -56,7 +56,7 @@ impl Told {
     }
 }
 
-pub struct Place {
+pub struct TestFolders {
     pub data: PathBuf,
     pub store: PathBuf,
 }
@@ -64,21 +64,21 @@ pub struct Place {
 /// How a run is disturbed.
 #[derive(Clone, Copy, Default)]
 pub struct Disturbance {
-    /// SIGKILL once it has told what it runs on.
+    /// SIGKILL once it has reported its fingerprint.
     pub kill_at_start: bool,
-    /// SIGTERM once this step is told.
+    /// SIGTERM once this step is output.
     pub terminate_at: Option<u64>,
 }
 
 /// What an agent would hand to the process of a trial.
-pub fn assignment(spec: &FinetuneSpec, place: &Place, token: i64) -> Assignment {
+pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Assignment {
     Assignment {
         spec: spec.clone(),
-        data: place.data.clone(),
-        cache: tiny::own_cache(&place.data, &cache_dir()),
+        data: folders.data.clone(),
+        cache: tiny::own_cache(&folders.data, &cache_dir()),
         device: "cpu".into(),
         threads: 1,
-        store: Some(format!("file://{}", place.store.display())),
+        store: Some(format!("file://{}", folders.store.display())),
         token: Token(token),
         checkpoints: Vec::new(),
         keep: Keep { weights: KeepWeights::Both, logits: true },
@@ -88,7 +88,7 @@ pub fn assignment(spec: &FinetuneSpec, place: &Place, token: i64) -> Assignment 
 }
 
 /// Runs it to its end.
-pub fn run(assignment: &Assignment, disturbance: Disturbance) -> Told {
+pub fn run(assignment: &Assignment, disturbance: Disturbance) -> ProcessOutput {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"))
         .arg("trial")
         .stdin(Stdio::piped())
@@ -100,14 +100,14 @@ pub fn run(assignment: &Assignment, disturbance: Disturbance) -> Told {
     let mut input = child.stdin.take().unwrap();
     serde_json::to_writer(&mut input, assignment).unwrap();
     input.write_all(b"\n").unwrap();
-    let mut told = Told::default();
+    let mut output = ProcessOutput::default();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         match serde_json::from_str(&line.unwrap()).unwrap() {
-            Event::Resumed(resumed) => told.resumed = Some(resumed),
-            Event::Losses(losses) => told.losses.extend(losses),
-            Event::Evaluations(evaluations) => told.evaluations.extend(evaluations),
-            Event::Artifact(artifact) => told.artifacts.push(artifact),
-            Event::Outcome(outcome) => told.outcome = Some(outcome),
+            Event::Resumed(resumed) => output.resumed = Some(resumed),
+            Event::Losses(losses) => output.losses.extend(losses),
+            Event::Evaluations(evaluations) => output.evaluations.extend(evaluations),
+            Event::Artifact(artifact) => output.artifacts.push(artifact),
+            Event::Outcome(outcome) => output.outcome = Some(outcome),
             Event::Progress(progress) if Some(progress.step) == disturbance.terminate_at => {
                 let pid = rustix::process::Pid::from_child(&child);
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -119,13 +119,13 @@ pub fn run(assignment: &Assignment, disturbance: Disturbance) -> Told {
             Event::Fingerprint(_) | Event::Progress(_) => {}
         }
     }
-    let output = child.wait_with_output().unwrap();
+    let finished = child.wait_with_output().unwrap();
     drop(input);
-    told.printed = String::from_utf8_lossy(&output.stderr).into_owned();
-    told
+    output.printed = String::from_utf8_lossy(&finished.stderr).into_owned();
+    output
 }
 
-pub fn place(root: &Path) -> Place {
+pub fn folders(root: &Path) -> TestFolders {
     tiny::write_tiny(root);
-    Place { data: root.to_owned(), store: root.join("store") }
+    TestFolders { data: root.to_owned(), store: root.join("store") }
 }

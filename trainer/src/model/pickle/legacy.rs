@@ -1,4 +1,4 @@
-//! The format of PyTorch before version 1.6: five pickles (a magic number, a version, facts about the machine, the object, the keys of its
+//! The format of PyTorch before version 1.6: five pickles (a magic number, a version, properties of the machine, the object, the keys of its
 //! storages) and after them, for each storage, its element count as eight bytes, its elements.
 
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 use super::machine::{Machine, Node, Value};
-use super::{Reason, storage, tensors};
+use super::tensors::{Reason, storage, tensors};
 
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL_VERSION: i64 = 1001;
@@ -31,7 +31,7 @@ pub(in crate::model) fn parse(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Rea
 
 fn check_little_endian(system: &Machine) -> Result<(), Reason> {
     let Some(Node::Dict(entries)) = system.result_node() else {
-        return Err("the facts about the machine are missing".into());
+        return Err("the properties of the machine are missing".into());
     };
     let value =
         entries.iter().find(|(key, _)| system.text(*key) == Some("little_endian")).map(|(_, value)| *value);

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tch::Kind;
 
+use super::tensors::Reason;
+
 const INSTRUCTIONS_MAX: usize = 1_000_000;
 const TEXT_BYTES_MAX: usize = 4_096;
-
-type Reason = String;
 
 /// A value on the stack. Compound ones live in an arena, so that no nesting, however deep, can exhaust the call stack.
 #[derive(Clone, Copy, Debug, PartialEq)]

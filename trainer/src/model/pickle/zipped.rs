@@ -7,7 +7,7 @@ use tch::Tensor;
 use zip::ZipArchive;
 
 use super::machine::Machine;
-use super::{Reason, storage, tensors, text};
+use super::tensors::{Reason, storage, tensors, text};
 
 const PICKLE_BYTES_MAX: u64 = 64 << 20;
 

@@ -1,0 +1,10 @@
+//! The files that all trial processes of a machine share: `shared_file` is the format, `decoded_images` has the pixels of a dataset,
+//! `row_arrays` has network inputs and features, `content_digests` remembers the digests of image files.
+
+pub(crate) mod content_digests;
+mod decoded_images;
+mod row_arrays;
+mod shared_file;
+
+pub use decoded_images::Images;
+pub use row_arrays::{ComputeRows, Resized, SharedArray};

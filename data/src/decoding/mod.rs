@@ -1,0 +1,10 @@
+//! From the bytes of a file to RGB pixels, and from these to another size: `decode` chooses the format, `jpeg` reads JPEG,
+//! `bilinear_resize` resizes as Pillow does.
+
+mod bilinear_resize;
+mod decode;
+mod jpeg;
+
+pub use bilinear_resize::BilinearResizer;
+pub(crate) use decode::DECODER_VERSION;
+pub use decode::{DecodedImage, ImageView, decode};

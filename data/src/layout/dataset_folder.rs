@@ -1,0 +1,306 @@
+//! Lists the files of a dataset by name and checks them against the specification. Nothing is decoded here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sortie_core::finetune::SplitBy;
+use sortie_core::trial::DatasetSpec;
+
+use crate::cache::content_digests::{self, Input};
+use crate::decoding::{DecodedImage, decode};
+use crate::digits::{self, DigitKind, Digits};
+use crate::error::DataError;
+
+/// Other files are ignored (docs/protocol.md, "Data protocol").
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
+/// Folders below a class folder are searched as torchvision does. The limit ends a cycle of links.
+const DEPTH_MAX: usize = 8;
+
+/// One image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Its location.
+    pub path: PathBuf,
+    /// `<domain>/<class>/<file>` with forward slashes: its name in the dataset's digest.
+    pub name: String,
+    /// Index of its class in the sorted list of classes.
+    pub label: usize,
+    /// The file's name without its extension: the object that the image shows, where the dataset splits by stem.
+    pub stem: String,
+}
+
+/// The images of a dataset by domain, in the specification's order of domains. Within a domain files are in class order, then in sorted
+/// file order. Splits count in that order. Generated images have the order in which they were assigned to domains.
+#[derive(Clone, Debug)]
+pub struct DatasetFolder {
+    /// `domains[d][i]` is image i of domain d.
+    pub domains: Vec<Vec<ImageFile>>,
+    pub(crate) source: Source,
+}
+
+/// Where images come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Each from its own file below this folder.
+    Files(PathBuf),
+    /// Made from the digits of MNIST.
+    Digits(Box<Digits>),
+}
+
+impl DatasetFolder {
+    /// Lists a dataset below the data root. RotatedMNIST and ColoredMNIST are made from the files of MNIST, unless there is a folder of
+    /// that name.
+    ///
+    /// # Errors
+    /// [`DataError::BadData`] naming the path: a folder of the dataset, a domain or a class is missing, a class has no image in some
+    /// domain, a domain has a class that the specification does not know, or `dataset.toml` demands another split.
+    pub fn scan(root: &Path, spec: &DatasetSpec) -> Result<Self, DataError> {
+        let folder = root.join(&spec.name);
+        if !folder.is_dir() {
+            if let Some(kind) = DigitKind::of_dataset(&spec.name) {
+                return digits::list(root, kind, spec);
+            }
+            return Err(DataError::bad_data(&folder, "the dataset's folder is missing"));
+        }
+        check_dataset_file(&folder.join("dataset.toml"), spec.split_by)?;
+        let domains = spec
+            .domains
+            .iter()
+            .map(|domain| scan_domain(&folder, domain, &spec.classes))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { domains, source: Source::Files(folder) })
+    }
+
+    /// The files that decide the pixels, and the folder that holds them.
+    pub(crate) fn inputs(&self) -> (&Path, Vec<Input<'_>>) {
+        match &self.source {
+            Source::Files(folder) => {
+                let files = self.domains.iter().flatten();
+                (folder, files.map(|file| Input { path: &file.path, name: &file.name }).collect())
+            }
+            Source::Digits(digits) => digits.inputs(),
+        }
+    }
+
+    /// The digest of the dataset, given those of its inputs.
+    pub(crate) fn digest(&self, inputs: &[Input], contents: &[blake3::Hash]) -> String {
+        let files = inputs.iter().zip(contents).map(|(input, content)| (input.name, *content));
+        match &self.source {
+            Source::Files(_) => content_digests::digest_of_all(files),
+            Source::Digits(digits) => {
+                let recipe = digits.recipe();
+                content_digests::digest_of_all(
+                    files.chain(std::iter::once((recipe.as_str(), blake3::hash(b"")))),
+                )
+            }
+        }
+    }
+
+    /// Reads and decodes an image, or generates it. `content` is the digest that its file must still have. Generated images have none of
+    /// their own.
+    pub(crate) fn decode(
+        &self,
+        domain: usize,
+        index: usize,
+        content: Option<&blake3::Hash>,
+    ) -> Result<DecodedImage, DataError> {
+        let file = &self.domains[domain][index];
+        match &self.source {
+            Source::Files(_) => {
+                let bytes = content_digests::read(&file.path)?;
+                if content.is_some_and(|content| blake3::hash(&bytes) != *content) {
+                    return Err(DataError::bad_data(&file.path, "it changed while the dataset was read"));
+                }
+                decode(&bytes).map_err(|reason| DataError::bad_data(&file.path, reason))
+            }
+            Source::Digits(digits) => digits.image(domain, index),
+        }
+    }
+}
+
+/// A file `dataset.toml` may say which images show the same object. A trial with another split would leak objects from `in` to `out`.
+fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let group = group(path)?;
+    let expected = split_by.as_str();
+    if group != expected {
+        let reason = format!("it says group = {group:?}, but the trial splits by {expected:?}");
+        return Err(DataError::bad_data(path, reason));
+    }
+    Ok(())
+}
+
+/// What a `dataset.toml` says about the split.
+pub(crate) fn group(path: &Path) -> Result<String, DataError> {
+    let text = fs::read_to_string(path).map_err(|error| DataError::bad_data(path, error))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| DataError::bad_data(path, error.message()))?;
+    match table.get("group") {
+        None => Ok(SplitBy::Image.as_str().to_owned()),
+        Some(value) => {
+            value.as_str().map(str::to_owned).ok_or_else(|| DataError::bad_data(path, "group is not a text"))
+        }
+    }
+}
+
+fn scan_domain(dataset: &Path, domain: &str, classes: &[String]) -> Result<Vec<ImageFile>, DataError> {
+    let folder = dataset.join(domain);
+    if !folder.is_dir() {
+        return Err(DataError::bad_data(&folder, "the domain's folder is missing"));
+    }
+    for (entry, is_folder) in entries(&folder)? {
+        let name = file_name(&entry);
+        if is_folder && !name.starts_with('.') && !classes.contains(&name) {
+            return Err(DataError::bad_data(&entry, "this class is not among those of the trial's dataset"));
+        }
+    }
+    let mut files = Vec::new();
+    for (label, class) in classes.iter().enumerate() {
+        let class_folder = folder.join(class);
+        if !class_folder.is_dir() {
+            return Err(DataError::bad_data(&class_folder, "the class is missing in this domain"));
+        }
+        let paths = image_paths(&class_folder, &mut |_| ())?;
+        if paths.is_empty() {
+            return Err(DataError::bad_data(&class_folder, "the class has no image in this domain"));
+        }
+        files.extend(paths.into_iter().map(|path| image_file(dataset, path, label)));
+    }
+    Ok(files)
+}
+
+pub(crate) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
+    let inside = path.strip_prefix(dataset).unwrap_or(&path);
+    let name = inside.to_string_lossy().replace('\\', "/");
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    ImageFile { path, name, label, stem }
+}
+
+/// The image files in and below a class folder, in the order that splits count in; `ignored` gets the others.
+pub(crate) fn image_paths(
+    class_folder: &Path,
+    ignored: &mut dyn FnMut(&Path),
+) -> Result<Vec<PathBuf>, DataError> {
+    let mut paths = Vec::new();
+    collect(class_folder, 0, &mut paths, ignored)?;
+    // By folder first, then by name, both in byte order: the order of torchvision's `sorted(os.walk(...))`.
+    // Paths as texts, for `Path` compares by component and would put `a/c` before `a-b`.
+    paths.sort_by_cached_key(|path| {
+        (path.parent().map(|parent| parent.as_os_str().to_owned()), path.file_name().map(ToOwned::to_owned))
+    });
+    Ok(paths)
+}
+
+fn collect(
+    folder: &Path,
+    depth: usize,
+    paths: &mut Vec<PathBuf>,
+    ignored: &mut dyn FnMut(&Path),
+) -> Result<(), DataError> {
+    if depth > DEPTH_MAX {
+        return Err(DataError::bad_data(folder, format!("folders are nested more than {DEPTH_MAX} deep")));
+    }
+    for (path, is_folder) in entries(folder)? {
+        if is_folder {
+            collect(&path, depth + 1, paths, ignored)?;
+        } else if is_image(&path) {
+            paths.push(path);
+        } else {
+            ignored(&path);
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a folder, and whether each is a folder. Only links need another system call.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
+    let bad = |error: std::io::Error| DataError::bad_data(folder, error);
+    let entry = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let is_folder = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
+        Ok((path, is_folder))
+    };
+    fs::read_dir(folder).map_err(bad)?.map(|found| entry(found).map_err(bad)).collect()
+}
+
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(split_by: SplitBy) -> DatasetSpec {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+        DatasetSpec { name: "Tiny".into(), domains: words("ink oil"), classes: words("cat dog"), split_by }
+    }
+
+    /// Two domains of two classes of two files; the files are empty, for nothing is decoded here.
+    fn tiny() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (domain, class, file) in [("ink", "cat"), ("ink", "dog"), ("oil", "cat"), ("oil", "dog")]
+            .iter()
+            .flat_map(|(d, c)| ["b.png", "a.JPG"].map(|f| (*d, *c, f)))
+        {
+            let folder = root.path().join("Tiny").join(domain).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(file), b"").unwrap();
+            fs::write(folder.join("notes.txt"), b"").unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn files_are_listed_in_class_order_then_sorted() {
+        let folder = DatasetFolder::scan(tiny().path(), &spec(SplitBy::Image)).unwrap();
+        let names: Vec<&str> = folder.domains[1].iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["oil/cat/a.JPG", "oil/cat/b.png", "oil/dog/a.JPG", "oil/dog/b.png"]);
+        assert_eq!(folder.domains[1][2].label, 1);
+        assert_eq!(folder.domains[1][2].stem, "a");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_by_path() {
+        let refused = |change: &dyn Fn(&Path), end: &str, reason: &str| {
+            let root = tiny();
+            change(&root.path().join("Tiny"));
+            let error = DatasetFolder::scan(root.path(), &spec(SplitBy::Image)).unwrap_err().to_string();
+            assert!(error.contains(end) && error.contains(reason) && error.lines().count() == 1, "{error}");
+        };
+        refused(&|tiny| fs::remove_dir_all(tiny).unwrap(), "Tiny", "the dataset's folder is missing");
+        refused(
+            &|tiny| fs::remove_dir_all(tiny.join("oil")).unwrap(),
+            "Tiny/oil",
+            "the domain's folder is missing",
+        );
+        refused(
+            &|tiny| fs::remove_dir_all(tiny.join("oil/dog")).unwrap(),
+            "Tiny/oil/dog",
+            "the class is missing",
+        );
+        refused(&|tiny| fs::create_dir(tiny.join("ink/fox")).unwrap(), "Tiny/ink/fox", "not among those");
+        let empty = |tiny: &Path| {
+            fs::remove_file(tiny.join("ink/cat/a.JPG")).unwrap();
+            fs::remove_file(tiny.join("ink/cat/b.png")).unwrap();
+        };
+        refused(&empty, "Tiny/ink/cat", "no image");
+    }
+
+    #[test]
+    fn a_dataset_that_groups_by_stem_is_not_split_by_image() {
+        let root = tiny();
+        fs::write(root.path().join("Tiny/dataset.toml"), "name = \"Tiny\"\ngroup = \"stem\"\n").unwrap();
+        let error = DatasetFolder::scan(root.path(), &spec(SplitBy::Image)).unwrap_err().to_string();
+        assert!(error.contains("dataset.toml") && error.contains("stem"), "{error}");
+        assert!(DatasetFolder::scan(root.path(), &spec(SplitBy::Stem)).is_ok());
+    }
+}

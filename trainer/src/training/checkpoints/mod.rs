@@ -1,0 +1,16 @@
+//! The files that a trial writes into the artifact store: `manager` decides when and what, `restore` copies a trial's state into a
+//! checkpoint and back, `checkpoint_file` and `safetensors_file` are the format, `artifact_writer` writes on a thread of its own, and
+//! `artifact_folder` is the trial's part of the store.
+
+mod artifact_folder;
+mod artifact_writer;
+mod checkpoint_file;
+mod manager;
+mod restore;
+mod safetensors_file;
+
+pub(super) use artifact_folder::ArtifactFolder;
+pub(super) use checkpoint_file::Checkpoint;
+pub(super) use manager::CheckpointManager;
+pub(super) use restore::{fill, trial_id};
+pub(super) use safetensors_file::{metadata, read_tensors};

@@ -1,0 +1,71 @@
+//! Passes the results of a trial on to its sink.
+
+use std::collections::VecDeque;
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::metrics::Evaluation;
+
+use super::TrialSink;
+use super::state::TrainingProgress;
+use crate::error::TrialError;
+use crate::libtorch::PendingValue;
+
+/// Reports to a sink, and holds the losses that the device has not delivered yet.
+pub(super) struct Reporter<'a> {
+    sink: &'a mut dyn TrialSink,
+    /// Losses of the last updates, which are not part of the progress yet.
+    pending_losses: VecDeque<PendingValue>,
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(sink: &'a mut dyn TrialSink) -> Self {
+        Self { sink, pending_losses: VecDeque::new() }
+    }
+
+    /// Adds the loss of the next update.
+    pub(super) fn add_loss(&mut self, loss: PendingValue) {
+        self.pending_losses.push_back(loss);
+    }
+
+    /// Reports the losses of all updates but the last `pending_max`. A loss that is not finite ends the trial.
+    pub(super) fn report_losses(
+        &mut self,
+        pending_max: usize,
+        progress: &mut TrainingProgress,
+    ) -> Result<(), TrialError> {
+        while self.pending_losses.len() > pending_max {
+            let Some(pending) = self.pending_losses.pop_front() else { break };
+            let (step, loss) = (progress.losses.len() as u64, pending.value()?);
+            if !loss.is_finite() {
+                return Err(TrialError::Diverged { step, loss });
+            }
+            progress.losses.push(loss);
+            self.sink.trained(step, loss).map_err(TrialError::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Reports the evaluations after a step.
+    pub(super) fn report_evaluations(
+        &mut self,
+        step: u64,
+        evaluations: &[Evaluation],
+    ) -> Result<(), TrialError> {
+        self.sink.evaluated(step, evaluations).map_err(TrialError::Sink)
+    }
+
+    /// Reports a file of the artifact store, or its digest alone.
+    pub(super) fn report_artifact(&mut self, artifact: &Artifact) -> Result<(), TrialError> {
+        self.sink.artifact(artifact).map_err(TrialError::Sink)
+    }
+
+    /// Reports that the trial continues from a checkpoint, and everything that an earlier attempt reported up to there.
+    pub(super) fn report_resumed(
+        &mut self,
+        resumed: &Resumed,
+        progress: &TrainingProgress,
+    ) -> Result<(), TrialError> {
+        let losses = progress.training_losses();
+        self.sink.resumed(resumed, &losses, &progress.evaluations).map_err(TrialError::Sink)
+    }
+}
