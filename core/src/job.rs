@@ -144,7 +144,7 @@ pub enum StateName {
     /// Waits for a worker.
     Queued,
     /// A worker has it.
-    Leased,
+    Running,
     /// It has a result.
     Succeeded,
     /// Its loss stopped being a number.
@@ -156,7 +156,7 @@ pub enum StateName {
 }
 named!(StateName, "trial state", {
     Queued => "queued",
-    Leased => "leased",
+    Running => "running",
     Succeeded => "succeeded",
     Diverged => "diverged",
     Failed => "failed",
@@ -174,7 +174,7 @@ pub enum State {
         not_before: Timestamp,
     },
     /// An attempt has it.
-    Leased {
+    Running {
         /// The attempt.
         token: Token,
         /// When the lease ends unless a heartbeat extends it.
@@ -216,7 +216,7 @@ impl State {
     pub fn name(&self) -> StateName {
         match self {
             Self::Queued { .. } => StateName::Queued,
-            Self::Leased { .. } => StateName::Leased,
+            Self::Running { .. } => StateName::Running,
             Self::Finished(Finished::Succeeded(_)) => StateName::Succeeded,
             Self::Finished(Finished::Diverged(_)) => StateName::Diverged,
             Self::Finished(Finished::Failed(_)) => StateName::Failed,
@@ -228,7 +228,7 @@ impl State {
     pub fn token(&self) -> Option<Token> {
         match self {
             Self::Queued { expired, .. } => *expired,
-            Self::Leased { token, .. } => Some(*token),
+            Self::Running { token, .. } => Some(*token),
             Self::Finished(finished) => finished.token(),
         }
     }
@@ -240,7 +240,7 @@ pub enum Event {
     /// A worker takes it, under a new token.
     Claim(Token),
     /// The same trial has succeeded in another sweep, under this token.
-    Link(Token),
+    Reuse(Token),
     /// The attempt says that it is alive, or reports.
     Heartbeat(Token),
     /// The attempt says that it ended.
@@ -323,15 +323,15 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
 pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Result<Decision, Refused> {
-    let leased = |token| State::Leased { token, expires_at: now.plus(lease) };
+    let running = |token| State::Running { token, expires_at: now.plus(lease) };
     match event {
         Event::Claim(token) => match state {
             State::Queued { not_before, .. } if not_before <= now => {
-                Ok(Decision::Move(leased(*token), Some(Effect::Start(*token))))
+                Ok(Decision::Move(running(*token), Some(Effect::Start(*token))))
             }
             other => Err(Refused::NotQueued(other.name())),
         },
-        Event::Link(token) => match state {
+        Event::Reuse(token) => match state {
             State::Queued { .. } => Ok(Decision::Move(State::Finished(Finished::Succeeded(*token)), None)),
             other => Err(Refused::NotQueued(other.name())),
         },
@@ -339,14 +339,14 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
             // A lease past its expiry that nobody else got is revived by its own token.
             let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
             if holds(state, *token) {
-                Ok(Decision::Move(leased(*token), revived))
+                Ok(Decision::Move(running(*token), revived))
             } else {
                 Err(Refused::Stale(*token))
             }
         }
         Event::Complete { token, outcome, past } => complete(state, *token, outcome, *past, now),
         Event::Reap(past) => match state {
-            State::Leased { token, expires_at } if expires_at <= now => Ok(Decision::Move(
+            State::Running { token, expires_at } if expires_at <= now => Ok(Decision::Move(
                 after_failure(token, ErrorClass::Lost, *past, now),
                 Some(Effect::End(token, AttemptEnd::Lost)),
             )),
@@ -355,7 +355,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         Event::Cancel => Ok(match state {
             State::Finished(_) => Decision::Stay,
             State::Queued { .. } => Decision::Move(State::Finished(Finished::Cancelled), None),
-            State::Leased { token, .. } => Decision::Move(
+            State::Running { token, .. } => Decision::Move(
                 State::Finished(Finished::Cancelled),
                 Some(Effect::End(token, AttemptEnd::Cancelled)),
             ),

@@ -30,17 +30,17 @@ CREATE TABLE trials (
     parameters TEXT NOT NULL,
     seed BIGINT NOT NULL,
     split_seed BIGINT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
     token BIGINT NOT NULL DEFAULT 0,
     due_ms BIGINT NOT NULL DEFAULT 0,
     forgiven BIGINT NOT NULL DEFAULT 0,
-    linked BIGINT NOT NULL DEFAULT 0,
+    reused BIGINT NOT NULL DEFAULT 0,
     UNIQUE (trial_id, sweep_id)
 );
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_leased ON trials (sweep_id) WHERE state = 'leased';
-CREATE INDEX trials_finished ON trials (sweep_id, state, linked) WHERE state NOT IN ('queued', 'leased');
+CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
 
 CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,

@@ -31,17 +31,17 @@ CREATE TABLE trials (
     parameters TEXT    NOT NULL,           -- the other axes as a JSON object, such as {"dropout":0.9,"lr":0.001}
     seed       INTEGER NOT NULL,
     split_seed INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    token      INTEGER NOT NULL DEFAULT 0, -- leased: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
-    due_ms     INTEGER NOT NULL DEFAULT 0, -- leased: when the lease ends; queued: nobody gets it earlier
+    state      TEXT    NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    token      INTEGER NOT NULL DEFAULT 0, -- running: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
+    due_ms     INTEGER NOT NULL DEFAULT 0, -- running: when the lease ends; queued: nobody gets it earlier
     forgiven   INTEGER NOT NULL DEFAULT 0, -- attempts up to this token no longer count against it
-    linked     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
+    reused     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
     UNIQUE (trial_id, sweep_id)
 ) STRICT;
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_leased ON trials (sweep_id) WHERE state = 'leased';
-CREATE INDEX trials_finished ON trials (sweep_id, state, linked) WHERE state NOT IN ('queued', 'leased');
+CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
 
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,

@@ -64,8 +64,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         ("step", progress(&trial)),
         ("attempts", trial.attempts.to_string()),
     ];
-    if !trial.linked_to.is_empty() {
-        rows.push(("result", format!("linked to {}", trial.linked_to)));
+    if !trial.reused_from.is_empty() {
+        rows.push(("result", format!("reused from {}", trial.reused_from)));
     }
     if !story.note.is_empty() {
         rows.push(("waits", story.note.clone()));

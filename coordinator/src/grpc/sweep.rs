@@ -160,7 +160,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
         let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
-        let waits = matches!(story.line.state, StateName::Queued | StateName::Leased);
+        let waits = matches!(story.line.state, StateName::Queued | StateName::Running);
         let members =
             || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
@@ -313,7 +313,7 @@ fn told(
             tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} })
                 .await
                 .is_ok();
-        let Submitted { sweep, planned, expanded, added, linked, cancelled } = progress.borrow().clone();
+        let Submitted { sweep, planned, expanded, added, reused, cancelled } = progress.borrow().clone();
         let done = expanded >= planned;
         if cancelled && !done {
             return Some((
@@ -329,7 +329,7 @@ fn told(
                 None,
             ));
         }
-        let message = v1::SubmitProgress { sweep, planned, expanded, added, linked, done };
+        let message = v1::SubmitProgress { sweep, planned, expanded, added, reused, done };
         Some((Ok(message), (!done).then_some(progress)))
     })
 }

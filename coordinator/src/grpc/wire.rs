@@ -27,12 +27,12 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         priority,
         planned,
         queued,
-        leased,
+        running,
         succeeded,
         diverged,
         failed,
         cancelled,
-        linked,
+        reused,
         ..
     } = status;
     let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, .. } = status;
@@ -40,7 +40,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         sweep,
         planned,
         queued,
-        leased,
+        running,
         succeeded,
         diverged,
         failed,
@@ -51,13 +51,13 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         cancelled,
         state,
         priority,
-        linked,
+        reused,
         delayed,
     }
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
-    let TrialLine { trial_id, point, state, attempts, step, worker, error, linked_to } = line;
+    let TrialLine { trial_id, point, state, attempts, step, worker, error, reused_from } = line;
     // What went wrong before is no news of a trial that runs or is over in another way.
     let error = if matches!(state, StateName::Failed | StateName::Queued) { error } else { String::new() };
     v1::Trial {
@@ -69,7 +69,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
         steps,
         worker,
         error,
-        linked_to: linked_to.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
+        reused_from: reused_from.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
     }
 }
 

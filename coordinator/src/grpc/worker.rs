@@ -151,7 +151,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
     for lease in &claimed.leases {
-        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial leased");
+        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial assigned");
     }
     let leases = claimed.leases.iter().map(|lease| v1::Lease {
         token: lease.token.0,

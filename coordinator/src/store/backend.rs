@@ -214,7 +214,7 @@ pub(crate) struct WaitingTrial {
     pub(crate) point: Point,
     pub(crate) state: State,
     /// The token of the same trial's result in another sweep.
-    pub(crate) twin: Option<Token>,
+    pub(crate) existing: Option<Token>,
     /// Whether it was attempted before.
     pub(crate) tried: bool,
 }
@@ -338,7 +338,7 @@ pub(crate) struct Move {
     /// Attempts so far no longer count against the trial.
     pub(crate) forgive: bool,
     /// The result is another sweep's.
-    pub(crate) linked: bool,
+    pub(crate) reused: bool,
 }
 
 /// A new attempt.

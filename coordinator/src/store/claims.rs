@@ -12,7 +12,7 @@ use super::StoreError;
 use super::backend::{Move, NewAttempt, OpenSweep, Transaction, WaitingTrial, WorkerRow};
 use super::known::{SweepCache, SweepInfo, Tokens};
 use super::ledger::Ledger;
-use super::types::{Claim, Claimed, Happening, Leased};
+use super::types::{Claim, Claimed, Happening, Lease};
 
 /// How many checkpoints an attempt is offered: one may be damaged, or on a disk that it does not reach.
 const CHECKPOINTS_MAX: usize = 4;
@@ -220,26 +220,26 @@ fn lease(
     worker: i64,
     ledger: &mut Ledger,
     shelf: &mut Shelf<'_>,
-) -> Result<Option<Leased>, StoreError> {
+) -> Result<Option<Lease>, StoreError> {
     // Its own attempt may have come back to life in this very transaction.
     if ledger.moved(trial.id).is_some() {
         shelf.look_again = true;
         return Ok(None);
     }
-    let twin = trial.twin.filter(|_| info.reuse);
-    let token = twin.unwrap_or_else(|| shelf.tokens.issue());
-    let event = if twin.is_some() { Event::Link(token) } else { Event::Claim(token) };
+    let existing = trial.existing.filter(|_| info.reuse);
+    let token = existing.unwrap_or_else(|| shelf.tokens.issue());
+    let event = if existing.is_some() { Event::Reuse(token) } else { Event::Claim(token) };
     let Decision::Move(to, _) = apply(trial.state, &event, ledger.now, ledger.lease)? else {
         return Ok(None);
     };
     ledger
         .changes
         .moves
-        .insert(trial.id, Move { from: trial.state, to, forgive: false, linked: twin.is_some() });
-    if twin.is_some() {
+        .insert(trial.id, Move { from: trial.state, to, forgive: false, reused: existing.is_some() });
+    if existing.is_some() {
         let detail = "the same trial has succeeded in another sweep".to_owned();
         let happening =
-            Happening { at_ms: ledger.now.0, token: Some(token), what: "linked".to_owned(), detail };
+            Happening { at_ms: ledger.now.0, token: Some(token), what: "reused".to_owned(), detail };
         ledger.changes.happenings.push((trial.id, happening));
         (ledger.ended, shelf.look_again) = (true, true);
         return Ok(None);
@@ -260,7 +260,7 @@ fn lease(
     members.iter_mut().for_each(|member| member.files.retain(|file| Some(file.method) == method));
     let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone(), combination };
     let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
-    Ok(Some(Leased { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at, members }))
+    Ok(Some(Lease { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at, members }))
 }
 
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.

@@ -27,7 +27,7 @@ pub(crate) async fn settle(
         let Decision::Move(to, _) = apply(State::WAITING, &Event::Members(readiness), now, lease)? else {
             continue;
         };
-        changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, linked: false });
+        changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, reused: false });
         let (what, detail) = match readiness {
             Readiness::Hopeless => {
                 ("failed", format!("its member {loser}: `sortie retry` takes both up again"))

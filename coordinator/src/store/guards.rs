@@ -17,8 +17,8 @@ const NOW: Timestamp = Timestamp(1_000);
 const HOLDER: Token = Token(7);
 const OTHER: Token = Token(6);
 
-fn leased(token: Token) -> State {
-    State::Leased { token, expires_at: NOW }
+fn running(token: Token) -> State {
+    State::Running { token, expires_at: NOW }
 }
 
 fn progress(state: AttemptState, sequence: u64) -> Progress {
@@ -48,7 +48,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     );
     let mut changes = Changes::default();
     changes.new_attempts.push(NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW });
-    changes.moves.insert(1, Move { from: State::FRESH, to: leased(HOLDER), forgive: false, linked: false });
+    changes.moves.insert(1, Move { from: State::FRESH, to: running(HOLDER), forgive: false, reused: false });
     changes.pins.push(("dataset", "PACS".to_owned(), "right".to_owned()));
     tx.write(&changes).await.unwrap();
     tx.commit(false).await.unwrap();
@@ -59,7 +59,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
 fn late() -> Vec<Changes> {
     let moved = |from| {
         let mut changes = Changes::default();
-        changes.moves.insert(1, Move { from, to: State::FRESH, forgive: false, linked: false });
+        changes.moves.insert(1, Move { from, to: State::FRESH, forgive: false, reused: false });
         changes
     };
     let advanced = |token, before: Progress| {
@@ -70,7 +70,7 @@ fn late() -> Vec<Changes> {
     };
     let mut late = vec![
         moved(State::FRESH),
-        moved(leased(OTHER)),
+        moved(running(OTHER)),
         moved(State::Queued { expired: Some(HOLDER), not_before: NOW }),
         advanced(HOLDER, progress(AttemptState::Failed, 0)),
         advanced(HOLDER, progress(AttemptState::Running, 1)),
@@ -101,7 +101,9 @@ async fn refuses_what_comes_late(backend: &dyn Backend) {
     drop(tx);
     // What is not late goes through, and nothing else has come of all that.
     let mut changes = Changes::default();
-    changes.moves.insert(1, Move { from: leased(HOLDER), to: leased(HOLDER), forgive: false, linked: false });
+    changes
+        .moves
+        .insert(1, Move { from: running(HOLDER), to: running(HOLDER), forgive: false, reused: false });
     changes.progress.insert(HOLDER, (progress(AttemptState::Running, 0), progress(AttemptState::Running, 1)));
     let mut tx = backend.begin(true).await.unwrap();
     tx.write(&changes).await.unwrap();

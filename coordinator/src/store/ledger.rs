@@ -243,7 +243,7 @@ impl Ledger {
             from: before,
             to: next,
             forgive: false,
-            linked: false,
+            reused: false,
         });
         moved.to = next;
         // Two attempts at one trial can stand in one transaction: both must see where it is.
@@ -255,7 +255,7 @@ impl Ledger {
                 self.free_at = Some(self.free_at.map_or(not_before, |earlier| earlier.min(not_before)));
             }
             State::Finished(_) => self.ended = true,
-            State::Leased { .. } => {}
+            State::Running { .. } => {}
         }
         match effect {
             Some(Effect::Revive(token)) => self.revive(trial, token),

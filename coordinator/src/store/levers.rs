@@ -69,7 +69,7 @@ pub(crate) struct Chunk {
     pub(crate) planned: u64,
     pub(crate) expanded: u64,
     pub(crate) added: u64,
-    pub(crate) linked: u64,
+    pub(crate) reused: u64,
 }
 
 /// Adds the next trials of some sweep that is not complete; none if all are. Where it stopped is in the sweep's row, in the same
@@ -94,10 +94,10 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
         members += own.len();
         trials.push(NewTrial { trial_id, position, point, members: own });
     }
-    let (added, linked) = tx.insert_trials(row.id, &trials, row.reuse.then(|| row.spec.needs())).await?;
+    let (added, reused) = tx.insert_trials(row.id, &trials, row.reuse.then(|| row.spec.needs())).await?;
     row.expanded = until;
     tx.update_sweep(&row).await?;
-    Ok(Some(Chunk { sweep: row.id, planned: row.planned, expanded: row.expanded, added, linked }))
+    Ok(Some(Chunk { sweep: row.id, planned: row.planned, expanded: row.expanded, added, reused }))
 }
 
 /// Changes a sweep. Said again it is a no-op.
@@ -180,8 +180,8 @@ pub(crate) async fn act_on_trials(
         };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
         let forgive = effect == Some(Effect::Forgive);
-        changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, linked: false });
-        let token = if let State::Leased { token, .. } = trial.state { Some(token) } else { None };
+        changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, reused: false });
+        let token = if let State::Running { token, .. } = trial.state { Some(token) } else { None };
         let happening =
             Happening { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };
         changes.happenings.push((trial.id, happening));

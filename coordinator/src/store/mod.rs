@@ -375,7 +375,7 @@ impl Store {
         let mut story = self.backend.story(self.find(name).await?).await?;
         if let Some(origin) = self.origin(&story.line).await? {
             story.happenings.extend(self.backend.story(origin).await?.happenings);
-            story.happenings.sort_by_key(|happening| (happening.at_ms, happening.what == "linked"));
+            story.happenings.sort_by_key(|happening| (happening.at_ms, happening.what == "reused"));
         }
         Ok(story)
     }
@@ -388,15 +388,15 @@ impl Store {
         self.backend.artifacts(self.find(name).await?).await
     }
 
-    /// The trial whose attempt gave a linked one its result.
+    /// The trial whose attempt gave a reused one its result.
     async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
-        match &line.linked_to {
+        match &line.reused_from {
             Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// What an attempt at a trial printed; the newest one's unless one is named, and for a trial that is linked to another sweep's result
+    /// What an attempt at a trial printed; the newest one's unless one is named, and for a trial that reuses another sweep's result
     /// that of the attempt that gave it.
     ///
     /// # Errors

@@ -57,17 +57,17 @@ impl Attempt {
 }
 
 /// Adds trials that ended to a sweep's counts.
-pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials: u64, linked: bool) {
+pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials: u64, reused: bool) {
     match state {
         StateName::Queued => status.queued += trials,
-        StateName::Leased => status.leased += trials,
+        StateName::Running => status.running += trials,
         StateName::Succeeded => status.succeeded += trials,
         StateName::Diverged => status.diverged += trials,
         StateName::Failed => status.failed += trials,
         StateName::Cancelled => status.cancelled += trials,
     }
-    if linked {
-        status.linked += trials;
+    if reused {
+        status.reused += trials;
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Claim {
 
 /// A trial handed to a worker.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leased {
+pub struct Lease {
     /// Names the attempt.
     pub token: Token,
     /// The trial.
@@ -81,8 +81,8 @@ pub struct Leased {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claimed {
     /// Trials, perhaps none.
-    pub leases: Vec<Leased>,
-    /// Whether nothing is queued or leased that this claim could get before a user acts.
+    pub leases: Vec<Lease>,
+    /// Whether nothing is queued or running that this claim could get before a user acts.
     pub idle: bool,
     /// Why the worker gets nothing for a while; empty unless it was set aside.
     pub set_aside: String,
@@ -147,7 +147,7 @@ pub struct Submitted {
     /// Trials that this submission added so far.
     pub added: u64,
     /// How many of those had succeeded in another sweep.
-    pub linked: u64,
+    pub reused: u64,
     /// A user called the sweep off meanwhile.
     pub cancelled: bool,
 }
@@ -195,7 +195,7 @@ pub struct SweepStatus {
     /// Whether every queued one waits after a failure.
     pub delayed: bool,
     /// See `queued`.
-    pub leased: u64,
+    pub running: u64,
     /// See `queued`.
     pub succeeded: u64,
     /// See `queued`.
@@ -205,7 +205,7 @@ pub struct SweepStatus {
     /// See `queued`.
     pub cancelled: u64,
     /// Of the succeeded: results of the same trials in other sweeps.
-    pub linked: u64,
+    pub reused: u64,
     /// Steps of finished trials and of those that run now.
     pub steps_done: u64,
     /// Steps of all trials.
@@ -234,7 +234,7 @@ pub struct TrialLine {
     /// `class: message` of its newest failed attempt; empty if none failed.
     pub error: String,
     /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are told from there.
-    pub linked_to: Option<String>,
+    pub reused_from: Option<String>,
 }
 
 /// Everything that is known of one trial.
@@ -250,7 +250,7 @@ pub struct Story {
     pub due_ms: i64,
     /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
     pub members: Vec<String>,
-    /// What happened, the oldest first; of a trial that is linked to another sweep's result, there too.
+    /// What happened, the oldest first; of a trial that reuses another sweep's result, there too.
     pub happenings: Vec<Happening>,
 }
 

@@ -449,7 +449,7 @@ impl Writer {
                         submitted.planned = chunk.planned;
                         submitted.expanded = chunk.expanded;
                         submitted.added += chunk.added;
-                        submitted.linked += chunk.linked;
+                        submitted.reused += chunk.reused;
                     });
                 }
                 if chunk.expanded >= chunk.planned {

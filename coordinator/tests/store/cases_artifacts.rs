@@ -87,10 +87,10 @@ pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
     let first = f.claim_one().await;
     f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
-    let twins = f.claim(8).await;
-    let twin =
-        twins.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
-    assert!(twin.checkpoints.is_empty());
+    let again = f.claim(8).await;
+    let same =
+        again.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
+    assert!(same.checkpoints.is_empty());
 }
 
 pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f: Fixture) {
@@ -117,7 +117,7 @@ pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f:
         kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
     let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), CheckpointPlace::Unknown);
     assert_eq!(told, [here(logits), here(weights)]);
-    // A linked trial has the files of its result.
+    // A reused trial has the files of its result.
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     assert_eq!(f.store.artifacts(&format!("second/{id}")).await.unwrap().artifacts.len(), 2);
 }

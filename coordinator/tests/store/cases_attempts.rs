@@ -22,7 +22,7 @@ pub async fn a_stale_attempt_writes_nothing(f: Fixture) {
         assert!(is_stale(&f.complete_with(old.token, late.clone(), Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(old.token, failed(ErrorClass::BadData)).await));
     }
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     let reports = batch(1, vec![evaluation("sketch", 0, 2)]);
     f.complete_with(new.token, reports, Outcome::Succeeded).await.unwrap();
     assert!(is_stale(&f.complete_with(old.token, late, Outcome::Succeeded).await));
@@ -38,10 +38,10 @@ pub async fn an_expired_lease_that_nobody_took_comes_back_to_life(f: Fixture) {
     f.pass(1);
     assert_eq!(f.store.reap().await.unwrap(), 1);
     assert_eq!(f.store.reap().await.unwrap(), 0);
-    assert_eq!(f.count(StateName::Leased).await, 0);
+    assert_eq!(f.count(StateName::Running).await, 0);
     f.pass(1);
     assert!(f.store.heartbeat("w1", vec![(lease.token, 3)]).await.unwrap().is_empty());
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     // A revived lease is as long as any other.
     f.pass(9);
     assert_eq!(f.store.reap().await.unwrap(), 0);
@@ -66,7 +66,7 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].trial_id), if kept { 3 } else { 4 }));
     let end = f.complete(leases[0].token, Outcome::Succeeded).await;
     assert_eq!((end.is_ok(), is_stale(&end)), (kept, !kept));
-    assert_eq!(f.count(StateName::Leased).await, trials.len() as u64);
+    assert_eq!(f.count(StateName::Running).await, trials.len() as u64);
 }
 
 pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
@@ -76,7 +76,7 @@ pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
     assert_eq!(f.store.reap().await.unwrap(), 2);
     f.store.report(reports.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.complete_with(ends.token, batch(1, vec![]), Outcome::Succeeded).await.unwrap();
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Succeeded).await), (1, 1));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 1));
     // A lease that ended is no failure once its attempt has a result.
     assert_eq!(f.store.trials("first", Some(StateName::Succeeded), 0).await.unwrap().rows[0].error, "");
 }
@@ -112,7 +112,7 @@ pub async fn an_end_said_again_stays_said_when_somebody_else_has_the_trial(f: Fi
     f.fail(first.token, ErrorClass::Preempted).await;
     // Not even as another end.
     f.succeed(first.token).await;
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Succeeded).await), (1, 0));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 0));
     f.succeed(second.token).await;
     let story = f.store.story(&second.trial_id.to_string()).await.unwrap();
     assert_eq!((story.token, story.line.attempts), (Some(second.token), 2));
@@ -258,7 +258,7 @@ pub async fn after_an_outage_every_lease_gets_time(f: Fixture) {
     f.pass(60);
     // A look that comes too late ends nothing.
     assert_eq!(f.store.reap_by(Instant::now() - Duration::from_millis(1)).await.unwrap(), None);
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     assert_eq!(f.store.grant_grace().await.unwrap(), 1);
     assert_eq!(f.store.reap_by(Instant::now() + Duration::from_secs(600)).await.unwrap(), Some(0));
     f.pass(9);

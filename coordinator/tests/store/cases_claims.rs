@@ -53,7 +53,7 @@ pub async fn many_tasks_that_claim_at_once_get_every_trial_once(f: Fixture) {
 pub async fn trials_are_handed_out_in_their_order(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim(3).await;
-    let place = |lease: &sortie_coordinator::store::Leased| {
+    let place = |lease: &sortie_coordinator::store::Lease| {
         (lease.spec.point.held_out_label(), lease.spec.point.parameters["dropout"].as_number().unwrap())
     };
     let expected = [("photo".to_owned(), 0.0), ("sketch".to_owned(), 0.0), ("photo".to_owned(), 0.5)];
@@ -67,7 +67,7 @@ pub async fn trials_are_handed_out_in_their_order(f: Fixture) {
 pub async fn sweeps_of_one_priority_share_fairly(f: Fixture) {
     f.submit(&large_sweep(5)).await;
     f.submit(&format!("{}seeds = 5\n", other_sweep("second", "1e-2"))).await;
-    let of = |leases: &[sortie_coordinator::store::Leased]| {
+    let of = |leases: &[sortie_coordinator::store::Lease]| {
         leases.iter().map(|lease| lease.sweep.clone()).collect::<Vec<_>>()
     };
     assert_eq!(of(&f.claim(4).await), ["first", "second", "first", "second"]);
@@ -237,7 +237,7 @@ pub async fn two_waiting_claims_share_what_becomes_free(f: Fixture) {
 pub async fn a_claim_whose_caller_is_gone_takes_nothing(f: Fixture) {
     drop(f.wait_for_a_trial(false).await);
     f.submit(SWEEP).await;
-    assert_eq!(f.count(StateName::Leased).await, 0);
+    assert_eq!(f.count(StateName::Running).await, 0);
     assert_eq!(f.claim(9).await.len(), 4);
 }
 
@@ -254,7 +254,7 @@ pub async fn a_claim_dropped_at_any_moment_keeps_no_trial(f: Fixture) {
         // Said after the claim, so answered after the writer has looked at it.
         f.store.heartbeat("w1", Vec::new()).await.unwrap();
         within(async {
-            while f.count(StateName::Leased).await > 0 {
+            while f.count(StateName::Running).await > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })

@@ -42,7 +42,7 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
         f.store.act_on_trials("first", action, &filter(condition), state).await.unwrap()
     };
     assert_eq!(act(TrialAction::Cancel, "held_out=photo", Some(StateName::Queued)).await, 1);
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Cancelled).await), (1, 1));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Cancelled).await), (1, 1));
     assert_eq!(act(TrialAction::Cancel, "held_out=sketch and dropout=5e-1", None).await, 1);
     assert_eq!(act(TrialAction::Cancel, "seed=7", None).await, 0);
     assert_eq!(f.status("first").await.state, "open", "only what is cancelled as a whole is cancelled");
@@ -131,7 +131,7 @@ pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {
     let lease = f.claim_one().await;
     for _ in 0..2 {
         f.fail(
-            if f.count(StateName::Leased).await == 1 { lease.token } else { f.claim_one().await.token },
+            if f.count(StateName::Running).await == 1 { lease.token } else { f.claim_one().await.token },
             ErrorClass::Transient,
         )
         .await;

@@ -64,7 +64,7 @@ const COLUMNS: [(&str, &str); 3] = [
     (
         "v_trials",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state attempts step \
-         started_ms ended_ms worker device software exact dataset_digest weights_digest linked libtorch threads",
+         started_ms ended_ms worker device software exact dataset_digest weights_digest reused libtorch threads",
     ),
     (
         "v_evaluations",
@@ -100,11 +100,11 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), SubmitOptions::default()).await;
     let columns = "sweep, held_out, seed, dropout, lr, head_lr_factor, combine, members, state, attempts, step, started_ms, ended_ms, worker, \
-                   device, software, exact, dataset_digest, linked";
+                   device, software, exact, dataset_digest, reused";
     let told = rows(
         &f,
         &format!(
-            "SELECT {columns} FROM v_trials WHERE state IN ('succeeded', 'leased') ORDER BY sweep, state"
+            "SELECT {columns} FROM v_trials WHERE state IN ('succeeded', 'running') ORDER BY sweep, state"
         ),
     )
     .await;
@@ -113,7 +113,7 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
     let place = |sweep: &str, held_out: &str, dropout| {
         vec![text(sweep), text(held_out), int(0), real(dropout), real(1e-3), real(1.0), none(), none()]
     };
-    let done = |linked| {
+    let done = |reused| {
         vec![
             text("succeeded"),
             int(1),
@@ -125,11 +125,11 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
             text("worker 1"),
             int(1),
             none(),
-            int(linked),
+            int(reused),
         ]
     };
     let runs = vec![
-        text("leased"),
+        text("running"),
         int(1),
         int(7),
         int(T0 + 2_000),
@@ -146,7 +146,7 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
         [place("first", "sketch", 0.0), runs].concat(),
         [place("second", "photo", 0.0), done(1)].concat(),
     ];
-    // The first sorts "leased" before "succeeded".
+    // The first sorts "running" before "succeeded".
     assert_eq!(told, [expected[1].clone(), expected[0].clone(), expected[2].clone()]);
     let queued =
         rows(&f, "SELECT attempts, step, worker FROM v_trials WHERE state = 'queued' AND attempts > 0").await;

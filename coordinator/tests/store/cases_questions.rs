@@ -24,7 +24,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
         planned: 12,
         queued: 1,
         delayed: true,
-        leased: 4,
+        running: 4,
         succeeded: 1,
         diverged: 1,
         failed: 1,
@@ -41,7 +41,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
     assert!(!f.status("first").await.delayed, "its wait is over");
     let all = f.store.status(None).await.unwrap();
     assert_eq!(all.iter().map(|status| status.sweep.as_str()).collect::<Vec<_>>(), ["first", "second"]);
-    assert_eq!((all[1].leased, all[1].planned), (4, 4));
+    assert_eq!((all[1].running, all[1].planned), (4, 4));
 }
 
 pub async fn progress_never_goes_backwards(f: Fixture) {
@@ -164,7 +164,7 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
         (16, Some(third.token), "diverged", "at step 0: the training loss was no number at step 0"),
     ];
     assert_eq!(told, expected);
-    assert_eq!((story.token, story.line.linked_to, story.due_ms), (Some(third.token), None, 0));
+    assert_eq!((story.token, story.line.reused_from, story.due_ms), (Some(third.token), None, 0));
     assert_eq!((story.line.state, story.line.attempts), (StateName::Diverged, 3));
 }
 

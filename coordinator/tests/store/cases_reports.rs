@@ -31,7 +31,7 @@ pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
     ] {
         assert!(matches!(early, Err(StoreError::Gap { expected: 2, got: 3, .. })), "{early:?}");
     }
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     let last = batch(2, vec![evaluation("sketch", 20, 2)]);
     for _ in 0..2 {
         f.complete_with(token, last.clone(), Outcome::Succeeded).await.unwrap();

@@ -85,7 +85,7 @@ async fn run_all(f: &Fixture) {
         };
         f.complete_with(lease.token, told, outcome).await.unwrap();
     }
-    // The same trials once more, linked.
+    // The same trials once more, reused.
     f.submit(&RUNS.replace("'first'", "'second'")).await;
 }
 

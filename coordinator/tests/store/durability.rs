@@ -124,7 +124,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     );
     assert!(report.is_err());
     drop(heartbeat);
-    assert_eq!(store.status(None).await.unwrap()[0].leased, 1);
+    assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     let expected: Vec<u8> = (1..=acknowledged).flat_map(|sequence| printed(sequence, 20_000).log).collect();
     assert!(acknowledged > 1 && store.log(&lease.trial_id.to_string(), None).await.unwrap().text == expected);
     drop(store);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Batch, Claim, Completion, Leased, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
+    Batch, Claim, Completion, Lease, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
     Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
@@ -217,17 +217,17 @@ impl Pair {
             }
             _ => {
                 let Some(stores) = &self.stores else { return Ok(()) };
-                let (model, leased) = self.ask(&stores[0], step).await;
+                let (model, leases) = self.ask(&stores[0], step).await;
                 let (real, _) = self.ask(&stores[1], step).await;
                 prop_assert_eq!(&model, &real);
-                self.note(step, &model, leased);
+                self.note(step, &model, leases);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, step: &Step, answer: &Shown, leased: Vec<Leased>) {
-        self.attempts.extend(leased.iter().map(|lease| lease.token));
+    fn note(&mut self, step: &Step, answer: &Shown, leases: Vec<Lease>) {
+        self.attempts.extend(leases.iter().map(|lease| lease.token));
         let accepted = !answer.starts_with("refused");
         let kind = match (step, accepted) {
             (Step::Report { .. }, true) => "reports",
@@ -237,7 +237,7 @@ impl Pair {
             _ => "others",
         };
         *self.seen.entry(kind).or_default() += 1;
-        *self.seen.entry("leases").or_default() += leased.len() as u64;
+        *self.seen.entry("leases").or_default() += leases.len() as u64;
         if let Step::Report { attempt, said } | Step::Complete { attempt, said: Some(said), .. } = step
             && accepted
             && said.offset == 0
@@ -247,8 +247,8 @@ impl Pair {
         }
     }
 
-    async fn ask(&self, store: &Store, step: &Step) -> (Shown, Vec<Leased>) {
-        let mut leased = Vec::new();
+    async fn ask(&self, store: &Store, step: &Step) -> (Shown, Vec<Lease>) {
+        let mut leases = Vec::new();
         let answer = match step {
             Step::Register(index) => {
                 let mut worker = Worker { ..worker(WORKERS[*index]) };
@@ -264,7 +264,7 @@ impl Pair {
                 let sweep = sweep.map(|sweep| SWEEPS[sweep].to_owned());
                 let claimed =
                     store.claim(Claim { sweep, ..claim(WORKERS[*worker], *count_max) }, Duration::ZERO).await;
-                leased.extend(claimed.iter().flat_map(|claimed| claimed.leases.clone()));
+                leases.extend(claimed.iter().flat_map(|claimed| claimed.leases.clone()));
                 shown(claimed)
             }
             Step::Heartbeat { worker, attempts } => {
@@ -288,7 +288,7 @@ impl Pair {
             ),
             Step::Pass(_) | Step::Restart => String::new(),
         };
-        (answer, leased)
+        (answer, leases)
     }
 
     async fn compare_everything(&self) -> Result<(), TestCaseError> {

@@ -202,7 +202,7 @@ async fn they_get_along_under_load() {
     assert_eq!(states.values().sum::<usize>(), 60, "{states:?}");
     let status = two.stores[1].status(Some("first")).await.unwrap().remove(0);
     let of = |state: StateName| states.get(state.as_str()).copied().unwrap_or(0) as u64;
-    assert_eq!((status.queued, status.leased), (of(StateName::Queued), of(StateName::Leased)));
+    assert_eq!((status.queued, status.running), (of(StateName::Queued), of(StateName::Running)));
     assert_eq!((status.succeeded, status.cancelled), (of(StateName::Succeeded), of(StateName::Cancelled)));
 }
 

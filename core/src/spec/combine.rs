@@ -143,7 +143,11 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
                 );
             }
             "held_out" => {
-                return wrong(key, axis, format!("{}: members share their held-out domain", known.join(", ")));
+                return wrong(
+                    key,
+                    axis,
+                    format!("{}: members share their held-out domain", known.join(", ")),
+                );
             }
             other if !known.contains(&other) => {
                 return wrong(key, axis, format!("axes are {}", known.join(", ")));

@@ -55,7 +55,7 @@ struct Trial {
     point: Point,
     state: State,
     forgiven: Token,
-    linked: bool,
+    reused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl Tables {
         self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
     }
 
-    fn twin(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
+    fn existing_result(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
         let left = |token: &Token, kind| {
             self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
         };
@@ -152,13 +152,13 @@ impl Tables {
     }
 
     fn line(&self, id: i64, trial: &Trial) -> TrialLine {
-        let linked = trial
+        let reused = trial
             .state
             .token()
-            .filter(|_| trial.linked)
+            .filter(|_| trial.reused)
             .and_then(|token| self.attempts.get_key_value(&token));
-        let newest = linked.or_else(|| self.attempts_of(id).next_back());
-        let origin = linked.map(|(_, attempt)| attempt.trial);
+        let newest = reused.or_else(|| self.attempts_of(id).next_back());
+        let origin = reused.map(|(_, attempt)| attempt.trial);
         let attempts =
             self.attempts_of(id).count() + origin.map_or(0, |origin| self.attempts_of(origin).count());
         let failed =
@@ -182,7 +182,7 @@ impl Tables {
                         .map(|(_, told)| told.detail.clone())
                 })
                 .unwrap_or_default(),
-            linked_to: origin
+            reused_from: origin
                 .and_then(|origin| self.trials.get(&origin))
                 .map(|origin| self.name(origin.sweep)),
         }
@@ -264,7 +264,7 @@ impl Tables {
         for (id, moved) in &changes.moves {
             let newest = self.attempts_of(*id).next_back().map_or(Token(0), |(token, _)| *token);
             if let Some(trial) = self.trials.get_mut(id) {
-                (trial.state, trial.linked) = (moved.to, moved.linked);
+                (trial.state, trial.reused) = (moved.to, moved.reused);
                 trial.forgiven = if moved.forgive { newest } else { trial.forgiven };
             }
         }

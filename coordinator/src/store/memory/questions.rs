@@ -38,13 +38,13 @@ impl Backend for Memory {
             };
             let mut steps_running = 0;
             for (_, trial) in tables.in_sweep(row.id) {
-                story::count_finished(&mut status, trial.state.name(), 1, trial.linked);
+                story::count_finished(&mut status, trial.state.name(), 1, trial.reused);
                 let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else {
                     continue;
                 };
                 match trial.state.name() {
-                    StateName::Leased => steps_running += attempt.progress.step,
-                    StateName::Succeeded if !trial.linked => {
+                    StateName::Running => steps_running += attempt.progress.step,
+                    StateName::Succeeded if !trial.reused => {
                         status.finished_attempts += 1;
                         status.running_ms += (attempt.progress.ended.0 - attempt.started.0).unsigned_abs();
                     }
@@ -221,7 +221,7 @@ impl Backend for Memory {
             let mut line = line.clone();
             for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
                 let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
-                if trial.state.name() == StateName::Leased && trial.state.token() == Some(*token) {
+                if trial.state.name() == StateName::Running && trial.state.token() == Some(*token) {
                     let sweep =
                         tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
                     line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));

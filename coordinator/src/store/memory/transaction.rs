@@ -29,7 +29,7 @@ impl Transaction for MemoryTransaction {
     async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
         let mut extended = 0;
         for trial in self.0.trials.values_mut() {
-            if let State::Leased { expires_at, .. } = &mut trial.state
+            if let State::Running { expires_at, .. } = &mut trial.state
                 && *expires_at < until
             {
                 *expires_at = until;
@@ -89,7 +89,7 @@ impl Transaction for MemoryTransaction {
             name: sweep.spec.name.clone(),
             revision: sweep.revision,
             priority: sweep.priority,
-            running: tables.count(sweep.id, StateName::Leased),
+            running: tables.count(sweep.id, StateName::Running),
             waiting: (tables.queued(sweep.id, now).count() as u64).min(count_max),
             unfinished: sweep.expanded < sweep.planned || tables.count(sweep.id, StateName::Queued) > 0,
         };
@@ -110,14 +110,14 @@ impl Transaction for MemoryTransaction {
             } else {
                 needs
             };
-            let twin = tables.twin(trial.trial_id, trial.sweep, needs);
+            let existing = tables.existing_result(trial.trial_id, trial.sweep, needs);
             let tried = tables.attempts_of(id).next().is_some();
             WaitingTrial {
                 id,
                 trial_id: trial.trial_id,
                 point: trial.point.clone(),
                 state: trial.state,
-                twin,
+                existing,
                 tried,
             }
         };
@@ -153,7 +153,7 @@ impl Transaction for MemoryTransaction {
 
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
         let expired = |trial: &Trial| match trial.state {
-            State::Leased { token, expires_at } if expires_at <= now => Some(token),
+            State::Running { token, expires_at } if expires_at <= now => Some(token),
             _ => None,
         };
         Ok(self
@@ -333,17 +333,17 @@ impl Transaction for MemoryTransaction {
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
-        let (mut added, mut linked) = (0, 0);
+        let (mut added, mut reused) = (0, 0);
         for NewTrial { trial_id, position, point, members } in trials {
             if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
-            let twin = needs.and_then(|needs| self.0.twin(*trial_id, sweep, needs));
+            let existing = needs.and_then(|needs| self.0.existing_result(*trial_id, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::WAITING };
-            let state = twin.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
+            let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;
-            let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
+            let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
             let trial = Trial {
                 sweep,
                 trial_id: *trial_id,
@@ -351,7 +351,7 @@ impl Transaction for MemoryTransaction {
                 point,
                 state,
                 forgiven: Token(0),
-                linked: linked_here,
+                reused: reused_here,
             };
             self.0.trials.insert(id, trial);
             self.0.by_id.insert((*trial_id, sweep), id);
@@ -359,9 +359,9 @@ impl Transaction for MemoryTransaction {
                 members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
             self.0.members.insert(id, stored.ok_or_else(|| guard("insert of members"))?);
             added += 1;
-            linked += u64::from(linked_here);
+            reused += u64::from(reused_here);
         }
-        Ok((added, linked))
+        Ok((added, reused))
     }
 
     async fn trial_rows(

@@ -152,7 +152,7 @@ impl Transaction for FaultyTransaction {
         for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
             self.states.insert(row.trial, row.state);
             row.state = match row.state {
-                State::Leased { expires_at, .. } => State::Leased { token: row.token, expires_at },
+                State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
                 State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
                 State::Finished(finished) => State::Finished(finished),
             };

@@ -9,7 +9,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::TrialId;
 
-use crate::store::types::{Batch, Leased};
+use crate::store::types::{Batch, Lease};
 use crate::store::{Store, StoreError};
 
 /// What happened to one attempt, as its worker and its line to the coordinator know.
@@ -98,15 +98,15 @@ impl Journal {
     }
 
     /// A claim was answered with this trial; its attempt will end like this, after so many batches.
-    pub(super) fn leased(
+    pub(super) fn lease(
         &mut self,
-        lease: &Leased,
+        lease: &Lease,
         left: Departure,
         at: Timestamp,
         outcome: Outcome,
         batches: u64,
     ) {
-        let issued = self.note(at, ("leased", lease.token.0, lease.trial_id));
+        let issued = self.note(at, ("lease", lease.token.0, lease.trial_id));
         if let Some(&last) = self.newest.get(&lease.trial_id) {
             let before = self.attempts[&last].clone();
             if last >= lease.token {

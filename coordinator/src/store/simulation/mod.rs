@@ -71,7 +71,7 @@ fn run(seed: u64, ignores_tokens: bool) -> Verdict {
         let ended = tokio::time::timeout(END_LIMIT, async {
             loop {
                 let status = store.status(None).await.unwrap().remove(0);
-                if status.queued + status.leased == 0 {
+                if status.queued + status.running == 0 {
                     break;
                 }
                 tokio::time::sleep(Duration::from_secs(5)).await;
@@ -153,13 +153,13 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
         // The worker comes back late, but within a lease.
         tokio::time::sleep(world::LEASE * 4 / 10).await;
         assert_eq!(store.heartbeat("w1", vec![(token, 1)]).await.unwrap(), []);
-        assert_eq!(store.status(None).await.unwrap()[0].leased, 1);
+        assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     }
     let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).trial_id.to_string();
     assert_eq!(store.story(&name).await.unwrap().happenings.len(), 1, "it was lost meanwhile, and came back");
     // One that never comes back is noticed all the same.
     tokio::time::sleep(world::LEASE + Duration::from_secs(1)).await;
-    assert_eq!(store.status(None).await.unwrap()[0].leased, 0);
+    assert_eq!(store.status(None).await.unwrap()[0].running, 0);
 }
 
 #[tokio::test(start_paused = true)]

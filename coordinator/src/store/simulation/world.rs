@@ -18,7 +18,7 @@ use super::faulty::{Faults, Faulty};
 use super::journal::{Departure, Journal, batch};
 use crate::clock::Clock;
 use crate::store::memory::Memory;
-use crate::store::types::{Claim, Claimed, Completion, Leased, SweepAction, TrialAction, Worker};
+use crate::store::types::{Claim, Claimed, Completion, Lease, SweepAction, TrialAction, Worker};
 use crate::store::{Settings, Store, StoreError};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -275,7 +275,7 @@ impl World {
             (Call::Claim(..), Heard::Claimed(claimed)) => {
                 for lease in &claimed.leases {
                     let (outcome, batches) = self.plan();
-                    journal.leased(lease, left, at, outcome, batches);
+                    journal.lease(lease, left, at, outcome, batches);
                 }
             }
             (Call::Heartbeat(_, tokens), Heard::Lost(lost)) => {
@@ -366,7 +366,7 @@ impl World {
     async fn attempt(
         self: Rc<Self>,
         worker: usize,
-        lease: Leased,
+        lease: Lease,
         running: Rc<RefCell<BTreeMap<Token, bool>>>,
     ) {
         let token = lease.token;

@@ -55,8 +55,8 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Bac
     }
 }
 
-/// Why a schema does not fit, in one line.
-fn schema_message(error: &sqlx::migrate::MigrateError) -> String {
+/// Why a schema does not fit, in one line. `fresh` names what the user starts with instead, such as "file".
+fn schema_message(error: &sqlx::migrate::MigrateError, fresh: &str) -> String {
     use sqlx::migrate::MigrateError;
     match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
@@ -64,10 +64,9 @@ fn schema_message(error: &sqlx::migrate::MigrateError) -> String {
                 "it was written by a newer build (schema version {version}); use that build, or another database"
             )
         }
-        MigrateError::VersionMismatch(version) => {
-            format!(
-                "its schema version {version} is not this build's; it was written by another development build"
-            )
+        // The schema changed in place before the first release: there is nothing to migrate from.
+        MigrateError::VersionMismatch(_) => {
+            format!("this database was made by an earlier build of Sortie; start with a new {fresh}")
         }
         other => other.to_string(),
     }

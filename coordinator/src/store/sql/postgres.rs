@@ -122,7 +122,7 @@ fn connection_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => connection_message(error),
-        other => super::schema_message(other),
+        other => super::schema_message(other, "database"),
     }
 }
 

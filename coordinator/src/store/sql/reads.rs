@@ -95,7 +95,7 @@ impl SqlBackend {
             priority: sweep.priority,
             planned: sweep.planned,
             queued: row.count("trials", "queued")?,
-            leased: row.count("trials", "leased")?,
+            running: row.count("trials", "running")?,
             delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
             ..SweepStatus::default()
         };
@@ -105,7 +105,7 @@ impl SqlBackend {
                 &mut status,
                 row.parsed("trials", "state")?,
                 trials,
-                row.int("trials", "linked")? != 0,
+                row.int("trials", "reused")? != 0,
             );
         }
         if let Some(row) =

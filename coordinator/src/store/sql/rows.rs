@@ -33,7 +33,7 @@ pub(super) fn state(row: &Row, token: &'static str) -> Result<State, StoreError>
     let due = Timestamp(row.int("trials", "due_ms")?);
     Ok(match row.parsed("trials", "state")? {
         StateName::Queued => State::Queued { expired: (token.0 != 0).then_some(token), not_before: due },
-        StateName::Leased => State::Leased { token, expires_at: due },
+        StateName::Running => State::Running { token, expires_at: due },
         StateName::Succeeded => State::Finished(Finished::Succeeded(token)),
         StateName::Diverged => State::Finished(Finished::Diverged(token)),
         StateName::Failed => State::Finished(Finished::Failed(token)),
@@ -50,7 +50,7 @@ pub(super) fn token_of(state: State) -> i64 {
 pub(super) fn due_of(state: State) -> i64 {
     match state {
         State::Queued { not_before, .. } => not_before.0,
-        State::Leased { expires_at, .. } => expires_at.0,
+        State::Running { expires_at, .. } => expires_at.0,
         State::Finished(_) => 0,
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         trial_id: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: state(row, "token")?,
-        twin: row.maybe_int("trials", "twin")?.map(Token),
+        existing: row.maybe_int("trials", "existing")?.map(Token),
         tried: row.int("attempts", "tried")? != 0,
     })
 }
@@ -132,7 +132,7 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
         step: row.count("attempts", "step")?,
         worker: row.text("workers", "worker")?,
         error: row.text("attempts", "error")?,
-        linked_to: Some(row.text("sweeps", "linked_to")?).filter(|name| !name.is_empty()),
+        reused_from: Some(row.text("sweeps", "reused_from")?).filter(|name| !name.is_empty()),
     })
 }
 

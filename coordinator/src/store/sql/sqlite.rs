@@ -172,12 +172,14 @@ fn database_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_message(error),
-        other => super::schema_message(other),
+        other => super::schema_message(other, "file"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Executor, SqlSafeStr};
+
     use super::*;
 
     #[test]
@@ -187,5 +189,22 @@ mod tests {
         for local in [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1] {
             assert_eq!(network_disk_name(local), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_database_of_an_earlier_build_is_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sortie.db");
+        let url = format!("sqlite://{}", path.display());
+        let database = open(&url, &OpenOptions::default()).await.unwrap();
+        let Pool::Sqlite(pool) = &database.writer else { panic!("{database:?}") };
+        // An earlier build had another text of the first migration.
+        let changed = "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1";
+        pool.execute(changed.into_sql_str()).await.unwrap();
+        pool.close().await;
+        drop(database);
+        let error = open(&url, &OpenOptions::default()).await.unwrap_err().to_string();
+        let reason = "this database was made by an earlier build of Sortie; start with a new file";
+        assert_eq!(error, format!("cannot open the database {}: {reason}", path.display()));
     }
 }

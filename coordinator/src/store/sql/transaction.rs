@@ -437,8 +437,8 @@ impl Transaction for SqlTransaction {
             return Ok((added, 0));
         }
         let args = vec![sweep.into(), first.position.into(), last.position.into()];
-        let linked = self.one_int(self.sql().count_linked, args, "trials", "linked").await?;
-        Ok((added, linked.unsigned_abs()))
+        let reused = self.one_int(self.sql().count_reused, args, "trials", "reused").await?;
+        Ok((added, reused.unsigned_abs()))
     }
 
     async fn trial_rows(
@@ -457,7 +457,7 @@ impl Transaction for SqlTransaction {
             let (from, to) = (moved.from, moved.to);
             let from = (from.name().as_str(), rows::token_of(from));
             let to = (to.name().as_str(), rows::token_of(to), rows::due_of(to));
-            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.linked)])
+            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.reused)])
         });
         self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;
         self.write_attempts(changes).await?;
