@@ -56,8 +56,8 @@ CREATE TABLE workers (
     seen_ms         INTEGER NOT NULL,
     left_ms         INTEGER NOT NULL DEFAULT 0,
     failures_in_row INTEGER NOT NULL DEFAULT 0,
-    aside_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
-    aside_reason    TEXT    NOT NULL DEFAULT '',
+    quarantined_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
+    quarantine_reason    TEXT    NOT NULL DEFAULT '',
     checkpoints     TEXT    NOT NULL DEFAULT '' -- 'shared': it reaches the artifact store; 'local': it does not; '': not known
 ) STRICT;
 
@@ -140,7 +140,7 @@ CREATE TABLE logs (
 ) STRICT, WITHOUT ROWID;
 
 -- What happened to a trial and is not an attempt's beginning or end.
-CREATE TABLE happenings (
+CREATE TABLE trial_events (
     id     INTEGER PRIMARY KEY,
     trial  INTEGER NOT NULL REFERENCES trials (id),
     token  INTEGER NOT NULL,               -- the attempt; 0 if none is concerned
@@ -148,7 +148,7 @@ CREATE TABLE happenings (
     what   TEXT    NOT NULL,
     detail TEXT    NOT NULL
 ) STRICT;
-CREATE INDEX happenings_by_trial ON happenings (trial, id);
+CREATE INDEX trial_events_by_trial ON trial_events (trial, id);
 
 -- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
 CREATE TABLE digests (

@@ -163,14 +163,14 @@ fn trial() -> v1::Trial {
 #[test]
 fn a_trial_is_listed_and_explained() {
     let happening =
-        v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
+        v1::TrialEvent { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
     let started =
-        v1::Happening { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
+        v1::TrialEvent { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
     let story = v1::ExplainResponse {
         sweep: "s".into(),
         trial: Some(trial()),
         token: 18,
-        happenings: vec![happening, started],
+        events: vec![happening, started],
         note: "old".into(),
         ..Default::default()
     };
@@ -243,8 +243,8 @@ fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
 fn logs_are_printed_byte_for_byte() {
     let logs =
         v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
-    let started = |token| v1::Happening { token, what: "started".into(), ..Default::default() };
-    let story = v1::ExplainResponse { happenings: vec![started(16), started(17)], ..Default::default() };
+    let started = |token| v1::TrialEvent { token, what: "started".into(), ..Default::default() };
+    let story = v1::ExplainResponse { events: vec![started(16), started(17)], ..Default::default() };
     let coordinator =
         Coordinator::start(Script { logs: logs.clone(), story: story.clone(), ..Script::default() });
     assert_eq!(coordinator.run(&["logs", "s/94f9"]).stdout, logs.text);

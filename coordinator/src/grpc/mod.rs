@@ -58,7 +58,7 @@ fn refused(error: StoreError) -> Status {
             Status::aborted(error.to_string())
         }
         StoreError::Refused(Refused::NotQueued(_))
-        | StoreError::Guard { .. }
+        | StoreError::OptimisticLock { .. }
         | StoreError::Corrupt { .. } => {
             tracing::error!(%error, "internal error");
             Status::internal(error.to_string())

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::wire::{
-    artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire,
+    artifacts_wire, certificate_wire, history_wire, now_ms, row_wire, status_wire, trial_wire, worker_wire,
 };
 use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
 use crate::store::{
@@ -158,13 +158,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
-        let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
-        let waits = matches!(story.line.state, StateName::Queued | StateName::Running);
-        let members =
-            || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
+        let history = self.0.store.history(&request.into_inner().trial).await.map_err(refused)?;
+        let spec = self.0.store.spec(&history.sweep).await.map_err(refused)?;
+        let waits = matches!(history.line.state, StateName::Queued | StateName::Running);
+        let members = || {
+            (history.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned())
+        };
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
-        Ok(Response::new(story_wire(story, spec.work.steps().unwrap_or(0), note, now_ms())))
+        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, now_ms())))
     }
 
     async fn artifacts(

@@ -163,8 +163,8 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         kill_at: lease.kill_at,
         members: lease.members.iter().map(Into::into).collect(),
     });
-    let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
-    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }
+    let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());
+    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, quarantined, unfit }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {

@@ -112,7 +112,7 @@ pub enum StoreError {
     /// A guarded statement touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
     /// rolled back.
     #[error("{statement} touched {rows} rows instead of {expected}")]
-    Guard {
+    OptimisticLock {
         /// Which statement.
         statement: &'static str,
         /// Rows touched.
@@ -150,7 +150,7 @@ impl StoreError {
     /// Whether the database refused because of what other transactions did at the same time: the same transaction may go through now.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
-            Self::Guard { .. } => true,
+            Self::OptimisticLock { .. } => true,
             Self::Database(error) => error.as_database_error().is_some_and(|error| {
                 // Serialisation failure and deadlock, by the standard's codes.
                 matches!(error.code().as_deref(), Some("40001" | "40P01"))

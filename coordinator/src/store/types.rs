@@ -84,8 +84,8 @@ pub struct Claimed {
     pub leases: Vec<Lease>,
     /// Whether nothing is queued or running that this claim could get before a user acts.
     pub idle: bool,
-    /// Why the worker gets nothing for a while; empty unless it was set aside.
-    pub set_aside: String,
+    /// Why the worker gets nothing for a while; empty unless it was quarantined.
+    pub quarantined: String,
     /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
     pub unfit: String,
 }
@@ -239,7 +239,7 @@ pub struct TrialLine {
 
 /// Everything that is known of one trial.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Story {
+pub struct TrialHistory {
     /// Its sweep.
     pub sweep: String,
     /// Where it stands.
@@ -251,12 +251,12 @@ pub struct Story {
     /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
     pub members: Vec<String>,
     /// What happened, the oldest first; of a trial that reuses another sweep's result, there too.
-    pub happenings: Vec<Happening>,
+    pub events: Vec<TrialEvent>,
 }
 
 /// Something that happened to a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happening {
+pub struct TrialEvent {
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The attempt, if one was concerned.
@@ -312,9 +312,9 @@ pub struct WorkerLine {
     /// Whether it said that it ended.
     pub left: bool,
     /// Until when it gets no trials, in milliseconds since the Unix epoch.
-    pub aside_until_ms: i64,
-    /// Why it was set aside.
-    pub aside_reason: String,
+    pub quarantined_until_ms: i64,
+    /// Why it was quarantined.
+    pub quarantine_reason: String,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
 }

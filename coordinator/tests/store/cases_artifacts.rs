@@ -31,9 +31,9 @@ fn on(device: &str) -> Option<Fingerprint> {
     })
 }
 
-async fn happenings(f: &Fixture, trial: &str) -> Vec<(String, String)> {
-    let story = f.store.story(trial).await.unwrap();
-    story.happenings.into_iter().map(|happening| (happening.what, happening.detail)).collect()
+async fn events(f: &Fixture, trial: &str) -> Vec<(String, String)> {
+    let history = f.store.history(trial).await.unwrap();
+    history.events.into_iter().map(|event| (event.what, event.detail)).collect()
 }
 
 pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) {
@@ -167,7 +167,7 @@ pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
         .report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
         .await
         .unwrap();
-    let told = happenings(&f, &first.trial_id.to_string()).await;
+    let told = events(&f, &first.trial_id.to_string()).await;
     let what: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(what, ["started", "preempted", "started", "resumed", "preempted", "started", "resumed"]);
     assert_eq!(told[3].1, format!("after step 12 of attempt {}", first.token));
@@ -211,7 +211,7 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         let second = f.claim_one().await;
         assert_eq!(second.trial_id, first.trial_id);
         f.complete_with(second.token, told(fingerprint, rows), Outcome::Succeeded).await.unwrap();
-        let noted = happenings(&f, &first.trial_id.to_string())
+        let noted = events(&f, &first.trial_id.to_string())
             .await
             .into_iter()
             .find(|(what, _)| what == "nondeterministic");
@@ -242,9 +242,7 @@ pub async fn machines_may_differ(f: Fixture) {
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_as("w2", 1).await.leases.remove(0);
     f.complete_with(second.token, told(2), Outcome::Succeeded).await.unwrap();
-    assert!(
-        happenings(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic")
-    );
+    assert!(events(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic"));
 }
 
 pub async fn where_a_workers_artifacts_go_is_told_when_it_knows(f: Fixture) {

@@ -105,11 +105,11 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
     assert_eq!((f.count(StateName::Queued).await, f.claim_as("w1", 1).await.idle), (0, true));
     let failed = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
     let line = failed.iter().find(|line| line.point.combine().is_some()).unwrap();
-    let story = f.store.story(&line.trial_id.to_string()).await.unwrap();
-    let last = story.happenings.last().unwrap();
+    let history = f.store.history(&line.trial_id.to_string()).await.unwrap();
+    let last = history.events.last().unwrap();
     assert_eq!((last.what.as_str(), last.at_ms, line.attempts), ("failed", T0, 0));
     assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
-    let mut members = story.members.clone();
+    let mut members = history.members.clone();
     members.sort_by_key(|member| !member.ends_with(" failed"));
     assert_eq!(
         (members.len(), members[0].as_str()),

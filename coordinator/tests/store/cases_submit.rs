@@ -149,11 +149,10 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     assert_eq!(f.status("second").await.reused, 2);
     let record = f.store.records("second", 0).await.unwrap().rows.remove(0);
     assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
-    let story = f.store.story(&format!("second/{}", running.trial_id)).await.unwrap();
-    assert_eq!((story.line.reused_from.as_deref(), story.token), (Some("first"), Some(running.token)));
+    let history = f.store.history(&format!("second/{}", running.trial_id)).await.unwrap();
+    assert_eq!((history.line.reused_from.as_deref(), history.token), (Some("first"), Some(running.token)));
     // What happened is told where it happened.
-    let what: Vec<_> =
-        story.happenings.iter().map(|happening| (happening.token, happening.what.as_str())).collect();
+    let what: Vec<_> = history.events.iter().map(|event| (event.token, event.what.as_str())).collect();
     assert_eq!(what, ["started", "succeeded", "reused"].map(|what| (Some(running.token), what)));
     let lines = f.store.trials("second", None, 0).await.unwrap().rows;
     let done_there = lines.into_iter().find(|line| line.trial_id == done.trial_id).unwrap();
@@ -169,7 +168,7 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     // What was taken over can be taken over again.
     assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.reused, 2);
     assert_eq!(
-        f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().line.reused_from.as_deref(),
+        f.store.history(&format!("third/{}", done.trial_id)).await.unwrap().line.reused_from.as_deref(),
         Some("first")
     );
 }

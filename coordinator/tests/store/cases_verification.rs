@@ -43,7 +43,7 @@ async fn verified(f: &Fixture) -> (String, Verified) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         f.store.act_on_trials(&sweep, TrialAction::Cancel, &filter(""), None).await.unwrap();
-        assert_eq!(f.store.story(&format!("{sweep}/{id}")).await.unwrap().sweep, sweep);
+        assert_eq!(f.store.history(&format!("{sweep}/{id}")).await.unwrap().sweep, sweep);
     }
     (id, verified)
 }
@@ -84,8 +84,8 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
         (None, 12, Some(9), 15)
     );
     assert!(certificate.weights_digest.is_some() && certificate.worker == "host:7", "{certificate:?}");
-    let story = f.store.story(&trial).await.unwrap();
-    let noted = story.happenings.iter().find(|happening| happening.what == "verified").unwrap();
+    let history = f.store.history(&trial).await.unwrap();
+    let noted = history.events.iter().find(|event| event.what == "verified").unwrap();
     assert!(
         noted.detail.contains("killed at step 12 of 15, resumed after step 9, on host:7: identical"),
         "{}",

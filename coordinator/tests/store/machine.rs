@@ -1,5 +1,5 @@
 //! Random sequences of everything that anybody can ask, at the model and at a real database side by side: every answer, and in the end
-//! every record, story, log and count must be the same.
+//! every record, history, log and count must be the same.
 //!
 //! `SORTIE_TEST_SEED` names other sequences, `SORTIE_TEST_CASES` more of them.
 
@@ -308,7 +308,7 @@ impl Pair {
             }
             for line in lines.unwrap().rows {
                 let name = format!("{sweep}/{}", line.trial_id);
-                prop_assert_eq!(shown(model.story(&name).await), shown(real.story(&name).await));
+                prop_assert_eq!(shown(model.history(&name).await), shown(real.history(&name).await));
                 prop_assert_eq!(shown(model.log(&name, None).await), shown(real.log(&name, None).await));
             }
         }

@@ -1,13 +1,13 @@
 //! What the store promises, on every database that it runs on.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod cases_admin;
 mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
-mod cases_levers;
 mod cases_queries;
-mod cases_questions;
+mod cases_reads;
 mod cases_reports;
 mod cases_selected;
 mod cases_submit;
@@ -123,11 +123,11 @@ contract! {
         a_restarted_coordinator_knows_everything_and_gives_attempts_time_to_come_back,
         no_token_is_issued_twice_whatever_restarts,
         after_an_outage_every_lease_gets_time,
-        a_worker_that_keeps_failing_is_set_aside_for_a_while,
-        the_last_fit_worker_is_never_set_aside,
-        failures_in_many_slots_keep_a_worker_aside,
+        a_worker_that_keeps_failing_is_quarantined_for_a_while,
+        the_last_fit_worker_is_never_quarantined,
+        failures_in_many_slots_keep_a_worker_quarantined,
         of_two_workers_that_fail_together_one_stays,
-        only_what_may_be_the_workers_fault_sets_it_aside,
+        only_what_may_be_the_workers_fault_quarantines_it,
     }
     cases_reports {
         held_out_domains_never_reach_the_validation_table,
@@ -143,22 +143,22 @@ contract! {
         of_two_that_would_pin_a_name_at_once_one_does,
         logs_are_told_in_order_by_attempt,
     }
-    cases_levers {
+    cases_admin {
         a_cancelled_attempt_is_stale_and_writes_nothing,
         a_filter_and_a_state_say_which_trials_are_meant,
-        a_lever_reaches_every_page,
+        a_user_action_reaches_every_page,
         conditions_that_would_miss_trials_are_refused,
         retry_runs_what_ended_without_a_result_and_forgives,
         retry_ends_the_wait_after_a_failure,
         a_retried_attempt_that_was_lost_may_still_come_back_until_somebody_has_the_trial,
         an_unknown_sweep_is_named_with_those_that_exist,
     }
-    cases_questions {
+    cases_reads {
         status_counts_trials_and_steps,
         progress_never_goes_backwards,
         long_answers_come_in_pages,
         a_trial_is_found_by_a_prefix_that_means_only_it,
-        a_story_tells_everything_in_order,
+        a_trials_history_has_everything_in_order,
         workers_are_listed_with_what_they_run,
         what_a_sweep_runs_is_told,
     }

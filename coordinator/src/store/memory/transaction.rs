@@ -7,7 +7,7 @@ use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::record::Fingerprint;
 
-use super::{Attempt, MemoryTransaction, Trial, guard, missing};
+use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction,
@@ -45,13 +45,13 @@ impl Transaction for MemoryTransaction {
             return Ok(());
         }
         let id = self.0.workers.len() as i64 + 1;
-        let (aside_reason, trials) = (String::new(), Vec::new());
+        let (quarantine_reason, trials) = (String::new(), Vec::new());
         let line = WorkerLine {
             worker: worker.clone(),
             seen_ms: now.0,
             left: false,
-            aside_until_ms: 0,
-            aside_reason,
+            quarantined_until_ms: 0,
+            quarantine_reason,
             trials,
         };
         self.0.workers.insert(id, line);
@@ -66,8 +66,8 @@ impl Transaction for MemoryTransaction {
             abilities: line.worker.abilities.clone(),
             seen: Timestamp(line.seen_ms),
             failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
-            aside_until: Timestamp(line.aside_until_ms),
-            aside_reason: line.aside_reason.clone(),
+            quarantined_until: Timestamp(line.quarantined_until_ms),
+            quarantine_reason: line.quarantine_reason.clone(),
         };
         Ok(tables
             .workers
@@ -78,7 +78,8 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let fit = |line: &WorkerLine| line.seen_ms >= since.0 && line.aside_until_ms <= now.0 && !line.left;
+        let fit =
+            |line: &WorkerLine| line.seen_ms >= since.0 && line.quarantined_until_ms <= now.0 && !line.left;
         Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
     }
 
@@ -311,7 +312,7 @@ impl Transaction for MemoryTransaction {
                 *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
                 Ok(())
             }
-            _ => Err(guard("update of a sweep")),
+            _ => Err(lock_failed("update of a sweep")),
         }
     }
 
@@ -357,7 +358,7 @@ impl Transaction for MemoryTransaction {
             self.0.by_id.insert((*trial_id, sweep), id);
             let stored: Option<Vec<i64>> =
                 members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
-            self.0.members.insert(id, stored.ok_or_else(|| guard("insert of members"))?);
+            self.0.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);
             added += 1;
             reused += u64::from(reused_here);
         }

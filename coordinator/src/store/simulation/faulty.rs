@@ -17,7 +17,7 @@ use crate::store::backend::{
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
-    Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// What is wrong with a database.
@@ -116,8 +116,8 @@ impl Backend for Faulty {
     ) -> Result<Vec<(i64, String)>, StoreError> {
         self.inner.find(sweep, prefix, count_max).await
     }
-    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
-        self.inner.story(trial).await
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+        self.inner.history(trial).await
     }
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await

@@ -262,29 +262,28 @@ impl Journal {
     ) -> Result<(), StoreError> {
         for trial in spec.trials() {
             let Some(combination) = &trial.combination else { continue };
-            let own = match store.story(&trial.id().to_string()).await {
+            let own = match store.history(&trial.id().to_string()).await {
                 // The sweep was called off before it was stored.
                 Err(StoreError::Trial { .. }) => continue,
                 own => own?,
             };
-            let began = own
-                .happenings
-                .iter()
-                .filter(|happening| happening.what == "started")
-                .map(|happening| happening.at_ms)
-                .min();
+            let began =
+                own.events.iter().filter(|event| event.what == "started").map(|event| event.at_ms).min();
             for member in &combination.members {
-                let story = store.story(&member.to_string()).await?;
-                let ended = story
-                    .happenings
+                let history = store.history(&member.to_string()).await?;
+                let ended = history
+                    .events
                     .iter()
-                    .filter(|happening| happening.what == "succeeded")
-                    .map(|happening| happening.at_ms)
+                    .filter(|event| event.what == "succeeded")
+                    .map(|event| event.at_ms)
                     .max();
-                if own.line.state == StateName::Succeeded && story.line.state != StateName::Succeeded {
+                if own.line.state == StateName::Succeeded && history.line.state != StateName::Succeeded {
                     self.violated(
                         at,
-                        format!("a combination has a result and its member {member} is {}", story.line.state),
+                        format!(
+                            "a combination has a result and its member {member} is {}",
+                            history.line.state
+                        ),
                     );
                 }
                 if began.is_some_and(|began| ended.is_none_or(|ended| ended > began)) {
@@ -303,7 +302,7 @@ impl Journal {
         let records = store.records("simulated", 0).await?.rows;
         for record in records {
             let name = record.id.to_string();
-            let token = store.story(&name).await?.token;
+            let token = store.history(&name).await?.token;
             let accepted = token.filter(|_| record.state == StateName::Succeeded);
             let batches =
                 accepted.map_or(0, |token| self.attempts.get(&token).map_or(0, |attempt| attempt.batches));

@@ -10,7 +10,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
-use super::SqlBackend;
+use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
@@ -122,7 +122,7 @@ fn connection_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => connection_message(error),
-        other => super::schema_message(other, "database"),
+        other => schema_message(other, "database"),
     }
 }
 

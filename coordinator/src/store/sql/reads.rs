@@ -10,17 +10,16 @@ use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
-use super::SqlBackend;
+use super::database::SqlBackend;
 use super::engine::{Arg, Row};
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, sweep_counts, trial_history};
 use crate::store::query::Rows;
-use crate::store::story;
 use crate::store::types::{
-    Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// Rows of one page.
@@ -101,7 +100,7 @@ impl SqlBackend {
         };
         for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
             let trials = row.count("trials", "trials")?;
-            story::count_finished(
+            sweep_counts::count_finished(
                 &mut status,
                 row.parsed("trials", "state")?,
                 trials,
@@ -114,8 +113,8 @@ impl SqlBackend {
             (status.finished_attempts, status.running_ms) =
                 (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
         }
-        story::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
-        story::note_outdated(&mut status, &sweep);
+        sweep_counts::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
+        sweep_counts::note_outdated(&mut status, &sweep);
         Ok(status)
     }
 
@@ -128,11 +127,11 @@ impl SqlBackend {
         })
     }
 
-    async fn attempts_of(&self, trial: i64) -> Result<Vec<Happening>, StoreError> {
-        let mut happenings = Vec::new();
+    async fn attempts_of(&self, trial: i64) -> Result<Vec<TrialEvent>, StoreError> {
+        let mut events = Vec::new();
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let text = |column| row.text("attempts", column);
-            let attempt = story::Attempt {
+            let attempt = trial_history::Attempt {
                 token: Token(row.int("attempts", "token")?),
                 started_ms: row.int("attempts", "started_ms")?,
                 ended_ms: row.int("attempts", "ended_ms")?,
@@ -144,9 +143,9 @@ impl SqlBackend {
                 worker: text("worker")?,
                 resumed: rows::resumed(&row)?,
             };
-            happenings.extend(attempt.happenings());
+            events.extend(attempt.events());
         }
-        Ok(happenings)
+        Ok(events)
     }
 }
 
@@ -245,24 +244,24 @@ impl Backend for SqlBackend {
         rows.iter().map(|row| Ok((row.int("trials", "id")?, row.text("trials", "trial")?))).collect()
     }
 
-    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
         let row = self.trial(trial).await?;
-        let mut happenings = self.attempts_of(trial).await?;
-        for row in self.fetch(self.sql().happenings_of, vec![trial.into()]).await? {
-            let token = Some(Token(row.int("happenings", "token")?)).filter(|token| token.0 != 0);
-            let (what, detail) = (row.text("happenings", "what")?, row.text("happenings", "detail")?);
-            happenings.push(Happening { at_ms: row.int("happenings", "at_ms")?, token, what, detail });
+        let mut events = self.attempts_of(trial).await?;
+        for row in self.fetch(self.sql().events_of, vec![trial.into()]).await? {
+            let token = Some(Token(row.int("events", "token")?)).filter(|token| token.0 != 0);
+            let (what, detail) = (row.text("events", "what")?, row.text("events", "detail")?);
+            events.push(TrialEvent { at_ms: row.int("events", "at_ms")?, token, what, detail });
         }
-        happenings.sort_by_key(|happening| happening.at_ms);
+        events.sort_by_key(|event| event.at_ms);
         let state = rows::state(&row, "token")?;
         let members = self.fetch(self.sql().members_of, vec![trial.into()]).await?;
-        Ok(Story {
+        Ok(TrialHistory {
             members: members.iter().map(|row| row.text("members", "member")).collect::<Result<_, _>>()?,
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),
             due_ms: if state.name() == StateName::Queued { rows::due_of(state) } else { 0 },
-            happenings,
+            events,
         })
     }
 
@@ -292,7 +291,7 @@ impl Backend for SqlBackend {
         let args = vec![row.int("trials", "token")?.into(), trial.into()];
         let rows = self.fetch(self.sql().artifacts_of, args).await?;
         let artifacts = rows.iter().map(rows::artifact).collect::<Result<_, _>>()?;
-        Ok(story::artifacts(line, rows::state(&row, "token")?, artifacts))
+        Ok(trial_history::artifacts(line, rows::state(&row, "token")?, artifacts))
     }
 
     async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
@@ -350,8 +349,8 @@ impl Backend for SqlBackend {
                 },
                 seen_ms: row.int("workers", "seen_ms")?,
                 left: row.int("workers", "left_ms")? != 0,
-                aside_until_ms: row.int("workers", "aside_until_ms")?,
-                aside_reason: row.text("workers", "aside_reason")?,
+                quarantined_until_ms: row.int("workers", "quarantined_until_ms")?,
+                quarantine_reason: row.text("workers", "quarantine_reason")?,
                 trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),
             });
         }

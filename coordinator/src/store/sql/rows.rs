@@ -76,8 +76,8 @@ pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
         failures_in_row: small(row.count("workers", "failures_in_row")?),
-        aside_until: Timestamp(row.int("workers", "aside_until_ms")?),
-        aside_reason: row.text("workers", "aside_reason")?,
+        quarantined_until: Timestamp(row.int("workers", "quarantined_until_ms")?),
+        quarantine_reason: row.text("workers", "quarantine_reason")?,
     })
 }
 

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 };
 use tokio::sync::Notify;
 
-use super::SqlBackend;
+use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
@@ -172,7 +172,7 @@ fn database_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_message(error),
-        other => super::schema_message(other, "file"),
+        other => schema_message(other, "file"),
     }
 }
 

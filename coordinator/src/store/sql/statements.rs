@@ -48,10 +48,10 @@ statements! {
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0, checkpoints = excluded.checkpoints";
-    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, aside_until_ms, aside_reason)
-        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
+    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, quarantined_until_ms, quarantine_reason)
+        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.quarantined_until_ms, w.quarantine_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
-    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
+    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND quarantined_until_ms <= $2 AND left_ms = 0";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
@@ -160,12 +160,12 @@ statements! {
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
     insert_log: "INSERT INTO logs (token, sequence, text) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-    happenings: "INSERT INTO happenings (trial, token, at_ms, what, detail)
+    events: "INSERT INTO trial_events (trial, token, at_ms, what, detail)
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
     pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
-    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, aside_until_ms = v.aside_until_ms, aside_reason = v.aside_reason
-        FROM $rows(id BIGINT, failures_in_row BIGINT, aside_until_ms BIGINT, aside_reason TEXT) AS v WHERE workers.id = v.id";
+    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, quarantined_until_ms = v.quarantined_until_ms, quarantine_reason = v.quarantine_reason
+        FROM $rows(id BIGINT, failures_in_row BIGINT, quarantined_until_ms BIGINT, quarantine_reason TEXT) AS v WHERE workers.id = v.id";
     seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
 
@@ -199,7 +199,7 @@ statements! {
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
         WHERE m.trial = $1 ORDER BY m.place";
-    happenings_of: "SELECT token, at_ms, what, detail FROM happenings WHERE trial = $1 ORDER BY id";
+    events_of: "SELECT token, at_ms, what, detail FROM trial_events WHERE trial = $1 ORDER BY id";
     log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
     artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
@@ -209,7 +209,7 @@ statements! {
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
     worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
-            w.aside_until_ms, w.aside_reason, w.checkpoints
+            w.quarantined_until_ms, w.quarantine_reason, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
         FROM trials AS t JOIN attempts AS a ON a.token = t.token JOIN sweeps AS s ON s.id = t.sweep_id
@@ -295,7 +295,7 @@ fn lines(which: &str) -> String {
             COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
                       WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1),
                      -- A combination can fail without an attempt.
-                     (SELECT h.detail FROM happenings AS h
+                     (SELECT h.detail FROM trial_events AS h
                       WHERE h.trial = t.id AND h.what = 'failed' ORDER BY h.id DESC LIMIT 1), '') AS error
         FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         LEFT JOIN attempts AS newest ON newest.token =

@@ -16,9 +16,9 @@ use sqlx::{
 };
 use sqlx::{Error, TypeInfo as _};
 
-use super::{VIEWS, no_select, said, too_long, too_wide, uncallable, unreadable};
+use super::refusals::{database_refuses, no_select, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
-use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue};
+use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS};
 
 /// So that equal values are equal texts wherever the server stands.
 const SETTINGS: [(&str, &str); 5] = [
@@ -251,6 +251,6 @@ fn failed(error: Error, slow: &StoreError) -> StoreError {
     match (message.code().as_deref(), slow) {
         // The server's own limit on its time.
         (Some("57014"), StoreError::SlowQuery { limit }) => StoreError::SlowQuery { limit: *limit },
-        _ => said(message.message()),
+        _ => database_refuses(message.message()),
     }
 }

@@ -16,10 +16,10 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 
-use super::{VIEWS, no_select, refused, said, too_long, too_wide, uncallable, unreadable};
+use super::refusals::{database_refuses, no_select, refused, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
 use crate::store::query::{
-    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, Watch,
+    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS, Watch,
 };
 
 /// Functions that make tables of their arguments alone.
@@ -169,10 +169,10 @@ impl Guard {
             return reason;
         }
         match error {
-            Error::SqliteFailure(_, Some(message)) => said(message),
+            Error::SqliteFailure(_, Some(message)) => database_refuses(message),
             Error::MultipleStatement => no_select(),
             Error::InvalidParameterCount(..) => refused("a query has no parameters".to_owned()),
-            other => said(&other.to_string()),
+            other => database_refuses(&other.to_string()),
         }
     }
 }

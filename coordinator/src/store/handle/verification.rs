@@ -6,10 +6,11 @@ use sortie_core::certificate::{metrics_digest, weights_digest};
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::{SweepSpec, Verification};
 
-use super::backend::{Proof, VERIFIES};
-use super::types::{Happening, SubmitOptions, WorkerLine};
-use super::writer::Alone;
-use super::{Store, StoreError};
+use super::store::Store;
+use crate::store::StoreError;
+use crate::store::backend::{Proof, VERIFIES};
+use crate::store::types::{SubmitOptions, TrialEvent, WorkerLine};
+use crate::store::writer::Command;
 
 /// A worker that was not heard of for so many leases is not asked to verify.
 const SILENT_LEASES: u32 = 2;
@@ -54,12 +55,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Spec`] for steps that do not fit, [`StoreError::Verification`] when nobody can run it.
     pub async fn verify(&self, name: &str, kill_at: u64, steps: Option<u64>) -> Result<Verified, StoreError> {
-        let story = self.backend.story(self.find(name).await?).await?;
-        let spec = self.spec(&story.sweep).await?;
+        let history = self.backend.history(self.find(name).await?).await?;
+        let spec = self.spec(&history.sweep).await?;
         let worker = self.able_worker(&spec.require).await?;
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
-        let prefix = self.free_prefix(&format!("{VERIFIES}{}", story.line.trial_id.short())).await?;
-        let [first, second] = spec.verified(&story.line.point, &verification, &prefix)?;
+        let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.trial_id.short())).await?;
+        let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;
         // Its own result in other sweeps is what it must not take over.
         let options = SubmitOptions { reuse: false, priority: None };
         for sweep in [&first, &second] {
@@ -75,8 +76,9 @@ impl Store {
         let now = self.clock.now();
         let since = now.minus(self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES);
         let mut workers = self.backend.workers(since).await?;
-        workers
-            .retain(|line| !line.left && line.aside_until_ms <= now.0 && line.worker.abilities.meet(require));
+        workers.retain(|line| {
+            !line.left && line.quarantined_until_ms <= now.0 && line.worker.abilities.meet(require)
+        });
         let first = workers.into_iter().min_by_key(|line| line.trials.len());
         first.ok_or_else(|| {
             StoreError::Verification(
@@ -119,9 +121,9 @@ impl Store {
             worker: second.worker.clone(),
             difference: difference(&first, &second),
         };
-        let happening =
-            Happening { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
-        self.alone(Alone::Note(trial, happening)).await?;
+        let event =
+            TrialEvent { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
+        self.command(Command::Note(trial, event)).await?;
         Ok(certificate)
     }
 

@@ -1,17 +1,16 @@
-//! What the writer knows without asking: sweeps that were read already, and the next fencing token.
+//! Sweeps that the writer has read already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sortie_core::combine::{Combine, Needs};
-use sortie_core::job::Token;
 use sortie_core::keep::Keep;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Identifier, Work};
 
-use super::StoreError;
-use super::backend::{SweepRow, Transaction};
+use crate::store::StoreError;
+use crate::store::backend::{SweepRow, Transaction};
 
 /// What is known of a sweep and does not change while its revision stays.
 #[derive(Debug)]
@@ -78,24 +77,5 @@ impl SweepCache {
         let info = Arc::new(SweepInfo::from(row));
         self.0.insert(id, Arc::clone(&info));
         Ok(info)
-    }
-}
-
-/// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
-/// twice, whatever becomes of a transaction.
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    next: i64,
-}
-
-impl Tokens {
-    pub(crate) fn of_epoch(epoch: i64) -> Self {
-        Self { next: (epoch << 32) + 1 }
-    }
-
-    pub(crate) fn issue(&mut self) -> Token {
-        let token = Token(self.next);
-        self.next += 1;
-        token
     }
 }

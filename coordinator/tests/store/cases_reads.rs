@@ -1,4 +1,4 @@
-//! What the store tells: status, pages, stories, names, workers.
+//! What the store tells: status, pages, histories, names, workers.
 
 use sortie_coordinator::store::{StoreError, SweepStatus};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
@@ -90,7 +90,8 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     f.submit(&large_sweep(10).replace("\"first\"", "\"second\"")).await;
     let line = f.store.trials("first", None, 0).await.unwrap().rows.remove(0);
     let id = line.trial_id.to_string();
-    let found = async |name: &str| f.store.story(name).await.map(|story| (story.sweep, story.line.trial_id));
+    let found =
+        async |name: &str| f.store.history(name).await.map(|history| (history.sweep, history.line.trial_id));
     assert_eq!(found(&format!("first/{id}")).await.unwrap(), ("first".to_owned(), line.trial_id));
     assert_eq!(found(&format!("second/{}", &id[..9])).await.unwrap(), ("second".to_owned(), line.trial_id));
     assert_eq!(found(&format!("second/{}", id.to_uppercase())).await.unwrap().0, "second");
@@ -124,7 +125,7 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     assert_eq!(error.to_string(), "there is no sweep \"third\"; there are: second, first");
 }
 
-pub async fn a_story_tells_everything_in_order(f: Fixture) {
+pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
     let name = first.trial_id.to_string();
@@ -148,9 +149,9 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
     let third = f.claim_one().await;
     f.pass(1);
     f.complete(third.token, Outcome::Diverged { step: 0 }).await.unwrap();
-    let story = f.store.story(&name).await.unwrap();
-    let told: Vec<_> = story
-        .happenings
+    let history = f.store.history(&name).await.unwrap();
+    let told: Vec<_> = history
+        .events
         .iter()
         .map(|h| ((h.at_ms - T0) / 1_000, h.token, h.what.as_str(), h.detail.as_str()))
         .collect();
@@ -164,8 +165,8 @@ pub async fn a_story_tells_everything_in_order(f: Fixture) {
         (16, Some(third.token), "diverged", "at step 0: the training loss was no number at step 0"),
     ];
     assert_eq!(told, expected);
-    assert_eq!((story.token, story.line.reused_from, story.due_ms), (Some(third.token), None, 0));
-    assert_eq!((story.line.state, story.line.attempts), (StateName::Diverged, 3));
+    assert_eq!((history.token, history.line.reused_from, history.due_ms), (Some(third.token), None, 0));
+    assert_eq!((history.line.state, history.line.attempts), (StateName::Diverged, 3));
 }
 
 pub async fn workers_are_listed_with_what_they_run(f: Fixture) {

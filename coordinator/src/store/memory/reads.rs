@@ -5,12 +5,11 @@ use std::sync::Arc;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::record::{Detail, TrialRecord};
 
-use super::{Memory, MemoryTransaction, Tables, Trial, missing};
+use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES};
-use crate::store::story;
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history};
 use crate::store::types::{
-    KeptArtifact, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, WorkerLine,
+    KeptArtifact, Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
 /// Rows of one page.
@@ -38,7 +37,7 @@ impl Backend for Memory {
             };
             let mut steps_running = 0;
             for (_, trial) in tables.in_sweep(row.id) {
-                story::count_finished(&mut status, trial.state.name(), 1, trial.reused);
+                sweep_counts::count_finished(&mut status, trial.state.name(), 1, trial.reused);
                 let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else {
                     continue;
                 };
@@ -52,8 +51,8 @@ impl Backend for Memory {
                 }
             }
             status.delayed = status.queued > 0 && tables.queued(row.id, now).next().is_none();
-            story::count_steps(&mut status, row, steps_running);
-            story::note_outdated(&mut status, row);
+            sweep_counts::count_steps(&mut status, row, steps_running);
+            sweep_counts::note_outdated(&mut status, row);
             all.push(status);
         }
         Ok(all)
@@ -120,13 +119,13 @@ impl Backend for Memory {
         Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
     }
 
-    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let mut happenings = Vec::new();
+        let mut events = Vec::new();
         for (token, attempt) in tables.attempts_of(trial) {
             let progress = attempt.progress.clone();
-            let attempt = story::Attempt {
+            let attempt = trial_history::Attempt {
                 token: *token,
                 started_ms: attempt.started.0,
                 ended_ms: progress.ended.0,
@@ -138,18 +137,16 @@ impl Backend for Memory {
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,
             };
-            happenings.extend(attempt.happenings());
+            events.extend(attempt.events());
         }
-        happenings.extend(
-            tables.happenings.iter().filter(|(id, _)| *id == trial).map(|(_, happening)| happening.clone()),
-        );
-        happenings.sort_by_key(|happening| happening.at_ms);
+        events.extend(tables.events.iter().filter(|(id, _)| *id == trial).map(|(_, event)| event.clone()));
+        events.sort_by_key(|event| event.at_ms);
         let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
         let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
         let members =
             members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
         let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
-        Ok(Story { sweep, line, token, due_ms, members, happenings })
+        Ok(TrialHistory { sweep, line, token, due_ms, members, events })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
@@ -189,7 +186,7 @@ impl Backend for Memory {
                 worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
             KeptArtifact { token: *token, artifact: artifact.clone(), host, place }
         });
-        Ok(story::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
+        Ok(trial_history::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
     }
 
     async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {

@@ -23,9 +23,9 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     }
     let record = f.record(0).await;
     assert_eq!((record.state, record.validation.len()), (StateName::Cancelled, 0));
-    let story = f.store.story(&runs.trial_id.to_string()).await.unwrap();
-    let what: Vec<&str> = story.happenings.iter().map(|happening| happening.what.as_str()).collect();
-    assert_eq!(what, ["started", "cancelled", "cancelled"], "{story:?}");
+    let history = f.store.history(&runs.trial_id.to_string()).await.unwrap();
+    let what: Vec<&str> = history.events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(what, ["started", "cancelled", "cancelled"], "{history:?}");
     // Once more it is a no-op; retried, the old attempt stays stale.
     assert_eq!(f.cancel("").await, 0);
     assert_eq!(f.retry("", None).await, 4);
@@ -60,7 +60,7 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
     assert_eq!(missing.to_string(), "there is no sweep \"frist\"; there are: first");
 }
 
-pub async fn a_lever_reaches_every_page(f: Fixture) {
+pub async fn a_user_action_reaches_every_page(f: Fixture) {
     f.submit(&large_sweep(300)).await;
     let leases = f.claim(3).await;
     assert_eq!(f.cancel("held_out=photo").await, 600);
@@ -122,8 +122,8 @@ pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
         assert_eq!(f.record(0).await.state, expected);
         f.pass(60);
     }
-    let story = f.store.story(&again.trial_id.to_string()).await.unwrap();
-    assert_eq!((story.line.attempts, story.line.error.as_str()), (4, "transient: two lines"));
+    let history = f.store.history(&again.trial_id.to_string()).await.unwrap();
+    assert_eq!((history.line.attempts, history.line.error.as_str()), (4, "transient: two lines"));
 }
 
 pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {

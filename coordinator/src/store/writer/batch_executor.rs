@@ -6,21 +6,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Timestamp, Token};
-use sortie_core::schedule::is_set_aside;
+use sortie_core::schedule::is_quarantined;
 use tokio::time::Instant;
 
-use super::backend::{Changes, Contradiction, Transaction, WorkerChange};
-use super::claims::{self, Shelf};
-use super::known::{SweepCache, Tokens};
-use super::ledger::Ledger;
-use super::request::{Answer, Op, Reply};
-use super::types::{Claim, Happening};
-use super::{Settings, StoreError};
+use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
+use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
+use crate::store::claims::{self, ClaimContext};
+use crate::store::request::{Answer, Op, Reply};
+use crate::store::types::{Claim, TrialEvent};
+use crate::store::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
 const REAPED_MAX: u64 = 1_000;
-/// How long a worker that was set aside gets no trials.
-const ASIDE: Duration = Duration::from_secs(600);
+/// How long a worker that was quarantined gets no trials.
+const QUARANTINE: Duration = Duration::from_secs(600);
 /// A worker that was not seen for this many leases is not counted on.
 const UNSEEN_LEASES: u32 = 4;
 
@@ -38,13 +37,13 @@ pub(crate) struct Outcomes {
 
 /// Carries requests out.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct BatchExecutor {
     pub(crate) settings: Settings,
     pub(crate) sweeps: SweepCache,
     pub(crate) tokens: Tokens,
 }
 
-impl Desk {
+impl BatchExecutor {
     /// Does what these requests ask for, in their order, and writes it down; the caller commits. An error concerns all of them, and
     /// nothing is changed then.
     pub(crate) async fn serve(
@@ -53,7 +52,7 @@ impl Desk {
         now: Timestamp,
         tx: &mut dyn Transaction,
     ) -> Result<(Outcomes, bool), StoreError> {
-        let mut ledger = self.load(ops, now, tx).await?;
+        let mut unit = self.load(ops, now, tx).await?;
         let mut answers = Vec::with_capacity(ops.len());
         let mut requests: Vec<(usize, &Claim)> = Vec::new();
         for (index, op) in ops.iter().enumerate() {
@@ -62,24 +61,25 @@ impl Desk {
                     requests.push((index, claim));
                     Ok(Reply::Done)
                 }
-                Op::Heartbeat { worker, attempts } => Ok(Reply::Lost(ledger.heartbeat(worker, attempts))),
-                Op::Report { token, batch } => ledger.report(*token, batch).map(|()| Reply::Done),
-                Op::Complete(completion) => ledger.complete(completion).map(|()| Reply::Done),
+                Op::Heartbeat { worker, attempts } => Ok(Reply::Lost(unit.heartbeat(worker, attempts))),
+                Op::Report { token, batch } => unit.report(*token, batch).map(|()| Reply::Done),
+                Op::Complete(completion) => unit.complete(completion).map(|()| Reply::Done),
                 Op::Leave(worker) => {
-                    ledger.changes.left.insert(worker.clone(), now);
+                    unit.changes.left.insert(worker.clone(), now);
                     Ok(Reply::Done)
                 }
                 Op::Reap(by) if is_late(*by) => Ok(Reply::Late),
-                Op::Reap(_) => ledger.reap().map(Reply::Reaped),
+                Op::Reap(_) => unit.reap().map(Reply::Reaped),
             });
         }
-        let mut shelf = Shelf { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
-        for (index, claimed) in claims::hand_out(&requests, &mut ledger, &mut shelf, tx).await? {
+        let mut context =
+            ClaimContext { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
+        for (index, claimed) in claims::assign(&requests, &mut unit, &mut context, tx).await? {
             answers[index] = claimed.map(Reply::Claimed);
         }
-        let look_again = shelf.look_again;
-        let Ledger { mut changes, free_at, ended, failing, told, .. } = ledger.into_changes();
-        set_aside(failing, now, self.settings.lease, &mut changes, tx).await?;
+        let look_again = context.look_again;
+        let UnitOfWork { mut changes, free_at, ended, failing, told, .. } = unit.into_changes();
+        quarantined(failing, now, self.settings.lease, &mut changes, tx).await?;
         let written = !changes.is_empty();
         if written {
             tx.write(&changes).await?;
@@ -93,7 +93,7 @@ impl Desk {
         ops: &[Op],
         now: Timestamp,
         tx: &mut dyn Transaction,
-    ) -> Result<Ledger, StoreError> {
+    ) -> Result<UnitOfWork, StoreError> {
         let mut tokens: Vec<Token> = Vec::new();
         let mut expired = Vec::new();
         for op in ops {
@@ -117,16 +117,16 @@ impl Desk {
                 entry.insert(self.sweeps.get(row.sweep, 0, tx).await?);
             }
         }
-        let mut ledger = Ledger::new(attempts, sweeps, expired, now, self.settings.lease);
-        let failing = ledger.trials_that_may_fail(ops);
+        let mut unit = UnitOfWork::new(attempts, sweeps, expired, now, self.settings.lease);
+        let failing = unit.trials_that_may_fail(ops);
         if !failing.is_empty() {
-            ledger.note_failures(tx.failures(&failing).await?);
+            unit.note_failures(tx.failures(&failing).await?);
         }
-        for (kind, name) in ledger.names_to_compare(ops) {
+        for (kind, name) in unit.names_to_compare(ops) {
             let digest = tx.pinned(kind, &name).await?;
-            ledger.note_pin(kind, name, digest);
+            unit.note_pin(kind, name, digest);
         }
-        Ok(ledger)
+        Ok(unit)
     }
 }
 
@@ -149,35 +149,37 @@ async fn note_contradictions(
         let same = "on the same machine, device, threads, libtorch, data and weights";
         let detail =
             format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");
-        let happening =
-            Happening { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
-        changes.happenings.push((trial, happening));
+        let event =
+            TrialEvent { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
+        changes.events.push((trial, event));
     }
     if changes.is_empty() { Ok(()) } else { tx.write(&changes).await }
 }
 
-/// Sets workers aside whose attempts keep failing while others' do not.
-async fn set_aside(
+/// Quarantines workers whose attempts keep failing while others' do not.
+async fn quarantined(
     failing: BTreeMap<i64, (u32, ErrorClass)>,
     now: Timestamp,
     lease: Duration,
     changes: &mut Changes,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
-    let suspicious = failing.values().any(|(failures_in_row, _)| is_set_aside(*failures_in_row, 1));
+    let suspicious = failing.values().any(|(failures_in_row, _)| is_quarantined(*failures_in_row, 1));
     let mut fit =
         if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
     for (worker, (failures_in_row, class)) in failing {
         let others = fit.iter().filter(|other| **other != worker).count() as u64;
-        let aside = is_set_aside(failures_in_row, others);
-        if aside {
+        let quarantined = is_quarantined(failures_in_row, others);
+        if quarantined {
             // Several may fail in one transaction; the last one that is fit stays.
             fit.retain(|other| *other != worker);
         }
-        let aside_until = if aside { now.plus(ASIDE) } else { Timestamp(0) };
+        let quarantined_until = if quarantined { now.plus(QUARANTINE) } else { Timestamp(0) };
         let reason = format!("its last {failures_in_row} attempts failed, the last one as {class}");
-        let aside_reason = if aside { reason } else { String::new() };
-        changes.workers.insert(worker, WorkerChange { failures_in_row, aside_until, aside_reason });
+        let quarantine_reason = if quarantined { reason } else { String::new() };
+        changes
+            .workers
+            .insert(worker, WorkerChange { failures_in_row, quarantined_until, quarantine_reason });
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sortie_core::combine::Readiness;
 use sortie_core::job::{Decision, Event, State, Timestamp, apply};
 
-use super::StoreError;
-use super::backend::{Changes, Move, Transaction, WaitingCombination};
-use super::types::Happening;
+use crate::store::StoreError;
+use crate::store::backend::{Changes, Move, Transaction, WaitingCombination};
+use crate::store::types::TrialEvent;
 
 /// Combinations that one transaction looks at.
 const SETTLED_MAX: u64 = 500;
@@ -34,7 +34,7 @@ pub(crate) async fn settle(
             }
             Readiness::Ready | Readiness::Waits => ("ready", format!("all {members} members have a result")),
         };
-        changes.happenings.push((id, Happening { at_ms: now.0, token: None, what: what.to_owned(), detail }));
+        changes.events.push((id, TrialEvent { at_ms: now.0, token: None, what: what.to_owned(), detail }));
     }
     if !changes.is_empty() {
         tx.write(&changes).await?;

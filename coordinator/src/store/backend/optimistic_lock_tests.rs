@@ -6,11 +6,9 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 use sortie_testkit::postgres::Postgres;
 
-use super::backend::{
-    AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState,
-};
-use super::types::Worker;
-use super::{OpenOptions, StoreError, memory, sql};
+use super::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState};
+use crate::store::types::Worker;
+use crate::store::{OpenOptions, StoreError, memory, sql};
 
 const SWEEP: &str = "name = 'guarded'\n[run]\ncommand = ['run', '{x}']\n[grid]\nx = 1\n";
 const NOW: Timestamp = Timestamp(1_000);

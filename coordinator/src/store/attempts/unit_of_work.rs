@@ -4,28 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::artifact::Resumed;
 use sortie_core::job::{
     self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token,
 };
-use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
-use sortie_core::record::Fingerprint;
 
-use super::StoreError;
-use super::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
-use super::known::SweepInfo;
-use super::request::{Op, outcome_of};
-use super::types::{Batch, Completion, Happening};
+use super::sweep_cache::SweepInfo;
+use crate::store::StoreError;
+use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
+use crate::store::request::{Op, outcome_of};
+use crate::store::types::{Batch, Completion, TrialEvent};
 
 /// How much of a failure's message is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4_096;
-/// How much of an attempt's output one batch may bring, in bytes.
-const LOG_BYTES_MAX: usize = 1 << 18;
-/// The longest name of a domain, in bytes.
-const DOMAIN_BYTES_MAX: usize = 200;
 
 /// See the module.
-pub(crate) struct Ledger {
+pub(crate) struct UnitOfWork {
     pub(crate) now: Timestamp,
     pub(crate) lease: Duration,
     pub(crate) changes: Changes,
@@ -37,14 +30,14 @@ pub(crate) struct Ledger {
     pub(crate) told: Vec<Token>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
     pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
-    attempts: BTreeMap<Token, AttemptRow>,
+    pub(super) attempts: BTreeMap<Token, AttemptRow>,
     sweeps: BTreeMap<i64, Arc<SweepInfo>>,
     expired: Vec<Token>,
     failures: HashMap<(i64, ErrorClass), u32>,
-    pins: HashMap<(&'static str, String), String>,
+    pub(super) pins: HashMap<(&'static str, String), String>,
 }
 
-impl Ledger {
+impl UnitOfWork {
     pub(crate) fn new(
         attempts: Vec<AttemptRow>,
         sweeps: BTreeMap<i64, Arc<SweepInfo>>,
@@ -84,34 +77,6 @@ impl Ledger {
 
     pub(crate) fn note_failures(&mut self, failures: Vec<(i64, ErrorClass, u32)>) {
         self.failures.extend(failures.into_iter().map(|(trial, class, count)| ((trial, class), count)));
-    }
-
-    /// Names whose digests these requests bring.
-    pub(crate) fn names_to_compare(&self, ops: &[Op]) -> Vec<(&'static str, String)> {
-        let mut names = Vec::new();
-        for op in ops {
-            let (token, batch) = match op {
-                Op::Report { token, batch } => (token, Some(batch)),
-                Op::Complete(completion) => (&completion.token, completion.batch.as_ref()),
-                _ => continue,
-            };
-            let Some(row) = self.attempts.get(token) else { continue };
-            let told = batch.and_then(|batch| batch.fingerprint.as_ref());
-            let told =
-                told.is_some_and(|told| !told.dataset_digest.is_empty() || !told.weights_digest.is_empty());
-            if told || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
-                names.extend(self.names(row));
-            }
-        }
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
-    pub(crate) fn note_pin(&mut self, kind: &'static str, name: String, digest: Option<String>) {
-        if let Some(digest) = digest {
-            self.pins.insert((kind, name), digest);
-        }
     }
 
     /// The state of a trial as it is by now, if this transaction moved it.
@@ -193,7 +158,7 @@ impl Ledger {
         Ok(reaped)
     }
 
-    /// The ledger with nothing left to read.
+    /// The unit with nothing left to read.
     pub(crate) fn into_changes(mut self) -> Self {
         // A worker that fails and succeeds in one transaction is as it is at the end of it; one whose attempts succeed is not failing.
         self.changes.progress.retain(|_, (before, after)| before != after);
@@ -265,7 +230,7 @@ impl Ledger {
         Ok(true)
     }
 
-    fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
+    pub(super) fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
         let Some(row) = self.attempts.get_mut(&token) else { return };
         let (_, after) = self
             .changes
@@ -282,9 +247,8 @@ impl Ledger {
             (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
         });
         let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
-        let happening =
-            Happening { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
-        self.changes.happenings.push((trial, happening));
+        let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
+        self.changes.events.push((trial, event));
     }
 
     fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
@@ -323,89 +287,7 @@ impl Ledger {
         });
     }
 
-    /// Whether the batch is new; an error if it must not be stored.
-    fn check_batch(&self, row: &AttemptRow, batch: &Batch) -> Result<bool, StoreError> {
-        let token = row.token;
-        let expected = row.progress.sequence + 1;
-        if batch.sequence < expected {
-            return Ok(false);
-        }
-        if batch.sequence > expected {
-            return Err(StoreError::Gap { token, expected, got: batch.sequence });
-        }
-        let info = self.info(row)?;
-        let steps = info.work.steps().unwrap_or(i64::MAX.unsigned_abs());
-        let foreign = |what: String| Err(StoreError::Foreign { token, what });
-        for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
-            let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
-            let plain = !domain.is_empty()
-                && domain.len() <= DOMAIN_BYTES_MAX
-                && !domain.contains(|c: char| c.is_control() || c == '+');
-            if !known || !plain || *step > steps {
-                return foreign(format!("step {step} on domain {domain:?}"));
-            }
-            if let Some(fault) =
-                score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}")))
-            {
-                return foreign(format!("step {step} on domain {domain:?} with {fault}"));
-            }
-        }
-        for artifact in &batch.artifacts {
-            if let Some(fault) = artifact
-                .fault()
-                .or_else(|| (artifact.step > steps).then(|| format!("step {}", artifact.step)))
-            {
-                return foreign(format!("a {} with {fault}", artifact.kind));
-            }
-        }
-        if let Some(Resumed { token: from, step, .. }) = batch.resumed
-            && (from.0 <= 0 || from >= token || step > steps)
-        {
-            return foreign(format!("that it went on after step {step} of attempt {from}"));
-        }
-        if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
-            return foreign(format!("loss {} at step {}", loss.loss, loss.step));
-        }
-        Ok(true)
-    }
-
-    fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
-        let token = row.token;
-        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
-        // A short attempt may end before its first heartbeat.
-        let step = evaluations
-            .iter()
-            .map(|row| row.step)
-            .chain(losses.iter().map(|loss| loss.step))
-            .max()
-            .unwrap_or(0);
-        self.advance(token, |progress| {
-            (progress.sequence, progress.step) = (*sequence, progress.step.max(step))
-        });
-        if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
-            if let Some(row) = self.attempts.get_mut(&token) {
-                row.dataset_digest.clone_from(&fingerprint.dataset_digest);
-                row.weights_digest.clone_from(&fingerprint.weights_digest);
-            }
-            self.changes.fingerprints.push((token, fingerprint));
-        }
-        for evaluation in evaluations {
-            let held_out = row.held_out.split('+').any(|held_out| held_out == evaluation.domain);
-            let table = if held_out { &mut self.changes.held_out } else { &mut self.changes.validation };
-            table.push((token, without_signed_zeros(evaluation)));
-        }
-        let plain = |loss: &TrainingLoss| TrainingLoss { loss: loss.loss + 0.0, ..*loss };
-        self.changes.losses.extend(losses.iter().map(|loss| (token, plain(loss))));
-        self.changes.artifacts.extend(artifacts.iter().map(|artifact| (token, artifact.clone())));
-        if let Some(resumed) = resumed {
-            self.changes.resumed.insert(token, *resumed);
-        }
-        if !log.is_empty() {
-            self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
-        }
-    }
-
-    fn info(&self, row: &AttemptRow) -> Result<&SweepInfo, StoreError> {
+    pub(super) fn info(&self, row: &AttemptRow) -> Result<&SweepInfo, StoreError> {
         let missing = || StoreError::Corrupt {
             table: "trials",
             column: "sweep_id",
@@ -413,65 +295,12 @@ impl Ledger {
         };
         self.sweeps.get(&row.sweep).map(Arc::as_ref).ok_or_else(missing)
     }
-
-    fn names(&self, row: &AttemptRow) -> Vec<(&'static str, String)> {
-        let Ok(info) = self.info(row) else { return Vec::new() };
-        let dataset = info.work.dataset().map(|name| ("dataset", name.to_owned()));
-        dataset.into_iter().chain(info.work.weights().map(|name| ("weights", name.to_owned()))).collect()
-    }
-
-    /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` says so. Returns
-    /// what is wrong, in one line.
-    fn pinned_mismatch(&mut self, token: Token, pin: bool) -> Option<String> {
-        let row = self.attempts.get(&token)?.clone();
-        for (kind, name) in self.names(&row) {
-            let digest = if kind == "dataset" { &row.dataset_digest } else { &row.weights_digest };
-            // An attempt that ended before it read its data has no digests, and nothing to compare.
-            if digest.is_empty() {
-                continue;
-            }
-            match self.pins.get(&(kind, name.clone())) {
-                Some(pinned) if pinned != digest => {
-                    return Some(format!(
-                        "the {kind} of {name} on this worker has digest {digest}, but earlier results were made with {pinned}"
-                    ));
-                }
-                None if pin => {
-                    self.pins.insert((kind, name.clone()), digest.clone());
-                    self.changes.pins.push((kind, name, digest.clone()));
-                }
-                _ => {}
-            }
-        }
-        None
-    }
 }
 
 fn bad_data(message: String) -> Outcome {
     Outcome::Failed { class: ErrorClass::BadData, message }
 }
 
-/// Zero has no sign, as in parameters: SQLite forgets it and Postgres does not, and the two must agree to the last bit.
-fn without_signed_zeros(evaluation: &Evaluation) -> Evaluation {
-    let score = match evaluation.score {
-        Score::Value { value, n } => Score::Value { value: value + 0.0, n },
-        counts @ Score::Counts { .. } => counts,
-    };
-    Evaluation { score, loss: evaluation.loss.map(|loss| loss + 0.0), ..evaluation.clone() }
-}
-
-/// Texts that every database takes.
-fn plain(told: &Fingerprint) -> Fingerprint {
-    Fingerprint {
-        software: one_line(&told.software),
-        libtorch: one_line(&told.libtorch),
-        device: one_line(&told.device),
-        threads: told.threads,
-        dataset_digest: one_line(&told.dataset_digest),
-        weights_digest: one_line(&told.weights_digest),
-    }
-}
-
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].replace(|c: char| c.is_control(), " ")
 }

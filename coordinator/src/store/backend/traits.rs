@@ -1,22 +1,22 @@
-//! What a database must be able to do: the narrow interface below all decisions. Two real databases implement it through
-//! [`super::sql`], and the in-memory model in [`super::memory`].
+//! What a database must be able to do: a narrow interface below all decisions. The two real databases implement it in
+//! [`crate::store::sql`], the in-memory model in [`crate::store::memory`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
-use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::{Fingerprint, TrialRecord};
-use sortie_core::requirements::Abilities;
-use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
+use sortie_core::record::TrialRecord;
 
-use super::StoreError;
-use super::query::Rows;
-use super::types::{
-    Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+use super::changes::{Changes, NewTrial};
+use super::rows::{
+    AttemptRow, Contradiction, OpenSweep, Proof, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
+    WorkerRow,
+};
+use crate::store::StoreError;
+use crate::store::query::Rows;
+use crate::store::types::{
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// How the names of sweeps start that verify a trial.
@@ -49,7 +49,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
         count_max: usize,
     ) -> Result<Vec<(i64, String)>, StoreError>;
     /// Everything that is known of a trial.
-    async fn story(&self, trial: i64) -> Result<Story, StoreError>;
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError>;
     /// What the attempts of a trial left, and the attempt whose result it has, which may be another sweep's.
@@ -88,7 +88,7 @@ pub(crate) trait Transaction: Send {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
     /// Workers by name; unknown ones are left out.
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Workers that were seen since this time and are not set aside.
+    /// Workers that were seen since this time and are not quarantined.
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
 
     /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
@@ -157,238 +157,4 @@ pub(crate) trait Transaction: Send {
     /// Ends it without a change. One that is dropped instead may hold the rows that it looked at a little longer, and the next one, on
     /// another connection, would pass over them.
     async fn rollback(self: Box<Self>);
-}
-
-/// A sweep as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SweepRow {
-    pub(crate) id: i64,
-    pub(crate) spec: SweepSpec,
-    pub(crate) revision: i64,
-    pub(crate) state: SweepState,
-    pub(crate) priority: i64,
-    pub(crate) reuse: bool,
-    pub(crate) planned: u64,
-    pub(crate) expanded: u64,
-    pub(crate) base: i64,
-}
-
-/// What a user made of a sweep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SweepState {
-    Open,
-    Paused,
-    Cancelled,
-}
-sortie_core::named!(SweepState, "sweep state", { Open => "open", Paused => "paused", Cancelled => "cancelled" });
-
-impl SweepRow {
-    /// The state as users see it.
-    pub(crate) fn shown_state(&self) -> String {
-        match self.state {
-            SweepState::Open if self.expanded < self.planned => "expanding".to_owned(),
-            state => state.to_string(),
-        }
-    }
-}
-
-/// A sweep that may have trials to hand out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OpenSweep {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) revision: i64,
-    pub(crate) priority: i64,
-    pub(crate) running: u64,
-    /// Waiting trials that may be handed out now.
-    pub(crate) waiting: u64,
-    /// Whether any trial waits, perhaps after a failure, or is still to be added.
-    pub(crate) unfinished: bool,
-}
-
-/// A trial that may be handed out.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WaitingTrial {
-    pub(crate) id: i64,
-    pub(crate) trial_id: TrialId,
-    pub(crate) point: Point,
-    pub(crate) state: State,
-    /// The token of the same trial's result in another sweep.
-    pub(crate) existing: Option<Token>,
-    /// Whether it was attempted before.
-    pub(crate) tried: bool,
-}
-
-/// A combination whose members all have a result, or some of whose members ended without one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WaitingCombination {
-    pub(crate) id: i64,
-    pub(crate) members: u64,
-    pub(crate) succeeded: u64,
-    /// Ended without a result.
-    pub(crate) lost: u64,
-    /// One of those, as `PREFIX STATE`.
-    pub(crate) loser: String,
-}
-
-/// A worker as decisions need it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WorkerRow {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) abilities: Abilities,
-    pub(crate) seen: Timestamp,
-    pub(crate) failures_in_row: u32,
-    pub(crate) aside_until: Timestamp,
-    pub(crate) aside_reason: String,
-}
-
-/// A trial as a user's levers need it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TrialRow {
-    pub(crate) id: i64,
-    pub(crate) position: i64,
-    pub(crate) point: Point,
-    pub(crate) state: State,
-}
-
-/// How an attempt stands, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AttemptState {
-    Running,
-    Succeeded,
-    Diverged,
-    Failed,
-    Cancelled,
-}
-sortie_core::named!(AttemptState, "attempt state", {
-    Running => "running",
-    Succeeded => "succeeded",
-    Diverged => "diverged",
-    Failed => "failed",
-    Cancelled => "cancelled",
-});
-
-/// What may change about an attempt.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Progress {
-    pub(crate) state: AttemptState,
-    pub(crate) class: Option<ErrorClass>,
-    pub(crate) message: String,
-    pub(crate) ended: Timestamp,
-    pub(crate) sequence: u64,
-    pub(crate) step: u64,
-}
-
-/// An attempt with its trial.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct AttemptRow {
-    pub(crate) token: Token,
-    pub(crate) worker: i64,
-    pub(crate) worker_failures_in_row: u32,
-    pub(crate) trial: i64,
-    pub(crate) sweep: i64,
-    pub(crate) held_out: String,
-    pub(crate) state: State,
-    pub(crate) progress: Progress,
-    pub(crate) dataset_digest: String,
-    pub(crate) weights_digest: String,
-    /// Whether the trial had an attempt before this one.
-    pub(crate) repeated: bool,
-}
-
-/// Two attempts that should have reported the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Contradiction {
-    pub(crate) trial: i64,
-    pub(crate) token: Token,
-    pub(crate) earlier: Token,
-    /// The first step at which they differ.
-    pub(crate) step: u64,
-    /// How many evaluations differ.
-    pub(crate) rows: u64,
-}
-
-/// What an attempt reported.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Proof {
-    pub(crate) evaluations: Vec<Evaluation>,
-    pub(crate) losses: Vec<TrainingLoss>,
-    pub(crate) artifacts: Vec<Artifact>,
-    pub(crate) resumed: Option<Resumed>,
-    /// Its host and process.
-    pub(crate) worker: String,
-}
-
-/// A trial to be added.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct NewTrial {
-    pub(crate) trial_id: TrialId,
-    pub(crate) position: i64,
-    pub(crate) point: Point,
-    /// Of a combination: trials of the same sweep that are stored already, or before it in the same call.
-    pub(crate) members: Vec<TrialId>,
-}
-
-/// A trial's move: from the state that the decision was made on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Move {
-    pub(crate) from: State,
-    pub(crate) to: State,
-    /// Attempts so far no longer count against the trial.
-    pub(crate) forgive: bool,
-    /// The result is another sweep's.
-    pub(crate) reused: bool,
-}
-
-/// A new attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NewAttempt {
-    pub(crate) token: Token,
-    pub(crate) trial: i64,
-    pub(crate) worker: i64,
-    pub(crate) started: Timestamp,
-}
-
-/// A change of a worker's standing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WorkerChange {
-    pub(crate) failures_in_row: u32,
-    pub(crate) aside_until: Timestamp,
-    pub(crate) aside_reason: String,
-}
-
-/// Everything that one transaction changes about trials, attempts and workers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Changes {
-    pub(crate) new_attempts: Vec<NewAttempt>,
-    /// By trial.
-    pub(crate) moves: BTreeMap<i64, Move>,
-    /// By attempt: as it was read, and as it is now.
-    pub(crate) progress: BTreeMap<Token, (Progress, Progress)>,
-    pub(crate) fingerprints: Vec<(Token, Fingerprint)>,
-    pub(crate) validation: Vec<(Token, Evaluation)>,
-    pub(crate) held_out: Vec<(Token, Evaluation)>,
-    pub(crate) losses: Vec<(Token, TrainingLoss)>,
-    pub(crate) artifacts: Vec<(Token, Artifact)>,
-    pub(crate) resumed: BTreeMap<Token, Resumed>,
-    /// With the number of the batch that brought it.
-    pub(crate) logs: Vec<(Token, u64, Vec<u8>)>,
-    /// With the trial.
-    pub(crate) happenings: Vec<(i64, Happening)>,
-    /// Kind, name and digest.
-    pub(crate) pins: Vec<(&'static str, String, String)>,
-    /// By worker.
-    pub(crate) workers: BTreeMap<i64, WorkerChange>,
-    /// Workers that gave a sign of life, by name, and when.
-    pub(crate) seen: BTreeMap<String, Timestamp>,
-    /// Workers that said that they end, by name, and when.
-    pub(crate) left: BTreeMap<String, Timestamp>,
-}
-
-impl Changes {
-    /// Whether there is nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
