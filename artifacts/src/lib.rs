@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 use sortie_core::artifact::is_key;
 use url::Url;
 
-/// The file at the store's root whose content tells whether two processes see the same store.
+/// The file at the store's root whose content shows whether two processes see the same store.
 pub const MARK: &str = "sortie-store";
 /// The longest mark; what is longer is something else.
 const MARK_BYTES_MAX: u64 = 200;

@@ -17,7 +17,7 @@ use crate::parameters::{Parameters, Scalar};
 use crate::spec::SweepSpec;
 use crate::trial::{Identifier, Point, TrialId};
 
-/// The axis that tells combinations of different names apart, and from trials that are none.
+/// The axis that separates combinations of different names, and combinations from other trials.
 pub const COMBINE: &str = "combine";
 /// The axis of a combination's number of members.
 pub const MEMBERS: &str = "members";

@@ -1,6 +1,6 @@
 //! The life of a trial as a pure state machine: `apply(state, event, now)` decides, the store writes down what it decided.
 //!
-//! A fencing token names one attempt and is never issued twice, so whatever an attempt says can be told from what a later one says.
+//! A fencing token names one attempt and is never issued twice, so the reports of one attempt are never taken for those of a later one.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl fmt::Display for Token {
 pub enum ErrorClass {
     /// Something that may go better the next time.
     Transient,
-    /// The worker was asked to stop and handed the trial back.
+    /// The worker was asked to stop and gave the trial back.
     Preempted,
     /// The lease expired: the worker died, hung, or lost its network.
     Lost,
@@ -241,9 +241,9 @@ pub enum Event {
     Claim(Token),
     /// The same trial has succeeded in another sweep, under this token.
     Reuse(Token),
-    /// The attempt says that it is alive, or reports.
+    /// The attempt is alive: a heartbeat or a report.
     Heartbeat(Token),
-    /// The attempt says that it ended.
+    /// The attempt reports its end.
     Complete {
         /// The attempt.
         token: Token,
@@ -290,8 +290,8 @@ pub enum Effect {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// As it said itself.
-    Said(Outcome),
+    /// As it reported itself.
+    Reported(Outcome),
     /// Its lease ran out.
     Lost,
     /// A user called its trial off.
@@ -303,7 +303,7 @@ pub enum AttemptEnd {
 pub enum Decision {
     /// The trial moves to this state, and this is done besides.
     Move(State, Option<Effect>),
-    /// Said before, or nothing to do: the state stays, and whoever asked is told that all is well.
+    /// A repeated event, or nothing to do: the state stays, and the caller gets a success.
     Stay,
 }
 
@@ -389,7 +389,7 @@ fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) ->
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(token));
     }
-    // Only an attempt that was lost may come back; one that said that it is over must not.
+    // Only an attempt that was lost may come back; one that reported its end must not.
     let expired = (class == ErrorClass::Lost).then_some(token);
     State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }
@@ -414,7 +414,7 @@ fn complete(
         Outcome::Diverged { .. } => State::Finished(Finished::Diverged(token)),
         Outcome::Failed { class, .. } => after_failure(token, *class, past, now),
     };
-    Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Said(outcome.clone())))))
+    Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Reported(outcome.clone())))))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::requirements::{Abilities, Requirements};
 
-/// A sweep that may have trials to hand out.
+/// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Names the sweep.
@@ -15,7 +15,7 @@ pub struct Candidate {
     pub require: Requirements,
     /// How many of its trials run now.
     pub running: u64,
-    /// How many of its trials wait and may be handed out, as far as they were counted.
+    /// How many of its trials wait and may be assigned, as far as they were counted.
     pub waiting: u64,
 }
 
@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether trials of this sweep may be handed out to this worker.
+    /// Whether trials of this sweep may be assigned to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
         named
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// Deals waiting trials out to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
+/// Allocates waiting trials to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
 /// waiting for this worker, and among those from the sweep that has the fewest trials running. Equal sweeps take turns in the order of
 /// their submission. Gives the sweeps of each request's trials.
 pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {

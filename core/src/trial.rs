@@ -24,7 +24,7 @@ pub struct DatasetSpec {
     pub domains: Vec<String>,
     /// Names of the classes, sorted, at least two.
     pub classes: Vec<String>,
-    /// What the `in`/`out` split deals out.
+    /// What the `in`/`out` split divides.
     pub split_by: SplitBy,
 }
 
@@ -154,7 +154,7 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep says otherwise.
+    /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep names another.
     pub fn of(work: &Work, protocol: u32) -> Self {
         let mut text = format!("protocol={protocol}\n");
         match work {

@@ -71,7 +71,7 @@ CREATE TABLE attempts (
     error_class    TEXT    NOT NULL DEFAULT '',
     message        TEXT    NOT NULL DEFAULT '',
     sequence       INTEGER NOT NULL DEFAULT 0, -- the last batch of reports that was accepted
-    step           INTEGER NOT NULL DEFAULT 0, -- the last step that it told of
+    step           INTEGER NOT NULL DEFAULT 0, -- the last step that it reported
     software       TEXT    NOT NULL DEFAULT '',
     libtorch       TEXT    NOT NULL DEFAULT '',
     device         TEXT    NOT NULL DEFAULT '',
@@ -91,10 +91,10 @@ CREATE TABLE validation (
     step     INTEGER NOT NULL,
     domain   TEXT    NOT NULL,
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not told
-    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy was told
+    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not known
+    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy is known
     accuracy REAL    NOT NULL,
-    loss     REAL,                                         -- NULL: not told
+    loss     REAL,                                         -- NULL: not reported
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 

@@ -25,7 +25,7 @@ pub const API_VERSION: u32 = 3;
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 impl v1::Version {
-    /// What this build says of itself.
+    /// How this build names itself.
     pub fn ours(software: &str) -> Self {
         Self { api_version: API_VERSION, software: format!("{software} {}", env!("CARGO_PKG_VERSION")) }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Coordinator {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// The artifact store as workers are told of it.
+/// The artifact store as workers learn of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) url: String,

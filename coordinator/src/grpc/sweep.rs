@@ -1,4 +1,4 @@
-//! What users' tools say.
+//! Requests of users' tools.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const READ_TRIALS_MAX: usize = 2_000;
 /// Trials in one message, and the evaluations after which it takes no further trial: far below the message limit.
 const CHUNK_TRIALS: usize = 50;
 const CHUNK_EVALUATIONS: usize = 10_000;
-/// How often a submission's progress is told.
+/// How often a submission's progress is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
@@ -65,7 +65,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let options = SubmitOptions { reuse: !no_reuse, priority };
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
-        Ok(Response::new(told(progress).boxed()))
+        Ok(Response::new(progress_stream(progress).boxed()))
     }
 
     async fn extend(
@@ -75,7 +75,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let v1::ExtendRequest { sweep, seeds } = request.into_inner();
         let progress = self.0.store.extend(&sweep, seeds).await.map_err(refused)?;
         tracing::info!(sweep, seeds, planned = progress.borrow().planned, "sweep extended");
-        Ok(Response::new(told(progress).boxed()))
+        Ok(Response::new(progress_stream(progress).boxed()))
     }
 
     async fn describe(
@@ -304,7 +304,7 @@ fn evaluations(record: &TrialRecord) -> usize {
 }
 
 /// Tells a submission's progress, and its end as the last message.
-fn told(
+fn progress_stream(
     progress: watch::Receiver<Submitted>,
 ) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
     stream::unfold(Some(progress), |progress| async move {
@@ -392,7 +392,7 @@ mod tests {
         let mut asked = api.control(Request::new(request));
         let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(asking.await);
-        // It has said what it wants, and nothing is done yet.
+        // It has sent its request, and nothing is done yet.
         drop(asked);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let status = store.status(Some("large")).await.unwrap().remove(0);

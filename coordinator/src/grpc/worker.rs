@@ -1,4 +1,4 @@
-//! What workers say.
+//! Requests of workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
         let lost = self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused)?;
         for token in &lost {
-            tracing::warn!(%token, worker = %worker_id, "a stale attempt was told to stop");
+            tracing::warn!(%token, worker = %worker_id, "a stale attempt is refused and stops");
         }
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }

@@ -99,7 +99,7 @@ pub enum StoreError {
         /// What it reported.
         what: String,
     },
-    /// A row does not say what the schema promises.
+    /// A row breaks what the schema promises.
     #[error("database is damaged: {table}.{column}: {reason}")]
     Corrupt {
         /// The table.
@@ -109,7 +109,7 @@ pub enum StoreError {
         /// What is wrong, with the row's key as far as it is known.
         reason: String,
     },
-    /// A guarded statement touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
+    /// A statement that names the prior state of its rows touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
     /// rolled back.
     #[error("{statement} touched {rows} rows instead of {expected}")]
     OptimisticLock {
@@ -134,7 +134,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
     match code.as_deref() {
         // SQLITE_FULL, and the standard's code on Postgres.
         Some("13" | "53100") => {
-            "; make room: what was acknowledged is safe, and workers say again what was not"
+            "; make room: what was acknowledged is safe, and workers report again what was not"
         }
         _ => "",
     }
@@ -159,7 +159,7 @@ impl StoreError {
         }
     }
 
-    /// What the database said, if it, and none of the requests that shared a transaction, is at fault: then nobody fares better alone.
+    /// The database's error, if it, and none of the requests that shared a transaction, is at fault: then nobody fares better alone.
     pub(crate) fn outage(&self) -> Option<&Arc<sqlx::Error>> {
         let Self::Database(error) = self else { return None };
         let outage = match error.as_ref() {

@@ -101,14 +101,14 @@ pub(super) struct Awaited {
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// Both ends of a query's answer, and the end that tells how it went.
+/// Both ends of a query's answer, and the end that reports how it went.
 pub(super) fn answer(limit: Duration) -> (Output, oneshot::Sender<Result<(), StoreError>>, Awaited) {
-    let (columns, told) = oneshot::channel();
+    let (columns, announced) = oneshot::channel();
     let (chunks, received) = mpsc::channel(CHUNKS_MAX);
     let (ended, end) = oneshot::channel();
     let deadline = Instant::now() + limit;
     let output = Output { columns: Some(columns), chunks, waiting: Vec::new(), bytes: 0, limit, deadline };
-    (output, ended, Awaited { columns: told, chunks: received, end })
+    (output, ended, Awaited { columns: announced, chunks: received, end })
 }
 
 impl Awaited {

@@ -39,7 +39,7 @@ pub(crate) enum Reply {
 
 pub(crate) type Answer = Result<Reply, StoreError>;
 
-/// Which outcome an operation tells, if it tells one.
+/// Which outcome an operation reports, if it reports one.
 pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
     if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
 }

@@ -1,4 +1,4 @@
-//! What callers hand to the store and get from it.
+//! What callers give to the store and get from it.
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
@@ -56,7 +56,7 @@ pub struct Claim {
     pub return_when_idle: bool,
 }
 
-/// A trial handed to a worker.
+/// A trial that is assigned to a worker, under a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
     /// Names the attempt.
@@ -227,13 +227,13 @@ pub struct TrialLine {
     pub state: StateName,
     /// How many attempts were made.
     pub attempts: u32,
-    /// The last step that its newest attempt told of.
+    /// The last step that its newest attempt reported.
     pub step: u64,
     /// Where its newest attempt runs or ran; empty before the first.
     pub worker: String,
     /// `class: message` of its newest failed attempt; empty if none failed.
     pub error: String,
-    /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are told from there.
+    /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are that sweep's.
     pub reused_from: Option<String>,
 }
 
@@ -309,7 +309,7 @@ pub struct WorkerLine {
     pub worker: Worker,
     /// Its last sign of life, in milliseconds since the Unix epoch.
     pub seen_ms: i64,
-    /// Whether it said that it ended.
+    /// Whether it reported its end.
     pub left: bool,
     /// Until when it gets no trials, in milliseconds since the Unix epoch.
     pub quarantined_until_ms: i64,
@@ -322,7 +322,7 @@ pub struct WorkerLine {
 /// Which part of a sweep's records is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Where it starts, as [`Page::next`] said; 0 for the first.
+    /// Where it starts, as [`Page::next`] gave it; 0 for the first.
     pub from: i64,
     /// At most so many trials, at least one.
     pub trials_max: usize,

@@ -80,7 +80,7 @@ pub async fn conditions_that_would_miss_trials_are_refused(f: Fixture) {
     let progress = f.store.submit(&spec(&large_sweep(1_550)), Default::default()).await.unwrap();
     let error = refused(TrialAction::Cancel, "held_out=photo", None).await;
     let text =
-        "sweep \"first\" is not stored completely, so conditions would miss trials: say it again in a while";
+        "sweep \"first\" is not stored completely, so conditions would miss trials: repeat it in a while";
     assert!(matches!(error, StoreError::Incomplete { .. }) && error.to_string() == text, "{error}");
     refused(TrialAction::Cancel, "", Some(StateName::Queued)).await;
     // What is not stored yet has not failed: nothing is missed.

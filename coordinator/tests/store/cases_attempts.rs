@@ -81,7 +81,7 @@ pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
     assert_eq!(f.store.trials("first", Some(StateName::Succeeded), 0).await.unwrap().rows[0].error, "");
 }
 
-pub async fn an_end_said_again_is_said_once(f: Fixture) {
+pub async fn an_end_reported_again_is_stored_once(f: Fixture) {
     f.submit(SWEEP).await;
     let outcomes = [
         Outcome::Succeeded,
@@ -97,13 +97,13 @@ pub async fn an_end_said_again_is_said_once(f: Fixture) {
         }
         let line = f.store.history(&lease.trial_id.to_string()).await.unwrap();
         assert_eq!((line.line.state.as_str(), line.events.len()), (end, 2), "{outcome:?}");
-        // Only an end may be said again: whatever else it says comes too late.
+        // Only an end may be repeated: every other report comes too late.
         assert!(is_stale(&f.store.report(lease.token, batch(2, vec![])).await), "{outcome:?}");
         assert_eq!(f.store.heartbeat("w1", vec![(lease.token, 9)]).await.unwrap(), [lease.token]);
     }
 }
 
-pub async fn an_end_said_again_stays_said_when_somebody_else_has_the_trial(f: Fixture) {
+pub async fn an_end_reported_again_is_accepted_when_somebody_else_has_the_trial(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
     f.fail(first.token, ErrorClass::Preempted).await;
@@ -203,7 +203,7 @@ pub async fn a_trial_that_takes_its_workers_down_ends_some_day(f: Fixture) {
     );
 }
 
-pub async fn a_trial_that_failed_is_not_handed_out_before_its_time(f: Fixture) {
+pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.submit(SWEEP).await;
     f.cancel("held_out=sketch").await;
     f.cancel("dropout=0.5").await;

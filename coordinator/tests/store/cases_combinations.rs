@@ -81,7 +81,7 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
         assert_eq!((member.files.len(), member.host.as_str(), grid[&of].spec.point.seed < 2), (2, "", true));
     }
     assert_eq!((f.count(StateName::Running).await, f.count(StateName::Queued).await), (7, 3));
-    // It ends like any other trial, and one that is lost is handed out again.
+    // It ends like any other trial, and one that is lost is assigned again.
     f.fail(lease.token, ErrorClass::Preempted).await;
     let again = next(&f).await;
     assert_eq!((again.trial_id, &again.members), (lease.trial_id, &lease.members));

@@ -46,18 +46,19 @@ fn text(text: &str) -> QueryValue {
 async fn busy(f: &Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
-    let mut told =
+    let mut reported =
         batch(1, vec![evaluation("cartoon", 5, 7), evaluation("photo", 5, 3), evaluation("sketch", 5, 1)]);
-    told.evaluations
+    reported
+        .evaluations
         .retain(|row| lease.spec.point.held_out != [row.domain.as_str()] || row.domain == "photo");
-    told.log = b"secret".to_vec();
-    told.fingerprint = Some(Fingerprint {
+    reported.log = b"secret".to_vec();
+    reported.fingerprint = Some(Fingerprint {
         device: "GPU of 1990".into(),
         software: "worker 1".into(),
         ..Fingerprint::default()
     });
     f.pass(2);
-    f.complete_with(lease.token, told, Outcome::Succeeded).await.unwrap();
+    f.complete_with(lease.token, reported, Outcome::Succeeded).await.unwrap();
 }
 
 const COLUMNS: [(&str, &str); 3] = [
@@ -93,7 +94,7 @@ pub async fn the_columns_are_alike_everywhere_and_documented(f: Fixture) {
     }
 }
 
-pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
+pub async fn trials_are_shown_with_the_attempt_that_counts(f: Fixture) {
     busy(&f).await;
     let running = f.claim_one().await;
     f.store.heartbeat("w1", vec![(running.token, 7)]).await.unwrap();
@@ -101,7 +102,7 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
     f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), SubmitOptions::default()).await;
     let columns = "sweep, held_out, seed, dropout, lr, head_lr_factor, combine, members, state, attempts, step, started_ms, ended_ms, worker, \
                    device, software, exact, dataset_digest, reused";
-    let told = rows(
+    let reported = rows(
         &f,
         &format!(
             "SELECT {columns} FROM v_trials WHERE state IN ('succeeded', 'running') ORDER BY sweep, state"
@@ -147,7 +148,7 @@ pub async fn trials_are_told_with_the_attempt_that_counts(f: Fixture) {
         [place("second", "photo", 0.0), done(1)].concat(),
     ];
     // The first sorts "running" before "succeeded".
-    assert_eq!(told, [expected[1].clone(), expected[0].clone(), expected[2].clone()]);
+    assert_eq!(reported, [expected[1].clone(), expected[0].clone(), expected[2].clone()]);
     let queued =
         rows(&f, "SELECT attempts, step, worker FROM v_trials WHERE state = 'queued' AND attempts > 0").await;
     assert_eq!(queued, [[int(1), none(), none()]]);
@@ -263,7 +264,7 @@ pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {
     }
 }
 
-/// Statements that both databases refuse, and what the line says.
+/// Statements that both databases refuse, and the line that names the reason.
 const REFUSED: [(&str, &str); 44] = [
     ("", "one SELECT"),
     ("-- nothing", "one SELECT"),
@@ -470,13 +471,13 @@ async fn plant(f: &Fixture) {
 const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT ";
 
 pub async fn a_query_without_end_ends(f: Fixture) {
-    // While it works, and while it has something to say that nobody reads.
+    // While it works, and while it has rows that nobody reads.
     let unread =
         [format!("{ENDLESS} i FROM n"), "WITH n AS (SELECT 1 AS x) SELECT 1 FROM n WHERE 1 = 2".to_owned()];
     for sql in [format!("{ENDLESS} COUNT(*) FROM n"), format!("{ENDLESS} i FROM n WHERE i < 0")] {
         let error = within(f.store.query(&sql, Duration::from_millis(300))).await;
         let error = match error {
-            // SQLite says that it runs before its first row.
+            // SQLite reports that it runs before its first row.
             Ok(mut answer) => within(answer.next()).await.unwrap().err().unwrap(),
             Err(error) => error,
         };
@@ -511,7 +512,7 @@ pub async fn only_so_many_run_at_a_time_and_one_that_nobody_reads_ends(f: Fixtur
     assert_eq!(f.status("first").await.succeeded, 4);
     drop(running);
     all_places_are_free(&f).await;
-    // One that is at work says nothing for a long time.
+    // One that is at work sends nothing for a long time.
     let silent = format!("{ENDLESS} COUNT(*) FROM n");
     let gone = tokio::time::timeout(Duration::from_secs(1), async {
         loop {
@@ -569,13 +570,13 @@ pub async fn parameters_become_columns_where_they_are_what_they_should_be(f: Fix
     f.submit(&sweep("others", "lr = \"adam\"\ndropout = true\nmembers = [1e300, 2.5]\nweight_decay = 0"))
         .await;
     let (int, real, null) = (QueryValue::Integer, QueryValue::Real, QueryValue::Null);
-    let told = rows(
+    let reported = rows(
         &f,
         "SELECT lr, dropout, members, combine, parameters FROM v_trials WHERE sweep = 'numbers' ORDER BY lr",
     )
     .await;
     let mut by_lr = BTreeMap::new();
-    for row in &told {
+    for row in &reported {
         let [QueryValue::Real(lr), rest @ .., QueryValue::Text(parameters)] = row.as_slice() else {
             panic!("{row:?}")
         };

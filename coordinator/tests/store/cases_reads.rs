@@ -1,4 +1,4 @@
-//! What the store tells: status, pages, histories, names, workers.
+//! What users read from the store: status, pages, histories, names, workers.
 
 use sortie_coordinator::store::{StoreError, SweepStatus};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
@@ -47,11 +47,11 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
 pub async fn progress_never_goes_backwards(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
-    for (told, expected) in [(5, 5), (9, 9), (3, 9)] {
-        f.store.heartbeat("w1", vec![(lease.token, told)]).await.unwrap();
+    for (reported, expected) in [(5, 5), (9, 9), (3, 9)] {
+        f.store.heartbeat("w1", vec![(lease.token, reported)]).await.unwrap();
         assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, expected);
     }
-    // Reports tell it too, for a short attempt may end before its first heartbeat.
+    // Reports bring it too, for a short attempt may end before its first heartbeat.
     f.store.report(lease.token, batch(1, vec![evaluation("sketch", 12, 3)])).await.unwrap();
     assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, 12);
 }
@@ -130,12 +130,12 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     let first = f.claim_one().await;
     let name = first.trial_id.to_string();
     let fingerprint = Fingerprint { device: "GPU of 1990".into(), ..Fingerprint::default() };
-    let told = sortie_coordinator::store::Batch {
+    let reported = sortie_coordinator::store::Batch {
         sequence: 1,
         fingerprint: Some(fingerprint),
         ..Default::default()
     };
-    f.store.report(first.token, told).await.unwrap();
+    f.store.report(first.token, reported).await.unwrap();
     f.pass(2);
     f.store.heartbeat("w1", vec![(first.token, 6)]).await.unwrap();
     f.fail(first.token, ErrorClass::Transient).await;
@@ -150,7 +150,7 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     f.pass(1);
     f.complete(third.token, Outcome::Diverged { step: 0 }).await.unwrap();
     let history = f.store.history(&name).await.unwrap();
-    let told: Vec<_> = history
+    let reported: Vec<_> = history
         .events
         .iter()
         .map(|h| ((h.at_ms - T0) / 1_000, h.token, h.what.as_str(), h.detail.as_str()))
@@ -164,7 +164,7 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
         (15, Some(third.token), "started", "on host:7"),
         (16, Some(third.token), "diverged", "at step 0: the training loss was no number at step 0"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert_eq!((history.token, history.line.reused_from, history.due_ms), (Some(third.token), None, 0));
     assert_eq!((history.line.state, history.line.attempts), (StateName::Diverged, 3));
 }
@@ -190,7 +190,7 @@ pub async fn workers_are_listed_with_what_they_run(f: Fixture) {
     assert_eq!(f.store.workers(true).await.unwrap().len(), 3);
 }
 
-pub async fn what_a_sweep_runs_is_told(f: Fixture) {
+pub async fn what_a_sweep_runs_is_described(f: Fixture) {
     f.submit(SWEEP).await;
     assert_eq!(f.store.work("first").await.unwrap(), spec(SWEEP).work);
 }

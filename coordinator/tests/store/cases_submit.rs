@@ -131,8 +131,8 @@ pub async fn growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothin
 pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture) {
     f.submit(SWEEP).await;
     let done = f.claim_one().await;
-    let told = Batch { log: b"printed".to_vec(), ..batch(1, vec![evaluation("sketch", 0, 3)]) };
-    f.complete_with(done.token, told, Outcome::Succeeded).await.unwrap();
+    let reported = Batch { log: b"printed".to_vec(), ..batch(1, vec![evaluation("sketch", 0, 3)]) };
+    f.complete_with(done.token, reported, Outcome::Succeeded).await.unwrap();
     let running = f.claim_one().await;
     let same = SWEEP.replace("\"first\"", "\"second\"");
     let submitted = f.submit(&same).await;
@@ -151,7 +151,7 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
     let history = f.store.history(&format!("second/{}", running.trial_id)).await.unwrap();
     assert_eq!((history.line.reused_from.as_deref(), history.token), (Some("first"), Some(running.token)));
-    // What happened is told where it happened.
+    // An event is shown where it happened.
     let what: Vec<_> = history.events.iter().map(|event| (event.token, event.what.as_str())).collect();
     assert_eq!(what, ["started", "succeeded", "reused"].map(|what| (Some(running.token), what)));
     let lines = f.store.trials("second", None, 0).await.unwrap().rows;

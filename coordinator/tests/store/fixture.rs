@@ -83,7 +83,7 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// A database of its own on this run's server; none, with a line that says so, where no server is installed.
+    /// A database of its own on this run's server; none, with a line about it, where no server is installed.
     pub fn postgres() -> Option<Self> {
         static SERVER: OnceLock<Mutex<Postgres>> = OnceLock::new();
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -264,7 +264,7 @@ pub async fn woken(fixture: &Fixture, waiting: LongPoll<'_>) -> Claimed {
     let before = tokio::time::Instant::now();
     let claimed = within(waiting).await.unwrap();
     if matches!(fixture.database, Database::Model(_)) {
-        assert_eq!(before.elapsed(), Duration::ZERO, "it was found by looking, not by being told");
+        assert_eq!(before.elapsed(), Duration::ZERO, "it was found by looking, not by an announcement");
     }
     claimed
 }

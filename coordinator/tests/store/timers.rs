@@ -1,4 +1,4 @@
-//! What nobody tells the writer it finds by looking, however busy it is. On the model, where hours pass in a moment.
+//! The writer finds changes that nobody announces by looking, however busy it is. On the model, where hours pass in a moment.
 
 use std::time::Duration;
 

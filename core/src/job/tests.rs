@@ -74,7 +74,7 @@ fn each_error_class_has_its_budget_and_its_wait() {
 }
 
 #[test]
-fn a_trial_that_waits_is_not_handed_out() {
+fn a_trial_that_waits_is_not_assigned() {
     let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
     assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
     assert_eq!(after(waiting, &RETRY, NOW), State::FRESH);
@@ -124,7 +124,7 @@ fn a_combination_waits_for_its_members_whatever_a_user_says() {
 }
 
 proptest! {
-    /// Whatever is said in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
+    /// Whatever is reported in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
     #[test]
     fn a_finished_trial_never_moves(events in proptest::collection::vec(any_event(), 1..60)) {
         let (mut state, mut now, mut issued) = (State::FRESH, NOW, 0);

@@ -135,7 +135,7 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// What the file says wins over what a folder told, which wins over the catalogue.
+/// The file wins over what a folder shows, which wins over the catalogue.
 pub(super) fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
     let name = data.dataset;
     check_name("data.dataset", &name)?;

@@ -158,7 +158,7 @@ fn list(changes: &[Change]) -> String {
 }
 
 impl SweepSpec {
-    /// Reads a sweep file. `discovered` is what a folder of images told of a dataset that the file only names.
+    /// Reads a sweep file. `discovered` is what a folder of images shows of a dataset that the file only names.
     ///
     /// # Errors
     /// [`SpecError`], one line that names the key, the value and what is allowed.

@@ -11,10 +11,10 @@ use crate::store::backend::{
 };
 use crate::store::types::{SweepAction, TrialAction, TrialEvent};
 
-/// Trials of one page of a lever.
+/// Trials of one page of a user's action.
 const PAGE_TRIALS: u64 = 1_000;
 
-/// Changes a sweep. Said again it is a no-op.
+/// Changes a sweep. Repeated, it changes nothing.
 pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
     let mut row = known(name, tx).await?;
     match action {
@@ -122,7 +122,7 @@ fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Re
     let advice = if cancelled {
         format!("it was cancelled meanwhile; `sortie resume {sweep}` stores the rest")
     } else {
-        "say it again in a while".to_owned()
+        "repeat it in a while".to_owned()
     };
     Err(StoreError::Incomplete { sweep, advice })
 }

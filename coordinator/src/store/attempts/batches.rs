@@ -108,13 +108,13 @@ fn without_signed_zeros(evaluation: &Evaluation) -> Evaluation {
 }
 
 /// Texts that every database takes.
-fn plain(told: &Fingerprint) -> Fingerprint {
+fn plain(reported: &Fingerprint) -> Fingerprint {
     Fingerprint {
-        software: one_line(&told.software),
-        libtorch: one_line(&told.libtorch),
-        device: one_line(&told.device),
-        threads: told.threads,
-        dataset_digest: one_line(&told.dataset_digest),
-        weights_digest: one_line(&told.weights_digest),
+        software: one_line(&reported.software),
+        libtorch: one_line(&reported.libtorch),
+        device: one_line(&reported.device),
+        threads: reported.threads,
+        dataset_digest: one_line(&reported.dataset_digest),
+        weights_digest: one_line(&reported.weights_digest),
     }
 }

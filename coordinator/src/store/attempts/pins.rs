@@ -17,10 +17,11 @@ impl UnitOfWork {
                 _ => continue,
             };
             let Some(row) = self.attempts.get(token) else { continue };
-            let told = batch.and_then(|batch| batch.fingerprint.as_ref());
-            let told =
-                told.is_some_and(|told| !told.dataset_digest.is_empty() || !told.weights_digest.is_empty());
-            if told || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
+            let reported = batch.and_then(|batch| batch.fingerprint.as_ref());
+            let reported = reported.is_some_and(|reported| {
+                !reported.dataset_digest.is_empty() || !reported.weights_digest.is_empty()
+            });
+            if reported || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
                 names.extend(self.names(row));
             }
         }
@@ -41,7 +42,7 @@ impl UnitOfWork {
         dataset.into_iter().chain(info.work.weights().map(|name| ("weights", name.to_owned()))).collect()
     }
 
-    /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` says so. Returns
+    /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` is set. Returns
     /// what is wrong, in one line.
     pub(super) fn pinned_mismatch(&mut self, token: Token, pin: bool) -> Option<String> {
         let row = self.attempts.get(&token)?.clone();

@@ -26,8 +26,8 @@ pub(crate) struct UnitOfWork {
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended.
     pub(crate) ended: bool,
-    /// Attempts that gave a result, or diverged, at trials that were tried before: what they told can be compared now.
-    pub(crate) told: Vec<Token>,
+    /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
+    pub(crate) to_compare: Vec<Token>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
     pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
     pub(super) attempts: BTreeMap<Token, AttemptRow>,
@@ -51,7 +51,7 @@ impl UnitOfWork {
             changes: Changes::default(),
             free_at: None,
             ended: false,
-            told: Vec::new(),
+            to_compare: Vec::new(),
             failing: BTreeMap::new(),
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
             sweeps,
@@ -63,11 +63,11 @@ impl UnitOfWork {
 
     /// Trials whose earlier failures decide what becomes of them.
     pub(crate) fn trials_that_may_fail(&self, ops: &[Op]) -> Vec<i64> {
-        let said = ops
+        let reported = ops
             .iter()
             .filter_map(outcome_of)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
-        let tokens = said.map(|(token, _)| token).chain(self.expired.iter().copied());
+        let tokens = reported.map(|(token, _)| token).chain(self.expired.iter().copied());
         let mut trials: Vec<i64> =
             tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
         trials.sort_unstable();
@@ -93,7 +93,7 @@ impl UnitOfWork {
                 lost.push(token);
                 continue;
             };
-            // No attempt is further than its trial's last step, whatever it says.
+            // No attempt is further than its trial's last step, whatever it reports.
             let last =
                 self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
             let step = row.progress.step.max(step.min(last));
@@ -122,14 +122,14 @@ impl UnitOfWork {
         Ok(())
     }
 
-    /// Ends an attempt. Said again it is a no-op.
+    /// Ends an attempt. Repeated, it changes nothing.
     pub(crate) fn complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
         let Completion { token, batch, outcome } = completion;
         let row = self.attempts.get(token).ok_or(StoreError::UnknownToken(*token))?;
         match (row.progress.state, row.progress.class) {
             (AttemptState::Running, _) | (AttemptState::Failed, Some(ErrorClass::Lost)) => {}
             (AttemptState::Cancelled, _) => return Err(Refused::Stale(*token).into()),
-            // What it says again was stored with what it said first.
+            // Its last batch was stored with its first report of the end.
             _ => return Ok(()),
         }
         let row = self.held(*token)?;
@@ -181,7 +181,7 @@ impl UnitOfWork {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        // Somebody waits for a trial that was told to kill itself: it comes back as soon as any may.
+        // Somebody waits for a trial whose first attempt kills itself: it comes back as soon as any may.
         let hurries = self
             .attempts
             .get(&token)
@@ -253,9 +253,9 @@ impl UnitOfWork {
 
     fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
         let now = self.now;
-        let has_result = matches!(end, AttemptEnd::Said(Outcome::Succeeded | Outcome::Diverged { .. }));
+        let has_result = matches!(end, AttemptEnd::Reported(Outcome::Succeeded | Outcome::Diverged { .. }));
         if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {
-            self.told.push(token);
+            self.to_compare.push(token);
         }
         let (state, class, message) = match end {
             AttemptEnd::Lost => {
@@ -263,11 +263,11 @@ impl UnitOfWork {
                 (AttemptState::Failed, Some(ErrorClass::Lost), message)
             }
             AttemptEnd::Cancelled => (AttemptState::Cancelled, None, String::new()),
-            AttemptEnd::Said(Outcome::Succeeded) => (AttemptState::Succeeded, None, String::new()),
-            AttemptEnd::Said(Outcome::Diverged { step }) => {
+            AttemptEnd::Reported(Outcome::Succeeded) => (AttemptState::Succeeded, None, String::new()),
+            AttemptEnd::Reported(Outcome::Diverged { step }) => {
                 (AttemptState::Diverged, None, format!("the training loss was no number at step {step}"))
             }
-            AttemptEnd::Said(Outcome::Failed { class, message }) => {
+            AttemptEnd::Reported(Outcome::Failed { class, message }) => {
                 (AttemptState::Failed, Some(class), message)
             }
         };

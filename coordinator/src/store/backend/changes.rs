@@ -73,7 +73,7 @@ pub(crate) struct Changes {
     pub(crate) workers: BTreeMap<i64, WorkerChange>,
     /// Workers that gave a sign of life, by name, and when.
     pub(crate) seen: BTreeMap<String, Timestamp>,
-    /// Workers that said that they end, by name, and when.
+    /// Workers that reported their end, by name, and when.
     pub(crate) left: BTreeMap<String, Timestamp>,
 }
 

@@ -1,5 +1,5 @@
 //! Every database refuses what was decided on something that is not so any more, by itself: decisions are made under locks, and these
-//! guards are what holds when a lock does not.
+//! these checks hold when a lock does not.
 
 use sortie_core::job::{State, Timestamp, Token};
 use sortie_core::spec::SweepSpec;
@@ -10,7 +10,7 @@ use super::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress
 use crate::store::types::Worker;
 use crate::store::{OpenOptions, StoreError, memory, sql};
 
-const SWEEP: &str = "name = 'guarded'\n[run]\ncommand = ['run', '{x}']\n[grid]\nx = 1\n";
+const SWEEP: &str = "name = 'checked'\n[run]\ncommand = ['run', '{x}']\n[grid]\nx = 1\n";
 const NOW: Timestamp = Timestamp(1_000);
 const HOLDER: Token = Token(7);
 const OTHER: Token = Token(6);

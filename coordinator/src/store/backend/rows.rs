@@ -40,7 +40,7 @@ impl SweepRow {
     }
 }
 
-/// A sweep that may have trials to hand out.
+/// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenSweep {
     pub(crate) id: i64,
@@ -48,13 +48,13 @@ pub(crate) struct OpenSweep {
     pub(crate) revision: i64,
     pub(crate) priority: i64,
     pub(crate) running: u64,
-    /// Waiting trials that may be handed out now.
+    /// Waiting trials that may be assigned now.
     pub(crate) waiting: u64,
     /// Whether any trial waits, perhaps after a failure, or is still to be added.
     pub(crate) unfinished: bool,
 }
 
-/// A trial that may be handed out.
+/// A trial that may be assigned.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WaitingTrial {
     pub(crate) id: i64,
@@ -91,7 +91,7 @@ pub(crate) struct WorkerRow {
     pub(crate) quarantine_reason: String,
 }
 
-/// A trial as a user's levers need it.
+/// A trial as a user's actions need it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TrialRow {
     pub(crate) id: i64,

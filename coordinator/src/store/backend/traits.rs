@@ -68,7 +68,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
         Err(StoreError::Query("a model in memory has no SQL".to_owned()))
     }
 
-    /// Waits until another coordinator on the same database says that trials may have become free. Never returns where there can be none.
+    /// Waits until another coordinator on the same database announces that trials may have become free. Never returns where there can be none.
     async fn changed_elsewhere(&self);
     /// Waits for the statements that run and closes the database.
     async fn close(&self);
@@ -108,7 +108,7 @@ pub(crate) trait Transaction: Send {
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
-    /// Checkpoints that attempts at these trials told of and kept, by trial, the newest step first.
+    /// Checkpoints that attempts at these trials reported and kept, by trial, the newest step first.
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
     /// The members of these combinations, by combination and place, with all that is left of their results.
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
@@ -152,7 +152,7 @@ pub(crate) trait Transaction: Send {
 
     /// Writes down what was decided. Every row that changes must still be as it was read.
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
-    /// Makes it durable. `news`: other coordinators are told that trials may have become free.
+    /// Makes it durable. `news`: other coordinators learn that trials may have become free.
     async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError>;
     /// Ends it without a change. One that is dropped instead may hold the rows that it looked at a little longer, and the next one, on
     /// another connection, would pass over them.

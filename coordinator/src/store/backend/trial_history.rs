@@ -6,7 +6,7 @@ use sortie_core::job::{State, StateName, Token};
 use super::AttemptState;
 use crate::store::types::{KeptArtifact, TrialArtifacts, TrialEvent, TrialLine};
 
-/// An attempt as its trial's history tells it.
+/// An attempt as its trial's history shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Attempt {
     pub(crate) token: Token,

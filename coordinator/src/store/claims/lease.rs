@@ -9,7 +9,7 @@ use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
 use crate::store::backend::{Move, NewAttempt, WaitingTrial};
 use crate::store::types::{Lease, TrialEvent};
 
-/// What handing out needs besides the unit.
+/// What assigning needs besides the unit of work.
 pub(crate) struct ClaimContext<'a> {
     pub(crate) sweeps: &'a mut SweepCache,
     pub(crate) tokens: &'a mut Tokens,

@@ -13,7 +13,7 @@ use crate::store::writer::{Command, CommandResult};
 
 impl Store {
     /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
-    /// time; what is returned tells how far that is, and closes when it is done. It goes on after a restart.
+    /// time; what is returned shows the progress, and closes when it is done. It goes on after a restart.
     ///
     /// # Errors
     /// [`StoreError::Spec`] when a fixed value differs from the stored sweep's.

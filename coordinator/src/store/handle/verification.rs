@@ -33,7 +33,7 @@ pub struct Verified {
 /// Whether a resumed run came to what an undisturbed one came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// One hash over the killed run's weights and logits; none if it told of none.
+    /// One hash over the killed run's weights and logits; none if it reported none.
     pub weights_digest: Option<String>,
     /// One hash over its evaluations and losses.
     pub metrics_digest: String,
@@ -161,7 +161,7 @@ fn difference(whole: &Proof, killed: &Proof) -> Option<String> {
     match weights {
         [Some(whole), Some(killed)] if whole == killed => None,
         [Some(_), Some(_)] => Some("weights or logits differ".to_owned()),
-        _ => Some("the digests of weights and logits were not told".to_owned()),
+        _ => Some("the digests of weights and logits were not reported".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::types::{Batch, Claim, Claimed, Completion, Worker};
 use crate::store::writer::{self, Command, CommandResult, Message};
 
 impl Store {
-    /// Remembers a worker process. Said again it is a no-op.
+    /// Remembers a worker process. Repeated, it changes nothing.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -66,7 +66,7 @@ impl Store {
         self.op(Op::Report { token, batch }, None).await.map(|_| ())
     }
 
-    /// Ends an attempt, with its last reports. Said again under the same token it is a no-op.
+    /// Ends an attempt, with its last reports. Repeated under the same token, it changes nothing.
     ///
     /// # Errors
     /// As for [`Store::report`].

@@ -84,7 +84,7 @@ impl Backend for Memory {
                 .state
                 .token()
                 .filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
-            let told = |table| {
+            let reported = |table| {
                 let mut rows = Tables::evaluations(table, token);
                 rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| row.loss = None);
                 rows
@@ -93,8 +93,8 @@ impl Backend for Memory {
                 id: trial.trial_id,
                 point: trial.point.clone(),
                 state: trial.state.name(),
-                validation: told(&tables.validation),
-                held_out: told(&tables.held_out),
+                validation: reported(&tables.validation),
+                held_out: reported(&tables.held_out),
             }
         };
         Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })

@@ -124,7 +124,7 @@ impl Tables {
             .range((trial_id, i64::MIN)..=(trial_id, i64::MAX))
             .filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
-        // Any would do; the newest, as the databases say.
+        // Any would do; the newest, as in the databases.
         trials
             .filter(|trial| trial.state.name() == StateName::Succeeded)
             .filter_map(|trial| trial.state.token())
@@ -174,8 +174,8 @@ impl Tables {
                     self.events
                         .iter()
                         .rev()
-                        .find(|(of, told)| *of == id && told.what == "failed")
-                        .map(|(_, told)| told.detail.clone())
+                        .find(|(of, event)| *of == id && event.what == "failed")
+                        .map(|(_, event)| event.detail.clone())
                 })
                 .unwrap_or_default(),
             reused_from: origin
@@ -221,8 +221,8 @@ impl Tables {
     /// Evaluations of one attempt that differ from another's: the first step, and how many.
     pub(super) fn differences(&self, late: Token, early: Token) -> Option<(u64, u64)> {
         let differ = |table: &BTreeMap<EvaluationKey, Evaluation>| -> Vec<u64> {
-            let told = table.iter().filter(|(key, _)| key.0 == late);
-            let differing = told.filter(|(key, row)| {
+            let reported = table.iter().filter(|(key, _)| key.0 == late);
+            let differing = reported.filter(|(key, row)| {
                 let same_thing = (early, key.1, key.2, key.3.clone(), key.4);
                 table.get(&same_thing).is_some_and(|other| (other.score, other.loss) != (row.score, row.loss))
             });

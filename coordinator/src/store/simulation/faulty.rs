@@ -28,12 +28,12 @@ pub(super) struct Faults {
     pub(super) refused: u64,
     /// Of a hundred transactions, how many are committed although their caller hears of an error.
     pub(super) unacknowledged: u64,
-    /// The planted bug: whoever speaks about a trial that is not over holds it, whatever its token, and no guard notices. Attempts are
+    /// The planted bug: whoever reports about a trial that is not over holds it, whatever its token, and no check notices. Attempts are
     /// ended by the trial's id alone, as in the job queues that lose work to slow workers.
     pub(super) ignores_tokens: bool,
     /// No transaction can add trials to a sweep.
     pub(super) adds_nothing: bool,
-    /// No transaction ever begins, and nobody says so.
+    /// No transaction ever begins, and no error comes.
     pub(super) hangs: bool,
 }
 
@@ -55,7 +55,7 @@ struct FaultyTransaction {
     unacknowledged: bool,
     ignores_tokens: bool,
     adds_nothing: bool,
-    /// Where the trials are whose attempts were told something else.
+    /// Where the trials are whose attempts got another answer.
     states: HashMap<i64, State>,
 }
 

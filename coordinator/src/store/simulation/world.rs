@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    /// An attempt says everything until it is heard, and stops when it is told that it is stale.
+    /// An attempt repeats each report until it is acknowledged, and stops when it is refused as stale.
     async fn attempt(
         self: Rc<Self>,
         worker: usize,
@@ -375,7 +375,7 @@ impl World {
             sleep(self.millis(4_000)).await;
             let call =
                 if sequence == batches { Call::Complete(token) } else { Call::Report(token, sequence) };
-            // One that was told in a heartbeat that it is stale may not have heard it.
+            // An attempt that a heartbeat reported as stale may not have received the answer.
             while running.borrow().get(&token) == Some(&true) || self.percent(20) {
                 match self.call(worker, call.clone()).await {
                     Some(Heard::Refused) => drop(running.borrow_mut().insert(token, false)),
@@ -390,7 +390,7 @@ impl World {
     /// What goes wrong, again and again.
     pub(super) async fn trouble(self: Rc<Self>, workers: usize) {
         loop {
-            // Now and then before a new coordinator has done anything but hand out trials.
+            // Now and then before a new coordinator has done anything but assign trials.
             let pause = if self.percent(40) { self.millis(100) } else { self.millis(6_000) };
             sleep(pause).await;
             if self.healed.get() {

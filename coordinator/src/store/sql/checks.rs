@@ -1,4 +1,4 @@
-//! What only a real database can tell: that every statement fits its tables, so that no typing error, missing column or wrong type
+//! Checks that need a real database: that every statement fits its tables, so that no typing error, missing column or wrong type
 //! waits for its first use; and that the writer's connection keeps what it promised.
 
 use sortie_testkit::postgres::Postgres;

@@ -24,7 +24,7 @@ pub(super) struct SqlBackend {
     /// Where users' queries are answered.
     pub(super) queries: Queries,
     pub(super) database_clock: bool,
-    /// Told when another coordinator says that trials may have become free.
+    /// Notified when another coordinator announces that trials may have become free.
     pub(super) elsewhere: Arc<Notify>,
     /// Held, and with it the lock, for as long as the database is open.
     pub(super) _lock: Option<std::fs::File>,

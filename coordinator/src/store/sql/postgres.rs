@@ -30,7 +30,7 @@ const BY_KEY: [(&str, &str); 5] = [
     ("enable_bitmapscan", "off"),
     ("jit", "off"),
 ];
-/// How long a request waits for a connection before its caller is told to try again.
+/// How long a request waits for a connection before its caller must try again.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 /// After the ear was lost, until the next try.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
@@ -80,7 +80,7 @@ async fn warn_if_not_durable(pool: &PgPool) {
     }
 }
 
-/// Passes on what other coordinators say, for as long as anybody is interested. What is missed while the connection is away is found by
+/// Passes on what other coordinators announce, for as long as anybody is interested. What is missed while the connection is away is found by
 /// looking every few seconds.
 async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
     while elsewhere.strong_count() > 0 && !pool.is_closed() {

@@ -24,7 +24,7 @@ use crate::store::types::{
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
-/// Attempts whose durations tell how long others will take.
+/// Attempts whose durations estimate those of others.
 const DURATIONS_MAX: i64 = 1_000;
 
 impl SqlBackend {
@@ -36,7 +36,7 @@ impl SqlBackend {
         self.readers.fetch(sql, args).await
     }
 
-    /// The evaluations in a table by attempt. Floats are read only where they are asked for or tell something that counts do not.
+    /// The evaluations in a table by attempt. Floats are read only where they are asked for or hold more than the counts.
     async fn evaluations(
         &self,
         table: Table,

@@ -21,7 +21,7 @@ use crate::store::{OpenOptions, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
-/// Where a coordinator keeps its database unless told otherwise.
+/// Where a coordinator keeps its database unless another is configured.
 pub const DEFAULT_URL: &str = "sqlite://sortie.db";
 
 const READERS_MAX: u32 = 4;
@@ -91,7 +91,7 @@ fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
     }
 }
 
-/// A lock file beside the database: two coordinators on one file would both hand out its trials. The kernel drops the lock with the
+/// A lock file beside the database: two coordinators on one file would both assign its trials. The kernel drops the lock with the
 /// process, however it ends.
 fn lock(database: &Path) -> Result<File, StoreError> {
     let failed = |reason: String| StoreError::Open { database: database.display().to_string(), reason };

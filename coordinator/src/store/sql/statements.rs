@@ -284,7 +284,7 @@ fn packed(columns: &str) -> String {
     format!("SELECT json_group_array(json_object({})) AS {PACKED} FROM (", pairs.join(", "))
 }
 
-/// Trials as users see them. One that reuses another sweep's result tells of the attempt that gave it, and counts those of both.
+/// Trials as users see them. One that reuses another sweep's result shows the attempt that gave it, and counts those of both.
 fn lines(which: &str) -> String {
     format!(
         "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms, s.name,
@@ -306,7 +306,7 @@ fn lines(which: &str) -> String {
     )
 }
 
-/// Evaluations in one of their tables that differ from what an earlier attempt at the same trial had told, under the same circumstances.
+/// Evaluations in one of their tables that differ from what an earlier attempt at the same trial reported under the same circumstances.
 fn contradictions(table: &str) -> String {
     format!(
         "SELECT late.trial, late.token, early.token AS earlier, MIN(e.step) AS step, COUNT(*) AS differing

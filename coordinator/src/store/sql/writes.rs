@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::backend::Changes;
 
 impl SqlTransaction {
-    /// Writes all changes down; every guarded statement must touch exactly the rows that it names.
+    /// Writes all changes down; every statement that names a prior state must touch exactly its rows.
     pub(super) async fn write_changes(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let moves = changes.moves.iter().map(|(id, moved)| {
             let (from, to) = (moved.from, moved.to);
@@ -60,7 +60,7 @@ impl SqlTransaction {
         self.insert(table, EVALUATION_COLUMNS, rows.collect()).await
     }
 
-    /// A guarded statement over many rows: all of them, or an error.
+    /// A statement over many rows that name their prior state: all of them are touched, or it is an error.
     async fn write_rows(
         &mut self,
         name: &'static str,
@@ -95,15 +95,15 @@ impl SqlTransaction {
             ])
         });
         self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
-        let fingerprints = changes.fingerprints.iter().map(|(token, told)| {
+        let fingerprints = changes.fingerprints.iter().map(|(token, fingerprint)| {
             json!([
                 token.0,
-                told.software,
-                told.libtorch,
-                told.device,
-                told.threads,
-                told.dataset_digest,
-                told.weights_digest
+                fingerprint.software,
+                fingerprint.libtorch,
+                fingerprint.device,
+                fingerprint.threads,
+                fingerprint.dataset_digest,
+                fingerprint.weights_digest
             ])
         });
         self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
@@ -137,7 +137,7 @@ impl SqlTransaction {
             json!([id, change.failures_in_row, change.quarantined_until.0, change.quarantine_reason])
         });
         self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
-        // A worker that is not known any more gave a sign of life all the same: these two are not guarded.
+        // A worker that is not registered any more gave a sign of life all the same: these two may touch fewer rows.
         for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
             if !workers.is_empty() {
                 self.tx

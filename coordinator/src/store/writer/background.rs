@@ -67,7 +67,7 @@ impl Writer {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, sweep = name, "cannot tell how far a submission is");
+                    tracing::warn!(%error, sweep = name, "cannot read how far a submission is");
                     open.push((id, progress));
                 }
             }

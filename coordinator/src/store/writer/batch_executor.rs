@@ -1,4 +1,4 @@
-//! One transaction's worth of what workers say: read what it concerns, decide in [`job`], write it down.
+//! One transaction's worth of requests: read the rows that they concern, decide in [`job`], write the changes down.
 //!
 //! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
 
@@ -78,12 +78,12 @@ impl BatchExecutor {
             answers[index] = claimed.map(Reply::Claimed);
         }
         let look_again = context.look_again;
-        let UnitOfWork { mut changes, free_at, ended, failing, told, .. } = unit.into_changes();
+        let UnitOfWork { mut changes, free_at, ended, failing, to_compare, .. } = unit.into_changes();
         quarantined(failing, now, self.settings.lease, &mut changes, tx).await?;
         let written = !changes.is_empty();
         if written {
             tx.write(&changes).await?;
-            note_contradictions(&told, now, tx).await?;
+            note_contradictions(&to_compare, now, tx).await?;
         }
         Ok((Outcomes { answers, free_at, ended, look_again }, written))
     }
@@ -135,17 +135,17 @@ fn is_late(by: Option<Instant>) -> bool {
     by.is_some_and(|by| by < Instant::now())
 }
 
-/// Compares what these attempts told with what earlier ones at the same trials had told, and notes what should not differ and does.
+/// Compares the reports of these attempts with those of earlier attempts at the same trials, and notes differences that should not be.
 async fn note_contradictions(
-    told: &[Token],
+    to_compare: &[Token],
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
-    if told.is_empty() {
+    if to_compare.is_empty() {
         return Ok(());
     }
     let mut changes = Changes::default();
-    for Contradiction { trial, token, earlier, step, rows } in tx.contradictions(told).await? {
+    for Contradiction { trial, token, earlier, step, rows } in tx.contradictions(to_compare).await? {
         let same = "on the same machine, device, threads, libtorch, data and weights";
         let detail =
             format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");

@@ -30,7 +30,7 @@ impl Writer {
 
     /// Serves requests in one transaction if they get along.
     pub(super) async fn serve_together(&mut self, mut batch: Vec<Request>, durable: bool) {
-        // Trials are for those who are still there. Everything else that was said counts, whoever waits for the answer.
+        // Trials are for those who are still there. Every other request counts, whoever waits for the answer.
         batch.retain(|request| !matches!(request.op, Op::Claim(_)) || !request.reply.is_closed());
         if batch.is_empty() {
             return;
@@ -49,8 +49,8 @@ impl Writer {
                     }
                     return;
                 }
-                // One request that the database refuses must not take the others with it. Alone it is refused once more, and its error
-                // told to whoever asked.
+                // One request that the database refuses must not take the others with it. Alone it is refused once more, and its caller
+                // gets its own error.
                 tracing::warn!(%error, requests = ops.len(), "a shared transaction failed; each request gets its own");
                 for request in batch {
                     let answers = self.transact(std::slice::from_ref(&request.op), durable).await;
@@ -74,13 +74,13 @@ impl Writer {
                 return;
             }
         }
-        // A caller that is gone has said it again elsewhere, or will: everything may be said twice, but what was handed to it waits here.
+        // A caller that is gone repeats its request elsewhere. Every request may be repeated, but trials that were assigned to it wait here.
         if let Err(Ok(Reply::Claimed(claimed))) = request.reply.send(answer) {
             self.take_back(&claimed).await;
         }
     }
 
-    /// Puts trials back whose worker went away while they were handed to it. Where that fails, their leases run out.
+    /// Puts trials back whose worker went away while they were assigned to it. Where that fails, their leases run out.
     pub(super) async fn take_back(&mut self, claimed: &Claimed) {
         let ops = returns(claimed);
         if ops.is_empty() {

@@ -18,7 +18,7 @@ use crate::store::types::Submitted;
 
 /// Requests that one transaction serves. Larger ones save flushes, smaller ones keep leases quick.
 const BATCH_MAX: usize = 256;
-/// Waiting claims look at the queue this often even if nobody tells them to.
+/// Waiting claims look at the queue this often even if nothing is announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the writer is asked for.
@@ -47,7 +47,8 @@ pub(crate) struct Writer {
     pub(super) parked: VecDeque<Request>,
     /// Waiting claims should look now.
     pub(super) look: bool,
-    /// When to look for what nobody tells of, whatever else comes before: only a time that stays where it is comes in a busy hour.
+    /// When to look for changes that nobody announces. The time stays where it is, whatever comes before it: in a busy hour a time that moves
+    /// would never come.
     pub(super) look_at: Instant,
     /// When trials that were put back become free, the earliest first.
     pub(super) free_at: Option<Instant>,
@@ -122,7 +123,7 @@ impl Writer {
                 match message {
                     Message::Op(op, until, reply) => batch.push(Request { op, until, reply }),
                     Message::Command(work, reply) => {
-                        // What was said before is done before.
+                        // Requests that came before a command are served before it.
                         self.serve(std::mem::take(&mut batch)).await;
                         // Whoever asked may be gone.
                         let _ = reply.send(self.command(&work).await);

@@ -1,5 +1,5 @@
 //! Queries that users write themselves. They may read the views of docs/sql.md and change nothing, and that is not decided by looking at
-//! their text: the database that would answer one compiles it first, and says what it would touch. Each has a connection of its own, so
+//! their text: the database that would answer one compiles it first, and reports what it would touch. Each has a connection of its own, so
 //! that nothing of it stays and nobody waits for it.
 
 mod postgres;

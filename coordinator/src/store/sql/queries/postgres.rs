@@ -137,7 +137,7 @@ pub(super) async fn run(
         () = gone => Ok(()),
     };
     drop(connection);
-    // A server notices that nobody listens only when it has something to say.
+    // A server notices that nobody listens only when it has something to send.
     let cancel = async {
         let mut other = connect.connect().await?;
         sqlx::query("SELECT pg_cancel_backend($1)").bind(process).execute(&mut other).await?;
@@ -190,7 +190,7 @@ async fn answer(connection: &mut PgConnection, sql: &str, output: &mut Output) -
         }
         next = rows.try_next().await.map_err(failed)?;
     }
-    // If the reader is gone, nobody is to be told.
+    // If the reader is gone, there is nobody to notify.
     let _ = output.finish().await;
     Ok(())
 }

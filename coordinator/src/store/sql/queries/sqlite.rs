@@ -24,7 +24,7 @@ use crate::store::query::{
 
 /// Functions that make tables of their arguments alone.
 const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];
-/// Names that SQLite keeps for itself: its catalogue, and tables that tell of the connection.
+/// Names that SQLite keeps for itself: its catalogue, and tables about the connection.
 const OWN_PREFIXES: [&str; 2] = ["sqlite_", "pragma_"];
 /// How many instructions of SQLite's machine pass between two looks at the time.
 const LOOK_INSTRUCTIONS: i32 = 1_000;
@@ -192,7 +192,7 @@ fn check(
         AuthAction::Function { function_name } => Err(uncallable(function_name)),
         AuthAction::Read { table_name, column_name } => {
             let name = table_name.to_ascii_lowercase();
-            // One that is read without any of its columns may be the query's own: then its name is all that is told.
+            // One that is read without any of its columns may be the query's own: then its name is all that is reported.
             let known = VIEWS.contains(&name.as_str())
                 || TABLE_FUNCTIONS.contains(&name.as_str())
                 || column_name.is_empty();
