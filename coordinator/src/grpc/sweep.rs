@@ -15,10 +15,11 @@ use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
+use super::coordinator::{Coordinator, SOFTWARE};
+use super::refusal::{check_version, invalid, refused};
 use super::wire::{
     artifacts_wire, certificate_wire, history_wire, now_ms, row_wire, status_wire, trial_wire, worker_wire,
 };
-use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
 use crate::store::{
     Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
 };

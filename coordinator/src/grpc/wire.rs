@@ -5,7 +5,7 @@ use std::time::Duration;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_proto::v1;
 
-use super::Offer;
+use super::coordinator::Offer;
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
     Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, SweepStatus, TrialArtifacts,

@@ -10,7 +10,8 @@ use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
 
-use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
+use super::coordinator::{Coordinator, SOFTWARE};
+use super::refusal::{check_version, invalid, refused};
 use crate::store::{Batch, Claim, Claimed, Completion, Worker};
 
 /// The longest that a request for trials waits.

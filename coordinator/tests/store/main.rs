@@ -7,6 +7,8 @@ mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
 mod cases_queries;
+mod cases_query_limits;
+mod cases_query_refusals;
 mod cases_reads;
 mod cases_reports;
 mod cases_selected;
@@ -190,11 +192,15 @@ sql_contract! {
         the_columns_are_alike_everywhere_and_documented,
         trials_are_shown_with_the_attempt_that_counts,
         whatever_sql_can_ask_of_the_views_is_answered,
+        parameters_become_columns_where_they_are_what_they_should_be,
+    }
+    cases_query_refusals {
         nothing_but_reading_the_views_is_possible,
+    }
+    cases_query_limits {
         a_query_without_end_ends,
         only_so_many_run_at_a_time_and_one_that_nobody_reads_ends,
         what_is_too_long_is_refused,
-        parameters_become_columns_where_they_are_what_they_should_be,
     }
     cases_selected {
         the_view_selects_and_measures_as_the_code_does,

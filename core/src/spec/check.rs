@@ -9,13 +9,14 @@ use crate::catalogue;
 use crate::combine::{COMBINE, CombinationKind};
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::finetune::{AXES, SplitBy};
-use crate::grid::TRIALS_MAX;
 use crate::keep::Keep;
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
+/// The most trials that one sweep may plan.
+const TRIALS_MAX: u64 = 10_000_000;
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 pub(super) const AXIS_VALUES_MAX: usize = 10_000;
 

@@ -1,7 +1,7 @@
 //! Submitting: a sweep is stored at once, its trials a few hundred at a time.
 
-use sortie_core::combine::PlannedTrial;
 use sortie_core::job::Timestamp;
+use sortie_core::plan::PlannedTrial;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 

@@ -1,13 +1,19 @@
 //! From a sweep to its trials, in the order in which they should run.
 
-use crate::combine::PlannedTrial;
+use crate::combine::Combination;
 use crate::parameters::Parameters;
 use crate::selection::Selection;
 use crate::spec::SweepSpec;
 use crate::trial::{Identifier, Point, TrialSpec};
 
-/// The most trials that one sweep may plan.
-pub const TRIALS_MAX: u64 = 10_000_000;
+/// A trial that a sweep plans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedTrial {
+    /// Its place in the grid.
+    pub point: Point,
+    /// What it combines, if it combines anything.
+    pub combination: Option<Combination>,
+}
 
 impl SweepSpec {
     /// How many trials the sweep plans, combinations included; none when that is no 64-bit number.
