@@ -311,7 +311,7 @@ pub enum Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The token's attempt no longer has the trial.
-    #[error("attempt {0} no longer holds this trial")]
+    #[error("this attempt no longer holds its trial")]
     Stale(Token),
     /// Only queued trials can be taken.
     #[error("the trial is {0}, not queued")]

@@ -3,7 +3,7 @@
 use crate::{WireError, v1};
 
 /// Raised whenever an older peer would misunderstand a newer one. Both sides refuse any other number.
-pub const API_VERSION: u32 = 3;
+pub const API_VERSION: u32 = 4;
 
 /// The largest message that either side accepts, in bytes. Batches and chunks are kept far below it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -204,7 +204,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let log = self.0.store.log(&trial, Some(Token(token)).filter(|token| token.0 != 0)).await;
         let log = log.map_err(|error| match error {
             // Here an attempt that is not there is a user's slip, not a stale worker.
-            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no attempt {token}")),
+            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no such attempt")),
             other => refused(other),
         })?;
         Ok(Response::new(v1::LogsResponse {

@@ -76,13 +76,13 @@ pub enum StoreError {
     #[error("worker {0:?} is not registered")]
     UnknownWorker(String),
     /// No attempt has this token.
-    #[error("there is no attempt {0}")]
+    #[error("there is no such attempt")]
     UnknownToken(Token),
     /// The trial's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// A batch of reports came out of order.
-    #[error("batch {got} of attempt {token} came when batch {expected} was due")]
+    #[error("batch {got} of an attempt came when batch {expected} was due")]
     Gap {
         /// The attempt.
         token: Token,
@@ -92,7 +92,7 @@ pub enum StoreError {
         got: u64,
     },
     /// An evaluation names a domain or step that the trial does not have.
-    #[error("attempt {token} reports {what}, which its trial does not evaluate")]
+    #[error("an attempt reports {what}, which its trial does not evaluate")]
     Foreign {
         /// The attempt.
         token: Token,

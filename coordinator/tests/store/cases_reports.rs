@@ -38,10 +38,10 @@ pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
     }
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
     let unknown = f.store.report(Token(99), first).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no attempt 99");
+    assert_eq!(unknown.to_string(), "there is no such attempt");
     assert_eq!(
         f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(),
-        "there is no attempt 99"
+        "there is no such attempt"
     );
     assert_eq!(f.store.heartbeat("w1", vec![(Token(99), 0)]).await.unwrap(), [Token(99)]);
 }

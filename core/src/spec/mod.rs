@@ -9,6 +9,7 @@ mod combine;
 mod error;
 pub mod file;
 mod sweep;
+mod syntax;
 mod train;
 mod verification;
 

@@ -53,7 +53,9 @@ impl UnitOfWork {
         if let Some(Resumed { token: from, step, .. }) = batch.resumed
             && (from.0 <= 0 || from >= token || step > steps)
         {
-            return foreign(format!("that it went on after step {step} of attempt {from}"));
+            return foreign(format!(
+                "that it went on after step {step} of an attempt that was not before it"
+            ));
         }
         if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
             return foreign(format!("loss {} at step {}", loss.loss, loss.step));

@@ -151,6 +151,8 @@ pub(crate) struct Contradiction {
     pub(crate) trial: i64,
     pub(crate) token: Token,
     pub(crate) earlier: Token,
+    /// Which attempt at the trial the earlier one was: 1 for the first.
+    pub(crate) earlier_number: u64,
     /// The first step at which they differ.
     pub(crate) step: u64,
     /// How many evaluations differ.

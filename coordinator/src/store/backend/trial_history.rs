@@ -21,9 +21,15 @@ pub(crate) struct Attempt {
     pub(crate) resumed: Option<Resumed>,
 }
 
+/// What happened in the attempts at one trial, which come by token: for people they are attempt 1, 2, 3, ...
+pub(crate) fn events_of(attempts: Vec<Attempt>) -> Vec<TrialEvent> {
+    let tokens: Vec<Token> = attempts.iter().map(|attempt| attempt.token).collect();
+    attempts.into_iter().flat_map(|attempt| attempt.events(&tokens)).collect()
+}
+
 impl Attempt {
     /// Its beginning, where it took up another's work, and its end if there was one.
-    pub(crate) fn events(self) -> Vec<TrialEvent> {
+    fn events(self, tokens: &[Token]) -> Vec<TrialEvent> {
         let token = Some(self.token);
         let place = if self.device.is_empty() {
             format!("on {}", self.worker)
@@ -35,7 +41,10 @@ impl Attempt {
         if let Some(Resumed { token: from, step, exact }) = self.resumed {
             let exactly =
                 if exact { "" } else { ", not exactly: on another device, number of threads or libtorch" };
-            let detail = format!("after step {step} of attempt {from}{exactly}");
+            let number = tokens.iter().position(|token| *token == from);
+            let earlier =
+                number.map_or("an earlier attempt".to_owned(), |index| format!("attempt {}", index + 1));
+            let detail = format!("after step {step} of {earlier}{exactly}");
             events.push(TrialEvent { at_ms: self.started_ms, token, what: "resumed".to_owned(), detail });
         }
         if self.ended_ms != 0 {

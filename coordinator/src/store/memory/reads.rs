@@ -122,10 +122,10 @@ impl Backend for Memory {
     async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let mut events = Vec::new();
+        let mut attempts = Vec::new();
         for (token, attempt) in tables.attempts_of(trial) {
             let progress = attempt.progress.clone();
-            let attempt = trial_history::Attempt {
+            attempts.push(trial_history::Attempt {
                 token: *token,
                 started_ms: attempt.started.0,
                 ended_ms: progress.ended.0,
@@ -136,9 +136,9 @@ impl Backend for Memory {
                 device: attempt.fingerprint.device.clone(),
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,
-            };
-            events.extend(attempt.events());
+            });
         }
+        let mut events = trial_history::events_of(attempts);
         events.extend(tables.events.iter().filter(|(id, _)| *id == trial).map(|(_, event)| event.clone()));
         events.sort_by_key(|event| event.at_ms);
         let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };

@@ -271,7 +271,8 @@ impl Transaction for MemoryTransaction {
                 let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
                 (host, device, threads, libtorch, dataset_digest, weights_digest)
             };
-            for (earlier, early) in tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token) {
+            let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
+            for (earlier_number, (earlier, early)) in (1..).zip(earlier) {
                 if place(early) == place(late)
                     && let Some((step, rows)) = tables.differences(*token, *earlier)
                 {
@@ -279,6 +280,7 @@ impl Transaction for MemoryTransaction {
                         trial: late.trial,
                         token: *token,
                         earlier: *earlier,
+                        earlier_number,
                         step,
                         rows,
                     });

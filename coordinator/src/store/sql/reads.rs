@@ -128,10 +128,10 @@ impl SqlBackend {
     }
 
     async fn attempts_of(&self, trial: i64) -> Result<Vec<TrialEvent>, StoreError> {
-        let mut events = Vec::new();
+        let mut attempts = Vec::new();
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let text = |column| row.text("attempts", column);
-            let attempt = trial_history::Attempt {
+            attempts.push(trial_history::Attempt {
                 token: Token(row.int("attempts", "token")?),
                 started_ms: row.int("attempts", "started_ms")?,
                 ended_ms: row.int("attempts", "ended_ms")?,
@@ -142,10 +142,9 @@ impl SqlBackend {
                 device: text("device")?,
                 worker: text("worker")?,
                 resumed: rows::resumed(&row)?,
-            };
-            events.extend(attempt.events());
+            });
         }
-        Ok(events)
+        Ok(trial_history::events_of(attempts))
     }
 }
 

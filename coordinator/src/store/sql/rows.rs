@@ -248,6 +248,7 @@ pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
         trial: row.int("attempts", "trial")?,
         token: Token(row.int("attempts", "token")?),
         earlier: Token(row.int("attempts", "earlier")?),
+        earlier_number: row.count("attempts", "earlier_number")?,
         step: row.count("validation", "step")?,
         rows: row.count("validation", "differing")?,
     })

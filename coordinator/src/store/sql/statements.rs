@@ -309,7 +309,8 @@ fn lines(which: &str) -> String {
 /// Evaluations in one of their tables that differ from what an earlier attempt at the same trial reported under the same circumstances.
 fn contradictions(table: &str) -> String {
     format!(
-        "SELECT late.trial, late.token, early.token AS earlier, MIN(e.step) AS step, COUNT(*) AS differing
+        "SELECT late.trial, late.token, early.token AS earlier,
+            (SELECT COUNT(*) FROM attempts AS b WHERE b.trial = late.trial AND b.token <= early.token) AS earlier_number, MIN(e.step) AS step, COUNT(*) AS differing
         FROM $rows(token BIGINT) AS v JOIN attempts AS late ON late.token = v.token JOIN workers AS w ON w.id = late.worker
         JOIN attempts AS early ON early.trial = late.trial AND early.token < late.token
             AND early.device = late.device AND early.threads = late.threads AND early.libtorch = late.libtorch

@@ -145,10 +145,13 @@ async fn note_contradictions(
         return Ok(());
     }
     let mut changes = Changes::default();
-    for Contradiction { trial, token, earlier, step, rows } in tx.contradictions(to_compare).await? {
+    for Contradiction { trial, token, earlier_number, step, rows, .. } in
+        tx.contradictions(to_compare).await?
+    {
         let same = "on the same machine, device, threads, libtorch, data and weights";
-        let detail =
-            format!("{rows} evaluations from step {step} on differ from those of attempt {earlier}, {same}");
+        let detail = format!(
+            "{rows} evaluations from step {step} on differ from those of attempt {earlier_number}, {same}"
+        );
         let event =
             TrialEvent { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
         changes.events.push((trial, event));
