@@ -13,6 +13,7 @@ pub use version::{API_VERSION, MESSAGE_BYTES_MAX};
     missing_docs,
     clippy::allow_attributes,
     clippy::large_enum_variant,
+    clippy::too_many_lines,
     unused_qualifications,
     reason = "generated; the .proto files document it"
 )]

@@ -1,4 +1,4 @@
-//! Why the store did not do what it was asked.
+//! Why a request to the store failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use sortie_core::filter::UnknownAxis;
 use sortie_core::job::{Refused, Token};
 use sortie_core::spec::SpecError;
 
-/// Why the store did not do what it was asked. Whether asking again can help is in the type, never in the message.
+/// Why a request failed. Whether repeating it can help is in the type, never in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be used as it is.
@@ -159,7 +159,8 @@ impl StoreError {
         }
     }
 
-    /// The database's error, if it, and none of the requests that shared a transaction, is at fault: then nobody fares better alone.
+    /// The database's error, if the database is at fault and not one of the requests that shared a transaction. Then repeating each request
+    /// by itself would not help.
     pub(crate) fn outage(&self) -> Option<&Arc<sqlx::Error>> {
         let Self::Database(error) = self else { return None };
         let outage = match error.as_ref() {

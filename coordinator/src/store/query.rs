@@ -97,7 +97,7 @@ pub(super) struct Awaited {
     end: oneshot::Receiver<Result<(), StoreError>>,
 }
 
-/// The reader is gone: nobody wants to know more.
+/// The reader is gone.
 #[derive(Debug)]
 pub(super) struct Gone;
 
@@ -213,7 +213,7 @@ impl Watch {
         Instant::now() >= self.deadline
     }
 
-    /// Waits until the reader is gone. It keeps nobody from hearing of the end: it must be dropped before.
+    /// Waits until the reader is gone. It must be dropped before the end is reported.
     pub(super) async fn gone(self) {
         if let Some(chunks) = self.chunks.upgrade() {
             chunks.closed().await;

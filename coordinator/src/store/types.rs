@@ -237,7 +237,7 @@ pub struct TrialLine {
     pub reused_from: Option<String>,
 }
 
-/// Everything that is known of one trial.
+/// The history of one trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialHistory {
     /// Its sweep.
@@ -254,7 +254,7 @@ pub struct TrialHistory {
     pub events: Vec<TrialEvent>,
 }
 
-/// Something that happened to a trial.
+/// An event in the life of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrialEvent {
     /// When, in milliseconds since the Unix epoch.
@@ -267,7 +267,7 @@ pub struct TrialEvent {
     pub detail: String,
 }
 
-/// What is known of a trial's files.
+/// A trial's files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialArtifacts {
     /// The trial.
@@ -302,7 +302,7 @@ pub struct Log {
     pub text: Vec<u8>,
 }
 
-/// What is known of a worker.
+/// A worker as users see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerLine {
     /// The worker.

@@ -3,7 +3,7 @@
 use sortie_coordinator::store::{Batch, Portion, StoreError};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
-use sortie_core::record::{Detail, Fingerprint};
+use sortie_core::record::{Detail, Fingerprint, TrialRecord};
 
 use crate::fixture::*;
 
@@ -123,7 +123,11 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
         rows.iter().map(parts).collect::<Vec<_>>()
     );
     assert_eq!(record.validation, [rows, vec![counts(3)]].concat());
-    // Who asks for less gets the same, but for what was not asked for.
+    assert_less_detail_gives_the_same(&f, &record).await;
+}
+
+/// A request for less detail gets the same numbers without what it leaves out.
+async fn assert_less_detail_gives_the_same(f: &Fixture, record: &TrialRecord) {
     let reported = async |detail| {
         f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
     };

@@ -286,6 +286,17 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
             .await
     })
     .await;
+    let succeeded = succeeded_trials(&store).await;
+    assert!(
+        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
+        "an acknowledged result is gone"
+    );
+    let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
+    assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
+}
+
+/// The trials of the sweep that have a result, each with its one evaluation.
+async fn succeeded_trials(store: &Store) -> BTreeSet<TrialId> {
     let (mut succeeded, mut from) = (BTreeSet::new(), Some(0));
     while let Some(position) = from {
         let page = at_last(async || store.records("first", position).await).await;
@@ -295,10 +306,5 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
         }
         from = page.next;
     }
-    assert!(
-        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
-        "an acknowledged result is gone"
-    );
-    let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
-    assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
+    succeeded
 }

@@ -12,10 +12,10 @@ use crate::store::types::TrialEvent;
 /// Combinations that one transaction looks at.
 const SETTLED_MAX: u64 = 500;
 
-/// Lets combinations start whose members all have a result, and ends those as failed of which a member ended without one. Gives how many.
+/// Lets combinations start whose members all have a result. Ends a combination as failed if one of its members ended without a result.
+/// Returns how many changed.
 ///
-/// It looks at the members as they are and not at what happened to them, so nothing is missed and nothing counts twice, whoever ended
-/// them, and however often it is done.
+/// It reads the members' states, not their events. So no event is missed and none counts twice, however often this runs.
 pub(crate) async fn settle(
     now: Timestamp,
     lease: Duration,

@@ -64,8 +64,8 @@ pub(crate) struct Chunk {
     pub(crate) reused: u64,
 }
 
-/// Adds the next trials of some sweep that is not complete; none if all are. Where it stopped is in the sweep's row, in the same
-/// transaction, so it goes on there after a crash.
+/// Adds the next trials of one sweep that is not complete; none if all sweeps are. The same transaction stores in the sweep's row how far
+/// it came, so it goes on there after a crash.
 pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<Option<Chunk>, StoreError> {
     let Some(mut row) = tx.expanding().await? else { return Ok(None) };
     let identifier = Identifier::of(&row.spec.work, row.spec.protocol);

@@ -12,7 +12,7 @@ use sortie_core::trial::{Identifier, Work};
 use crate::store::StoreError;
 use crate::store::backend::{SweepRow, Transaction};
 
-/// What is known of a sweep and does not change while its revision stays.
+/// The facts of a sweep that do not change while its revision stays.
 #[derive(Debug)]
 pub(crate) struct SweepInfo {
     pub(crate) revision: i64,

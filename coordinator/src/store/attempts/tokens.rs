@@ -3,7 +3,7 @@
 use sortie_core::job::Token;
 
 /// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
-/// twice, whatever becomes of a transaction.
+/// twice, even if a transaction is rolled back.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     next: i64,

@@ -1,4 +1,4 @@
-//! The attempts that one transaction concerns, and what becomes of them. Pure: rows in, changes out.
+//! The attempts that one transaction concerns, and their changes. Pure: rows in, changes out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl UnitOfWork {
             let last =
                 self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
             let step = row.progress.step.max(step.min(last));
-            if self.happens(token, &Event::Heartbeat(token)).is_err() {
+            if self.apply_event(token, &Event::Heartbeat(token)).is_err() {
                 lost.push(token);
                 continue;
             }
@@ -110,7 +110,7 @@ impl UnitOfWork {
     pub(crate) fn report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
         let row = self.held(token)?;
         let new = self.check_batch(&row, batch)?;
-        self.happens(token, &Event::Heartbeat(token))?;
+        self.apply_event(token, &Event::Heartbeat(token))?;
         if !new {
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl UnitOfWork {
             // The attempt may have spoken up in this very transaction.
             let Ok(row) = self.held(token) else { continue };
             let event = Event::Reap(self.past(row.trial, ErrorClass::Lost, token));
-            reaped += u64::from(self.happens(token, &event)?);
+            reaped += u64::from(self.apply_event(token, &event)?);
         }
         Ok(reaped)
     }
@@ -173,7 +173,7 @@ impl UnitOfWork {
         };
         let class = if let Outcome::Failed { class, .. } = &outcome { *class } else { ErrorClass::Transient };
         let event = Event::Complete { token, past: self.past(row.trial, class, token), outcome };
-        self.happens(token, &event)?;
+        self.apply_event(token, &event)?;
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl UnitOfWork {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        // Somebody waits for a trial whose first attempt kills itself: it comes back as soon as any may.
+        // A user waits for a trial whose first attempt kills itself: it is queued again without a random delay.
         let hurries = self
             .attempts
             .get(&token)
@@ -197,7 +197,7 @@ impl UnitOfWork {
     }
 
     /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
-    fn happens(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
+    fn apply_event(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
         let (trial, worker) = (row.trial, row.worker);
         let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {

@@ -67,7 +67,7 @@ pub(crate) struct WaitingTrial {
     pub(crate) tried: bool,
 }
 
-/// A combination whose members all have a result, or some of whose members ended without one.
+/// A combination that waits no longer: all members have a result, or some member ended without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WaitingCombination {
     pub(crate) id: i64,

@@ -1,4 +1,4 @@
-//! How far a sweep is: counts of trials and steps, whatever database they come from.
+//! How far a sweep is: counts of trials and steps, computed alike for every database.
 
 use sortie_core::job::StateName;
 

@@ -40,21 +40,21 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     ) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
     async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError>;
-    /// Trials whose id starts like this, at most so many, in one sweep or in all, with SWEEP/PREFIX of each; those of sweeps whose name
-    /// starts with [`VERIFIES`] come last.
+    /// Trials whose id starts with a prefix, at most `count_max`, in one sweep or in all, each with its SWEEP/PREFIX. Trials of sweeps whose
+    /// name starts with [`VERIFIES`] come last.
     async fn find(
         &self,
         sweep: Option<&str>,
         prefix: &str,
         count_max: usize,
     ) -> Result<Vec<(i64, String)>, StoreError>;
-    /// Everything that is known of a trial.
+    /// The history of a trial.
     async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError>;
-    /// What the attempts of a trial left, and the attempt whose result it has, which may be another sweep's.
+    /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
-    /// Everything that the attempt reported whose result a trial has; none if it has no result.
+    /// All reports of the attempt that gave a trial its result; none if the trial has no result.
     async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError>;
     /// Workers that were seen since this time.
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError>;

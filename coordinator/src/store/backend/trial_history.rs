@@ -1,4 +1,4 @@
-//! What happened to a trial, and what is left of it, whatever database the facts come from.
+//! The events and the artifacts of a trial, computed alike for every database.
 
 use sortie_core::artifact::{ArtifactKind, Resumed};
 use sortie_core::job::{State, StateName, Token};

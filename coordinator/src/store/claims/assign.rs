@@ -64,7 +64,7 @@ pub(crate) async fn assign(
             answers.push((asked.index, Err(StoreError::UnknownWorker(asked.claim.worker_id.clone()))));
             continue;
         };
-        // Not at every claim, for a claim that gets nothing should cost no flush.
+        // Not at every claim: a claim that gets nothing should not write.
         if worker.seen.plus(SEEN_INTERVAL) <= now {
             unit.changes.seen.insert(asked.claim.worker_id.clone(), now);
         }

@@ -1,4 +1,4 @@
-//! A claim with all that decides what it gets, and what its worker learns when it gets nothing.
+//! A claim, the facts that decide which trials it gets, and the reasons why it gets none.
 
 use sortie_core::job::Timestamp;
 use sortie_core::schedule::{Candidate, Request};
@@ -6,7 +6,7 @@ use sortie_core::schedule::{Candidate, Request};
 use crate::store::backend::{OpenSweep, WorkerRow};
 use crate::store::types::Claim;
 
-/// A claim with all that decides what it gets.
+/// A claim, and the facts that decide which trials it gets.
 pub(super) struct Asked<'a> {
     pub(super) index: usize,
     pub(super) claim: &'a Claim,

@@ -9,11 +9,11 @@ use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
 use crate::store::backend::{Move, NewAttempt, WaitingTrial};
 use crate::store::types::{Lease, TrialEvent};
 
-/// What assigning needs besides the unit of work.
+/// Mutable state that assigning needs besides the unit of work.
 pub(crate) struct ClaimContext<'a> {
     pub(crate) sweeps: &'a mut SweepCache,
     pub(crate) tokens: &'a mut Tokens,
-    /// A trial turned out to have a result already: whoever would have got it should look again.
+    /// A trial turned out to have an existing result: the claim that would have got it should look again.
     pub(crate) look_again: bool,
 }
 

@@ -93,7 +93,7 @@ impl Store {
         self.backend.records(id, portion.into()).await
     }
 
-    /// Everything that is known of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.
+    /// The history of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.
     ///
     /// # Errors
     /// [`StoreError::Trial`] when it names none or several.
@@ -106,7 +106,7 @@ impl Store {
         Ok(history)
     }
 
-    /// What is known of a trial's files.
+    /// A trial's files.
     ///
     /// # Errors
     /// [`StoreError::Trial`] when the name names none or several.
@@ -114,7 +114,7 @@ impl Store {
         self.backend.artifacts(self.find(name).await?).await
     }
 
-    /// The trial whose attempt gave a reused one its result.
+    /// The trial whose attempt gave a reused trial its result.
     async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
         match &line.reused_from {
             Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),

@@ -58,7 +58,7 @@ impl Store {
         let mut tx = backend.begin(true).await?;
         let now = tx.now(clock.now()).await?;
         let epoch = tx.new_epoch(now).await?;
-        // While no coordinator ran, nobody could extend a lease: that is not the attempts' fault.
+        // While no coordinator ran, no worker could extend its leases: that is not the attempts' fault.
         tx.extend_leases(now.plus(settings.lease)).await?;
         tx.commit(true).await?;
         let (writer, requests) = mpsc::channel(REQUESTS_MAX);
@@ -92,7 +92,7 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
-    /// One whose writer has ended, as after a bug.
+    /// A store whose writer has ended, as after a bug.
     pub(crate) fn without_writer(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, clock, settings }
     }

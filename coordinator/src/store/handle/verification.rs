@@ -61,7 +61,7 @@ impl Store {
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
         let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.trial_id.short())).await?;
         let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;
-        // Its own result in other sweeps is what it must not take over.
+        // It must not reuse the trial's own result.
         let options = SubmitOptions { reuse: false, priority: None };
         for sweep in [&first, &second] {
             self.submit(sweep, options).await?;

@@ -85,8 +85,8 @@ impl Store {
         }
     }
 
-    /// Ends leases that ran out, unless this gets its turn only after that time, waiting for a database that is away: then nobody could
-    /// extend a lease meanwhile either. Returns how many; none if it was too late.
+    /// Ends leases that ran out, unless this runs only after `by` because the database was away: then no worker could extend a lease
+    /// meanwhile. Returns how many; none if it was too late.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -98,7 +98,7 @@ impl Store {
         }
     }
 
-    /// Gives every lease the time of one lease from now: for after an outage, in which nobody could extend them. Returns how many.
+    /// Gives every lease the time of one lease from now, after an outage in which no worker could extend its leases. Returns how many.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-/// Whoever waits for an answer. One that goes away when the answer is there already, and unread, gives back what it was handed.
+/// A caller that waits for an answer. If it goes away before it reads the answer, the trials that were assigned to it are given back.
 struct Waiting<'a> {
     answer: oneshot::Receiver<Answer>,
     writer: &'a mpsc::Sender<Message>,

@@ -18,7 +18,7 @@ const PAGE_ROWS: usize = 500;
 #[tonic::async_trait]
 impl Backend for Memory {
     async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
-        // As while a real database works, whoever else is ready goes on.
+        // Other tasks go on, as they do while a real database works.
         tokio::task::yield_now().await;
         Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
     }

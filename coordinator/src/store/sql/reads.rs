@@ -152,7 +152,7 @@ impl SqlBackend {
 impl Backend for SqlBackend {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
         // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
-        // after an error, is durable, whatever is believed of it here.
+        // after an error, is durable, whatever is noted about it here.
         if self.dialect == Dialect::Sqlite && self.durable.load(atomic::Ordering::Relaxed) != durable {
             self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
             self.durable.store(durable, atomic::Ordering::Relaxed);

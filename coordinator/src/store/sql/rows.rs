@@ -136,7 +136,7 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
     })
 }
 
-/// An evaluation as [`super::statements`] writes it in one line, without loss; none of images that nobody counted, unless the accuracy is
+/// An evaluation as [`super::statements`] writes it in one line, without loss; none where images were not counted, unless the accuracy is
 /// given.
 pub(super) fn evaluation(
     line: &str,

@@ -328,7 +328,7 @@ fn contradictions(table: &str) -> String {
 /// has a control character.
 const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, e.n, e.correct, e.domain)";
 
-/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that nobody counted, so 0 asks for those.
+/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that were not counted, so 0 selects those.
 fn evaluations(table: &str) -> String {
     format!(
         "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss

@@ -27,7 +27,7 @@ const UNSEEN_LEASES: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Outcomes {
     pub(crate) answers: Vec<Answer>,
-    /// When the next trial that was put back becomes free; none if none was.
+    /// When the first trial that was queued again becomes free; none if no trial was.
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended: a sweep may be over now.
     pub(crate) ended: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Outcomes {
     pub(crate) look_again: bool,
 }
 
-/// Carries requests out.
+/// Executes a batch of requests in one transaction.
 #[derive(Debug)]
 pub(crate) struct BatchExecutor {
     pub(crate) settings: Settings,
@@ -44,7 +44,7 @@ pub(crate) struct BatchExecutor {
 }
 
 impl BatchExecutor {
-    /// Does what these requests ask for, in their order, and writes it down; the caller commits. An error concerns all of them, and
+    /// Executes these requests in their order and writes the changes; the caller commits. An error concerns all of them, and
     /// nothing is changed then.
     pub(crate) async fn serve(
         &mut self,

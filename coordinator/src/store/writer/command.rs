@@ -14,7 +14,7 @@ use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Wor
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
 
-/// What has a transaction of its own.
+/// A change that has a transaction of its own.
 #[derive(Debug)]
 pub(crate) enum Command {
     Register(Worker),
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Settle,
 }
 
-/// What that did.
+/// What a command did.
 #[derive(Debug)]
 pub(crate) enum CommandResult {
     Nothing,

@@ -12,8 +12,8 @@ use crate::store::types::{Claimed, Completion};
 
 impl Writer {
     /// Serves requests, and the claims that wait where something has changed for them. Leases are quick: claims and heartbeats come first
-    /// and are not flushed to disk. One that a power cut undoes costs at most its attempt, whose token nobody will ever accept again, and
-    /// nothing that was reported.
+    /// and are not flushed to disk. If a power cut undoes a lease, its attempt is lost and its token is refused, but no
+    /// report is lost.
     pub(super) async fn serve(&mut self, batch: Vec<Request>) {
         let now = Instant::now();
         if self.free_at.is_some_and(|free_at| free_at <= now) {
@@ -28,9 +28,9 @@ impl Writer {
         self.serve_together(reports, true).await;
     }
 
-    /// Serves requests in one transaction if they get along.
+    /// Serves requests in one transaction; each in its own if the database refuses one of them.
     pub(super) async fn serve_together(&mut self, mut batch: Vec<Request>, durable: bool) {
-        // Trials are for those who are still there. Every other request counts, whoever waits for the answer.
+        // Trials are assigned only to callers that are still there. Every other request counts, even if its caller is gone.
         batch.retain(|request| !matches!(request.op, Op::Claim(_)) || !request.reply.is_closed());
         if batch.is_empty() {
             return;
@@ -98,7 +98,7 @@ impl Writer {
     }
 }
 
-/// What gives these leases back. It costs the trials nothing.
+/// Requests that give these leases back. It costs the trials nothing.
 pub(crate) fn returns(claimed: &Claimed) -> Vec<Op> {
     let message = "whoever asked for the trial was gone before the answer came".to_owned();
     let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };

@@ -21,7 +21,7 @@ const BATCH_MAX: usize = 256;
 /// Waiting claims look at the queue this often even if nothing is announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the writer is asked for.
+/// A request to the writer.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Shares a transaction with others. A claim that finds nothing waits until the time, if there is one.
@@ -91,14 +91,14 @@ impl Writer {
         }
     }
 
-    /// Works until nobody can ask any more.
+    /// Runs until all handles to the store are gone.
     pub(crate) async fn run(mut self) {
         let mut waiting: Vec<Message> = Vec::with_capacity(BATCH_MAX);
         loop {
             let wake_at = self.wake_at();
             if !self.expands_now() && !self.settles_now() && !self.look && waiting.is_empty() {
                 let backend = Arc::clone(&self.backend);
-                // A failure to expand must keep nobody else waiting.
+                // A failure to expand must not delay requests.
                 let expand_at = if self.expanding { self.expand_at } else { wake_at };
                 let settle_at = if self.unsettled { self.settle_at } else { wake_at };
                 tokio::select! {
@@ -125,7 +125,7 @@ impl Writer {
                     Message::Command(work, reply) => {
                         // Requests that came before a command are served before it.
                         self.serve(std::mem::take(&mut batch)).await;
-                        // Whoever asked may be gone.
+                        // The caller may be gone.
                         let _ = reply.send(self.command(&work).await);
                     }
                 }

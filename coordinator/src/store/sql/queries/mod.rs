@@ -1,6 +1,6 @@
 //! Queries that users write themselves. They may read the views of docs/sql.md and change nothing, and that is not decided by looking at
 //! their text: the database that would answer one compiles it first, and reports what it would touch. Each has a connection of its own, so
-//! that nothing of it stays and nobody waits for it.
+//! that nothing of it stays and no other request waits for it.
 
 mod postgres;
 mod refusals;

@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("bytea_output", "hex"),
     ("jit", "off"),
 ];
-/// How long the end of a query that nobody waits for may take.
+/// How long the end of a query may take when its caller is gone.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 /// Functions that Postgres calls stable, not immutable, because they depend on the time or the session, and that read no table. All other

@@ -163,7 +163,7 @@ impl Guard {
         }
     }
 
-    /// Why a query was refused: what it may not do, or what SQLite says.
+    /// Why a query was refused: a thing that it may not do, or SQLite's error.
     fn reason(&self, error: &Error) -> StoreError {
         if let Some(reason) = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return reason;
