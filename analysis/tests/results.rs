@@ -330,7 +330,7 @@ proptest! {
         let domains = ["cartoon", "photo", "sketch"];
         let rates = [0.0, 0.9];
         // Index = rate * 12 + seed * 3 + domain.
-        let unfinished = [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Leased];
+        let unfinished = [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Running];
         let records: Vec<TrialRecord> = trials.iter().enumerate().map(|(index, &(state, iid, ood))| {
             let point = point(domains[index % 3], rates[index / 12], 1e-3, (index / 3 % 4) as u64);
             let state = unfinished.get(usize::from(state)).copied().unwrap_or(StateName::Succeeded);
@@ -377,7 +377,7 @@ fn the_best_of_a_column_is_marked_only_when_the_column_is_complete() {
         results("s", &work, records, &IID).unwrap().render(Format::Table).matches("75.0*").count()
     };
     assert_eq!(stars(&records), 3, "photo, sketch and mean");
-    records[0].state = StateName::Leased;
+    records[0].state = StateName::Running;
     assert_eq!(stars(&records), 1, "sketch alone: photo and so the mean may still change");
 }
 

@@ -169,7 +169,11 @@ fn wrong_questions_are_named() {
         &["best", "iid, loo, oracle, last"],
     );
     refused(&["--coordinator", url, "trials", "nope", "--where", "speed"], 2, &["speed", "AXIS=VALUE"]);
-    refused(&["--coordinator", url, "trials", "nope", "--state", "asleep"], 2, &["asleep", "queued, leased"]);
+    refused(
+        &["--coordinator", url, "trials", "nope", "--state", "asleep"],
+        2,
+        &["asleep", "queued, running"],
+    );
     refused(
         &["--coordinator", url, "figure", "nope", "--kind", "rates", "-o", "x.gif"],
         1,

@@ -1,4 +1,4 @@
-//! The coordinator: the one process that opens the database. It turns sweep files into trials, hands trials to workers under leases,
+//! The coordinator: the one process that opens the database. It turns sweep files into trials, assigns trials to workers under leases,
 //! takes their reports, and answers questions about them.
 
 pub mod clock;

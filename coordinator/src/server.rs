@@ -110,8 +110,8 @@ impl Server {
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
             Artifacts::Default(url) => {
-                let told = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts to itself");
-                mark(url).await.map_err(told).ok()
+                let warn = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts to itself");
+                mark(url).await.map_err(warn).ok()
             }
             Artifacts::None => None,
         };

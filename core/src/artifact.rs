@@ -41,7 +41,7 @@ pub fn is_digest(digest: &str) -> bool {
     digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// One file that an attempt wrote, or would have: a digest is told of final weights and logits even where nothing keeps them.
+/// One file that an attempt wrote, or would have: a digest is reported of final weights and logits even where nothing keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use crate::artifact::{Artifact, ArtifactKind};
 use crate::metrics::{Evaluation, Score, TrainingLoss};
 
-/// One hash over everything that an attempt computed besides its metrics: its final weights and logits, of every method. None if it told
+/// One hash over everything that an attempt computed besides its metrics: its final weights and logits, of every method. None if it reported
 /// of none.
 pub fn weights_digest(artifacts: &[Artifact]) -> Option<String> {
-    let told = artifacts
+    let reported = artifacts
         .iter()
         .filter(|artifact| matches!(artifact.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits));
-    let mut digests: Vec<&str> = told.map(|artifact| artifact.digest.as_str()).collect();
+    let mut digests: Vec<&str> = reported.map(|artifact| artifact.digest.as_str()).collect();
     digests.sort_unstable();
     (!digests.is_empty()).then(|| blake3::hash(digests.join("\n").as_bytes()).to_hex().to_string())
 }

@@ -19,7 +19,7 @@ pub struct CommandSettings {
     pub dataset: Option<String>,
     /// The domains that metrics may name, sorted; any if there is none.
     pub domains: Vec<String>,
-    /// The index of the last step, for progress, if the sweep tells.
+    /// The index of the last step, for progress, if the sweep names it.
     pub steps: Option<u64>,
 }
 

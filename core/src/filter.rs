@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_no_trial_has_is_told_with_those_that_there_are() {
+    fn a_value_that_no_trial_has_is_named_with_those_that_there_are() {
         let filter = Filter::parse("dropout=0.3 and held_out=sketch and seed=0").unwrap();
         let mut unmet = Unmet::of(&filter);
         for (dropout, seed) in [(0.9, 0), (0.5, 1), (0.9, 2)] {

@@ -162,7 +162,7 @@ pub struct Ensemble {
     pub from: u64,
 }
 
-/// What the `in`/`out` split deals out.
+/// What the `in`/`out` split divides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SplitBy {
     /// Single images, each domain by itself (DomainBed's way).

@@ -1,6 +1,6 @@
 //! The life of a trial as a pure state machine: `apply(state, event, now)` decides, the store writes down what it decided.
 //!
-//! A fencing token names one attempt and is never issued twice, so whatever an attempt says can be told from what a later one says.
+//! A fencing token names one attempt and is never issued twice, so the reports of one attempt are never taken for those of a later one.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl fmt::Display for Token {
 pub enum ErrorClass {
     /// Something that may go better the next time.
     Transient,
-    /// The worker was asked to stop and handed the trial back.
+    /// The worker was asked to stop and gave the trial back.
     Preempted,
     /// The lease expired: the worker died, hung, or lost its network.
     Lost,
@@ -144,7 +144,7 @@ pub enum StateName {
     /// Waits for a worker.
     Queued,
     /// A worker has it.
-    Leased,
+    Running,
     /// It has a result.
     Succeeded,
     /// Its loss stopped being a number.
@@ -156,7 +156,7 @@ pub enum StateName {
 }
 named!(StateName, "trial state", {
     Queued => "queued",
-    Leased => "leased",
+    Running => "running",
     Succeeded => "succeeded",
     Diverged => "diverged",
     Failed => "failed",
@@ -174,7 +174,7 @@ pub enum State {
         not_before: Timestamp,
     },
     /// An attempt has it.
-    Leased {
+    Running {
         /// The attempt.
         token: Token,
         /// When the lease ends unless a heartbeat extends it.
@@ -216,7 +216,7 @@ impl State {
     pub fn name(&self) -> StateName {
         match self {
             Self::Queued { .. } => StateName::Queued,
-            Self::Leased { .. } => StateName::Leased,
+            Self::Running { .. } => StateName::Running,
             Self::Finished(Finished::Succeeded(_)) => StateName::Succeeded,
             Self::Finished(Finished::Diverged(_)) => StateName::Diverged,
             Self::Finished(Finished::Failed(_)) => StateName::Failed,
@@ -228,7 +228,7 @@ impl State {
     pub fn token(&self) -> Option<Token> {
         match self {
             Self::Queued { expired, .. } => *expired,
-            Self::Leased { token, .. } => Some(*token),
+            Self::Running { token, .. } => Some(*token),
             Self::Finished(finished) => finished.token(),
         }
     }
@@ -240,10 +240,10 @@ pub enum Event {
     /// A worker takes it, under a new token.
     Claim(Token),
     /// The same trial has succeeded in another sweep, under this token.
-    Link(Token),
-    /// The attempt says that it is alive, or reports.
+    Reuse(Token),
+    /// The attempt is alive: a heartbeat or a report.
     Heartbeat(Token),
-    /// The attempt says that it ended.
+    /// The attempt reports its end.
     Complete {
         /// The attempt.
         token: Token,
@@ -290,8 +290,8 @@ pub enum Effect {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// As it said itself.
-    Said(Outcome),
+    /// As it reported itself.
+    Reported(Outcome),
     /// Its lease ran out.
     Lost,
     /// A user called its trial off.
@@ -303,7 +303,7 @@ pub enum AttemptEnd {
 pub enum Decision {
     /// The trial moves to this state, and this is done besides.
     Move(State, Option<Effect>),
-    /// Said before, or nothing to do: the state stays, and whoever asked is told that all is well.
+    /// A repeated event, or nothing to do: the state stays, and the caller gets a success.
     Stay,
 }
 
@@ -311,7 +311,7 @@ pub enum Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The token's attempt no longer has the trial.
-    #[error("attempt {0} no longer holds this trial")]
+    #[error("this attempt no longer holds its trial")]
     Stale(Token),
     /// Only queued trials can be taken.
     #[error("the trial is {0}, not queued")]
@@ -323,15 +323,15 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
 pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Result<Decision, Refused> {
-    let leased = |token| State::Leased { token, expires_at: now.plus(lease) };
+    let running = |token| State::Running { token, expires_at: now.plus(lease) };
     match event {
         Event::Claim(token) => match state {
             State::Queued { not_before, .. } if not_before <= now => {
-                Ok(Decision::Move(leased(*token), Some(Effect::Start(*token))))
+                Ok(Decision::Move(running(*token), Some(Effect::Start(*token))))
             }
             other => Err(Refused::NotQueued(other.name())),
         },
-        Event::Link(token) => match state {
+        Event::Reuse(token) => match state {
             State::Queued { .. } => Ok(Decision::Move(State::Finished(Finished::Succeeded(*token)), None)),
             other => Err(Refused::NotQueued(other.name())),
         },
@@ -339,14 +339,14 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
             // A lease past its expiry that nobody else got is revived by its own token.
             let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
             if holds(state, *token) {
-                Ok(Decision::Move(leased(*token), revived))
+                Ok(Decision::Move(running(*token), revived))
             } else {
                 Err(Refused::Stale(*token))
             }
         }
         Event::Complete { token, outcome, past } => complete(state, *token, outcome, *past, now),
         Event::Reap(past) => match state {
-            State::Leased { token, expires_at } if expires_at <= now => Ok(Decision::Move(
+            State::Running { token, expires_at } if expires_at <= now => Ok(Decision::Move(
                 after_failure(token, ErrorClass::Lost, *past, now),
                 Some(Effect::End(token, AttemptEnd::Lost)),
             )),
@@ -355,7 +355,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         Event::Cancel => Ok(match state {
             State::Finished(_) => Decision::Stay,
             State::Queued { .. } => Decision::Move(State::Finished(Finished::Cancelled), None),
-            State::Leased { token, .. } => Decision::Move(
+            State::Running { token, .. } => Decision::Move(
                 State::Finished(Finished::Cancelled),
                 Some(Effect::End(token, AttemptEnd::Cancelled)),
             ),
@@ -389,7 +389,7 @@ fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) ->
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(token));
     }
-    // Only an attempt that was lost may come back; one that said that it is over must not.
+    // Only an attempt that was lost may come back; one that reported its end must not.
     let expired = (class == ErrorClass::Lost).then_some(token);
     State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }
@@ -414,7 +414,7 @@ fn complete(
         Outcome::Diverged { .. } => State::Finished(Finished::Diverged(token)),
         Outcome::Failed { class, .. } => after_failure(token, *class, past, now),
     };
-    Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Said(outcome.clone())))))
+    Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Reported(outcome.clone())))))
 }
 
 #[cfg(test)]

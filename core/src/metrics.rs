@@ -54,11 +54,11 @@ pub enum Score {
         /// How many of them were classified correctly; at most `n`.
         correct: u64,
     },
-    /// A bare fraction, kept to the last bit: all that some programs and imported records tell.
+    /// A bare fraction, kept to the last bit: all that some programs and imported records have.
     Value {
         /// The accuracy or whatever else was measured; finite.
         value: f64,
-        /// How many images were read; 0 if nobody said.
+        /// How many images were read; 0 if it is not known.
         n: u64,
     },
 }
@@ -72,7 +72,7 @@ impl Score {
         }
     }
 
-    /// How many images were read; 0 if nobody said.
+    /// How many images were read; 0 if it is not known.
     pub fn n(self) -> u64 {
         match self {
             Self::Counts { n, .. } | Self::Value { n, .. } => n,

@@ -1,4 +1,4 @@
-//! What the store tells about a trial and its attempts.
+//! What the store returns about a trial and its attempts.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct TrialRecord {
     pub held_out: Vec<Evaluation>,
 }
 
-/// How much is told of a trial's evaluations.
+/// How much of a trial's evaluations is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Detail {
     /// None of them: which trials there are.
@@ -44,7 +44,7 @@ pub struct Fingerprint {
     pub software: String,
     /// Version of libtorch.
     pub libtorch: String,
-    /// The device, with the processor's model name where the system tells it.
+    /// The device, with the processor's model name where the system names it.
     pub device: String,
     /// CPU threads that libtorch uses.
     pub threads: u32,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::requirements::{Abilities, Requirements};
 
-/// A sweep that may have trials to hand out.
+/// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Names the sweep.
@@ -15,7 +15,7 @@ pub struct Candidate {
     pub require: Requirements,
     /// How many of its trials run now.
     pub running: u64,
-    /// How many of its trials wait and may be handed out, as far as they were counted.
+    /// How many of its trials wait and may be assigned, as far as they were counted.
     pub waiting: u64,
 }
 
@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether trials of this sweep may be handed out to this worker.
+    /// Whether trials of this sweep may be assigned to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
         named
@@ -42,11 +42,11 @@ impl Request {
     }
 }
 
-/// Deals waiting trials out to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
+/// Allocates waiting trials to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
 /// waiting for this worker, and among those from the sweep that has the fewest trials running. Equal sweeps take turns in the order of
 /// their submission. Gives the sweeps of each request's trials.
-pub fn deal(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {
-    let mut dealt = Vec::with_capacity(requests.len());
+pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {
+    let mut allocated = Vec::with_capacity(requests.len());
     for request in requests {
         let mut sweeps = Vec::new();
         for _ in 0..request.count_max {
@@ -61,17 +61,17 @@ pub fn deal(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>>
             next.running += 1;
             sweeps.push(next.sweep);
         }
-        dealt.push(sweeps);
+        allocated.push(sweeps);
     }
-    dealt
+    allocated
 }
 
-/// How many attempts in a row may fail on a worker, for reasons that may be its own, before it is set aside.
+/// How many attempts in a row may fail on a worker, for reasons that may be its own, before it is quarantined.
 pub const FAILURES_IN_ROW_MAX: u32 = 5;
 
-/// Whether a worker is set aside after this many failures in a row. The last worker that is fit never is: where everything fails
+/// Whether a worker is quarantined after this many failures in a row. The last worker that is fit never is: where everything fails
 /// everywhere, it is the trials' fault, and their budgets end them.
-pub fn is_set_aside(failures_in_row: u32, other_fit_workers: u64) -> bool {
+pub fn is_quarantined(failures_in_row: u32, other_fit_workers: u64) -> bool {
     failures_in_row >= FAILURES_IN_ROW_MAX && other_fit_workers > 0
 }
 
@@ -95,22 +95,22 @@ mod tests {
             candidate(3, 5, 7, 2),
             candidate(4, i64::MIN, 0, 1),
         ];
-        let dealt = deal(&mut candidates, &[request(2), request(6), request(2)]);
-        assert_eq!(dealt, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
+        let allocated = allocate(&mut candidates, &[request(2), request(6), request(2)]);
+        assert_eq!(allocated, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
     }
 
     #[test]
-    fn nobody_gets_what_does_not_fit_and_nothing_is_dealt_twice() {
+    fn nobody_gets_what_does_not_fit_and_nothing_is_allocated_twice() {
         let mut tagged = candidate(1, 9, 0, 10);
         tagged.require.tags = vec!["a100".into()];
         let mut candidates = [tagged, candidate(2, 0, 0, 1)];
         let only = Request { sweep: Some(2), ..request(5) };
-        assert_eq!(deal(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
+        assert_eq!(allocate(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
         let able = Request {
             abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() },
             ..request(3)
         };
-        assert_eq!(deal(&mut candidates, &[able]), [vec![1, 1, 1]]);
+        assert_eq!(allocate(&mut candidates, &[able]), [vec![1, 1, 1]]);
     }
 
     #[test]
@@ -118,13 +118,13 @@ mod tests {
         let mut meant = candidate(1, 0, 0, 2);
         meant.require.worker = Some("w2".into());
         let other = Request { worker: "w2".into(), ..request(1) };
-        assert_eq!(deal(&mut [meant], &[request(5), other]), [vec![], vec![1]]);
+        assert_eq!(allocate(&mut [meant], &[request(5), other]), [vec![], vec![1]]);
     }
 
     #[test]
-    fn the_last_fit_worker_is_never_set_aside() {
-        assert!(!is_set_aside(FAILURES_IN_ROW_MAX - 1, 9));
-        assert!(is_set_aside(FAILURES_IN_ROW_MAX, 1));
-        assert!(!is_set_aside(1_000, 0));
+    fn the_last_fit_worker_is_never_quarantined() {
+        assert!(!is_quarantined(FAILURES_IN_ROW_MAX - 1, 9));
+        assert!(is_quarantined(FAILURES_IN_ROW_MAX, 1));
+        assert!(!is_quarantined(1_000, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! Which step of a run counts. Pure; the types keep held-out metrics away from selectors that must not see them.
 //!
 //! A selector is a function of what it may read. [`Validation`] holds a run's accuracies on its training domains, [`CrossValidation`] what a
-//! run that held out two domains tells about one of them, [`HeldOut`] the accuracies on the test domain itself. The first two can only be
+//! run that held out two domains measures on one of them, [`HeldOut`] the accuracies on the test domain itself. The first two can only be
 //! made in such a way that the test domain's accuracies are not in them, so a selector that peeks does not compile:
 //!
 //! ```compile_fail
@@ -49,7 +49,7 @@ use crate::record::TrialRecord;
 pub enum Selection {
     /// The step with the best i.i.d. accuracy, the earliest of equals.
     Iid,
-    /// The step that does best on each training domain in turn, as runs tell that held out that domain too; the earliest of equals.
+    /// The step that does best on each training domain in turn, as measured by runs that held out that domain too; the earliest of equals.
     Loo,
     /// The last step; settings are compared by the test domain itself.
     Oracle,
@@ -137,7 +137,7 @@ impl Outline {
     }
 }
 
-/// What a run that held out the test domain and one more tells about the latter: the accuracy on that domain's `in` split, which the run
+/// What a run that held out the test domain and one more measures on the latter: the accuracy on that domain's `in` split, which the run
 /// never saw, after each step. It outlives the run's record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossValidation {

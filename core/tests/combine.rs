@@ -114,7 +114,7 @@ fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
 #[test]
 fn what_cannot_be_combined_is_refused_by_name() {
     let soup = |field: &str| text(3, &format!("[[combine]]\nname = 'soup'\nkind = 'average'\n{field}\n"));
-    for (field, said) in [
+    for (field, message) in [
         ("over = 'split'", "combine.soup.over = \"split\""),
         ("over = ['seed', 'held_out']", "share their held-out domain"),
         ("over = 'depth'", "axes are dropout, head_lr_factor, lr, weight_decay, seed"),
@@ -131,13 +131,13 @@ fn what_cannot_be_combined_is_refused_by_name() {
         ("over = 'seed'\nweights = 1", "unknown field `weights`"),
     ] {
         let error = refused(&soup(field));
-        assert!(error.contains(said) && !error.contains('\n'), "{field}: {error}");
+        assert!(error.contains(message) && !error.contains('\n'), "{field}: {error}");
     }
     let ensemble = "[[combine]]\nname = 'e'\nkind = 'ensemble'\nover = 'seed'\n";
     let scratch = text(3, &ensemble.replace("ensemble", "average"))
         .replace("[train]\n", "finetune = 'scratch'\n[train]\n");
     let scratch = scratch.replace("average = { from = 8 }", "");
-    for (text, said) in [
+    for (text, message) in [
         (text(3, &format!("{ensemble}{ensemble}")), "a name of its own"),
         (text(3, &format!("{ensemble}[keep]\nlogits = false\n")), "keep.logits = false"),
         (
@@ -148,7 +148,7 @@ fn what_cannot_be_combined_is_refused_by_name() {
         (format!("name = 'c'\n[run]\ncommand = ['true']\n{ensemble}"), "combine cannot stand here"),
     ] {
         let error = refused(&text);
-        assert!(error.contains(said) && !error.contains('\n'), "{error}");
+        assert!(error.contains(message) && !error.contains('\n'), "{error}");
     }
 }
 

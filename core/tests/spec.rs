@@ -105,7 +105,7 @@ fn what_differs_between_two_sweeps_is_named_key_by_key() {
         .replace("[grid]", "average = { from = 300, every = 2 }\n[grid]")
         .replace("seeds = 3", "seeds = 2");
     let changes = old.differences(&parse(&text));
-    let said: Vec<String> = changes
+    let message: Vec<String> = changes
         .into_iter()
         .map(|change| format!("{}: {} -> {}", change.key, change.old, change.new))
         .collect();
@@ -118,7 +118,7 @@ fn what_differs_between_two_sweeps_is_named_key_by_key() {
         "grid.lr: [5e-4, 1e-3] -> 1e-3",
         "grid.seeds: [0,1,2] -> [0,1]",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(message, expected);
     assert_eq!(old.differences(&old), []);
 }
 
@@ -129,11 +129,11 @@ fn further_seeds_count_on_and_take_nothing_away() {
     assert_eq!((larger.grid.seeds.as_slice(), larger.trials_planned()), (&[7, 2, 8, 9][..], Some(384)));
     assert_eq!(sweep.grown_by(&larger).unwrap(), larger);
     assert_eq!(larger.with_seeds(4).unwrap(), larger);
-    for (count, said) in
+    for (count, message) in
         [(3, "seeds = 3 is not allowed: at least 4"), (20_000, "grid.seeds has 10004 values")]
     {
         let error = larger.with_seeds(count).unwrap_err().to_string();
-        assert!(error.starts_with(said), "{error}");
+        assert!(error.starts_with(message), "{error}");
     }
 }
 
@@ -291,7 +291,7 @@ fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_one_line_that_names_it() {
+fn what_is_wrong_is_reported_in_one_line_that_names_it() {
     for (old, new, words) in REFUSED {
         let text = PAPER.replacen(old, new, 1);
         assert_ne!(text, PAPER, "{old}");

@@ -24,7 +24,7 @@ const SQLITE: Texts = Texts {
     trials: "SELECT id FROM trials ORDER BY position",
     lease: [
         "INSERT INTO attempts (token, trial, worker, started_ms) SELECT value ->> 0, value ->> 1, 1, 1 FROM json_each($1)",
-        "UPDATE trials SET state = 'leased', token = value ->> 0, due_ms = 1 FROM json_each($1) WHERE trials.id = value ->> 1",
+        "UPDATE trials SET state = 'running', token = value ->> 0, due_ms = 1 FROM json_each($1) WHERE trials.id = value ->> 1",
     ],
     complete: [
         "UPDATE attempts SET outcome = 'succeeded', ended_ms = 1, sequence = 1, step = 1 FROM json_each($1) WHERE token = value ->> 0",
@@ -40,7 +40,7 @@ const POSTGRES: Texts = Texts {
     lease: [
         "INSERT INTO attempts (token, trial, worker, started_ms)
             SELECT (value ->> 0)::bigint, (value ->> 1)::bigint, 1, 1 FROM json_array_elements($1::json) AS v (value)",
-        "UPDATE trials SET state = 'leased', token = (value ->> 0)::bigint, due_ms = 1
+        "UPDATE trials SET state = 'running', token = (value ->> 0)::bigint, due_ms = 1
             FROM json_array_elements($1::json) AS v (value) WHERE id = (value ->> 1)::bigint",
     ],
     complete: [

@@ -30,17 +30,17 @@ CREATE TABLE trials (
     parameters TEXT NOT NULL,
     seed BIGINT NOT NULL,
     split_seed BIGINT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
     token BIGINT NOT NULL DEFAULT 0,
     due_ms BIGINT NOT NULL DEFAULT 0,
     forgiven BIGINT NOT NULL DEFAULT 0,
-    linked BIGINT NOT NULL DEFAULT 0,
+    reused BIGINT NOT NULL DEFAULT 0,
     UNIQUE (trial_id, sweep_id)
 );
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_leased ON trials (sweep_id) WHERE state = 'leased';
-CREATE INDEX trials_finished ON trials (sweep_id, state, linked) WHERE state NOT IN ('queued', 'leased');
+CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
 
 CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -55,8 +55,8 @@ CREATE TABLE workers (
     seen_ms BIGINT NOT NULL,
     left_ms BIGINT NOT NULL DEFAULT 0,
     failures_in_row BIGINT NOT NULL DEFAULT 0,
-    aside_until_ms BIGINT NOT NULL DEFAULT 0,
-    aside_reason TEXT NOT NULL DEFAULT '',
+    quarantined_until_ms BIGINT NOT NULL DEFAULT 0,
+    quarantine_reason TEXT NOT NULL DEFAULT '',
     checkpoints TEXT NOT NULL DEFAULT ''
 );
 
@@ -138,7 +138,7 @@ CREATE TABLE logs (
 );
 
 -- What happened to a trial and is not an attempt's beginning or end.
-CREATE TABLE happenings (
+CREATE TABLE trial_events (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     trial BIGINT NOT NULL REFERENCES trials (id),
     token BIGINT NOT NULL,
@@ -146,7 +146,7 @@ CREATE TABLE happenings (
     what TEXT NOT NULL,
     detail TEXT NOT NULL
 );
-CREATE INDEX happenings_by_trial ON happenings (trial, id);
+CREATE INDEX trial_events_by_trial ON trial_events (trial, id);
 
 -- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
 CREATE TABLE digests (

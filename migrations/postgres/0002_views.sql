@@ -3,7 +3,7 @@
 
 -- Trials with their place in the grid as columns. An axis is NULL where a trial has none, or has something else there than it should.
 CREATE VIEW trial_points AS
-SELECT t.id, t.token, t.state, t.linked, s.name AS sweep, t.trial_id, t.held_out, t.seed, t.split_seed,
+SELECT t.id, t.token, t.state, t.reused, s.name AS sweep, t.trial_id, t.held_out, t.seed, t.split_seed,
     CASE WHEN json_typeof(CAST(t.parameters AS JSON) -> 'dropout') = 'number'
         THEN CAST(CAST(t.parameters AS JSON) ->> 'dropout' AS DOUBLE PRECISION) END AS dropout,
     CASE WHEN json_typeof(CAST(t.parameters AS JSON) -> 'lr') = 'number'
@@ -25,10 +25,10 @@ CREATE VIEW v_trials AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, p.state,
     (SELECT COUNT(*) FROM attempts AS own WHERE own.trial = p.id)
-        + (SELECT COUNT(*) FROM attempts AS origin WHERE p.linked = 1 AND origin.trial = a.trial) AS attempts,
+        + (SELECT COUNT(*) FROM attempts AS origin WHERE p.reused = 1 AND origin.trial = a.trial) AS attempts,
     a.step, a.started_ms, NULLIF(a.ended_ms, 0) AS ended_ms, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
     NULLIF(a.device, '') AS device, NULLIF(a.software, '') AS software, a.exact,
-    NULLIF(a.dataset_digest, '') AS dataset_digest, NULLIF(a.weights_digest, '') AS weights_digest, p.linked,
+    NULLIF(a.dataset_digest, '') AS dataset_digest, NULLIF(a.weights_digest, '') AS weights_digest, p.reused,
     NULLIF(a.libtorch, '') AS libtorch, NULLIF(a.threads, 0) AS threads
 FROM trial_points AS p
 -- A queued trial's token is that of an attempt that was lost.

@@ -31,17 +31,17 @@ CREATE TABLE trials (
     parameters TEXT    NOT NULL,           -- the other axes as a JSON object, such as {"dropout":0.9,"lr":0.001}
     seed       INTEGER NOT NULL,
     split_seed INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('queued', 'leased', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    token      INTEGER NOT NULL DEFAULT 0, -- leased: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
-    due_ms     INTEGER NOT NULL DEFAULT 0, -- leased: when the lease ends; queued: nobody gets it earlier
+    state      TEXT    NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    token      INTEGER NOT NULL DEFAULT 0, -- running: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
+    due_ms     INTEGER NOT NULL DEFAULT 0, -- running: when the lease ends; queued: nobody gets it earlier
     forgiven   INTEGER NOT NULL DEFAULT 0, -- attempts up to this token no longer count against it
-    linked     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
+    reused     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
     UNIQUE (trial_id, sweep_id)
 ) STRICT;
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_leased ON trials (sweep_id) WHERE state = 'leased';
-CREATE INDEX trials_finished ON trials (sweep_id, state, linked) WHERE state NOT IN ('queued', 'leased');
+CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
 
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,
@@ -56,8 +56,8 @@ CREATE TABLE workers (
     seen_ms         INTEGER NOT NULL,
     left_ms         INTEGER NOT NULL DEFAULT 0,
     failures_in_row INTEGER NOT NULL DEFAULT 0,
-    aside_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
-    aside_reason    TEXT    NOT NULL DEFAULT '',
+    quarantined_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
+    quarantine_reason    TEXT    NOT NULL DEFAULT '',
     checkpoints     TEXT    NOT NULL DEFAULT '' -- 'shared': it reaches the artifact store; 'local': it does not; '': not known
 ) STRICT;
 
@@ -71,7 +71,7 @@ CREATE TABLE attempts (
     error_class    TEXT    NOT NULL DEFAULT '',
     message        TEXT    NOT NULL DEFAULT '',
     sequence       INTEGER NOT NULL DEFAULT 0, -- the last batch of reports that was accepted
-    step           INTEGER NOT NULL DEFAULT 0, -- the last step that it told of
+    step           INTEGER NOT NULL DEFAULT 0, -- the last step that it reported
     software       TEXT    NOT NULL DEFAULT '',
     libtorch       TEXT    NOT NULL DEFAULT '',
     device         TEXT    NOT NULL DEFAULT '',
@@ -91,10 +91,10 @@ CREATE TABLE validation (
     step     INTEGER NOT NULL,
     domain   TEXT    NOT NULL,
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not told
-    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy was told
+    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not known
+    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy is known
     accuracy REAL    NOT NULL,
-    loss     REAL,                                         -- NULL: not told
+    loss     REAL,                                         -- NULL: not reported
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
@@ -140,7 +140,7 @@ CREATE TABLE logs (
 ) STRICT, WITHOUT ROWID;
 
 -- What happened to a trial and is not an attempt's beginning or end.
-CREATE TABLE happenings (
+CREATE TABLE trial_events (
     id     INTEGER PRIMARY KEY,
     trial  INTEGER NOT NULL REFERENCES trials (id),
     token  INTEGER NOT NULL,               -- the attempt; 0 if none is concerned
@@ -148,7 +148,7 @@ CREATE TABLE happenings (
     what   TEXT    NOT NULL,
     detail TEXT    NOT NULL
 ) STRICT;
-CREATE INDEX happenings_by_trial ON happenings (trial, id);
+CREATE INDEX trial_events_by_trial ON trial_events (trial, id);
 
 -- The first accepted attempt pins what a dataset's and a backbone's name mean; whoever has something else under that name is refused.
 CREATE TABLE digests (

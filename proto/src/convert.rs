@@ -30,7 +30,7 @@ pub enum WireError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The peer speaks another version.
+    /// The peer has another version.
     #[error(
         "{peer} speaks version {theirs} of the protocol, this build version {API_VERSION}: use builds of one version"
     )]
@@ -422,7 +422,7 @@ impl TryFrom<v1::complete_request::Outcome> for Outcome {
             Wire::Diverged(v1::Diverged { step }) => Self::Diverged { step },
             Wire::Failed(v1::Failed { error_class, message }) => {
                 let class: ErrorClass = parse("failed.error_class", &error_class)?;
-                // That a worker was lost is for others to say.
+                // Only the coordinator decides that a worker was lost.
                 if class == ErrorClass::Lost {
                     return Err(WireError::Value {
                         field: "failed.error_class",

@@ -2,7 +2,7 @@
 
 use tonic::transport::Uri;
 
-/// The coordinator that tools and workers talk to unless told otherwise.
+/// The coordinator that tools and workers talk to unless another is configured.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7070";
 
 /// An address that cannot be used.

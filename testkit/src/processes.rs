@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_heard_told_and_waited_for() {
+    fn its_output_is_read_its_input_written_and_its_end_awaited() {
         let (_folder, mut shell) = shell("echo odd >&2; echo ready 7; read -r code; exit $code");
         assert_eq!(shell.wait_for_line("ready ", PATIENCE).unwrap(), "7");
         assert!(!shell.has_ended());

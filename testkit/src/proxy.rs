@@ -24,7 +24,7 @@ const CHUNK_BYTES: usize = 1 << 16;
 pub enum Cut {
     /// Both ends of every connection get a reset at once, and so does whoever connects while it lasts: a machine that has no such service.
     Reset,
-    /// Not a byte passes and nobody is told: a cable that was pulled. Who connects while it lasts hears nothing. What was under way passes
+    /// Not a byte passes and no side gets an error: a cable that was pulled. Who connects while it lasts hears nothing. What was under way passes
     /// once the cut is healed, as TCP would have sent it again.
     Silence,
 }

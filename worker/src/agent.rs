@@ -163,10 +163,10 @@ impl Agent {
                 Ok((response, asked)) => {
                     unreachable_since = None;
                     backoff.reset();
-                    self.note_held_back(if response.set_aside.is_empty() {
+                    self.note_held_back(if response.quarantined.is_empty() {
                         response.unfit
                     } else {
-                        response.set_aside
+                        response.quarantined
                     });
                     if response.leases.is_empty() {
                         if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {

@@ -132,7 +132,7 @@ fn incomplete() -> Vec<TrialRecord> {
         }
     }
     let last = records.len() - 1;
-    records[last] = record(&work, records[last].point.clone(), StateName::Leased);
+    records[last] = record(&work, records[last].point.clone(), StateName::Running);
     records
 }
 
@@ -249,7 +249,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
         combination("photo", "average", 18.0, &[], (970, 910)),
         combination("sketch", "average", 18.0, &[], (970, 690)),
     ];
-    records[4].state = StateName::Leased;
+    records[4].state = StateName::Running;
     let domains = ["photo".to_owned(), "sketch".to_owned()];
     // It was evaluated once, so that no selection method lacks anything, and as the model that it is.
     for selection in [Selection::Iid, Selection::Loo] {

@@ -33,7 +33,7 @@ impl Counts {
             StateName::Failed => self.failed += 1,
             StateName::Diverged => self.diverged += 1,
             StateName::Cancelled => self.cancelled += 1,
-            StateName::Leased => self.running += 1,
+            StateName::Running => self.running += 1,
             StateName::Queued => self.waiting += 1,
         }
     }

@@ -70,7 +70,7 @@ fn one_seed_twelve_rates_and_six_long_names() {
     assert_eq!((count(&svg, "box"), count(&svg, "outlier")), (7 * 12 * 2, 0));
     show("box-extreme", &svg);
     let mut records = sweep(&work, &(0..12).map(|rate| f64::from(rate) * 0.08).collect::<Vec<_>>());
-    records.iter_mut().step_by(7).for_each(|record| record.state = StateName::Leased);
+    records.iter_mut().step_by(7).for_each(|record| record.state = StateName::Running);
     show("box-twelve", &draw(&work, &records));
 }
 

@@ -73,7 +73,7 @@ fn many_values_and_long_names_have_room() {
     let work = long_names();
     let rates: Vec<f64> = (0..12).map(|rate| f64::from(rate) * 0.08).collect();
     let mut records = sweep(&work, &rates);
-    records.iter_mut().step_by(7).for_each(|record| record.state = StateName::Leased);
+    records.iter_mut().step_by(7).for_each(|record| record.state = StateName::Running);
     show("grid-extreme", &draw(&work, &records, &["dropout", "lr"]));
     let svg = draw(&work, &records, &["weight_decay", "dropout"]);
     assert_eq!(count(&svg, "cell"), 7 * 36);

@@ -74,7 +74,7 @@ fn a_missing_cell_breaks_its_line_and_the_notes_say_so() {
 fn an_incomplete_value_has_an_open_marker() {
     let work = work("PACS");
     let mut records = sweep(&work);
-    records[0].state = StateName::Leased;
+    records[0].state = StateName::Running;
     let svg = draw(FigureKind::Rates, &work, &records).unwrap();
     // The domain's and both means' values at the first rate.
     let open = svg

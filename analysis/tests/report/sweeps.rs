@@ -130,7 +130,7 @@ pub fn complete(text: &str) -> ReportSubject {
 pub fn incomplete(text: &str) -> ReportSubject {
     let mut subject = complete(text);
     let states =
-        [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Leased, StateName::Cancelled];
+        [StateName::Failed, StateName::Diverged, StateName::Queued, StateName::Running, StateName::Cancelled];
     for (index, record) in subject.records.iter_mut().enumerate().filter(|(index, _)| index % 7 == 3) {
         record.state = states[index / 7 % states.len()];
         (record.validation, record.held_out) = (Vec::new(), Vec::new());

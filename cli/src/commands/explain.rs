@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sortie_core::trial::{Point, TrialId};
-use sortie_proto::v1::{ExplainResponse, Happening};
+use sortie_proto::v1::{ExplainResponse, TrialEvent};
 
 use super::trials::{TrialOutput, progress};
 use crate::client::Client;
@@ -64,8 +64,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         ("step", progress(&trial)),
         ("attempts", trial.attempts.to_string()),
     ];
-    if !trial.linked_to.is_empty() {
-        rows.push(("result", format!("linked to {}", trial.linked_to)));
+    if !trial.reused_from.is_empty() {
+        rows.push(("result", format!("reused from {}", trial.reused_from)));
     }
     if !story.note.is_empty() {
         rows.push(("waits", story.note.clone()));
@@ -95,7 +95,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     for (name, value) in rows {
         text.push_str(&format!("  {name:<width$}  {value}\n"));
     }
-    output::text(&format!("{text}\n{}", timeline(&story.happenings)))
+    output::text(&format!("{text}\n{}", timeline(&story.events)))
 }
 
 /// The attempts at a trial by their tokens, in the order in which they started: the first is attempt 1.
@@ -103,7 +103,7 @@ pub struct Attempts(Vec<i64>);
 
 impl Attempts {
     /// Those that a trial's story tells of.
-    pub fn of(happenings: &[Happening]) -> Self {
+    pub fn of(happenings: &[TrialEvent]) -> Self {
         let mut tokens = Vec::new();
         for happening in happenings.iter().filter(|happening| happening.token > 0) {
             if !tokens.contains(&happening.token) {
@@ -130,7 +130,7 @@ impl Attempts {
 }
 
 /// One line for everything that happened, the oldest first.
-fn timeline(happenings: &[Happening]) -> String {
+fn timeline(happenings: &[TrialEvent]) -> String {
     if happenings.is_empty() {
         return "nothing has happened to it yet".to_owned();
     }
@@ -138,7 +138,7 @@ fn timeline(happenings: &[Happening]) -> String {
     let rows: Vec<[String; 4]> = happenings
         .iter()
         .map(|happening| {
-            let Happening { ago_ms, token, what, detail } = happening;
+            let TrialEvent { ago_ms, token, what, detail } = happening;
             let attempt =
                 attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
             // One line each, whatever a program wrote into its error.
@@ -156,11 +156,11 @@ fn timeline(happenings: &[Happening]) -> String {
 }
 
 fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, waits_ms, happenings, note, members } = story;
+    let ExplainResponse { sweep, trial: _, token, waits_ms, events: happenings, note, members } = story;
     let attempts = Attempts::of(&happenings);
     let known = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
-    let happening = |Happening { ago_ms, token, what, detail }: Happening| HappeningOutput {
+    let happening = |TrialEvent { ago_ms, token, what, detail }: TrialEvent| HappeningOutput {
         ago_seconds: seconds(ago_ms),
         attempt: attempts.number(token),
         token: known(token),
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_story_is_a_line_for_everything_that_happened() {
-        let happening = |ago_ms, token, what: &str, detail: &str| Happening {
+        let happening = |ago_ms, token, what: &str, detail: &str| TrialEvent {
             ago_ms,
             token,
             what: what.into(),

@@ -67,7 +67,7 @@ impl Seeds {
 #[derive(Default)]
 struct Added {
     trials: u64,
-    linked: u64,
+    reused: u64,
 }
 
 /// Adds seeds and says what that did.
@@ -93,17 +93,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             (seeds, Some(estimate))
         }
     };
-    let (sweep, Added { trials, linked }) = (&arguments.sweep, &added);
+    let (sweep, Added { trials, reused }) = (&arguments.sweep, &added);
     if arguments.json {
         let difference =
             estimate.map(|estimate| json!({ "mean": estimate.mean, "se": estimate.se, "n": estimate.n }));
         return output::json(
-            &json!({ "sweep": sweep, "seeds": seeds, "added": trials, "linked": linked, "difference": difference }),
+            &json!({ "sweep": sweep, "seeds": seeds, "added": trials, "reused": reused, "difference": difference }),
         );
     }
     let mut text = format!("sweep {sweep}: {seeds} seeds, {trials} trials added");
-    if *linked > 0 {
-        text.push_str(&format!("; {linked} of them have succeeded in other sweeps and will not run again"));
+    if *reused > 0 {
+        text.push_str(&format!("; {reused} of them have succeeded in other sweeps and will not run again"));
     }
     if let Some(estimate) = estimate {
         text.push_str(&format!("; o.o.d. difference {}", shown(&estimate)));
@@ -126,7 +126,7 @@ async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &m
         )
     };
     let last = follow(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
-    (added.trials, added.linked) = (added.trials + last.added, added.linked + last.linked);
+    (added.trials, added.reused) = (added.trials + last.added, added.reused + last.reused);
     Ok(())
 }
 
@@ -179,7 +179,7 @@ async fn until(
             return Ok((own, estimate));
         }
         let wanted = sortie_analysis::seeds_for(own, error, target);
-        let left = budget.saturating_sub(added.trials.saturating_sub(added.linked));
+        let left = budget.saturating_sub(added.trials.saturating_sub(added.reused));
         let seeds = affordable(&spec, wanted, left)?;
         ensure!(
             seeds > own,

@@ -28,7 +28,7 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { trial, attempt, json } = arguments;
     let mut client = Client::connect(connection).await?;
-    let attempts = Attempts::of(&client.explain(trial).await?.happenings);
+    let attempts = Attempts::of(&client.explain(trial).await?.events);
     ensure!(attempts.count() > 0, "no attempt at trial {trial} has started yet");
     let named = attempt.map(|number| {
         let unknown = || format!("trial {trial} has no attempt {number}: there were {}", attempts.count());

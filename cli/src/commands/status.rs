@@ -38,9 +38,9 @@ struct SweepOutput {
     planned: u64,
     queued: u64,
     delayed: bool,
-    leased: u64,
+    running: u64,
     succeeded: u64,
-    linked: u64,
+    reused: u64,
     diverged: u64,
     failed: u64,
     cancelled: u64,
@@ -85,13 +85,13 @@ fn table(sweeps: &[SweepStatus]) -> String {
     ];
     let mut table = output::table(header);
     for status in sweeps {
-        let linked = if status.linked > 0 { format!(" ({} linked)", status.linked) } else { String::new() };
+        let reused = if status.reused > 0 { format!(" ({} reused)", status.reused) } else { String::new() };
         table.add_row([
             status.sweep.clone(),
             status.state.clone(),
             status.priority.to_string(),
-            format!("{}/{}{linked}", status.succeeded, status.planned),
-            status.leased.to_string(),
+            format!("{}/{}{reused}", status.succeeded, status.planned),
+            status.running.to_string(),
             status.queued.to_string(),
             status.failed.to_string(),
             status.diverged.to_string(),
@@ -111,9 +111,9 @@ fn ended(status: &SweepStatus) -> u64 {
 pub fn is_over(status: &SweepStatus) -> bool {
     match status.state.as_str() {
         "expanding" => false,
-        "cancelled" => status.queued + status.leased == 0,
+        "cancelled" => status.queued + status.running == 0,
         // This build runs none of what is left.
-        "outdated" => status.leased == 0,
+        "outdated" => status.running == 0,
         _ => status.planned > 0 && ended(status) >= status.planned,
     }
 }
@@ -123,11 +123,11 @@ fn eta(status: &SweepStatus) -> Option<Duration> {
     let steps_left = status.steps_planned.saturating_sub(status.steps_done) as f64;
     let steps_each = status.steps_planned as f64 / status.planned.max(1) as f64;
     let finished_steps = status.finished_attempts as f64 * steps_each;
-    if finished_steps <= 0.0 || status.leased == 0 {
+    if finished_steps <= 0.0 || status.running == 0 {
         return None;
     }
     let milliseconds_a_step = status.running_ms as f64 / finished_steps;
-    Duration::try_from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.leased as f64).ok()
+    Duration::try_from_secs_f64(steps_left * milliseconds_a_step / 1_000.0 / status.running as f64).ok()
 }
 
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
@@ -135,11 +135,11 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
         _ if status.state == "outdated" => "another build planned it".to_owned(),
         _ if is_over(status) => "done".to_owned(),
         Some(eta) => HumanDuration(eta).to_string(),
-        None if status.leased == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => {
+        None if status.running == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => {
             status.state.clone()
         }
-        None if status.leased == 0 && status.delayed => "waits after a failure".to_owned(),
-        None if status.leased == 0 => "waits for a free worker".to_owned(),
+        None if status.running == 0 && status.delayed => "waits after a failure".to_owned(),
+        None if status.running == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
     }
 }
@@ -152,9 +152,9 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
         planned: status.planned,
         queued: status.queued,
         delayed: status.delayed,
-        leased: status.leased,
+        running: status.running,
         succeeded: status.succeeded,
-        linked: status.linked,
+        reused: status.reused,
         diverged: status.diverged,
         failed: status.failed,
         cancelled: status.cancelled,
@@ -190,7 +190,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
         bar.set_position(total.steps_done);
         bar.set_message(line.clone());
         // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
-        let news = (total.leased, ended(&total), total.planned);
+        let news = (total.running, ended(&total), total.planned);
         if !terminal && said != Some(news) {
             said = Some(news);
             if arguments.json { output::json(&output_of(&sweeps, |_| eta))? } else { output::text(&line)? }
@@ -223,7 +223,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     for status in sweeps {
         total.planned += status.planned;
         total.queued += status.queued;
-        total.leased += status.leased;
+        total.running += status.running;
         total.succeeded += status.succeeded;
         total.diverged += status.diverged;
         total.failed += status.failed;
@@ -245,7 +245,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
 
 /// How far it is, in one line.
 pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
-    let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.leased);
+    let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.running);
     for (count, what) in
         [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")]
     {
@@ -268,7 +268,7 @@ mod tests {
             sweep: "pacs".into(),
             state: "open".into(),
             planned: 4,
-            leased: 2,
+            running: 2,
             queued: 1,
             succeeded: 1,
             steps_done: 150,
@@ -285,8 +285,8 @@ mod tests {
         assert_eq!(eta(&status), Some(Duration::from_millis(12_500)));
         assert_eq!(observed(&status, 100, Duration::from_secs(5)), Some(Duration::from_secs(25)));
         assert_eq!(observed(&status, 145, Duration::from_secs(5)), None);
-        assert_eq!(eta(&SweepStatus { leased: 0, ..status.clone() }), None);
-        let idle = SweepStatus { leased: 0, ..status };
+        assert_eq!(eta(&SweepStatus { running: 0, ..status.clone() }), None);
+        let idle = SweepStatus { running: 0, ..status };
         assert_eq!(time_left(&idle, None), "waits for a free worker");
         let delayed = SweepStatus { delayed: true, ..idle.clone() };
         assert_eq!(time_left(&delayed, None), "waits after a failure");
@@ -299,13 +299,14 @@ mod tests {
 
     #[test]
     fn a_sweep_is_over_when_no_trial_is_left_and_none_can_come() {
-        let ended = SweepStatus { queued: 0, leased: 0, diverged: 1, failed: 1, cancelled: 1, ..half_done() };
+        let ended =
+            SweepStatus { queued: 0, running: 0, diverged: 1, failed: 1, cancelled: 1, ..half_done() };
         let over = SweepStatus { succeeded: 1, ..ended };
         assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
         assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
         let cut_short =
-            SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, leased: 0, ..over.clone() };
-        assert!(is_over(&cut_short) && !is_over(&SweepStatus { leased: 1, ..cut_short.clone() }));
+            SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, running: 0, ..over.clone() };
+        assert!(is_over(&cut_short) && !is_over(&SweepStatus { running: 1, ..cut_short.clone() }));
         // One sweep that goes on keeps all of them from being over.
         let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
         assert!(is_over(&total(&[over.clone(), cut_short.clone()])));
@@ -319,7 +320,7 @@ mod tests {
     #[test]
     fn a_sweep_is_one_row_and_one_object() {
         let status = SweepStatus {
-            linked: 1,
+            reused: 1,
             cancelled: 2,
             planned: 6,
             priority: -3,
@@ -329,11 +330,11 @@ mod tests {
         assert_eq!(
             table(std::slice::from_ref(&status)),
             " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \
-             pacs   open   -3        1/6 (1 linked)  2        1       0       0         2          15 seconds"
+             pacs   open   -3        1/6 (1 reused)  2        1       0       0         2          15 seconds"
         );
         let json = serde_json::to_value(output_of(&[status], eta)).unwrap();
         let expected = serde_json::json!({"sweeps": [{
-            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "delayed": false, "leased": 2, "succeeded": 1, "linked": 1,
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "delayed": false, "running": 2, "succeeded": 1, "reused": 1,
             "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
         }]});
         assert_eq!(json, expected);

@@ -14,7 +14,7 @@ use crate::{Connection, output};
 
 /// Store a sweep. Submitting again is resuming; a larger grid adds only the difference.
 ///
-/// A trial that has succeeded in another sweep, equal to the last bit of its specification, is linked and not run again.
+/// A trial that has succeeded in another sweep, equal to the last bit of its specification, is reused and not run again.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -38,10 +38,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let request = arguments.sweep.read()?.into_request(arguments.no_reuse, arguments.priority);
     let progress = Client::connect(connection).await?.submit(request).await?;
     let last = follow(progress, arguments.json).await.context(INTERRUPTED)?;
-    let SubmitProgress { sweep, planned, added, linked, .. } = &last;
+    let SubmitProgress { sweep, planned, added, reused, .. } = &last;
     if arguments.json {
         return output::json(
-            &json!({ "sweep": sweep, "planned": planned, "added": added, "linked": linked }),
+            &json!({ "sweep": sweep, "planned": planned, "added": added, "reused": reused }),
         );
     }
     output::text(&summary(&last))
@@ -68,14 +68,14 @@ pub async fn follow(mut progress: Streaming<SubmitProgress>, json: bool) -> Resu
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";
 
 fn summary(last: &SubmitProgress) -> String {
-    let SubmitProgress { sweep, planned, added, linked, .. } = last;
+    let SubmitProgress { sweep, planned, added, reused, .. } = last;
     let mut text = match (planned, added) {
         (_, 0) => format!("sweep {sweep}: all {planned} trials were there already"),
         _ if planned == added => format!("sweep {sweep}: {added} trials submitted"),
         _ => format!("sweep {sweep}: {added} trials added, {planned} in all"),
     };
-    if *linked > 0 {
-        text.push_str(&format!("; {linked} of them have succeeded in other sweeps and will not run again"));
+    if *reused > 0 {
+        text.push_str(&format!("; {reused} of them have succeeded in other sweeps and will not run again"));
     }
     text
 }
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn what_a_submission_did_is_one_line() {
-        let said = |planned, added, linked| {
+        let said = |planned, added, reused| {
             summary(&SubmitProgress {
                 sweep: "s".into(),
                 planned,
                 added,
-                linked,
+                reused,
                 expanded: planned,
                 done: true,
             })

@@ -16,7 +16,7 @@ use crate::{Connection, output};
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Only trials in this state: queued, leased, succeeded, diverged, failed or cancelled.
+    /// Only trials in this state: queued, running, succeeded, diverged, failed or cancelled.
     #[arg(long)]
     state: Option<StateName>,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.
@@ -45,16 +45,26 @@ pub struct TrialOutput {
     worker: String,
     error: String,
     /// SWEEP/PREFIX of the trial whose result this is, if it is another sweep's.
-    linked_to: Option<String>,
+    reused_from: Option<String>,
 }
 
 impl TrialOutput {
     /// The trial at this point.
     pub fn new(trial: Trial, point: Point) -> Self {
-        let Trial { trial_id, point: _, state, attempts, step, steps, worker, error, linked_to } = trial;
-        let linked_to = Some(linked_to).filter(|name| !name.is_empty());
+        let Trial { trial_id, point: _, state, attempts, step, steps, worker, error, reused_from } = trial;
+        let reused_from = Some(reused_from).filter(|name| !name.is_empty());
         let steps = Some(steps).filter(|&steps| steps > 0);
-        Self { trial: trial_id, point: point.into(), state, attempts, step, steps, worker, error, linked_to }
+        Self {
+            trial: trial_id,
+            point: point.into(),
+            state,
+            attempts,
+            step,
+            steps,
+            worker,
+            error,
+            reused_from,
+        }
     }
 }
 
@@ -131,14 +141,14 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
     // Columns that are empty or the same for every sweep without a choice say nothing.
     let held_out = points().any(|point| !point.held_out.is_empty());
     let split = points().any(|point| point.split_seed != 0);
-    let linked = trials.iter().any(|(trial, _)| !trial.linked_to.is_empty());
+    let reused = trials.iter().any(|(trial, _)| !trial.reused_from.is_empty());
     let mut header = vec!["trial", "state"];
     header.extend(held_out.then_some("held out"));
     header.extend(parameters.iter().map(String::as_str));
     header.push("seed");
     header.extend(split.then_some("split"));
     header.extend(["attempts", "step", "worker"]);
-    header.extend(linked.then_some("linked to"));
+    header.extend(reused.then_some("reused from"));
     header.push("error");
     let mut table = output::table(header);
     for (trial, point) in trials {
@@ -153,7 +163,7 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
         row.push(point.seed.to_string());
         row.extend(split.then(|| point.split_seed.to_string()));
         row.extend([trial.attempts.to_string(), progress(trial), trial.worker.clone()]);
-        row.extend(linked.then(|| trial.linked_to.clone()));
+        row.extend(reused.then(|| trial.reused_from.clone()));
         row.push(trial.error.clone());
         table.add_row(row);
     }
@@ -192,7 +202,7 @@ mod tests {
         );
         let (mut known, point) = trial(&["photo", "sketch"], 1);
         known.steps = 9;
-        known.linked_to = "other/94f9de81".into();
+        known.reused_from = "other/94f9de81".into();
         let text = table(&[(known, point)]).unwrap();
         assert!(
             text.contains("held out")
@@ -201,14 +211,14 @@ mod tests {
                 && text.contains("7/9"),
             "{text}"
         );
-        assert!(text.contains("linked to") && text.contains("other/94f9de81"), "{text}");
+        assert!(text.contains("reused from") && text.contains("other/94f9de81"), "{text}");
     }
 
     #[test]
     fn json_has_the_point_and_null_for_steps_that_nobody_knows() {
         let (trial, point) = trial(&["photo"], 0);
         let json = serde_json::to_string(&TrialOutput::new(trial, point)).unwrap();
-        let expected = r#"{"trial":"94f9de813446924ef6b1cf831eaa3ef4","point":{"held_out":"photo","lr":0.001,"optimiser":"adam","seed":2,"split":0},"state":"failed","attempts":3,"step":7,"steps":null,"worker":"gpu4:4711","error":"transient: exit code 1","linked_to":null}"#;
+        let expected = r#"{"trial":"94f9de813446924ef6b1cf831eaa3ef4","point":{"held_out":"photo","lr":0.001,"optimiser":"adam","seed":2,"split":0},"state":"failed","attempts":3,"step":7,"steps":null,"worker":"gpu4:4711","error":"transient: exit code 1","reused_from":null}"#;
         assert_eq!(json, expected);
     }
 }

@@ -88,7 +88,7 @@ async fn until_over(
         if is_over(&status) {
             return succeeded(sweep, &status);
         }
-        if status.leased == 0 && is_gone(connection, worker_id).await {
+        if status.running == 0 && is_gone(connection, worker_id).await {
             bail!("worker {worker} went away; verify again");
         }
         tokio::time::sleep(WATCH_INTERVAL.min(Duration::from_millis(500))).await;

@@ -139,7 +139,7 @@ mod tests {
             " worker     devices         slots  state    last seen  runs\n gpu4:4711  cuda:0, cuda:1  2      working  1 s ago    pacs/1a2b3c4d"
         );
         let aside = Worker {
-            state: "set-aside".into(),
+            state: "quarantined".into(),
             reason: "5 failures in a row".into(),
             tags: vec!["night".into()],
             ..worker()

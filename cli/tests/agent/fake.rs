@@ -227,7 +227,7 @@ impl WorkerService for Service {
                     return Ok(Response::new(v1::LeaseResponse {
                         leases,
                         idle,
-                        set_aside: script.set_aside.clone(),
+                        quarantined: script.set_aside.clone(),
                         unfit: String::new(),
                     }));
                 }

@@ -114,11 +114,11 @@ async fn every_end_of_a_process_has_its_class() {
         (
             "echo one >&2; echo 'two words' >&2; exit 3",
             ErrorClass::Transient,
-            "exit status 3 and no outcome; it printed last: one | two words",
+            "crashed, exit 3; it printed last: one | two words",
         ),
         ("kill -9 $$", ErrorClass::Transient, "signal 9 (SIGKILL)"),
         ("kill -SEGV $$", ErrorClass::Transient, "signal 11 (SIGSEGV)"),
-        ("exit 0", ErrorClass::Transient, "exit status 0 and no outcome"),
+        ("exit 0", ErrorClass::Transient, "ended with exit 0 and reported no result"),
         (
             r#"echo '{"outcome":{"failed":{"class":"out-of-memory","message":"CUDA"}}}'; exit 1"#,
             ErrorClass::OutOfMemory,

@@ -35,7 +35,7 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
         planned: 100,
         expanded,
         added,
-        linked: added / 2,
+        reused: added / 2,
         done,
     };
     let script = Script {
@@ -49,7 +49,7 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "50 of 100 trials looked at, 4 added\n");
     assert_eq!(
         coordinator.json(&["submit", path]),
-        json!({"sweep": "s", "planned": 100, "added": 8, "linked": 4})
+        json!({"sweep": "s", "planned": 100, "added": 8, "reused": 4})
     );
     assert_eq!(coordinator.asked(), ["(true, Some(-2))", "(false, None)"]);
     // A coordinator that goes away in the middle.
@@ -126,9 +126,9 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
     assert_eq!(json, json!({"sweep": "s", "action": "retry", "trials": 3}));
     for (words, part) in [
         (&["cancel", "s", "--where", "lr"][..], "AXIS=VALUE"),
-        (&["cancel", "s", "--state", "succeeded"], "queued, leased"),
+        (&["cancel", "s", "--state", "succeeded"], "queued, running"),
         (&["retry", "s", "--where", ""], "AXIS=VALUE"),
-        (&["retry", "s", "--state", "leased"], "failed, diverged, cancelled"),
+        (&["retry", "s", "--state", "running"], "failed, diverged, cancelled"),
         (&["priority", "s", "high"], "high"),
     ] {
         assert!(coordinator.refuses(words, 2).contains(part), "{words:?}");
@@ -150,27 +150,27 @@ fn trial() -> v1::Trial {
     v1::Trial {
         trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
         point: Some(v1::Point { held_out: vec![], parameters, seed: 1, split_seed: 0 }),
-        state: "leased".into(),
+        state: "running".into(),
         attempts: 2,
         step: 4,
         steps: 9,
         worker: "gpu4:4711".into(),
         error: "lost: not heard from".into(),
-        linked_to: String::new(),
+        reused_from: String::new(),
     }
 }
 
 #[test]
 fn a_trial_is_listed_and_explained() {
     let happening =
-        v1::Happening { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
+        v1::TrialEvent { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
     let started =
-        v1::Happening { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
+        v1::TrialEvent { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
     let story = v1::ExplainResponse {
         sweep: "s".into(),
         trial: Some(trial()),
         token: 18,
-        happenings: vec![happening, started],
+        events: vec![happening, started],
         note: "old".into(),
         ..Default::default()
     };
@@ -184,7 +184,7 @@ fn a_trial_is_listed_and_explained() {
     assert_eq!(error, "error: \"speed\" is no axis of this sweep; it has batch, lr, held_out, seed, split\n");
     let text = coordinator.says(&["explain", "s/94f9"]);
     let expected = "trial 94f9de813446924ef6b1cf831eaa3ef4 of sweep s
-  state     leased
+  state     running
   step      4/9
   attempts  2
   waits     old
@@ -207,7 +207,7 @@ fn a_trial_is_listed_and_explained() {
         (&json["attempt"], &json["token"], &json["waits_seconds"]),
         (&json!(2), &json!(18), &json!(0.0))
     );
-    assert_eq!((&json["linked_to"], &json["note"]), (&Value::Null, &json!("old")));
+    assert_eq!((&json["reused_from"], &json["note"]), (&Value::Null, &json!("old")));
     let lost =
         json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
     assert_eq!(json["happenings"][0], lost);
@@ -217,7 +217,7 @@ fn a_trial_is_listed_and_explained() {
 #[test]
 fn a_linked_trial_says_to_what() {
     let trial = v1::Trial {
-        linked_to: "other/94f9de81".into(),
+        reused_from: "other/94f9de81".into(),
         state: "succeeded".into(),
         error: String::new(),
         ..trial()
@@ -225,8 +225,8 @@ fn a_linked_trial_says_to_what() {
     let story = v1::ExplainResponse { sweep: "s".into(), trial: Some(trial.clone()), ..Default::default() };
     let coordinator = Coordinator::start(Script { trials: vec![trial], story, ..Script::default() });
     assert!(coordinator.says(&["trials", "s"]).contains("other/94f9de81"));
-    assert!(coordinator.says(&["explain", "s/94f9"]).contains("  result    linked to other/94f9de81\n"));
-    assert_eq!(coordinator.json(&["explain", "s/94f9"])["linked_to"], "other/94f9de81");
+    assert!(coordinator.says(&["explain", "s/94f9"]).contains("  result    reused from other/94f9de81\n"));
+    assert_eq!(coordinator.json(&["explain", "s/94f9"])["reused_from"], "other/94f9de81");
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn conditions_that_no_trial_meets_are_told_by_what_would_change_trials() {
 fn logs_are_printed_byte_for_byte() {
     let logs =
         v1::LogsResponse { token: 17, worker: "gpu4:4711".into(), text: b"a\xff\r\n\x1b[1mb".to_vec() };
-    let started = |token| v1::Happening { token, what: "started".into(), ..Default::default() };
-    let story = v1::ExplainResponse { happenings: vec![started(16), started(17)], ..Default::default() };
+    let started = |token| v1::TrialEvent { token, what: "started".into(), ..Default::default() };
+    let story = v1::ExplainResponse { events: vec![started(16), started(17)], ..Default::default() };
     let coordinator =
         Coordinator::start(Script { logs: logs.clone(), story: story.clone(), ..Script::default() });
     assert_eq!(coordinator.run(&["logs", "s/94f9"]).stdout, logs.text);
@@ -421,7 +421,7 @@ fn seeds_are_added_by_their_number_in_all() {
     let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nseeds = 3\n";
     let spec = serde_json::to_string(&SweepSpec::parse(text, None).unwrap()).unwrap();
     let done =
-        v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, linked: 1, done: true };
+        v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, reused: 1, done: true };
     let coordinator = Coordinator::start(Script { spec, progress: vec![done], ..Script::default() });
     let said = coordinator.says(&["extend", "s", "--seeds", "+3"]);
     assert_eq!(
@@ -429,7 +429,7 @@ fn seeds_are_added_by_their_number_in_all() {
         "sweep s: 6 seeds, 3 trials added; 1 of them have succeeded in other sweeps and will not run again\n"
     );
     let json = coordinator.json(&["extend", "s", "--seeds", "9"]);
-    assert_eq!(json, json!({ "sweep": "s", "seeds": 9, "added": 3, "linked": 1, "difference": null }));
+    assert_eq!(json, json!({ "sweep": "s", "seeds": 9, "added": 3, "reused": 1, "difference": null }));
     assert_eq!(coordinator.asked(), [r#"("s", 6)"#, r#"("s", 9)"#]);
     for (words, said) in [
         (&["extend", "s"][..], "--seeds"),

@@ -43,7 +43,7 @@ fn combinations_survive_kills_and_come_to_the_same() {
         let mut victim = stormy.start_worker();
         // The grid is trained once; what is killed is a combination, or what comes between two.
         stormy.wait_until("combined", "the grid's end", |status| {
-            (succeeded(status) >= GRID + kill && status["leased"] == 1) || succeeded(status) == ALL
+            (succeeded(status) >= GRID + kill && status["running"] == 1) || succeeded(status) == ALL
         });
         victim.kill().unwrap();
         victim.wait().unwrap();

@@ -112,7 +112,7 @@ fn the_table_is_what_sql_says_and_a_second_database_says_the_same() {
 }
 
 fn in_the_second_trial(status: &Value) -> bool {
-    status["succeeded"].as_u64() >= Some(1) && status["leased"] == 1
+    status["succeeded"].as_u64() >= Some(1) && status["running"] == 1
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_killed_worker_leaves_no_process_and_loses_nothing() {
     let Some(world) = World::new() else { return };
     world.submit("tiny", 60, "1");
     let mut victim = world.start_worker();
-    // A trial is leased before its process is there.
+    // A trial is running before its process is there.
     let trains =
         |status: &Value| in_the_second_trial(status) && !children_of(victim.id()).unwrap().is_empty();
     world.wait_until("tiny", "the second trial's training", trains);

@@ -1,4 +1,4 @@
-//! What users' tools say.
+//! Requests of users' tools.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
+use super::coordinator::{Coordinator, SOFTWARE};
+use super::refusal::{check_version, invalid, refused};
 use super::wire::{
-    artifacts_wire, certificate_wire, now_ms, row_wire, status_wire, story_wire, trial_wire, worker_wire,
+    artifacts_wire, certificate_wire, history_wire, now_ms, row_wire, status_wire, trial_wire, worker_wire,
 };
-use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
 use crate::store::{
     Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
 };
@@ -31,7 +32,7 @@ const READ_TRIALS_MAX: usize = 2_000;
 /// Trials in one message, and the evaluations after which it takes no further trial: far below the message limit.
 const CHUNK_TRIALS: usize = 50;
 const CHUNK_EVALUATIONS: usize = 10_000;
-/// How often a submission's progress is told.
+/// How often a submission's progress is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct SweepApi(pub(super) Arc<Coordinator>);
@@ -65,7 +66,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let options = SubmitOptions { reuse: !no_reuse, priority };
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
-        Ok(Response::new(told(progress).boxed()))
+        Ok(Response::new(progress_stream(progress).boxed()))
     }
 
     async fn extend(
@@ -75,7 +76,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let v1::ExtendRequest { sweep, seeds } = request.into_inner();
         let progress = self.0.store.extend(&sweep, seeds).await.map_err(refused)?;
         tracing::info!(sweep, seeds, planned = progress.borrow().planned, "sweep extended");
-        Ok(Response::new(told(progress).boxed()))
+        Ok(Response::new(progress_stream(progress).boxed()))
     }
 
     async fn describe(
@@ -158,13 +159,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let story = self.0.store.story(&request.into_inner().trial).await.map_err(refused)?;
-        let spec = self.0.store.spec(&story.sweep).await.map_err(refused)?;
-        let waits = matches!(story.line.state, StateName::Queued | StateName::Leased);
-        let members =
-            || (story.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned());
+        let history = self.0.store.history(&request.into_inner().trial).await.map_err(refused)?;
+        let spec = self.0.store.spec(&history.sweep).await.map_err(refused)?;
+        let waits = matches!(history.line.state, StateName::Queued | StateName::Running);
+        let members = || {
+            (history.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned())
+        };
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
-        Ok(Response::new(story_wire(story, spec.work.steps().unwrap_or(0), note, now_ms())))
+        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, now_ms())))
     }
 
     async fn artifacts(
@@ -202,7 +204,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let log = self.0.store.log(&trial, Some(Token(token)).filter(|token| token.0 != 0)).await;
         let log = log.map_err(|error| match error {
             // Here an attempt that is not there is a user's slip, not a stale worker.
-            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no attempt {token}")),
+            StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no such attempt")),
             other => refused(other),
         })?;
         Ok(Response::new(v1::LogsResponse {
@@ -303,7 +305,7 @@ fn evaluations(record: &TrialRecord) -> usize {
 }
 
 /// Tells a submission's progress, and its end as the last message.
-fn told(
+fn progress_stream(
     progress: watch::Receiver<Submitted>,
 ) -> impl stream::Stream<Item = Result<v1::SubmitProgress, Status>> {
     stream::unfold(Some(progress), |progress| async move {
@@ -313,7 +315,7 @@ fn told(
             tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} })
                 .await
                 .is_ok();
-        let Submitted { sweep, planned, expanded, added, linked, cancelled } = progress.borrow().clone();
+        let Submitted { sweep, planned, expanded, added, reused, cancelled } = progress.borrow().clone();
         let done = expanded >= planned;
         if cancelled && !done {
             return Some((
@@ -329,7 +331,7 @@ fn told(
                 None,
             ));
         }
-        let message = v1::SubmitProgress { sweep, planned, expanded, added, linked, done };
+        let message = v1::SubmitProgress { sweep, planned, expanded, added, reused, done };
         Some((Ok(message), (!done).then_some(progress)))
     })
 }
@@ -391,7 +393,7 @@ mod tests {
         let mut asked = api.control(Request::new(request));
         let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(asking.await);
-        // It has said what it wants, and nothing is done yet.
+        // It has sent its request, and nothing is done yet.
         drop(asked);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let status = store.status(Some("large")).await.unwrap().remove(0);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_proto::v1;
 
-use super::Offer;
+use super::coordinator::Offer;
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
-    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, Story, SweepStatus, TrialArtifacts,
-    TrialLine, WorkerLine,
+    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, SweepStatus, TrialArtifacts,
+    TrialHistory, TrialLine, WorkerLine,
 };
 
 /// A worker that was not heard of for so many leases is called silent.
@@ -27,12 +27,12 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         priority,
         planned,
         queued,
-        leased,
+        running,
         succeeded,
         diverged,
         failed,
         cancelled,
-        linked,
+        reused,
         ..
     } = status;
     let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, .. } = status;
@@ -40,7 +40,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         sweep,
         planned,
         queued,
-        leased,
+        running,
         succeeded,
         diverged,
         failed,
@@ -51,13 +51,13 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         cancelled,
         state,
         priority,
-        linked,
+        reused,
         delayed,
     }
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
-    let TrialLine { trial_id, point, state, attempts, step, worker, error, linked_to } = line;
+    let TrialLine { trial_id, point, state, attempts, step, worker, error, reused_from } = line;
     // What went wrong before is no news of a trial that runs or is over in another way.
     let error = if matches!(state, StateName::Failed | StateName::Queued) { error } else { String::new() };
     v1::Trial {
@@ -69,17 +69,17 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
         steps,
         worker,
         error,
-        linked_to: linked_to.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
+        reused_from: reused_from.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
     }
 }
 
-pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
-    let Story { sweep, line, token, due_ms, members, happenings } = story;
-    let happenings = happenings.into_iter().map(|happening| v1::Happening {
-        ago_ms: since(happening.at_ms, now),
-        token: happening.token.map_or(0, |token| token.0),
-        what: happening.what,
-        detail: happening.detail,
+pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
+    let TrialHistory { sweep, line, token, due_ms, members, events } = history;
+    let events = events.into_iter().map(|event| v1::TrialEvent {
+        ago_ms: since(event.at_ms, now),
+        token: event.token.map_or(0, |token| token.0),
+        what: event.what,
+        detail: event.detail,
     });
     v1::ExplainResponse {
         sweep,
@@ -87,18 +87,18 @@ pub(super) fn story_wire(story: Story, steps: u64, note: String, now: i64) -> v1
         token: token.map_or(0, |token| token.0),
         // Nobody knows when the members of a combination will have a result.
         waits_ms: if due_ms == Timestamp::NEVER.0 { 0 } else { since(now, due_ms) },
-        happenings: happenings.collect(),
+        events: events.collect(),
         note,
         members,
     }
 }
 
 pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Worker {
-    let WorkerLine { worker, seen_ms, left, aside_until_ms, aside_reason, trials } = line;
+    let WorkerLine { worker, seen_ms, left, quarantined_until_ms, quarantine_reason, trials } = line;
     let silent = since(seen_ms, now) > u64::try_from((lease * SILENT_LEASES).as_millis()).unwrap_or(u64::MAX);
     let state = match () {
         () if left => "left",
-        () if aside_until_ms > now => "set-aside",
+        () if quarantined_until_ms > now => "quarantined",
         () if silent && trials.is_empty() => "silent",
         () if trials.is_empty() => "idle",
         () => "working",
@@ -113,7 +113,7 @@ pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Wo
         software: worker.software,
         state: state.to_owned(),
         seen_ms_ago: since(seen_ms, now),
-        reason: aside_reason,
+        reason: quarantine_reason,
         trials,
         checkpoints: worker.checkpoints.to_string(),
     }

@@ -1,4 +1,4 @@
-//! What workers say.
+//! Requests of workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
 
-use super::{Coordinator, SOFTWARE, check_version, invalid, refused};
+use super::coordinator::{Coordinator, SOFTWARE};
+use super::refusal::{check_version, invalid, refused};
 use crate::store::{Batch, Claim, Claimed, Completion, Worker};
 
 /// The longest that a request for trials waits.
@@ -68,7 +69,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
         let lost = self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused)?;
         for token in &lost {
-            tracing::warn!(%token, worker = %worker_id, "a stale attempt was told to stop");
+            tracing::warn!(%token, worker = %worker_id, "a stale attempt is refused and stops");
         }
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }
@@ -151,7 +152,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
     for lease in &claimed.leases {
-        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial leased");
+        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial assigned");
     }
     let leases = claimed.leases.iter().map(|lease| v1::Lease {
         token: lease.token.0,
@@ -163,8 +164,8 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
         kill_at: lease.kill_at,
         members: lease.members.iter().map(Into::into).collect(),
     });
-    let (set_aside, unfit) = (claimed.set_aside.clone(), claimed.unfit.clone());
-    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, set_aside, unfit }
+    let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());
+    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, quarantined, unfit }
 }
 
 fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {

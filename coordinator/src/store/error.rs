@@ -1,4 +1,4 @@
-//! Why the store did not do what it was asked.
+//! Why a request to the store failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use sortie_core::filter::UnknownAxis;
 use sortie_core::job::{Refused, Token};
 use sortie_core::spec::SpecError;
 
-/// Why the store did not do what it was asked. Whether asking again can help is in the type, never in the message.
+/// Why a request failed. Whether repeating it can help is in the type, never in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be used as it is.
@@ -76,13 +76,13 @@ pub enum StoreError {
     #[error("worker {0:?} is not registered")]
     UnknownWorker(String),
     /// No attempt has this token.
-    #[error("there is no attempt {0}")]
+    #[error("there is no such attempt")]
     UnknownToken(Token),
     /// The trial's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// A batch of reports came out of order.
-    #[error("batch {got} of attempt {token} came when batch {expected} was due")]
+    #[error("batch {got} of an attempt came when batch {expected} was due")]
     Gap {
         /// The attempt.
         token: Token,
@@ -92,14 +92,14 @@ pub enum StoreError {
         got: u64,
     },
     /// An evaluation names a domain or step that the trial does not have.
-    #[error("attempt {token} reports {what}, which its trial does not evaluate")]
+    #[error("an attempt reports {what}, which its trial does not evaluate")]
     Foreign {
         /// The attempt.
         token: Token,
         /// What it reported.
         what: String,
     },
-    /// A row does not say what the schema promises.
+    /// A row breaks what the schema promises.
     #[error("database is damaged: {table}.{column}: {reason}")]
     Corrupt {
         /// The table.
@@ -109,10 +109,10 @@ pub enum StoreError {
         /// What is wrong, with the row's key as far as it is known.
         reason: String,
     },
-    /// A guarded statement touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
+    /// A statement that names the prior state of its rows touched another number of rows than it must: another coordinator was faster, or a bug. The transaction is
     /// rolled back.
     #[error("{statement} touched {rows} rows instead of {expected}")]
-    Guard {
+    OptimisticLock {
         /// Which statement.
         statement: &'static str,
         /// Rows touched.
@@ -134,7 +134,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
     match code.as_deref() {
         // SQLITE_FULL, and the standard's code on Postgres.
         Some("13" | "53100") => {
-            "; make room: what was acknowledged is safe, and workers say again what was not"
+            "; make room: what was acknowledged is safe, and workers report again what was not"
         }
         _ => "",
     }
@@ -150,7 +150,7 @@ impl StoreError {
     /// Whether the database refused because of what other transactions did at the same time: the same transaction may go through now.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
-            Self::Guard { .. } => true,
+            Self::OptimisticLock { .. } => true,
             Self::Database(error) => error.as_database_error().is_some_and(|error| {
                 // Serialisation failure and deadlock, by the standard's codes.
                 matches!(error.code().as_deref(), Some("40001" | "40P01"))
@@ -159,7 +159,8 @@ impl StoreError {
         }
     }
 
-    /// What the database said, if it, and none of the requests that shared a transaction, is at fault: then nobody fares better alone.
+    /// The database's error, if the database is at fault and not one of the requests that shared a transaction. Then repeating each request
+    /// by itself would not help.
     pub(crate) fn outage(&self) -> Option<&Arc<sqlx::Error>> {
         let Self::Database(error) = self else { return None };
         let outage = match error.as_ref() {

@@ -97,18 +97,18 @@ pub(super) struct Awaited {
     end: oneshot::Receiver<Result<(), StoreError>>,
 }
 
-/// The reader is gone: nobody wants to know more.
+/// The reader is gone.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// Both ends of a query's answer, and the end that tells how it went.
+/// Both ends of a query's answer, and the end that reports how it went.
 pub(super) fn answer(limit: Duration) -> (Output, oneshot::Sender<Result<(), StoreError>>, Awaited) {
-    let (columns, told) = oneshot::channel();
+    let (columns, announced) = oneshot::channel();
     let (chunks, received) = mpsc::channel(CHUNKS_MAX);
     let (ended, end) = oneshot::channel();
     let deadline = Instant::now() + limit;
     let output = Output { columns: Some(columns), chunks, waiting: Vec::new(), bytes: 0, limit, deadline };
-    (output, ended, Awaited { columns: told, chunks: received, end })
+    (output, ended, Awaited { columns: announced, chunks: received, end })
 }
 
 impl Awaited {
@@ -213,7 +213,7 @@ impl Watch {
         Instant::now() >= self.deadline
     }
 
-    /// Waits until the reader is gone. It keeps nobody from hearing of the end: it must be dropped before.
+    /// Waits until the reader is gone. It must be dropped before the end is reported.
     pub(super) async fn gone(self) {
         if let Some(chunks) = self.chunks.upgrade() {
             chunks.closed().await;

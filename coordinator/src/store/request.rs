@@ -1,4 +1,4 @@
-//! What shares a transaction: requests of workers, and what they get.
+//! Requests of workers, which share transactions, and their replies.
 
 use sortie_core::job::{Outcome, Token};
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::StoreError;
 use super::types::{Batch, Claim, Claimed, Completion};
 
-/// What one request asks for. All of them can share a transaction.
+/// A request. All of them can share a transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
     Claim(Claim),
@@ -24,7 +24,7 @@ pub(crate) enum Op {
     Reap(Option<Instant>),
 }
 
-/// What one request gets.
+/// A reply.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Claimed(Claimed),
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
 
 pub(crate) type Answer = Result<Reply, StoreError>;
 
-/// Which outcome an operation tells, if it tells one.
+/// Which outcome an operation reports, if it reports one.
 pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
     if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
 }

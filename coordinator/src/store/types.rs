@@ -1,4 +1,4 @@
-//! What callers hand to the store and get from it.
+//! What callers give to the store and get from it.
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
@@ -56,9 +56,9 @@ pub struct Claim {
     pub return_when_idle: bool,
 }
 
-/// A trial handed to a worker.
+/// A trial that is assigned to a worker, under a token.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leased {
+pub struct Lease {
     /// Names the attempt.
     pub token: Token,
     /// The trial.
@@ -81,11 +81,11 @@ pub struct Leased {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claimed {
     /// Trials, perhaps none.
-    pub leases: Vec<Leased>,
-    /// Whether nothing is queued or leased that this claim could get before a user acts.
+    pub leases: Vec<Lease>,
+    /// Whether nothing is queued or running that this claim could get before a user acts.
     pub idle: bool,
-    /// Why the worker gets nothing for a while; empty unless it was set aside.
-    pub set_aside: String,
+    /// Why the worker gets nothing for a while; empty unless it was quarantined.
+    pub quarantined: String,
     /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
     pub unfit: String,
 }
@@ -147,7 +147,7 @@ pub struct Submitted {
     /// Trials that this submission added so far.
     pub added: u64,
     /// How many of those had succeeded in another sweep.
-    pub linked: u64,
+    pub reused: u64,
     /// A user called the sweep off meanwhile.
     pub cancelled: bool,
 }
@@ -195,7 +195,7 @@ pub struct SweepStatus {
     /// Whether every queued one waits after a failure.
     pub delayed: bool,
     /// See `queued`.
-    pub leased: u64,
+    pub running: u64,
     /// See `queued`.
     pub succeeded: u64,
     /// See `queued`.
@@ -205,7 +205,7 @@ pub struct SweepStatus {
     /// See `queued`.
     pub cancelled: u64,
     /// Of the succeeded: results of the same trials in other sweeps.
-    pub linked: u64,
+    pub reused: u64,
     /// Steps of finished trials and of those that run now.
     pub steps_done: u64,
     /// Steps of all trials.
@@ -227,19 +227,19 @@ pub struct TrialLine {
     pub state: StateName,
     /// How many attempts were made.
     pub attempts: u32,
-    /// The last step that its newest attempt told of.
+    /// The last step that its newest attempt reported.
     pub step: u64,
     /// Where its newest attempt runs or ran; empty before the first.
     pub worker: String,
     /// `class: message` of its newest failed attempt; empty if none failed.
     pub error: String,
-    /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are told from there.
-    pub linked_to: Option<String>,
+    /// The sweep whose attempt gave this trial's result, if it is another. Attempts, step and worker are that sweep's.
+    pub reused_from: Option<String>,
 }
 
-/// Everything that is known of one trial.
+/// The history of one trial.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Story {
+pub struct TrialHistory {
     /// Its sweep.
     pub sweep: String,
     /// Where it stands.
@@ -250,13 +250,13 @@ pub struct Story {
     pub due_ms: i64,
     /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
     pub members: Vec<String>,
-    /// What happened, the oldest first; of a trial that is linked to another sweep's result, there too.
-    pub happenings: Vec<Happening>,
+    /// What happened, the oldest first; of a trial that reuses another sweep's result, there too.
+    pub events: Vec<TrialEvent>,
 }
 
-/// Something that happened to a trial.
+/// An event in the life of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happening {
+pub struct TrialEvent {
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The attempt, if one was concerned.
@@ -267,7 +267,7 @@ pub struct Happening {
     pub detail: String,
 }
 
-/// What is known of a trial's files.
+/// A trial's files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialArtifacts {
     /// The trial.
@@ -302,19 +302,19 @@ pub struct Log {
     pub text: Vec<u8>,
 }
 
-/// What is known of a worker.
+/// A worker as users see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerLine {
     /// The worker.
     pub worker: Worker,
     /// Its last sign of life, in milliseconds since the Unix epoch.
     pub seen_ms: i64,
-    /// Whether it said that it ended.
+    /// Whether it reported its end.
     pub left: bool,
     /// Until when it gets no trials, in milliseconds since the Unix epoch.
-    pub aside_until_ms: i64,
-    /// Why it was set aside.
-    pub aside_reason: String,
+    pub quarantined_until_ms: i64,
+    /// Why it was quarantined.
+    pub quarantine_reason: String,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
 }
@@ -322,7 +322,7 @@ pub struct WorkerLine {
 /// Which part of a sweep's records is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Where it starts, as [`Page::next`] said; 0 for the first.
+    /// Where it starts, as [`Page::next`] gave it; 0 for the first.
     pub from: i64,
     /// At most so many trials, at least one.
     pub trials_max: usize,

@@ -1,4 +1,4 @@
-//! What attempts leave, how others go on from it, and what tells that they should have come to the same.
+//! What attempts leave, how others go on from it, and how results that should be equal are compared.
 
 use sortie_coordinator::store::{Batch, CheckpointPlace, StoreError, Worker};
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
@@ -31,9 +31,9 @@ fn on(device: &str) -> Option<Fingerprint> {
     })
 }
 
-async fn happenings(f: &Fixture, trial: &str) -> Vec<(String, String)> {
-    let story = f.store.story(trial).await.unwrap();
-    story.happenings.into_iter().map(|happening| (happening.what, happening.detail)).collect()
+async fn events(f: &Fixture, trial: &str) -> Vec<(String, String)> {
+    let history = f.store.history(trial).await.unwrap();
+    history.events.into_iter().map(|event| (event.what, event.detail)).collect()
 }
 
 pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) {
@@ -87,13 +87,13 @@ pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
     let first = f.claim_one().await;
     f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
-    let twins = f.claim(8).await;
-    let twin =
-        twins.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
-    assert!(twin.checkpoints.is_empty());
+    let again = f.claim(8).await;
+    let same =
+        again.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
+    assert!(same.checkpoints.is_empty());
 }
 
-pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f: Fixture) {
+pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_counts(f: Fixture) {
     f.submit(&format!("{SWEEP}[keep]\nweights = \"final\"\nlogits = false\n")).await;
     let lease = f.claim_one().await;
     assert_eq!(lease.keep, Keep { weights: KeepWeights::Final, logits: false });
@@ -113,11 +113,11 @@ pub async fn artifacts_said_again_are_stored_once_and_of_two_the_first_counts(f:
     let kept = f.store.artifacts(&id[..8]).await.unwrap();
     assert_eq!((kept.trial_id, kept.state), (lease.trial_id, StateName::Succeeded));
     // The checkpoint is gone once the trial has its end.
-    let told: Vec<_> =
+    let reported: Vec<_> =
         kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
     let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), CheckpointPlace::Unknown);
-    assert_eq!(told, [here(logits), here(weights)]);
-    // A linked trial has the files of its result.
+    assert_eq!(reported, [here(logits), here(weights)]);
+    // A reused trial has the files of its result.
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     assert_eq!(f.store.artifacts(&format!("second/{id}")).await.unwrap().artifacts.len(), 2);
 }
@@ -151,7 +151,7 @@ pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
     f.store.report(token, left(1, vec![right])).await.unwrap();
 }
 
-pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
+pub async fn a_history_shows_where_an_attempt_took_up_anothers_work(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
     f.fail(first.token, ErrorClass::Preempted).await;
@@ -167,11 +167,11 @@ pub async fn a_story_tells_where_an_attempt_took_up_anothers_work(f: Fixture) {
         .report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
         .await
         .unwrap();
-    let told = happenings(&f, &first.trial_id.to_string()).await;
-    let what: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
+    let reported = events(&f, &first.trial_id.to_string()).await;
+    let what: Vec<&str> = reported.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(what, ["started", "preempted", "started", "resumed", "preempted", "started", "resumed"]);
-    assert_eq!(told[3].1, format!("after step 12 of attempt {}", first.token));
-    assert!(told[6].1.contains("not exactly"), "{told:?}");
+    assert_eq!(reported[3].1, "after step 12 of attempt 1");
+    assert!(reported[6].1.contains("not exactly"), "{reported:?}");
 }
 
 pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
@@ -181,7 +181,7 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         loss: Some(loss),
         ..evaluation(domain, step, correct)
     };
-    let told = |fingerprint, rows: Vec<Evaluation>| Batch {
+    let reported = |fingerprint, rows: Vec<Evaluation>| Batch {
         sequence: 1,
         fingerprint,
         evaluations: rows,
@@ -191,7 +191,7 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
     let next = f64::from_bits(0.25_f64.to_bits() + 1);
     for (fingerprint, rows, expected) in [
         (on("cpu"), before.clone(), None),
-        // More than the other had told is no contradiction.
+        // More than the other reported is no contradiction.
         (on("cpu"), [before.clone(), vec![row("sketch", 20, 9, 0.1)]].concat(), None),
         (
             on("cpu"),
@@ -206,22 +206,19 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         (on("cuda:0"), vec![row("sketch", 0, 9, 0.5)], None),
     ] {
         let first = f.claim_one().await;
-        f.store.report(first.token, told(on("cpu"), before.clone())).await.unwrap();
+        f.store.report(first.token, reported(on("cpu"), before.clone())).await.unwrap();
         f.fail(first.token, ErrorClass::Preempted).await;
         let second = f.claim_one().await;
         assert_eq!(second.trial_id, first.trial_id);
-        f.complete_with(second.token, told(fingerprint, rows), Outcome::Succeeded).await.unwrap();
-        let noted = happenings(&f, &first.trial_id.to_string())
+        f.complete_with(second.token, reported(fingerprint, rows), Outcome::Succeeded).await.unwrap();
+        let noted = events(&f, &first.trial_id.to_string())
             .await
             .into_iter()
             .find(|(what, _)| what == "nondeterministic");
         match (expected, noted) {
             (None, None) => {}
             (Some(part), Some((_, detail))) => {
-                assert!(
-                    detail.starts_with(part) && detail.contains(&format!("attempt {}", first.token)),
-                    "{detail}"
-                );
+                assert!(detail.starts_with(part) && detail.contains("attempt 1"), "{detail}");
             }
             (expected, noted) => panic!("{expected:?} {noted:?}"),
         }
@@ -232,26 +229,24 @@ pub async fn machines_may_differ(f: Fixture) {
     f.submit(SWEEP).await;
     f.store.register(&Worker { host: "elsewhere".to_owned(), ..worker("w2") }).await.unwrap();
     let first = f.claim_one().await;
-    let told = |correct| Batch {
+    let reported = |correct| Batch {
         sequence: 1,
         fingerprint: on("cpu"),
         evaluations: vec![evaluation("sketch", 0, correct)],
         ..Batch::default()
     };
-    f.store.report(first.token, told(1)).await.unwrap();
+    f.store.report(first.token, reported(1)).await.unwrap();
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_as("w2", 1).await.leases.remove(0);
-    f.complete_with(second.token, told(2), Outcome::Succeeded).await.unwrap();
-    assert!(
-        happenings(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic")
-    );
+    f.complete_with(second.token, reported(2), Outcome::Succeeded).await.unwrap();
+    assert!(events(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic"));
 }
 
-pub async fn where_a_workers_artifacts_go_is_told_when_it_knows(f: Fixture) {
+pub async fn where_a_workers_artifacts_go_is_reported_when_it_knows(f: Fixture) {
     let place = async || f.store.workers(true).await.unwrap()[0].worker.checkpoints;
     assert_eq!(place().await, CheckpointPlace::Unknown);
-    for told in [CheckpointPlace::Local, CheckpointPlace::Shared] {
-        f.store.register(&Worker { checkpoints: told, ..worker("w1") }).await.unwrap();
-        assert_eq!(place().await, told);
+    for reported in [CheckpointPlace::Local, CheckpointPlace::Shared] {
+        f.store.register(&Worker { checkpoints: reported, ..worker("w1") }).await.unwrap();
+        assert_eq!(place().await, reported);
     }
 }

@@ -22,7 +22,7 @@ pub async fn a_stale_attempt_writes_nothing(f: Fixture) {
         assert!(is_stale(&f.complete_with(old.token, late.clone(), Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(old.token, failed(ErrorClass::BadData)).await));
     }
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     let reports = batch(1, vec![evaluation("sketch", 0, 2)]);
     f.complete_with(new.token, reports, Outcome::Succeeded).await.unwrap();
     assert!(is_stale(&f.complete_with(old.token, late, Outcome::Succeeded).await));
@@ -38,17 +38,17 @@ pub async fn an_expired_lease_that_nobody_took_comes_back_to_life(f: Fixture) {
     f.pass(1);
     assert_eq!(f.store.reap().await.unwrap(), 1);
     assert_eq!(f.store.reap().await.unwrap(), 0);
-    assert_eq!(f.count(StateName::Leased).await, 0);
+    assert_eq!(f.count(StateName::Running).await, 0);
     f.pass(1);
     assert!(f.store.heartbeat("w1", vec![(lease.token, 3)]).await.unwrap().is_empty());
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     // A revived lease is as long as any other.
     f.pass(9);
     assert_eq!(f.store.reap().await.unwrap(), 0);
     f.succeed(lease.token).await;
     assert_eq!(f.count(StateName::Succeeded).await, 1);
-    let story = f.store.story(&lease.trial_id.to_string()).await.unwrap();
-    let what: Vec<&str> = story.happenings.iter().map(|happening| happening.what.as_str()).collect();
+    let history = f.store.history(&lease.trial_id.to_string()).await.unwrap();
+    let what: Vec<&str> = history.events.iter().map(|event| event.what.as_str()).collect();
     assert_eq!(what, ["started", "revived", "succeeded"]);
 }
 
@@ -66,7 +66,7 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].trial_id), if kept { 3 } else { 4 }));
     let end = f.complete(leases[0].token, Outcome::Succeeded).await;
     assert_eq!((end.is_ok(), is_stale(&end)), (kept, !kept));
-    assert_eq!(f.count(StateName::Leased).await, trials.len() as u64);
+    assert_eq!(f.count(StateName::Running).await, trials.len() as u64);
 }
 
 pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
@@ -76,12 +76,12 @@ pub async fn a_report_revives_a_lease_and_so_does_an_end(f: Fixture) {
     assert_eq!(f.store.reap().await.unwrap(), 2);
     f.store.report(reports.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.complete_with(ends.token, batch(1, vec![]), Outcome::Succeeded).await.unwrap();
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Succeeded).await), (1, 1));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 1));
     // A lease that ended is no failure once its attempt has a result.
     assert_eq!(f.store.trials("first", Some(StateName::Succeeded), 0).await.unwrap().rows[0].error, "");
 }
 
-pub async fn an_end_said_again_is_said_once(f: Fixture) {
+pub async fn an_end_reported_again_is_stored_once(f: Fixture) {
     f.submit(SWEEP).await;
     let outcomes = [
         Outcome::Succeeded,
@@ -95,15 +95,15 @@ pub async fn an_end_said_again_is_said_once(f: Fixture) {
         for _ in 0..3 {
             f.complete_with(lease.token, last.clone(), outcome.clone()).await.unwrap();
         }
-        let line = f.store.story(&lease.trial_id.to_string()).await.unwrap();
-        assert_eq!((line.line.state.as_str(), line.happenings.len()), (end, 2), "{outcome:?}");
-        // Only an end may be said again: whatever else it says comes too late.
+        let line = f.store.history(&lease.trial_id.to_string()).await.unwrap();
+        assert_eq!((line.line.state.as_str(), line.events.len()), (end, 2), "{outcome:?}");
+        // Only an end may be repeated: every other report comes too late.
         assert!(is_stale(&f.store.report(lease.token, batch(2, vec![])).await), "{outcome:?}");
         assert_eq!(f.store.heartbeat("w1", vec![(lease.token, 9)]).await.unwrap(), [lease.token]);
     }
 }
 
-pub async fn an_end_said_again_stays_said_when_somebody_else_has_the_trial(f: Fixture) {
+pub async fn an_end_reported_again_is_accepted_when_somebody_else_has_the_trial(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
     f.fail(first.token, ErrorClass::Preempted).await;
@@ -112,10 +112,10 @@ pub async fn an_end_said_again_stays_said_when_somebody_else_has_the_trial(f: Fi
     f.fail(first.token, ErrorClass::Preempted).await;
     // Not even as another end.
     f.succeed(first.token).await;
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Succeeded).await), (1, 0));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 0));
     f.succeed(second.token).await;
-    let story = f.store.story(&second.trial_id.to_string()).await.unwrap();
-    assert_eq!((story.token, story.line.attempts), (Some(second.token), 2));
+    let history = f.store.history(&second.trial_id.to_string()).await.unwrap();
+    assert_eq!((history.token, history.line.attempts), (Some(second.token), 2));
 }
 
 pub async fn an_attempt_that_was_lost_ends_late_but_once(f: Fixture) {
@@ -171,7 +171,7 @@ pub async fn each_class_has_a_budget_of_its_own(f: Fixture) {
         }
         for attempt in 1..=budget {
             f.fail(lease.token, class).await;
-            let state = f.store.story(&trial.to_string()).await.unwrap().line.state;
+            let state = f.store.history(&trial.to_string()).await.unwrap().line.state;
             assert_eq!(
                 state,
                 if attempt < budget { StateName::Queued } else { StateName::Failed },
@@ -203,13 +203,13 @@ pub async fn a_trial_that_takes_its_workers_down_ends_some_day(f: Fixture) {
     );
 }
 
-pub async fn a_trial_that_failed_is_not_handed_out_before_its_time(f: Fixture) {
+pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.submit(SWEEP).await;
     f.cancel("held_out=sketch").await;
     f.cancel("dropout=0.5").await;
     let lease = f.claim_one().await;
     f.fail(lease.token, ErrorClass::Transient).await;
-    let due = f.store.story(&lease.trial_id.to_string()).await.unwrap().due_ms;
+    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().due_ms;
     // Between half and one and a half times two seconds.
     assert!((T0 + 1_000..T0 + 3_000).contains(&due), "{due}");
     let early = f.claim_as("w1", 1).await;
@@ -258,7 +258,7 @@ pub async fn after_an_outage_every_lease_gets_time(f: Fixture) {
     f.pass(60);
     // A look that comes too late ends nothing.
     assert_eq!(f.store.reap_by(Instant::now() - Duration::from_millis(1)).await.unwrap(), None);
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     assert_eq!(f.store.grant_grace().await.unwrap(), 1);
     assert_eq!(f.store.reap_by(Instant::now() + Duration::from_secs(600)).await.unwrap(), Some(0));
     f.pass(9);
@@ -279,34 +279,37 @@ async fn fail_on(f: &Fixture, worker: &str, times: u32) -> sortie_coordinator::s
     f.claim_as(worker, 1).await
 }
 
-pub async fn a_worker_that_keeps_failing_is_set_aside_for_a_while(f: Fixture) {
+pub async fn a_worker_that_keeps_failing_is_quarantined_for_a_while(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     f.store.register(&worker("w2")).await.unwrap();
     let still = fail_on(&f, "w1", 4).await;
-    assert_eq!((still.leases.len(), still.set_aside.as_str()), (1, ""));
+    assert_eq!((still.leases.len(), still.quarantined.as_str()), (1, ""));
     // A result shows that it is fit, and the count starts again.
     f.succeed(still.leases[0].token).await;
     let still = fail_on(&f, "w1", 4).await;
     f.fail(still.leases[0].token, ErrorClass::Transient).await;
-    let aside = f.claim_as("w1", 1).await;
+    let quarantined = f.claim_as("w1", 1).await;
     assert_eq!(
-        (aside.leases.len(), aside.set_aside.as_str()),
+        (quarantined.leases.len(), quarantined.quarantined.as_str()),
         (0, "its last 5 attempts failed, the last one as transient")
     );
-    assert!(!aside.idle);
+    assert!(!quarantined.idle);
     assert_eq!(f.claim_as("w2", 1).await.leases.len(), 1);
     let line = f.store.workers(true).await.unwrap().remove(0);
-    assert_eq!((line.aside_until_ms, line.aside_reason.as_str()), (T0 + 600_000, aside.set_aside.as_str()));
+    assert_eq!(
+        (line.quarantined_until_ms, line.quarantine_reason.as_str()),
+        (T0 + 600_000, quarantined.quarantined.as_str())
+    );
     f.pass(600);
     let back = f.claim_as("w1", 1).await;
-    assert_eq!((back.leases.len(), back.set_aside.as_str()), (1, ""));
+    assert_eq!((back.leases.len(), back.quarantined.as_str()), (1, ""));
     // It has not shown that it is fit: one failure more is enough.
     f.store.register(&worker("w2")).await.unwrap();
     f.fail(back.leases[0].token, ErrorClass::BadData).await;
-    assert_eq!(f.claim_as("w1", 1).await.set_aside, "its last 6 attempts failed, the last one as bad-data");
+    assert_eq!(f.claim_as("w1", 1).await.quarantined, "its last 6 attempts failed, the last one as bad-data");
 }
 
-pub async fn the_last_fit_worker_is_never_set_aside(f: Fixture) {
+pub async fn the_last_fit_worker_is_never_quarantined(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     for gone in ["w2", "w3"] {
         f.store.register(&worker(gone)).await.unwrap();
@@ -316,18 +319,18 @@ pub async fn the_last_fit_worker_is_never_set_aside(f: Fixture) {
     f.pass(41);
     f.store.heartbeat("w1", Vec::new()).await.unwrap();
     let still = fail_on(&f, "w1", 9).await;
-    assert_eq!((still.leases.len(), still.set_aside.as_str()), (1, ""));
+    assert_eq!((still.leases.len(), still.quarantined.as_str()), (1, ""));
 }
 
-pub async fn failures_in_many_slots_keep_a_worker_aside(f: Fixture) {
+pub async fn failures_in_many_slots_keep_a_worker_quarantined(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     f.store.register(&worker("w2")).await.unwrap();
     for lease in f.claim(7).await {
         f.fail(lease.token, ErrorClass::Transient).await;
     }
-    let aside = f.claim_as("w1", 1).await;
+    let quarantined = f.claim_as("w1", 1).await;
     assert_eq!(
-        (aside.leases.len(), aside.set_aside.as_str()),
+        (quarantined.leases.len(), quarantined.quarantined.as_str()),
         (0, "its last 7 attempts failed, the last one as transient")
     );
 }
@@ -341,14 +344,14 @@ pub async fn of_two_workers_that_fail_together_one_stays(f: Fixture) {
     }
     // They may share a transaction.
     tokio::join!(f.fail(last[0], ErrorClass::Transient), f.fail(last[1], ErrorClass::Transient));
-    let aside = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await]
+    let quarantined = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await]
         .iter()
-        .filter(|claimed| !claimed.set_aside.is_empty())
+        .filter(|claimed| !claimed.quarantined.is_empty())
         .count();
-    assert_eq!(aside, 1);
+    assert_eq!(quarantined, 1);
 }
 
-pub async fn only_what_may_be_the_workers_fault_sets_it_aside(f: Fixture) {
+pub async fn only_what_may_be_the_workers_fault_quarantines_it(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     f.store.register(&worker("w2")).await.unwrap();
     for class in [ErrorClass::OutOfMemory, ErrorClass::BadConfig, ErrorClass::Preempted] {
@@ -357,5 +360,5 @@ pub async fn only_what_may_be_the_workers_fault_sets_it_aside(f: Fixture) {
             f.fail(lease.token, class).await;
         }
     }
-    assert_eq!(f.claim_as("w1", 1).await.set_aside, "");
+    assert_eq!(f.claim_as("w1", 1).await.quarantined, "");
 }

@@ -50,10 +50,10 @@ pub async fn many_tasks_that_claim_at_once_get_every_trial_once(f: Fixture) {
     assert_eq!((ids.len(), trials.len(), tokens.len()), (300, 300, 300));
 }
 
-pub async fn trials_are_handed_out_in_their_order(f: Fixture) {
+pub async fn trials_are_assigned_in_their_order(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim(3).await;
-    let place = |lease: &sortie_coordinator::store::Leased| {
+    let place = |lease: &sortie_coordinator::store::Lease| {
         (lease.spec.point.held_out_label(), lease.spec.point.parameters["dropout"].as_number().unwrap())
     };
     let expected = [("photo".to_owned(), 0.0), ("sketch".to_owned(), 0.0), ("photo".to_owned(), 0.5)];
@@ -67,7 +67,7 @@ pub async fn trials_are_handed_out_in_their_order(f: Fixture) {
 pub async fn sweeps_of_one_priority_share_fairly(f: Fixture) {
     f.submit(&large_sweep(5)).await;
     f.submit(&format!("{}seeds = 5\n", other_sweep("second", "1e-2"))).await;
-    let of = |leases: &[sortie_coordinator::store::Leased]| {
+    let of = |leases: &[sortie_coordinator::store::Lease]| {
         leases.iter().map(|lease| lease.sweep.clone()).collect::<Vec<_>>()
     };
     assert_eq!(of(&f.claim(4).await), ["first", "second", "first", "second"]);
@@ -125,15 +125,15 @@ pub async fn only_a_worker_that_is_able_gets_a_trial(f: Fixture) {
     }
 }
 
-pub async fn a_worker_is_told_what_keeps_it_from_trials_that_wait(f: Fixture) {
-    let told = async |sweep: Option<&str>| {
+pub async fn a_worker_learns_what_keeps_it_from_trials_that_wait(f: Fixture) {
+    let reported = async |sweep: Option<&str>| {
         let claim = Claim { sweep: sweep.map(str::to_owned), ..claim("w1", 1) };
         f.store.claim(claim, Duration::ZERO).await.unwrap().unfit
     };
-    assert_eq!(told(None).await, "");
-    assert_eq!(told(Some("frist")).await, "there is no open sweep \"frist\"");
+    assert_eq!(reported(None).await, "");
+    assert_eq!(reported(Some("frist")).await, "there is no open sweep \"frist\"");
     f.submit("name = 'command'\n[run]\ncommand = ['true']\n[require]\ntags = ['b']\n").await;
-    assert_eq!(told(None).await, "trials of sweep command wait for workers with --allow-commands");
+    assert_eq!(reported(None).await, "trials of sweep command wait for workers with --allow-commands");
     f.submit(SWEEP).await;
     let got = f.claim_as("w1", 1).await;
     assert_eq!((got.leases.len(), got.unfit.as_str()), (1, ""));
@@ -180,7 +180,7 @@ pub async fn a_claim_that_leaves_when_idle_waits_for_what_runs(f: Fixture) {
     f.succeed(last.token).await;
     let claimed = woken(&f, waiting).await;
     assert_eq!((claimed.leases.len(), claimed.idle), (0, true));
-    // Another one that comes now is told at once.
+    // Another one that comes now gets its answer at once.
     let at_once = Claim { return_when_idle: true, ..claim("w1", 1) };
     assert!(within(f.store.claim(at_once, PATIENCE * 10)).await.unwrap().idle);
 }
@@ -237,7 +237,7 @@ pub async fn two_waiting_claims_share_what_becomes_free(f: Fixture) {
 pub async fn a_claim_whose_caller_is_gone_takes_nothing(f: Fixture) {
     drop(f.wait_for_a_trial(false).await);
     f.submit(SWEEP).await;
-    assert_eq!(f.count(StateName::Leased).await, 0);
+    assert_eq!(f.count(StateName::Running).await, 0);
     assert_eq!(f.claim(9).await.len(), 4);
 }
 
@@ -254,7 +254,7 @@ pub async fn a_claim_dropped_at_any_moment_keeps_no_trial(f: Fixture) {
         // Said after the claim, so answered after the writer has looked at it.
         f.store.heartbeat("w1", Vec::new()).await.unwrap();
         within(async {
-            while f.count(StateName::Leased).await > 0 {
+            while f.count(StateName::Running).await > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
@@ -263,7 +263,7 @@ pub async fn a_claim_dropped_at_any_moment_keeps_no_trial(f: Fixture) {
     assert_eq!(f.claim(9).await.len(), 4);
 }
 
-pub async fn a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs(f: Fixture) {
+pub async fn a_paused_or_cancelled_sweep_assigns_nothing_and_lets_run_what_runs(f: Fixture) {
     f.submit_with(SWEEP, SubmitOptions::default()).await;
     let lease = f.claim_one().await;
     f.act("first", SweepAction::Pause).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sortie_coordinator::store::{Batch, Leased, SubmitOptions};
+use sortie_coordinator::store::{Batch, Lease, SubmitOptions};
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::metrics::Method;
@@ -21,7 +21,7 @@ fn file(kind: ArtifactKind, method: Method, of: TrialId) -> Artifact {
 }
 
 /// Ends a trial that left logits, weights, and the logits of a model that nobody combines.
-async fn succeed(f: &Fixture, lease: &Leased) {
+async fn succeed(f: &Fixture, lease: &Lease) {
     let of = lease.trial_id;
     let mut artifacts = vec![
         file(ArtifactKind::FinalLogits, Method::Plain, of),
@@ -33,7 +33,7 @@ async fn succeed(f: &Fixture, lease: &Leased) {
 }
 
 /// The leases of the grid, by trial.
-async fn grid(f: &Fixture) -> BTreeMap<TrialId, Leased> {
+async fn grid(f: &Fixture) -> BTreeMap<TrialId, Lease> {
     let leases = f.claim(64).await;
     assert_eq!(leases.len(), 8);
     assert!(leases.iter().all(|lease| lease.spec.combination.is_none() && lease.members.is_empty()));
@@ -41,7 +41,7 @@ async fn grid(f: &Fixture) -> BTreeMap<TrialId, Leased> {
 }
 
 /// The next trial, which somebody has to let start first.
-async fn next(f: &Fixture) -> Leased {
+async fn next(f: &Fixture) -> Lease {
     within(f.wait_for_a_trial(false).await).await.unwrap().leases.pop().expect("a combination became ready")
 }
 
@@ -53,10 +53,10 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     assert!(waits.leases.is_empty() && !waits.idle);
     // Both seeds of one setting on one domain.
     let first = &grid.values().next().unwrap().spec.point;
-    let same = |lease: &&Leased| {
+    let same = |lease: &&Lease| {
         (&lease.spec.point.held_out, &lease.spec.point.parameters) == (&first.held_out, &first.parameters)
     };
-    let members: Vec<&Leased> = grid.values().filter(same).collect();
+    let members: Vec<&Lease> = grid.values().filter(same).collect();
     assert_eq!(members.len(), 2);
     succeed(&f, members[0]).await;
     let waiting = f.wait_for_a_trial(false).await;
@@ -80,8 +80,8 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
         );
         assert_eq!((member.files.len(), member.host.as_str(), grid[&of].spec.point.seed < 2), (2, "", true));
     }
-    assert_eq!((f.count(StateName::Leased).await, f.count(StateName::Queued).await), (7, 3));
-    // It ends like any other trial, and one that is lost is handed out again.
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Queued).await), (7, 3));
+    // It ends like any other trial, and one that is lost is assigned again.
     f.fail(lease.token, ErrorClass::Preempted).await;
     let again = next(&f).await;
     assert_eq!((again.trial_id, &again.members), (lease.trial_id, &lease.members));
@@ -105,11 +105,11 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
     assert_eq!((f.count(StateName::Queued).await, f.claim_as("w1", 1).await.idle), (0, true));
     let failed = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
     let line = failed.iter().find(|line| line.point.combine().is_some()).unwrap();
-    let story = f.store.story(&line.trial_id.to_string()).await.unwrap();
-    let last = story.happenings.last().unwrap();
+    let history = f.store.history(&line.trial_id.to_string()).await.unwrap();
+    let last = history.events.last().unwrap();
     assert_eq!((last.what.as_str(), last.at_ms, line.attempts), ("failed", T0, 0));
     assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
-    let mut members = story.members.clone();
+    let mut members = history.members.clone();
     members.sort_by_key(|member| !member.ends_with(" failed"));
     assert_eq!(
         (members.len(), members[0].as_str()),
@@ -142,7 +142,7 @@ pub async fn results_elsewhere_without_the_files_that_a_combination_needs_are_no
         if index == 0 { f.succeed(lease.token).await } else { succeed(&f, lease).await }
     }
     let submitted = f.submit(&sweep()).await;
-    assert_eq!((submitted.added, submitted.linked), (12, 7));
+    assert_eq!((submitted.added, submitted.reused), (12, 7));
     // Nor is it when it is claimed.
     let leases = f.claim(64).await;
     let own: Vec<TrialId> =
@@ -155,8 +155,8 @@ pub async fn results_elsewhere_without_the_files_that_a_combination_needs_are_no
         succeed(&f, &next(&f).await).await;
     }
     // Without combinations, any result does.
-    let twin = f.submit(&plain.split("[[combine]]").next().unwrap().replace("\"plain\"", "\"twin\"")).await;
-    assert_eq!(twin.linked, 8);
+    let again = f.submit(&plain.split("[[combine]]").next().unwrap().replace("\"plain\"", "\"again\"")).await;
+    assert_eq!(again.reused, 8);
 }
 
 pub async fn nothing_of_a_combination_is_lost_when_the_coordinator_restarts(f: Fixture) {
@@ -182,8 +182,8 @@ pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_one
     for _ in 0..4 {
         succeed(&f, &next(&f).await).await;
     }
-    let twin = f.submit(&sweep().replace("\"first\"", "\"second\"")).await;
-    assert_eq!((twin.added, twin.linked), (12, 12));
+    let again = f.submit(&sweep().replace("\"first\"", "\"second\"")).await;
+    assert_eq!((again.added, again.reused), (12, 12));
     let larger = f.submit(&sweep().replace("seeds = 2", "seeds = 3")).await;
     assert_eq!((larger.planned, larger.added), (12 + 8, 8));
     let leases = f.claim(64).await;

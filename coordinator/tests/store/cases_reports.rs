@@ -3,7 +3,7 @@
 use sortie_coordinator::store::{Batch, Portion, StoreError};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
-use sortie_core::record::{Detail, Fingerprint};
+use sortie_core::record::{Detail, Fingerprint, TrialRecord};
 
 use crate::fixture::*;
 
@@ -19,7 +19,7 @@ pub async fn held_out_domains_never_reach_the_validation_table(f: Fixture) {
     assert_eq!(record.validation, [evaluation("sketch", 0, 4)]);
 }
 
-pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
+pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
@@ -31,32 +31,32 @@ pub async fn reports_are_numbered_and_said_again_are_said_once(f: Fixture) {
     ] {
         assert!(matches!(early, Err(StoreError::Gap { expected: 2, got: 3, .. })), "{early:?}");
     }
-    assert_eq!(f.count(StateName::Leased).await, 1);
+    assert_eq!(f.count(StateName::Running).await, 1);
     let last = batch(2, vec![evaluation("sketch", 20, 2)]);
     for _ in 0..2 {
         f.complete_with(token, last.clone(), Outcome::Succeeded).await.unwrap();
     }
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
     let unknown = f.store.report(Token(99), first).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no attempt 99");
+    assert_eq!(unknown.to_string(), "there is no such attempt");
     assert_eq!(
         f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(),
-        "there is no attempt 99"
+        "there is no such attempt"
     );
     assert_eq!(f.store.heartbeat("w1", vec![(Token(99), 0)]).await.unwrap(), [Token(99)]);
 }
 
-pub async fn a_batch_said_again_together_with_the_next_is_stored_once(f: Fixture) {
+pub async fn a_batch_repeated_together_with_the_next_is_stored_once(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
     let first = batch(1, vec![evaluation("sketch", 0, 1)]);
     // They share a transaction.
-    let said = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first]
+    let parts = [first.clone(), first.clone(), batch(2, vec![evaluation("sketch", 1, 2)]), first]
         .map(|batch| f.store.report(token, batch));
-    for answer in futures::future::join_all(said).await {
+    for answer in futures::future::join_all(parts).await {
         answer.unwrap();
     }
-    // Whatever it holds now: that number was said. The next one is still the next one.
+    // Whatever it holds now: that number was used. The next one is still the next one.
     f.store.report(token, batch(1, vec![evaluation("sketch", 9, 9)])).await.unwrap();
     f.complete_with(token, batch(3, vec![]), Outcome::Succeeded).await.unwrap();
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 1, 2)]);
@@ -110,7 +110,7 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
     let bits =
         |row: &Evaluation| (row.score.n(), row.accuracy().to_bits(), row.loss.map(f64::to_bits), row.step);
     // Zero has no sign: adding zero takes it away, and changes nothing else.
-    let said = |row: &Evaluation| {
+    let parts = |row: &Evaluation| {
         (
             row.score.n(),
             (row.accuracy() + 0.0).to_bits(),
@@ -120,21 +120,25 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
     };
     assert_eq!(
         record.validation[..rows.len()].iter().map(bits).collect::<Vec<_>>(),
-        rows.iter().map(said).collect::<Vec<_>>()
+        rows.iter().map(parts).collect::<Vec<_>>()
     );
     assert_eq!(record.validation, [rows, vec![counts(3)]].concat());
-    // Who asks for less gets the same, but for what was not asked for.
-    let told = async |detail| {
+    assert_less_detail_gives_the_same(&f, &record).await;
+}
+
+/// A request for less detail gets the same numbers without what it leaves out.
+async fn assert_less_detail_gives_the_same(f: &Fixture, record: &TrialRecord) {
+    let reported = async |detail| {
         f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
     };
-    let scores = told(Detail::Scores).await.validation;
+    let scores = reported(Detail::Scores).await.validation;
     let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };
     assert_eq!(scores, record.validation.iter().map(without_loss).collect::<Vec<_>>());
     assert_eq!(
         scores.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>(),
         record.validation.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>()
     );
-    let points = told(Detail::Points).await;
+    let points = reported(Detail::Points).await;
     assert_eq!((points.id, points.state, points.validation.len()), (record.id, StateName::Succeeded, 0));
 }
 
@@ -266,7 +270,7 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     assert_eq!(f.store.log(&leases[1].trial_id.to_string(), None).await.unwrap().text, [0, 255, 10]);
 }
 
-fn told(dataset: &str, weights: &str) -> Batch {
+fn reported(dataset: &str, weights: &str) -> Batch {
     let fingerprint = Fingerprint {
         dataset_digest: dataset.into(),
         weights_digest: weights.into(),
@@ -279,16 +283,16 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
     f.submit(&large_sweep(2)).await;
     let mut leases = f.claim(5).await.into_iter();
     let (first, concurrent) = (leases.next().unwrap().token, leases.next().unwrap().token);
-    f.store.report(first, told("a", "w")).await.unwrap();
+    f.store.report(first, reported("a", "w")).await.unwrap();
     // Nothing is pinned before an attempt is accepted.
-    f.store.report(concurrent, told("b", "w")).await.unwrap();
+    f.store.report(concurrent, reported("b", "w")).await.unwrap();
     f.succeed(first).await;
     f.succeed(concurrent).await;
     let late = leases.next().unwrap().token;
-    assert!(is_stale(&f.store.report(late, told("c", "w")).await));
+    assert!(is_stale(&f.store.report(late, reported("c", "w")).await));
     let other_weights = leases.next().unwrap().token;
     assert!(
-        f.complete_with(other_weights, told("a", "x"), Outcome::Succeeded).await.is_ok(),
+        f.complete_with(other_weights, reported("a", "x"), Outcome::Succeeded).await.is_ok(),
         "the attempt has nothing to correct"
     );
     assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 3));
@@ -307,7 +311,7 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
     // One that ended before it read anything has nothing to compare; one with the right data is fine; it is known after a restart.
     let f = f.restart().await;
     let last = leases.next().unwrap().token;
-    f.complete_with(last, told("a", "w"), Outcome::Succeeded).await.unwrap();
+    f.complete_with(last, reported("a", "w"), Outcome::Succeeded).await.unwrap();
     f.succeed(f.claim_one().await.token).await;
     assert_eq!(f.count(StateName::Succeeded).await, 3);
 }
@@ -316,14 +320,14 @@ pub async fn of_two_that_would_pin_a_name_at_once_one_does(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(2).await;
     let ends = [("a", &leases[0]), ("b", &leases[1])]
-        .map(|(digest, lease)| f.complete_with(lease.token, told(digest, ""), Outcome::Succeeded));
+        .map(|(digest, lease)| f.complete_with(lease.token, reported(digest, ""), Outcome::Succeeded));
     for answer in futures::future::join_all(ends).await {
         answer.unwrap();
     }
     assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 1));
 }
 
-pub async fn logs_are_told_in_order_by_attempt(f: Fixture) {
+pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
     f.submit(SWEEP).await;
     let printed =
         |sequence, text: &str| Batch { sequence, log: text.as_bytes().to_vec(), ..Batch::default() };

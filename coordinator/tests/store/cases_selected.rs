@@ -45,7 +45,7 @@ fn score(dice: &mut Dice) -> Score {
 }
 
 fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     // As often as not something is missing everywhere.
     let gaps = [0, 0, 4, 12][dice.below(4) as usize];
     for method in METHODS.into_iter().take(1 + dice.below(3) as usize) {
@@ -53,7 +53,7 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
             for domain in DOMAINS.into_iter().take(2 + dice.below(5) as usize) {
                 for split in [SplitName::In, SplitName::Out] {
                     if dice.below(16) >= gaps {
-                        told.push(Evaluation {
+                        reported.push(Evaluation {
                             method,
                             step,
                             domain: domain.to_owned(),
@@ -66,7 +66,7 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
             }
         }
     }
-    told
+    reported
 }
 
 async fn run_all(f: &Fixture) {
@@ -77,15 +77,15 @@ async fn run_all(f: &Fixture) {
     able.abilities.commands = true;
     f.store.register(&able).await.unwrap();
     while let Some(lease) = f.claim_as("w2", 1).await.leases.pop() {
-        let told = Batch { sequence: 1, evaluations: evaluations(&mut dice), ..Batch::default() };
+        let reported = Batch { sequence: 1, evaluations: evaluations(&mut dice), ..Batch::default() };
         let outcome = match dice.below(12) {
             0 => Outcome::Diverged { step: 3 },
             1 => failed(ErrorClass::BadData),
             _ => Outcome::Succeeded,
         };
-        f.complete_with(lease.token, told, outcome).await.unwrap();
+        f.complete_with(lease.token, reported, outcome).await.unwrap();
     }
-    // The same trials once more, linked.
+    // The same trials once more, reused.
     f.submit(&RUNS.replace("'first'", "'second'")).await;
 }
 
@@ -100,7 +100,7 @@ fn real(value: &QueryValue) -> Option<f64> {
     }
 }
 
-async fn told(f: &Fixture, sweep: &str) -> BTreeMap<(String, String, String), Line> {
+async fn reported(f: &Fixture, sweep: &str) -> BTreeMap<(String, String, String), Line> {
     let columns = "trial_id, method, selection, step, score, iid, ood_in, ood_out, ood_all";
     let mut lines = BTreeMap::new();
     for row in rows(f, &format!("SELECT {columns} FROM v_selected WHERE sweep = '{sweep}'")).await {
@@ -174,12 +174,12 @@ pub async fn the_view_selects_and_measures_as_the_code_does(f: Fixture) {
             let page = f.store.records(sweep, position).await.unwrap();
             (records, from) = ([records, page.rows].concat(), page.next);
         }
-        let (told, expected) =
-            (told(&f, sweep).await, expected(&f.store.work(sweep).await.unwrap(), &records));
+        let (reported, expected) =
+            (reported(&f, sweep).await, expected(&f.store.work(sweep).await.unwrap(), &records));
         assert!(expected.len() > 200, "{}", expected.len());
-        assert_eq!(told.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{sweep}");
+        assert_eq!(reported.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{sweep}");
         for (key, (step, score, iid, ood)) in &expected {
-            let line = &told[key];
+            let line = &reported[key];
             // Bit by bit: the sums are of the same order.
             assert_eq!(
                 (line.0, line.1.to_bits(), line.2.map(f64::to_bits)),
@@ -200,7 +200,7 @@ pub async fn the_view_selects_and_measures_as_the_code_does(f: Fixture) {
             "the dice made no gaps"
         );
     }
-    assert!(told(&f, "none").await.is_empty());
+    assert!(reported(&f, "none").await.is_empty());
     assert!(!rows(&f, "SELECT 1 FROM v_evaluations WHERE sweep = 'none'").await.is_empty());
     assert!(!rows(&f, "SELECT 1 FROM v_evaluations WHERE held_out LIKE '%+%'").await.is_empty());
 }

@@ -64,7 +64,7 @@ pub async fn a_grid_of_many_chunks_is_stored_completely_and_in_order(f: Fixture)
     let text = large_sweep(MANY);
     let submitted = f.submit(&text).await;
     assert_eq!(
-        (submitted.planned, submitted.expanded, submitted.added, submitted.linked),
+        (submitted.planned, submitted.expanded, submitted.added, submitted.reused),
         (6_200, 6_200, 6_200, 0)
     );
     assert_eq!(f.status("first").await.state, "open");
@@ -85,7 +85,7 @@ pub async fn workers_lease_trials_while_a_sweep_is_still_being_stored(f: Fixture
         }
     }
     within(progress.changed()).await.ok();
-    assert_eq!((seen.len(), f.count(StateName::Leased).await), (claims, claims as u64));
+    assert_eq!((seen.len(), f.count(StateName::Running).await), (claims, claims as u64));
     assert_eq!(f.count(StateName::Queued).await, 6_200 - claims as u64);
 }
 
@@ -131,13 +131,13 @@ pub async fn growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothin
 pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture) {
     f.submit(SWEEP).await;
     let done = f.claim_one().await;
-    let told = Batch { log: b"printed".to_vec(), ..batch(1, vec![evaluation("sketch", 0, 3)]) };
-    f.complete_with(done.token, told, Outcome::Succeeded).await.unwrap();
+    let reported = Batch { log: b"printed".to_vec(), ..batch(1, vec![evaluation("sketch", 0, 3)]) };
+    f.complete_with(done.token, reported, Outcome::Succeeded).await.unwrap();
     let running = f.claim_one().await;
     let same = SWEEP.replace("\"first\"", "\"second\"");
     let submitted = f.submit(&same).await;
-    assert_eq!((submitted.added, submitted.linked), (4, 1));
-    assert_eq!((f.status("second").await.succeeded, f.status("second").await.linked), (1, 1));
+    assert_eq!((submitted.added, submitted.reused), (4, 1));
+    assert_eq!((f.status("second").await.succeeded, f.status("second").await.reused), (1, 1));
     // Its result comes in while the other sweep's trial waits: nobody runs it again.
     f.succeed(running.token).await;
     f.act("first", SweepAction::Pause).await;
@@ -146,19 +146,18 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
         (next.sweep.as_str(), next.trial_id == done.trial_id, next.trial_id == running.trial_id),
         ("second", false, false)
     );
-    assert_eq!(f.status("second").await.linked, 2);
+    assert_eq!(f.status("second").await.reused, 2);
     let record = f.store.records("second", 0).await.unwrap().rows.remove(0);
     assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
-    let story = f.store.story(&format!("second/{}", running.trial_id)).await.unwrap();
-    assert_eq!((story.line.linked_to.as_deref(), story.token), (Some("first"), Some(running.token)));
-    // What happened is told where it happened.
-    let what: Vec<_> =
-        story.happenings.iter().map(|happening| (happening.token, happening.what.as_str())).collect();
-    assert_eq!(what, ["started", "succeeded", "linked"].map(|what| (Some(running.token), what)));
+    let history = f.store.history(&format!("second/{}", running.trial_id)).await.unwrap();
+    assert_eq!((history.line.reused_from.as_deref(), history.token), (Some("first"), Some(running.token)));
+    // An event is shown where it happened.
+    let what: Vec<_> = history.events.iter().map(|event| (event.token, event.what.as_str())).collect();
+    assert_eq!(what, ["started", "succeeded", "reused"].map(|what| (Some(running.token), what)));
     let lines = f.store.trials("second", None, 0).await.unwrap().rows;
     let done_there = lines.into_iter().find(|line| line.trial_id == done.trial_id).unwrap();
     let found =
-        (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.linked_to.as_deref());
+        (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.reused_from.as_deref());
     assert_eq!(found, (1, 1, "host:7", Some("first")));
     let log = f.store.log(&format!("second/{}", done.trial_id), None).await.unwrap();
     assert_eq!(
@@ -167,9 +166,9 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     );
     assert_eq!(f.store.log(&format!("second/{}", done.trial_id), Some(done.token)).await.unwrap(), log);
     // What was taken over can be taken over again.
-    assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.linked, 2);
+    assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.reused, 2);
     assert_eq!(
-        f.store.story(&format!("third/{}", done.trial_id)).await.unwrap().line.linked_to.as_deref(),
+        f.store.history(&format!("third/{}", done.trial_id)).await.unwrap().line.reused_from.as_deref(),
         Some("first")
     );
 }
@@ -186,7 +185,7 @@ pub async fn a_claim_that_finds_only_results_elsewhere_goes_on_looking(f: Fixtur
         .claim(sortie_coordinator::store::Claim { return_when_idle: true, ..claim("w1", 2) }, PATIENCE * 10);
     let claimed = within(waiting).await.unwrap();
     assert_eq!((claimed.leases.len(), claimed.idle), (0, true));
-    assert_eq!((f.status("second").await.linked, f.status("second").await.queued), (4, 0));
+    assert_eq!((f.status("second").await.reused, f.status("second").await.queued), (4, 0));
 }
 
 pub async fn without_reuse_everything_runs(f: Fixture) {
@@ -194,9 +193,9 @@ pub async fn without_reuse_everything_runs(f: Fixture) {
     f.finish_everything().await;
     let options = SubmitOptions { reuse: false, priority: None };
     let submitted = f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), options).await;
-    assert_eq!((submitted.added, submitted.linked), (4, 0));
+    assert_eq!((submitted.added, submitted.reused), (4, 0));
     f.finish_everything().await;
-    assert_eq!((f.status("second").await.succeeded, f.status("second").await.linked), (4, 0));
+    assert_eq!((f.status("second").await.succeeded, f.status("second").await.reused), (4, 0));
 }
 
 pub async fn a_failed_trial_is_taken_over_by_nobody(f: Fixture) {
@@ -205,7 +204,7 @@ pub async fn a_failed_trial_is_taken_over_by_nobody(f: Fixture) {
         f.fail(lease.token, sortie_core::job::ErrorClass::BadConfig).await;
     }
     f.complete(f.claim_one().await.token, Outcome::Diverged { step: 1 }).await.unwrap();
-    assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await.linked, 0);
+    assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await.reused, 0);
 }
 
 pub async fn a_cancelled_sweep_takes_no_trials_until_it_is_resumed(f: Fixture) {

@@ -12,8 +12,8 @@ use sortie_core::trial::PROTOCOL_VERSION;
 use crate::cases_artifacts::artifact;
 use crate::fixture::*;
 
-/// Everything that an attempt tells; `resumed` names the attempt that it went on from.
-fn told(loss: f64, weights: u64, resumed: Option<Resumed>) -> Batch {
+/// Everything that an attempt reports; `resumed` names the attempt that it went on from.
+fn reported(loss: f64, weights: u64, resumed: Option<Resumed>) -> Batch {
     let weights = artifact(ArtifactKind::FinalWeights, weights, "");
     let losses = vec![TrainingLoss { step: 3, loss }];
     Batch {
@@ -43,7 +43,7 @@ async fn verified(f: &Fixture) -> (String, Verified) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         f.store.act_on_trials(&sweep, TrialAction::Cancel, &filter(""), None).await.unwrap();
-        assert_eq!(f.store.story(&format!("{sweep}/{id}")).await.unwrap().sweep, sweep);
+        assert_eq!(f.store.history(&format!("{sweep}/{id}")).await.unwrap().sweep, sweep);
     }
     (id, verified)
 }
@@ -57,7 +57,7 @@ async fn run(f: &Fixture, verified: &Verified, resume: impl Fn(Token) -> Batch) 
     let (whole, killed) = (of(&verified.sweeps[0]), of(&verified.sweeps[1]));
     assert_eq!((whole.kill_at, killed.kill_at, whole.trial_id), (None, Some(12), killed.trial_id));
     assert_eq!(killed.spec.work.steps(), Some(15));
-    f.complete_with(whole.token, told(0.5, 15, None), Outcome::Succeeded).await.unwrap();
+    f.complete_with(whole.token, reported(0.5, 15, None), Outcome::Succeeded).await.unwrap();
     f.fail(killed.token, ErrorClass::Transient).await;
     // Somebody waits: it comes back as soon as any trial may.
     f.clock.pass(Duration::from_millis(1_000));
@@ -77,15 +77,16 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
     );
     let early = f.store.certify(&trial, &verified.sweeps).await.unwrap_err();
     assert!(early.to_string().contains("has no result"), "{early}");
-    run(&f, &verified, |killed| told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true }))).await;
+    run(&f, &verified, |killed| reported(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true })))
+        .await;
     let certificate = f.store.certify(&trial, &verified.sweeps).await.unwrap();
     assert_eq!(
         (certificate.difference.as_deref(), certificate.kill_at, certificate.resumed_at, certificate.steps),
         (None, 12, Some(9), 15)
     );
     assert!(certificate.weights_digest.is_some() && certificate.worker == "host:7", "{certificate:?}");
-    let story = f.store.story(&trial).await.unwrap();
-    let noted = story.happenings.iter().find(|happening| happening.what == "verified").unwrap();
+    let history = f.store.history(&trial).await.unwrap();
+    let noted = history.events.iter().find(|event| event.what == "verified").unwrap();
     assert!(
         noted.detail.contains("killed at step 12 of 15, resumed after step 9, on host:7: identical"),
         "{}",
@@ -97,23 +98,27 @@ pub async fn a_resumed_run_is_certified(f: Fixture) {
 
 pub async fn what_differs_is_not_certified(f: Fixture) {
     let (trial, verified) = verified(&f).await;
-    run(&f, &verified, |killed| told(0.25, 15, Some(Resumed { token: killed, step: 9, exact: true }))).await;
+    run(&f, &verified, |killed| reported(0.25, 15, Some(Resumed { token: killed, step: 9, exact: true })))
+        .await;
     let certificate = f.store.certify(&trial, &verified.sweeps).await.unwrap();
     assert_eq!(certificate.difference.as_deref(), Some("evaluations or losses differ"));
     type Case = (fn(Token) -> Batch, &'static str);
     let cases: [Case; 4] = [
         (
-            |killed| told(0.5, 14, Some(Resumed { token: killed, step: 9, exact: true })),
+            |killed| reported(0.5, 14, Some(Resumed { token: killed, step: 9, exact: true })),
             "weights or logits differ",
         ),
-        (|_| told(0.5, 15, None), "started again at step 0"),
-        (|killed| told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: false })), "another device"),
+        (|_| reported(0.5, 15, None), "started again at step 0"),
+        (
+            |killed| reported(0.5, 15, Some(Resumed { token: killed, step: 9, exact: false })),
+            "another device",
+        ),
         (
             |killed| Batch {
                 artifacts: Vec::new(),
-                ..told(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true }))
+                ..reported(0.5, 15, Some(Resumed { token: killed, step: 9, exact: true }))
             },
-            "were not told",
+            "were not reported",
         ),
     ];
     for (resume, part) in cases {

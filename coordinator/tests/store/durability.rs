@@ -68,12 +68,12 @@ fn each_acknowledged_report_costs_a_flush() {
         println!("skipped: needs strace (apt-get install strace)");
         return;
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("ptrace") && said.contains("not permitted") {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("ptrace") && stderr.contains("not permitted") {
         println!("skipped: needs the right to trace a child");
         return;
     }
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{stderr}{}", String::from_utf8_lossy(&output.stdout));
     let calls = std::fs::read_to_string(calls).unwrap();
     let calls = calls.lines().skip_while(|line| !line.contains(MARK));
     let flushes = calls.filter(|line| line.contains("fsync(") || line.contains("fdatasync(")).count();
@@ -124,7 +124,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     );
     assert!(report.is_err());
     drop(heartbeat);
-    assert_eq!(store.status(None).await.unwrap()[0].leased, 1);
+    assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     let expected: Vec<u8> = (1..=acknowledged).flat_map(|sequence| printed(sequence, 20_000).log).collect();
     assert!(acknowledged > 1 && store.log(&lease.trial_id.to_string(), None).await.unwrap().text == expected);
     drop(store);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sortie_coordinator::clock::Clock;
 use sortie_coordinator::store::{
-    Batch, Claim, Claimed, Completion, Leased, Memory, OpenOptions, Settings, Store, StoreError,
+    Batch, Claim, Claimed, Completion, Lease, Memory, OpenOptions, Settings, Store, StoreError,
     SubmitOptions, Submitted, SweepAction, SweepStatus, TrialAction, Worker,
 };
 use sortie_core::filter::Filter;
@@ -83,7 +83,7 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// A database of its own on this run's server; none, with a line that says so, where no server is installed.
+    /// A database of its own on this run's server; none, with a line about it, where no server is installed.
     pub fn postgres() -> Option<Self> {
         static SERVER: OnceLock<Mutex<Postgres>> = OnceLock::new();
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -175,11 +175,11 @@ impl Fixture {
         self.store.claim(claim(worker, count_max), Duration::ZERO).await.unwrap()
     }
 
-    pub async fn claim(&self, count_max: u32) -> Vec<Leased> {
+    pub async fn claim(&self, count_max: u32) -> Vec<Lease> {
         self.claim_as("w1", count_max).await.leases
     }
 
-    pub async fn claim_one(&self) -> Leased {
+    pub async fn claim_one(&self) -> Lease {
         self.claim(1).await.pop().expect("a trial waits")
     }
 
@@ -231,7 +231,7 @@ impl Fixture {
         let status = self.status("first").await;
         match state {
             StateName::Queued => status.queued,
-            StateName::Leased => status.leased,
+            StateName::Running => status.running,
             StateName::Succeeded => status.succeeded,
             StateName::Diverged => status.diverged,
             StateName::Failed => status.failed,
@@ -264,7 +264,7 @@ pub async fn woken(fixture: &Fixture, waiting: LongPoll<'_>) -> Claimed {
     let before = tokio::time::Instant::now();
     let claimed = within(waiting).await.unwrap();
     if matches!(fixture.database, Database::Model(_)) {
-        assert_eq!(before.elapsed(), Duration::ZERO, "it was found by looking, not by being told");
+        assert_eq!(before.elapsed(), Duration::ZERO, "it was found by looking, not by an announcement");
     }
     claimed
 }

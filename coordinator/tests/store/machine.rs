@@ -1,5 +1,5 @@
 //! Random sequences of everything that anybody can ask, at the model and at a real database side by side: every answer, and in the end
-//! every record, story, log and count must be the same.
+//! every record, history, log and count must be the same.
 //!
 //! `SORTIE_TEST_SEED` names other sequences, `SORTIE_TEST_CASES` more of them.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Batch, Claim, Completion, Leased, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
+    Batch, Claim, Completion, Lease, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
     Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
@@ -24,7 +24,7 @@ use crate::fixture::*;
 const SWEEPS: [&str; 3] = ["first", "second", "nowhere"];
 const WORKERS: [&str; 4] = ["w1", "w2", "w3", "stranger"];
 
-/// What a sweep file may say. The sweeps share trials, and grow into each other.
+/// What a sweep file may hold. The sweeps share trials, and grow into each other.
 const GRIDS: [(&str, &str); 5] = [
     ("dropout = 0.0\nlr = 1e-3", ""),
     ("dropout = [0.0, 0.5]\nlr = 1e-3", ""),
@@ -45,8 +45,8 @@ enum Step {
     Submit { sweep: usize, grid: usize, reuse: bool, priority: Option<i64> },
     Claim { worker: usize, count_max: u32, sweep: Option<usize> },
     Heartbeat { worker: usize, attempts: Vec<(usize, u64)> },
-    Report { attempt: usize, said: Said },
-    Complete { attempt: usize, said: Option<Said>, outcome: Outcome },
+    Report { attempt: usize, choice: BatchChoice },
+    Complete { attempt: usize, choice: Option<BatchChoice>, outcome: Outcome },
     Reap,
     Grace,
     Pass(u64),
@@ -57,7 +57,7 @@ enum Step {
 
 /// A batch, numbered from the one that is due.
 #[derive(Clone, Debug)]
-struct Said {
+struct BatchChoice {
     offset: i64,
     evaluations: Vec<Evaluation>,
     digest: Option<usize>,
@@ -70,7 +70,7 @@ fn one_of<T: Clone + Debug + 'static>(values: &'static [T]) -> impl Strategy<Val
     prop::sample::select(values)
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn batch_choice() -> impl Strategy<Value = BatchChoice> {
     let number = prop_oneof![9 => any::<f64>().prop_filter("a value is finite", |value| value.is_finite()), 1 => Just(-0.0)];
     let score = prop_oneof![
         (1..9_u64).prop_flat_map(|n| (Just(n), 0..=n)).prop_map(|(n, correct)| Score::Counts { n, correct }),
@@ -87,7 +87,7 @@ fn said() -> impl Strategy<Value = Said> {
     let digest = prop_oneof![5 => Just(None), 1 => (0..8_usize).prop_map(|digest| Some(digest / 6))];
     let parts =
         (offset, prop::collection::vec(evaluation, 0..3), digest, prop::collection::vec(any::<u8>(), 0..3));
-    parts.prop_map(|(offset, evaluations, digest, log)| Said { offset, evaluations, digest, log })
+    parts.prop_map(|(offset, evaluations, digest, log)| BatchChoice { offset, evaluations, digest, log })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -113,9 +113,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(worker, count_max, sweep)| Step::Claim { worker, count_max, sweep }),
         3 => (worker, prop::collection::vec((attempt.clone(), 0..30_u64), 0..4))
             .prop_map(|(worker, attempts)| Step::Heartbeat { worker, attempts }),
-        5 => (attempt.clone(), said()).prop_map(|(attempt, said)| Step::Report { attempt, said }),
-        6 => (attempt, prop::option::of(said()), outcome())
-            .prop_map(|(attempt, said, outcome)| Step::Complete { attempt, said, outcome }),
+        5 => (attempt.clone(), batch_choice()).prop_map(|(attempt, choice)| Step::Report { attempt, choice }),
+        6 => (attempt, prop::option::of(batch_choice()), outcome())
+            .prop_map(|(attempt, choice, outcome)| Step::Complete { attempt, choice, outcome }),
         3 => Just(Step::Reap),
         1 => Just(Step::Grace),
         4 => prop_oneof![3 => 0..4_u64, 2 => 5..12_u64, 1 => Just(700)].prop_map(Step::Pass),
@@ -171,22 +171,22 @@ impl Pair {
         }
     }
 
-    fn batch(&self, token: Token, said: &Said) -> Batch {
+    fn batch(&self, token: Token, choice: &BatchChoice) -> Batch {
         let due = self.sequences.get(&token).copied().unwrap_or(0) + 1;
-        let digest = said.digest.map(|digest| ["right", "wrong"][digest].to_owned());
+        let digest = choice.digest.map(|digest| ["right", "wrong"][digest].to_owned());
         let fingerprint = |dataset_digest| Fingerprint {
             dataset_digest,
             device: "GPU".to_owned(),
             ..Fingerprint::default()
         };
         Batch {
-            sequence: due.saturating_add_signed(said.offset),
+            sequence: due.saturating_add_signed(choice.offset),
             fingerprint: digest.map(fingerprint),
-            evaluations: said.evaluations.clone(),
+            evaluations: choice.evaluations.clone(),
             losses: vec![TrainingLoss { step: due.min(20), loss: 1.0 / due as f64 }],
-            log: said.log.clone(),
-            artifacts: said.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
-            resumed: said.digest.map(|digest| Resumed {
+            log: choice.log.clone(),
+            artifacts: choice.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
+            resumed: choice.digest.map(|digest| Resumed {
                 token: Token(token.0 - 1),
                 step: due.min(20),
                 exact: digest == 0,
@@ -217,17 +217,17 @@ impl Pair {
             }
             _ => {
                 let Some(stores) = &self.stores else { return Ok(()) };
-                let (model, leased) = self.ask(&stores[0], step).await;
+                let (model, leases) = self.ask(&stores[0], step).await;
                 let (real, _) = self.ask(&stores[1], step).await;
                 prop_assert_eq!(&model, &real);
-                self.note(step, &model, leased);
+                self.note(step, &model, leases);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, step: &Step, answer: &Shown, leased: Vec<Leased>) {
-        self.attempts.extend(leased.iter().map(|lease| lease.token));
+    fn note(&mut self, step: &Step, answer: &Shown, leases: Vec<Lease>) {
+        self.attempts.extend(leases.iter().map(|lease| lease.token));
         let accepted = !answer.starts_with("refused");
         let kind = match (step, accepted) {
             (Step::Report { .. }, true) => "reports",
@@ -237,18 +237,18 @@ impl Pair {
             _ => "others",
         };
         *self.seen.entry(kind).or_default() += 1;
-        *self.seen.entry("leases").or_default() += leased.len() as u64;
-        if let Step::Report { attempt, said } | Step::Complete { attempt, said: Some(said), .. } = step
+        *self.seen.entry("leases").or_default() += leases.len() as u64;
+        if let Step::Report { attempt, choice } | Step::Complete { attempt, choice: Some(choice), .. } = step
             && accepted
-            && said.offset == 0
+            && choice.offset == 0
         {
             let token = self.token(*attempt);
             *self.sequences.entry(token).or_default() += 1;
         }
     }
 
-    async fn ask(&self, store: &Store, step: &Step) -> (Shown, Vec<Leased>) {
-        let mut leased = Vec::new();
+    async fn ask(&self, store: &Store, step: &Step) -> (Shown, Vec<Lease>) {
+        let mut leases = Vec::new();
         let answer = match step {
             Step::Register(index) => {
                 let mut worker = Worker { ..worker(WORKERS[*index]) };
@@ -264,20 +264,20 @@ impl Pair {
                 let sweep = sweep.map(|sweep| SWEEPS[sweep].to_owned());
                 let claimed =
                     store.claim(Claim { sweep, ..claim(WORKERS[*worker], *count_max) }, Duration::ZERO).await;
-                leased.extend(claimed.iter().flat_map(|claimed| claimed.leases.clone()));
+                leases.extend(claimed.iter().flat_map(|claimed| claimed.leases.clone()));
                 shown(claimed)
             }
             Step::Heartbeat { worker, attempts } => {
                 let attempts = attempts.iter().map(|(attempt, step)| (self.token(*attempt), *step)).collect();
                 shown(store.heartbeat(WORKERS[*worker], attempts).await)
             }
-            Step::Report { attempt, said } => {
+            Step::Report { attempt, choice } => {
                 let token = self.token(*attempt);
-                shown(store.report(token, self.batch(token, said)).await)
+                shown(store.report(token, self.batch(token, choice)).await)
             }
-            Step::Complete { attempt, said, outcome } => {
+            Step::Complete { attempt, choice, outcome } => {
                 let token = self.token(*attempt);
-                let batch = said.as_ref().map(|said| self.batch(token, said));
+                let batch = choice.as_ref().map(|choice| self.batch(token, choice));
                 shown(store.complete(Completion { token, batch, outcome: outcome.clone() }).await)
             }
             Step::Reap => shown(store.reap().await),
@@ -288,7 +288,7 @@ impl Pair {
             ),
             Step::Pass(_) | Step::Restart => String::new(),
         };
-        (answer, leased)
+        (answer, leases)
     }
 
     async fn compare_everything(&self) -> Result<(), TestCaseError> {
@@ -308,7 +308,7 @@ impl Pair {
             }
             for line in lines.unwrap().rows {
                 let name = format!("{sweep}/{}", line.trial_id);
-                prop_assert_eq!(shown(model.story(&name).await), shown(real.story(&name).await));
+                prop_assert_eq!(shown(model.history(&name).await), shown(real.history(&name).await));
                 prop_assert_eq!(shown(model.log(&name, None).await), shown(real.log(&name, None).await));
             }
         }

@@ -1,13 +1,15 @@
 //! What the store promises, on every database that it runs on.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod cases_admin;
 mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
-mod cases_levers;
 mod cases_queries;
-mod cases_questions;
+mod cases_query_limits;
+mod cases_query_refusals;
+mod cases_reads;
 mod cases_reports;
 mod cases_selected;
 mod cases_submit;
@@ -52,12 +54,12 @@ contract! {
     cases_artifacts {
         a_lease_offers_what_earlier_attempts_at_the_trial_left,
         another_sweeps_checkpoints_are_not_offered,
-        artifacts_said_again_are_stored_once_and_of_two_the_first_counts,
+        artifacts_reported_again_are_stored_once_and_of_two_the_first_counts,
         an_artifact_that_leads_elsewhere_is_refused,
-        a_story_tells_where_an_attempt_took_up_anothers_work,
+        a_history_shows_where_an_attempt_took_up_anothers_work,
         a_result_that_contradicts_an_earlier_attempt_is_noted,
         machines_may_differ,
-        where_a_workers_artifacts_go_is_told_when_it_knows,
+        where_a_workers_artifacts_go_is_reported_when_it_knows,
     }
     cases_verification {
         a_resumed_run_is_certified,
@@ -84,11 +86,11 @@ contract! {
     cases_claims {
         every_trial_is_leased_once_however_many_ask,
         many_tasks_that_claim_at_once_get_every_trial_once,
-        trials_are_handed_out_in_their_order,
+        trials_are_assigned_in_their_order,
         sweeps_of_one_priority_share_fairly,
         claims_that_come_together_share_fairly_too,
         only_a_worker_that_is_able_gets_a_trial,
-        a_worker_is_told_what_keeps_it_from_trials_that_wait,
+        a_worker_learns_what_keeps_it_from_trials_that_wait,
         a_worker_that_is_registered_again_is_the_same,
         idle_is_who_could_get_nothing_before_a_user_acts,
         a_claim_that_leaves_when_idle_waits_for_what_runs,
@@ -99,7 +101,7 @@ contract! {
         two_waiting_claims_share_what_becomes_free,
         a_claim_whose_caller_is_gone_takes_nothing,
         a_claim_dropped_at_any_moment_keeps_no_trial,
-        a_paused_or_cancelled_sweep_hands_out_nothing_and_lets_run_what_runs,
+        a_paused_or_cancelled_sweep_assigns_nothing_and_lets_run_what_runs,
     }
     cases_combinations {
         a_combination_starts_when_all_its_members_have_a_result,
@@ -113,26 +115,26 @@ contract! {
         an_expired_lease_that_nobody_took_comes_back_to_life,
         what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder,
         a_report_revives_a_lease_and_so_does_an_end,
-        an_end_said_again_is_said_once,
-        an_end_said_again_stays_said_when_somebody_else_has_the_trial,
+        an_end_reported_again_is_stored_once,
+        an_end_reported_again_is_accepted_when_somebody_else_has_the_trial,
         an_attempt_that_was_lost_ends_late_but_once,
         failures_use_up_their_budget_and_say_why_in_one_line,
         each_class_has_a_budget_of_its_own,
         a_trial_that_takes_its_workers_down_ends_some_day,
-        a_trial_that_failed_is_not_handed_out_before_its_time,
+        a_trial_that_failed_is_not_assigned_before_its_time,
         a_restarted_coordinator_knows_everything_and_gives_attempts_time_to_come_back,
         no_token_is_issued_twice_whatever_restarts,
         after_an_outage_every_lease_gets_time,
-        a_worker_that_keeps_failing_is_set_aside_for_a_while,
-        the_last_fit_worker_is_never_set_aside,
-        failures_in_many_slots_keep_a_worker_aside,
+        a_worker_that_keeps_failing_is_quarantined_for_a_while,
+        the_last_fit_worker_is_never_quarantined,
+        failures_in_many_slots_keep_a_worker_quarantined,
         of_two_workers_that_fail_together_one_stays,
-        only_what_may_be_the_workers_fault_sets_it_aside,
+        only_what_may_be_the_workers_fault_quarantines_it,
     }
     cases_reports {
         held_out_domains_never_reach_the_validation_table,
-        reports_are_numbered_and_said_again_are_said_once,
-        a_batch_said_again_together_with_the_next_is_stored_once,
+        reports_are_numbered_and_repeats_are_stored_once,
+        a_batch_repeated_together_with_the_next_is_stored_once,
         numbers_are_kept_to_the_last_bit,
         of_two_rows_about_the_same_thing_the_first_counts,
         many_rows_in_one_batch_all_arrive_in_order,
@@ -141,26 +143,26 @@ contract! {
         absurd_numbers_and_texts_hurt_nobody_else,
         other_data_under_the_same_name_is_bad_data,
         of_two_that_would_pin_a_name_at_once_one_does,
-        logs_are_told_in_order_by_attempt,
+        logs_are_read_in_order_by_attempt,
     }
-    cases_levers {
+    cases_admin {
         a_cancelled_attempt_is_stale_and_writes_nothing,
         a_filter_and_a_state_say_which_trials_are_meant,
-        a_lever_reaches_every_page,
+        a_user_action_reaches_every_page,
         conditions_that_would_miss_trials_are_refused,
         retry_runs_what_ended_without_a_result_and_forgives,
         retry_ends_the_wait_after_a_failure,
         a_retried_attempt_that_was_lost_may_still_come_back_until_somebody_has_the_trial,
         an_unknown_sweep_is_named_with_those_that_exist,
     }
-    cases_questions {
+    cases_reads {
         status_counts_trials_and_steps,
         progress_never_goes_backwards,
         long_answers_come_in_pages,
         a_trial_is_found_by_a_prefix_that_means_only_it,
-        a_story_tells_everything_in_order,
+        a_trials_history_has_everything_in_order,
         workers_are_listed_with_what_they_run,
-        what_a_sweep_runs_is_told,
+        what_a_sweep_runs_is_described,
     }
 }
 
@@ -188,13 +190,17 @@ macro_rules! sql_contract {
 sql_contract! {
     cases_queries {
         the_columns_are_alike_everywhere_and_documented,
-        trials_are_told_with_the_attempt_that_counts,
+        trials_are_shown_with_the_attempt_that_counts,
         whatever_sql_can_ask_of_the_views_is_answered,
+        parameters_become_columns_where_they_are_what_they_should_be,
+    }
+    cases_query_refusals {
         nothing_but_reading_the_views_is_possible,
+    }
+    cases_query_limits {
         a_query_without_end_ends,
         only_so_many_run_at_a_time_and_one_that_nobody_reads_ends,
         what_is_too_long_is_refused,
-        parameters_become_columns_where_they_are_what_they_should_be,
     }
     cases_selected {
         the_view_selects_and_measures_as_the_code_does,

@@ -1,4 +1,4 @@
-//! What nobody tells the writer it finds by looking, however busy it is. On the model, where hours pass in a moment.
+//! The writer finds changes that nobody announces by looking, however busy it is. On the model, where hours pass in a moment.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_wait_after_a_failure_ends_when_it_ends() {
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).trial_id;
     let due =
-        Duration::from_millis((f.store.story(&due.to_string()).await.unwrap().due_ms - T0).unsigned_abs());
+        Duration::from_millis((f.store.history(&due.to_string()).await.unwrap().due_ms - T0).unsigned_abs());
     let waiting = f.wait_for_a_trial(false).await;
     f.clock.pass(due);
     let before = Instant::now();

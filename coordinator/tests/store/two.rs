@@ -39,7 +39,7 @@ impl Two {
     }
 }
 
-fn said(token: Token) -> Completion {
+fn completion(token: Token) -> Completion {
     let evaluations = vec![evaluation("sketch", 20, token.0.unsigned_abs() % 10)];
     Completion { token, batch: Some(batch(1, evaluations)), outcome: Outcome::Succeeded }
 }
@@ -62,10 +62,10 @@ async fn they_hand_out_and_take_every_trial_once() {
                         return done;
                     }
                     for lease in claimed.leases {
-                        // A worker whose connection was cut says it again to the other one: both take it.
+                        // A worker whose connection was cut repeats its report to the other one: both take it.
                         let (one, other) = tokio::join!(
-                            stores[0].complete(said(lease.token)),
-                            stores[1].complete(said(lease.token))
+                            stores[0].complete(completion(lease.token)),
+                            stores[1].complete(completion(lease.token))
                         );
                         one.unwrap();
                         other.unwrap();
@@ -83,7 +83,7 @@ async fn they_hand_out_and_take_every_trial_once() {
     assert_eq!((done.len(), trials.len()), (240, 240));
     let tokens: BTreeMap<TrialId, Token> = done.into_iter().collect();
     for record in two.stores[1].records("first", 0).await.unwrap().rows {
-        let expected = said(tokens[&record.id]).batch.unwrap().evaluations;
+        let expected = completion(tokens[&record.id]).batch.unwrap().evaluations;
         assert_eq!(
             (record.state, [record.validation, record.held_out].concat()),
             (StateName::Succeeded, expected)
@@ -122,7 +122,7 @@ async fn a_claim_that_waits_at_one_is_woken_by_the_other() {
                 .unwrap();
         }
     }
-    // Without being told, each round lasts the five seconds between two looks.
+    // Without an announcement, each round lasts the five seconds between two looks.
     assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
 }
 
@@ -131,7 +131,7 @@ async fn a_submission_is_followed_to_its_end_wherever_its_trials_are_added() {
     let Some(two) = Two::new().await else { return };
     let text = large_sweep(1_000);
     let first = two.stores[0].submit(&spec(&text), Default::default()).await.unwrap();
-    // Said again at the other coordinator while the first one adds trials: both tell the end.
+    // Repeated at the other coordinator while the first one adds trials: both report the end.
     let followed = submit(&two.stores[1], &text, Default::default()).await.unwrap();
     assert_eq!((followed.planned, followed.expanded), (4_000, 4_000));
     let mut first = first;
@@ -202,7 +202,7 @@ async fn they_get_along_under_load() {
     assert_eq!(states.values().sum::<usize>(), 60, "{states:?}");
     let status = two.stores[1].status(Some("first")).await.unwrap().remove(0);
     let of = |state: StateName| states.get(state.as_str()).copied().unwrap_or(0) as u64;
-    assert_eq!((status.queued, status.leased), (of(StateName::Queued), of(StateName::Leased)));
+    assert_eq!((status.queued, status.running), (of(StateName::Queued), of(StateName::Running)));
     assert_eq!((status.succeeded, status.cancelled), (of(StateName::Succeeded), of(StateName::Cancelled)));
 }
 
@@ -241,7 +241,7 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
         async move {
             loop {
                 let lease = store.claim(claim("w1", 1), Duration::ZERO).await?.leases.remove(0);
-                store.complete(said(lease.token)).await?;
+                store.complete(completion(lease.token)).await?;
                 journal.send(lease.trial_id).ok();
             }
             #[expect(unreachable_code, reason = "it names the type of the error")]
@@ -286,6 +286,17 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
             .await
     })
     .await;
+    let succeeded = succeeded_trials(&store).await;
+    assert!(
+        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
+        "an acknowledged result is gone"
+    );
+    let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
+    assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
+}
+
+/// The trials of the sweep that have a result, each with its one evaluation.
+async fn succeeded_trials(store: &Store) -> BTreeSet<TrialId> {
     let (mut succeeded, mut from) = (BTreeSet::new(), Some(0));
     while let Some(position) = from {
         let page = at_last(async || store.records("first", position).await).await;
@@ -295,10 +306,5 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
         }
         from = page.next;
     }
-    assert!(
-        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
-        "an acknowledged result is gone"
-    );
-    let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
-    assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
+    succeeded
 }

@@ -9,8 +9,8 @@ const OLD: Token = Token(1);
 const NEW: Token = Token(2);
 const RETRY: Event = Event::Retry { waits: false };
 
-fn leased(token: Token) -> State {
-    State::Leased { token, expires_at: NOW.plus(LEASE) }
+fn running(token: Token) -> State {
+    State::Running { token, expires_at: NOW.plus(LEASE) }
 }
 
 fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
@@ -35,26 +35,26 @@ fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     let queued = State::Queued { expired: Some(OLD), not_before: later };
     let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
     assert_eq!(
-        apply(leased(OLD), &Event::Reap(Past::default()), later, LEASE),
+        apply(running(OLD), &Event::Reap(Past::default()), later, LEASE),
         Ok(Decision::Move(queued, lost))
     );
     assert_eq!(
         apply(queued, &Event::Heartbeat(OLD), NOW, LEASE),
-        Ok(Decision::Move(leased(OLD), Some(Effect::Revive(OLD))))
+        Ok(Decision::Move(running(OLD), Some(Effect::Revive(OLD))))
     );
     assert_eq!(
         after(queued, &Event::Claim(NEW), later),
-        State::Leased { token: NEW, expires_at: later.plus(LEASE) }
+        State::Running { token: NEW, expires_at: later.plus(LEASE) }
     );
     for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
-        assert_eq!(apply(leased(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
+        assert_eq!(apply(running(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
     }
 }
 
 #[test]
 fn completing_twice_is_once_and_a_stale_token_never_completes() {
     let done = State::Finished(Finished::Succeeded(NEW));
-    assert_eq!(after(leased(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW), done);
+    assert_eq!(after(running(NEW), &complete(NEW, Outcome::Succeeded, 0), NOW), done);
     assert_eq!(apply(done, &complete(NEW, Outcome::Succeeded, 0), NOW, LEASE), Ok(Decision::Stay));
     assert_eq!(apply(done, &complete(OLD, Outcome::Succeeded, 0), NOW, LEASE), Err(Refused::Stale(OLD)));
     assert_eq!(apply(done, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Succeeded)));
@@ -62,7 +62,7 @@ fn completing_twice_is_once_and_a_stale_token_never_completes() {
 
 #[test]
 fn each_error_class_has_its_budget_and_its_wait() {
-    let end = |class, failures| after(leased(OLD), &complete(OLD, failed(class), failures), NOW);
+    let end = |class, failures| after(running(OLD), &complete(OLD, failed(class), failures), NOW);
     let queued =
         |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
     assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
@@ -74,7 +74,7 @@ fn each_error_class_has_its_budget_and_its_wait() {
 }
 
 #[test]
-fn a_trial_that_waits_is_not_handed_out() {
+fn a_trial_that_waits_is_not_assigned() {
     let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
     assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
     assert_eq!(after(waiting, &RETRY, NOW), State::FRESH);
@@ -84,20 +84,20 @@ fn a_trial_that_waits_is_not_handed_out() {
 fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
     let cancelled = State::Finished(Finished::Cancelled);
     let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
-    assert_eq!(apply(leased(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
+    assert_eq!(apply(running(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
     assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
     for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))]
     {
         assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
     }
-    for state in [leased(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
+    for state in [running(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
         assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Stay));
     }
 }
 
 #[test]
 fn the_reaper_leaves_live_leases_alone() {
-    assert_eq!(apply(leased(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
+    assert_eq!(apply(running(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
 }
 
 fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
@@ -118,13 +118,13 @@ fn a_combination_waits_for_its_members_whatever_a_user_says() {
     assert_eq!(members(Readiness::Hopeless), Ok(Decision::Move(hopeless, None)));
     assert_eq!(after(hopeless, &Event::Retry { waits: true }, NOW), State::WAITING);
     // One that runs, or waits after a failure of its own, is past that.
-    for state in [leased(OLD), State::FRESH, State::Finished(Finished::Succeeded(OLD))] {
+    for state in [running(OLD), State::FRESH, State::Finished(Finished::Succeeded(OLD))] {
         assert_eq!(apply(state, &Event::Members(Readiness::Hopeless), NOW, LEASE), Ok(Decision::Stay));
     }
 }
 
 proptest! {
-    /// Whatever is said in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
+    /// Whatever is reported in whatever order, a finished trial stays finished, and only the token that held the trial finishes it.
     #[test]
     fn a_finished_trial_never_moves(events in proptest::collection::vec(any_event(), 1..60)) {
         let (mut state, mut now, mut issued) = (State::FRESH, NOW, 0);

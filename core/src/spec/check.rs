@@ -9,13 +9,14 @@ use crate::catalogue;
 use crate::combine::{COMBINE, CombinationKind};
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::finetune::{AXES, SplitBy};
-use crate::grid::TRIALS_MAX;
 use crate::keep::Keep;
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
+/// The most trials that one sweep may plan.
+const TRIALS_MAX: u64 = 10_000_000;
 /// Axes are compared value by value, since floats have no hash: this keeps that instant.
 pub(super) const AXIS_VALUES_MAX: usize = 10_000;
 
@@ -135,7 +136,7 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// What the file says wins over what a folder told, which wins over the catalogue.
+/// The file wins over what a folder shows, which wins over the catalogue.
 pub(super) fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
     let name = data.dataset;
     check_name("data.dataset", &name)?;

@@ -184,8 +184,7 @@ impl SweepFile {
         toml::from_str(text).map_err(|error: toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count() + 1;
-            let message = error.message().split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
-            SpecError::Syntax { line, message }
+            SpecError::Syntax { line, message: super::syntax::plain(text, start, error.message()) }
         })
     }
 }

@@ -50,17 +50,7 @@ pub(super) fn settings(
         return wrong("train.evaluate_every", evaluate_every, format!("1 to {STEPS_MAX}"));
     }
     let optimizer = optimizer.unwrap_or(Optimizer::Sgd);
-    if let Some(momentum) = momentum.filter(|_| optimizer != Optimizer::Sgd) {
-        return wrong(
-            "train.momentum",
-            momentum,
-            format!("only sgd has it, and train.optimizer is {optimizer}"),
-        );
-    }
-    let momentum = momentum.unwrap_or(if optimizer == Optimizer::Sgd { 0.9 } else { 0.0 });
-    if !(0.0..1.0).contains(&momentum) {
-        return wrong("train.momentum", momentum, "at least 0 and below 1");
-    }
+    let momentum = checked_momentum(momentum, optimizer)?;
     let Rate { schedule, milestones, gamma } = rate(train.schedule, train.milestones, train.gamma, steps)?;
     let ensemble = train.ensemble;
     if let Some(Ensemble { from }) = ensemble.filter(|ensemble| ensemble.from > steps) {
@@ -93,6 +83,22 @@ pub(super) fn settings(
         average,
         ensemble,
     })
+}
+
+/// Momentum is sgd's alone.
+fn checked_momentum(momentum: Option<f64>, optimizer: Optimizer) -> Result<f64, SpecError> {
+    if let Some(momentum) = momentum.filter(|_| optimizer != Optimizer::Sgd) {
+        return wrong(
+            "train.momentum",
+            momentum,
+            format!("only sgd has it, and train.optimizer is {optimizer}"),
+        );
+    }
+    let momentum = momentum.unwrap_or(if optimizer == Optimizer::Sgd { 0.9 } else { 0.0 });
+    if !(0.0..1.0).contains(&momentum) {
+        return wrong("train.momentum", momentum, "at least 0 and below 1");
+    }
+    Ok(momentum)
 }
 
 /// The name of the pretrained weights; empty from scratch.

@@ -73,7 +73,7 @@ impl Postgres {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// What a client is told to connect to a database. `postgres` is always there.
+    /// The URL by which a client connects to a database. `postgres` is always there.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@{}/{database}", self.address())
     }
@@ -210,7 +210,7 @@ impl Running {
         self.wait_for_end()
     }
 
-    /// Waits for the end of the first process, which remains a corpse until the watchdog is told to look.
+    /// Waits for the end of the first process, which remains a corpse until the watchdog gets a signal to look.
     fn wait_for_end(mut self) -> Result<()> {
         let gone = || !processes::is_alive(self.postmaster);
         ensure!(wait::until(END_LIMIT, gone), "PostgreSQL's process {} does not end", self.postmaster);

@@ -134,7 +134,8 @@ fn describe(end: &End) -> String {
             Some(name) => format!("was killed by signal {signal} ({name})"),
             None => format!("was killed by signal {signal}"),
         },
-        (None, Some(code)) => format!("ended with exit status {code} and no outcome"),
+        (None, Some(0)) => "ended with exit 0 and reported no result".to_owned(),
+        (None, Some(code)) => format!("crashed, exit {code}"),
         (None, None) => format!("ended with {status}"),
     }
 }
@@ -202,10 +203,7 @@ mod tests {
         let (class, message) = failed(of_trial(end(3 << 8, "a | b")));
         assert_eq!(
             (class, message.as_str()),
-            (
-                ErrorClass::Transient,
-                "the trial's process ended with exit status 3 and no outcome; it printed last: a | b"
-            )
+            (ErrorClass::Transient, "the trial's process crashed, exit 3; it printed last: a | b")
         );
         assert!(failed(of_trial(end(40, ""))).1.ends_with("signal 40"));
     }

@@ -7,7 +7,7 @@ use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
 use sortie_core::record::Fingerprint;
 
-use super::{Attempt, MemoryTransaction, Trial, guard, missing};
+use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction,
@@ -29,7 +29,7 @@ impl Transaction for MemoryTransaction {
     async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
         let mut extended = 0;
         for trial in self.0.trials.values_mut() {
-            if let State::Leased { expires_at, .. } = &mut trial.state
+            if let State::Running { expires_at, .. } = &mut trial.state
                 && *expires_at < until
             {
                 *expires_at = until;
@@ -45,13 +45,13 @@ impl Transaction for MemoryTransaction {
             return Ok(());
         }
         let id = self.0.workers.len() as i64 + 1;
-        let (aside_reason, trials) = (String::new(), Vec::new());
+        let (quarantine_reason, trials) = (String::new(), Vec::new());
         let line = WorkerLine {
             worker: worker.clone(),
             seen_ms: now.0,
             left: false,
-            aside_until_ms: 0,
-            aside_reason,
+            quarantined_until_ms: 0,
+            quarantine_reason,
             trials,
         };
         self.0.workers.insert(id, line);
@@ -66,8 +66,8 @@ impl Transaction for MemoryTransaction {
             abilities: line.worker.abilities.clone(),
             seen: Timestamp(line.seen_ms),
             failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
-            aside_until: Timestamp(line.aside_until_ms),
-            aside_reason: line.aside_reason.clone(),
+            quarantined_until: Timestamp(line.quarantined_until_ms),
+            quarantine_reason: line.quarantine_reason.clone(),
         };
         Ok(tables
             .workers
@@ -78,7 +78,8 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let fit = |line: &WorkerLine| line.seen_ms >= since.0 && line.aside_until_ms <= now.0 && !line.left;
+        let fit =
+            |line: &WorkerLine| line.seen_ms >= since.0 && line.quarantined_until_ms <= now.0 && !line.left;
         Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
     }
 
@@ -89,7 +90,7 @@ impl Transaction for MemoryTransaction {
             name: sweep.spec.name.clone(),
             revision: sweep.revision,
             priority: sweep.priority,
-            running: tables.count(sweep.id, StateName::Leased),
+            running: tables.count(sweep.id, StateName::Running),
             waiting: (tables.queued(sweep.id, now).count() as u64).min(count_max),
             unfinished: sweep.expanded < sweep.planned || tables.count(sweep.id, StateName::Queued) > 0,
         };
@@ -110,14 +111,14 @@ impl Transaction for MemoryTransaction {
             } else {
                 needs
             };
-            let twin = tables.twin(trial.trial_id, trial.sweep, needs);
+            let existing = tables.existing_result(trial.trial_id, trial.sweep, needs);
             let tried = tables.attempts_of(id).next().is_some();
             WaitingTrial {
                 id,
                 trial_id: trial.trial_id,
                 point: trial.point.clone(),
                 state: trial.state,
-                twin,
+                existing,
                 tried,
             }
         };
@@ -153,7 +154,7 @@ impl Transaction for MemoryTransaction {
 
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
         let expired = |trial: &Trial| match trial.state {
-            State::Leased { token, expires_at } if expires_at <= now => Some(token),
+            State::Running { token, expires_at } if expires_at <= now => Some(token),
             _ => None,
         };
         Ok(self
@@ -270,7 +271,8 @@ impl Transaction for MemoryTransaction {
                 let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
                 (host, device, threads, libtorch, dataset_digest, weights_digest)
             };
-            for (earlier, early) in tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token) {
+            let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
+            for (earlier_number, (earlier, early)) in (1..).zip(earlier) {
                 if place(early) == place(late)
                     && let Some((step, rows)) = tables.differences(*token, *earlier)
                 {
@@ -278,6 +280,7 @@ impl Transaction for MemoryTransaction {
                         trial: late.trial,
                         token: *token,
                         earlier: *earlier,
+                        earlier_number,
                         step,
                         rows,
                     });
@@ -311,7 +314,7 @@ impl Transaction for MemoryTransaction {
                 *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
                 Ok(())
             }
-            _ => Err(guard("update of a sweep")),
+            _ => Err(lock_failed("update of a sweep")),
         }
     }
 
@@ -333,17 +336,17 @@ impl Transaction for MemoryTransaction {
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
-        let (mut added, mut linked) = (0, 0);
+        let (mut added, mut reused) = (0, 0);
         for NewTrial { trial_id, position, point, members } in trials {
             if self.0.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
-            let twin = needs.and_then(|needs| self.0.twin(*trial_id, sweep, needs));
+            let existing = needs.and_then(|needs| self.0.existing_result(*trial_id, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::WAITING };
-            let state = twin.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
+            let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;
-            let (position, point, linked_here) = (*position, point.clone(), twin.is_some());
+            let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
             let trial = Trial {
                 sweep,
                 trial_id: *trial_id,
@@ -351,17 +354,17 @@ impl Transaction for MemoryTransaction {
                 point,
                 state,
                 forgiven: Token(0),
-                linked: linked_here,
+                reused: reused_here,
             };
             self.0.trials.insert(id, trial);
             self.0.by_id.insert((*trial_id, sweep), id);
             let stored: Option<Vec<i64>> =
                 members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
-            self.0.members.insert(id, stored.ok_or_else(|| guard("insert of members"))?);
+            self.0.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);
             added += 1;
-            linked += u64::from(linked_here);
+            reused += u64::from(reused_here);
         }
-        Ok((added, linked))
+        Ok((added, reused))
     }
 
     async fn trial_rows(

@@ -17,7 +17,7 @@ use crate::store::backend::{
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
-    Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// What is wrong with a database.
@@ -28,12 +28,12 @@ pub(super) struct Faults {
     pub(super) refused: u64,
     /// Of a hundred transactions, how many are committed although their caller hears of an error.
     pub(super) unacknowledged: u64,
-    /// The planted bug: whoever speaks about a trial that is not over holds it, whatever its token, and no guard notices. Attempts are
+    /// The planted bug: whoever reports about a trial that is not over holds it, whatever its token, and no check notices. Attempts are
     /// ended by the trial's id alone, as in the job queues that lose work to slow workers.
     pub(super) ignores_tokens: bool,
     /// No transaction can add trials to a sweep.
     pub(super) adds_nothing: bool,
-    /// No transaction ever begins, and nobody says so.
+    /// No transaction ever begins, and no error comes.
     pub(super) hangs: bool,
 }
 
@@ -55,7 +55,7 @@ struct FaultyTransaction {
     unacknowledged: bool,
     ignores_tokens: bool,
     adds_nothing: bool,
-    /// Where the trials are whose attempts were told something else.
+    /// Where the trials are whose attempts got another answer.
     states: HashMap<i64, State>,
 }
 
@@ -116,8 +116,8 @@ impl Backend for Faulty {
     ) -> Result<Vec<(i64, String)>, StoreError> {
         self.inner.find(sweep, prefix, count_max).await
     }
-    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
-        self.inner.story(trial).await
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+        self.inner.history(trial).await
     }
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await
@@ -152,7 +152,7 @@ impl Transaction for FaultyTransaction {
         for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
             self.states.insert(row.trial, row.state);
             row.state = match row.state {
-                State::Leased { expires_at, .. } => State::Leased { token: row.token, expires_at },
+                State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
                 State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
                 State::Finished(finished) => State::Finished(finished),
             };

@@ -1,4 +1,4 @@
-//! What was said and answered, and what must never be: independent of anything that the store itself keeps.
+//! All requests and answers, and what must never be: independent of anything that the store itself keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +9,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::TrialId;
 
-use crate::store::types::{Batch, Leased};
+use crate::store::types::{Batch, Lease};
 use crate::store::{Store, StoreError};
 
 /// What happened to one attempt, as its worker and its line to the coordinator know.
@@ -19,17 +19,17 @@ struct Attempt {
     /// When its claim was answered, counted in events.
     issued: u64,
     outcome: Outcome,
-    /// All batches that it will ever say, with its end.
+    /// All batches that it will ever report, with its end.
     batches: u64,
     /// The highest batch that was acknowledged.
     acknowledged: u64,
-    /// The first event at which somebody began to say that it ended.
+    /// The first event at which somebody began to report its end.
     ends: Option<u64>,
     /// Whether that was acknowledged.
     ended: bool,
     /// Whether a power cut may have taken its lease: leases and signs of life are not flushed, but reports are, and all before them.
     undone: bool,
-    /// Whether it was told, when it said that it ended, that it is stale.
+    /// Whether its end was refused as stale.
     refused: bool,
     /// When it last left with a report that was then acknowledged.
     flushed: Option<Timestamp>,
@@ -57,7 +57,7 @@ pub(super) struct Departure {
     at: Timestamp,
 }
 
-/// What an attempt says in a batch: anybody can tell from it whose it is.
+/// What an attempt reports in a batch: it shows whose batch it is.
 pub(super) fn batch(token: Token, sequence: u64) -> Batch {
     let correct = (token.0.unsigned_abs() * 31 + sequence * 7) % 1_000;
     let row = |domain: &str| Evaluation {
@@ -98,15 +98,15 @@ impl Journal {
     }
 
     /// A claim was answered with this trial; its attempt will end like this, after so many batches.
-    pub(super) fn leased(
+    pub(super) fn lease(
         &mut self,
-        lease: &Leased,
+        lease: &Lease,
         left: Departure,
         at: Timestamp,
         outcome: Outcome,
         batches: u64,
     ) {
-        let issued = self.note(at, ("leased", lease.token.0, lease.trial_id));
+        let issued = self.note(at, ("lease", lease.token.0, lease.trial_id));
         if let Some(&last) = self.newest.get(&lease.trial_id) {
             let before = self.attempts[&last].clone();
             if last >= lease.token {
@@ -148,7 +148,7 @@ impl Journal {
         }
     }
 
-    /// What the attempt would say as its end.
+    /// What the attempt would report as its end.
     pub(super) fn plan(&self, token: Token) -> (Outcome, u64) {
         let attempt = &self.attempts[&token];
         (attempt.outcome.clone(), attempt.batches)
@@ -160,11 +160,14 @@ impl Journal {
         newest.is_some_and(|newest| *newest > token && self.attempts[newest].issued < left.event)
     }
 
-    /// The attempt was told that it holds its trial.
+    /// The coordinator accepted the attempt as the holder of its trial.
     pub(super) fn alive(&mut self, token: Token, left: Departure, at: Timestamp) {
         self.note(at, ("alive", token.0));
         if self.was_stale(token, left) {
-            self.violated(at, format!("attempt {token} is stale and was told that it holds its trial"));
+            self.violated(
+                at,
+                format!("attempt {token} is stale and was accepted as the holder of its trial"),
+            );
         }
         self.heard(token, None);
         if let Some(attempt) = self.attempts.get_mut(&token) {
@@ -224,7 +227,7 @@ impl Journal {
         self.attempts.entry(token).and_modify(|attempt| attempt.refused = true);
     }
 
-    /// No worker says a batch before the one before it was acknowledged, and no network does.
+    /// No worker reports a batch before the one before it was acknowledged, and no network delivers one.
     pub(super) fn missed(&mut self, token: Token, at: Timestamp) {
         self.violated(at, format!("a batch of attempt {token} was acknowledged, and is missed"));
     }
@@ -233,7 +236,7 @@ impl Journal {
         self.note(at, ("ended", token.0));
         let attempt = self.attempts[&token].clone();
         let newest = self.newest.get(&attempt.trial).copied().unwrap_or(token);
-        // It may have ended when it said so for the first time, before anybody else had the trial.
+        // It may have ended when it reported its end for the first time, before anybody else had the trial.
         let first = attempt.ends.unwrap_or(left.event);
         if newest > token && self.attempts[&newest].issued < first {
             self.violated(at, format!("attempt {token} is stale and ended"));
@@ -262,29 +265,28 @@ impl Journal {
     ) -> Result<(), StoreError> {
         for trial in spec.trials() {
             let Some(combination) = &trial.combination else { continue };
-            let own = match store.story(&trial.id().to_string()).await {
+            let own = match store.history(&trial.id().to_string()).await {
                 // The sweep was called off before it was stored.
                 Err(StoreError::Trial { .. }) => continue,
                 own => own?,
             };
-            let began = own
-                .happenings
-                .iter()
-                .filter(|happening| happening.what == "started")
-                .map(|happening| happening.at_ms)
-                .min();
+            let began =
+                own.events.iter().filter(|event| event.what == "started").map(|event| event.at_ms).min();
             for member in &combination.members {
-                let story = store.story(&member.to_string()).await?;
-                let ended = story
-                    .happenings
+                let history = store.history(&member.to_string()).await?;
+                let ended = history
+                    .events
                     .iter()
-                    .filter(|happening| happening.what == "succeeded")
-                    .map(|happening| happening.at_ms)
+                    .filter(|event| event.what == "succeeded")
+                    .map(|event| event.at_ms)
                     .max();
-                if own.line.state == StateName::Succeeded && story.line.state != StateName::Succeeded {
+                if own.line.state == StateName::Succeeded && history.line.state != StateName::Succeeded {
                     self.violated(
                         at,
-                        format!("a combination has a result and its member {member} is {}", story.line.state),
+                        format!(
+                            "a combination has a result and its member {member} is {}",
+                            history.line.state
+                        ),
                     );
                 }
                 if began.is_some_and(|began| ended.is_none_or(|ended| ended > began)) {
@@ -303,7 +305,7 @@ impl Journal {
         let records = store.records("simulated", 0).await?.rows;
         for record in records {
             let name = record.id.to_string();
-            let token = store.story(&name).await?.token;
+            let token = store.history(&name).await?.token;
             let accepted = token.filter(|_| record.state == StateName::Succeeded);
             let batches =
                 accepted.map_or(0, |token| self.attempts.get(&token).map_or(0, |attempt| attempt.batches));
@@ -341,15 +343,15 @@ impl Journal {
                 if attempt.refused && accepted == Some(token) {
                     self.violated(
                         at,
-                        format!("the result of attempt {token} counts, and it was told that it is stale"),
+                        format!("the result of attempt {token} counts, and its end was refused as stale"),
                     );
                 }
                 let log = match store.log(&name, Some(token)).await {
                     Err(StoreError::UnknownToken(_)) if attempt.undone => continue,
                     log => String::from_utf8_lossy(&log?.text).into_owned(),
                 };
-                let said = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
-                let prefix: Vec<String> = said.take(log.matches(';').count()).collect();
+                let reported = (1..=attempt.batches).map(|sequence| format!("{token}:{sequence};"));
+                let prefix: Vec<String> = reported.take(log.matches(';').count()).collect();
                 if log != prefix.concat() || (prefix.len() as u64) < attempt.acknowledged {
                     self.violated(
                         at,

@@ -18,7 +18,7 @@ use super::faulty::{Faults, Faulty};
 use super::journal::{Departure, Journal, batch};
 use crate::clock::Clock;
 use crate::store::memory::Memory;
-use crate::store::types::{Claim, Claimed, Completion, Leased, SweepAction, TrialAction, Worker};
+use crate::store::types::{Claim, Claimed, Completion, Lease, SweepAction, TrialAction, Worker};
 use crate::store::{Settings, Store, StoreError};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -275,7 +275,7 @@ impl World {
             (Call::Claim(..), Heard::Claimed(claimed)) => {
                 for lease in &claimed.leases {
                     let (outcome, batches) = self.plan();
-                    journal.leased(lease, left, at, outcome, batches);
+                    journal.lease(lease, left, at, outcome, batches);
                 }
             }
             (Call::Heartbeat(_, tokens), Heard::Lost(lost)) => {
@@ -362,11 +362,11 @@ impl World {
         }
     }
 
-    /// An attempt says everything until it is heard, and stops when it is told that it is stale.
+    /// An attempt repeats each report until it is acknowledged, and stops when it is refused as stale.
     async fn attempt(
         self: Rc<Self>,
         worker: usize,
-        lease: Leased,
+        lease: Lease,
         running: Rc<RefCell<BTreeMap<Token, bool>>>,
     ) {
         let token = lease.token;
@@ -375,7 +375,7 @@ impl World {
             sleep(self.millis(4_000)).await;
             let call =
                 if sequence == batches { Call::Complete(token) } else { Call::Report(token, sequence) };
-            // One that was told in a heartbeat that it is stale may not have heard it.
+            // An attempt that a heartbeat reported as stale may not have received the answer.
             while running.borrow().get(&token) == Some(&true) || self.percent(20) {
                 match self.call(worker, call.clone()).await {
                     Some(Heard::Refused) => drop(running.borrow_mut().insert(token, false)),
@@ -390,7 +390,7 @@ impl World {
     /// What goes wrong, again and again.
     pub(super) async fn trouble(self: Rc<Self>, workers: usize) {
         loop {
-            // Now and then before a new coordinator has done anything but hand out trials.
+            // Now and then before a new coordinator has done anything but assign trials.
             let pause = if self.percent(40) { self.millis(100) } else { self.millis(6_000) };
             sleep(pause).await;
             if self.healed.get() {

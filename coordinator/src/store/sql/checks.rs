@@ -1,4 +1,4 @@
-//! What only a real database can tell: that every statement fits its tables, so that no typing error, missing column or wrong type
+//! Checks that need a real database: that every statement fits its tables, so that no typing error, missing column or wrong type
 //! waits for its first use; and that the writer's connection keeps what it promised.
 
 use sortie_testkit::postgres::Postgres;
@@ -83,7 +83,7 @@ async fn a_transaction_that_sqlite_undid_by_itself_is_followed_by_others() {
     assert_eq!(answers(&database.writer, &["PRAGMA synchronous"]).await, ["2"]);
 }
 
-/// Leases alone are not flushed; whatever comes after them is, however often it changes.
+/// A transaction of leases alone is not flushed. The next durable one is, however often the two alternate.
 #[tokio::test]
 async fn sqlite_is_durable_whenever_a_transaction_asks_for_it() {
     let folder = tempfile::tempdir().unwrap();

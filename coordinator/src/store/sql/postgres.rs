@@ -10,7 +10,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
-use super::SqlBackend;
+use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
@@ -30,7 +30,7 @@ const BY_KEY: [(&str, &str); 5] = [
     ("enable_bitmapscan", "off"),
     ("jit", "off"),
 ];
-/// How long a request waits for a connection before its caller is told to try again.
+/// How long a request waits for a connection before its caller must try again.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 /// After the ear was lost, until the next try.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
@@ -80,7 +80,7 @@ async fn warn_if_not_durable(pool: &PgPool) {
     }
 }
 
-/// Passes on what other coordinators say, for as long as anybody is interested. What is missed while the connection is away is found by
+/// Passes on what other coordinators announce, for as long as anybody is interested. What is missed while the connection is away is found by
 /// looking every few seconds.
 async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
     while elsewhere.strong_count() > 0 && !pool.is_closed() {
@@ -122,7 +122,7 @@ fn connection_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => connection_message(error),
-        other => super::schema_message(other),
+        other => schema_message(other, "database"),
     }
 }
 

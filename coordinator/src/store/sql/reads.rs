@@ -10,22 +10,21 @@ use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
-use super::SqlBackend;
+use super::database::SqlBackend;
 use super::engine::{Arg, Row};
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction};
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, sweep_counts, trial_history};
 use crate::store::query::Rows;
-use crate::store::story;
 use crate::store::types::{
-    Happening, Log, Page, Portion, Story, SweepStatus, TrialArtifacts, TrialLine, Worker, WorkerLine,
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 500;
-/// Attempts whose durations tell how long others will take.
+/// Attempts whose durations estimate those of others.
 const DURATIONS_MAX: i64 = 1_000;
 
 impl SqlBackend {
@@ -37,7 +36,7 @@ impl SqlBackend {
         self.readers.fetch(sql, args).await
     }
 
-    /// The evaluations in a table by attempt. Floats are read only where they are asked for or tell something that counts do not.
+    /// The evaluations in a table by attempt. Floats are read only where they are asked for or hold more than the counts.
     async fn evaluations(
         &self,
         table: Table,
@@ -95,17 +94,17 @@ impl SqlBackend {
             priority: sweep.priority,
             planned: sweep.planned,
             queued: row.count("trials", "queued")?,
-            leased: row.count("trials", "leased")?,
+            running: row.count("trials", "running")?,
             delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
             ..SweepStatus::default()
         };
         for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
             let trials = row.count("trials", "trials")?;
-            story::count_finished(
+            sweep_counts::count_finished(
                 &mut status,
                 row.parsed("trials", "state")?,
                 trials,
-                row.int("trials", "linked")? != 0,
+                row.int("trials", "reused")? != 0,
             );
         }
         if let Some(row) =
@@ -114,8 +113,8 @@ impl SqlBackend {
             (status.finished_attempts, status.running_ms) =
                 (row.count("attempts", "attempts")?, row.count("attempts", "running_ms")?);
         }
-        story::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
-        story::note_outdated(&mut status, &sweep);
+        sweep_counts::count_steps(&mut status, &sweep, row.count("attempts", "steps_running")?);
+        sweep_counts::note_outdated(&mut status, &sweep);
         Ok(status)
     }
 
@@ -128,11 +127,11 @@ impl SqlBackend {
         })
     }
 
-    async fn attempts_of(&self, trial: i64) -> Result<Vec<Happening>, StoreError> {
-        let mut happenings = Vec::new();
+    async fn attempts_of(&self, trial: i64) -> Result<Vec<TrialEvent>, StoreError> {
+        let mut attempts = Vec::new();
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let text = |column| row.text("attempts", column);
-            let attempt = story::Attempt {
+            attempts.push(trial_history::Attempt {
                 token: Token(row.int("attempts", "token")?),
                 started_ms: row.int("attempts", "started_ms")?,
                 ended_ms: row.int("attempts", "ended_ms")?,
@@ -143,10 +142,9 @@ impl SqlBackend {
                 device: text("device")?,
                 worker: text("worker")?,
                 resumed: rows::resumed(&row)?,
-            };
-            happenings.extend(attempt.happenings());
+            });
         }
-        Ok(happenings)
+        Ok(trial_history::events_of(attempts))
     }
 }
 
@@ -154,7 +152,7 @@ impl SqlBackend {
 impl Backend for SqlBackend {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
         // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
-        // after an error, is durable, whatever is believed of it here.
+        // after an error, is durable, whatever is noted about it here.
         if self.dialect == Dialect::Sqlite && self.durable.load(atomic::Ordering::Relaxed) != durable {
             self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
             self.durable.store(durable, atomic::Ordering::Relaxed);
@@ -245,24 +243,24 @@ impl Backend for SqlBackend {
         rows.iter().map(|row| Ok((row.int("trials", "id")?, row.text("trials", "trial")?))).collect()
     }
 
-    async fn story(&self, trial: i64) -> Result<Story, StoreError> {
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
         let row = self.trial(trial).await?;
-        let mut happenings = self.attempts_of(trial).await?;
-        for row in self.fetch(self.sql().happenings_of, vec![trial.into()]).await? {
-            let token = Some(Token(row.int("happenings", "token")?)).filter(|token| token.0 != 0);
-            let (what, detail) = (row.text("happenings", "what")?, row.text("happenings", "detail")?);
-            happenings.push(Happening { at_ms: row.int("happenings", "at_ms")?, token, what, detail });
+        let mut events = self.attempts_of(trial).await?;
+        for row in self.fetch(self.sql().events_of, vec![trial.into()]).await? {
+            let token = Some(Token(row.int("events", "token")?)).filter(|token| token.0 != 0);
+            let (what, detail) = (row.text("events", "what")?, row.text("events", "detail")?);
+            events.push(TrialEvent { at_ms: row.int("events", "at_ms")?, token, what, detail });
         }
-        happenings.sort_by_key(|happening| happening.at_ms);
+        events.sort_by_key(|event| event.at_ms);
         let state = rows::state(&row, "token")?;
         let members = self.fetch(self.sql().members_of, vec![trial.into()]).await?;
-        Ok(Story {
+        Ok(TrialHistory {
             members: members.iter().map(|row| row.text("members", "member")).collect::<Result<_, _>>()?,
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),
             due_ms: if state.name() == StateName::Queued { rows::due_of(state) } else { 0 },
-            happenings,
+            events,
         })
     }
 
@@ -292,7 +290,7 @@ impl Backend for SqlBackend {
         let args = vec![row.int("trials", "token")?.into(), trial.into()];
         let rows = self.fetch(self.sql().artifacts_of, args).await?;
         let artifacts = rows.iter().map(rows::artifact).collect::<Result<_, _>>()?;
-        Ok(story::artifacts(line, rows::state(&row, "token")?, artifacts))
+        Ok(trial_history::artifacts(line, rows::state(&row, "token")?, artifacts))
     }
 
     async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
@@ -350,8 +348,8 @@ impl Backend for SqlBackend {
                 },
                 seen_ms: row.int("workers", "seen_ms")?,
                 left: row.int("workers", "left_ms")? != 0,
-                aside_until_ms: row.int("workers", "aside_until_ms")?,
-                aside_reason: row.text("workers", "aside_reason")?,
+                quarantined_until_ms: row.int("workers", "quarantined_until_ms")?,
+                quarantine_reason: row.text("workers", "quarantine_reason")?,
                 trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),
             });
         }

@@ -33,7 +33,7 @@ pub(super) fn state(row: &Row, token: &'static str) -> Result<State, StoreError>
     let due = Timestamp(row.int("trials", "due_ms")?);
     Ok(match row.parsed("trials", "state")? {
         StateName::Queued => State::Queued { expired: (token.0 != 0).then_some(token), not_before: due },
-        StateName::Leased => State::Leased { token, expires_at: due },
+        StateName::Running => State::Running { token, expires_at: due },
         StateName::Succeeded => State::Finished(Finished::Succeeded(token)),
         StateName::Diverged => State::Finished(Finished::Diverged(token)),
         StateName::Failed => State::Finished(Finished::Failed(token)),
@@ -50,7 +50,7 @@ pub(super) fn token_of(state: State) -> i64 {
 pub(super) fn due_of(state: State) -> i64 {
     match state {
         State::Queued { not_before, .. } => not_before.0,
-        State::Leased { expires_at, .. } => expires_at.0,
+        State::Running { expires_at, .. } => expires_at.0,
         State::Finished(_) => 0,
     }
 }
@@ -76,8 +76,8 @@ pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
         failures_in_row: small(row.count("workers", "failures_in_row")?),
-        aside_until: Timestamp(row.int("workers", "aside_until_ms")?),
-        aside_reason: row.text("workers", "aside_reason")?,
+        quarantined_until: Timestamp(row.int("workers", "quarantined_until_ms")?),
+        quarantine_reason: row.text("workers", "quarantine_reason")?,
     })
 }
 
@@ -87,7 +87,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         trial_id: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: state(row, "token")?,
-        twin: row.maybe_int("trials", "twin")?.map(Token),
+        existing: row.maybe_int("trials", "existing")?.map(Token),
         tried: row.int("attempts", "tried")? != 0,
     })
 }
@@ -132,11 +132,11 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
         step: row.count("attempts", "step")?,
         worker: row.text("workers", "worker")?,
         error: row.text("attempts", "error")?,
-        linked_to: Some(row.text("sweeps", "linked_to")?).filter(|name| !name.is_empty()),
+        reused_from: Some(row.text("sweeps", "reused_from")?).filter(|name| !name.is_empty()),
     })
 }
 
-/// An evaluation as [`super::statements`] writes it in one line, without loss; none of images that nobody counted, unless the accuracy is
+/// An evaluation as [`super::statements`] writes it in one line, without loss; none where images were not counted, unless the accuracy is
 /// given.
 pub(super) fn evaluation(
     line: &str,
@@ -248,6 +248,7 @@ pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
         trial: row.int("attempts", "trial")?,
         token: Token(row.int("attempts", "token")?),
         earlier: Token(row.int("attempts", "earlier")?),
+        earlier_number: row.count("attempts", "earlier_number")?,
         step: row.count("validation", "step")?,
         rows: row.count("validation", "differing")?,
     })

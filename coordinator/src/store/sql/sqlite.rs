@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 };
 use tokio::sync::Notify;
 
-use super::SqlBackend;
+use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
@@ -21,7 +21,7 @@ use crate::store::{OpenOptions, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
-/// Where a coordinator keeps its database unless told otherwise.
+/// Where a coordinator keeps its database unless another is configured.
 pub const DEFAULT_URL: &str = "sqlite://sortie.db";
 
 const READERS_MAX: u32 = 4;
@@ -91,7 +91,7 @@ fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
     }
 }
 
-/// A lock file beside the database: two coordinators on one file would both hand out its trials. The kernel drops the lock with the
+/// A lock file beside the database: two coordinators on one file would both assign its trials. The kernel drops the lock with the
 /// process, however it ends.
 fn lock(database: &Path) -> Result<File, StoreError> {
     let failed = |reason: String| StoreError::Open { database: database.display().to_string(), reason };
@@ -172,12 +172,14 @@ fn database_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_message(error),
-        other => super::schema_message(other),
+        other => schema_message(other, "file"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Executor, SqlSafeStr};
+
     use super::*;
 
     #[test]
@@ -187,5 +189,22 @@ mod tests {
         for local in [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1] {
             assert_eq!(network_disk_name(local), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_database_of_an_earlier_build_is_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sortie.db");
+        let url = format!("sqlite://{}", path.display());
+        let database = open(&url, &OpenOptions::default()).await.unwrap();
+        let Pool::Sqlite(pool) = &database.writer else { panic!("{database:?}") };
+        // An earlier build had another text of the first migration.
+        let changed = "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1";
+        pool.execute(changed.into_sql_str()).await.unwrap();
+        pool.close().await;
+        drop(database);
+        let error = open(&url, &OpenOptions::default()).await.unwrap_err().to_string();
+        let reason = "this database was made by an earlier build of Sortie; start with a new file";
+        assert_eq!(error, format!("cannot open the database {}: {reason}", path.display()));
     }
 }

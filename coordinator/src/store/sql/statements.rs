@@ -42,31 +42,31 @@ statements! {
     not_durable: "SET LOCAL synchronous_commit = off";
     now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
-    extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'leased' AND due_ms < $1";
+    extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'running' AND due_ms < $1";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
 
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
         ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0, checkpoints = excluded.checkpoints";
-    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, aside_until_ms, aside_reason)
-        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.aside_until_ms, w.aside_reason
+    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, quarantined_until_ms, quarantine_reason)
+        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.quarantined_until_ms, w.quarantine_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
-    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND aside_until_ms <= $2 AND left_ms = 0";
+    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND quarantined_until_ms <= $2 AND left_ms = 0";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
-            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS running,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
             (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2
                                    ORDER BY t.position LIMIT $1) AS few) AS waiting,
             CAST(CASE WHEN s.expanded < s.planned
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, twin, tried)
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, existing, tried)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
-            (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
-             WHERE twin.trial_id = t.trial_id AND twin.sweep_id <> t.sweep_id
-                AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS twin,
+            (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.token END) FROM trials AS other
+             WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id
+                AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS a WHERE a.trial = t.id) THEN 1 ELSE 0 END AS BIGINT) AS tried
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
@@ -78,7 +78,7 @@ statements! {
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
         JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
-    expired: "SELECT t.token FROM trials AS t WHERE t.state = 'leased' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
+    expired: "SELECT t.token FROM trials AS t WHERE t.state = 'running' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
         FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
         WHERE a.outcome = 'failed' AND a.token > t.forgiven GROUP BY a.trial, a.error_class";
@@ -126,26 +126,26 @@ statements! {
         SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
         JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
         WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
-    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, linked)
+    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, reused)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
-            CASE WHEN v.twin IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.twin, 0),
-            CASE WHEN v.twin IS NULL THEN v.due_ms ELSE 0 END, CASE WHEN v.twin IS NULL THEN 0 ELSE 1 END
-        FROM (SELECT r.*, (SELECT MAX(CASE WHEN twin.state = 'succeeded' THEN twin.token END) FROM trials AS twin
-                           WHERE CAST($3 AS BIGINT) = 1 AND twin.trial_id = r.trial_id AND (r.due_ms <> 0 OR {LEFT})) AS twin
+            CASE WHEN v.existing IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.existing, 0),
+            CASE WHEN v.existing IS NULL THEN v.due_ms ELSE 0 END, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
+        FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.token END) FROM trials AS other
+                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND (r.due_ms <> 0 OR {LEFT})) AS existing
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT,
                          due_ms BIGINT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
-    count_linked: "SELECT COUNT(*) AS linked FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND linked = 1";
+    count_reused: "SELECT COUNT(*) AS reused FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND reused = 1";
     trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)";
 
     insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
         SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";
-    move_trials: "UPDATE trials SET state = v.state, token = v.token, due_ms = v.due_ms, linked = v.linked,
+    move_trials: "UPDATE trials SET state = v.state, token = v.token, due_ms = v.due_ms, reused = v.reused,
             forgiven = CASE WHEN v.forgive = 1 THEN (SELECT COALESCE(MAX(a.token), 0) FROM attempts AS a WHERE a.trial = trials.id)
                             ELSE forgiven END
         FROM $rows(id BIGINT, from_state TEXT, from_token BIGINT, state TEXT, token BIGINT, due_ms BIGINT, forgive BIGINT,
-                   linked BIGINT) AS v
+                   reused BIGINT) AS v
         WHERE trials.id = v.id AND trials.state = v.from_state AND trials.token = v.from_token";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
             sequence = v.sequence, step = v.step
@@ -160,28 +160,28 @@ statements! {
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
     insert_log: "INSERT INTO logs (token, sequence, text) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-    happenings: "INSERT INTO happenings (trial, token, at_ms, what, detail)
+    events: "INSERT INTO trial_events (trial, token, at_ms, what, detail)
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
     pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
-    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, aside_until_ms = v.aside_until_ms, aside_reason = v.aside_reason
-        FROM $rows(id BIGINT, failures_in_row BIGINT, aside_until_ms BIGINT, aside_reason TEXT) AS v WHERE workers.id = v.id";
+    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, quarantined_until_ms = v.quarantined_until_ms, quarantine_reason = v.quarantine_reason
+        FROM $rows(id BIGINT, failures_in_row BIGINT, quarantined_until_ms BIGINT, quarantine_reason TEXT) AS v WHERE workers.id = v.id";
     seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
 
     status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.priority, s.reuse, s.planned, s.expanded, s.base,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') AS queued,
-            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'leased') AS leased,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2)
                  THEN 1 ELSE 0 END AS BIGINT) AS ready,
             (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.token
-             WHERE t.sweep_id = s.id AND t.state = 'leased') AS steps_running
+             WHERE t.sweep_id = s.id AND t.state = 'running') AS steps_running
         FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
-    finished: "SELECT t.sweep_id, t.state, t.linked, COUNT(*) AS trials FROM trials AS t
-        WHERE t.state NOT IN ('queued', 'leased') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.linked";
+    finished: "SELECT t.sweep_id, t.state, t.reused, COUNT(*) AS trials FROM trials AS t
+        WHERE t.state NOT IN ('queued', 'running') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
     durations: "SELECT COUNT(*) AS attempts, CAST(COALESCE(SUM(a.ended_ms - a.started_ms), 0) AS BIGINT) AS running_ms
         FROM (SELECT t.token FROM trials AS t
-              WHERE t.sweep_id = $1 AND t.state NOT IN ('queued', 'leased') AND t.state = 'succeeded' AND t.linked = 0 LIMIT $2) AS few
+              WHERE t.sweep_id = $1 AND t.state NOT IN ('queued', 'running') AND t.state = 'succeeded' AND t.reused = 0 LIMIT $2) AS few
         JOIN attempts AS a ON a.token = few.token";
     trials: &lines("WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4");
     trial: &lines("WHERE t.id = $1");
@@ -199,7 +199,7 @@ statements! {
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
         WHERE m.trial = $1 ORDER BY m.place";
-    happenings_of: "SELECT token, at_ms, what, detail FROM happenings WHERE trial = $1 ORDER BY id";
+    events_of: "SELECT token, at_ms, what, detail FROM trial_events WHERE trial = $1 ORDER BY id";
     log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
     artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
@@ -209,11 +209,11 @@ statements! {
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
     worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
-            w.aside_until_ms, w.aside_reason, w.checkpoints
+            w.quarantined_until_ms, w.quarantine_reason, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
         FROM trials AS t JOIN attempts AS a ON a.token = t.token JOIN sweeps AS s ON s.id = t.sweep_id
-        WHERE t.state = 'leased' ORDER BY a.token";
+        WHERE t.state = 'running' ORDER BY a.token";
     sweep_names: "SELECT name FROM sweeps ORDER BY id DESC LIMIT 20";
 }
 
@@ -284,32 +284,33 @@ fn packed(columns: &str) -> String {
     format!("SELECT json_group_array(json_object({})) AS {PACKED} FROM (", pairs.join(", "))
 }
 
-/// Trials as users see them. One that is linked to another sweep's result tells of the attempt that gave it, and counts those of both.
+/// Trials as users see them. One that reuses another sweep's result shows the attempt that gave it, and counts those of both.
 fn lines(which: &str) -> String {
     format!(
         "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms, s.name,
-            COALESCE(other.name, '') AS linked_to,
+            COALESCE(other.name, '') AS reused_from,
             (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id)
                 + (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = origin.id) AS attempts,
             COALESCE(newest.step, 0) AS step, COALESCE(w.host || ':' || CAST(w.pid AS TEXT), '') AS worker,
             COALESCE((SELECT a.error_class || ': ' || a.message FROM attempts AS a
                       WHERE a.trial = t.id AND a.outcome = 'failed' ORDER BY a.token DESC LIMIT 1),
                      -- A combination can fail without an attempt.
-                     (SELECT h.detail FROM happenings AS h
+                     (SELECT h.detail FROM trial_events AS h
                       WHERE h.trial = t.id AND h.what = 'failed' ORDER BY h.id DESC LIMIT 1), '') AS error
         FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         LEFT JOIN attempts AS newest ON newest.token =
-            CASE WHEN t.linked = 1 THEN t.token ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END
+            CASE WHEN t.reused = 1 THEN t.token ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END
         LEFT JOIN workers AS w ON w.id = newest.worker
-        LEFT JOIN trials AS origin ON t.linked = 1 AND origin.id = newest.trial
+        LEFT JOIN trials AS origin ON t.reused = 1 AND origin.id = newest.trial
         LEFT JOIN sweeps AS other ON other.id = origin.sweep_id {which}"
     )
 }
 
-/// Evaluations in one of their tables that differ from what an earlier attempt at the same trial had told, under the same circumstances.
+/// Evaluations in one of their tables that differ from what an earlier attempt at the same trial reported under the same circumstances.
 fn contradictions(table: &str) -> String {
     format!(
-        "SELECT late.trial, late.token, early.token AS earlier, MIN(e.step) AS step, COUNT(*) AS differing
+        "SELECT late.trial, late.token, early.token AS earlier,
+            (SELECT COUNT(*) FROM attempts AS b WHERE b.trial = late.trial AND b.token <= early.token) AS earlier_number, MIN(e.step) AS step, COUNT(*) AS differing
         FROM $rows(token BIGINT) AS v JOIN attempts AS late ON late.token = v.token JOIN workers AS w ON w.id = late.worker
         JOIN attempts AS early ON early.trial = late.trial AND early.token < late.token
             AND early.device = late.device AND early.threads = late.threads AND early.libtorch = late.libtorch
@@ -327,7 +328,7 @@ fn contradictions(table: &str) -> String {
 /// has a control character.
 const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, e.n, e.correct, e.domain)";
 
-/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that nobody counted, so 0 asks for those.
+/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that were not counted, so 0 selects those.
 fn evaluations(table: &str) -> String {
     format!(
         "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss
@@ -343,11 +344,11 @@ fn scores(table: &str) -> String {
     )
 }
 
-/// Whether the trial `twin` left what the fourth and the fifth argument ask for: final weights, final logits.
+/// Whether the trial `other` left what the fourth and the fifth argument ask for: final weights, final logits.
 const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS w WHERE w.token = twin.token AND w.kind = 'final-weights' AND w.key <> ''))
+        (SELECT 1 FROM artifacts AS w WHERE w.token = other.token AND w.kind = 'final-weights' AND w.key <> ''))
     AND (CAST($5 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS l WHERE l.token = twin.token AND l.kind = 'final-logits' AND l.key <> ''))";
+        (SELECT 1 FROM artifacts AS l WHERE l.token = other.token AND l.kind = 'final-logits' AND l.key <> ''))";
 
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";

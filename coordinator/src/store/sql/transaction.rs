@@ -4,14 +4,10 @@ use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, Timestamp, Token};
-use sortie_core::metrics::Evaluation;
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
-use super::statements::{
-    ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, Statements, VALUES_ROWS_MAX, insert_values,
-    statements,
-};
+use super::statements::{Dialect, Statements, statements};
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow,
@@ -29,17 +25,17 @@ pub(super) struct SqlTransaction {
 }
 
 /// Rows as one argument: see [`Dialect`].
-fn rows_arg(rows: impl Iterator<Item = Value>) -> Arg {
+pub(super) fn rows_arg(rows: impl Iterator<Item = Value>) -> Arg {
     Arg::Text(Value::Array(rows.collect()).to_string())
 }
 
-fn expect(statement: &'static str, rows: u64, expected: usize) -> Result<(), StoreError> {
+pub(super) fn expect(statement: &'static str, rows: u64, expected: usize) -> Result<(), StoreError> {
     let expected = expected as u64;
-    if rows == expected { Ok(()) } else { Err(StoreError::Guard { statement, rows, expected }) }
+    if rows == expected { Ok(()) } else { Err(StoreError::OptimisticLock { statement, rows, expected }) }
 }
 
 impl SqlTransaction {
-    fn sql(&self) -> &'static Statements {
+    pub(super) fn sql(&self) -> &'static Statements {
         statements(self.dialect)
     }
 
@@ -57,119 +53,6 @@ impl SqlTransaction {
         let row = self.one(sql, args).await?;
         let missing = || StoreError::Corrupt { table, column, reason: "no row came back".to_owned() };
         row.ok_or_else(missing)?.int(table, column)
-    }
-
-    /// Inserts rows of plain values.
-    async fn insert(
-        &mut self,
-        table: &'static str,
-        columns: &'static str,
-        mut rows: Vec<Vec<Arg>>,
-    ) -> Result<(), StoreError> {
-        while !rows.is_empty() {
-            let count = 1 << rows.len().min(VALUES_ROWS_MAX).ilog2();
-            let args = rows.drain(..count).flatten().collect();
-            self.tx.execute(insert_values(table, columns, count), args).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_evaluations(
-        &mut self,
-        table: &'static str,
-        evaluations: &[(Token, Evaluation)],
-    ) -> Result<(), StoreError> {
-        let rows =
-            evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());
-        self.insert(table, EVALUATION_COLUMNS, rows.collect()).await
-    }
-
-    /// A guarded statement over many rows: all of them, or an error.
-    async fn write_rows(
-        &mut self,
-        name: &'static str,
-        sql: &'static str,
-        rows: Vec<Value>,
-    ) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let expected = rows.len();
-        let touched = self.tx.execute(sql, vec![rows_arg(rows.into_iter())]).await?;
-        expect(name, touched, expected)
-    }
-
-    async fn write_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let new =
-            changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
-        self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
-        let advanced = changes.progress.iter().map(|(token, (before, after))| {
-            let class = after.class.map_or("", ErrorClass::as_str);
-            let (from, to) = (before.state.as_str(), after.state.as_str());
-            json!([
-                token.0,
-                from,
-                before.sequence,
-                to,
-                class,
-                after.message,
-                after.ended.0,
-                after.sequence,
-                after.step
-            ])
-        });
-        self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
-        let fingerprints = changes.fingerprints.iter().map(|(token, told)| {
-            json!([
-                token.0,
-                told.software,
-                told.libtorch,
-                told.device,
-                told.threads,
-                told.dataset_digest,
-                told.weights_digest
-            ])
-        });
-        self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
-    }
-
-    async fn write_reports(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        self.insert_evaluations("validation", &changes.validation).await?;
-        self.insert_evaluations("held_out", &changes.held_out).await?;
-        let losses = changes
-            .losses
-            .iter()
-            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
-        self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
-        let artifacts =
-            changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
-        self.insert("artifacts", ARTIFACT_COLUMNS, artifacts.collect()).await?;
-        let resumed = changes
-            .resumed
-            .iter()
-            .map(|(token, from)| json!([token.0, from.token.0, from.step, i64::from(from.exact)]));
-        self.write_rows("note of where attempts took up", self.sql().resumed, resumed.collect()).await?;
-        for (token, sequence, text) in &changes.logs {
-            let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
-            self.tx.execute(self.sql().insert_log, args).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let standing = changes.workers.iter().map(|(id, change)| {
-            json!([id, change.failures_in_row, change.aside_until.0, change.aside_reason])
-        });
-        self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
-        // A worker that is not known any more gave a sign of life all the same: these two are not guarded.
-        for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
-            if !workers.is_empty() {
-                self.tx
-                    .execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))])
-                    .await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -437,8 +320,8 @@ impl Transaction for SqlTransaction {
             return Ok((added, 0));
         }
         let args = vec![sweep.into(), first.position.into(), last.position.into()];
-        let linked = self.one_int(self.sql().count_linked, args, "trials", "linked").await?;
-        Ok((added, linked.unsigned_abs()))
+        let reused = self.one_int(self.sql().count_reused, args, "trials", "reused").await?;
+        Ok((added, reused.unsigned_abs()))
     }
 
     async fn trial_rows(
@@ -453,31 +336,7 @@ impl Transaction for SqlTransaction {
     }
 
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let moves = changes.moves.iter().map(|(id, moved)| {
-            let (from, to) = (moved.from, moved.to);
-            let from = (from.name().as_str(), rows::token_of(from));
-            let to = (to.name().as_str(), rows::token_of(to), rows::due_of(to));
-            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.linked)])
-        });
-        self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;
-        self.write_attempts(changes).await?;
-        self.write_reports(changes).await?;
-        let happenings = changes.happenings.iter().map(|(trial, happening)| {
-            json!([
-                trial,
-                happening.token.map_or(0, |token| token.0),
-                happening.at_ms,
-                happening.what,
-                happening.detail
-            ])
-        });
-        self.write_rows("insert of happenings", self.sql().happenings, happenings.collect()).await?;
-        for (kind, name, digest) in &changes.pins {
-            let args = vec![(*kind).into(), name.as_str().into(), digest.as_str().into()];
-            let touched = self.tx.execute(self.sql().pin, args).await?;
-            expect("pin of a digest", touched, 1)?;
-        }
-        self.write_workers(changes).await
+        self.write_changes(changes).await
     }
 
     async fn commit(mut self: Box<Self>, news: bool) -> Result<(), StoreError> {

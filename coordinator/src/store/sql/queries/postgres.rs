@@ -16,9 +16,9 @@ use sqlx::{
 };
 use sqlx::{Error, TypeInfo as _};
 
-use super::{VIEWS, no_select, said, too_long, too_wide, uncallable, unreadable};
+use super::refusals::{database_refuses, no_select, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
-use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue};
+use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS};
 
 /// So that equal values are equal texts wherever the server stands.
 const SETTINGS: [(&str, &str); 5] = [
@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("bytea_output", "hex"),
     ("jit", "off"),
 ];
-/// How long the end of a query that nobody waits for may take.
+/// How long the end of a query may take when its caller is gone.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 /// Functions that Postgres calls stable, not immutable, because they depend on the time or the session, and that read no table. All other
@@ -137,7 +137,7 @@ pub(super) async fn run(
         () = gone => Ok(()),
     };
     drop(connection);
-    // A server notices that nobody listens only when it has something to say.
+    // A server notices that nobody listens only when it has something to send.
     let cancel = async {
         let mut other = connect.connect().await?;
         sqlx::query("SELECT pg_cancel_backend($1)").bind(process).execute(&mut other).await?;
@@ -190,7 +190,7 @@ async fn answer(connection: &mut PgConnection, sql: &str, output: &mut Output) -
         }
         next = rows.try_next().await.map_err(failed)?;
     }
-    // If the reader is gone, nobody is to be told.
+    // If the reader is gone, there is nobody to notify.
     let _ = output.finish().await;
     Ok(())
 }
@@ -251,6 +251,6 @@ fn failed(error: Error, slow: &StoreError) -> StoreError {
     match (message.code().as_deref(), slow) {
         // The server's own limit on its time.
         (Some("57014"), StoreError::SlowQuery { limit }) => StoreError::SlowQuery { limit: *limit },
-        _ => said(message.message()),
+        _ => database_refuses(message.message()),
     }
 }

@@ -16,15 +16,15 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 
-use super::{VIEWS, no_select, refused, said, too_long, too_wide, uncallable, unreadable};
+use super::refusals::{database_refuses, no_select, refused, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
 use crate::store::query::{
-    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, Watch,
+    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS, Watch,
 };
 
 /// Functions that make tables of their arguments alone.
 const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];
-/// Names that SQLite keeps for itself: its catalogue, and tables that tell of the connection.
+/// Names that SQLite keeps for itself: its catalogue, and tables about the connection.
 const OWN_PREFIXES: [&str; 2] = ["sqlite_", "pragma_"];
 /// How many instructions of SQLite's machine pass between two looks at the time.
 const LOOK_INSTRUCTIONS: i32 = 1_000;
@@ -163,16 +163,16 @@ impl Guard {
         }
     }
 
-    /// Why a query was refused: what it may not do, or what SQLite says.
+    /// Why a query was refused: a thing that it may not do, or SQLite's error.
     fn reason(&self, error: &Error) -> StoreError {
         if let Some(reason) = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return reason;
         }
         match error {
-            Error::SqliteFailure(_, Some(message)) => said(message),
+            Error::SqliteFailure(_, Some(message)) => database_refuses(message),
             Error::MultipleStatement => no_select(),
             Error::InvalidParameterCount(..) => refused("a query has no parameters".to_owned()),
-            other => said(&other.to_string()),
+            other => database_refuses(&other.to_string()),
         }
     }
 }
@@ -192,7 +192,7 @@ fn check(
         AuthAction::Function { function_name } => Err(uncallable(function_name)),
         AuthAction::Read { table_name, column_name } => {
             let name = table_name.to_ascii_lowercase();
-            // One that is read without any of its columns may be the query's own: then its name is all that is told.
+            // One that is read without any of its columns may be the query's own: then its name is all that is reported.
             let known = VIEWS.contains(&name.as_str())
                 || TABLE_FUNCTIONS.contains(&name.as_str())
                 || column_name.is_empty();

@@ -1,0 +1,10 @@
+//! What users do, one transaction for each action or page, and what follows from it in the background: adding a sweep's trials, and
+//! letting combinations start.
+
+mod combinations;
+mod submit;
+mod trials;
+
+pub(crate) use combinations::settle;
+pub(crate) use submit::{Chunk, expand, store_sweep};
+pub(crate) use trials::{TrialsDone, TrialsRequest, act, act_on_trials};

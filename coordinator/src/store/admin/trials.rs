@@ -1,0 +1,135 @@
+//! What users do with what is stored: pause, resume, cancel, retry, a priority. One transaction each, or one for each page of trials.
+
+use std::time::Duration;
+
+use sortie_core::filter::Filter;
+use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, apply};
+
+use crate::store::StoreError;
+use crate::store::backend::{
+    AttemptState, Changes, Move, Progress, SweepRow, SweepState, Transaction, TrialRow,
+};
+use crate::store::types::{SweepAction, TrialAction, TrialEvent};
+
+/// Trials of one page of a user's action.
+const PAGE_TRIALS: u64 = 1_000;
+
+/// Changes a sweep. Repeated, it changes nothing.
+pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+    let mut row = known(name, tx).await?;
+    match action {
+        SweepAction::Pause if row.state == SweepState::Cancelled => {
+            return Err(StoreError::Cancelled(name.to_owned()));
+        }
+        SweepAction::Pause => row.state = SweepState::Paused,
+        SweepAction::Resume => row.state = SweepState::Open,
+        SweepAction::Priority(priority) => row.priority = priority,
+    }
+    tx.update_sweep(&row).await
+}
+
+/// Some of a sweep's trials, and what is done to them.
+#[derive(Clone, Debug)]
+pub(crate) struct TrialsRequest {
+    pub(crate) sweep: String,
+    pub(crate) action: TrialAction,
+    pub(crate) filter: Filter,
+    /// Only trials in this state.
+    pub(crate) state: Option<StateName>,
+    /// Those from this position on.
+    pub(crate) from: i64,
+}
+
+/// What was done to a page of trials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrialsDone {
+    pub(crate) changed: u64,
+    /// Where the next page starts; none after the last.
+    pub(crate) next: Option<i64>,
+}
+
+/// Cancels or retries the trials of one page.
+pub(crate) async fn act_on_trials(
+    request: &TrialsRequest,
+    now: Timestamp,
+    lease: Duration,
+    tx: &mut dyn Transaction,
+) -> Result<TrialsDone, StoreError> {
+    let TrialsRequest { sweep, action, filter, state, from } = request;
+    let mut row = known(sweep, tx).await?;
+    if *from == 0 {
+        if let Some(example) = row.spec.example() {
+            filter.check(&example)?;
+        }
+        // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
+        let whole = *filter == Filter::default() && state.is_none();
+        refuse_to_miss_trials(&row, *action, whole)?;
+        match action {
+            TrialAction::Cancel if whole => row.state = SweepState::Cancelled,
+            TrialAction::Retry if row.state == SweepState::Cancelled => row.state = SweepState::Open,
+            _ => {}
+        }
+        tx.update_sweep(&row).await?;
+    }
+    let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
+    let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
+    let meant = |trial: &&TrialRow| {
+        filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)
+    };
+    let mut trials: Vec<TrialRow> = rows.iter().filter(meant).cloned().collect();
+    if *action == TrialAction::Retry {
+        // A combination runs on its members: those without a result come first.
+        let combinations =
+            trials.iter().filter(|trial| row.spec.combines(&trial.point)).map(|trial| trial.id);
+        let lost = tx.lost_members(&combinations.collect::<Vec<_>>()).await?;
+        trials.extend(
+            lost.into_iter().filter(|member| !rows.iter().any(|own| own.id == member.id && meant(&own))),
+        );
+    }
+    let mut changes = Changes::default();
+    for trial in &trials {
+        let (event, what) = match action {
+            TrialAction::Cancel => (Event::Cancel, "cancelled"),
+            TrialAction::Retry => (Event::Retry { waits: row.spec.combines(&trial.point) }, "retried"),
+        };
+        let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
+        let forgive = effect == Some(Effect::Forgive);
+        changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, reused: false });
+        let token = if let State::Running { token, .. } = trial.state { Some(token) } else { None };
+        let event = TrialEvent { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };
+        changes.events.push((trial.id, event));
+        if let (Some(Effect::End(..)), Some(token)) = (effect, token) {
+            let Some(attempt) = tx.attempts(&[token]).await?.pop() else { continue };
+            let ended = Progress { state: AttemptState::Cancelled, ended: now, ..attempt.progress.clone() };
+            changes.progress.insert(token, (attempt.progress, ended));
+        }
+    }
+    let changed = changes.moves.len() as u64;
+    if !changes.is_empty() {
+        tx.write(&changes).await?;
+    }
+    Ok(TrialsDone { changed, next })
+}
+
+/// Conditions cannot reach the trials of a sweep that are still to be added: what is to be cancelled would run, and with what is retried
+/// the rest of a cancelled sweep would come to life.
+fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Result<(), StoreError> {
+    let cancelled = row.state == SweepState::Cancelled;
+    if whole || row.expanded >= row.planned || (action == TrialAction::Retry && !cancelled) {
+        return Ok(());
+    }
+    let sweep = row.spec.name.clone();
+    let advice = if cancelled {
+        format!("it was cancelled meanwhile; `sortie resume {sweep}` stores the rest")
+    } else {
+        "repeat it in a while".to_owned()
+    };
+    Err(StoreError::Incomplete { sweep, advice })
+}
+
+async fn known(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
+    // The store puts the names that there are into this error.
+    tx.sweep(name)
+        .await?
+        .ok_or_else(|| StoreError::UnknownSweep { name: name.to_owned(), known: String::new() })
+}

@@ -1,0 +1,122 @@
+//! Batches of reports: what is refused, and what becomes of the rest.
+
+use sortie_core::artifact::Resumed;
+use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
+use sortie_core::record::Fingerprint;
+
+use super::unit_of_work::{UnitOfWork, one_line};
+use crate::store::StoreError;
+use crate::store::backend::AttemptRow;
+use crate::store::types::Batch;
+
+/// How much of an attempt's output one batch may bring, in bytes.
+const LOG_BYTES_MAX: usize = 1 << 18;
+/// The longest name of a domain, in bytes.
+const DOMAIN_BYTES_MAX: usize = 200;
+
+impl UnitOfWork {
+    /// Whether the batch is new; an error if it must not be stored.
+    pub(super) fn check_batch(&self, row: &AttemptRow, batch: &Batch) -> Result<bool, StoreError> {
+        let token = row.token;
+        let expected = row.progress.sequence + 1;
+        if batch.sequence < expected {
+            return Ok(false);
+        }
+        if batch.sequence > expected {
+            return Err(StoreError::Gap { token, expected, got: batch.sequence });
+        }
+        let info = self.info(row)?;
+        let steps = info.work.steps().unwrap_or(i64::MAX.unsigned_abs());
+        let foreign = |what: String| Err(StoreError::Foreign { token, what });
+        for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
+            let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
+            let plain = !domain.is_empty()
+                && domain.len() <= DOMAIN_BYTES_MAX
+                && !domain.contains(|c: char| c.is_control() || c == '+');
+            if !known || !plain || *step > steps {
+                return foreign(format!("step {step} on domain {domain:?}"));
+            }
+            if let Some(fault) =
+                score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}")))
+            {
+                return foreign(format!("step {step} on domain {domain:?} with {fault}"));
+            }
+        }
+        for artifact in &batch.artifacts {
+            if let Some(fault) = artifact
+                .fault()
+                .or_else(|| (artifact.step > steps).then(|| format!("step {}", artifact.step)))
+            {
+                return foreign(format!("a {} with {fault}", artifact.kind));
+            }
+        }
+        if let Some(Resumed { token: from, step, .. }) = batch.resumed
+            && (from.0 <= 0 || from >= token || step > steps)
+        {
+            return foreign(format!(
+                "that it went on after step {step} of an attempt that was not before it"
+            ));
+        }
+        if let Some(loss) = batch.losses.iter().find(|loss| loss.step > steps || loss.loss.is_nan()) {
+            return foreign(format!("loss {} at step {}", loss.loss, loss.step));
+        }
+        Ok(true)
+    }
+
+    pub(super) fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
+        let token = row.token;
+        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
+        // A short attempt may end before its first heartbeat.
+        let step = evaluations
+            .iter()
+            .map(|row| row.step)
+            .chain(losses.iter().map(|loss| loss.step))
+            .max()
+            .unwrap_or(0);
+        self.advance(token, |progress| {
+            (progress.sequence, progress.step) = (*sequence, progress.step.max(step))
+        });
+        if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
+            if let Some(row) = self.attempts.get_mut(&token) {
+                row.dataset_digest.clone_from(&fingerprint.dataset_digest);
+                row.weights_digest.clone_from(&fingerprint.weights_digest);
+            }
+            self.changes.fingerprints.push((token, fingerprint));
+        }
+        for evaluation in evaluations {
+            let held_out = row.held_out.split('+').any(|held_out| held_out == evaluation.domain);
+            let table = if held_out { &mut self.changes.held_out } else { &mut self.changes.validation };
+            table.push((token, without_signed_zeros(evaluation)));
+        }
+        let plain = |loss: &TrainingLoss| TrainingLoss { loss: loss.loss + 0.0, ..*loss };
+        self.changes.losses.extend(losses.iter().map(|loss| (token, plain(loss))));
+        self.changes.artifacts.extend(artifacts.iter().map(|artifact| (token, artifact.clone())));
+        if let Some(resumed) = resumed {
+            self.changes.resumed.insert(token, *resumed);
+        }
+        if !log.is_empty() {
+            self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));
+        }
+    }
+}
+
+/// Zero has no sign, as in parameters: SQLite forgets it and Postgres does not, and the two must agree to the last bit.
+fn without_signed_zeros(evaluation: &Evaluation) -> Evaluation {
+    let score = match evaluation.score {
+        Score::Value { value, n } => Score::Value { value: value + 0.0, n },
+        counts @ Score::Counts { .. } => counts,
+    };
+    Evaluation { score, loss: evaluation.loss.map(|loss| loss + 0.0), ..evaluation.clone() }
+}
+
+/// Texts that every database takes.
+fn plain(reported: &Fingerprint) -> Fingerprint {
+    Fingerprint {
+        software: one_line(&reported.software),
+        libtorch: one_line(&reported.libtorch),
+        device: one_line(&reported.device),
+        threads: reported.threads,
+        dataset_digest: one_line(&reported.dataset_digest),
+        weights_digest: one_line(&reported.weights_digest),
+    }
+}

@@ -1,0 +1,70 @@
+//! Digests of datasets and weights: a name means one content for good.
+
+use sortie_core::job::Token;
+
+use super::unit_of_work::UnitOfWork;
+use crate::store::backend::AttemptRow;
+use crate::store::request::Op;
+
+impl UnitOfWork {
+    /// Names whose digests these requests bring.
+    pub(crate) fn names_to_compare(&self, ops: &[Op]) -> Vec<(&'static str, String)> {
+        let mut names = Vec::new();
+        for op in ops {
+            let (token, batch) = match op {
+                Op::Report { token, batch } => (token, Some(batch)),
+                Op::Complete(completion) => (&completion.token, completion.batch.as_ref()),
+                _ => continue,
+            };
+            let Some(row) = self.attempts.get(token) else { continue };
+            let reported = batch.and_then(|batch| batch.fingerprint.as_ref());
+            let reported = reported.is_some_and(|reported| {
+                !reported.dataset_digest.is_empty() || !reported.weights_digest.is_empty()
+            });
+            if reported || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
+                names.extend(self.names(row));
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    pub(crate) fn note_pin(&mut self, kind: &'static str, name: String, digest: Option<String>) {
+        if let Some(digest) = digest {
+            self.pins.insert((kind, name), digest);
+        }
+    }
+
+    fn names(&self, row: &AttemptRow) -> Vec<(&'static str, String)> {
+        let Ok(info) = self.info(row) else { return Vec::new() };
+        let dataset = info.work.dataset().map(|name| ("dataset", name.to_owned()));
+        dataset.into_iter().chain(info.work.weights().map(|name| ("weights", name.to_owned()))).collect()
+    }
+
+    /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` is set. Returns
+    /// what is wrong, in one line.
+    pub(super) fn pinned_mismatch(&mut self, token: Token, pin: bool) -> Option<String> {
+        let row = self.attempts.get(&token)?.clone();
+        for (kind, name) in self.names(&row) {
+            let digest = if kind == "dataset" { &row.dataset_digest } else { &row.weights_digest };
+            // An attempt that ended before it read its data has no digests, and nothing to compare.
+            if digest.is_empty() {
+                continue;
+            }
+            match self.pins.get(&(kind, name.clone())) {
+                Some(pinned) if pinned != digest => {
+                    return Some(format!(
+                        "the {kind} of {name} on this worker has digest {digest}, but earlier results were made with {pinned}"
+                    ));
+                }
+                None if pin => {
+                    self.pins.insert((kind, name.clone()), digest.clone());
+                    self.changes.pins.push((kind, name, digest.clone()));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,81 @@
+//! Sweeps that the writer has read already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sortie_core::combine::{Combine, Needs};
+use sortie_core::keep::Keep;
+use sortie_core::requirements::Requirements;
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::{Identifier, Work};
+
+use crate::store::StoreError;
+use crate::store::backend::{SweepRow, Transaction};
+
+/// The facts of a sweep that do not change while its revision stays.
+#[derive(Debug)]
+pub(crate) struct SweepInfo {
+    pub(crate) revision: i64,
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) require: Requirements,
+    pub(crate) keep: Keep,
+    pub(crate) kill_at: Option<u64>,
+    pub(crate) combine: Vec<Combine>,
+    pub(crate) needs: Needs,
+    /// Why this build runs none of its trials.
+    pub(crate) outdated: Option<String>,
+    pub(crate) reuse: bool,
+    pub(crate) identifier: Identifier,
+}
+
+impl From<SweepRow> for SweepInfo {
+    fn from(row: SweepRow) -> Self {
+        let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
+        let outdated = row.spec.outdated();
+        let needs = row.spec.needs();
+        let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
+        Self {
+            revision: row.revision,
+            name,
+            work,
+            require,
+            keep,
+            kill_at,
+            combine,
+            needs,
+            outdated,
+            reuse: row.reuse,
+            identifier,
+        }
+    }
+}
+
+/// Sweeps that were read already.
+#[derive(Debug, Default)]
+pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
+
+impl SweepCache {
+    /// A sweep, at least of this revision.
+    pub(crate) async fn get(
+        &mut self,
+        id: i64,
+        revision: i64,
+        tx: &mut dyn Transaction,
+    ) -> Result<Arc<SweepInfo>, StoreError> {
+        if let Some(info) = self.0.get(&id)
+            && info.revision >= revision
+        {
+            return Ok(Arc::clone(info));
+        }
+        let gone = || StoreError::Corrupt {
+            table: "sweeps",
+            column: "id",
+            reason: format!("there is no sweep {id}"),
+        };
+        let row = tx.sweep_by_id(id).await?.ok_or_else(gone)?;
+        let info = Arc::new(SweepInfo::from(row));
+        self.0.insert(id, Arc::clone(&info));
+        Ok(info)
+    }
+}

@@ -1,0 +1,306 @@
+//! The attempts that one transaction concerns, and their changes. Pure: rows in, changes out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_core::job::{
+    self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token,
+};
+
+use super::sweep_cache::SweepInfo;
+use crate::store::StoreError;
+use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
+use crate::store::request::{Op, outcome_of};
+use crate::store::types::{Batch, Completion, TrialEvent};
+
+/// How much of a failure's message is kept, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// See the module.
+pub(crate) struct UnitOfWork {
+    pub(crate) now: Timestamp,
+    pub(crate) lease: Duration,
+    pub(crate) changes: Changes,
+    /// When the earliest trial that was put back becomes free.
+    pub(crate) free_at: Option<Timestamp>,
+    /// Whether a trial ended.
+    pub(crate) ended: bool,
+    /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
+    pub(crate) to_compare: Vec<Token>,
+    /// Workers whose standing changes: failures in a row, and the class of the last.
+    pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
+    pub(super) attempts: BTreeMap<Token, AttemptRow>,
+    sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+    expired: Vec<Token>,
+    failures: HashMap<(i64, ErrorClass), u32>,
+    pub(super) pins: HashMap<(&'static str, String), String>,
+}
+
+impl UnitOfWork {
+    pub(crate) fn new(
+        attempts: Vec<AttemptRow>,
+        sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+        expired: Vec<Token>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            now,
+            lease,
+            changes: Changes::default(),
+            free_at: None,
+            ended: false,
+            to_compare: Vec::new(),
+            failing: BTreeMap::new(),
+            attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
+            sweeps,
+            expired,
+            failures: HashMap::new(),
+            pins: HashMap::new(),
+        }
+    }
+
+    /// Trials whose earlier failures decide what becomes of them.
+    pub(crate) fn trials_that_may_fail(&self, ops: &[Op]) -> Vec<i64> {
+        let reported = ops
+            .iter()
+            .filter_map(outcome_of)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+        let tokens = reported.map(|(token, _)| token).chain(self.expired.iter().copied());
+        let mut trials: Vec<i64> =
+            tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
+        trials.sort_unstable();
+        trials.dedup();
+        trials
+    }
+
+    pub(crate) fn note_failures(&mut self, failures: Vec<(i64, ErrorClass, u32)>) {
+        self.failures.extend(failures.into_iter().map(|(trial, class, count)| ((trial, class), count)));
+    }
+
+    /// The state of a trial as it is by now, if this transaction moved it.
+    pub(crate) fn moved(&self, trial: i64) -> Option<State> {
+        self.changes.moves.get(&trial).map(|moved| moved.to)
+    }
+
+    /// Extends leases; gives the tokens that no longer hold their trial.
+    pub(crate) fn heartbeat(&mut self, worker: &str, attempts: &[(Token, u64)]) -> Vec<Token> {
+        self.changes.seen.insert(worker.to_owned(), self.now);
+        let mut lost = Vec::new();
+        for &(token, step) in attempts {
+            let Ok(row) = self.held(token) else {
+                lost.push(token);
+                continue;
+            };
+            // No attempt is further than its trial's last step, whatever it reports.
+            let last =
+                self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
+            let step = row.progress.step.max(step.min(last));
+            if self.apply_event(token, &Event::Heartbeat(token)).is_err() {
+                lost.push(token);
+                continue;
+            }
+            self.advance(token, |now| now.step = step);
+        }
+        lost
+    }
+
+    /// Stores a batch. A report is a sign of life.
+    pub(crate) fn report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
+        let row = self.held(token)?;
+        let new = self.check_batch(&row, batch)?;
+        self.apply_event(token, &Event::Heartbeat(token))?;
+        if !new {
+            return Ok(());
+        }
+        self.store_batch(&row, batch);
+        if let Some(message) = self.pinned_mismatch(token, false) {
+            self.finish(token, bad_data(message))?;
+            return Err(Refused::Stale(token).into());
+        }
+        Ok(())
+    }
+
+    /// Ends an attempt. Repeated, it changes nothing.
+    pub(crate) fn complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
+        let Completion { token, batch, outcome } = completion;
+        let row = self.attempts.get(token).ok_or(StoreError::UnknownToken(*token))?;
+        match (row.progress.state, row.progress.class) {
+            (AttemptState::Running, _) | (AttemptState::Failed, Some(ErrorClass::Lost)) => {}
+            (AttemptState::Cancelled, _) => return Err(Refused::Stale(*token).into()),
+            // Its last batch was stored with its first report of the end.
+            _ => return Ok(()),
+        }
+        let row = self.held(*token)?;
+        if let Some(batch) = batch
+            && self.check_batch(&row, batch)?
+        {
+            self.store_batch(&row, batch);
+        }
+        let succeeded = *outcome == Outcome::Succeeded;
+        let outcome = match self.pinned_mismatch(*token, succeeded) {
+            Some(message) if succeeded => bad_data(message),
+            _ => outcome.clone(),
+        };
+        self.finish(*token, outcome)
+    }
+
+    /// Ends the leases that ran out; gives how many.
+    pub(crate) fn reap(&mut self) -> Result<u64, StoreError> {
+        let mut reaped = 0;
+        for token in std::mem::take(&mut self.expired) {
+            // The attempt may have spoken up in this very transaction.
+            let Ok(row) = self.held(token) else { continue };
+            let event = Event::Reap(self.past(row.trial, ErrorClass::Lost, token));
+            reaped += u64::from(self.apply_event(token, &event)?);
+        }
+        Ok(reaped)
+    }
+
+    /// The unit with nothing left to read.
+    pub(crate) fn into_changes(mut self) -> Self {
+        // A worker that fails and succeeds in one transaction is as it is at the end of it; one whose attempts succeed is not failing.
+        self.changes.progress.retain(|_, (before, after)| before != after);
+        self
+    }
+
+    fn finish(&mut self, token: Token, outcome: Outcome) -> Result<(), StoreError> {
+        let row = self.held(token)?;
+        let outcome = match outcome {
+            Outcome::Failed { class, message } => Outcome::Failed { class, message: one_line(&message) },
+            other => other,
+        };
+        let class = if let Outcome::Failed { class, .. } = &outcome { *class } else { ErrorClass::Transient };
+        let event = Event::Complete { token, past: self.past(row.trial, class, token), outcome };
+        self.apply_event(token, &event)?;
+        Ok(())
+    }
+
+    fn past(&self, trial: i64, class: ErrorClass, token: Token) -> Past {
+        let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
+        // Any number will do, as long as trials that fail together get different ones.
+        let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        // A user waits for a trial whose first attempt kills itself: it is queued again without a random delay.
+        let hurries = self
+            .attempts
+            .get(&token)
+            .is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
+        Past { failures, jitter: if hurries { 0 } else { jitter } }
+    }
+
+    /// The attempt's row, if it still holds its trial.
+    fn held(&self, token: Token) -> Result<AttemptRow, StoreError> {
+        let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
+        job::apply(row.state, &Event::Heartbeat(token), self.now, self.lease)?;
+        Ok(row.clone())
+    }
+
+    /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
+    fn apply_event(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
+        let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
+        let (trial, worker) = (row.trial, row.worker);
+        let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {
+            return Ok(false);
+        };
+        let before = row.state;
+        let moved = self.changes.moves.entry(trial).or_insert(Move {
+            from: before,
+            to: next,
+            forgive: false,
+            reused: false,
+        });
+        moved.to = next;
+        // Two attempts at one trial can stand in one transaction: both must see where it is.
+        for row in self.attempts.values_mut().filter(|row| row.trial == trial) {
+            row.state = next;
+        }
+        match next {
+            State::Queued { not_before, .. } => {
+                self.free_at = Some(self.free_at.map_or(not_before, |earlier| earlier.min(not_before)));
+            }
+            State::Finished(_) => self.ended = true,
+            State::Running { .. } => {}
+        }
+        match effect {
+            Some(Effect::Revive(token)) => self.revive(trial, token),
+            Some(Effect::End(token, end)) => self.end(worker, token, end),
+            Some(Effect::Start(_) | Effect::Forgive) | None => {}
+        }
+        Ok(true)
+    }
+
+    pub(super) fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
+        let Some(row) = self.attempts.get_mut(&token) else { return };
+        let (_, after) = self
+            .changes
+            .progress
+            .entry(token)
+            .or_insert_with(|| (row.progress.clone(), row.progress.clone()));
+        change(after);
+        row.progress = after.clone();
+    }
+
+    fn revive(&mut self, trial: i64, token: Token) {
+        self.advance(token, |progress| {
+            progress.state = AttemptState::Running;
+            (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
+        });
+        let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
+        let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
+        self.changes.events.push((trial, event));
+    }
+
+    fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
+        let now = self.now;
+        let has_result = matches!(end, AttemptEnd::Reported(Outcome::Succeeded | Outcome::Diverged { .. }));
+        if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {
+            self.to_compare.push(token);
+        }
+        let (state, class, message) = match end {
+            AttemptEnd::Lost => {
+                let message = "the worker was not heard from until its lease ended".to_owned();
+                (AttemptState::Failed, Some(ErrorClass::Lost), message)
+            }
+            AttemptEnd::Cancelled => (AttemptState::Cancelled, None, String::new()),
+            AttemptEnd::Reported(Outcome::Succeeded) => (AttemptState::Succeeded, None, String::new()),
+            AttemptEnd::Reported(Outcome::Diverged { step }) => {
+                (AttemptState::Diverged, None, format!("the training loss was no number at step {step}"))
+            }
+            AttemptEnd::Reported(Outcome::Failed { class, message }) => {
+                (AttemptState::Failed, Some(class), message)
+            }
+        };
+        let in_row = self.failing.get(&worker).map(|(in_row, _)| *in_row);
+        let in_row =
+            in_row.or_else(|| self.attempts.get(&token).map(|row| row.worker_failures_in_row)).unwrap_or(0);
+        match class {
+            Some(class) if class.blames_worker() => drop(self.failing.insert(worker, (in_row + 1, class))),
+            // A result shows that the worker is fit; a failure of another kind shows nothing.
+            None if state != AttemptState::Cancelled && in_row > 0 => {
+                self.failing.insert(worker, (0, ErrorClass::Transient));
+            }
+            _ => {}
+        }
+        self.advance(token, |progress| {
+            (progress.state, progress.class, progress.message, progress.ended) = (state, class, message, now);
+        });
+    }
+
+    pub(super) fn info(&self, row: &AttemptRow) -> Result<&SweepInfo, StoreError> {
+        let missing = || StoreError::Corrupt {
+            table: "trials",
+            column: "sweep_id",
+            reason: format!("there is no sweep {}", row.sweep),
+        };
+        self.sweeps.get(&row.sweep).map(Arc::as_ref).ok_or_else(missing)
+    }
+}
+
+fn bad_data(message: String) -> Outcome {
+    Outcome::Failed { class: ErrorClass::BadData, message }
+}
+
+pub(super) fn one_line(message: &str) -> String {
+    message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].replace(|c: char| c.is_control(), " ")
+}

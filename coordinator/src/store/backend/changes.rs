@@ -1,0 +1,85 @@
+//! What one transaction changes, each row with the state that the decision was made on.
+
+use std::collections::BTreeMap;
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::job::{State, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::record::Fingerprint;
+use sortie_core::trial::{Point, TrialId};
+
+use super::rows::Progress;
+use crate::store::types::TrialEvent;
+
+/// A trial to be added.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NewTrial {
+    pub(crate) trial_id: TrialId,
+    pub(crate) position: i64,
+    pub(crate) point: Point,
+    /// Of a combination: trials of the same sweep that are stored already, or before it in the same call.
+    pub(crate) members: Vec<TrialId>,
+}
+
+/// A trial's move: from the state that the decision was made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) from: State,
+    pub(crate) to: State,
+    /// Attempts so far no longer count against the trial.
+    pub(crate) forgive: bool,
+    /// The result is another sweep's.
+    pub(crate) reused: bool,
+}
+
+/// A new attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NewAttempt {
+    pub(crate) token: Token,
+    pub(crate) trial: i64,
+    pub(crate) worker: i64,
+    pub(crate) started: Timestamp,
+}
+
+/// A change of a worker's standing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerChange {
+    pub(crate) failures_in_row: u32,
+    pub(crate) quarantined_until: Timestamp,
+    pub(crate) quarantine_reason: String,
+}
+
+/// Everything that one transaction changes about trials, attempts and workers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Changes {
+    pub(crate) new_attempts: Vec<NewAttempt>,
+    /// By trial.
+    pub(crate) moves: BTreeMap<i64, Move>,
+    /// By attempt: as it was read, and as it is now.
+    pub(crate) progress: BTreeMap<Token, (Progress, Progress)>,
+    pub(crate) fingerprints: Vec<(Token, Fingerprint)>,
+    pub(crate) validation: Vec<(Token, Evaluation)>,
+    pub(crate) held_out: Vec<(Token, Evaluation)>,
+    pub(crate) losses: Vec<(Token, TrainingLoss)>,
+    pub(crate) artifacts: Vec<(Token, Artifact)>,
+    pub(crate) resumed: BTreeMap<Token, Resumed>,
+    /// With the number of the batch that brought it.
+    pub(crate) logs: Vec<(Token, u64, Vec<u8>)>,
+    /// With the trial.
+    pub(crate) events: Vec<(i64, TrialEvent)>,
+    /// Kind, name and digest.
+    pub(crate) pins: Vec<(&'static str, String, String)>,
+    /// By worker.
+    pub(crate) workers: BTreeMap<i64, WorkerChange>,
+    /// Workers that gave a sign of life, by name, and when.
+    pub(crate) seen: BTreeMap<String, Timestamp>,
+    /// Workers that reported their end, by name, and when.
+    pub(crate) left: BTreeMap<String, Timestamp>,
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,17 @@
+//! The interface between decisions and databases: the two traits, the rows that they read, the changes that they write, and what every
+//! database makes of its rows in the same way.
+
+mod changes;
+#[cfg(test)]
+mod optimistic_lock_tests;
+mod rows;
+pub(crate) mod sweep_counts;
+mod traits;
+pub(crate) mod trial_history;
+
+pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial, WorkerChange};
+pub(crate) use rows::{
+    AttemptRow, AttemptState, Contradiction, OpenSweep, Progress, Proof, SweepRow, SweepState, TrialRow,
+    WaitingCombination, WaitingTrial, WorkerRow,
+};
+pub(crate) use traits::{Backend, Transaction, VERIFIES};

@@ -1,0 +1,171 @@
+//! Rows as decisions read them.
+
+use sortie_core::artifact::{Artifact, Resumed};
+use sortie_core::job::{ErrorClass, State, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, TrainingLoss};
+use sortie_core::requirements::Abilities;
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::{Point, TrialId};
+
+/// A sweep as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SweepRow {
+    pub(crate) id: i64,
+    pub(crate) spec: SweepSpec,
+    pub(crate) revision: i64,
+    pub(crate) state: SweepState,
+    pub(crate) priority: i64,
+    pub(crate) reuse: bool,
+    pub(crate) planned: u64,
+    pub(crate) expanded: u64,
+    pub(crate) base: i64,
+}
+
+/// What a user made of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SweepState {
+    Open,
+    Paused,
+    Cancelled,
+}
+sortie_core::named!(SweepState, "sweep state", { Open => "open", Paused => "paused", Cancelled => "cancelled" });
+
+impl SweepRow {
+    /// The state as users see it.
+    pub(crate) fn shown_state(&self) -> String {
+        match self.state {
+            SweepState::Open if self.expanded < self.planned => "expanding".to_owned(),
+            state => state.to_string(),
+        }
+    }
+}
+
+/// A sweep that may have trials to assign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenSweep {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) revision: i64,
+    pub(crate) priority: i64,
+    pub(crate) running: u64,
+    /// Waiting trials that may be assigned now.
+    pub(crate) waiting: u64,
+    /// Whether any trial waits, perhaps after a failure, or is still to be added.
+    pub(crate) unfinished: bool,
+}
+
+/// A trial that may be assigned.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WaitingTrial {
+    pub(crate) id: i64,
+    pub(crate) trial_id: TrialId,
+    pub(crate) point: Point,
+    pub(crate) state: State,
+    /// The token of the same trial's result in another sweep.
+    pub(crate) existing: Option<Token>,
+    /// Whether it was attempted before.
+    pub(crate) tried: bool,
+}
+
+/// A combination that waits no longer: all members have a result, or some member ended without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitingCombination {
+    pub(crate) id: i64,
+    pub(crate) members: u64,
+    pub(crate) succeeded: u64,
+    /// Ended without a result.
+    pub(crate) lost: u64,
+    /// One of those, as `PREFIX STATE`.
+    pub(crate) loser: String,
+}
+
+/// A worker as decisions need it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WorkerRow {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) abilities: Abilities,
+    pub(crate) seen: Timestamp,
+    pub(crate) failures_in_row: u32,
+    pub(crate) quarantined_until: Timestamp,
+    pub(crate) quarantine_reason: String,
+}
+
+/// A trial as a user's actions need it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TrialRow {
+    pub(crate) id: i64,
+    pub(crate) position: i64,
+    pub(crate) point: Point,
+    pub(crate) state: State,
+}
+
+/// How an attempt stands, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptState {
+    Running,
+    Succeeded,
+    Diverged,
+    Failed,
+    Cancelled,
+}
+sortie_core::named!(AttemptState, "attempt state", {
+    Running => "running",
+    Succeeded => "succeeded",
+    Diverged => "diverged",
+    Failed => "failed",
+    Cancelled => "cancelled",
+});
+
+/// What may change about an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) state: AttemptState,
+    pub(crate) class: Option<ErrorClass>,
+    pub(crate) message: String,
+    pub(crate) ended: Timestamp,
+    pub(crate) sequence: u64,
+    pub(crate) step: u64,
+}
+
+/// An attempt with its trial.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AttemptRow {
+    pub(crate) token: Token,
+    pub(crate) worker: i64,
+    pub(crate) worker_failures_in_row: u32,
+    pub(crate) trial: i64,
+    pub(crate) sweep: i64,
+    pub(crate) held_out: String,
+    pub(crate) state: State,
+    pub(crate) progress: Progress,
+    pub(crate) dataset_digest: String,
+    pub(crate) weights_digest: String,
+    /// Whether the trial had an attempt before this one.
+    pub(crate) repeated: bool,
+}
+
+/// Two attempts that should have reported the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contradiction {
+    pub(crate) trial: i64,
+    pub(crate) token: Token,
+    pub(crate) earlier: Token,
+    /// Which attempt at the trial the earlier one was: 1 for the first.
+    pub(crate) earlier_number: u64,
+    /// The first step at which they differ.
+    pub(crate) step: u64,
+    /// How many evaluations differ.
+    pub(crate) rows: u64,
+}
+
+/// What an attempt reported.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Proof {
+    pub(crate) evaluations: Vec<Evaluation>,
+    pub(crate) losses: Vec<TrainingLoss>,
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) resumed: Option<Resumed>,
+    /// Its host and process.
+    pub(crate) worker: String,
+}

@@ -1,0 +1,40 @@
+//! How far a sweep is: counts of trials and steps, computed alike for every database.
+
+use sortie_core::job::StateName;
+
+use super::{SweepRow, SweepState};
+use crate::store::types::SweepStatus;
+
+/// Adds trials that ended to a sweep's counts.
+pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials: u64, reused: bool) {
+    match state {
+        StateName::Queued => status.queued += trials,
+        StateName::Running => status.running += trials,
+        StateName::Succeeded => status.succeeded += trials,
+        StateName::Diverged => status.diverged += trials,
+        StateName::Failed => status.failed += trials,
+        StateName::Cancelled => status.cancelled += trials,
+    }
+    if reused {
+        status.reused += trials;
+    }
+}
+
+/// A sweep that another build planned and that is not over shows that instead of its own state.
+pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
+    let is_over = sweep.expanded >= sweep.planned && status.queued == 0;
+    if sweep.spec.outdated().is_some() && !is_over && sweep.state == SweepState::Open {
+        status.state = "outdated".to_owned();
+    }
+}
+
+/// Turns trials into steps. Work whose steps are not known beforehand counts one a trial.
+pub(crate) fn count_steps(status: &mut SweepStatus, sweep: &SweepRow, steps_running: u64) {
+    let finished = status.succeeded + status.diverged + status.failed + status.cancelled;
+    let each = sweep.spec.work.steps().map_or(1, |steps| steps + 1);
+    // Combinations make no steps, and end after what they are made of.
+    let grid = sweep.spec.grid_trials().unwrap_or(u64::MAX).min(status.planned);
+    status.steps_planned = grid.saturating_mul(each);
+    let running = if sweep.spec.work.steps().is_some() { steps_running } else { 0 };
+    status.steps_done = finished.min(grid).saturating_mul(each).saturating_add(running);
+}

@@ -1,0 +1,160 @@
+//! What a database must be able to do: a narrow interface below all decisions. The two real databases implement it in
+//! [`crate::store::sql`], the in-memory model in [`crate::store::memory`].
+
+use std::time::Duration;
+
+use sortie_core::artifact::CheckpointRef;
+use sortie_core::combine::{Member, Needs};
+use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
+use sortie_core::record::TrialRecord;
+
+use super::changes::{Changes, NewTrial};
+use super::rows::{
+    AttemptRow, Contradiction, OpenSweep, Proof, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
+    WorkerRow,
+};
+use crate::store::StoreError;
+use crate::store::query::Rows;
+use crate::store::types::{
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
+};
+
+/// How the names of sweeps start that verify a trial.
+pub(crate) const VERIFIES: &str = "verify-";
+
+/// A database.
+#[tonic::async_trait]
+pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
+    /// Opens a transaction in which everything that it reads stays as it was read until the end. One that is dropped changes nothing.
+    /// A durable one has survived a power cut when its commit returns; another one survives with the next durable one.
+    async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
+
+    /// How far one sweep is, or all of them in the order of their submission.
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError>;
+    /// A page of a sweep's trials in the order in which they run: those from this position on.
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError>;
+    /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError>;
+    /// Trials whose id starts with a prefix, at most `count_max`, in one sweep or in all, each with its SWEEP/PREFIX. Trials of sweeps whose
+    /// name starts with [`VERIFIES`] come last.
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError>;
+    /// The history of a trial.
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError>;
+    /// What an attempt of a trial printed; the newest one's unless one is named.
+    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError>;
+    /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
+    /// All reports of the attempt that gave a trial its result; none if the trial has no result.
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError>;
+    /// Workers that were seen since this time.
+    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError>;
+    /// A sweep by name.
+    async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError>;
+    /// Names of the newest sweeps.
+    async fn sweep_names(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Answers a query of a user's. Only real databases can.
+    async fn query(&self, _sql: &str, _limit: Duration) -> Result<Rows, StoreError> {
+        Err(StoreError::Query("a model in memory has no SQL".to_owned()))
+    }
+
+    /// Waits until another coordinator on the same database announces that trials may have become free. Never returns where there can be none.
+    async fn changed_elsewhere(&self);
+    /// Waits for the statements that run and closes the database.
+    async fn close(&self);
+}
+
+/// A transaction. Rows that it reads are locked against other coordinators where there can be any.
+#[tonic::async_trait]
+pub(crate) trait Transaction: Send {
+    /// The time by the database's clock where several coordinators may share it, else `local`.
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError>;
+    /// Issues the number of a coordinator's life.
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError>;
+    /// Gives every lease at least until this time.
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError>;
+
+    /// Stores a worker, or notes that it is there again.
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
+    /// Workers by name; unknown ones are left out.
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
+    /// Workers that were seen since this time and are not quarantined.
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
+
+    /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
+    async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;
+    /// Waiting trials of a sweep, by position. The result of the same trial in another sweep counts only if it left what the sweep's
+    /// combinations need.
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError>;
+    /// Attempts with their trials; unknown ones are left out.
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
+    /// Attempts whose leases ended before now, at most `count_max`.
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
+    /// How many attempts at each of these trials ended with each class since they were forgiven.
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
+    /// Checkpoints that attempts at these trials reported and kept, by trial, the newest step first.
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
+    /// The members of these combinations, by combination and place, with all that is left of their results.
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
+    /// The members of these combinations that ended without a result, each once, by id.
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError>;
+    /// Combinations that wait for their members and need not any more, at most `count_max`.
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
+    /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
+    /// the same threads, libtorch, data and weights, had reported.
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
+    /// What a name is pinned to.
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// A sweep by name, to be changed: others that would change it wait.
+    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError>;
+    /// A sweep by id.
+    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError>;
+    /// Stores a new sweep; gives its id.
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError>;
+    /// Stores a sweep's row, if nobody changed it since it was read.
+    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError>;
+    /// The sweep whose expansion goes on next, none if all are complete: of the highest priority, and the one that is complete first.
+    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
+    /// The position after a sweep's last trial.
+    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;
+    /// Adds the trials that are not there yet. With `reuse`, results of the same trials elsewhere are taken over that left so much. Gives
+    /// how many were added and how many of those had such a result.
+    async fn insert_trials(
+        &mut self,
+        sweep: i64,
+        trials: &[NewTrial],
+        reuse: Option<Needs>,
+    ) -> Result<(u64, u64), StoreError>;
+    /// Trials of a sweep from a position on, by position.
+    async fn trial_rows(
+        &mut self,
+        sweep: i64,
+        from: i64,
+        count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError>;
+
+    /// Writes down what was decided. Every row that changes must still be as it was read.
+    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
+    /// Makes it durable. `news`: other coordinators learn that trials may have become free.
+    async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError>;
+    /// Ends it without a change. One that is dropped instead may hold the rows that it looked at a little longer, and the next one, on
+    /// another connection, would pass over them.
+    async fn rollback(self: Box<Self>);
+}

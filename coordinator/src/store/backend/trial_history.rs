@@ -1,0 +1,76 @@
+//! The events and the artifacts of a trial, computed alike for every database.
+
+use sortie_core::artifact::{ArtifactKind, Resumed};
+use sortie_core::job::{State, StateName, Token};
+
+use super::AttemptState;
+use crate::store::types::{KeptArtifact, TrialArtifacts, TrialEvent, TrialLine};
+
+/// An attempt as its trial's history shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attempt {
+    pub(crate) token: Token,
+    pub(crate) started_ms: i64,
+    pub(crate) ended_ms: i64,
+    pub(crate) state: AttemptState,
+    pub(crate) class: String,
+    pub(crate) message: String,
+    pub(crate) step: u64,
+    pub(crate) device: String,
+    pub(crate) worker: String,
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// What happened in the attempts at one trial, which come by token: for people they are attempt 1, 2, 3, ...
+pub(crate) fn events_of(attempts: Vec<Attempt>) -> Vec<TrialEvent> {
+    let tokens: Vec<Token> = attempts.iter().map(|attempt| attempt.token).collect();
+    attempts.into_iter().flat_map(|attempt| attempt.events(&tokens)).collect()
+}
+
+impl Attempt {
+    /// Its beginning, where it took up another's work, and its end if there was one.
+    fn events(self, tokens: &[Token]) -> Vec<TrialEvent> {
+        let token = Some(self.token);
+        let place = if self.device.is_empty() {
+            format!("on {}", self.worker)
+        } else {
+            format!("on {}, {}", self.worker, self.device)
+        };
+        let mut events =
+            vec![TrialEvent { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
+        if let Some(Resumed { token: from, step, exact }) = self.resumed {
+            let exactly =
+                if exact { "" } else { ", not exactly: on another device, number of threads or libtorch" };
+            let number = tokens.iter().position(|token| *token == from);
+            let earlier =
+                number.map_or("an earlier attempt".to_owned(), |index| format!("attempt {}", index + 1));
+            let detail = format!("after step {step} of {earlier}{exactly}");
+            events.push(TrialEvent { at_ms: self.started_ms, token, what: "resumed".to_owned(), detail });
+        }
+        if self.ended_ms != 0 {
+            let what = match (self.state, self.class.as_str()) {
+                (AttemptState::Failed, class @ ("lost" | "preempted")) => class.to_owned(),
+                (state, _) => state.to_string(),
+            };
+            let mut detail = format!("at step {}", self.step);
+            if what == "failed" {
+                detail.push_str(&format!(", {}", self.class));
+            }
+            if !self.message.is_empty() {
+                detail.push_str(&format!(": {}", self.message));
+            }
+            events.push(TrialEvent { at_ms: self.ended_ms, token, what, detail });
+        }
+        events
+    }
+}
+
+/// What is left of a trial: its checkpoints are deleted once it has an end of its own, and only the attempt that counts left a result.
+pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<KeptArtifact>) -> TrialArtifacts {
+    if matches!(line.state, StateName::Succeeded | StateName::Diverged) {
+        artifacts.retain(|kept| {
+            Some(kept.token) == state.token() && kept.artifact.kind != ArtifactKind::Checkpoint
+        });
+    }
+    TrialArtifacts { trial_id: line.trial_id, state: line.state, artifacts }
+}

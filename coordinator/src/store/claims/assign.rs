@@ -1,0 +1,161 @@
+//! Assigning trials to claims.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sortie_core::combine::Member;
+use sortie_core::job::{Timestamp, Token};
+use sortie_core::schedule::{self, Candidate, Request};
+
+use super::claim_request::Asked;
+use super::lease::{ClaimContext, lease};
+use crate::store::StoreError;
+use crate::store::attempts::UnitOfWork;
+use crate::store::backend::{OpenSweep, Transaction, WaitingTrial};
+use crate::store::types::{Claim, Claimed};
+
+/// How many checkpoints an attempt is offered: one may be damaged, or on a disk that it does not reach.
+const CHECKPOINTS_MAX: usize = 4;
+/// A waiting worker's sign of life is noted this often.
+const SEEN_INTERVAL: Duration = Duration::from_secs(10);
+
+type Answers = Vec<(usize, Result<Claimed, StoreError>)>;
+
+/// Answers all claims of a transaction together: one look at the sweeps, one at each sweep's queue.
+pub(crate) async fn assign(
+    claims: &[(usize, &Claim)],
+    unit: &mut UnitOfWork,
+    context: &mut ClaimContext<'_>,
+    tx: &mut dyn Transaction,
+) -> Result<Answers, StoreError> {
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = unit.now;
+    let mut names: Vec<&str> = claims.iter().map(|(_, claim)| claim.worker_id.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let workers = tx.workers(&names).await?;
+    let wanted = claims.iter().map(|(_, claim)| u64::from(claim.count_max)).sum();
+    let open = tx.open_sweeps(wanted, now).await?;
+    let mut candidates = Vec::with_capacity(open.len());
+    let mut outdated = Vec::new();
+    for sweep in &open {
+        let info = context.sweeps.get(sweep.id, sweep.revision, tx).await?;
+        // Its trials bear the names of other numbers than those that workers of this build would make.
+        if let Some(reason) = &info.outdated {
+            outdated.push((sweep.id, reason.clone()));
+            continue;
+        }
+        let require = info.require.clone();
+        let OpenSweep { id, priority, running, waiting, .. } = *sweep;
+        candidates.push(Candidate { sweep: id, priority, require, running, waiting });
+    }
+    let asked: Vec<Asked<'_>> =
+        claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
+    let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
+    let allocated = schedule::allocate(&mut candidates, &requests);
+    let mut queues = queues(&open, &allocated, now, context, tx).await?;
+    let members = members(&queues, tx).await?;
+    let mut tried = BTreeMap::new();
+    let mut answers = Vec::with_capacity(asked.len());
+    for (asked, sweeps) in asked.into_iter().zip(allocated) {
+        let Some(worker) = asked.worker else {
+            answers.push((asked.index, Err(StoreError::UnknownWorker(asked.claim.worker_id.clone()))));
+            continue;
+        };
+        // Not at every claim: a claim that gets nothing should not write.
+        if worker.seen.plus(SEEN_INTERVAL) <= now {
+            unit.changes.seen.insert(asked.claim.worker_id.clone(), now);
+        }
+        let mut leases = Vec::with_capacity(sweeps.len());
+        for sweep in sweeps {
+            let info = context.sweeps.get(sweep, 0, tx).await?;
+            // Fewer than were counted if another coordinator takes trials at the same time.
+            let Some(trial) =
+                queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop())
+            else {
+                continue;
+            };
+            let members = members.get(&trial.id).cloned().unwrap_or_default();
+            if let Some(lease) = lease(&trial, members, &info, worker.id, unit, context)? {
+                if trial.tried {
+                    tried.insert(lease.token, trial.id);
+                }
+                leases.push(lease);
+            }
+        }
+        let idle = leases.is_empty() && !context.look_again && asked.is_idle(&open, &candidates);
+        let unfit =
+            if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
+        answers.push((asked.index, Ok(Claimed { leases, idle, quarantined: asked.quarantined(), unfit })));
+    }
+    offer_checkpoints(&mut answers, &tried, tx).await?;
+    Ok(answers)
+}
+
+struct Queue {
+    sweep: i64,
+    /// The next one last.
+    trials: Vec<WaitingTrial>,
+}
+
+async fn queues(
+    open: &[OpenSweep],
+    allocated: &[Vec<i64>],
+    now: Timestamp,
+    context: &mut ClaimContext<'_>,
+    tx: &mut dyn Transaction,
+) -> Result<Vec<Queue>, StoreError> {
+    let mut queues = Vec::new();
+    for OpenSweep { id, .. } in open {
+        let count = allocated.iter().flatten().filter(|sweep| *sweep == id).count() as u64;
+        if count > 0 {
+            let needs = context.sweeps.get(*id, 0, tx).await?.needs;
+            let mut trials = tx.waiting(*id, count, now, needs).await?;
+            trials.reverse();
+            queues.push(Queue { sweep: *id, trials });
+        }
+    }
+    Ok(queues)
+}
+
+/// What the combinations among these trials are made of: one look for all of them, and none where there are none.
+async fn members(
+    queues: &[Queue],
+    tx: &mut dyn Transaction,
+) -> Result<BTreeMap<i64, Vec<Member>>, StoreError> {
+    let trials =
+        queues.iter().flat_map(|queue| &queue.trials).filter(|trial| trial.point.combine().is_some());
+    let trials: Vec<i64> = trials.map(|trial| trial.id).collect();
+    let mut members: BTreeMap<i64, Vec<Member>> = BTreeMap::new();
+    if !trials.is_empty() {
+        for (trial, member) in tx.members(&trials).await? {
+            members.entry(trial).or_default().push(member);
+        }
+    }
+    Ok(members)
+}
+
+/// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
+async fn offer_checkpoints(
+    answers: &mut Answers,
+    tried: &BTreeMap<Token, i64>,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
+    if tried.is_empty() {
+        return Ok(());
+    }
+    let trials: Vec<i64> = tried.values().copied().collect();
+    let found = tx.checkpoints(&trials).await?;
+    let leases = answers
+        .iter_mut()
+        .filter_map(|(_, answer)| answer.as_mut().ok())
+        .flat_map(|claimed| &mut claimed.leases);
+    for lease in leases {
+        let Some(trial) = tried.get(&lease.token) else { continue };
+        let own = found.iter().filter(|(of, _)| of == trial).map(|(_, checkpoint)| checkpoint.clone());
+        lease.checkpoints = own.take(CHECKPOINTS_MAX).collect();
+    }
+    Ok(())
+}

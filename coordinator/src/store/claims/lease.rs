@@ -1,0 +1,67 @@
+//! Leasing one trial.
+
+use sortie_core::combine::{Combination, Combine, Member};
+use sortie_core::job::{Decision, Event, apply};
+use sortie_core::trial::TrialSpec;
+
+use crate::store::StoreError;
+use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
+use crate::store::backend::{Move, NewAttempt, WaitingTrial};
+use crate::store::types::{Lease, TrialEvent};
+
+/// Mutable state that assigning needs besides the unit of work.
+pub(crate) struct ClaimContext<'a> {
+    pub(crate) sweeps: &'a mut SweepCache,
+    pub(crate) tokens: &'a mut Tokens,
+    /// A trial turned out to have an existing result: the claim that would have got it should look again.
+    pub(crate) look_again: bool,
+}
+
+/// Leases a trial, or takes over the result that it has elsewhere.
+pub(super) fn lease(
+    trial: &WaitingTrial,
+    mut members: Vec<Member>,
+    info: &SweepInfo,
+    worker: i64,
+    unit: &mut UnitOfWork,
+    context: &mut ClaimContext<'_>,
+) -> Result<Option<Lease>, StoreError> {
+    // Its own attempt may have come back to life in this very transaction.
+    if unit.moved(trial.id).is_some() {
+        context.look_again = true;
+        return Ok(None);
+    }
+    let existing = trial.existing.filter(|_| info.reuse);
+    let token = existing.unwrap_or_else(|| context.tokens.issue());
+    let event = if existing.is_some() { Event::Reuse(token) } else { Event::Claim(token) };
+    let Decision::Move(to, _) = apply(trial.state, &event, unit.now, unit.lease)? else {
+        return Ok(None);
+    };
+    unit.changes
+        .moves
+        .insert(trial.id, Move { from: trial.state, to, forgive: false, reused: existing.is_some() });
+    if existing.is_some() {
+        let detail = "the same trial has succeeded in another sweep".to_owned();
+        let event = TrialEvent { at_ms: unit.now.0, token: Some(token), what: "reused".to_owned(), detail };
+        unit.changes.events.push((trial.id, event));
+        (unit.ended, context.look_again) = (true, true);
+        return Ok(None);
+    }
+    let combine =
+        trial.point.combine().and_then(|name| info.combine.iter().find(|combine| combine.name == name));
+    let combination = combine.map(|Combine { kind, choice, method, .. }| {
+        let ids = members.iter().map(|member| member.trial_id).collect();
+        Combination { kind: *kind, choice: *choice, method: *method, members: ids }
+    });
+    let id = info.identifier.id(&trial.point, combination.as_ref());
+    if id != trial.trial_id {
+        let reason = format!("trial {} is {id} by its specification", trial.trial_id);
+        return Err(StoreError::Corrupt { table: "trials", column: "trial_id", reason });
+    }
+    unit.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: unit.now });
+    let method = combination.as_ref().map(|combination| combination.method);
+    members.iter_mut().for_each(|member| member.files.retain(|file| Some(file.method) == method));
+    let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone(), combination };
+    let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
+    Ok(Some(Lease { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at, members }))
+}

@@ -1,0 +1,8 @@
+//! Assigning trials: which sweeps a claim gets trials of, which trials those are, and the lease of each.
+
+mod assign;
+mod claim_request;
+mod lease;
+
+pub(crate) use assign::assign;
+pub(crate) use lease::ClaimContext;

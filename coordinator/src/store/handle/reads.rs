@@ -1,0 +1,183 @@
+//! What users ask.
+
+use std::time::Duration;
+
+use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::record::TrialRecord;
+use sortie_core::spec::SweepSpec;
+use sortie_core::trial::Work;
+
+use super::store::Store;
+use crate::store::StoreError;
+use crate::store::backend::{SweepRow, VERIFIES};
+use crate::store::query::Rows;
+use crate::store::types::{
+    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+};
+
+/// Trials that are listed where a name means several.
+const CANDIDATES_SHOWN: usize = 5;
+/// A worker that was not seen for this long is listed only among all.
+const WORKERS_LISTED: Duration = Duration::from_secs(3_600);
+
+impl Store {
+    /// What a sweep's trials run.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn work(&self, sweep: &str) -> Result<Work, StoreError> {
+        Ok(self.spec(sweep).await?.work)
+    }
+
+    /// A sweep as it was submitted.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn spec(&self, sweep: &str) -> Result<SweepSpec, StoreError> {
+        Ok(self.sweep(sweep).await?.spec)
+    }
+
+    pub(super) async fn sweep(&self, name: &str) -> Result<SweepRow, StoreError> {
+        match self.backend.sweep(name).await? {
+            Some(row) => Ok(row),
+            None => Err(self.unknown(name).await?),
+        }
+    }
+
+    pub(super) async fn unknown(&self, name: &str) -> Result<StoreError, StoreError> {
+        let names = self.backend.sweep_names().await?;
+        let known = match names.as_slice() {
+            [] => "none was submitted yet".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Ok(StoreError::UnknownSweep { name: name.to_owned(), known })
+    }
+
+    /// How far one sweep is, or all of them in the order of their submission.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let status = self.backend.status(sweep, self.clock.now()).await?;
+        match sweep {
+            Some(name) if status.is_empty() => Err(self.unknown(name).await?),
+            _ => Ok(status),
+        }
+    }
+
+    /// A page of a sweep's trials in the order in which they run: those from this position on. The next page starts at
+    /// [`Page::next`]. Pages, not one long cursor: a slow reader must not keep a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn trials(
+        &self,
+        sweep: &str,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
+        let id = self.sweep(sweep).await?.id;
+        self.backend.trials(id, state, from).await
+    }
+
+    /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn records(
+        &self,
+        sweep: &str,
+        portion: impl Into<Portion>,
+    ) -> Result<Page<TrialRecord>, StoreError> {
+        let id = self.sweep(sweep).await?.id;
+        self.backend.records(id, portion.into()).await
+    }
+
+    /// The history of a trial, named by a unique prefix of its id or by SWEEP/PREFIX.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when it names none or several.
+    pub async fn history(&self, name: &str) -> Result<TrialHistory, StoreError> {
+        let mut history = self.backend.history(self.find(name).await?).await?;
+        if let Some(origin) = self.origin(&history.line).await? {
+            history.events.extend(self.backend.history(origin).await?.events);
+            history.events.sort_by_key(|event| (event.at_ms, event.what == "reused"));
+        }
+        Ok(history)
+    }
+
+    /// A trial's files.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the name names none or several.
+    pub async fn artifacts(&self, name: &str) -> Result<TrialArtifacts, StoreError> {
+        self.backend.artifacts(self.find(name).await?).await
+    }
+
+    /// The trial whose attempt gave a reused trial its result.
+    async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
+        match &line.reused_from {
+            Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What an attempt at a trial printed; the newest one's unless one is named, and for a trial that reuses another sweep's result
+    /// that of the attempt that gave it.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the name names none or several.
+    pub async fn log(&self, name: &str, token: Option<Token>) -> Result<Log, StoreError> {
+        let trial = self.find(name).await?;
+        let TrialHistory { line, token: accepted, .. } = self.backend.history(trial).await?;
+        match self.origin(&line).await? {
+            None => self.backend.log(trial, token).await,
+            Some(origin) => match self.backend.log(origin, token.or(accepted)).await {
+                Err(StoreError::UnknownToken(_)) => self.backend.log(trial, token).await,
+                log => log,
+            },
+        }
+    }
+
+    pub(super) async fn find(&self, name: &str) -> Result<i64, StoreError> {
+        let (sweep, prefix) =
+            name.rsplit_once('/').map_or((None, name), |(sweep, prefix)| (Some(sweep), prefix));
+        let named = |found: &str| StoreError::Trial { name: name.to_owned(), found: found.to_owned() };
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(named("no trial: ids are hexadecimal digits"));
+        }
+        let found = self.backend.find(sweep, &prefix.to_ascii_lowercase(), CANDIDATES_SHOWN + 1).await?;
+        // One that was verified is meant itself, not its copies, which come last.
+        let originals: Vec<_> = found.iter().take_while(|(_, name)| !name.starts_with(VERIFIES)).collect();
+        let meant: Vec<_> = if originals.is_empty() { found.iter().collect() } else { originals };
+        match (meant.as_slice(), sweep) {
+            ([], Some(sweep)) => self.sweep(sweep).await.and_then(|_| Err(named("no trial"))),
+            ([], None) => Err(named("no trial")),
+            ([(id, _)], _) => Ok(*id),
+            (several, _) => {
+                let shown: Vec<&str> =
+                    several.iter().take(CANDIDATES_SHOWN).map(|(_, name)| name.as_str()).collect();
+                let more = if several.len() > CANDIDATES_SHOWN { ", ..." } else { "" };
+                Err(named(&format!("several trials ({}{more})", shown.join(", "))))
+            }
+        }
+    }
+
+    /// Workers that were seen lately, or all that ever were.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn workers(&self, all: bool) -> Result<Vec<WorkerLine>, StoreError> {
+        let since = if all { Timestamp(0) } else { self.clock.now().minus(WORKERS_LISTED) };
+        self.backend.workers(since).await
+    }
+
+    /// Answers a query in SQL over the views that docs/sql.md describes, within a time that includes the reader's.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`] for what may not be asked, with what the database said; [`StoreError::SlowQuery`],
+    /// [`StoreError::QueriesRunning`] and [`StoreError::Database`].
+    pub async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
+        self.backend.query(sql, limit).await
+    }
+}

@@ -1,0 +1,99 @@
+//! A store from opening to closing.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::store::attempts::{SweepCache, Tokens};
+use crate::store::backend::Backend;
+use crate::store::settings::{OpenOptions, Settings};
+use crate::store::writer::{BatchExecutor, Command, CommandResult, Message, Writer};
+use crate::store::{Memory, StoreError, sql};
+
+/// Requests that wait for the writer; then callers wait.
+const REQUESTS_MAX: usize = 4_096;
+
+/// A database, and the task that writes to it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(in crate::store) backend: Arc<dyn Backend>,
+    pub(in crate::store) writer: mpsc::Sender<Message>,
+    pub(in crate::store) clock: Arc<dyn Clock>,
+    pub(in crate::store) settings: Settings,
+}
+
+impl Store {
+    /// Opens the database at a URL, creates or migrates it, and gives attempts that were running when the last coordinator stopped one
+    /// lease of time to come back. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
+    pub async fn open(
+        url: &str,
+        options: &OpenOptions,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        Self::on(sql::open(url, options).await?, settings, clock).await
+    }
+
+    /// Opens a model in memory, which may have been open before: for tests, with no other use.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub async fn in_memory(
+        model: &Memory,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        Self::on(Arc::new(model.clone()), settings, clock).await
+    }
+
+    pub(in crate::store) async fn on(
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let mut tx = backend.begin(true).await?;
+        let now = tx.now(clock.now()).await?;
+        let epoch = tx.new_epoch(now).await?;
+        // While no coordinator ran, no worker could extend its leases: that is not the attempts' fault.
+        tx.extend_leases(now.plus(settings.lease)).await?;
+        tx.commit(true).await?;
+        let (writer, requests) = mpsc::channel(REQUESTS_MAX);
+        let executor =
+            BatchExecutor { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(epoch) };
+        tokio::spawn(Writer::new(Arc::clone(&backend), Arc::clone(&clock), executor, requests).run());
+        Ok(Self { backend, writer, clock, settings })
+    }
+
+    /// How it treats workers.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    pub(super) async fn command(&self, work: Command) -> Result<CommandResult, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.writer.send(Message::Command(work, sender)).await.map_err(|_| StoreError::Stopping)?;
+        answer.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Waits until the writer is gone, which is never while all is well.
+    pub async fn ended(&self) {
+        self.writer.closed().await;
+    }
+
+    /// Waits for the statements that run and closes the database.
+    pub async fn close(&self) {
+        self.backend.close().await;
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// A store whose writer has ended, as after a bug.
+    pub(crate) fn without_writer(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, clock, settings }
+    }
+}

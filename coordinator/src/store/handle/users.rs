@@ -1,0 +1,77 @@
+//! What users change: sweeps and trials.
+
+use sortie_core::filter::Filter;
+use sortie_core::job::StateName;
+use sortie_core::spec::SweepSpec;
+use tokio::sync::watch;
+
+use super::store::Store;
+use crate::store::StoreError;
+use crate::store::admin::TrialsRequest;
+use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialAction};
+use crate::store::writer::{Command, CommandResult};
+
+impl Store {
+    /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
+    /// time; what is returned shows the progress, and closes when it is done. It goes on after a restart.
+    ///
+    /// # Errors
+    /// [`StoreError::Spec`] when a fixed value differs from the stored sweep's.
+    pub async fn submit(
+        &self,
+        spec: &SweepSpec,
+        options: SubmitOptions,
+    ) -> Result<watch::Receiver<Submitted>, StoreError> {
+        match self.command(Command::Submit(Box::new(spec.clone()), options)).await? {
+            CommandResult::Submitted(progress) => Ok(progress),
+            _ => Err(StoreError::Stopping),
+        }
+    }
+
+    /// Adds seeds to a sweep's grid until it has so many, as submitting a file with them would.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`]; [`StoreError::Spec`] for fewer than there are, for too many, and for a sweep of other numbers.
+    pub async fn extend(&self, sweep: &str, seeds: u64) -> Result<watch::Receiver<Submitted>, StoreError> {
+        let row = self.sweep(sweep).await?;
+        self.submit(&row.spec.with_seeds(seeds)?, SubmitOptions { reuse: row.reuse, priority: None }).await
+    }
+
+    /// Changes a sweep.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`].
+    pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<(), StoreError> {
+        match self.command(Command::Act(sweep.to_owned(), action)).await {
+            Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`], [`StoreError::Filter`] for an axis that the sweep does not have, and [`StoreError::Incomplete`] for
+    /// conditions that would miss trials of a sweep that are not stored yet.
+    pub async fn act_on_trials(
+        &self,
+        sweep: &str,
+        action: TrialAction,
+        filter: &Filter,
+        state: Option<StateName>,
+    ) -> Result<u64, StoreError> {
+        let (mut changed, mut next) = (0, Some(0));
+        while let Some(from) = next {
+            let request =
+                TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
+            let done = match self.command(Command::ActOnTrials(request)).await {
+                Err(StoreError::UnknownSweep { .. }) => return Err(self.unknown(sweep).await?),
+                Ok(CommandResult::Trials(done)) => done,
+                other => return other.map(|_| changed),
+            };
+            changed += done.changed;
+            next = done.next;
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,135 @@
+//! What workers ask for, and the reaper: requests that share transactions.
+
+use std::time::Duration;
+
+use sortie_core::job::Token;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::store::Store;
+use crate::store::StoreError;
+use crate::store::request::{Answer, Op, Reply};
+use crate::store::types::{Batch, Claim, Claimed, Completion, Worker};
+use crate::store::writer::{self, Command, CommandResult, Message};
+
+impl Store {
+    /// Remembers a worker process. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn register(&self, worker: &Worker) -> Result<(), StoreError> {
+        self.command(Command::Register(worker.clone())).await.map(|_| ())
+    }
+
+    /// Notes that a worker process ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn leave(&self, worker_id: &str) -> Result<(), StoreError> {
+        self.op(Op::Leave(worker_id.to_owned()), None).await.map(|_| ())
+    }
+
+    /// Moves waiting trials to a worker; waits for one to appear as long as it may. Sweeps of one priority share fairly.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownWorker`] for a worker that did not register.
+    pub async fn claim(&self, claim: Claim, wait: Duration) -> Result<Claimed, StoreError> {
+        match self.op(Op::Claim(claim), Some(Instant::now() + wait)).await? {
+            Reply::Claimed(claimed) => Ok(claimed),
+            _ => Ok(Claimed::default()),
+        }
+    }
+
+    /// Extends the leases of these attempts and notes how far they are. Returns the tokens that no longer hold their trial.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; then no lease was extended.
+    pub async fn heartbeat(
+        &self,
+        worker_id: &str,
+        attempts: Vec<(Token, u64)>,
+    ) -> Result<Vec<Token>, StoreError> {
+        match self.op(Op::Heartbeat { worker: worker_id.to_owned(), attempts }, None).await? {
+            Reply::Lost(lost) => Ok(lost),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Stores a batch of reports. The same batch again is a no-op. A report is a sign of life: it extends the lease.
+    ///
+    /// An attempt whose dataset or weights are not those that the name is pinned to is ended here as bad data, and refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
+    /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
+    pub async fn report(&self, token: Token, batch: Batch) -> Result<(), StoreError> {
+        self.op(Op::Report { token, batch }, None).await.map(|_| ())
+    }
+
+    /// Ends an attempt, with its last reports. Repeated under the same token, it changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Store::report`].
+    pub async fn complete(&self, completion: Completion) -> Result<(), StoreError> {
+        self.op(Op::Complete(completion), None).await.map(|_| ())
+    }
+
+    /// Ends leases that ran out. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn reap(&self) -> Result<u64, StoreError> {
+        match self.op(Op::Reap(None), None).await? {
+            Reply::Reaped(reaped) => Ok(reaped),
+            _ => Ok(0),
+        }
+    }
+
+    /// Ends leases that ran out, unless this runs only after `by` because the database was away: then no worker could extend a lease
+    /// meanwhile. Returns how many; none if it was too late.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn reap_by(&self, by: Instant) -> Result<Option<u64>, StoreError> {
+        match self.op(Op::Reap(Some(by)), None).await? {
+            Reply::Late => Ok(None),
+            Reply::Reaped(reaped) => Ok(Some(reaped)),
+            _ => Ok(Some(0)),
+        }
+    }
+
+    /// Gives every lease the time of one lease from now, after an outage in which no worker could extend its leases. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn grant_grace(&self) -> Result<u64, StoreError> {
+        match self.command(Command::Grace).await? {
+            CommandResult::Leases(leases) => Ok(leases),
+            _ => Ok(0),
+        }
+    }
+
+    async fn op(&self, op: Op, until: Option<Instant>) -> Result<Reply, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let mut waiting = Waiting { answer, writer: &self.writer };
+        self.writer.send(Message::Op(op, until, sender)).await.map_err(|_| StoreError::Stopping)?;
+        (&mut waiting.answer).await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+/// A caller that waits for an answer. If it goes away before it reads the answer, the trials that were assigned to it are given back.
+struct Waiting<'a> {
+    answer: oneshot::Receiver<Answer>,
+    writer: &'a mpsc::Sender<Message>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        let Ok(Ok(Reply::Claimed(claimed))) = self.answer.try_recv() else { return };
+        for op in writer::returns(&claimed) {
+            // A writer that has no room or is gone cannot be waited for here: then the lease runs out.
+            let _ = self.writer.try_send(Message::Op(op, None, oneshot::channel().0));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Questions.
+
+use std::sync::Arc;
+
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::record::{Detail, TrialRecord};
+
+use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
+use crate::store::StoreError;
+use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history};
+use crate::store::types::{
+    KeptArtifact, Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+};
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 500;
+
+#[tonic::async_trait]
+impl Backend for Memory {
+    async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        // Other tasks go on, as they do while a real database works.
+        tokio::task::yield_now().await;
+        Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
+    }
+
+    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
+        let tables = self.0.lock().await;
+        let mut all = Vec::new();
+        for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
+            let (state, priority, planned) = (row.shown_state(), row.priority, row.planned);
+            let mut status = SweepStatus {
+                sweep: row.spec.name.clone(),
+                state,
+                priority,
+                planned,
+                ..SweepStatus::default()
+            };
+            let mut steps_running = 0;
+            for (_, trial) in tables.in_sweep(row.id) {
+                sweep_counts::count_finished(&mut status, trial.state.name(), 1, trial.reused);
+                let Some(attempt) = trial.state.token().and_then(|token| tables.attempts.get(&token)) else {
+                    continue;
+                };
+                match trial.state.name() {
+                    StateName::Running => steps_running += attempt.progress.step,
+                    StateName::Succeeded if !trial.reused => {
+                        status.finished_attempts += 1;
+                        status.running_ms += (attempt.progress.ended.0 - attempt.started.0).unsigned_abs();
+                    }
+                    _ => {}
+                }
+            }
+            status.delayed = status.queued > 0 && tables.queued(row.id, now).next().is_none();
+            sweep_counts::count_steps(&mut status, row, steps_running);
+            sweep_counts::note_outdated(&mut status, row);
+            all.push(status);
+        }
+        Ok(all)
+    }
+
+    async fn trials(
+        &self,
+        sweep: i64,
+        state: Option<StateName>,
+        from: i64,
+    ) -> Result<Page<TrialLine>, StoreError> {
+        let tables = self.0.lock().await;
+        let fits =
+            |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
+        let page: Vec<(i64, &Trial)> =
+            tables.in_sweep(sweep).filter(|(_, trial)| fits(trial)).take(PAGE_ROWS).collect();
+        let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
+        Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
+    }
+
+    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
+        let Portion { from, trials_max, detail } = portion;
+        let tables = self.0.lock().await;
+        let page: Vec<(i64, &Trial)> =
+            tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
+        let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
+        let record = |trial: &Trial| {
+            let token = trial
+                .state
+                .token()
+                .filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
+            let reported = |table| {
+                let mut rows = Tables::evaluations(table, token);
+                rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| row.loss = None);
+                rows
+            };
+            TrialRecord {
+                id: trial.trial_id,
+                point: trial.point.clone(),
+                state: trial.state.name(),
+                validation: reported(&tables.validation),
+                held_out: reported(&tables.held_out),
+            }
+        };
+        Ok(Page { rows: page.into_iter().map(|(_, trial)| record(trial)).collect(), next })
+    }
+
+    async fn find(
+        &self,
+        sweep: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        let tables = self.0.lock().await;
+        let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
+            (Some(name), Some(row)) => row.spec.name == name,
+            (wanted, _) => wanted.is_none(),
+        };
+        let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
+        let verifies = |trial: &Trial| tables.name(trial.sweep).starts_with(VERIFIES);
+        let mut found: Vec<(&i64, &Trial)> = tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
+        found.sort_by_key(|(_, trial)| (verifies(trial), trial.trial_id.to_string(), trial.sweep));
+        let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.trial_id.short());
+        Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
+    }
+
+    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let mut attempts = Vec::new();
+        for (token, attempt) in tables.attempts_of(trial) {
+            let progress = attempt.progress.clone();
+            attempts.push(trial_history::Attempt {
+                token: *token,
+                started_ms: attempt.started.0,
+                ended_ms: progress.ended.0,
+                state: progress.state,
+                class: progress.class.map_or("", ErrorClass::as_str).to_owned(),
+                message: progress.message,
+                step: progress.step,
+                device: attempt.fingerprint.device.clone(),
+                worker: tables.place(attempt.worker),
+                resumed: attempt.resumed,
+            });
+        }
+        let mut events = trial_history::events_of(attempts);
+        events.extend(tables.events.iter().filter(|(id, _)| *id == trial).map(|(_, event)| event.clone()));
+        events.sort_by_key(|event| event.at_ms);
+        let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
+        let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
+        let members =
+            members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
+        let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
+        Ok(TrialHistory { sweep, line, token, due_ms, members, events })
+    }
+
+    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+        let tables = self.0.lock().await;
+        let chosen =
+            tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
+        match (chosen, token) {
+            (Some((token, attempt)), _) => {
+                let text = tables
+                    .logs
+                    .iter()
+                    .filter(|(key, _)| key.0 == *token)
+                    .flat_map(|(_, text)| text.clone())
+                    .collect();
+                Ok(Log { token: Some(*token), worker: tables.place(attempt.worker), text })
+            }
+            (None, Some(token)) => Err(StoreError::UnknownToken(token)),
+            (None, None) => Ok(Log::default()),
+        }
+    }
+
+    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let counts = |token: Token| {
+            Some(token) == row.state.token()
+                || tables.attempts.get(&token).is_some_and(|own| own.trial == trial)
+        };
+        let kept = tables.artifacts.iter().filter(|((token, ..), _)| counts(*token));
+        let artifacts = kept.map(|((token, ..), artifact)| {
+            let worker = tables
+                .attempts
+                .get(token)
+                .and_then(|attempt| tables.workers.get(&attempt.worker))
+                .map(|line| &line.worker);
+            let (host, place) =
+                worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
+            KeptArtifact { token: *token, artifact: artifact.clone(), host, place }
+        });
+        Ok(trial_history::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
+    }
+
+    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+        let tables = self.0.lock().await;
+        let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
+        let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
+        let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?)))
+        else {
+            return Ok(None);
+        };
+        let evaluations = [&tables.validation, &tables.held_out]
+            .map(|table| Tables::evaluations(table, Some(token)))
+            .concat();
+        let losses = tables.losses.iter().filter(|(key, _)| key.0 == token).map(|(_, loss)| *loss).collect();
+        let artifacts = tables.artifacts_of(token).cloned().collect();
+        Ok(Some(Proof {
+            evaluations,
+            losses,
+            artifacts,
+            resumed: attempt.resumed,
+            worker: tables.place(attempt.worker),
+        }))
+    }
+
+    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
+        let tables = self.0.lock().await;
+        let mut lines = Vec::new();
+        for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen_ms >= since.0) {
+            let mut line = line.clone();
+            for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
+                let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+                if trial.state.name() == StateName::Running && trial.state.token() == Some(*token) {
+                    let sweep =
+                        tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
+                    line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
+                }
+            }
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.lock().await.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+    }
+
+    async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.0.lock().await.sweeps.values().rev().map(|sweep| sweep.spec.name.clone()).take(20).collect())
+    }
+
+    async fn changed_elsewhere(&self) {
+        std::future::pending().await
+    }
+
+    async fn close(&self) {}
+}

@@ -1,0 +1,337 @@
+//! The tables, and what is read from and written to several of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
+use sortie_core::combine::Needs;
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
+use sortie_core::record::Fingerprint;
+use sortie_core::trial::{Point, TrialId};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::store::StoreError;
+use crate::store::backend::{AttemptState, Changes, Progress, SweepRow};
+use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
+
+pub(super) type EvaluationKey = (Token, Method, u64, String, SplitName);
+
+/// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(pub(super) Arc<Mutex<Tables>>);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    pub(super) epoch: i64,
+    pub(super) sweeps: BTreeMap<i64, SweepRow>,
+    pub(super) trials: BTreeMap<i64, Trial>,
+    /// The trials by id and sweep: each is there once.
+    pub(super) by_id: BTreeMap<(TrialId, i64), i64>,
+    pub(super) workers: BTreeMap<i64, WorkerLine>,
+    pub(super) failures_in_row: HashMap<i64, u32>,
+    pub(super) attempts: BTreeMap<Token, Attempt>,
+    pub(super) validation: BTreeMap<EvaluationKey, Evaluation>,
+    pub(super) held_out: BTreeMap<EvaluationKey, Evaluation>,
+    pub(super) losses: BTreeMap<(Token, u64), TrainingLoss>,
+    /// By attempt, and by the names of kind and method, as the databases sort them.
+    pub(super) artifacts: BTreeMap<(Token, &'static str, &'static str, u64), Artifact>,
+    pub(super) logs: BTreeMap<(Token, u64), Vec<u8>>,
+    pub(super) events: Vec<(i64, TrialEvent)>,
+    pub(super) digests: HashMap<(String, String), String>,
+    /// Of combinations, in order.
+    pub(super) members: BTreeMap<i64, Vec<i64>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Trial {
+    pub(super) sweep: i64,
+    pub(super) trial_id: TrialId,
+    pub(super) position: i64,
+    pub(super) point: Point,
+    pub(super) state: State,
+    pub(super) forgiven: Token,
+    pub(super) reused: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) trial: i64,
+    pub(super) worker: i64,
+    pub(super) started: Timestamp,
+    pub(super) progress: Progress,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) resumed: Option<Resumed>,
+}
+
+#[cfg(test)]
+impl Memory {
+    /// A copy of its own, as a disk has one.
+    pub(in crate::store) async fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().await.clone())))
+    }
+
+    /// Forgets everything that the other one does not know.
+    pub(in crate::store) async fn fall_back_to(&self, other: &Self) {
+        let tables = other.0.lock().await.clone();
+        *self.0.lock().await = tables;
+    }
+}
+
+/// A transaction holds the whole database. It is checked as a whole before anything changes, so there is nothing to roll back.
+pub(super) struct MemoryTransaction(pub(super) OwnedMutexGuard<Tables>);
+
+pub(super) fn lock_failed(statement: &'static str) -> StoreError {
+    StoreError::OptimisticLock { statement, rows: 0, expected: 1 }
+}
+
+pub(super) fn missing(table: &'static str) -> StoreError {
+    StoreError::Corrupt { table, column: "id", reason: "no such row".to_owned() }
+}
+
+impl Tables {
+    pub(super) fn in_sweep(&self, sweep: i64) -> impl Iterator<Item = (i64, &Trial)> {
+        let mut trials: Vec<(i64, &Trial)> = self
+            .trials
+            .iter()
+            .filter(|(_, trial)| trial.sweep == sweep)
+            .map(|(id, trial)| (*id, trial))
+            .collect();
+        trials.sort_by_key(|(_, trial)| trial.position);
+        trials.into_iter()
+    }
+
+    pub(super) fn queued(&self, sweep: i64, now: Timestamp) -> impl Iterator<Item = (i64, &Trial)> {
+        self.in_sweep(sweep).filter(
+            move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before <= now),
+        )
+    }
+
+    pub(super) fn count(&self, sweep: i64, state: StateName) -> u64 {
+        self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
+    }
+
+    pub(super) fn existing_result(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
+        let left = |token: &Token, kind| {
+            self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
+        };
+        let enough = |token: &Token| {
+            (!needs.weights || left(token, ArtifactKind::FinalWeights))
+                && (!needs.logits || left(token, ArtifactKind::FinalLogits))
+        };
+        let same = self
+            .by_id
+            .range((trial_id, i64::MIN)..=(trial_id, i64::MAX))
+            .filter(|((_, other), _)| *other != sweep);
+        let trials = same.filter_map(|(_, id)| self.trials.get(id));
+        // Any would do; the newest, as in the databases.
+        trials
+            .filter(|trial| trial.state.name() == StateName::Succeeded)
+            .filter_map(|trial| trial.state.token())
+            .filter(enough)
+            .max()
+    }
+
+    pub(super) fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
+        self.attempts.iter().filter(move |(_, attempt)| attempt.trial == trial)
+    }
+
+    pub(super) fn place(&self, worker: i64) -> String {
+        self.workers
+            .get(&worker)
+            .map(|line| format!("{}:{}", line.worker.host, line.worker.pid))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn name(&self, sweep: i64) -> String {
+        self.sweeps.get(&sweep).map(|row| row.spec.name.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn line(&self, id: i64, trial: &Trial) -> TrialLine {
+        let reused = trial
+            .state
+            .token()
+            .filter(|_| trial.reused)
+            .and_then(|token| self.attempts.get_key_value(&token));
+        let newest = reused.or_else(|| self.attempts_of(id).next_back());
+        let origin = reused.map(|(_, attempt)| attempt.trial);
+        let attempts =
+            self.attempts_of(id).count() + origin.map_or(0, |origin| self.attempts_of(origin).count());
+        let failed =
+            self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
+        let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
+        TrialLine {
+            trial_id: trial.trial_id,
+            point: trial.point.clone(),
+            state: trial.state.name(),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            step: newest.map_or(0, |(_, attempt)| attempt.progress.step),
+            worker: newest.map(|(_, attempt)| self.place(attempt.worker)).unwrap_or_default(),
+            error: failed
+                .map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message))
+                // A combination can fail without an attempt.
+                .or_else(|| {
+                    self.events
+                        .iter()
+                        .rev()
+                        .find(|(of, event)| *of == id && event.what == "failed")
+                        .map(|(_, event)| event.detail.clone())
+                })
+                .unwrap_or_default(),
+            reused_from: origin
+                .and_then(|origin| self.trials.get(&origin))
+                .map(|origin| self.name(origin.sweep)),
+        }
+    }
+
+    pub(super) fn evaluations(
+        table: &BTreeMap<EvaluationKey, Evaluation>,
+        token: Option<Token>,
+    ) -> Vec<Evaluation> {
+        let mut rows: Vec<Evaluation> = table
+            .iter()
+            .filter(|(key, _)| Some(key.0) == token)
+            .map(|(_, evaluation)| evaluation.clone())
+            .collect();
+        // In the order of the databases, which compare names.
+        rows.sort_by(|a, b| {
+            let key =
+                |row: &Evaluation| (row.method.as_str(), row.step, row.domain.clone(), row.split.as_str());
+            key(a).cmp(&key(b))
+        });
+        rows
+    }
+
+    pub(super) fn artifacts_of(&self, token: Token) -> impl Iterator<Item = &Artifact> {
+        self.artifacts.iter().filter(move |((of, ..), _)| *of == token).map(|(_, artifact)| artifact)
+    }
+
+    /// Checkpoints that attempts at a trial kept, the newest step first.
+    pub(super) fn checkpoints_of(&self, trial: i64) -> Vec<(Token, &Artifact)> {
+        let attempts = self
+            .attempts_of(trial)
+            .flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));
+        let kept = attempts
+            .filter(|(_, artifact)| artifact.kind == ArtifactKind::Checkpoint && !artifact.key.is_empty());
+        let mut kept: Vec<(Token, &Artifact)> = kept.collect();
+        kept.sort_by_key(|(token, artifact)| std::cmp::Reverse((artifact.step, *token)));
+        kept
+    }
+
+    /// Evaluations of one attempt that differ from another's: the first step, and how many.
+    pub(super) fn differences(&self, late: Token, early: Token) -> Option<(u64, u64)> {
+        let differ = |table: &BTreeMap<EvaluationKey, Evaluation>| -> Vec<u64> {
+            let reported = table.iter().filter(|(key, _)| key.0 == late);
+            let differing = reported.filter(|(key, row)| {
+                let same_thing = (early, key.1, key.2, key.3.clone(), key.4);
+                table.get(&same_thing).is_some_and(|other| (other.score, other.loss) != (row.score, row.loss))
+            });
+            differing.map(|(key, _)| key.2).collect()
+        };
+        let steps = [differ(&self.validation), differ(&self.held_out)].concat();
+        Some((*steps.iter().min()?, steps.len() as u64))
+    }
+
+    /// Everything that a write refers to is as it was read.
+    pub(super) fn check(&self, changes: &Changes) -> Result<(), StoreError> {
+        for (id, moved) in &changes.moves {
+            let trial = self.trials.get(id).ok_or_else(|| lock_failed("move of trials"))?;
+            if trial.state.name() != moved.from.name() || trial.state.token() != moved.from.token() {
+                return Err(lock_failed("move of trials"));
+            }
+        }
+        for new in &changes.new_attempts {
+            if self.attempts.contains_key(&new.token) {
+                return Err(lock_failed("insert of attempts"));
+            }
+        }
+        for (token, (before, _)) in &changes.progress {
+            let attempt = self.attempts.get(token).ok_or_else(|| lock_failed("advance of attempts"))?;
+            if attempt.progress.state != before.state || attempt.progress.sequence != before.sequence {
+                return Err(lock_failed("advance of attempts"));
+            }
+        }
+        for (kind, name, _) in &changes.pins {
+            if self.digests.contains_key(&((*kind).to_owned(), name.clone())) {
+                return Err(lock_failed("pin of a digest"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply(&mut self, changes: &Changes) {
+        for (id, moved) in &changes.moves {
+            let newest = self.attempts_of(*id).next_back().map_or(Token(0), |(token, _)| *token);
+            if let Some(trial) = self.trials.get_mut(id) {
+                (trial.state, trial.reused) = (moved.to, moved.reused);
+                trial.forgiven = if moved.forgive { newest } else { trial.forgiven };
+            }
+        }
+        for new in &changes.new_attempts {
+            let (state, ended) = (AttemptState::Running, Timestamp(0));
+            let progress =
+                Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
+            let (trial, worker, started) = (new.trial, new.worker, new.started);
+            self.attempts.insert(
+                new.token,
+                Attempt {
+                    trial,
+                    worker,
+                    started,
+                    progress,
+                    fingerprint: Fingerprint::default(),
+                    resumed: None,
+                },
+            );
+        }
+        for (token, (_, after)) in &changes.progress {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.progress = after.clone());
+        }
+        for (token, fingerprint) in &changes.fingerprints {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.fingerprint = fingerprint.clone());
+        }
+        for (table, rows) in
+            [(&mut self.validation, &changes.validation), (&mut self.held_out, &changes.held_out)]
+        {
+            for (token, row) in rows {
+                table
+                    .entry((*token, row.method, row.step, row.domain.clone(), row.split))
+                    .or_insert_with(|| row.clone());
+            }
+        }
+        for (token, loss) in &changes.losses {
+            self.losses.entry((*token, loss.step)).or_insert(*loss);
+        }
+        for (token, artifact) in &changes.artifacts {
+            let key = (*token, artifact.kind.as_str(), artifact.method.as_str(), artifact.step);
+            self.artifacts.entry(key).or_insert_with(|| artifact.clone());
+        }
+        for (token, resumed) in &changes.resumed {
+            self.attempts.entry(*token).and_modify(|attempt| attempt.resumed = Some(*resumed));
+        }
+        for (token, sequence, text) in &changes.logs {
+            self.logs.entry((*token, *sequence)).or_insert_with(|| text.clone());
+        }
+        self.events.extend(changes.events.iter().cloned());
+        for (kind, name, digest) in &changes.pins {
+            self.digests.insert(((*kind).to_owned(), name.clone()), digest.clone());
+        }
+        self.apply_to_workers(changes);
+    }
+
+    pub(super) fn apply_to_workers(&mut self, changes: &Changes) {
+        for (id, change) in &changes.workers {
+            self.failures_in_row.insert(*id, change.failures_in_row);
+            if let Some(line) = self.workers.get_mut(id) {
+                (line.quarantined_until_ms, line.quarantine_reason) =
+                    (change.quarantined_until.0, change.quarantine_reason.clone());
+            }
+        }
+        for line in self.workers.values_mut() {
+            if let Some(at) = changes.seen.get(&line.worker.id) {
+                line.seen_ms = at.0;
+            }
+            line.left |= changes.left.contains_key(&line.worker.id);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A real database that is open, whichever it is.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::Notify;
+
+use super::engine::Pool;
+use super::queries::Queries;
+use super::statements::Dialect;
+use super::{postgres, sqlite};
+use crate::store::backend::Backend;
+use crate::store::{OpenOptions, StoreError};
+
+/// A real database that is open.
+#[derive(Debug)]
+pub(super) struct SqlBackend {
+    pub(super) dialect: Dialect,
+    /// One connection: there is one writer, and what it waits for is in its own queue.
+    pub(super) writer: Pool,
+    pub(super) readers: Pool,
+    /// Whether the writer's SQLite connection flushes at every commit.
+    pub(super) durable: AtomicBool,
+    /// Where users' queries are answered.
+    pub(super) queries: Queries,
+    pub(super) database_clock: bool,
+    /// Notified when another coordinator announces that trials may have become free.
+    pub(super) elsewhere: Arc<Notify>,
+    /// Held, and with it the lock, for as long as the database is open.
+    pub(super) _lock: Option<std::fs::File>,
+}
+
+/// Opens the database at a URL.
+///
+/// # Errors
+/// [`StoreError::Url`] and [`StoreError::Open`].
+pub(in crate::store) async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Backend>, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => Ok(Arc::new(sqlite::open(url, options).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::open(url, options).await?)),
+        _ => Err(StoreError::Url { url: url.to_owned() }),
+    }
+}
+
+/// Why a schema does not fit, in one line. `fresh` names what the user starts with instead, such as "file".
+pub(super) fn schema_message(error: &sqlx::migrate::MigrateError, fresh: &str) -> String {
+    use sqlx::migrate::MigrateError;
+    match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            format!(
+                "it was written by a newer build (schema version {version}); use that build, or another database"
+            )
+        }
+        // The schema changed in place before the first release: there is nothing to migrate from.
+        MigrateError::VersionMismatch(_) => {
+            format!("this database was made by an earlier build of Sortie; start with a new {fresh}")
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Why a query is refused, each in one line.
+
+use crate::store::StoreError;
+use crate::store::query::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, VIEWS};
+
+/// The query is wrong, or may not be asked.
+pub(super) fn refused(reason: String) -> StoreError {
+    StoreError::Query(reason)
+}
+
+/// What the database said about a query, with what people then look for.
+pub(super) fn database_refuses(message: &str) -> StoreError {
+    refused(format!(
+        "the database refuses the query: {message} (only {} may be read; docs/sql.md describes them)",
+        views()
+    ))
+}
+
+/// A query reads what it may not.
+pub(super) fn unreadable(what: &str) -> StoreError {
+    refused(format!("only {} may be read, not {what}", views()))
+}
+
+pub(super) fn uncallable(function: &str) -> StoreError {
+    refused(format!(
+        "the function {function} may not be called in a query: it does more than compute from its arguments"
+    ))
+}
+
+pub(super) fn no_select() -> StoreError {
+    refused("a query is one SELECT statement that gives at least one column".to_owned())
+}
+
+pub(super) fn too_wide(columns: usize) -> StoreError {
+    refused(format!("the query has {columns} columns; allowed: at most {QUERY_COLUMNS_MAX}"))
+}
+
+pub(super) fn too_long() -> StoreError {
+    refused(format!("a row of the answer is longer than {QUERY_ROW_BYTES_MAX} bytes"))
+}
+
+fn views() -> String {
+    let [first, second, third] = VIEWS;
+    format!("{first}, {second} and {third}")
+}

@@ -1,0 +1,150 @@
+//! Writing down what one transaction changes.
+
+use serde_json::{Value, json};
+use sortie_core::job::{ErrorClass, Token};
+use sortie_core::metrics::Evaluation;
+
+use super::engine::Arg;
+use super::rows;
+use super::statements::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
+use super::transaction::{SqlTransaction, expect, rows_arg};
+use crate::store::StoreError;
+use crate::store::backend::Changes;
+
+impl SqlTransaction {
+    /// Writes all changes down; every statement that names a prior state must touch exactly its rows.
+    pub(super) async fn write_changes(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let moves = changes.moves.iter().map(|(id, moved)| {
+            let (from, to) = (moved.from, moved.to);
+            let from = (from.name().as_str(), rows::token_of(from));
+            let to = (to.name().as_str(), rows::token_of(to), rows::due_of(to));
+            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.reused)])
+        });
+        self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;
+        self.write_attempts(changes).await?;
+        self.write_reports(changes).await?;
+        let events = changes.events.iter().map(|(trial, event)| {
+            json!([trial, event.token.map_or(0, |token| token.0), event.at_ms, event.what, event.detail])
+        });
+        self.write_rows("insert of trial events", self.sql().events, events.collect()).await?;
+        for (kind, name, digest) in &changes.pins {
+            let args = vec![(*kind).into(), name.as_str().into(), digest.as_str().into()];
+            let touched = self.tx.execute(self.sql().pin, args).await?;
+            expect("pin of a digest", touched, 1)?;
+        }
+        self.write_workers(changes).await
+    }
+
+    /// Inserts rows of plain values.
+    async fn insert(
+        &mut self,
+        table: &'static str,
+        columns: &'static str,
+        mut rows: Vec<Vec<Arg>>,
+    ) -> Result<(), StoreError> {
+        while !rows.is_empty() {
+            let count = 1 << rows.len().min(VALUES_ROWS_MAX).ilog2();
+            let args = rows.drain(..count).flatten().collect();
+            self.tx.execute(insert_values(table, columns, count), args).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_evaluations(
+        &mut self,
+        table: &'static str,
+        evaluations: &[(Token, Evaluation)],
+    ) -> Result<(), StoreError> {
+        let rows =
+            evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());
+        self.insert(table, EVALUATION_COLUMNS, rows.collect()).await
+    }
+
+    /// A statement over many rows that name their prior state: all of them are touched, or it is an error.
+    async fn write_rows(
+        &mut self,
+        name: &'static str,
+        sql: &'static str,
+        rows: Vec<Value>,
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let expected = rows.len();
+        let touched = self.tx.execute(sql, vec![rows_arg(rows.into_iter())]).await?;
+        expect(name, touched, expected)
+    }
+
+    async fn write_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let new =
+            changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
+        self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
+        let advanced = changes.progress.iter().map(|(token, (before, after))| {
+            let class = after.class.map_or("", ErrorClass::as_str);
+            let (from, to) = (before.state.as_str(), after.state.as_str());
+            json!([
+                token.0,
+                from,
+                before.sequence,
+                to,
+                class,
+                after.message,
+                after.ended.0,
+                after.sequence,
+                after.step
+            ])
+        });
+        self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;
+        let fingerprints = changes.fingerprints.iter().map(|(token, fingerprint)| {
+            json!([
+                token.0,
+                fingerprint.software,
+                fingerprint.libtorch,
+                fingerprint.device,
+                fingerprint.threads,
+                fingerprint.dataset_digest,
+                fingerprint.weights_digest
+            ])
+        });
+        self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
+    }
+
+    async fn write_reports(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        self.insert_evaluations("validation", &changes.validation).await?;
+        self.insert_evaluations("held_out", &changes.held_out).await?;
+        let losses = changes
+            .losses
+            .iter()
+            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
+        self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
+        let artifacts =
+            changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
+        self.insert("artifacts", ARTIFACT_COLUMNS, artifacts.collect()).await?;
+        let resumed = changes
+            .resumed
+            .iter()
+            .map(|(token, from)| json!([token.0, from.token.0, from.step, i64::from(from.exact)]));
+        self.write_rows("note of where attempts took up", self.sql().resumed, resumed.collect()).await?;
+        for (token, sequence, text) in &changes.logs {
+            let args = vec![token.0.into(), (*sequence).into(), Arg::Bytes(text.clone())];
+            self.tx.execute(self.sql().insert_log, args).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let standing = changes.workers.iter().map(|(id, change)| {
+            json!([id, change.failures_in_row, change.quarantined_until.0, change.quarantine_reason])
+        });
+        self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
+        // A worker that is not registered any more gave a sign of life all the same: these two may touch fewer rows.
+        for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
+            if !workers.is_empty() {
+                self.tx
+                    .execute(sql, vec![rows_arg(workers.iter().map(|(name, at)| json!([name, at.0])))])
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! One transaction's worth of requests: read the rows that they concern, decide in [`job`], write the changes down.
+//!
+//! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sortie_core::job::{ErrorClass, Timestamp, Token};
+use sortie_core::schedule::is_quarantined;
+use tokio::time::Instant;
+
+use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
+use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
+use crate::store::claims::{self, ClaimContext};
+use crate::store::request::{Answer, Op, Reply};
+use crate::store::types::{Claim, TrialEvent};
+use crate::store::{Settings, StoreError};
+
+/// How many expired leases one transaction ends.
+const REAPED_MAX: u64 = 1_000;
+/// How long a worker that was quarantined gets no trials.
+const QUARANTINE: Duration = Duration::from_secs(600);
+/// A worker that was not seen for this many leases is not counted on.
+const UNSEEN_LEASES: u32 = 4;
+
+/// What a transaction gave: an answer for each request, and what the caller has to know besides.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    pub(crate) answers: Vec<Answer>,
+    /// When the first trial that was queued again becomes free; none if no trial was.
+    pub(crate) free_at: Option<Timestamp>,
+    /// Whether a trial ended: a sweep may be over now.
+    pub(crate) ended: bool,
+    /// Whether a claim should look again at once.
+    pub(crate) look_again: bool,
+}
+
+/// Executes a batch of requests in one transaction.
+#[derive(Debug)]
+pub(crate) struct BatchExecutor {
+    pub(crate) settings: Settings,
+    pub(crate) sweeps: SweepCache,
+    pub(crate) tokens: Tokens,
+}
+
+impl BatchExecutor {
+    /// Executes these requests in their order and writes the changes; the caller commits. An error concerns all of them, and
+    /// nothing is changed then.
+    pub(crate) async fn serve(
+        &mut self,
+        ops: &[Op],
+        now: Timestamp,
+        tx: &mut dyn Transaction,
+    ) -> Result<(Outcomes, bool), StoreError> {
+        let mut unit = self.load(ops, now, tx).await?;
+        let mut answers = Vec::with_capacity(ops.len());
+        let mut requests: Vec<(usize, &Claim)> = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
+            answers.push(match op {
+                Op::Claim(claim) => {
+                    requests.push((index, claim));
+                    Ok(Reply::Done)
+                }
+                Op::Heartbeat { worker, attempts } => Ok(Reply::Lost(unit.heartbeat(worker, attempts))),
+                Op::Report { token, batch } => unit.report(*token, batch).map(|()| Reply::Done),
+                Op::Complete(completion) => unit.complete(completion).map(|()| Reply::Done),
+                Op::Leave(worker) => {
+                    unit.changes.left.insert(worker.clone(), now);
+                    Ok(Reply::Done)
+                }
+                Op::Reap(by) if is_late(*by) => Ok(Reply::Late),
+                Op::Reap(_) => unit.reap().map(Reply::Reaped),
+            });
+        }
+        let mut context =
+            ClaimContext { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
+        for (index, claimed) in claims::assign(&requests, &mut unit, &mut context, tx).await? {
+            answers[index] = claimed.map(Reply::Claimed);
+        }
+        let look_again = context.look_again;
+        let UnitOfWork { mut changes, free_at, ended, failing, to_compare, .. } = unit.into_changes();
+        quarantined(failing, now, self.settings.lease, &mut changes, tx).await?;
+        let written = !changes.is_empty();
+        if written {
+            tx.write(&changes).await?;
+            note_contradictions(&to_compare, now, tx).await?;
+        }
+        Ok((Outcomes { answers, free_at, ended, look_again }, written))
+    }
+
+    async fn load(
+        &mut self,
+        ops: &[Op],
+        now: Timestamp,
+        tx: &mut dyn Transaction,
+    ) -> Result<UnitOfWork, StoreError> {
+        let mut tokens: Vec<Token> = Vec::new();
+        let mut expired = Vec::new();
+        for op in ops {
+            match op {
+                Op::Heartbeat { attempts, .. } => tokens.extend(attempts.iter().map(|(token, _)| *token)),
+                Op::Report { token, .. } => tokens.push(*token),
+                Op::Complete(completion) => tokens.push(completion.token),
+                Op::Reap(by) if !is_late(*by) && expired.is_empty() => {
+                    expired = tx.expired(now, REAPED_MAX).await?
+                }
+                Op::Claim(_) | Op::Leave(_) | Op::Reap(_) => {}
+            }
+        }
+        tokens.extend(&expired);
+        tokens.sort_unstable();
+        tokens.dedup();
+        let attempts = if tokens.is_empty() { Vec::new() } else { tx.attempts(&tokens).await? };
+        let mut sweeps = BTreeMap::new();
+        for row in &attempts {
+            if let std::collections::btree_map::Entry::Vacant(entry) = sweeps.entry(row.sweep) {
+                entry.insert(self.sweeps.get(row.sweep, 0, tx).await?);
+            }
+        }
+        let mut unit = UnitOfWork::new(attempts, sweeps, expired, now, self.settings.lease);
+        let failing = unit.trials_that_may_fail(ops);
+        if !failing.is_empty() {
+            unit.note_failures(tx.failures(&failing).await?);
+        }
+        for (kind, name) in unit.names_to_compare(ops) {
+            let digest = tx.pinned(kind, &name).await?;
+            unit.note_pin(kind, name, digest);
+        }
+        Ok(unit)
+    }
+}
+
+/// Whether the time is over by which something had to be done.
+fn is_late(by: Option<Instant>) -> bool {
+    by.is_some_and(|by| by < Instant::now())
+}
+
+/// Compares the reports of these attempts with those of earlier attempts at the same trials, and notes differences that should not be.
+async fn note_contradictions(
+    to_compare: &[Token],
+    now: Timestamp,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
+    if to_compare.is_empty() {
+        return Ok(());
+    }
+    let mut changes = Changes::default();
+    for Contradiction { trial, token, earlier_number, step, rows, .. } in
+        tx.contradictions(to_compare).await?
+    {
+        let same = "on the same machine, device, threads, libtorch, data and weights";
+        let detail = format!(
+            "{rows} evaluations from step {step} on differ from those of attempt {earlier_number}, {same}"
+        );
+        let event =
+            TrialEvent { at_ms: now.0, token: Some(token), what: "nondeterministic".to_owned(), detail };
+        changes.events.push((trial, event));
+    }
+    if changes.is_empty() { Ok(()) } else { tx.write(&changes).await }
+}
+
+/// Quarantines workers whose attempts keep failing while others' do not.
+async fn quarantined(
+    failing: BTreeMap<i64, (u32, ErrorClass)>,
+    now: Timestamp,
+    lease: Duration,
+    changes: &mut Changes,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
+    let suspicious = failing.values().any(|(failures_in_row, _)| is_quarantined(*failures_in_row, 1));
+    let mut fit =
+        if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
+    for (worker, (failures_in_row, class)) in failing {
+        let others = fit.iter().filter(|other| **other != worker).count() as u64;
+        let quarantined = is_quarantined(failures_in_row, others);
+        if quarantined {
+            // Several may fail in one transaction; the last one that is fit stays.
+            fit.retain(|other| *other != worker);
+        }
+        let quarantined_until = if quarantined { now.plus(QUARANTINE) } else { Timestamp(0) };
+        let reason = format!("its last {failures_in_row} attempts failed, the last one as {class}");
+        let quarantine_reason = if quarantined { reason } else { String::new() };
+        changes
+            .workers
+            .insert(worker, WorkerChange { failures_in_row, quarantined_until, quarantine_reason });
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The one task that writes, in reading order: its loop, the requests that it serves together, its transactions, the commands that have
+//! one of their own, and its work in the background.
+
+mod background;
+mod batch_executor;
+mod command;
+mod serving;
+mod transactions;
+mod writer_task;
+
+pub(crate) use batch_executor::BatchExecutor;
+pub(crate) use command::{Command, CommandResult};
+pub(crate) use serving::returns;
+pub(crate) use writer_task::{Message, Writer};

@@ -1,0 +1,95 @@
+//! Why a sweep is refused.
+
+/// Why a sweep was refused, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The text is no TOML, or has a key or a type that no sweep file has.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A value is out of its range.
+    #[error("{key} = {value} is not allowed: {allowed}")]
+    Value {
+        /// The key, as `table.key`.
+        key: String,
+        /// The value, as a user would write it.
+        value: String,
+        /// What would be right.
+        allowed: String,
+    },
+    /// Something that must be there is not.
+    #[error("{key} is missing: {needs}")]
+    Missing {
+        /// The key, as `table.key`.
+        key: String,
+        /// Why it must be there, and what would be right.
+        needs: String,
+    },
+    /// The grid has a key that can be no axis of this sweep.
+    #[error("{key} is no axis: {allowed}")]
+    UnknownAxis {
+        /// The key, as `grid.key`.
+        key: String,
+        /// Which axes there may be.
+        allowed: String,
+    },
+    /// A key is right by itself, but not beside another one.
+    #[error("{key} cannot stand here: {reason}")]
+    Misplaced {
+        /// The key, as `table.key`.
+        key: String,
+        /// What it does not go with.
+        reason: String,
+    },
+    /// A grid or an axis is larger than any may be.
+    #[error("{key} has {size}: at most {max} are allowed")]
+    TooLarge {
+        /// The key, as `table.key`.
+        key: String,
+        /// How many of what it has.
+        size: String,
+        /// How many it may have.
+        max: u64,
+    },
+    /// The dataset is not in the catalogue, and nothing says what it holds.
+    #[error(
+        "data.dataset = {name:?} is not in the built-in catalogue ({known}): list `domains` and `classes` under [data], or pass --data ROOT to read them from ROOT/{name}"
+    )]
+    UnknownDataset {
+        /// The dataset's name.
+        name: String,
+        /// The catalogue's names.
+        known: String,
+    },
+    /// The same name was submitted before with other values of keys that are no axes.
+    #[error(
+        "sweep {sweep:?} exists with other fixed values: {}; give the new one another name",
+        list(changes)
+    )]
+    Changed {
+        /// The sweep's name.
+        sweep: String,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+}
+
+/// A fixed value that differs from the stored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key, as commands and tables name it.
+    pub key: String,
+    /// Its stored value.
+    pub old: String,
+    /// Its value in the file.
+    pub new: String,
+}
+
+fn list(changes: &[Change]) -> String {
+    let one = |Change { key, old, new }: &Change| format!("{key} is {old} there and {new} here");
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}

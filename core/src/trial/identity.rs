@@ -1,0 +1,161 @@
+//! The identity of a trial, made of exactly what decides its numbers.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::id::TrialId;
+use super::point::Point;
+use super::specification::{DatasetSpec, PROTOCOL_VERSION, TrialSpec, Work};
+use crate::combine::Combination;
+use crate::command::CommandSettings;
+use crate::finetune::{AXES, Settings};
+use crate::parameters::Scalar;
+
+impl TrialSpec {
+    /// The identity of the trial: a hash of the canonical text of its specification.
+    pub fn id(&self) -> TrialId {
+        Identifier::of(&self.work, PROTOCOL_VERSION).id(&self.point, self.combination.as_ref())
+    }
+}
+
+/// Computes the identities of trials that share their work, without writing the shared part down for each of them.
+///
+/// The canonical text has one `key=value` line per fact, in a fixed order. Floats stand in their shortest exact form, strings as JSON,
+/// so that neither the notation (1e-3, 0.001) nor the order of keys in a file can change a trial's identity.
+#[derive(Clone, Debug)]
+pub struct Identifier {
+    shared: blake3::Hasher,
+    finetune: bool,
+}
+
+impl Identifier {
+    /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep names another.
+    pub fn of(work: &Work, protocol: u32) -> Self {
+        let mut text = format!("protocol={protocol}\n");
+        match work {
+            Work::Finetune(settings) => finetune_lines(settings, &mut text),
+            Work::Command(settings) => command_lines(settings, &mut text),
+        }
+        let mut shared = blake3::Hasher::new();
+        shared.update(text.as_bytes());
+        Self { shared, finetune: matches!(work, Work::Finetune(_)) }
+    }
+
+    /// The identity of the trial at this point, or of this combination there.
+    pub fn id(&self, point: &Point, combination: Option<&Combination>) -> TrialId {
+        let Point { held_out, parameters, seed, split_seed } = point;
+        let mut text = String::with_capacity(256);
+        line(&mut text, "held_out", &json(held_out));
+        let known: &[&str] = if self.finetune { &AXES } else { &[] };
+        for axis in known {
+            if let Some(value) = parameters.get(*axis) {
+                line(&mut text, axis, &canonical(value));
+            }
+        }
+        for (axis, value) in parameters.iter().filter(|(axis, _)| !known.contains(&axis.as_str())) {
+            let _ = writeln!(text, "parameter.{axis}={}", canonical(value));
+        }
+        line(&mut text, "seed", seed);
+        line(&mut text, "split_seed", split_seed);
+        if let Some(Combination { kind, choice, method, members }) = combination {
+            line(&mut text, "combination.kind", kind);
+            line(&mut text, "combination.choice", choice);
+            line(&mut text, "combination.method", method);
+            line(&mut text, "combination.members", &json(members));
+        }
+        let mut id = [0_u8; TrialId::BYTES];
+        id.copy_from_slice(
+            &self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..TrialId::BYTES],
+        );
+        TrialId(id)
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &dyn fmt::Display) {
+    // Writing to a string never fails.
+    let _ = writeln!(text, "{key}={value}");
+}
+
+fn finetune_lines(settings: &Settings, text: &mut String) {
+    // Destructured, so that a new field cannot be forgotten here.
+    let Settings {
+        dataset,
+        pixels,
+        augment,
+        out_transform,
+        cache_pixels,
+        backbone,
+        weights,
+        finetune,
+        precision,
+        ..
+    } = settings;
+    let Settings {
+        steps,
+        batch_per_domain,
+        evaluate_every,
+        optimizer,
+        momentum,
+        schedule,
+        milestones,
+        gamma,
+        ..
+    } = settings;
+    let Settings { average, ensemble, .. } = settings;
+    let DatasetSpec { name, domains, classes, split_by } = dataset;
+    let facts: [(&str, &dyn fmt::Display); 22] = [
+        ("dataset.name", &json(name)),
+        ("dataset.domains", &json(domains)),
+        ("dataset.classes", &json(classes)),
+        ("dataset.split_by", split_by),
+        ("pixels", pixels),
+        ("augment", augment),
+        ("out_transform", out_transform),
+        ("cache_pixels", &json(cache_pixels)),
+        ("backbone", backbone),
+        ("weights", &json(weights)),
+        ("finetune", finetune),
+        ("precision", precision),
+        ("steps", steps),
+        ("batch_per_domain", batch_per_domain),
+        ("evaluate_every", evaluate_every),
+        ("optimizer", optimizer),
+        ("momentum", &float(*momentum)),
+        ("schedule", schedule),
+        ("milestones", &json(milestones)),
+        ("gamma", &float(*gamma)),
+        ("average", &json(average)),
+        ("ensemble", &json(ensemble)),
+    ];
+    for (key, value) in facts {
+        line(text, key, value);
+    }
+}
+
+fn command_lines(settings: &CommandSettings, text: &mut String) {
+    let CommandSettings { command, dataset, domains, steps } = settings;
+    line(text, "command", &json(command));
+    line(text, "dataset", &json(dataset));
+    line(text, "domains", &json(domains));
+    line(text, "steps", &json(steps));
+}
+
+/// Strings and integers always encode: JSON refuses only maps with odd keys, and there are none here.
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn canonical(value: &Scalar) -> String {
+    match value {
+        Scalar::Number(value) => float(*value),
+        Scalar::Text(text) => json(text),
+        Scalar::Flag(flag) => flag.to_string(),
+    }
+}
+
+/// The shortest text that reads back as exactly this number; zero has no sign.
+fn float(value: f64) -> String {
+    if value == 0.0 { "0".to_owned() } else { format!("{value:e}") }
+}
