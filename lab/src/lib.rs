@@ -1,6 +1,7 @@
-//! What is run beside a build rather than in its tests: benchmarks of the coordinator, and what becomes of a sweep when everything around
-//! it fails, with real processes and real databases. `cargo xtask bench` and `cargo xtask chaos` build and call it.
+//! Benchmarks, fault injection and deployment checks with real processes and real databases: what takes too long for tests. `cargo xtask
+//! bench`, `chaos` and `acceptance` build and run it.
 
+pub mod acceptance;
 mod by_hand;
 pub mod chaos;
 mod crowd;
@@ -9,4 +10,6 @@ pub mod fleet;
 mod floor;
 pub mod idle;
 pub mod place;
+pub mod programs;
 pub mod results;
+pub mod train;

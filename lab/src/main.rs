@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_lab::{chaos, dispatch, idle, results};
+use sortie_lab::{acceptance, chaos, dispatch, idle, results, train};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -25,24 +25,24 @@ enum Command {
     Idle(idle::Arguments),
     /// Tables and exports of a sweep of a million evaluations, compared with plain SQL
     Results(results::Arguments),
+    /// Images a second of training, beside a plain PyTorch program
+    Train(train::Options),
     /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
     Chaos(chaos::Arguments),
+    /// Check with real programs that a deployment works
+    #[command(subcommand)]
+    Acceptance(acceptance::Name),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let run = async {
-        match Cli::parse().command {
-            Command::Dispatch(arguments) => dispatch::run(&arguments).await,
-            Command::Idle(arguments) => idle::run(&arguments).await,
-            Command::Results(arguments) => results::run(&arguments).await,
-            Command::Chaos(arguments) => chaos::run(&arguments).await,
-        }
-    };
-    // Whatever runs is dropped when we are interrupted, and its processes with it.
-    let outcome = tokio::select! {
-        outcome = run => outcome,
-        interrupted = interruption() => interrupted,
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Dispatch(arguments) => block_on(dispatch::run(&arguments)),
+        Command::Idle(arguments) => block_on(idle::run(&arguments)),
+        Command::Results(arguments) => block_on(results::run(&arguments)),
+        Command::Chaos(arguments) => block_on(chaos::run(&arguments)),
+        // These two block and handle signals themselves.
+        Command::Train(options) => train::run(&options),
+        Command::Acceptance(name) => acceptance::run(&name),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,6 +51,17 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs until the end or a signal. A signal drops what runs, and its processes with it.
+fn block_on(run: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = run => outcome,
+            interrupted = interruption() => interrupted,
+        }
+    })
 }
 
 async fn interruption() -> Result<()> {

@@ -7,22 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 /// How long a process that was asked to stop may take before it is killed, in steps of [`POLL`].
 const STOP_POLLS_MAX: u32 = 150;
 const POLL: Duration = Duration::from_millis(100);
 
-/// Runs a command to its end, showing what it prints.
-pub fn run(command: &mut Command) -> Result<()> {
-    let status =
-        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    if !status.success() {
-        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
-        bail!("`{} {}` failed ({status})", command.get_program().display(), arguments.join(" "));
-    }
-    Ok(())
-}
+pub use sortie_testkit::processes::run;
 
 /// `cargo`, the one that runs us.
 pub fn cargo() -> Command {

@@ -11,16 +11,16 @@ pub mod plan;
 pub mod storm;
 pub mod verdict;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::crowd::now;
 use crate::fleet::{Fleet, Settings};
 use crate::place::Kind;
+use crate::programs;
 use plan::Counts;
 use storm::Storm;
 
@@ -64,9 +64,8 @@ pub struct Arguments {
     /// The coordinator's lease, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=60))]
     lease: u64,
-    /// The folder of the programs [default: that of this one]
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    programs: programs::Options,
     /// Leave the run's folder: database, logs, journals
     #[arg(long)]
     keep: bool,
@@ -158,13 +157,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn settings(arguments: &Arguments, trial_seconds: f64) -> Result<Settings> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let programs = arguments
-        .programs
-        .clone()
-        .or_else(|| Some(own.parent()?.to_owned()))
-        .context("this program lies nowhere")?;
-    let programs = programs.canonicalize().with_context(|| format!("cannot read {}", programs.display()))?;
+    let programs = arguments.programs.folder()?;
     let Arguments { store, workers, lease, .. } = arguments;
     Ok(Settings {
         programs,

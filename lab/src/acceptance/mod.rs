@@ -1,15 +1,15 @@
-//! `cargo xtask acceptance NAME`: what is promised of a deployment, shown with the real programs around it.
-//!
-//! These take more than a test may: daemons, packages, minutes. So they are commands of their own, beside `cargo xtask test`.
+//! `sortie-lab acceptance NAME`: checks of a deployment with the real programs around it. They take more than a test may: daemons,
+//! packages, minutes.
 
 mod daemon;
 mod deploy;
 mod offspring;
-mod programs;
 mod slurm;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+use crate::programs;
 
 /// What can be shown.
 #[derive(Debug, Subcommand)]
@@ -17,7 +17,7 @@ pub enum Name {
     /// A sweep on a Slurm cluster of this machine's own survives requeues: complete, and nothing twice
     Slurm(programs::Options),
     /// systemd accepts the units, the compose file fits its schema, and the programs know every setting in them
-    Deploy(programs::Options),
+    Deploy(deploy::Options),
 }
 
 /// Shows it, or fails with one line that says what does not hold.

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::programs::Programs;
 use super::settings::{self, Known};
+use crate::programs::Programs;
 
 /// Where the units expect the programs.
 const INSTALLED: &str = "/usr/local/bin/";

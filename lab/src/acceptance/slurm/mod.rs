@@ -1,4 +1,4 @@
-//! `cargo xtask acceptance slurm`: a sweep on a Slurm cluster survives requeues.
+//! `sortie-lab acceptance slurm`: a sweep on a Slurm cluster survives requeues.
 
 mod array;
 mod cluster;
@@ -19,8 +19,7 @@ use cluster::Cluster;
 use sweep::Sweep;
 
 use super::offspring::Offspring;
-use super::programs::{Options, Programs};
-use crate::setup::{self, packages};
+use crate::programs::{Options, Programs, repository};
 
 /// Workers in the array, each with one trial at a time.
 const WORKERS: u32 = 4;
@@ -42,8 +41,7 @@ const DEEDS: [(u32, Deed, u32); 3] = [(6, Deed::Requeue, 1), (12, Deed::Warn, 2)
 
 /// Runs the sweep and prints a summary as one JSON object; fails if the sweep is not complete, or anything was done twice.
 pub fn run(options: &Options) -> Result<()> {
-    packages::require(&cluster::PACKAGES)?;
-    let programs = Programs::ready(options)?;
+    let programs = Programs::find(options)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot listen to signals")?;
@@ -72,7 +70,7 @@ fn run_in(folder: &Path, programs: &Programs, interrupted: &AtomicBool) -> Resul
     let (data, cache) = (data.display().to_string(), cache.display().to_string());
     let mut worker = vec!["--coordinator", sweep.url(), "--sweep", sweep::NAME, "--allow-commands"];
     worker.extend(["--devices", "cpu", "--slots", "1", "--data", &data, "--cache", &cache]);
-    let script = setup::repository()?.join("deploy/slurm/submit.sh");
+    let script = repository().join("deploy/slurm/submit.sh");
     let array = Array::submit(&cluster, &script, &programs.sortie, WORKERS, &worker, folder)?;
     let outcome = watch(&sweep, &cluster, &array, interrupted);
     if outcome.is_err() {

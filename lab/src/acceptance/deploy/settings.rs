@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::programs::Programs;
+use crate::programs::Programs;
 
 /// The variables that the programs read.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use sortie_testkit::processes;
 
-use crate::process::{self, Companion};
+use crate::place::{Coordinator, Launch};
 
 /// Its name.
 pub const NAME: &str = "slurm";
@@ -20,9 +21,8 @@ pub const TRIALS: u32 = VALUES * SEEDS;
 /// A coordinator of its own that holds the sweep. Dropping it stops it.
 pub struct Sweep {
     sortie: PathBuf,
-    url: String,
+    coordinator: Coordinator,
     journal: PathBuf,
-    _coordinator: Companion,
 }
 
 /// What `sortie status --json` prints, as far as it matters here.
@@ -62,33 +62,27 @@ pub struct Trial {
 impl Sweep {
     /// Starts a coordinator on a free port and submits the sweep. Everything lies in `folder`.
     pub fn submit(sortie: &Path, folder: &Path) -> Result<Self> {
-        let log = folder.join("coordinator.log");
-        let mut serve = Command::new(sortie);
-        serve.args(["serve", "--listen", "127.0.0.1:0", "--stop-on-stdin-close", "--db"]);
-        serve.arg(format!("sqlite://{}", folder.join("sortie.db").display()));
-        let mut coordinator = Companion::start("coordinator", &mut serve, &log)?;
-        let line = coordinator
-            .first_line()
-            .with_context(|| format!("the coordinator does not start; {} says why", log.display()))?;
-        let url = line
-            .trim()
-            .strip_prefix("listening on ")
-            .with_context(|| format!("the coordinator said {line:?}"))?
-            .to_owned();
-
+        let coordinator = Coordinator::launch(&Launch {
+            program: sortie.to_owned(),
+            database: format!("sqlite://{}", folder.join("sortie.db").display()),
+            port: 0,
+            lease_seconds: None,
+            mark: None,
+            log: folder.join("coordinator.log"),
+        })?;
         let journal = folder.join("journal");
         let file = folder.join("slurm.toml");
         fs::write(&file, text(sortie, &journal))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let sweep = Self { sortie: sortie.to_path_buf(), url, journal, _coordinator: coordinator };
+        let sweep = Self { sortie: sortie.to_owned(), coordinator, journal };
         // What it prints goes to stderr: standard output belongs to the summary.
-        process::run(sweep.sortie().arg("submit").arg(&file).stdout(std::io::stderr()))?;
+        processes::run(sweep.sortie().arg("submit").arg(&file).stdout(std::io::stderr()))?;
         Ok(sweep)
     }
 
     /// Where the workers find the coordinator.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.coordinator.url
     }
 
     /// How far it is.
@@ -119,7 +113,7 @@ impl Sweep {
 
     fn sortie(&self) -> Command {
         let mut command = Command::new(&self.sortie);
-        command.args(["--coordinator", &self.url]);
+        command.args(["--coordinator", &self.coordinator.url]);
         command
     }
 }

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::programs::Programs;
 use super::settings::{self, Known};
-use crate::setup::python_package;
+use crate::programs::Programs;
 
-/// It carries the schema of the compose specification.
-const CHECKER: (&str, &str) = ("check-jsonschema", "0.39.0");
 /// Reads YAML on standard input and writes JSON; the checker brings this reader along.
 const TO_JSON: &str =
     "import json, sys; from ruamel.yaml import YAML; json.dump(YAML(typ='safe').load(sys.stdin), sys.stdout)";
@@ -43,17 +40,16 @@ struct Dependency {
 }
 
 /// Checks the file against the schema, its names against each other, and its commands against the programs.
-pub fn check(path: &Path, programs: &Programs, known: &Known) -> Result<()> {
-    let python = python_package::folder(CHECKER.0, CHECKER.1)?;
+pub fn check(path: &Path, checker: &Path, programs: &Programs, known: &Known) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    check_schema(&python, path)?;
+    check_schema(checker, path)?;
     // It must be able to refuse, too.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let broken = scratch.path().join("compose.yaml");
     fs::write(&broken, text.replace("healthcheck:", "healthcheque:"))
         .with_context(|| format!("cannot write {}", broken.display()))?;
-    ensure!(check_schema(&python, &broken).is_err(), "the schema accepts a compose file with a misspelt key");
-    let compose = parse(&python, path)?;
+    ensure!(check_schema(checker, &broken).is_err(), "the schema accepts a compose file with a misspelt key");
+    let compose = parse(checker, path)?;
     check_names(&compose)?;
     for (name, service) in compose.services.iter().filter(|(_, service)| !service.command.is_empty()) {
         settings::check_command(programs, &service.command).with_context(|| format!("service {name}"))?;
@@ -67,10 +63,12 @@ pub fn check(path: &Path, programs: &Programs, known: &Known) -> Result<()> {
     Ok(())
 }
 
-fn check_schema(python: &Path, file: &Path) -> Result<()> {
-    let mut command = python_package::module(python, "check_jsonschema");
-    let output = command
-        .args(["--builtin-schema", "vendor.compose-spec"])
+/// `checker` is a folder for PYTHONPATH that holds check-jsonschema, which carries the schema of the compose specification.
+fn check_schema(checker: &Path, file: &Path) -> Result<()> {
+    let output = Command::new("python3")
+        .args(["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"])
+        .env("PYTHONPATH", checker)
+        .stdin(Stdio::null())
         .arg(file)
         .output()
         .context("cannot start python3")?;
@@ -80,9 +78,10 @@ fn check_schema(python: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn parse(python: &Path, path: &Path) -> Result<Compose> {
+fn parse(checker: &Path, path: &Path) -> Result<Compose> {
     let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let output = Command::new("python3").args(["-c", TO_JSON]).env("PYTHONPATH", python).stdin(file).output();
+    let output =
+        Command::new("python3").args(["-c", TO_JSON]).env("PYTHONPATH", checker).stdin(file).output();
     let output = output.context("cannot start python3")?;
     ensure!(output.status.success(), "{} is not YAML", path.display());
     serde_json::from_slice(&output.stdout)

@@ -20,18 +20,6 @@ const KEY_BYTES: usize = 128;
 const START_POLLS_MAX: u32 = 120;
 const POLL: Duration = Duration::from_millis(250);
 
-/// Programs that must be there, and the packages that hold them.
-pub const PACKAGES: [(&str, &str); 8] = [
-    ("munged", "munge"),
-    ("slurmctld", "slurm-wlm"),
-    ("slurmd", "slurm-wlm"),
-    ("sbatch", "slurm-wlm"),
-    ("squeue", "slurm-wlm"),
-    ("scontrol", "slurm-wlm"),
-    ("scancel", "slurm-wlm"),
-    ("setpriv", "util-linux"),
-];
-
 /// A cluster that takes jobs. Dropping it stops its daemons; jobs that still run are to be cancelled before.
 #[derive(Debug)]
 pub struct Cluster {

@@ -1,25 +1,20 @@
-//! `cargo xtask bench train`: Sortie's trainer and a plain PyTorch program in turns on the same images, and the ratio.
+//! `sortie-lab train`: Sortie's trainer and a plain PyTorch program in turns on the same images, and the ratio of their speeds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::Args;
 use serde_json::{Value, json};
+use sortie_testkit::processes;
 
-use crate::process;
-use crate::setup;
+use crate::programs::{self, Programs, repository};
 
 /// What the PyTorch program needs beside its own interpreter.
 const PACKAGES: [&str; 3] = ["torch==2.11.0", "torchvision==0.26.0", "efficientnet_lite_pytorch==0.1.0"];
 
-/// Options of `cargo xtask bench train`.
-#[derive(Debug, Parser)]
-#[command(
-    name = "train",
-    bin_name = "cargo xtask bench train",
-    about = "Images a second of training, beside a plain PyTorch program"
-)]
+/// What is measured.
+#[derive(Debug, Args)]
 pub struct Options {
     /// The networks to measure
     #[arg(long, value_delimiter = ',', default_value = "resnet50-v2,efficientnet-lite0")]
@@ -60,9 +55,11 @@ pub struct Options {
     /// A Python that has torch, torchvision and efficientnet_lite_pytorch; one is made in the cache, some 5 GB, if none is named
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
-    /// Take `sortie` from this folder, instead of building it
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    /// The folder in which that Python is made; `cargo xtask bench train` names its own cache
+    #[arg(long, value_name = "DIR", env = "SORTIE_LAB_CACHE")]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    programs: programs::Options,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -70,10 +67,10 @@ pub struct Options {
 
 /// Measures, and prints medians and ratios.
 pub fn run(options: &Options) -> Result<()> {
-    let worker = worker(options)?;
+    let worker = Programs::find(&options.programs)?.sortie;
     let python = match &options.python {
         Some(python) => python.clone(),
-        None => virtual_environment()?,
+        None => virtual_environment(options.cache.as_deref())?,
     };
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -125,29 +122,15 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn worker(options: &Options) -> Result<PathBuf> {
-    if let Some(folder) = &options.programs {
-        return Ok(folder.join("sortie"));
-    }
-    setup::run(&setup::SetupOptions::default())?;
-    let repository = setup::repository()?;
-    let mut cargo = process::cargo();
-    cargo
-        .args(["build", "--locked", "--release", "--package", "sortie", "--package", "sortie-trainer"])
-        .current_dir(&repository);
-    // Standard output belongs to the results.
-    process::run(cargo.stdout(Stdio::null()))?;
-    Ok(process::target(&repository).join("release/sortie"))
-}
-
-fn virtual_environment() -> Result<PathBuf> {
-    let folder = setup::cache_dir()?.join("pytorch-2.11.0");
+fn virtual_environment(cache: Option<&Path>) -> Result<PathBuf> {
+    let cache = cache.context("name a Python by --python, or a folder to make one in by --cache")?;
+    let folder = cache.join("pytorch-2.11.0");
     let python = folder.join("bin/python");
     let marker = folder.join("complete");
     if !marker.is_file() {
         eprintln!("installing {} into {}", PACKAGES.join(", "), folder.display());
-        process::run(Command::new("python3").args(["-m", "venv"]).arg(&folder).stdout(Stdio::null()))?;
-        process::run(
+        processes::run(Command::new("python3").args(["-m", "venv"]).arg(&folder).stdout(Stdio::null()))?;
+        processes::run(
             Command::new(&python)
                 .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
                 .args(PACKAGES),
@@ -158,7 +141,7 @@ fn virtual_environment() -> Result<PathBuf> {
 }
 
 fn pytorch_program(options: &Options, python: &Path, backbone: &str, threads: usize) -> Result<Command> {
-    let script = setup::repository()?.join("xtask/bench/train.py");
+    let script = repository().join("lab/bench/train.py");
     let mut command = Command::new(python);
     command.arg(script).args([
         "--backbone",
