@@ -2,14 +2,17 @@
 //! bench`, `chaos` and `acceptance` build and run it.
 
 pub mod acceptance;
-mod by_hand;
 pub mod chaos;
-mod crowd;
+mod clock;
+pub mod cluster;
+pub mod coordinator;
 pub mod dispatch;
-pub mod fleet;
-mod floor;
+pub mod environment;
 pub mod idle;
-pub mod place;
+mod load_clients;
 pub mod programs;
+mod reference_sql;
 pub mod results;
+mod sql_baseline;
+mod statistics;
 pub mod train;

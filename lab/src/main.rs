@@ -1,4 +1,4 @@
-//! `sortie-lab`: see the library.
+//! The program `sortie-lab`.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(
     name = "sortie-lab",
-    about = "Benchmarks and failures with real processes; called by `cargo xtask`"
+    about = "Benchmarks, fault injection and deployment checks with real processes; `cargo xtask` runs it"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -19,19 +19,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Full cycles - lease, one evaluation, complete - through real gRPC, beside the floor by plain SQL
-    Dispatch(dispatch::Arguments),
-    /// What workers cost that wait for work
-    Idle(idle::Arguments),
-    /// Tables and exports of a sweep of a million evaluations, compared with plain SQL
-    Results(results::Arguments),
-    /// Images a second of training, beside a plain PyTorch program
-    Train(train::Options),
-    /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
-    Chaos(chaos::Arguments),
+    /// Measure full cycles (lease, one evaluation, complete) through gRPC, beside a baseline in plain SQL
+    Dispatch(dispatch::DispatchOptions),
+    /// Measure the cost of workers that wait for trials
+    Idle(idle::IdleOptions),
+    /// Measure tables and exports of a million evaluations, and compare their numbers with plain SQL
+    Results(results::ResultsOptions),
+    /// Measure the training speed in images a second, beside a plain PyTorch program
+    Train(train::TrainOptions),
+    /// Run a sweep while workers, coordinator and database are killed and the network is cut, and compare it with a run without faults
+    Chaos(chaos::ChaosOptions),
     /// Check with real programs that a deployment works
     #[command(subcommand)]
-    Acceptance(acceptance::Name),
+    Acceptance(acceptance::AcceptanceCommand),
 }
 
 fn main() -> ExitCode {
@@ -41,8 +41,8 @@ fn main() -> ExitCode {
         Command::Results(arguments) => block_on(results::run(&arguments)),
         Command::Chaos(arguments) => block_on(chaos::run(&arguments)),
         // These two block and handle signals themselves.
-        Command::Train(options) => train::run(&options),
-        Command::Acceptance(name) => acceptance::run(&name),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Acceptance(command) => acceptance::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,13 +7,13 @@ use clap::Args;
 
 /// Where the programs come from.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct ProgramOptions {
     /// The folder that holds `sortie` and `sortie-trainer` [default: the folder of this program]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 }
 
-impl Options {
+impl ProgramOptions {
     /// The absolute path of that folder.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Programs {
     ///
     /// # Errors
     /// When one is missing.
-    pub fn find(options: &Options) -> Result<Self> {
+    pub fn find(options: &ProgramOptions) -> Result<Self> {
         let folder = options.folder()?;
         let programs = Self { sortie: folder.join("sortie"), trainer: folder.join("sortie-trainer") };
         for program in [&programs.sortie, &programs.trainer] {

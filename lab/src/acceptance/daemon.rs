@@ -1,4 +1,4 @@
-//! A daemon of somebody else's, run in the foreground for as long as we need it.
+//! Daemons of other projects, run in the foreground.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use sortie_testkit::processes::{Process, Signal};
 
-/// How long a daemon that was asked to stop may take before it is killed.
+/// How long a daemon may take to stop after SIGTERM before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// A daemon that runs beside us. Dropping it asks it to end, and kills it if it does not; it also ends when we are killed.
+/// A running daemon. Dropping it sends SIGTERM, and SIGKILL if it does not end. It also ends when this process is killed.
 #[derive(Debug)]
 pub struct Daemon {
     name: &'static str,
@@ -18,23 +18,23 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, with everything that it prints going to `log`.
+    /// Starts it. Its output goes to `log`.
     pub fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self> {
-        // A daemon does not heed the end of its input, by which it could notice our death.
+        // The end of its standard input does not stop a daemon, so the kernel sends it a signal when this process ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(name).args(arguments);
-        // Daemons lie where an ordinary user's PATH does not lead.
+        // The folders of daemons are not in the PATH of ordinary users.
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         command.env("PATH", path);
         Ok(Self { name, process: Process::start(name, &mut command, log)? })
     }
 
-    /// Fails with what it said last if it has ended.
+    /// Fails with its last message if it has ended.
     pub fn check(&self) -> Result<()> {
         if self.process.has_ended() {
-            let written = self.process.written();
-            bail!("{} has ended: {}", self.name, written.lines().last().unwrap_or("it said nothing"));
+            let log = self.process.written();
+            bail!("{} has ended: {}", self.name, log.lines().last().unwrap_or("no message"));
         }
         Ok(())
     }
@@ -42,9 +42,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // One that has ended by itself needs no signal.
+        // A daemon that has ended by itself needs no signal.
         if self.process.signal(Signal::TERM).is_ok() && self.process.wait_for_end(STOP_LIMIT).is_err() {
-            eprintln!("{} did not stop when asked to; killing it", self.name);
+            eprintln!("{} did not stop after SIGTERM; killing it", self.name);
         }
     }
 }

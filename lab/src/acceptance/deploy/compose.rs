@@ -9,14 +9,14 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::settings::{self, Known};
+use super::settings::{self, KnownVariables};
 use crate::programs::Programs;
 
-/// Reads YAML on standard input and writes JSON; the checker brings this reader along.
+/// Reads YAML on standard input and writes JSON. check-jsonschema installs this reader.
 const TO_JSON: &str =
     "import json, sys; from ruamel.yaml import YAML; json.dump(YAML(typ='safe').load(sys.stdin), sys.stdout)";
 
-/// What the schema leaves open: a name that is used must be there.
+/// The parts of the file that the schema does not check: a name that is used must be defined.
 #[derive(Debug, Deserialize)]
 struct Compose {
     services: BTreeMap<String, Service>,
@@ -40,10 +40,10 @@ struct Dependency {
 }
 
 /// Checks the file against the schema, its names against each other, and its commands against the programs.
-pub fn check(path: &Path, checker: &Path, programs: &Programs, known: &Known) -> Result<()> {
+pub fn check(path: &Path, checker: &Path, programs: &Programs, known: &KnownVariables) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     check_schema(checker, path)?;
-    // It must be able to refuse, too.
+    // The check itself is checked: it must refuse a broken file.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let broken = scratch.path().join("compose.yaml");
     fs::write(&broken, text.replace("healthcheck:", "healthcheque:"))
@@ -72,8 +72,8 @@ fn check_schema(checker: &Path, file: &Path) -> Result<()> {
         .arg(file)
         .output()
         .context("cannot start python3")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = stdout.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     ensure!(output.status.success(), "{}", lines.join(" | "));
     Ok(())
 }
@@ -85,14 +85,14 @@ fn parse(checker: &Path, path: &Path) -> Result<Compose> {
     let output = output.context("cannot start python3")?;
     ensure!(output.status.success(), "{} is not YAML", path.display());
     serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("{} has a form that is not ours", path.display()))
+        .with_context(|| format!("{} has an unknown structure", path.display()))
 }
 
 fn check_names(compose: &Compose) -> Result<()> {
     for (name, service) in &compose.services {
         for volume in &service.volumes {
             let source = volume.split(':').next().unwrap_or_default();
-            // What begins like a path or a variable is a folder of the machine.
+            // A source that starts like a path or a variable is a folder of the machine.
             let is_folder = source.starts_with(['.', '/', '~', '$']);
             ensure!(
                 is_folder || compose.volumes.contains_key(source),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_used_must_be_there() {
+    fn names_that_are_used_must_be_defined() {
         let whole = r#"{"volumes": {"rows": null}, "services": {
             "store": {"volumes": ["rows:/rows", "${DATA:?}:/data:ro"], "healthcheck": {}},
             "user": {"depends_on": {"store": {"condition": "service_healthy"}}}}}"#;

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::programs::Programs;
 
-/// The variables that the programs read.
+/// The environment variables that the programs read.
 #[derive(Debug)]
-pub struct Known(BTreeSet<String>);
+pub struct KnownVariables(BTreeSet<String>);
 
-impl Known {
-    /// Asks the programs for them.
-    pub fn ask(programs: &Programs) -> Result<Self> {
+impl KnownVariables {
+    /// Reads them from the programs' help.
+    pub fn of(programs: &Programs) -> Result<Self> {
         let mut names = BTreeSet::new();
         for (program, command) in [(&programs.sortie, "serve"), (&programs.sortie, "worker")] {
             let output = Command::new(program).args([command, "--help"]).output();
@@ -24,7 +24,7 @@ impl Known {
         Ok(Self(names))
     }
 
-    /// Fails if no program reads this variable, and the deployment itself does not use it in one of the `commands`.
+    /// Fails if no program reads this variable, and none of the `commands` of the deployment uses it.
     pub fn check(&self, name: &str, commands: &[&str]) -> Result<()> {
         let is_used = commands.iter().any(|command| variables(command).any(|used| used == name));
         ensure!(is_used || !name.starts_with("SORTIE_") || self.0.contains(name), "no program reads {name}");
@@ -32,20 +32,20 @@ impl Known {
     }
 }
 
-/// Fails if a program does not accept this command line, whose first word is the program's name as it is installed.
+/// Fails if a program does not accept this command line. Its first word is the installed program.
 pub fn check_command(programs: &Programs, words: &[String]) -> Result<()> {
     let shown = words.join(" ");
     let (name, arguments) = words.split_first().context("an empty command")?;
     let name = name.rsplit('/').next().unwrap_or_default();
     let program = programs.by_name(name).with_context(|| format!("`{shown}` does not start sortie"))?;
-    // Help is printed in place of running, but not before what stands in front of it was understood.
+    // With --help a program does not run, but it checks the arguments before it.
     let output = Command::new(program).args(arguments).arg("--help").output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
         "`{shown}` is refused: {}",
-        said.lines().next().unwrap_or("no reason given")
+        stderr.lines().next().unwrap_or("no reason given")
     );
     Ok(())
 }
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_variables_that_somebody_reads_are_known() {
-        let known = Known(variables("--db <URL>  [env: SORTIE_DB=x] [default: y]").collect());
+    fn only_variables_that_a_program_reads_are_known() {
+        let known = KnownVariables(variables("--db <URL>  [env: SORTIE_DB=x] [default: y]").collect());
         known.check("SORTIE_DB", &[]).unwrap();
         known.check("SORTIE_FLAGS", &["sortie serve $SORTIE_FLAGS"]).unwrap();
         known.check("POSTGRES_DB", &[]).unwrap();

@@ -1,36 +1,36 @@
-//! The array of workers, as Slurm sees it.
+//! The job array of workers in Slurm.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::cluster::Cluster;
+use super::cluster::SlurmCluster;
 
-/// An array of jobs that was submitted. [`Array::cancel`] ends what is left of it.
+/// A submitted job array. [`JobArray::cancel`] ends its remaining jobs.
 #[derive(Debug)]
-pub struct Array {
+pub struct JobArray {
     id: String,
     tasks: u32,
 }
 
-/// How a task of the array is.
+/// The state of a task of the array.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Task {
+pub struct ArrayTask {
     /// Its number in the array, from 1.
     pub task: u32,
-    /// Slurm's word for it, such as RUNNING.
+    /// Slurm's name of its state, such as RUNNING.
     pub state: String,
-    /// How often it was put back into the queue.
+    /// How often it was requeued.
     pub restarts: u32,
     /// Exit code and signal, such as 0:0.
     pub exit_code: String,
 }
 
-impl Array {
-    /// Submits so many workers by the script that users submit them with. `folder` takes their logs.
+impl JobArray {
+    /// Submits workers with the script that users submit them with. Their logs are written to `folder`.
     pub fn submit(
-        cluster: &Cluster,
+        cluster: &SlurmCluster,
         script: &Path,
         worker: &Path,
         tasks: u32,
@@ -45,42 +45,42 @@ impl Array {
             .env("SORTIE_PROGRAM", worker)
             .current_dir(folder);
         let output = command.output().with_context(|| format!("cannot start {}", script.display()))?;
-        let (id, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{} failed: {}", script.display(), said.trim());
-        // With several clusters, its name stands behind the id.
+        let (id, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{} failed: {}", script.display(), stderr.trim());
+        // With several clusters, Slurm prints the name of the cluster after the id.
         let id = id.trim().split(';').next().unwrap_or_default();
         ensure!(id.parse::<u32>().is_ok(), "{} printed {id:?} for a job id", script.display());
         Ok(Self { id: id.to_owned(), tasks })
     }
 
-    /// How every task is.
-    pub fn tasks(&self, cluster: &Cluster) -> Result<Vec<Task>> {
+    /// The states of all tasks.
+    pub fn tasks(&self, cluster: &SlurmCluster) -> Result<Vec<ArrayTask>> {
         (1..=self.tasks).map(|task| self.task(cluster, task)).collect()
     }
 
-    /// How one task is.
-    pub fn task(&self, cluster: &Cluster, task: u32) -> Result<Task> {
+    /// The state of one task.
+    pub fn task(&self, cluster: &SlurmCluster, task: u32) -> Result<ArrayTask> {
         let text = cluster.output("scontrol", &["--oneliner", "show", "job", &self.name(task)])?;
-        parse(task, &text).with_context(|| format!("scontrol said of a job: {text:?}"))
+        parse(task, &text).with_context(|| format!("scontrol printed {text:?}"))
     }
 
-    /// Puts a task that runs back into the queue, as an administrator does before maintenance.
-    pub fn requeue(&self, cluster: &Cluster, task: u32) -> Result<()> {
+    /// Requeues a running task, as an administrator does before maintenance.
+    pub fn requeue(&self, cluster: &SlurmCluster, task: u32) -> Result<()> {
         cluster.output("scontrol", &["requeue", &self.name(task)]).map(drop)
     }
 
-    /// Sends a task that runs what `--signal=B:TERM@60` sends it before its time limit: SIGTERM, to the batch script alone.
-    pub fn warn(&self, cluster: &Cluster, task: u32) -> Result<()> {
+    /// Sends SIGTERM to the batch script of a running task, as `--signal=B:TERM@60` does before its time limit.
+    pub fn warn(&self, cluster: &SlurmCluster, task: u32) -> Result<()> {
         cluster.output("scancel", &["--batch", "--signal=TERM", &self.name(task)]).map(drop)
     }
 
-    /// Ends what is left of the array.
-    pub fn cancel(&self, cluster: &Cluster) -> Result<()> {
+    /// Ends the remaining jobs of the array.
+    pub fn cancel(&self, cluster: &SlurmCluster) -> Result<()> {
         cluster.output("scancel", &["--quiet", &self.id]).map(drop)
     }
 
-    /// Whether nothing of it runs, waits, or is about to.
-    pub fn has_ended(&self, cluster: &Cluster) -> Result<bool> {
+    /// Whether no job of it runs or waits.
+    pub fn has_ended(&self, cluster: &SlurmCluster) -> Result<bool> {
         Ok(cluster.output("squeue", &["--noheader", "--jobs", &self.id])?.trim().is_empty())
     }
 
@@ -89,15 +89,15 @@ impl Array {
     }
 }
 
-fn parse(task: u32, text: &str) -> Result<Task> {
+fn parse(task: u32, text: &str) -> Result<ArrayTask> {
     let mut lines = text.lines().filter(|line| !line.is_empty());
-    let (Some(line), None) = (lines.next(), lines.next()) else { bail!("that is not one job") };
+    let (Some(line), None) = (lines.next(), lines.next()) else { bail!("not exactly one job") };
     let field = |name: &str| {
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         value.with_context(|| format!("{name} is missing"))
     };
-    let restarts = field("Restarts")?.parse().context("Restarts is no number")?;
-    Ok(Task {
+    let restarts = field("Restarts")?.parse().context("Restarts is not a number")?;
+    Ok(ArrayTask {
         task,
         state: field("JobState")?.to_owned(),
         restarts,
@@ -113,7 +113,7 @@ mod tests {
     fn a_job_is_read_from_what_scontrol_prints() {
         let text = "JobId=6 ArrayJobId=5 ArrayTaskId=1 JobName=sortie-workers UserId=root(0) JobState=COMPLETED Reason=None \
                     Requeue=1 Restarts=1 BatchFlag=1 Reboot=0 ExitCode=0:0 DerivedExitCode=0:0 \n";
-        let task = Task { task: 1, state: "COMPLETED".into(), restarts: 1, exit_code: "0:0".into() };
+        let task = ArrayTask { task: 1, state: "COMPLETED".into(), restarts: 1, exit_code: "0:0".into() };
         assert_eq!(parse(1, text).unwrap(), task);
         for wrong in [
             String::new(),

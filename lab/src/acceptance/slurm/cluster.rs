@@ -1,4 +1,4 @@
-//! A Slurm cluster of one node, all in one folder: munge, slurmctld and slurmd of its own, on free ports of the loopback interface.
+//! A Slurm cluster of one node in one folder: its own munge, slurmctld and slurmd, on free ports of the loopback interface.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -15,21 +15,21 @@ use super::super::daemon::Daemon;
 
 const STATE: &str = "state";
 const SPOOL: &str = "spool";
-/// As long as the key that `mungekey` makes.
+/// The length of a key of `mungekey`.
 const KEY_BYTES: usize = 128;
 const START_POLLS_MAX: u32 = 120;
 const POLL: Duration = Duration::from_millis(250);
 
-/// A cluster that takes jobs. Dropping it stops its daemons; jobs that still run are to be cancelled before.
+/// A cluster that accepts jobs. Dropping it stops its daemons; running jobs must be cancelled before.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct SlurmCluster {
     config: PathBuf,
-    /// In the order in which they stop: the node, its controller, and what authenticates them to each other.
+    /// In the order in which they stop: the node, its controller, and munge, which authenticates them.
     daemons: Vec<Daemon>,
 }
 
-impl Cluster {
-    /// Starts it in an empty folder, with room for so many tasks at a time, and waits until its node is idle.
+impl SlurmCluster {
+    /// Starts it in an empty folder and waits until its node is idle. It runs up to `tasks` tasks at the same time.
     pub fn start(folder: &Path, tasks: u32) -> Result<Self> {
         let munge = folder.join("munge");
         make_munge(&munge)?;
@@ -58,7 +58,7 @@ impl Cluster {
         let config = cluster.config.display().to_string();
         cluster.add("slurmctld", &["-D", "-f", &config], folder)?;
         cluster.add("slurmd", &["-D", "-f", &config], folder)?;
-        // The controller does not answer before it is up.
+        // The controller does not answer before it is ready.
         cluster.wait("an idle node", |cluster| {
             let states = cluster.output("sinfo", &["--noheader", "--format=%T"]);
             Ok(states.is_ok_and(|states| states.trim() == "idle"))
@@ -66,11 +66,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A command of Slurm's that speaks to this cluster.
+    /// A command of Slurm for this cluster.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env("SLURM_CONF", &self.config);
-        // Options that a user has set for a real cluster must not reach this one.
+        // Options that a user has set for another cluster must not apply to this one.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name != "SLURM_CONF"
@@ -82,19 +82,19 @@ impl Cluster {
         command
     }
 
-    /// What a command of Slurm's prints.
+    /// Runs a command of Slurm and returns its output.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = self
             .command(program)
             .args(arguments)
             .output()
             .with_context(|| format!("cannot start {program}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
             "`{program} {}` failed: {}",
             arguments.join(" "),
-            said.lines().last().unwrap_or("no reason given")
+            stderr.lines().last().unwrap_or("no reason given")
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -117,11 +117,11 @@ impl Cluster {
             }
             std::thread::sleep(POLL);
         }
-        bail!("waited in vain for {what}")
+        bail!("{what} did not appear in time")
     }
 }
 
-/// A folder and a key that munge takes for safe: nobody else may write the one or read the other.
+/// Makes a folder and a key with the permissions that munge requires: only the owner may write the folder or read the key.
 fn make_munge(folder: &Path) -> Result<()> {
     let context = || format!("cannot make {}", folder.display());
     fs::create_dir(folder).with_context(context)?;
@@ -133,10 +133,10 @@ fn make_munge(folder: &Path) -> Result<()> {
     let path = folder.join("key");
     fs::write(&path, key).with_context(|| format!("cannot write {}", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot close {}", path.display()))
+        .with_context(|| format!("cannot set the permissions of {}", path.display()))
 }
 
-/// The name by which Slurm knows this machine: up to the first dot.
+/// The name of this machine in Slurm: its host name up to the first dot.
 fn host() -> Result<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").context("cannot tell this machine's name")?;
     Ok(name.trim().split('.').next().unwrap_or_default().to_owned())
@@ -163,7 +163,7 @@ fn configuration(
     set("SlurmdPort", &node);
     set("CommunicationParameters", &"NoInAddrAny,NoCtldInAddrAny");
     set("AuthType", &"auth/munge");
-    // A requeued job waits until the credentials of its last run have expired: two minutes, if nothing is said.
+    // A requeued job waits until the credentials of its last run have expired, two minutes by default.
     set("AuthInfo", &format!("socket={},cred_expire=5", socket.display()));
     set("CredType", &"cred/munge");
     for (key, file) in [
@@ -174,7 +174,7 @@ fn configuration(
     ] {
         set(key, &folder.join(file).display());
     }
-    // No control groups and no accounting: this must run in a container, too.
+    // There are no control groups and no accounting, so that this also runs in a container.
     set("ProctrackType", &"proctrack/linuxproc");
     set("TaskPlugin", &"task/none");
     set("JobAcctGatherType", &"jobacct_gather/none");
@@ -184,10 +184,10 @@ fn configuration(
     set("SelectTypeParameters", &"CR_Core");
     set("ReturnToService", &2);
     set("JobRequeue", &1);
-    // Jobs that have ended stay known, so that they can be asked how they ended.
+    // Slurm keeps ended jobs, so that their exit codes can be read.
     set("MinJobAge", &3600);
     set("SchedulerParameters", &"batch_sched_delay=1,sched_interval=2");
-    // A node may claim more processors than it has: the trials only sleep.
+    // A node may have more processors in its configuration than in reality: the trials only sleep.
     set("SlurmdParameters", &"config_overrides");
     set("NodeName", &format!("{host} NodeAddr=127.0.0.1 CPUs={tasks} State=UNKNOWN"));
     set("PartitionName", &"sweeps Nodes=ALL Default=YES MaxTime=INFINITE State=UP");

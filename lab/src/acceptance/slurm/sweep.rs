@@ -1,4 +1,4 @@
-//! The sweep that the workers run, as its coordinator sees it.
+//! The sweep that the workers run, and its coordinator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,66 +8,66 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sortie_testkit::processes;
 
-use crate::place::{Coordinator, Launch};
+use crate::coordinator::{Coordinator, LaunchOptions};
 
-/// Its name.
+/// The name of the sweep.
 pub const NAME: &str = "slurm";
-/// Values of its axis, and seeds: that many trials each.
+/// The number of values of its axis, and of seeds.
 const VALUES: u32 = 20;
 const SEEDS: u32 = 2;
-/// How many trials it has.
+/// The number of its trials.
 pub const TRIALS: u32 = VALUES * SEEDS;
 
-/// A coordinator of its own that holds the sweep. Dropping it stops it.
-pub struct Sweep {
+/// A coordinator with the submitted sweep. Dropping it ends the coordinator.
+pub struct SlurmSweep {
     sortie: PathBuf,
     coordinator: Coordinator,
     journal: PathBuf,
 }
 
-/// What `sortie status --json` prints, as far as it matters here.
+/// The output of `sortie status --json`, as far as it is needed here.
 #[derive(Debug, Deserialize)]
-struct Status {
-    sweeps: Vec<Counts>,
+struct StatusOutput {
+    sweeps: Vec<SweepCounts>,
 }
 
-/// How far the sweep is.
+/// The progress of the sweep.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Counts {
-    /// All of its trials.
+pub struct SweepCounts {
+    /// The number of its trials.
     pub planned: u32,
-    /// Those that were completed.
+    /// The number of succeeded trials.
     pub succeeded: u32,
 }
 
 #[derive(Debug, Deserialize)]
-struct Trials {
-    trials: Vec<Trial>,
+struct TrialsOutput {
+    trials: Vec<ListedTrial>,
 }
 
 /// A trial, as `sortie trials --json` prints it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Trial {
-    /// Its identity.
+pub struct ListedTrial {
+    /// Its id.
     pub trial: String,
-    /// Where it stands.
+    /// Its state.
     pub state: String,
-    /// How often it was begun.
+    /// The number of its attempts.
     pub attempts: u32,
-    /// Why it was not completed the last time that it was not.
+    /// The reason of its last failure.
     #[serde(default)]
     pub error: String,
 }
 
-impl Sweep {
-    /// Starts a coordinator on a free port and submits the sweep. Everything lies in `folder`.
+impl SlurmSweep {
+    /// Starts a coordinator on a free port and submits the sweep. All files are in `folder`.
     pub fn submit(sortie: &Path, folder: &Path) -> Result<Self> {
-        let coordinator = Coordinator::launch(&Launch {
+        let coordinator = Coordinator::launch(&LaunchOptions {
             program: sortie.to_owned(),
             database: format!("sqlite://{}", folder.join("sortie.db").display()),
             port: 0,
             lease_seconds: None,
-            mark: None,
+            variable: None,
             log: folder.join("coordinator.log"),
         })?;
         let journal = folder.join("journal");
@@ -75,40 +75,40 @@ impl Sweep {
         fs::write(&file, text(sortie, &journal))
             .with_context(|| format!("cannot write {}", file.display()))?;
         let sweep = Self { sortie: sortie.to_owned(), coordinator, journal };
-        // What it prints goes to stderr: standard output belongs to the summary.
+        // Its output goes to stderr, because standard output belongs to the summary.
         processes::run(sweep.sortie().arg("submit").arg(&file).stdout(std::io::stderr()))?;
         Ok(sweep)
     }
 
-    /// Where the workers find the coordinator.
+    /// The address of the coordinator.
     pub fn url(&self) -> &str {
         &self.coordinator.url
     }
 
-    /// How far it is.
-    pub fn counts(&self) -> Result<Counts> {
-        let status: Status = self.ask("status")?;
+    /// Its progress.
+    pub fn counts(&self) -> Result<SweepCounts> {
+        let status: StatusOutput = self.read("status")?;
         status.sweeps.into_iter().next().context("`sortie status` knows no such sweep")
     }
 
     /// All of its trials.
-    pub fn trials(&self) -> Result<Vec<Trial>> {
-        self.ask("trials").map(|Trials { trials }| trials)
+    pub fn trials(&self) -> Result<Vec<ListedTrial>> {
+        self.read("trials").map(|TrialsOutput { trials }| trials)
     }
 
-    /// The trials that were run to their end, by their own account: each leaves its identity when it is through.
+    /// The ids of trials that ran to their end, as their commands recorded them.
     pub fn journal(&self) -> Result<Vec<String>> {
         let text = fs::read_to_string(&self.journal)
             .with_context(|| format!("cannot read {}", self.journal.display()))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(&self, what: &str) -> Result<T> {
+    fn read<T: serde::de::DeserializeOwned>(&self, what: &str) -> Result<T> {
         let output = self.sortie().args([what, NAME, "--json"]).output().context("cannot start sortie")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`sortie {what} {NAME}` failed: {}", said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`sortie {what} {NAME}` failed: {}", stderr.trim());
         serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`sortie {what} {NAME} --json` printed something else"))
+            .with_context(|| format!("`sortie {what} {NAME} --json` printed something unexpected"))
     }
 
     fn sortie(&self) -> Command {
@@ -118,7 +118,7 @@ impl Sweep {
     }
 }
 
-/// The sweep file: synthetic trials of two seconds, each of which adds its identity to the journal when it is through.
+/// The sweep file: synthetic trials of two seconds. Each adds its id to the journal at its end.
 fn text(sortie: &Path, journal: &Path) -> String {
     let then_journal = r#""$@" && echo {trial} >> "$0""#;
     let [journal, sortie] =
@@ -133,7 +133,7 @@ fn text(sortie: &Path, journal: &Path) -> String {
     )
 }
 
-/// A basic string of TOML.
+/// A TOML basic string.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,26 +1,26 @@
-//! A sweep's evaluations by plain SQL, written and averaged: what the programs say is compared with it.
+//! Plain SQL that writes the evaluations of a sweep and averages them: the reference for the numbers that the programs print.
 
 use anyhow::{Context, Result};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-/// Evaluations of one trial: three models at five steps on both splits of four domains.
+/// Evaluations of one trial: three methods at five steps on both splits of four domains.
 pub const ROWS_PER_TRIAL: u64 = 3 * 5 * 2 * 4;
 
-/// Every attempt's own row, and trials that succeeded but for a few.
+/// One attempt for each trial. A few trials fail or diverge; all others succeed.
 const ATTEMPTS: [&str; 3] = [
     "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms)
-        VALUES ('by-hand', 'by-hand', 1, 'cpu', 1, '{}', 'by-hand', 1, 1)",
+        VALUES ('reference', 'reference', 1, 'cpu', 1, '{}', 'reference', 1, 1)",
     "INSERT INTO attempts (token, trial, worker, started_ms, ended_ms, outcome, sequence, step)
         SELECT id, id, 1, 1, 2, 'succeeded', 1, 1200 FROM trials",
     "UPDATE trials SET token = id, due_ms = 0,
         state = CASE WHEN id % 97 = 0 THEN 'failed' WHEN id % 89 = 0 THEN 'diverged' ELSE 'succeeded' END",
 ];
 
-/// The table of evaluations takes the place of its mark, as do what its domains are to the trial and how many images they have. Rows are
-/// written trial by trial, as workers tell them. Numbers of images are
-/// such that sums of the accuracies by which steps are chosen are exact, so that equal ones are equal in any order of adding.
+/// Evaluations of one table. `$table` is its name, `$relation` decides whether its domains are held out, `$images` is the number of images.
+/// Rows are written trial by trial, as workers report them. The numbers of images make the sums of accuracies that select steps exact, so
+/// that the order of adding does not matter.
 const EVALUATIONS: &str = "
     WITH methods (name, no) AS (VALUES ('plain', 1), ('average', 2), ('ensemble', 3)),
         steps (step) AS (VALUES (0), (300), (600), (900), (1200)),
@@ -36,24 +36,24 @@ const EVALUATIONS: &str = "
             CAST(dice % 9973 AS DOUBLE PRECISION) / 3777
         FROM dice ORDER BY token, method, step, domain, split";
 
-/// The table by dropout and learning rate, without a line of ours: for each trial with one held-out domain the earliest step of the best
-/// score, and the accuracies there.
+/// The table by dropout and learning rate: for each trial with one held-out domain the earliest step of the best score, and the accuracies
+/// at that step.
 const CELLS: &str = "
     WITH scores AS ($scores),
-        best AS (SELECT token, step, ROW_NUMBER() OVER (PARTITION BY token ORDER BY score DESC, step) AS place FROM scores),
+        best AS (SELECT token, step, ROW_NUMBER() OVER (PARTITION BY token ORDER BY score DESC, step) AS rank FROM scores),
         iid AS (SELECT token, step, AVG(accuracy) AS iid FROM validation WHERE method = 'plain' AND split = 'out' GROUP BY token, step)
     SELECT CAST($json ->> 'dropout' AS DOUBLE PRECISION) AS dropout, CAST($json ->> 'lr' AS DOUBLE PRECISION) AS lr, t.held_out,
         COUNT(*) AS planned, COUNT(CASE WHEN t.state = 'succeeded' THEN 1 END) AS done, COUNT(best.token) AS measured,
         AVG(iid.iid) AS iid, AVG(o.accuracy) AS ood
-    FROM trials AS t LEFT JOIN best ON best.token = t.token AND best.place = 1 AND t.state = 'succeeded'
+    FROM trials AS t LEFT JOIN best ON best.token = t.token AND best.rank = 1 AND t.state = 'succeeded'
     LEFT JOIN iid ON iid.token = best.token AND iid.step = best.step
     LEFT JOIN held_out AS o ON o.token = best.token AND o.step = best.step AND o.method = 'plain' AND o.split = 'in'
     WHERE t.held_out NOT LIKE '%+%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
 
-/// How a step scores by the mean accuracy on the training domains.
+/// The score of a step by the mean accuracy on the training domains.
 const IID: &str = "SELECT token, step, AVG(accuracy) AS score FROM validation WHERE method = 'plain' AND split = 'out' GROUP BY token, step";
 
-/// How a step scores by the runs that held out one of the training domains besides; all three must be there.
+/// The score of a step by the trials that also hold out one of the training domains; all three must have succeeded.
 const LOO: &str = "
     SELECT t.token, h.step, AVG(h.accuracy) AS score FROM trials AS t
     JOIN trials AS p ON p.parameters = t.parameters AND p.seed = t.seed AND p.split_seed = t.split_seed AND p.state = 'succeeded'
@@ -66,9 +66,9 @@ const COUNTS: &str = "
         CAST((SELECT SUM(correct) FROM validation) + (SELECT SUM(correct) FROM held_out) AS BIGINT),
         (SELECT COUNT(*) FROM trials WHERE state <> 'succeeded')";
 
-/// A database that no coordinator has open.
+/// A database that no coordinator has open while this connection writes.
 #[derive(Debug)]
-pub enum Database {
+pub enum ReferenceDatabase {
     /// A file.
     Sqlite(SqlitePool),
     /// A server.
@@ -77,48 +77,48 @@ pub enum Database {
 
 /// A cell of the table by dropout rate, learning rate and held-out domain.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Cell {
+pub struct ReferenceCell {
     pub dropout: f64,
     pub lr: f64,
     pub held_out: String,
-    /// None of nothing.
+    /// The mean i.i.d. accuracy; none without measured trials.
     pub iid: Option<f64>,
-    /// The same.
+    /// The mean o.o.d. accuracy.
     pub ood: Option<f64>,
-    /// Trials.
+    /// Planned trials.
     pub planned: i64,
-    /// Those that succeeded.
+    /// Trials that succeeded.
     pub done: i64,
-    /// Those of them for which a step was chosen.
+    /// Succeeded trials with a selected step.
     pub measured: i64,
 }
 
-/// What an export must have.
+/// What an export must contain.
 #[derive(Debug)]
-pub struct Counts {
+pub struct ExportCounts {
     /// Evaluations.
     pub rows: u64,
-    /// Images that they classified correctly.
+    /// The sum of their correctly classified images.
     pub correct: i64,
-    /// Trials without any.
+    /// Trials without evaluations.
     pub empty: u64,
 }
 
-/// One call on either database's pool.
+/// Runs a call on the pool of either database.
 macro_rules! on {
     ($database:expr, $pool:ident => $call:expr) => {
         match $database {
-            Database::Sqlite($pool) => $call,
-            Database::Postgres($pool) => $call,
+            ReferenceDatabase::Sqlite($pool) => $call,
+            ReferenceDatabase::Postgres($pool) => $call,
         }
     };
 }
 
-impl Database {
+impl ReferenceDatabase {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody answers, or the file is no database.
+    /// When there is no answer, or the file is not a database.
     pub async fn open(url: &str) -> Result<Self> {
         Ok(match url.strip_prefix("sqlite://") {
             Some(path) => {
@@ -142,10 +142,10 @@ impl Database {
         })
     }
 
-    /// Gives every stored trial its attempt, and nearly every one its evaluations; always the same.
+    /// Writes an attempt for every trial, and evaluations for the succeeded ones. The numbers are the same in every run.
     ///
     /// # Errors
-    /// What the database says.
+    /// With the database's message.
     pub async fn fill(&self) -> Result<()> {
         for sql in ATTEMPTS {
             self.execute(sql.to_owned()).await?;
@@ -163,7 +163,7 @@ impl Database {
             )
             .await?;
         }
-        // Its statistics follow by themselves on a server that lives on.
+        // A server that runs for longer updates its statistics by itself.
         if matches!(self, Self::Postgres(_)) {
             self.execute("VACUUM ANALYZE".to_owned()).await?;
         }
@@ -176,28 +176,28 @@ impl Database {
             .context("cannot fill the database")
     }
 
-    /// The table by hand, with the step chosen by leave-one-out or by the training domains.
+    /// The table, with the step selected by leave-one-out or by the training domains.
     ///
     /// # Errors
-    /// What the database says.
-    pub async fn cells(&self, leave_one_out: bool) -> Result<Vec<Cell>> {
+    /// With the database's message.
+    pub async fn cells(&self, leave_one_out: bool) -> Result<Vec<ReferenceCell>> {
         let parameters =
             if matches!(self, Self::Sqlite(_)) { "t.parameters" } else { "CAST(t.parameters AS JSON)" };
         let sql = sqlx::AssertSqlSafe(
             CELLS.replace("$json", parameters).replace("$scores", if leave_one_out { LOO } else { IID }),
         );
         on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)
-            .context("cannot compute the table by hand")
+            .context("cannot compute the reference table")
     }
 
-    /// What was written.
+    /// Counts the rows that were written.
     ///
     /// # Errors
-    /// What the database says.
-    pub async fn counts(&self) -> Result<Counts> {
+    /// With the database's message.
+    pub async fn counts(&self) -> Result<ExportCounts> {
         let (rows, correct, empty): (i64, i64, i64) =
             on!(self, pool => sqlx::query_as(COUNTS).fetch_one(pool).await)
-                .context("cannot count what was written")?;
-        Ok(Counts { rows: rows.unsigned_abs(), correct, empty: empty.unsigned_abs() })
+                .context("cannot count the rows")?;
+        Ok(ExportCounts { rows: rows.unsigned_abs(), correct, empty: empty.unsigned_abs() })
     }
 }

@@ -1,30 +1,30 @@
-//! Whether anything was lost or counted twice. Pure: what the workers saw acknowledged, and what the database holds.
+//! Compares the calls that workers saw acknowledged with the rows of the database: nothing may be lost or counted twice. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::database::{Evaluation, Stored};
-use super::journal::{Acknowledged, bits};
+use super::journal::{AcknowledgedCall, bits};
+use super::stored_rows::{StoredEvaluation, StoredRows};
 
-/// What is wrong, a line each, and what the trouble cost.
+/// The inconsistencies, a line each, and the steps that the faults cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// What was acknowledged and is not there, or not as it was said.
+pub struct ConsistencyReport {
+    /// What was acknowledged and is missing in the database, or different there.
     pub lost: Vec<String>,
-    /// Trials with more than one result that was accepted.
+    /// Trials with more than one accepted result.
     pub doubled: Vec<String>,
-    /// Steps told of by attempts that do not count.
+    /// Steps reported by attempts that were not accepted.
     pub wasted_steps: u64,
 }
 
-/// Compares.
+/// Compares the database with the journals.
 ///
 /// # Errors
-/// When a journal holds what is no number.
-pub fn judge(stored: &Stored, journal: &[Acknowledged]) -> Result<Verdict> {
-    let mut verdict = Verdict { wasted_steps: wasted(stored), ..Verdict::default() };
-    // By trial, the attempts that ended it, by the database's account or by a worker's.
+/// When a journal holds an invalid number.
+pub fn check_consistency(stored: &StoredRows, journal: &[AcknowledgedCall]) -> Result<ConsistencyReport> {
+    let mut report = ConsistencyReport { wasted_steps: wasted_steps(stored), ..ConsistencyReport::default() };
+    // The attempts that ended each trial, according to the database or to a worker.
     let mut ended: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
     for (token, attempt) in stored.attempts.iter().filter(|(_, attempt)| is_result(&attempt.outcome)) {
         if let Some(trial) = stored.trials.get(&attempt.trial) {
@@ -34,48 +34,48 @@ pub fn judge(stored: &Stored, journal: &[Acknowledged]) -> Result<Verdict> {
     let by_hash: BTreeMap<&str, _> =
         stored.trials.values().map(|trial| (trial.hash.as_str(), trial)).collect();
     for call in journal {
-        let Acknowledged { token, trial, outcome, .. } = call;
-        verdict.lost.extend(missing_rows(stored, call)?);
+        let AcknowledgedCall { token, trial, outcome, .. } = call;
+        report.lost.extend(missing_rows(stored, call)?);
         let Some(outcome) = outcome else { continue };
         if stored.attempts.get(token).is_none_or(|attempt| attempt.outcome != *outcome) {
             let held = stored.attempts.get(token).map_or("nothing", |attempt| &attempt.outcome);
-            verdict.lost.push(format!("attempt {token} at {trial} {outcome}, and the database says {held}"));
+            report.lost.push(format!("attempt {token} at {trial} {outcome}, but the database has {held}"));
         }
         if is_result(outcome) {
             ended.entry(trial).or_default().insert(*token);
             if by_hash.get(trial.as_str()).is_none_or(|held| held.token != *token || held.state != *outcome) {
-                verdict
-                    .lost
-                    .push(format!("attempt {token} at {trial} {outcome}, and its result does not count"));
+                report.lost.push(format!(
+                    "attempt {token} at {trial} {outcome}, but the database does not count its result"
+                ));
             }
         }
     }
     let doubled = ended.into_iter().filter(|(_, tokens)| tokens.len() > 1);
-    verdict.doubled =
+    report.doubled =
         doubled.map(|(trial, tokens)| format!("trial {trial} has the results of {tokens:?}")).collect();
-    Ok(verdict)
+    Ok(report)
 }
 
 fn is_result(outcome: &str) -> bool {
     matches!(outcome, "succeeded" | "diverged")
 }
 
-/// Everything that was acknowledged is kept, also what attempts told that do not count.
-fn missing_rows(stored: &Stored, call: &Acknowledged) -> Result<Vec<String>> {
+/// The rows of a call that the database lacks. Reports of attempts that are not accepted must be stored too.
+fn missing_rows(stored: &StoredRows, call: &AcknowledgedCall) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    for told in &call.evaluations {
-        let row = Evaluation {
+    for reported in &call.evaluations {
+        let row = StoredEvaluation {
             token: call.token,
-            method: told.method.clone(),
-            step: told.step,
-            domain: told.domain.clone(),
-            split: told.split.clone(),
-            n: told.n,
-            correct: if told.value.is_some() { -1 } else { told.correct },
-            loss: told.loss.as_deref().map(bits).transpose()?,
+            method: reported.method.clone(),
+            step: reported.step,
+            domain: reported.domain.clone(),
+            split: reported.split.clone(),
+            n: reported.n,
+            correct: if reported.value.is_some() { -1 } else { reported.correct },
+            loss: reported.loss.as_deref().map(bits).transpose()?,
         };
         if !stored.evaluations.contains(&row) {
-            missing.push(format!("no such row: {row:?}"));
+            missing.push(format!("missing row: {row:?}"));
         }
     }
     for (step, loss) in &call.losses {
@@ -86,7 +86,7 @@ fn missing_rows(stored: &Stored, call: &Acknowledged) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-fn wasted(stored: &Stored) -> u64 {
+fn wasted_steps(stored: &StoredRows) -> u64 {
     let counts: BTreeSet<i64> =
         stored.trials.values().filter(|trial| is_result(&trial.state)).map(|trial| trial.token).collect();
     let others = stored.attempts.iter().filter(|(token, _)| !counts.contains(token));
@@ -95,14 +95,14 @@ fn wasted(stored: &Stored) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::database::{Attempt, Trial};
     use super::super::journal;
+    use super::super::stored_rows::{StoredAttempt, StoredTrial};
     use super::*;
 
-    /// One trial that was lost at step 3 and succeeded in its second attempt.
-    fn good() -> (Stored, Vec<Acknowledged>) {
-        let attempt = |outcome: &str, step| Attempt { trial: 1, outcome: outcome.into(), step };
-        let row = |token| Evaluation {
+    /// One trial whose first attempt was lost at step 3 and whose second one succeeded.
+    fn good() -> (StoredRows, Vec<AcknowledgedCall>) {
+        let attempt = |outcome: &str, step| StoredAttempt { trial: 1, outcome: outcome.into(), step };
+        let row = |token| StoredEvaluation {
             token,
             method: "plain".into(),
             step: 3,
@@ -112,13 +112,16 @@ mod tests {
             correct: 5,
             loss: Some(0.5_f64.to_bits()),
         };
-        let stored = Stored {
-            trials: BTreeMap::from([(1, Trial { hash: "ab".into(), state: "succeeded".into(), token: 8 })]),
+        let stored = StoredRows {
+            trials: BTreeMap::from([(
+                1,
+                StoredTrial { hash: "ab".into(), state: "succeeded".into(), token: 8 },
+            )]),
             attempts: BTreeMap::from([(7, attempt("failed", 3)), (8, attempt("succeeded", 20))]),
             evaluations: BTreeSet::from([row(7), row(8)]),
             losses: BTreeSet::from([(8, 3, 0.25_f64.to_bits())]),
         };
-        let told = journal::Evaluation {
+        let evaluation = journal::JournalEvaluation {
             method: "plain".into(),
             step: 3,
             domain: "a".into(),
@@ -128,11 +131,11 @@ mod tests {
             loss: Some(format!("{:016x}", 0.5_f64.to_bits())),
             value: None,
         };
-        let call = |token, outcome: Option<&str>| Acknowledged {
+        let call = |token, outcome: Option<&str>| AcknowledgedCall {
             token,
             trial: "ab".into(),
             sequence: Some(1),
-            evaluations: vec![told.clone()],
+            evaluations: vec![evaluation.clone()],
             losses: Vec::new(),
             outcome: outcome.map(str::to_owned),
         };
@@ -144,15 +147,21 @@ mod tests {
     #[test]
     fn nothing_is_wrong_where_everything_acknowledged_is_there() {
         let (stored, calls) = good();
-        assert_eq!(judge(&stored, &calls).unwrap(), Verdict { wasted_steps: 3, ..Verdict::default() });
-        // What is there and was never seen acknowledged is no fault: the answer was on its way.
-        assert_eq!(judge(&stored, &[]).unwrap(), Verdict { wasted_steps: 3, ..Verdict::default() });
+        assert_eq!(
+            check_consistency(&stored, &calls).unwrap(),
+            ConsistencyReport { wasted_steps: 3, ..ConsistencyReport::default() }
+        );
+        // A stored row whose acknowledgement a worker did not receive is no inconsistency.
+        assert_eq!(
+            check_consistency(&stored, &[]).unwrap(),
+            ConsistencyReport { wasted_steps: 3, ..ConsistencyReport::default() }
+        );
     }
 
     #[test]
-    fn each_fault_is_found() {
-        type Fault = (&'static str, fn(&mut Stored, &mut Vec<Acknowledged>), usize, usize);
-        let faults: [Fault; 9] = [
+    fn each_inconsistency_is_found() {
+        type Case = (&'static str, fn(&mut StoredRows, &mut Vec<AcknowledgedCall>), usize, usize);
+        let cases: [Case; 9] = [
             ("a row that is gone", |stored, _| drop(stored.evaluations.pop_last()), 1, 0),
             (
                 "a row of an attempt that does not count",
@@ -182,17 +191,17 @@ mod tests {
                 1,
             ),
             (
-                "two results by the workers' account",
+                "two results according to the workers",
                 |_, calls| calls[0].outcome = Some("succeeded".into()),
                 2,
                 1,
             ),
         ];
-        for (what, fault, lost, doubled) in faults {
+        for (what, change, lost, doubled) in cases {
             let (mut stored, mut calls) = good();
-            fault(&mut stored, &mut calls);
-            let verdict = judge(&stored, &calls).unwrap();
-            assert_eq!((verdict.lost.len(), verdict.doubled.len()), (lost, doubled), "{what}: {verdict:?}");
+            change(&mut stored, &mut calls);
+            let report = check_consistency(&stored, &calls).unwrap();
+            assert_eq!((report.lost.len(), report.doubled.len()), (lost, doubled), "{what}: {report:?}");
         }
     }
 
@@ -205,7 +214,7 @@ mod tests {
         other.evaluations = stored
             .evaluations
             .iter()
-            .map(|row| Evaluation { token: row.token + 100, ..row.clone() })
+            .map(|row| StoredEvaluation { token: row.token + 100, ..row.clone() })
             .collect();
         other.attempts =
             stored.attempts.iter().map(|(token, attempt)| (token + 100, attempt.clone())).collect();

@@ -1,4 +1,4 @@
-//! A coordinator, a database and some workers, each of them a process that can be killed, and a network between them that can be cut.
+//! A coordinator, a database and workers, each a process that can be killed, and a network between them that can be cut.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,81 +13,83 @@ use sortie_testkit::proxy::{Cut, Proxy};
 use sortie_testkit::{ports, wait};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::place::{Coordinator, Kind, Launch, Place, clean};
+use crate::coordinator::{Coordinator, LaunchOptions, without_settings};
+use crate::environment::{Environment, Store};
 
-/// How long a worker may take to stop when it is asked to: its grace and two seconds, and what a busy machine adds.
+/// How long a worker may take to stop after SIGTERM: its grace period, two seconds, and what a busy machine adds.
 const STOP_MAX: Duration = Duration::from_secs(60);
-/// How long one question to the coordinator may take.
-const ASK_MAX: Duration = Duration::from_secs(10);
-/// How long processes may be seen after the death of what started them.
+/// How long one request to the coordinator may take.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long processes may exist after the end of what started them.
 const LEFT_MAX: Duration = Duration::from_secs(5);
-/// How often a coordinator that does not start is started again: another process may have its port for a moment.
+/// How often the coordinator is started before its failure counts: another process may use its port for a moment.
 const START_TRIES_MAX: u32 = 5;
 
-/// What a fleet consists of.
+/// The size of a cluster, and its programs.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ClusterSettings {
     /// The folder that holds the programs.
     pub programs: PathBuf,
     /// The database.
-    pub store: Kind,
-    /// The coordinator's lease.
+    pub store: Store,
+    /// The duration of the coordinator's leases.
     pub lease_seconds: u64,
-    /// Workers.
+    /// The number of workers.
     pub workers: usize,
-    /// Trials that each of them runs at the same time.
+    /// Trials that each worker runs at the same time.
     pub slots: usize,
-    /// How long a made-up training run takes.
+    /// The duration of a synthetic training run.
     pub trial_seconds: f64,
 }
 
-/// See the module. Dropping it kills all of it.
+/// A running cluster. Dropping it kills all of its processes.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Cluster {
     workers: Vec<Process>,
     coordinator: Option<Coordinator>,
-    /// One for each worker.
+    /// The network of each worker.
     proxies: Vec<Proxy>,
-    /// Where the coordinator listens.
+    /// The address of the coordinator.
     target: SocketAddr,
-    launch: Launch,
-    settings: Settings,
-    /// How many workers were ever started.
+    launch: LaunchOptions,
+    settings: ClusterSettings,
+    /// The number of worker processes started so far.
     started: usize,
     channel: Channel,
-    place: Place,
+    environment: Environment,
 }
 
-impl Fleet {
-    /// Starts everything; the workers may not be up yet when this returns.
+impl Cluster {
+    /// Starts all processes. The workers may not be ready yet when this returns.
     ///
     /// # Errors
     /// When a program is missing or does not start.
-    pub fn start(settings: Settings) -> Result<Self> {
+    pub fn start(settings: ClusterSettings) -> Result<Self> {
         for name in ["sortie", "sortie-trainer"] {
             let program = settings.programs.join(name);
             ensure!(
                 program.is_file(),
-                "{} is not there; build it, or name the folder of the programs by --programs",
+                "{} is missing; build it, or name the folder of the programs by --programs",
                 program.display()
             );
         }
-        let place = Place::make(settings.store)?;
+        let environment = Environment::make(settings.store)?;
         let port = ports::free()?;
-        let launch = Launch {
+        let launch = LaunchOptions {
             program: settings.programs.join("sortie"),
-            database: place.database("sortie")?,
+            database: environment.database("sortie")?,
             port,
             lease_seconds: Some(settings.lease_seconds),
-            // The name of a temporary folder is nobody else's.
-            mark: Some(("SORTIE_RIG_RUN".to_owned(), place.folder().display().to_string())),
-            log: place.folder().join("coordinator.log"),
+            // The name of a temporary folder is unique.
+            variable: Some(("SORTIE_LAB_RUN".to_owned(), environment.folder().display().to_string())),
+            log: environment.folder().join("coordinator.log"),
         };
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let endpoint =
-            Endpoint::from_shared(format!("http://{target}"))?.connect_timeout(ASK_MAX).timeout(ASK_MAX);
+        let endpoint = Endpoint::from_shared(format!("http://{target}"))?
+            .connect_timeout(REQUEST_MAX)
+            .timeout(REQUEST_MAX);
         let (workers, proxies, channel) = (Vec::new(), Vec::new(), endpoint.connect_lazy());
-        let mut fleet = Self {
+        let mut cluster = Self {
             workers,
             coordinator: None,
             proxies,
@@ -96,16 +98,16 @@ impl Fleet {
             settings,
             started: 0,
             channel,
-            place,
+            environment,
         };
-        fleet.start_coordinator()?;
-        for _ in 0..fleet.settings.workers {
-            fleet.add_worker()?;
+        cluster.start_coordinator()?;
+        for _ in 0..cluster.settings.workers {
+            cluster.add_worker()?;
         }
-        Ok(fleet)
+        Ok(cluster)
     }
 
-    /// One more worker, which may not be up yet when this returns.
+    /// Adds a worker, which may not be ready yet when this returns.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -116,9 +118,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// Where its database, logs and journals lie.
-    pub fn place(&mut self) -> &mut Place {
-        &mut self.place
+    /// The folder of its database, logs and journals, and the database server.
+    pub fn environment(&mut self) -> &mut Environment {
+        &mut self.environment
     }
 
     /// The database's URL.
@@ -126,16 +128,16 @@ impl Fleet {
         &self.launch.database
     }
 
-    /// A way to the coordinator that is never cut.
+    /// A connection to the coordinator that is never cut.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
     fn new_worker(&mut self, index: usize) -> Result<Process> {
-        let Settings { programs, slots, trial_seconds, .. } = &self.settings;
+        let ClusterSettings { programs, slots, trial_seconds, .. } = &self.settings;
         self.started += 1;
-        let folder = self.place.folder();
-        let mut command = clean(&programs.join("sortie"));
+        let folder = self.environment.folder();
+        let mut command = without_settings(&programs.join("sortie"));
         let url = format!("http://{}", self.proxies[index].address());
         command.args([
             "worker",
@@ -150,25 +152,25 @@ impl Fleet {
         ]);
         command.args(["--slots", &slots.to_string()]).arg("--cache").arg(folder.join("cache"));
         command.arg("--journal").arg(folder.join(format!("{:05}.journal", self.started)));
-        // Sweeps name the program as users do.
+        // A sweep names the program without its folder, as users do.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([programs.clone()].into_iter().chain(std::env::split_paths(&path)))?;
         command.env("PATH", path).env("SORTIE_SYNTHETIC_SECONDS", trial_seconds.to_string());
-        command.envs(self.launch.mark.iter().map(|(name, value)| (name, value)));
+        command.envs(self.launch.variable.iter().map(|(name, value)| (name, value)));
         Process::start("worker", &mut command, &folder.join(format!("worker-{index}.log")))
     }
 
-    /// How long the made-up training runs of workers take that are started from now on.
+    /// Sets the duration of synthetic training runs of workers that start from now on.
     pub fn set_trial_seconds(&mut self, seconds: f64) {
         self.settings.trial_seconds = seconds;
     }
 
-    /// The agent of this index.
+    /// The worker of this index.
     pub fn worker(&self, index: usize) -> &Process {
         &self.workers[index]
     }
 
-    /// SIGKILL, and another in its place.
+    /// Kills a worker with SIGKILL and starts another one of the same index.
     ///
     /// # Errors
     /// When it has ended before.
@@ -178,7 +180,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// SIGKILL for the coordinator.
+    /// Kills the coordinator with SIGKILL.
     ///
     /// # Errors
     /// When it has ended before.
@@ -186,7 +188,7 @@ impl Fleet {
         self.coordinator.take().context("the coordinator is down already")?.kill()
     }
 
-    /// Starts the coordinator, on the same port and database.
+    /// Starts the coordinator on the same port and database.
     ///
     /// # Errors
     /// When it does not start.
@@ -198,7 +200,7 @@ impl Fleet {
                 Err(error) if tries == START_TRIES_MAX => return Err(error),
                 Err(_) => tries += 1,
             }
-            std::thread::sleep(ASK_MAX / 50);
+            std::thread::sleep(REQUEST_MAX / 50);
         };
         Ok(())
     }
@@ -211,10 +213,10 @@ impl Fleet {
         }
     }
 
-    /// Fails if a process has ended that nobody killed.
+    /// Fails if a process has ended by itself.
     ///
     /// # Errors
-    /// What it said last.
+    /// With the last line that the process printed.
     pub fn check(&self) -> Result<()> {
         if let Some(coordinator) = self.coordinator.as_ref().filter(|coordinator| coordinator.has_ended()) {
             bail!("the coordinator ended by itself: {}", last_line(&coordinator.log()));
@@ -227,10 +229,10 @@ impl Fleet {
         }
     }
 
-    /// Submits a sweep, or more of it; waits until all of its trials are stored.
+    /// Submits a new or a larger sweep, and waits until all of its trials are stored.
     ///
     /// # Errors
-    /// When the coordinator refuses, or is away.
+    /// When the coordinator refuses it, or does not answer.
     pub async fn submit(&self, text: &str) -> Result<()> {
         let request = v1::SubmitRequest { text: text.to_owned(), ..v1::SubmitRequest::default() };
         let mut progress = SweepServiceClient::new(self.channel()).submit(request).await?.into_inner();
@@ -242,16 +244,16 @@ impl Fleet {
         bail!("the submission ended early")
     }
 
-    /// How far the only sweep is; none if the coordinator does not answer.
+    /// The status of the only sweep; none if the coordinator does not answer.
     pub async fn status(&self) -> Option<v1::SweepStatus> {
-        let asked = SweepServiceClient::new(self.channel()).status(v1::StatusRequest::default()).await;
-        asked.ok()?.into_inner().sweeps.into_iter().next()
+        let status = SweepServiceClient::new(self.channel()).status(v1::StatusRequest::default()).await;
+        status.ok()?.into_inner().sweeps.into_iter().next()
     }
 
-    /// Asks everything to stop: workers, then the coordinator. Gives how many processes were left five seconds later.
+    /// Stops workers, then the coordinator, with SIGTERM. Returns the number of processes that are left five seconds later.
     ///
     /// # Errors
-    /// When something does not stop.
+    /// When a process does not stop.
     pub fn stop(&mut self) -> Result<usize> {
         for worker in &self.workers {
             worker.signal(Signal::TERM)?;
@@ -262,11 +264,11 @@ impl Fleet {
         if let Some(coordinator) = self.coordinator.take() {
             coordinator.stop()?;
         }
-        self.left_behind()
+        self.processes_left()
     }
 
-    fn left_behind(&self) -> Result<usize> {
-        let Some((name, value)) = &self.launch.mark else { return Ok(0) };
+    fn processes_left(&self) -> Result<usize> {
+        let Some((name, value)) = &self.launch.variable else { return Ok(0) };
         let entry = format!("{name}={value}");
         let mut left = BTreeSet::new();
         let gone = wait::until(LEFT_MAX, || {
@@ -274,17 +276,19 @@ impl Fleet {
             left.is_empty()
         });
         if !gone {
-            eprintln!("left behind: {left:?}");
+            eprintln!("processes left: {left:?}");
         }
         Ok(left.len())
     }
 
-    /// The journals of all workers that ever were, in the order of their start.
+    /// The journals of all workers started so far, in the order of their start.
     pub fn journals(&self) -> Vec<PathBuf> {
-        (1..=self.started).map(|number| self.place.folder().join(format!("{number:05}.journal"))).collect()
+        (1..=self.started)
+            .map(|number| self.environment.folder().join(format!("{number:05}.journal")))
+            .collect()
     }
 }
 
 fn last_line(text: &str) -> &str {
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing")
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message")
 }

@@ -1,4 +1,4 @@
-//! Every process that descends from this one, so that none is left behind.
+//! Kills every process that descends from this one, so that none is left.
 
 use std::time::Duration;
 
@@ -6,37 +6,37 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use sortie_testkit::processes::children_of;
 
-/// How often the killing is repeated: what is killed may have started something a moment before.
+/// How often the killing is repeated: a process may have started another one just before its end.
 const ROUNDS_MAX: u32 = 50;
 const POLL: Duration = Duration::from_millis(100);
 
-/// While it lives, processes whose parent dies become children of this one, as Slurm's do when they turn into daemons. Dropping it kills,
-/// by id, every descendant that is still there; so it is to be dropped last.
+/// While this value exists, a process whose parent ends becomes a child of this process. Slurm's processes do so when they become daemons.
+/// Dropping the value kills all descendants by id, so it must be dropped last.
 #[derive(Debug)]
-pub struct Offspring(());
+pub struct DescendantKiller(());
 
-impl Offspring {
-    /// From now on this process is the parent of what it starts, however far down.
-    pub fn adopt() -> Result<Self> {
+impl DescendantKiller {
+    /// Makes this process the parent of its orphaned descendants.
+    pub fn start() -> Result<Self> {
         set_child_subreaper(Some(getpid())).context("the system does not let this process adopt orphans")?;
         Ok(Self(()))
     }
 }
 
-impl Drop for Offspring {
+impl Drop for DescendantKiller {
     fn drop(&mut self) {
         for round in 0..ROUNDS_MAX {
-            // The dead among our children stay listed until somebody asks for them.
+            // Ended children stay listed until they are waited for.
             while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
             let left = descendants_of(std::process::id());
             if left.is_empty() {
                 return;
             }
             if round == 0 {
-                eprintln!("killing {} processes that were left", left.len());
+                eprintln!("killing {} remaining processes", left.len());
             }
             for pid in left.into_iter().filter_map(|pid| i32::try_from(pid).ok().and_then(Pid::from_raw)) {
-                // It may have ended meanwhile: then there is nothing to kill.
+                // A process that has ended in the meantime needs no signal.
                 let _ = kill_process(pid, Signal::KILL);
             }
             std::thread::sleep(POLL);
@@ -49,7 +49,7 @@ fn descendants_of(ancestor: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let mut next = vec![ancestor];
     while let Some(parent) = next.pop() {
-        // Where the system shows no processes, none can be found either.
+        // Without /proc no children are found.
         let children = children_of(parent).unwrap_or_default();
         next.extend(&children);
         found.extend(children);

@@ -1,4 +1,4 @@
-//! What a database holds, read by plain SQL and not by the code that wrote it.
+//! The rows of a database, read by plain SQL and not by the code that wrote them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,59 +6,59 @@ use anyhow::{Context, Result};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-/// The tables that matter here.
+/// The tables that a consistency check needs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stored {
-    /// By row id.
-    pub trials: BTreeMap<i64, Trial>,
-    /// By token.
-    pub attempts: BTreeMap<i64, Attempt>,
-    /// Both tables of evaluations.
-    pub evaluations: BTreeSet<Evaluation>,
-    /// Token, step, and the bits of the training loss.
+pub struct StoredRows {
+    /// Trials by row id.
+    pub trials: BTreeMap<i64, StoredTrial>,
+    /// Attempts by token.
+    pub attempts: BTreeMap<i64, StoredAttempt>,
+    /// The rows of both tables of evaluations.
+    pub evaluations: BTreeSet<StoredEvaluation>,
+    /// Training losses: token, step, and the bits of the loss.
     pub losses: BTreeSet<(i64, i64, u64)>,
 }
 
 /// A row of `trials`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
+pub struct StoredTrial {
     /// The hash of its specification.
     pub hash: String,
     /// Its state.
     pub state: String,
-    /// Whose result counts, once it is finished.
+    /// The token of the attempt whose result counts, once the trial is finished.
     pub token: i64,
 }
 
 /// A row of `attempts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct StoredAttempt {
     /// The row id of its trial.
     pub trial: i64,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: String,
-    /// The last step that it told of.
+    /// The last step that it reported.
     pub step: i64,
 }
 
 /// A row of `validation` or `held_out`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Evaluation {
+pub struct StoredEvaluation {
     /// The attempt.
     pub token: i64,
-    /// The judged model.
+    /// The evaluated method.
     pub method: String,
-    /// The step after whose update it was judged.
+    /// The step after whose update it was evaluated.
     pub step: i64,
     /// The domain.
     pub domain: String,
     /// `in` or `out`.
     pub split: String,
-    /// Images.
+    /// The number of images.
     pub n: i64,
-    /// Correct ones; -1 if only the accuracy was told.
+    /// The number of correctly classified images; -1 if only the accuracy was reported.
     pub correct: i64,
-    /// The bits of the mean loss, if one was told.
+    /// The bits of the mean loss, if it was reported.
     pub loss: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ const LOSSES: &str = "SELECT token, step, loss FROM training_losses";
 
 type EvaluationRow = (i64, String, i64, String, String, i64, i64, Option<f64>);
 
-/// Reads both databases alike; they differ in their types only.
+/// Reads all rows from a pool of either database.
 macro_rules! read {
     ($pool:expr) => {{
         let pool = $pool;
@@ -84,16 +84,16 @@ macro_rules! read {
             sqlx::query_as(LOSSES).fetch_all(pool).await.context("training losses")?;
         let evaluation = |(token, method, step, domain, split, n, correct, loss): EvaluationRow| {
             let loss = loss.map(f64::to_bits);
-            Evaluation { token, method, step, domain, split, n, correct, loss }
+            StoredEvaluation { token, method, step, domain, split, n, correct, loss }
         };
-        Stored {
+        StoredRows {
             trials: trials
                 .into_iter()
-                .map(|(id, hash, state, token)| (id, Trial { hash, state, token }))
+                .map(|(id, hash, state, token)| (id, StoredTrial { hash, state, token }))
                 .collect(),
             attempts: attempts
                 .into_iter()
-                .map(|(token, trial, outcome, step)| (token, Attempt { trial, outcome, step }))
+                .map(|(token, trial, outcome, step)| (token, StoredAttempt { trial, outcome, step }))
                 .collect(),
             evaluations: evaluations.into_iter().map(evaluation).collect(),
             losses: losses.into_iter().map(|(token, step, loss)| (token, step, loss.to_bits())).collect(),
@@ -101,11 +101,11 @@ macro_rules! read {
     }};
 }
 
-/// Reads a database that nobody writes to any more.
+/// Reads a database that no process writes to any more.
 ///
 /// # Errors
 /// When it cannot be read.
-pub async fn read(url: &str) -> Result<Stored> {
+pub async fn read(url: &str) -> Result<StoredRows> {
     let cannot = || format!("cannot read {url}");
     match url.strip_prefix("sqlite://") {
         Some(path) => {
@@ -124,13 +124,13 @@ pub async fn read(url: &str) -> Result<Stored> {
     }
 }
 
-impl Stored {
-    /// The accepted results as text: for every trial its state, and every evaluation of the attempt that counts, to the last bit, sorted;
-    /// without ids and tokens, which depend on the order of events.
+impl StoredRows {
+    /// The accepted results as sorted text: the state of every trial, and every evaluation of the accepted attempt to the last bit. Ids and
+    /// tokens are left out: they depend on the order of events.
     pub fn canonical(&self) -> String {
         let mut lines = Vec::new();
         let mut accepted: BTreeMap<i64, &str> = BTreeMap::new();
-        for (id, Trial { hash, state, token }) in &self.trials {
+        for (id, StoredTrial { hash, state, token }) in &self.trials {
             let outcome = self
                 .attempts
                 .get(token)
@@ -141,7 +141,7 @@ impl Stored {
                 accepted.insert(*token, hash);
             }
         }
-        for Evaluation { token, method, step, domain, split, n, correct, loss } in &self.evaluations {
+        for StoredEvaluation { token, method, step, domain, split, n, correct, loss } in &self.evaluations {
             let Some(hash) = accepted.get(token) else { continue };
             let loss = loss.map_or_else(|| "-".to_owned(), |bits| format!("{bits:016x}"));
             lines.push(format!("{hash} {method} {step} {domain} {split} {n} {correct} {loss}"));

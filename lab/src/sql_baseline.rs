@@ -1,5 +1,5 @@
-//! The floor: the rows of a cycle written by plain SQL in hand-made batches, by one connection that does nothing else. What a coordinator
-//! reaches of it is what deciding, guarding and talking leave.
+//! The SQL baseline: one connection writes the rows of cycles by plain SQL in batches, and does nothing else. The coordinator writes the
+//! same rows, and also decides, checks and answers requests.
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -7,20 +7,22 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::crowd::{now, submit};
-use crate::place::{Coordinator, Place};
+use crate::clock::now;
+use crate::coordinator::Coordinator;
+use crate::environment::Environment;
+use crate::load_clients::submit;
 
-/// The texts of both databases; they differ in how many rows become one argument.
-struct Texts {
+/// The statements of a database. Each takes all rows of a batch as one JSON argument, which the two databases read differently.
+struct Statements {
     worker: &'static str,
     trials: &'static str,
     lease: [&'static str; 2],
     complete: [&'static str; 3],
 }
 
-const SQLITE: Texts = Texts {
+const SQLITE: Statements = Statements {
     worker: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms)
-        VALUES ('floor', 'floor', 1, 'cpu', 1, '{}', 'floor', 1, 1)",
+        VALUES ('baseline', 'baseline', 1, 'cpu', 1, '{}', 'baseline', 1, 1)",
     trials: "SELECT id FROM trials ORDER BY position",
     lease: [
         "INSERT INTO attempts (token, trial, worker, started_ms) SELECT value ->> 0, value ->> 1, 1, 1 FROM json_each($1)",
@@ -34,7 +36,7 @@ const SQLITE: Texts = Texts {
     ],
 };
 
-const POSTGRES: Texts = Texts {
+const POSTGRES: Statements = Statements {
     worker: SQLITE.worker,
     trials: SQLITE.trials,
     lease: [
@@ -53,22 +55,22 @@ const POSTGRES: Texts = Texts {
     ],
 };
 
-/// Writes so many cycles in batches as large as the workers' crowd makes them; gives cycles a second.
+/// Writes a number of cycles in batches of the size that the load clients cause. Returns cycles a second.
 ///
 /// # Errors
-/// One line: the database refused something.
+/// When the database refuses a statement.
 pub async fn measure(
     database: &str,
     program: &std::path::Path,
-    place: &Place,
+    environment: &Environment,
     cycles: u64,
     workers: usize,
 ) -> Result<f64> {
-    // The coordinator makes the tables and the trials, and goes.
-    let coordinator = Coordinator::start(program, database, place)?;
-    submit(&coordinator.url, "floor", cycles.next_multiple_of(1_000)).await?;
+    // The coordinator creates the tables and the trials, and ends.
+    let coordinator = Coordinator::start(program, database, environment)?;
+    submit(&coordinator.url, "baseline", cycles.next_multiple_of(1_000)).await?;
     drop(coordinator);
-    // Half of the workers ask for trials while the other half tell of theirs.
+    // Half of the clients lease trials while the other half complete theirs.
     let batch = (workers / 2).max(1);
     match database.strip_prefix("sqlite://") {
         Some(path) => {
@@ -78,7 +80,7 @@ pub async fn measure(
                 .max_connections(1)
                 .connect_with(options)
                 .await
-                .context("the floor's database")?;
+                .context("the database of the baseline")?;
             sqlite(&pool, cycles, batch).await
         }
         None => {
@@ -86,13 +88,13 @@ pub async fn measure(
                 .max_connections(1)
                 .connect(database)
                 .await
-                .context("the floor's database")?;
+                .context("the database of the baseline")?;
             postgres(&pool, cycles, batch).await
         }
     }
 }
 
-/// Pairs of token and trial, a batch each.
+/// Pairs of token and trial, as one JSON text for each batch.
 fn batches(trials: &[i64], cycles: u64, batch: usize) -> Vec<String> {
     let pairs: Vec<_> =
         trials.iter().take(usize::try_from(cycles).unwrap_or(usize::MAX)).enumerate().collect();
@@ -104,20 +106,20 @@ fn batches(trials: &[i64], cycles: u64, batch: usize) -> Vec<String> {
         .collect()
 }
 
-/// One transaction leases a batch and completes the one before, as the crowd's requests arrive.
+/// One transaction leases a batch and completes the one before, as requests of the load clients arrive.
 macro_rules! measure {
-    ($pool:expr, $texts:expr, $cycles:expr, $batch:expr) => {{
-        sqlx::query($texts.worker).execute($pool).await?;
-        let trials: Vec<i64> = sqlx::query_scalar($texts.trials).fetch_all($pool).await?;
+    ($pool:expr, $statements:expr, $cycles:expr, $batch:expr) => {{
+        sqlx::query($statements.worker).execute($pool).await?;
+        let trials: Vec<i64> = sqlx::query_scalar($statements.trials).fetch_all($pool).await?;
         let batches = batches(&trials, $cycles, $batch);
         let started = now();
         let mut before: Option<&String> = None;
         for batch in batches.iter().map(Some).chain([None]) {
             let mut tx = $pool.begin().await?;
-            for sql in $texts.lease.into_iter().filter(|_| batch.is_some()) {
+            for sql in $statements.lease.into_iter().filter(|_| batch.is_some()) {
                 sqlx::query(sql).bind(batch).execute(&mut *tx).await?;
             }
-            for sql in $texts.complete.into_iter().filter(|_| before.is_some()) {
+            for sql in $statements.complete.into_iter().filter(|_| before.is_some()) {
                 sqlx::query(sql).bind(before).execute(&mut *tx).await?;
             }
             tx.commit().await?;

@@ -1,8 +1,8 @@
-//! Workers that do nothing but talk: real connections, no trials.
+//! Load clients: connections that lease and complete trials as workers do, without running them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sortie_proto::v1;
@@ -10,29 +10,31 @@ use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-/// Values on one axis of a benchmark's sweep; the other one is as long as it takes.
+use crate::clock::now;
+
+/// Seeds of a benchmark's sweep; the number of values on its other axis follows from the number of trials.
 pub const SEEDS: u64 = 1_000;
 
-/// A worker's connection and its name.
-pub type Client = (WorkerServiceClient<Channel>, String);
+/// A connection and the worker id that it is registered under.
+pub type LoadClient = (WorkerServiceClient<Channel>, String);
 
-/// What cycles took.
+/// The times of cycles.
 #[derive(Debug, Default)]
-pub struct Run {
+pub struct LoadRun {
     pub cycles: u64,
     pub seconds: f64,
     pub lease_ms: Vec<f64>,
     pub complete_ms: Vec<f64>,
 }
 
-/// Connects so many workers and introduces them.
-pub async fn join(url: &str, workers: usize) -> Result<Vec<Client>> {
+/// Connects a number of clients and registers each as a worker.
+pub async fn register_all(url: &str, workers: usize) -> Result<Vec<LoadClient>> {
     let mut clients = Vec::with_capacity(workers);
     for index in 0..workers {
         let mut client = WorkerServiceClient::new(connect(url).await?);
-        let worker_id = format!("rig-{index}");
+        let worker_id = format!("lab-{index}");
         let version = Some(v1::Version::ours("sortie-lab"));
-        let (host, devices) = ("rig".to_owned(), vec!["cpu".to_owned()]);
+        let (host, devices) = ("lab".to_owned(), vec!["cpu".to_owned()]);
         let id = worker_id.clone();
         let request = v1::RegisterRequest {
             version,
@@ -48,12 +50,12 @@ pub async fn join(url: &str, workers: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Submits a sweep; gives the seconds until every trial was stored.
+/// Submits a sweep. Returns the seconds until every trial is stored.
 pub async fn submit(url: &str, name: &str, trials: u64) -> Result<f64> {
     submit_text(url, sweep(name, trials), trials).await
 }
 
-/// Submits a sweep file that plans so many trials; gives the seconds until every one was stored.
+/// Submits a sweep file that plans a number of trials. Returns the seconds until every trial is stored.
 pub async fn submit_text(url: &str, text: String, trials: u64) -> Result<f64> {
     let started = now();
     let mut client = SweepServiceClient::new(connect(url).await?);
@@ -77,13 +79,19 @@ fn sweep(name: &str, trials: u64) -> String {
     )
 }
 
-/// Has workers run cycles until so many are done, or until they are told to stop.
-pub async fn drive(clients: Vec<Client>, cycles: u64, sweep: &str, stop: &Arc<AtomicBool>) -> Result<Run> {
+/// Runs cycles on all clients until the given number is done or `stop` is set.
+pub async fn run_cycles(
+    clients: Vec<LoadClient>,
+    cycles: u64,
+    sweep: &str,
+    stop: &Arc<AtomicBool>,
+) -> Result<LoadRun> {
     let left = Arc::new(AtomicU64::new(cycles));
     let started = now();
-    let work = |client| tokio::spawn(work(client, Arc::clone(&left), sweep.to_owned(), Arc::clone(stop)));
-    let tasks: Vec<_> = clients.into_iter().map(work).collect();
-    let mut run = Run::default();
+    let start =
+        |client| tokio::spawn(run_client(client, Arc::clone(&left), sweep.to_owned(), Arc::clone(stop)));
+    let tasks: Vec<_> = clients.into_iter().map(start).collect();
+    let mut run = LoadRun::default();
     for task in tasks {
         let (leases, completes) = task.await??;
         run.lease_ms.extend(leases);
@@ -93,8 +101,8 @@ pub async fn drive(clients: Vec<Client>, cycles: u64, sweep: &str, stop: &Arc<At
     Ok(run)
 }
 
-async fn work(
-    client: Client,
+async fn run_client(
+    client: LoadClient,
     left: Arc<AtomicU64>,
     sweep: String,
     stop: Arc<AtomicBool>,
@@ -104,7 +112,7 @@ async fn work(
     while !stop.load(Ordering::Relaxed)
         && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     {
-        let asked = now();
+        let started = now();
         let (worker_id, sweep) = (worker_id.clone(), sweep.clone());
         let request = v1::LeaseRequest {
             worker_id,
@@ -114,8 +122,8 @@ async fn work(
             ..v1::LeaseRequest::default()
         };
         let mut leases = client.lease(request).await?.into_inner().leases;
-        lease_ms.push(asked.elapsed().as_secs_f64() * 1_000.0);
-        let lease = leases.pop().context("no trial came although some are left")?;
+        lease_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
+        let lease = leases.pop().context("the coordinator assigned no trial although some are left")?;
         let (method, domain, split) = ("plain".to_owned(), "all".to_owned(), "out".to_owned());
         let evaluation = v1::Evaluation {
             method,
@@ -129,17 +137,17 @@ async fn work(
         };
         let batch = v1::Batch { sequence: 1, evaluations: vec![evaluation], ..v1::Batch::default() };
         let outcome = v1::complete_request::Outcome::Succeeded(v1::Succeeded {});
-        let said = now();
+        let started = now();
         client
             .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) })
             .await?;
-        complete_ms.push(said.elapsed().as_secs_f64() * 1_000.0);
+        complete_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
     }
     Ok((lease_ms, complete_ms))
 }
 
-/// How many pairs of calls a second the transport alone carries: two handshakes, which touch no database, in place of a cycle.
-pub async fn ceiling(url: &str, workers: usize, cycles: u64) -> Result<f64> {
+/// The rate of the transport alone, in cycles a second: each cycle is replaced by two handshakes, which use no database.
+pub async fn transport_rate(url: &str, workers: usize, cycles: u64) -> Result<f64> {
     let left = Arc::new(AtomicU64::new(cycles));
     let mut tasks = Vec::new();
     let mut clients = Vec::new();
@@ -172,9 +180,4 @@ pub async fn connect(url: &str) -> Result<Channel> {
     let endpoint =
         Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect_timeout(Duration::from_secs(5));
     endpoint.connect().await.with_context(|| format!("cannot reach {url}"))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-pub fn now() -> Instant {
-    Instant::now()
 }
