@@ -10,10 +10,10 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
 use sortie_core::trial::{Point, Work};
 
-use crate::measure::{Measured, Meter, OodSplit, Reading};
+use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
 use crate::results::Question;
 
-/// Takes the records of a sweep in any order, and answers a question about them. Of each trial it keeps a few numbers: its place in the
+/// Takes the records of a sweep in any order, and answers a question about them. Of each trial it keeps a few numbers: its key in the
 /// grid, its state and its accuracies at the step that counts. Where leave-one-out chooses the step, it keeps those of every step until
 /// all trials are known.
 ///
@@ -22,15 +22,15 @@ use crate::results::Question;
 pub struct Collector {
     pub(crate) sweep: String,
     pub(crate) question: Question,
-    pub(crate) meter: Meter,
+    pub(crate) spec: MetricSpec,
     /// In the dataset's order.
     known_domains: Vec<String>,
-    pub(crate) settings: Shared<Parameters>,
-    pub(crate) names: Shared<String>,
-    outlines: Shared<Outline>,
+    pub(crate) settings: Interner<Parameters>,
+    pub(crate) names: Interner<String>,
+    outlines: Interner<Outline>,
     /// Those that hold out one domain.
-    pub(crate) trials: Vec<Trial>,
-    open: Vec<Open>,
+    pub(crate) trials: Vec<TrialSummary>,
+    undecided: Vec<UndecidedTrial>,
     pairs: Vec<Pair>,
     states: HashMap<StateName, usize>,
     holds_out: bool,
@@ -38,7 +38,7 @@ pub struct Collector {
 
 /// A trial with one held-out domain.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trial {
+pub(crate) struct TrialSummary {
     /// Its parameters, by their number among [`Collector::settings`].
     pub setting: u32,
     /// The held-out domain, by its number among [`Collector::names`].
@@ -48,26 +48,26 @@ pub(crate) struct Trial {
     pub split_seed: u64,
     /// By what settings compare: the higher, the better; not a number where no step is chosen.
     pub score: f64,
-    pub measured: Option<Measured>,
+    pub measured: Option<AccuracyPair>,
 }
 
-/// What a trial may turn out to have: see [`Reading::Open`].
+/// What a trial may turn out to have: see [`Measurement::Undecided`].
 #[derive(Debug)]
-struct Open {
+struct UndecidedTrial {
     trial: usize,
     outline: u32,
-    measured: Box<[Option<Measured>]>,
+    measured: Box<[Option<AccuracyPair>]>,
 }
 
 /// What a trial with two held-out domains tells about one of them to those that hold out the other one.
 #[derive(Debug)]
 struct Pair {
-    place: Place,
-    told: CrossValidation,
+    key: TrialKey,
+    validation: CrossValidation,
 }
 
 /// Setting, held-out domain and seeds: everything that tells trials apart.
-type Place = (u32, u32, u64, u64);
+type TrialKey = (u32, u32, u64, u64);
 
 impl Collector {
     /// Of a sweep's name, what its trials run, and what is asked.
@@ -84,13 +84,13 @@ impl Collector {
         Self {
             sweep: sweep.to_owned(),
             question: question.clone(),
-            meter: Meter { selection: question.selection, method: question.method, ood_split },
+            spec: MetricSpec { selection: question.selection, method: question.method, ood_split },
             known_domains: known_domains.to_vec(),
-            settings: Shared::default(),
-            names: Shared::default(),
-            outlines: Shared::default(),
+            settings: Interner::default(),
+            names: Interner::default(),
+            outlines: Interner::default(),
             trials: Vec::new(),
-            open: Vec::new(),
+            undecided: Vec::new(),
             pairs: Vec::new(),
             states: HashMap::new(),
             holds_out: false,
@@ -115,18 +115,19 @@ impl Collector {
             && record.state == StateName::Succeeded
         {
             for test in held_out {
-                let place = (setting, self.names.number(test), *seed, *split_seed);
+                let key = (setting, self.names.number(test), *seed, *split_seed);
                 self.pairs.extend(
-                    CrossValidation::of(record, test, self.meter.method).map(|told| Pair { place, told }),
+                    CrossValidation::of(record, test, self.spec.method)
+                        .map(|validation| Pair { key, validation }),
                 );
             }
         }
         let [domain] = held_out.as_slice() else { return };
-        let (score, measured) = match self.meter.read(record) {
-            Reading::Nothing => (f64::NAN, None),
-            Reading::Chosen { score, measured } => (score, measured),
-            Reading::Open { outline, measured } => {
-                self.open.push(Open {
+        let (score, measured) = match self.spec.read(record) {
+            Measurement::Missing => (f64::NAN, None),
+            Measurement::Selected { score, measured } => (score, measured),
+            Measurement::Undecided { outline, measured } => {
+                self.undecided.push(UndecidedTrial {
                     trial: self.trials.len(),
                     outline: self.outlines.number(&outline),
                     measured,
@@ -135,7 +136,7 @@ impl Collector {
             }
         };
         let (domain, state) = (self.names.number(domain), record.state);
-        self.trials.push(Trial {
+        self.trials.push(TrialSummary {
             setting,
             domain,
             state,
@@ -148,15 +149,15 @@ impl Collector {
 
     /// Chooses the steps that could not be chosen before all trials were known.
     pub(crate) fn settle(&mut self) {
-        self.pairs.sort_unstable_by_key(|pair| pair.place);
-        for Open { trial, outline, measured } in std::mem::take(&mut self.open) {
+        self.pairs.sort_unstable_by_key(|pair| pair.key);
+        for UndecidedTrial { trial, outline, measured } in std::mem::take(&mut self.undecided) {
             let trial = &mut self.trials[trial];
-            let place = (trial.setting, trial.domain, trial.seed, trial.split_seed);
-            let first = self.pairs.partition_point(|pair| pair.place < place);
+            let key = (trial.setting, trial.domain, trial.seed, trial.split_seed);
+            let first = self.pairs.partition_point(|pair| pair.key < key);
             let around: Vec<&CrossValidation> = self.pairs[first..]
                 .iter()
-                .take_while(|pair| pair.place == place)
-                .map(|pair| &pair.told)
+                .take_while(|pair| pair.key == key)
+                .map(|pair| &pair.validation)
                 .collect();
             let outline = self.outlines.value(outline);
             if let Some(Selected { step, score }) = leave_one_out(outline, &around)
@@ -197,15 +198,15 @@ impl Collector {
 /// Domains, each once, in the order of the known ones; unknown ones, by name, last.
 pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) -> Vec<String> {
     let mut domains: Vec<String> = domains.collect();
-    let place = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
-    domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
+    let key = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
+    domains.sort_by_cached_key(|domain| (key(domain), domain.clone()));
     domains.dedup();
     domains
 }
 
 /// The records with one held-out domain that have accuracies, with those.
-pub(crate) fn measured(meter: Meter, records: &[TrialRecord]) -> Vec<(&TrialRecord, Measured)> {
-    let Meter { selection, method, ood_split } = meter;
+pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&TrialRecord, AccuracyPair)> {
+    let MetricSpec { selection, method, ood_split } = spec;
     let question = Question { selection, method, ..Question::default() };
     let mut collector = Collector::with("", &[], ood_split, &question);
     records.iter().for_each(|record| collector.push(record));
@@ -216,20 +217,20 @@ pub(crate) fn measured(meter: Meter, records: &[TrialRecord]) -> Vec<(&TrialReco
 
 /// Values that many trials have in common, each kept once and known by a number.
 #[derive(Debug)]
-pub(crate) struct Shared<T> {
+pub(crate) struct Interner<T> {
     numbers: BTreeMap<Arc<T>, u32>,
     values: Vec<Arc<T>>,
     /// Neighbours often have the same one.
     newest: u32,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self { numbers: BTreeMap::new(), values: Vec::new(), newest: 0 }
     }
 }
 
-impl<T: Clone + Ord> Shared<T> {
+impl<T: Clone + Ord> Interner<T> {
     /// The number of a value, which is kept if it is new.
     pub(crate) fn number(&mut self, value: &T) -> u32 {
         if self.values.get(self.newest as usize).is_none_or(|newest| **newest != *value) {
@@ -253,7 +254,7 @@ impl<T: Clone + Ord> Shared<T> {
         self.values.iter().map(|value| &**value)
     }
 
-    /// For each number the place of its value among all in their own order, which does not depend on what came first.
+    /// For each number the key of its value among all in their own order, which does not depend on what came first.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.values.len()];
         for (rank, &number) in (0..).zip(self.numbers.values()) {

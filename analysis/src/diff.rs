@@ -12,7 +12,7 @@ use sortie_core::trial::{Point, TrialId};
 
 use crate::axis::{Axis, AxisValue};
 use crate::collect::measured;
-use crate::measure::{Measured, Meter, OodSplit};
+use crate::metric_spec::{AccuracyPair, MetricSpec, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
 use crate::statistics::Estimate;
@@ -21,7 +21,7 @@ use crate::statistics::Estimate;
 const NAMED_MAX: usize = 8;
 
 /// What an attempt ran on: the names of the facts, such as `device`, with their values.
-pub type Run = BTreeMap<String, String>;
+pub type RunFacts = BTreeMap<String, String>;
 
 /// One of the two.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Side {
     /// Its trials.
     pub records: Vec<TrialRecord>,
     /// What their accepted attempts ran on.
-    pub runs: Vec<(TrialId, Run)>,
+    pub runs: Vec<(TrialId, RunFacts)>,
     /// The one trial that is meant; none for the sweep.
     pub trial: Option<TrialId>,
 }
@@ -82,7 +82,7 @@ pub struct Diff {
     /// Trials that only one side has.
     pub only: Only,
     /// Different trials of the grids at one place: equal in the held-out domains, the seeds and all axes that both sides have.
-    pub places: Places,
+    pub places: GridPointDifference,
 }
 
 /// Something that both sides have, each its own.
@@ -135,7 +135,7 @@ pub struct Only {
 
 /// Results at places that both sides have, by different trials.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Places {
+pub struct GridPointDifference {
     /// How many places have a result on both sides.
     pub compared: usize,
     /// Second minus first.
@@ -264,23 +264,23 @@ fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
 }
 
 /// Held-out domains, values on the axes that both sides have, and seeds.
-type Place = (String, Vec<(Axis, Option<AxisValue>)>);
+type GridPoint = (String, Vec<(Axis, Option<AxisValue>)>);
 
-fn places(a: &Side, b: &Side, question: &Question) -> Places {
+fn places(a: &Side, b: &Side, question: &Question) -> GridPointDifference {
     let names = |side: &Side| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
     let (own, others) = (names(a), names(b));
     let common = own.iter().filter(|name| others.contains(name)).map(|name| Axis::from(name.as_str()));
     let common: Vec<Axis> = common.chain([Axis::Seed, Axis::Split]).collect();
     // Two trials are compared wherever they lie.
     let place = |point: &Point| match (a.trial, b.trial) {
-        (Some(_), Some(_)) => Place::default(),
+        (Some(_), Some(_)) => GridPoint::default(),
         _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
     };
     let sums = |side: &Side, other: BTreeMap<TrialId, &TrialRecord>| {
-        let mut places: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
+        let mut places: BTreeMap<GridPoint, Vec<AccuracyPair>> = BTreeMap::new();
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
-        let meter = Meter { selection: question.selection, method: question.method, ood_split };
-        for (record, measured) in measured(meter, &side.records) {
+        let spec = MetricSpec { selection: question.selection, method: question.method, ood_split };
+        for (record, measured) in measured(spec, &side.records) {
             // What combines others lies at no place of the grid.
             let counts = side.trial.is_some() || record.point.combine().is_none();
             if counts && side.is_meant(record.id) && !other.contains_key(&record.id) {
@@ -290,15 +290,15 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
         places
             .into_iter()
             .map(|(place, all)| (place, crate::results::over_domains(&all)))
-            .collect::<BTreeMap<Place, Measured>>()
+            .collect::<BTreeMap<GridPoint, AccuracyPair>>()
     };
     let (one, other) = (sums(a, b.meant()), sums(b, a.meant()));
-    let pairs: Vec<(Measured, Measured)> =
+    let pairs: Vec<(AccuracyPair, AccuracyPair)> =
         one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
-    let estimate = |value: fn(&Measured) -> f64| {
+    let estimate = |value: fn(&AccuracyPair) -> f64| {
         Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>())
     };
-    Places {
+    GridPointDifference {
         compared: pairs.len(),
         ood: estimate(|measured| measured.ood),
         iid: estimate(|measured| measured.iid),

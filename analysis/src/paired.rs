@@ -13,8 +13,8 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, mean};
 use sortie_core::trial::{Point, Work};
 
-use crate::collect::{Collector, Trial};
-use crate::measure::{Measured, OodSplit};
+use crate::collect::{Collector, TrialSummary};
+use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
 use crate::statistics::Estimate;
@@ -158,27 +158,28 @@ impl Collector {
             b.check(&example)?;
         }
         let chosen = [self.chosen(a)?, self.chosen(b)?];
-        let keys = Keys::of(&self, a.axes().chain(b.axes()).collect(), &chosen);
+        let keys = PairKeys::of(&self, a.axes().chain(b.axes()).collect(), &chosen);
         let (first, second) = (keys.side(a, &chosen[0])?, keys.side(b, &chosen[1])?);
         let units = units(&first, &second);
         if units.is_empty() {
             return Err(PairedError::NoPair { sweep: self.sweep, a: a.to_string(), b: b.to_string() });
         }
-        let noise = Noise::of(&self, &chosen);
-        let complete: Vec<(Option<&str>, Measured)> = units
+        let noise = SeedGroups::of(&self, &chosen);
+        let complete: Vec<(Option<&str>, AccuracyPair)> = units
             .iter()
             .filter_map(|((domain, ..), unit)| Some((domain.map(|rank| keys.domain(rank)), (*unit)?)))
             .collect();
-        let of =
-            |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
+        let of = |value: fn(&AccuracyPair) -> f64| {
+            complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>()
+        };
         let domains = self.domains().into_iter().filter_map(|held_out| {
-            let own: Vec<Measured> = complete
+            let own: Vec<AccuracyPair> = complete
                 .iter()
                 .filter(|(domain, _)| *domain == Some(&held_out))
                 .map(|(_, unit)| *unit)
                 .collect();
             let estimate =
-                |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
+                |value: fn(&AccuracyPair) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
             (!own.is_empty()).then(|| DomainDifference {
                 ood: estimate(|unit| unit.ood),
                 iid: estimate(|unit| unit.iid),
@@ -189,7 +190,7 @@ impl Collector {
             sweep: self.sweep.clone(),
             selection: self.question.selection,
             method: self.question.method,
-            ood_split: self.meter.ood_split,
+            ood_split: self.spec.ood_split,
             a: a.to_string(),
             b: b.to_string(),
             units: complete.len(),
@@ -203,7 +204,7 @@ impl Collector {
     /// The trials of a setting, by their index.
     fn chosen(&self, filter: &Filter) -> Result<BTreeSet<usize>, PairedError> {
         let names_combined = filter.axes().any(|axis| axis == COMBINE);
-        let fits = |(index, trial): (usize, &Trial)| {
+        let fits = |(index, trial): (usize, &TrialSummary)| {
             let (held_out, parameters) =
                 (vec![self.names.value(trial.domain).clone()], self.settings.value(trial.setting));
             if combine_of(parameters).is_some() && !names_combined {
@@ -226,14 +227,14 @@ impl Collector {
 }
 
 /// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none where a setting names them.
-type Key = (Option<u32>, u32, Option<u64>, Option<u64>);
+type PairKey = (Option<u32>, u32, Option<u64>, Option<u64>);
 /// The trials of one side by key; none where one is not measured.
-type Side = BTreeMap<Key, Option<Measured>>;
+type PairSide = BTreeMap<PairKey, Option<AccuracyPair>>;
 /// Held-out domain and seeds: what a unit is.
 type UnitKey = (Option<u32>, Option<u64>, Option<u64>);
 
 /// On what the trials of a pair agree.
-struct Keys<'a> {
+struct PairKeys<'a> {
     collector: &'a Collector,
     named: BTreeSet<&'a str>,
     /// Axes that some of the trials do not have.
@@ -243,7 +244,7 @@ struct Keys<'a> {
     domain_ranks: Vec<u32>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> PairKeys<'a> {
     fn of(collector: &'a Collector, named: BTreeSet<&'a str>, chosen: &[BTreeSet<usize>; 2]) -> Self {
         let settings: BTreeSet<u32> =
             chosen.iter().flatten().map(|&index| collector.trials[index].setting).collect();
@@ -265,7 +266,7 @@ impl<'a> Keys<'a> {
         Self { collector, named, lacking, agreed, domain_ranks: collector.names.ranks() }
     }
 
-    fn key(&self, trial: &Trial) -> Key {
+    fn key(&self, trial: &TrialSummary) -> PairKey {
         let unless_named = |axis: &str, value| (!self.named.contains(axis)).then_some(value);
         let held_out = (!self.named.contains("held_out")).then(|| self.domain_ranks[trial.domain as usize]);
         (
@@ -282,8 +283,8 @@ impl<'a> Keys<'a> {
         self.collector.names.value(number as u32)
     }
 
-    fn side(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> Result<Side, PairedError> {
-        let mut side = Side::new();
+    fn side(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> Result<PairSide, PairedError> {
+        let mut side = PairSide::new();
         for &index in chosen {
             let trial = &self.collector.trials[index];
             if side.insert(self.key(trial), trial.measured).is_some() {
@@ -317,31 +318,32 @@ impl<'a> Keys<'a> {
 }
 
 /// B minus A by held-out domain and seeds, averaged over all other axes; none where a trial is missing.
-fn units(a: &Side, b: &Side) -> BTreeMap<UnitKey, Option<Measured>> {
-    let mut differences: BTreeMap<UnitKey, Vec<Option<Measured>>> = BTreeMap::new();
+fn units(a: &PairSide, b: &PairSide) -> BTreeMap<UnitKey, Option<AccuracyPair>> {
+    let mut differences: BTreeMap<UnitKey, Vec<Option<AccuracyPair>>> = BTreeMap::new();
     for (key, first) in a {
         let Some(second) = b.get(key) else { continue };
         let (held_out, _, seed, split) = *key;
-        let difference = first.zip(*second).map(|(a, b)| Measured { iid: b.iid - a.iid, ood: b.ood - a.ood });
+        let difference =
+            first.zip(*second).map(|(a, b)| AccuracyPair { iid: b.iid - a.iid, ood: b.ood - a.ood });
         differences.entry((held_out, seed, split)).or_default().push(difference);
     }
-    let unit = |differences: Vec<Option<Measured>>| {
-        let all: Option<Vec<Measured>> = differences.into_iter().collect();
+    let unit = |differences: Vec<Option<AccuracyPair>>| {
+        let all: Option<Vec<AccuracyPair>> = differences.into_iter().collect();
         all.map(|all| crate::results::over_domains(&all))
     };
     differences.into_iter().map(|(key, differences)| (key, unit(differences))).collect()
 }
 
 /// Trials that differ in nothing but the seed, by held-out domain, setting and split.
-struct Noise(BTreeMap<(u32, u32, u64), Vec<Measured>>);
+struct SeedGroups(BTreeMap<(u32, u32, u64), Vec<AccuracyPair>>);
 
-impl Noise {
+impl SeedGroups {
     fn of(collector: &Collector, chosen: &[BTreeSet<usize>; 2]) -> Self {
         let (domains, settings) = (collector.names.ranks(), collector.settings.ranks());
-        let mut trials: Vec<&Trial> =
+        let mut trials: Vec<&TrialSummary> =
             chosen[0].union(&chosen[1]).map(|&index| &collector.trials[index]).collect();
         trials.sort_by_key(|trial| trial.seed);
-        let mut groups: BTreeMap<_, Vec<Measured>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<AccuracyPair>> = BTreeMap::new();
         for trial in trials {
             let key = (domains[trial.domain as usize], settings[trial.setting as usize], trial.split_seed);
             groups.entry(key).or_default().extend(trial.measured);
@@ -351,7 +353,7 @@ impl Noise {
     }
 
     /// The square root of the mean variance, each group weighted by its degrees of freedom.
-    fn deviation(&self, value: fn(&Measured) -> f64) -> Option<f64> {
+    fn deviation(&self, value: fn(&AccuracyPair) -> f64) -> Option<f64> {
         let (mut squares, mut freedom) = (0.0, 0_usize);
         for group in self.0.values() {
             let values: Vec<f64> = group.iter().map(value).collect();

@@ -8,9 +8,9 @@ use comfy_table::{LineStyle, Table, TableStyle};
 use sortie_core::metrics::Method;
 use sortie_core::named;
 
-use crate::axis::{Axis, AxisValue};
-use crate::results::{Cell, Mean, Results, key};
-use crate::sheet::{Column, Kind, Sheet, SheetFormat, Value};
+use crate::axis::AxisValue;
+use crate::results::{Cell, CellKey, Mean, Results, key};
+use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::statistics::Estimate;
 
 /// How results are written.
@@ -113,7 +113,7 @@ impl Results {
 
     fn csv(&self) -> String {
         // Memory takes every byte, and what it holds was text before.
-        let bytes = self.write_cells(SheetFormat::Csv, Vec::new()).unwrap_or_default();
+        let bytes = self.write_cells(RowFormat::Csv, Vec::new()).unwrap_or_default();
         String::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -121,11 +121,11 @@ impl Results {
     ///
     /// # Errors
     /// What the system says.
-    pub fn write_cells<W: Write + Send>(&self, format: SheetFormat, out: W) -> io::Result<W> {
-        let number = |name: &str| Column { name: name.to_owned(), kind: Kind::Number };
-        let integer = |name: &str| Column { name: name.to_owned(), kind: Kind::Integer };
+    pub fn write_cells<W: Write + Send>(&self, format: RowFormat, out: W) -> io::Result<W> {
+        let number = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Number };
+        let integer = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer };
         let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
-        columns.push(Column { name: "held_out".to_owned(), kind: Kind::Text });
+        columns.push(Column { name: "held_out".to_owned(), kind: ColumnKind::Text });
         columns.extend([
             number("iid_mean"),
             number("iid_se"),
@@ -135,30 +135,37 @@ impl Results {
             integer("ood_n"),
         ]);
         columns.extend([integer("planned"), integer("done")]);
-        let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
-        let mut sheet = Sheet::new(format, columns, out)?;
+        let kinds: Vec<ColumnKind> = columns.iter().map(|column| column.kind).collect();
+        let mut writer = RowWriter::new(format, columns, out)?;
         for cell in &self.cells {
-            let mut values: Vec<Value<'_>> =
-                cell.row.iter().zip(&kinds).map(|((_, value), kind)| Value::of_axis(value, *kind)).collect();
-            values.push(Value::Text(&cell.held_out));
+            let mut values: Vec<CellValue<'_>> = cell
+                .row
+                .iter()
+                .zip(&kinds)
+                .map(|((_, value), kind)| CellValue::of_axis(value, *kind))
+                .collect();
+            values.push(CellValue::Text(&cell.held_out));
             for Estimate { mean, se, n } in [cell.iid, cell.ood] {
-                let number = |value: Option<f64>| value.map_or(Value::Absent, Value::Number);
-                values.extend([number(mean), number(se), Value::Integer(n as u64)]);
+                let number = |value: Option<f64>| value.map_or(CellValue::Absent, CellValue::Number);
+                values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
             }
-            values.extend([cell.planned, cell.done].map(|count| Value::Integer(count as u64)));
-            sheet.row(&values)?;
+            values.extend([cell.planned, cell.done].map(|count| CellValue::Integer(count as u64)));
+            writer.row(&values)?;
         }
-        sheet.finish()
+        writer.finish()
     }
 
     /// The column of an axis: of the type that its values have, or of texts if they have several.
     fn axis_column(&self, index: usize) -> Column {
         let kinds = self.cells.iter().filter_map(|cell| match cell.row.get(index) {
-            Some((_, AxisValue::Scalar(scalar))) => Some(Kind::of(scalar)),
-            Some((_, AxisValue::Whole(_))) => Some(Kind::Integer),
+            Some((_, AxisValue::Scalar(scalar))) => Some(ColumnKind::of(scalar)),
+            Some((_, AxisValue::Whole(_))) => Some(ColumnKind::Integer),
             Some((_, AxisValue::Absent)) | None => None,
         });
-        Column { name: key(&self.axes[index]), kind: kinds.reduce(Kind::and).unwrap_or(Kind::Text) }
+        Column {
+            name: key(&self.axes[index]),
+            kind: kinds.reduce(ColumnKind::and).unwrap_or(ColumnKind::Text),
+        }
     }
 
     /// What the numbers are made of, in one line.
@@ -224,7 +231,7 @@ impl Results {
             .iter()
             .map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect())
             .collect();
-        let cells: BTreeMap<Place<'_>, &Cell> =
+        let cells: BTreeMap<CellKey<'_>, &Cell> =
             self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
         for domain in &self.domains {
             let column = self.means.iter().map(|mean| {
@@ -253,9 +260,6 @@ impl Results {
         Block { title, header, rows }
     }
 }
-
-/// A row and a held-out domain.
-type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
 
 /// A table for people, before it has a style.
 struct Block {

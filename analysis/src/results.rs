@@ -12,8 +12,8 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
 use crate::axis::{Axis, AxisValue, names_of};
-use crate::collect::{Collector, Trial};
-use crate::measure::{Measured, OodSplit};
+use crate::collect::{Collector, TrialSummary};
+use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::statistics::Estimate;
 
 /// What is asked of a sweep's records.
@@ -61,7 +61,7 @@ pub struct Cell {
     /// How many of them succeeded.
     pub done: usize,
     /// What is averaged.
-    pub(crate) values: Vec<Measured>,
+    pub(crate) values: Vec<AccuracyPair>,
 }
 
 /// A row's mean over its held-out domains. The values averaged are replicates (equal in everything but the held-out domain) that are
@@ -79,7 +79,7 @@ pub struct Mean {
     /// How many of them succeeded.
     pub done: usize,
     /// What is averaged.
-    pub(crate) values: Vec<Measured>,
+    pub(crate) values: Vec<AccuracyPair>,
     /// How many replicates the sweep plans.
     pub(crate) replicates: usize,
 }
@@ -168,7 +168,7 @@ impl Collector {
         let axes = self.row_axes()?;
         let (domains, best) = (self.domains(), self.question.best);
         // Combined trials come last, whatever their names are.
-        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&Trial>> = BTreeMap::new();
+        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&TrialSummary>> = BTreeMap::new();
         for trial in &self.trials {
             let parameters = self.settings.value(trial.setting);
             let values = axes.iter().map(|axis| axis.of(parameters, trial.seed, trial.split_seed)).collect();
@@ -178,7 +178,7 @@ impl Collector {
         let (mut cells, mut means) = (Vec::new(), Vec::new());
         for ((_, values), trials) in rows {
             let key: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(values).collect();
-            let mut row = Row::new();
+            let mut row = CellUnits::new();
             for trial in trials {
                 row.entry(self.names.value(trial.domain)).or_default().push(Unit::of(trial, &ranks));
             }
@@ -198,7 +198,7 @@ impl Collector {
             selection: self.question.selection,
             method: self.question.method,
             best,
-            ood_split: self.meter.ood_split,
+            ood_split: self.spec.ood_split,
             planned: self.total(),
             done: self.count(StateName::Succeeded),
             failed: self.count(StateName::Failed),
@@ -256,7 +256,7 @@ impl Collector {
 
 /// What a cell counts: a trial, or the best of several that share their seeds.
 struct Unit {
-    measured: Option<Measured>,
+    measured: Option<AccuracyPair>,
     /// By what the best is chosen.
     score: f64,
     done: bool,
@@ -265,8 +265,8 @@ struct Unit {
 }
 
 impl Unit {
-    fn of(trial: &Trial, ranks: &[u32]) -> Self {
-        let Trial { setting, state, seed, split_seed, score, measured, .. } = *trial;
+    fn of(trial: &TrialSummary, ranks: &[u32]) -> Self {
+        let TrialSummary { setting, state, seed, split_seed, score, measured, .. } = *trial;
         Self {
             measured,
             score,
@@ -302,10 +302,10 @@ fn take_best(units: &mut Vec<Unit>) {
 }
 
 /// Units of a row by held-out domain.
-type Row<'a> = BTreeMap<&'a str, Vec<Unit>>;
+type CellUnits<'a> = BTreeMap<&'a str, Vec<Unit>>;
 
-fn estimates(measured: &[Measured]) -> (Estimate, Estimate) {
-    let of = |value: fn(&Measured) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
+fn estimates(measured: &[AccuracyPair]) -> (Estimate, Estimate) {
+    let of = |value: fn(&AccuracyPair) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
     (of(|measured| measured.iid), of(|measured| measured.ood))
 }
 
@@ -314,7 +314,7 @@ fn done(units: &[Unit]) -> usize {
 }
 
 fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
-    let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
+    let measured: Vec<AccuracyPair> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
     Cell {
         row: row.to_vec(),
@@ -327,15 +327,15 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
     }
 }
 
-fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
-    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<Measured>> = BTreeMap::new();
+fn row_mean(key: &[(Axis, AxisValue)], row: &CellUnits<'_>, domains: usize) -> Mean {
+    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<AccuracyPair>> = BTreeMap::new();
     for unit in row.values().flatten() {
         replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
     let planned_replicates = replicates.len();
     // A sweep holds each point once, so a replicate with as many values as there are domains has one of each. A row of fewer, which a
     // combination of some domains alone can be, has no mean that could stand beside the others.
-    let complete: Vec<Measured> = replicates
+    let complete: Vec<AccuracyPair> = replicates
         .into_values()
         .filter(|values| values.len() == domains)
         .map(|values| over_domains(&values))
@@ -347,11 +347,14 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
 }
 
 /// The unweighted mean over domains; there is at least one.
-pub(crate) fn over_domains(domains: &[Measured]) -> Measured {
+pub(crate) fn over_domains(domains: &[AccuracyPair]) -> AccuracyPair {
     let n = domains.len() as f64;
-    let sum = |value: fn(&Measured) -> f64| domains.iter().map(value).sum::<f64>();
-    Measured { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
+    let sum = |value: fn(&AccuracyPair) -> f64| domains.iter().map(value).sum::<f64>();
+    AccuracyPair { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
 }
+
+/// The key of a cell: its row and its held-out domain.
+pub(crate) type CellKey<'a> = (&'a [(Axis, AxisValue)], &'a str);
 
 /// The name of a row's axis in JSON and CSV: its own, unless what follows in a cell has that name.
 pub(crate) fn key(axis: &Axis) -> String {
@@ -362,7 +365,7 @@ pub(crate) fn key(axis: &Axis) -> String {
 const TAKEN: [&str; 10] =
     ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
 
-// Written by hand because the keys of a row depend on the question.
+// ExportCounts by hand because the keys of a row depend on the question.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.row.len() + 5))?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sortie_analysis::{
-    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat,
+    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, RowFormat,
     figure, paired, results,
 };
 use sortie_core::filter::Filter;
@@ -345,7 +345,7 @@ fn a_row_of_some_domains_has_no_mean_beside_those_of_all() {
 fn cells_are_a_sheet_too() {
     let (work, records) = combined_sweep();
     let found = results("s", &work, &records, &Question::default()).unwrap();
-    let jsonl = String::from_utf8(found.write_cells(SheetFormat::Jsonl, Vec::new()).unwrap()).unwrap();
+    let jsonl = String::from_utf8(found.write_cells(RowFormat::Jsonl, Vec::new()).unwrap()).unwrap();
     let first = r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
     assert!(jsonl.starts_with(first) && jsonl.lines().count() == found.cells.len(), "{jsonl}");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use sortie_analysis::{Question, Run, Side, diff};
+use sortie_analysis::{Question, RunFacts, Side, diff};
 use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
@@ -21,7 +21,10 @@ fn spec(name: &str, lr: &str) -> SweepSpec {
 fn side(name: &str, lr: &str, records: Vec<TrialRecord>, device: &str) -> Side {
     let run = |id| {
         let facts = [("device", device), ("software", "sortie-worker 0.1.0")];
-        (id, facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<Run>())
+        (
+            id,
+            facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<RunFacts>(),
+        )
     };
     let runs = records.iter().map(|record| run(record.id)).collect();
     Side { name: name.to_owned(), spec: spec(name, lr), records, runs, trial: None }

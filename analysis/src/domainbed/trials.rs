@@ -46,7 +46,7 @@ pub fn unshown(work: &Work) -> Option<String> {
 pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
     let records: Vec<&TrialRecord> =
         records.iter().filter(|record| record.point.combine().is_none()).collect();
-    let numbers = Numbers::of(work, &records);
+    let numbers = RunNumbers::of(work, &records);
     let domains = domains(work, &records);
     let dataset = work.dataset().unwrap_or_default();
     let mut runs = Vec::new();
@@ -107,15 +107,15 @@ fn algorithm(point: &Point, method: Method) -> String {
     name
 }
 
-/// Numbers for what DomainBed knows by numbers only.
-struct Numbers {
+/// RunNumbers for what DomainBed knows by numbers only.
+struct RunNumbers {
     /// The sweep has them already.
     imported: bool,
     settings: BTreeMap<Parameters, i64>,
     replicates: BTreeMap<(u64, u64), i64>,
 }
 
-impl Numbers {
+impl RunNumbers {
     fn of(work: &Work, records: &[&TrialRecord]) -> Self {
         let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();

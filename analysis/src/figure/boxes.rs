@@ -3,21 +3,21 @@
 use super::frame::{Frame, MARGIN, NOTE, Ticks, WIDTH, draw_heading, rows};
 use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
-use crate::measure::Measured;
+use crate::metric_spec::AccuracyPair;
 use crate::results::Results;
 use crate::statistics::quantile;
 
 /// The boxes of one held-out domain, or of the mean over all.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Panel {
+pub(super) struct BoxPanel {
     pub title: String,
     /// One group per value of the axis.
-    pub groups: Vec<Group>,
+    pub groups: Vec<BoxGroup>,
 }
 
 /// The trials with one value of the axis.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Group {
+pub(super) struct BoxGroup {
     pub label: String,
     pub n: usize,
     pub planned: usize,
@@ -60,27 +60,33 @@ impl Spread {
 }
 
 /// The panels of results by one axis: the held-out domains in the dataset's order, then the mean.
-pub(super) fn panels(results: &Results) -> Vec<Panel> {
-    let mut panels: Vec<Panel> = Vec::new();
+pub(super) fn panels(results: &Results) -> Vec<BoxPanel> {
+    let mut panels: Vec<BoxPanel> = Vec::new();
     for domain in &results.domains {
         let groups = results.means.iter().map(|mean| {
             let cell = results.cells.iter().find(|cell| cell.held_out == *domain && cell.row == mean.row);
             let (values, planned) = cell.map_or((&[][..], 0), |cell| (&cell.values, cell.planned));
             group(&mean.row, values, planned)
         });
-        panels.push(Panel { title: domain.clone(), groups: groups.collect() });
+        panels.push(BoxPanel { title: domain.clone(), groups: groups.collect() });
     }
     let groups = results.means.iter().map(|mean| group(&mean.row, &mean.values, mean.replicates));
     let title = "mean over held-out domains".to_owned();
-    panels.push(Panel { title, groups: groups.collect() });
+    panels.push(BoxPanel { title, groups: groups.collect() });
     panels
 }
 
-fn group(row: &[(Axis, AxisValue)], values: &[Measured], planned: usize) -> Group {
+fn group(row: &[(Axis, AxisValue)], values: &[AccuracyPair], planned: usize) -> BoxGroup {
     let label = row.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ");
     let spread =
-        |of: fn(&Measured) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
-    Group { label, n: values.len(), planned, ood: spread(|value| value.ood), iid: spread(|value| value.iid) }
+        |of: fn(&AccuracyPair) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
+    BoxGroup {
+        label,
+        n: values.len(),
+        planned,
+        ood: spread(|value| value.ood),
+        iid: spread(|value| value.iid),
+    }
 }
 
 /// Height of a plot.
@@ -97,19 +103,19 @@ const ROWS_MAX: usize = 3;
 const ROW: f64 = 1.2 * NOTE;
 
 /// The plots of one kind of accuracy, one below the other.
-struct Column {
+struct PlotColumn {
     left: f64,
     title: &'static str,
-    spread: fn(&Group) -> &Option<Spread>,
+    spread: fn(&BoxGroup) -> &Option<Spread>,
 }
 
-const COLUMNS: [Column; 2] = [
-    Column { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
-    Column { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
+const COLUMNS: [PlotColumn; 2] = [
+    PlotColumn { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
+    PlotColumn { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
 ];
 
 /// Writes the figure.
-pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> String {
+pub(super) fn draw(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> String {
     let mut svg = Svg::default();
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
     let top = draw_heading(&mut svg, &results.sweep, &notes(panels, results, spread_over));
@@ -139,8 +145,8 @@ pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) ->
     svg.finish(&format!("{}: accuracy by {axis}", results.sweep), WIDTH, y + 2.0 + MARGIN)
 }
 
-fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, &[], true);
+fn notes(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
+    let mut notes = super::notes::notes(results, &[], true);
     let names: Vec<&str> = spread_over.iter().map(|axis| axis.as_str()).collect();
     let over =
         if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
@@ -154,23 +160,23 @@ fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<Strin
     notes
 }
 
-impl Column {
-    fn ticks(&self, panel: &Panel) -> Ticks {
+impl PlotColumn {
+    fn ticks(&self, panel: &BoxPanel) -> Ticks {
         Ticks::few(
             panel.groups.iter().filter_map(|group| (self.spread)(group).as_ref()).flat_map(Spread::ends),
         )
     }
 
     /// Room for the numbers, the same for all plots, so that their boxes stand below each other.
-    fn margin(&self, panels: &[Panel]) -> f64 {
-        let widest = |panel: &Panel| {
+    fn margin(&self, panels: &[BoxPanel]) -> f64 {
+        let widest = |panel: &BoxPanel| {
             let ticks = self.ticks(panel);
             ticks.values.iter().map(|value| text_width(&ticks.label(*value), TEXT)).fold(0.0, f64::max)
         };
         panels.iter().map(widest).fold(0.0, f64::max) + 5.0
     }
 
-    fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, ticks: &Ticks) {
+    fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, ticks: &Ticks) {
         if self.left == MARGIN {
             // The title is that of both columns and has their width.
             let title = fitted(&panel.title, TEXT, WIDTH - 2.0 * MARGIN);
@@ -196,7 +202,7 @@ impl Column {
 
     /// Writes the counts below each box and the groups' names below them; gives the y position there. Names that need several rows are
     /// only below the last panel.
-    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, last: bool) -> f64 {
+    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, last: bool) -> f64 {
         let pitch = frame.width / panel.groups.len() as f64;
         let mut y = frame.bottom() + 2.0;
         svg.text((self.left, y + ROW), NOTE, Anchor::Start, "n");
@@ -226,7 +232,7 @@ impl Column {
 }
 
 /// How many there are, of how many unless that is all.
-fn count(group: &Group) -> String {
+fn count(group: &BoxGroup) -> String {
     if group.n < group.planned { format!("{}/{}", group.n, group.planned) } else { group.n.to_string() }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::colormap::Shade;
 use super::frame::{MARGIN, NOTE, WIDTH, draw_heading, rows};
-use super::ramp::Shade;
 use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::Results;
@@ -16,20 +16,20 @@ pub(super) struct Grid {
     /// Values of the second axis, from left to right.
     pub columns: Vec<String>,
     /// The held-out domains in the dataset's order, then the mean.
-    pub panels: Vec<Panel>,
+    pub panels: Vec<GridPanel>,
 }
 
 /// One heat map.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Panel {
+pub(super) struct GridPanel {
     pub title: String,
     /// By row, then by column; none where the sweep plans nothing.
-    pub cells: Vec<Vec<Option<Cell>>>,
+    pub cells: Vec<Vec<Option<GridCell>>>,
 }
 
 /// One pair of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cell {
+pub(super) struct GridCell {
     /// Mean o.o.d. accuracy; none of nothing.
     pub percent: Option<f64>,
     pub done: usize,
@@ -38,7 +38,7 @@ pub(super) struct Cell {
     pub best: bool,
 }
 
-impl Cell {
+impl GridCell {
     fn new(mean: Option<f64>, done: usize, planned: usize) -> Self {
         Self { percent: mean.map(|mean| 100.0 * mean), done, planned, best: false }
     }
@@ -60,33 +60,33 @@ impl Grid {
         let pairs = || results.means.iter().filter_map(|mean| pair(&mean.row));
         let rows: BTreeSet<&AxisValue> = pairs().map(|(row, _)| row).collect();
         let columns: BTreeSet<&AxisValue> = pairs().map(|(_, column)| column).collect();
-        let panel = |title: &str, cells: BTreeMap<(&AxisValue, &AxisValue), Cell>| {
+        let panel = |title: &str, cells: BTreeMap<(&AxisValue, &AxisValue), GridCell>| {
             let row =
                 |row: &AxisValue| columns.iter().map(|column| cells.get(&(row, *column)).copied()).collect();
             let mut panel =
-                Panel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
+                GridPanel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
             panel.mark_best();
             panel
         };
-        let mut panels: Vec<Panel> = Vec::new();
+        let mut panels: Vec<GridPanel> = Vec::new();
         for domain in &results.domains {
             let cells = results.cells.iter().filter(|cell| cell.held_out == *domain);
             let cells = cells.filter_map(|cell| {
-                Some((pair(&cell.row)?, Cell::new(cell.ood.mean, cell.ood.n, cell.planned)))
+                Some((pair(&cell.row)?, GridCell::new(cell.ood.mean, cell.ood.n, cell.planned)))
             });
             panels.push(panel(domain, cells.collect()));
         }
         let means = results.means.iter();
         let means = means.filter_map(|mean| {
-            Some((pair(&mean.row)?, Cell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
+            Some((pair(&mean.row)?, GridCell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
         });
         panels.push(panel("mean", means.collect()));
         let names = |values: &BTreeSet<&AxisValue>| values.iter().map(|value| value.to_string()).collect();
         Self { rows: names(&rows), columns: names(&columns), panels }
     }
 
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.panels.iter().flat_map(Panel::cells)
+    fn cells(&self) -> impl Iterator<Item = &GridCell> {
+        self.panels.iter().flat_map(GridPanel::cells)
     }
 }
 
@@ -95,8 +95,8 @@ fn pair(row: &[(Axis, AxisValue)]) -> Option<(&AxisValue, &AxisValue)> {
     if let [(_, row), (_, column)] = row { Some((row, column)) } else { None }
 }
 
-impl Panel {
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
+impl GridPanel {
+    fn cells(&self) -> impl Iterator<Item = &GridCell> {
         self.cells.iter().flatten().flatten()
     }
 
@@ -193,14 +193,14 @@ pub(super) fn draw(grid: &Grid, results: &Results, averaged: &[Axis]) -> String 
 }
 
 fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, averaged, true);
+    let mut notes = super::notes::notes(results, averaged, true);
     let mut reading = vec!["mean o.o.d. accuracy, %; the panel \"mean\" is over held-out domains".to_owned()];
     if layout.number.is_none() {
         reading.push("no room for numbers: each panel's title has its lowest and highest; a stroke: trials are missing".to_owned());
     } else if grid.cells().any(|cell| cell.done < cell.planned) {
         reading.push("done/planned where some are missing".to_owned());
     }
-    if grid.panels.iter().any(Panel::is_flat) {
+    if grid.panels.iter().any(GridPanel::is_flat) {
         reading.push("shades reach at least one point above a panel's lowest".to_owned());
     }
     if grid.cells().any(|cell| cell.best) {
@@ -214,7 +214,7 @@ fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> 
 fn draw_panel(
     svg: &mut Svg,
     (left, top): (f64, f64),
-    panel: &Panel,
+    panel: &GridPanel,
     grid: &Grid,
     layout: &Layout,
     axes: &[Axis],
@@ -268,7 +268,7 @@ fn draw_panel(
 fn draw_cell(
     svg: &mut Svg,
     (x, y): (f64, f64),
-    cell: Option<&Cell>,
+    cell: Option<&GridCell>,
     (low, high): (f64, f64),
     layout: &Layout,
 ) {

@@ -11,7 +11,7 @@ use crate::figure::{FigureError, FigureKind, FigureQuestion, figure};
 /// What SVG says of itself in a file, and need not inside HTML.
 const NAMESPACE: &str = " xmlns=\"http://www.w3.org/2000/svg\"";
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }
@@ -52,7 +52,7 @@ fn one(
     kind: FigureKind,
     methods: &[Method],
     selection: Selection,
-    numbers: &mut page::Numbers,
+    numbers: &mut page::Numbering,
 ) -> Option<Markup> {
     let asked = FigureQuestion {
         selection,

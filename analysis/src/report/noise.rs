@@ -11,7 +11,7 @@ use crate::axis::{Axis, AxisValue};
 use crate::paired::{Comparison, Paired, paired};
 use crate::results::{Mean, Question};
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }
@@ -31,7 +31,7 @@ fn compare(
 }
 
 /// The pooled standard deviation between seeds, of all trials: everything is compared with itself.
-fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let all = Filter::default();
     let found: Vec<(Method, f64, f64)> = report
         .methods
@@ -62,15 +62,15 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers
 }
 
 /// Two values of an axis to compare, and why these.
-struct Choice {
+struct ComparedValues {
     a: AxisValue,
     b: AxisValue,
     after_looking: bool,
 }
 
-fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let Some(axis) = report.first_axis() else { return html! {} };
-    let compared: Vec<(Method, Choice, Paired)> = report
+    let compared: Vec<(Method, ComparedValues, Paired)> = report
         .methods
         .iter()
         .filter_map(|&method| {
@@ -104,7 +104,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
 }
 
 /// Dropout 0 and the best other rate; of another axis the least and the largest number. Both must be complete.
-fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
+fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
         [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((*number, value, mean)),
         _ => None,
@@ -120,13 +120,13 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
         let best = numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| {
             x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal)
         });
-        return best.filter(|_| all).map(|(_, b, _)| Choice {
+        return best.filter(|_| all).map(|(_, b, _)| ComparedValues {
             a: a.clone(),
             b: (*b).clone(),
             after_looking: true,
         });
     }
-    (numbers.len() > 1 && complete(least) && complete(most)).then(|| Choice {
+    (numbers.len() > 1 && complete(least) && complete(most)).then(|| ComparedValues {
         a: a.clone(),
         b: largest.clone(),
         after_looking: false,
@@ -145,7 +145,7 @@ fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter>
     means(&filter).then_some(filter)
 }
 
-fn head(compared: &[(Method, Choice, Paired)]) -> Markup {
+fn head(compared: &[(Method, ComparedValues, Paired)]) -> Markup {
     let domains = compared.first().map(|(_, _, paired)| paired.domains.as_slice()).unwrap_or_default();
     html! {
         tr {
@@ -157,7 +157,7 @@ fn head(compared: &[(Method, Choice, Paired)]) -> Markup {
     }
 }
 
-fn rows(method: Method, choice: &Choice, paired: &Paired) -> Markup {
+fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
     let all: [(&str, &Comparison, Vec<_>); 2] = [
         ("o.o.d.", &paired.ood, paired.domains.iter().map(|domain| domain.ood).collect()),
         ("i.i.d.", &paired.iid, paired.domains.iter().map(|domain| domain.iid).collect()),

@@ -15,7 +15,7 @@ const VALUES_MAX: usize = 12;
 /// Characters of the specification that are shown.
 const SPECIFICATION_MAX: usize = 200_000;
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let asked = report.asked;
     let mut specification = String::new();
     write(&serde_json::to_value(&report.spec).unwrap_or_default(), 0, &mut specification);
@@ -42,7 +42,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     }
 }
 
-fn runs(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+fn runs(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let done = report
         .records
         .iter()

@@ -11,12 +11,12 @@ const TEXT_MAX: usize = 120;
 
 /// Counts tables and figures.
 #[derive(Debug, Default)]
-pub(super) struct Numbers {
+pub(super) struct Numbering {
     tables: usize,
     figures: usize,
 }
 
-impl Numbers {
+impl Numbering {
     /// The name of the next table.
     pub(super) fn table(&mut self) -> String {
         self.tables += 1;

@@ -15,7 +15,7 @@ const VALUES_MAX: usize = 8;
 
 /// Trials by what became of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct TrialCounts {
     pub planned: usize,
     pub done: usize,
     pub failed: usize,
@@ -25,7 +25,7 @@ pub(super) struct Counts {
     pub waiting: usize,
 }
 
-impl Counts {
+impl TrialCounts {
     fn add(&mut self, state: StateName) {
         self.planned += 1;
         match state {
@@ -76,7 +76,7 @@ impl Counts {
 
 /// What nobody may miss: whether the numbers below are final.
 pub(super) fn banner(report: &Report<'_>) -> Markup {
-    let counts = Counts::of(report);
+    let counts = TrialCounts::of(report);
     let (done, planned) = (page::count(counts.done as u64), page::count(counts.planned as u64));
     html! {
         @if counts.missing() == 0 {
@@ -96,9 +96,9 @@ pub(super) fn banner(report: &Report<'_>) -> Markup {
     }
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
-    let counts = Counts::of(report);
-    let Counts { planned, done, failed, diverged, cancelled, running, waiting } = counts;
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
+    let counts = TrialCounts::of(report);
+    let TrialCounts { planned, done, failed, diverged, cancelled, running, waiting } = counts;
     let all = [
         ("planned", planned),
         ("done", done),
@@ -119,18 +119,18 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
 }
 
 /// What a trial is, and its values on the axes that vary.
-type Setting<'a> = (&'a str, Vec<Option<AxisValue>>);
+type SettingKey<'a> = (&'a str, Vec<Option<AxisValue>>);
 
 /// What is missing of one setting.
 #[derive(Default)]
 struct Missing {
-    counts: Counts,
+    counts: TrialCounts,
     /// How many trials are missing of each held-out domain.
     held_out: BTreeMap<String, usize>,
 }
 
-fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
-    let mut settings: BTreeMap<Setting<'_>, Missing> = BTreeMap::new();
+fn missing(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
+    let mut settings: BTreeMap<SettingKey<'_>, Missing> = BTreeMap::new();
     let single = report
         .records
         .iter()
@@ -146,7 +146,7 @@ fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     }
     settings.retain(|_, missing| missing.counts.missing() > 0);
     let (found, unwritten) =
-        (settings.len(), Counts::of(report).planned - report.records.len() - report.combined.len());
+        (settings.len(), TrialCounts::of(report).planned - report.records.len() - report.combined.len());
     let kinds = settings.keys().any(|(kind, _)| !kind.is_empty());
     let domains = report.has_domains();
     let head = html! {

@@ -26,7 +26,7 @@ pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     found
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }

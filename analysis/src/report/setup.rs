@@ -45,7 +45,7 @@ pub(super) fn sentence(report: &Report<'_>) -> Markup {
     }
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let facts = match &report.spec.work {
         Work::Finetune(settings) => finetune(settings),
         Work::Command(settings) => command(settings),
@@ -170,7 +170,7 @@ fn command(settings: &CommandSettings) -> Facts {
     facts
 }
 
-fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let grid = &report.spec.grid;
     let known = crate::axis::parameter_names(report.records.iter().map(|record| &record.point));
     // A sweep that has no trial yet has axes all the same.

@@ -1,7 +1,7 @@
 //! `sortie diff`: what differs between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_analysis::{Question, Run, Side};
+use sortie_analysis::{Question, RunFacts, Side};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, Run)>> {
+    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
         // The names of sweeps have no quotes: `core::spec` sees to that.
         let query = format!(
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \

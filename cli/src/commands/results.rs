@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
-use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, SheetFormat};
+use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, RowFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -166,7 +166,7 @@ async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Res
             ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
             (_, Layout::Ours(format)) => collector.results()?.render(format).into_bytes(),
             (_, Layout::Parquet | Layout::DomainBed) => {
-                collector.results()?.write_cells(SheetFormat::Parquet, Vec::new())?
+                collector.results()?.write_cells(RowFormat::Parquet, Vec::new())?
             }
         });
     }

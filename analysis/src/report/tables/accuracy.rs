@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use maud::{Markup, Render, html};
 
 use super::super::{Report, page, progress, selection};
-use super::ROWS_MAX;
+use super::settings::ROWS_MAX;
 use crate::axis::{Axis, AxisValue};
-use crate::results::{Cell, Mean, Results};
+use crate::results::{Cell, CellKey, Mean, Results};
 use crate::statistics::Estimate;
 
 /// Domains that a table has room for on paper.
@@ -66,7 +66,7 @@ impl<'a> Accuracy<'a> {
 }
 
 /// Rows that belong together, below a name of their own.
-pub(super) struct Group<'a> {
+pub(super) struct RowGroup<'a> {
     pub name: Option<Markup>,
     pub results: &'a Results,
     /// The columns of the rows' values.
@@ -76,9 +76,9 @@ pub(super) struct Group<'a> {
 /// One table, or several if there are more domains than a page is wide.
 pub(super) fn tables(
     shown: &Accuracy<'_>,
-    groups: &[Group<'_>],
+    groups: &[RowGroup<'_>],
     caption: &Markup,
-    numbers: &mut page::Numbers,
+    numbers: &mut page::Numbering,
 ) -> Markup {
     let parts: Vec<&[String]> = shown.domains.chunks(DOMAINS_MAX).collect();
     let rows: usize = groups.iter().map(|group| group.results.means.len()).sum();
@@ -102,7 +102,7 @@ pub(super) fn tables(
 }
 
 /// How many trials are behind a cell, where it is the same for all.
-fn replicates(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String]) -> Markup {
+fn replicates(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String]) -> Markup {
     let cells =
         groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
     let mut planned: Vec<usize> = cells.clone().map(|cell| cell.planned).collect();
@@ -118,7 +118,7 @@ fn replicates(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String]) ->
     }
 }
 
-fn head(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String], last: bool) -> Markup {
+fn head(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String], last: bool) -> Markup {
     let axes = groups.first().map(|group| group.axes.as_slice()).unwrap_or_default();
     html! {
         tr {
@@ -134,12 +134,9 @@ fn head(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String], last: bo
     }
 }
 
-/// A row and a held-out domain.
-type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
-
-fn body(shown: &Accuracy<'_>, group: &Group<'_>, domains: &[String], last: bool) -> Markup {
-    let Group { name, results, axes } = group;
-    let cells: BTreeMap<Place<'_>, &Cell> =
+fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bool) -> Markup {
+    let RowGroup { name, results, axes } = group;
+    let cells: BTreeMap<CellKey<'_>, &Cell> =
         results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
     let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, domain)).copied();
     // A succeeded trial that did not report what is read is no more there than one that is still to come.

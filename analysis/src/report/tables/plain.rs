@@ -9,20 +9,20 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selected, Validation, iid, last};
 
 use super::super::{Report, page, progress};
-use super::ROWS_MAX;
+use super::settings::ROWS_MAX;
 use crate::axis::AxisValue;
 use crate::statistics::Estimate;
 
 /// The trials of one setting.
 #[derive(Default)]
-struct Setting {
+struct SettingAccuracies {
     planned: usize,
     done: usize,
     last: Vec<f64>,
     best: Vec<f64>,
 }
 
-pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     html! {
         p {
             "The sweep holds out no domain, so there is no o.o.d. accuracy. These are means over the out splits that trials evaluated, after the last step "
@@ -32,8 +32,8 @@ pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup
     }
 }
 
-fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbers) -> Markup {
-    let mut settings: BTreeMap<Vec<Option<AxisValue>>, Setting> = BTreeMap::new();
+fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> Markup {
+    let mut settings: BTreeMap<Vec<Option<AxisValue>>, SettingAccuracies> = BTreeMap::new();
     for record in &report.records {
         let values = report.axes.iter().map(|axis| axis.value(&record.point)).collect();
         settings.entry(values).or_default().add(record, method);
@@ -64,7 +64,7 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbers) -> Ma
     }
 }
 
-impl Setting {
+impl SettingAccuracies {
     fn add(&mut self, record: &TrialRecord, method: Method) {
         self.planned += 1;
         if record.state != StateName::Succeeded {

@@ -46,7 +46,7 @@ impl OodSplit {
 
 /// The accuracies (fractions) of one succeeded trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Measured {
+pub(crate) struct AccuracyPair {
     /// Unweighted mean over training domains of accuracy on `out`.
     pub iid: f64,
     /// Accuracy on the held-out domain.
@@ -55,7 +55,7 @@ pub(crate) struct Measured {
 
 /// What is measured of trials.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Meter {
+pub(crate) struct MetricSpec {
     /// How the step within a run is chosen.
     pub selection: Selection,
     /// The model of the trajectory.
@@ -66,37 +66,39 @@ pub(crate) struct Meter {
 
 /// What is kept of one trial with one held-out domain: never more than its accuracies by step.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reading {
+pub(crate) enum Measurement {
     /// It did not succeed, or lacks what is asked for.
-    Nothing,
+    Missing,
     /// The step is chosen. What is asked for need not have been measured there.
-    Chosen { score: f64, measured: Option<Measured> },
+    Selected { score: f64, measured: Option<AccuracyPair> },
     /// The step is chosen once the runs are known that hold out one more domain: what was measured after each step of the outline.
-    Open { outline: Outline, measured: Box<[Option<Measured>]> },
+    Undecided { outline: Outline, measured: Box<[Option<AccuracyPair>]> },
 }
 
-impl Meter {
+impl MetricSpec {
     /// Reads a trial with one held-out domain; the record is not needed any more afterwards. A combination has one model, as method plain,
     /// that was evaluated once: there is no step to select, and nothing to select it by.
-    pub(crate) fn read(self, record: &TrialRecord) -> Reading {
+    pub(crate) fn read(self, record: &TrialRecord) -> Measurement {
         if record.point.combine().is_some() {
             return Self { selection: Selection::Last, method: Method::Plain, ..self }.read_by_itself(record);
         }
         self.read_by_itself(record)
     }
 
-    fn read_by_itself(self, record: &TrialRecord) -> Reading {
+    fn read_by_itself(self, record: &TrialRecord) -> Measurement {
         if record.state != StateName::Succeeded {
-            return Reading::Nothing;
+            return Measurement::Missing;
         }
         if self.selection.needs_pairs() {
             let (outline, all) = (Validation::of(record, self.method).outline(), self.by_step(record));
             let measured = outline.steps().iter().map(|step| all.get(step).copied()).collect();
-            return Reading::Open { outline, measured };
+            return Measurement::Undecided { outline, measured };
         }
         match self.select(record) {
-            Some(Selected { step, score }) => Reading::Chosen { score, measured: self.at(record, step) },
-            None => Reading::Nothing,
+            Some(Selected { step, score }) => {
+                Measurement::Selected { score, measured: self.at(record, step) }
+            }
+            None => Measurement::Missing,
         }
     }
 
@@ -112,23 +114,23 @@ impl Meter {
     }
 
     /// The accuracies after some step, whether or not it would be chosen.
-    pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<Measured> {
+    pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<AccuracyPair> {
         let rows: Vec<&Evaluation> = self.held_out(record).filter(|row| row.step == step).collect();
-        Some(Measured {
+        Some(AccuracyPair {
             iid: Validation::of(record, self.method).iid_accuracy(step)?,
             ood: self.ood_accuracy(&rows)?,
         })
     }
 
     /// The accuracies after every step that has both.
-    fn by_step(self, record: &TrialRecord) -> BTreeMap<u64, Measured> {
+    fn by_step(self, record: &TrialRecord) -> BTreeMap<u64, AccuracyPair> {
         let mut held_out: BTreeMap<u64, Vec<&Evaluation>> = BTreeMap::new();
         for row in self.held_out(record) {
             held_out.entry(row.step).or_default().push(row);
         }
         let validation = Validation::of(record, self.method).iid_accuracies();
         let measured =
-            |(step, iid)| Some((step, Measured { iid, ood: self.ood_accuracy(held_out.get(&step)?)? }));
+            |(step, iid)| Some((step, AccuracyPair { iid, ood: self.ood_accuracy(held_out.get(&step)?)? }));
         validation.into_iter().filter_map(measured).collect()
     }
 

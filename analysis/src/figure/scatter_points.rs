@@ -12,11 +12,11 @@ use sortie_core::record::TrialRecord;
 
 use crate::axis::Axis;
 use crate::collect::measured;
-use crate::measure::{Measured, Meter, Reading};
+use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec};
 use crate::results::over_domains;
 
 /// A point (i.i.d., o.o.d.).
-pub(super) type Place = (f64, f64);
+pub(super) type ScatterPoint = (f64, f64);
 
 /// All choices of one setting per held-out domain, for one model and dropout rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,16 +27,16 @@ pub(super) struct Cloud {
     /// How many choices there are; the largest number stands for any larger one.
     pub choices: u128,
     /// Corners of the convex hull of all choices in percent, counter-clockwise.
-    pub hull: Vec<Place>,
+    pub hull: Vec<ScatterPoint>,
     /// The mean of all choices in percent.
-    pub centre: Place,
+    pub centre: ScatterPoint,
     /// The settings of each held-out domain, as fractions.
-    settings: Vec<Vec<Place>>,
+    settings: Vec<Vec<ScatterPoint>>,
 }
 
 impl Cloud {
-    pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<Place>>) -> Self {
-        let percent = |place: Place| scaled(place, 100.0 / settings.len() as f64);
+    pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<ScatterPoint>>) -> Self {
+        let percent = |point: ScatterPoint| scaled(point, 100.0 / settings.len() as f64);
         let centre = settings.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
         let hull = hull_of_sums(&settings).into_iter().map(percent).collect();
         Self { method, rate, choices: product(&settings), hull, centre: percent(centre), settings }
@@ -44,13 +44,13 @@ impl Cloud {
 
     /// The points of all choices in percent or, where there are more than `most`, of that many different ones: evenly taken, always the
     /// same. One is made after the other, so that any number of them needs no memory.
-    pub(super) fn points(&self, most: u128) -> impl Iterator<Item = Place> + '_ {
+    pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
         let percent = 100.0 / self.settings.len() as f64;
         Walk::through(self.choices, most).map(move |choice| scaled(self.sum(choice), percent))
     }
 
     /// The sum over domains of a choice, of which a number has one digit per domain.
-    fn sum(&self, mut choice: u128) -> Place {
+    fn sum(&self, mut choice: u128) -> ScatterPoint {
         let mut rest = self.choices;
         let mut sum = (0.0, 0.0);
         for domain in &self.settings {
@@ -68,14 +68,14 @@ impl Cloud {
 pub(super) fn clouds(
     records: &[TrialRecord],
     methods: &[Method],
-    meter: Meter,
+    spec: MetricSpec,
     domains: &[String],
 ) -> Vec<Cloud> {
     let mut clouds = Vec::new();
     for &method in methods {
-        let meter = Meter { method, ..meter };
+        let spec = MetricSpec { method, ..spec };
         let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
-        for (record, measured) in measured(meter, records) {
+        for (record, measured) in measured(spec, records) {
             let [held_out] = record.point.held_out.as_slice() else { continue };
             // A setting is all but the rate, of which one is chosen per held-out domain.
             let mut setting = record.point.parameters.clone();
@@ -97,14 +97,14 @@ pub(super) fn clouds(
 }
 
 /// What was measured, by held-out domain and setting.
-type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<Measured>>>;
+type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<AccuracyPair>>>;
 
-fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<Place>> {
-    let place = |seeds: &Vec<Measured>| {
+fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
+    let point = |seeds: &Vec<AccuracyPair>| {
         let mean = over_domains(seeds);
         (mean.iid, mean.ood)
     };
-    choices.values().map(|settings| settings.values().map(place).collect()).collect()
+    choices.values().map(|settings| settings.values().map(point).collect()).collect()
 }
 
 /// The dropout rates of a sweep's trials; one that is none where it has no such axis.
@@ -123,27 +123,33 @@ pub(super) struct Combined {
     /// Its other parameters.
     pub rest: Parameters,
     /// The mean over held-out domains, in percent.
-    pub at: Place,
+    pub at: ScatterPoint,
 }
 
 /// The combined models that are done for each of these held-out domains, and how many are not.
-pub(super) fn combined(records: &[TrialRecord], meter: Meter, domains: &[String]) -> (Vec<Combined>, usize) {
+pub(super) fn combined(
+    records: &[TrialRecord],
+    spec: MetricSpec,
+    domains: &[String],
+) -> (Vec<Combined>, usize) {
     let mut groups: BTreeMap<&Parameters, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
         groups.entry(&record.point.parameters).or_default().push(record);
     }
     let planned = groups.len();
     let of = |(parameters, trials): (&Parameters, Vec<&TrialRecord>)| {
-        let mut seeds: BTreeMap<&str, Vec<Measured>> = BTreeMap::new();
+        let mut seeds: BTreeMap<&str, Vec<AccuracyPair>> = BTreeMap::new();
         for trial in trials {
             let held_out = trial.point.held_out.first()?;
-            let Reading::Chosen { measured: Some(measured), .. } = meter.read(trial) else { return None };
+            let Measurement::Selected { measured: Some(measured), .. } = spec.read(trial) else {
+                return None;
+            };
             seeds.entry(held_out).or_default().push(measured);
         }
         if seeds.len() < domains.len() {
             return None;
         }
-        let Measured { iid, ood } =
+        let AccuracyPair { iid, ood } =
             over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
         let mut rest = parameters.clone();
         let (name, members) = (rest.remove(COMBINE)?.to_string(), rest.remove(MEMBERS)?.as_number()?);
@@ -155,7 +161,7 @@ pub(super) fn combined(records: &[TrialRecord], meter: Meter, domains: &[String]
 }
 
 /// The convex hull of all sums of one point of each set.
-pub(super) fn hull_of_sums(sets: &[Vec<Place>]) -> Vec<Place> {
+pub(super) fn hull_of_sums(sets: &[Vec<ScatterPoint>]) -> Vec<ScatterPoint> {
     sets.iter().fold(vec![(0.0, 0.0)], |sum, set| {
         let corners = hull(set);
         hull(&sum.iter().flat_map(|&a| corners.iter().map(move |&b| plus(a, b))).collect::<Vec<_>>())
@@ -163,7 +169,7 @@ pub(super) fn hull_of_sums(sets: &[Vec<Place>]) -> Vec<Place> {
 }
 
 /// The convex hull by Andrew's monotone chain.
-pub(super) fn hull(points: &[Place]) -> Vec<Place> {
+pub(super) fn hull(points: &[ScatterPoint]) -> Vec<ScatterPoint> {
     let mut sorted = points.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     sorted.dedup();
@@ -176,10 +182,11 @@ pub(super) fn hull(points: &[Place]) -> Vec<Place> {
 }
 
 /// One side of the hull without its last corner, which is the first of the other side.
-fn half_hull(points: impl Iterator<Item = Place>) -> Vec<Place> {
-    let turns_left =
-        |a: Place, b: Place, c: Place| (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0;
-    let mut side: Vec<Place> = Vec::new();
+fn half_hull(points: impl Iterator<Item = ScatterPoint>) -> Vec<ScatterPoint> {
+    let turns_left = |a: ScatterPoint, b: ScatterPoint, c: ScatterPoint| {
+        (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0
+    };
+    let mut side: Vec<ScatterPoint> = Vec::new();
     for point in points {
         while let [.., a, b] = side.as_slice() {
             if turns_left(*a, *b, point) {
@@ -232,18 +239,18 @@ fn divisor(a: u128, b: u128) -> u128 {
     if b == 0 { a } else { divisor(b, a % b) }
 }
 
-fn product(sets: &[Vec<Place>]) -> u128 {
+fn product(sets: &[Vec<ScatterPoint>]) -> u128 {
     sets.iter().fold(1, |product: u128, set| product.saturating_mul(set.len() as u128))
 }
 
-fn mean(points: &[Place]) -> Place {
+fn mean(points: &[ScatterPoint]) -> ScatterPoint {
     scaled(points.iter().copied().fold((0.0, 0.0), plus), 1.0 / points.len() as f64)
 }
 
-fn plus(a: Place, b: Place) -> Place {
+fn plus(a: ScatterPoint, b: ScatterPoint) -> ScatterPoint {
     (a.0 + b.0, a.1 + b.1)
 }
 
-fn scaled(place: Place, factor: f64) -> Place {
-    (factor * place.0, factor * place.1)
+fn scaled(point: ScatterPoint, factor: f64) -> ScatterPoint {
+    (factor * point.0, factor * point.1)
 }

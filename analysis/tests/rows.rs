@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sortie_analysis::{AxisKinds, EvaluationSheet, SheetFormat, Written};
+use sortie_analysis::{AxisKinds, EvaluationWriter, ExportCounts, RowFormat};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
@@ -52,10 +52,10 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
     vec![first, trial(1, Scalar::Number(2.0), StateName::Diverged)]
 }
 
-fn write(records: &[TrialRecord], format: SheetFormat) -> (Vec<u8>, Written) {
+fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) {
     let mut axes = AxisKinds::default();
     records.iter().for_each(|record| axes.see(&record.point));
-    let mut sheet = EvaluationSheet::new("s", &axes, format, Vec::new()).unwrap();
+    let mut sheet = EvaluationWriter::new("s", &axes, format, Vec::new()).unwrap();
     records.iter().for_each(|record| sheet.push(record).unwrap());
     sheet.finish().unwrap()
 }
@@ -69,8 +69,8 @@ fn open(bytes: &[u8]) -> SerializedFileReader<File> {
 #[test]
 fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
     let records = sweep(&[0.1 + 0.2], &[None]);
-    let (csv, written) = write(&records, SheetFormat::Csv);
-    assert_eq!(written, Written { trials: 2, without: 1, evaluations: 2 });
+    let (csv, written) = write(&records, RowFormat::Csv);
+    assert_eq!(written, ExportCounts { trials: 2, without: 1, evaluations: 2 });
     let (first, second) = (records[0].id, records[1].id);
     let common = "1e-3,true,all,\"a, \"\"b\"\"\n\",0,7";
     let expected = format!(
@@ -79,7 +79,7 @@ fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
          s,{second},diverged,a,1e-3,true,2,\"a, \"\"b\"\"\n\",1,7,,,,,,,,,\n"
     );
     assert_eq!(String::from_utf8(csv).unwrap(), expected);
-    let (jsonl, _) = write(&records, SheetFormat::Jsonl);
+    let (jsonl, _) = write(&records, RowFormat::Jsonl);
     let rows: Vec<Value> = jsonl
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -99,7 +99,7 @@ fn every_evaluation_is_a_row_and_a_trial_without_any_is_one_too() {
 #[test]
 fn axes_stand_in_their_usual_order_between_the_trial_and_its_seeds() {
     let trial = succeeded(&work("PACS"), point("photo", 0.5, 1e-3, 3), 900, 800);
-    let (csv, _) = write(std::slice::from_ref(&trial), SheetFormat::Csv);
+    let (csv, _) = write(std::slice::from_ref(&trial), RowFormat::Csv);
     let text = String::from_utf8(csv).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert!(
@@ -120,7 +120,7 @@ fn what_came_while_the_file_was_written_is_refused() {
     let records = sweep(&[], &[]);
     let mut axes = AxisKinds::default();
     axes.see(&records[1].point);
-    let mut sheet = EvaluationSheet::new("s", &axes, SheetFormat::Csv, Vec::new()).unwrap();
+    let mut sheet = EvaluationWriter::new("s", &axes, RowFormat::Csv, Vec::new()).unwrap();
     sheet.push(&records[1]).unwrap();
     let error = sheet.push(&records[0]).unwrap_err().to_string();
     assert_eq!(error, "sweep s got new values of axis layers while it was exported: export it again");
@@ -134,7 +134,7 @@ fn parquet_has_types_and_groups_of_bounded_size() {
     let mut records = sweep(&[], &[]);
     records[0].held_out =
         (0..70_000).map(|step| evaluation(step, "a", SplitName::In, step % 100, 100)).collect();
-    let (bytes, written) = write(&records, SheetFormat::Parquet);
+    let (bytes, written) = write(&records, RowFormat::Parquet);
     let file = open(&bytes);
     let metadata = file.metadata();
     assert_eq!((metadata.num_row_groups(), metadata.file_metadata().num_rows()), (2, 70_002));
@@ -184,17 +184,17 @@ proptest! {
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
         // Zero has no sign where numbers are written as people write them.
         let plain: Vec<f64> = accuracies.iter().map(|value| value + 0.0).collect();
-        let (csv, _) = write(&records, SheetFormat::Csv);
+        let (csv, _) = write(&records, RowFormat::Csv);
         let text = String::from_utf8(csv).unwrap();
         let held_out: Vec<Vec<&str>> = text.lines().filter(|line| line.contains(",held-out,")).map(|line| line.rsplit(',').collect()).collect();
         prop_assert_eq!(bits(&held_out.iter().map(|fields| fields[1].parse().unwrap()).collect::<Vec<f64>>()), bits(&plain));
         let read: Vec<Option<u64>> = held_out.iter().map(|fields| fields[0].parse::<f64>().ok().map(|loss| loss.to_bits())).collect();
         prop_assert_eq!(read, losses.iter().map(|loss| loss.map(|loss| (loss + 0.0).to_bits())).collect::<Vec<_>>());
-        let (jsonl, _) = write(&records, SheetFormat::Jsonl);
+        let (jsonl, _) = write(&records, RowFormat::Jsonl);
         let rows: Vec<Value> = jsonl.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
         let read: Vec<f64> = rows.iter().filter(|row| row["role"] == "held-out").map(|row| row["accuracy"].as_f64().unwrap()).collect();
         prop_assert_eq!(bits(&read), bits(&accuracies));
-        let (bytes, _) = write(&records, SheetFormat::Parquet);
+        let (bytes, _) = write(&records, RowFormat::Parquet);
         let file = open(&bytes);
         let mut read = (Vec::new(), Vec::new());
         for row in file.get_row_iter(None).unwrap() {

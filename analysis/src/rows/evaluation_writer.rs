@@ -7,35 +7,39 @@ use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::Point;
 
-use super::{Column, Kind, Sheet, SheetFormat, Value};
+use super::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::axis::in_order;
 
 /// What stands before the axes, and behind them.
-const TRIAL: [(&str, Kind); 4] =
-    [("sweep", Kind::Text), ("trial_id", Kind::Text), ("state", Kind::Text), ("held_out", Kind::Text)];
-const SEEDS: [(&str, Kind); 2] = [("seed", Kind::Integer), ("split_seed", Kind::Integer)];
-const EVALUATION: [(&str, Kind); 9] = [
-    ("method", Kind::Text),
-    ("step", Kind::Integer),
-    ("domain", Kind::Text),
-    ("split", Kind::Text),
-    ("role", Kind::Text),
-    ("n", Kind::Integer),
-    ("correct", Kind::Integer),
-    ("accuracy", Kind::Number),
-    ("loss", Kind::Number),
+const TRIAL: [(&str, ColumnKind); 4] = [
+    ("sweep", ColumnKind::Text),
+    ("trial_id", ColumnKind::Text),
+    ("state", ColumnKind::Text),
+    ("held_out", ColumnKind::Text),
+];
+const SEEDS: [(&str, ColumnKind); 2] = [("seed", ColumnKind::Integer), ("split_seed", ColumnKind::Integer)];
+const EVALUATION: [(&str, ColumnKind); 9] = [
+    ("method", ColumnKind::Text),
+    ("step", ColumnKind::Integer),
+    ("domain", ColumnKind::Text),
+    ("split", ColumnKind::Text),
+    ("role", ColumnKind::Text),
+    ("n", ColumnKind::Integer),
+    ("correct", ColumnKind::Integer),
+    ("accuracy", ColumnKind::Number),
+    ("loss", ColumnKind::Number),
 ];
 
 /// The axes of a sweep and the types of their values, learned by looking at its trials one by one: a file's columns must be known before
 /// its first row.
 #[derive(Clone, Debug, Default)]
-pub struct AxisKinds(BTreeMap<String, Kind>);
+pub struct AxisKinds(BTreeMap<String, ColumnKind>);
 
 impl AxisKinds {
     /// Looks at a trial.
     pub fn see(&mut self, point: &Point) {
         for (name, value) in &point.parameters {
-            let kind = Kind::of(value);
+            let kind = ColumnKind::of(value);
             match self.0.get_mut(name) {
                 Some(known) => *known = known.and(kind),
                 None => {
@@ -48,7 +52,7 @@ impl AxisKinds {
 
 /// Why a row cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum EvaluationSheetError {
+pub enum EvaluationWriterError {
     /// The file's columns are written already.
     #[error("sweep {sweep} got new values of axis {axis} while it was exported: export it again")]
     Changed {
@@ -64,7 +68,7 @@ pub enum EvaluationSheetError {
 
 /// How much was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct ExportCounts {
     /// Trials.
     pub trials: u64,
     /// How many of them have no evaluation: a row each, whose columns from `method` on are empty.
@@ -76,20 +80,20 @@ pub struct Written {
 /// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`), then its
 /// own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`). An axis that is called like one of those stands
 /// as `parameter.NAME`.
-pub struct EvaluationSheet<W: Write + Send> {
-    sheet: Sheet<W>,
+pub struct EvaluationWriter<W: Write + Send> {
+    writer: RowWriter<W>,
     sweep: String,
     axes: Vec<Column>,
-    written: Written,
+    written: ExportCounts,
 }
 
-impl<W: Write + Send> EvaluationSheet<W> {
+impl<W: Write + Send> EvaluationWriter<W> {
     /// Writes what comes before the rows.
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(sweep: &str, axes: &AxisKinds, format: SheetFormat, out: W) -> io::Result<Self> {
-        let fixed = |columns: &[(&str, Kind)]| {
+    pub fn new(sweep: &str, axes: &AxisKinds, format: RowFormat, out: W) -> io::Result<Self> {
+        let fixed = |columns: &[(&str, ColumnKind)]| {
             columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
         };
         let taken =
@@ -104,49 +108,55 @@ impl<W: Write + Send> EvaluationSheet<W> {
         let columns =
             fixed(&TRIAL).into_iter().chain(shown).chain(fixed(&SEEDS)).chain(fixed(&EVALUATION)).collect();
         Ok(Self {
-            sheet: Sheet::new(format, columns, out)?,
+            writer: RowWriter::new(format, columns, out)?,
             sweep: sweep.to_owned(),
             axes,
-            written: Written::default(),
+            written: ExportCounts::default(),
         })
     }
 
     /// Writes a trial's evaluations; a trial without any is one row too, so that what failed is not forgotten.
     ///
     /// # Errors
-    /// [`EvaluationSheetError::Changed`] if it has what [`AxisKinds`] did not see.
-    pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationSheetError> {
+    /// [`EvaluationWriterError::Changed`] if it has what [`AxisKinds`] did not see.
+    pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
         let changed =
-            |axis: &str| EvaluationSheetError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
+            |axis: &str| EvaluationWriterError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
         for (name, value) in &point.parameters {
             let known = self.axes.iter().find(|axis| axis.name == *name).ok_or_else(|| changed(name))?;
-            if known.kind.and(Kind::of(value)) != known.kind {
+            if known.kind.and(ColumnKind::of(value)) != known.kind {
                 return Err(changed(name));
             }
         }
         let (id, label) = (id.to_string(), point.held_out_label());
-        let held_out_label = if label.is_empty() { Value::Absent } else { Value::Text(&label) };
-        let mut row =
-            vec![Value::Text(&self.sweep), Value::Text(&id), Value::Text(state.as_str()), held_out_label];
+        let held_out_label = if label.is_empty() { CellValue::Absent } else { CellValue::Text(&label) };
+        let mut row = vec![
+            CellValue::Text(&self.sweep),
+            CellValue::Text(&id),
+            CellValue::Text(state.as_str()),
+            held_out_label,
+        ];
         let axes = self.axes.iter().map(|axis| (axis, point.parameters.get(&axis.name)));
         row.extend(
-            axes.map(|(axis, value)| value.map_or(Value::Absent, |value| Value::of(value, axis.kind))),
+            axes.map(|(axis, value)| {
+                value.map_or(CellValue::Absent, |value| CellValue::of(value, axis.kind))
+            }),
         );
-        row.extend([Value::Integer(point.seed), Value::Integer(point.split_seed)]);
+        row.extend([CellValue::Integer(point.seed), CellValue::Integer(point.split_seed)]);
         let own = row.len();
         for (role, evaluations) in [("training", validation), ("held-out", held_out)] {
             for evaluation in evaluations {
                 row.truncate(own);
                 row.extend(columns(evaluation, role));
-                self.sheet.row(&row)?;
+                self.writer.row(&row)?;
                 self.written.evaluations += 1;
             }
         }
         self.written.trials += 1;
         if validation.is_empty() && held_out.is_empty() {
-            row.extend(EVALUATION.map(|_| Value::Absent));
-            self.sheet.row(&row)?;
+            row.extend(EVALUATION.map(|_| CellValue::Absent));
+            self.writer.row(&row)?;
             self.written.without += 1;
         }
         Ok(())
@@ -156,23 +166,27 @@ impl<W: Write + Send> EvaluationSheet<W> {
     ///
     /// # Errors
     /// What the system says.
-    pub fn finish(self) -> io::Result<(W, Written)> {
-        Ok((self.sheet.finish()?, self.written))
+    pub fn finish(self) -> io::Result<(W, ExportCounts)> {
+        Ok((self.writer.finish()?, self.written))
     }
 }
 
 /// The values of [`EVALUATION`].
-fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [Value<'a>; EVALUATION.len()] {
+fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [CellValue<'a>; EVALUATION.len()] {
     let Evaluation { method, step, domain, split, score, loss } = evaluation;
     [
-        Value::Text(method.as_str()),
-        Value::Integer(*step),
-        Value::Text(domain),
-        Value::Text(split.as_str()),
-        Value::Text(role),
-        if score.n() == 0 { Value::Absent } else { Value::Integer(score.n()) },
-        if let Score::Counts { correct, .. } = score { Value::Integer(*correct) } else { Value::Absent },
-        Value::Number(score.accuracy()),
-        loss.map_or(Value::Absent, Value::Number),
+        CellValue::Text(method.as_str()),
+        CellValue::Integer(*step),
+        CellValue::Text(domain),
+        CellValue::Text(split.as_str()),
+        CellValue::Text(role),
+        if score.n() == 0 { CellValue::Absent } else { CellValue::Integer(score.n()) },
+        if let Score::Counts { correct, .. } = score {
+            CellValue::Integer(*correct)
+        } else {
+            CellValue::Absent
+        },
+        CellValue::Number(score.accuracy()),
+        loss.map_or(CellValue::Absent, CellValue::Number),
     ]
 }

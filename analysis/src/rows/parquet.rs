@@ -1,4 +1,4 @@
-//! Rows as Apache Parquet.
+//! RowOutput as Apache Parquet.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -11,35 +11,35 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::types::Type;
 
-use super::{Column, Kind, Value};
+use super::{CellValue, Column, ColumnKind};
 
-/// Rows that lie in memory before they are written as one group: some tens of MiB.
+/// RowOutput that lie in memory before they are written as one group: some tens of MiB.
 const GROUP_ROWS: usize = 1 << 16;
 
-/// Rows on their way into a Parquet file, a group at a time.
+/// RowOutput on their way into a Parquet file, a group at a time.
 pub(super) struct ParquetRows<W: Write + Send> {
     file: SerializedFileWriter<W>,
-    columns: Vec<Held>,
+    columns: Vec<ColumnBuffer>,
     rows: usize,
 }
 
 /// A column's values of the rows that are not written yet.
-struct Held {
+struct ColumnBuffer {
     values: Values,
     /// For each row 1, or 0 where there is no value.
     levels: Vec<i16>,
 }
 
 enum Values {
-    Text(Texts),
+    Text(TextBuffer),
     Number(Vec<f64>),
     Integer(Vec<i64>),
     Flag(Vec<bool>),
 }
 
-/// Texts, of which equal ones share their memory.
+/// TextBuffer, of which equal ones share their memory.
 #[derive(Default)]
-struct Texts {
+struct TextBuffer {
     known: HashMap<String, ByteArray>,
     values: Vec<ByteArray>,
 }
@@ -48,10 +48,10 @@ impl<W: Write + Send> ParquetRows<W> {
     pub(super) fn new(columns: &[Column], out: W) -> io::Result<Self> {
         let field = |column: &Column| {
             let (physical, logical) = match column.kind {
-                Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-                Kind::Number => (Physical::DOUBLE, None),
-                Kind::Integer => (Physical::INT64, None),
-                Kind::Flag => (Physical::BOOLEAN, None),
+                ColumnKind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+                ColumnKind::Number => (Physical::DOUBLE, None),
+                ColumnKind::Integer => (Physical::INT64, None),
+                ColumnKind::Flag => (Physical::BOOLEAN, None),
             };
             let field =
                 Type::primitive_type_builder(&column.name, physical).with_repetition(Repetition::OPTIONAL);
@@ -61,10 +61,14 @@ impl<W: Write + Send> ParquetRows<W> {
         let schema = Type::group_type_builder("rows").with_fields(fields).build().map_err(failed)?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let file = SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties)).map_err(failed)?;
-        Ok(Self { file, columns: columns.iter().map(|column| Held::of(column.kind)).collect(), rows: 0 })
+        Ok(Self {
+            file,
+            columns: columns.iter().map(|column| ColumnBuffer::of(column.kind)).collect(),
+            rows: 0,
+        })
     }
 
-    pub(super) fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+    pub(super) fn row(&mut self, values: &[CellValue<'_>]) -> io::Result<()> {
         for (column, value) in self.columns.iter_mut().zip(values) {
             column.push(value);
         }
@@ -94,27 +98,27 @@ impl<W: Write + Send> ParquetRows<W> {
     }
 }
 
-impl Held {
-    fn of(kind: Kind) -> Self {
+impl ColumnBuffer {
+    fn of(kind: ColumnKind) -> Self {
         let values = match kind {
-            Kind::Text => Values::Text(Texts::default()),
-            Kind::Number => Values::Number(Vec::new()),
-            Kind::Integer => Values::Integer(Vec::new()),
-            Kind::Flag => Values::Flag(Vec::new()),
+            ColumnKind::Text => Values::Text(TextBuffer::default()),
+            ColumnKind::Number => Values::Number(Vec::new()),
+            ColumnKind::Integer => Values::Integer(Vec::new()),
+            ColumnKind::Flag => Values::Flag(Vec::new()),
         };
         Self { values, levels: Vec::new() }
     }
 
-    fn push(&mut self, value: &Value<'_>) {
+    fn push(&mut self, value: &CellValue<'_>) {
         match (&mut self.values, value) {
-            (Values::Text(texts), Value::Text(text)) => texts.push(text),
-            (Values::Text(texts), Value::Made(text)) => texts.push(text),
-            (Values::Number(numbers), Value::Number(number)) => numbers.push(*number),
+            (Values::Text(texts), CellValue::Text(text)) => texts.push(text),
+            (Values::Text(texts), CellValue::Made(text)) => texts.push(text),
+            (Values::Number(numbers), CellValue::Number(number)) => numbers.push(*number),
             // Numbers that people give are below 2^63, as in the databases.
-            (Values::Integer(integers), Value::Integer(integer)) => {
+            (Values::Integer(integers), CellValue::Integer(integer)) => {
                 integers.push(i64::try_from(*integer).unwrap_or(i64::MAX))
             }
-            (Values::Flag(flags), Value::Flag(flag)) => flags.push(*flag),
+            (Values::Flag(flags), CellValue::Flag(flag)) => flags.push(*flag),
             _ => {
                 self.levels.push(0);
                 return;
@@ -126,7 +130,7 @@ impl Held {
     fn write(&mut self, writer: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
         let levels = Some(self.levels.as_slice());
         match &mut self.values {
-            Values::Text(Texts { known, values }) => {
+            Values::Text(TextBuffer { known, values }) => {
                 writer.typed::<ByteArrayType>().write_batch(values, levels, None)?;
                 values.clear();
                 known.clear();
@@ -149,7 +153,7 @@ impl Held {
     }
 }
 
-impl Texts {
+impl TextBuffer {
     fn push(&mut self, text: &str) {
         let same = self
             .values
