@@ -320,7 +320,7 @@ impl Diff {
         let mut text = format!("{a} against {b}\n");
         for (title, same, facts) in [
             ("configuration", "the same", configuration),
-            ("what attempts ran on", "the same on both sides, and one for all trials", runs),
+            ("environment of attempts", "the same for all trials of both sides", runs),
         ] {
             if facts.is_empty() {
                 text.push_str(&format!("\n{title}: {same}\n"));
@@ -333,8 +333,8 @@ impl Diff {
         }
         let Shared { trials, identical, different, unfinished, examples } = shared;
         text.push_str(&format!(
-            "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different ones, {unfinished} without a \
-             result on some side), {} only in {a}, {} only in {b}\n",
+            "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different results, {unfinished} without a \
+             result on one side or both), {} only in {a}, {} only in {b}\n",
             only.a, only.b
         ));
         for Example { trial, evaluation, a, b } in examples {
@@ -347,8 +347,8 @@ impl Diff {
             let what = if self.of_trials {
                 "the two trials".to_owned()
             } else {
-                let where_ = "held-out domains, seeds, axes that both have; combinations are not compared";
-                format!("different trials at the same place ({where_}): {} compared", places.compared)
+                let shared = "held-out domains, seeds and shared axes (combinations are not compared)";
+                format!("different trials with the same {shared}: {} compared", places.compared)
             };
             text.push_str(&format!(
                 "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",

@@ -98,7 +98,7 @@ pub enum PairedError {
         setting: String,
     },
     /// Several trials of one setting would be the counterpart of one trial of the other.
-    #[error("{setting:?} leaves open what the other setting names ({axes}): name it on both sides")]
+    #[error("{setting:?} gives no value of {axes}, and the other setting does: give one on both sides")]
     Open {
         /// The conditions.
         setting: String,
@@ -106,7 +106,7 @@ pub enum PairedError {
         axes: String,
     },
     /// The same where the other setting's trials have no such axes to name.
-    #[error("{setting:?} leaves open what trials of the other setting do not have ({axes}): name a value")]
+    #[error("{setting:?} gives no value of {axes}, which trials of the other setting do not have: give one")]
     Lacks {
         /// The conditions.
         setting: String,
@@ -408,12 +408,21 @@ impl Paired {
     /// The comparison for people, in points of a hundred.
     pub fn text(&self) -> String {
         let Self { sweep, selection, method, a, b, units, planned, .. } = self;
-        let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
+        let model =
+            if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let mut text = format!(
             "sweep {sweep}{model}, selection {selection}: {b} against {a}, {units} of {planned} pairs (held-out domain and seeds) complete\n\n"
         );
         let mut table = Table::new();
-        let header = ["points", "difference", "95% interval", "better", "equal", "worse", "between seeds"];
+        let header = [
+            "points",
+            "difference",
+            "95% interval",
+            "better",
+            "equal",
+            "worse",
+            "SD of one run across seeds",
+        ];
         table.load_style(STYLE).set_header(header).add_rows(
             [("o.o.d.", &self.ood), ("i.i.d.", &self.iid)].map(|(name, comparison)| {
                 let Comparison { difference, interval, better, equal, worse, between_seeds } = comparison;
@@ -450,7 +459,7 @@ impl Paired {
             text.push_str(&format!("\nworst held-out domain: {held_out}, {}\n", with_error(ood)));
         }
         text.push_str(&format!(
-            "\nselection {selection} reads {}; ± standard error over pairs; between seeds: standard deviation of trials that differ in the seed alone\n",
+            "\nselection {selection} reads {}; ± standard error over pairs; SD of one run across seeds: standard deviation of trials that differ only in the seed\n",
             selection.reads()
         ));
         text

@@ -171,7 +171,8 @@ impl Results {
     /// What the numbers are made of, in one line.
     pub(crate) fn caption(&self) -> String {
         let Self { sweep, selection, method, planned, done, failed, diverged, cancelled, .. } = self;
-        let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
+        let model =
+            if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let best = if self.best { ", best setting of each row" } else { "" };
         format!(
             "sweep {sweep}{model}, selection {selection}{best}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
@@ -191,13 +192,15 @@ impl Results {
             ('(', "(done/planned) of an incomplete cell"),
         ];
         let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
-        let mut used = vec![chosen];
+        let mut used = vec![chosen, "in/out: train/validation split".to_owned()];
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
         let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
         if unmeasured > 0 {
-            used.push(format!("done trials that did not report what this table reads: {unmeasured}"));
+            used.push(format!(
+                "succeeded trials without the evaluations that this table needs: {unmeasured}"
+            ));
         }
         used.join("; ")
     }

@@ -91,9 +91,9 @@ fn a_fraction_of_nobody_knows_how_many_images_is_no_part_of_a_whole() {
     trial.held_out.push(valued("a", SplitName::Out, 0.5, 10));
     let found = |ood_split| results("s", &work, &[trial.clone()], &Question { ood_split, ..IID }).unwrap();
     assert_eq!((found(None).cells[0].ood.n, found(Some(OodSplit::All)).cells[0].ood.n), (1, 0));
-    assert!(!found(None).render(Format::Table).contains("did not report"));
+    assert!(!found(None).render(Format::Table).contains("without the evaluations"));
     let text = found(Some(OodSplit::All)).render(Format::Table);
-    assert!(text.contains("done trials that did not report what this table reads: 1"), "{text}");
+    assert!(text.contains("succeeded trials without the evaluations that this table needs: 1"), "{text}");
     // Nothing varies and there is no dropout: one row.
     assert_eq!((found(None).axes.len(), found(None).means.len()), (0, 1));
 }

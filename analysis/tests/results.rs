@@ -141,7 +141,7 @@ fn leave_one_out_takes_its_step_from_the_pairs_of_the_same_setting() {
     records[3] = pair("photo", 5e-4, 10);
     let (rows, text) = found(&records);
     assert_eq!(rows, [(Estimate::of(&[]), 1, 1)]);
-    assert!(text.contains("done trials that did not report what this table reads: 1"), "{text}");
+    assert!(text.contains("succeeded trials without the evaluations that this table needs: 1"), "{text}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn the_best_setting_is_taken_for_each_domain_and_seed() {
 }
 
 #[test]
-fn each_model_of_a_trajectory_selects_by_itself() {
+fn each_method_selects_by_itself() {
     let work = work("PACS");
     let mut trial = succeeded(&work, point("sketch", 0.0, 1e-3, 0), 900, 700);
     let average = |mut row: Evaluation, correct| {
@@ -195,7 +195,7 @@ fn each_model_of_a_trajectory_selects_by_itself() {
             "{method}"
         );
         assert_eq!(
-            results.render(Format::Table).contains(&format!("model {method}")),
+            results.render(Format::Table).contains(&format!("weights used: {method}")),
             method != Method::Plain
         );
     }
@@ -229,7 +229,7 @@ fn table() {
      0         90.5 ± 0.5   90.5 ± 0.5   90.5 ± 0.5   4/4
      0.5       92.5 ± 0.5   92.0 (1/2)   92.0         3/4
 
-    selection iid reads the out splits of the training domains; ± standard error; * best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; * best of a complete column; (done/planned) of an incomplete cell
     ");
 }
 
@@ -252,7 +252,7 @@ fn markdown() {
     | 0 | 90.5 ± 0.5 | 90.5 ± 0.5 | 90.5 ± 0.5 | 4/4 |
     | 0.5 | 92.5 ± 0.5 | 92.0 (1/2) | 92.0 | 3/4 |
 
-    selection iid reads the out splits of the training domains; ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
     ");
 }
 
@@ -281,7 +281,7 @@ fn latex() {
     \bottomrule
     \end{tabular}
 
-    % selection iid reads the out splits of the training domains; ± standard error; bold: best of a complete column; (done/planned) of an incomplete cell
+    % selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; bold: best of a complete column; (done/planned) of an incomplete cell
     ");
 }
 

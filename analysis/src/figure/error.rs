@@ -23,7 +23,7 @@ pub enum FigureError {
     },
     /// The figure shows one model.
     #[error(
-        "a figure of kind {kind} shows one method, not {given}; allowed for several: {}",
+        "a figure of kind {kind} shows one --method, not {given}; several are allowed for: {}",
         FigureKind::Scatter
     )]
     Methods {
@@ -33,7 +33,7 @@ pub enum FigureError {
         given: String,
     },
     /// The figure goes by other axes, or by none that can be chosen.
-    #[error("a figure of kind {kind} cannot be by {given}; allowed: {}", kind.takes())]
+    #[error("a figure of kind {kind} cannot be drawn --by {given}; allowed: {}", kind.takes())]
     By {
         /// The figure that was asked for.
         kind: FigureKind,
@@ -70,7 +70,7 @@ pub enum FigureError {
     },
     /// Trials are done, but none has what the figure reads.
     #[error(
-        "sweep {sweep} has finished trials, but none tells what the figure reads: method {methods}, selection {selection}, {split} split"
+        "sweep {sweep} has finished trials, but none has the evaluations that the figure needs: weights used {methods}, selection {selection}, {split} split"
     )]
     NotMeasured {
         /// The sweep.

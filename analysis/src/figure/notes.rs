@@ -9,10 +9,12 @@ use crate::results::Results;
 pub(super) fn notes(results: &Results, averaged: &[Axis], selects: bool) -> Vec<String> {
     let Results { selection, method, planned, done, failed, diverged, cancelled, .. } = results;
     let split = results.ood_split_label();
-    let measured = format!("o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split");
+    let measured = format!(
+        "o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split (in/out: train/validation)"
+    );
     let mut progress = if selects { format!("step selection {selection}; ") } else { String::new() };
     if *method != Method::Plain {
-        progress.push_str(&format!("model {method}; "));
+        progress.push_str(&format!("weights used: {method}; "));
     }
     if !averaged.is_empty() {
         let names: Vec<&str> = averaged.iter().map(|axis| axis.as_str()).collect();

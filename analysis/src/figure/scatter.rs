@@ -326,14 +326,14 @@ impl Legend {
             legend.add_rates(looks, CloudLook::of);
         } else if looks.both() && scatter.clouds.len() > POINTED_MAX {
             legend.add_rates(looks, |index| CloudLook { dash: "", ..CloudLook::of(index) });
-            legend.lines.push(LegendLine::Heading("model".to_owned()));
+            legend.lines.push(LegendLine::Heading("weights".to_owned()));
             for &method in &looks.methods {
                 let look = CloudLook { colour: BLACK, marker: Marker::Square, ..CloudLooks::method(method) };
                 legend.lines.push(LegendLine::Sample(look, method.to_string()));
             }
         } else {
             if looks.both() {
-                legend.lines.push(LegendLine::Heading(format!("model, {}", Axis::dropout())));
+                legend.lines.push(LegendLine::Heading(format!("weights, {}", Axis::dropout())));
             }
             for cloud in scatter.clouds {
                 let label = vec![cut(&looks.name(cloud.method, &cloud.rate))];

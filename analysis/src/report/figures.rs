@@ -76,27 +76,26 @@ fn one(
         }
         Err(error) => {
             return Some(
-                html! { p.note { "No figure of kind " (kind.as_str()) ", model " (names) ": " (error.to_string()) "." } },
+                html! { p.note { "No figure of kind " (kind.as_str()) " (weights used: " (names) "): " (error.to_string()) "." } },
             );
         }
     };
-    let plural = if methods.len() > 1 { "models" } else { "model" };
-    let told = format!("{} ({plural} {names}, selection {selection})", told(kind));
+    let caption = format!("{} (weights used: {names}; selection {selection})", description(kind));
     // The numbers behind a picture stand in tables, so its name is enough for those who cannot see it.
     let svg = svg.replacen(NAMESPACE, "", 1).replacen(
         "role=\"img\"",
-        &format!("role=\"img\" aria-label=\"{told}; its numbers are in the tables of section Results\""),
+        &format!("role=\"img\" aria-label=\"{caption}; its numbers are in the tables of section Results\""),
         1,
     );
     Some(html! {
         figure {
             (PreEscaped(svg))
-            figcaption { b { (numbers.figure()) "." } " " (told) "." }
+            figcaption { b { (numbers.figure()) "." } " " (caption) "." }
         }
     })
 }
 
-fn told(kind: FigureKind) -> &'static str {
+fn description(kind: FigureKind) -> &'static str {
     match kind {
         FigureKind::Rates => "Accuracy against the dropout rate, all other settings averaged",
         FigureKind::Scatter => {

@@ -42,9 +42,9 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numberi
         })
         .collect();
     if found.is_empty() {
-        return html! { p { "No two trials that are done differ in the seed alone, so nothing is known of the noise between seeds." } };
+        return html! { p { "No two trials that are done differ in the seed alone, so the noise across seeds is not known." } };
     }
-    let head = html! { tr { (page::column("model")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
+    let head = html! { tr { (page::column("weights used")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
     let rows = html! {
         tbody {
             @for (method, ood, iid) in &found {
@@ -54,10 +54,10 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numberi
     };
     html! {
         p {
-            "How far single trials lie apart that differ in nothing but the seed: their standard deviation in points, pooled over all settings and held-out "
-            "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials means nothing."
+            "The standard deviation of trials that differ only in the seed, in points, pooled over all settings and held-out "
+            "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials could be seed noise."
         }
-        (page::table(&numbers.table(), "Standard deviation between seeds.", false, head, rows))
+        (page::table(&numbers.table(), "SD of one run across seeds.", false, head, rows))
     }
 }
 
@@ -151,7 +151,7 @@ fn head(compared: &[(Method, ComparedValues, Paired)]) -> Markup {
         tr {
             (page::column("A")) (page::column("B")) (page::column("accuracy"))
             (page::number_column("difference")) (page::number_column("95% interval")) (page::number_column("better, equal, worse"))
-            (page::number_column("SD of seeds"))
+            (page::number_column("SD of one run across seeds"))
             @for domain in domains { (page::number_column(page::text(&domain.held_out))) }
         }
     }
@@ -164,7 +164,7 @@ fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
     ];
     html! {
         tbody {
-            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "model " (method.as_str()) ", " (paired.units) " units" } }
+            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "weights used: " (method.as_str()) "; " (paired.units) " units" } }
             @for (name, comparison, domains) in &all {
                 tr {
                     th scope="row" { (page::text(&choice.a.to_string())) }

@@ -43,7 +43,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
             }
         }
     };
-    let models = html! { tr { (page::column("model")) (page::column("what it is")) } };
+    let models = html! { tr { (page::column("weights used")) (page::column("what it is")) } };
     let described = html! {
         tbody {
             @for method in &report.methods { tr { th scope="row" { (method.as_str()) } td { (model(*method, &report.spec.work)) } } }
@@ -56,9 +56,9 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
             "no table takes the best of several settings."
         }
         (page::table(&numbers.table(), "Which step of a run counts.", false, head, rows))
-        (page::table(&numbers.table(), "Models of a training trajectory that were evaluated.", false, models, described))
+        (page::table(&numbers.table(), "Weights used: what was evaluated of each run.", false, models, described))
     };
-    page::section("selection", "Selection and models", body)
+    page::section("selection", "Selection and weights used", body)
 }
 
 /// The part of the held-out domain that is read, in words.
@@ -83,7 +83,7 @@ pub(super) fn takes(selection: Selection) -> &'static str {
     match selection {
         Selection::Iid => "the step with the best i.i.d. accuracy, the earliest of equals",
         Selection::Loo => {
-            "the step that does best on each training domain in turn, as runs tell that held out that domain too"
+            "the step that does best on each training domain in turn, measured by runs that held out that domain too"
         }
         Selection::Oracle => "the last step; settings would be compared by the held-out domain itself",
         Selection::Last => "the last step",
@@ -103,13 +103,16 @@ fn model(method: Method, work: &Work) -> String {
                 };
                 format!("the running mean of the weights after {every} from step {} on", average.from)
             }
-            None => "the running mean of the weights along the trajectory".to_owned(),
+            None => "the running mean of the weights".to_owned(),
         },
         Method::Ensemble => match settings.and_then(|settings| settings.ensemble) {
             Some(ensemble) => {
-                format!("the sum of the logits of the evaluations from step {} on", ensemble.from)
+                format!(
+                    "an ensemble over steps: the sum of the logits of the evaluations from step {} on",
+                    ensemble.from
+                )
             }
-            None => "the sum of the logits along the trajectory".to_owned(),
+            None => "an ensemble over steps: the sum of the logits".to_owned(),
         },
     }
 }

@@ -95,7 +95,7 @@ fn finetune(settings: &Settings) -> Facts {
         (
             "Dataset",
             html! { (page::text(&dataset.name)) ": domains " (page::list(dataset.domains.iter().map(String::as_str))) "; "
-            (page::counted(classes, "class", "classes")) "; each domain " (split_by) ", 80% in, 20% out" },
+            (page::counted(classes, "class", "classes")) "; each domain " (split_by) "; train/validation split, 80/20 (the in and out splits)" },
         ),
         (
             "Images",
@@ -181,8 +181,11 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
         Some((name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
     });
     let whole = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
-    let replicates =
-        [("held_out", grid.held_out.clone()), ("seed", whole(&grid.seeds)), ("split", whole(&grid.splits))];
+    let replicates = [
+        ("held_out", grid.held_out.clone()),
+        ("seed", whole(&grid.seeds)),
+        ("split seed", whole(&grid.splits)),
+    ];
     let planned = report.spec.trials_planned().unwrap_or(u64::MAX);
     let pairs = report.spec.trials_for(Selection::Loo);
     let pairs = if report.spec.select.contains(&Selection::Loo) { pairs } else { 0 };
@@ -232,7 +235,7 @@ fn combination(combine: &Combine) -> Markup {
     let seed = over_seeds.then_some("seed");
     let members: Vec<String> = members.iter().map(u64::to_string).collect();
     html! {
-        (page::text(name)) ": " (kind.as_str()) " of " (what) " (model " (method.as_str()) ", last step) over "
+        (page::text(name)) ": " (kind.as_str()) " across runs, of " (what) " (weights used: " (method.as_str()) "; last step) over "
         (page::list(over.keys().map(String::as_str).chain(seed)))
         @if let Some(filter) = filter { ", of trials with " (page::text(filter)) }
         "; members: " (shortened(members))

@@ -71,7 +71,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let sweep = &arguments.sweep;
     let Some(path) = output else {
         if rows == RowFormat::Parquet {
-            bail!("--format parquet is no text: name a file with --output");
+            bail!("parquet is binary: pass --output FILE");
         }
         // What goes to standard output is locked for a moment only, for nothing else writes there.
         write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection)

@@ -26,7 +26,7 @@ pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbering) -> Mark
     html! {
         p {
             "The sweep holds out no domain, so there is no o.o.d. accuracy. These are means over the out splits that trials evaluated, after the last step "
-            "and after the best one; the latter was found by the very numbers that it shows, and is too high for it."
+            "and after the best one. The best step was chosen by the same numbers, so its accuracy is too high."
         }
         @for &method in &report.methods { (table(report, method, numbers)) }
     }
@@ -59,7 +59,7 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> 
         }
     };
     html! {
-        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %: model " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
+        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
         @if rows > ROWS_MAX { p.note { (page::count((rows - ROWS_MAX) as u64)) " further settings are left out." } }
     }
 }

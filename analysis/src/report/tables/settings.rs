@@ -24,7 +24,7 @@ pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Number
     let body = html! {
         p.note {
             "Accuracies are percentages: mean ± standard error over trials. "
-            b { "Bold" } ": the best o.o.d. mean of a column, within one model, where nothing is missing; it was found by looking at the held-out "
+            b { "Bold" } ": the best o.o.d. mean of a column, within one kind of weights, where nothing is missing; it was found by looking at the held-out "
             "domains and describes, it does not choose. "
             span.progress { "(done/planned)" } " stands where trials are missing. The mean column averages the domains of replicates that are done for all of them."
         }
@@ -117,13 +117,15 @@ fn of_models(
 
 fn models(all: &[(Method, Results)]) -> String {
     match all {
-        [(only, _)] => format!("model {only}"),
-        _ => "all models".to_owned(),
+        [(only, _)] => format!("weights used: {only}"),
+        _ => "all weights used".to_owned(),
     }
 }
 
 fn groups(all: &[(Method, Results)]) -> Vec<RowGroup<'_>> {
-    let name = |method: Method| if all.len() > 1 { Some(html! { "model " (method.as_str()) }) } else { None };
+    let name = |method: Method| {
+        if all.len() > 1 { Some(html! { "weights used: " (method.as_str()) }) } else { None }
+    };
     all.iter()
         .map(|(method, results)| RowGroup { name: name(*method), results, axes: results.axes.clone() })
         .collect()
@@ -134,10 +136,11 @@ fn unmeasured(all: &[(Method, Results)]) -> Markup {
     let missing = |results: &Results| results.cells.iter().map(|cell| cell.done - cell.ood.n).sum::<usize>();
     let found =
         all.iter().map(|(method, results)| (method, missing(results))).filter(|(_, missing)| *missing > 0);
-    let found: Vec<String> =
-        found.map(|(method, missing)| format!("model {method}: {}", page::count(missing as u64))).collect();
+    let found: Vec<String> = found
+        .map(|(method, missing)| format!("weights used {method}: {}", page::count(missing as u64)))
+        .collect();
     html! {
-        @if !found.is_empty() { p.note { "Trials that are done but did not report what these tables read (" (found.join(", ")) ")." } }
+        @if !found.is_empty() { p.note { "Succeeded trials without the evaluations that these tables need (" (found.join(", ")) ")." } }
     }
 }
 
