@@ -1,4 +1,5 @@
-//! A sweep's trials folded one by one into what tables need of them, so that a million evaluations never lie in memory at once.
+//! Collects from the trials of a sweep, one by one, the few numbers that tables need, so that a million evaluations are never in memory at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,22 +14,21 @@ use sortie_core::trial::{Point, Work};
 use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
 use crate::results::Question;
 
-/// Takes the records of a sweep in any order, and answers a question about them. Of each trial it keeps a few numbers: its key in the
-/// grid, its state and its accuracies at the step that counts. Where leave-one-out chooses the step, it keeps those of every step until
-/// all trials are known.
+/// Takes the records of a sweep in any order and computes results. It keeps of each trial its point, its state and its accuracies at the
+/// selected step. If leave-one-out selects the step, it keeps the accuracies of every step until all trials are known.
 ///
-/// Answers do not depend on the order, with one exception: of settings that are equally good, [`Question::best`] takes the first.
+/// Results do not depend on the order, with one exception: [`Question::best`] takes the first of settings that are equally good.
 #[derive(Debug)]
 pub struct Collector {
     pub(crate) sweep: String,
     pub(crate) question: Question,
     pub(crate) spec: MetricSpec,
-    /// In the dataset's order.
+    /// The domains in the dataset's order.
     known_domains: Vec<String>,
     pub(crate) settings: Interner<Parameters>,
     pub(crate) names: Interner<String>,
     outlines: Interner<Outline>,
-    /// Those that hold out one domain.
+    /// The trials that hold out one domain.
     pub(crate) trials: Vec<TrialSummary>,
     undecided: Vec<UndecidedTrial>,
     pairs: Vec<Pair>,
@@ -39,19 +39,19 @@ pub struct Collector {
 /// A trial with one held-out domain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrialSummary {
-    /// Its parameters, by their number among [`Collector::settings`].
+    /// The number of its parameters in [`Collector::settings`].
     pub setting: u32,
-    /// The held-out domain, by its number among [`Collector::names`].
+    /// The number of its held-out domain in [`Collector::names`].
     pub domain: u32,
     pub state: StateName,
     pub seed: u64,
     pub split_seed: u64,
-    /// By what settings compare: the higher, the better; not a number where no step is chosen.
+    /// The score by which settings are compared; higher is better. NaN without a selected step.
     pub score: f64,
     pub measured: Option<AccuracyPair>,
 }
 
-/// What a trial may turn out to have: see [`Measurement::Undecided`].
+/// A trial whose step is not selected yet: see [`Measurement::Undecided`].
 #[derive(Debug)]
 struct UndecidedTrial {
     trial: usize,
@@ -59,18 +59,18 @@ struct UndecidedTrial {
     measured: Box<[Option<AccuracyPair>]>,
 }
 
-/// What a trial with two held-out domains tells about one of them to those that hold out the other one.
+/// The accuracies of a trial with two held-out domains on one of them. They select steps of trials that hold out the other one.
 #[derive(Debug)]
 struct Pair {
     key: TrialKey,
     validation: CrossValidation,
 }
 
-/// Setting, held-out domain and seeds: everything that tells trials apart.
+/// Setting, held-out domain and seeds, which together identify a trial.
 type TrialKey = (u32, u32, u64, u64);
 
 impl Collector {
-    /// Of a sweep's name, what its trials run, and what is asked.
+    /// A collector of a sweep, by its name and the work of its trials, for a question.
     pub fn new(sweep: &str, work: &Work, question: &Question) -> Self {
         Self::with(
             sweep,
@@ -97,14 +97,14 @@ impl Collector {
         }
     }
 
-    /// A collector that has taken all of these.
+    /// A collector with all of these records.
     pub(crate) fn of(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Self {
         let mut collector = Self::new(sweep, work, question);
         records.iter().for_each(|record| collector.push(record));
         collector
     }
 
-    /// Takes a record, which is not needed any more afterwards.
+    /// Takes a record. The caller can drop it afterwards.
     pub fn push(&mut self, record: &TrialRecord) {
         let Point { held_out, parameters, seed, split_seed } = &record.point;
         *self.states.entry(record.state).or_default() += 1;
@@ -123,7 +123,7 @@ impl Collector {
             }
         }
         let [domain] = held_out.as_slice() else { return };
-        let (score, measured) = match self.spec.read(record) {
+        let (score, measured) = match self.spec.measure(record) {
             Measurement::Missing => (f64::NAN, None),
             Measurement::Selected { score, measured } => (score, measured),
             Measurement::Undecided { outline, measured } => {
@@ -147,7 +147,7 @@ impl Collector {
         });
     }
 
-    /// Chooses the steps that could not be chosen before all trials were known.
+    /// Selects the steps that depend on other trials. All trials must be known.
     pub(crate) fn settle(&mut self) {
         self.pairs.sort_unstable_by_key(|pair| pair.key);
         for UndecidedTrial { trial, outline, measured } in std::mem::take(&mut self.undecided) {
@@ -168,12 +168,12 @@ impl Collector {
         }
     }
 
-    /// How many trials there are.
+    /// The number of trials.
     pub(crate) fn total(&self) -> usize {
         self.states.values().sum()
     }
 
-    /// How many of them are in a state.
+    /// The number of trials in a state.
     pub(crate) fn count(&self, state: StateName) -> usize {
         self.states.get(&state).copied().unwrap_or_default()
     }
@@ -183,19 +183,19 @@ impl Collector {
         !self.holds_out && !self.states.is_empty()
     }
 
-    /// Whether some trials are made of several others.
+    /// Whether some trials combine others.
     pub(crate) fn has_combined(&self) -> bool {
         self.settings.values().any(|parameters| combine_of(parameters).is_some())
     }
 
-    /// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
+    /// The domains that some trial holds out alone, in the dataset's order. Unknown domains follow by name.
     pub(crate) fn domains(&self) -> Vec<String> {
         let numbers: BTreeSet<u32> = self.trials.iter().map(|trial| trial.domain).collect();
         in_order(&self.known_domains, numbers.into_iter().map(|number| self.names.value(number).clone()))
     }
 }
 
-/// Domains, each once, in the order of the known ones; unknown ones, by name, last.
+/// Domains without duplicates, in the order of the known ones. Unknown domains follow by name.
 pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) -> Vec<String> {
     let mut domains: Vec<String> = domains.collect();
     let key = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
@@ -204,7 +204,7 @@ pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) 
     domains
 }
 
-/// The records with one held-out domain that have accuracies, with those.
+/// The records with one held-out domain and accuracies, with their accuracies.
 pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&TrialRecord, AccuracyPair)> {
     let MetricSpec { selection, method, ood_split } = spec;
     let question = Question { selection, method, ..Question::default() };
@@ -215,12 +215,12 @@ pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&Trial
     single.zip(&collector.trials).filter_map(|(record, trial)| Some((record, trial.measured?))).collect()
 }
 
-/// Values that many trials have in common, each kept once and known by a number.
+/// Values that many trials share. Each is kept once and has a number.
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
     numbers: BTreeMap<Arc<T>, u32>,
     values: Vec<Arc<T>>,
-    /// Neighbours often have the same one.
+    /// The number of the last value: neighbours often have the same one.
     newest: u32,
 }
 
@@ -231,7 +231,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Clone + Ord> Interner<T> {
-    /// The number of a value, which is kept if it is new.
+    /// The number of a value. A new value is kept.
     pub(crate) fn number(&mut self, value: &T) -> u32 {
         if self.values.get(self.newest as usize).is_none_or(|newest| **newest != *value) {
             self.newest = self.numbers.get(value).copied().unwrap_or_else(|| {
@@ -244,7 +244,7 @@ impl<T: Clone + Ord> Interner<T> {
         self.newest
     }
 
-    /// The value with a number that this gave.
+    /// The value of a number.
     pub(crate) fn value(&self, number: u32) -> &T {
         &self.values[number as usize]
     }
@@ -254,7 +254,7 @@ impl<T: Clone + Ord> Interner<T> {
         self.values.iter().map(|value| &**value)
     }
 
-    /// For each number the key of its value among all in their own order, which does not depend on what came first.
+    /// The rank of each number's value among all values in sorted order. Ranks do not depend on the order of arrival.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.values.len()];
         for (rank, &number) in (0..).zip(self.numbers.values()) {

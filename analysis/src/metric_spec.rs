@@ -1,4 +1,4 @@
-//! One trial's two numbers: its i.i.d. and its o.o.d. accuracy at the step that the selection method chooses.
+//! The two accuracies of a trial, i.i.d. and o.o.d., at the step that the selection method selects.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ pub enum OodSplit {
 named!(OodSplit, "split of the held-out domain", { In => "in", Out => "out", All => "all" });
 
 impl OodSplit {
-    /// The split that is reported unless another is asked for: `in`, as DomainBed does. Where the split deals out stems, the objects
-    /// of the held-out domain's `in` split were trained on in other styles; only `out` shows new ones.
+    /// The default: `in`, as in DomainBed, and `out` for a split by stem. There, training on other domains has seen the objects of the `in`
+    /// split in other styles, so only the `out` split has new objects.
     pub fn default_for(work: &Work) -> Self {
         match work {
             Work::Finetune(settings) => match settings.dataset.split_by {
@@ -53,39 +53,38 @@ pub(crate) struct AccuracyPair {
     pub ood: f64,
 }
 
-/// What is measured of trials.
+/// How the accuracies of trials are measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MetricSpec {
-    /// How the step within a run is chosen.
+    /// How the step within a run is selected.
     pub selection: Selection,
-    /// The model of the trajectory.
+    /// The weights used.
     pub method: Method,
     /// The images of the held-out domain.
     pub ood_split: OodSplit,
 }
 
-/// What is kept of one trial with one held-out domain: never more than its accuracies by step.
+/// The accuracies that are kept of a trial with one held-out domain.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Measurement {
-    /// It did not succeed, or lacks what is asked for.
+    /// The trial did not succeed, or lacks the evaluations.
     Missing,
-    /// The step is chosen. What is asked for need not have been measured there.
+    /// The step is selected. The accuracies at this step may be missing.
     Selected { score: f64, measured: Option<AccuracyPair> },
-    /// The step is chosen once the runs are known that hold out one more domain: what was measured after each step of the outline.
+    /// The step is selected when the trials that hold out one more domain are known. Holds the accuracies of each step of the outline.
     Undecided { outline: Outline, measured: Box<[Option<AccuracyPair>]> },
 }
 
 impl MetricSpec {
-    /// Reads a trial with one held-out domain; the record is not needed any more afterwards. A combination has one model, as method plain,
-    /// that was evaluated once: there is no step to select, and nothing to select it by.
-    pub(crate) fn read(self, record: &TrialRecord) -> Measurement {
+    /// Measures a trial with one held-out domain. A combination was evaluated once, as method plain, so its only step is used.
+    pub(crate) fn measure(self, record: &TrialRecord) -> Measurement {
         if record.point.combine().is_some() {
-            return Self { selection: Selection::Last, method: Method::Plain, ..self }.read_by_itself(record);
+            return Self { selection: Selection::Last, method: Method::Plain, ..self }.measure_single(record);
         }
-        self.read_by_itself(record)
+        self.measure_single(record)
     }
 
-    fn read_by_itself(self, record: &TrialRecord) -> Measurement {
+    fn measure_single(self, record: &TrialRecord) -> Measurement {
         if record.state != StateName::Succeeded {
             return Measurement::Missing;
         }
@@ -102,7 +101,7 @@ impl MetricSpec {
         }
     }
 
-    /// The step that is chosen of a run by itself; none where there is nothing to choose from, or other runs are needed for it.
+    /// The selected step of a single run; none without evaluations, or if selection needs other runs.
     pub(crate) fn select(self, record: &TrialRecord) -> Option<Selected> {
         let validation = Validation::of(record, self.method);
         match self.selection {
@@ -113,7 +112,7 @@ impl MetricSpec {
         }
     }
 
-    /// The accuracies after some step, whether or not it would be chosen.
+    /// The accuracies after a step, whether it is selected or not.
     pub(crate) fn at(self, record: &TrialRecord, step: u64) -> Option<AccuracyPair> {
         let rows: Vec<&Evaluation> = self.held_out(record).filter(|row| row.step == step).collect();
         Some(AccuracyPair {
@@ -134,7 +133,7 @@ impl MetricSpec {
         validation.into_iter().filter_map(measured).collect()
     }
 
-    /// What the o.o.d. accuracy is made of.
+    /// The evaluations that make up the o.o.d. accuracy.
     fn held_out(self, record: &TrialRecord) -> impl Iterator<Item = &Evaluation> {
         let counts = move |row: &&Evaluation| {
             record.point.held_out.contains(&row.domain) && self.ood_split.contains(row.split)
@@ -143,7 +142,7 @@ impl MetricSpec {
     }
 
     fn ood_accuracy(self, rows: &[&Evaluation]) -> Option<f64> {
-        // With `all`, half of the domain must not pass for the whole of it.
+        // With `all`, both splits must be there.
         match (self.ood_split, rows) {
             (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
             (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
@@ -152,7 +151,7 @@ impl MetricSpec {
     }
 }
 
-/// The accuracy on the images of both; none if a bare fraction does not tell how many images it speaks of.
+/// The accuracy on the images of both splits; none if an accuracy has no number of images.
 fn over_images(a: Score, b: Score) -> Option<f64> {
     let n = (a.n() + b.n()) as f64;
     match (a, b) {

@@ -1,4 +1,4 @@
-//! Two settings side by side, trial by trial: what differs between them beside what differs between seeds.
+//! Compares two settings trial by trial, and the difference with the noise across seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,6 @@ use sortie_core::combine::{COMBINE, combine_of};
 use sortie_core::filter::{Filter, UnknownAxis};
 use sortie_core::metrics::Method;
 use sortie_core::parameters::{Parameters, Scalar};
-use sortie_core::random::{Purpose, stream, uniform_below};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, mean};
 use sortie_core::trial::{Point, Work};
@@ -17,35 +16,29 @@ use crate::collect::{Collector, TrialSummary};
 use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, bootstrap_interval};
 
-/// Resamples of an interval; the same every time.
-const RESAMPLES: usize = 10_000;
-/// The share of resamples on each side outside of an interval.
-const TAIL: f64 = 0.025;
-/// Axes of every trial that are no parameters.
+/// Axes of every trial that are not parameters.
 const BUILT_IN: [&str; 3] = ["held_out", "seed", "split"];
-/// Fewer units than this say nothing about an interval.
-const UNITS_MIN: usize = 3;
 
-/// How setting B does against setting A. Accuracies are fractions.
+/// The comparison of setting B with setting A. Accuracies are fractions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Paired {
     /// The sweep's name.
     pub sweep: String,
-    /// How the step within a run was chosen.
+    /// How the step within a run was selected.
     pub selection: Selection,
-    /// The model of the trajectory that was judged.
+    /// The weights used.
     pub method: Method,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
     /// The first setting.
     pub a: String,
-    /// The second.
+    /// The second setting.
     pub b: String,
-    /// What is compared: pairs of (held-out domain, seeds) in which both settings are complete.
+    /// The number of compared units. A unit is a held-out domain with its seeds in which both settings are complete.
     pub units: usize,
-    /// How many there will be.
+    /// The number of planned units.
     pub planned: usize,
     /// O.o.d. accuracy.
     pub ood: Comparison,
@@ -68,7 +61,7 @@ pub struct Comparison {
     pub equal: usize,
     /// Units in which B is worse.
     pub worse: usize,
-    /// How far trials that differ in nothing but the seed lie apart: their pooled standard deviation; none without two of them.
+    /// The pooled standard deviation of trials that differ only in the seed; none without two such trials.
     pub between_seeds: Option<f64>,
 }
 
@@ -86,10 +79,10 @@ pub struct DomainDifference {
 /// Why two settings cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairedError {
-    /// A condition on an axis that there is not.
+    /// A condition names an unknown axis.
     #[error(transparent)]
     Axis(#[from] UnknownAxis),
-    /// A setting that no trial has.
+    /// No trial meets the conditions.
     #[error("no trial of sweep {sweep} with one held-out domain meets {setting:?}")]
     NoTrial {
         /// The sweep.
@@ -97,7 +90,7 @@ pub enum PairedError {
         /// The conditions.
         setting: String,
     },
-    /// Several trials of one setting would be the counterpart of one trial of the other.
+    /// Several trials of one setting correspond to one trial of the other.
     #[error("{setting:?} gives no value of {axes}, and the other setting does: give one on both sides")]
     Open {
         /// The conditions.
@@ -105,7 +98,7 @@ pub enum PairedError {
         /// The axes.
         axes: String,
     },
-    /// The same where the other setting's trials have no such axes to name.
+    /// The same, where trials of the other setting lack the axes.
     #[error("{setting:?} gives no value of {axes}, which trials of the other setting do not have: give one")]
     Lacks {
         /// The conditions.
@@ -113,7 +106,7 @@ pub enum PairedError {
         /// The axes.
         axes: String,
     },
-    /// Settings whose trials have no counterpart.
+    /// No trial of one setting corresponds to a trial of the other.
     #[error(
         "no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else"
     )]
@@ -127,7 +120,7 @@ pub enum PairedError {
     },
 }
 
-/// Compares the trials of two settings among records that lie there anyway: what [`Collector`] does for a stream of them.
+/// Compares two settings of records in memory; [`Collector`] does the same with a stream.
 ///
 /// # Errors
 /// As [`Collector::paired`].
@@ -142,9 +135,9 @@ pub fn paired(
 }
 
 impl Collector {
-    /// Compares the trials of two settings. A pair agrees in everything that neither setting has a condition on; its differences are averaged
-    /// over whatever else the sweep varies, so that a held-out domain with one pair of seeds is one unit. Combined trials take part only for a
-    /// setting that names what they are, and then axes that they lack are none on which a pair could agree.
+    /// Compares the trials of two settings. The trials of a pair agree in all axes that no condition names. Differences are averaged over
+    /// all axes except held-out domain and seeds, which identify a unit. Combinations take part only if a condition names `combine`; axes
+    /// that they lack are then ignored.
     ///
     /// # Errors
     /// [`PairedError`] when a setting has no trials, or none with a counterpart.
@@ -201,7 +194,7 @@ impl Collector {
         })
     }
 
-    /// The trials of a setting, by their index.
+    /// The indices of the trials of a setting.
     fn chosen(&self, filter: &Filter) -> Result<BTreeSet<usize>, PairedError> {
         let names_combined = filter.axes().any(|axis| axis == COMBINE);
         let fits = |(index, trial): (usize, &TrialSummary)| {
@@ -226,20 +219,20 @@ impl Collector {
     }
 }
 
-/// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none where a setting names them.
+/// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none for axes that a condition names.
 type PairKey = (Option<u32>, u32, Option<u64>, Option<u64>);
-/// The trials of one side by key; none where one is not measured.
+/// The accuracies of one setting by key; none for trials without them.
 type PairSide = BTreeMap<PairKey, Option<AccuracyPair>>;
-/// Held-out domain and seeds: what a unit is.
+/// Held-out domain and seeds, which identify a unit.
 type UnitKey = (Option<u32>, Option<u64>, Option<u64>);
 
-/// On what the trials of a pair agree.
+/// Computes the axes on which the trials of a pair agree.
 struct PairKeys<'a> {
     collector: &'a Collector,
     named: BTreeSet<&'a str>,
-    /// Axes that some of the trials do not have.
+    /// Axes that some of the trials lack.
     lacking: BTreeSet<&'a str>,
-    /// By the number of a setting: the rank of what is left of it.
+    /// By the number of a setting: the rank of its parameters on which a pair agrees.
     agreed: BTreeMap<u32, u32>,
     domain_ranks: Vec<u32>,
 }
@@ -294,7 +287,7 @@ impl<'a> PairKeys<'a> {
         Ok(side)
     }
 
-    /// Why several trials of one setting have one counterpart.
+    /// The error for several trials of one setting that correspond to one trial of the other.
     fn open(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> PairedError {
         let own: BTreeSet<&str> = filter.axes().collect();
         let settings: BTreeSet<u32> =
@@ -317,7 +310,7 @@ impl<'a> PairKeys<'a> {
     }
 }
 
-/// B minus A by held-out domain and seeds, averaged over all other axes; none where a trial is missing.
+/// B minus A by held-out domain and seeds, averaged over all other axes; none if a trial is missing.
 fn units(a: &PairSide, b: &PairSide) -> BTreeMap<UnitKey, Option<AccuracyPair>> {
     let mut differences: BTreeMap<UnitKey, Vec<Option<AccuracyPair>>> = BTreeMap::new();
     for (key, first) in a {
@@ -334,7 +327,7 @@ fn units(a: &PairSide, b: &PairSide) -> BTreeMap<UnitKey, Option<AccuracyPair>> 
     differences.into_iter().map(|(key, differences)| (key, unit(differences))).collect()
 }
 
-/// Trials that differ in nothing but the seed, by held-out domain, setting and split.
+/// Accuracies of trials that differ only in the seed, by held-out domain, setting and split seed.
 struct SeedGroups(BTreeMap<(u32, u32, u64), Vec<AccuracyPair>>);
 
 impl SeedGroups {
@@ -371,29 +364,13 @@ impl Comparison {
             |wanted: fn(f64) -> bool| differences.iter().filter(|difference| wanted(**difference)).count();
         Self {
             difference: Estimate::of(differences),
-            interval: interval(differences),
+            interval: bootstrap_interval(differences),
             better: count(|difference| difference > 0.0),
             equal: count(|difference| difference == 0.0),
             worse: count(|difference| difference < 0.0),
             between_seeds,
         }
     }
-}
-
-/// The percentile bootstrap's 95% interval of a mean.
-fn interval(values: &[f64]) -> Option<[f64; 2]> {
-    if values.len() < UNITS_MIN {
-        return None;
-    }
-    let mut rng = stream(0, Purpose::Resampling, 0, 0, 0);
-    let mut resample = || {
-        let draws = (0..values.len()).map(|_| values[uniform_below(&mut rng, values.len() as u64) as usize]);
-        draws.sum::<f64>() / values.len() as f64
-    };
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
-    means.sort_by(f64::total_cmp);
-    let outside = (TAIL * RESAMPLES as f64) as usize;
-    Some([means[outside], means[RESAMPLES - 1 - outside]])
 }
 
 impl Paired {

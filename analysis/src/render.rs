@@ -1,4 +1,4 @@
-//! Results as text: for people (table, Markdown) and for programs (CSV, JSON).
+//! Results as text: tables for a terminal, Markdown and LaTeX, and CSV and JSON for programs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,23 +13,23 @@ use crate::results::{Cell, CellKey, Mean, Results, key};
 use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::statistics::Estimate;
 
-/// How results are written.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// For a terminal.
+    /// A table for a terminal.
     Table,
     /// One line per cell, full precision.
     Csv,
-    /// The contract that other tools rely on.
+    /// JSON, a stable contract for other tools.
     Json,
-    /// For a report.
+    /// Markdown for a report.
     Markdown,
-    /// For a paper: tabular environments with booktabs' rules.
+    /// LaTeX for a paper: tabular environments with booktabs' rules.
     Latex,
 }
 named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown", Latex => "latex" });
 
-/// One rule below the header: rules between rows or columns would say nothing.
+/// One rule below the header, and no other rules.
 pub(crate) const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -112,15 +112,15 @@ impl Results {
     }
 
     fn csv(&self) -> String {
-        // Memory takes every byte, and what it holds was text before.
+        // Writing to memory cannot fail, and the bytes are text.
         let bytes = self.write_cells(RowFormat::Csv, Vec::new()).unwrap_or_default();
         String::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Writes a row for each cell; gives the writer back.
+    /// Writes a row for each cell, and returns the writer.
     ///
     /// # Errors
-    /// What the system says.
+    /// With the error of the system.
     pub fn write_cells<W: Write + Send>(&self, format: RowFormat, out: W) -> io::Result<W> {
         let number = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Number };
         let integer = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer };
@@ -155,7 +155,7 @@ impl Results {
         writer.finish()
     }
 
-    /// The column of an axis: of the type that its values have, or of texts if they have several.
+    /// The column of an axis. Its type is that of its values, or text if they have several types.
     fn axis_column(&self, index: usize) -> Column {
         let kinds = self.cells.iter().filter_map(|cell| match cell.row.get(index) {
             Some((_, AxisValue::Scalar(scalar))) => Some(ColumnKind::of(scalar)),
@@ -168,7 +168,7 @@ impl Results {
         }
     }
 
-    /// What the numbers are made of, in one line.
+    /// One line on the sweep, the selection and the number of trials.
     pub(crate) fn caption(&self) -> String {
         let Self { sweep, selection, method, planned, done, failed, diverged, cancelled, .. } = self;
         let model =
@@ -180,7 +180,7 @@ impl Results {
         )
     }
 
-    /// What was read to choose, and the signs in the tables that need a word.
+    /// Explains the selection, the splits and the signs in the tables.
     fn legend(&self) -> String {
         let blocks = self.blocks();
         let is_used = |sign: char| {
@@ -240,7 +240,7 @@ impl Results {
             let column = self.means.iter().map(|mean| {
                 let cell = cells.get(&(&*mean.row, domain.as_str()))?;
                 let estimate = *of_cell(cell);
-                // A succeeded trial without the evaluations asked for is no more in the mean than one that is still to come.
+                // A succeeded trial without these evaluations is not in the mean, so it counts as not done.
                 Some(Entry { estimate, planned: cell.planned, done: estimate.n, shows_progress: true })
             });
             add_column(&mut rows, column.collect(), mark);
@@ -264,7 +264,7 @@ impl Results {
     }
 }
 
-/// A table for people, before it has a style.
+/// The cells of a table as text.
 struct Block {
     title: String,
     header: Vec<String>,
@@ -275,11 +275,11 @@ struct Entry {
     estimate: Estimate,
     planned: usize,
     done: usize,
-    /// A row's mean has its progress in a column of its own.
+    /// Whether the entry shows done/planned. A row's mean has a column for it.
     shows_progress: bool,
 }
 
-/// Appends one entry to every row. The best is marked only where nothing that is still missing could be better.
+/// Appends one entry to every row. The best is marked only in a complete column, where no missing value could be better.
 fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) {
     let complete = column.iter().all(|entry| {
         entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some())
@@ -306,7 +306,7 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
     text
 }
 
-/// Names with what Markdown would read as markup made plain: `art_painting` must not turn italic.
+/// Escapes Markdown's markup: `art_painting` must not become italic.
 pub fn markdown_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.replace(['\n', '\r'], " ").chars() {
@@ -318,7 +318,7 @@ pub fn markdown_text(text: &str) -> String {
     plain
 }
 
-/// Names and numbers as LaTeX shows them.
+/// Escapes LaTeX's special characters.
 fn latex_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {

@@ -54,7 +54,7 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
 
 fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) {
     let mut axes = AxisKinds::default();
-    records.iter().for_each(|record| axes.see(&record.point));
+    records.iter().for_each(|record| axes.add(&record.point));
     let mut sheet = EvaluationWriter::new("s", &axes, format, Vec::new()).unwrap();
     records.iter().for_each(|record| sheet.push(record).unwrap());
     sheet.finish().unwrap()
@@ -119,7 +119,7 @@ fn axes_stand_in_their_usual_order_between_the_trial_and_its_seeds() {
 fn what_came_while_the_file_was_written_is_refused() {
     let records = sweep(&[], &[]);
     let mut axes = AxisKinds::default();
-    axes.see(&records[1].point);
+    axes.add(&records[1].point);
     let mut sheet = EvaluationWriter::new("s", &axes, RowFormat::Csv, Vec::new()).unwrap();
     sheet.push(&records[1]).unwrap();
     let error = sheet.push(&records[0]).unwrap_err().to_string();

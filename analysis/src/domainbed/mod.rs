@@ -1,5 +1,6 @@
 //! DomainBed's records, selection methods and tables, to the character (docs/protocol.md, "DomainBed"). `trials` makes runs of Sortie's
-//! own trials, `read` and `write` handle run folders, `select` chooses as DomainBed's methods do, `tables` prints what its collector prints.
+//! own trials, `read` and `write` handle run folders, `select` chooses as DomainBed's methods do, `tables` prints what its collector
+//! prints.
 
 mod numpy;
 mod read;

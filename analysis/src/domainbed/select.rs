@@ -20,7 +20,7 @@ impl SelectionMethod {
     /// All of them, in the order in which DomainBed prints them.
     pub const ALL: [Self; 3] = [Self::Iid, Self::LeaveOneOut, Self::Oracle];
 
-    /// What DomainBed calls it.
+    /// Its title in DomainBed.
     pub fn title(self) -> &'static str {
         match self {
             Self::Iid => "training-domain validation set",
@@ -29,7 +29,7 @@ impl SelectionMethod {
         }
     }
 
-    /// The accuracy of the best hyper-parameters among these runs, all of which hold out `test_env`; none where the method cannot choose.
+    /// The accuracy of the best hyper-parameters among these runs, which all hold out `test_env`; none if the method cannot choose.
     pub(super) fn accuracy(self, test_env: usize, runs: &[&Run]) -> Option<f64> {
         let mut by_hparams: BTreeMap<i64, Vec<&Run>> = BTreeMap::new();
         for run in runs {
@@ -65,7 +65,7 @@ impl SelectionMethod {
     }
 }
 
-/// What a method would report, and how it compares.
+/// An accuracy that a method would report, and the score by which it is compared.
 #[derive(Clone, Copy, Debug)]
 struct ScoredChoice {
     score: f64,

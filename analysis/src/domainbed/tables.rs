@@ -9,16 +9,16 @@ use super::{Run, SelectionMethod, numpy};
 const DATASET_CELL: usize = 20;
 /// Width of a cell in a table of averages.
 const AVERAGES_CELL: usize = 25;
-/// What stands where there is nothing to average.
+/// The text of a cell without values.
 const NOTHING: &str = "X";
 
 /// All tables of these runs, as `domainbed.scripts.collect_results` prints them.
 ///
-/// Like there, incomplete runs count as far as they came, and datasets that DomainBed does not know vanish.
+/// As in DomainBed, incomplete runs count with the steps that they have, and unknown datasets are left out.
 pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
     let records: usize = runs.iter().map(|run| run.records.len()).sum();
     let mut text = format!("Total records: {records}\n");
-    // A run without records is not there.
+    // Runs without records do not count.
     let runs: Vec<&Run> = runs.iter().filter(|run| !run.records.is_empty()).collect();
     let algorithms = algorithms(&runs);
     let datasets: Vec<_> =
@@ -64,7 +64,7 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
     text
 }
 
-/// Those that DomainBed knows in its order, then the others as they appear.
+/// The algorithms that DomainBed knows in its order, then the others in the order of the runs.
 fn algorithms<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for run in runs {
@@ -76,7 +76,7 @@ fn algorithms<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
     names
 }
 
-/// What a method reports for each (dataset, algorithm, held-out domain, trial seed), in the order in which these appear.
+/// The accuracy of a method for each (dataset, algorithm, held-out domain, trial seed), in the order of the runs.
 struct Groups<'a>(Vec<(GroupKey<'a>, f64)>);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,4 @@
-//! Box plots: how the accuracies of single trials spread, by the values of one axis. A panel per held-out domain, and one for the mean.
+//! Box plots of the accuracies of single trials by the values of one axis. There is a panel for each held-out domain, and one for the mean.
 
 use super::frame::{Frame, MARGIN, NOTE, Ticks, WIDTH, draw_heading, rows};
 use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
@@ -21,25 +21,25 @@ pub(super) struct BoxGroup {
     pub label: String,
     pub n: usize,
     pub planned: usize,
-    /// How o.o.d. accuracies spread, in percent; none of nothing.
+    /// The spread of o.o.d. accuracies in percent; none without trials.
     pub ood: Option<Spread>,
-    /// How i.i.d. accuracies do.
+    /// The spread of i.i.d. accuracies.
     pub iid: Option<Spread>,
 }
 
-/// What a box plot shows of some values (Tukey's).
+/// The quartiles, whiskers and outliers of Tukey's box plot.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spread {
     /// First quartile, median, third quartile.
     pub quartiles: [f64; 3],
-    /// The values furthest out that are within 1.5 interquartile ranges of the box.
+    /// The lowest and highest values within 1.5 interquartile ranges of the box.
     pub whiskers: (f64, f64),
-    /// The values beyond, ascending.
+    /// The values beyond the whiskers, ascending.
     pub outliers: Vec<f64>,
 }
 
 impl Spread {
-    /// That of these values; none of nothing.
+    /// The spread of these values; none without values.
     pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let quartile = |part| quantile(&values, part);
@@ -48,7 +48,7 @@ impl Spread {
         let reach = 1.5 * (third - first);
         let (inside, outliers): (Vec<f64>, Vec<f64>) =
             values.into_iter().partition(|value| (first - reach..=third + reach).contains(value));
-        // Quartiles lie between values, so that the last value inside may be inside of the box.
+        // A quartile lies between two values, so the outermost value within reach may be inside the box.
         let low = inside.first().copied().unwrap_or(first).min(first);
         let high = inside.last().copied().unwrap_or(third).max(third);
         Some(Self { quartiles, whiskers: (low, high), outliers })
@@ -95,14 +95,14 @@ const HEIGHT: f64 = 78.0;
 const GAP: f64 = 12.0;
 /// Width of a plot with its numbers.
 const HALF: f64 = (WIDTH - 2.0 * MARGIN - GAP) / 2.0;
-/// A longer label is cut, unless there is room.
+/// The width of a label that is always allowed; a longer one may be cut.
 const LABEL_MAX: f64 = 60.0;
-/// Labels below a plot take up to so many rows.
+/// The largest number of label rows below a plot.
 const ROWS_MAX: usize = 3;
-/// From one row to the next.
+/// The height of a row.
 const ROW: f64 = 1.2 * NOTE;
 
-/// The plots of one kind of accuracy, one below the other.
+/// The plots of one kind of accuracy, in one column.
 struct PlotColumn {
     left: f64,
     title: &'static str,
@@ -167,7 +167,7 @@ impl PlotColumn {
         )
     }
 
-    /// Room for the numbers, the same for all plots, so that their boxes stand below each other.
+    /// The width of the numbers. It is the same for all plots of a column, so that their boxes are aligned.
     fn margin(&self, panels: &[BoxPanel]) -> f64 {
         let widest = |panel: &BoxPanel| {
             let ticks = self.ticks(panel);
@@ -178,7 +178,7 @@ impl PlotColumn {
 
     fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, ticks: &Ticks) {
         if self.left == MARGIN {
-            // The title is that of both columns and has their width.
+            // The title spans both columns.
             let title = fitted(&panel.title, TEXT, WIDTH - 2.0 * MARGIN);
             svg.text((MARGIN, frame.top - 0.7 * TEXT), TEXT, Anchor::Start, &title);
         }
@@ -200,8 +200,8 @@ impl PlotColumn {
         }
     }
 
-    /// Writes the counts below each box and the groups' names below them; gives the y position there. Names that need several rows are
-    /// only below the last panel.
+    /// Writes the counts below each box, and the groups' names below them. Names that need several rows are only below the last panel.
+    /// Returns the y position below the labels.
     fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, last: bool) -> f64 {
         let pitch = frame.width / panel.groups.len() as f64;
         let mut y = frame.bottom() + 2.0;
@@ -212,7 +212,7 @@ impl PlotColumn {
         for (texts, always) in [(counts, true), (names, last)] {
             let place = |(index, text): (usize, String)| {
                 let (x, _) = frame.place((index as f64, frame.y.0));
-                // The last may be wider than its box, but not than the page.
+                // The last label may be wider than its box, but must not leave the page.
                 (x.min(WIDTH - text_width(&text, NOTE) / 2.0 - 1.0), text)
             };
             let texts: Vec<(f64, String)> = texts.into_iter().enumerate().map(place).collect();
@@ -231,7 +231,7 @@ impl PlotColumn {
     }
 }
 
-/// How many there are, of how many unless that is all.
+/// The number of trials; done/planned if some are missing.
 fn count(group: &BoxGroup) -> String {
     if group.n < group.planned { format!("{}/{}", group.n, group.planned) } else { group.n.to_string() }
 }

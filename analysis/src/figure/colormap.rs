@@ -1,12 +1,12 @@
-//! Colours for numbers: from pale yellow for the lowest to dark blue for the highest.
+//! A colormap from pale yellow for the lowest number to dark blue for the highest.
 //!
-//! A straight line in Oklab, so that equal differences look equal. Its lightness only falls, which is all that a black-and-white print
-//! keeps, and it runs between yellow and blue, which those who confuse red and green tell apart.
+//! It is a straight line in Oklab, so that equal differences look equal. Its lightness decreases steadily, so it works in black and white.
+//! Yellow and blue are also distinct for readers who confuse red and green.
 
 /// Oklab coordinates (lightness, green to red, blue to yellow) of both ends.
 const ENDS: [[f64; 3]; 2] = [[0.965, -0.025, 0.085], [0.33, -0.01, -0.125]];
 
-/// The colour of a number that lies at this part of the way from the lowest to the highest.
+/// The colour of a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shade {
     /// Linear red, green and blue, 0 to 1.
@@ -14,6 +14,7 @@ pub(super) struct Shade {
 }
 
 impl Shade {
+    /// The colour at a part of the way (0 to 1) from the lowest to the highest number.
     pub(super) fn at(part: f64) -> Self {
         let part = part.clamp(0.0, 1.0);
         let [light, a, b] = [0, 1, 2].map(|index| ENDS[0][index] + part * (ENDS[1][index] - ENDS[0][index]));
@@ -27,7 +28,7 @@ impl Shade {
         Self { linear: [red, green, blue] }
     }
 
-    /// As SVG writes it.
+    /// The colour in SVG.
     pub(super) fn colour(self) -> String {
         let [red, green, blue] = self.linear.map(|value| {
             let value = value.clamp(0.0, 1.0);
@@ -38,7 +39,7 @@ impl Shade {
         format!("#{red:02x}{green:02x}{blue:02x}")
     }
 
-    /// The ink that stands out more on it: black or white.
+    /// The text colour with the higher contrast: black or white.
     pub(super) fn ink(self) -> &'static str {
         // Contrast is (lighter + 0.05) / (darker + 0.05), and white has luminance 1.
         if (self.luminance() + 0.05).powi(2) > 1.05 * 0.05 { "#000000" } else { "#ffffff" }

@@ -1,4 +1,4 @@
-//! Chooses what a figure of each kind is drawn from.
+//! Computes the data of a figure and draws it.
 
 use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
@@ -16,7 +16,7 @@ use crate::results::{Question, Results, results};
 /// The most values of an axis that box plots or a grid have room for.
 const VALUES_MAX: usize = 40;
 
-/// Draws a figure of what a question asks as an SVG document.
+/// Draws a figure as an SVG document.
 ///
 /// # Errors
 /// [`FigureError`] when there is nothing to draw yet, or the question does not fit the kind of figure or the sweep.
@@ -35,7 +35,7 @@ pub fn figure(
     }
     check_by(&asked)?;
     if records.iter().any(|record| record.point.combine().is_some()) {
-        // What combines several trials is no replicate of any: it is drawn as itself, or not at all.
+        // A combination is no replicate of a single trial: only a scatter figure draws combinations, as points of their own.
         let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
             records.iter().cloned().partition(|record| record.point.combine().is_some());
         return FigureData { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
@@ -43,11 +43,11 @@ pub fn figure(
     FigureData { sweep, work, records, combined: &[], asked: &asked }.draw()
 }
 
-/// All that a figure is made of.
+/// The data of a figure.
 struct FigureData<'a> {
     sweep: &'a str,
     work: &'a Work,
-    /// The trials that combine no others.
+    /// The single trials.
     records: &'a [TrialRecord],
     combined: &'a [TrialRecord],
     asked: &'a FigureQuestion,
@@ -77,7 +77,7 @@ impl FigureData<'_> {
 
     fn grouped(&self) -> Result<String, FigureError> {
         let Self { sweep, records, asked, .. } = *self;
-        // Whether there is anything at all comes before the question by what to group it.
+        // A sweep without results is reported before missing axes.
         self.check_measured()?;
         let by = match asked.kind {
             _ if !asked.by.is_empty() => asked.by.clone(),
@@ -96,7 +96,7 @@ impl FigureData<'_> {
         })
     }
 
-    /// An error if one of these axes has more values than a figure can show.
+    /// Fails if one of these axes has more values than a figure can show.
     fn check_values(&self, by: &[Axis]) -> Result<(), FigureError> {
         for axis in by {
             let values = axes::values(axis, self.records);
@@ -141,7 +141,7 @@ impl FigureData<'_> {
         Ok(scatter::draw(&scatter, &results))
     }
 
-    /// Results by these axes. Those of several models name none of them.
+    /// Results by these axes, with the method if there is only one.
     fn results(&self, by: Vec<Axis>) -> Result<Results, FigureError> {
         let method = if let [only] = self.asked.methods.as_slice() { *only } else { Method::Plain };
         self.results_of(method, by)
@@ -157,7 +157,7 @@ impl FigureData<'_> {
         MetricSpec { selection: results.selection, method: results.method, ood_split: results.ood_split }
     }
 
-    /// An error that says why there is nothing to draw, if there is nothing.
+    /// Fails with the reason if there is nothing to draw.
     fn check_measured(&self) -> Result<(), FigureError> {
         let sweep = self.sweep.to_owned();
         let mut split = "";
@@ -189,7 +189,7 @@ fn names(methods: &[Method]) -> String {
     methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// The axes other than these that the sweep varies: a figure by these averages over them.
+/// The other axes that vary, over which the figure averages.
 fn averaged_axes(records: &[TrialRecord], by: &[Axis]) -> Vec<Axis> {
     let points = || records.iter().map(|record| &record.point);
     let parameters = parameter_names(points()).into_iter().map(Axis::Parameter);

@@ -8,7 +8,7 @@ use crate::results::ResultsError;
 /// Why there is no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FigureError {
-    /// There are no results to draw.
+    /// There are no results.
     #[error(transparent)]
     Results(#[from] ResultsError),
     /// The figure needs dropout rates.
@@ -18,77 +18,77 @@ pub enum FigureError {
     NoRates {
         /// The sweep.
         sweep: String,
-        /// The figure that was asked for.
+        /// The kind of the figure.
         kind: FigureKind,
     },
-    /// The figure shows one model.
+    /// The figure shows one kind of weights.
     #[error(
         "a figure of kind {kind} shows one --method, not {given}; several are allowed for: {}",
         FigureKind::Scatter
     )]
     Methods {
-        /// The figure that was asked for.
+        /// The kind of the figure.
         kind: FigureKind,
-        /// The models that were asked for.
+        /// The weights used.
         given: String,
     },
-    /// The figure goes by other axes, or by none that can be chosen.
+    /// The figure cannot be drawn by these axes.
     #[error("a figure of kind {kind} cannot be drawn --by {given}; allowed: {}", kind.takes())]
     By {
-        /// The figure that was asked for.
+        /// The kind of the figure.
         kind: FigureKind,
-        /// The axes that were asked for.
+        /// The axes.
         given: String,
     },
-    /// No pair of axes suggests itself.
+    /// There is no default for the two axes.
     #[error("sweep {sweep} varies fewer than two parameters, so --by must name the two axes of a grid; allowed: {}", known.join(", "))]
     NoPair {
         /// The sweep.
         sweep: String,
-        /// The axes that there are.
+        /// The axes of the sweep.
         known: Vec<String>,
     },
-    /// An axis has more values than anybody could tell apart.
+    /// An axis has too many values.
     #[error("axis {axis} of sweep {sweep} has {values} values; a figure of kind {kind} shows at most {max}")]
     TooManyValues {
         /// The sweep.
         sweep: String,
         /// The axis.
         axis: String,
-        /// How many values it has.
+        /// The number of its values.
         values: usize,
-        /// How many there may be.
+        /// The largest number allowed.
         max: usize,
-        /// The figure that was asked for.
+        /// The kind of the figure.
         kind: FigureKind,
     },
-    /// Nothing to draw yet.
+    /// No trial has finished.
     #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
     NothingDone {
         /// The sweep.
         sweep: String,
     },
-    /// Trials are done, but none has what the figure reads.
+    /// Trials have finished, but none has the evaluations.
     #[error(
         "sweep {sweep} has finished trials, but none has the evaluations that the figure needs: weights used {methods}, selection {selection}, {split} split"
     )]
     NotMeasured {
         /// The sweep.
         sweep: String,
-        /// The models that were asked for.
+        /// The weights used.
         methods: String,
-        /// The selection that was asked for.
+        /// The selection.
         selection: Selection,
         /// The split of the held-out domain.
         split: &'static str,
     },
-    /// No cloud has a result for every held-out domain.
+    /// No dropout rate has a result for every held-out domain.
     #[error("sweep {sweep} has no dropout rate with a finished trial for each held-out domain yet")]
     NoCompleteRate {
         /// The sweep.
         sweep: String,
     },
-    /// The SVG cannot be turned into a picture.
+    /// The SVG cannot be rendered.
     #[error("cannot render the figure: {0}")]
     Render(String),
 }

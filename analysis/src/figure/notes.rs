@@ -5,7 +5,7 @@ use sortie_core::metrics::Method;
 use crate::axis::Axis;
 use crate::results::Results;
 
-/// What a reader must know about every number of the figure: how it was made, by a choice of steps or not, and what is missing.
+/// How the numbers of the figure were made, and how many trials are missing. `selects` tells whether steps were selected.
 pub(super) fn notes(results: &Results, averaged: &[Axis], selects: bool) -> Vec<String> {
     let Results { selection, method, planned, done, failed, diverged, cancelled, .. } = results;
     let split = results.ood_split_label();

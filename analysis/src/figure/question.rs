@@ -1,4 +1,4 @@
-//! What a figure is asked to show.
+//! The kind of a figure and its options.
 
 use sortie_core::metrics::Method;
 use sortie_core::named;
@@ -8,7 +8,7 @@ use super::FigureError;
 use crate::axis::Axis;
 use crate::metric_spec::OodSplit;
 
-/// What a figure shows.
+/// The kind of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FigureKind {
     /// I.i.d. against o.o.d. accuracy for every way to choose one setting per held-out domain (the paper's Figure 1).
@@ -35,23 +35,23 @@ impl FigureKind {
     }
 }
 
-/// What a figure is asked to show.
+/// The options of a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FigureQuestion {
-    /// What kind of figure.
+    /// Its kind.
     pub kind: FigureKind,
-    /// How the step within a run is chosen.
+    /// How the step within a run is selected.
     pub selection: Selection,
-    /// The models of the trajectory that are judged; only a scatter figure shows several.
+    /// The weights used; only a scatter figure shows several kinds.
     pub methods: Vec<Method>,
-    /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
+    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
-    /// The axes by which the figure groups trials; empty: those that suit it.
+    /// The axes by which the figure groups trials; empty for its defaults.
     pub by: Vec<Axis>,
 }
 
 impl FigureQuestion {
-    /// The weights as they stand, at the step with the best i.i.d. accuracy.
+    /// The weights after the step with the best i.i.d. accuracy.
     pub fn of(kind: FigureKind) -> Self {
         Self {
             kind,

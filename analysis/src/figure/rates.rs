@@ -19,7 +19,7 @@ pub(super) struct CurveValue {
     pub complete: bool,
 }
 
-/// One curve: a value per dropout rate, none where nothing is known.
+/// One curve: a value for each dropout rate, none without a result.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curve {
     pub label: String,
@@ -32,7 +32,7 @@ impl Curve {
     }
 }
 
-/// What the figure shows.
+/// The data of the figure.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curves {
     pub rates: Vec<f64>,
@@ -45,7 +45,7 @@ pub(super) struct Curves {
 }
 
 impl Curves {
-    /// Reads the curves off results by dropout.
+    /// The curves of results by dropout.
     pub(super) fn of(results: &Results) -> Self {
         let rates: Vec<f64> = results.means.iter().map(|mean| rate(&mean.row)).collect();
         let domain = |name: &String| {
@@ -93,7 +93,7 @@ fn value(rate: f64, estimate: Estimate, complete: bool) -> Option<CurveValue> {
     Some(CurveValue { rate, percent: 100.0 * estimate.mean?, se: estimate.se.map(|se| 100.0 * se), complete })
 }
 
-/// How a curve looks.
+/// The look of a curve.
 #[derive(Clone, Copy)]
 pub(super) struct CurveLook {
     pub stroke: Stroke,
@@ -110,7 +110,7 @@ impl CurveLook {
         radius: 3.0,
     };
 
-    /// One of several that are told apart by colour and marker.
+    /// The look of a held-out domain, by colour and marker.
     pub(super) fn domain(index: usize) -> Self {
         Self { stroke: Stroke::solid(colour(index), 1.1), marker: Marker::of(index), radius: 3.2 }
     }
@@ -118,7 +118,7 @@ impl CurveLook {
 
 /// Height of the plot, unless its labels need more.
 const HEIGHT: f64 = 190.0;
-/// From one label to the next.
+/// The distance between labels.
 const LABEL_GAP: f64 = 14.0;
 /// A longer label is cut.
 const LABEL_MAX: f64 = 110.0;
@@ -177,7 +177,7 @@ fn x_range(rates: &[f64]) -> (f64, f64) {
     (first - pad, last + pad)
 }
 
-/// The rates themselves where they can be told apart, else round numbers.
+/// The rates if there are few, else round numbers.
 fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
     if rates.len() <= 8 {
         return rates.iter().map(|&rate| (rate, number(rate))).collect();
@@ -193,7 +193,7 @@ fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
 }
 
 fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: CurveLook) {
-    // A rate without a result breaks the line: nothing is known there.
+    // A rate without a result breaks the line.
     for run in curve.values.split(Option::is_none) {
         let points: Vec<(f64, f64)> =
             run.iter().flatten().map(|value| frame.place((value.rate, value.percent))).collect();
@@ -214,7 +214,7 @@ fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: CurveLook) {
     }
 }
 
-/// Labels to the right of the plot, near the last values of their curves, with a sample of the line.
+/// Draws labels to the right of the plot, near the last values of their curves, with a sample of the line.
 fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[CurveLook], labels: &[String]) {
     let last = |curve: &Curve| {
         curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)))
@@ -227,14 +227,14 @@ fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[CurveLook
     draw_ends(svg, frame, &ends.collect::<Vec<_>>());
 }
 
-/// Where a curve ends on the page, and what it is called.
+/// The end of a curve on the page, and its label.
 pub(super) struct CurveEnd<'a> {
     pub at: (f64, f64),
     pub look: CurveLook,
     pub label: &'a str,
 }
 
-/// Writes these labels to the right of the plot, none over another.
+/// Draws labels to the right of the plot without overlap.
 pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[CurveEnd<'_>]) {
     let wanted: Vec<f64> = ends.iter().map(|end| end.at.1).collect();
     let placed = spread(&wanted, LABEL_GAP, frame.top, frame.bottom());

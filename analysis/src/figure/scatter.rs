@@ -1,5 +1,5 @@
-//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), one cloud per model and dropout
-//! rate. A cloud is all that a user could get, not the one lucky choice.
+//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), with one cloud for each method
+//! and dropout rate. A cloud shows all possible choices, not only the best one.
 
 use std::collections::BTreeSet;
 
@@ -12,31 +12,32 @@ use super::svg::{Anchor, BLACK, DASHES, Fill, Marker, Stroke, Svg, TEXT, colour,
 use crate::axis::Axis;
 use crate::results::Results;
 
-/// The most points that a figure draws, over all clouds: more show nothing more and make a file that viewers choke on.
+/// The largest number of points in a figure. More points would not show more, and some viewers cannot open larger files.
 const POINTS_MAX: u128 = 100_000;
-/// How many clouds a note names.
+/// The number of clouds that a note names.
 const NAMED_MAX: usize = 4;
-/// With more clouds than this, the legend explains rates and models one by one instead of pointing at each cloud.
+/// With more clouds than this, the legend lists rates and methods instead of pointing at each cloud.
 const POINTED_MAX: usize = 6;
-/// More combined models than this are thinned out, and there are never more than twice as many.
+/// If there are more combinations than this, some are left out; at most twice as many are drawn.
 const COMBINED_MAX: usize = 8;
 
-/// What the figure shows.
+/// The data of the figure.
 #[derive(Debug)]
 pub(super) struct Scatter<'a> {
     pub clouds: &'a [Cloud],
     pub combined: &'a [Combined],
-    /// The models that were asked for.
+    /// The methods to draw.
     pub methods: &'a [Method],
-    /// Models and rates that lack a result for some held-out domain.
+    /// Methods and rates without a result for some held-out domain.
     pub missing: Vec<(Method, Option<Scalar>)>,
-    /// Combined models that do.
+    /// The number of combinations without a result for some held-out domain.
     pub combined_missing: usize,
-    /// Combined models that there is no room for.
+    /// The number of combinations for which there is no room.
     pub combined_hidden: usize,
 }
 
-/// The combined models that there is room for: of many, those with most members of each name and setting; of still more, the first.
+/// The combinations to draw. If there are many, only those with most members of each name and setting; if these are still too many, the
+/// first ones.
 pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
     if models.len() > COMBINED_MAX {
         let all = models.clone();
@@ -145,12 +146,12 @@ fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<St
     notes
 }
 
-/// How many points of a cloud are drawn at most.
+/// The largest number of points that are drawn of a cloud.
 fn drawn_max(clouds: &[Cloud]) -> u128 {
     POINTS_MAX / clouds.len().max(1) as u128
 }
 
-/// How a cloud's hull and centre look.
+/// The look of a cloud's hull and centre.
 #[derive(Clone, Copy)]
 struct CloudLook {
     colour: &'static str,
@@ -160,7 +161,7 @@ struct CloudLook {
 }
 
 impl CloudLook {
-    /// One of several that differ in everything.
+    /// A look by index; looks differ in colour, marker and dashes.
     fn of(index: usize) -> Self {
         Self {
             colour: colour(index),
@@ -183,18 +184,18 @@ impl CloudLook {
     }
 
     fn draw_centre(self, svg: &mut Svg, class: &str, at: (f64, f64)) {
-        // A white rim tells the marker from the points below it.
+        // A white rim separates the marker from the points below it.
         svg.marker("rim", self.marker, at, 5.8, "#ffffff", Fill::Solid);
         svg.marker(class, self.marker, at, 4.4, self.colour, self.fill);
     }
 }
 
-/// How clouds are told apart: one model's by rate, one rate's by model, and both by colour and shape for the rate, by dashes and fill for
-/// the model.
+/// The looks of clouds. With one method they depend on the rate, with one rate on the method. With several of both, colour and shape show
+/// the rate, dashes and fill the method.
 struct CloudLooks {
     rates: Vec<Option<Scalar>>,
     methods: Vec<Method>,
-    /// Names of combined models, and of how many members, as bits.
+    /// Names of combinations with their numbers of members, as bits.
     combined: BTreeSet<(String, u64)>,
 }
 
@@ -209,7 +210,7 @@ impl CloudLooks {
         Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec(), combined }
     }
 
-    /// A combined model: in a shape that no cloud has, one for each name and number of members, and in the colour of its rate.
+    /// The look of a combination: a shape that no cloud has for each name and number of members, in the colour of its rate.
     fn combined(&self, combined: &Combined) -> CloudLook {
         let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
         let kind = (combined.name.clone(), combined.members.to_bits());
@@ -221,7 +222,7 @@ impl CloudLooks {
         CloudLook { colour, marker: shapes[index % shapes.len()], dash: "", fill }
     }
 
-    /// What tells a cloud from the others, in words.
+    /// The name of a cloud: what distinguishes it from the others.
     fn name(&self, method: Method, rate: &Option<Scalar>) -> String {
         match rate {
             Some(rate) if self.methods.len() < 2 => rate.to_string(),
@@ -247,7 +248,7 @@ impl CloudLooks {
         }
     }
 
-    /// The same for a model in every figure, whatever it is drawn beside.
+    /// The look of a method, which is the same in every figure.
     fn method(method: Method) -> CloudLook {
         let (index, fill) = match method {
             Method::Plain => (0, Fill::Solid),
@@ -284,7 +285,7 @@ fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &CloudLoo
     }
 }
 
-/// Height of the plot, unless its legend needs more.
+/// Height of the plot, unless its legend is higher.
 const HEIGHT: f64 = 220.0;
 /// Room for a marker before a label.
 const SAMPLE: f64 = 30.0;
@@ -294,17 +295,17 @@ const LABEL_GAP: f64 = 16.0;
 const LINE: f64 = 1.1 * TEXT;
 /// A longer label is cut.
 const LABEL_MAX: f64 = 124.0;
-/// So is a longer rate.
+/// A longer rate is cut.
 const RATE_MAX: f64 = 60.0;
 
-/// What stands to the right of the plot.
+/// The legend to the right of the plot.
 #[derive(Default)]
 struct Legend {
     lines: Vec<LegendLine>,
     pointers: Vec<Pointer>,
 }
 
-/// What explains a look.
+/// A line of the legend.
 enum LegendLine {
     Heading(String),
     Sample(CloudLook, String),
@@ -313,7 +314,7 @@ enum LegendLine {
 /// A label with a line to the data point that it names.
 struct Pointer {
     look: CloudLook,
-    /// Whether its look is a hull's too.
+    /// Whether its look is also that of a hull.
     outlined: bool,
     label: Vec<String>,
     to: (f64, f64),
@@ -347,11 +348,11 @@ impl Legend {
         }
         let varying = varying(scatter.combined);
         for combined in scatter.combined {
-            let told = combined
+            let shown = combined
                 .rest
                 .iter()
                 .filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
-            let rest: String = told.map(|(name, value)| format!(", {name} {value}")).collect();
+            let rest: String = shown.map(|(name, value)| format!(", {name} {value}")).collect();
             let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
             legend.pointers.push(Pointer {
                 look: looks.combined(combined),
@@ -373,7 +374,7 @@ impl Legend {
         }
     }
 
-    /// Its width on the page; none if there is nothing to explain.
+    /// Its width on the page; zero if it is empty.
     fn width(&self) -> f64 {
         let line = |line: &LegendLine| match line {
             LegendLine::Heading(text) => text_width(text, TEXT),
@@ -396,7 +397,7 @@ impl Legend {
         LABEL_GAP * self.lines.len() as f64 + apart
     }
 
-    /// Every pointer has as much room as the one with most lines of text needs.
+    /// The height of a pointer, that of the one with most lines of text.
     fn pointer_gap(&self) -> f64 {
         let most = self.pointers.iter().map(|pointer| pointer.label.len()).max().unwrap_or(1);
         LABEL_GAP + LINE * (most - 1) as f64
@@ -418,7 +419,7 @@ impl Legend {
         let wanted: Vec<f64> = places.iter().map(|place| place.1).collect();
         let placed = spread(&wanted, self.pointer_gap(), frame.top + self.lines_height(), frame.bottom());
         for ((pointer, place), y) in self.pointers.iter().zip(places).zip(placed) {
-            // A white rim tells the line from the points that it crosses.
+            // A white rim separates the line from the points that it crosses.
             svg.polyline("rim", &[place, (x - 3.0, y)], Stroke::solid("#ffffff", 2.0));
             svg.polyline("leader", &[place, (x - 3.0, y)], Stroke::solid("#606060", 0.7));
             pointer.look.draw_sample(svg, (x, y), pointer.outlined);
@@ -430,7 +431,7 @@ impl Legend {
     }
 }
 
-/// The parameters that combined models differ on.
+/// The parameters on which combinations differ.
 fn varying(combined: &[Combined]) -> BTreeSet<&str> {
     let names: BTreeSet<&str> =
         combined.iter().flat_map(|combined| combined.rest.keys()).map(String::as_str).collect();

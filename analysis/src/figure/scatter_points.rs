@@ -1,7 +1,7 @@
-//! The data of the scatter figure: for each model and dropout rate all choices of one setting per held-out domain.
+//! The data of the scatter figure: for each method and dropout rate all choices of one setting per held-out domain.
 //!
-//! A choice's point is the mean over the held-out domains, so the cloud is a Minkowski sum, scaled: its hull is the sum of the domains'
-//! hulls and its centre the mean of their centres. Both are exact for any number of choices, of which none has to be listed.
+//! The point of a choice is the mean over the held-out domains, so all points form a scaled Minkowski sum. Its hull is the sum of the
+//! domains' hulls and its centre the mean of their centres. Both are exact for any number of choices, and no choice has to be listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,13 +18,13 @@ use crate::results::over_domains;
 /// A point (i.i.d., o.o.d.).
 pub(super) type ScatterPoint = (f64, f64);
 
-/// All choices of one setting per held-out domain, for one model and dropout rate.
+/// All choices of one setting per held-out domain, for one method and dropout rate.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cloud {
     pub method: Method,
-    /// The dropout rate; none where the sweep has no such axis.
+    /// The dropout rate; none if the sweep has no such axis.
     pub rate: Option<Scalar>,
-    /// How many choices there are; the largest number stands for any larger one.
+    /// The number of choices, saturating.
     pub choices: u128,
     /// Corners of the convex hull of all choices in percent, counter-clockwise.
     pub hull: Vec<ScatterPoint>,
@@ -42,20 +42,20 @@ impl Cloud {
         Self { method, rate, choices: product(&settings), hull, centre: percent(centre), settings }
     }
 
-    /// The points of all choices in percent or, where there are more than `most`, of that many different ones: evenly taken, always the
-    /// same. One is made after the other, so that any number of them needs no memory.
+    /// The points of all choices in percent. If there are more than `most`, it yields that many different ones, spread evenly and always
+    /// the same. Points are computed one by one, so memory does not grow with their number.
     pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
         let percent = 100.0 / self.settings.len() as f64;
-        Walk::through(self.choices, most).map(move |choice| scaled(self.sum(choice), percent))
+        Walk::through(self.choices, most).map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
     }
 
-    /// The sum over domains of a choice, of which a number has one digit per domain.
-    fn sum(&self, mut choice: u128) -> ScatterPoint {
+    /// The sum over domains of a choice. The choice is a mixed-radix number with one digit for each domain.
+    fn mixed_radix_sum(&self, mut choice: u128) -> ScatterPoint {
         let mut rest = self.choices;
         let mut sum = (0.0, 0.0);
         for domain in &self.settings {
             rest /= domain.len() as u128;
-            // Where there are more choices than numbers, `rest` falls to zero before the last domains.
+            // If the number of choices saturated, `rest` becomes zero before the last domains.
             let digit = choice.checked_div(rest).unwrap_or(choice);
             choice -= digit * rest;
             sum = plus(sum, domain[(digit % domain.len() as u128) as usize]);
@@ -64,7 +64,7 @@ impl Cloud {
     }
 }
 
-/// One cloud per model and dropout rate that has a result for each of these held-out domains: by model as asked, then by rate.
+/// One cloud for each method and dropout rate with a result for every held-out domain: by method in the given order, then by rate.
 pub(super) fn clouds(
     records: &[TrialRecord],
     methods: &[Method],
@@ -77,7 +77,7 @@ pub(super) fn clouds(
         let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
         for (record, measured) in measured(spec, records) {
             let [held_out] = record.point.held_out.as_slice() else { continue };
-            // A setting is all but the rate, of which one is chosen per held-out domain.
+            // A setting is all parameters except the rate. One setting is chosen per held-out domain.
             let mut setting = record.point.parameters.clone();
             let rate = setting.remove(Axis::dropout().as_str());
             rates
@@ -96,7 +96,7 @@ pub(super) fn clouds(
     clouds
 }
 
-/// What was measured, by held-out domain and setting.
+/// Accuracies by held-out domain and setting.
 type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<AccuracyPair>>>;
 
 fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
@@ -107,18 +107,18 @@ fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
     choices.values().map(|settings| settings.values().map(point).collect()).collect()
 }
 
-/// The dropout rates of a sweep's trials; one that is none where it has no such axis.
+/// The dropout rates of the trials; none for trials without this axis.
 pub(super) fn rates(records: &[TrialRecord]) -> BTreeSet<Option<&Scalar>> {
     let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
     alone.map(|record| record.point.parameters.get(Axis::dropout().as_str())).collect()
 }
 
-/// A model that several trials were combined to: one point, for nothing is left to choose.
+/// A combination of several trials. It is one point, because there is nothing to choose.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Combined {
-    /// How trials were combined.
+    /// The name of the combination.
     pub name: String,
-    /// Of how many.
+    /// The number of its members.
     pub members: f64,
     /// Its other parameters.
     pub rest: Parameters,
@@ -126,7 +126,7 @@ pub(super) struct Combined {
     pub at: ScatterPoint,
 }
 
-/// The combined models that are done for each of these held-out domains, and how many are not.
+/// The combinations that are done for every held-out domain, and the number of the others.
 pub(super) fn combined(
     records: &[TrialRecord],
     spec: MetricSpec,
@@ -141,7 +141,7 @@ pub(super) fn combined(
         let mut seeds: BTreeMap<&str, Vec<AccuracyPair>> = BTreeMap::new();
         for trial in trials {
             let held_out = trial.point.held_out.first()?;
-            let Measurement::Selected { measured: Some(measured), .. } = spec.read(trial) else {
+            let Measurement::Selected { measured: Some(measured), .. } = spec.measure(trial) else {
                 return None;
             };
             seeds.entry(held_out).or_default().push(measured);
@@ -200,8 +200,8 @@ fn half_hull(points: impl Iterator<Item = ScatterPoint>) -> Vec<ScatterPoint> {
     side
 }
 
-/// Goes through numbers below `end`: all of them in order, or `left` different ones in steps of about the golden section. A step that has
-/// no divisor in common with `end` meets every number once before it meets one again, and every value of the last digit equally often.
+/// Walks through the numbers below `end`: all of them in order, or `left` different ones in steps of about the golden section. The step and
+/// `end` have no common divisor, so each number is met once before any is repeated, and each value of the last digit equally often.
 struct Walk {
     next: u128,
     step: u128,

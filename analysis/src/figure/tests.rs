@@ -1,4 +1,4 @@
-//! The data behind the figures, by hand.
+//! Tests of the data behind the figures.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;

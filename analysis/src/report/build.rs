@@ -17,23 +17,23 @@ use crate::diff::RunFacts;
 use crate::metric_spec::{MetricSpec, OodSplit};
 use crate::results::{Question, Results, results};
 
-/// The page. Whatever is missing of the sweep, the page says so instead of failing.
+/// The page. It reports what is missing of the sweep instead of failing.
 pub fn report(subject: ReportSubject, asked: &ReportQuestion) -> String {
     Report::of(subject, asked).page().into_string()
 }
 
-/// The rules for screens and paper.
+/// The style for screens and paper.
 const STYLE: &str = include_str!("style.css");
 
-/// All that sections read.
+/// The data of all sections.
 pub(super) struct Report<'a> {
     pub(super) name: String,
     pub(super) spec: SweepSpec,
     pub(super) asked: &'a ReportQuestion,
     /// The trials of the grid, pairs of held-out domains included.
     pub(super) records: Vec<TrialRecord>,
-    /// The same with nothing but the evaluations that each of the selections chooses, in their order; none where the selection needs more.
-    /// Every table reads them, and there may be millions of evaluations.
+    /// The same trials with only the evaluations that each selection chooses, in the order of the selections; none if a selection needs
+    /// more. Every table reads them, and a sweep may have millions of evaluations.
     pub(super) chosen: Vec<Option<Vec<TrialRecord>>>,
     /// The trials that combine others.
     pub(super) combined: Vec<TrialRecord>,
@@ -76,7 +76,7 @@ impl<'a> Report<'a> {
             html lang="en" {
                 head {
                     meta charset="utf-8";
-                    // The page asks for nothing, and must not even if a browser finds something to ask for.
+                    // The page loads nothing, and browsers must not load anything for it.
                     meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
@@ -106,7 +106,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The axis by which results are summed up: dropout if it varies, else the first that does.
+    /// The axis of the summary: dropout if it varies, else the first axis that varies.
     pub(super) fn first_axis(&self) -> Option<&Axis> {
         self.axes.iter().find(|axis| **axis == Axis::dropout()).or(self.axes.first())
     }
@@ -117,10 +117,10 @@ impl<'a> Report<'a> {
         results(&self.name, &self.spec.work, self.records_for(selection), &question).ok()
     }
 
-    /// The trials of the grid with all that this selection method needs of them.
+    /// The trials of the grid with the evaluations that a selection method needs.
     pub(super) fn records_for(&self, selection: Selection) -> &[TrialRecord] {
-        let place = self.selections.iter().position(|own| *own == selection);
-        place.and_then(|place| self.chosen[place].as_deref()).unwrap_or(&self.records)
+        let index = self.selections.iter().position(|own| *own == selection);
+        index.and_then(|index| self.chosen[index].as_deref()).unwrap_or(&self.records)
     }
 
     pub(super) fn has_domains(&self) -> bool {
@@ -128,8 +128,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// These trials with the evaluations of each model at the step that a selection method chooses, which is then the only one to choose.
-/// None for a method that compares steps with those of other trials.
+/// These trials with only the evaluations at the selected step of each method. None for a selection method that needs other trials.
 fn at_chosen_steps(
     records: &[TrialRecord],
     selection: Selection,
@@ -162,7 +161,7 @@ pub(super) fn varying(records: &[TrialRecord]) -> Vec<Axis> {
     axes
 }
 
-/// The models of the trajectory that the sweep plans or that some trial told of.
+/// The methods that the sweep plans or that some trial reported.
 fn evaluated(work: &Work, records: &[TrialRecord]) -> Vec<Method> {
     let mut methods = BTreeSet::from([Method::Plain]);
     if let Work::Finetune(settings) = work {

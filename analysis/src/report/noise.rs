@@ -1,4 +1,4 @@
-//! How far trials lie apart that differ in the seed alone, and one comparison beside that.
+//! The noise across seeds, and one comparison beside it.
 
 use maud::{Markup, html};
 use sortie_core::filter::Filter;
@@ -30,7 +30,7 @@ fn compare(
     paired(&report.name, &report.spec.work, report.records_for(selection), &question, settings).ok()
 }
 
-/// The pooled standard deviation between seeds, of all trials: everything is compared with itself.
+/// The pooled standard deviation across seeds of all trials, from a comparison of all trials with themselves.
 fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let all = Filter::default();
     let found: Vec<(Method, f64, f64)> = report
@@ -61,7 +61,7 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numberi
     }
 }
 
-/// Two values of an axis to compare, and why these.
+/// Two values of an axis to compare, and how they were chosen.
 struct ComparedValues {
     a: AxisValue,
     b: AxisValue,
@@ -103,7 +103,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
     }
 }
 
-/// Dropout 0 and the best other rate; of another axis the least and the largest number. Both must be complete.
+/// Dropout 0 and the best other rate, or the least and the largest number of another axis. Both must be complete.
 fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
         [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((*number, value, mean)),
@@ -115,7 +115,7 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     let ((first, a, least), (_, largest, most)) = (*numbers.first()?, *numbers.last()?);
     let dropout = *axis == Axis::dropout() && first == 0.0;
     if dropout && numbers.len() > 2 {
-        // Which rate is best is not known before all are complete.
+        // The best rate is not known before all rates are complete.
         let all = numbers.iter().all(|(_, _, mean)| complete(mean));
         let best = numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| {
             x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal)
@@ -133,7 +133,7 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     })
 }
 
-/// The condition that means one value of an axis.
+/// The condition for one value of an axis.
 fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter> {
     let filter = Filter::parse(&format!("{axis}={value}")).ok()?;
     let means = |filter: &Filter| {

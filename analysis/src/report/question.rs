@@ -1,4 +1,4 @@
-//! What a report is about, and what it shows.
+//! The subject of a report, and its options.
 
 use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
@@ -9,7 +9,7 @@ use sortie_core::trial::TrialId;
 use crate::diff::RunFacts;
 use crate::metric_spec::OodSplit;
 
-/// What a report is about.
+/// The sweep of a report.
 #[derive(Clone, Debug)]
 pub struct ReportSubject {
     /// The sweep's name.
@@ -18,23 +18,23 @@ pub struct ReportSubject {
     pub spec: SweepSpec,
     /// Its trials.
     pub records: Vec<TrialRecord>,
-    /// What their accepted attempts ran on.
+    /// The environments of their accepted attempts.
     pub runs: Vec<(TrialId, RunFacts)>,
 }
 
-/// What a report shows, and how it came to be.
+/// The options of a report, and how it was made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReportQuestion {
-    /// The selection methods that get tables, the first of which the figures use; empty: iid, those that the sweep planned, and last.
+    /// The selection methods with tables; figures use the first. If empty: iid, those of the sweep file, and last.
     pub selections: Vec<Selection>,
-    /// The models of the trajectory; empty: all that were evaluated.
+    /// The weights used; if empty, all that were evaluated.
     pub methods: Vec<Method>,
-    /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
+    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
-    /// The command that makes the page, as it was typed.
+    /// The command that makes the page.
     pub command: String,
     /// Name and version of the program that makes it.
     pub software: String,
-    /// When, if anybody wants to know.
+    /// A date to print, if any.
     pub date: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What the tables choose by, and which models they judge.
+//! The selection methods and the weights used of the tables.
 
 use maud::{Markup, html};
 use sortie_core::finetune::AverageEvery;
@@ -9,13 +9,13 @@ use sortie_core::trial::Work;
 
 use super::{Report, page};
 
-/// Iid, what the sweep planned, and last.
+/// Iid, the methods of the sweep file, and last.
 pub(super) fn usual(spec: &SweepSpec) -> Vec<Selection> {
     let planned = spec.select.iter().copied();
     distinct(&std::iter::once(Selection::Iid).chain(planned).chain([Selection::Last]).collect::<Vec<_>>())
 }
 
-/// Each once, in the order in which they first come.
+/// The values without duplicates, in their first order.
 pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     for one in all {
@@ -61,7 +61,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
     page::section("selection", "Selection and weights used", body)
 }
 
-/// The part of the held-out domain that is read, in words.
+/// The split of the held-out domain, in words.
 pub(super) fn split(report: &Report<'_>) -> String {
     let split = report.asked.ood_split.unwrap_or_else(|| crate::OodSplit::default_for(&report.spec.work));
     match split {
@@ -78,7 +78,7 @@ pub(super) fn label(selection: Selection) -> &'static str {
     }
 }
 
-/// Which step it takes, in words.
+/// The selected step, in words.
 pub(super) fn takes(selection: Selection) -> &'static str {
     match selection {
         Selection::Iid => "the step with the best i.i.d. accuracy, the earliest of equals",

@@ -1,4 +1,4 @@
-//! What was run, in words, and the grid.
+//! A description of the runs, and the grid.
 
 use maud::{Markup, html};
 use sortie_core::combine::{Choice, Combine};
@@ -9,12 +9,12 @@ use sortie_core::trial::Work;
 
 use super::{Report, page};
 
-/// Values of an axis that are listed; of more, the first ones and the last.
+/// Values of an axis that are listed. If there are more, the first ones and the last are listed.
 const VALUES_SHOWN: usize = 24;
 /// Words of a command that are shown.
 const WORDS_SHOWN: usize = 200;
 
-/// One sentence on the sweep.
+/// One sentence about the sweep.
 pub(super) fn sentence(report: &Report<'_>) -> Markup {
     let held_out = &report.spec.grid.held_out;
     let domains = match held_out.len() {
@@ -173,7 +173,7 @@ fn command(settings: &CommandSettings) -> Facts {
 fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let grid = &report.spec.grid;
     let known = crate::axis::parameter_names(report.records.iter().map(|record| &record.point));
-    // A sweep that has no trial yet has axes all the same.
+    // A sweep without trials has axes too.
     let others = grid.axes.keys().filter(|name| !known.contains(name)).cloned();
     let names: Vec<String> = known.iter().cloned().chain(others).collect();
     let axes = names.iter().filter_map(|name| {
@@ -212,7 +212,7 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     }
 }
 
-/// Values in one line; of many the first ones, the last, and how many are left out.
+/// Values in one line. If there are many: the first ones, the last, and the number of values left out.
 fn shortened(mut values: Vec<String>) -> Markup {
     let last = values.pop();
     let left_out = (values.len() + 1).saturating_sub(VALUES_SHOWN);

@@ -4,7 +4,7 @@ use sortie_core::parameters::Scalar;
 
 use crate::axis::AxisValue;
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnKind {
     Text,
@@ -14,7 +14,7 @@ pub(crate) enum ColumnKind {
 }
 
 impl ColumnKind {
-    /// What an axis's value is.
+    /// The type of an axis's value.
     pub(crate) fn of(scalar: &Scalar) -> Self {
         match scalar {
             Scalar::Number(_) => Self::Number,
@@ -23,25 +23,25 @@ impl ColumnKind {
         }
     }
 
-    /// What holds both: an axis with values of several types is told as texts.
+    /// The type of a column with values of both types: text if they differ.
     pub(crate) fn and(self, other: Self) -> Self {
         if self == other { self } else { Self::Text }
     }
 }
 
-/// A column's name and what it holds.
+/// The name and type of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub name: String,
     pub kind: ColumnKind,
 }
 
-/// One value of a row, of its column's kind.
+/// One value of a row, of its column's type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CellValue<'a> {
     Absent,
     Text(&'a str),
-    /// A text that exists nowhere else.
+    /// A text that is owned.
     Made(String),
     Number(f64),
     Integer(u64),
@@ -49,7 +49,7 @@ pub(crate) enum CellValue<'a> {
 }
 
 impl<'a> CellValue<'a> {
-    /// A parameter in a column of some kind: as a text if the column's values are of several types.
+    /// A parameter in a column of a type; as text in a text column.
     pub(crate) fn of(scalar: &'a Scalar, kind: ColumnKind) -> Self {
         match scalar {
             Scalar::Text(text) => Self::Text(text),
@@ -59,7 +59,7 @@ impl<'a> CellValue<'a> {
         }
     }
 
-    /// The same of any axis.
+    /// The same for the value of any axis.
     pub(crate) fn of_axis(value: &'a AxisValue, kind: ColumnKind) -> Self {
         match value {
             AxisValue::Absent => Self::Absent,

@@ -1,4 +1,4 @@
-//! Every evaluation of a sweep as a row.
+//! Writes every evaluation of a sweep as a row.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use sortie_core::trial::Point;
 use super::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::axis::in_order;
 
-/// What stands before the axes, and behind them.
+/// The columns before the axes.
 const TRIAL: [(&str, ColumnKind); 4] = [
     ("sweep", ColumnKind::Text),
     ("trial_id", ColumnKind::Text),
@@ -30,14 +30,13 @@ const EVALUATION: [(&str, ColumnKind); 9] = [
     ("loss", ColumnKind::Number),
 ];
 
-/// The axes of a sweep and the types of their values, learned by looking at its trials one by one: a file's columns must be known before
-/// its first row.
+/// The axes of a sweep and the types of their values, collected from its trials: the columns of a file must be known before its first row.
 #[derive(Clone, Debug, Default)]
 pub struct AxisKinds(BTreeMap<String, ColumnKind>);
 
 impl AxisKinds {
-    /// Looks at a trial.
-    pub fn see(&mut self, point: &Point) {
+    /// Adds the axes of a trial.
+    pub fn add(&mut self, point: &Point) {
         for (name, value) in &point.parameters {
             let kind = ColumnKind::of(value);
             match self.0.get_mut(name) {
@@ -53,7 +52,7 @@ impl AxisKinds {
 /// Why a row cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationWriterError {
-    /// The file's columns are written already.
+    /// A trial has an axis or a type of value that the file's columns lack.
     #[error("sweep {sweep} got new values of axis {axis} while it was exported: export it again")]
     Changed {
         /// The sweep.
@@ -61,25 +60,25 @@ pub enum EvaluationWriterError {
         /// The axis.
         axis: String,
     },
-    /// What the system says.
+    /// With the error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// How much was written.
+/// The numbers of rows that were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportCounts {
     /// Trials.
     pub trials: u64,
-    /// How many of them have no evaluation: a row each, whose columns from `method` on are empty.
+    /// Trials without evaluations. Each is a row whose columns from `method` on are empty.
     pub without: u64,
-    /// Evaluations: a row each.
+    /// Evaluations. Each is a row.
     pub evaluations: u64,
 }
 
-/// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`), then its
-/// own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`). An axis that is called like one of those stands
-/// as `parameter.NAME`.
+/// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`),
+/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`). An axis with the name of one of these
+/// columns is named `parameter.NAME`.
 pub struct EvaluationWriter<W: Write + Send> {
     writer: RowWriter<W>,
     sweep: String,
@@ -88,10 +87,10 @@ pub struct EvaluationWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> EvaluationWriter<W> {
-    /// Writes what comes before the rows.
+    /// Writes the header.
     ///
     /// # Errors
-    /// What the system says.
+    /// With the error of the system.
     pub fn new(sweep: &str, axes: &AxisKinds, format: RowFormat, out: W) -> io::Result<Self> {
         let fixed = |columns: &[(&str, ColumnKind)]| {
             columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
@@ -115,10 +114,10 @@ impl<W: Write + Send> EvaluationWriter<W> {
         })
     }
 
-    /// Writes a trial's evaluations; a trial without any is one row too, so that what failed is not forgotten.
+    /// Writes a trial's evaluations. A trial without evaluations is one row, so that failed trials are in the file too.
     ///
     /// # Errors
-    /// [`EvaluationWriterError::Changed`] if it has what [`AxisKinds`] did not see.
+    /// [`EvaluationWriterError::Changed`] if it has an axis or a type of value that [`AxisKinds`] lacks.
     pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
         let changed =
@@ -162,10 +161,10 @@ impl<W: Write + Send> EvaluationWriter<W> {
         Ok(())
     }
 
-    /// Writes what is left; gives the writer back.
+    /// Writes the remaining rows. Returns the output and the numbers of rows.
     ///
     /// # Errors
-    /// What the system says.
+    /// With the error of the system.
     pub fn finish(self) -> io::Result<(W, ExportCounts)> {
         Ok((self.writer.finish()?, self.written))
     }

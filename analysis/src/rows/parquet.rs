@@ -1,4 +1,4 @@
-//! RowOutput as Apache Parquet.
+//! Rows as Apache Parquet.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,20 +13,20 @@ use ::parquet::schema::types::Type;
 
 use super::{CellValue, Column, ColumnKind};
 
-/// RowOutput that lie in memory before they are written as one group: some tens of MiB.
+/// Rows in memory before they are written as one group: some tens of MiB.
 const GROUP_ROWS: usize = 1 << 16;
 
-/// RowOutput on their way into a Parquet file, a group at a time.
+/// Writes rows to a Parquet file, one group at a time.
 pub(super) struct ParquetRows<W: Write + Send> {
     file: SerializedFileWriter<W>,
     columns: Vec<ColumnBuffer>,
     rows: usize,
 }
 
-/// A column's values of the rows that are not written yet.
+/// The values of a column that are not written yet.
 struct ColumnBuffer {
     values: Values,
-    /// For each row 1, or 0 where there is no value.
+    /// For each row 1, or 0 without a value.
     levels: Vec<i16>,
 }
 
@@ -37,7 +37,7 @@ enum Values {
     Flag(Vec<bool>),
 }
 
-/// TextBuffer, of which equal ones share their memory.
+/// Texts. Equal texts share memory.
 #[derive(Default)]
 struct TextBuffer {
     known: HashMap<String, ByteArray>,
@@ -114,7 +114,7 @@ impl ColumnBuffer {
             (Values::Text(texts), CellValue::Text(text)) => texts.push(text),
             (Values::Text(texts), CellValue::Made(text)) => texts.push(text),
             (Values::Number(numbers), CellValue::Number(number)) => numbers.push(*number),
-            // Numbers that people give are below 2^63, as in the databases.
+            // Integers are below 2^63, as in the databases.
             (Values::Integer(integers), CellValue::Integer(integer)) => {
                 integers.push(i64::try_from(*integer).unwrap_or(i64::MAX))
             }
@@ -170,7 +170,7 @@ impl TextBuffer {
     }
 }
 
-/// What the format refuses is a fault of ours, and what the file refuses arrives wrapped.
+/// An error of the output is wrapped in an error of the format.
 fn failed(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(inner) => match inner.downcast::<io::Error>() {

@@ -8,23 +8,23 @@ use super::parquet::ParquetRows;
 use super::text::{csv_line, csv_text, json_line};
 use super::{CellValue, Column};
 
-/// How rows are written.
+/// The format of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RowFormat {
-    /// A header, then a line a row. Nothing stands for no value. Numbers are those that read back to the same bits.
+    /// A header and one line for each row. A missing value is empty. Numbers read back to the same bits.
     Csv,
-    /// A JSON object a line. `null` stands for no value, and for a number that is not finite, which JSON does not have.
+    /// One JSON object a line. A missing value is `null`, as is a number that is not finite, which JSON does not have.
     Jsonl,
     /// Apache Parquet: doubles, 64-bit integers, texts and flags, all of which may be null.
     Parquet,
 }
 named!(RowFormat, "format", { Csv => "csv", Jsonl => "jsonl", Parquet => "parquet" });
 
-/// RowOutput on their way into a file.
+/// Writes rows to an output.
 pub(crate) struct RowWriter<W: Write + Send> {
     columns: Vec<Column>,
     rows: RowOutput<W>,
-    /// A row's text, to be written at once.
+    /// The text of a row, which is written at once.
     line: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl<W: Write + Send> RowWriter<W> {
         Ok(Self { columns, rows, line: Vec::new() })
     }
 
-    /// Takes a row: a value for each column.
+    /// Writes a row: a value for each column.
     pub(crate) fn row(&mut self, values: &[CellValue<'_>]) -> io::Result<()> {
         self.line.clear();
         match &mut self.rows {
@@ -64,7 +64,7 @@ impl<W: Write + Send> RowWriter<W> {
         }
     }
 
-    /// Writes what is left; gives the writer back.
+    /// Writes the remaining rows and returns the output.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self.rows {
             RowOutput::Csv(mut out) | RowOutput::Jsonl(mut out) => {

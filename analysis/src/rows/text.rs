@@ -42,7 +42,7 @@ pub(super) fn json_line(line: &mut Vec<u8>, columns: &[Column], values: &[CellVa
     Ok(())
 }
 
-/// A CSV field: quoted where a comma, a quote or a line break would end it.
+/// A CSV field, quoted if it contains a comma, a quote or a line break.
 pub fn csv_text(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()

@@ -65,7 +65,7 @@ fn one_missing_trial_takes_the_mark_from_its_column_and_from_the_mean() {
 }
 
 #[test]
-fn trials_that_are_not_written_down_yet_are_missing_too() {
+fn trials_that_are_not_stored_yet_are_missing_too() {
     let mut subject = complete(SMALL);
     subject.records.truncate(20);
     let text = text(&page("growing", subject, &question()));
@@ -73,7 +73,7 @@ fn trials_that_are_not_written_down_yet_are_missing_too() {
         text.contains("Incomplete: 20 of 24 trials have a result.\n") && text.contains("4 waiting"),
         "{text}"
     );
-    assert!(text.contains("4 planned trials are not written down yet"), "{text}");
+    assert!(text.contains("4 planned trials are not stored yet"), "{text}");
 }
 
 /// The accuracy as tables show it.

@@ -102,7 +102,7 @@ async fn write_rows<W: Write + Send>(
     let mut axes = AxisKinds::default();
     let (_, mut points) = client.stream_records(sweep, Detail::Points).await?;
     while let Some(record) = points.next().await? {
-        axes.see(&record.point);
+        axes.add(&record.point);
     }
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
     let mut sheet = EvaluationWriter::new(sweep, &axes, format, out).map_err(cannot)?;

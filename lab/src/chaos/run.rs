@@ -1,8 +1,8 @@
 //! `sortie-lab chaos`: one sweep runs twice, once with faults and once without.
 //!
-//! The faults follow a plan that depends on a seed only. They are injected when a number of trials has ended, not at points in time, so that
-//! a slow machine sees as many of them as a fast one. Afterwards the two databases must hold the same results, and the first one must hold
-//! everything that the workers' journals say was acknowledged.
+//! The faults follow a plan that depends on a seed only. They are injected when a number of trials has ended, not at points in time, so
+//! that a slow machine sees as many of them as a fast one. Afterwards the two databases must hold the same results, and the first one must
+//! hold everything that the workers' journals say was acknowledged.
 
 use std::time::Duration;
 

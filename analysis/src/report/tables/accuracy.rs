@@ -13,11 +13,11 @@ use crate::statistics::Estimate;
 /// Domains that a table has room for on paper.
 const DOMAINS_MAX: usize = 7;
 
-/// What a table shows.
+/// The numbers of a table.
 pub(super) struct Accuracy<'a> {
     /// The domains that make columns.
     domains: &'a [String],
-    /// What the numbers are.
+    /// The name of the numbers.
     title: String,
     of_cell: fn(&Cell) -> &Estimate,
     of_mean: fn(&Mean) -> &Estimate,
@@ -41,17 +41,17 @@ impl<'a> Accuracy<'a> {
         }
     }
 
-    /// With the mean i.i.d. accuracy in a column of its own.
+    /// Adds a column for the mean i.i.d. accuracy.
     pub(super) fn with_iid_mean(self) -> Self {
         Self { iid_mean: true, ..self }
     }
 
-    /// With nothing marked.
+    /// Marks no best value.
     pub(super) fn unmarked(self) -> Self {
         Self { mark: false, ..self }
     }
 
-    /// I.i.d. accuracies, of which none is marked.
+    /// I.i.d. accuracies, without marks.
     pub(super) fn iid(report: &'a Report<'_>) -> Self {
         let title = "I.i.d. accuracy (training domains, out splits) by held-out domain, %".to_owned();
         Self {
@@ -65,15 +65,15 @@ impl<'a> Accuracy<'a> {
     }
 }
 
-/// Rows that belong together, below a name of their own.
+/// Rows below a common name.
 pub(super) struct RowGroup<'a> {
     pub name: Option<Markup>,
     pub results: &'a Results,
-    /// The columns of the rows' values.
+    /// The axes that have columns.
     pub axes: Vec<Axis>,
 }
 
-/// One table, or several if there are more domains than a page is wide.
+/// One table, or several if the domains do not fit on a page.
 pub(super) fn tables(
     shown: &Accuracy<'_>,
     groups: &[RowGroup<'_>],
@@ -101,7 +101,7 @@ pub(super) fn tables(
     }
 }
 
-/// How many trials are behind a cell, where it is the same for all.
+/// The number of trials in a cell, or its range.
 fn replicates(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String]) -> Markup {
     let cells =
         groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
@@ -139,7 +139,7 @@ fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bo
     let cells: BTreeMap<CellKey<'_>, &Cell> =
         results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
     let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, domain)).copied();
-    // A succeeded trial that did not report what is read is no more there than one that is still to come.
+    // A succeeded trial without these evaluations counts as missing.
     let complete = |cell: Option<&Cell>| cell.is_some_and(|cell| (shown.of_cell)(cell).n == cell.planned);
     let of_domain = |domain: &String| {
         let cells = results.means.iter().map(|mean| cell(mean, domain).filter(|cell| complete(Some(cell))));
@@ -179,14 +179,14 @@ fn value<'a>(mean: &'a Mean, axis: &Axis) -> Option<&'a AxisValue> {
     mean.row.iter().find(|(own, _)| own == axis).map(|(_, value)| value)
 }
 
-/// The best of a column in which nothing is missing.
+/// The best value of a complete column.
 fn best(column: impl Iterator<Item = Option<f64>>, mark: bool) -> Option<f64> {
     let column: Option<Vec<f64>> = column.collect();
     column.filter(|column| mark && column.len() > 1)?.into_iter().reduce(f64::max)
 }
 
 fn entry(shown: &Accuracy<'_>, cell: Option<&Cell>, best: Option<f64>) -> Markup {
-    // A setting that is not planned with this domain has no cell.
+    // A setting may not be planned with every domain.
     let Some(cell) = cell else { return html! {} };
     let estimate = (shown.of_cell)(cell);
     html! {

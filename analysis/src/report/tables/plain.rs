@@ -1,4 +1,4 @@
-//! What is left to tell where no domain is held out: accuracies on what the trials evaluated.
+//! Tables of a sweep without held-out domains: accuracies on the splits that its trials evaluated.
 
 use std::collections::BTreeMap;
 

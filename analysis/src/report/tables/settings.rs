@@ -1,4 +1,4 @@
-//! The results: by setting, by the axis that matters most, and of models that combine trials.
+//! The results by setting, by the main axis, and of combinations.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Number
     page::section("results", "Results", body)
 }
 
-/// Every setting by itself, where [`section`] sums them up.
+/// Tables of every setting, if [`section`] has only a summary.
 pub(in crate::report) fn appendix(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() || summarised(report).is_none() {
         return html! {};
@@ -58,18 +58,18 @@ pub(in crate::report) fn appendix(report: &Report<'_>, numbers: &mut page::Numbe
     page::section("settings", "Every setting", body)
 }
 
-/// The axis that stands for the sweep, if there are others to average over.
+/// The axis of the summary, if there are other axes to average over.
 fn summarised<'a>(report: &'a Report<'_>) -> Option<&'a Axis> {
     report.first_axis().filter(|_| report.axes.len() > 1)
 }
 
-/// The results of every model by these axes.
+/// The results of every method by these axes.
 fn of_methods(report: &Report<'_>, selection: Selection, by: &[Axis]) -> Vec<(Method, Results)> {
     let methods = report.methods.iter();
     methods.filter_map(|&method| Some((method, report.results(selection, method, by.to_vec())?))).collect()
 }
 
-/// What one axis does, all others averaged.
+/// The results by one axis, averaged over all others.
 fn summary(report: &Report<'_>, axis: &Axis, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let all = of_methods(report, selection, std::slice::from_ref(axis));
     let others: Vec<&str> = report.axes.iter().filter(|other| *other != axis).map(Axis::as_str).collect();
@@ -101,7 +101,7 @@ fn settings(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbe
     }
 }
 
-/// All settings of these models.
+/// All settings of these methods.
 fn of_models(
     report: &Report<'_>,
     all: &[(Method, Results)],
@@ -131,7 +131,7 @@ fn groups(all: &[(Method, Results)]) -> Vec<RowGroup<'_>> {
         .collect()
 }
 
-/// Trials that are done and yet in no mean.
+/// The number of succeeded trials that are in no mean.
 fn unmeasured(all: &[(Method, Results)]) -> Markup {
     let missing = |results: &Results| results.cells.iter().map(|cell| cell.done - cell.ood.n).sum::<usize>();
     let found =
@@ -144,7 +144,7 @@ fn unmeasured(all: &[(Method, Results)]) -> Markup {
     }
 }
 
-/// Models that combine several trials: rows of their own.
+/// The results of combinations.
 fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let mut of: BTreeMap<&str, Vec<TrialRecord>> = BTreeMap::new();
     for record in &report.combined {
@@ -156,7 +156,7 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
         .iter()
         .filter_map(|combine| {
             let records = of.get(combine.name.as_str())?;
-            // Axes that all combinations share, and this one has, perhaps with one value.
+            // Axes that vary among all combinations and that this one has.
             let own = parameter_names(records.iter().map(|record| &record.point));
             let mut by = build::varying(&report.combined);
             by.retain(|axis| {
@@ -175,7 +175,7 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     // Combinations over different axes share a table, in which each has its own axes.
     let mut axes: Vec<Axis> = vec![Axis::from(MEMBERS)];
     for axis in found.iter().flat_map(|(_, results)| &results.axes) {
-        // Its name is the group's.
+        // The name of the combination is the group's name.
         if !axes.contains(axis) && axis.as_str() != COMBINE {
             axes.push(axis.clone());
         }
