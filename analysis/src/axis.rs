@@ -11,7 +11,7 @@ use sortie_core::trial::Point;
 /// An axis that can make rows. The held-out domain always makes the columns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Axis {
-    /// A setting, by its name: `dropout`, `lr`, or whatever the sweep file calls it.
+    /// A setting, by its name in the sweep file, such as `dropout` or `lr`.
     Parameter(String),
     /// Seed of the training run.
     Seed,
@@ -34,7 +34,7 @@ impl Axis {
         }
     }
 
-    /// Where a trial lies on this axis; none if its sweep has no such axis.
+    /// The value of a trial on this axis; none if its sweep has no such axis.
     pub fn value(&self, point: &Point) -> Option<AxisValue> {
         match self {
             Self::Parameter(name) => point.parameters.get(name).cloned().map(AxisValue::Scalar),
@@ -43,7 +43,7 @@ impl Axis {
         }
     }
 
-    /// Its value on a row that holds trials of these parameters. Seeds are in no parameters.
+    /// The value on a row of trials with these parameters. Seeds are not among the parameters.
     pub(crate) fn of(&self, parameters: &Parameters, seed: u64, split_seed: u64) -> AxisValue {
         match self {
             Self::Parameter(name) => {
@@ -54,7 +54,7 @@ impl Axis {
         }
     }
 
-    /// Whether these trials differ on it.
+    /// Whether the trials have different values on it.
     pub(crate) fn varies<'a>(&self, points: impl IntoIterator<Item = &'a Point>) -> bool {
         points.into_iter().map(|point| self.value(point)).collect::<BTreeSet<_>>().len() > 1
     }
@@ -76,13 +76,13 @@ impl fmt::Display for Axis {
     }
 }
 
-/// The names of the parameters that these trials have, in the order in which tables list them: those of fine-tuning as its identity
-/// lists them, then all others by name.
+/// The names of the parameters of these trials, in the order of tables: first those of fine-tuning in the order of its identity, then all
+/// others by name.
 pub fn parameter_names<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<String> {
     names_of(points.into_iter().map(|point| &point.parameters))
 }
 
-/// The same of bare parameters.
+/// The same for parameters without points.
 pub(crate) fn names_of<'a>(parameters: impl IntoIterator<Item = &'a Parameters>) -> Vec<String> {
     in_order(parameters.into_iter().flat_map(Parameters::keys).map(String::as_str).collect())
         .map(str::to_owned)
@@ -95,12 +95,12 @@ pub(crate) fn in_order(names: BTreeSet<&str>) -> impl Iterator<Item = &str> {
     known.into_iter().chain(names.into_iter().filter(|name| !finetune::AXES.contains(name)))
 }
 
-/// A value on an axis. Totally ordered, so that it can be a key.
+/// A value on an axis. It is totally ordered, so that it can be a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AxisValue {
-    /// The trials have no such axis, which others of their sweep have.
+    /// The trials lack this axis, but others of their sweep have it.
     Absent,
-    /// A parameter's.
+    /// The value of a parameter.
     Scalar(Scalar),
     /// A seed.
     Whole(u64),

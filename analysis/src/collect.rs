@@ -1,4 +1,5 @@
-//! A sweep's trials folded one by one into what tables need of them, so that a million evaluations never lie in memory at once.
+//! Collects from the trials of a sweep, one by one, the few numbers that tables need, so that a million evaluations are never in memory at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,27 +11,26 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
 use sortie_core::trial::{Point, Work};
 
-use crate::measure::{Measured, Meter, OodSplit, Reading};
+use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
 use crate::results::Question;
 
-/// Takes the records of a sweep in any order, and answers a question about them. Of each trial it keeps a few numbers: its place in the
-/// grid, its state and its accuracies at the step that counts. Where leave-one-out chooses the step, it keeps those of every step until
-/// all trials are known.
+/// Takes the records of a sweep in any order and computes results. It keeps of each trial its point, its state and its accuracies at the
+/// selected step. If leave-one-out selects the step, it keeps the accuracies of every step until all trials are known.
 ///
-/// Answers do not depend on the order, with one exception: of settings that are equally good, [`Question::best`] takes the first.
+/// Results do not depend on the order, with one exception: [`Question::best`] takes the first of settings that are equally good.
 #[derive(Debug)]
 pub struct Collector {
     pub(crate) sweep: String,
     pub(crate) question: Question,
-    pub(crate) meter: Meter,
-    /// In the dataset's order.
+    pub(crate) spec: MetricSpec,
+    /// The domains in the dataset's order.
     known_domains: Vec<String>,
-    pub(crate) settings: Shared<Parameters>,
-    pub(crate) names: Shared<String>,
-    outlines: Shared<Outline>,
-    /// Those that hold out one domain.
-    pub(crate) trials: Vec<Trial>,
-    open: Vec<Open>,
+    pub(crate) settings: Interner<Parameters>,
+    pub(crate) names: Interner<String>,
+    outlines: Interner<Outline>,
+    /// The trials that hold out one domain.
+    pub(crate) trials: Vec<TrialSummary>,
+    undecided: Vec<UndecidedTrial>,
     pairs: Vec<Pair>,
     states: HashMap<StateName, usize>,
     holds_out: bool,
@@ -38,39 +38,39 @@ pub struct Collector {
 
 /// A trial with one held-out domain.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trial {
-    /// Its parameters, by their number among [`Collector::settings`].
+pub(crate) struct TrialSummary {
+    /// The number of its parameters in [`Collector::settings`].
     pub setting: u32,
-    /// The held-out domain, by its number among [`Collector::names`].
+    /// The number of its held-out domain in [`Collector::names`].
     pub domain: u32,
     pub state: StateName,
     pub seed: u64,
     pub split_seed: u64,
-    /// By what settings compare: the higher, the better; not a number where no step is chosen.
+    /// The score by which settings are compared; higher is better. NaN without a selected step.
     pub score: f64,
-    pub measured: Option<Measured>,
+    pub measured: Option<AccuracyPair>,
 }
 
-/// What a trial may turn out to have: see [`Reading::Open`].
+/// A trial whose step is not selected yet: see [`Measurement::Undecided`].
 #[derive(Debug)]
-struct Open {
+struct UndecidedTrial {
     trial: usize,
     outline: u32,
-    measured: Box<[Option<Measured>]>,
+    measured: Box<[Option<AccuracyPair>]>,
 }
 
-/// What a trial with two held-out domains tells about one of them to those that hold out the other one.
+/// The accuracies of a trial with two held-out domains on one of them. They select steps of trials that hold out the other one.
 #[derive(Debug)]
 struct Pair {
-    place: Place,
-    told: CrossValidation,
+    key: TrialKey,
+    validation: CrossValidation,
 }
 
-/// Setting, held-out domain and seeds: everything that tells trials apart.
-type Place = (u32, u32, u64, u64);
+/// Setting, held-out domain and seeds, which together identify a trial.
+type TrialKey = (u32, u32, u64, u64);
 
 impl Collector {
-    /// Of a sweep's name, what its trials run, and what is asked.
+    /// A collector of a sweep, by its name and the work of its trials, for a question.
     pub fn new(sweep: &str, work: &Work, question: &Question) -> Self {
         Self::with(
             sweep,
@@ -84,27 +84,27 @@ impl Collector {
         Self {
             sweep: sweep.to_owned(),
             question: question.clone(),
-            meter: Meter { selection: question.selection, method: question.method, ood_split },
+            spec: MetricSpec { selection: question.selection, method: question.method, ood_split },
             known_domains: known_domains.to_vec(),
-            settings: Shared::default(),
-            names: Shared::default(),
-            outlines: Shared::default(),
+            settings: Interner::default(),
+            names: Interner::default(),
+            outlines: Interner::default(),
             trials: Vec::new(),
-            open: Vec::new(),
+            undecided: Vec::new(),
             pairs: Vec::new(),
             states: HashMap::new(),
             holds_out: false,
         }
     }
 
-    /// A collector that has taken all of these.
+    /// A collector with all of these records.
     pub(crate) fn of(sweep: &str, work: &Work, records: &[TrialRecord], question: &Question) -> Self {
         let mut collector = Self::new(sweep, work, question);
         records.iter().for_each(|record| collector.push(record));
         collector
     }
 
-    /// Takes a record, which is not needed any more afterwards.
+    /// Takes a record. The caller can drop it afterwards.
     pub fn push(&mut self, record: &TrialRecord) {
         let Point { held_out, parameters, seed, split_seed } = &record.point;
         *self.states.entry(record.state).or_default() += 1;
@@ -115,18 +115,19 @@ impl Collector {
             && record.state == StateName::Succeeded
         {
             for test in held_out {
-                let place = (setting, self.names.number(test), *seed, *split_seed);
+                let key = (setting, self.names.number(test), *seed, *split_seed);
                 self.pairs.extend(
-                    CrossValidation::of(record, test, self.meter.method).map(|told| Pair { place, told }),
+                    CrossValidation::of(record, test, self.spec.method)
+                        .map(|validation| Pair { key, validation }),
                 );
             }
         }
         let [domain] = held_out.as_slice() else { return };
-        let (score, measured) = match self.meter.read(record) {
-            Reading::Nothing => (f64::NAN, None),
-            Reading::Chosen { score, measured } => (score, measured),
-            Reading::Open { outline, measured } => {
-                self.open.push(Open {
+        let (score, measured) = match self.spec.measure(record) {
+            Measurement::Missing => (f64::NAN, None),
+            Measurement::Selected { score, measured } => (score, measured),
+            Measurement::Undecided { outline, measured } => {
+                self.undecided.push(UndecidedTrial {
                     trial: self.trials.len(),
                     outline: self.outlines.number(&outline),
                     measured,
@@ -135,7 +136,7 @@ impl Collector {
             }
         };
         let (domain, state) = (self.names.number(domain), record.state);
-        self.trials.push(Trial {
+        self.trials.push(TrialSummary {
             setting,
             domain,
             state,
@@ -146,17 +147,17 @@ impl Collector {
         });
     }
 
-    /// Chooses the steps that could not be chosen before all trials were known.
+    /// Selects the steps that depend on other trials. All trials must be known.
     pub(crate) fn settle(&mut self) {
-        self.pairs.sort_unstable_by_key(|pair| pair.place);
-        for Open { trial, outline, measured } in std::mem::take(&mut self.open) {
+        self.pairs.sort_unstable_by_key(|pair| pair.key);
+        for UndecidedTrial { trial, outline, measured } in std::mem::take(&mut self.undecided) {
             let trial = &mut self.trials[trial];
-            let place = (trial.setting, trial.domain, trial.seed, trial.split_seed);
-            let first = self.pairs.partition_point(|pair| pair.place < place);
+            let key = (trial.setting, trial.domain, trial.seed, trial.split_seed);
+            let first = self.pairs.partition_point(|pair| pair.key < key);
             let around: Vec<&CrossValidation> = self.pairs[first..]
                 .iter()
-                .take_while(|pair| pair.place == place)
-                .map(|pair| &pair.told)
+                .take_while(|pair| pair.key == key)
+                .map(|pair| &pair.validation)
                 .collect();
             let outline = self.outlines.value(outline);
             if let Some(Selected { step, score }) = leave_one_out(outline, &around)
@@ -167,12 +168,12 @@ impl Collector {
         }
     }
 
-    /// How many trials there are.
+    /// The number of trials.
     pub(crate) fn total(&self) -> usize {
         self.states.values().sum()
     }
 
-    /// How many of them are in a state.
+    /// The number of trials in a state.
     pub(crate) fn count(&self, state: StateName) -> usize {
         self.states.get(&state).copied().unwrap_or_default()
     }
@@ -182,30 +183,30 @@ impl Collector {
         !self.holds_out && !self.states.is_empty()
     }
 
-    /// Whether some trials are made of several others.
+    /// Whether some trials combine others.
     pub(crate) fn has_combined(&self) -> bool {
         self.settings.values().any(|parameters| combine_of(parameters).is_some())
     }
 
-    /// The domains that some trial holds out alone, in the dataset's order; unknown ones, by name, last.
+    /// The domains that some trial holds out alone, in the dataset's order. Unknown domains follow by name.
     pub(crate) fn domains(&self) -> Vec<String> {
         let numbers: BTreeSet<u32> = self.trials.iter().map(|trial| trial.domain).collect();
         in_order(&self.known_domains, numbers.into_iter().map(|number| self.names.value(number).clone()))
     }
 }
 
-/// Domains, each once, in the order of the known ones; unknown ones, by name, last.
+/// Domains without duplicates, in the order of the known ones. Unknown domains follow by name.
 pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) -> Vec<String> {
     let mut domains: Vec<String> = domains.collect();
-    let place = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
-    domains.sort_by_cached_key(|domain| (place(domain), domain.clone()));
+    let key = |domain: &String| known.iter().position(|known| known == domain).unwrap_or(usize::MAX);
+    domains.sort_by_cached_key(|domain| (key(domain), domain.clone()));
     domains.dedup();
     domains
 }
 
-/// The records with one held-out domain that have accuracies, with those.
-pub(crate) fn measured(meter: Meter, records: &[TrialRecord]) -> Vec<(&TrialRecord, Measured)> {
-    let Meter { selection, method, ood_split } = meter;
+/// The records with one held-out domain and accuracies, with their accuracies.
+pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&TrialRecord, AccuracyPair)> {
+    let MetricSpec { selection, method, ood_split } = spec;
     let question = Question { selection, method, ..Question::default() };
     let mut collector = Collector::with("", &[], ood_split, &question);
     records.iter().for_each(|record| collector.push(record));
@@ -214,23 +215,23 @@ pub(crate) fn measured(meter: Meter, records: &[TrialRecord]) -> Vec<(&TrialReco
     single.zip(&collector.trials).filter_map(|(record, trial)| Some((record, trial.measured?))).collect()
 }
 
-/// Values that many trials have in common, each kept once and known by a number.
+/// Values that many trials share. Each is kept once and has a number.
 #[derive(Debug)]
-pub(crate) struct Shared<T> {
+pub(crate) struct Interner<T> {
     numbers: BTreeMap<Arc<T>, u32>,
     values: Vec<Arc<T>>,
-    /// Neighbours often have the same one.
+    /// The number of the last value: neighbours often have the same one.
     newest: u32,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self { numbers: BTreeMap::new(), values: Vec::new(), newest: 0 }
     }
 }
 
-impl<T: Clone + Ord> Shared<T> {
-    /// The number of a value, which is kept if it is new.
+impl<T: Clone + Ord> Interner<T> {
+    /// The number of a value. A new value is kept.
     pub(crate) fn number(&mut self, value: &T) -> u32 {
         if self.values.get(self.newest as usize).is_none_or(|newest| **newest != *value) {
             self.newest = self.numbers.get(value).copied().unwrap_or_else(|| {
@@ -243,7 +244,7 @@ impl<T: Clone + Ord> Shared<T> {
         self.newest
     }
 
-    /// The value with a number that this gave.
+    /// The value of a number.
     pub(crate) fn value(&self, number: u32) -> &T {
         &self.values[number as usize]
     }
@@ -253,7 +254,7 @@ impl<T: Clone + Ord> Shared<T> {
         self.values.iter().map(|value| &**value)
     }
 
-    /// For each number the place of its value among all in their own order, which does not depend on what came first.
+    /// The rank of each number's value among all values in sorted order. Ranks do not depend on the order of arrival.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.values.len()];
         for (rank, &number) in (0..).zip(self.numbers.values()) {

@@ -1,4 +1,4 @@
-//! What differs between two sweeps, or between two trials: what was planned, what it ran on, what came of it.
+//! The differences between two sweeps or two trials: configuration, environment of the attempts, results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,29 +12,29 @@ use sortie_core::trial::{Point, TrialId};
 
 use crate::axis::{Axis, AxisValue};
 use crate::collect::measured;
-use crate::measure::{Measured, Meter, OodSplit};
+use crate::metric_spec::{AccuracyPair, MetricSpec, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
 use crate::statistics::Estimate;
 
-/// Trials that differ are named one by one up to this many.
+/// The number of different trials that are listed.
 const NAMED_MAX: usize = 8;
 
-/// What an attempt ran on: the names of the facts, such as `device`, with their values.
-pub type Run = BTreeMap<String, String>;
+/// The environment of an attempt: facts by name, such as `device`.
+pub type RunFacts = BTreeMap<String, String>;
 
-/// One of the two.
+/// One of the two sides.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// As the user calls it.
+    /// Its name on the command line.
     pub name: String,
     /// The sweep.
     pub spec: SweepSpec,
     /// Its trials.
     pub records: Vec<TrialRecord>,
-    /// What their accepted attempts ran on.
-    pub runs: Vec<(TrialId, Run)>,
-    /// The one trial that is meant; none for the sweep.
+    /// The environments of their accepted attempts.
+    pub runs: Vec<(TrialId, RunFacts)>,
+    /// The trial to compare; none for the whole sweep.
     pub trial: Option<TrialId>,
 }
 
@@ -51,7 +51,7 @@ impl Side {
             .collect()
     }
 
-    /// How many trials have each value of a fact.
+    /// The number of trials with each value of a fact.
     fn counts(&self, what: &str) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for (_, run) in self.runs.iter().filter(|(id, _)| self.is_meant(*id)) {
@@ -63,88 +63,88 @@ impl Side {
     }
 }
 
-/// What differs. Accuracies are fractions.
+/// The differences. Accuracies are fractions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diff {
-    /// The first.
+    /// The name of the first side.
     pub a: String,
-    /// The second.
+    /// The name of the second side.
     pub b: String,
-    /// Settings that are not the same.
+    /// Settings with different values.
     pub configuration: Vec<Fact>,
-    /// What attempts ran on, where it is not the same: every value with the number of trials.
+    /// Facts about the environment with different values: every value with its number of trials.
     pub runs: Vec<Fact>,
-    /// Whether two trials were compared, and not two sweeps.
+    /// Whether two trials were compared instead of two sweeps.
     #[serde(skip)]
     pub of_trials: bool,
-    /// Trials that are the same by their identity.
+    /// Trials with the same id on both sides.
     pub shared: Shared,
-    /// Trials that only one side has.
+    /// Trials on one side only.
     pub only: Only,
-    /// Different trials of the grids at one place: equal in the held-out domains, the seeds and all axes that both sides have.
-    pub places: Places,
+    /// Different trials of the grids with the same held-out domains, seeds and shared axes.
+    pub places: GridPointDifference,
 }
 
-/// Something that both sides have, each its own.
+/// A fact with a value on each side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fact {
-    /// What.
+    /// Its name.
     pub what: String,
-    /// In the first.
+    /// The value on the first side.
     pub a: String,
-    /// In the second.
+    /// The value on the second side.
     pub b: String,
 }
 
-/// Trials that both sides have.
+/// Trials on both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Shared {
-    /// How many.
+    /// The number of trials.
     pub trials: usize,
-    /// How many have the same evaluations to the last bit.
+    /// The number with the same evaluations to the last bit.
     pub identical: usize,
-    /// How many do not.
+    /// The number with different evaluations.
     pub different: usize,
-    /// How many have no result on one side or on both.
+    /// The number without a result on one side or both.
     pub unfinished: usize,
-    /// The first of the different ones: how their first differing evaluations read.
+    /// The first trials with different evaluations, with their first different evaluation.
     pub examples: Vec<Example>,
 }
 
 /// A trial whose results differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Example {
-    /// Its identity.
+    /// Its id.
     pub trial: String,
     /// The first evaluation that differs, such as `step 300 plain sketch/in`.
     pub evaluation: String,
-    /// What the first side has there.
+    /// The evaluation on the first side.
     pub a: String,
-    /// What the second has.
+    /// The evaluation on the second side.
     pub b: String,
 }
 
-/// Trials of one side alone.
+/// The number of trials on one side only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Only {
-    /// Of the first.
+    /// On the first side.
     pub a: usize,
-    /// Of the second.
+    /// On the second side.
     pub b: usize,
 }
 
-/// Results at places that both sides have, by different trials.
+/// The mean differences of different trials at the same grid points.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Places {
-    /// How many places have a result on both sides.
+pub struct GridPointDifference {
+    /// The number of grid points with a result on both sides.
     pub compared: usize,
-    /// Second minus first.
+    /// O.o.d. accuracy, second minus first.
     pub ood: Estimate,
-    /// Second minus first.
+    /// I.i.d. accuracy, second minus first.
     pub iid: Estimate,
 }
 
-/// Compares two sides. `question` says how a trial's numbers are chosen.
+/// Compares two sides. `question` decides how accuracies are measured.
 pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
     let (first, second) = (a.meant(), b.meant());
     let mut shared = Shared::default();
@@ -185,10 +185,10 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
         side.trial.and_then(|_| side.meant().into_values().next().map(|record| record.point.clone()))
     };
     if let (Some(one), Some(other)) = (one(a), one(b)) {
-        // What other trials of the sweeps have says nothing of these.
+        // The grids of the sweeps do not matter for two trials.
         facts.retain(|fact| !fact.what.starts_with("grid.") && !fact.what.starts_with("combine."));
         facts.extend(coordinates(&one, &other));
-        // Under one name there may be another combination.
+        // The same name may mean different combinations.
         let combined = |side: &Side, point: &Point| {
             side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned()
         };
@@ -201,7 +201,7 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
     facts
 }
 
-/// Where two trials lie apart.
+/// The axes on which two trials differ.
 fn coordinates(a: &Point, b: &Point) -> Vec<Fact> {
     let axes: BTreeSet<&String> = a.parameters.keys().chain(b.parameters.keys()).collect();
     let value = |point: &Point, axis: &String| {
@@ -219,7 +219,7 @@ fn coordinates(a: &Point, b: &Point) -> Vec<Fact> {
     facts
 }
 
-/// Facts on which the runs of both sides do not agree, or of which one side has several.
+/// Facts with different values on the two sides, or with several values on one side.
 fn runs(a: &Side, b: &Side) -> Vec<Fact> {
     let facts: BTreeSet<&String> = a.runs.iter().chain(&b.runs).flat_map(|(_, run)| run.keys()).collect();
     let mut found = Vec::new();
@@ -242,7 +242,7 @@ fn runs(a: &Side, b: &Side) -> Vec<Fact> {
     found
 }
 
-/// The first evaluation, by step, that the two do not share to the last bit.
+/// The first evaluation, by step, that differs in any bit.
 fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
     type Rows = BTreeMap<(u64, &'static str, String, &'static str), String>;
     let text = |row: &Evaluation| match row.loss {
@@ -264,24 +264,24 @@ fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
 }
 
 /// Held-out domains, values on the axes that both sides have, and seeds.
-type Place = (String, Vec<(Axis, Option<AxisValue>)>);
+type GridPoint = (String, Vec<(Axis, Option<AxisValue>)>);
 
-fn places(a: &Side, b: &Side, question: &Question) -> Places {
+fn places(a: &Side, b: &Side, question: &Question) -> GridPointDifference {
     let names = |side: &Side| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
     let (own, others) = (names(a), names(b));
     let common = own.iter().filter(|name| others.contains(name)).map(|name| Axis::from(name.as_str()));
     let common: Vec<Axis> = common.chain([Axis::Seed, Axis::Split]).collect();
-    // Two trials are compared wherever they lie.
+    // Two trials are compared at any points.
     let place = |point: &Point| match (a.trial, b.trial) {
-        (Some(_), Some(_)) => Place::default(),
+        (Some(_), Some(_)) => GridPoint::default(),
         _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
     };
     let sums = |side: &Side, other: BTreeMap<TrialId, &TrialRecord>| {
-        let mut places: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
+        let mut places: BTreeMap<GridPoint, Vec<AccuracyPair>> = BTreeMap::new();
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
-        let meter = Meter { selection: question.selection, method: question.method, ood_split };
-        for (record, measured) in measured(meter, &side.records) {
-            // What combines others lies at no place of the grid.
+        let spec = MetricSpec { selection: question.selection, method: question.method, ood_split };
+        for (record, measured) in measured(spec, &side.records) {
+            // A combination has no grid point.
             let counts = side.trial.is_some() || record.point.combine().is_none();
             if counts && side.is_meant(record.id) && !other.contains_key(&record.id) {
                 places.entry(place(&record.point)).or_default().push(measured);
@@ -290,15 +290,15 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
         places
             .into_iter()
             .map(|(place, all)| (place, crate::results::over_domains(&all)))
-            .collect::<BTreeMap<Place, Measured>>()
+            .collect::<BTreeMap<GridPoint, AccuracyPair>>()
     };
     let (one, other) = (sums(a, b.meant()), sums(b, a.meant()));
-    let pairs: Vec<(Measured, Measured)> =
+    let pairs: Vec<(AccuracyPair, AccuracyPair)> =
         one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
-    let estimate = |value: fn(&Measured) -> f64| {
+    let estimate = |value: fn(&AccuracyPair) -> f64| {
         Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>())
     };
-    Places {
+    GridPointDifference {
         compared: pairs.len(),
         ood: estimate(|measured| measured.ood),
         iid: estimate(|measured| measured.iid),
@@ -306,7 +306,7 @@ fn places(a: &Side, b: &Side, question: &Question) -> Places {
 }
 
 impl Diff {
-    /// As JSON, unrounded.
+    /// The differences as JSON, unrounded.
     pub fn json(&self) -> String {
         // Numbers and texts always encode.
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
@@ -314,13 +314,13 @@ impl Diff {
         text
     }
 
-    /// For people.
+    /// The differences as text for a terminal.
     pub fn text(&self) -> String {
         let Self { a, b, configuration, runs, shared, only, places, .. } = self;
         let mut text = format!("{a} against {b}\n");
         for (title, same, facts) in [
             ("configuration", "the same", configuration),
-            ("what attempts ran on", "the same on both sides, and one for all trials", runs),
+            ("environment of attempts", "the same for all trials of both sides", runs),
         ] {
             if facts.is_empty() {
                 text.push_str(&format!("\n{title}: {same}\n"));
@@ -333,8 +333,8 @@ impl Diff {
         }
         let Shared { trials, identical, different, unfinished, examples } = shared;
         text.push_str(&format!(
-            "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different ones, {unfinished} without a \
-             result on some side), {} only in {a}, {} only in {b}\n",
+            "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different results, {unfinished} without a \
+             result on one side or both), {} only in {a}, {} only in {b}\n",
             only.a, only.b
         ));
         for Example { trial, evaluation, a, b } in examples {
@@ -347,8 +347,8 @@ impl Diff {
             let what = if self.of_trials {
                 "the two trials".to_owned()
             } else {
-                let where_ = "held-out domains, seeds, axes that both have; combinations are not compared";
-                format!("different trials at the same place ({where_}): {} compared", places.compared)
+                let shared = "held-out domains, seeds and shared axes (combinations are not compared)";
+                format!("different trials with the same {shared}: {} compared", places.compared)
             };
             text.push_str(&format!(
                 "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",

@@ -1,28 +1,27 @@
-//! Answers from finished trials: statistics, tables, machine-readable files, figures and reports. Pure: records in, text or bytes out; whoever
-//! calls reads the store and writes the files.
+//! Analysis of finished trials: statistics, tables, rows for other programs, figures and reports. Pure: records in, text or bytes out; the
+//! caller reads the store and writes the files.
 
 mod axis;
 mod collect;
 mod diff;
 pub mod domainbed;
 mod figure;
-mod measure;
+mod metric_spec;
 mod paired;
 mod render;
 mod report;
 mod results;
-mod sheet;
+mod rows;
 mod statistics;
 
 pub use axis::{Axis, AxisValue, parameter_names};
 pub use collect::Collector;
-pub use diff::{Diff, Example, Fact, Only, Places, Run, Shared, Side, diff};
-pub use figure::png::png;
-pub use figure::{FigureError, FigureKind, FigureQuestion, figure};
-pub use measure::OodSplit;
+pub use diff::{Diff, Example, Fact, GridPointDifference, Only, RunFacts, Shared, Side, diff};
+pub use figure::{FigureError, FigureKind, FigureQuestion, figure, png};
+pub use metric_spec::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
 pub use render::{Format, markdown_text};
 pub use report::{ReportQuestion, ReportSubject, report};
 pub use results::{Cell, Mean, Question, Results, ResultsError, results};
-pub use sheet::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetFormat, Written, csv_text};
+pub use rows::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat, csv_text};
 pub use statistics::{Estimate, seeds_for};

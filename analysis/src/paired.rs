@@ -1,4 +1,4 @@
-//! Two settings side by side, trial by trial: what differs between them beside what differs between seeds.
+//! Compares two settings trial by trial, and the difference with the noise across seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,44 +8,37 @@ use sortie_core::combine::{COMBINE, combine_of};
 use sortie_core::filter::{Filter, UnknownAxis};
 use sortie_core::metrics::Method;
 use sortie_core::parameters::{Parameters, Scalar};
-use sortie_core::random::{Purpose, stream, uniform_below};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, mean};
 use sortie_core::trial::{Point, Work};
 
-use crate::collect::{Collector, Trial};
-use crate::measure::{Measured, OodSplit};
+use crate::collect::{Collector, TrialSummary};
+use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::render::STYLE;
 use crate::results::Question;
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, bootstrap_interval};
 
-/// Resamples of an interval; the same every time.
-const RESAMPLES: usize = 10_000;
-/// The share of resamples on each side outside of an interval.
-const TAIL: f64 = 0.025;
-/// Axes of every trial that are no parameters.
+/// Axes of every trial that are not parameters.
 const BUILT_IN: [&str; 3] = ["held_out", "seed", "split"];
-/// Fewer units than this say nothing about an interval.
-const UNITS_MIN: usize = 3;
 
-/// How setting B does against setting A. Accuracies are fractions.
+/// The comparison of setting B with setting A. Accuracies are fractions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Paired {
     /// The sweep's name.
     pub sweep: String,
-    /// How the step within a run was chosen.
+    /// How the step within a run was selected.
     pub selection: Selection,
-    /// The model of the trajectory that was judged.
+    /// The weights used.
     pub method: Method,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
     /// The first setting.
     pub a: String,
-    /// The second.
+    /// The second setting.
     pub b: String,
-    /// What is compared: pairs of (held-out domain, seeds) in which both settings are complete.
+    /// The number of compared units. A unit is a held-out domain with its seeds in which both settings are complete.
     pub units: usize,
-    /// How many there will be.
+    /// The number of planned units.
     pub planned: usize,
     /// O.o.d. accuracy.
     pub ood: Comparison,
@@ -68,7 +61,7 @@ pub struct Comparison {
     pub equal: usize,
     /// Units in which B is worse.
     pub worse: usize,
-    /// How far trials that differ in nothing but the seed lie apart: their pooled standard deviation; none without two of them.
+    /// The pooled standard deviation of trials that differ only in the seed; none without two such trials.
     pub between_seeds: Option<f64>,
 }
 
@@ -86,10 +79,10 @@ pub struct DomainDifference {
 /// Why two settings cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairedError {
-    /// A condition on an axis that there is not.
+    /// A condition names an unknown axis.
     #[error(transparent)]
     Axis(#[from] UnknownAxis),
-    /// A setting that no trial has.
+    /// No trial meets the conditions.
     #[error("no trial of sweep {sweep} with one held-out domain meets {setting:?}")]
     NoTrial {
         /// The sweep.
@@ -97,23 +90,23 @@ pub enum PairedError {
         /// The conditions.
         setting: String,
     },
-    /// Several trials of one setting would be the counterpart of one trial of the other.
-    #[error("{setting:?} leaves open what the other setting names ({axes}): name it on both sides")]
+    /// Several trials of one setting correspond to one trial of the other.
+    #[error("{setting:?} gives no value of {axes}, and the other setting does: give one on both sides")]
     Open {
         /// The conditions.
         setting: String,
         /// The axes.
         axes: String,
     },
-    /// The same where the other setting's trials have no such axes to name.
-    #[error("{setting:?} leaves open what trials of the other setting do not have ({axes}): name a value")]
+    /// The same, where trials of the other setting lack the axes.
+    #[error("{setting:?} gives no value of {axes}, which trials of the other setting do not have: give one")]
     Lacks {
         /// The conditions.
         setting: String,
         /// The axes.
         axes: String,
     },
-    /// Settings whose trials have no counterpart.
+    /// No trial of one setting corresponds to a trial of the other.
     #[error(
         "no trial of sweep {sweep} that meets {a:?} has a counterpart that meets {b:?} and is equal in everything else"
     )]
@@ -127,7 +120,7 @@ pub enum PairedError {
     },
 }
 
-/// Compares the trials of two settings among records that lie there anyway: what [`Collector`] does for a stream of them.
+/// Compares two settings of records in memory; [`Collector`] does the same with a stream.
 ///
 /// # Errors
 /// As [`Collector::paired`].
@@ -142,9 +135,9 @@ pub fn paired(
 }
 
 impl Collector {
-    /// Compares the trials of two settings. A pair agrees in everything that neither setting has a condition on; its differences are averaged
-    /// over whatever else the sweep varies, so that a held-out domain with one pair of seeds is one unit. Combined trials take part only for a
-    /// setting that names what they are, and then axes that they lack are none on which a pair could agree.
+    /// Compares the trials of two settings. The trials of a pair agree in all axes that no condition names. Differences are averaged over
+    /// all axes except held-out domain and seeds, which identify a unit. Combinations take part only if a condition names `combine`; axes
+    /// that they lack are then ignored.
     ///
     /// # Errors
     /// [`PairedError`] when a setting has no trials, or none with a counterpart.
@@ -158,27 +151,28 @@ impl Collector {
             b.check(&example)?;
         }
         let chosen = [self.chosen(a)?, self.chosen(b)?];
-        let keys = Keys::of(&self, a.axes().chain(b.axes()).collect(), &chosen);
+        let keys = PairKeys::of(&self, a.axes().chain(b.axes()).collect(), &chosen);
         let (first, second) = (keys.side(a, &chosen[0])?, keys.side(b, &chosen[1])?);
         let units = units(&first, &second);
         if units.is_empty() {
             return Err(PairedError::NoPair { sweep: self.sweep, a: a.to_string(), b: b.to_string() });
         }
-        let noise = Noise::of(&self, &chosen);
-        let complete: Vec<(Option<&str>, Measured)> = units
+        let noise = SeedGroups::of(&self, &chosen);
+        let complete: Vec<(Option<&str>, AccuracyPair)> = units
             .iter()
             .filter_map(|((domain, ..), unit)| Some((domain.map(|rank| keys.domain(rank)), (*unit)?)))
             .collect();
-        let of =
-            |value: fn(&Measured) -> f64| complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>();
+        let of = |value: fn(&AccuracyPair) -> f64| {
+            complete.iter().map(|(_, unit)| value(unit)).collect::<Vec<f64>>()
+        };
         let domains = self.domains().into_iter().filter_map(|held_out| {
-            let own: Vec<Measured> = complete
+            let own: Vec<AccuracyPair> = complete
                 .iter()
                 .filter(|(domain, _)| *domain == Some(&held_out))
                 .map(|(_, unit)| *unit)
                 .collect();
             let estimate =
-                |value: fn(&Measured) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
+                |value: fn(&AccuracyPair) -> f64| Estimate::of(&own.iter().map(value).collect::<Vec<_>>());
             (!own.is_empty()).then(|| DomainDifference {
                 ood: estimate(|unit| unit.ood),
                 iid: estimate(|unit| unit.iid),
@@ -189,7 +183,7 @@ impl Collector {
             sweep: self.sweep.clone(),
             selection: self.question.selection,
             method: self.question.method,
-            ood_split: self.meter.ood_split,
+            ood_split: self.spec.ood_split,
             a: a.to_string(),
             b: b.to_string(),
             units: complete.len(),
@@ -200,10 +194,10 @@ impl Collector {
         })
     }
 
-    /// The trials of a setting, by their index.
+    /// The indices of the trials of a setting.
     fn chosen(&self, filter: &Filter) -> Result<BTreeSet<usize>, PairedError> {
         let names_combined = filter.axes().any(|axis| axis == COMBINE);
-        let fits = |(index, trial): (usize, &Trial)| {
+        let fits = |(index, trial): (usize, &TrialSummary)| {
             let (held_out, parameters) =
                 (vec![self.names.value(trial.domain).clone()], self.settings.value(trial.setting));
             if combine_of(parameters).is_some() && !names_combined {
@@ -225,25 +219,25 @@ impl Collector {
     }
 }
 
-/// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none where a setting names them.
-type Key = (Option<u32>, u32, Option<u64>, Option<u64>);
-/// The trials of one side by key; none where one is not measured.
-type Side = BTreeMap<Key, Option<Measured>>;
-/// Held-out domain and seeds: what a unit is.
+/// Ranks of the held-out domain and of the parameters on which a pair agrees, and the seeds; none for axes that a condition names.
+type PairKey = (Option<u32>, u32, Option<u64>, Option<u64>);
+/// The accuracies of one setting by key; none for trials without them.
+type PairSide = BTreeMap<PairKey, Option<AccuracyPair>>;
+/// Held-out domain and seeds, which identify a unit.
 type UnitKey = (Option<u32>, Option<u64>, Option<u64>);
 
-/// On what the trials of a pair agree.
-struct Keys<'a> {
+/// Computes the axes on which the trials of a pair agree.
+struct PairKeys<'a> {
     collector: &'a Collector,
     named: BTreeSet<&'a str>,
-    /// Axes that some of the trials do not have.
+    /// Axes that some of the trials lack.
     lacking: BTreeSet<&'a str>,
-    /// By the number of a setting: the rank of what is left of it.
+    /// By the number of a setting: the rank of its parameters on which a pair agrees.
     agreed: BTreeMap<u32, u32>,
     domain_ranks: Vec<u32>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> PairKeys<'a> {
     fn of(collector: &'a Collector, named: BTreeSet<&'a str>, chosen: &[BTreeSet<usize>; 2]) -> Self {
         let settings: BTreeSet<u32> =
             chosen.iter().flatten().map(|&index| collector.trials[index].setting).collect();
@@ -265,7 +259,7 @@ impl<'a> Keys<'a> {
         Self { collector, named, lacking, agreed, domain_ranks: collector.names.ranks() }
     }
 
-    fn key(&self, trial: &Trial) -> Key {
+    fn key(&self, trial: &TrialSummary) -> PairKey {
         let unless_named = |axis: &str, value| (!self.named.contains(axis)).then_some(value);
         let held_out = (!self.named.contains("held_out")).then(|| self.domain_ranks[trial.domain as usize]);
         (
@@ -282,8 +276,8 @@ impl<'a> Keys<'a> {
         self.collector.names.value(number as u32)
     }
 
-    fn side(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> Result<Side, PairedError> {
-        let mut side = Side::new();
+    fn side(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> Result<PairSide, PairedError> {
+        let mut side = PairSide::new();
         for &index in chosen {
             let trial = &self.collector.trials[index];
             if side.insert(self.key(trial), trial.measured).is_some() {
@@ -293,7 +287,7 @@ impl<'a> Keys<'a> {
         Ok(side)
     }
 
-    /// Why several trials of one setting have one counterpart.
+    /// The error for several trials of one setting that correspond to one trial of the other.
     fn open(&self, filter: &Filter, chosen: &BTreeSet<usize>) -> PairedError {
         let own: BTreeSet<&str> = filter.axes().collect();
         let settings: BTreeSet<u32> =
@@ -316,32 +310,33 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// B minus A by held-out domain and seeds, averaged over all other axes; none where a trial is missing.
-fn units(a: &Side, b: &Side) -> BTreeMap<UnitKey, Option<Measured>> {
-    let mut differences: BTreeMap<UnitKey, Vec<Option<Measured>>> = BTreeMap::new();
+/// B minus A by held-out domain and seeds, averaged over all other axes; none if a trial is missing.
+fn units(a: &PairSide, b: &PairSide) -> BTreeMap<UnitKey, Option<AccuracyPair>> {
+    let mut differences: BTreeMap<UnitKey, Vec<Option<AccuracyPair>>> = BTreeMap::new();
     for (key, first) in a {
         let Some(second) = b.get(key) else { continue };
         let (held_out, _, seed, split) = *key;
-        let difference = first.zip(*second).map(|(a, b)| Measured { iid: b.iid - a.iid, ood: b.ood - a.ood });
+        let difference =
+            first.zip(*second).map(|(a, b)| AccuracyPair { iid: b.iid - a.iid, ood: b.ood - a.ood });
         differences.entry((held_out, seed, split)).or_default().push(difference);
     }
-    let unit = |differences: Vec<Option<Measured>>| {
-        let all: Option<Vec<Measured>> = differences.into_iter().collect();
+    let unit = |differences: Vec<Option<AccuracyPair>>| {
+        let all: Option<Vec<AccuracyPair>> = differences.into_iter().collect();
         all.map(|all| crate::results::over_domains(&all))
     };
     differences.into_iter().map(|(key, differences)| (key, unit(differences))).collect()
 }
 
-/// Trials that differ in nothing but the seed, by held-out domain, setting and split.
-struct Noise(BTreeMap<(u32, u32, u64), Vec<Measured>>);
+/// Accuracies of trials that differ only in the seed, by held-out domain, setting and split seed.
+struct SeedGroups(BTreeMap<(u32, u32, u64), Vec<AccuracyPair>>);
 
-impl Noise {
+impl SeedGroups {
     fn of(collector: &Collector, chosen: &[BTreeSet<usize>; 2]) -> Self {
         let (domains, settings) = (collector.names.ranks(), collector.settings.ranks());
-        let mut trials: Vec<&Trial> =
+        let mut trials: Vec<&TrialSummary> =
             chosen[0].union(&chosen[1]).map(|&index| &collector.trials[index]).collect();
         trials.sort_by_key(|trial| trial.seed);
-        let mut groups: BTreeMap<_, Vec<Measured>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<AccuracyPair>> = BTreeMap::new();
         for trial in trials {
             let key = (domains[trial.domain as usize], settings[trial.setting as usize], trial.split_seed);
             groups.entry(key).or_default().extend(trial.measured);
@@ -351,7 +346,7 @@ impl Noise {
     }
 
     /// The square root of the mean variance, each group weighted by its degrees of freedom.
-    fn deviation(&self, value: fn(&Measured) -> f64) -> Option<f64> {
+    fn deviation(&self, value: fn(&AccuracyPair) -> f64) -> Option<f64> {
         let (mut squares, mut freedom) = (0.0, 0_usize);
         for group in self.0.values() {
             let values: Vec<f64> = group.iter().map(value).collect();
@@ -369,29 +364,13 @@ impl Comparison {
             |wanted: fn(f64) -> bool| differences.iter().filter(|difference| wanted(**difference)).count();
         Self {
             difference: Estimate::of(differences),
-            interval: interval(differences),
+            interval: bootstrap_interval(differences),
             better: count(|difference| difference > 0.0),
             equal: count(|difference| difference == 0.0),
             worse: count(|difference| difference < 0.0),
             between_seeds,
         }
     }
-}
-
-/// The percentile bootstrap's 95% interval of a mean.
-fn interval(values: &[f64]) -> Option<[f64; 2]> {
-    if values.len() < UNITS_MIN {
-        return None;
-    }
-    let mut rng = stream(0, Purpose::Resampling, 0, 0, 0);
-    let mut resample = || {
-        let draws = (0..values.len()).map(|_| values[uniform_below(&mut rng, values.len() as u64) as usize]);
-        draws.sum::<f64>() / values.len() as f64
-    };
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
-    means.sort_by(f64::total_cmp);
-    let outside = (TAIL * RESAMPLES as f64) as usize;
-    Some([means[outside], means[RESAMPLES - 1 - outside]])
 }
 
 impl Paired {
@@ -406,12 +385,21 @@ impl Paired {
     /// The comparison for people, in points of a hundred.
     pub fn text(&self) -> String {
         let Self { sweep, selection, method, a, b, units, planned, .. } = self;
-        let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
+        let model =
+            if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let mut text = format!(
             "sweep {sweep}{model}, selection {selection}: {b} against {a}, {units} of {planned} pairs (held-out domain and seeds) complete\n\n"
         );
         let mut table = Table::new();
-        let header = ["points", "difference", "95% interval", "better", "equal", "worse", "between seeds"];
+        let header = [
+            "points",
+            "difference",
+            "95% interval",
+            "better",
+            "equal",
+            "worse",
+            "SD of one run across seeds",
+        ];
         table.load_style(STYLE).set_header(header).add_rows(
             [("o.o.d.", &self.ood), ("i.i.d.", &self.iid)].map(|(name, comparison)| {
                 let Comparison { difference, interval, better, equal, worse, between_seeds } = comparison;
@@ -448,7 +436,7 @@ impl Paired {
             text.push_str(&format!("\nworst held-out domain: {held_out}, {}\n", with_error(ood)));
         }
         text.push_str(&format!(
-            "\nselection {selection} reads {}; ± standard error over pairs; between seeds: standard deviation of trials that differ in the seed alone\n",
+            "\nselection {selection} reads {}; ± standard error over pairs; SD of one run across seeds: standard deviation of trials that differ only in the seed\n",
             selection.reads()
         ));
         text

@@ -1,4 +1,4 @@
-//! Results as text: for people (table, Markdown) and for programs (CSV, JSON).
+//! Results as text: tables for a terminal, Markdown and LaTeX, and CSV and JSON for programs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,28 +8,28 @@ use comfy_table::{LineStyle, Table, TableStyle};
 use sortie_core::metrics::Method;
 use sortie_core::named;
 
-use crate::axis::{Axis, AxisValue};
-use crate::results::{Cell, Mean, Results, key};
-use crate::sheet::{Column, Kind, Sheet, SheetFormat, Value};
+use crate::axis::AxisValue;
+use crate::results::{Cell, CellKey, Mean, Results, key};
+use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::statistics::Estimate;
 
-/// How results are written.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// For a terminal.
+    /// A table for a terminal.
     Table,
     /// One line per cell, full precision.
     Csv,
-    /// The contract that other tools rely on.
+    /// JSON, a stable contract for other tools.
     Json,
-    /// For a report.
+    /// Markdown for a report.
     Markdown,
-    /// For a paper: tabular environments with booktabs' rules.
+    /// LaTeX for a paper: tabular environments with booktabs' rules.
     Latex,
 }
 named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown", Latex => "latex" });
 
-/// One rule below the header: rules between rows or columns would say nothing.
+/// One rule below the header, and no other rules.
 pub(crate) const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -112,20 +112,20 @@ impl Results {
     }
 
     fn csv(&self) -> String {
-        // Memory takes every byte, and what it holds was text before.
-        let bytes = self.write_cells(SheetFormat::Csv, Vec::new()).unwrap_or_default();
+        // Writing to memory cannot fail, and the bytes are text.
+        let bytes = self.write_cells(RowFormat::Csv, Vec::new()).unwrap_or_default();
         String::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Writes a row for each cell; gives the writer back.
+    /// Writes a row for each cell, and returns the writer.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn write_cells<W: Write + Send>(&self, format: SheetFormat, out: W) -> io::Result<W> {
-        let number = |name: &str| Column { name: name.to_owned(), kind: Kind::Number };
-        let integer = |name: &str| Column { name: name.to_owned(), kind: Kind::Integer };
+    /// With the error of the system.
+    pub fn write_cells<W: Write + Send>(&self, format: RowFormat, out: W) -> io::Result<W> {
+        let number = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Number };
+        let integer = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer };
         let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
-        columns.push(Column { name: "held_out".to_owned(), kind: Kind::Text });
+        columns.push(Column { name: "held_out".to_owned(), kind: ColumnKind::Text });
         columns.extend([
             number("iid_mean"),
             number("iid_se"),
@@ -135,36 +135,44 @@ impl Results {
             integer("ood_n"),
         ]);
         columns.extend([integer("planned"), integer("done")]);
-        let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
-        let mut sheet = Sheet::new(format, columns, out)?;
+        let kinds: Vec<ColumnKind> = columns.iter().map(|column| column.kind).collect();
+        let mut writer = RowWriter::new(format, columns, out)?;
         for cell in &self.cells {
-            let mut values: Vec<Value<'_>> =
-                cell.row.iter().zip(&kinds).map(|((_, value), kind)| Value::of_axis(value, *kind)).collect();
-            values.push(Value::Text(&cell.held_out));
+            let mut values: Vec<CellValue<'_>> = cell
+                .row
+                .iter()
+                .zip(&kinds)
+                .map(|((_, value), kind)| CellValue::of_axis(value, *kind))
+                .collect();
+            values.push(CellValue::Text(&cell.held_out));
             for Estimate { mean, se, n } in [cell.iid, cell.ood] {
-                let number = |value: Option<f64>| value.map_or(Value::Absent, Value::Number);
-                values.extend([number(mean), number(se), Value::Integer(n as u64)]);
+                let number = |value: Option<f64>| value.map_or(CellValue::Absent, CellValue::Number);
+                values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
             }
-            values.extend([cell.planned, cell.done].map(|count| Value::Integer(count as u64)));
-            sheet.row(&values)?;
+            values.extend([cell.planned, cell.done].map(|count| CellValue::Integer(count as u64)));
+            writer.row(&values)?;
         }
-        sheet.finish()
+        writer.finish()
     }
 
-    /// The column of an axis: of the type that its values have, or of texts if they have several.
+    /// The column of an axis. Its type is that of its values, or text if they have several types.
     fn axis_column(&self, index: usize) -> Column {
         let kinds = self.cells.iter().filter_map(|cell| match cell.row.get(index) {
-            Some((_, AxisValue::Scalar(scalar))) => Some(Kind::of(scalar)),
-            Some((_, AxisValue::Whole(_))) => Some(Kind::Integer),
+            Some((_, AxisValue::Scalar(scalar))) => Some(ColumnKind::of(scalar)),
+            Some((_, AxisValue::Whole(_))) => Some(ColumnKind::Integer),
             Some((_, AxisValue::Absent)) | None => None,
         });
-        Column { name: key(&self.axes[index]), kind: kinds.reduce(Kind::and).unwrap_or(Kind::Text) }
+        Column {
+            name: key(&self.axes[index]),
+            kind: kinds.reduce(ColumnKind::and).unwrap_or(ColumnKind::Text),
+        }
     }
 
-    /// What the numbers are made of, in one line.
+    /// One line on the sweep, the selection and the number of trials.
     pub(crate) fn caption(&self) -> String {
         let Self { sweep, selection, method, planned, done, failed, diverged, cancelled, .. } = self;
-        let model = if *method == Method::Plain { String::new() } else { format!(", model {method}") };
+        let model =
+            if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let best = if self.best { ", best setting of each row" } else { "" };
         format!(
             "sweep {sweep}{model}, selection {selection}{best}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
@@ -172,7 +180,7 @@ impl Results {
         )
     }
 
-    /// What was read to choose, and the signs in the tables that need a word.
+    /// Explains the selection, the splits and the signs in the tables.
     fn legend(&self) -> String {
         let blocks = self.blocks();
         let is_used = |sign: char| {
@@ -184,13 +192,15 @@ impl Results {
             ('(', "(done/planned) of an incomplete cell"),
         ];
         let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
-        let mut used = vec![chosen];
+        let mut used = vec![chosen, "in/out: train/validation split".to_owned()];
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
         let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
         if unmeasured > 0 {
-            used.push(format!("done trials that did not report what this table reads: {unmeasured}"));
+            used.push(format!(
+                "succeeded trials without the evaluations that this table needs: {unmeasured}"
+            ));
         }
         used.join("; ")
     }
@@ -224,13 +234,13 @@ impl Results {
             .iter()
             .map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect())
             .collect();
-        let cells: BTreeMap<Place<'_>, &Cell> =
+        let cells: BTreeMap<CellKey<'_>, &Cell> =
             self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
         for domain in &self.domains {
             let column = self.means.iter().map(|mean| {
                 let cell = cells.get(&(&*mean.row, domain.as_str()))?;
                 let estimate = *of_cell(cell);
-                // A succeeded trial without the evaluations asked for is no more in the mean than one that is still to come.
+                // A succeeded trial without these evaluations is not in the mean, so it counts as not done.
                 Some(Entry { estimate, planned: cell.planned, done: estimate.n, shows_progress: true })
             });
             add_column(&mut rows, column.collect(), mark);
@@ -254,10 +264,7 @@ impl Results {
     }
 }
 
-/// A row and a held-out domain.
-type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
-
-/// A table for people, before it has a style.
+/// The cells of a table as text.
 struct Block {
     title: String,
     header: Vec<String>,
@@ -268,11 +275,11 @@ struct Entry {
     estimate: Estimate,
     planned: usize,
     done: usize,
-    /// A row's mean has its progress in a column of its own.
+    /// Whether the entry shows done/planned. A row's mean has a column for it.
     shows_progress: bool,
 }
 
-/// Appends one entry to every row. The best is marked only where nothing that is still missing could be better.
+/// Appends one entry to every row. The best is marked only in a complete column, where no missing value could be better.
 fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) {
     let complete = column.iter().all(|entry| {
         entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some())
@@ -299,7 +306,7 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
     text
 }
 
-/// Names with what Markdown would read as markup made plain: `art_painting` must not turn italic.
+/// Escapes Markdown's markup: `art_painting` must not become italic.
 pub fn markdown_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.replace(['\n', '\r'], " ").chars() {
@@ -311,7 +318,7 @@ pub fn markdown_text(text: &str) -> String {
     plain
 }
 
-/// Names and numbers as LaTeX shows them.
+/// Escapes LaTeX's special characters.
 fn latex_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {

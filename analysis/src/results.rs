@@ -12,24 +12,23 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
 use crate::axis::{Axis, AxisValue, names_of};
-use crate::collect::{Collector, Trial};
-use crate::measure::{Measured, OodSplit};
+use crate::collect::{Collector, TrialSummary};
+use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::statistics::Estimate;
 
-/// What is asked of a sweep's records.
+/// What to compute from a sweep's records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// How the step within a run is chosen.
+    /// How the step within a run is selected.
     pub selection: Selection,
-    /// The model of the trajectory that is judged.
+    /// The weights used.
     pub method: Method,
-    /// The axes that make rows; axes not named are averaged. Empty: every parameter that the sweep varies, or
-    /// else dropout, or else nothing, which makes one row.
+    /// The axes that make rows; other axes are averaged. If empty: every parameter that the sweep varies, else dropout, else a single row.
     pub by: Vec<Axis>,
-    /// Of the settings that a row holds, take the best by what the selection method reads, for each held-out domain and pair of seeds
-    /// (DomainBed's way), instead of the mean over all (the paper's).
+    /// Take the best setting of a row for each held-out domain and pair of seeds, by what the selection method reads, as DomainBed does.
+    /// Otherwise take the mean over all settings, as in the paper.
     pub best: bool,
-    /// The images on which o.o.d. accuracy is measured; none: what suits the dataset ([`OodSplit::default_for`]).
+    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
 }
 
@@ -56,16 +55,16 @@ pub struct Cell {
     pub iid: Estimate,
     /// O.o.d. accuracy over the cell's done trials.
     pub ood: Estimate,
-    /// How many trials the sweep plans in this cell.
+    /// The number of trials planned in this cell.
     pub planned: usize,
-    /// How many of them succeeded.
+    /// The number of these that succeeded.
     pub done: usize,
-    /// What is averaged.
-    pub(crate) values: Vec<Measured>,
+    /// The values that are averaged.
+    pub(crate) values: Vec<AccuracyPair>,
 }
 
-/// A row's mean over its held-out domains. The values averaged are replicates (equal in everything but the held-out domain) that are
-/// done for every domain of the row, so that a domain that happens to be ahead does not shift the mean.
+/// A row's mean over its held-out domains. Only replicates (trials that differ in nothing but the held-out domain) that are done for every
+/// domain are averaged, so that a domain with more finished trials does not shift the mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mean {
     /// The row: one value per axis of [`Results::axes`].
@@ -74,24 +73,24 @@ pub struct Mean {
     pub iid: Estimate,
     /// O.o.d. accuracy over complete replicates.
     pub ood: Estimate,
-    /// How many trials the sweep plans in this row.
+    /// The number of trials planned in this row.
     pub planned: usize,
-    /// How many of them succeeded.
+    /// The number of these that succeeded.
     pub done: usize,
-    /// What is averaged.
-    pub(crate) values: Vec<Measured>,
-    /// How many replicates the sweep plans.
+    /// The values that are averaged.
+    pub(crate) values: Vec<AccuracyPair>,
+    /// The number of planned replicates.
     pub(crate) replicates: usize,
 }
 
-/// The answer to a [`Question`]. Serialises to the JSON of `sortie results --json`; nothing is rounded.
+/// The results for a [`Question`]. Serialises to the JSON of `sortie results --json`, unrounded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Results {
     /// The sweep's name.
     pub sweep: String,
-    /// How the step within a run was chosen.
+    /// How the step within a run was selected.
     pub selection: Selection,
-    /// The model of the trajectory that was judged.
+    /// The weights used.
     pub method: Method,
     /// Whether the best setting was taken instead of the mean over settings; cells then count pairs of seeds, not trials.
     pub best: bool,
@@ -101,13 +100,13 @@ pub struct Results {
     pub planned: usize,
     /// Trials that succeeded.
     pub done: usize,
-    /// Trials whose attempts are used up; in no mean.
+    /// Trials whose attempts are used up. They are in no mean.
     pub failed: usize,
-    /// Trials whose loss stopped being a number; in no mean.
+    /// Trials whose loss became NaN or infinite. They are in no mean.
     pub diverged: usize,
-    /// Trials that a user called off; in no mean.
+    /// Trials that a user cancelled. They are in no mean.
     pub cancelled: usize,
-    /// The cells that the sweep plans, by row, then by held-out domain.
+    /// The planned cells, by row, then by held-out domain.
     pub cells: Vec<Cell>,
     /// One mean per row.
     pub means: Vec<Mean>,
@@ -122,7 +121,7 @@ pub struct Results {
 /// Why there are no results.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResultsError {
-    /// Results compare held-out domains, and there are none.
+    /// The sweep holds out no domain.
     #[error(
         "sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie trials {sweep}` lists its trials"
     )]
@@ -130,19 +129,19 @@ pub enum ResultsError {
         /// The sweep.
         sweep: String,
     },
-    /// Rows are asked for by an axis that no trial has.
+    /// No trial has the axis of the rows.
     #[error("sweep {sweep} has no axis {axis:?} to make rows of; allowed: {}", known.join(", "))]
     NoAxis {
         /// The sweep.
         sweep: String,
-        /// What was asked for.
+        /// The axis.
         axis: String,
-        /// The axes that there are.
+        /// The axes of the sweep.
         known: Vec<String>,
     },
 }
 
-/// The results of records that lie there anyway: what [`Collector`] does for a stream of them.
+/// The results of records in memory; [`Collector`] computes the same from a stream.
 ///
 /// # Errors
 /// As [`Collector::results`].
@@ -156,10 +155,11 @@ pub fn results(
 }
 
 impl Collector {
-    /// Groups and averages. Trials with a pair of held-out domains count as planned and done, but make no cell: their only use is to select.
+    /// Groups and averages the trials. Trials with two held-out domains count as planned and done, but are in no cell: they only select
+    /// steps.
     ///
     /// # Errors
-    /// [`ResultsError`] when the sweep holds out no domain or lacks an axis that was asked for.
+    /// [`ResultsError`] when the sweep holds out no domain or lacks an axis of the rows.
     pub fn results(mut self) -> Result<Results, ResultsError> {
         if self.holds_out_nothing() {
             return Err(ResultsError::NoDomain { sweep: self.sweep });
@@ -167,8 +167,8 @@ impl Collector {
         self.settle();
         let axes = self.row_axes()?;
         let (domains, best) = (self.domains(), self.question.best);
-        // Combined trials come last, whatever their names are.
-        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&Trial>> = BTreeMap::new();
+        // Combined trials come last.
+        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&TrialSummary>> = BTreeMap::new();
         for trial in &self.trials {
             let parameters = self.settings.value(trial.setting);
             let values = axes.iter().map(|axis| axis.of(parameters, trial.seed, trial.split_seed)).collect();
@@ -178,7 +178,7 @@ impl Collector {
         let (mut cells, mut means) = (Vec::new(), Vec::new());
         for ((_, values), trials) in rows {
             let key: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(values).collect();
-            let mut row = Row::new();
+            let mut row = CellUnits::new();
             for trial in trials {
                 row.entry(self.names.value(trial.domain)).or_default().push(Unit::of(trial, &ranks));
             }
@@ -186,7 +186,7 @@ impl Collector {
                 if best {
                     take_best(units);
                 }
-                // Sums of floats depend on the order, and nobody can tell in which trials came.
+                // Sums of floats depend on the order, and the order of arrival is arbitrary.
                 units.sort_by_key(|unit| unit.coordinates);
             }
             cells.extend(
@@ -198,7 +198,7 @@ impl Collector {
             selection: self.question.selection,
             method: self.question.method,
             best,
-            ood_split: self.meter.ood_split,
+            ood_split: self.spec.ood_split,
             planned: self.total(),
             done: self.count(StateName::Succeeded),
             failed: self.count(StateName::Failed),
@@ -216,7 +216,7 @@ impl Collector {
         let parameters = names_of(self.settings.values());
         let mut axes: Vec<Axis> = Vec::new();
         for axis in &self.question.by {
-            // Of a sweep without trials, nothing is known yet.
+            // The axes of a sweep without trials are not known yet.
             if let Axis::Parameter(name) = axis
                 && self.total() > 0
                 && !parameters.contains(name)
@@ -248,25 +248,25 @@ impl Collector {
         if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
             axes.push(Axis::dropout());
         }
-        // What is combined is never averaged with what is not, nor with what is combined otherwise.
+        // Combinations are averaged neither with single trials nor with other combinations.
         axes.extend(combined.into_iter().filter(|axis| !axes.contains(axis)).collect::<Vec<_>>());
         Ok(axes)
     }
 }
 
-/// What a cell counts: a trial, or the best of several that share their seeds.
+/// A unit of a cell: a trial, or the best of several trials with the same seeds.
 struct Unit {
-    measured: Option<Measured>,
-    /// By what the best is chosen.
+    measured: Option<AccuracyPair>,
+    /// The score by which the best is chosen.
     score: f64,
     done: bool,
-    /// What tells it apart from the others of its cell: the setting, unless it is the best of several, and the seeds.
+    /// Setting and seeds, which identify it within its cell. The best of several has no setting.
     coordinates: (Option<u32>, u64, u64),
 }
 
 impl Unit {
-    fn of(trial: &Trial, ranks: &[u32]) -> Self {
-        let Trial { setting, state, seed, split_seed, score, measured, .. } = *trial;
+    fn of(trial: &TrialSummary, ranks: &[u32]) -> Self {
+        let TrialSummary { setting, state, seed, split_seed, score, measured, .. } = *trial;
         Self {
             measured,
             score,
@@ -275,7 +275,7 @@ impl Unit {
         }
     }
 
-    /// The better of two that share their seeds, the first of equals. As long as one is not done, nobody knows which it is.
+    /// The better of two with the same seeds, or the first of equals. It has no accuracies until both are done.
     fn better(self, other: Self) -> Self {
         let (_, seed, split) = self.coordinates;
         let done = self.done && other.done;
@@ -302,10 +302,10 @@ fn take_best(units: &mut Vec<Unit>) {
 }
 
 /// Units of a row by held-out domain.
-type Row<'a> = BTreeMap<&'a str, Vec<Unit>>;
+type CellUnits<'a> = BTreeMap<&'a str, Vec<Unit>>;
 
-fn estimates(measured: &[Measured]) -> (Estimate, Estimate) {
-    let of = |value: fn(&Measured) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
+fn estimates(measured: &[AccuracyPair]) -> (Estimate, Estimate) {
+    let of = |value: fn(&AccuracyPair) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
     (of(|measured| measured.iid), of(|measured| measured.ood))
 }
 
@@ -314,7 +314,7 @@ fn done(units: &[Unit]) -> usize {
 }
 
 fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
-    let measured: Vec<Measured> = units.iter().filter_map(|unit| unit.measured).collect();
+    let measured: Vec<AccuracyPair> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
     Cell {
         row: row.to_vec(),
@@ -327,15 +327,15 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
     }
 }
 
-fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
-    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<Measured>> = BTreeMap::new();
+fn row_mean(key: &[(Axis, AxisValue)], row: &CellUnits<'_>, domains: usize) -> Mean {
+    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<AccuracyPair>> = BTreeMap::new();
     for unit in row.values().flatten() {
         replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
     let planned_replicates = replicates.len();
-    // A sweep holds each point once, so a replicate with as many values as there are domains has one of each. A row of fewer, which a
-    // combination of some domains alone can be, has no mean that could stand beside the others.
-    let complete: Vec<Measured> = replicates
+    // Each point is in the sweep once, so a replicate with as many values as there are domains has one for each domain. A combination of
+    // some domains only has fewer, and no mean that is comparable with the others.
+    let complete: Vec<AccuracyPair> = replicates
         .into_values()
         .filter(|values| values.len() == domains)
         .map(|values| over_domains(&values))
@@ -347,22 +347,25 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &Row<'_>, domains: usize) -> Mean {
 }
 
 /// The unweighted mean over domains; there is at least one.
-pub(crate) fn over_domains(domains: &[Measured]) -> Measured {
+pub(crate) fn over_domains(domains: &[AccuracyPair]) -> AccuracyPair {
     let n = domains.len() as f64;
-    let sum = |value: fn(&Measured) -> f64| domains.iter().map(value).sum::<f64>();
-    Measured { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
+    let sum = |value: fn(&AccuracyPair) -> f64| domains.iter().map(value).sum::<f64>();
+    AccuracyPair { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
 }
 
-/// The name of a row's axis in JSON and CSV: its own, unless what follows in a cell has that name.
+/// The key of a cell: its row and its held-out domain.
+pub(crate) type CellKey<'a> = (&'a [(Axis, AxisValue)], &'a str);
+
+/// The name of a row's axis in JSON and CSV. It has a prefix if a field of a cell has the same name.
 pub(crate) fn key(axis: &Axis) -> String {
     if TAKEN.contains(&axis.as_str()) { format!("parameter.{axis}") } else { axis.to_string() }
 }
 
-/// What a cell calls its own contents, in JSON or CSV.
+/// The names of a cell's fields in JSON or CSV.
 const TAKEN: [&str; 10] =
     ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
 
-// Written by hand because the keys of a row depend on the question.
+// ExportCounts by hand because the keys of a row depend on the question.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.row.len() + 5))?;

@@ -1,16 +1,24 @@
-//! Means with their standard errors.
+//! Means with their standard errors, quantiles and bootstrap intervals.
 
 use serde::Serialize;
+use sortie_core::random::{Purpose, stream, uniform_below};
 use sortie_core::selection::mean;
+
+/// Resamples of an interval.
+const RESAMPLES: usize = 10_000;
+/// The share of resamples below an interval, and above it.
+const TAIL: f64 = 0.025;
+/// An interval needs at least this many values.
+const VALUES_MIN: usize = 3;
 
 /// A mean of accuracies (fractions) with its standard error. Fields are in the order of the JSON contract.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// The arithmetic mean; none of nothing.
+    /// The arithmetic mean; none without values.
     pub mean: Option<f64>,
     /// Sample standard deviation / sqrt(n); none for fewer than two values.
     pub se: Option<f64>,
-    /// How many values were averaged.
+    /// The number of values.
     pub n: usize,
 }
 
@@ -27,7 +35,7 @@ impl Estimate {
     }
 }
 
-/// The quantile of some part (0 to 1) of these ascending values, linear between neighbours as NumPy does by default; none of nothing.
+/// The quantile of some part (0 to 1) of these ascending values, linear between neighbours as NumPy does by default; none without values.
 pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
     let place = part * (ascending.len().max(1) - 1) as f64;
     let low = *ascending.get(place.floor() as usize)?;
@@ -35,11 +43,27 @@ pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * place.fract())
 }
 
-/// How many seeds a comparison should have in all for its standard error to come down to `target`, if it falls with the square root of
-/// their number: at least one more than there are, and at most twice as many, for an error that is known from few is not known well.
+/// The percentile bootstrap's 95% interval of a mean.
+pub(crate) fn bootstrap_interval(values: &[f64]) -> Option<[f64; 2]> {
+    if values.len() < VALUES_MIN {
+        return None;
+    }
+    let mut rng = stream(0, Purpose::Resampling, 0, 0, 0);
+    let mut resample = || {
+        let draws = (0..values.len()).map(|_| values[uniform_below(&mut rng, values.len() as u64) as usize]);
+        draws.sum::<f64>() / values.len() as f64
+    };
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
+    means.sort_by(f64::total_cmp);
+    let outside = (TAIL * RESAMPLES as f64) as usize;
+    Some([means[outside], means[RESAMPLES - 1 - outside]])
+}
+
+/// The total number of seeds that a comparison needs for the standard error `target`, if the error falls with the square root of their
+/// number. It is at least one more than `seeds`, and at most twice as many, because an error from few seeds is itself uncertain.
 pub fn seeds_for(seeds: u64, error: f64, target: f64) -> u64 {
     let needed = (seeds as f64 * (error / target).powi(2)).ceil();
-    // Too large a number, and infinity, become the largest; what is no number becomes 0.
+    // A number that is too large becomes the largest one, and NaN becomes 0.
     (needed as u64).clamp(seeds + 1, (2 * seeds).max(seeds + 1))
 }
 

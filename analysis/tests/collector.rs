@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sortie_analysis::{
-    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, SheetFormat,
+    Axis, AxisValue, Collector, Estimate, FigureKind, FigureQuestion, Format, Question, Results, RowFormat,
     figure, paired, results,
 };
 use sortie_core::filter::Filter;
@@ -243,7 +243,7 @@ fn combined_trials_have_rows_of_their_own_behind_the_others() {
      0         ensemble   2         75.0         75.0         1/1
      0.9       ensemble   2         75.0         75.0         1/1
 
-    selection iid reads the out splits of the training domains; ± standard error; * best of a complete column
+    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; * best of a complete column
     ");
     for (format, row) in [
         (Format::Markdown, "| - | all | 4 | 99.0 | 99.0 | 1/1 |"),
@@ -298,7 +298,7 @@ fn a_combined_trial_is_compared_only_where_it_is_named() {
     let error = compare("seed=0", "combine=all and members=4 and seed=0").unwrap_err().to_string();
     assert_eq!(
         error,
-        "\"seed=0\" leaves open what trials of the other setting do not have (dropout): name a value"
+        "\"seed=0\" gives no value of dropout, which trials of the other setting do not have: give one"
     );
     let all = compare("dropout=0.9 and seed=0", "combine=all and members=4 and seed=0").unwrap();
     assert!((all.ood.difference.mean.unwrap() - 0.29).abs() < 1e-12);
@@ -345,7 +345,7 @@ fn a_row_of_some_domains_has_no_mean_beside_those_of_all() {
 fn cells_are_a_sheet_too() {
     let (work, records) = combined_sweep();
     let found = results("s", &work, &records, &Question::default()).unwrap();
-    let jsonl = String::from_utf8(found.write_cells(SheetFormat::Jsonl, Vec::new()).unwrap()).unwrap();
+    let jsonl = String::from_utf8(found.write_cells(RowFormat::Jsonl, Vec::new()).unwrap()).unwrap();
     let first = r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
     assert!(jsonl.starts_with(first) && jsonl.lines().count() == found.cells.len(), "{jsonl}");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use sortie_analysis::{Question, Run, Side, diff};
+use sortie_analysis::{Question, RunFacts, Side, diff};
 use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
@@ -21,7 +21,10 @@ fn spec(name: &str, lr: &str) -> SweepSpec {
 fn side(name: &str, lr: &str, records: Vec<TrialRecord>, device: &str) -> Side {
     let run = |id| {
         let facts = [("device", device), ("software", "sortie-worker 0.1.0")];
-        (id, facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<Run>())
+        (
+            id,
+            facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<RunFacts>(),
+        )
     };
     let runs = records.iter().map(|record| run(record.id)).collect();
     Side { name: name.to_owned(), spec: spec(name, lr), records, runs, trial: None }
@@ -45,7 +48,7 @@ fn sides() -> [Side; 2] {
 }
 
 #[test]
-fn two_sweeps_are_told_apart_by_what_was_planned_run_and_found() {
+fn two_sweeps_differ_in_configuration_environment_and_results() {
     let [one, two] = sides();
     insta::assert_snapshot!(diff(&one, &two, &Question::default()).text(), @r"
     one against two
@@ -54,11 +57,11 @@ fn two_sweeps_are_told_apart_by_what_was_planned_run_and_found() {
     ─────────────────────────────────────
      grid.lr         1e-3   [5e-4, 1e-3]
 
-     what attempts ran on   one   two
-    ─────────────────────────────────────
-     device                 cpu   cuda:0
+     environment of attempts   one   two
+    ────────────────────────────────────────
+     device                    cpu   cuda:0
 
-    trials: 3 on both sides (1 with identical results, 1 with different ones, 1 without a result on some side), 1 only in one, 1 only in two
+    trials: 3 on both sides (1 with identical results, 1 with different results, 1 without a result on one side or both), 1 only in one, 1 only in two
       f2145de470309143d2991a115851bfe2 at step 20 plain photo/in: accuracy 0.71, loss 1 against accuracy 0.712, loss 1
     ");
     let same = diff(&one, &one, &Question::default());
@@ -66,7 +69,7 @@ fn two_sweeps_are_told_apart_by_what_was_planned_run_and_found() {
 }
 
 #[test]
-fn different_trials_at_one_place_are_compared_by_their_accuracies() {
+fn different_trials_at_one_grid_point_are_compared_by_their_accuracies() {
     let [one, _] = sides();
     let mut longer = one.clone();
     let Work::Finetune(settings) = &mut longer.spec.work else { panic!("a command") };
@@ -76,7 +79,7 @@ fn different_trials_at_one_place_are_compared_by_their_accuracies() {
         .map(|(held_out, seed, ood)| succeeded(&longer.spec.work, point(held_out, 0.0, 1e-3, seed), 890, ood))
         .into();
     let found = diff(&one, &longer, &Question::default());
-    // 0.02, 0 and 0.03; the last place has no result on one side.
+    // 0.02, 0 and 0.03; the last grid point has no result on one side.
     assert_eq!((found.shared.trials, found.only.a, found.only.b, found.places.compared), (0, 4, 4, 3));
     assert!(
         (found.places.ood.mean.unwrap() - 0.05 / 3.0).abs() < 1e-12
@@ -87,7 +90,7 @@ fn different_trials_at_one_place_are_compared_by_their_accuracies() {
 }
 
 #[test]
-fn two_trials_are_compared_wherever_they_lie() {
+fn two_trials_are_compared_at_any_grid_points() {
     let [mut one, mut two] = sides();
     (one.trial, two.trial) = (Some(one.records[2].id), Some(two.records[3].id));
     insta::assert_snapshot!(diff(&one, &two, &Question::default()).text(), @r"
@@ -97,11 +100,11 @@ fn two_trials_are_compared_wherever_they_lie() {
     ─────────────────────────────
      lr              1e-3   5e-4
 
-     what attempts ran on   one   two
-    ─────────────────────────────────────
-     device                 cpu   cuda:0
+     environment of attempts   one   two
+    ────────────────────────────────────────
+     device                    cpu   cuda:0
 
-    trials: 0 on both sides (0 with identical results, 0 with different ones, 0 without a result on some side), 1 only in one, 1 only in two
+    trials: 0 on both sides (0 with identical results, 0 with different results, 0 without a result on one side or both), 1 only in one, 1 only in two
 
     the two trials; two minus one: o.o.d. +3.00, i.i.d. +0.00 points
     ");

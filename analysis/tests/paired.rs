@@ -117,7 +117,10 @@ fn what_cannot_be_compared_is_named() {
         "no trial of sweep s with one held-out domain meets \"dropout=0.3\""
     );
     let open = error("dropout=0", "dropout=0.9 and lr=1e-3");
-    assert_eq!(open, "\"dropout=0\" leaves open what the other setting names (lr): name it on both sides");
+    assert_eq!(
+        open,
+        "\"dropout=0\" gives no value of lr, and the other setting does: give one on both sides"
+    );
     let work = work("PACS");
     let records = [
         succeeded(&work, point("photo", 0.0, 1e-3, 0), 1, 1),

@@ -226,8 +226,8 @@ fn files_are_complete_or_not_there() {
     for (words, error) in [
         (&["export", "nope", "--format", "csv", "-o", &csv][..], "there is no sweep \"nope\""),
         (&["results", "s", "--by", "speed", "-o", &csv], "no axis \"speed\""),
-        (&["export", "s", "--format", "parquet"], "--format parquet is no text: name a file with --output"),
-        (&["results", "s", "--format", "parquet"], "--format parquet is no text: name a file with --output"),
+        (&["export", "s", "--format", "parquet"], "parquet is binary: pass --output FILE"),
+        (&["results", "s", "--format", "parquet"], "parquet is binary: pass --output FILE"),
         (
             &["results", "s", "--format", "parquet", "--select", "iid,last", "-o", &csv],
             "--select names 2 methods",

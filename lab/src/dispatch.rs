@@ -1,4 +1,4 @@
-//! How many full cycles a second a coordinator serves.
+//! `sortie-lab dispatch`: the number of full cycles a second that a coordinator serves.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,33 +8,36 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use sortie_testkit::disk::fsync_ms;
 
-use crate::crowd::{Run, SEEDS, ceiling, drive, join, now, submit};
-use crate::floor;
-use crate::place::{Coordinator, Kind, Place};
+use crate::clock::now;
+use crate::coordinator::Coordinator;
+use crate::environment::{Environment, Store};
+use crate::load_clients::{LoadRun, SEEDS, register_all, run_cycles, submit, transport_rate};
+use crate::sql_baseline;
+use crate::statistics::Percentiles;
 
-/// Flushes that are measured.
+/// The number of measured flushes.
 const FLUSHES: u32 = 300;
-/// Workers that go on with a small sweep while the large one is submitted.
+/// Clients that run cycles of a small sweep while the large one is submitted.
 const BUSY_WORKERS: usize = 4;
-/// Trials of that small sweep: more than can be done meanwhile.
+/// Trials of that small sweep: more than can be completed meanwhile.
 const BUSY_TRIALS: u64 = 200_000;
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct DispatchOptions {
     /// The database
     #[arg(long, value_enum, default_value = "sqlite")]
-    store: Kind,
+    store: Store,
     /// Trials, a multiple of 1000
     #[arg(long, default_value = "100000")]
     trials: u64,
-    /// Workers that ask at the same time, each over a connection of its own
+    /// Workers that lease trials at the same time, each over its own connection
     #[arg(long, default_value = "64")]
     workers: usize,
     /// Cycles to measure [default: all trials]
     #[arg(long)]
     cycles: Option<u64>,
-    /// The coordinator's program
+    /// The program `sortie`
     #[arg(long, env = "SORTIE_PROGRAM")]
     program: PathBuf,
     /// Print one JSON object
@@ -42,15 +45,8 @@ pub struct Arguments {
     json: bool,
 }
 
-/// The middle, and what one in a hundred exceeds.
 #[derive(Debug, Serialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Measured {
+struct DispatchReport {
     store: String,
     trials: u64,
     workers: usize,
@@ -72,33 +68,40 @@ struct Measured {
 /// Runs the benchmark.
 ///
 /// # Errors
-/// One line: a process or a database did not do what it should.
-pub async fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { store, trials, workers, program, .. } = arguments;
+/// When a process or a database fails.
+pub async fn run(options: &DispatchOptions) -> Result<()> {
+    let DispatchOptions { store, trials, workers, program, .. } = options;
     ensure!(
         *trials >= SEEDS && trials.is_multiple_of(SEEDS),
         "--trials {trials} must be a multiple of {SEEDS}"
     );
-    let cycles = arguments.cycles.unwrap_or(*trials).min(*trials);
-    let place = Place::make(*store)?;
-    let database = place.database("dispatch")?;
-    let coordinator = Coordinator::start(program, &database, &place)?;
+    let cycles = options.cycles.unwrap_or(*trials).min(*trials);
+    let environment = Environment::make(*store)?;
+    let database = environment.database("dispatch")?;
+    let coordinator = Coordinator::start(program, &database, &environment)?;
     let (submit_seconds, busy) = submit_while_busy(&coordinator.url, *trials).await?;
-    let transport_cycles_per_second = ceiling(&coordinator.url, *workers, cycles.min(20_000)).await?;
+    let transport_cycles_per_second = transport_rate(&coordinator.url, *workers, cycles.min(20_000)).await?;
     let before = coordinator.cpu_seconds()?;
-    let clients = join(&coordinator.url, *workers).await?;
-    let run = drive(clients, cycles, "dispatch", &Arc::default()).await.with_context(|| coordinator.log())?;
+    let clients = register_all(&coordinator.url, *workers).await?;
+    let run =
+        run_cycles(clients, cycles, "dispatch", &Arc::default()).await.with_context(|| coordinator.log())?;
     let (rss_mib, cpu_seconds) = (coordinator.peak_memory_mib()?, coordinator.cpu_seconds()? - before);
     drop(coordinator);
     let started = now();
-    let again = Coordinator::start(program, &database, &place)?;
+    let again = Coordinator::start(program, &database, &environment)?;
     let restart_seconds = started.elapsed().as_secs_f64();
     drop(again);
-    let floor_cycles_per_second =
-        floor::measure(&place.database("floor")?, program, &place, cycles.min(50_000), *workers).await?;
-    let flushes = fsync_ms(place.disk(), FLUSHES)?;
-    let measured = Measured {
-        store: format!("{store:?}").to_lowercase(),
+    let floor_cycles_per_second = sql_baseline::measure(
+        &environment.database("baseline")?,
+        program,
+        &environment,
+        cycles.min(50_000),
+        *workers,
+    )
+    .await?;
+    let flushes = fsync_ms(environment.disk(), FLUSHES)?;
+    let report = DispatchReport {
+        store: store.name().to_owned(),
         trials: *trials,
         workers: *workers,
         cycles,
@@ -108,66 +111,59 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         fsync_ms: Percentiles { p50: flushes.p50_ms, p99: flushes.p99_ms },
         submit_seconds,
         cycles_while_submitting: busy.cycles,
-        lease_while_submitting_ms: percentiles(busy.lease_ms),
-        lease_ms: percentiles(run.lease_ms),
-        complete_ms: percentiles(run.complete_ms),
+        lease_while_submitting_ms: Percentiles::of(busy.lease_ms),
+        lease_ms: Percentiles::of(run.lease_ms),
+        complete_ms: Percentiles::of(run.complete_ms),
         rss_mib,
         cpu_seconds,
         restart_seconds,
     };
-    print(&measured, arguments.json)
+    print(&report, options.json)
 }
 
-fn print(measured: &Measured, as_json: bool) -> Result<()> {
+fn print(report: &DispatchReport, as_json: bool) -> Result<()> {
     if as_json {
-        println!("{}", serde_json::to_string(measured)?);
+        println!("{}", serde_json::to_string(report)?);
         return Ok(());
     }
-    let Measured {
+    let DispatchReport {
         cycles_per_second: cycles,
-        floor_cycles_per_second: floor,
+        floor_cycles_per_second: baseline,
         fsync_ms,
         lease_ms,
         complete_ms,
         ..
-    } = measured;
-    println!("{}: {} trials, {} workers", measured.store, measured.trials, measured.workers);
-    println!("  cycles/s          {cycles:.0}  ({:.0}% of the floor, {floor:.0})", 100.0 * cycles / floor);
-    println!("  transport alone   {:.0} cycles/s", measured.transport_cycles_per_second);
+    } = report;
+    println!("{}: {} trials, {} workers", report.store, report.trials, report.workers);
+    println!(
+        "  cycles/s          {cycles:.0}  ({:.0}% of the SQL baseline, {baseline:.0})",
+        100.0 * cycles / baseline
+    );
+    println!("  transport alone   {:.0} cycles/s", report.transport_cycles_per_second);
     println!("  lease             p50 {:.2} ms, p99 {:.2} ms", lease_ms.p50, lease_ms.p99);
     println!("  complete          p50 {:.2} ms, p99 {:.2} ms", complete_ms.p50, complete_ms.p99);
     println!("  flush to disk     p50 {:.3} ms, p99 {:.3} ms", fsync_ms.p50, fsync_ms.p99);
-    let (busy, busy_ms) = (measured.cycles_while_submitting, &measured.lease_while_submitting_ms);
+    let (busy, busy_ms) = (report.cycles_while_submitting, &report.lease_while_submitting_ms);
     println!(
         "  submit            {:.2} s, with {busy} cycles meanwhile, lease p99 {:.2} ms",
-        measured.submit_seconds, busy_ms.p99
+        report.submit_seconds, busy_ms.p99
     );
-    println!("  restart           {:.2} s", measured.restart_seconds);
+    println!("  restart           {:.2} s", report.restart_seconds);
     println!(
         "  coordinator       {:.1} s of processor time, {:.0} MiB at most",
-        measured.cpu_seconds, measured.rss_mib
+        report.cpu_seconds, report.rss_mib
     );
     Ok(())
 }
 
-/// Submits the sweep while a few workers go on with another one.
-async fn submit_while_busy(url: &str, trials: u64) -> Result<(f64, Run)> {
+/// Submits the sweep while a few clients run cycles of another one.
+async fn submit_while_busy(url: &str, trials: u64) -> Result<(f64, LoadRun)> {
     submit(url, "busy", BUSY_TRIALS.min(trials)).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (clients, told) = (join(url, BUSY_WORKERS).await?, Arc::clone(&stop));
-    let busy = tokio::spawn(async move { drive(clients, BUSY_TRIALS.min(trials), "busy", &told).await });
+    let (clients, stopped) = (register_all(url, BUSY_WORKERS).await?, Arc::clone(&stop));
+    let busy =
+        tokio::spawn(async move { run_cycles(clients, BUSY_TRIALS.min(trials), "busy", &stopped).await });
     let seconds = submit(url, "dispatch", trials).await?;
     stop.store(true, Ordering::Relaxed);
     Ok((seconds, busy.await??))
-}
-
-fn percentiles(mut values: Vec<f64>) -> Percentiles {
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        values
-            .get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0.0)
-    };
-    Percentiles { p50: at(0.5), p99: at(0.99) }
 }

@@ -1,4 +1,4 @@
-//! What workers cost that wait for work.
+//! `sortie-lab idle`: the cost of workers that wait for trials.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,25 +9,27 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 use sortie_proto::v1;
 
-use crate::crowd::{Client, join, now};
-use crate::place::{Coordinator, Kind, Place};
+use crate::clock::now;
+use crate::coordinator::Coordinator;
+use crate::environment::{Environment, Store};
+use crate::load_clients::{LoadClient, register_all};
 
-/// As long as a worker's agent waits in one request.
+/// How long a worker waits in one request.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct IdleOptions {
     /// The database
     #[arg(long, value_enum, default_value = "sqlite")]
-    store: Kind,
-    /// Workers that wait
+    store: Store,
+    /// Workers that wait for trials
     #[arg(long, default_value = "1000")]
     workers: usize,
-    /// For how long, after every worker waits
+    /// Seconds to measure, after every worker waits
     #[arg(long, default_value = "45")]
     seconds: u64,
-    /// The coordinator's program
+    /// The program `sortie`
     #[arg(long, env = "SORTIE_PROGRAM")]
     program: PathBuf,
     /// Print one JSON object
@@ -36,7 +38,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Measured {
+struct IdleReport {
     store: String,
     workers: usize,
     core_percent: f64,
@@ -46,13 +48,13 @@ struct Measured {
 /// Runs the benchmark.
 ///
 /// # Errors
-/// One line: a process or a database did not do what it should.
-pub async fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { store, workers, seconds, program, .. } = arguments;
-    let place = Place::make(*store)?;
-    let coordinator = Coordinator::start(program, &place.database("idle")?, &place)?;
+/// When a process or a database fails.
+pub async fn run(options: &IdleOptions) -> Result<()> {
+    let IdleOptions { store, workers, seconds, program, .. } = options;
+    let environment = Environment::make(*store)?;
+    let coordinator = Coordinator::start(program, &environment.database("idle")?, &environment)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let clients = join(&coordinator.url, *workers).await?;
+    let clients = register_all(&coordinator.url, *workers).await?;
     let tasks: Vec<_> =
         clients.into_iter().map(|client| tokio::spawn(wait(client, Arc::clone(&stop)))).collect();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -65,20 +67,19 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     for task in tasks {
         task.abort();
     }
-    let measured =
-        Measured { store: format!("{store:?}").to_lowercase(), workers: *workers, core_percent, rss_mib };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&measured)?);
+    let report = IdleReport { store: store.name().to_owned(), workers: *workers, core_percent, rss_mib };
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
     } else {
         println!(
             "{}: {workers} waiting workers cost {core_percent:.1}% of a core; {rss_mib:.0} MiB at most",
-            measured.store
+            report.store
         );
     }
     Ok(())
 }
 
-async fn wait((mut client, worker_id): Client, stop: Arc<AtomicBool>) -> Result<()> {
+async fn wait((mut client, worker_id): LoadClient, stop: Arc<AtomicBool>) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
         let request = v1::LeaseRequest {

@@ -1,12 +1,18 @@
-//! What is run beside a build rather than in its tests: benchmarks of the coordinator, and what becomes of a sweep when everything around
-//! it fails, with real processes and real databases. `cargo xtask bench` and `cargo xtask chaos` build and call it.
+//! Benchmarks, fault injection and deployment checks with real processes and real databases: what takes too long for tests. `cargo xtask
+//! bench`, `chaos` and `acceptance` build and run it.
 
-mod by_hand;
+pub mod acceptance;
 pub mod chaos;
-mod crowd;
+mod clock;
+pub mod cluster;
+pub mod coordinator;
 pub mod dispatch;
-pub mod fleet;
-mod floor;
+pub mod environment;
 pub mod idle;
-pub mod place;
+mod load_clients;
+pub mod programs;
+mod reference_sql;
 pub mod results;
+mod sql_baseline;
+mod statistics;
+pub mod train;

@@ -1,16 +1,16 @@
-//! `sortie-lab`: see the library.
+//! The program `sortie-lab`.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_lab::{chaos, dispatch, idle, results};
+use sortie_lab::{acceptance, chaos, dispatch, idle, results, train};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(
     name = "sortie-lab",
-    about = "Benchmarks and failures with real processes; called by `cargo xtask`"
+    about = "Benchmarks, fault injection and deployment checks with real processes; `cargo xtask` runs it"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -19,30 +19,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Full cycles - lease, one evaluation, complete - through real gRPC, beside the floor by plain SQL
-    Dispatch(dispatch::Arguments),
-    /// What workers cost that wait for work
-    Idle(idle::Arguments),
-    /// Tables and exports of a sweep of a million evaluations, compared with plain SQL
-    Results(results::Arguments),
-    /// A sweep whose workers, coordinator, database and network are killed and cut, compared with one that is left in peace
-    Chaos(chaos::Arguments),
+    /// Measure full cycles (lease, one evaluation, complete) through gRPC, beside a baseline in plain SQL
+    Dispatch(dispatch::DispatchOptions),
+    /// Measure the cost of workers that wait for trials
+    Idle(idle::IdleOptions),
+    /// Measure tables and exports of a million evaluations, and compare their numbers with plain SQL
+    Results(results::ResultsOptions),
+    /// Measure the training speed in images a second, beside a plain PyTorch program
+    Train(train::TrainOptions),
+    /// Run a sweep while workers, coordinator and database are killed and the network is cut, and compare it with a run without faults
+    Chaos(chaos::ChaosOptions),
+    /// Check with real programs that a deployment works
+    #[command(subcommand)]
+    Acceptance(acceptance::AcceptanceCommand),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let run = async {
-        match Cli::parse().command {
-            Command::Dispatch(arguments) => dispatch::run(&arguments).await,
-            Command::Idle(arguments) => idle::run(&arguments).await,
-            Command::Results(arguments) => results::run(&arguments).await,
-            Command::Chaos(arguments) => chaos::run(&arguments).await,
-        }
-    };
-    // Whatever runs is dropped when we are interrupted, and its processes with it.
-    let outcome = tokio::select! {
-        outcome = run => outcome,
-        interrupted = interruption() => interrupted,
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Dispatch(arguments) => block_on(dispatch::run(&arguments)),
+        Command::Idle(arguments) => block_on(idle::run(&arguments)),
+        Command::Results(arguments) => block_on(results::run(&arguments)),
+        Command::Chaos(arguments) => block_on(chaos::run(&arguments)),
+        // These two block and handle signals themselves.
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Acceptance(command) => acceptance::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,6 +51,17 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs until the end or a signal. A signal drops what runs, and its processes with it.
+fn block_on(run: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = run => outcome,
+            interrupted = interruption() => interrupted,
+        }
+    })
 }
 
 async fn interruption() -> Result<()> {

@@ -174,6 +174,20 @@ impl Drop for Process {
     }
 }
 
+/// Runs a command to its end. What it prints is shown.
+///
+/// # Errors
+/// When it cannot be started, or fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status =
+        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+        bail!("`{} {}` failed ({status})", command.get_program().display(), arguments.join(" "));
+    }
+    Ok(())
+}
+
 /// The processes that this one has started and that exist, be it as corpses that nobody has looked at yet.
 ///
 /// # Errors

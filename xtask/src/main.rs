@@ -1,19 +1,17 @@
-//! Sortie's own chores: `cargo xtask setup` fetches what a clone needs and git does not hold.
+//! `cargo xtask`: sets up a clone, runs the quickstart and the tests, and hands longer checks over to `sortie-lab`.
 
-mod acceptance;
 mod check;
+mod lab;
 mod process;
 mod quickstart;
-mod rig;
 mod setup;
-mod train_bench;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "xtask", bin_name = "cargo xtask", about = "Chores of the Sortie repository")]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "Tasks of the Sortie repository")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -27,16 +25,16 @@ enum Command {
     Quickstart,
     /// Run everything that CI runs: format, lints, documentation, tests
     Test,
-    /// Show with real programs that a deployment does what is promised of it
-    #[command(subcommand)]
-    Acceptance(acceptance::Name),
-    /// Run a sweep while workers, coordinator, database and network are killed and cut, and compare what came of it
+    /// Check a deployment with real programs: `slurm` for a sweep on a Slurm cluster, `deploy` for the files in deploy/
     #[command(disable_help_flag = true)]
-    Chaos(rig::Options),
+    Acceptance(lab::Options),
+    /// Run a sweep while workers, coordinator and database are killed and the network is cut, and check its results
+    #[command(disable_help_flag = true)]
+    Chaos(lab::Options),
     /// Measure: `dispatch` for the coordinator's full cycles a second, `idle` for workers that wait, `results` for tables and
     /// exports of a million evaluations, `train` for the trainer beside PyTorch
     #[command(disable_help_flag = true)]
-    Bench(rig::Options),
+    Bench(lab::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,9 +42,9 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options).map(|ready| ready.print()),
         Command::Quickstart => quickstart::run(),
         Command::Test => check::run(),
-        Command::Acceptance(name) => acceptance::run(&name),
-        Command::Chaos(options) => rig::chaos(&options),
-        Command::Bench(options) => rig::bench(&options),
+        Command::Acceptance(options) => lab::run(lab::Area::Acceptance, &options),
+        Command::Chaos(options) => lab::run(lab::Area::Chaos, &options),
+        Command::Bench(options) => lab::run(lab::Area::Bench, &options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

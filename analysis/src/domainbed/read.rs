@@ -9,42 +9,42 @@ use super::{MISSING, Record, Run};
 
 /// The file of a run's records, one JSON object a line.
 const RECORDS: &str = "results.jsonl";
-/// The file that a run leaves when it came to its end.
+/// The file that a run writes at its end.
 const DONE: &str = "done";
 
 /// The highest index of a domain: DomainBed's largest dataset has ten.
 const ENV_MAX: usize = 255;
 
-/// What a tree of run folders holds.
+/// The contents of a tree of run folders.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Folders {
     /// The runs, by the names of their folders.
     pub runs: Vec<Run>,
-    /// Lines that say again what an earlier one said: a run that was restarted repeats steps. The first counts.
+    /// Lines that repeat a step, as a restarted run writes them. The first one counts.
     pub repeated: usize,
-    /// Repeated lines whose accuracies differ from the first one's.
+    /// Repeated lines with other accuracies than the first one.
     pub contradicted: usize,
-    /// Lines that are no record, because a program was killed while it wrote them.
+    /// Incomplete lines of a program that was killed while it wrote them.
     pub torn: usize,
-    /// Folders whose file of records has none.
+    /// Folders without records in their file.
     pub empty: usize,
 }
 
 /// Why a tree of run folders cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system refuses.
+    /// A file or folder cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// There is nothing to read.
+    /// There are no run folders.
     #[error("{} has no folder with a file {RECORDS}", .0.display())]
     Nothing(PathBuf),
-    /// A line is a JSON object, but no record.
+    /// A line is a JSON object, but not a record.
     #[error("{}, line {line}: {problem}", path.display())]
     NoRecord {
         /// The file.
@@ -56,7 +56,7 @@ pub enum ReadError {
     },
 }
 
-/// Reads every folder below `root` that has records. Fractions are read to the last bit; NaN and what is not there become [`MISSING`].
+/// Reads every folder below `root` that has records. Fractions are read to the last bit. NaN and missing values become [`MISSING`].
 ///
 /// # Errors
 /// [`ReadError`], which names the file.
@@ -89,7 +89,7 @@ pub fn read(root: &Path) -> Result<Folders, ReadError> {
             let begun =
                 begin(&name.to_string_lossy(), &fields, folder.join(DONE).exists()).map_err(no_record)?;
             let run: &mut Run = run.get_or_insert_with(|| begun.clone());
-            let told = |run: &Run| {
+            let identity = |run: &Run| {
                 (
                     run.algorithm.clone(),
                     run.dataset.clone(),
@@ -98,7 +98,7 @@ pub fn read(root: &Path) -> Result<Folders, ReadError> {
                     run.hparams_seed,
                 )
             };
-            if told(run) != told(&begun) {
+            if identity(run) != identity(&begun) {
                 return Err(no_record(
                     "it belongs to another run than the line before: algorithm, dataset, test_envs or seeds differ".to_owned(),
                 ));
@@ -125,7 +125,7 @@ fn object(line: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_str(&without_nan(text)).ok()
 }
 
-/// Python's JSON has numbers that JSON has not: NaN, Infinity and -Infinity become null.
+/// Replaces NaN, Infinity and -Infinity, which only Python's JSON has, by null.
 fn without_nan(text: &str) -> String {
     let (mut result, mut rest, mut quoted, mut escaped) =
         (String::with_capacity(text.len()), text, false, false);
@@ -198,7 +198,7 @@ fn record(fields: &Map<String, Value>) -> Result<Record, String> {
         if env > ENV_MAX {
             return Err(format!("it has {key:?}; domains count from 0 to {ENV_MAX}"));
         }
-        // What Python writes as NaN has become null.
+        // Python's NaN has become null.
         let accuracy = if value.is_null() { Some(MISSING) } else { value.as_f64() };
         let Some(accuracy) =
             accuracy.filter(|accuracy| (0.0..=1.0).contains(accuracy) || *accuracy == MISSING)
@@ -211,7 +211,7 @@ fn record(fields: &Map<String, Value>) -> Result<Record, String> {
         accuracies[env] = accuracy;
         envs = envs.max(env + 1);
     }
-    // A domain that is missing on one side, or in the middle, was not measured there.
+    // A domain that is missing in one split, or in the middle, was not measured.
     record.in_acc.resize(envs, MISSING);
     record.out_acc.resize(envs, MISSING);
     Ok(record)

@@ -1,6 +1,6 @@
-//! The names that DomainBed knows, in its order: they order rows and columns of its tables.
+//! The names that DomainBed knows. Their order is that of rows and columns of its tables.
 
-/// Algorithms; others come after these.
+/// Algorithms. Unknown ones follow after these.
 pub(super) const ALGORITHMS: [&str; 34] = [
     "ERM",
     "ERMPlusPlus",
@@ -41,7 +41,7 @@ pub(super) const ALGORITHMS: [&str; 34] = [
 const DEBUG: &[&str] = &["0", "1", "2"];
 const SPAWRIOUS: &[&str] = &["Test", "SC_group_1", "SC_group_2"];
 
-/// Datasets with the labels of their domains; DomainBed prints no others.
+/// Datasets with the labels of their domains. DomainBed prints no other datasets.
 pub(super) const DATASETS: [(&str, &[&str]); 18] = [
     ("Debug28", DEBUG),
     ("Debug224", DEBUG),
@@ -63,7 +63,7 @@ pub(super) const DATASETS: [(&str, &[&str]); 18] = [
     ("SpawriousM2M_hard", SPAWRIOUS),
 ];
 
-/// Names for so many domains of a dataset, in DomainBed's order: its labels where they are sorted and can be names, else `env0`, `env1`, ...
+/// Names for the domains of a dataset, in DomainBed's order: its labels if they are sorted and valid names, else `env0`, `env1`, ...
 pub fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
     let labels = DATASETS
         .iter()

@@ -20,7 +20,7 @@ impl SelectionMethod {
     /// All of them, in the order in which DomainBed prints them.
     pub const ALL: [Self; 3] = [Self::Iid, Self::LeaveOneOut, Self::Oracle];
 
-    /// What DomainBed calls it.
+    /// Its title in DomainBed.
     pub fn title(self) -> &'static str {
         match self {
             Self::Iid => "training-domain validation set",
@@ -29,7 +29,7 @@ impl SelectionMethod {
         }
     }
 
-    /// The accuracy of the best hyper-parameters among these runs, all of which hold out `test_env`; none where the method cannot choose.
+    /// The accuracy of the best hyper-parameters among these runs, which all hold out `test_env`; none if the method cannot choose.
     pub(super) fn accuracy(self, test_env: usize, runs: &[&Run]) -> Option<f64> {
         let mut by_hparams: BTreeMap<i64, Vec<&Run>> = BTreeMap::new();
         for run in runs {
@@ -42,10 +42,10 @@ impl SelectionMethod {
             .map(|choice| choice.accuracy)
     }
 
-    fn choose(self, test_env: usize, runs: &[&Run]) -> Option<Choice> {
+    fn choose(self, test_env: usize, runs: &[&Run]) -> Option<ScoredChoice> {
         let single = || runs.iter().filter(|run| run.test_envs.len() == 1).flat_map(|run| &run.records);
         match self {
-            Self::Iid => best(single().map(|record| Choice {
+            Self::Iid => best(single().map(|record| ScoredChoice {
                 score: record.iid(test_env),
                 accuracy: at(&record.in_acc, test_env),
             })),
@@ -56,27 +56,30 @@ impl SelectionMethod {
             }
             Self::Oracle => {
                 let last = single().reduce(|last, next| if next.step >= last.step { next } else { last })?;
-                Some(Choice { score: at(&last.out_acc, test_env), accuracy: at(&last.in_acc, test_env) })
+                Some(ScoredChoice {
+                    score: at(&last.out_acc, test_env),
+                    accuracy: at(&last.in_acc, test_env),
+                })
             }
         }
     }
 }
 
-/// What a method would report, and how it compares.
+/// An accuracy that a method would report, and the score by which it is compared.
 #[derive(Clone, Copy, Debug)]
-struct Choice {
+struct ScoredChoice {
     score: f64,
     accuracy: f64,
 }
 
-impl Choice {
+impl ScoredChoice {
     fn order(self) -> f64 {
         if self.score.is_nan() { f64::NEG_INFINITY } else { self.score }
     }
 }
 
 /// The first of the best.
-fn best(choices: impl Iterator<Item = Choice>) -> Option<Choice> {
+fn best(choices: impl Iterator<Item = ScoredChoice>) -> Option<ScoredChoice> {
     choices.reduce(|best, next| if next.score > best.score { next } else { best })
 }
 
@@ -98,7 +101,7 @@ impl Record {
 
 /// Cross-validation at one step: the mean over the other domains of the accuracy on that domain of a run that held out both. None unless
 /// there is exactly one run that held out the test domain alone, and one for every pair.
-fn left_out(test_env: usize, runs: &[&Run], step: i64) -> Option<Choice> {
+fn left_out(test_env: usize, runs: &[&Run], step: i64) -> Option<ScoredChoice> {
     let at_step = || {
         runs.iter().flat_map(|run| {
             run.records.iter().filter(|record| record.step == step).map(move |record| (run, record))
@@ -117,5 +120,8 @@ fn left_out(test_env: usize, runs: &[&Run], step: i64) -> Option<Choice> {
     if others.contains(&MISSING) {
         return None;
     }
-    Some(Choice { score: numpy::sum(&others) / (envs as f64 - 1.0), accuracy: at(&record.in_acc, test_env) })
+    Some(ScoredChoice {
+        score: numpy::sum(&others) / (envs as f64 - 1.0),
+        accuracy: at(&record.in_acc, test_env),
+    })
 }

@@ -9,16 +9,16 @@ use super::{Run, SelectionMethod, numpy};
 const DATASET_CELL: usize = 20;
 /// Width of a cell in a table of averages.
 const AVERAGES_CELL: usize = 25;
-/// What stands where there is nothing to average.
+/// The text of a cell without values.
 const NOTHING: &str = "X";
 
 /// All tables of these runs, as `domainbed.scripts.collect_results` prints them.
 ///
-/// Like there, incomplete runs count as far as they came, and datasets that DomainBed does not know vanish.
+/// As in DomainBed, incomplete runs count with the steps that they have, and unknown datasets are left out.
 pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
     let records: usize = runs.iter().map(|run| run.records.len()).sum();
     let mut text = format!("Total records: {records}\n");
-    // A run without records is not there.
+    // Runs without records do not count.
     let runs: Vec<&Run> = runs.iter().filter(|run| !run.records.is_empty()).collect();
     let algorithms = algorithms(&runs);
     let datasets: Vec<_> =
@@ -33,7 +33,7 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
                         .filter(move |(key, _)| key.test_env == env)
                         .map(|(_, accuracy)| *accuracy)
                 };
-                row((0..labels.len()).map(|env| Cell::of(&cell(env).collect::<Vec<_>>())).collect())
+                row((0..labels.len()).map(|env| MeanCell::of(&cell(env).collect::<Vec<_>>())).collect())
             });
             let head = format!("Dataset: {dataset}, model selection method: {}", method.title());
             table(&mut text, &head, labels, &algorithms, rows, DATASET_CELL);
@@ -44,7 +44,7 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
                 for (key, accuracy) in groups.of_algorithm(dataset, algorithm) {
                     trials.entry(key.trial_seed).or_default().push(*accuracy);
                 }
-                Cell::of(&trials.values().map(|accuracies| numpy::mean(accuracies)).collect::<Vec<_>>())
+                MeanCell::of(&trials.values().map(|accuracies| numpy::mean(accuracies)).collect::<Vec<_>>())
             };
             row(datasets.iter().map(cell).collect())
         });
@@ -64,7 +64,7 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
     text
 }
 
-/// Those that DomainBed knows in its order, then the others as they appear.
+/// The algorithms that DomainBed knows in its order, then the others in the order of the runs.
 fn algorithms<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for run in runs {
@@ -76,11 +76,11 @@ fn algorithms<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
     names
 }
 
-/// What a method reports for each (dataset, algorithm, held-out domain, trial seed), in the order in which these appear.
-struct Groups<'a>(Vec<(Key<'a>, f64)>);
+/// The accuracy of a method for each (dataset, algorithm, held-out domain, trial seed), in the order of the runs.
+struct Groups<'a>(Vec<(GroupKey<'a>, f64)>);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key<'a> {
+struct GroupKey<'a> {
     dataset: &'a str,
     algorithm: &'a str,
     test_env: usize,
@@ -89,11 +89,11 @@ struct Key<'a> {
 
 impl<'a> Groups<'a> {
     fn of(runs: &[&'a Run], method: SelectionMethod) -> Self {
-        let mut order: Vec<Key<'a>> = Vec::new();
-        let mut groups: BTreeMap<Key<'a>, Vec<&'a Run>> = BTreeMap::new();
+        let mut order: Vec<GroupKey<'a>> = Vec::new();
+        let mut groups: BTreeMap<GroupKey<'a>, Vec<&'a Run>> = BTreeMap::new();
         for run in runs {
             for &test_env in &run.test_envs {
-                let key = Key {
+                let key = GroupKey {
                     dataset: &run.dataset,
                     algorithm: &run.algorithm,
                     test_env,
@@ -114,18 +114,18 @@ impl<'a> Groups<'a> {
         )
     }
 
-    fn of_algorithm(&self, dataset: &str, algorithm: &str) -> impl Iterator<Item = &(Key<'a>, f64)> {
+    fn of_algorithm(&self, dataset: &str, algorithm: &str) -> impl Iterator<Item = &(GroupKey<'a>, f64)> {
         self.0.iter().filter(move |(key, _)| key.dataset == dataset && key.algorithm == algorithm)
     }
 }
 
 /// A mean with its error, as text and as a number.
-struct Cell {
+struct MeanCell {
     text: String,
     mean: Option<f64>,
 }
 
-impl Cell {
+impl MeanCell {
     fn of(values: &[f64]) -> Self {
         if values.is_empty() {
             return Self { text: NOTHING.to_owned(), mean: None };
@@ -138,7 +138,7 @@ impl Cell {
 }
 
 /// Cells and the mean of their unrounded means.
-fn row(cells: Vec<Cell>) -> Vec<String> {
+fn row(cells: Vec<MeanCell>) -> Vec<String> {
     let means: Option<Vec<f64>> = cells.iter().map(|cell| cell.mean).collect();
     let average = means.map_or_else(
         || NOTHING.to_owned(),

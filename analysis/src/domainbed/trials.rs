@@ -16,14 +16,14 @@ use super::{MISSING, Record, Run};
 const DROPOUT: &str = "dropout";
 /// The axis that is the algorithm's name, where a command has one.
 const ALGORITHM: &str = "algorithm";
-/// The program of sweeps that were imported: nobody runs it.
+/// The command of imported sweeps, which is never run.
 pub const IMPORTED: &str = "domainbed";
-/// The axis that numbers the settings of such a sweep.
+/// The axis with the number of a setting in an imported sweep.
 const HPARAMS_SEED: &str = "hparams_seed";
-/// What DomainBed calls fine-tuning without anything else.
+/// DomainBed's name for plain fine-tuning.
 const ERM: &str = "ERM";
 
-/// What DomainBed's tables do not show of a sweep's runs, in one line; none if they show them as they are.
+/// Why DomainBed's tables cannot show a sweep, in one line; none if they can.
 pub fn unshown(work: &Work) -> Option<String> {
     let (dataset, domains) = (work.dataset().unwrap_or_default(), work.domains().len());
     match DATASETS.iter().find(|(name, _)| *name == dataset) {
@@ -38,15 +38,15 @@ pub fn unshown(work: &Work) -> Option<String> {
     }
 }
 
-/// One run for each succeeded trial and each model of its trajectory.
+/// One run for each succeeded trial and each method.
 ///
-/// DomainBed takes the best hyper-parameters and averages trial seeds. So settings are numbered as `hparams_seed`, pairs of seed and split
-/// as `trial_seed`, and what is to be compared, the dropout rate and the model, is part of the algorithm's name: `ERM dropout 0.9 average`.
-/// Combinations are left out: no run made them, and they would be taken for settings.
+/// DomainBed takes the best hyper-parameters and averages trial seeds. So `hparams_seed` numbers the settings and `trial_seed` the pairs of
+/// seed and split. The dropout rate and the method, which are to be compared, are part of the algorithm's name: `ERM dropout 0.9 average`.
+/// Combinations are left out: DomainBed would treat them as settings.
 pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
     let records: Vec<&TrialRecord> =
         records.iter().filter(|record| record.point.combine().is_none()).collect();
-    let numbers = Numbers::of(work, &records);
+    let numbers = RunNumbers::of(work, &records);
     let domains = domains(work, &records);
     let dataset = work.dataset().unwrap_or_default();
     let mut runs = Vec::new();
@@ -82,7 +82,7 @@ pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
     runs
 }
 
-/// The dataset's domains, and after them whatever else a program reported.
+/// The dataset's domains, followed by others that a program reported.
 fn domains(work: &Work, records: &[&TrialRecord]) -> Vec<String> {
     let mut domains = work.domains().to_vec();
     let rows = records.iter().flat_map(|record| record.validation.iter().chain(&record.held_out));
@@ -107,15 +107,15 @@ fn algorithm(point: &Point, method: Method) -> String {
     name
 }
 
-/// Numbers for what DomainBed knows by numbers only.
-struct Numbers {
-    /// The sweep has them already.
+/// The seeds that identify settings and replicates in DomainBed.
+struct RunNumbers {
+    /// Whether the sweep was imported and has these seeds already.
     imported: bool,
     settings: BTreeMap<Parameters, i64>,
     replicates: BTreeMap<(u64, u64), i64>,
 }
 
-impl Numbers {
+impl RunNumbers {
     fn of(work: &Work, records: &[&TrialRecord]) -> Self {
         let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();

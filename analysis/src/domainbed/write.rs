@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 
 use super::{Record, Run};
 
-/// Writes a folder for each run below `root`, which is made. Fractions keep their last bit.
+/// Writes a folder for each run below `root`, which is created. Fractions keep their last bit.
 ///
 /// # Errors
-/// What the system reports.
+/// With the error of the system.
 pub fn write(root: &Path, runs: &[Run]) -> io::Result<()> {
     fs::create_dir_all(root)?;
     for run in runs {
         let folder = root.join(&run.name);
         fs::create_dir_all(&folder)?;
-        // Its reader cuts each line's last character off, so the last line needs its end too.
+        // DomainBed's reader removes each line's last character, so the last line needs a line break too.
         let lines: String = run.records.iter().map(|record| format!("{}\n", line(run, record))).collect();
         fs::write(folder.join("results.jsonl"), lines)?;
         if run.done {

@@ -1,4 +1,4 @@
-//! The axes by which a figure groups trials where the user names none.
+//! The default axes of figures.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use sortie_core::record::TrialRecord;
 
 use crate::axis::{Axis, parameter_names};
 
-/// That of box plots: dropout if the sweep varies it, else the first parameter that it varies, else the first that there is.
+/// The axis of box plots: dropout if it varies, else the first parameter that varies, else the first parameter.
 pub(super) fn of_box(records: &[TrialRecord]) -> Axis {
     let parameters = parameters(records);
     let varying: Vec<&Axis> = parameters.iter().filter(|axis| values(axis, records) > 1).collect();
@@ -14,8 +14,7 @@ pub(super) fn of_box(records: &[TrialRecord]) -> Axis {
     dropout.or(varying.first()).copied().or(parameters.first()).cloned().unwrap_or(Axis::Seed)
 }
 
-/// Those of a grid: of the parameters that the sweep varies the two with most values, the longer one first, which makes rows; none if it
-/// varies fewer.
+/// The axes of a grid: the two parameters with most values, the longer one first; none if fewer than two vary.
 pub(super) fn of_grid(records: &[TrialRecord]) -> Option<Vec<Axis>> {
     let mut varying: Vec<(usize, Axis)> =
         parameters(records).into_iter().map(|axis| (values(&axis, records), axis)).collect();
@@ -26,12 +25,12 @@ pub(super) fn of_grid(records: &[TrialRecord]) -> Option<Vec<Axis>> {
     (varying.len() == 2).then(|| varying.into_iter().map(|(_, axis)| axis).collect())
 }
 
-/// The names of all axes that there are.
+/// The names of all axes.
 pub(super) fn names(records: &[TrialRecord]) -> Vec<String> {
     parameters(records).iter().chain([&Axis::Seed, &Axis::Split]).map(Axis::to_string).collect()
 }
 
-/// How many values an axis has.
+/// The number of values of an axis.
 pub(super) fn values(axis: &Axis, records: &[TrialRecord]) -> usize {
     records.iter().filter_map(|record| axis.value(&record.point)).collect::<BTreeSet<_>>().len()
 }

@@ -1,45 +1,45 @@
-//! Box plots: how the accuracies of single trials spread, by the values of one axis. A panel per held-out domain, and one for the mean.
+//! Box plots of the accuracies of single trials by the values of one axis. There is a panel for each held-out domain, and one for the mean.
 
 use super::frame::{Frame, MARGIN, NOTE, Ticks, WIDTH, draw_heading, rows};
 use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
-use crate::measure::Measured;
+use crate::metric_spec::AccuracyPair;
 use crate::results::Results;
 use crate::statistics::quantile;
 
 /// The boxes of one held-out domain, or of the mean over all.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Panel {
+pub(super) struct BoxPanel {
     pub title: String,
     /// One group per value of the axis.
-    pub groups: Vec<Group>,
+    pub groups: Vec<BoxGroup>,
 }
 
 /// The trials with one value of the axis.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Group {
+pub(super) struct BoxGroup {
     pub label: String,
     pub n: usize,
     pub planned: usize,
-    /// How o.o.d. accuracies spread, in percent; none of nothing.
+    /// The spread of o.o.d. accuracies in percent; none without trials.
     pub ood: Option<Spread>,
-    /// How i.i.d. accuracies do.
+    /// The spread of i.i.d. accuracies.
     pub iid: Option<Spread>,
 }
 
-/// What a box plot shows of some values (Tukey's).
+/// The quartiles, whiskers and outliers of Tukey's box plot.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spread {
     /// First quartile, median, third quartile.
     pub quartiles: [f64; 3],
-    /// The values furthest out that are within 1.5 interquartile ranges of the box.
+    /// The lowest and highest values within 1.5 interquartile ranges of the box.
     pub whiskers: (f64, f64),
-    /// The values beyond, ascending.
+    /// The values beyond the whiskers, ascending.
     pub outliers: Vec<f64>,
 }
 
 impl Spread {
-    /// That of these values; none of nothing.
+    /// The spread of these values; none without values.
     pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let quartile = |part| quantile(&values, part);
@@ -48,7 +48,7 @@ impl Spread {
         let reach = 1.5 * (third - first);
         let (inside, outliers): (Vec<f64>, Vec<f64>) =
             values.into_iter().partition(|value| (first - reach..=third + reach).contains(value));
-        // Quartiles lie between values, so that the last value inside may be inside of the box.
+        // A quartile lies between two values, so the outermost value within reach may be inside the box.
         let low = inside.first().copied().unwrap_or(first).min(first);
         let high = inside.last().copied().unwrap_or(third).max(third);
         Some(Self { quartiles, whiskers: (low, high), outliers })
@@ -60,27 +60,33 @@ impl Spread {
 }
 
 /// The panels of results by one axis: the held-out domains in the dataset's order, then the mean.
-pub(super) fn panels(results: &Results) -> Vec<Panel> {
-    let mut panels: Vec<Panel> = Vec::new();
+pub(super) fn panels(results: &Results) -> Vec<BoxPanel> {
+    let mut panels: Vec<BoxPanel> = Vec::new();
     for domain in &results.domains {
         let groups = results.means.iter().map(|mean| {
             let cell = results.cells.iter().find(|cell| cell.held_out == *domain && cell.row == mean.row);
             let (values, planned) = cell.map_or((&[][..], 0), |cell| (&cell.values, cell.planned));
             group(&mean.row, values, planned)
         });
-        panels.push(Panel { title: domain.clone(), groups: groups.collect() });
+        panels.push(BoxPanel { title: domain.clone(), groups: groups.collect() });
     }
     let groups = results.means.iter().map(|mean| group(&mean.row, &mean.values, mean.replicates));
     let title = "mean over held-out domains".to_owned();
-    panels.push(Panel { title, groups: groups.collect() });
+    panels.push(BoxPanel { title, groups: groups.collect() });
     panels
 }
 
-fn group(row: &[(Axis, AxisValue)], values: &[Measured], planned: usize) -> Group {
+fn group(row: &[(Axis, AxisValue)], values: &[AccuracyPair], planned: usize) -> BoxGroup {
     let label = row.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ");
     let spread =
-        |of: fn(&Measured) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
-    Group { label, n: values.len(), planned, ood: spread(|value| value.ood), iid: spread(|value| value.iid) }
+        |of: fn(&AccuracyPair) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
+    BoxGroup {
+        label,
+        n: values.len(),
+        planned,
+        ood: spread(|value| value.ood),
+        iid: spread(|value| value.iid),
+    }
 }
 
 /// Height of a plot.
@@ -89,27 +95,27 @@ const HEIGHT: f64 = 78.0;
 const GAP: f64 = 12.0;
 /// Width of a plot with its numbers.
 const HALF: f64 = (WIDTH - 2.0 * MARGIN - GAP) / 2.0;
-/// A longer label is cut, unless there is room.
+/// The width of a label that is always allowed; a longer one may be cut.
 const LABEL_MAX: f64 = 60.0;
-/// Labels below a plot take up to so many rows.
+/// The largest number of label rows below a plot.
 const ROWS_MAX: usize = 3;
-/// From one row to the next.
+/// The height of a row.
 const ROW: f64 = 1.2 * NOTE;
 
-/// The plots of one kind of accuracy, one below the other.
-struct Column {
+/// The plots of one kind of accuracy, in one column.
+struct PlotColumn {
     left: f64,
     title: &'static str,
-    spread: fn(&Group) -> &Option<Spread>,
+    spread: fn(&BoxGroup) -> &Option<Spread>,
 }
 
-const COLUMNS: [Column; 2] = [
-    Column { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
-    Column { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
+const COLUMNS: [PlotColumn; 2] = [
+    PlotColumn { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
+    PlotColumn { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
 ];
 
 /// Writes the figure.
-pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> String {
+pub(super) fn draw(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> String {
     let mut svg = Svg::default();
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
     let top = draw_heading(&mut svg, &results.sweep, &notes(panels, results, spread_over));
@@ -139,8 +145,8 @@ pub(super) fn draw(panels: &[Panel], results: &Results, spread_over: &[Axis]) ->
     svg.finish(&format!("{}: accuracy by {axis}", results.sweep), WIDTH, y + 2.0 + MARGIN)
 }
 
-fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, &[], true);
+fn notes(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
+    let mut notes = super::notes::notes(results, &[], true);
     let names: Vec<&str> = spread_over.iter().map(|axis| axis.as_str()).collect();
     let over =
         if names.is_empty() { String::new() } else { format!(", which differ in {}", names.join(", ")) };
@@ -154,25 +160,25 @@ fn notes(panels: &[Panel], results: &Results, spread_over: &[Axis]) -> Vec<Strin
     notes
 }
 
-impl Column {
-    fn ticks(&self, panel: &Panel) -> Ticks {
+impl PlotColumn {
+    fn ticks(&self, panel: &BoxPanel) -> Ticks {
         Ticks::few(
             panel.groups.iter().filter_map(|group| (self.spread)(group).as_ref()).flat_map(Spread::ends),
         )
     }
 
-    /// Room for the numbers, the same for all plots, so that their boxes stand below each other.
-    fn margin(&self, panels: &[Panel]) -> f64 {
-        let widest = |panel: &Panel| {
+    /// The width of the numbers. It is the same for all plots of a column, so that their boxes are aligned.
+    fn margin(&self, panels: &[BoxPanel]) -> f64 {
+        let widest = |panel: &BoxPanel| {
             let ticks = self.ticks(panel);
             ticks.values.iter().map(|value| text_width(&ticks.label(*value), TEXT)).fold(0.0, f64::max)
         };
         panels.iter().map(widest).fold(0.0, f64::max) + 5.0
     }
 
-    fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, ticks: &Ticks) {
+    fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, ticks: &Ticks) {
         if self.left == MARGIN {
-            // The title is that of both columns and has their width.
+            // The title spans both columns.
             let title = fitted(&panel.title, TEXT, WIDTH - 2.0 * MARGIN);
             svg.text((MARGIN, frame.top - 0.7 * TEXT), TEXT, Anchor::Start, &title);
         }
@@ -194,9 +200,9 @@ impl Column {
         }
     }
 
-    /// Writes the counts below each box and the groups' names below them; gives the y position there. Names that need several rows are
-    /// only below the last panel.
-    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &Panel, last: bool) -> f64 {
+    /// Writes the counts below each box, and the groups' names below them. Names that need several rows are only below the last panel.
+    /// Returns the y position below the labels.
+    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, last: bool) -> f64 {
         let pitch = frame.width / panel.groups.len() as f64;
         let mut y = frame.bottom() + 2.0;
         svg.text((self.left, y + ROW), NOTE, Anchor::Start, "n");
@@ -206,7 +212,7 @@ impl Column {
         for (texts, always) in [(counts, true), (names, last)] {
             let place = |(index, text): (usize, String)| {
                 let (x, _) = frame.place((index as f64, frame.y.0));
-                // The last may be wider than its box, but not than the page.
+                // The last label may be wider than its box, but must not leave the page.
                 (x.min(WIDTH - text_width(&text, NOTE) / 2.0 - 1.0), text)
             };
             let texts: Vec<(f64, String)> = texts.into_iter().enumerate().map(place).collect();
@@ -225,8 +231,8 @@ impl Column {
     }
 }
 
-/// How many there are, of how many unless that is all.
-fn count(group: &Group) -> String {
+/// The number of trials; done/planned if some are missing.
+fn count(group: &BoxGroup) -> String {
     if group.n < group.planned { format!("{}/{}", group.n, group.planned) } else { group.n.to_string() }
 }
 

@@ -7,10 +7,10 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::Validation;
 
 use super::frame::{Ticks, WIDTH, draw_heading};
-use super::rates::{End, Look, draw_ends, frame_beside};
+use super::rates::{CurveEnd, CurveLook, draw_ends, frame_beside};
 use super::svg::{DASHES, Fill, Stroke, Svg};
 use crate::axis::Axis;
-use crate::measure::{Measured, Meter};
+use crate::metric_spec::{AccuracyPair, MetricSpec};
 use crate::results::{Results, over_domains};
 
 /// The trajectory of one dropout rate.
@@ -20,12 +20,12 @@ pub(super) struct Trajectory {
     /// How many trials are averaged.
     pub trials: usize,
     /// Steps after which all of them were evaluated, with the mean accuracies in percent.
-    pub points: Vec<Point>,
+    pub points: Vec<CurvePoint>,
 }
 
 /// Mean accuracies after a step, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(super) struct CurvePoint {
     pub step: u64,
     pub ood: f64,
     pub iid: f64,
@@ -33,23 +33,25 @@ pub(super) struct Point {
 
 /// One trajectory per dropout rate that has succeeded trials, ascending.
 pub(super) fn trajectories(results: &Results, records: &[TrialRecord]) -> Vec<Trajectory> {
-    let meter = Meter { selection: results.selection, method: results.method, ood_split: results.ood_split };
-    let mut rates: BTreeMap<Scalar, Vec<BTreeMap<u64, Measured>>> = BTreeMap::new();
+    let spec =
+        MetricSpec { selection: results.selection, method: results.method, ood_split: results.ood_split };
+    let mut rates: BTreeMap<Scalar, Vec<BTreeMap<u64, AccuracyPair>>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
         let Some(rate) = record.point.parameters.get(Axis::dropout().as_str()) else { continue };
         let steps: BTreeSet<u64> = Validation::of(record, results.method).steps();
-        let measured: BTreeMap<u64, Measured> =
-            steps.into_iter().filter_map(|step| Some((step, meter.at(record, step)?))).collect();
+        let measured: BTreeMap<u64, AccuracyPair> =
+            steps.into_iter().filter_map(|step| Some((step, spec.at(record, step)?))).collect();
         if !measured.is_empty() {
             rates.entry(rate.clone()).or_default().push(measured);
         }
     }
-    let trajectory = |(rate, trials): (Scalar, Vec<BTreeMap<u64, Measured>>)| {
+    let trajectory = |(rate, trials): (Scalar, Vec<BTreeMap<u64, AccuracyPair>>)| {
         let steps = trials.first().into_iter().flat_map(BTreeMap::keys).copied();
         let points = steps.filter_map(|step| {
-            let all: Option<Vec<Measured>> = trials.iter().map(|trial| trial.get(&step).copied()).collect();
+            let all: Option<Vec<AccuracyPair>> =
+                trials.iter().map(|trial| trial.get(&step).copied()).collect();
             let mean = over_domains(&all?);
-            Some(Point { step, ood: 100.0 * mean.ood, iid: 100.0 * mean.iid })
+            Some(CurvePoint { step, ood: 100.0 * mean.ood, iid: 100.0 * mean.iid })
         });
         Some(Trajectory { rate: rate.as_number()?, trials: trials.len(), points: points.collect() })
     };
@@ -59,7 +61,7 @@ pub(super) fn trajectories(results: &Results, records: &[TrialRecord]) -> Vec<Tr
 /// Writes the figure.
 pub(super) fn draw(trajectories: &[Trajectory], results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
-    let mut notes = super::notes(results, averaged, false);
+    let mut notes = super::notes::notes(results, averaged, false);
     let trials =
         trajectories.iter().map(|trajectory| format!("{}: {}", number(trajectory.rate), trajectory.trials));
     notes.push(format!(
@@ -84,8 +86,8 @@ pub(super) fn draw(trajectories: &[Trajectory], results: &Results, averaged: &[A
     let bottom = frame.draw_x_axis(&mut svg, &numbers, "step");
     let mut ends = Vec::new();
     for ((index, trajectory), label) in trajectories.iter().enumerate().zip(&labels) {
-        let look = Look::domain(index);
-        let line = |accuracy: fn(&Point) -> f64| -> Vec<(f64, f64)> {
+        let look = CurveLook::domain(index);
+        let line = |accuracy: fn(&CurvePoint) -> f64| -> Vec<(f64, f64)> {
             trajectory.points.iter().map(|point| frame.place((point.step as f64, accuracy(point)))).collect()
         };
         let (ood, iid) = (line(|point| point.ood), line(|point| point.iid));
@@ -94,7 +96,7 @@ pub(super) fn draw(trajectories: &[Trajectory], results: &Results, averaged: &[A
         for &at in &ood {
             svg.marker("value", look.marker, at, 0.8 * look.radius, look.stroke.colour, Fill::Solid);
         }
-        ends.extend(ood.last().map(|&at| End { at, look, label }));
+        ends.extend(ood.last().map(|&at| CurveEnd { at, look, label }));
     }
     draw_ends(&mut svg, &frame, &ends);
     svg.finish(&format!("{}: accuracy by step", results.sweep), WIDTH, bottom)

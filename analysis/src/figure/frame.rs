@@ -107,7 +107,7 @@ impl Frame {
     }
 
     /// The x axis: a line, tick marks at values, their labels in as many as two rows, and a title. Labels that fit in neither row are
-    /// left out. Gives the y position of the page's end below them.
+    /// left out. Returns the y position below them.
     pub(super) fn draw_x_axis(&self, svg: &mut Svg, ticks: &[(f64, String)], title: &str) -> f64 {
         svg.polyline(
             "axis",
@@ -157,7 +157,7 @@ pub(super) fn left_margin(ticks: &Ticks) -> f64 {
     MARGIN + 1.6 * TEXT + widest + 5.0
 }
 
-/// Writes the sweep's name and notes at the top of the page; gives the y position below them.
+/// Writes the sweep's name and notes at the top of the page. Returns the y position below them.
 pub(super) fn draw_heading(svg: &mut Svg, title: &str, notes: &[String]) -> f64 {
     let width = WIDTH - 2.0 * MARGIN;
     let mut y = MARGIN + TEXT;

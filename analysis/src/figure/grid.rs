@@ -1,14 +1,15 @@
-//! A heat map over two axes: the mean o.o.d. accuracy of each pair of values. A panel per held-out domain, and one for the mean.
+//! A heat map over two axes: the mean o.o.d. accuracy of each pair of values. There is a panel for each held-out domain, and one for the
+//! mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::colormap::Shade;
 use super::frame::{MARGIN, NOTE, WIDTH, draw_heading, rows};
-use super::ramp::Shade;
 use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::Results;
 
-/// What the figure shows.
+/// The data of the figure.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Grid {
     /// Values of the first axis, from top to bottom.
@@ -16,29 +17,29 @@ pub(super) struct Grid {
     /// Values of the second axis, from left to right.
     pub columns: Vec<String>,
     /// The held-out domains in the dataset's order, then the mean.
-    pub panels: Vec<Panel>,
+    pub panels: Vec<GridPanel>,
 }
 
 /// One heat map.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Panel {
+pub(super) struct GridPanel {
     pub title: String,
-    /// By row, then by column; none where the sweep plans nothing.
-    pub cells: Vec<Vec<Option<Cell>>>,
+    /// Cells by row, then by column; none if no trial is planned.
+    pub cells: Vec<Vec<Option<GridCell>>>,
 }
 
 /// One pair of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cell {
-    /// Mean o.o.d. accuracy; none of nothing.
+pub(super) struct GridCell {
+    /// The mean o.o.d. accuracy; none without trials.
     pub percent: Option<f64>,
     pub done: usize,
     pub planned: usize,
-    /// Whether no other cell is better, nor could be: no cell of the panel is incomplete.
+    /// Whether this is the best cell of a panel without incomplete cells.
     pub best: bool,
 }
 
-impl Cell {
+impl GridCell {
     fn new(mean: Option<f64>, done: usize, planned: usize) -> Self {
         Self { percent: mean.map(|mean| 100.0 * mean), done, planned, best: false }
     }
@@ -47,7 +48,7 @@ impl Cell {
         self.done == self.planned && self.percent.is_some()
     }
 
-    /// The number and, where trials are missing, how many there are.
+    /// The accuracy, and done/planned if trials are missing.
     fn texts(&self) -> (String, Option<String>) {
         let number = self.percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:.1}"));
         (number, (self.done < self.planned).then(|| format!("{}/{}", self.done, self.planned)))
@@ -55,38 +56,38 @@ impl Cell {
 }
 
 impl Grid {
-    /// Reads the grid off results by two axes.
+    /// The grid of results by two axes.
     pub(super) fn of(results: &Results) -> Self {
         let pairs = || results.means.iter().filter_map(|mean| pair(&mean.row));
         let rows: BTreeSet<&AxisValue> = pairs().map(|(row, _)| row).collect();
         let columns: BTreeSet<&AxisValue> = pairs().map(|(_, column)| column).collect();
-        let panel = |title: &str, cells: BTreeMap<(&AxisValue, &AxisValue), Cell>| {
+        let panel = |title: &str, cells: BTreeMap<(&AxisValue, &AxisValue), GridCell>| {
             let row =
                 |row: &AxisValue| columns.iter().map(|column| cells.get(&(row, *column)).copied()).collect();
             let mut panel =
-                Panel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
+                GridPanel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
             panel.mark_best();
             panel
         };
-        let mut panels: Vec<Panel> = Vec::new();
+        let mut panels: Vec<GridPanel> = Vec::new();
         for domain in &results.domains {
             let cells = results.cells.iter().filter(|cell| cell.held_out == *domain);
             let cells = cells.filter_map(|cell| {
-                Some((pair(&cell.row)?, Cell::new(cell.ood.mean, cell.ood.n, cell.planned)))
+                Some((pair(&cell.row)?, GridCell::new(cell.ood.mean, cell.ood.n, cell.planned)))
             });
             panels.push(panel(domain, cells.collect()));
         }
         let means = results.means.iter();
         let means = means.filter_map(|mean| {
-            Some((pair(&mean.row)?, Cell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
+            Some((pair(&mean.row)?, GridCell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
         });
         panels.push(panel("mean", means.collect()));
         let names = |values: &BTreeSet<&AxisValue>| values.iter().map(|value| value.to_string()).collect();
         Self { rows: names(&rows), columns: names(&columns), panels }
     }
 
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.panels.iter().flat_map(Panel::cells)
+    fn cells(&self) -> impl Iterator<Item = &GridCell> {
+        self.panels.iter().flat_map(GridPanel::cells)
     }
 }
 
@@ -95,8 +96,8 @@ fn pair(row: &[(Axis, AxisValue)]) -> Option<(&AxisValue, &AxisValue)> {
     if let [(_, row), (_, column)] = row { Some((row, column)) } else { None }
 }
 
-impl Panel {
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
+impl GridPanel {
+    fn cells(&self) -> impl Iterator<Item = &GridCell> {
         self.cells.iter().flatten().flatten()
     }
 
@@ -108,8 +109,7 @@ impl Panel {
         }
     }
 
-    /// The lowest and the highest number. A panel whose numbers hardly differ must not look as if they did, so the scale has at least a
-    /// percentage point.
+    /// The lowest and the highest accuracy. The scale spans at least one percentage point, so that small differences do not look large.
     fn scale(&self) -> (f64, f64) {
         let numbers = || self.cells().filter_map(|cell| cell.percent);
         let (low, high) =
@@ -126,13 +126,13 @@ impl Panel {
     }
 }
 
-/// The least extent of the shades, in percentage points.
+/// The smallest span of the colours, in percentage points.
 const SCALE_MIN: f64 = 1.0;
 /// Height of a cell: two lines of text.
 const HEIGHT: f64 = 24.0;
 /// Between panels.
 const GAP: f64 = 12.0;
-/// A cell is at least that wide, unless there are too many, and at most that.
+/// The least width of a cell, unless there are too many, and the largest.
 const WIDTHS: (f64, f64) = (30.0, 46.0);
 /// A longer label is cut.
 const LABEL_MAX: f64 = 60.0;
@@ -141,13 +141,13 @@ const SMALL: f64 = 8.0;
 
 /// Sizes that all panels share.
 struct Layout {
-    /// How many panels stand beside each other.
+    /// The number of panels in a row.
     beside: usize,
-    /// Room for a panel's row labels.
+    /// The width of a panel's row labels.
     labels: f64,
     /// Width of a cell.
     cell: f64,
-    /// Size of the numbers; none where they have no room.
+    /// The text size of the numbers; none if they do not fit.
     number: Option<f64>,
 }
 
@@ -193,14 +193,14 @@ pub(super) fn draw(grid: &Grid, results: &Results, averaged: &[Axis]) -> String 
 }
 
 fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, averaged, true);
+    let mut notes = super::notes::notes(results, averaged, true);
     let mut reading = vec!["mean o.o.d. accuracy, %; the panel \"mean\" is over held-out domains".to_owned()];
     if layout.number.is_none() {
         reading.push("no room for numbers: each panel's title has its lowest and highest; a stroke: trials are missing".to_owned());
     } else if grid.cells().any(|cell| cell.done < cell.planned) {
         reading.push("done/planned where some are missing".to_owned());
     }
-    if grid.panels.iter().any(Panel::is_flat) {
+    if grid.panels.iter().any(GridPanel::is_flat) {
         reading.push("shades reach at least one point above a panel's lowest".to_owned());
     }
     if grid.cells().any(|cell| cell.best) {
@@ -210,11 +210,11 @@ fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> 
     notes
 }
 
-/// Draws a panel with its upper left corner there; gives the y position below it.
+/// Draws a panel at its upper left corner. Returns the y position below it.
 fn draw_panel(
     svg: &mut Svg,
     (left, top): (f64, f64),
-    panel: &Panel,
+    panel: &GridPanel,
     grid: &Grid,
     layout: &Layout,
     axes: &[Axis],
@@ -241,7 +241,7 @@ fn draw_panel(
             draw_cell(svg, (x + layout.cell * column as f64, y), cell.as_ref(), scale, layout);
         }
     }
-    // On top of their neighbours.
+    // Frames are drawn over the neighbouring cells.
     for (index, cells) in panel.cells.iter().enumerate() {
         for (column, _) in cells.iter().enumerate().filter(|(_, cell)| cell.is_some_and(|cell| cell.best)) {
             let corner = (x + layout.cell * column as f64, y + HEIGHT * index as f64);
@@ -268,7 +268,7 @@ fn draw_panel(
 fn draw_cell(
     svg: &mut Svg,
     (x, y): (f64, f64),
-    cell: Option<&Cell>,
+    cell: Option<&GridCell>,
     (low, high): (f64, f64),
     layout: &Layout,
 ) {
@@ -303,7 +303,7 @@ fn draw_cell(
     }
 }
 
-/// What the shades mean.
+/// Draws the colour scale.
 fn draw_scale(svg: &mut Svg, y: f64) {
     const STEPS: usize = 24;
     const STEP: f64 = 4.0;
@@ -313,7 +313,7 @@ fn draw_scale(svg: &mut Svg, y: f64) {
     for step in 0..STEPS {
         let colour = Shade::at(step as f64 / (STEPS - 1) as f64).colour();
         let edge = Stroke::solid(BLACK, 0.0);
-        // A little wider than the step, lest the page shines through between them.
+        // Each rectangle is a little wider than the step, so that there are no gaps.
         svg.rectangle("scale", (x + STEP * step as f64, y - 5.0), (STEP + 0.3, 10.0), &colour, edge);
     }
     svg.text((x + STEP * STEPS as f64 + 5.0, y + 0.36 * NOTE), NOTE, Anchor::Start, last);

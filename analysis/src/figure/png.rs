@@ -1,4 +1,4 @@
-//! SVG to PNG with a font of our own, so that the picture is the same on a machine without fonts.
+//! Renders SVG to PNG with an embedded font, so that pictures do not depend on the machine's fonts.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use resvg::usvg::{Options, Tree};
 
 use super::FigureError;
 
-/// The most pixels on a side: a larger picture is a mistyped scale.
+/// The largest side in pixels.
 const SIDE_PIXELS_MAX: f32 = 16_384.0;
 
 /// The family of the embedded font.
@@ -22,7 +22,7 @@ pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
     let mut fonts = Database::new();
     // DejaVu Sans is free to embed (Bitstream Vera licence) and stays legible at the size of a caption.
     fonts.load_font_data(dejavu::sans::regular().to_vec());
-    // Whatever family the document names, this is the only font there is.
+    // This is the only font, whatever family the document names.
     fonts.set_sans_serif_family(FAMILY);
     let options = Options { font_family: FAMILY.to_owned(), fontdb: Arc::new(fonts), ..Options::default() };
     let tree = Tree::from_str(svg, &options).map_err(|error| FigureError::Render(error.to_string()))?;

@@ -10,7 +10,7 @@ use crate::statistics::Estimate;
 
 /// One value of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Value {
+pub(super) struct CurveValue {
     pub rate: f64,
     pub percent: f64,
     /// Standard error, in percentage points.
@@ -19,11 +19,11 @@ pub(super) struct Value {
     pub complete: bool,
 }
 
-/// One curve: a value per dropout rate, none where nothing is known.
+/// One curve: a value for each dropout rate, none without a result.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curve {
     pub label: String,
-    pub values: Vec<Option<Value>>,
+    pub values: Vec<Option<CurveValue>>,
 }
 
 impl Curve {
@@ -32,7 +32,7 @@ impl Curve {
     }
 }
 
-/// What the figure shows.
+/// The data of the figure.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curves {
     pub rates: Vec<f64>,
@@ -45,7 +45,7 @@ pub(super) struct Curves {
 }
 
 impl Curves {
-    /// Reads the curves off results by dropout.
+    /// The curves of results by dropout.
     pub(super) fn of(results: &Results) -> Self {
         let rates: Vec<f64> = results.means.iter().map(|mean| rate(&mean.row)).collect();
         let domain = |name: &String| {
@@ -76,7 +76,7 @@ impl Curves {
         self.domains.iter().chain([&self.ood, &self.iid])
     }
 
-    fn values(&self) -> impl Iterator<Item = &Value> {
+    fn values(&self) -> impl Iterator<Item = &CurveValue> {
         self.all().flat_map(|curve| curve.values.iter().flatten())
     }
 }
@@ -89,19 +89,19 @@ fn rate(row: &[(Axis, AxisValue)]) -> f64 {
     }
 }
 
-fn value(rate: f64, estimate: Estimate, complete: bool) -> Option<Value> {
-    Some(Value { rate, percent: 100.0 * estimate.mean?, se: estimate.se.map(|se| 100.0 * se), complete })
+fn value(rate: f64, estimate: Estimate, complete: bool) -> Option<CurveValue> {
+    Some(CurveValue { rate, percent: 100.0 * estimate.mean?, se: estimate.se.map(|se| 100.0 * se), complete })
 }
 
-/// How a curve looks.
+/// The look of a curve.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct CurveLook {
     pub stroke: Stroke,
     pub marker: Marker,
     pub radius: f64,
 }
 
-impl Look {
+impl CurveLook {
     const OOD: Self =
         Self { stroke: Stroke { colour: BLACK, width: 2.4, dash: "" }, marker: Marker::Circle, radius: 3.6 };
     const IID: Self = Self {
@@ -110,7 +110,7 @@ impl Look {
         radius: 3.0,
     };
 
-    /// One of several that are told apart by colour and marker.
+    /// The look of a held-out domain, by colour and marker.
     pub(super) fn domain(index: usize) -> Self {
         Self { stroke: Stroke::solid(colour(index), 1.1), marker: Marker::of(index), radius: 3.2 }
     }
@@ -118,7 +118,7 @@ impl Look {
 
 /// Height of the plot, unless its labels need more.
 const HEIGHT: f64 = 190.0;
-/// From one label to the next.
+/// The distance between labels.
 const LABEL_GAP: f64 = 14.0;
 /// A longer label is cut.
 const LABEL_MAX: f64 = 110.0;
@@ -131,11 +131,12 @@ const SAMPLE: f64 = 26.0;
 pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
     let top = draw_heading(&mut svg, &results.sweep, &notes(curves, results, averaged));
-    let ends =
-        |value: &Value| [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)];
+    let ends = |value: &CurveValue| {
+        [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)]
+    };
     let ticks = Ticks::around(curves.values().flat_map(ends));
-    let looks: Vec<Look> =
-        (0..curves.domains.len()).map(Look::domain).chain([Look::OOD, Look::IID]).collect();
+    let looks: Vec<CurveLook> =
+        (0..curves.domains.len()).map(CurveLook::domain).chain([CurveLook::OOD, CurveLook::IID]).collect();
     let labels: Vec<String> = curves.all().map(|curve| fitted(&curve.label, TEXT, LABEL_MAX)).collect();
     let frame = frame_beside(&labels, &ticks, top, x_range(&curves.rates));
     frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
@@ -149,7 +150,7 @@ pub(super) fn draw(curves: &Curves, results: &Results, averaged: &[Axis]) -> Str
 }
 
 fn notes(curves: &Curves, results: &Results, averaged: &[Axis]) -> Vec<String> {
-    let mut notes = super::notes(results, averaged, true);
+    let mut notes = super::notes::notes(results, averaged, true);
     let mut reading = Vec::new();
     if curves.values().any(|value| !value.complete) {
         reading.push("open markers: trials are missing".to_owned());
@@ -176,7 +177,7 @@ fn x_range(rates: &[f64]) -> (f64, f64) {
     (first - pad, last + pad)
 }
 
-/// The rates themselves where they can be told apart, else round numbers.
+/// The rates if there are few, else round numbers.
 fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
     if rates.len() <= 8 {
         return rates.iter().map(|&rate| (rate, number(rate))).collect();
@@ -191,8 +192,8 @@ fn x_ticks(rates: &[f64]) -> Vec<(f64, String)> {
         .collect()
 }
 
-fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
-    // A rate without a result breaks the line: nothing is known there.
+fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: CurveLook) {
+    // A rate without a result breaks the line.
     for run in curve.values.split(Option::is_none) {
         let points: Vec<(f64, f64)> =
             run.iter().flatten().map(|value| frame.place((value.rate, value.percent))).collect();
@@ -213,8 +214,8 @@ fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, look: Look) {
     }
 }
 
-/// Labels to the right of the plot, near the last values of their curves, with a sample of the line.
-fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[Look], labels: &[String]) {
+/// Draws labels to the right of the plot, near the last values of their curves, with a sample of the line.
+fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[CurveLook], labels: &[String]) {
     let last = |curve: &Curve| {
         curve.values.iter().flatten().next_back().map(|value| frame.place((value.rate, value.percent)))
     };
@@ -222,22 +223,22 @@ fn draw_labels(svg: &mut Svg, frame: &Frame, curves: &Curves, looks: &[Look], la
         .all()
         .zip(looks)
         .zip(labels)
-        .filter_map(|((curve, look), label)| Some(End { at: last(curve)?, look: *look, label }));
+        .filter_map(|((curve, look), label)| Some(CurveEnd { at: last(curve)?, look: *look, label }));
     draw_ends(svg, frame, &ends.collect::<Vec<_>>());
 }
 
-/// Where a curve ends on the page, and what it is called.
-pub(super) struct End<'a> {
+/// The end of a curve on the page, and its label.
+pub(super) struct CurveEnd<'a> {
     pub at: (f64, f64),
-    pub look: Look,
+    pub look: CurveLook,
     pub label: &'a str,
 }
 
-/// Writes these labels to the right of the plot, none over another.
-pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[End<'_>]) {
+/// Draws labels to the right of the plot without overlap.
+pub(super) fn draw_ends(svg: &mut Svg, frame: &Frame, ends: &[CurveEnd<'_>]) {
     let wanted: Vec<f64> = ends.iter().map(|end| end.at.1).collect();
     let placed = spread(&wanted, LABEL_GAP, frame.top, frame.bottom());
-    for (&End { at: (x, y), look, label }, label_y) in ends.iter().zip(placed) {
+    for (&CurveEnd { at: (x, y), look, label }, label_y) in ends.iter().zip(placed) {
         let start = frame.right() + LEADER;
         svg.polyline(
             "leader",

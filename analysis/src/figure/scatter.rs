@@ -1,42 +1,43 @@
-//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), one cloud per model and dropout
-//! rate. A cloud is all that a user could get, not the one lucky choice.
+//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), with one cloud for each method
+//! and dropout rate. A cloud shows all possible choices, not only the best one.
 
 use std::collections::BTreeSet;
 
 use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
 
-use super::clouds::{Cloud, Combined};
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
+use super::scatter_points::{Cloud, Combined};
 use super::svg::{Anchor, BLACK, DASHES, Fill, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
 use crate::axis::Axis;
 use crate::results::Results;
 
-/// The most points that a figure draws, over all clouds: more show nothing more and make a file that viewers choke on.
+/// The largest number of points in a figure. More points would not show more, and some viewers cannot open larger files.
 const POINTS_MAX: u128 = 100_000;
-/// How many clouds a note names.
+/// The number of clouds that a note names.
 const NAMED_MAX: usize = 4;
-/// With more clouds than this, the key explains rates and models one by one instead of pointing at each cloud.
+/// With more clouds than this, the legend lists rates and methods instead of pointing at each cloud.
 const POINTED_MAX: usize = 6;
-/// More combined models than this are thinned out, and there are never more than twice as many.
+/// If there are more combinations than this, some are left out; at most twice as many are drawn.
 const COMBINED_MAX: usize = 8;
 
-/// What the figure shows.
+/// The data of the figure.
 #[derive(Debug)]
 pub(super) struct Scatter<'a> {
     pub clouds: &'a [Cloud],
     pub combined: &'a [Combined],
-    /// The models that were asked for.
+    /// The methods to draw.
     pub methods: &'a [Method],
-    /// Models and rates that lack a result for some held-out domain.
+    /// Methods and rates without a result for some held-out domain.
     pub missing: Vec<(Method, Option<Scalar>)>,
-    /// Combined models that do.
+    /// The number of combinations without a result for some held-out domain.
     pub combined_missing: usize,
-    /// Combined models that there is no room for.
+    /// The number of combinations for which there is no room.
     pub combined_hidden: usize,
 }
 
-/// The combined models that there is room for: of many, those with most members of each name and setting; of still more, the first.
+/// The combinations to draw. If there are many, only those with most members of each name and setting; if these are still too many, the
+/// first ones.
 pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
     if models.len() > COMBINED_MAX {
         let all = models.clone();
@@ -51,9 +52,9 @@ pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
 /// Writes the figure.
 pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     let mut svg = Svg::default();
-    let looks = Looks::of(scatter);
+    let looks = CloudLooks::of(scatter);
     let top = draw_heading(&mut svg, &results.sweep, &notes(scatter, &looks, results));
-    let key = Key::of(scatter, &looks);
+    let legend = Legend::of(scatter, &looks);
     let places = || {
         scatter
             .clouds
@@ -64,15 +65,21 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     let ticks = |value: fn(&(f64, f64)) -> f64| Ticks::around(places().map(value));
     let (x_ticks, y_ticks) = (ticks(|point| point.0), ticks(|point| point.1));
     let left = left_margin(&y_ticks);
-    let width = WIDTH - left - 22.0 - key.width();
-    let frame =
-        Frame { left, top, width, height: HEIGHT.max(key.height()), x: x_ticks.range(), y: y_ticks.range() };
+    let width = WIDTH - left - 22.0 - legend.width();
+    let frame = Frame {
+        left,
+        top,
+        width,
+        height: HEIGHT.max(legend.height()),
+        x: x_ticks.range(),
+        y: y_ticks.range(),
+    };
     frame.draw_y_axis(&mut svg, &y_ticks, "o.o.d. accuracy, %");
     let numbers: Vec<(f64, String)> =
         x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
     let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
     draw_clouds(&mut svg, &frame, scatter.clouds, &looks);
-    key.draw(&mut svg, &frame);
+    legend.draw(&mut svg, &frame);
     draw_centres(&mut svg, &frame, scatter.clouds, &looks);
     for combined in scatter.combined {
         looks.combined(combined).draw_centre(&mut svg, "combined", frame.place(combined.at));
@@ -80,9 +87,9 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), WIDTH, bottom)
 }
 
-fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String> {
+fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<String> {
     let Scatter { clouds, combined, missing, combined_missing, combined_hidden, .. } = scatter;
-    let mut notes = super::notes(results, &[], true);
+    let mut notes = super::notes::notes(results, &[], true);
     if let [only] = looks.rates.as_slice()
         && looks.methods.len() > 1
         && let Some(rate) = only
@@ -139,22 +146,22 @@ fn notes(scatter: &Scatter<'_>, looks: &Looks, results: &Results) -> Vec<String>
     notes
 }
 
-/// How many points of a cloud are drawn at most.
+/// The largest number of points that are drawn of a cloud.
 fn drawn_max(clouds: &[Cloud]) -> u128 {
     POINTS_MAX / clouds.len().max(1) as u128
 }
 
-/// How a cloud's hull and centre look.
+/// The look of a cloud's hull and centre.
 #[derive(Clone, Copy)]
-struct Look {
+struct CloudLook {
     colour: &'static str,
     marker: Marker,
     dash: &'static str,
     fill: Fill,
 }
 
-impl Look {
-    /// One of several that differ in everything.
+impl CloudLook {
+    /// A look by index; looks differ in colour, marker and dashes.
     fn of(index: usize) -> Self {
         Self {
             colour: colour(index),
@@ -177,22 +184,22 @@ impl Look {
     }
 
     fn draw_centre(self, svg: &mut Svg, class: &str, at: (f64, f64)) {
-        // A white rim tells the marker from the points below it.
+        // A white rim separates the marker from the points below it.
         svg.marker("rim", self.marker, at, 5.8, "#ffffff", Fill::Solid);
         svg.marker(class, self.marker, at, 4.4, self.colour, self.fill);
     }
 }
 
-/// How clouds are told apart: one model's by rate, one rate's by model, and both by colour and shape for the rate, by dashes and fill for
-/// the model.
-struct Looks {
+/// The looks of clouds. With one method they depend on the rate, with one rate on the method. With several of both, colour and shape show
+/// the rate, dashes and fill the method.
+struct CloudLooks {
     rates: Vec<Option<Scalar>>,
     methods: Vec<Method>,
-    /// Names of combined models, and of how many members, as bits.
+    /// Names of combinations with their numbers of members, as bits.
     combined: BTreeSet<(String, u64)>,
 }
 
-impl Looks {
+impl CloudLooks {
     fn of(scatter: &Scatter<'_>) -> Self {
         let rates: BTreeSet<&Option<Scalar>> = scatter.clouds.iter().map(|cloud| &cloud.rate).collect();
         let combined = scatter
@@ -203,8 +210,8 @@ impl Looks {
         Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec(), combined }
     }
 
-    /// A combined model: in a shape that no cloud has, one for each name and number of members, and in the colour of its rate.
-    fn combined(&self, combined: &Combined) -> Look {
+    /// The look of a combination: a shape that no cloud has for each name and number of members, in the colour of its rate.
+    fn combined(&self, combined: &Combined) -> CloudLook {
         let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
         let kind = (combined.name.clone(), combined.members.to_bits());
         let index = self.combined.iter().position(|own| *own == kind).unwrap_or_default();
@@ -212,10 +219,10 @@ impl Looks {
         let rate = combined.rest.get(Axis::dropout().as_str());
         let known = self.rates.iter().position(|own| own.is_some() && own.as_ref() == rate);
         let colour = known.filter(|_| self.methods.len() < 2 || self.both()).map_or(BLACK, colour);
-        Look { colour, marker: shapes[index % shapes.len()], dash: "", fill }
+        CloudLook { colour, marker: shapes[index % shapes.len()], dash: "", fill }
     }
 
-    /// What tells a cloud from the others, in words.
+    /// The name of a cloud: what distinguishes it from the others.
     fn name(&self, method: Method, rate: &Option<Scalar>) -> String {
         match rate {
             Some(rate) if self.methods.len() < 2 => rate.to_string(),
@@ -228,27 +235,31 @@ impl Looks {
         self.rates.len() > 1 && self.methods.len() > 1
     }
 
-    fn look(&self, cloud: &Cloud) -> Look {
+    fn look(&self, cloud: &Cloud) -> CloudLook {
         let rate = self.rates.iter().position(|rate| *rate == cloud.rate).unwrap_or_default();
         if self.methods.len() < 2 {
-            return Look::of(rate);
+            return CloudLook::of(rate);
         }
         let method = Self::method(cloud.method);
-        if self.both() { Look { dash: method.dash, fill: method.fill, ..Look::of(rate) } } else { method }
+        if self.both() {
+            CloudLook { dash: method.dash, fill: method.fill, ..CloudLook::of(rate) }
+        } else {
+            method
+        }
     }
 
-    /// The same for a model in every figure, whatever it is drawn beside.
-    fn method(method: Method) -> Look {
+    /// The look of a method, which is the same in every figure.
+    fn method(method: Method) -> CloudLook {
         let (index, fill) = match method {
             Method::Plain => (0, Fill::Solid),
             Method::Average => (1, Fill::Open),
             Method::Ensemble => (2, Fill::Dotted),
         };
-        Look { fill, ..Look::of(index) }
+        CloudLook { fill, ..CloudLook::of(index) }
     }
 }
 
-fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
+fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &CloudLooks) {
     let most = drawn_max(clouds);
     for cloud in clouds {
         let points = cloud.points(most).map(|point| frame.place(point));
@@ -260,12 +271,12 @@ fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
     }
 }
 
-fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
+fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &CloudLooks) {
     if looks.rates.len() > 1 {
         for &method in &looks.methods {
             let centres =
                 clouds.iter().filter(|cloud| cloud.method == method).map(|cloud| frame.place(cloud.centre));
-            let dash = if looks.both() { Looks::method(method).dash } else { "" };
+            let dash = if looks.both() { CloudLooks::method(method).dash } else { "" };
             svg.polyline("centres", &centres.collect::<Vec<_>>(), Stroke { colour: BLACK, width: 1.0, dash });
         }
     }
@@ -274,7 +285,7 @@ fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &Looks) {
     }
 }
 
-/// Height of the plot, unless its key needs more.
+/// Height of the plot, unless its legend is higher.
 const HEIGHT: f64 = 220.0;
 /// Room for a marker before a label.
 const SAMPLE: f64 = 30.0;
@@ -284,50 +295,50 @@ const LABEL_GAP: f64 = 16.0;
 const LINE: f64 = 1.1 * TEXT;
 /// A longer label is cut.
 const LABEL_MAX: f64 = 124.0;
-/// So is a longer rate.
+/// A longer rate is cut.
 const RATE_MAX: f64 = 60.0;
 
-/// What stands to the right of the plot.
+/// The legend to the right of the plot.
 #[derive(Default)]
-struct Key {
-    lines: Vec<Line>,
+struct Legend {
+    lines: Vec<LegendLine>,
     pointers: Vec<Pointer>,
 }
 
-/// What explains a look.
-enum Line {
+/// A line of the legend.
+enum LegendLine {
     Heading(String),
-    Sample(Look, String),
+    Sample(CloudLook, String),
 }
 
 /// A label with a line to the data point that it names.
 struct Pointer {
-    look: Look,
-    /// Whether its look is a hull's too.
+    look: CloudLook,
+    /// Whether its look is also that of a hull.
     outlined: bool,
     label: Vec<String>,
     to: (f64, f64),
 }
 
-impl Key {
-    fn of(scatter: &Scatter<'_>, looks: &Looks) -> Self {
-        let mut key = Self::default();
+impl Legend {
+    fn of(scatter: &Scatter<'_>, looks: &CloudLooks) -> Self {
+        let mut legend = Self::default();
         if looks.methods.len() < 2 {
-            key.add_rates(looks, Look::of);
+            legend.add_rates(looks, CloudLook::of);
         } else if looks.both() && scatter.clouds.len() > POINTED_MAX {
-            key.add_rates(looks, |index| Look { dash: "", ..Look::of(index) });
-            key.lines.push(Line::Heading("model".to_owned()));
+            legend.add_rates(looks, |index| CloudLook { dash: "", ..CloudLook::of(index) });
+            legend.lines.push(LegendLine::Heading("weights".to_owned()));
             for &method in &looks.methods {
-                let look = Look { colour: BLACK, marker: Marker::Square, ..Looks::method(method) };
-                key.lines.push(Line::Sample(look, method.to_string()));
+                let look = CloudLook { colour: BLACK, marker: Marker::Square, ..CloudLooks::method(method) };
+                legend.lines.push(LegendLine::Sample(look, method.to_string()));
             }
         } else {
             if looks.both() {
-                key.lines.push(Line::Heading(format!("model, {}", Axis::dropout())));
+                legend.lines.push(LegendLine::Heading(format!("weights, {}", Axis::dropout())));
             }
             for cloud in scatter.clouds {
                 let label = vec![cut(&looks.name(cloud.method, &cloud.rate))];
-                key.pointers.push(Pointer {
+                legend.pointers.push(Pointer {
                     look: looks.look(cloud),
                     outlined: true,
                     label,
@@ -337,37 +348,37 @@ impl Key {
         }
         let varying = varying(scatter.combined);
         for combined in scatter.combined {
-            let told = combined
+            let shown = combined
                 .rest
                 .iter()
                 .filter(|(name, _)| varying.contains(name.as_str()) || *name == Axis::dropout().as_str());
-            let rest: String = told.map(|(name, value)| format!(", {name} {value}")).collect();
+            let rest: String = shown.map(|(name, value)| format!(", {name} {value}")).collect();
             let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
-            key.pointers.push(Pointer {
+            legend.pointers.push(Pointer {
                 look: looks.combined(combined),
                 outlined: false,
                 label,
                 to: combined.at,
             });
         }
-        key
+        legend
     }
 
-    fn add_rates(&mut self, looks: &Looks, look: impl Fn(usize) -> Look) {
+    fn add_rates(&mut self, looks: &CloudLooks, look: impl Fn(usize) -> CloudLook) {
         for (index, rate) in looks.rates.iter().enumerate() {
             let Some(rate) = rate else { continue };
             if self.lines.is_empty() {
-                self.lines.push(Line::Heading(Axis::dropout().to_string()));
+                self.lines.push(LegendLine::Heading(Axis::dropout().to_string()));
             }
-            self.lines.push(Line::Sample(look(index), fitted(&rate.to_string(), TEXT, RATE_MAX)));
+            self.lines.push(LegendLine::Sample(look(index), fitted(&rate.to_string(), TEXT, RATE_MAX)));
         }
     }
 
-    /// Its width on the page; none if there is nothing to explain.
+    /// Its width on the page; zero if it is empty.
     fn width(&self) -> f64 {
-        let line = |line: &Line| match line {
-            Line::Heading(text) => text_width(text, TEXT),
-            Line::Sample(_, text) => SAMPLE + text_width(text, TEXT),
+        let line = |line: &LegendLine| match line {
+            LegendLine::Heading(text) => text_width(text, TEXT),
+            LegendLine::Sample(_, text) => SAMPLE + text_width(text, TEXT),
         };
         let label = |line: &String| SAMPLE + text_width(line, TEXT);
         self.lines
@@ -386,7 +397,7 @@ impl Key {
         LABEL_GAP * self.lines.len() as f64 + apart
     }
 
-    /// Every pointer has as much room as the one with most lines of text needs.
+    /// The height of a pointer, that of the one with most lines of text.
     fn pointer_gap(&self) -> f64 {
         let most = self.pointers.iter().map(|pointer| pointer.label.len()).max().unwrap_or(1);
         LABEL_GAP + LINE * (most - 1) as f64
@@ -397,8 +408,8 @@ impl Key {
         for (index, line) in self.lines.iter().enumerate() {
             let y = frame.top + TEXT / 2.0 + LABEL_GAP * index as f64;
             match line {
-                Line::Heading(text) => svg.text((x, y + TEXT / 2.0), TEXT, Anchor::Start, text),
-                Line::Sample(look, text) => {
+                LegendLine::Heading(text) => svg.text((x, y + TEXT / 2.0), TEXT, Anchor::Start, text),
+                LegendLine::Sample(look, text) => {
                     look.draw_sample(svg, (x, y), true);
                     svg.text((x + SAMPLE, y + 0.36 * TEXT), TEXT, Anchor::Start, text);
                 }
@@ -408,7 +419,7 @@ impl Key {
         let wanted: Vec<f64> = places.iter().map(|place| place.1).collect();
         let placed = spread(&wanted, self.pointer_gap(), frame.top + self.lines_height(), frame.bottom());
         for ((pointer, place), y) in self.pointers.iter().zip(places).zip(placed) {
-            // A white rim tells the line from the points that it crosses.
+            // A white rim separates the line from the points that it crosses.
             svg.polyline("rim", &[place, (x - 3.0, y)], Stroke::solid("#ffffff", 2.0));
             svg.polyline("leader", &[place, (x - 3.0, y)], Stroke::solid("#606060", 0.7));
             pointer.look.draw_sample(svg, (x, y), pointer.outlined);
@@ -420,7 +431,7 @@ impl Key {
     }
 }
 
-/// The parameters that combined models differ on.
+/// The parameters on which combinations differ.
 fn varying(combined: &[Combined]) -> BTreeSet<&str> {
     let names: BTreeSet<&str> =
         combined.iter().flat_map(|combined| combined.rest.keys()).map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! A small SVG writer: lines, markers and text, and nothing that can break out of them.
+//! A small SVG writer for lines, markers and text. All text is escaped.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ pub(super) const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7
 pub(super) const BLACK: &str = "#000000";
 /// Ink of leaders.
 pub(super) const GREY: &str = "#b8b8b8";
-/// Dash patterns: what colour is on a screen, these are on a black-and-white print.
+/// Dash patterns, which replace colours in black and white.
 pub(super) const DASHES: [&str; 5] = ["", "6 2.5", "2 2", "7 2 2 2", "10 3"];
 /// Size of ordinary text: 7.5 points where the page is printed 3.4 inches wide.
 pub(super) const TEXT: f64 = 11.0;
@@ -29,7 +29,7 @@ pub(super) enum Marker {
     Cross,
 }
 
-/// What is inside a data point's outline.
+/// The fill of a data point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
     Solid,
@@ -40,7 +40,7 @@ pub(super) enum Fill {
 }
 
 impl Marker {
-    /// The shapes of series; circles, and the shapes that are not here, are for means and other single points.
+    /// The shapes of series. The other shapes are for means and other single points.
     const SERIES: [Self; 6] =
         [Self::Square, Self::Triangle, Self::Diamond, Self::Down, Self::Star, Self::Hexagon];
 

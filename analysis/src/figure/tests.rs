@@ -1,4 +1,4 @@
-//! The data behind the figures, by hand.
+//! Tests of the data behind the figures.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -12,16 +12,17 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use support::{point, record, succeeded, work};
 
-use super::boxes::{Group, Spread, panels};
-use super::clouds::{Cloud, Combined, Place, clouds, combined, hull, hull_of_sums};
-use super::curves::{Point, trajectories};
-use super::grid::{Cell, Grid};
+use super::boxes::{BoxGroup, Spread, panels};
+use super::curves::{CurvePoint, trajectories};
+use super::grid::{Grid, GridCell};
 use super::rates::Curves;
 use super::scatter::with_room;
-use crate::measure::Meter;
+use super::scatter_points::{Cloud, Combined, ScatterPoint, clouds, combined, hull, hull_of_sums};
+use crate::metric_spec::MetricSpec;
 use crate::{Axis, OodSplit, Question, results};
 
-const METER: Meter = Meter { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
+const SPEC: MetricSpec =
+    MetricSpec { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
     results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() })
@@ -53,11 +54,11 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
         .collect();
     assert_eq!(summary, [(0.0, 2, 1), (0.9, 1, 1)]);
     assert!((found[0].points[0].ood - 60.0).abs() < 1e-9 && (found[0].points[0].iid - 85.0).abs() < 1e-9);
-    assert_eq!(found[1].points, [Point { step: 20, ood: 60.0, iid: 85.0 }]);
+    assert_eq!(found[1].points, [CurvePoint { step: 20, ood: 60.0, iid: 85.0 }]);
 }
 
 fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<Cloud> {
-    clouds(records, methods, METER, &["photo".to_owned(), "sketch".to_owned()])
+    clouds(records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -81,7 +82,7 @@ fn a_cloud_holds_every_choice_with_seeds_averaged() {
     assert_eq!(clouds.len(), 1);
     // Photo: (91, 52) and (95, 54); sketch: (80, 100) and (84, 104).
     let expected = [(85.5, 76.0), (87.5, 78.0), (87.5, 77.0), (89.5, 79.0)];
-    let points: Vec<Place> = clouds[0].points(100).collect();
+    let points: Vec<ScatterPoint> = clouds[0].points(100).collect();
     assert_eq!(points.len(), 4);
     for point in expected {
         assert!(points.iter().any(|&found| near(found, point)), "{point:?} in {points:?}");
@@ -148,7 +149,7 @@ fn boxes_are_those_of_single_trials() {
     let lines = panels(&by_dropout(&incomplete())).into_iter().flat_map(|panel| {
         let title = panel.title.clone();
         panel.groups.into_iter().map(move |group| {
-            let Group { label, n, planned, ood, iid } = group;
+            let BoxGroup { label, n, planned, ood, iid } = group;
             format!("{title}, {label}: {n}/{planned}; {}; {}", text(&ood), text(&iid))
         })
     });
@@ -193,8 +194,8 @@ fn a_grid_has_means_and_marks_the_best_of_complete_panels() {
     let mut text = format!("{} by {}\n", grid.rows.join(" "), grid.columns.join(" "));
     for panel in &grid.panels {
         for row in &panel.cells {
-            let cell = |cell: &Option<Cell>| {
-                let Some(Cell { percent, done, planned, best }) = cell else {
+            let cell = |cell: &Option<GridCell>| {
+                let Some(GridCell { percent, done, planned, best }) = cell else {
                     return "not planned".to_owned();
                 };
                 let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2}"));
@@ -253,7 +254,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
     let domains = ["photo".to_owned(), "sketch".to_owned()];
     // It was evaluated once, so that no selection method lacks anything, and as the model that it is.
     for selection in [Selection::Iid, Selection::Loo] {
-        let (models, missing) = combined(&records, Meter { selection, ..METER }, &domains);
+        let (models, missing) = combined(&records, MetricSpec { selection, ..SPEC }, &domains);
         let [model] = models.as_slice() else { panic!("{models:?}") };
         assert_eq!((model.name.as_str(), model.members, missing), ("ensemble", 18.0, 2));
         assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9))].into());
@@ -322,11 +323,11 @@ proptest! {
     fn hull_and_centre_without_listing_choices_are_those_of_all_choices(
         sets in prop::collection::vec(prop::collection::vec((0..50_i32, 0..50_i32), 1..7), 1..5),
     ) {
-        let sets: Vec<Vec<Place>> =
+        let sets: Vec<Vec<ScatterPoint>> =
             sets.into_iter().map(|set| set.into_iter().map(|(x, y)| (f64::from(x), f64::from(y))).collect()).collect();
         let mut all = vec![(0.0, 0.0)];
         for set in &sets {
-            all = all.iter().flat_map(|a: &Place| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
+            all = all.iter().flat_map(|a: &ScatterPoint| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
         }
         prop_assert_eq!(hull_of_sums(&sets), hull(&all));
         let cloud = Cloud::new(Method::Plain, None, sets.clone());
@@ -335,7 +336,7 @@ proptest! {
         let (x, y) = all.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         let mean = (percent * x / all.len() as f64, percent * y / all.len() as f64);
         prop_assert!(near(cloud.centre, mean), "{:?} {mean:?}", cloud.centre);
-        let expected: Vec<Place> = all.iter().map(|point| (percent * point.0, percent * point.1)).collect();
+        let expected: Vec<ScatterPoint> = all.iter().map(|point| (percent * point.0, percent * point.1)).collect();
         prop_assert_eq!(cloud.points(u128::MAX).collect::<Vec<_>>(), expected);
     }
 

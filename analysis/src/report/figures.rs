@@ -1,4 +1,4 @@
-//! The figures that suit the sweep, as they are, inside the page.
+//! The figures that suit the sweep, inside the page.
 
 use maud::{Markup, PreEscaped, html};
 use sortie_core::metrics::Method;
@@ -8,10 +8,10 @@ use super::{Report, page};
 use crate::axis::Axis;
 use crate::figure::{FigureError, FigureKind, FigureQuestion, figure};
 
-/// What SVG says of itself in a file, and need not inside HTML.
+/// The namespace of an SVG file, which SVG inside HTML does not need.
 const NAMESPACE: &str = " xmlns=\"http://www.w3.org/2000/svg\"";
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }
@@ -26,7 +26,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     page::section("figures", "Figures", html! { div.figures { @for figure in &drawn { (figure) } } })
 }
 
-/// What may be worth drawing, with the models that it shows.
+/// The figures to draw, with their methods.
 fn wanted(report: &Report<'_>) -> Vec<(FigureKind, Vec<Method>)> {
     let first = report.methods.first().copied().unwrap_or(Method::Plain);
     let mut wanted = Vec::new();
@@ -52,7 +52,7 @@ fn one(
     kind: FigureKind,
     methods: &[Method],
     selection: Selection,
-    numbers: &mut page::Numbers,
+    numbers: &mut page::Numbering,
 ) -> Option<Markup> {
     let asked = FigureQuestion {
         selection,
@@ -62,7 +62,7 @@ fn one(
     };
     let names = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
     let records = if kind == FigureKind::Curves { &report.records } else { report.records_for(selection) };
-    // A scatter figure draws combinations as points of their own; no other one shows them.
+    // Only a scatter figure draws combinations, as points of their own.
     let drawn = if kind == FigureKind::Scatter && !report.combined.is_empty() {
         let all: Vec<_> = records.iter().chain(&report.combined).cloned().collect();
         figure(&report.name, &report.spec.work, &all, &asked)
@@ -76,27 +76,26 @@ fn one(
         }
         Err(error) => {
             return Some(
-                html! { p.note { "No figure of kind " (kind.as_str()) ", model " (names) ": " (error.to_string()) "." } },
+                html! { p.note { "No figure of kind " (kind.as_str()) " (weights used: " (names) "): " (error.to_string()) "." } },
             );
         }
     };
-    let plural = if methods.len() > 1 { "models" } else { "model" };
-    let told = format!("{} ({plural} {names}, selection {selection})", told(kind));
-    // The numbers behind a picture stand in tables, so its name is enough for those who cannot see it.
+    let caption = format!("{} (weights used: {names}; selection {selection})", description(kind));
+    // The numbers of a figure are in tables, so its title is enough for a screen reader.
     let svg = svg.replacen(NAMESPACE, "", 1).replacen(
         "role=\"img\"",
-        &format!("role=\"img\" aria-label=\"{told}; its numbers are in the tables of section Results\""),
+        &format!("role=\"img\" aria-label=\"{caption}; its numbers are in the tables of section Results\""),
         1,
     );
     Some(html! {
         figure {
             (PreEscaped(svg))
-            figcaption { b { (numbers.figure()) "." } " " (told) "." }
+            figcaption { b { (numbers.figure()) "." } " " (caption) "." }
         }
     })
 }
 
-fn told(kind: FigureKind) -> &'static str {
+fn description(kind: FigureKind) -> &'static str {
     match kind {
         FigureKind::Rates => "Accuracy against the dropout rate, all other settings averaged",
         FigureKind::Scatter => {

@@ -1,4 +1,4 @@
-//! How far trials lie apart that differ in the seed alone, and one comparison beside that.
+//! The noise across seeds, and one comparison beside it.
 
 use maud::{Markup, html};
 use sortie_core::filter::Filter;
@@ -11,7 +11,7 @@ use crate::axis::{Axis, AxisValue};
 use crate::paired::{Comparison, Paired, paired};
 use crate::results::{Mean, Question};
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }
@@ -30,8 +30,8 @@ fn compare(
     paired(&report.name, &report.spec.work, report.records_for(selection), &question, settings).ok()
 }
 
-/// The pooled standard deviation between seeds, of all trials: everything is compared with itself.
-fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+/// The pooled standard deviation across seeds of all trials, from a comparison of all trials with themselves.
+fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let all = Filter::default();
     let found: Vec<(Method, f64, f64)> = report
         .methods
@@ -42,9 +42,9 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers
         })
         .collect();
     if found.is_empty() {
-        return html! { p { "No two trials that are done differ in the seed alone, so nothing is known of the noise between seeds." } };
+        return html! { p { "No two trials that are done differ in the seed alone, so the noise across seeds is not known." } };
     }
-    let head = html! { tr { (page::column("model")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
+    let head = html! { tr { (page::column("weights used")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
     let rows = html! {
         tbody {
             @for (method, ood, iid) in &found {
@@ -54,23 +54,23 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers
     };
     html! {
         p {
-            "How far single trials lie apart that differ in nothing but the seed: their standard deviation in points, pooled over all settings and held-out "
-            "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials means nothing."
+            "The standard deviation of trials that differ only in the seed, in points, pooled over all settings and held-out "
+            "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials could be seed noise."
         }
-        (page::table(&numbers.table(), "Standard deviation between seeds.", false, head, rows))
+        (page::table(&numbers.table(), "SD of one run across seeds.", false, head, rows))
     }
 }
 
-/// Two values of an axis to compare, and why these.
-struct Choice {
+/// Two values of an axis to compare, and how they were chosen.
+struct ComparedValues {
     a: AxisValue,
     b: AxisValue,
     after_looking: bool,
 }
 
-fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbers) -> Markup {
+fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let Some(axis) = report.first_axis() else { return html! {} };
-    let compared: Vec<(Method, Choice, Paired)> = report
+    let compared: Vec<(Method, ComparedValues, Paired)> = report
         .methods
         .iter()
         .filter_map(|&method| {
@@ -103,8 +103,8 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
     }
 }
 
-/// Dropout 0 and the best other rate; of another axis the least and the largest number. Both must be complete.
-fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
+/// Dropout 0 and the best other rate, or the least and the largest number of another axis. Both must be complete.
+fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
         [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((*number, value, mean)),
         _ => None,
@@ -115,25 +115,25 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<Choice> {
     let ((first, a, least), (_, largest, most)) = (*numbers.first()?, *numbers.last()?);
     let dropout = *axis == Axis::dropout() && first == 0.0;
     if dropout && numbers.len() > 2 {
-        // Which rate is best is not known before all are complete.
+        // The best rate is not known before all rates are complete.
         let all = numbers.iter().all(|(_, _, mean)| complete(mean));
         let best = numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| {
             x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal)
         });
-        return best.filter(|_| all).map(|(_, b, _)| Choice {
+        return best.filter(|_| all).map(|(_, b, _)| ComparedValues {
             a: a.clone(),
             b: (*b).clone(),
             after_looking: true,
         });
     }
-    (numbers.len() > 1 && complete(least) && complete(most)).then(|| Choice {
+    (numbers.len() > 1 && complete(least) && complete(most)).then(|| ComparedValues {
         a: a.clone(),
         b: largest.clone(),
         after_looking: false,
     })
 }
 
-/// The condition that means one value of an axis.
+/// The condition for one value of an axis.
 fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter> {
     let filter = Filter::parse(&format!("{axis}={value}")).ok()?;
     let means = |filter: &Filter| {
@@ -145,26 +145,26 @@ fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter>
     means(&filter).then_some(filter)
 }
 
-fn head(compared: &[(Method, Choice, Paired)]) -> Markup {
+fn head(compared: &[(Method, ComparedValues, Paired)]) -> Markup {
     let domains = compared.first().map(|(_, _, paired)| paired.domains.as_slice()).unwrap_or_default();
     html! {
         tr {
             (page::column("A")) (page::column("B")) (page::column("accuracy"))
             (page::number_column("difference")) (page::number_column("95% interval")) (page::number_column("better, equal, worse"))
-            (page::number_column("SD of seeds"))
+            (page::number_column("SD of one run across seeds"))
             @for domain in domains { (page::number_column(page::text(&domain.held_out))) }
         }
     }
 }
 
-fn rows(method: Method, choice: &Choice, paired: &Paired) -> Markup {
+fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
     let all: [(&str, &Comparison, Vec<_>); 2] = [
         ("o.o.d.", &paired.ood, paired.domains.iter().map(|domain| domain.ood).collect()),
         ("i.i.d.", &paired.iid, paired.domains.iter().map(|domain| domain.iid).collect()),
     ];
     html! {
         tbody {
-            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "model " (method.as_str()) ", " (paired.units) " units" } }
+            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "weights used: " (method.as_str()) "; " (paired.units) " units" } }
             @for (name, comparison, domains) in &all {
                 tr {
                     th scope="row" { (page::text(&choice.a.to_string())) }

@@ -1,4 +1,4 @@
-//! Where the numbers come from: what attempts ran on, the specification, and how the page was made.
+//! Where the numbers come from: the environment of the attempts, the specification, and how the page was made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use sortie_core::job::StateName;
 
 use super::{Report, page};
 
-/// Facts that are listed first, in this order; others follow by name.
+/// Facts that are listed first, in this order. Others follow by name.
 const FACTS: [&str; 6] = ["software", "libtorch", "device", "threads", "dataset_digest", "weights_digest"];
-/// Different values of a fact that are listed.
+/// Values of a fact that are listed.
 const VALUES_MAX: usize = 12;
 /// Characters of the specification that are shown.
 const SPECIFICATION_MAX: usize = 200_000;
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let asked = report.asked;
     let mut specification = String::new();
     write(&serde_json::to_value(&report.spec).unwrap_or_default(), 0, &mut specification);
@@ -42,7 +42,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     }
 }
 
-fn runs(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+fn runs(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let done = report
         .records
         .iter()
@@ -91,7 +91,7 @@ fn fact(report: &Report<'_>, name: &str) -> Markup {
     }
 }
 
-/// JSON over several lines, in which a list of plain values stays on one: a hundred seeds are one line.
+/// JSON over several lines, with lists of plain values on one line each.
 fn write(value: &Value, depth: usize, text: &mut String) {
     let indent = |depth: usize| format!("\n{}", "  ".repeat(depth));
     match value {
@@ -121,7 +121,7 @@ fn write(value: &Value, depth: usize, text: &mut String) {
             text.push(']');
         }
         plain => plain.to_string().chars().for_each(|character| match character {
-            // What turns the direction of a line stays visible.
+            // Characters that change the direction of text stay visible.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 text.push_str(&format!("\\u{:04x}", u32::from(character)))
             }

@@ -1,22 +1,22 @@
-//! Pieces of pages: names, numbers, captions, tables.
+//! Parts of pages: names, numbers, captions, tables.
 
 use maud::{Markup, Render, html};
 
 use crate::statistics::Estimate;
 
-/// Longer texts may be broken after what joins their words; a number such as 5e-4 never is.
+/// A longer text may be broken after a joining character; a short one, such as the number 5e-4, never is.
 const TEXT_WHOLE: usize = 10;
-/// Characters of a value that are shown; the specification at the end of the page has all of it.
+/// Characters of a value that are shown. The specification at the end of the page has the whole value.
 const TEXT_MAX: usize = 120;
 
-/// Counts tables and figures.
+/// Numbers tables and figures.
 #[derive(Debug, Default)]
-pub(super) struct Numbers {
+pub(super) struct Numbering {
     tables: usize,
     figures: usize,
 }
 
-impl Numbers {
+impl Numbering {
     /// The name of the next table.
     pub(super) fn table(&mut self) -> String {
         self.tables += 1;
@@ -40,7 +40,7 @@ pub(super) fn section(id: &str, title: &str, body: impl Render) -> Markup {
     }
 }
 
-/// Something that a user named: cut if it is very long, breakable after what joins words, and kept from turning its neighbours around.
+/// A user's text: cut if it is very long, breakable after joining characters, and isolated from the direction of other text.
 pub(super) fn text(text: &str) -> Markup {
     let end = text.char_indices().nth(TEXT_MAX).map(|(end, _)| end);
     let shown = &text[..end.unwrap_or(text.len())];
@@ -54,14 +54,14 @@ pub(super) fn text(text: &str) -> Markup {
     }
 }
 
-/// Several of them.
+/// A list of user's texts.
 pub(super) fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Markup {
     html! {
         @for (index, one) in texts.into_iter().enumerate() { @if index > 0 { ", " } (text(one)) }
     }
 }
 
-/// A table with its number and caption, which scrolls on narrow screens. `long` tables may go on on the next page.
+/// A table with its number and caption. It scrolls on narrow screens. A `long` table may continue on the next page.
 pub(super) fn table(
     number: &str,
     caption: impl Render,
@@ -98,7 +98,7 @@ pub(super) fn percent(estimate: &Estimate) -> Markup {
     with_error(estimate, |mean| format!("{:.1}", 100.0 * mean))
 }
 
-/// The same of a difference, in points.
+/// A difference with its standard error, in points.
 pub(super) fn points(estimate: &Estimate) -> Markup {
     with_error(estimate, difference)
 }
@@ -119,13 +119,13 @@ fn with_error(estimate: &Estimate, shown: fn(f64) -> String) -> Markup {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with separated thousands.
 pub(super) fn count(number: impl TryInto<u64>) -> String {
     let digits = number.try_into().unwrap_or(u64::MAX).to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        // Four digits read well without.
-        if place > 0 && (digits.len() - place).is_multiple_of(3) && digits.len() > 4 {
+    for (position, digit) in digits.chars().enumerate() {
+        // Four digits need no separator.
+        if position > 0 && (digits.len() - position).is_multiple_of(3) && digits.len() > 4 {
             text.push(',');
         }
         text.push(digit);
@@ -133,7 +133,7 @@ pub(super) fn count(number: impl TryInto<u64>) -> String {
     text
 }
 
-/// So many of something.
+/// A number with its noun.
 pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }

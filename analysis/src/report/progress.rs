@@ -1,4 +1,4 @@
-//! How much of the sweep is there, and what is not.
+//! The completeness of the sweep.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ const ROWS_MAX: usize = 40;
 /// Held-out domains, or pairs of them, that one row names.
 const VALUES_MAX: usize = 8;
 
-/// Trials by what became of them.
+/// Numbers of trials by state.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct TrialCounts {
     pub planned: usize,
     pub done: usize,
     pub failed: usize,
@@ -25,7 +25,7 @@ pub(super) struct Counts {
     pub waiting: usize,
 }
 
-impl Counts {
+impl TrialCounts {
     fn add(&mut self, state: StateName) {
         self.planned += 1;
         match state {
@@ -38,7 +38,7 @@ impl Counts {
         }
     }
 
-    /// Those of the whole sweep; trials that the coordinator has not written down yet wait too.
+    /// The counts of the whole sweep. Trials that are not stored yet count as waiting.
     pub(super) fn of(report: &Report<'_>) -> Self {
         let mut counts = Self::default();
         report.records.iter().chain(&report.combined).for_each(|record| counts.add(record.state));
@@ -57,7 +57,7 @@ impl Counts {
         self.planned - self.done
     }
 
-    /// What became of those without a result.
+    /// The trials without a result, by state.
     fn missing_by_state(&self) -> String {
         let all = [
             (self.failed, "failed"),
@@ -74,9 +74,9 @@ impl Counts {
     }
 }
 
-/// What nobody may miss: whether the numbers below are final.
+/// States whether the numbers of the page are final.
 pub(super) fn banner(report: &Report<'_>) -> Markup {
-    let counts = Counts::of(report);
+    let counts = TrialCounts::of(report);
     let (done, planned) = (page::count(counts.done as u64), page::count(counts.planned as u64));
     html! {
         @if counts.missing() == 0 {
@@ -96,9 +96,9 @@ pub(super) fn banner(report: &Report<'_>) -> Markup {
     }
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
-    let counts = Counts::of(report);
-    let Counts { planned, done, failed, diverged, cancelled, running, waiting } = counts;
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
+    let counts = TrialCounts::of(report);
+    let TrialCounts { planned, done, failed, diverged, cancelled, running, waiting } = counts;
     let all = [
         ("planned", planned),
         ("done", done),
@@ -118,19 +118,19 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
     page::section("progress", "Completeness", body)
 }
 
-/// What a trial is, and its values on the axes that vary.
-type Setting<'a> = (&'a str, Vec<Option<AxisValue>>);
+/// The kind of a trial, and its values on the axes that vary.
+type SettingKey<'a> = (&'a str, Vec<Option<AxisValue>>);
 
-/// What is missing of one setting.
+/// The missing trials of one setting.
 #[derive(Default)]
 struct Missing {
-    counts: Counts,
-    /// How many trials are missing of each held-out domain.
+    counts: TrialCounts,
+    /// The number of missing trials of each held-out domain.
     held_out: BTreeMap<String, usize>,
 }
 
-fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
-    let mut settings: BTreeMap<Setting<'_>, Missing> = BTreeMap::new();
+fn missing(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
+    let mut settings: BTreeMap<SettingKey<'_>, Missing> = BTreeMap::new();
     let single = report
         .records
         .iter()
@@ -146,7 +146,7 @@ fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     }
     settings.retain(|_, missing| missing.counts.missing() > 0);
     let (found, unwritten) =
-        (settings.len(), Counts::of(report).planned - report.records.len() - report.combined.len());
+        (settings.len(), TrialCounts::of(report).planned - report.records.len() - report.combined.len());
     let kinds = settings.keys().any(|(kind, _)| !kind.is_empty());
     let domains = report.has_domains();
     let head = html! {
@@ -173,7 +173,7 @@ fn missing(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     html! {
         @if found > 0 { (page::table(&numbers.table(), caption(&report.axes), long, head, rows)) }
         @if found > ROWS_MAX { p.note { (page::count((found - ROWS_MAX) as u64)) " further settings with missing trials are not listed." } }
-        @if unwritten > 0 { p.note { (page::count(unwritten as u64)) " planned trials are not written down yet: the sweep is still being submitted." } }
+        @if unwritten > 0 { p.note { (page::count(unwritten as u64)) " planned trials are not stored yet: the sweep is still being submitted." } }
     }
 }
 
@@ -188,7 +188,7 @@ fn held_out(missing: &Missing) -> String {
     all.chain(more).collect::<Vec<_>>().join(", ")
 }
 
-/// A value on an axis; a combination has none where its members differ.
+/// A value on an axis; none for a combination whose members differ.
 pub(super) fn value_or_mixed(value: Option<&AxisValue>) -> Markup {
     match value {
         Some(value) => page::text(&value.to_string()),

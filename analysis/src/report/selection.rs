@@ -1,4 +1,4 @@
-//! What the tables choose by, and which models they judge.
+//! The selection methods and the weights used of the tables.
 
 use maud::{Markup, html};
 use sortie_core::finetune::AverageEvery;
@@ -9,13 +9,13 @@ use sortie_core::trial::Work;
 
 use super::{Report, page};
 
-/// Iid, what the sweep planned, and last.
+/// Iid, the methods of the sweep file, and last.
 pub(super) fn usual(spec: &SweepSpec) -> Vec<Selection> {
     let planned = spec.select.iter().copied();
     distinct(&std::iter::once(Selection::Iid).chain(planned).chain([Selection::Last]).collect::<Vec<_>>())
 }
 
-/// Each once, in the order in which they first come.
+/// The values without duplicates, in their first order.
 pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     for one in all {
@@ -26,7 +26,7 @@ pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     found
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
         return html! {};
     }
@@ -43,7 +43,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
             }
         }
     };
-    let models = html! { tr { (page::column("model")) (page::column("what it is")) } };
+    let models = html! { tr { (page::column("weights used")) (page::column("what it is")) } };
     let described = html! {
         tbody {
             @for method in &report.methods { tr { th scope="row" { (method.as_str()) } td { (model(*method, &report.spec.work)) } } }
@@ -56,12 +56,12 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Marku
             "no table takes the best of several settings."
         }
         (page::table(&numbers.table(), "Which step of a run counts.", false, head, rows))
-        (page::table(&numbers.table(), "Models of a training trajectory that were evaluated.", false, models, described))
+        (page::table(&numbers.table(), "Weights used: what was evaluated of each run.", false, models, described))
     };
-    page::section("selection", "Selection and models", body)
+    page::section("selection", "Selection and weights used", body)
 }
 
-/// The part of the held-out domain that is read, in words.
+/// The split of the held-out domain, in words.
 pub(super) fn split(report: &Report<'_>) -> String {
     let split = report.asked.ood_split.unwrap_or_else(|| crate::OodSplit::default_for(&report.spec.work));
     match split {
@@ -78,12 +78,12 @@ pub(super) fn label(selection: Selection) -> &'static str {
     }
 }
 
-/// Which step it takes, in words.
+/// The selected step, in words.
 pub(super) fn takes(selection: Selection) -> &'static str {
     match selection {
         Selection::Iid => "the step with the best i.i.d. accuracy, the earliest of equals",
         Selection::Loo => {
-            "the step that does best on each training domain in turn, as runs tell that held out that domain too"
+            "the step that does best on each training domain in turn, measured by runs that held out that domain too"
         }
         Selection::Oracle => "the last step; settings would be compared by the held-out domain itself",
         Selection::Last => "the last step",
@@ -103,13 +103,16 @@ fn model(method: Method, work: &Work) -> String {
                 };
                 format!("the running mean of the weights after {every} from step {} on", average.from)
             }
-            None => "the running mean of the weights along the trajectory".to_owned(),
+            None => "the running mean of the weights".to_owned(),
         },
         Method::Ensemble => match settings.and_then(|settings| settings.ensemble) {
             Some(ensemble) => {
-                format!("the sum of the logits of the evaluations from step {} on", ensemble.from)
+                format!(
+                    "an ensemble over steps: the sum of the logits of the evaluations from step {} on",
+                    ensemble.from
+                )
             }
-            None => "the sum of the logits along the trajectory".to_owned(),
+            None => "an ensemble over steps: the sum of the logits".to_owned(),
         },
     }
 }

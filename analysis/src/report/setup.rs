@@ -1,4 +1,4 @@
-//! What was run, in words, and the grid.
+//! A description of the runs, and the grid.
 
 use maud::{Markup, html};
 use sortie_core::combine::{Choice, Combine};
@@ -9,12 +9,12 @@ use sortie_core::trial::Work;
 
 use super::{Report, page};
 
-/// Values of an axis that are listed; of more, the first ones and the last.
+/// Values of an axis that are listed. If there are more, the first ones and the last are listed.
 const VALUES_SHOWN: usize = 24;
 /// Words of a command that are shown.
 const WORDS_SHOWN: usize = 200;
 
-/// One sentence on the sweep.
+/// One sentence about the sweep.
 pub(super) fn sentence(report: &Report<'_>) -> Markup {
     let held_out = &report.spec.grid.held_out;
     let domains = match held_out.len() {
@@ -45,7 +45,7 @@ pub(super) fn sentence(report: &Report<'_>) -> Markup {
     }
 }
 
-pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let facts = match &report.spec.work {
         Work::Finetune(settings) => finetune(settings),
         Work::Command(settings) => command(settings),
@@ -95,7 +95,7 @@ fn finetune(settings: &Settings) -> Facts {
         (
             "Dataset",
             html! { (page::text(&dataset.name)) ": domains " (page::list(dataset.domains.iter().map(String::as_str))) "; "
-            (page::counted(classes, "class", "classes")) "; each domain " (split_by) ", 80% in, 20% out" },
+            (page::counted(classes, "class", "classes")) "; each domain " (split_by) "; train/validation split, 80/20 (the in and out splits)" },
         ),
         (
             "Images",
@@ -170,10 +170,10 @@ fn command(settings: &CommandSettings) -> Facts {
     facts
 }
 
-fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+fn grid(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let grid = &report.spec.grid;
     let known = crate::axis::parameter_names(report.records.iter().map(|record| &record.point));
-    // A sweep that has no trial yet has axes all the same.
+    // A sweep without trials has axes too.
     let others = grid.axes.keys().filter(|name| !known.contains(name)).cloned();
     let names: Vec<String> = known.iter().cloned().chain(others).collect();
     let axes = names.iter().filter_map(|name| {
@@ -181,8 +181,11 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
         Some((name.as_str(), values.iter().map(ToString::to_string).collect::<Vec<_>>()))
     });
     let whole = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
-    let replicates =
-        [("held_out", grid.held_out.clone()), ("seed", whole(&grid.seeds)), ("split", whole(&grid.splits))];
+    let replicates = [
+        ("held_out", grid.held_out.clone()),
+        ("seed", whole(&grid.seeds)),
+        ("split seed", whole(&grid.splits)),
+    ];
     let planned = report.spec.trials_planned().unwrap_or(u64::MAX);
     let pairs = report.spec.trials_for(Selection::Loo);
     let pairs = if report.spec.select.contains(&Selection::Loo) { pairs } else { 0 };
@@ -209,7 +212,7 @@ fn grid(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
     }
 }
 
-/// Values in one line; of many the first ones, the last, and how many are left out.
+/// Values in one line. If there are many: the first ones, the last, and the number of values left out.
 fn shortened(mut values: Vec<String>) -> Markup {
     let last = values.pop();
     let left_out = (values.len() + 1).saturating_sub(VALUES_SHOWN);
@@ -232,7 +235,7 @@ fn combination(combine: &Combine) -> Markup {
     let seed = over_seeds.then_some("seed");
     let members: Vec<String> = members.iter().map(u64::to_string).collect();
     html! {
-        (page::text(name)) ": " (kind.as_str()) " of " (what) " (model " (method.as_str()) ", last step) over "
+        (page::text(name)) ": " (kind.as_str()) " across runs, of " (what) " (weights used: " (method.as_str()) "; last step) over "
         (page::list(over.keys().map(String::as_str).chain(seed)))
         @if let Some(filter) = filter { ", of trials with " (page::text(filter)) }
         "; members: " (shortened(members))

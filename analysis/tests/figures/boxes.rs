@@ -97,11 +97,14 @@ fn what_does_not_fit_is_one_line() {
     let work = work("PACS");
     let records = sweep(&work, &[0.9]);
     let error = |question: &FigureQuestion| figure("s", &work, &records, question).unwrap_err().to_string();
-    assert_eq!(error(&by(&["lr", "seed"])), "a figure of kind box cannot be by lr,seed; allowed: one axis");
+    assert_eq!(
+        error(&by(&["lr", "seed"])),
+        "a figure of kind box cannot be drawn --by lr,seed; allowed: one axis"
+    );
     assert!(error(&by(&["speed"])).contains("no axis \"speed\""));
     assert_eq!(
         error(&FigureQuestion { kind: FigureKind::Rates, ..by(&["lr"]) }),
-        "a figure of kind rates cannot be by lr; allowed: none"
+        "a figure of kind rates cannot be drawn --by lr; allowed: none"
     );
     let seeds: Vec<TrialRecord> =
         (0..41).map(|seed| realistic(&work, point("photo", 0.5, 1e-3, seed))).collect();

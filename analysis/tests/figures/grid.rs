@@ -97,7 +97,10 @@ fn what_does_not_fit_is_one_line() {
     for axes in [&["lr"][..], &["lr", "lr"], &["lr", "seed", "dropout"]] {
         assert_eq!(
             error(axes),
-            format!("a figure of kind grid cannot be by {}; allowed: two different axes", axes.join(","))
+            format!(
+                "a figure of kind grid cannot be drawn --by {}; allowed: two different axes",
+                axes.join(",")
+            )
         );
     }
     let fewer = "sweep s varies fewer than two parameters, so --by must name the two axes of a grid; allowed: dropout, ";

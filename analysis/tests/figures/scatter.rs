@@ -117,7 +117,7 @@ fn a_model_that_nobody_evaluated_is_named() {
         figure("s", &work, &records, &several(&[Method::Average, Method::Ensemble])).unwrap_err().to_string();
     assert_eq!(
         error,
-        "sweep s has finished trials, but none tells what the figure reads: method average,ensemble, selection iid, in split"
+        "sweep s has finished trials, but none has the evaluations that the figure needs: weights used average,ensemble, selection iid, in split"
     );
 }
 
@@ -130,7 +130,7 @@ fn other_kinds_show_one_model() {
         assert_eq!(
             error,
             format!(
-                "a figure of kind {kind} shows one method, not plain,ensemble; allowed for several: scatter"
+                "a figure of kind {kind} shows one --method, not plain,ensemble; several are allowed for: scatter"
             )
         );
     }

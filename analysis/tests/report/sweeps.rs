@@ -1,6 +1,6 @@
 //! Sweeps as they come out of a lab, with made-up numbers that look like real ones.
 
-use sortie_analysis::{ReportQuestion, ReportSubject, Run};
+use sortie_analysis::{ReportQuestion, ReportSubject, RunFacts};
 use sortie_core::finetune::Settings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
@@ -146,7 +146,7 @@ pub fn question() -> ReportQuestion {
     }
 }
 
-fn run(index: usize) -> Run {
+fn run(index: usize) -> RunFacts {
     let device =
         if index.is_multiple_of(5) { "NVIDIA H200 (cuda:0)" } else { "NVIDIA H100 80GB HBM3 (cuda:0)" };
     [

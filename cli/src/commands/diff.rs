@@ -1,7 +1,7 @@
 //! `sortie diff`: what differs between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_analysis::{Question, Run, Side};
+use sortie_analysis::{Question, RunFacts, Side};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
@@ -12,17 +12,17 @@ use super::results::MeasuredArguments;
 use crate::client::{Client, ClientError};
 use crate::{Connection, output};
 
-/// Say what differs between two sweeps or two trials: settings, what attempts ran on, data, weights, results.
+/// Show the differences between two sweeps or two trials: settings, environment of the attempts, data, weights, results.
 ///
-/// Trials that both sides have, by their identity, are compared to the last bit. Different trials at the same place, equal in held-out
-/// domains, seeds and all axes that both sides have, are compared by their accuracies.
+/// Trials with the same id on both sides are compared to the last bit. Different trials with the same held-out domains, seeds and shared
+/// axes are compared by their accuracies.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A sweep's name, or a trial: a unique prefix of its id, or SWEEP/PREFIX.
     a: String,
-    /// The other.
+    /// The other sweep or trial.
     b: String,
-    /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
+    /// How the step of a run is selected: iid, loo, oracle or last, as for `sortie results`.
     #[arg(long, default_value_t = Selection::Iid)]
     select: Selection,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let kind = |side: &Side| if side.trial.is_some() { "a trial" } else { "a sweep" };
     ensure!(
         kind(&a) == kind(&b),
-        "{} is {} and {} is {}: name two sweeps or two trials",
+        "{} is {}, but {} is {}: name two sweeps or two trials",
         a.name,
         kind(&a),
         b.name,
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, Run)>> {
+    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
         // The names of sweeps have no quotes: `core::spec` sees to that.
         let query = format!(
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
@@ -91,7 +91,7 @@ impl Client {
         let mut chunks = match self.query(&query).await {
             Ok(chunks) => chunks,
             Err(ClientError::Refused(reason)) => {
-                output::note(&format!("note: what attempts ran on is left out: {reason}"));
+                output::note(&format!("note: the environment of attempts is left out: {reason}"));
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error.into()),

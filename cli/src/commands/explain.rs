@@ -11,7 +11,7 @@ use super::trials::{TrialOutput, progress};
 use crate::client::Client;
 use crate::{Connection, output};
 
-/// Tell everything that happened to a trial: its attempts, where they ran, how each ended, and what comes next.
+/// Show the history of a trial: its attempts, the workers that ran them, how each ended, and what it waits for.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The trial: the first digits of its id, or SWEEP/DIGITS.
@@ -86,9 +86,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     rows.extend(
         names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))),
     );
-    rows.extend([("seed", point.seed.to_string()), ("split", point.split_seed.to_string())]);
+    rows.extend([("seed", point.seed.to_string()), ("split seed", point.split_seed.to_string())]);
     if !story.members.is_empty() {
-        rows.push(("made of", story.members.join(", ")));
+        rows.push(("members", story.members.join(", ")));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = format!("trial {id} of sweep {}\n", story.sweep);
@@ -129,10 +129,10 @@ impl Attempts {
     }
 }
 
-/// One line for everything that happened, the oldest first.
+/// One line for each event, the oldest first.
 fn timeline(happenings: &[TrialEvent]) -> String {
     if happenings.is_empty() {
-        return "nothing has happened to it yet".to_owned();
+        return "no events yet".to_owned();
     }
     let attempts = Attempts::of(happenings);
     let rows: Vec<[String; 4]> = happenings

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use sortie_analysis::{AxisKinds, EvaluationSheet, EvaluationSheetError, SheetFormat, Written, domainbed};
+use sortie_analysis::{
+    AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat, domainbed,
+};
 use sortie_core::named;
 use sortie_core::record::Detail;
 
@@ -57,9 +59,9 @@ named!(ExportFormat, "format", { Csv => "csv", Jsonl => "jsonl", Parquet => "par
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { format, output, .. } = arguments;
     let rows = match format {
-        ExportFormat::Csv => SheetFormat::Csv,
-        ExportFormat::Jsonl => SheetFormat::Jsonl,
-        ExportFormat::Parquet => SheetFormat::Parquet,
+        ExportFormat::Csv => RowFormat::Csv,
+        ExportFormat::Jsonl => RowFormat::Jsonl,
+        ExportFormat::Parquet => RowFormat::Parquet,
         ExportFormat::DomainBed => {
             let folder =
                 output.as_deref().context("--format domainbed writes a folder: name it with --output")?;
@@ -68,15 +70,15 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     };
     let sweep = &arguments.sweep;
     let Some(path) = output else {
-        if rows == SheetFormat::Parquet {
-            bail!("--format parquet is no text: name a file with --output");
+        if rows == RowFormat::Parquet {
+            bail!("parquet is binary: pass --output FILE");
         }
         // What goes to standard output is locked for a moment only, for nothing else writes there.
         write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection)
             .await?;
         return Ok(());
     };
-    let (file, Written { trials, without, evaluations }) =
+    let (file, ExportCounts { trials, without, evaluations }) =
         write_rows(sweep, rows, NewFile::create(path)?, connection).await?;
     file.finish()?;
     if arguments.json {
@@ -92,23 +94,23 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 /// Streams a sweep into a file, twice: its columns, which depend on all trials, come before its rows.
 async fn write_rows<W: Write + Send>(
     sweep: &str,
-    format: SheetFormat,
+    format: RowFormat,
     out: W,
     connection: &Connection,
-) -> Result<(W, Written)> {
+) -> Result<(W, ExportCounts)> {
     let mut client = Client::connect(connection).await?;
     let mut axes = AxisKinds::default();
     let (_, mut points) = client.stream_records(sweep, Detail::Points).await?;
     while let Some(record) = points.next().await? {
-        axes.see(&record.point);
+        axes.add(&record.point);
     }
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
-    let mut sheet = EvaluationSheet::new(sweep, &axes, format, out).map_err(cannot)?;
+    let mut sheet = EvaluationWriter::new(sweep, &axes, format, out).map_err(cannot)?;
     let (_, mut records) = client.stream_records(sweep, Detail::All).await?;
     while let Some(record) = records.next().await? {
         sheet.push(&record).map_err(|error| match error {
-            EvaluationSheetError::Io(error) => cannot(error),
-            changed @ EvaluationSheetError::Changed { .. } => changed.into(),
+            EvaluationWriterError::Io(error) => cannot(error),
+            changed @ EvaluationWriterError::Changed { .. } => changed.into(),
         })?;
     }
     sheet.finish().map_err(cannot)

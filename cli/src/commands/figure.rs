@@ -19,31 +19,31 @@ const PNG_SCALE: f32 = 2.0;
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Which step of a run counts: iid, loo, oracle or last, as for `sortie results`.
+    /// How the step of a run is selected: iid, loo, oracle or last, as for `sortie results`.
     #[arg(long, default_value_t = Selection::Iid)]
     select: Selection,
-    /// Which model of a trajectory is judged: plain (the weights as they stand), average (of the weights so far) or ensemble (of the logits
-    /// so far). A scatter figure shows several, comma separated.
+    /// The weights used: plain (those after the step), average (of the weights over steps) or ensemble (of the logits over steps). A scatter
+    /// figure shows several, comma separated.
     #[arg(long = "method", value_delimiter = ',', value_name = "METHODS", default_value = "plain")]
     methods: Vec<Method>,
-    /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
+    /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
     /// What to draw: rates, curves, scatter, box or grid.
     ///
     /// rates: accuracy against dropout rate. curves: accuracy against the step, by dropout rate. scatter: o.o.d. against i.i.d. accuracy of
-    /// every choice of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: how
-    /// the accuracies of single trials spread. grid: a heat map of mean o.o.d. accuracies over two axes.
+    /// every choice of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: box
+    /// plots of the accuracies of single trials. grid: a heat map of mean o.o.d. accuracies over two axes.
     #[arg(long)]
     kind: FigureKind,
-    /// The axes of box (one; by default dropout, or else the first parameter that varies) and grid (two, the rows' first; by default the
-    /// two parameters with most values): any axis of the sweep's grid, and seed and split.
+    /// The axes of box (one, by default dropout or the first parameter that varies) and grid (two, rows first, by default the two parameters
+    /// with most values): any axis of the sweep's grid, and seed and split.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
-    /// The file: its ending says whether SVG or PNG.
+    /// The file to write, SVG or PNG by its ending.
     #[arg(long, short, value_name = "FILE.svg|FILE.png")]
     output: PathBuf,
-    /// Print one JSON object that names the file.
+    /// Print one JSON object with the name of the file.
     #[arg(long)]
     json: bool,
 }

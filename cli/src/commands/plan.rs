@@ -22,10 +22,10 @@ pub struct SweepArguments {
     /// The sweep file, TOML.
     #[arg(required_unless_present = "preset")]
     pub file: Option<PathBuf>,
-    /// One of the paper's experiments instead of a file; `sortie presets` lists them.
+    /// An experiment of the paper instead of a file; `sortie presets` lists them.
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     pub preset: Option<String>,
-    /// The preset on this dataset instead of its own.
+    /// Run the preset on this dataset instead of its own.
     #[arg(long, value_name = "NAME", requires = "preset")]
     pub dataset: Option<String>,
     /// Read domains and classes from the folder ROOT/DATASET instead of the file or the built-in catalogue.
@@ -33,7 +33,7 @@ pub struct SweepArguments {
     pub data: Option<PathBuf>,
 }
 
-/// Say what a sweep file would run, without a coordinator and without storing anything.
+/// Show what a sweep file would run. Needs no coordinator and stores nothing.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -141,7 +141,7 @@ fn describe(spec: &SweepSpec) -> String {
         let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(ToString::to_string)));
         rows.push((name, values.unwrap_or_default()));
     }
-    rows.extend([("seeds", seeds(&grid.seeds)), ("splits", seeds(&grid.splits))]);
+    rows.extend([("seeds", seeds(&grid.seeds)), (split_seeds(&grid.splits), seeds(&grid.splits))]);
     if !grid.held_out.is_empty() {
         let adds = |selection: &Selection| match spec.trials_for(*selection) {
             0 => format!("{selection} (needs no further trials)"),
@@ -159,6 +159,10 @@ fn describe(spec: &SweepSpec) -> String {
     text
 }
 
+fn split_seeds(seeds: &[u64]) -> &'static str {
+    if seeds.len() == 1 { "split seed" } else { "split seeds" }
+}
+
 fn list(values: impl Iterator<Item = String>) -> String {
     output::shortened(&values.collect::<Vec<_>>())
 }
@@ -167,7 +171,7 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
     match work {
         Work::Finetune(settings) => {
             let (dataset, updates) = (&settings.dataset, settings.steps + 1);
-            vec![
+            let mut rows = vec![
                 (
                     "dataset",
                     format!("{} ({} classes), {} px", dataset.name, dataset.classes.len(), settings.pixels),
@@ -184,8 +188,9 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
                     format!("{updates} updates of {} images per training domain", settings.batch_per_domain),
                 ),
                 ("updates", updates_row(settings)),
-                ("also evaluated", also_evaluated(settings)),
-            ]
+            ];
+            rows.extend(also_evaluated(settings).map(|weights| ("also evaluated", weights)));
+            rows
         }
         Work::Command(settings) => {
             let mut rows = vec![("command", words(&settings.command))];
@@ -212,7 +217,7 @@ fn updates_row(settings: &Settings) -> String {
     format!("{}, {schedule}", settings.optimizer)
 }
 
-fn also_evaluated(settings: &Settings) -> String {
+fn also_evaluated(settings: &Settings) -> Option<String> {
     let average = settings.average.map(|Average { from, every }| match every {
         AverageEvery::Steps(1) => format!("the average of the weights from step {from} on"),
         AverageEvery::Steps(steps) => {
@@ -222,9 +227,9 @@ fn also_evaluated(settings: &Settings) -> String {
     });
     let ensemble = settings
         .ensemble
-        .map(|ensemble| format!("the ensemble of the evaluations from step {} on", ensemble.from));
+        .map(|ensemble| format!("the ensemble over steps of the evaluations from step {} on", ensemble.from));
     let both: Vec<_> = average.into_iter().chain(ensemble).collect();
-    if both.is_empty() { "nothing".to_owned() } else { both.join("; ") }
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 fn combined(combine: &Combine, spec: &SweepSpec) -> String {
@@ -234,7 +239,10 @@ fn combined(combine: &Combine, spec: &SweepSpec) -> String {
     let greedy = if *choice == Choice::Greedy { "greedy " } else { "" };
     let filter = filter.as_ref().map(|filter| format!(" where {filter}")).unwrap_or_default();
     let trials = combine.trials(spec).unwrap_or(u64::MAX);
-    format!("{name}: {greedy}{kind} of {counts} trials over {}{filter}, {trials} times", list(axes))
+    format!(
+        "{name}: {greedy}{kind} across runs, of {counts} trials over {}{filter}, {trials} times",
+        list(axes)
+    )
 }
 
 /// A command line as people read it: words that a shell would take apart are quoted.
@@ -281,7 +289,7 @@ mod tests {
   lr             0.1, 1e-3
   fast           true
   seeds          0, 1, 2
-  splits         0
+  split seed     0
   select         iid (needs no further trials)
   workers        those that may run commands, tagged night, whose GPUs have at least 24 GiB
 ";
@@ -292,7 +300,7 @@ mod tests {
     fn combinations_are_planned_beside_the_grid() {
         let spec = SweepSpec::parse(include_str!("../../../examples/ensemble.toml"), None).unwrap();
         let text = describe(&spec);
-        let line = "  combine        ensemble-across: ensemble of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
+        let line = "  combine        ensemble-across: ensemble across runs, of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
         assert!(text.starts_with("sweep ensemble: 168 trials\n") && text.contains(line), "{text}");
         assert_eq!(plan(&spec).updates, Some(144 * 10_001));
     }

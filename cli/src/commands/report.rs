@@ -13,8 +13,8 @@ use crate::{Connection, output};
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
 ///
-/// The page needs nothing but itself: no network, no script; it can be sent, printed and attached to a paper. By default it shows all that
-/// the sweep has: every model that was evaluated, and the selection methods iid, those of the sweep file's `select`, and last.
+/// The page is one file without scripts that loads nothing, so it can be sent, printed and attached to a paper. By default it shows all
+/// weights that were evaluated, and the selection methods iid, those of the sweep file's `select`, and last.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -22,19 +22,20 @@ pub struct Arguments {
     /// Only these selection methods, comma separated: iid, loo, oracle or last, as for `sortie results`. Figures use the first.
     #[arg(long, value_delimiter = ',', value_name = "METHODS")]
     select: Vec<Selection>,
-    /// Only these models of a trajectory, comma separated: plain, average, ensemble. Curves, box plots and grids show the first.
+    /// Only these weights, comma separated: plain, average (of the weights over steps), ensemble (of the logits over steps). Curves, box plots
+    /// and grids show the first.
     #[arg(long = "method", value_delimiter = ',', value_name = "METHODS")]
     methods: Vec<Method>,
-    /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all, as for `sortie results`.
+    /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
-    /// A date, or any other word on when, that the page tells; by default none, so that equal results give equal pages.
+    /// A date to print on the page. There is none by default, so that equal results give equal pages.
     #[arg(long, value_name = "TEXT")]
     date: Option<String>,
-    /// The file.
+    /// The file to write.
     #[arg(long, short, value_name = "FILE.html")]
     output: PathBuf,
-    /// Print one JSON object that names the file.
+    /// Print one JSON object with the name of the file.
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +55,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         select.iter().find(|selection| selection.needs_pairs() && !spec.select.contains(selection))
     {
         bail!(
-            "sweep {sweep} has no trials for --select {lacking}; allowed unless its file selects it: iid, oracle, last"
+            "sweep {sweep} has no trials for --select {lacking}, because its file does not list {lacking} in `select`; allowed: iid, oracle, last"
         );
     }
     let (_, records) = client.records(sweep, Detail::Scores).await?;

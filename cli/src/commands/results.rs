@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
-use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, SheetFormat};
+use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, RowFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -20,34 +20,37 @@ use crate::{Connection, output};
 /// Print the results table of a sweep.
 ///
 /// Rows are settings, columns are held-out domains. Seeds are replicates: cells are means over trials, with their standard error.
-/// Every cell that is not complete says how many of its trials are done.
+/// An incomplete cell shows how many of its trials are done.
+///
+/// The in and out splits of a domain are its train/validation split, 80/20.
 ///
 /// --format domainbed prints the tables of DomainBed's collector instead, to the character: there the best setting is taken, not the mean
-/// over settings, the dropout rate and the model of the trajectory are part of the algorithm's name, and incomplete trials count as far
-/// as they came.
+/// over settings, the dropout rate and the weights used are part of the algorithm's name, and incomplete trials count with the steps
+/// that they have.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Which step of a run counts: iid (best mean accuracy on the training domains' out splits), loo (leave one domain out; the sweep must
-    /// `select` it), oracle (the last; settings compare by the held-out domain itself) or last. Several, comma separated, make a table each.
+    /// How the step of a run is selected: iid (best mean accuracy on the validation splits of the training domains), loo (leave one domain
+    /// out; the sweep file must `select` it), oracle (the last step; settings are compared by the held-out domain itself) or last (the last
+    /// step). Several, comma separated, make a table each.
     #[arg(long, value_delimiter = ',', value_name = "METHODS", default_value = "iid")]
     select: Vec<Selection>,
     #[command(flatten)]
     measured: MeasuredArguments,
-    /// Make rows of these axes, comma separated: any axis of the sweep's grid, such as dropout or lr, and seed and split. Other axes are
-    /// averaged. By default every axis with more than one value but the seeds.
+    /// The axes that make rows, comma separated: any axis of the sweep's grid, such as dropout or lr, and seed and split. Other axes are
+    /// averaged. By default every axis with more than one value except the seeds.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
-    /// Of the settings that a row holds, take the best for each held-out domain and pair of seeds, by what the selection method reads, as
-    /// DomainBed does; without, the mean over all of them, as the paper does. Cells then count pairs of seeds.
+    /// Take the best setting of a row for each held-out domain and pair of seeds, as DomainBed does, by what the selection method reads.
+    /// Without this option, a row is the mean over its settings, as in the paper. Cells then count pairs of seeds.
     #[arg(long)]
     best: bool,
-    /// Instead of a table of settings, compare two: conditions as for `sortie trials --where`, such as --paired dropout=0 dropout=0.9. Pairs
-    /// of trials agree in all that neither names; a positive difference means that the second setting is better.
+    /// Compare two settings instead, given by conditions as for `sortie trials --where`, such as --paired dropout=0 dropout=0.9. The trials
+    /// of a pair agree in all axes that neither condition names. A positive difference means that the second setting is better.
     #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with_all = ["by", "best"])]
     paired: Vec<Filter>,
-    /// How the answer looks: table, csv, json, markdown, latex (for booktabs), parquet (the cells, as csv has them, into --output) or domainbed.
+    /// The format: table, csv, json, markdown, latex (for booktabs), parquet (the same cells as csv, needs --output) or domainbed.
     #[arg(long, default_value_t = Layout::Ours(Format::Table))]
     format: Layout,
     /// The same as --format json.
@@ -61,12 +64,11 @@ pub struct Arguments {
 /// What is measured of a trial.
 #[derive(Debug, clap::Args)]
 pub struct MeasuredArguments {
-    /// Which model of a trajectory is judged: plain (the weights as they stand), average (of the weights so far) or ensemble (of the logits
-    /// so far).
+    /// The weights used: plain (those after the step), average (of the weights over steps) or ensemble (of the logits over steps).
     #[arg(long, default_value_t = Method::Plain)]
     pub method: Method,
-    /// Which part of the held-out domain the o.o.d. accuracy reads: in, out or all. By default in; out for datasets that are split by
-    /// object, since the objects of `in` were trained on in other domains.
+    /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out (its train/validation split, 80/20) or all. The default
+    /// is in; it is out for datasets that are split by object, because other domains trained on the objects of `in`.
     #[arg(long, value_name = "SPLIT")]
     pub ood_split: Option<OodSplit>,
 }
@@ -134,15 +136,15 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
     let several = arguments.select.len() > 1;
     match layout {
         Layout::Ours(Format::Csv | Format::Json) | Layout::Parquet if several => {
-            bail!("--select names {} methods, and --format {layout} can show one", arguments.select.len())
+            bail!("--select names {} methods, but --format {layout} shows only one", arguments.select.len())
         }
         Layout::Ours(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet
             if !arguments.paired.is_empty() =>
         {
-            bail!("--paired can be shown as table or json, not as {layout}")
+            bail!("--paired is printed as table or json, not as {layout}")
         }
         Layout::Parquet if arguments.output.is_none() => {
-            bail!("--format {layout} is no text: name a file with --output")
+            bail!("{layout} is binary: pass --output FILE")
         }
         _ => Ok(()),
     }
@@ -166,7 +168,7 @@ async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Res
             ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
             (_, Layout::Ours(format)) => collector.results()?.render(format).into_bytes(),
             (_, Layout::Parquet | Layout::DomainBed) => {
-                collector.results()?.write_cells(SheetFormat::Parquet, Vec::new())?
+                collector.results()?.write_cells(RowFormat::Parquet, Vec::new())?
             }
         });
     }
@@ -191,7 +193,7 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
         (arguments.measured.method != Method::Plain, "--method"),
     ] {
         if given {
-            bail!("{option} changes nothing in DomainBed's tables: leave it out with --format {DOMAINBED}");
+            bail!("{option} has no effect on DomainBed's tables: omit it with --format {DOMAINBED}");
         }
     }
     if let Some(why) = domainbed::unshown(work) {
@@ -206,7 +208,7 @@ pub fn note_combined(records: &[TrialRecord]) {
     let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
     if combined > 0 {
         output::note(&format!(
-            "note: combinations, which are no runs of DomainBed's, are left out: {combined} of {} trials",
+            "note: DomainBed has no combinations, so {combined} of {} trials are left out",
             records.len()
         ));
     }

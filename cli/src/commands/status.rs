@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use crate::client::{Client, ClientError, PatientClient};
 use crate::{Connection, output};
 
-/// Say how far sweeps are, and how long they will take.
+/// Show the progress of sweeps and the time left.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name; all sweeps if none is given.
     sweep: Option<String>,
-    /// Go on until every trial has ended, even if the coordinator is restarted meanwhile. Ends with exit code 1 if a trial failed.
+    /// Update until every trial has ended, also if the coordinator restarts. Exits with code 1 if a trial failed.
     #[arg(long)]
     watch: bool,
-    /// Print one JSON object; with --watch one a line, whenever something changed.
+    /// Print one JSON object; with --watch, one line for each change.
     #[arg(long)]
     json: bool,
 }
@@ -133,7 +133,7 @@ fn eta(status: &SweepStatus) -> Option<Duration> {
 fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
         _ if status.state == "outdated" => "another build planned it".to_owned(),
-        _ if is_over(status) => "done".to_owned(),
+        _ if is_over(status) => outcome(status),
         Some(eta) => HumanDuration(eta).to_string(),
         None if status.running == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => {
             status.state.clone()
@@ -142,6 +142,17 @@ fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
         None if status.running == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
     }
+}
+
+/// How a sweep ended: which trials have no result, if any.
+fn outcome(status: &SweepStatus) -> String {
+    let counts = [(status.failed, "failed"), (status.diverged, "diverged"), (status.cancelled, "cancelled")];
+    let without: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if without.is_empty() { "done".to_owned() } else { format!("ended: {}", without.join(", ")) }
 }
 
 fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Duration>) -> Output {
@@ -202,7 +213,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
             }
             anyhow::ensure!(
                 total.failed == 0,
-                "{} trials failed; `sortie trials NAME --state failed` says why",
+                "{} trials failed; `sortie trials NAME --state failed` lists the errors",
                 total.failed
             );
             return Ok(());
@@ -295,6 +306,10 @@ mod tests {
                 && !total(&[delayed, idle.clone()]).delayed
         );
         assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
+        let over = SweepStatus { queued: 0, running: 0, succeeded: 4, ..half_done() };
+        assert_eq!(time_left(&over, None), "done");
+        let over = SweepStatus { succeeded: 1, failed: 2, cancelled: 1, ..over };
+        assert_eq!(time_left(&over, None), "ended: 2 failed, 1 cancelled");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::client::{Client, ClientError};
 use crate::output::PointOutput;
 use crate::{Connection, output};
 
-/// List the trials of a sweep: where each stands, what it runs on, why it failed.
+/// List the trials of a sweep: state, step, worker and error of each.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -146,7 +146,7 @@ fn table(trials: &[(Trial, Point)]) -> Result<String> {
     header.extend(held_out.then_some("held out"));
     header.extend(parameters.iter().map(String::as_str));
     header.push("seed");
-    header.extend(split.then_some("split"));
+    header.extend(split.then_some("split seed"));
     header.extend(["attempts", "step", "worker"]);
     header.extend(reused.then_some("reused from"));
     header.push("error");

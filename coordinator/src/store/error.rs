@@ -47,11 +47,11 @@ pub enum StoreError {
         advice: String,
     },
     /// No trial, or more than one, is meant.
-    #[error("{name:?} names {found}; write more digits, or SWEEP/PREFIX")]
+    #[error("{name:?} names {found}")]
     Trial {
         /// What the user wrote.
         name: String,
-        /// How many trials it names.
+        /// How many trials it names, and what to write instead.
         found: String,
     },
     /// A trial cannot be verified, now or at all.
@@ -137,6 +137,22 @@ fn advice(error: &sqlx::Error) -> &'static str {
             "; make room: what was acknowledged is safe, and workers report again what was not"
         }
         _ => "",
+    }
+}
+
+impl StoreError {
+    /// `name` means each of these trials, which are given as SWEEP/PREFIX; at most `shown_max` are listed.
+    pub(crate) fn several_trials(name: &str, candidates: &[&str], shown_max: usize) -> Self {
+        let more = if candidates.len() > shown_max { ", ..." } else { "" };
+        let shown = candidates[..candidates.len().min(shown_max)].join(", ");
+        let ids = candidates.iter().map(|candidate| candidate.rsplit('/').next().unwrap_or_default());
+        // More digits do not help where several sweeps have the same trial.
+        let found = if ids.collect::<std::collections::BTreeSet<_>>().len() == 1 {
+            format!("the same trial in several sweeps ({shown}{more}): write SWEEP/PREFIX")
+        } else {
+            format!("several trials ({shown}{more}): write more digits")
+        };
+        Self::Trial { name: name.to_owned(), found }
     }
 }
 

@@ -97,7 +97,11 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     assert_eq!(found(&format!("second/{}", id.to_uppercase())).await.unwrap().0, "second");
     // Both sweeps have it.
     for (name, found_there) in [
-        (id.as_str(), format!("several trials (first/{0}, second/{0})", &id[..8]).as_str()),
+        (
+            id.as_str(),
+            format!("the same trial in several sweeps (first/{0}, second/{0}): write SWEEP/PREFIX", &id[..8])
+                .as_str(),
+        ),
         (&format!("first/{id}0"), "no trial"),
         ("first/", "no trial: ids are hexadecimal digits"),
         ("", "no trial: ids are hexadecimal digits"),
@@ -107,10 +111,7 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     ] {
         let error = found(name).await.unwrap_err();
         assert!(matches!(error, StoreError::Trial { .. }), "{error:?}");
-        assert_eq!(
-            error.to_string(),
-            format!("{name:?} names {found_there}; write more digits, or SWEEP/PREFIX")
-        );
+        assert_eq!(error.to_string(), format!("{name:?} names {found_there}"));
     }
     // Eighty trials share sixteen first digits.
     let error = found("").await.unwrap_err().to_string();
@@ -120,7 +121,10 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
         .map(|digit| format!("{digit:x}"))
         .max_by_key(|digit| many.iter().filter(|line| line.trial_id.to_string().starts_with(digit)).count());
     let error = found(&many.unwrap()).await.unwrap_err().to_string();
-    assert!(error.contains("several trials (first/") && error.contains(", ...)"), "{error}");
+    assert!(
+        error.contains("several trials (first/") && error.contains(", ...): write more digits"),
+        "{error}"
+    );
     let error = found(&format!("third/{id}")).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no sweep \"third\"; there are: second, first");
 }

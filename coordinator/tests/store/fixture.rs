@@ -91,7 +91,7 @@ impl Database {
             println!("skipped: needs a PostgreSQL server (apt-get install postgresql)");
             return None;
         }
-        // It dies with this process: that is seen to by the testbed.
+        // It dies with this process: the testkit sees to that.
         let server = SERVER
             .get_or_init(|| Mutex::new(Postgres::start().unwrap()))
             .lock()

@@ -1,4 +1,4 @@
-//! The workers' journals: what the coordinator has acknowledged.
+//! The workers' journals of calls that the coordinator has acknowledged.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 /// One acknowledged call.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Acknowledged {
+pub struct AcknowledgedCall {
     /// The attempt.
     pub token: i64,
     /// The hash of its trial.
     pub trial: String,
-    /// The batch's number; none for an end without a batch.
+    /// The number of its batch; none for an end without a batch.
     pub sequence: Option<u64>,
-    /// What the batch brought.
-    pub evaluations: Vec<Evaluation>,
-    /// Step, and the bits of the training loss in hexadecimal.
+    /// The evaluations of the batch.
+    pub evaluations: Vec<JournalEvaluation>,
+    /// Steps with the bits of their training losses in hexadecimal.
     pub losses: Vec<(i64, String)>,
     /// `succeeded`, `diverged` or `failed` for the end of an attempt.
     pub outcome: Option<String>,
@@ -25,30 +25,31 @@ pub struct Acknowledged {
 
 /// One evaluation of a batch.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Evaluation {
-    /// The judged model.
+pub struct JournalEvaluation {
+    /// The evaluated method.
     pub method: String,
-    /// The step after whose update it was judged.
+    /// The step after whose update it was evaluated.
     pub step: i64,
     /// The domain.
     pub domain: String,
     /// `in` or `out`.
     pub split: String,
-    /// Images.
+    /// The number of images.
     pub n: i64,
-    /// Correct ones.
+    /// The number of correctly classified images.
     pub correct: i64,
-    /// Bits in hexadecimal, if a loss was told.
+    /// The bits of the loss in hexadecimal, if it was reported.
     pub loss: Option<String>,
-    /// Bits in hexadecimal, if an accuracy was told instead of correct ones.
+    /// The bits of the accuracy in hexadecimal, if it was reported instead of the number of correct images.
     pub value: Option<String>,
 }
 
-/// The calls in one journal. A worker that was killed before it opened one has none.
+/// Reads the calls in one journal. There is no file if the worker was killed before it opened one. Text after the last newline is ignored:
+/// a kill cut it short, and nothing in it was acknowledged.
 ///
 /// # Errors
-/// When a line is none of a journal. What stands behind the last newline was cut short by a kill, and was never said to be there.
-pub fn read(path: &Path) -> Result<Vec<Acknowledged>> {
+/// When a line does not belong to a journal.
+pub fn read(path: &Path) -> Result<Vec<AcknowledgedCall>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -58,12 +59,12 @@ pub fn read(path: &Path) -> Result<Vec<Acknowledged>> {
     whole.lines().map(parse).collect()
 }
 
-/// The number whose bits these hexadecimal digits are.
+/// Reads the bits of a number in hexadecimal.
 ///
 /// # Errors
-/// When they are none.
+/// When the text is not a hexadecimal number.
 pub fn bits(text: &str) -> Result<u64> {
-    u64::from_str_radix(text, 16).with_context(|| format!("{text:?} is no number in hexadecimal"))
+    u64::from_str_radix(text, 16).with_context(|| format!("{text:?} is not a hexadecimal number"))
 }
 
 #[cfg(test)]

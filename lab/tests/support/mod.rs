@@ -1,11 +1,11 @@
-//! Where the programs are, and which databases there are to run them on.
+//! The programs and databases that tests need.
 
 use std::path::{Path, PathBuf};
 
-use sortie_lab::place::Kind;
+use sortie_lab::environment::Store;
 use sortie_testkit::postgres::Postgres;
 
-/// The folder of the programs; none, with a line that says so, where one is missing.
+/// The folder of the programs; none, with a message, if one is missing.
 pub fn programs() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_BIN_EXE_sortie-lab")).parent().unwrap();
     let missing = ["sortie", "sortie-trainer"].into_iter().find(|name| !folder.join(name).is_file());
@@ -16,9 +16,9 @@ pub fn programs() -> Option<PathBuf> {
     Some(folder.to_owned())
 }
 
-/// Whether that database can be had here; a line says so if not.
-pub fn is_there(store: Kind) -> bool {
-    let there = store == Kind::Sqlite || Postgres::is_installed();
+/// Whether the database is installed, with a message if not.
+pub fn is_there(store: Store) -> bool {
+    let there = store == Store::Sqlite || Postgres::is_installed();
     if !there {
         println!("skipped: needs a PostgreSQL server (apt-get install postgresql)");
     }

@@ -50,13 +50,6 @@ pub fn folder(package: &str, version: &str) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// A call of a module of that package.
-pub fn module(folder: &std::path::Path, name: &str) -> Command {
-    let mut command = Command::new(PYTHON);
-    command.args(["-m", name]).env("PYTHONPATH", folder).stdin(Stdio::null());
-    command
-}
-
 fn python_version() -> Result<String> {
     let program = "import sys; print('%d.%d' % sys.version_info[:2])";
     let output = Command::new(PYTHON)

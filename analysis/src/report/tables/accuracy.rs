@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use maud::{Markup, Render, html};
 
 use super::super::{Report, page, progress, selection};
-use super::ROWS_MAX;
+use super::settings::ROWS_MAX;
 use crate::axis::{Axis, AxisValue};
-use crate::results::{Cell, Mean, Results};
+use crate::results::{Cell, CellKey, Mean, Results};
 use crate::statistics::Estimate;
 
 /// Domains that a table has room for on paper.
 const DOMAINS_MAX: usize = 7;
 
-/// What a table shows.
+/// The numbers of a table.
 pub(super) struct Accuracy<'a> {
     /// The domains that make columns.
     domains: &'a [String],
-    /// What the numbers are.
+    /// The name of the numbers.
     title: String,
     of_cell: fn(&Cell) -> &Estimate,
     of_mean: fn(&Mean) -> &Estimate,
@@ -41,17 +41,17 @@ impl<'a> Accuracy<'a> {
         }
     }
 
-    /// With the mean i.i.d. accuracy in a column of its own.
+    /// Adds a column for the mean i.i.d. accuracy.
     pub(super) fn with_iid_mean(self) -> Self {
         Self { iid_mean: true, ..self }
     }
 
-    /// With nothing marked.
+    /// Marks no best value.
     pub(super) fn unmarked(self) -> Self {
         Self { mark: false, ..self }
     }
 
-    /// I.i.d. accuracies, of which none is marked.
+    /// I.i.d. accuracies, without marks.
     pub(super) fn iid(report: &'a Report<'_>) -> Self {
         let title = "I.i.d. accuracy (training domains, out splits) by held-out domain, %".to_owned();
         Self {
@@ -65,20 +65,20 @@ impl<'a> Accuracy<'a> {
     }
 }
 
-/// Rows that belong together, below a name of their own.
-pub(super) struct Group<'a> {
+/// Rows below a common name.
+pub(super) struct RowGroup<'a> {
     pub name: Option<Markup>,
     pub results: &'a Results,
-    /// The columns of the rows' values.
+    /// The axes that have columns.
     pub axes: Vec<Axis>,
 }
 
-/// One table, or several if there are more domains than a page is wide.
+/// One table, or several if the domains do not fit on a page.
 pub(super) fn tables(
     shown: &Accuracy<'_>,
-    groups: &[Group<'_>],
+    groups: &[RowGroup<'_>],
     caption: &Markup,
-    numbers: &mut page::Numbers,
+    numbers: &mut page::Numbering,
 ) -> Markup {
     let parts: Vec<&[String]> = shown.domains.chunks(DOMAINS_MAX).collect();
     let rows: usize = groups.iter().map(|group| group.results.means.len()).sum();
@@ -101,8 +101,8 @@ pub(super) fn tables(
     }
 }
 
-/// How many trials are behind a cell, where it is the same for all.
-fn replicates(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String]) -> Markup {
+/// The number of trials in a cell, or its range.
+fn replicates(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String]) -> Markup {
     let cells =
         groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
     let mut planned: Vec<usize> = cells.clone().map(|cell| cell.planned).collect();
@@ -118,7 +118,7 @@ fn replicates(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String]) ->
     }
 }
 
-fn head(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String], last: bool) -> Markup {
+fn head(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String], last: bool) -> Markup {
     let axes = groups.first().map(|group| group.axes.as_slice()).unwrap_or_default();
     html! {
         tr {
@@ -134,15 +134,12 @@ fn head(shown: &Accuracy<'_>, groups: &[Group<'_>], domains: &[String], last: bo
     }
 }
 
-/// A row and a held-out domain.
-type Place<'a> = (&'a [(Axis, AxisValue)], &'a str);
-
-fn body(shown: &Accuracy<'_>, group: &Group<'_>, domains: &[String], last: bool) -> Markup {
-    let Group { name, results, axes } = group;
-    let cells: BTreeMap<Place<'_>, &Cell> =
+fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bool) -> Markup {
+    let RowGroup { name, results, axes } = group;
+    let cells: BTreeMap<CellKey<'_>, &Cell> =
         results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
     let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, domain)).copied();
-    // A succeeded trial that did not report what is read is no more there than one that is still to come.
+    // A succeeded trial without these evaluations counts as missing.
     let complete = |cell: Option<&Cell>| cell.is_some_and(|cell| (shown.of_cell)(cell).n == cell.planned);
     let of_domain = |domain: &String| {
         let cells = results.means.iter().map(|mean| cell(mean, domain).filter(|cell| complete(Some(cell))));
@@ -182,14 +179,14 @@ fn value<'a>(mean: &'a Mean, axis: &Axis) -> Option<&'a AxisValue> {
     mean.row.iter().find(|(own, _)| own == axis).map(|(_, value)| value)
 }
 
-/// The best of a column in which nothing is missing.
+/// The best value of a complete column.
 fn best(column: impl Iterator<Item = Option<f64>>, mark: bool) -> Option<f64> {
     let column: Option<Vec<f64>> = column.collect();
     column.filter(|column| mark && column.len() > 1)?.into_iter().reduce(f64::max)
 }
 
 fn entry(shown: &Accuracy<'_>, cell: Option<&Cell>, best: Option<f64>) -> Markup {
-    // A setting that is not planned with this domain has no cell.
+    // A setting may not be planned with every domain.
     let Some(cell) = cell else { return html! {} };
     let estimate = (shown.of_cell)(cell);
     html! {

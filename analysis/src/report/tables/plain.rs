@@ -1,4 +1,4 @@
-//! What is left to tell where no domain is held out: accuracies on what the trials evaluated.
+//! Tables of a sweep without held-out domains: accuracies on the splits that its trials evaluated.
 
 use std::collections::BTreeMap;
 
@@ -9,31 +9,31 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selected, Validation, iid, last};
 
 use super::super::{Report, page, progress};
-use super::ROWS_MAX;
+use super::settings::ROWS_MAX;
 use crate::axis::AxisValue;
 use crate::statistics::Estimate;
 
 /// The trials of one setting.
 #[derive(Default)]
-struct Setting {
+struct SettingAccuracies {
     planned: usize,
     done: usize,
     last: Vec<f64>,
     best: Vec<f64>,
 }
 
-pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbers) -> Markup {
+pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     html! {
         p {
             "The sweep holds out no domain, so there is no o.o.d. accuracy. These are means over the out splits that trials evaluated, after the last step "
-            "and after the best one; the latter was found by the very numbers that it shows, and is too high for it."
+            "and after the best one. The best step was chosen by the same numbers, so its accuracy is too high."
         }
         @for &method in &report.methods { (table(report, method, numbers)) }
     }
 }
 
-fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbers) -> Markup {
-    let mut settings: BTreeMap<Vec<Option<AxisValue>>, Setting> = BTreeMap::new();
+fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> Markup {
+    let mut settings: BTreeMap<Vec<Option<AxisValue>>, SettingAccuracies> = BTreeMap::new();
     for record in &report.records {
         let values = report.axes.iter().map(|axis| axis.value(&record.point)).collect();
         settings.entry(values).or_default().add(record, method);
@@ -59,12 +59,12 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbers) -> Ma
         }
     };
     html! {
-        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %: model " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
+        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
         @if rows > ROWS_MAX { p.note { (page::count((rows - ROWS_MAX) as u64)) " further settings are left out." } }
     }
 }
 
-impl Setting {
+impl SettingAccuracies {
     fn add(&mut self, record: &TrialRecord, method: Method) {
         self.planned += 1;
         if record.state != StateName::Succeeded {

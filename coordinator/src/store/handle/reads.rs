@@ -155,10 +155,8 @@ impl Store {
             ([], None) => Err(named("no trial")),
             ([(id, _)], _) => Ok(*id),
             (several, _) => {
-                let shown: Vec<&str> =
-                    several.iter().take(CANDIDATES_SHOWN).map(|(_, name)| name.as_str()).collect();
-                let more = if several.len() > CANDIDATES_SHOWN { ", ..." } else { "" };
-                Err(named(&format!("several trials ({}{more})", shown.join(", "))))
+                let names: Vec<&str> = several.iter().map(|(_, name)| name.as_str()).collect();
+                Err(StoreError::several_trials(name, &names, CANDIDATES_SHOWN))
             }
         }
     }

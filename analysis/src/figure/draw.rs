@@ -1,0 +1,198 @@
+//! Computes the data of a figure and draws it.
+
+use sortie_core::metrics::Method;
+use sortie_core::parameters::Scalar;
+use sortie_core::record::TrialRecord;
+use sortie_core::trial::Work;
+
+use super::question::check_by;
+use super::{FigureError, FigureKind, FigureQuestion};
+use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
+use crate::axis::{Axis, AxisValue, parameter_names};
+use crate::collect::in_order;
+use crate::metric_spec::MetricSpec;
+use crate::results::{Question, Results, results};
+
+/// The most values of an axis that box plots or a grid have room for.
+const VALUES_MAX: usize = 40;
+
+/// Draws a figure as an SVG document.
+///
+/// # Errors
+/// [`FigureError`] when there is nothing to draw yet, or the question does not fit the kind of figure or the sweep.
+pub fn figure(
+    sweep: &str,
+    work: &Work,
+    records: &[TrialRecord],
+    asked: &FigureQuestion,
+) -> Result<String, FigureError> {
+    let mut asked = FigureQuestion { methods: distinct(&asked.methods), ..asked.clone() };
+    if asked.methods.is_empty() {
+        asked.methods.push(Method::Plain);
+    }
+    if asked.methods.len() > 1 && asked.kind != FigureKind::Scatter {
+        return Err(FigureError::Methods { kind: asked.kind, given: names(&asked.methods) });
+    }
+    check_by(&asked)?;
+    if records.iter().any(|record| record.point.combine().is_some()) {
+        // A combination is no replicate of a single trial: only a scatter figure draws combinations, as points of their own.
+        let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
+            records.iter().cloned().partition(|record| record.point.combine().is_some());
+        return FigureData { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
+    }
+    FigureData { sweep, work, records, combined: &[], asked: &asked }.draw()
+}
+
+/// The data of a figure.
+struct FigureData<'a> {
+    sweep: &'a str,
+    work: &'a Work,
+    /// The single trials.
+    records: &'a [TrialRecord],
+    combined: &'a [TrialRecord],
+    asked: &'a FigureQuestion,
+}
+
+impl FigureData<'_> {
+    fn draw(&self) -> Result<String, FigureError> {
+        let Self { sweep, records, asked, .. } = *self;
+        match asked.kind {
+            FigureKind::Rates | FigureKind::Curves => {
+                let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
+                if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
+                    return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind: asked.kind });
+                }
+                let results = self.results(vec![Axis::dropout()])?;
+                self.check_measured()?;
+                let averaged = averaged_axes(records, &[Axis::dropout()]);
+                Ok(match asked.kind {
+                    FigureKind::Rates => rates::draw(&rates::Curves::of(&results), &results, &averaged),
+                    _ => curves::draw(&curves::trajectories(&results, records), &results, &averaged),
+                })
+            }
+            FigureKind::Scatter => self.scatter(),
+            FigureKind::Box | FigureKind::Grid => self.grouped(),
+        }
+    }
+
+    fn grouped(&self) -> Result<String, FigureError> {
+        let Self { sweep, records, asked, .. } = *self;
+        // A sweep without results is reported before missing axes.
+        self.check_measured()?;
+        let by = match asked.kind {
+            _ if !asked.by.is_empty() => asked.by.clone(),
+            FigureKind::Grid => axes::of_grid(records).ok_or_else(|| {
+                let known = axes::names(records);
+                FigureError::NoPair { sweep: sweep.to_owned(), known }
+            })?,
+            _ => vec![axes::of_box(records)],
+        };
+        let results = self.results(by.clone())?;
+        self.check_values(&by)?;
+        let others = averaged_axes(records, &by);
+        Ok(match asked.kind {
+            FigureKind::Grid => grid::draw(&grid::Grid::of(&results), &results, &others),
+            _ => boxes::draw(&boxes::panels(&results), &results, &others),
+        })
+    }
+
+    /// Fails if one of these axes has more values than a figure can show.
+    fn check_values(&self, by: &[Axis]) -> Result<(), FigureError> {
+        for axis in by {
+            let values = axes::values(axis, self.records);
+            if values > VALUES_MAX {
+                let (sweep, axis, kind) = (self.sweep.to_owned(), axis.to_string(), self.asked.kind);
+                return Err(FigureError::TooManyValues { sweep, axis, values, max: VALUES_MAX, kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn scatter(&self) -> Result<String, FigureError> {
+        let Self { sweep, work, records, combined, asked } = *self;
+        let results = self.results(Vec::new())?;
+        let spec = self.spec(&results);
+        let alone = records.iter().chain(combined).filter(|record| record.point.held_out.len() == 1);
+        let domains = in_order(work.domains(), alone.map(|record| record.point.held_out_label()));
+        let clouds = scatter_points::clouds(records, &asked.methods, spec, &domains);
+        let (models, combined_missing) = scatter_points::combined(combined, spec, &domains);
+        if clouds.is_empty() && models.is_empty() {
+            self.check_measured()?;
+            return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });
+        }
+        let rates = scatter_points::rates(records);
+        let wanted =
+            asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
+        let missing = wanted.filter(|(method, rate)| {
+            !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate))
+        });
+        let (methods, missing) = (&asked.methods, missing.collect());
+        let done = models.len();
+        let models = scatter::with_room(models);
+        let combined_hidden = done - models.len();
+        let scatter = scatter::Scatter {
+            clouds: &clouds,
+            combined: &models,
+            methods,
+            missing,
+            combined_missing,
+            combined_hidden,
+        };
+        Ok(scatter::draw(&scatter, &results))
+    }
+
+    /// Results by these axes, with the method if there is only one.
+    fn results(&self, by: Vec<Axis>) -> Result<Results, FigureError> {
+        let method = if let [only] = self.asked.methods.as_slice() { *only } else { Method::Plain };
+        self.results_of(method, by)
+    }
+
+    fn results_of(&self, method: Method, by: Vec<Axis>) -> Result<Results, FigureError> {
+        let FigureQuestion { selection, ood_split, .. } = *self.asked;
+        let question = Question { selection, method, by, best: false, ood_split };
+        Ok(results(self.sweep, self.work, self.records, &question)?)
+    }
+
+    fn spec(&self, results: &Results) -> MetricSpec {
+        MetricSpec { selection: results.selection, method: results.method, ood_split: results.ood_split }
+    }
+
+    /// Fails with the reason if there is nothing to draw.
+    fn check_measured(&self) -> Result<(), FigureError> {
+        let sweep = self.sweep.to_owned();
+        let mut split = "";
+        for &method in &self.asked.methods {
+            let results = self.results_of(method, Vec::new())?;
+            if results.cells.iter().all(|cell| cell.done == 0) {
+                return Err(FigureError::NothingDone { sweep });
+            }
+            if results.cells.iter().any(|cell| cell.ood.n > 0) {
+                return Ok(());
+            }
+            split = results.ood_split_label();
+        }
+        Err(FigureError::NotMeasured {
+            sweep,
+            methods: names(&self.asked.methods),
+            selection: self.asked.selection,
+            split,
+        })
+    }
+}
+
+fn distinct(methods: &[Method]) -> Vec<Method> {
+    let first = |&(index, method): &(usize, &Method)| !methods[..index].contains(method);
+    methods.iter().enumerate().filter(first).map(|(_, method)| *method).collect()
+}
+
+fn names(methods: &[Method]) -> String {
+    methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// The other axes that vary, over which the figure averages.
+fn averaged_axes(records: &[TrialRecord], by: &[Axis]) -> Vec<Axis> {
+    let points = || records.iter().map(|record| &record.point);
+    let parameters = parameter_names(points()).into_iter().map(Axis::Parameter);
+    let axes = parameters.chain([Axis::Seed, Axis::Split]).filter(|axis| !by.contains(axis));
+    axes.filter(|axis| axis.varies(points())).collect()
+}

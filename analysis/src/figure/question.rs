@@ -1,0 +1,79 @@
+//! The kind of a figure and its options.
+
+use sortie_core::metrics::Method;
+use sortie_core::named;
+use sortie_core::selection::Selection;
+
+use super::FigureError;
+use crate::axis::Axis;
+use crate::metric_spec::OodSplit;
+
+/// The kind of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FigureKind {
+    /// I.i.d. against o.o.d. accuracy for every way to choose one setting per held-out domain (the paper's Figure 1).
+    Scatter,
+    /// Accuracy against the dropout rate.
+    Rates,
+    /// Accuracy against the step, by dropout rate.
+    Curves,
+    /// Box plots of the accuracies of single trials, by the dropout rate or another axis.
+    Box,
+    /// Mean o.o.d. accuracies over two axes, as a heat map.
+    Grid,
+}
+named!(FigureKind, "kind of figure", { Scatter => "scatter", Rates => "rates", Curves => "curves", Box => "box", Grid => "grid" });
+
+impl FigureKind {
+    /// The axes that a user may choose for it.
+    pub(super) fn takes(self) -> &'static str {
+        match self {
+            Self::Scatter | Self::Rates | Self::Curves => "none",
+            Self::Box => "one axis",
+            Self::Grid => "two different axes",
+        }
+    }
+}
+
+/// The options of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FigureQuestion {
+    /// Its kind.
+    pub kind: FigureKind,
+    /// How the step within a run is selected.
+    pub selection: Selection,
+    /// The weights used; only a scatter figure shows several kinds.
+    pub methods: Vec<Method>,
+    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
+    pub ood_split: Option<OodSplit>,
+    /// The axes by which the figure groups trials; empty for its defaults.
+    pub by: Vec<Axis>,
+}
+
+impl FigureQuestion {
+    /// The weights after the step with the best i.i.d. accuracy.
+    pub fn of(kind: FigureKind) -> Self {
+        Self {
+            kind,
+            selection: Selection::Iid,
+            methods: vec![Method::Plain],
+            ood_split: None,
+            by: Vec::new(),
+        }
+    }
+}
+
+/// Fails if the axes do not suit the kind of figure.
+pub(super) fn check_by(asked: &FigureQuestion) -> Result<(), FigureError> {
+    let fits = match asked.kind {
+        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => asked.by.is_empty(),
+        FigureKind::Box => asked.by.len() < 2,
+        FigureKind::Grid => match asked.by.as_slice() {
+            [] => true,
+            [rows, columns] => rows != columns,
+            _ => false,
+        },
+    };
+    let given = || asked.by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
+    if fits { Ok(()) } else { Err(FigureError::By { kind: asked.kind, given: given() }) }
+}

@@ -1,0 +1,256 @@
+//! The data of the scatter figure: for each method and dropout rate all choices of one setting per held-out domain.
+//!
+//! The point of a choice is the mean over the held-out domains, so all points form a scaled Minkowski sum. Its hull is the sum of the
+//! domains' hulls and its centre the mean of their centres. Both are exact for any number of choices, and no choice has to be listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sortie_core::combine::{COMBINE, MEMBERS};
+use sortie_core::metrics::Method;
+use sortie_core::parameters::{Parameters, Scalar};
+use sortie_core::record::TrialRecord;
+
+use crate::axis::Axis;
+use crate::collect::measured;
+use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec};
+use crate::results::over_domains;
+
+/// A point (i.i.d., o.o.d.).
+pub(super) type ScatterPoint = (f64, f64);
+
+/// All choices of one setting per held-out domain, for one method and dropout rate.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cloud {
+    pub method: Method,
+    /// The dropout rate; none if the sweep has no such axis.
+    pub rate: Option<Scalar>,
+    /// The number of choices, saturating.
+    pub choices: u128,
+    /// Corners of the convex hull of all choices in percent, counter-clockwise.
+    pub hull: Vec<ScatterPoint>,
+    /// The mean of all choices in percent.
+    pub centre: ScatterPoint,
+    /// The settings of each held-out domain, as fractions.
+    settings: Vec<Vec<ScatterPoint>>,
+}
+
+impl Cloud {
+    pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<ScatterPoint>>) -> Self {
+        let percent = |point: ScatterPoint| scaled(point, 100.0 / settings.len() as f64);
+        let centre = settings.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
+        let hull = hull_of_sums(&settings).into_iter().map(percent).collect();
+        Self { method, rate, choices: product(&settings), hull, centre: percent(centre), settings }
+    }
+
+    /// The points of all choices in percent. If there are more than `most`, it yields that many different ones, spread evenly and always
+    /// the same. Points are computed one by one, so memory does not grow with their number.
+    pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
+        let percent = 100.0 / self.settings.len() as f64;
+        Walk::through(self.choices, most).map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
+    }
+
+    /// The sum over domains of a choice. The choice is a mixed-radix number with one digit for each domain.
+    fn mixed_radix_sum(&self, mut choice: u128) -> ScatterPoint {
+        let mut rest = self.choices;
+        let mut sum = (0.0, 0.0);
+        for domain in &self.settings {
+            rest /= domain.len() as u128;
+            // If the number of choices saturated, `rest` becomes zero before the last domains.
+            let digit = choice.checked_div(rest).unwrap_or(choice);
+            choice -= digit * rest;
+            sum = plus(sum, domain[(digit % domain.len() as u128) as usize]);
+        }
+        sum
+    }
+}
+
+/// One cloud for each method and dropout rate with a result for every held-out domain: by method in the given order, then by rate.
+pub(super) fn clouds(
+    records: &[TrialRecord],
+    methods: &[Method],
+    spec: MetricSpec,
+    domains: &[String],
+) -> Vec<Cloud> {
+    let mut clouds = Vec::new();
+    for &method in methods {
+        let spec = MetricSpec { method, ..spec };
+        let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
+        for (record, measured) in measured(spec, records) {
+            let [held_out] = record.point.held_out.as_slice() else { continue };
+            // A setting is all parameters except the rate. One setting is chosen per held-out domain.
+            let mut setting = record.point.parameters.clone();
+            let rate = setting.remove(Axis::dropout().as_str());
+            rates
+                .entry(rate)
+                .or_default()
+                .entry(held_out)
+                .or_default()
+                .entry(setting)
+                .or_default()
+                .push(measured);
+        }
+        rates.retain(|_, choices| choices.len() == domains.len());
+        clouds
+            .extend(rates.into_iter().map(|(rate, choices)| Cloud::new(method, rate, over_seeds(&choices))));
+    }
+    clouds
+}
+
+/// Accuracies by held-out domain and setting.
+type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<AccuracyPair>>>;
+
+fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
+    let point = |seeds: &Vec<AccuracyPair>| {
+        let mean = over_domains(seeds);
+        (mean.iid, mean.ood)
+    };
+    choices.values().map(|settings| settings.values().map(point).collect()).collect()
+}
+
+/// The dropout rates of the trials; none for trials without this axis.
+pub(super) fn rates(records: &[TrialRecord]) -> BTreeSet<Option<&Scalar>> {
+    let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
+    alone.map(|record| record.point.parameters.get(Axis::dropout().as_str())).collect()
+}
+
+/// A combination of several trials. It is one point, because there is nothing to choose.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Combined {
+    /// The name of the combination.
+    pub name: String,
+    /// The number of its members.
+    pub members: f64,
+    /// Its other parameters.
+    pub rest: Parameters,
+    /// The mean over held-out domains, in percent.
+    pub at: ScatterPoint,
+}
+
+/// The combinations that are done for every held-out domain, and the number of the others.
+pub(super) fn combined(
+    records: &[TrialRecord],
+    spec: MetricSpec,
+    domains: &[String],
+) -> (Vec<Combined>, usize) {
+    let mut groups: BTreeMap<&Parameters, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
+        groups.entry(&record.point.parameters).or_default().push(record);
+    }
+    let planned = groups.len();
+    let of = |(parameters, trials): (&Parameters, Vec<&TrialRecord>)| {
+        let mut seeds: BTreeMap<&str, Vec<AccuracyPair>> = BTreeMap::new();
+        for trial in trials {
+            let held_out = trial.point.held_out.first()?;
+            let Measurement::Selected { measured: Some(measured), .. } = spec.measure(trial) else {
+                return None;
+            };
+            seeds.entry(held_out).or_default().push(measured);
+        }
+        if seeds.len() < domains.len() {
+            return None;
+        }
+        let AccuracyPair { iid, ood } =
+            over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
+        let mut rest = parameters.clone();
+        let (name, members) = (rest.remove(COMBINE)?.to_string(), rest.remove(MEMBERS)?.as_number()?);
+        Some(Combined { name, members, rest, at: (100.0 * iid, 100.0 * ood) })
+    };
+    let combined: Vec<Combined> = groups.into_iter().filter_map(of).collect();
+    let missing = planned - combined.len();
+    (combined, missing)
+}
+
+/// The convex hull of all sums of one point of each set.
+pub(super) fn hull_of_sums(sets: &[Vec<ScatterPoint>]) -> Vec<ScatterPoint> {
+    sets.iter().fold(vec![(0.0, 0.0)], |sum, set| {
+        let corners = hull(set);
+        hull(&sum.iter().flat_map(|&a| corners.iter().map(move |&b| plus(a, b))).collect::<Vec<_>>())
+    })
+}
+
+/// The convex hull by Andrew's monotone chain.
+pub(super) fn hull(points: &[ScatterPoint]) -> Vec<ScatterPoint> {
+    let mut sorted = points.to_vec();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    sorted.dedup();
+    if sorted.len() < 3 {
+        return sorted;
+    }
+    let mut outline = half_hull(sorted.iter().copied());
+    outline.extend(half_hull(sorted.iter().rev().copied()));
+    outline
+}
+
+/// One side of the hull without its last corner, which is the first of the other side.
+fn half_hull(points: impl Iterator<Item = ScatterPoint>) -> Vec<ScatterPoint> {
+    let turns_left = |a: ScatterPoint, b: ScatterPoint, c: ScatterPoint| {
+        (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0) > 0.0
+    };
+    let mut side: Vec<ScatterPoint> = Vec::new();
+    for point in points {
+        while let [.., a, b] = side.as_slice() {
+            if turns_left(*a, *b, point) {
+                break;
+            }
+            side.pop();
+        }
+        side.push(point);
+    }
+    side.pop();
+    side
+}
+
+/// Walks through the numbers below `end`: all of them in order, or `left` different ones in steps of about the golden section. The step and
+/// `end` have no common divisor, so each number is met once before any is repeated, and each value of the last digit equally often.
+struct Walk {
+    next: u128,
+    step: u128,
+    end: u128,
+    left: u128,
+}
+
+impl Walk {
+    fn through(end: u128, most: u128) -> Self {
+        if end <= most {
+            return Self { next: 0, step: 1, end, left: end };
+        }
+        let mut step = (end as f64 * 0.618_033_988_749_895) as u128;
+        while divisor(end, step) > 1 {
+            step += 1;
+        }
+        Self { next: 0, step, end, left: most }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = u128;
+
+    fn next(&mut self) -> Option<u128> {
+        self.left = self.left.checked_sub(1)?;
+        let here = self.next;
+        let room = self.end - self.step;
+        self.next = if here >= room { here - room } else { here + self.step };
+        Some(here)
+    }
+}
+
+/// The greatest common divisor.
+fn divisor(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+fn product(sets: &[Vec<ScatterPoint>]) -> u128 {
+    sets.iter().fold(1, |product: u128, set| product.saturating_mul(set.len() as u128))
+}
+
+fn mean(points: &[ScatterPoint]) -> ScatterPoint {
+    scaled(points.iter().copied().fold((0.0, 0.0), plus), 1.0 / points.len() as f64)
+}
+
+fn plus(a: ScatterPoint, b: ScatterPoint) -> ScatterPoint {
+    (a.0 + b.0, a.1 + b.1)
+}
+
+fn scaled(point: ScatterPoint, factor: f64) -> ScatterPoint {
+    (factor * point.0, factor * point.1)
+}

@@ -1,0 +1,191 @@
+//! Writes every evaluation of a sweep as a row.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use sortie_core::metrics::{Evaluation, Score};
+use sortie_core::record::TrialRecord;
+use sortie_core::trial::Point;
+
+use super::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
+use crate::axis::in_order;
+
+/// The columns before the axes.
+const TRIAL: [(&str, ColumnKind); 4] = [
+    ("sweep", ColumnKind::Text),
+    ("trial_id", ColumnKind::Text),
+    ("state", ColumnKind::Text),
+    ("held_out", ColumnKind::Text),
+];
+const SEEDS: [(&str, ColumnKind); 2] = [("seed", ColumnKind::Integer), ("split_seed", ColumnKind::Integer)];
+const EVALUATION: [(&str, ColumnKind); 9] = [
+    ("method", ColumnKind::Text),
+    ("step", ColumnKind::Integer),
+    ("domain", ColumnKind::Text),
+    ("split", ColumnKind::Text),
+    ("role", ColumnKind::Text),
+    ("n", ColumnKind::Integer),
+    ("correct", ColumnKind::Integer),
+    ("accuracy", ColumnKind::Number),
+    ("loss", ColumnKind::Number),
+];
+
+/// The axes of a sweep and the types of their values, collected from its trials: the columns of a file must be known before its first row.
+#[derive(Clone, Debug, Default)]
+pub struct AxisKinds(BTreeMap<String, ColumnKind>);
+
+impl AxisKinds {
+    /// Adds the axes of a trial.
+    pub fn add(&mut self, point: &Point) {
+        for (name, value) in &point.parameters {
+            let kind = ColumnKind::of(value);
+            match self.0.get_mut(name) {
+                Some(known) => *known = known.and(kind),
+                None => {
+                    self.0.insert(name.clone(), kind);
+                }
+            }
+        }
+    }
+}
+
+/// Why a row cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationWriterError {
+    /// A trial has an axis or a type of value that the file's columns lack.
+    #[error("sweep {sweep} got new values of axis {axis} while it was exported: export it again")]
+    Changed {
+        /// The sweep.
+        sweep: String,
+        /// The axis.
+        axis: String,
+    },
+    /// With the error of the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The numbers of rows that were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportCounts {
+    /// Trials.
+    pub trials: u64,
+    /// Trials without evaluations. Each is a row whose columns from `method` on are empty.
+    pub without: u64,
+    /// Evaluations. Each is a row.
+    pub evaluations: u64,
+}
+
+/// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`),
+/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`). An axis with the name of one of these
+/// columns is named `parameter.NAME`.
+pub struct EvaluationWriter<W: Write + Send> {
+    writer: RowWriter<W>,
+    sweep: String,
+    axes: Vec<Column>,
+    written: ExportCounts,
+}
+
+impl<W: Write + Send> EvaluationWriter<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// With the error of the system.
+    pub fn new(sweep: &str, axes: &AxisKinds, format: RowFormat, out: W) -> io::Result<Self> {
+        let fixed = |columns: &[(&str, ColumnKind)]| {
+            columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
+        };
+        let taken =
+            |name: &str| TRIAL.iter().chain(&SEEDS).chain(&EVALUATION).any(|(fixed, _)| *fixed == name);
+        let axes: Vec<Column> = in_order(axes.0.keys().map(String::as_str).collect())
+            .map(|name| Column { name: name.to_owned(), kind: axes.0[name] })
+            .collect();
+        let shown = axes.iter().map(|axis| {
+            let name = if taken(&axis.name) { format!("parameter.{}", axis.name) } else { axis.name.clone() };
+            Column { name, kind: axis.kind }
+        });
+        let columns =
+            fixed(&TRIAL).into_iter().chain(shown).chain(fixed(&SEEDS)).chain(fixed(&EVALUATION)).collect();
+        Ok(Self {
+            writer: RowWriter::new(format, columns, out)?,
+            sweep: sweep.to_owned(),
+            axes,
+            written: ExportCounts::default(),
+        })
+    }
+
+    /// Writes a trial's evaluations. A trial without evaluations is one row, so that failed trials are in the file too.
+    ///
+    /// # Errors
+    /// [`EvaluationWriterError::Changed`] if it has an axis or a type of value that [`AxisKinds`] lacks.
+    pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
+        let TrialRecord { id, point, state, validation, held_out } = record;
+        let changed =
+            |axis: &str| EvaluationWriterError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
+        for (name, value) in &point.parameters {
+            let known = self.axes.iter().find(|axis| axis.name == *name).ok_or_else(|| changed(name))?;
+            if known.kind.and(ColumnKind::of(value)) != known.kind {
+                return Err(changed(name));
+            }
+        }
+        let (id, label) = (id.to_string(), point.held_out_label());
+        let held_out_label = if label.is_empty() { CellValue::Absent } else { CellValue::Text(&label) };
+        let mut row = vec![
+            CellValue::Text(&self.sweep),
+            CellValue::Text(&id),
+            CellValue::Text(state.as_str()),
+            held_out_label,
+        ];
+        let axes = self.axes.iter().map(|axis| (axis, point.parameters.get(&axis.name)));
+        row.extend(
+            axes.map(|(axis, value)| {
+                value.map_or(CellValue::Absent, |value| CellValue::of(value, axis.kind))
+            }),
+        );
+        row.extend([CellValue::Integer(point.seed), CellValue::Integer(point.split_seed)]);
+        let own = row.len();
+        for (role, evaluations) in [("training", validation), ("held-out", held_out)] {
+            for evaluation in evaluations {
+                row.truncate(own);
+                row.extend(columns(evaluation, role));
+                self.writer.row(&row)?;
+                self.written.evaluations += 1;
+            }
+        }
+        self.written.trials += 1;
+        if validation.is_empty() && held_out.is_empty() {
+            row.extend(EVALUATION.map(|_| CellValue::Absent));
+            self.writer.row(&row)?;
+            self.written.without += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the remaining rows. Returns the output and the numbers of rows.
+    ///
+    /// # Errors
+    /// With the error of the system.
+    pub fn finish(self) -> io::Result<(W, ExportCounts)> {
+        Ok((self.writer.finish()?, self.written))
+    }
+}
+
+/// The values of [`EVALUATION`].
+fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [CellValue<'a>; EVALUATION.len()] {
+    let Evaluation { method, step, domain, split, score, loss } = evaluation;
+    [
+        CellValue::Text(method.as_str()),
+        CellValue::Integer(*step),
+        CellValue::Text(domain),
+        CellValue::Text(split.as_str()),
+        CellValue::Text(role),
+        if score.n() == 0 { CellValue::Absent } else { CellValue::Integer(score.n()) },
+        if let Score::Counts { correct, .. } = score {
+            CellValue::Integer(*correct)
+        } else {
+            CellValue::Absent
+        },
+        CellValue::Number(score.accuracy()),
+        loss.map_or(CellValue::Absent, CellValue::Number),
+    ]
+}

@@ -1,0 +1,14 @@
+//! Rows of typed columns for other programs: CSV, JSON lines and Parquet. Rows are written as they come, so memory stays constant.
+
+mod column;
+mod evaluation_writer;
+mod parquet;
+mod row_writer;
+mod text;
+
+pub use evaluation_writer::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts};
+pub use row_writer::RowFormat;
+pub use text::csv_text;
+
+pub(crate) use column::{CellValue, Column, ColumnKind};
+pub(crate) use row_writer::RowWriter;

@@ -1,0 +1,10 @@
+//! `sortie-lab acceptance NAME`: checks of a deployment with the real programs around it. They take more than a test may: daemons,
+//! packages, minutes.
+
+mod command;
+mod daemon;
+mod deploy;
+mod descendants;
+mod slurm;
+
+pub use command::{AcceptanceCommand, run};
