@@ -1,13 +1,7 @@
 //! Running other programs.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use anyhow::{Context, Result};
+use std::process::Command;
 
 
 pub use sortie_testkit::processes::run;
