@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-
 pub use sortie_testkit::processes::run;
 
 /// `cargo`, the one that runs us.

@@ -1,4 +1,4 @@
-//! libtorch 2.11.0 for the CPU, which the worker is built against, and the CUDA set that it may load.
+//! libtorch 2.11.0 for the CPU, which the trainer is built against, and a complete libtorch with CUDA, which it may run with.
 
 use std::env;
 use std::fs;
@@ -141,7 +141,7 @@ pub fn find_cuda(cache: &Cache, check: Check) -> Option<Libtorch> {
     Some(describe(folder, &manifest))
 }
 
-/// Makes the CUDA set: every library in one `lib` folder, where each finds the others beside itself.
+/// Makes the CUDA set: a complete libtorch in one `lib` folder, because libtorch_cuda fits only the libtorch_cpu of its own build.
 pub fn make_cuda(cache: &Cache) -> Result<Libtorch> {
     let staging = cache.staging()?;
     let folder = staging.path().join(CUDA_FOLDER);
@@ -149,6 +149,9 @@ pub fn make_cuda(cache: &Cache) -> Result<Libtorch> {
         let wheel = fetch::wheel(cache, &pin)?;
         unpack::wheel(&wheel, &folder, place_cuda)?;
     }
+    fs::write(folder.join("build-version"), format!("{TORCH_CUDA_LOCAL}\n"))
+        .context("cannot write build-version")?;
+    try_to_load(&folder.join("lib/libtorch_cpu.so"))?;
     let manifest = Manifest::of(&folder, &cuda_recipe())?;
     manifest.write(&folder)?;
     let target = cache.folder(CUDA_FOLDER);
@@ -195,7 +198,7 @@ fn cuda_wheels() -> Vec<Wheel> {
 }
 
 fn cuda_recipe() -> String {
-    recipe(&cuda_wheels())
+    format!("complete; {}", recipe(&cuda_wheels()))
 }
 
 /// Where a file of the three CPU wheels goes in the CPU folder, if it is needed there.
@@ -219,6 +222,8 @@ fn place_cuda(name: &str) -> Option<PathBuf> {
     let (folder, file) = name.rsplit_once('/')?;
     let torch = folder == "torch/lib"
         && [
+            "libtorch_cpu.so",
+            "libc10.so",
             "libtorch_cuda.so",
             "libtorch_cuda_linalg.so",
             "libtorch_nvshmem.so",
@@ -226,6 +231,8 @@ fn place_cuda(name: &str) -> Option<PathBuf> {
             "libcaffe2_nvrtc.so",
         ]
         .contains(&file);
+    // libtorch_cpu's own copy of the OpenMP runtime has a name of its own in each wheel.
+    let torch = torch || (folder == "torch/lib" && file.starts_with("libgomp"));
     let nvidia = folder.starts_with("nvidia/") && folder.ends_with("/lib") && file.contains(".so");
     if torch || nvidia {
         return Some(Path::new("lib").join(file));
@@ -270,13 +277,16 @@ mod tests {
     }
 
     #[test]
-    fn the_cuda_folder_gets_what_the_cpu_folder_lacks() {
+    fn the_cuda_folder_is_complete() {
         let place = |name: &str| place_cuda(name).map(|path| path.display().to_string());
         assert_eq!(place("torch/lib/libc10_cuda.so").as_deref(), Some("lib/libc10_cuda.so"));
         assert_eq!(place("nvidia/cudnn/lib/libcudnn.so.9").as_deref(), Some("lib/libcudnn.so.9"));
-        for name in
-            ["torch/lib/libtorch_cpu.so", "nvidia/cu13/include/cublas.h", "nvidia/nccl/lib/libnccl_static.a"]
-        {
+        assert_eq!(place("torch/lib/libtorch_cpu.so").as_deref(), Some("lib/libtorch_cpu.so"));
+        for name in [
+            "torch/lib/libtorch_python.so",
+            "nvidia/cu13/include/cublas.h",
+            "nvidia/nccl/lib/libnccl_static.a",
+        ] {
             assert_eq!(place(name), None, "{name}");
         }
     }

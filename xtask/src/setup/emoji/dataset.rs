@@ -1,0 +1,75 @@
+//! Making the dataset: packages are fetched, emoji that all foundries drew are selected, rendered and described.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::super::cache::Cache;
+use super::super::manifest::{Check, Manifest, intact};
+use super::super::node::Npm;
+use super::super::pins::{EMOJI_NAMES, EMOJI_STYLES};
+use super::super::{fetch, pins};
+use super::{notes, package, render, select};
+
+/// Name of the dataset and of its folder.
+pub const NAME: &str = "EmojiStyles";
+/// Raised when the images change for the same packages.
+const LAYOUT: u32 = 1;
+pub const RENDERER: &str = "resvg 0.49";
+
+/// The dataset, ready.
+#[derive(Debug)]
+pub struct EmojiStyles {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Size on disk.
+    pub bytes: u64,
+}
+
+/// The dataset if it is there and whole.
+pub fn find(cache: &Cache, check: Check) -> Option<EmojiStyles> {
+    let folder = cache.data().join(NAME);
+    let manifest = intact(&folder, check, |made_by| made_by == recipe())?;
+    Some(EmojiStyles { folder, bytes: manifest.bytes() })
+}
+
+/// Whether the packages are there, so that npm is not needed.
+pub fn is_downloaded(cache: &Cache) -> bool {
+    fetch::npm_is_cached(cache, &packages())
+}
+
+/// Renders the dataset. `npm` is asked for only if a package has to be downloaded.
+pub fn make(cache: &Cache, npm: impl FnOnce() -> Result<Npm>) -> Result<EmojiStyles> {
+    let mut tarballs = fetch::npm(cache, npm, &packages())?;
+    let names = tarballs.remove(0);
+    let table = package::Names::read(&names)?;
+    let mut styles = Vec::new();
+    for ((domain, _), tarball) in EMOJI_STYLES.iter().zip(&tarballs) {
+        styles.push((*domain, package::IconSet::read(tarball)?));
+    }
+    let chars: Vec<_> = styles.iter().map(|(_, set)| &set.chars).collect();
+    let chosen = select::select(&table, &chars)?;
+
+    let staging = cache.staging()?;
+    let folder = staging.path().join(NAME);
+    render::all(&chosen, &styles, &folder)?;
+    let images = Manifest::of(&folder, "images only")?;
+    notes::write(&folder, &chosen, &images.digest(), &table.licence)?;
+    let manifest = Manifest::of(&folder, &recipe())?;
+    manifest.write(&folder)?;
+    let target = cache.data().join(NAME);
+    cache.publish(&folder, &target)?;
+    Ok(EmojiStyles { folder: target, bytes: manifest.bytes() })
+}
+
+fn packages() -> Vec<pins::Npm> {
+    [EMOJI_NAMES].into_iter().chain(EMOJI_STYLES.iter().map(|(_, pin)| *pin)).collect()
+}
+
+fn recipe() -> String {
+    let parts: Vec<String> = packages()
+        .iter()
+        .map(|pin| format!("{}@{} sha256:{}", pin.package, pin.version, pin.sha256))
+        .collect();
+    format!("layout {LAYOUT}; {RENDERER}; {} px; {}", render::PIXELS, parts.join("; "))
+}
