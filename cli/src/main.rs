@@ -6,6 +6,8 @@ mod discover;
 mod folders;
 mod logging;
 mod output;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod trainer;
 

@@ -186,7 +186,7 @@ pub fn sweep(name: &str, steps: u64, seeds: &str) -> String {
     )
 }
 
-fn copy_images(from: &Path, to: &Path) {
+pub fn copy_images(from: &Path, to: &Path) {
     for domain in DOMAINS {
         for class in CLASSES {
             let mut files: Vec<_> = fs::read_dir(from.join(domain).join(class))
