@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{plan, serve, status, submit, worker};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::{Connection, logging, output};
 
 /// How long a coordinator that starts at the same time may take to tell its address.
@@ -53,10 +53,20 @@ pub struct Arguments {
 /// One line: the sweep is not right, this machine cannot run it, or a trial failed.
 pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     logging::start_quiet()?;
+    let stop = sortie_worker::stop_requests(false)?;
+    loop {
+        if let Some(code) = run_once(arguments, &stop).await? {
+            return Ok(code);
+        }
+        output::note("the coordinator that this command had joined is gone; going on without it");
+    }
+}
+
+/// The same, unless a coordinator that was joined goes away: then nothing.
+async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result<Option<ExitCode>> {
     let read = arguments.sweep.read()?;
     let name = read.spec.name.clone();
     let runs_commands = matches!(read.spec.work, Work::Command(_));
-    let stop = sortie_worker::stop_requests(false)?;
     let coordinator = Coordinator::start_or_join(&arguments.db).await?;
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
@@ -69,12 +79,23 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = arguments.machine.agent(data, connection, runs_commands, visible.as_deref())?;
     let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };
     let observed = config.observer.subscribe();
-    let agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
-    let ended = follow(&name, &mut client, agent, observed.clone()).await?;
+    let mut agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
+    let ended = follow(&name, &mut client, &mut agent, &observed).await;
+    // Over already, unless the coordinator is gone; its trials end with it.
+    agent.abort();
+    let ended = match ended {
+        Err(error) if coordinator.embedded.is_none() && is_passing(&error) => return Ok(None),
+        ended => ended?,
+    };
     let report = Report { name: &name, arguments, connection };
-    let code = report.finish(&ended, *stop.borrow() != Stop::No, &observed.borrow()).await;
+    let code = report.finish(&ended, *stop.borrow() != Stop::No, &observed.borrow().clone()).await;
     coordinator.stop().await;
-    code
+    code.map(Some)
+}
+
+/// Whether the coordinator is only out of reach.
+fn is_passing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_passing)
 }
 
 /// The coordinator of the sweep: in this process, or another one that serves the database.
@@ -143,15 +164,15 @@ struct Ended {
 async fn follow(
     name: &str,
     client: &mut Client,
-    mut agent: JoinHandle<Result<(), AgentError>>,
-    observed: watch::Receiver<Observation>,
+    agent: &mut JoinHandle<Result<(), AgentError>>,
+    observed: &watch::Receiver<Observation>,
 ) -> Result<Ended> {
     let mut display = Display::new()?;
     let agent = loop {
         let sweep = status_of(name, client).await?;
         display.show(&sweep, &observed.borrow());
         tokio::select! {
-            ended = &mut agent => break ended.context("the worker broke off")?,
+            ended = &mut *agent => break ended.context("the worker broke off")?,
             () = tokio::time::sleep(status::WATCH_INTERVAL) => {}
         }
     };
