@@ -20,10 +20,10 @@ use crate::connection::heartbeat;
 use crate::connection::session::{CallError, Session};
 use crate::journal::Journal;
 use crate::machine::oom::OomKills;
-use crate::registration::introduction;
+use crate::registration::registration;
 use crate::registry::{Order, Registry};
 use crate::signals::Stop;
-use crate::state_dir::Home;
+use crate::state_dir::StateDir;
 use crate::time_budget::{Ask, TimeBudget};
 
 /// How long one request for trials waits at the coordinator.
@@ -50,9 +50,9 @@ const TIME_RESERVE: Duration = Duration::from_secs(5);
 /// [`AgentError`] when it cannot go on. Failures of trials are told to the coordinator and are not errors of the agent.
 pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
     let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
-    let session = Arc::new(Session::new(&config.coordinator, introduction(&config)));
-    let home = Home::open(&config.cache, session.worker_id());
-    let home = home.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
+    let session = Arc::new(Session::new(&config.coordinator, registration(&config)));
+    let state_dir = StateDir::open(&config.cache, session.worker_id());
+    let state_dir = state_dir.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
     let journal = config.journal.as_ref().map(|path| {
         let opened = Journal::open(path).map_err(|reason| AgentError::Journal { path: path.clone(), reason });
         opened.map(Arc::new)
@@ -68,7 +68,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let shared = Arc::new(Shared {
         config,
         session: Arc::clone(&session),
-        home,
+        state_dir,
         oom_kills: OomKills::find(),
         journal,
         places,
@@ -115,6 +115,15 @@ type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A sweep, and how long a trial of it took that succeeded.
 type Finished = Option<(String, Duration)>;
+
+/// What an answer of the coordinator brought.
+enum Taken {
+    Leases,
+    /// No trials, or some that may not run here.
+    Nothing,
+    /// No trial is left that this worker could get.
+    AllIsDone,
+}
 
 struct Agent {
     shared: Arc<Shared>,
@@ -163,22 +172,10 @@ impl Agent {
                 Ok((response, asked)) => {
                     unreachable_since = None;
                     backoff.reset();
-                    self.note_held_back(if response.quarantined.is_empty() {
-                        response.unfit
-                    } else {
-                        response.quarantined
-                    });
-                    if response.leases.is_empty() {
-                        if response.idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
-                            tracing::info!("nothing is left to do");
-                            return Ok(());
-                        }
-                        not_before = asked + PAUSE_AFTER_EMPTY;
-                    }
-                    for lease in response.leases {
-                        if !self.start(lease).await? {
-                            not_before = asked + PAUSE_AFTER_EMPTY;
-                        }
+                    match self.take(response).await? {
+                        Taken::Leases => {}
+                        Taken::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
+                        Taken::AllIsDone => return Ok(()),
                     }
                 }
                 Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
@@ -202,6 +199,23 @@ impl Agent {
                 Err(CallError::Stale) => not_before = Instant::now() + backoff.next(),
             }
         }
+    }
+
+    /// Starts the trials of an answer.
+    async fn take(&mut self, response: v1::LeaseResponse) -> Result<Taken, AgentError> {
+        let v1::LeaseResponse { leases, idle, quarantined, unfit } = response;
+        self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined });
+        if leases.is_empty() && idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
+            tracing::info!("nothing is left to do");
+            return Ok(Taken::AllIsDone);
+        }
+        let mut taken = if leases.is_empty() { Taken::Nothing } else { Taken::Leases };
+        for lease in leases {
+            if !self.start(lease).await? {
+                taken = Taken::Nothing;
+            }
+        }
+        Ok(taken)
     }
 
     /// Asks for trials; none if none could finish in time.
@@ -270,14 +284,14 @@ impl Agent {
         let token = lease.token;
         // Known before its task first runs, so that no order passes it by.
         let entry = self.registry.add(token);
-        let occupied =
-            Occupied { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
+        let slot_guard =
+            SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
         let shared = Arc::clone(&self.shared);
         self.attempts.spawn(async move {
             let sweep = lease.sweep.clone();
             let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
             // Named here, so that the task owns it: the slot is free when the attempt is over, or when its task is dropped.
-            drop(occupied);
+            drop(slot_guard);
             took.map(|took| (sweep, took))
         });
     }
@@ -328,14 +342,14 @@ async fn next_answer(poll: &mut Option<Poll>) -> Answer {
 }
 
 /// A slot while an attempt has it. Freed however the attempt ends.
-struct Occupied {
+struct SlotGuard {
     free: Arc<Mutex<BTreeSet<usize>>>,
     registry: Arc<Registry>,
     index: usize,
     token: Token,
 }
 
-impl Drop for Occupied {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.registry.remove(self.token);
         lock(&self.free).insert(self.index);

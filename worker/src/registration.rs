@@ -7,7 +7,7 @@ use sortie_proto::v1;
 use crate::config::AgentConfig;
 
 /// What this worker registers with, under a name of its own.
-pub(crate) fn introduction(config: &AgentConfig) -> v1::RegisterRequest {
+pub(crate) fn registration(config: &AgentConfig) -> v1::RegisterRequest {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pid = std::process::id();
     // Hosts may share a name and containers a process id. The id is a name and no number of any trial.

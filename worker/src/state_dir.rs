@@ -27,14 +27,14 @@ struct Record {
 
 /// This agent's folder. Dropping it removes it.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct StateDir {
     folder: PathBuf,
     record: Mutex<Record>,
     /// Held, not read.
     _lock: File,
 }
 
-impl Home {
+impl StateDir {
     /// Makes the folder of a new agent, and ends what agents that no longer live have left.
     ///
     /// # Errors
@@ -55,9 +55,9 @@ impl Home {
             .ok_or_else(|| io::Error::other("/proc does not show this process"))?;
         let record =
             Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
-        let home = Self { folder, record: Mutex::new(record), _lock: lock };
-        home.write(&home.record())?;
-        Ok(home)
+        let state_dir = Self { folder, record: Mutex::new(record), _lock: lock };
+        state_dir.write(&state_dir.record())?;
+        Ok(state_dir)
     }
 
     /// The file in which an attempt's reports wait.
@@ -71,7 +71,7 @@ impl Home {
         if let Some(leader) = leader {
             self.change(|groups| groups.push(leader));
         }
-        Running { home: self, leader }
+        Running { state_dir: self, leader }
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<ProcessId>)) {
@@ -96,7 +96,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for StateDir {
     fn drop(&mut self) {
         // What stays is cleared by the next agent.
         let _ = fs::remove_dir_all(&self.folder);
@@ -106,14 +106,14 @@ impl Drop for Home {
 /// A note that a process group runs.
 #[derive(Debug)]
 pub(crate) struct Running<'a> {
-    home: &'a Home,
+    state_dir: &'a StateDir,
     leader: Option<ProcessId>,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            self.home.change(|groups| groups.retain(|group| *group != leader));
+            self.state_dir.change(|groups| groups.retain(|group| *group != leader));
         }
     }
 }
@@ -162,16 +162,16 @@ mod tests {
     }
 
     /// Makes a folder look as a killed agent leaves it: without a lock, and with an agent that does not live.
-    fn kill_agent(home: Home, folder: &Path) -> PathBuf {
-        let mut record = home.record().clone();
+    fn kill_agent(state_dir: StateDir, folder: &Path) -> PathBuf {
+        let mut record = state_dir.record().clone();
         record.agent.started += 1;
-        home.write(&record).unwrap();
+        state_dir.write(&record).unwrap();
         let copy = folder.join("agents/dead");
         fs::create_dir(&copy).unwrap();
         for name in [RECORD, LOCK] {
-            fs::copy(home.folder.join(name), copy.join(name)).unwrap();
+            fs::copy(state_dir.folder.join(name), copy.join(name)).unwrap();
         }
-        drop(home);
+        drop(state_dir);
         copy
     }
 
@@ -179,15 +179,15 @@ mod tests {
     fn what_a_dead_agent_left_is_ended_and_a_living_one_keeps_its_own() {
         let cache = tempfile::tempdir().unwrap();
         let (mut left, mut kept) = (sleeper(), sleeper());
-        let living = Home::open(cache.path(), "living").unwrap();
+        let living = StateDir::open(cache.path(), "living").unwrap();
         let _running = living.running(kept.id().cast_signed());
-        let dying = Home::open(cache.path(), "dying").unwrap();
+        let dying = StateDir::open(cache.path(), "dying").unwrap();
         let running = dying.running(left.id().cast_signed());
         fs::write(dying.reports(Token(3)), b"x").unwrap();
         // As a kill would: the note stays.
         std::mem::forget(running);
         let dead = kill_agent(dying, cache.path());
-        let next = Home::open(cache.path(), "next").unwrap();
+        let next = StateDir::open(cache.path(), "next").unwrap();
         assert!(!dead.exists() && living.folder.exists());
         // Collected only if it ended.
         assert!(!left.wait().unwrap().success());
@@ -202,12 +202,12 @@ mod tests {
     fn a_group_whose_process_is_another_now_is_left_alone() {
         let cache = tempfile::tempdir().unwrap();
         let mut other = sleeper();
-        let dying = Home::open(cache.path(), "dying").unwrap();
+        let dying = StateDir::open(cache.path(), "dying").unwrap();
         let running = dying.running(other.id().cast_signed());
         std::mem::forget(running);
         dying.record().groups[0].started += 1;
         let dead = kill_agent(dying, cache.path());
-        drop(Home::open(cache.path(), "next").unwrap());
+        drop(StateDir::open(cache.path(), "next").unwrap());
         assert!(!dead.exists() && other.try_wait().unwrap().is_none());
         other.kill().unwrap();
         other.wait().unwrap();

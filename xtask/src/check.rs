@@ -71,7 +71,7 @@ fn item_in_table_of_contents<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     }
     let starts = ["fn", "impl", "struct", "enum", "trait", "static", "const", "type", "union"];
     text.lines().map(str::trim).find(|line| {
-        let mut words = line.split(|c: char| c == ' ' || c == '<').skip_while(|word| {
+        let mut words = line.split([' ', '<']).skip_while(|word| {
             word.starts_with("pub")
                 || ["async", "unsafe", "extern", "\"C\"", "super)", "crate)"].contains(word)
         });

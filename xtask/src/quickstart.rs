@@ -11,6 +11,8 @@ use crate::setup;
 const SWEEP: &str = "examples/quickstart.toml";
 /// Where the database, the tables and the figure go, in the repository.
 const FOLDER: &str = "quickstart";
+/// Trials at a time: each takes some 400 MB.
+const SLOTS_MAX: usize = 8;
 
 /// Sets up, builds, and becomes `sortie run` of the example sweep; returns only if that fails.
 pub fn run() -> Result<()> {
@@ -25,7 +27,11 @@ pub fn run() -> Result<()> {
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let sortie = process::target(&repository).join("release/sortie");
     let mut command = Command::new(sortie.strip_prefix(&repository).unwrap_or(&sortie));
-    command.current_dir(&repository).args(["run", SWEEP, "--db", "quickstart/sortie.db", "--output", FOLDER]);
-    println!("{} run {SWEEP} --db quickstart/sortie.db --output {FOLDER}", command.get_program().display());
+    // The trials are small: one on each processor is faster than one on all of them.
+    let slots = std::thread::available_parallelism().map_or(1, usize::from).min(SLOTS_MAX).to_string();
+    command.current_dir(&repository).args(["run", SWEEP, "--slots", &slots]);
+    command.args(["--db", "quickstart/sortie.db", "--output", FOLDER]);
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    println!("{} {}", command.get_program().display(), words.join(" "));
     Err(command.exec()).with_context(|| format!("cannot start {}", sortie.display()))
 }

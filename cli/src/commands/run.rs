@@ -205,23 +205,21 @@ impl Display {
 
     fn show(&mut self, status: &SweepStatus, observed: &Observation) {
         let first = *self.first_steps.get_or_insert(status.steps_done);
+        let left = status::observed(status, first, self.started.elapsed()).or_else(|| status::eta(status));
         let (line, done, total) = match &observed.preparation {
             Some(preparation) => (preparation_line(preparation), preparation.done, preparation.total),
-            None => {
-                let left = status::observed(status, first, self.started.elapsed());
-                (status::line(status, left), status.steps_done, status.steps_planned)
-            }
+            None => (status::line(status, left), status.steps_done, status.steps_planned),
         };
         self.bar.set_length(total.max(1));
         self.bar.set_position(done);
-        self.bar.set_message(line);
-        // Without a terminal the time left is no news.
-        let news = match &observed.preparation {
-            Some(preparation) => format!("preparation: {}", preparation.what),
-            None => status::line(status, None),
+        self.bar.set_message(line.clone());
+        // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
+        let (news, line) = match &observed.preparation {
+            Some(preparation) => (preparation.what.clone(), format!("preparation: {}", preparation.what)),
+            None => (format!("{} {}", status.running, status.succeeded + status.failed), line),
         };
         if !self.terminal && news != self.shown {
-            output::note(&news);
+            output::note(&line);
             self.shown = news;
         }
     }

@@ -119,7 +119,7 @@ pub fn is_over(status: &SweepStatus) -> bool {
 }
 
 /// From the time that finished attempts took, shared between the trials that run now.
-fn eta(status: &SweepStatus) -> Option<Duration> {
+pub fn eta(status: &SweepStatus) -> Option<Duration> {
     let steps_left = status.steps_planned.saturating_sub(status.steps_done) as f64;
     let steps_each = status.steps_planned as f64 / status.planned.max(1) as f64;
     let finished_steps = status.finished_attempts as f64 * steps_each;

@@ -116,7 +116,7 @@ pub fn run(assignment: &Assignment, disturbance: Disturbance) -> ProcessOutput {
                 let pid = rustix::process::Pid::from_child(&child);
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             }
-            Event::Fingerprint(_) | Event::Progress(_) => {}
+            Event::Handshake(_) | Event::Preparation(_) | Event::Fingerprint(_) | Event::Progress(_) => {}
         }
     }
     let finished = child.wait_with_output().unwrap();

@@ -1,11 +1,11 @@
-//! What a trial's process prints: a file per attempt, with a limit, and an excerpt for the coordinator.
+//! What a trial's process prints: a file per attempt, with a limit, and an head_tail for the coordinator.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::attempt::log_head_tail::Excerpt;
+use crate::attempt::log_head_tail::LogHeadTail;
 use crate::process::lines::{Line, Lines};
 
 /// Bytes that are kept of one attempt: its beginning, where a fault that floods the log is explained.
@@ -23,16 +23,16 @@ pub(crate) struct AttemptLog {
     bytes_max: u64,
     lines: Lines,
     tail: VecDeque<String>,
-    excerpt: Excerpt,
+    head_tail: LogHeadTail,
 }
 
 /// What is left to say of an attempt's output when it is over.
 #[derive(Debug, Default)]
-pub(crate) struct LastWords {
+pub(crate) struct LastOutput {
     /// Its last lines that are not empty, joined into one.
     pub(crate) lines: String,
-    /// The end of the excerpt.
-    pub(crate) excerpt: Vec<u8>,
+    /// The end of the head_tail.
+    pub(crate) head_tail: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -50,29 +50,36 @@ impl AttemptLog {
     /// A log that will be written to this file.
     pub(crate) fn new(path: PathBuf) -> Self {
         let (lines, tail) = (Lines::new(TAIL_LINE_BYTES), VecDeque::new());
-        Self { path, state: FileState::None, bytes_max: BYTES_MAX, lines, tail, excerpt: Excerpt::default() }
+        Self {
+            path,
+            state: FileState::None,
+            bytes_max: BYTES_MAX,
+            lines,
+            tail,
+            head_tail: LogHeadTail::default(),
+        }
     }
 
     /// Adds what the process printed; gives what of it the coordinator gets at once.
     pub(crate) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for line in self.lines.push(bytes) {
-            let (Line::Whole(line) | Line::Cut(line)) = line;
+            let (Line::Whole(line) | Line::StopReason(line)) = line;
             self.remember(&line);
         }
         if let Err(error) = self.write_to_file(bytes) {
             tracing::warn!(path = %self.path.display(), %error, "cannot write a trial's log");
             self.state = FileState::Closed;
         }
-        self.excerpt.push(bytes)
+        self.head_tail.push(bytes)
     }
 
     /// What is left to say when the process is gone.
-    pub(crate) fn end(self) -> LastWords {
-        let Self { lines, mut tail, excerpt, .. } = self;
+    pub(crate) fn end(self) -> LastOutput {
+        let Self { lines, mut tail, head_tail, .. } = self;
         if let Some(rest) = lines.rest() {
             push_line(&mut tail, &rest);
         }
-        LastWords { lines: tail.make_contiguous().join(" | "), excerpt: excerpt.end() }
+        LastOutput { lines: tail.make_contiguous().join(" | "), head_tail: head_tail.end() }
     }
 
     fn remember(&mut self, line: &[u8]) {

@@ -12,7 +12,7 @@ const MESSAGE_BYTES_MAX: usize = 2_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
     /// By its own account.
-    pub(crate) said: Option<Outcome>,
+    pub(crate) reported: Option<Outcome>,
     /// The worker was asked to stop, and asked it to end.
     pub(crate) handed_back: bool,
     /// How it ended, where the system tells.
@@ -28,8 +28,8 @@ pub(crate) struct End {
 /// What the process said of itself counts, however it ended afterwards: its reports were complete before it said so, and a crash while
 /// libtorch is unloaded changes no number. A process that said nothing was ended by us, or by something that may not happen again.
 pub(crate) fn of_trial(end: End) -> Outcome {
-    if let Some(said) = end.said {
-        return one_line(said);
+    if let Some(reported) = end.reported {
+        return one_line(reported);
     }
     if end.handed_back {
         return handed_back();
@@ -40,9 +40,9 @@ pub(crate) fn of_trial(end: End) -> Outcome {
 
 /// Decides the outcome of a command that told so many evaluations. docs/commands.md lists the exit statuses.
 pub(crate) fn of_command(end: End, evaluations: u64) -> Outcome {
-    match &end.said {
-        Some(said @ Outcome::Diverged { .. }) => return said.clone(),
-        Some(said) => return one_line(said.clone()),
+    match &end.reported {
+        Some(reported @ Outcome::Diverged { .. }) => return reported.clone(),
+        Some(reported) => return one_line(reported.clone()),
         None => {}
     }
     // Whatever status it chose when it was asked to stop: it may have broken off in good order.
@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn what_the_process_said_counts() {
-        let crashed = |said, handed_back| End { said: Some(said), handed_back, ..end(11, "noise") };
+        let crashed =
+            |reported, handed_back| End { reported: Some(reported), handed_back, ..end(11, "noise") };
         assert_eq!(of_trial(crashed(Outcome::Succeeded, false)), Outcome::Succeeded);
         assert_eq!(of_trial(crashed(Outcome::Succeeded, true)), Outcome::Succeeded);
         let diverged = Outcome::Diverged { step: 3 };

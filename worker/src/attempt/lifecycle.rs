@@ -1,6 +1,7 @@
 //! One attempt: from a lease, through the process that trains and the reports that it makes, to its end.
 
 use std::pin::Pin;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::attempt::ending::{self, End};
 use crate::attempt::outbox::Outbox;
 use crate::config::AgentConfig;
 use crate::connection::backoff;
-use crate::connection::deliver::{Refusal, Speaker};
+use crate::connection::deliver::{Refusal, ReportClient};
 use crate::connection::session::Session;
 use crate::journal::Journal;
 use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
@@ -29,7 +30,7 @@ use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch;
 use crate::registry::{Entry, Order};
-use crate::state_dir::Home;
+use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     pub(crate) config: AgentConfig,
     pub(crate) session: Arc<Session>,
-    pub(crate) home: Home,
+    pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) places: Places,
@@ -111,16 +112,16 @@ pub(crate) struct Attempt<'a> {
     outbox: Outbox,
     delivery: Option<Delivery>,
     /// How it ended by its own account.
-    said: Option<Outcome>,
+    reported: Option<Outcome>,
     evaluations: u64,
     /// What ended it from our side.
-    cut: Option<Cut>,
-    speaker: Speaker,
+    stop_reason: Option<StopReason>,
+    report_client: ReportClient,
 }
 
 /// Why an attempt was ended from the agent's side.
 #[derive(Debug)]
-enum Cut {
+enum StopReason {
     /// The lease is lost, or nobody waits: not another word about it.
     Abandoned,
     /// The worker was asked to stop.
@@ -128,7 +129,7 @@ enum Cut {
     /// Its process broke the schema, which is this outcome. What it said before, and what it prints, is told.
     Broken(Outcome),
     /// Its reports cannot be told; the reason in one line.
-    Untold(String),
+    Unreported(String),
 }
 
 /// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
@@ -137,7 +138,7 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     let (token, trial_id) = (lease.token, lease.trial_id);
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
-    let speaker = Speaker {
+    let report_client = ReportClient {
         session: Arc::clone(&shared.session),
         journal: shared.journal.clone(),
         token,
@@ -152,12 +153,12 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         step,
         orders,
         is_ending,
-        outbox: Outbox::new(shared.home.reports(token)),
+        outbox: Outbox::new(shared.state_dir.reports(token)),
         delivery: None,
-        said: None,
+        reported: None,
         evaluations: 0,
-        cut: None,
-        speaker,
+        stop_reason: None,
+        report_client,
     };
     let (place, trainer) = match attempt.is_command {
         true => (None, None),
@@ -173,7 +174,7 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     ) {
         Ok(mut child) => {
             tracing::info!(%token, trial = %trial_id.short(), sweep = %lease.sweep, device = %slot.device, pid = child.pid(), "trial started");
-            let _noted = shared.home.running(child.pid());
+            let _noted = shared.state_dir.running(child.pid());
             attempt.watch(&mut child).await
         }
         Err(outcome) => Some(outcome),
@@ -235,18 +236,18 @@ impl Attempt<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut kill_at: Option<Instant> = None;
         let mut due = false;
-        let (status, last_words) = loop {
+        let (status, last_output) = loop {
             tokio::select! {
                 // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
-                message = child.next(), if !self.outbox.is_full() || self.cut.is_some() => match message {
+                message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match message {
                     Message::Event(Event::Handshake(trainer)) => self.check_build(child, &trainer),
                     Message::Event(event) => self.note(event),
                     Message::Printed(bytes) => self.outbox.log(&bytes),
                     Message::Broken(outcome) => {
                         child.kill();
-                        self.cut.get_or_insert(Cut::Broken(outcome));
+                        self.stop_reason.get_or_insert(StopReason::Broken(outcome));
                     }
-                    Message::Ended(status, last_words) => break (status, last_words),
+                    Message::Ended(status, last_output) => break (status, last_output),
                 },
                 answer = answered(&mut self.delivery), if self.delivery.is_some() => {
                     self.delivery = None;
@@ -254,9 +255,9 @@ impl Attempt<'_> {
                         Ok(()) => self.outbox.acknowledged(),
                         Err(Refusal::Stale) => {
                             tracing::warn!(token = %self.token, "lease lost; ending the trial's process");
-                            self.cut_off(child, Cut::Abandoned);
+                            self.stop_for(child, StopReason::Abandoned);
                         }
-                        Err(Refusal::Refused(reason)) => self.cut_off(child, Cut::Untold(refused(&reason))),
+                        Err(Refusal::Refused(reason)) => self.stop_for(child, StopReason::Unreported(refused(&reason))),
                     }
                 }
                 _ = ticks.tick() => {
@@ -266,11 +267,11 @@ impl Attempt<'_> {
                 order = next_order(&mut self.orders) => match order {
                     Order::Run => {}
                     Order::HandBack => {
-                        self.cut.get_or_insert(Cut::HandedBack);
+                        self.stop_reason.get_or_insert(StopReason::HandedBack);
                         child.terminate();
                         kill_at = Some(Instant::now() + self.shared.config.grace);
                     }
-                    Order::Abandon => self.cut_off(child, Cut::Abandoned),
+                    Order::Abandon => self.stop_for(child, StopReason::Abandoned),
                 },
                 () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
                     kill_at = None;
@@ -281,30 +282,37 @@ impl Attempt<'_> {
                 due = false;
                 match self.outbox.batch() {
                     Ok(batch) => self.delivery = batch.map(|batch| self.send(batch)),
-                    Err(error) => self.cut_off(child, Cut::Untold(unreadable(&error))),
+                    Err(error) => self.stop_for(child, StopReason::Unreported(unreadable(&error))),
                 }
             }
         };
-        let oom_killed = self.shared.oom_kills.count() > oom_kills;
         if !self.is_mute() {
-            self.outbox.log(&last_words.excerpt);
+            self.outbox.log(&last_output.head_tail);
         }
-        if self.cut.is_none() && self.said.is_none() && !status.is_some_and(|status| status.success()) {
-            self.cut = asked_meanwhile(&mut self.orders).await;
+        let oom_killed = self.shared.oom_kills.count() > oom_kills;
+        self.outcome_of_end(status, last_output.lines, oom_killed).await
+    }
+
+    /// What the end of the process means; none if there is nothing to say about it.
+    async fn outcome_of_end(
+        &mut self,
+        status: Option<ExitStatus>,
+        last_lines: String,
+        oom_killed: bool,
+    ) -> Option<Outcome> {
+        if self.stop_reason.is_none()
+            && self.reported.is_none()
+            && !status.is_some_and(|status| status.success())
+        {
+            self.stop_reason = asked_meanwhile(&mut self.orders).await;
         }
-        let handed_back = matches!(self.cut, Some(Cut::HandedBack));
-        match self.cut.take() {
-            Some(Cut::Abandoned) => None,
-            Some(Cut::Broken(outcome)) => Some(outcome),
-            Some(Cut::Untold(reason)) => Some(ending::transient(reason)),
-            Some(Cut::HandedBack) | None => {
-                let end = End {
-                    said: self.said.take(),
-                    handed_back,
-                    status,
-                    last_lines: last_words.lines,
-                    oom_killed,
-                };
+        let handed_back = matches!(self.stop_reason, Some(StopReason::HandedBack));
+        match self.stop_reason.take() {
+            Some(StopReason::Abandoned) => None,
+            Some(StopReason::Broken(outcome)) => Some(outcome),
+            Some(StopReason::Unreported(reason)) => Some(ending::transient(reason)),
+            Some(StopReason::HandedBack) | None => {
+                let end = End { reported: self.reported.take(), handed_back, status, last_lines, oom_killed };
                 Some(if self.is_command {
                     ending::of_command(end, self.evaluations)
                 } else {
@@ -316,7 +324,7 @@ impl Attempt<'_> {
 
     /// What would still be reported is worth nothing to anybody.
     fn is_mute(&self) -> bool {
-        matches!(self.cut, Some(Cut::Abandoned | Cut::Untold(_)))
+        matches!(self.stop_reason, Some(StopReason::Abandoned | StopReason::Unreported(_)))
     }
 
     /// Ends a trainer that was built from other sources: its numbers might be others. The trial goes to a worker that fits.
@@ -329,7 +337,7 @@ impl Attempt<'_> {
         tracing::error!(token = %self.token, "{line}");
         child.kill();
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: line };
-        self.cut.get_or_insert(Cut::Broken(outcome));
+        self.stop_reason.get_or_insert(StopReason::Broken(outcome));
     }
 
     fn note(&mut self, event: Event) {
@@ -341,8 +349,8 @@ impl Attempt<'_> {
                 self.shared.config.observer.prepares(None);
                 self.step.store(progress.step, Ordering::Relaxed);
             }
-            Event::Outcome(ending) => self.said = Some(ending),
-            _ if self.is_mute() || matches!(self.cut, Some(Cut::Broken(_))) => {}
+            Event::Outcome(ending) => self.reported = Some(ending),
+            _ if self.is_mute() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
@@ -354,15 +362,15 @@ impl Attempt<'_> {
         }
     }
 
-    fn cut_off(&mut self, child: &Child, cut: Cut) {
+    fn stop_for(&mut self, child: &Child, reason: StopReason) {
         child.kill();
         self.delivery = None;
         self.outbox.clear();
-        self.cut = Some(cut);
+        self.stop_reason = Some(reason);
     }
 
     fn send(&self, batch: v1::Batch) -> Delivery {
-        Box::pin(self.speaker.clone().report(batch))
+        Box::pin(self.report_client.clone().report(batch))
     }
 
     /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more. Gives
@@ -386,7 +394,7 @@ impl Attempt<'_> {
         let last = match self.deliver_all_but_the_last().await {
             Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
             Err(Undelivered::Stale) => return Err(Refusal::Stale),
-            Err(Undelivered::Untold(reason)) => Err(reason),
+            Err(Undelivered::Unreported(reason)) => Err(reason),
         };
         let last = last.unwrap_or_else(|reason| {
             // A result with a hole in it is none.
@@ -395,7 +403,7 @@ impl Attempt<'_> {
             None
         });
         let has_end = matches!(outcome, Outcome::Succeeded | Outcome::Diverged { .. });
-        self.speaker.clone().complete(last, outcome).await.map(|()| has_end)
+        self.report_client.clone().complete(last, outcome).await.map(|()| has_end)
     }
 
     async fn deliver_all_but_the_last(&mut self) -> Result<(), Undelivered> {
@@ -406,13 +414,13 @@ impl Attempt<'_> {
                 match answer {
                     Ok(()) => self.outbox.acknowledged(),
                     Err(Refusal::Stale) => return Err(Undelivered::Stale),
-                    Err(Refusal::Refused(reason)) => return Err(Undelivered::Untold(refused(&reason))),
+                    Err(Refusal::Refused(reason)) => return Err(Undelivered::Unreported(refused(&reason))),
                 }
             }
             if !self.outbox.is_more_than_a_batch() {
                 return Ok(());
             }
-            let batch = self.outbox.batch().map_err(|error| Undelivered::Untold(unreadable(&error)))?;
+            let batch = self.outbox.batch().map_err(|error| Undelivered::Unreported(unreadable(&error)))?;
             self.delivery = batch.map(|batch| self.send(batch));
         }
     }
@@ -421,7 +429,7 @@ impl Attempt<'_> {
 /// Why reports did not arrive.
 enum Undelivered {
     Stale,
-    Untold(String),
+    Unreported(String),
 }
 
 fn refused(reason: &str) -> String {
@@ -433,12 +441,12 @@ fn unreadable(error: &std::io::Error) -> String {
 }
 
 /// Batch systems signal every process of a job at once: one that ended badly may have been asked to stop just before its agent was.
-async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<Cut> {
+async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
     let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
     match asked.ok()?.as_deref() {
-        Ok(Order::HandBack) => Some(Cut::HandedBack),
+        Ok(Order::HandBack) => Some(StopReason::HandedBack),
         // An error means that the registry is gone, and the agent with it.
-        Ok(Order::Abandon) | Err(_) => Some(Cut::Abandoned),
+        Ok(Order::Abandon) | Err(_) => Some(StopReason::Abandoned),
         Ok(Order::Run) => None,
     }
 }

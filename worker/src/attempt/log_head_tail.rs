@@ -9,13 +9,13 @@ const TAIL_BYTES: usize = 16 << 10;
 
 /// Divides the output of one attempt.
 #[derive(Debug, Default)]
-pub(crate) struct Excerpt {
+pub(crate) struct LogHeadTail {
     head: usize,
     tail: VecDeque<u8>,
     left_out: u64,
 }
 
-impl Excerpt {
+impl LogHeadTail {
     /// Takes what was printed; gives the part of it that belongs to the beginning.
     pub(crate) fn push<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (head, rest) = bytes.split_at(bytes.len().min(HEAD_BYTES - self.head));
@@ -44,13 +44,13 @@ impl Excerpt {
 mod tests {
     use super::*;
 
-    fn excerpt(output: &[u8], chunk: usize) -> Vec<u8> {
-        let (mut excerpt, mut told) = (Excerpt::default(), Vec::new());
+    fn head_tail(output: &[u8], chunk: usize) -> Vec<u8> {
+        let (mut head_tail, mut told) = (LogHeadTail::default(), Vec::new());
         for chunk in output.chunks(chunk) {
-            told.extend_from_slice(excerpt.push(chunk));
+            told.extend_from_slice(head_tail.push(chunk));
         }
         assert!(told.len() <= HEAD_BYTES);
-        told.extend(excerpt.end());
+        told.extend(head_tail.end());
         told
     }
 
@@ -59,13 +59,13 @@ mod tests {
         let output: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
         for chunk in [1, 1_000, 100_000] {
             for length in [0, 10, HEAD_BYTES, HEAD_BYTES + 1, HEAD_BYTES + TAIL_BYTES] {
-                assert_eq!(excerpt(&output[..length], chunk), output[..length], "{length}");
+                assert_eq!(head_tail(&output[..length], chunk), output[..length], "{length}");
             }
             let left_out = output.len() - HEAD_BYTES - TAIL_BYTES;
             let marker = format!("\n[... {left_out} bytes were left out here ...]\n");
             let expected =
                 [&output[..HEAD_BYTES], marker.as_bytes(), &output[output.len() - TAIL_BYTES..]].concat();
-            assert_eq!(excerpt(&output, chunk), expected);
+            assert_eq!(head_tail(&output, chunk), expected);
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
     spool: Spool,
     sealed: Option<v1::Batch>,
     waiting: VecDeque<Row>,
-    /// What the attempt printed; an excerpt, and so never much.
+    /// What the attempt printed; an head_tail, and so never much.
     log: Vec<u8>,
     next_sequence: u64,
     warned: bool,

@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
 
 /// Speaks for one attempt.
 #[derive(Clone, Debug)]
-pub(crate) struct Speaker {
+pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,
     /// Where what is acknowledged is noted, if anywhere.
     pub(crate) journal: Option<Arc<Journal>>,
@@ -31,7 +31,7 @@ pub(crate) struct Speaker {
     pub(crate) seed: u64,
 }
 
-impl Speaker {
+impl ReportClient {
     /// Delivers a batch, however long that takes.
     pub(crate) async fn report(self, batch: v1::Batch) -> Result<(), Refusal> {
         until_answered(self.seed, || self.session.report(self.token, batch.clone())).await?;

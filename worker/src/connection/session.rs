@@ -77,7 +77,7 @@ enum Contact {
 #[derive(Debug)]
 pub(crate) struct Session {
     client: WorkerServiceClient<Channel>,
-    introduction: v1::RegisterRequest,
+    registration: v1::RegisterRequest,
     url: String,
     /// Whether the coordinator that runs now knows this worker, as far as we can tell. Held while saying so, so that it is said once.
     registered: tokio::sync::Mutex<bool>,
@@ -99,7 +99,7 @@ pub(crate) struct Offer {
 
 impl Session {
     /// A session that connects with its first call, and again whenever the connection is lost. Call it inside a tokio runtime.
-    pub(crate) fn new(endpoint: &Endpoint, introduction: v1::RegisterRequest) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, registration: v1::RegisterRequest) -> Self {
         let url = endpoint.uri().to_string().trim_end_matches('/').to_owned();
         let endpoint = endpoint.clone().connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
         let endpoint = endpoint
@@ -110,7 +110,7 @@ impl Session {
             .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
         let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { client, introduction, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
+        Self { client, registration, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
     }
 
     /// The coordinator's address.
@@ -120,7 +120,7 @@ impl Session {
 
     /// This worker's name.
     pub(crate) fn worker_id(&self) -> &str {
-        &self.introduction.worker_id
+        &self.registration.worker_id
     }
 
     /// How often to say that attempts are alive. Waits until the coordinator has said so.
@@ -141,12 +141,12 @@ impl Session {
         *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
         let mut client = self.client.clone();
         // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
-        let _ = self.call(CALL_TIMEOUT, client.register(self.introduction())).await;
+        let _ = self.call(CALL_TIMEOUT, client.register(self.registration())).await;
     }
 
-    fn introduction(&self) -> v1::RegisterRequest {
+    fn registration(&self) -> v1::RegisterRequest {
         let checkpoints = *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.introduction.clone() }
+        v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.registration.clone() }
     }
 
     /// Makes the worker known to a coordinator that may have been restarted since.
@@ -156,7 +156,7 @@ impl Session {
             return Ok(());
         }
         let mut client = self.client.clone();
-        let answer = self.call(CALL_TIMEOUT, client.register(self.introduction())).await.map_err(
+        let answer = self.call(CALL_TIMEOUT, client.register(self.registration())).await.map_err(
             |error| match error {
                 // The handshake's refusal of another version.
                 CallError::Refused(reason) => CallError::Version(reason),

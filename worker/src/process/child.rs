@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::attempt::attempt_log::{AttemptLog, LastWords};
-use crate::process::launch::{Launch, Speech};
+use crate::attempt::attempt_log::{AttemptLog, LastOutput};
+use crate::process::launch::{Launch, OutputParser};
 use crate::process::lines::{Line, Lines};
 use sortie_core::pipe::Event;
 use sortie_core::pipe::LINE_BYTES_MAX;
@@ -39,7 +39,7 @@ pub(crate) enum Message {
     /// It says something that breaks the schema, which is this outcome.
     Broken(Outcome),
     /// It and its group are gone, in a way that the system tells or does not; nothing follows.
-    Ended(Option<ExitStatus>, LastWords),
+    Ended(Option<ExitStatus>, LastOutput),
 }
 
 /// A trial's process and its group. Dropping it kills them.
@@ -48,7 +48,7 @@ pub(crate) struct Child {
     group: Arc<Group>,
     messages: mpsc::Receiver<Message>,
     /// Becomes true when the process is to be killed.
-    doomed: watch::Sender<bool>,
+    kill_requested: watch::Sender<bool>,
 }
 
 impl Child {
@@ -57,7 +57,7 @@ impl Child {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn spawn(launch: Launch, log: AttemptLog) -> io::Result<Self> {
-        let Launch { mut command, input, speech, guarded, .. } = launch;
+        let Launch { mut command, input, parser, guarded, .. } = launch;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A guard that was killed could not kill what left its group; the end of its input ends it when its handle is dropped.
         command.kill_on_drop(!guarded);
@@ -66,21 +66,29 @@ impl Child {
         let pid = pid.ok_or_else(|| io::Error::other("the process ended before it began"))?;
         let group = Arc::new(Group { pid, guarded, gone: AtomicBool::new(false) });
         let (sender, messages) = mpsc::channel(EVENTS_WAITING_MAX);
-        let (doomed, doom) = watch::channel(false);
+        let (kill_requested, kill_requests) = watch::channel(false);
         let mut feeder = JoinSet::new();
         if let Some(stdin) = process.stdin.take() {
             feeder.spawn(feed(stdin, input));
         }
-        let voice = Voice { log, speech, sender };
+        let forwarder = OutputForwarder { log, parser, sender };
         tokio::spawn(
-            Supervisor { process, group: Arc::clone(&group), feeder, voice, doom, deadline: None }.run(),
+            Supervisor {
+                process,
+                group: Arc::clone(&group),
+                feeder,
+                forwarder,
+                kill_requests,
+                deadline: None,
+            }
+            .run(),
         );
-        Ok(Self { group, messages, doomed })
+        Ok(Self { group, messages, kill_requested })
     }
 
     /// The next message; the last one is [`Message::Ended`].
     pub(crate) async fn next(&mut self) -> Message {
-        self.messages.recv().await.unwrap_or_else(|| Message::Ended(None, LastWords::default()))
+        self.messages.recv().await.unwrap_or_else(|| Message::Ended(None, LastOutput::default()))
     }
 
     /// The process's id, which is its group's.
@@ -98,7 +106,7 @@ impl Child {
         if !self.group.guarded {
             self.group.signal(Signal::KILL);
         }
-        self.doomed.send_replace(true);
+        self.kill_requested.send_replace(true);
     }
 }
 
@@ -124,7 +132,7 @@ impl Group {
         }
     }
 
-    fn bury(&self) {
+    fn reap(&self) {
         // What the process left behind in its group goes with it.
         self.signal(Signal::KILL);
         self.gone.store(true, Ordering::Release);
@@ -143,8 +151,8 @@ struct Supervisor {
     process: tokio::process::Child,
     group: Arc<Group>,
     feeder: JoinSet<()>,
-    voice: Voice,
-    doom: watch::Receiver<bool>,
+    forwarder: OutputForwarder,
+    kill_requests: watch::Receiver<bool>,
     /// When patience with the process ends.
     deadline: Option<Instant>,
 }
@@ -160,19 +168,19 @@ impl Supervisor {
                 count = read(&mut stdout, &mut out_buffer), if stdout.is_some() => {
                     let mut last_word = count == 0;
                     for line in lines.push(&out_buffer[..count]) {
-                        last_word |= self.voice.hear(line).await;
+                        last_word |= self.forwarder.hear(line).await;
                     }
                     if last_word && ended.is_none() && self.deadline.is_none() {
                         self.deadline = Some(Instant::now() + EXIT_GRACE);
                     }
                 }
-                count = read(&mut stderr, &mut err_buffer), if stderr.is_some() => self.voice.keep(&err_buffer[..count]).await,
+                count = read(&mut stderr, &mut err_buffer), if stderr.is_some() => self.forwarder.keep(&err_buffer[..count]).await,
                 status = self.process.wait(), if ended.is_none() => {
                     ended = Some(status.ok());
-                    self.group.bury();
+                    self.group.reap();
                     self.deadline = Some(Instant::now() + DRAIN_GRACE);
                 }
-                () = doomed(&mut self.doom), if ended.is_none() && !self.feeder.is_empty() => self.kill(),
+                () = kill_requested(&mut self.kill_requests), if ended.is_none() && !self.feeder.is_empty() => self.kill(),
                 () = sleep_until(self.deadline.unwrap_or_else(Instant::now)), if self.deadline.is_some() => {
                     self.deadline = None;
                     if ended.is_some() {
@@ -183,9 +191,9 @@ impl Supervisor {
             }
         }
         if let Some(rest) = lines.rest() {
-            self.voice.hear_rest(rest).await;
+            self.forwarder.hear_rest(rest).await;
         }
-        let Voice { log, sender, .. } = self.voice;
+        let OutputForwarder { log, sender, .. } = self.forwarder;
         // Nobody listens any more when the agent itself ends.
         let _ = sender.send(Message::Ended(ended.flatten(), log.end())).await;
     }
@@ -201,9 +209,9 @@ impl Supervisor {
     }
 }
 
-async fn doomed(doom: &mut watch::Receiver<bool>) {
+async fn kill_requested(kill_requests: &mut watch::Receiver<bool>) {
     // An error means that the handle is gone, which dooms the process too.
-    let _ = doom.wait_for(|doomed| *doomed).await;
+    let _ = kill_requests.wait_for(|kill_requested| *kill_requested).await;
 }
 
 /// Reads what is there; closes the pipe at its end.
@@ -219,23 +227,23 @@ async fn read(pipe: &mut Option<impl tokio::io::AsyncRead + Unpin>, buffer: &mut
 }
 
 /// What a process says and prints, on its way to the attempt and to the log. Nobody listens any more when the attempt was abandoned.
-struct Voice {
+struct OutputForwarder {
     log: AttemptLog,
-    speech: Speech,
+    parser: OutputParser,
     sender: mpsc::Sender<Message>,
 }
 
-impl Voice {
+impl OutputForwarder {
     /// Passes a line of standard output on; true if it was the process's last word.
     async fn hear(&mut self, line: Line) -> bool {
-        let meaning = self.speech.read(&line);
-        let (Line::Whole(text) | Line::Cut(text)) = line;
+        let meaning = self.parser.read(&line);
+        let (Line::Whole(text) | Line::StopReason(text)) = line;
         self.pass_on(meaning, text).await
     }
 
     /// Passes on what standard output ends with if that is no newline.
     async fn hear_rest(&mut self, rest: Vec<u8>) {
-        let meaning = self.speech.read_rest(&rest);
+        let meaning = self.parser.read_rest(&rest);
         self.pass_on(meaning, rest).await;
     }
 

@@ -24,7 +24,7 @@ pub(crate) struct Launch {
     /// What it reads first from its standard input, which then stays open as long as the agent lives.
     pub(crate) input: Vec<u8>,
     /// What its standard output means.
-    pub(crate) speech: Speech,
+    pub(crate) parser: OutputParser,
     /// Whether the process is a guard, which ends in good order, with all that its command started, when its input closes.
     pub(crate) guarded: bool,
     /// What a command runs on; the trainer tells that itself.
@@ -33,7 +33,7 @@ pub(crate) struct Launch {
 
 /// What the lines of a process's standard output mean.
 #[derive(Debug)]
-pub(crate) enum Speech {
+pub(crate) enum OutputParser {
     /// Events of the trainer.
     Events,
     /// Metrics of a command, between whatever else it prints.
@@ -91,7 +91,7 @@ fn finetune(
     let command = trainer.command(assignment.spec.settings.precision);
     let mut command = prepared(command.into(), config, slot);
     command.arg("trial");
-    Ok(Launch { command, input, speech: Speech::Events, guarded: false, fingerprint: None })
+    Ok(Launch { command, input, parser: OutputParser::Events, guarded: false, fingerprint: None })
 }
 
 fn command(
@@ -119,8 +119,8 @@ fn command(
         threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
         ..Fingerprint::default()
     };
-    let speech = Speech::Metrics(Box::new(MetricLines::new(settings)));
-    Ok(Launch { command, input: Vec::new(), speech, guarded: true, fingerprint: Some(fingerprint) })
+    let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings)));
+    Ok(Launch { command, input: Vec::new(), parser, guarded: true, fingerprint: Some(fingerprint) })
 }
 
 fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command {
@@ -130,7 +130,7 @@ fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command 
     command
 }
 
-impl Speech {
+impl OutputParser {
     /// What a line of standard output tells; none for mere output.
     ///
     /// # Errors
@@ -138,19 +138,21 @@ impl Speech {
     pub(crate) fn read(&mut self, line: &Line) -> Result<Option<Vec<Event>>, Outcome> {
         match (self, line) {
             // Some library prints there while it is loaded.
-            (Self::Events, Line::Whole(text) | Line::Cut(text)) if text.first() != Some(&b'{') => Ok(None),
+            (Self::Events, Line::Whole(text) | Line::StopReason(text)) if text.first() != Some(&b'{') => {
+                Ok(None)
+            }
             (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
                 Ok(event) => Ok(Some(vec![event])),
                 Err(error) => Err(ending::transient(format!(
                     "the trial's process said something that is no event: {error}"
                 ))),
             },
-            (Self::Events, Line::Cut(_)) => Err(ending::transient(format!(
+            (Self::Events, Line::StopReason(_)) => Err(ending::transient(format!(
                 "the trial's process said more than {LINE_BYTES_MAX} bytes in one line"
             ))),
             (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
             // No metric is that long.
-            (Self::Metrics(_), Line::Cut(_)) => Ok(None),
+            (Self::Metrics(_), Line::StopReason(_)) => Ok(None),
         }
     }
 
