@@ -1,6 +1,6 @@
 //! Where files and programs lie unless told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -24,24 +24,25 @@ pub fn cache(given: Option<&PathBuf>) -> Result<PathBuf> {
 ///
 /// # Errors
 /// One line where the working directory cannot be told.
-pub fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
 }
 
 /// The trainer's program: SORTIE_TRAINER, else the one beside this program.
 ///
 /// # Errors
-/// One line where there is none.
+/// One line where this program cannot tell where it lies.
 pub fn trainer() -> Result<PathBuf> {
     let named = std::env::var_os("SORTIE_TRAINER").filter(|path| !path.is_empty()).map(PathBuf::from);
     let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let trainer = named.unwrap_or_else(|| own.with_file_name("sortie-trainer"));
-    anyhow::ensure!(
-        trainer.is_file(),
-        "{} is missing: it is built and installed with sortie; SORTIE_TRAINER names another place",
-        trainer.display()
-    );
-    Ok(trainer)
+    Ok(named.unwrap_or_else(|| own.with_file_name("sortie-trainer")))
+}
+
+/// The folders that `cargo xtask setup` may have filled: the given cache folder, that of SORTIE_CACHE, and the XDG one.
+pub fn setup_folders(cache: &Path) -> Vec<PathBuf> {
+    let named = std::env::var_os("SORTIE_CACHE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let user = directories::BaseDirs::new().map(|folders| folders.cache_dir().join("sortie"));
+    [Some(cache.to_path_buf()), named, user].into_iter().flatten().collect()
 }
 
 /// This very program, even if its file was replaced or removed since it was started.

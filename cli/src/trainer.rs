@@ -1,7 +1,7 @@
 //! Starts the trainer for what users ask for besides trials.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sortie_core::finetune::Precision;
@@ -24,9 +24,9 @@ pub struct Libtorch {
 
 impl Libtorch {
     /// What finds a trainer with it.
-    pub fn launcher(&self, trainer: PathBuf, cache: PathBuf) -> Launcher {
+    pub fn launcher(&self, trainer: PathBuf, cache: &Path) -> Launcher {
         let libtorch = self.libtorch.clone().filter(|path| !path.as_os_str().is_empty());
-        Launcher::new(trainer, BUILD, libtorch, cache)
+        Launcher::new(trainer, BUILD, libtorch, folders::setup_folders(cache))
     }
 }
 
@@ -36,7 +36,7 @@ impl Libtorch {
 /// # Errors
 /// One line that says why not.
 pub fn become_it(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
-    let trainer = libtorch.launcher(folders::trainer()?, cache).find()?;
+    let trainer = libtorch.launcher(folders::trainer()?, &cache).find()?;
     let (precision, device) = match request {
         Request::Bench(bench) => (bench.precision, bench.device.as_str()),
         Request::Evaluate(evaluate) => (Precision::Fp32, evaluate.device.as_str()),

@@ -309,7 +309,8 @@ mod tests {
     fn the_examples_can_be_submitted() {
         for (text, trials) in [
             (include_str!("../../../examples/synthetic.toml"), 48),
-            (include_str!("../../../examples/quickstart.toml"), 8),
+            (include_str!("../../../examples/quickstart.toml"), 96),
+            (include_str!("../../../examples/fine-tuning.toml"), 8),
         ] {
             assert_eq!(SweepSpec::parse(text, None).unwrap().trials_planned(), Some(trials));
         }

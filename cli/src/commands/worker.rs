@@ -166,7 +166,7 @@ impl Machine {
         let coordinator = coordinator_uri(&connection.coordinator, connection.insecure)?.into();
         let cache = folders::cache(self.cache.as_ref()).map_err(usage)?;
         let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
-        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, cache.clone());
+        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache);
         let (gpus, probe) = self.gpus(allow_commands, &launcher, visible)?;
         let slots = launcher::plan(&self.devices, &gpus, self.slots.map(usize::from));
         let slots = slots.map_err(AgentError::Devices)?;
@@ -258,9 +258,10 @@ mod tests {
         arguments: Arguments,
     }
 
+    /// A worker that may run commands needs no trainer at once: there is none beside the program that runs these tests.
     fn configured(words: &[&str], surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
-        let Cli { connection, arguments } =
-            Cli::try_parse_from(["sortie-worker"].iter().chain(words)).unwrap();
+        let words = ["sortie-worker", "--allow-commands"].iter().chain(words);
+        let Cli { connection, arguments } = Cli::try_parse_from(words).unwrap();
         config(&arguments, &connection, surroundings)
     }
 
@@ -298,6 +299,9 @@ mod tests {
         assert!(refused(&["--devices", "cuda:0"]).contains("cuda:0 is not there"));
         assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
         assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
+        let without = Cli::try_parse_from(["sortie-worker"]).unwrap();
+        let refusal = config(&without.arguments, &without.connection, &Surroundings::default()).unwrap_err();
+        assert!(refusal.to_string().contains("sortie-trainer is missing"), "{refusal}");
         assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));
     }
 
@@ -313,6 +317,6 @@ mod tests {
         assert_eq!(set.tags, ["a100", "night"]);
         assert_eq!((set.grace, set.time_left), (Duration::from_secs(9), Some(Duration::from_secs(600))));
         let plain = configured(&[], &Surroundings::default()).unwrap();
-        assert_eq!((plain.time_left, plain.grace, plain.command_guard), (None, Duration::from_secs(5), None));
+        assert_eq!((plain.time_left, plain.grace), (None, Duration::from_secs(5)));
     }
 }

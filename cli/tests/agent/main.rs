@@ -15,7 +15,7 @@ use fake::{Fake, Heard, eventually};
 use rustix::process::Signal;
 use sortie_core::job::{ErrorClass, Outcome};
 use tonic::Status;
-use worker::{Worker, command, is_trial, make_endless, make_images, spec, wait_for_death};
+use worker::{Worker, command, is_trial, make_endless, make_images, spec, wait_for_death, without_libtorch};
 
 fn class(outcome: &Outcome) -> Option<ErrorClass> {
     match outcome {
@@ -55,7 +55,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         &["--devices", "cuda:77"],
     ] {
         let output = command().arg("worker").args(arguments).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let stderr = without_libtorch(&String::from_utf8(output.stderr).unwrap());
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.lines().count() == 1 && stderr.starts_with("error: "), "{stderr}");
     }

@@ -94,7 +94,7 @@ fn launcher(folder: &Path, program: PathBuf) -> Launcher {
     let libtorch = folder.join("libtorch");
     fs::create_dir(&libtorch).unwrap();
     fs::write(libtorch.join("libtorch_cpu.so"), "").unwrap();
-    Launcher::new(program, BUILD, Some(libtorch), folder.to_owned())
+    Launcher::new(program, BUILD, Some(libtorch), Vec::new())
 }
 
 async fn failure_of(script: &str) -> (ErrorClass, String) {

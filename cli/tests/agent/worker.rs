@@ -11,6 +11,12 @@ use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
 
 use crate::fake::eventually;
 
+/// What a worker printed, but for the line that says which libtorch it found.
+pub fn without_libtorch(stderr: &str) -> String {
+    let lines = stderr.lines().filter(|line| !line.contains("INFO libtorch"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// A worker process with folders of its own. Killed when dropped.
 pub struct Worker {
     pub child: Child,
@@ -35,7 +41,7 @@ impl Worker {
     }
 
     pub fn stderr(&self) -> String {
-        fs::read_to_string(self.folder.join("stderr")).unwrap()
+        without_libtorch(&fs::read_to_string(self.folder.join("stderr")).unwrap())
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

@@ -32,19 +32,19 @@ pub struct Places {
     pub environments: Vec<(&'static str, PathBuf)>,
     /// Whether `python3` in PATH is asked.
     pub ask_python: bool,
-    /// The cache folder.
-    pub cache: PathBuf,
+    /// The folders that the set-up may have filled.
+    pub setup: Vec<PathBuf>,
 }
 
 impl Places {
     /// Reads VIRTUAL_ENV and CONDA_PREFIX.
-    pub fn here(named: Option<PathBuf>, trainer: PathBuf, cache: PathBuf) -> Self {
+    pub fn here(named: Option<PathBuf>, trainer: PathBuf, setup: Vec<PathBuf>) -> Self {
         let set = |name: &'static str| {
             let value: Option<OsString> = std::env::var_os(name);
             value.filter(|value| !value.is_empty()).map(|value| (name, PathBuf::from(value)))
         };
         let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(set).collect();
-        Self { named, trainer, environments, ask_python: true, cache }
+        Self { named, trainer, environments, ask_python: true, setup }
     }
 
     /// All candidates in the order in which they are tried. Python is asked only when its turn comes.
@@ -68,8 +68,10 @@ impl Places {
         if self.ask_python {
             all.push(Box::new(|| candidate("python3", python_torch(Path::new("python3"))?.join("lib"))));
         }
-        for folder in SETUP_FOLDERS {
-            all.push(Box::new(move || candidate("cargo xtask setup", self.cache.join(folder).join("lib"))));
+        for folder in &self.setup {
+            for name in SETUP_FOLDERS {
+                all.push(Box::new(move || candidate("cargo xtask setup", folder.join(name).join("lib"))));
+            }
         }
         all.into_iter().filter_map(call)
     }
@@ -143,7 +145,7 @@ mod tests {
         torch(&site.join("torch"), "2.11.0+cu130");
         torch(&root.path().join("cache/libtorch-2.11.0-cpu"), "2.11.0");
         let trainer = site.join("sortie/bin/sortie-trainer");
-        let mut places = Places { trainer, cache: root.path().join("cache"), ..Places::default() };
+        let mut places = Places { trainer, setup: vec![root.path().join("cache")], ..Places::default() };
         assert_eq!(sources(&places), ["the package of the trainer", "cargo xtask setup"]);
         // A Python that finds its torch, as far as this program can tell.
         let python = root.path().join("venv/bin/python3");

@@ -61,9 +61,9 @@ pub struct Trainer {
 
 impl Launcher {
     /// For this trainer program, whose build must be `build`. `libtorch` is what the user names; without, the places of the active Python
-    /// environment and of the set-up are looked at.
-    pub fn new(trainer: PathBuf, build: &str, libtorch: Option<PathBuf>, cache: PathBuf) -> Self {
-        let places = Places::here(libtorch, trainer, cache);
+    /// environment and the set-up's folders are looked at.
+    pub fn new(trainer: PathBuf, build: &str, libtorch: Option<PathBuf>, setup: Vec<PathBuf>) -> Self {
+        let places = Places::here(libtorch, trainer, setup);
         Self { places, build: build.to_owned(), found: Mutex::new(None) }
     }
 
