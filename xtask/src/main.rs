@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Fetch libtorch, pretrained weights and demo data into the shared cache, and check the tools
     Setup(setup::SetupOptions),
-    /// Set up, build, run a first sweep of eight trials, and print its results table
+    /// Set up, build, run a first sweep of 96 small trials, and print its results table
     Quickstart,
     /// Run everything that CI runs: format, lints, documentation, tests
     Test,

@@ -184,15 +184,15 @@ fn a_trial_is_listed_and_explained() {
     assert_eq!(error, "error: \"speed\" is no axis of this sweep; it has batch, lr, held_out, seed, split\n");
     let text = coordinator.says(&["explain", "s/94f9"]);
     let expected = "trial 94f9de813446924ef6b1cf831eaa3ef4 of sweep s
-  state     running
-  step      4/9
-  attempts  2
-  waits     old
-  worker    gpu4:4711
-  lr        1e-3
-  batch     32
-  seed      1
-  split     0
+  state       running
+  step        4/9
+  attempts    2
+  waits       old
+  worker      gpu4:4711
+  lr          1e-3
+  batch       32
+  seed        1
+  split seed  0
 
 61 s ago  attempt 1  lost     not heard from
  1 s ago  attempt 2  started  on gpu4:4711
@@ -225,7 +225,7 @@ fn a_linked_trial_says_to_what() {
     let story = v1::ExplainResponse { sweep: "s".into(), trial: Some(trial.clone()), ..Default::default() };
     let coordinator = Coordinator::start(Script { trials: vec![trial], story, ..Script::default() });
     assert!(coordinator.says(&["trials", "s"]).contains("other/94f9de81"));
-    assert!(coordinator.says(&["explain", "s/94f9"]).contains("  result    reused from other/94f9de81\n"));
+    assert!(coordinator.says(&["explain", "s/94f9"]).contains("  result      reused from other/94f9de81\n"));
     assert_eq!(coordinator.json(&["explain", "s/94f9"])["reused_from"], "other/94f9de81");
 }
 
