@@ -63,19 +63,29 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
             defaults.entry(key).or_insert_with(|| text.leak());
         }
     }
+    Ok(with_default_values(command, &defaults))
+}
+
+/// Also for commands below commands, such as `data cache`.
+fn with_default_values(command: Command, defaults: &BTreeMap<String, &'static str>) -> Command {
     let default = |arg: Arg| match arg.get_long().and_then(|long| defaults.get(long)) {
         Some(default) if arg.get_env().is_some() => arg.default_value(*default),
         _ => arg,
     };
-    Ok(command.mut_args(default).mut_subcommands(|command| command.mut_args(default)))
+    command.mut_args(default).mut_subcommands(|command| with_default_values(command, defaults))
 }
 
 /// Flags that have a variable, by their long names. A trial's program has variables of its own, which are no settings.
 fn settings(command: &Command) -> BTreeMap<String, Arg> {
     let commands = command.get_subcommands().filter(|command| command.get_name() != TRIAL_PROGRAM);
     let args = commands.flat_map(Command::get_arguments).chain(command.get_arguments());
-    let settings = args.filter(|arg| arg.get_env().is_some());
+    let settings = args.filter(|arg| arg.get_env().is_some() && !arg.is_hide_set() && !is_permission(arg));
     settings.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone()))).collect()
+}
+
+/// Permission to run programs is given by whoever starts a worker, never by a file in the folder that it happens to start in.
+fn is_permission(arg: &Arg) -> bool {
+    arg.get_long() == Some("allow-commands")
 }
 
 /// The value as the flag would be given it; refused where the flag would refuse it.

@@ -234,7 +234,7 @@ fn files_are_complete_or_not_there() {
         ),
         (
             &["results", "s", "--format", "csv", "--paired", "lr=0.1", "lr=1e-3"],
-            "--paired can be shown as table or json, not as csv",
+            "--paired is printed as table or json, not as csv",
         ),
         (
             &["export", "s", "--format", "domainbed"],

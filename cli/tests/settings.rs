@@ -45,7 +45,7 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (text, said) in [
-        ("colour = \"red\"", "1 error: sortie.toml: colour is no setting; allowed: coordinator, "),
+        ("colour = \"red\"", "1 error: sortie.toml: colour is no setting; allowed: cache, coordinator, "),
         (
             "lease = \"long\"",
             "1 error: sortie.toml: lease = \"long\" is not allowed: invalid value 'long' for '--lease <SECONDS>'",
