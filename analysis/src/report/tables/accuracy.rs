@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, Render, html};
 
 use super::super::{Report, page, progress, selection};
-use super::settings::ROWS_MAX;
+use super::limits::ROWS_MAX;
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Cell, CellKey, Mean, Results};
 use crate::statistics::Estimate;

@@ -1,6 +1,7 @@
 //! The tables of results.
 
 mod accuracy;
+mod limits;
 mod plain;
 mod settings;
 

@@ -9,7 +9,7 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selected, Validation, iid, last};
 
 use super::super::{Report, page, progress};
-use super::settings::ROWS_MAX;
+use super::limits::ROWS_MAX;
 use crate::axis::AxisValue;
 use crate::statistics::Estimate;
 

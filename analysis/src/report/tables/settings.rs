@@ -10,12 +10,10 @@ use sortie_core::selection::Selection;
 
 use super::super::{Report, build, page, selection};
 use super::accuracy::{self, Accuracy, RowGroup};
+use super::limits::ROWS_MAX;
 use super::plain;
 use crate::axis::{Axis, parameter_names};
 use crate::results::{Question, Results, results};
-
-/// Settings that a table lists.
-pub(super) const ROWS_MAX: usize = 60;
 
 pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {

@@ -8,9 +8,6 @@ use tokio::sync::Notify;
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
-use super::{postgres, sqlite};
-use crate::store::backend::Backend;
-use crate::store::{OpenOptions, StoreError};
 
 /// A real database that is open.
 #[derive(Debug)]
@@ -28,18 +25,6 @@ pub(super) struct SqlBackend {
     pub(super) elsewhere: Arc<Notify>,
     /// Held, and with it the lock, for as long as the database is open.
     pub(super) _lock: Option<std::fs::File>,
-}
-
-/// Opens the database at a URL.
-///
-/// # Errors
-/// [`StoreError::Url`] and [`StoreError::Open`].
-pub(in crate::store) async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Backend>, StoreError> {
-    match url.split_once(':') {
-        Some(("sqlite", _)) => Ok(Arc::new(sqlite::open(url, options).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::open(url, options).await?)),
-        _ => Err(StoreError::Url { url: url.to_owned() }),
-    }
 }
 
 /// Why a schema does not fit, in one line. `fresh` names what the user starts with instead, such as "file".

@@ -4,6 +4,7 @@
 mod checks;
 mod database;
 mod engine;
+mod open;
 mod postgres;
 mod queries;
 mod reads;
@@ -13,6 +14,6 @@ mod statements;
 mod transaction;
 mod writes;
 
-pub(super) use database::open;
+pub(super) use open::open;
 pub use postgres::without_password;
 pub use sqlite::DEFAULT_URL;
