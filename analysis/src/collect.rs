@@ -12,7 +12,7 @@ use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leav
 use sortie_core::trial::{Point, Work};
 
 use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
-use crate::results::Question;
+use crate::question::Question;
 
 /// Takes the records of a sweep in any order and computes results. It keeps of each trial its point, its state and its accuracies at the
 /// selected step. If leave-one-out selects the step, it keeps the accuracies of every step until all trials are known.

@@ -13,8 +13,8 @@ use sortie_core::trial::{Point, TrialId};
 use crate::axis::{Axis, AxisValue};
 use crate::collect::measured;
 use crate::metric_spec::{AccuracyPair, MetricSpec, OodSplit};
+use crate::question::Question;
 use crate::render::STYLE;
-use crate::results::Question;
 use crate::statistics::Estimate;
 
 /// The number of different trials that are listed.

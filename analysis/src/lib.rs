@@ -8,6 +8,7 @@ pub mod domainbed;
 mod figure;
 mod metric_spec;
 mod paired;
+mod question;
 mod render;
 mod report;
 mod results;
@@ -20,8 +21,9 @@ pub use diff::{Diff, Example, Fact, GridPointDifference, Only, RunFacts, Shared,
 pub use figure::{FigureError, FigureKind, FigureQuestion, figure, png};
 pub use metric_spec::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
+pub use question::Question;
 pub use render::{Format, markdown_text};
 pub use report::{ReportQuestion, ReportSubject, report};
-pub use results::{Cell, Mean, Question, Results, ResultsError, results};
+pub use results::{Cell, Mean, Results, ResultsError, results};
 pub use rows::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat, csv_text};
 pub use statistics::{Estimate, seeds_for};

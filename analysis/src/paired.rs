@@ -14,8 +14,8 @@ use sortie_core::trial::{Point, Work};
 
 use crate::collect::{Collector, TrialSummary};
 use crate::metric_spec::{AccuracyPair, OodSplit};
+use crate::question::Question;
 use crate::render::STYLE;
-use crate::results::Question;
 use crate::statistics::{Estimate, bootstrap_interval};
 
 /// Axes of every trial that are not parameters.

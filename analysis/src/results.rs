@@ -14,35 +14,8 @@ use sortie_core::trial::Work;
 use crate::axis::{Axis, AxisValue, names_of};
 use crate::collect::{Collector, TrialSummary};
 use crate::metric_spec::{AccuracyPair, OodSplit};
+use crate::question::Question;
 use crate::statistics::Estimate;
-
-/// What to compute from a sweep's records.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Question {
-    /// How the step within a run is selected.
-    pub selection: Selection,
-    /// The weights used.
-    pub method: Method,
-    /// The axes that make rows; other axes are averaged. If empty: every parameter that the sweep varies, else dropout, else a single row.
-    pub by: Vec<Axis>,
-    /// Take the best setting of a row for each held-out domain and pair of seeds, by what the selection method reads, as DomainBed does.
-    /// Otherwise take the mean over all settings, as in the paper.
-    pub best: bool,
-    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
-    pub ood_split: Option<OodSplit>,
-}
-
-impl Default for Question {
-    fn default() -> Self {
-        Self {
-            selection: Selection::Iid,
-            method: Method::Plain,
-            by: Vec::new(),
-            best: false,
-            ood_split: None,
-        }
-    }
-}
 
 /// The trials of one row and one held-out domain.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,8 @@ use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
 use crate::axis::{Axis, AxisValue, parameter_names};
 use crate::collect::in_order;
 use crate::metric_spec::MetricSpec;
-use crate::results::{Question, Results, results};
+use crate::question::Question;
+use crate::results::{Results, results};
 
 /// The most values of an axis that box plots or a grid have room for.
 const VALUES_MAX: usize = 40;

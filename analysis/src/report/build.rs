@@ -15,7 +15,8 @@ use crate::axis::{Axis, parameter_names};
 use crate::collect::in_order;
 use crate::diff::RunFacts;
 use crate::metric_spec::{MetricSpec, OodSplit};
-use crate::results::{Question, Results, results};
+use crate::question::Question;
+use crate::results::{Results, results};
 
 /// The page. It reports what is missing of the sweep instead of failing.
 pub fn report(subject: ReportSubject, asked: &ReportQuestion) -> String {

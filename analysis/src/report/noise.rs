@@ -9,7 +9,8 @@ use sortie_core::selection::Selection;
 use super::{Report, page};
 use crate::axis::{Axis, AxisValue};
 use crate::paired::{Comparison, Paired, paired};
-use crate::results::{Mean, Question};
+use crate::question::Question;
+use crate::results::Mean;
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {

@@ -13,7 +13,8 @@ use super::accuracy::{self, Accuracy, RowGroup};
 use super::limits::ROWS_MAX;
 use super::plain;
 use crate::axis::{Axis, parameter_names};
-use crate::results::{Question, Results, results};
+use crate::question::Question;
+use crate::results::{Results, results};
 
 pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
