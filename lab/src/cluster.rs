@@ -151,7 +151,7 @@ impl Cluster {
             &url,
         ]);
         command.args(["--slots", &slots.to_string()]).arg("--cache").arg(folder.join("cache"));
-        command.arg("--journal").arg(folder.join(format!("{:05}.journal", self.started)));
+        command.env("SORTIE_JOURNAL", folder.join(format!("{:05}.journal", self.started)));
         // A sweep names the program without its folder, as users do.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([programs.clone()].into_iter().chain(std::env::split_paths(&path)))?;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use sortie_testkit::disk::fsync_ms;
 
 use crate::clock::now;
 use crate::coordinator::Coordinator;
+use crate::disk::fsync_ms;
 use crate::environment::{Environment, Store};
 use crate::load_clients::{LoadRun, SEEDS, register_all, run_cycles, submit, transport_rate};
 use crate::sql_baseline;
@@ -108,7 +108,7 @@ pub async fn run(options: &DispatchOptions) -> Result<()> {
         cycles_per_second: cycles as f64 / run.seconds,
         floor_cycles_per_second,
         transport_cycles_per_second,
-        fsync_ms: Percentiles { p50: flushes.p50_ms, p99: flushes.p99_ms },
+        fsync_ms: flushes,
         submit_seconds,
         cycles_while_submitting: busy.cycles,
         lease_while_submitting_ms: Percentiles::of(busy.lease_ms),

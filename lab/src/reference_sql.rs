@@ -76,7 +76,7 @@ pub enum ReferenceDatabase {
 }
 
 /// A cell of the table by dropout rate, learning rate and held-out domain.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub struct ReferenceCell {
     pub dropout: f64,
     pub lr: f64,
@@ -186,8 +186,20 @@ impl ReferenceDatabase {
         let sql = sqlx::AssertSqlSafe(
             CELLS.replace("$json", parameters).replace("$scores", if leave_one_out { LOO } else { IID }),
         );
-        on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)
-            .context("cannot compute the reference table")
+        type Row = (f64, f64, String, i64, i64, i64, Option<f64>, Option<f64>);
+        let rows: Vec<Row> = on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)
+            .context("cannot compute the reference table")?;
+        let cell = |(dropout, lr, held_out, planned, done, measured, iid, ood)| ReferenceCell {
+            dropout,
+            lr,
+            held_out,
+            iid,
+            ood,
+            planned,
+            done,
+            measured,
+        };
+        Ok(rows.into_iter().map(cell).collect())
     }
 
     /// Counts the rows that were written.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The median and the 99th percentile.
+/// The median and the 99th percentile, as nearest ranks: the smallest value that at least that share of the values do not exceed.
 #[derive(Debug, Serialize)]
 pub struct Percentiles {
     pub p50: f64,
@@ -13,11 +13,9 @@ impl Percentiles {
     /// Of these values, in any order; zeros if there are none.
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let index = ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1));
-            values.get(index).copied().unwrap_or(0.0)
-        };
-        Self { p50: at(0.5), p99: at(0.99) }
+        let rank = |percent: usize| (values.len() * percent).div_ceil(100);
+        let at = |percent| values.get(rank(percent).saturating_sub(1)).copied().unwrap_or(0.0);
+        Self { p50: at(50), p99: at(99) }
     }
 }
 
@@ -41,10 +39,14 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_do_not_depend_on_the_order() {
-        let Percentiles { p50, p99 } = Percentiles::of((0..200).rev().map(f64::from).collect());
-        assert_eq!((p50, p99), (100.0, 198.0));
-        let Percentiles { p50, p99 } = Percentiles::of(Vec::new());
-        assert_eq!((p50, p99), (0.0, 0.0));
+    fn percentiles_are_nearest_ranks_whatever_the_order() {
+        let of = |count: u32| {
+            let Percentiles { p50, p99 } = Percentiles::of((1..=count).rev().map(f64::from).collect());
+            (p50, p99)
+        };
+        assert_eq!(of(200), (100.0, 198.0));
+        assert_eq!(of(3), (2.0, 3.0));
+        assert_eq!(of(1), (1.0, 1.0));
+        assert_eq!(of(0), (0.0, 0.0));
     }
 }

@@ -1,8 +1,7 @@
-//! What tests, benchmarks and chaos runs need around the system: real processes that can be killed, a real PostgreSQL that can crash, a
-//! network that can be cut, and how long a disk takes to keep a promise. Blocking calls and threads only, for whoever needs it may or may
-//! not have a runtime. Nothing that ships depends on it.
+//! What tests, benchmarks and chaos runs need around the system: real processes that can be killed, a real PostgreSQL that can crash, and
+//! a network that can be cut. Blocking calls and threads only, for whoever needs it may or may not have a runtime. Nothing that ships
+//! depends on it.
 
-pub mod disk;
 pub mod ports;
 pub mod postgres;
 pub mod processes;

@@ -1,7 +1,8 @@
 //! Pillow's bilinear resize with antialiasing on 8-bit RGB.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::decode::{DecodedImage, ImageView};
 
@@ -24,12 +25,17 @@ impl BilinearResizer {
         let side = |pixels: usize| {
             u32::try_from(pixels).ok().filter(|&side| side > 0).ok_or("an image side that cannot be")
         };
-        let source = ImageRef::new(side(image.width)?, side(image.height)?, image.pixels, PixelType::U8x3);
+        // Typed: the code for all other kinds of pixels would be compiled, too, and that takes a minute.
+        let source =
+            TypedImageRef::<U8x3>::from_buffer(side(image.width)?, side(image.height)?, image.pixels);
         let source = source.map_err(|error| error.to_string())?;
-        let mut target = Image::new(side(width)?, side(height)?, PixelType::U8x3);
+        let (columns, rows) = (side(width)?, side(height)?);
+        let mut pixels = vec![0; height * width * 3];
+        let target = TypedImage::<U8x3>::from_buffer(columns, rows, &mut pixels);
+        let mut target = target.map_err(|error| error.to_string())?;
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        self.inner.resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
-        Ok(DecodedImage { height, width, pixels: target.into_vec().into_boxed_slice() })
+        self.inner.resize_typed(&source, &mut target, &options).map_err(|error| error.to_string())?;
+        Ok(DecodedImage { height, width, pixels: pixels.into_boxed_slice() })
     }
 
     /// The image shrunk so that its longer side has `side_max` pixels, the other one in proportion, rounded, at least 1; unchanged if

@@ -91,6 +91,10 @@ pub async fn run(options: &ChaosOptions) -> Result<()> {
     for path in cluster.journals() {
         calls.extend(journal::read(&path)?);
     }
+    ensure!(
+        !calls.is_empty(),
+        "the workers kept no journal of acknowledged calls; build them with --features sortie-worker/test-hooks"
+    );
     drop(cluster);
 
     eprintln!("{seconds:7.1} s  run the same {trials} trials without faults");

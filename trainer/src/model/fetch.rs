@@ -1,7 +1,8 @@
 //! Copies or downloads weights into the cache folder, and verifies them.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,8 +99,10 @@ pub fn fetch(
     let in_folder = |source| FetchError::File { path: folder.clone(), source };
     std::fs::create_dir_all(&folder).map_err(in_folder)?;
     let suffix = format!(".{}", plan.ending);
-    let mut staged =
-        tempfile::Builder::new().prefix(".fetch-").suffix(&suffix).tempfile_in(&folder).map_err(in_folder)?;
+    let mut builder = tempfile::Builder::new();
+    // A cache may be shared: the umask decides who reads the file, as it does for any other.
+    builder.prefix(".fetch-").suffix(&suffix).permissions(Permissions::from_mode(0o666));
+    let mut staged = builder.tempfile_in(&folder).map_err(in_folder)?;
     let sha256 = plan.receive(staged.as_file_mut(), progress)?;
     let unfit = |reason: String| FetchError::Unfit { from: plan.from.clone(), reason };
     if let Some(expected) = plan.sha256.as_deref().filter(|expected| !sha256.starts_with(expected)) {

@@ -1,8 +1,8 @@
 //! Pretrained networks. A new architecture is one file that implements [`Backbone`] and one line in `load`.
 //!
-//! `convolution` is the building block of most networks, and `batch_norm_folding` folds its BatchNorm. `source` hands a network its tensors: from a `state` dictionary that `weights_file`
-//! has read (`pickle` for PyTorch's own formats), or by random initialisation. `registry` knows where weights come from and `fetch`
-//! downloads them.
+//! `convolution` is the building block of most networks, and `batch_norm_folding` folds its BatchNorm. `source` hands a network its
+//! tensors: from a `state` dictionary that `weights_file` has read (`pytorch_file` for PyTorch's own formats), or by random
+//! initialisation. `registry` knows where weights come from and `fetch` downloads them.
 
 mod backbone;
 mod batch_norm_folding;
@@ -11,7 +11,7 @@ mod efficientnet_lite;
 mod fetch;
 mod load;
 mod mnist_cnn;
-mod pickle;
+mod pytorch_file;
 pub mod registry;
 mod resnet;
 mod source;

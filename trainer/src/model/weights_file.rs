@@ -1,4 +1,4 @@
-//! Weights files in the cache folder: safetensors, and PyTorch's two formats. Nothing in them is ever executed.
+//! Weights files in the cache folder: safetensors, and PyTorch's own formats. Nothing in them is ever executed.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sortie_core::finetune::Backbone;
 use tch::Tensor;
 
-use super::{StateDict, pickle, registry};
+use super::{StateDict, pytorch_file, registry};
 use crate::error::TrialError;
 
 /// Larger than any supported network.
@@ -53,7 +53,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads all tensors of a weights file, whichever of the three formats it has.
+/// Reads all tensors of a weights file, whichever format it has.
 ///
 /// # Errors
 /// [`TrialError::BadData`] naming the file and what was unexpected in it.
@@ -71,24 +71,18 @@ fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
             "{length} bytes are more than the {FILE_BYTES_MAX} that a weights file may have"
         ));
     }
-    let mut magic = [0; 4];
-    match file.read_exact(&mut magic) {
+    let mut start = [0; 9];
+    match file.read_exact(&mut start) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err("the file is empty or cut off".into());
         }
         other => other.map_err(text)?,
     }
-    if magic == *b"PK\x03\x04" {
-        return pickle::zipped::read(file).map_err(|reason| format!("not a PyTorch checkpoint: {reason}"));
+    // Safetensors: the length of its header in eight bytes, then that header, which is JSON.
+    if start[8] != b'{' {
+        return pytorch_file::read(path);
     }
-    // Protocol 2 of pickle, of which the legacy format consists; it cannot be the length of a safetensors header.
-    if magic[..2] == [0x80, 2] && path.extension().is_none_or(|ending| ending != "safetensors") {
-        let bytes = std::fs::read(path).map_err(text)?;
-        return pickle::legacy::parse(&bytes)
-            .map_err(|reason| format!("not a legacy PyTorch checkpoint: {reason}"));
-    }
-    Tensor::read_safetensors(path)
-        .map_err(|error| format!("neither a PyTorch checkpoint nor safetensors: {error}"))
+    Tensor::read_safetensors(path).map_err(|error| format!("not a file of safetensors: {error}"))
 }
 
 #[cfg(test)]

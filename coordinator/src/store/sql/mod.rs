@@ -4,6 +4,7 @@
 mod checks;
 mod database;
 mod engine;
+mod migrations;
 mod open;
 mod postgres;
 mod queries;

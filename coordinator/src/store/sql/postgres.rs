@@ -6,17 +6,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
+use super::migrations;
 use super::queries::Queries;
 use super::statements::Dialect;
 use crate::store::{OpenOptions, StoreError};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 const READERS_MAX: u32 = 4;
 /// One is used at a time; others take its place when the server it talked to has vanished.
@@ -55,7 +54,10 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         .map_err(|error| failed(connection_message(&error)))?;
     let writer =
         pool(WRITERS_MAX).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
-    MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
+    migrations::migrator(&migrations::POSTGRES)
+        .run(&writer)
+        .await
+        .map_err(|error| failed(migration_message(&error)))?;
     warn_if_not_durable(&readers).await;
     let elsewhere = Arc::new(Notify::new());
     tokio::spawn(listen(readers.clone(), Arc::downgrade(&elsewhere)));

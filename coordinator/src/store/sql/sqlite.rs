@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -15,11 +15,10 @@ use tokio::sync::Notify;
 
 use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
+use super::migrations;
 use super::queries::Queries;
 use super::statements::Dialect;
 use crate::store::{OpenOptions, StoreError};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// Where a coordinator keeps its database unless another is configured.
 pub const DEFAULT_URL: &str = "sqlite://sortie.db";
@@ -61,7 +60,10 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
     }
     let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await;
     let writer = writer.map_err(|error| failed(database_message(&error)))?;
-    MIGRATIONS.run(&writer).await.map_err(|error| failed(migration_message(&error)))?;
+    migrations::migrator(&migrations::SQLITE)
+        .run(&writer)
+        .await
+        .map_err(|error| failed(migration_message(&error)))?;
     let readers = if options.network_disk {
         writer.clone()
     } else {
