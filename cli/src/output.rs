@@ -1,7 +1,9 @@
 //! What commands print: one JSON object, or text for people.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use anyhow::{Context, Result};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::trial::Point;
+use tempfile::{Builder, TempPath};
 
 /// Values that are shown one by one, and how many are where there are more.
 const VALUES_SHOWN: usize = 8;
@@ -41,7 +44,7 @@ pub fn bytes(bytes: &[u8]) -> Result<()> {
 pub struct NewFile {
     path: PathBuf,
     /// Where it lies until it is complete; none if the path is no regular file but a terminal, a pipe or the like, which is written at once.
-    partial: Option<PathBuf>,
+    partial: Option<TempPath>,
     file: BufWriter<File>,
 }
 
@@ -59,17 +62,22 @@ impl NewFile {
             let file = File::options().write(true).open(&target).with_context(cannot)?;
             return Ok(Self { path: target, partial: None, file: BufWriter::new(file) });
         }
-        let name = target.file_name().with_context(|| format!("{}: it names no file", cannot()))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.partial", std::process::id()));
-        let partial = target.with_file_name(hidden);
-        let file = File::create(&partial).with_context(cannot)?;
-        let new = Self { path: target, partial: Some(partial), file: BufWriter::new(file) };
+        let mut prefix = OsString::from(".");
+        prefix.push(target.file_name().with_context(|| format!("{}: it names no file", cannot()))?);
+        prefix.push(".");
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // What every new file may be, less what the umask takes away.
+        let permissions = Permissions::from_mode(0o666);
+        let partial =
+            Builder::new().prefix(&prefix).suffix(".partial").permissions(permissions).tempfile_in(folder);
+        let (file, partial) = partial.with_context(cannot)?.into_parts();
         if let Some(there) = there {
-            new.file.get_ref().set_permissions(there.permissions()).with_context(cannot)?;
+            file.set_permissions(there.permissions()).with_context(cannot)?;
         }
-        Ok(new)
+        Ok(Self { path: target, partial: Some(partial), file: BufWriter::new(file) })
     }
 
     /// Gives it its name: it is complete.
@@ -80,9 +88,7 @@ impl NewFile {
         let cannot = || format!("cannot write {}", self.path.display());
         self.file.flush().with_context(cannot)?;
         if let Some(partial) = self.partial.take() {
-            let renamed = std::fs::rename(&partial, &self.path);
-            // What cannot get its name is of no use under another.
-            renamed.inspect_err(|_| drop(std::fs::remove_file(&partial))).with_context(cannot)?;
+            partial.persist(&self.path).map_err(|failed| failed.error).with_context(cannot)?;
         }
         Ok(())
     }
@@ -95,14 +101,6 @@ impl Write for NewFile {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
-            let _ = std::fs::remove_file(partial);
-        }
     }
 }
 
@@ -216,6 +214,15 @@ mod tests {
         assert_eq!(names(), 0);
         file(&path, b"whole").unwrap();
         assert_eq!((std::fs::read(&path).unwrap().as_slice(), names()), (b"whole".as_slice(), 1));
+        // Others may read it as they may any file: the umask decides, and the file that was there before.
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let ordinary = folder.path().join("ordinary");
+        std::fs::write(&ordinary, "").unwrap();
+        assert_eq!(mode(&path), mode(&ordinary));
+        std::fs::remove_file(ordinary).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        file(&path, b"whole").unwrap();
+        assert_eq!(mode(&path), 0o640);
         // Through a link it is the file that is replaced, and a device is written as it is.
         std::os::unix::fs::symlink(&path, &link).unwrap();
         file(&link, b"new").unwrap();

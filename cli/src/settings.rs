@@ -32,12 +32,8 @@ pub fn apply(command: Command) -> Result<Command> {
     with_defaults(command, &files)
 }
 
-/// As the XDG base directory specification has it: a relative path there is ignored.
 fn user_file() -> Option<PathBuf> {
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).and_then(absolute);
-    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
-    Some(folder?.join("sortie").join("sortie.toml"))
+    Some(directories::BaseDirs::new()?.config_dir().join("sortie/sortie.toml"))
 }
 
 /// The first file that has a key decides.

@@ -1,5 +1,7 @@
 //! The paper's experiments as sweep files: those of `examples/`, for any dataset.
 
+use toml_edit::{DocumentMut, value};
+
 /// A sweep file with a name by which commands know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
@@ -42,22 +44,12 @@ impl Preset {
 
     /// The file's text. With a dataset it is about that one, and the sweep is named after both.
     pub fn text(&self, dataset: Option<&str>) -> String {
-        let Some(dataset) = dataset else { return self.text.to_owned() };
-        let mut named = false;
-        let lines = self.text.lines().map(|line| {
-            if line.starts_with("dataset = ") {
-                format!("dataset = {}", toml::Value::from(dataset))
-            } else if line.starts_with("name = ") && !std::mem::replace(&mut named, true) {
-                // The first is the sweep's; combinations keep theirs.
-                format!(
-                    "name = {}",
-                    toml::Value::from(format!("{}-{}", self.name, dataset.to_ascii_lowercase()))
-                )
-            } else {
-                line.to_owned()
-            }
-        });
-        lines.map(|line| line + "\n").collect()
+        let (Some(dataset), Ok(mut file)) = (dataset, self.text.parse::<DocumentMut>()) else {
+            return self.text.to_owned();
+        };
+        file["name"] = value(format!("{}-{}", self.name, dataset.to_ascii_lowercase()));
+        file["dataset"] = value(dataset);
+        file.to_string()
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backon::BackoffBuilder as _;
 use sortie_core::job::{ErrorClass, Outcome, Token};
 use sortie_core::trial::Work;
 use sortie_proto::v1;
@@ -15,10 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::attempt::artifacts::{self, Places};
 use crate::attempt::lifecycle::{self, Accepted, Shared};
 use crate::config::{AgentConfig, AgentError};
-use crate::connection::backoff::{self, Backoff};
 use crate::connection::heartbeat;
+use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
-use crate::journal::Journal;
 use crate::machine::oom::OomKills;
 use crate::registration::registration;
 use crate::registry::{Order, Registry};
@@ -53,11 +53,6 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let session = Arc::new(Session::new(&config.coordinator, registration(&config)));
     let state_dir = StateDir::open(&config.cache, session.worker_id());
     let state_dir = state_dir.map_err(|reason| AgentError::Cache { path: config.cache.clone(), reason })?;
-    let journal = config.journal.as_ref().map(|path| {
-        let opened = Journal::open(path).map_err(|reason| AgentError::Journal { path: path.clone(), reason });
-        opened.map(Arc::new)
-    });
-    let journal = journal.transpose()?;
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
@@ -70,7 +65,6 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         session: Arc::clone(&session),
         state_dir,
         oom_kills: OomKills::find(),
-        journal,
         places,
     });
     let mut agent =
@@ -138,7 +132,7 @@ struct Agent {
 impl Agent {
     /// Takes trials and runs them until nothing is left (where that was asked for) or until it cannot go on.
     async fn work(&mut self) -> Result<(), AgentError> {
-        let mut backoff = Backoff::new(backoff::seed(self.shared.session.worker_id(), 0));
+        let mut delays = retry::DELAYS.build();
         let mut unreachable_since: Option<Instant> = None;
         let mut poll: Option<Poll> = None;
         let mut not_before = Instant::now();
@@ -171,7 +165,7 @@ impl Agent {
             match answer {
                 Ok((response, asked)) => {
                     unreachable_since = None;
-                    backoff.reset();
+                    delays = retry::DELAYS.build();
                     match self.take(response).await? {
                         Taken::Leases => {}
                         Taken::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
@@ -189,14 +183,16 @@ impl Agent {
                             (self.shared.session.url().to_owned(), since.elapsed().as_secs());
                         return Err(AgentError::Unreachable { url, seconds, reason });
                     }
-                    not_before = Instant::now() + backoff.next();
+                    not_before = Instant::now() + delays.next().unwrap_or(PAUSE_AFTER_EMPTY);
                 }
                 Err(CallError::Refused(reason)) => {
                     tracing::warn!(%reason, "request for trials refused; introducing this worker again");
                     self.shared.session.forget_registration().await;
-                    not_before = Instant::now() + backoff.next();
+                    not_before = Instant::now() + delays.next().unwrap_or(PAUSE_AFTER_EMPTY);
                 }
-                Err(CallError::Stale) => not_before = Instant::now() + backoff.next(),
+                Err(CallError::Stale) => {
+                    not_before = Instant::now() + delays.next().unwrap_or(PAUSE_AFTER_EMPTY)
+                }
             }
         }
     }

@@ -43,8 +43,6 @@ pub struct AgentConfig {
     pub time_for_unknown: Duration,
     /// Where the agent shows what it does.
     pub observer: Arc<Observer>,
-    /// Where calls that were acknowledged are noted, for tests that compare them with what was kept.
-    pub journal: Option<PathBuf>,
 }
 
 /// Why an agent did not start, or stopped by itself. One line each.
@@ -90,14 +88,6 @@ pub enum AgentError {
     #[error("cannot use the cache folder {}: {reason}", path.display())]
     Cache {
         /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        reason: std::io::Error,
-    },
-    /// The journal of acknowledged calls cannot be written.
-    #[error("cannot write the journal {}: {reason}", path.display())]
-    Journal {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         reason: std::io::Error,

@@ -1,20 +1,21 @@
-//! What the coordinator has acknowledged, for whoever checks afterwards that it was kept: one JSON object a line, one `write` each.
+//! A hook for tests: what the coordinator has acknowledged, so that it can be checked afterwards that it was kept. Only programs that are
+//! built with the feature `test-hooks` have it.
 //!
-//! A line that was written survives the death of this process, for the system has it; nothing is flushed, for no test of ours cuts the
-//! power. Floats are written as their 64 bits in hexadecimal: what is compared later is what was sent.
+//! The file is named by SORTIE_JOURNAL. It gets one JSON object a line, one `write` each. A line that was written survives the death of this
+//! process, for the system has it; nothing is flushed, for no test of ours cuts the power. Floats are written as their 64 bits in
+//! hexadecimal: what is compared later is what was sent.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use sortie_core::job::{Outcome, StateName, Token};
 use sortie_core::trial::TrialId;
 use sortie_proto::v1;
 
-/// An open journal.
-#[derive(Debug)]
-pub(crate) struct Journal(File);
+static FILE: OnceLock<Option<File>> = OnceLock::new();
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -41,53 +42,50 @@ struct EvaluationLine<'a> {
     value: Option<String>,
 }
 
-impl Journal {
-    /// Opens a journal, or goes on with one.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(File::options().create(true).append(true).open(path)?))
+/// Notes what was acknowledged: a batch, an end, or both. Without SORTIE_JOURNAL it does nothing. A journal that cannot be written would
+/// prove nothing, so the process ends.
+pub(crate) fn note(token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
+    let file = FILE.get_or_init(|| std::env::var_os("SORTIE_JOURNAL").map(|path| checked(open(&path))));
+    if let Some(file) = file {
+        checked(write(file, token, trial, batch, outcome));
     }
+}
 
-    /// Notes what was acknowledged: a batch, an end, or both. A journal that cannot be written knows less than it should, which is said.
-    pub(crate) fn note(
-        &self,
-        token: Token,
-        trial: TrialId,
-        batch: Option<&v1::Batch>,
-        outcome: Option<&Outcome>,
-    ) {
-        if let Err(error) = self.write(token, trial, batch, outcome) {
-            tracing::error!(%token, %error, "cannot write to the journal of acknowledged calls");
-        }
-    }
+fn checked<T>(done: io::Result<T>) -> T {
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot write the journal of acknowledged calls");
+        std::process::abort()
+    })
+}
 
-    fn write(
-        &self,
-        token: Token,
-        trial: TrialId,
-        batch: Option<&v1::Batch>,
-        outcome: Option<&Outcome>,
-    ) -> io::Result<()> {
-        let evaluations = batch.map_or(&[][..], |batch| &batch.evaluations);
-        let losses = batch.map_or(&[][..], |batch| &batch.losses);
-        let line = Line {
-            token: token.0,
-            trial: trial.to_string(),
-            sequence: batch.map(|batch| batch.sequence),
-            evaluations: evaluations.iter().map(evaluation_line).collect(),
-            losses: losses.iter().map(|loss| (loss.step, bits(loss.loss))).collect(),
-            outcome: outcome.map(|outcome| match outcome {
-                Outcome::Succeeded => StateName::Succeeded,
-                Outcome::Diverged { .. } => StateName::Diverged,
-                Outcome::Failed { .. } => StateName::Failed,
-            }),
-        };
-        let mut bytes = serde_json::to_vec(&line)?;
-        bytes.push(b'\n');
-        (&self.0).write_all(&bytes)
-    }
+fn open(path: &OsStr) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+fn write(
+    mut file: &File,
+    token: Token,
+    trial: TrialId,
+    batch: Option<&v1::Batch>,
+    outcome: Option<&Outcome>,
+) -> io::Result<()> {
+    let evaluations = batch.map_or(&[][..], |batch| &batch.evaluations);
+    let losses = batch.map_or(&[][..], |batch| &batch.losses);
+    let line = Line {
+        token: token.0,
+        trial: trial.to_string(),
+        sequence: batch.map(|batch| batch.sequence),
+        evaluations: evaluations.iter().map(evaluation_line).collect(),
+        losses: losses.iter().map(|loss| (loss.step, bits(loss.loss))).collect(),
+        outcome: outcome.map(|outcome| match outcome {
+            Outcome::Succeeded => StateName::Succeeded,
+            Outcome::Diverged { .. } => StateName::Diverged,
+            Outcome::Failed { .. } => StateName::Failed,
+        }),
+    };
+    let mut bytes = serde_json::to_vec(&line)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)
 }
 
 fn evaluation_line(evaluation: &v1::Evaluation) -> EvaluationLine<'_> {

@@ -10,6 +10,7 @@ mod attempt;
 mod config;
 mod connection;
 pub mod guard;
+#[cfg(feature = "test-hooks")]
 mod journal;
 pub mod launcher;
 mod machine;

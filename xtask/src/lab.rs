@@ -86,7 +86,7 @@ pub fn run(area: Area, options: &Options) -> Result<()> {
     }
     // The trials of a deployment compute nothing, and the tests have made most of a debug build already.
     let dev = area == Area::Acceptance || options.dev || options.arguments.iter().any(|word| word == "--dev");
-    let mut lab = build(programs, dev)?;
+    let mut lab = build(area, programs, dev)?;
     match task {
         Task::Coordinator => {
             let program = Path::new(lab.get_program()).with_file_name("sortie");
@@ -135,12 +135,16 @@ fn is_option(argument: &OsString, name: &str) -> bool {
     argument.split('=').next() == Some(name)
 }
 
-fn build(programs: &[&str], dev: bool) -> Result<Command> {
+fn build(area: Area, programs: &[&str], dev: bool) -> Result<Command> {
     let repository = setup::repository()?;
     let mut cargo = process::cargo();
     cargo.args(["build", "--locked", "--package", "sortie-lab"]).current_dir(&repository);
     for program in programs {
         cargo.args(["--package", program]);
+    }
+    if area == Area::Chaos {
+        // The workers note what the coordinator acknowledged.
+        cargo.args(["--package", "sortie-worker", "--features", "sortie-worker/test-hooks"]);
     }
     if !dev {
         cargo.arg("--release");

@@ -1,6 +1,10 @@
 //! A small SVG writer for lines, markers and text. All text is escaped.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use skrifa::instance::{LocationRef, Size};
+use skrifa::{FontRef, MetadataProvider as _};
 
 /// The colours of Okabe and Ito that stay visible on white paper.
 pub(super) const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -249,16 +253,19 @@ impl Svg {
     }
 }
 
-/// An estimate of a text's width in DejaVu Sans, the widest of the families that a document names.
+/// A text's width in DejaVu Sans, the widest of the families that a document names.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    let of = |character: char| match character {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' => 0.33,
-        'f' | 't' | 'r' | '(' | ')' | '-' | '/' | '[' | ']' => 0.41,
-        'm' | 'w' | 'W' | 'M' | '%' | '@' | '…' => 1.0,
-        'A'..='Z' => 0.72,
-        _ => 0.64,
+    static FONT: LazyLock<Option<FontRef<'static>>> =
+        LazyLock::new(|| FontRef::new(dejavu::sans::regular()).ok());
+    let Some(font) = &*FONT else { return text.chars().count() as f64 * size };
+    let (characters, metrics) =
+        (font.charmap(), font.glyph_metrics(Size::unscaled(), LocationRef::default()));
+    let units = f64::from(font.metrics(Size::unscaled(), LocationRef::default()).units_per_em);
+    let advance = |character| {
+        let glyph = characters.map(character).unwrap_or_default();
+        f64::from(metrics.advance_width(glyph).unwrap_or_default())
     };
-    text.chars().map(of).sum::<f64>() * size
+    text.chars().map(advance).sum::<f64>() / units * size
 }
 
 /// The text, cut so that it fits.

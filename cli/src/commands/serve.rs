@@ -1,7 +1,7 @@
 //! `sortie serve`: the coordinator.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -92,13 +92,10 @@ pub fn artifacts(store: Option<&str>, database: &str) -> Result<Artifacts> {
     }
     let folder = match database.strip_prefix("sqlite:") {
         Some(path) => Path::new(path.strip_prefix("//").unwrap_or(path)).with_file_name("artifacts"),
-        None => {
-            let data =
-                std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
-            let Some(data) = data.or_else(home) else { return Ok(Artifacts::None) };
-            data.join("sortie/artifacts")
-        }
+        None => match directories::BaseDirs::new() {
+            Some(folders) => folders.data_dir().join("sortie/artifacts"),
+            None => return Ok(Artifacts::None),
+        },
     };
     Ok(Artifacts::Default(sortie_artifacts::folder_url(&folder)?))
 }

@@ -78,9 +78,6 @@ pub struct Arguments {
     /// Stop as by SIGTERM when standard input closes: for programs that start workers and must not leave any behind
     #[arg(long)]
     pub stop_on_stdin_close: bool,
-    /// Note every call that the coordinator acknowledged in this file: tests compare it with what was kept
-    #[arg(long, value_name = "FILE", env = "SORTIE_JOURNAL", hide = true)]
-    pub journal: Option<PathBuf>,
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", env = "SORTIE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -145,7 +142,6 @@ fn config(
         tags,
         grace: Duration::from_secs(u64::from(arguments.grace)),
         time_left,
-        journal: arguments.journal.clone(),
         ..plain
     })
 }
@@ -188,7 +184,6 @@ impl Machine {
             grace: GRACE,
             time_left: None,
             time_for_unknown: TIME_FOR_UNKNOWN,
-            journal: None,
         })
     }
 

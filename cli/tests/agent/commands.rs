@@ -174,8 +174,7 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
     let fake = Fake::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let worker =
-        Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--journal", path.to_str().unwrap()]);
+    let worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands"]);
     let lines = || -> Vec<serde_json::Value> {
         let text = fs::read_to_string(&path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -61,7 +61,6 @@ impl Agent {
             grace: Duration::from_secs(1),
             time_left,
             time_for_unknown: Duration::from_secs(1),
-            journal: None,
         };
         let (stop, stopping) = watch::channel(Stop::No);
         let task = tokio::spawn(agent::run(config, stopping));

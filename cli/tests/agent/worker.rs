@@ -35,6 +35,8 @@ impl Worker {
         let mut command = command();
         command.current_dir(working);
         command.args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", url]);
+        // Programs for tests note in it what was acknowledged.
+        command.env("SORTIE_JOURNAL", folder.join("journal"));
         command.arg("--data").arg(folder.join("data")).arg("--cache").arg(folder.join("cache"));
         let child = command.args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
         Self { child, folder: folder.to_owned() }

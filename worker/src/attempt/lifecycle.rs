@@ -21,10 +21,8 @@ use crate::attempt::attempt_log::AttemptLog;
 use crate::attempt::ending::{self, End};
 use crate::attempt::outbox::Outbox;
 use crate::config::AgentConfig;
-use crate::connection::backoff;
 use crate::connection::deliver::{Refusal, ReportClient};
 use crate::connection::session::Session;
-use crate::journal::Journal;
 use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
@@ -46,7 +44,6 @@ pub(crate) struct Shared {
     pub(crate) session: Arc<Session>,
     pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
-    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) places: Places,
 }
 
@@ -140,11 +137,9 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     let Entry { step, orders, ending: is_ending } = entry;
     let report_client = ReportClient {
         session: Arc::clone(&shared.session),
-        journal: shared.journal.clone(),
         token,
+        #[cfg(feature = "test-hooks")]
         trial: trial_id,
-        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
-        seed: backoff::seed(shared.session.worker_id(), token.0),
     };
     let mut attempt = Attempt {
         shared,

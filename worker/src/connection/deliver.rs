@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use backon::Retryable as _;
 use sortie_core::job::{Outcome, Token};
-use sortie_core::trial::TrialId;
 use sortie_proto::v1;
 
-use crate::connection::backoff::Backoff;
+use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
-use crate::journal::Journal;
 
 /// The coordinator's final no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,51 +22,40 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,
-    /// Where what is acknowledged is noted, if anywhere.
-    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) token: Token,
-    pub(crate) trial: TrialId,
-    /// Of the waits between tries.
-    pub(crate) seed: u64,
+    #[cfg(feature = "test-hooks")]
+    pub(crate) trial: sortie_core::trial::TrialId,
 }
 
 impl ReportClient {
     /// Delivers a batch, however long that takes.
     pub(crate) async fn report(self, batch: v1::Batch) -> Result<(), Refusal> {
-        until_answered(self.seed, || self.session.report(self.token, batch.clone())).await?;
-        self.note(Some(&batch), None);
+        until_answered(|| self.session.report(self.token, batch.clone())).await?;
+        #[cfg(feature = "test-hooks")]
+        crate::journal::note(self.token, self.trial, Some(&batch), None);
         Ok(())
     }
 
     /// Ends the attempt, however long that takes.
     pub(crate) async fn complete(self, batch: Option<v1::Batch>, outcome: Outcome) -> Result<(), Refusal> {
-        until_answered(self.seed, || self.session.complete(self.token, batch.clone(), &outcome)).await?;
-        self.note(batch.as_ref(), Some(&outcome));
+        until_answered(|| self.session.complete(self.token, batch.clone(), &outcome)).await?;
+        #[cfg(feature = "test-hooks")]
+        crate::journal::note(self.token, self.trial, batch.as_ref(), Some(&outcome));
         Ok(())
-    }
-
-    fn note(&self, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
-        if let Some(journal) = &self.journal {
-            journal.note(self.token, self.trial, batch, outcome);
-        }
     }
 }
 
+/// Calls until the coordinator has answered.
 async fn until_answered<F: Future<Output = Result<(), CallError>>>(
-    seed: u64,
-    mut say: impl FnMut() -> F,
+    call: impl FnMut() -> F,
 ) -> Result<(), Refusal> {
-    let mut backoff = Backoff::new(seed);
-    loop {
-        match say().await {
-            Ok(()) => return Ok(()),
-            Err(CallError::Stale) => return Err(Refusal::Stale),
-            Err(CallError::Refused(reason) | CallError::Version(reason)) => {
-                return Err(Refusal::Refused(reason));
-            }
-            Err(CallError::Unavailable(_)) => tokio::time::sleep(backoff.next()).await,
+    let no_answer = |error: &CallError| matches!(error, CallError::Unavailable(_));
+    call.retry(retry::DELAYS).when(no_answer).await.map_err(|error| match error {
+        CallError::Stale => Refusal::Stale,
+        CallError::Refused(reason) | CallError::Version(reason) | CallError::Unavailable(reason) => {
+            Refusal::Refused(reason)
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -78,15 +66,15 @@ mod tests {
     async fn only_an_answer_ends_the_trying() {
         let mut answers =
             vec![Ok(()), Err(CallError::Unavailable("b".into())), Err(CallError::Unavailable("a".into()))];
-        let told = until_answered(1, || {
+        let told = until_answered(|| {
             let answer = answers.pop().unwrap();
             async move { answer }
         });
         assert_eq!(told.await, Ok(()));
         assert!(answers.is_empty());
-        assert_eq!(until_answered(1, || async { Err(CallError::Stale) }).await, Err(Refusal::Stale));
+        assert_eq!(until_answered(|| async { Err(CallError::Stale) }).await, Err(Refusal::Stale));
         assert_eq!(
-            until_answered(1, || async { Err(CallError::Refused("no".into())) }).await,
+            until_answered(|| async { Err(CallError::Refused("no".into())) }).await,
             Err(Refusal::Refused("no".into()))
         );
     }
