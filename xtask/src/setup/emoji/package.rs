@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tar::Archive;
 
 /// No file that we read out of a package is larger.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -62,17 +60,16 @@ struct IconsFile {
 }
 
 impl IconSet {
-    /// Reads `icons.json` and `chars.json` of a package.
-    pub fn read(tarball: &Path) -> Result<Self> {
-        let [icons, chars] = files(tarball, ["package/icons.json", "package/chars.json"])?;
-        let file: IconsFile = parse(tarball, &icons)?;
-        let names: HashMap<String, String> = parse(tarball, &chars)?;
+    /// Reads `icons.json` and `chars.json` of an installed package.
+    pub fn read(package: &Path) -> Result<Self> {
+        let file: IconsFile = parse(&package.join("icons.json"))?;
+        let names: HashMap<String, String> = parse(&package.join("chars.json"))?;
         let mut chars = HashMap::new();
         for (spelling, name) in names {
             // Aliases may mirror or turn another icon; none of our emoji needs one, so they are left out.
             if file.icons.contains_key(&name) {
                 let points = hexadecimal(&spelling)
-                    .with_context(|| format!("{} names an odd emoji {spelling:?}", tarball.display()))?;
+                    .with_context(|| format!("{} names an odd emoji {spelling:?}", package.display()))?;
                 chars.insert(points, name);
             }
         }
@@ -116,11 +113,10 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads `data-by-emoji.json` and the licence.
-    pub fn read(tarball: &Path) -> Result<Self> {
-        let [table, licence] = files(tarball, ["package/data-by-emoji.json", "package/LICENSE"])?;
-        let licence = String::from_utf8_lossy(&licence).into_owned();
-        Ok(Self { emoji: parse(tarball, &table)?, licence })
+    /// Reads `data-by-emoji.json` and the licence of the installed package.
+    pub fn read(package: &Path) -> Result<Self> {
+        let licence = String::from_utf8_lossy(&content(&package.join("LICENSE"))?).into_owned();
+        Ok(Self { emoji: parse(&package.join("data-by-emoji.json"))?, licence })
     }
 }
 
@@ -145,36 +141,27 @@ fn is_variation_selector(point: u32) -> bool {
     point == 0xfe0f
 }
 
-fn parse<T: DeserializeOwned>(tarball: &Path, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).with_context(|| format!("{} holds unexpected JSON", tarball.display()))
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&content(path)?)
+        .with_context(|| format!("{} holds unexpected JSON", path.display()))
 }
 
-/// The contents of the named files of a tarball.
-fn files<const N: usize>(tarball: &Path, names: [&str; N]) -> Result<[Vec<u8>; N]> {
-    let context = || format!("cannot read {}", tarball.display());
-    let file = File::open(tarball).with_context(context)?;
-    let mut archive = Archive::new(GzDecoder::new(BufReader::new(file)));
-    let mut contents: [Option<Vec<u8>>; N] = [const { None }; N];
-    for entry in archive.entries().with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let path = entry.path().with_context(context)?.into_owned();
-        if let Some(index) = names.iter().position(|name| path == Path::new(name)) {
-            let mut content = Vec::new();
-            entry.take(FILE_BYTES_MAX).read_to_end(&mut content).with_context(context)?;
-            contents[index] = Some(content);
-        }
-    }
-    let mut found = [const { Vec::new() }; N];
-    for (index, content) in contents.into_iter().enumerate() {
-        found[index] = content.with_context(|| format!("{} holds no {}", tarball.display(), names[index]))?;
-    }
-    Ok(found)
+fn content(path: &Path) -> Result<Vec<u8>> {
+    let context = || format!("cannot read {}", path.display());
+    let mut content = Vec::new();
+    File::open(path)
+        .with_context(context)?
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut content)
+        .with_context(context)?;
+    Ok(content)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use flate2::{Compression, write::GzEncoder};
 
     #[test]
     fn spellings_of_one_emoji_are_equal() {
@@ -185,28 +172,15 @@ mod tests {
         assert!(hexadecimal("smile").is_err());
     }
 
-    fn tarball(folder: &Path, files: &[(&str, &str)]) -> std::path::PathBuf {
-        let path = folder.join("set.tgz");
-        let mut builder =
-            tar::Builder::new(GzEncoder::new(File::create(&path).unwrap(), Compression::fast()));
-        for (name, content) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, content.as_bytes()).unwrap();
-        }
-        builder.into_inner().unwrap().finish().unwrap();
-        path
-    }
-
     #[test]
     fn an_icon_set_keeps_its_boxes_and_drops_aliases() {
         let folder = tempfile::tempdir().unwrap();
         let icons = r#"{"prefix":"p","icons":{"swan":{"body":"<g/>","height":33},"egg":{"body":"<g/>"}},
             "aliases":{"nest":{"parent":"egg","hFlip":true}},"width":32,"height":32}"#;
         let chars = r#"{"1f9a2":"swan","1f95a":"egg","1faba":"nest"}"#;
-        let path = tarball(folder.path(), &[("package/icons.json", icons), ("package/chars.json", chars)]);
-        let set = IconSet::read(&path).unwrap();
+        fs::write(folder.path().join("icons.json"), icons).unwrap();
+        fs::write(folder.path().join("chars.json"), chars).unwrap();
+        let set = IconSet::read(folder.path()).unwrap();
         assert_eq!(set.chars.len(), 2);
         let (_, swan) = set.icon("swan").unwrap();
         assert_eq!(swan, ViewBox { left: 0.0, top: 0.0, width: 32.0, height: 33.0 });
@@ -216,8 +190,11 @@ mod tests {
     #[test]
     fn a_package_without_its_files_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = tarball(folder.path(), &[("package/icons.json", "{}")]);
-        let error = format!("{:#}", IconSet::read(&path).unwrap_err());
-        assert!(error.ends_with("set.tgz holds no package/chars.json"), "{error}");
+        let error = |folder: &Path| format!("{:#}", IconSet::read(folder).unwrap_err());
+        fs::write(folder.path().join("icons.json"), "{}").unwrap();
+        assert!(error(folder.path()).contains("icons.json holds unexpected JSON"));
+        fs::write(folder.path().join("icons.json"), r#"{"icons":{}}"#).unwrap();
+        let missing = error(folder.path());
+        assert!(missing.starts_with("cannot read ") && missing.contains("chars.json"), "{missing}");
     }
 }
