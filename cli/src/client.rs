@@ -13,7 +13,7 @@ use sortie_proto::{WireError, v1};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-use crate::Connection;
+use crate::connection::Connection;
 
 const CONNECT_SECONDS_MAX: u64 = 5;
 /// Trials that a courier takes at a time: far fewer than it completes within a lease.

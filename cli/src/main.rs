@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod connection;
 mod discover;
 mod folders;
 mod logging;
@@ -14,7 +15,8 @@ mod trainer;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sortie_proto::endpoint::DEFAULT_COORDINATOR;
+
+use connection::Connection;
 
 /// A coordinator handles many small messages: glibc's allocation and copying of memory showed high in its profile.
 #[global_allocator]
@@ -34,17 +36,6 @@ struct Arguments {
     connection: Connection,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where the coordinator is.
-#[derive(Debug, clap::Args)]
-struct Connection {
-    /// The coordinator to talk to.
-    #[arg(long, global = true, env = "SORTIE_COORDINATOR", default_value = DEFAULT_COORDINATOR, value_name = "URL")]
-    coordinator: String,
-    /// Allow connections to and from other machines, although they are neither encrypted nor authenticated yet.
-    #[arg(long, global = true, env = "SORTIE_INSECURE")]
-    insecure: bool,
 }
 
 /// What to do. Commands are described where their flags are.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::Token;
 use crate::metrics::Method;
 use crate::named;
+use crate::token::Token;
 
 /// What a file in the artifact store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,13 +2,13 @@
 //!
 //! A fencing token names one attempt and is never issued twice, so the reports of one attempt are never taken for those of a later one.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::combine::Readiness;
 use crate::named;
+pub use crate::token::Token;
 
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,22 +26,6 @@ impl Timestamp {
     /// This time less a duration.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
-    }
-}
-
-/// Names one attempt at one trial. Tokens grow and are never reissued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Token(pub i64);
-
-impl Token {
-    /// No attempt's: none is issued.
-    pub const NONE: Self = Self(0);
-}
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

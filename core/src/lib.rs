@@ -24,4 +24,5 @@ pub mod schedule;
 pub mod selection;
 pub mod spec;
 pub mod split;
+mod token;
 pub mod trial;

@@ -5,7 +5,6 @@ use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::Work;
 
-use super::question::check_by;
 use super::{FigureError, FigureKind, FigureQuestion};
 use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
 use crate::axis::{Axis, AxisValue, parameter_names};
@@ -42,6 +41,21 @@ pub fn figure(
         return FigureData { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
     }
     FigureData { sweep, work, records, combined: &[], asked: &asked }.draw()
+}
+
+/// Fails if the axes do not suit the kind of figure.
+fn check_by(asked: &FigureQuestion) -> Result<(), FigureError> {
+    let fits = match asked.kind {
+        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => asked.by.is_empty(),
+        FigureKind::Box => asked.by.len() < 2,
+        FigureKind::Grid => match asked.by.as_slice() {
+            [] => true,
+            [rows, columns] => rows != columns,
+            _ => false,
+        },
+    };
+    let given = || asked.by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
+    if fits { Ok(()) } else { Err(FigureError::By { kind: asked.kind, given: given() }) }
 }
 
 /// The data of a figure.

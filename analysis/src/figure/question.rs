@@ -4,7 +4,6 @@ use sortie_core::metrics::Method;
 use sortie_core::named;
 use sortie_core::selection::Selection;
 
-use super::FigureError;
 use crate::axis::Axis;
 use crate::metric_spec::OodSplit;
 
@@ -61,19 +60,4 @@ impl FigureQuestion {
             by: Vec::new(),
         }
     }
-}
-
-/// Fails if the axes do not suit the kind of figure.
-pub(super) fn check_by(asked: &FigureQuestion) -> Result<(), FigureError> {
-    let fits = match asked.kind {
-        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => asked.by.is_empty(),
-        FigureKind::Box => asked.by.len() < 2,
-        FigureKind::Grid => match asked.by.as_slice() {
-            [] => true,
-            [rows, columns] => rows != columns,
-            _ => false,
-        },
-    };
-    let given = || asked.by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
-    if fits { Ok(()) } else { Err(FigureError::By { kind: asked.kind, given: given() }) }
 }

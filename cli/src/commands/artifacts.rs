@@ -5,7 +5,8 @@ use serde::Serialize;
 use sortie_proto::v1::{ArtifactsResponse, KeptArtifact};
 
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// List the files of a trial: its checkpoints while it runs, weights and logits when it has ended, and the digests of what was not kept.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,8 @@ use sortie_proto::v1::ControlRequest;
 
 use super::trials::warn_of_unmet;
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// A sweep.
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,8 @@ use sortie_proto::v1::query_value::Value;
 
 use super::results::MeasuredArguments;
 use crate::client::{Client, ClientError};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Show the differences between two sweeps or two trials: settings, environment of the attempts, data, weights, results.
 ///

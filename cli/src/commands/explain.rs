@@ -9,7 +9,8 @@ use sortie_proto::v1::{ExplainResponse, TrialEvent};
 
 use super::trials::{TrialOutput, progress};
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Show the history of a trial: its attempts, the workers that ran them, how each ended, and what it waits for.
 #[derive(Debug, clap::Args)]

@@ -13,8 +13,9 @@ use sortie_core::record::Detail;
 
 use super::results::note_combined;
 use crate::client::Client;
+use crate::connection::Connection;
+use crate::output;
 use crate::output::NewFile;
-use crate::{Connection, output};
 
 /// Write every evaluation of a sweep as a row, or its results as the files of another program.
 ///

@@ -13,7 +13,8 @@ use super::results::MeasuredArguments;
 use super::submit::follow;
 use super::wait::until_over;
 use crate::client::{Client, PatientClient};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
 ///

@@ -9,7 +9,8 @@ use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// How many pixels of a PNG one unit of the SVG becomes: sharp at a single column's width in print.
 const PNG_SCALE: f32 = 2.0;

@@ -15,7 +15,8 @@ use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 
 use crate::client::{Client, ClientError, Courier};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Store the results of another program as a sweep of its own.
 ///

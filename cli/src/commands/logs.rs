@@ -6,7 +6,8 @@ use sortie_proto::v1::LogsResponse;
 
 use super::explain::Attempts;
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Print what an attempt at a trial wrote, byte for byte, as much of it as its worker kept.
 #[derive(Debug, clap::Args)]

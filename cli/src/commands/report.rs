@@ -9,7 +9,8 @@ use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
 ///

@@ -15,7 +15,8 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Print the results table of a sweep.
 ///

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use super::{plan, serve, status, submit, worker};
 use crate::client::{Client, ClientError};
-use crate::{Connection, logging, output};
+use crate::connection::Connection;
+use crate::{logging, output};
 
 /// How long a coordinator that starts at the same time may take to tell its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;

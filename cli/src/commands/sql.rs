@@ -10,7 +10,8 @@ use sortie_proto::v1;
 use sortie_proto::v1::query_value::Value;
 
 use crate::client::{Client, ClientError};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Rows of a table that are aligned together. Longer answers are printed as several tables: they are never held as a whole.
 const TABLE_ROWS: usize = 1_000;

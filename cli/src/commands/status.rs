@@ -10,7 +10,8 @@ use sortie_proto::v1::SweepStatus;
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientError, PatientClient};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Show the progress of sweeps and the time left.
 #[derive(Debug, clap::Args)]

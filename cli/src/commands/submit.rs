@@ -10,7 +10,8 @@ use tonic::Streaming;
 
 use super::plan::SweepArguments;
 use crate::client::{Client, ClientError};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Store a sweep. Submitting again is resuming; a larger grid adds only the difference.
 ///

@@ -8,8 +8,9 @@ use sortie_core::trial::{Point, TrialId};
 use sortie_proto::v1::Trial;
 
 use crate::client::{Client, ClientError};
+use crate::connection::Connection;
+use crate::output;
 use crate::output::PointOutput;
-use crate::{Connection, output};
 
 /// List the trials of a sweep: state, step, worker and error of each.
 #[derive(Debug, clap::Args)]

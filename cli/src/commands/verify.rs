@@ -11,7 +11,8 @@ use sortie_proto::v1::{
 
 use super::status::{WATCH_INTERVAL, is_over, line};
 use crate::client::{Client, ClientError, PatientClient};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Run a trial twice more on one worker, once undisturbed and once killed and resumed, and compare all that comes of it, to the byte.
 ///

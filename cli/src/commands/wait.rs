@@ -7,7 +7,8 @@ use sortie_proto::v1::SweepStatus;
 
 use super::status::{WATCH_INTERVAL, is_over, line};
 use crate::client::{ClientError, PatientClient};
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// Wait until every trial of a sweep has ended, silently, even if the coordinator is restarted meanwhile.
 ///

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline;
+use crate::connection::Connection;
 use crate::logging::{self, LogFormat};
 use crate::trainer::Libtorch;
-use crate::{Connection, folders, output};
+use crate::{folders, output};
 use anyhow::Result;
 use clap::Args;
 use sortie_core::pipe::Probe;

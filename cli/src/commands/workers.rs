@@ -7,7 +7,8 @@ use serde::Serialize;
 use sortie_proto::v1::Worker;
 
 use crate::client::Client;
-use crate::{Connection, output};
+use crate::connection::Connection;
+use crate::output;
 
 /// List the workers: what they have, what they run, and when they were last heard from.
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI runs.
+//! The rules of form that neither the compiler nor the formatter knows.
 
 use std::fs;
 use std::path::Path;
@@ -6,52 +6,23 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process;
-use crate::setup::{self, packages};
+use super::circles;
 
 /// The longest file of Rust that we accept, in lines.
 const LINES_MAX: usize = 500;
-/// Programs that the tests run beside ours; some tests skip themselves where they are missing, which must not happen here.
-const NEEDS: [packages::Need; 1] = [("initdb", "postgresql")];
 
-/// Formats, lints, documents and tests the whole workspace; stops at the first thing that is wrong.
-pub fn run() -> Result<()> {
-    packages::require(&NEEDS)?;
-    setup::run(&setup::SetupOptions::default())?;
-    let repository = setup::repository()?;
-    let cargo = |arguments: &[&str]| {
-        let mut cargo = process::cargo();
-        cargo.args(arguments).current_dir(&repository);
-        println!("cargo {}", arguments.join(" "));
-        cargo
-    };
-    process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    check_files(&repository)?;
-    process::run(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
-    process::run(
-        cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
-    )?;
-    process::run(&mut cargo(&["test", "--workspace", "--locked"]))
-}
-
-/// Holds every file of Rust to the rules of form that neither the compiler nor the formatter knows.
-fn check_files(repository: &Path) -> Result<()> {
+/// Holds every file of Rust to them.
+pub fn check(repository: &Path) -> Result<()> {
     let listed = Command::new("git")
         .args(["ls-files", "*.rs"])
         .current_dir(repository)
         .output()
         .context("cannot ask git for the files")?;
-    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let read = |name: &str| fs::read_to_string(repository.join(name)).ok();
+    for name in listed.lines() {
         // A file that was removed but not committed yet is listed too.
-        let Ok(text) = fs::read_to_string(repository.join(name)) else { continue };
+        let Some(text) = read(name) else { continue };
         let lines = text.lines().count();
         ensure!(lines <= LINES_MAX, "{name} has {lines} lines; at most {LINES_MAX} are allowed");
         if let Some(item) = item_in_table_of_contents(name, &text) {
@@ -60,7 +31,7 @@ fn check_files(repository: &Path) -> Result<()> {
             );
         }
     }
-    Ok(())
+    circles::refuse(listed.lines(), &read)
 }
 
 /// The first item that a `mod.rs` or `lib.rs` defines itself. Modules that tests share are code, by cargo's custom.

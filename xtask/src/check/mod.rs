@@ -1,0 +1,7 @@
+//! `cargo xtask test`: everything that CI runs.
+
+mod circles;
+mod files;
+mod run;
+
+pub use run::run;

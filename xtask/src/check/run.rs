@@ -1,0 +1,39 @@
+//! The steps, in order.
+
+use anyhow::Result;
+
+use super::files;
+use crate::process;
+use crate::setup::{self, packages};
+
+/// Programs that the tests run beside ours. Some tests skip themselves where they are missing, which must not
+/// happen here.
+const NEEDS: [packages::Need; 1] = [("initdb", "postgresql")];
+
+/// Formats, lints, documents and tests the whole workspace; stops at the first thing that is wrong.
+pub fn run() -> Result<()> {
+    packages::require(&NEEDS)?;
+    setup::run(&setup::SetupOptions::default())?;
+    let repository = setup::repository()?;
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = process::cargo();
+        cargo.args(arguments).current_dir(&repository);
+        println!("cargo {}", arguments.join(" "));
+        cargo
+    };
+    process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    files::check(&repository)?;
+    process::run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    process::run(
+        cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
+    process::run(&mut cargo(&["test", "--workspace", "--locked"]))
+}
