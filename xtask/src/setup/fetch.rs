@@ -1,4 +1,6 @@
-//! Downloads by package name through pip and npm, which verify them; kept in the cache, and verified again before each use.
+//! Downloads by package name through pip and npm, which verify them.
+//!
+//! They are kept in the cache, and verified again before each use.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +21,8 @@ use super::progress::{Progress, Unit};
 use super::tools::PYTHON;
 
 const POLL: Duration = Duration::from_millis(100);
-const LOG_LINES_SHOWN: usize = 5;
+const LOG_LINES_FIRST: usize = 2;
+const LOG_LINES_LAST: usize = 4;
 
 /// The verified wheel in the cache, downloaded if it is not there.
 pub fn wheel(cache: &Cache, pin: &Wheel) -> Result<PathBuf> {
@@ -59,8 +62,9 @@ fn pip_download(pin: &Wheel, folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The folder in the cache that holds the npm packages of the lock file, as npm installed them. Unless it is whole,
-/// npm installs them all; npm is asked for only then.
+/// The folder in the cache that holds the npm packages of the lock file, as npm installed them.
+///
+/// Unless it is whole, npm installs them all; npm is asked for only then.
 pub fn npm(cache: &Cache, npm: impl FnOnce() -> Result<Npm>) -> Result<PathBuf> {
     let target = npm_folder(cache);
     if intact(&target, Check::Digests, |made_by| made_by == npm_recipe()).is_some() {
@@ -164,15 +168,20 @@ fn watch(mut command: Command, folder: &Path, mut progress: Progress) -> Result<
     drop(progress);
     if !status.success() {
         let text = fs::read(&path).unwrap_or_default();
-        bail!("{status}: {}", last_lines(&String::from_utf8_lossy(&text)));
+        bail!("{status}: {}", on_one_line(&String::from_utf8_lossy(&text)));
     }
     Ok(())
 }
 
-/// The end of a log on one line.
-pub fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join(" | ")
+/// The beginning and the end of a log on one line.
+///
+/// Pip names a package first, then lists all its digests, and tells last which one it got.
+pub fn on_one_line(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.len() > LOG_LINES_FIRST + LOG_LINES_LAST {
+        lines.splice(LOG_LINES_FIRST..lines.len() - LOG_LINES_LAST, ["..."]);
+    }
+    lines.join(" | ")
 }
 
 /// The size of all files below a folder that another program is writing to; what vanishes meanwhile counts nothing.
@@ -287,12 +296,20 @@ mod tests {
 
     #[test]
     fn a_package_is_named_by_its_digest_in_the_lock_file() {
-        let lock = r#"{"packages":{"":{"name":"x"},"node_modules/@a/b":{"version":"1.2.3","integrity":"sha512-AA=="},
+        let lock = r#"{"packages":{"":{"name":"x"},
+            "node_modules/@a/b":{"version":"1.2.3","integrity":"sha512-AA=="},
             "node_modules/c":{"version":"2.0.0","integrity":"sha512-BB=="}}}"#;
         let named = |text| packages_named_by_digest(text, lock).unwrap();
         assert_eq!(named("wanted sha512-AA== but got sha512-CC=="), ["@a/b 1.2.3"]);
         assert!(named("no network").is_empty());
         assert!(packages_named_by_digest("", NPM_LOCK).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_long_log_keeps_its_beginning_and_its_end() {
+        assert_eq!(on_one_line(" 1\n2\n\n3\n4\n5\n6\n"), "1 | 2 | 3 | 4 | 5 | 6");
+        assert_eq!(on_one_line("1\n2\n3\n4\n5\n6\n7\n8\n"), "1 | 2 | ... | 5 | 6 | 7 | 8");
+        assert_eq!(on_one_line(""), "");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub struct Npm {
     pub licence: &'static str,
     /// Whose work it is, for attribution.
     pub author: &'static str,
-    /// SHA-256 of the tarball, which the dataset names as its origin. npm checks the SHA-512 in the lock file.
+    /// SHA-256 of the tarball, which the dataset names as its origin.
+    /// It is a record: npm checks the SHA-512 in the lock file.
     pub sha256: &'static str,
 }
 
@@ -199,7 +200,8 @@ pub const NODE: Wheel = wheel(
 /// What npm installs, in npm's own form.
 pub const NPM_PACKAGE: &str = include_str!("../../npm/package.json");
 
-/// Exact versions of it, with the SHA-512 of each tarball. It names no registry, so that npm asks the user's own.
+/// Exact versions of it, with the SHA-512 of each tarball.
+/// It names no registry, so that npm asks the user's own.
 pub const NPM_LOCK: &str = include_str!("../../npm/package-lock.json");
 
 /// Size of the installed packages.

@@ -11,14 +11,15 @@ use super::manifest::{Check, Manifest, intact};
 use super::tools::{self, PYTHON};
 use super::{digest, fetch};
 
-/// The tool and all that it depends on, in pip's own form: exact versions, and the digests of all their files.
+/// The tool and all that it depends on, in pip's own form.
+/// Versions are exact, and each has the digests of all its published files.
 const REQUIREMENTS: &str = include_str!("../../python/check-jsonschema.txt");
 
-/// A folder for PYTHONPATH that holds the package and what it depends on, installed by pip if it is not there.
+/// A folder for PYTHONPATH that holds the package and what it depends on; pip installs it if it is not there.
 ///
 /// # Errors
-/// When the pinned requirements do not have the package in this version, when there is no pip, or when pip cannot install
-/// exactly what is pinned.
+/// When the requirements do not pin the package in this version, when there is no pip, or when pip cannot
+/// install exactly what is pinned.
 pub fn folder(package: &str, version: &str) -> Result<PathBuf> {
     let wanted = format!("{package}=={version}");
     ensure!(is_pinned(&wanted, REQUIREMENTS), "xtask/python/check-jsonschema.txt does not pin {wanted}");
@@ -38,8 +39,8 @@ pub fn folder(package: &str, version: &str) -> Result<PathBuf> {
     eprintln!("Installing {wanted} into {}", target.display());
     let output = Command::new(PYTHON)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
-        // What a build from source needs would come without digests. Python compiles anew what it finds outdated, which
-        // would then differ from its description.
+        // What a build from source needs would come without digests.
+        // Python rewrites compiled files that it finds outdated, and they would then differ from the manifest.
         .args(["--root-user-action=ignore", "--only-binary=:all:", "--no-compile", "--target"])
         .arg(&folder)
         .args(["--require-hashes", "--requirement"])
@@ -50,7 +51,7 @@ pub fn folder(package: &str, version: &str) -> Result<PathBuf> {
     ensure!(
         output.status.success(),
         "pip cannot install {wanted}: {}",
-        fetch::last_lines(&String::from_utf8_lossy(&output.stderr))
+        fetch::on_one_line(&String::from_utf8_lossy(&output.stderr))
     );
     Manifest::of(&folder, &recipe)?.write(&folder)?;
     cache.publish(&folder, &target)?;
