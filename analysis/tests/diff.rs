@@ -20,7 +20,7 @@ fn spec(name: &str, lr: &str) -> SweepSpec {
 
 fn side(name: &str, lr: &str, records: Vec<TrialRecord>, device: &str) -> Side {
     let run = |id| {
-        let facts = [("device", device), ("software", "sortie-worker 0.1.0")];
+        let facts = [("device", device), ("software", "sortie-trainer 0.1.0")];
         (
             id,
             facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<RunFacts>(),

@@ -260,7 +260,7 @@ mod tests {
 
     /// A worker that may run commands needs no trainer at once: there is none beside the program that runs these tests.
     fn configured(words: &[&str], surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
-        let words = ["sortie-worker", "--allow-commands"].iter().chain(words);
+        let words = ["sortie worker", "--allow-commands"].iter().chain(words);
         let Cli { connection, arguments } = Cli::try_parse_from(words).unwrap();
         config(&arguments, &connection, surroundings)
     }
@@ -293,13 +293,13 @@ mod tests {
             &["--log-format", "xml"],
             &["extra"],
         ] {
-            assert!(Cli::try_parse_from(["sortie-worker"].iter().chain(words)).is_err(), "{words:?}");
+            assert!(Cli::try_parse_from(["sortie worker"].iter().chain(words)).is_err(), "{words:?}");
         }
         let refused = |words: &[&str]| configured(words, &visible("")).unwrap_err().to_string();
         assert!(refused(&["--devices", "cuda:0"]).contains("cuda:0 is not there"));
         assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
         assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
-        let without = Cli::try_parse_from(["sortie-worker"]).unwrap();
+        let without = Cli::try_parse_from(["sortie worker"]).unwrap();
         let refusal = config(&without.arguments, &without.connection, &Surroundings::default()).unwrap_err();
         assert!(refusal.to_string().contains("sortie-trainer is missing"), "{refusal}");
         assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));

@@ -162,7 +162,7 @@ fn trial() -> v1::Trial {
 
 #[test]
 fn a_trial_is_listed_and_explained() {
-    let happening =
+    let lost_event =
         v1::TrialEvent { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
     let started =
         v1::TrialEvent { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
@@ -170,7 +170,7 @@ fn a_trial_is_listed_and_explained() {
         sweep: "s".into(),
         trial: Some(trial()),
         token: 18,
-        events: vec![happening, started],
+        events: vec![lost_event, started],
         note: "old".into(),
         ..Default::default()
     };
@@ -210,7 +210,7 @@ fn a_trial_is_listed_and_explained() {
     assert_eq!((&json["reused_from"], &json["note"]), (&Value::Null, &json!("old")));
     let lost =
         json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
-    assert_eq!(json["happenings"][0], lost);
+    assert_eq!(json["events"][0], lost);
     assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! {"handshake":{"build":"0.1.0-5d41402abc4b2a76","protocol_version":7,"libtorch":"2.11.0+cpu"}}
 //! {"preparation":{"what":"decoding","done":300,"total":1244}}
-//! {"fingerprint":{"software":"sortie-worker 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
+//! {"fingerprint":{"software":"sortie-trainer 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
 //! {"progress":{"step":0}}
 //! {"losses":[{"step":0,"loss":1.9}]}
 //! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","score":{"counts":{"n":100,"correct":20}},"loss":1.8}]}
