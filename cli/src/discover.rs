@@ -11,7 +11,7 @@ use sortie_core::trial::DatasetSpec;
 
 /// `dataset.toml` beside the domains. Only what a sweep needs to know of it.
 #[derive(Debug, Default, Deserialize)]
-struct Card {
+struct DatasetFile {
     group: Option<SplitBy>,
 }
 
@@ -34,10 +34,10 @@ pub fn discover(root: &Path, dataset: &str) -> Result<DatasetSpec> {
         );
     }
     let card = folder.join("dataset.toml");
-    let card: Card = match fs::read_to_string(&card) {
+    let card: DatasetFile = match fs::read_to_string(&card) {
         Ok(text) => toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{}: {}", card.display(), error.message()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Card::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => DatasetFile::default(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", card.display())),
     };
     let split_by = card.group.unwrap_or(SplitBy::Image);

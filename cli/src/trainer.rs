@@ -35,7 +35,7 @@ impl Libtorch {
 ///
 /// # Errors
 /// One line that says why not.
-pub fn become_it(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
+pub fn replace_process(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
     let trainer = libtorch.launcher(folders::trainer()?, &cache).find()?;
     let (precision, device) = match request {
         Request::Bench(bench) => (bench.precision, bench.device.as_str()),

@@ -110,7 +110,7 @@ impl Server {
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
             Artifacts::Default(url) => {
-                let warn = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts to itself");
+                let warn = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts on its own disk");
                 mark(url).await.map_err(warn).ok()
             }
             Artifacts::None => None,

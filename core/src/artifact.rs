@@ -64,14 +64,19 @@ impl Artifact {
     pub fn fault(&self) -> Option<String> {
         if !self.key.is_empty() && !is_key(&self.key) {
             return Some(format!(
-                "key {:?} is no relative path of letters, digits, '.', '_', '-', '+' and '='",
+                "key {:?} is not allowed; allowed: a relative path of letters, digits, '.', '_', '-', '+' and '='",
                 self.key
             ));
         }
         if !is_digest(&self.digest) {
-            return Some(format!("digest {:?} is not 64 hexadecimal digits", self.digest));
+            return Some(format!(
+                "digest {:?} is not allowed; allowed: 64 lower-case hexadecimal digits",
+                self.digest
+            ));
         }
-        i64::try_from(self.bytes).is_err().then(|| format!("{} bytes", self.bytes))
+        i64::try_from(self.bytes)
+            .is_err()
+            .then(|| format!("length of {} bytes; allowed: at most {}", self.bytes, i64::MAX))
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_artifact_says_what_is_wrong_with_it() {
+    fn invalid_artifacts_are_refused_with_a_reason() {
         let digest = "0a".repeat(32);
         let right = Artifact {
             kind: ArtifactKind::FinalLogits,
@@ -145,9 +150,9 @@ mod tests {
         };
         assert_eq!(right.fault(), None);
         for (wrong, text) in [
-            (Artifact { key: "../x".into(), ..right.clone() }, "no relative path"),
-            (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 hexadecimal digits"),
-            (Artifact { digest: String::new(), ..right.clone() }, "64 hexadecimal digits"),
+            (Artifact { key: "../x".into(), ..right.clone() }, "a relative path"),
+            (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 lower-case hexadecimal digits"),
+            (Artifact { digest: String::new(), ..right.clone() }, "64 lower-case hexadecimal digits"),
             (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
         ] {
             assert!(wrong.fault().is_some_and(|fault| fault.contains(text)), "{wrong:?}");

@@ -131,15 +131,15 @@ pub enum Readiness {
     Ready,
     /// Some run, or wait to.
     Waits,
-    /// Some ended without a result: without them it would be another combination, so it fails.
-    Hopeless,
+    /// Some ended without a result. The combination fails, because it is defined by all of them.
+    Impossible,
 }
 
 impl Readiness {
     /// By the number of members, of those with a result, and of those that ended without one.
     pub fn of(members: u64, succeeded: u64, lost: u64) -> Self {
         match () {
-            () if lost > 0 => Self::Hopeless,
+            () if lost > 0 => Self::Impossible,
             () if succeeded == members && members > 0 => Self::Ready,
             () => Self::Waits,
         }

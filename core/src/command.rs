@@ -54,9 +54,8 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
             continue;
         }
         let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let (name, after) = closed.ok_or_else(|| {
-            bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned())
-        })?;
+        let (name, after) = closed
+            .ok_or_else(|| bad("has an unmatched brace; write {{ or }} for a brace itself".to_owned()))?;
         filled.push_str(&value(name).ok_or_else(|| {
             bad(format!(
                 "has the placeholder {{{}}}, which is neither an axis nor built in (write {{{{ and }}}} for braces)",
@@ -77,7 +76,7 @@ fn shortened(name: &str) -> String {
 
 /// What a worker adds to a trial's own values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct WorkerValues {
     /// The folder that holds the datasets' folders.
     pub data: String,
     /// `cpu` or `cuda:0`.
@@ -103,9 +102,9 @@ impl CommandSettings {
     pub fn invocation(
         &self,
         spec: &TrialSpec,
-        surroundings: &Surroundings,
+        worker_values: &WorkerValues,
     ) -> Result<Invocation, BadTemplate> {
-        let Surroundings { data, device, threads } = surroundings;
+        let WorkerValues { data, device, threads } = worker_values;
         let point = &spec.point;
         let mut values: BTreeMap<String, String> =
             point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
@@ -172,8 +171,8 @@ mod tests {
         let point =
             Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
         let spec = TrialSpec { work: Work::Command(settings.clone()), point, combination: None };
-        let surroundings = Surroundings { data: "/data".into(), device: "cpu".into(), threads: 2 };
-        let Invocation { words, environment } = settings.invocation(&spec, &surroundings).unwrap();
+        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
+        let Invocation { words, environment } = settings.invocation(&spec, &worker_values).unwrap();
         assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
         assert_eq!(environment["SORTIE_PARAM_SEED"], "3");

@@ -250,11 +250,11 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
         /// What the retry policy needs.
-        past: Past,
+        past: FailureHistory,
     },
-    /// The reaper looks at it.
-    Reap(Past),
-    /// A user calls it off.
+    /// The reaper checks its lease.
+    Reap(FailureHistory),
+    /// A user cancels it.
     Cancel,
     /// A user wants a trial that ended without a result to run again.
     Retry {
@@ -267,7 +267,7 @@ pub enum Event {
 
 /// What came before the end of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct FailureHistory {
     /// The trial's earlier attempts that ended with the same error class since a user last asked for a retry.
     pub failures: u32,
     /// Any number; see [`RetryPolicy::delay`].
@@ -283,8 +283,8 @@ pub enum Effect {
     Revive(Token),
     /// An attempt ends.
     End(Token, AttemptEnd),
-    /// Failures so far no longer count against the trial.
-    Forgive,
+    /// Earlier failures are no longer counted.
+    ResetFailures,
 }
 
 /// How an attempt ended.
@@ -362,17 +362,23 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         }),
         Event::Retry { waits } => Ok(match state {
             State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
-                Decision::Move(if *waits { State::WAITING } else { State::FRESH }, Some(Effect::Forgive))
+                Decision::Move(
+                    if *waits { State::WAITING } else { State::FRESH },
+                    Some(Effect::ResetFailures),
+                )
             }
             // A trial that waits after a failure runs now; one that waits for its members has nothing to run on.
             State::Queued { expired, not_before } if not_before > now && state != State::WAITING => {
-                Decision::Move(State::Queued { expired, not_before: Timestamp(0) }, Some(Effect::Forgive))
+                Decision::Move(
+                    State::Queued { expired, not_before: Timestamp(0) },
+                    Some(Effect::ResetFailures),
+                )
             }
             _ => Decision::Stay,
         }),
         Event::Members(readiness) => Ok(match readiness {
             Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
-            Readiness::Hopeless if state == State::WAITING => {
+            Readiness::Impossible if state == State::WAITING => {
                 Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None)
             }
             _ => Decision::Stay,
@@ -384,7 +390,7 @@ fn holds(state: State, by: Token) -> bool {
     !matches!(state, State::Finished(_)) && state.token() == Some(by)
 }
 
-fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) -> State {
+fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
     let policy = class.policy();
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(token));
@@ -398,7 +404,7 @@ fn complete(
     state: State,
     token: Token,
     outcome: &Outcome,
-    past: Past,
+    past: FailureHistory,
     now: Timestamp,
 ) -> Result<Decision, Refused> {
     if let State::Finished(finished) = state

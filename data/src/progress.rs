@@ -18,9 +18,9 @@ pub trait Progress: Sync {
 
 /// Says nothing and never stops.
 #[derive(Clone, Copy, Debug)]
-pub struct Quiet;
+pub struct NoProgress;
 
-impl Progress for Quiet {
+impl Progress for NoProgress {
     fn begin(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
 }

@@ -253,8 +253,8 @@ fn status_line(pid: u32, key: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Far longer than anything takes on a busy machine: only a hang meets it.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Far longer than anything takes on a busy machine: only a hang reaches it.
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
     fn shell(script: &str) -> (tempfile::TempDir, Process) {
         let folder = tempfile::tempdir().unwrap();
@@ -267,12 +267,12 @@ mod tests {
     #[test]
     fn its_output_is_read_its_input_written_and_its_end_awaited() {
         let (_folder, mut shell) = shell("echo odd >&2; echo ready 7; read -r code; exit $code");
-        assert_eq!(shell.wait_for_line("ready ", PATIENCE).unwrap(), "7");
+        assert_eq!(shell.wait_for_line("ready ", WAIT_LIMIT).unwrap(), "7");
         assert!(!shell.has_ended());
         shell.say("3").unwrap();
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(3));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().code(), Some(3));
         assert_eq!(shell.written(), "odd\nready 7\n");
-        let error = shell.wait_for_line("other", PATIENCE).unwrap_err().to_string();
+        let error = shell.wait_for_line("other", WAIT_LIMIT).unwrap_err().to_string();
         assert!(error.contains("ended before it said \"other\": ready 7"), "{error}");
         assert!(shell.signal(Signal::TERM).unwrap_err().to_string().contains("has ended"));
     }
@@ -283,7 +283,7 @@ mod tests {
         let log = folder.path().join("log");
         for word in ["first", "second"] {
             let process = Process::start("echo", Command::new("echo").arg(word), &log).unwrap();
-            process.wait_for_end(PATIENCE).unwrap();
+            process.wait_for_end(WAIT_LIMIT).unwrap();
             assert_eq!(process.written(), format!("{word}\n"));
         }
     }
@@ -293,34 +293,34 @@ mod tests {
         let (_folder, shell) = shell("while :; do sleep 1; done");
         assert!(!wait::until(Duration::from_millis(10), || shell.has_ended()));
         shell.signal(Signal::STOP).unwrap();
-        assert!(wait::until(PATIENCE, || is_stopped(shell.pid())));
+        assert!(wait::until(WAIT_LIMIT, || is_stopped(shell.pid())));
         shell.signal(Signal::CONT).unwrap();
-        assert!(wait::until(PATIENCE, || !is_stopped(shell.pid())));
+        assert!(wait::until(WAIT_LIMIT, || !is_stopped(shell.pid())));
         assert!(is_alive(shell.pid()));
         shell.kill().unwrap();
         assert!(!is_alive(shell.pid()));
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().signal(), Some(9));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().signal(), Some(9));
     }
 
     #[test]
     fn one_that_hangs_is_named_with_its_last_words() {
         let (_folder, mut shell) = shell("echo thinking; read -r word");
-        shell.wait_for_line("thinking", PATIENCE).unwrap();
+        shell.wait_for_line("thinking", WAIT_LIMIT).unwrap();
         let error = shell.wait_for_end(Duration::from_millis(1)).unwrap_err().to_string();
         assert_eq!(error, "the shell did not end within 1ms: thinking");
         shell.close_stdin();
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(1));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().code(), Some(1));
     }
 
     #[test]
     fn dropping_it_kills_its_group() {
         let (_folder, shell) = shell("sleep 1000 & sleep 1000 & echo two; wait");
-        shell.wait_for_line("two", PATIENCE).unwrap();
+        shell.wait_for_line("two", WAIT_LIMIT).unwrap();
         let children = children_of(shell.pid()).unwrap();
         assert_eq!(children.len(), 2);
         assert!(children.iter().all(|child| is_alive(*child)));
         drop(shell);
-        assert!(wait::until(PATIENCE, || !children.iter().any(|child| is_alive(*child))));
+        assert!(wait::until(WAIT_LIMIT, || !children.iter().any(|child| is_alive(*child))));
     }
 
     #[test]
@@ -332,12 +332,12 @@ mod tests {
         // The inner shell's parent is gone at once.
         command.args(["-c", "(sleep 1000 &); echo ready; read -r word"]).env(name, value);
         let shell = Process::start("shell", &mut command, &folder.path().join("log")).unwrap();
-        shell.wait_for_line("ready", PATIENCE).unwrap();
+        shell.wait_for_line("ready", WAIT_LIMIT).unwrap();
         let found = with_variable(&entry).unwrap();
         assert!(found.len() == 2 && found.contains(&shell.pid()), "{found:?}");
         assert_eq!(with_variable(name).unwrap(), []);
         drop(shell);
-        assert!(wait::until(PATIENCE, || with_variable(&entry).unwrap().is_empty()));
+        assert!(wait::until(WAIT_LIMIT, || with_variable(&entry).unwrap().is_empty()));
     }
 
     #[test]

@@ -274,9 +274,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 mod tests {
     use super::*;
 
-    /// Far longer than anything takes on a busy machine: only a hang meets it.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    /// How long silence is listened to. Too short, it could only miss a byte, never make one up.
+    /// Far longer than anything takes on a busy machine: only a hang reaches it.
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
+    /// How long to check that no byte arrives. Too short a time could only miss a byte.
     const LISTEN: Duration = Duration::from_millis(60);
 
     /// A server that sends everything back, and the end too.
@@ -297,7 +297,7 @@ mod tests {
 
     fn connect(proxy: &Proxy) -> TcpStream {
         let stream = TcpStream::connect(proxy.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
         stream
     }
 
@@ -310,7 +310,7 @@ mod tests {
     fn hears_nothing(stream: &mut TcpStream) {
         stream.set_read_timeout(Some(LISTEN)).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
     }
 
     fn is_reset(stream: &mut TcpStream) -> bool {

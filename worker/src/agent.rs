@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::attempt::artifacts::{self, Places};
-use crate::attempt::lifecycle::{self, Accepted, Shared};
+use crate::attempt::artifacts::{self, DestinationWatch};
+use crate::attempt::lifecycle::{self, LeasedTrial, Shared};
 use crate::config::{AgentConfig, AgentError};
 use crate::connection::backoff::{self, Backoff};
 use crate::connection::heartbeat;
@@ -24,7 +24,7 @@ use crate::registration::registration;
 use crate::registry::{Order, Registry};
 use crate::signals::Stop;
 use crate::state_dir::StateDir;
-use crate::time_budget::{Ask, TimeBudget};
+use crate::time_budget::{TimeBudget, TrialRequest};
 
 /// How long one request for trials waits at the coordinator.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
@@ -34,9 +34,9 @@ const LEASES_PER_REQUEST: usize = 64;
 const PAUSE_AFTER_EMPTY: Duration = Duration::from_secs(1);
 /// How long `--exit-when-idle` waits for a coordinator that does not answer while nothing runs.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(30);
-/// How long it may take to tell the ends of trials that were handed back, once their processes are gone.
-const TELL_GRACE: Duration = Duration::from_millis(800);
-/// How long killed processes may take to go.
+/// How long reporting the ends of trials that were handed back may take, once their processes are gone.
+const REPORT_GRACE: Duration = Duration::from_millis(800);
+/// How long killed processes may take to exit.
 const KILL_GRACE: Duration = Duration::from_millis(900);
 /// How long saying goodbye may take.
 const LEAVE_GRACE: Duration = Duration::from_millis(300);
@@ -61,8 +61,12 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
-    let places = Places::default();
-    background.spawn(artifacts::run(Arc::clone(&session), places.clone(), config.cache.join("artifacts")));
+    let destination = DestinationWatch::default();
+    background.spawn(artifacts::run(
+        Arc::clone(&session),
+        destination.clone(),
+        config.cache.join("artifacts"),
+    ));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared {
@@ -71,7 +75,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         state_dir,
         oom_kills: OomKills::find(),
         journal,
-        places,
+        destination,
     });
     let mut agent =
         Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
@@ -116,13 +120,13 @@ type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A sweep, and how long a trial of it took that succeeded.
 type Finished = Option<(String, Duration)>;
 
-/// What an answer of the coordinator brought.
-enum Taken {
+/// What to do after an answer of the coordinator.
+enum PollResult {
     Leases,
     /// No trials, or some that may not run here.
     Nothing,
     /// No trial is left that this worker could get.
-    AllIsDone,
+    Idle,
 }
 
 struct Agent {
@@ -162,7 +166,7 @@ impl Agent {
                     match ended {
                         Ok(Some((sweep, took))) => self.time.finished(sweep, took),
                         Ok(None) => {}
-                        Err(error) => tracing::error!(%error, "an attempt broke off"),
+                        Err(error) => tracing::error!(%error, "an attempt ended with a panic"),
                     }
                     continue;
                 }
@@ -173,9 +177,9 @@ impl Agent {
                     unreachable_since = None;
                     backoff.reset();
                     match self.take(response).await? {
-                        Taken::Leases => {}
-                        Taken::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
-                        Taken::AllIsDone => return Ok(()),
+                        PollResult::Leases => {}
+                        PollResult::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
+                        PollResult::Idle => return Ok(()),
                     }
                 }
                 Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
@@ -192,7 +196,7 @@ impl Agent {
                     not_before = Instant::now() + backoff.next();
                 }
                 Err(CallError::Refused(reason)) => {
-                    tracing::warn!(%reason, "request for trials refused; introducing this worker again");
+                    tracing::warn!(%reason, "request for trials refused; registering this worker again");
                     self.shared.session.forget_registration().await;
                     not_before = Instant::now() + backoff.next();
                 }
@@ -202,17 +206,17 @@ impl Agent {
     }
 
     /// Starts the trials of an answer.
-    async fn take(&mut self, response: v1::LeaseResponse) -> Result<Taken, AgentError> {
+    async fn take(&mut self, response: v1::LeaseResponse) -> Result<PollResult, AgentError> {
         let v1::LeaseResponse { leases, idle, quarantined, unfit } = response;
         self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined });
         if leases.is_empty() && idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
             tracing::info!("nothing is left to do");
-            return Ok(Taken::AllIsDone);
+            return Ok(PollResult::Idle);
         }
-        let mut taken = if leases.is_empty() { Taken::Nothing } else { Taken::Leases };
+        let mut taken = if leases.is_empty() { PollResult::Nothing } else { PollResult::Leases };
         for lease in leases {
             if !self.start(lease).await? {
-                taken = Taken::Nothing;
+                taken = PollResult::Nothing;
             }
         }
         Ok(taken)
@@ -222,9 +226,9 @@ impl Agent {
     fn ask(&self, free: usize, not_before: Instant) -> Option<Poll> {
         let config = &self.shared.config;
         let (sweep, wait_max) = match self.time.ask(Instant::now(), config.sweep.as_deref()) {
-            Ask::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
-            Ask::Only(sweep, wait_max) => (sweep, Some(wait_max)),
-            Ask::Nothing => return None,
+            TrialRequest::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
+            TrialRequest::Only(sweep, wait_max) => (sweep, Some(wait_max)),
+            TrialRequest::Nothing => return None,
         };
         let session = Arc::clone(&self.shared.session);
         let wait = wait_max.map_or(LEASE_WAIT, |wait_max| wait_max.min(LEASE_WAIT));
@@ -245,7 +249,7 @@ impl Agent {
     fn note_held_back(&mut self, reason: String) {
         if reason != self.held_back {
             if reason.is_empty() {
-                tracing::info!("nothing keeps this worker from trials any more");
+                tracing::info!("the coordinator gives this worker trials again");
             } else {
                 tracing::warn!(%reason, "the coordinator has no trials for this worker");
             }
@@ -257,7 +261,7 @@ impl Agent {
     /// Starts a trial; false if it was handed back because it may not run here.
     async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
         let token = Token(lease.token);
-        let lease = match lifecycle::accept(lease) {
+        let lease = match lifecycle::read_lease(lease) {
             Ok(lease) => lease,
             Err(reason) => {
                 self.give_back(token, format!("the worker's build differs: {reason}")).await;
@@ -280,7 +284,7 @@ impl Agent {
         Ok(true)
     }
 
-    fn run(&mut self, lease: Accepted, index: usize) {
+    fn run(&mut self, lease: LeasedTrial, index: usize) {
         let token = lease.token;
         // Known before its task first runs, so that no order passes it by.
         let entry = self.registry.add(token);
@@ -310,7 +314,7 @@ impl Agent {
             return Ok(());
         }
         tracing::info!(trials = self.attempts.len(), "stopping; handing trials back");
-        let limit = Instant::now() + self.shared.config.grace + TELL_GRACE;
+        let limit = Instant::now() + self.shared.config.grace + REPORT_GRACE;
         self.registry.order_all(Order::HandBack);
         let in_time = tokio::select! {
             ended = timeout_at(limit, self.attempts_end()) => Ok(ended.is_ok()),

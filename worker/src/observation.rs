@@ -46,8 +46,8 @@ impl Observer {
         self.shown.send_modify(|shown| message.clone_into(&mut shown.last_failure));
     }
 
-    /// Notes a trainer that is not of this build, as after an upgrade under a running worker.
-    pub(crate) fn met_other_build(&self, ours: &str, trainer: &Handshake) -> String {
+    /// Notes a trainer of another build, such as after an upgrade while the worker runs.
+    pub(crate) fn found_other_build(&self, ours: &str, trainer: &Handshake) -> String {
         let theirs = &trainer.build;
         let line = format!(
             "the trainer is of build {theirs} now and this worker of build {ours}: start the worker again"

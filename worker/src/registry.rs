@@ -38,13 +38,13 @@ struct Handle {
 
 /// Whom an order reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reached {
-    /// An attempt whose process runs.
+pub(crate) enum AttemptPhase {
+    /// Its process runs.
     Running,
     /// An attempt whose end is being told.
     Ending,
-    /// Nobody.
-    Nobody,
+    /// There is no such attempt.
+    Unknown,
 }
 
 /// Every attempt that is not over.
@@ -75,13 +75,13 @@ impl Registry {
     }
 
     /// Gives one attempt an order.
-    pub(crate) fn order(&self, token: Token, order: Order) -> Reached {
+    pub(crate) fn order(&self, token: Token, order: Order) -> AttemptPhase {
         let attempts = self.lock();
         let Some(handle) = attempts.get(&token) else {
-            return Reached::Nobody;
+            return AttemptPhase::Unknown;
         };
         raise(&handle.orders, order);
-        if handle.ending.load(Ordering::Relaxed) { Reached::Ending } else { Reached::Running }
+        if handle.ending.load(Ordering::Relaxed) { AttemptPhase::Ending } else { AttemptPhase::Running }
     }
 
     /// Gives all attempts an order.
@@ -115,12 +115,12 @@ mod tests {
         let (one, two) = (registry.add(Token(1)), registry.add(Token(2)));
         one.step.store(7, Ordering::Relaxed);
         assert_eq!(registry.progress(), [(Token(1), 7), (Token(2), 0)]);
-        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Running);
+        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);
-        assert_eq!(registry.order(Token(2), Order::Run), Reached::Ending);
+        assert_eq!(registry.order(Token(2), Order::Run), AttemptPhase::Ending);
         registry.order_all(Order::HandBack);
         assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
         registry.remove(Token(1));
-        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Nobody);
+        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Unknown);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use sortie_core::job::Token;
 
-use crate::machine::processes::{Place, ProcessId};
+use crate::machine::processes::{PidScope, ProcessId};
 
 const RECORD: &str = "running.json";
 const LOCK: &str = "lock";
@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 #[serde(deny_unknown_fields)]
 struct Record {
     worker_id: String,
-    place: Place,
+    place: PidScope,
     agent: ProcessId,
     /// The leaders of its trials' process groups.
     groups: Vec<ProcessId>,
@@ -54,7 +54,7 @@ impl StateDir {
         let agent = ProcessId::of(std::process::id().cast_signed())
             .ok_or_else(|| io::Error::other("/proc does not show this process"))?;
         let record =
-            Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
+            Record { worker_id: worker_id.to_owned(), place: PidScope::here(), agent, groups: Vec::new() };
         let state_dir = Self { folder, record: Mutex::new(record), _lock: lock };
         state_dir.write(&state_dir.record())?;
         Ok(state_dir)
@@ -127,7 +127,8 @@ fn clear_dead(homes: &Path) {
         if !is_dead(&folder, record.as_ref()) {
             continue;
         }
-        if let Some(Record { worker_id, groups, .. }) = record.filter(|record| record.place == Place::here())
+        if let Some(Record { worker_id, groups, .. }) =
+            record.filter(|record| record.place == PidScope::here())
         {
             for group in groups {
                 if group.kill_group() {
@@ -141,7 +142,7 @@ fn clear_dead(homes: &Path) {
 
 /// A lock that can be taken says that an agent is dead, wherever it ran; on file systems that know no locks the process itself tells.
 fn is_dead(folder: &Path, record: Option<&Record>) -> bool {
-    let here = record.filter(|record| record.place == Place::here());
+    let here = record.filter(|record| record.place == PidScope::here());
     let lives = here.map(|record| record.agent.is_alive());
     match File::options().read(true).write(true).open(folder.join(LOCK)).map(|lock| lock.try_lock()) {
         Ok(Ok(())) => lives != Some(true),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use sortie_proto::v1::{ArtifactsResponse, KeptArtifact};
+use sortie_proto::v1::{ArtifactsResponse, StoredArtifact};
 
 use crate::client::Client;
 use crate::{Connection, output};
@@ -57,20 +57,20 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&table(&artifacts))
 }
 
-fn artifact(kept: KeptArtifact) -> Result<ArtifactOutput> {
-    let KeptArtifact { token, artifact, url, host } = kept;
+fn artifact(kept: StoredArtifact) -> Result<ArtifactOutput> {
+    let StoredArtifact { token, artifact, url, host } = kept;
     let artifact = artifact.context("the coordinator's answer has an artifact without a description")?;
-    let told = |text: String| Some(text).filter(|text| !text.is_empty());
+    let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(ArtifactOutput {
         attempt: token,
         kind: artifact.kind,
         method: artifact.method,
         step: artifact.step,
-        key: told(artifact.key),
+        key: non_empty(artifact.key),
         digest: artifact.digest,
         bytes: artifact.bytes,
-        url: told(url),
-        host: told(host),
+        url: non_empty(url),
+        host: non_empty(host),
     })
 }
 

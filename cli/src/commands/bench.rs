@@ -132,5 +132,5 @@ fn measure_network(work: BenchWork, arguments: &NetworkArguments) -> Result<()> 
         json: arguments.json,
     };
     let cache = request.cache.clone();
-    trainer::become_it(&Request::Bench(request), &arguments.libtorch, cache)
+    trainer::replace_process(&Request::Bench(request), &arguments.libtorch, cache)
 }

@@ -61,7 +61,7 @@ pub struct PriorityArguments {
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "pause", Which::default(), connection, |sweep, _| {
+    control(arguments, "pause", TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is paused; trials that run go on")
     })
     .await
@@ -72,7 +72,7 @@ pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Resul
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "resume", Which::default(), connection, |sweep, _| {
+    control(arguments, "resume", TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is open again")
     })
     .await
@@ -83,7 +83,7 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
-    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "cancel", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials cancelled")
     })
@@ -95,7 +95,7 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
-    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "retry", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials will run again")
     })
@@ -108,7 +108,7 @@ pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Resul
 /// One line: the coordinator refuses.
 pub async fn priority(arguments: &PriorityArguments, connection: &Connection) -> Result<()> {
     let priority = arguments.priority;
-    let which = Which { priority, ..Which::default() };
+    let which = TrialChoice { priority, ..TrialChoice::default() };
     control(&arguments.sweep, "priority", which, connection, |sweep, _| {
         format!("sweep {sweep} has priority {priority}")
     })
@@ -117,7 +117,7 @@ pub async fn priority(arguments: &PriorityArguments, connection: &Connection) ->
 
 /// What an action is about besides its sweep.
 #[derive(Clone, Copy, Default)]
-struct Which<'a> {
+struct TrialChoice<'a> {
     filter: Option<&'a str>,
     state: Option<StateName>,
     priority: i64,
@@ -126,7 +126,7 @@ struct Which<'a> {
 async fn control(
     arguments: &SweepArguments,
     action: &str,
-    which: Which<'_>,
+    which: TrialChoice<'_>,
     connection: &Connection,
     say: impl Fn(&str, u64) -> String,
 ) -> Result<()> {

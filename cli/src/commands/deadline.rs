@@ -37,7 +37,7 @@ pub fn wall_clock() -> Duration {
 fn parse_until(text: &str, now: Duration) -> Result<Duration, String> {
     if let Ok(left) = text.parse::<SignedDuration>() {
         let left = Duration::try_from(left).ok().filter(|left| !left.is_zero());
-        return left.ok_or_else(|| format!("--until {text:?} is no time to come"));
+        return left.ok_or_else(|| format!("--until {text:?} is not allowed; allowed: a point in time in the future, or a duration above 0"));
     }
     let end: Timestamp = text.parse().map_err(|_| {
         format!("--until {text:?} is neither a point in time such as 2026-01-31T18:00:00+01:00 nor a duration such as 3h or 45m")

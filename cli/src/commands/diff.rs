@@ -1,7 +1,7 @@
 //! `sortie diff`: what differs between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_analysis::{Question, RunFacts, Side};
+use sortie_analysis::{DiffSide, Question, RunFacts};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
@@ -40,7 +40,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let a = side(&mut client, &arguments.a).await?;
     let b = side(&mut client, &arguments.b).await?;
-    let kind = |side: &Side| if side.trial.is_some() { "a trial" } else { "a sweep" };
+    let kind = |side: &DiffSide| if side.trial.is_some() { "a trial" } else { "a sweep" };
     ensure!(
         kind(&a) == kind(&b),
         "{} is {}, but {} is {}: name two sweeps or two trials",
@@ -55,7 +55,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&if arguments.json { found.json() } else { found.text() })
 }
 
-async fn side(client: &mut Client, name: &str) -> Result<Side> {
+async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
     let described = if name.contains('/') { None } else { Some(client.describe(name).await) };
     let (sweep, spec, trial) = match described {
         Some(Ok(spec)) => (name.to_owned(), spec, None),
@@ -74,7 +74,7 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
     };
     let (_, records) = client.records(&sweep, Detail::All).await?;
     let runs = client.runs(&sweep).await?;
-    Ok(Side { name: name.to_owned(), spec, records, runs, trial })
+    Ok(DiffSide { name: name.to_owned(), spec, records, runs, trial })
 }
 
 impl Client {

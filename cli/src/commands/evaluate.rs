@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let network = match (&arguments.checkpoint, arguments.pretrained) {
         (Some(file), _) => NetworkSource::Checkpoint(file.clone()),
         (None, Some(backbone)) => NetworkSource::Pretrained(backbone),
-        (None, None) => bail!("name --pretrained or --checkpoint"),
+        (None, None) => bail!("no network is given; allowed: --pretrained BACKBONE or --checkpoint FILE"),
     };
     let request = EvaluateRequest {
         network,
@@ -68,5 +68,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         json: arguments.json,
     };
     let cache = request.cache.clone();
-    trainer::become_it(&Request::Evaluate(request), &arguments.libtorch, cache)
+    trainer::replace_process(&Request::Evaluate(request), &arguments.libtorch, cache)
 }

@@ -12,7 +12,7 @@ use sortie_core::spec::SweepSpec;
 use super::results::MeasuredArguments;
 use super::submit::follow;
 use super::wait::until_over;
-use crate::client::{Client, PatientClient};
+use crate::client::{Client, RetryingClient};
 use crate::{Connection, output};
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
@@ -157,7 +157,7 @@ async fn until(
         if !std::mem::replace(&mut waits, true) {
             output::note(&format!("waiting until the trials of sweep {sweep} have ended"));
         }
-        until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
+        until_over(&mut RetryingClient::connect(connection).await?, sweep, &mut String::new()).await?;
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;

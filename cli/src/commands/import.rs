@@ -14,7 +14,7 @@ use sortie_core::trial::Point;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 
-use crate::client::{Client, ClientError, Courier};
+use crate::client::{Client, ClientError, ImportWorker};
 use crate::{Connection, output};
 
 /// Store the results of another program as a sweep of its own.
@@ -54,16 +54,16 @@ named!(Program, "program", { DomainBed => "domainbed" });
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { program: Program::DomainBed, folder, name, dataset, json } = arguments;
     let Folders { runs, repeated, contradicted, torn, empty } = domainbed::read(folder)?;
-    let tree = Tree::of(runs, dataset.as_deref())?;
+    let tree = ImportedRuns::of(runs, dataset.as_deref())?;
     let mut client = Client::connect(connection).await?;
     let request =
         v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
     let mut progress = client.submit(request).await?;
     while progress.message().await.map_err(ClientError::from)?.is_some() {}
-    let missing = tree.settle(&mut client, name).await?;
-    let mut courier = Courier::connect(connection, &tag(name)).await?;
-    let delivered = tree.deliver(&mut courier, name).await;
-    courier.leave().await?;
+    let missing = tree.match_trials(&mut client, name).await?;
+    let mut import_worker = ImportWorker::connect(connection, &tag(name)).await?;
+    let delivered = tree.deliver(&mut import_worker, name).await;
+    import_worker.leave().await?;
     let imported = delivered?;
     tree.check(&mut client, name).await?;
     let (runs, unfinished) = (tree.runs.len(), tree.runs.values().filter(|run| !run.done).count());
@@ -96,13 +96,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 type Key = (String, i64, i64, Vec<usize>);
 
 /// The runs of one dataset.
-struct Tree {
+struct ImportedRuns {
     dataset: String,
     domains: Vec<String>,
     runs: BTreeMap<Key, Run>,
 }
 
-impl Tree {
+impl ImportedRuns {
     fn of(runs: Vec<Run>, dataset: Option<&str>) -> Result<Self> {
         let datasets: BTreeSet<String> = runs.iter().map(|run| run.dataset.clone()).collect();
         let known = datasets.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -200,8 +200,8 @@ impl Tree {
         Ok(found)
     }
 
-    /// Calls off the trials that are none of the runs, and takes those back that have become one; how many are missing.
-    async fn settle(&self, client: &mut Client, name: &str) -> Result<usize> {
+    /// Cancels the trials that have no run, and retries those that have one now. Returns how many have none.
+    async fn match_trials(&self, client: &mut Client, name: &str) -> Result<usize> {
         let mut missing = 0;
         for (point, state) in Self::trials(client, name).await? {
             let there = self.run_at(&point).is_some();
@@ -243,11 +243,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Tells the coordinator what the runs recorded; how many it did not know yet.
-    async fn deliver(&self, courier: &mut Courier, name: &str) -> Result<usize> {
+    /// Reports the runs to the coordinator. Returns how many were new.
+    async fn deliver(&self, import_worker: &mut ImportWorker, name: &str) -> Result<usize> {
         let mut delivered = 0;
         loop {
-            let leases = courier.lease(name).await?;
+            let leases = import_worker.lease(name).await?;
             if leases.is_empty() {
                 return Ok(delivered);
             }
@@ -274,7 +274,7 @@ impl Tree {
                     ..v1::Batch::default()
                 };
                 let outcome = Some(Outcome::Succeeded(v1::Succeeded {}));
-                courier
+                import_worker
                     .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome })
                     .await?;
                 delivered += 1;

@@ -84,7 +84,7 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     // Over already, unless the coordinator is gone; its trials end with it.
     agent.abort();
     let ended = match ended {
-        Err(error) if coordinator.embedded.is_none() && is_passing(&error) => return Ok(None),
+        Err(error) if coordinator.embedded.is_none() && is_transient(&error) => return Ok(None),
         ended => ended?,
     };
     let report = Report { name: &name, arguments, connection };
@@ -93,9 +93,9 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     code.map(Some)
 }
 
-/// Whether the coordinator is only out of reach.
-fn is_passing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_passing)
+/// Whether the coordinator may only be unreachable for now.
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_transient)
 }
 
 /// The coordinator of the sweep: in this process, or another one that serves the database.
@@ -131,7 +131,10 @@ impl Coordinator {
         let database = database.to_owned();
         let config = Config { database, options, listen, insecure: false, lease: LEASE, artifacts };
         let server = Server::open(&config).await?;
-        let coordinator = format!("http://{}", server.address().context("cannot tell the address")?);
+        let coordinator = format!(
+            "http://{}",
+            server.address().context("cannot read the address of the listening socket")?
+        );
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             // An error means that the sender is gone, and the command with it.
@@ -172,7 +175,7 @@ async fn follow(
         let sweep = status_of(name, client).await?;
         display.show(&sweep, &observed.borrow());
         tokio::select! {
-            ended = &mut *agent => break ended.context("the worker broke off")?,
+            ended = &mut *agent => break ended.context("the worker ended with a panic")?,
             () = tokio::time::sleep(status::WATCH_INTERVAL) => {}
         }
     };

@@ -73,7 +73,7 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
         artifacts,
     };
     let server = Server::open(&config).await?;
-    let address = server.address().context("cannot tell the address")?;
+    let address = server.address().context("cannot read the address of the listening socket")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
     crate::output::text(&format!("listening on http://{address}"))?;
     tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sortie_proto::v1::SweepStatus;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientError, PatientClient};
+use crate::client::{Client, ClientError, RetryingClient};
 use crate::{Connection, output};
 
 /// Show the progress of sweeps and the time left.
@@ -58,7 +58,7 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// One line: the coordinator refuses or is gone, or a watched trial failed.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if arguments.watch {
-        return watch(PatientClient::connect(connection).await?, arguments).await;
+        return watch(RetryingClient::connect(connection).await?, arguments).await;
     }
     let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
     if arguments.json {
@@ -176,18 +176,18 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
     Output { sweeps: sweeps.iter().map(sweep).collect() }
 }
 
-async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<()> {
+async fn watch(mut client: RetryingClient<'_>, arguments: &Arguments) -> Result<()> {
     let terminal = std::io::stderr().is_terminal() && !arguments.json;
     let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
     let started = Instant::now();
     let (mut first_steps, mut said) = (None, None);
     loop {
-        let mut told = false;
+        let mut noted = false;
         let outage = |error: &ClientError| {
             let note = format!("{error}; asking again");
-            // Without a terminal, one line an outage.
-            if !terminal && !std::mem::replace(&mut told, true) {
+            // Without a terminal, one line for each outage.
+            if !terminal && !std::mem::replace(&mut noted, true) {
                 output::note(&note);
             }
             bar.set_message(note);

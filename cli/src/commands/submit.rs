@@ -60,7 +60,7 @@ pub async fn follow(mut progress: Streaming<SubmitProgress>, json: bool) -> Resu
                 return Ok(progress);
             }
             Some(progress) => reporter.show(&progress),
-            None => return Err(ClientError::Gone.into()),
+            None => return Err(ClientError::ConnectionLost.into()),
         }
     }
 }

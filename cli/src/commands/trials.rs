@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use sortie_core::filter::{Filter, Unmet};
+use sortie_core::filter::{Filter, UnmetConditions};
 use sortie_core::job::StateName;
 use sortie_core::trial::{Point, TrialId};
 use sortie_proto::v1::Trial;
@@ -116,7 +116,7 @@ pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) ->
     if *filter == Filter::default() {
         return Ok(());
     }
-    let mut unmet = Unmet::of(filter);
+    let mut unmet = UnmetConditions::of(filter);
     let mut stream = client.trials(sweep, "").await?;
     while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
         unmet.see(&trial.point.unwrap_or_default().try_into()?);

@@ -63,5 +63,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             })
         }
     };
-    trainer::become_it(&request, &arguments.libtorch, folders::cache(arguments.cache.as_ref())?)
+    trainer::replace_process(&request, &arguments.libtorch, folders::cache(arguments.cache.as_ref())?)
 }

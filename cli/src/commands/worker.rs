@@ -91,12 +91,12 @@ pub struct Arguments {
 /// # Errors
 /// One line that says what is wrong.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitCode> {
-    let surroundings = Surroundings {
+    let environment = Environment {
         visible: std::env::var_os("CUDA_VISIBLE_DEVICES"),
         job_end: std::env::var_os("SLURM_JOB_END_TIME"),
         now: deadline::wall_clock(),
     };
-    match run_agent(arguments, connection, &surroundings).await {
+    match run_agent(arguments, connection, &environment).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ (AgentError::Address(_) | AgentError::Devices(_) | AgentError::Usage(_))) => {
             output::note(&format!("error: {error}"));
@@ -109,17 +109,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
 async fn run_agent(
     arguments: &Arguments,
     connection: &Connection,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<(), AgentError> {
     logging::start(arguments.log_format).map_err(|error| AgentError::Usage(error.to_string()))?;
-    let config = config(arguments, connection, surroundings)?;
+    let config = config(arguments, connection, environment)?;
     let stop = sortie_worker::stop_requests(arguments.stop_on_stdin_close)?;
     sortie_worker::run(config, stop).await
 }
 
 /// What the system tells a worker, besides its options.
 #[derive(Debug, Default)]
-struct Surroundings {
+struct Environment {
     /// CUDA_VISIBLE_DEVICES.
     visible: Option<OsString>,
     /// SLURM_JOB_END_TIME.
@@ -131,9 +131,9 @@ struct Surroundings {
 fn config(
     arguments: &Arguments,
     connection: &Connection,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<AgentConfig, AgentError> {
-    let Surroundings { visible, job_end, now } = surroundings;
+    let Environment { visible, job_end, now } = environment;
     let time_left = deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now);
     let Arguments { machine, data, allow_commands, .. } = arguments;
     let tags = tags(&arguments.tags)?;
@@ -258,26 +258,25 @@ mod tests {
         arguments: Arguments,
     }
 
-    /// A worker that may run commands needs no trainer at once: there is none beside the program that runs these tests.
-    fn configured(words: &[&str], surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
+    /// With --allow-commands, because there is no trainer beside the program that runs these tests.
+    fn configured(words: &[&str], environment: &Environment) -> Result<AgentConfig, AgentError> {
         let words = ["sortie worker", "--allow-commands"].iter().chain(words);
         let Cli { connection, arguments } = Cli::try_parse_from(words).unwrap();
-        config(&arguments, &connection, surroundings)
+        config(&arguments, &connection, environment)
     }
 
-    fn visible(gpus: &str) -> Surroundings {
-        Surroundings { visible: Some(gpus.into()), ..Surroundings::default() }
+    fn visible(gpus: &str) -> Environment {
+        Environment { visible: Some(gpus.into()), ..Environment::default() }
     }
 
     #[test]
     fn data_lies_in_the_cache_unless_told() {
-        let set =
-            configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Surroundings::default())
-                .unwrap();
+        let set = configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Environment::default())
+            .unwrap();
         assert_eq!((set.cache.as_path(), set.data.as_path()), (Path::new("/c"), Path::new("/c/data")));
         assert_eq!(set.slots.len(), 3);
         assert_eq!(
-            configured(&["--cache", "/c", "--data", "/d"], &Surroundings::default()).unwrap().data,
+            configured(&["--cache", "/c", "--data", "/d"], &Environment::default()).unwrap().data,
             Path::new("/d")
         );
         let gpus = configured(&["--cache", "/c", "--threads", "5"], &visible("4,6")).unwrap();
@@ -300,23 +299,23 @@ mod tests {
         assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
         assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
         let without = Cli::try_parse_from(["sortie worker"]).unwrap();
-        let refusal = config(&without.arguments, &without.connection, &Surroundings::default()).unwrap_err();
+        let refusal = config(&without.arguments, &without.connection, &Environment::default()).unwrap_err();
         assert!(refusal.to_string().contains("sortie-trainer is missing"), "{refusal}");
         assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));
     }
 
     #[test]
     fn tags_grace_and_the_end_of_time_are_passed_on() {
-        let surroundings = Surroundings {
+        let environment = Environment {
             job_end: Some("1000".into()),
             now: Duration::from_secs(400),
-            ..Surroundings::default()
+            ..Environment::default()
         };
         let words = ["--tag", "night,a100", "--tag", "night", "--grace", "9", "--until", "3h"];
-        let set = configured(&words, &surroundings).unwrap();
+        let set = configured(&words, &environment).unwrap();
         assert_eq!(set.tags, ["a100", "night"]);
         assert_eq!((set.grace, set.time_left), (Duration::from_secs(9), Some(Duration::from_secs(600))));
-        let plain = configured(&[], &Surroundings::default()).unwrap();
+        let plain = configured(&[], &Environment::default()).unwrap();
         assert_eq!((plain.time_left, plain.grace), (None, Duration::from_secs(5)));
     }
 }

@@ -7,4 +7,4 @@ mod trial;
 
 pub use probe::{CudaDriver, CudaLibraries, Gpu, Handshake, Probe, cuda_version};
 pub use request::{BenchRequest, BenchWork, EvaluateRequest, FetchWeightsRequest, NetworkSource, Request};
-pub use trial::{Assignment, CombinationOrder, Event, LINE_BYTES_MAX, Preparation, Progress};
+pub use trial::{Assignment, CombinationAssignment, Event, LINE_BYTES_MAX, Preparation, Progress};

@@ -54,13 +54,13 @@ pub struct Assignment {
     /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
     pub kill_at: Option<u64>,
     /// What the trial combines instead of training, if it does.
-    pub combination: Option<CombinationOrder>,
+    pub combination: Option<CombinationAssignment>,
 }
 
 /// What is combined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CombinationOrder {
+pub struct CombinationAssignment {
     /// The combination's own identity, which names its files.
     pub trial_id: TrialId,
     /// How.

@@ -66,7 +66,7 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
         }
     };
     if keep.is_some() && matches!(work, Work::Command(_)) {
-        return misplaced("keep", "a sweep that runs a command keeps what the command itself writes");
+        return misplaced("keep", "a sweep that runs a command saves only the files that the command writes");
     }
     let pairs = select.iter().find(|selection| selection.needs_pairs());
     if let Some(selection) = pairs

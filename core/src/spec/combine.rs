@@ -31,7 +31,7 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
     let CombineTable { name, kind, over, choice, method, filter, members } = table;
     check_name("combine.name", &name)?;
     let Work::Finetune(settings) = &sweep.work else {
-        return misplaced("combine", "a command keeps its weights and logits to itself");
+        return misplaced("combine", "a sweep that runs a command has no weights or logits to combine");
     };
     let key = |field: &str| format!("combine.{name}.{field}");
     let (choice, method) = (choice.unwrap_or(Choice::Uniform), method.unwrap_or(Method::Plain));

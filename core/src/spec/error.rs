@@ -29,16 +29,16 @@ pub enum SpecError {
         /// Why it must be there, and what would be right.
         needs: String,
     },
-    /// The grid has a key that can be no axis of this sweep.
-    #[error("{key} is no axis: {allowed}")]
+    /// The grid has a key that is no axis of this work.
+    #[error("{key} is not an axis: {allowed}")]
     UnknownAxis {
         /// The key, as `grid.key`.
         key: String,
         /// Which axes there may be.
         allowed: String,
     },
-    /// A key is right by itself, but not beside another one.
-    #[error("{key} cannot stand here: {reason}")]
+    /// A key is not allowed beside another one.
+    #[error("{key} is not allowed here: {reason}")]
     Misplaced {
         /// The key, as `table.key`.
         key: String,

@@ -63,7 +63,7 @@ impl AttemptLog {
     /// Adds what the process printed; gives what of it the coordinator gets at once.
     pub(crate) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for line in self.lines.push(bytes) {
-            let (Line::Whole(line) | Line::StopReason(line)) = line;
+            let (Line::Whole(line) | Line::Truncated(line)) = line;
             self.remember(&line);
         }
         if let Err(error) = self.write_to_file(bytes) {

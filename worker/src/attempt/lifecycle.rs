@@ -16,9 +16,9 @@ use sortie_proto::{WireError, v1};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::attempt::artifacts::{Place, Places};
+use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::AttemptLog;
-use crate::attempt::ending::{self, End};
+use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::outbox::Outbox;
 use crate::config::AgentConfig;
 use crate::connection::backoff;
@@ -47,12 +47,12 @@ pub(crate) struct Shared {
     pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
     pub(crate) journal: Option<Arc<Journal>>,
-    pub(crate) places: Places,
+    pub(crate) destination: DestinationWatch,
 }
 
 /// A lease that this worker understands.
 #[derive(Clone, Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct LeasedTrial {
     pub(crate) token: Token,
     pub(crate) trial_id: TrialId,
     pub(crate) sweep: String,
@@ -67,15 +67,15 @@ pub(crate) struct Accepted {
 /// Reads a lease.
 ///
 /// # Errors
-/// One line, when the coordinator's build and this one do not agree what a trial is.
-pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
+/// One line, when the coordinator's build and this one compute different ids.
+pub(crate) fn read_lease(lease: v1::Lease) -> Result<LeasedTrial, String> {
     let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
     // The identity covers the version of the numbers: another build's trial would be stored as what it is not.
     if id.to_string() != trial_id {
-        return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
+        return Err(format!("trial {trial_id} has the id {id} in this build"));
     }
     let keep =
         keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
@@ -94,9 +94,9 @@ pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     let keys = members.iter().flat_map(|member| &member.files).map(|file| &file.key);
     if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key))
     {
-        return Err(format!("the lease of trial {trial_id} does not say what it is made of"));
+        return Err(format!("the lease of trial {trial_id} does not name the members of its combination"));
     }
-    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
+    Ok(LeasedTrial { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -132,9 +132,9 @@ enum StopReason {
     Unreported(String),
 }
 
-/// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
-/// how long a trial took that succeeded.
-pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: Entry) -> Option<Duration> {
+/// Runs an attempt. Returns when its process has ended and its end is acknowledged, refused or abandoned. Returns how long a trial took
+/// that succeeded.
+pub(crate) async fn run(shared: &Shared, lease: LeasedTrial, slot: &Slot, entry: Entry) -> Option<Duration> {
     let (token, trial_id) = (lease.token, lease.trial_id);
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
@@ -160,15 +160,15 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         stop_reason: None,
         report_client,
     };
-    let (place, trainer) = match attempt.is_command {
+    let (destination, trainer) = match attempt.is_command {
         true => (None, None),
-        false => (shared.places.found().await, Some(find_trainer(&shared.config.launcher).await)),
+        false => (shared.destination.found().await, Some(find_trainer(&shared.config.launcher).await)),
     };
     let begun = Instant::now();
     let outcome = match attempt.start(
         &lease,
         slot,
-        place.as_ref(),
+        destination.as_ref(),
         trainer,
         AttemptLog::new(log_path.clone()),
     ) {
@@ -195,9 +195,9 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     }
     let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
     let has_end = attempt.end(outcome).await;
-    if let (true, Some(place)) = (has_end, place) {
+    if let (true, Some(destination)) = (has_end, destination) {
         let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
-        place.clear_checkpoints(trial_id, tokens).await;
+        destination.clear_checkpoints(trial_id, tokens).await;
     }
     took
 }
@@ -213,15 +213,20 @@ async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> 
 impl Attempt<'_> {
     fn start(
         &mut self,
-        lease: &Accepted,
+        lease: &LeasedTrial,
         slot: &Slot,
-        place: Option<&Place>,
+        destination: Option<&ArtifactDestination>,
         trainer: Option<Result<Trainer, LaunchError>>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
         let trainer = trainer.transpose().map_err(|error| ending::transient(error.to_string()))?;
-        let mut launch =
-            launch::prepare(&self.shared.config, lease, slot, place.map(Place::url), trainer.as_ref())?;
+        let mut launch = launch::prepare(
+            &self.shared.config,
+            lease,
+            slot,
+            destination.map(ArtifactDestination::url),
+            trainer.as_ref(),
+        )?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
@@ -278,7 +283,7 @@ impl Attempt<'_> {
                     child.kill();
                 }
             }
-            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.is_mute() {
+            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.discards_reports() {
                 due = false;
                 match self.outbox.batch() {
                     Ok(batch) => self.delivery = batch.map(|batch| self.send(batch)),
@@ -286,7 +291,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        if !self.is_mute() {
+        if !self.discards_reports() {
             self.outbox.log(&last_output.head_tail);
         }
         let oom_killed = self.shared.oom_kills.count() > oom_kills;
@@ -304,7 +309,7 @@ impl Attempt<'_> {
             && self.reported.is_none()
             && !status.is_some_and(|status| status.success())
         {
-            self.stop_reason = asked_meanwhile(&mut self.orders).await;
+            self.stop_reason = order_received_meanwhile(&mut self.orders).await;
         }
         let handed_back = matches!(self.stop_reason, Some(StopReason::HandedBack));
         match self.stop_reason.take() {
@@ -312,7 +317,13 @@ impl Attempt<'_> {
             Some(StopReason::Broken(outcome)) => Some(outcome),
             Some(StopReason::Unreported(reason)) => Some(ending::transient(reason)),
             Some(StopReason::HandedBack) | None => {
-                let end = End { reported: self.reported.take(), handed_back, status, last_lines, oom_killed };
+                let end = ProcessEnd {
+                    reported: self.reported.take(),
+                    handed_back,
+                    status,
+                    last_lines,
+                    oom_killed,
+                };
                 Some(if self.is_command {
                     ending::of_command(end, self.evaluations)
                 } else {
@@ -322,8 +333,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// What would still be reported is worth nothing to anybody.
-    fn is_mute(&self) -> bool {
+    /// Whether further reports are dropped, because the coordinator would not accept them.
+    fn discards_reports(&self) -> bool {
         matches!(self.stop_reason, Some(StopReason::Abandoned | StopReason::Unreported(_)))
     }
 
@@ -333,7 +344,7 @@ impl Attempt<'_> {
         if trainer.build == config.launcher.build() && trainer.protocol_version == PROTOCOL_VERSION {
             return;
         }
-        let line = config.observer.met_other_build(config.launcher.build(), trainer);
+        let line = config.observer.found_other_build(config.launcher.build(), trainer);
         tracing::error!(token = %self.token, "{line}");
         child.kill();
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: line };
@@ -350,7 +361,7 @@ impl Attempt<'_> {
                 self.step.store(progress.step, Ordering::Relaxed);
             }
             Event::Outcome(ending) => self.reported = Some(ending),
-            _ if self.is_mute() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
+            _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
@@ -380,17 +391,17 @@ impl Attempt<'_> {
         let mut orders = self.orders.clone();
         let token = self.token;
         tokio::select! {
-            answer = self.tell_end(outcome) => match answer {
+            answer = self.report_end(outcome) => match answer {
                 Ok(has_end) => return has_end,
-                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was told"),
+                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was reported"),
                 Err(Refusal::Refused(reason)) => tracing::error!(%token, %reason, "the coordinator refused the end of a trial"),
             },
-            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not told; it is free when its lease expires"),
+            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not reported; it is free when its lease expires"),
         }
         false
     }
 
-    async fn tell_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
+    async fn report_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
         let last = match self.deliver_all_but_the_last().await {
             Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
             Err(Undelivered::Stale) => return Err(Refusal::Stale),
@@ -437,11 +448,11 @@ fn refused(reason: &str) -> String {
 }
 
 fn unreadable(error: &std::io::Error) -> String {
-    format!("cannot read reports back that waited on disk: {error}")
+    format!("cannot read reports that were stored on disk: {error}")
 }
 
-/// Batch systems signal every process of a job at once: one that ended badly may have been asked to stop just before its agent was.
-async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
+/// Batch systems signal every process of a job at once: a process that failed may have got its signal just before its agent did.
+async fn order_received_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
     let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
     match asked.ok()?.as_deref() {
         Ok(Order::HandBack) => Some(StopReason::HandedBack),

@@ -45,13 +45,13 @@ mod tests {
     use super::*;
 
     fn head_tail(output: &[u8], chunk: usize) -> Vec<u8> {
-        let (mut head_tail, mut told) = (LogHeadTail::default(), Vec::new());
+        let (mut head_tail, mut reported) = (LogHeadTail::default(), Vec::new());
         for chunk in output.chunks(chunk) {
-            told.extend_from_slice(head_tail.push(chunk));
+            reported.extend_from_slice(head_tail.push(chunk));
         }
-        assert!(told.len() <= HEAD_BYTES);
-        told.extend(head_tail.end());
-        told
+        assert!(reported.len() <= HEAD_BYTES);
+        reported.extend(head_tail.end());
+        reported
     }
 
     #[test]

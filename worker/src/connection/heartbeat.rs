@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::AgentError;
 use crate::connection::session::{CallError, Session};
-use crate::registry::{Order, Reached, Registry};
+use crate::registry::{AttemptPhase, Order, Registry};
 
 /// Heartbeats for ever. Ends only when the coordinator, come back as another build, no longer speaks to this one.
 pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> AgentError {
@@ -16,15 +16,15 @@ pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> Agent
         match session.heartbeat(registry.progress(), limit).await {
             Ok(lost) => {
                 for token in lost {
-                    // The attempt whose end crosses this answer is not held any more because its end was heard.
-                    if registry.order(token, Order::Abandon) == Reached::Running {
+                    // An attempt whose end was reported meanwhile holds no lease any more, which is right.
+                    if registry.order(token, Order::Abandon) == AttemptPhase::Running {
                         tracing::warn!(%token, "lease lost; ending the trial's process");
                     }
                 }
             }
             Err(CallError::Version(reason)) => return AgentError::Version(reason),
             Err(CallError::Refused(reason)) => {
-                tracing::warn!(%reason, "heartbeat refused; introducing this worker again");
+                tracing::warn!(%reason, "heartbeat refused; registering this worker again");
                 session.forget_registration().await;
             }
             // The session tells of it; running trials train on.

@@ -67,7 +67,7 @@ fn first_line(text: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contact {
+enum Reachability {
     Unknown,
     Reached,
     Lost,
@@ -81,17 +81,17 @@ pub(crate) struct Session {
     url: String,
     /// Whether the coordinator that runs now knows this worker, as far as we can tell. Held while saying so, so that it is said once.
     registered: tokio::sync::Mutex<bool>,
-    contact: Mutex<Contact>,
+    reachability: Mutex<Reachability>,
     heartbeat: watch::Sender<Option<Duration>>,
-    offer: watch::Sender<Option<Offer>>,
-    /// Where this worker's artifacts go, as the coordinator calls it; empty until that is known.
+    store_info: watch::Sender<Option<StoreInfo>>,
+    /// Where this worker's artifacts go: "shared" or "local"; empty until that is known.
     checkpoints: Mutex<&'static str>,
 }
 
 /// The artifact store of a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// Where it is; empty if there is none.
+pub(crate) struct StoreInfo {
+    /// Its URL; empty if there is none.
     pub(crate) url: String,
     /// What stands in its mark.
     pub(crate) mark: String,
@@ -108,9 +108,18 @@ impl Session {
             .keep_alive_while_idle(true);
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
-        let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
-        let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { client, registration, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
+        let (registered, reachability) = (tokio::sync::Mutex::new(false), Mutex::new(Reachability::Unknown));
+        let (heartbeat, store_info) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self {
+            client,
+            registration,
+            url,
+            registered,
+            reachability,
+            heartbeat,
+            store_info,
+            checkpoints: Mutex::new(""),
+        }
     }
 
     /// The coordinator's address.
@@ -131,13 +140,13 @@ impl Session {
         interval.unwrap_or(CALL_TIMEOUT)
     }
 
-    /// What the coordinator says of its artifact store, once and whenever it says something else.
-    pub(crate) fn offers(&self) -> watch::Receiver<Option<Offer>> {
-        self.offer.subscribe()
+    /// The coordinator's artifact store, and every change of it.
+    pub(crate) fn store_info(&self) -> watch::Receiver<Option<StoreInfo>> {
+        self.store_info.subscribe()
     }
 
-    /// Tells where this worker's artifacts go, now and whenever it introduces itself again.
-    pub(crate) async fn tell_checkpoints(&self, place: &'static str) {
+    /// Reports where this worker's artifacts go, now and with every later registration.
+    pub(crate) async fn report_destination(&self, place: &'static str) {
         *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
         let mut client = self.client.clone();
         // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
@@ -167,10 +176,10 @@ impl Session {
         let interval = Duration::from_millis(answer.heartbeat_ms)
             .clamp(Duration::from_millis(50), Duration::from_secs(60));
         self.heartbeat.send_replace(Some(interval));
-        let offer = Some(Offer { url: answer.store, mark: answer.store_mark });
-        self.offer.send_if_modified(|known| {
-            let differs = *known != offer;
-            *known = offer;
+        let store_info = Some(StoreInfo { url: answer.store, mark: answer.store_mark });
+        self.store_info.send_if_modified(|known| {
+            let differs = *known != store_info;
+            *known = store_info;
             differs
         });
         *registered = true;
@@ -265,25 +274,25 @@ impl Session {
             Ok(Err(status)) => Err(sort(&status)),
             Err(_) => Err(CallError::Unavailable(format!("no answer within {} s", limit.as_secs_f64()))),
         };
-        self.tell_contact(answer.as_ref().err());
+        self.log_reachability(answer.as_ref().err());
         answer
     }
 
     /// Logs the loss of the coordinator and its return, each once.
-    fn tell_contact(&self, error: Option<&CallError>) {
-        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log_reachability(&self, error: Option<&CallError>) {
+        let mut reachability = self.reachability.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             Some(CallError::Unavailable(reason)) => {
-                if *contact != Contact::Lost {
+                if *reachability != Reachability::Lost {
                     tracing::warn!(coordinator = %self.url, %reason, "cannot reach the coordinator; trying again until it answers");
                 }
-                *contact = Contact::Lost;
+                *reachability = Reachability::Lost;
             }
             _ => {
-                if *contact == Contact::Lost {
+                if *reachability == Reachability::Lost {
                     tracing::info!(coordinator = %self.url, "the coordinator answers");
                 }
-                *contact = Contact::Reached;
+                *reachability = Reachability::Reached;
             }
         }
     }

@@ -23,8 +23,8 @@ pub struct Candidate {
 
 /// What decides the candidates.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
-    /// What the user names; nothing else is looked at then.
+pub struct SearchPaths {
+    /// The folder that the user names; then no other is searched.
     pub named: Option<PathBuf>,
     /// The trainer's program.
     pub trainer: PathBuf,
@@ -36,7 +36,7 @@ pub struct Places {
     pub setup: Vec<PathBuf>,
 }
 
-impl Places {
+impl SearchPaths {
     /// Reads VIRTUAL_ENV and CONDA_PREFIX.
     pub fn here(named: Option<PathBuf>, trainer: PathBuf, setup: Vec<PathBuf>) -> Self {
         let set = |name: &'static str| {
@@ -134,8 +134,8 @@ mod tests {
         fs::write(folder.join("version.py"), format!("__version__ = '{build}'\n")).unwrap();
     }
 
-    fn sources(places: &Places) -> Vec<String> {
-        places.candidates().map(|candidate| candidate.source).collect()
+    fn sources(search_paths: &SearchPaths) -> Vec<String> {
+        search_paths.candidates().map(|candidate| candidate.source).collect()
     }
 
     #[test]
@@ -145,19 +145,23 @@ mod tests {
         torch(&site.join("torch"), "2.11.0+cu130");
         torch(&root.path().join("cache/libtorch-2.11.0-cpu"), "2.11.0");
         let trainer = site.join("sortie/bin/sortie-trainer");
-        let mut places = Places { trainer, setup: vec![root.path().join("cache")], ..Places::default() };
-        assert_eq!(sources(&places), ["the package of the trainer", "cargo xtask setup"]);
-        // A Python that finds its torch, as far as this program can tell.
+        let mut search_paths =
+            SearchPaths { trainer, setup: vec![root.path().join("cache")], ..SearchPaths::default() };
+        assert_eq!(sources(&search_paths), ["the package of the trainer", "cargo xtask setup"]);
+        // A script in place of Python.
         let python = root.path().join("venv/bin/python3");
         fs::create_dir_all(python.parent().unwrap()).unwrap();
         torch(&root.path().join("venv/torch"), "2.11.0+cpu");
         let script = format!("#!/bin/sh\necho {}\n", root.path().join("venv/torch").display());
         fs::write(&python, script).unwrap();
         fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        places.environments = vec![("VIRTUAL_ENV", root.path().join("venv"))];
-        assert_eq!(sources(&places), ["the package of the trainer", "VIRTUAL_ENV", "cargo xtask setup"]);
-        places.named = Some(root.path().join("venv/torch"));
-        let named: Vec<_> = places.candidates().collect();
+        search_paths.environments = vec![("VIRTUAL_ENV", root.path().join("venv"))];
+        assert_eq!(
+            sources(&search_paths),
+            ["the package of the trainer", "VIRTUAL_ENV", "cargo xtask setup"]
+        );
+        search_paths.named = Some(root.path().join("venv/torch"));
+        let named: Vec<_> = search_paths.candidates().collect();
         assert_eq!((named.len(), &named[0].libraries), (1, &root.path().join("venv/torch/lib")));
     }
 

@@ -8,7 +8,7 @@ use sortie_core::finetune::Precision;
 use sortie_core::libtorch::RELEASE;
 use sortie_core::pipe::Probe;
 
-use super::candidates::{Candidate, Places};
+use super::candidates::{Candidate, SearchPaths};
 use super::environment::environment;
 use super::probe;
 
@@ -41,7 +41,7 @@ pub enum LaunchError {
 /// What finds a trainer; it is asked once, and its answer is kept.
 #[derive(Debug)]
 pub struct Launcher {
-    places: Places,
+    search_paths: SearchPaths,
     build: String,
     found: Mutex<Option<Trainer>>,
 }
@@ -63,13 +63,13 @@ impl Launcher {
     /// For this trainer program, whose build must be `build`. `libtorch` is what the user names; without, the places of the active Python
     /// environment and the set-up's folders are looked at.
     pub fn new(trainer: PathBuf, build: &str, libtorch: Option<PathBuf>, setup: Vec<PathBuf>) -> Self {
-        let places = Places::here(libtorch, trainer, setup);
-        Self { places, build: build.to_owned(), found: Mutex::new(None) }
+        let search_paths = SearchPaths::here(libtorch, trainer, setup);
+        Self { search_paths, build: build.to_owned(), found: Mutex::new(None) }
     }
 
     /// The trainer's program.
     pub fn program(&self) -> &Path {
-        &self.places.trainer
+        &self.search_paths.trainer
     }
 
     /// The build that trainers must be of.
@@ -93,12 +93,12 @@ impl Launcher {
     }
 
     fn look(&self) -> Result<Trainer, LaunchError> {
-        let program = &self.places.trainer;
+        let program = &self.search_paths.trainer;
         if !program.is_file() {
             return Err(LaunchError::NoTrainer(program.clone()));
         }
         let mut passed_over = Vec::new();
-        for candidate in self.places.candidates() {
+        for candidate in self.search_paths.candidates() {
             match self.try_candidate(&candidate) {
                 Ok(probe) if probe.trainer.build != self.build => {
                     let (trainer, theirs) = (program.clone(), probe.trainer.build);
@@ -108,7 +108,7 @@ impl Launcher {
                     let Candidate { source, libraries } = candidate;
                     return Ok(Trainer { program: program.clone(), libraries, source, probe });
                 }
-                Err(reason) if self.places.named.is_some() => return Err(LaunchError::Named(reason)),
+                Err(reason) if self.search_paths.named.is_some() => return Err(LaunchError::Named(reason)),
                 Err(reason) => passed_over.push(format!("{}: {reason}", candidate.source)),
             }
         }
@@ -122,7 +122,7 @@ impl Launcher {
 
     fn try_candidate(&self, candidate: &Candidate) -> Result<Probe, String> {
         candidate.check()?;
-        probe::ask(&self.places.trainer, &candidate.libraries)
+        probe::ask(&self.search_paths.trainer, &candidate.libraries)
     }
 }
 

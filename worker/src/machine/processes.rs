@@ -45,12 +45,12 @@ fn started(stat: &str) -> Option<u64> {
 /// What tells this boot of this machine, and this container, from others that may share a cache folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Place {
+pub(crate) struct PidScope {
     boot: String,
     process_namespace: String,
 }
 
-impl Place {
+impl PidScope {
     /// Where this process runs.
     pub(crate) fn here() -> Self {
         let boot =

@@ -69,7 +69,7 @@ impl Child {
         let (kill_requested, kill_requests) = watch::channel(false);
         let mut feeder = JoinSet::new();
         if let Some(stdin) = process.stdin.take() {
-            feeder.spawn(feed(stdin, input));
+            feeder.spawn(write_input(stdin, input));
         }
         let forwarder = OutputForwarder { log, parser, sender };
         tokio::spawn(
@@ -139,9 +139,9 @@ impl Group {
     }
 }
 
-/// Writes what the process reads first, then holds its input open: its end tells the process that its agent is gone.
-async fn feed(mut stdin: ChildStdin, input: Vec<u8>) {
-    // A process that dies before it has read tells why by its exit status.
+/// Writes the process's input, then holds it open: it closes when the agent ends.
+async fn write_input(mut stdin: ChildStdin, input: Vec<u8>) {
+    // If the process ends before it has read, its exit status says why.
     let _ = stdin.write_all(&input).await;
     std::future::pending::<()>().await;
 }
@@ -166,11 +166,11 @@ impl Supervisor {
         while stdout.is_some() || stderr.is_some() || ended.is_none() {
             tokio::select! {
                 count = read(&mut stdout, &mut out_buffer), if stdout.is_some() => {
-                    let mut last_word = count == 0;
+                    let mut is_outcome = count == 0;
                     for line in lines.push(&out_buffer[..count]) {
-                        last_word |= self.forwarder.hear(line).await;
+                        is_outcome |= self.forwarder.forward_line(line).await;
                     }
-                    if last_word && ended.is_none() && self.deadline.is_none() {
+                    if is_outcome && ended.is_none() && self.deadline.is_none() {
                         self.deadline = Some(Instant::now() + EXIT_GRACE);
                     }
                 }
@@ -191,7 +191,7 @@ impl Supervisor {
             }
         }
         if let Some(rest) = lines.rest() {
-            self.forwarder.hear_rest(rest).await;
+            self.forwarder.forward_rest(rest).await;
         }
         let OutputForwarder { log, sender, .. } = self.forwarder;
         // Nobody listens any more when the agent itself ends.
@@ -234,25 +234,25 @@ struct OutputForwarder {
 }
 
 impl OutputForwarder {
-    /// Passes a line of standard output on; true if it was the process's last word.
-    async fn hear(&mut self, line: Line) -> bool {
+    /// Forwards a line of standard output; true if it was the outcome.
+    async fn forward_line(&mut self, line: Line) -> bool {
         let meaning = self.parser.read(&line);
-        let (Line::Whole(text) | Line::StopReason(text)) = line;
+        let (Line::Whole(text) | Line::Truncated(text)) = line;
         self.pass_on(meaning, text).await
     }
 
-    /// Passes on what standard output ends with if that is no newline.
-    async fn hear_rest(&mut self, rest: Vec<u8>) {
+    /// Forwards what follows the last newline of standard output.
+    async fn forward_rest(&mut self, rest: Vec<u8>) {
         let meaning = self.parser.read_rest(&rest);
         self.pass_on(meaning, rest).await;
     }
 
     async fn pass_on(&mut self, meaning: Result<Option<Vec<Event>>, Outcome>, mut text: Vec<u8>) -> bool {
-        let mut last_word = false;
+        let mut is_outcome = false;
         match meaning {
             Ok(Some(events)) => {
                 for event in events {
-                    last_word |= matches!(event, Event::Outcome(_));
+                    is_outcome |= matches!(event, Event::Outcome(_));
                     let _ = self.sender.send(Message::Event(event)).await;
                 }
             }
@@ -264,14 +264,14 @@ impl OutputForwarder {
                 let _ = self.sender.send(Message::Broken(outcome)).await;
             }
         }
-        last_word
+        is_outcome
     }
 
     /// Keeps mere output.
     async fn keep(&mut self, bytes: &[u8]) {
-        let told = self.log.write(bytes);
-        if !told.is_empty() {
-            let _ = self.sender.send(Message::Printed(told.to_vec())).await;
+        let head = self.log.write(bytes);
+        if !head.is_empty() {
+            let _ = self.sender.send(Message::Printed(head.to_vec())).await;
         }
     }
 }

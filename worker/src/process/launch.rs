@@ -1,18 +1,18 @@
 //! How the process of a lease is started and understood: Sortie's own trainer, or a command of the user's.
 
-use sortie_core::command::{CommandSettings, Invocation, Surroundings};
+use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{TrialSpec, Work};
 use tokio::process::Command;
 
 use crate::attempt::ending;
-use crate::attempt::lifecycle::Accepted;
+use crate::attempt::lifecycle::LeasedTrial;
 use crate::config::AgentConfig;
 use crate::launcher::{Slot, Trainer};
 use crate::process::lines::Line;
 use crate::process::metric_lines::MetricLines;
-use sortie_core::pipe::CombinationOrder;
+use sortie_core::pipe::CombinationAssignment;
 use sortie_core::pipe::LINE_BYTES_MAX;
 use sortie_core::pipe::{Assignment, Event};
 
@@ -46,7 +46,7 @@ pub(crate) enum OutputParser {
 /// The outcome of a trial that cannot run here or anywhere.
 pub(crate) fn prepare(
     config: &AgentConfig,
-    lease: &Accepted,
+    lease: &LeasedTrial,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
@@ -59,14 +59,14 @@ pub(crate) fn prepare(
 
 fn finetune(
     config: &AgentConfig,
-    lease: &Accepted,
+    lease: &LeasedTrial,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
 ) -> Result<Launch, Outcome> {
     let trainer = trainer.ok_or_else(|| ending::transient("no trainer was looked for".to_owned()))?;
     let combination = lease.spec.combination.clone();
-    let combination = combination.map(|combination| CombinationOrder {
+    let combination = combination.map(|combination| CombinationAssignment {
         trial_id: lease.trial_id,
         combination,
         members: lease.members.clone(),
@@ -104,8 +104,8 @@ fn command(
         return Err(ending::bad_config("this worker runs no commands; --allow-commands lets it".to_owned()));
     };
     let data = config.data.display().to_string();
-    let surroundings = Surroundings { data, device: slot.inside.to_owned(), threads: config.threads };
-    let invocation = settings.invocation(spec, &surroundings);
+    let worker_values = WorkerValues { data, device: slot.inside.to_owned(), threads: config.threads };
+    let invocation = settings.invocation(spec, &worker_values);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = prepared(Command::new(guard), config, slot);
@@ -138,7 +138,7 @@ impl OutputParser {
     pub(crate) fn read(&mut self, line: &Line) -> Result<Option<Vec<Event>>, Outcome> {
         match (self, line) {
             // Some library prints there while it is loaded.
-            (Self::Events, Line::Whole(text) | Line::StopReason(text)) if text.first() != Some(&b'{') => {
+            (Self::Events, Line::Whole(text) | Line::Truncated(text)) if text.first() != Some(&b'{') => {
                 Ok(None)
             }
             (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
@@ -147,12 +147,12 @@ impl OutputParser {
                     "the trial's process said something that is no event: {error}"
                 ))),
             },
-            (Self::Events, Line::StopReason(_)) => Err(ending::transient(format!(
+            (Self::Events, Line::Truncated(_)) => Err(ending::transient(format!(
                 "the trial's process said more than {LINE_BYTES_MAX} bytes in one line"
             ))),
             (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
             // No metric is that long.
-            (Self::Metrics(_), Line::StopReason(_)) => Ok(None),
+            (Self::Metrics(_), Line::Truncated(_)) => Ok(None),
         }
     }
 
