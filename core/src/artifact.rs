@@ -28,8 +28,8 @@ named!(ArtifactKind, "kind of artifact", {
 /// The longest key of an artifact, in bytes.
 const KEY_BYTES_MAX: usize = 500;
 
-/// Whether a key is a relative path below the artifact store's root: no way out of it, no absolute path, nothing that some store or file
-/// system would read as another key.
+/// Whether a key is a relative path below the artifact store's root: no `..`, no absolute path, nothing that a store or
+/// file system would read as another key.
 pub fn is_key(key: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=".contains(c);
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
@@ -41,7 +41,7 @@ pub fn is_digest(digest: &str) -> bool {
     digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// One file that an attempt wrote, or would have: a digest is reported of final weights and logits even where nothing keeps them.
+/// One file of an attempt. Final weights and logits are reported by their digest even where they are not kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
@@ -94,7 +94,7 @@ pub struct CheckpointRef {
     pub digest: String,
 }
 
-/// Where an attempt took up the work of another.
+/// The checkpoint that an attempt resumed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resumed {

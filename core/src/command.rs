@@ -27,7 +27,7 @@ pub struct CommandSettings {
 /// device (`cpu` or `cuda:0`), CPU threads, and the index of the last step.
 pub const BUILT_IN: [&str; 8] = ["held_out", "seed", "split", "trial", "data", "device", "threads", "steps"];
 
-/// A placeholder that stands for nothing, or a brace without its partner.
+/// An unknown placeholder, or an unmatched brace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} {reason}")]
 pub struct BadTemplate {
@@ -68,13 +68,13 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
     Ok(filled)
 }
 
-/// A name as one line can hold it.
+/// A name, shortened for a message of one line.
 fn shortened(name: &str) -> String {
     let end = name.floor_char_boundary(60);
     format!("{}{}", name[..end].escape_debug(), if end < name.len() { "..." } else { "" })
 }
 
-/// What a worker adds to a trial's own values.
+/// Values of placeholders that come from the worker, not from the trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerValues {
     /// The folder that holds the datasets' folders.
@@ -98,7 +98,7 @@ impl CommandSettings {
     /// The command of one trial.
     ///
     /// # Errors
-    /// [`BadTemplate`], which a checked sweep never gives.
+    /// [`BadTemplate`], never for a checked sweep.
     pub fn invocation(
         &self,
         spec: &TrialSpec,

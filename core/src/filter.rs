@@ -1,4 +1,4 @@
-//! `--where 'dropout=0.9 and held_out=sketch'`: which trials a command means.
+//! `--where 'dropout=0.9 and held_out=sketch'`: the trials that a command is about.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -58,7 +58,7 @@ impl Condition {
         }
     }
 
-    /// What a trial has on the axis.
+    /// The value of a trial on the axis.
     fn value_of(&self, point: &Point) -> Option<String> {
         Some(match self.axis.as_str() {
             "held_out" => point.held_out_label(),
@@ -86,7 +86,7 @@ impl UnmetConditions {
         Self(filter.0.iter().map(|condition| (condition.clone(), Values::default())).collect())
     }
 
-    /// Looks at a trial.
+    /// Takes note of a trial.
     pub fn see(&mut self, point: &Point) {
         self.0.retain_mut(|(condition, values)| {
             if let Some(value) = condition.value_of(point)

@@ -1,4 +1,4 @@
-//! The life of a trial as a pure state machine: `apply(state, event, now)` decides, the store writes down what it decided.
+//! The states of a trial as a pure state machine: `apply(state, event, now)` decides, and the store writes the decision.
 //!
 //! A fencing token names one attempt and is never issued twice, so the reports of one attempt are never taken for those of a later one.
 
@@ -35,7 +35,7 @@ impl Timestamp {
 pub struct Token(pub i64);
 
 impl Token {
-    /// No attempt's: none is issued.
+    /// The token of no attempt: it is never issued.
     pub const NONE: Self = Self(0);
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Token {
 /// Why an attempt ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// Something that may go better the next time.
+    /// Something that may not fail the next time.
     Transient,
     /// The worker was asked to stop and gave the trial back.
     Preempted,
@@ -58,7 +58,7 @@ pub enum ErrorClass {
     OutOfMemory,
     /// The specification cannot run on this worker.
     BadConfig,
-    /// The data is not there or not readable.
+    /// The data is missing or not readable.
     BadData,
 }
 named!(ErrorClass, "error class", {
@@ -73,7 +73,7 @@ named!(ErrorClass, "error class", {
 /// When a failed attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How many attempts may end like this before the trial fails; none for what costs the trial nothing.
+    /// How many attempts may end like this before the trial fails; none if such attempts do not count.
     pub attempts_max: Option<u32>,
     /// The wait before the second attempt; it doubles with every further failure of the class.
     pub first_delay: Duration,
@@ -89,10 +89,10 @@ impl ErrorClass {
             |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
         match self {
             Self::Preempted => policy(None, 0),
-            // A trial that takes its worker down with it must end some day; machines that come and go must not end it.
+            // A trial that crashes its workers must end at some time; lost machines must not end it.
             Self::Lost => policy(Some(100), 0),
             Self::Transient => policy(Some(3), 2),
-            // Whoever shared the device may be gone by then.
+            // Other processes may have freed memory by then.
             Self::OutOfMemory => policy(Some(3), 20),
             Self::BadConfig | Self::BadData => policy(Some(1), 0),
         }
@@ -110,7 +110,7 @@ impl RetryPolicy {
     }
 
     /// The wait after this many earlier failures, between half and one and a half times its nominal length: trials that failed together
-    /// do not come back together. `jitter` is any number.
+    /// are not retried together. `jitter` is any number.
     pub fn delay(self, failures: u32, jitter: u64) -> Duration {
         let nominal =
             self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
@@ -151,7 +151,7 @@ pub enum StateName {
     Diverged,
     /// Its attempts are used up.
     Failed,
-    /// A user called it off.
+    /// A user cancelled it.
     Cancelled,
 }
 named!(StateName, "trial state", {
@@ -168,9 +168,9 @@ named!(StateName, "trial state", {
 pub enum State {
     /// Waits for a worker.
     Queued {
-        /// The attempt whose lease expired last, if nobody has taken the trial since: it may come back.
+        /// The attempt whose lease expired last, if no other has started since: it may still report.
         expired: Option<Token>,
-        /// Nobody gets it earlier: it waits after a failure, or for its members ([`State::WAITING`]).
+        /// It is not assigned earlier: it waits after a failure, or for its members ([`State::WAITING`]).
         not_before: Timestamp,
     },
     /// An attempt has it.
@@ -180,7 +180,7 @@ pub enum State {
         /// When the lease ends unless a heartbeat extends it.
         expires_at: Timestamp,
     },
-    /// Nothing more will happen to it unless a user asks for it.
+    /// It does not change any more unless a user retries it.
     Finished(Finished),
 }
 
@@ -193,7 +193,7 @@ pub enum Finished {
     Diverged(Token),
     /// Its attempts are used up; this was the last. [`Token::NONE`] for a combination whose members ended without a result.
     Failed(Token),
-    /// A user called it off.
+    /// A user cancelled it.
     Cancelled,
 }
 
@@ -207,9 +207,9 @@ impl Finished {
 }
 
 impl State {
-    /// What a new trial is in, and one that is to start afresh.
+    /// The state of a new trial, and of one that starts anew.
     pub const FRESH: Self = Self::Queued { expired: None, not_before: Timestamp(0) };
-    /// What a combination is in until all its members have a result.
+    /// The state of a combination until all its members have a result.
     pub const WAITING: Self = Self::Queued { expired: None, not_before: Timestamp::NEVER };
 
     /// The state's name.
@@ -234,7 +234,7 @@ impl State {
     }
 }
 
-/// What happens to a trial.
+/// An event of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A worker takes it, under a new token.
@@ -258,14 +258,14 @@ pub enum Event {
     Cancel,
     /// A user wants a trial that ended without a result to run again.
     Retry {
-        /// It is a combination: its members come first.
+        /// It is a combination, which waits for its members.
         waits: bool,
     },
-    /// What is known of the members of a combination.
+    /// The members of a combination have changed.
     Members(Readiness),
 }
 
-/// What came before the end of an attempt.
+/// Earlier failures of the trial, for the retry policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailureHistory {
     /// The trial's earlier attempts that ended with the same error class since a user last asked for a retry.
@@ -274,7 +274,7 @@ pub struct FailureHistory {
     pub jitter: u64,
 }
 
-/// What the store has to do besides noting the trial's new state.
+/// What the store has to do besides storing the trial's new state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// A new attempt begins.
@@ -290,11 +290,11 @@ pub enum Effect {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// As it reported itself.
+    /// With this outcome, which it reported.
     Reported(Outcome),
     /// Its lease ran out.
     Lost,
-    /// A user called its trial off.
+    /// A user cancelled its trial.
     Cancelled,
 }
 
@@ -318,7 +318,7 @@ pub enum Refused {
     NotQueued(StateName),
 }
 
-/// Decides what an event does to a trial. `lease` is the time that a heartbeat or a claim buys.
+/// Decides what an event does to a trial. `lease` is the duration of a lease after a heartbeat or a claim.
 ///
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
@@ -336,7 +336,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Heartbeat(token) => {
-            // A lease past its expiry that nobody else got is revived by its own token.
+            // An expired lease is revived by its own token if no other attempt has started.
             let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
             if holds(state, *token) {
                 Ok(Decision::Move(running(*token), revived))
@@ -367,7 +367,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
                     Some(Effect::ResetFailures),
                 )
             }
-            // A trial that waits after a failure runs now; one that waits for its members has nothing to run on.
+            // A trial that waits after a failure runs now; one that waits for its members cannot run yet.
             State::Queued { expired, not_before } if not_before > now && state != State::WAITING => {
                 Decision::Move(
                     State::Queued { expired, not_before: Timestamp(0) },
@@ -395,7 +395,7 @@ fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Tim
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(token));
     }
-    // Only an attempt that was lost may come back; one that reported its end must not.
+    // Only a lost attempt may still report; one that reported its end must not.
     let expired = (class == ErrorClass::Lost).then_some(token);
     State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }

@@ -1,4 +1,4 @@
-//! How long work on a dataset tells how far it is, and learns that nobody wants it any more.
+//! Progress and cancellation of long work on a dataset.
 
 use crate::error::DataError;
 

@@ -1,4 +1,4 @@
-//! What each event does in each state, case by case and for random histories.
+//! Every event in every state, case by case and in random sequences.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
-//! What passes between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and what a
-//! trainer says about itself.
+//! The messages between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and the
+//! description of a trainer.
 
 mod probe;
 mod request;

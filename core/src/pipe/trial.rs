@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// What a trial process is to do, and with what.
+/// The work of a trial process, and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
@@ -47,9 +47,9 @@ pub struct Assignment {
     pub store: Option<String>,
     /// The attempt, which names the files that it writes.
     pub token: Token,
-    /// What other attempts left to go on from, the best first; any that is missing or damaged is passed over.
+    /// Checkpoints of other attempts, the best first; any that is missing or damaged is passed over.
     pub checkpoints: Vec<CheckpointRef>,
-    /// What is left of the trial besides its metrics.
+    /// The artifacts that are kept of the trial.
     pub keep: Keep,
     /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
     pub kill_at: Option<u64>,
@@ -57,7 +57,7 @@ pub struct Assignment {
     pub combination: Option<CombinationAssignment>,
 }
 
-/// What is combined.
+/// A combination and the files of its members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CombinationAssignment {
@@ -69,11 +69,11 @@ pub struct CombinationAssignment {
     pub members: Vec<Member>,
 }
 
-/// What a trial process tells its agent.
+/// What a trial process reports to its agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// Which build of the trainer speaks; the first event.
+    /// The build of the trainer; the first event.
     Handshake(Handshake),
     /// What the trial runs on.
     Fingerprint(Fingerprint),
@@ -81,11 +81,11 @@ pub enum Event {
     Losses(Vec<TrainingLoss>),
     /// Evaluations after the update of one step.
     Evaluations(Vec<Evaluation>),
-    /// The trial goes on where another attempt stopped; what that one told up to there follows.
+    /// The trial resumes from a checkpoint of another attempt; that attempt's reports up to there follow.
     Resumed(Resumed),
-    /// A file that the trial left in the artifact store, or its digest alone.
+    /// A file that the trial wrote to the artifact store, or only its digest.
     Artifact(Artifact),
-    /// How far the preparation is that comes before the first step.
+    /// The progress of the preparation before the first step.
     Preparation(Preparation),
     /// The last step whose update is made.
     Progress(Progress),
