@@ -1,4 +1,4 @@
-//! Wiring: takes trials for free slots, starts attempts, and ends in an orderly way.
+//! The agent's main loop: takes trials for free slots, starts attempts, and shuts down in order.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -28,7 +28,7 @@ use crate::time_budget::{TimeBudget, TrialRequest};
 
 /// How long one request for trials waits at the coordinator.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
-/// The contract's limit of one request.
+/// The limit of one request (worker.proto).
 const LEASES_PER_REQUEST: usize = 64;
 /// An empty answer that came sooner than this is followed by a pause, so that no coordinator is asked in a tight loop.
 const PAUSE_AFTER_EMPTY: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const UNREACHABLE_MAX: Duration = Duration::from_secs(30);
 const REPORT_GRACE: Duration = Duration::from_millis(800);
 /// How long killed processes may take to exit.
 const KILL_GRACE: Duration = Duration::from_millis(900);
-/// How long saying goodbye may take.
+/// How long deregistering may take.
 const LEAVE_GRACE: Duration = Duration::from_millis(300);
 /// How long before the end of its time, besides the grace, a worker hands its trials back.
 const TIME_RESERVE: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ const TIME_RESERVE: Duration = Duration::from_secs(5);
 /// it.
 ///
 /// # Errors
-/// [`AgentError`] when it cannot go on. Failures of trials are told to the coordinator and are not errors of the agent.
+/// [`AgentError`] when it cannot go on. Failures of trials are reported to the coordinator and are not errors of the agent.
 pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
     let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
     let session = Arc::new(Session::new(&config.coordinator, registration(&config)));
@@ -95,7 +95,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
             Err(error)
         }
     };
-    // A heartbeat behind the goodbye would introduce this worker anew.
+    // A heartbeat after `leave` would register this worker again.
     background.shutdown().await;
     if !matches!(ended, Err(AgentError::Interrupted)) {
         session.leave(LEAVE_GRACE).await;
@@ -135,7 +135,7 @@ struct Agent {
     free: Arc<Mutex<BTreeSet<usize>>>,
     attempts: JoinSet<Finished>,
     time: TimeBudget,
-    /// Why the coordinator gives this worker nothing; empty if it does.
+    /// Why the coordinator gives this worker no trials; empty if it does give some.
     held_back: String,
 }
 
@@ -245,7 +245,7 @@ impl Agent {
         }))
     }
 
-    /// Tells, once, why this worker gets no trials although some wait.
+    /// Logs, once, why this worker gets no trials although some wait.
     fn note_held_back(&mut self, reason: String) {
         if reason != self.held_back {
             if reason.is_empty() {
@@ -286,7 +286,7 @@ impl Agent {
 
     fn run(&mut self, lease: LeasedTrial, index: usize) {
         let token = lease.token;
-        // Known before its task first runs, so that no order passes it by.
+        // Registered before its task first runs, so that it misses no order.
         let entry = self.registry.add(token);
         let slot_guard =
             SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
@@ -294,7 +294,7 @@ impl Agent {
         self.attempts.spawn(async move {
             let sweep = lease.sweep.clone();
             let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
-            // Named here, so that the task owns it: the slot is free when the attempt is over, or when its task is dropped.
+            // Moved into the task: the slot becomes free when the attempt is over, or when its task is dropped.
             drop(slot_guard);
             took.map(|took| (sweep, took))
         });
@@ -329,7 +329,7 @@ impl Agent {
     /// Kills all attempts' processes.
     async fn abandon(mut self) {
         self.registry.order_all(Order::Abandon);
-        // Whatever is left then is killed with its handle, and by its own watchdog.
+        // Processes that are left then are killed when their handles are dropped, and by their own watchdogs.
         let _ = timeout(KILL_GRACE, self.attempts_end()).await;
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const DURATIONS_MAX: usize = 32;
 const SWEEPS_MAX: usize = 64;
 
-/// What to ask the coordinator for.
+/// Which trials to request from the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TrialRequest {
     /// Trials of any sweep that the worker may serve, within so long.
@@ -62,7 +62,7 @@ impl TimeBudget {
         if left >= longest {
             return TrialRequest::Any(Some(left - longest));
         }
-        // The coordinator would hand out whatever is next; asked for by name, it hands out what fits.
+        // A request for any sweep would get the next trial, which may be too long. A request for this sweep gets one that fits.
         match needed.into_iter().rev().find(|(_, needed)| *needed <= left) {
             Some((name, needed)) => TrialRequest::Only(name.to_owned(), left - needed),
             None => TrialRequest::Nothing,
@@ -74,7 +74,7 @@ impl TimeBudget {
 fn median(durations: &VecDeque<Duration>) -> Duration {
     let mut sorted: Vec<Duration> = durations.iter().copied().collect();
     sorted.sort_unstable();
-    // There is one of every sweep that is known at all.
+    // Every known sweep has one.
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 

@@ -32,7 +32,7 @@ impl ArtifactDestination {
     }
 
     /// Deletes the checkpoints of these attempts at a trial that has ended. The same trial may run in another sweep at the same time:
-    /// others' checkpoints are left alone.
+    /// checkpoints of other attempts stay.
     pub(crate) async fn clear_checkpoints(&self, trial: TrialId, tokens: impl Iterator<Item = Token>) {
         let prefixes: Vec<String> = tokens.map(|token| format!("{token}-")).collect();
         let folder = format!("checkpoints/{trial}");
@@ -48,7 +48,7 @@ impl ArtifactDestination {
     }
 }
 
-/// Where artifacts go, once that is found out.
+/// Where artifacts go, once the agent has tried the coordinator's store.
 #[derive(Clone, Debug)]
 pub(crate) struct DestinationWatch(watch::Sender<Option<Option<ArtifactDestination>>>);
 
@@ -62,7 +62,7 @@ impl DestinationWatch {
     /// Where artifacts go; none if no store can be written. Waits until that is known.
     pub(crate) async fn found(&self) -> Option<ArtifactDestination> {
         let mut found = self.0.subscribe();
-        // The sender lives in this very value.
+        // `self` holds the sender, so there is always one.
         found.wait_for(Option::is_some).await.ok().and_then(|place| place.clone()).flatten()
     }
 }
@@ -70,7 +70,7 @@ impl DestinationWatch {
 /// Tries the coordinator's store whenever it names one, and reports to it where artifacts go. Never returns.
 pub(crate) async fn run(session: Arc<Session>, destination: DestinationWatch, own: PathBuf) -> AgentError {
     let old = own.join("checkpoints");
-    // It may take a while on a slow disk, and nobody waits for it.
+    // It may take long on a slow disk, and no trial needs it.
     tokio::task::spawn_blocking(move || clear_old(&old));
     let mut store_info = session.store_info();
     loop {
@@ -137,7 +137,7 @@ fn local(own: &Path, reason: &str) -> Option<ArtifactDestination> {
     }
 }
 
-/// Deletes checkpoints that nobody came back for, and folders that are empty by then. Another agent may do the same at the same time.
+/// Deletes old checkpoints, and folders that are empty then. Another agent may do the same at the same time.
 fn clear_old(checkpoints: &Path) {
     for trial in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
         for file in fs::read_dir(trial.path()).into_iter().flatten().flatten() {
@@ -150,7 +150,7 @@ fn clear_old(checkpoints: &Path) {
                 let _ = fs::remove_file(file.path());
             }
         }
-        // Refused, as it should be, unless it is empty.
+        // Fails unless the folder is empty, which is right.
         let _ = fs::remove_dir(trial.path());
     }
 }

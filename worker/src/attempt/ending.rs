@@ -8,18 +8,18 @@ use sortie_core::job::{ErrorClass, Outcome};
 /// Bytes of a message; the coordinator keeps 4096.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
-/// What is known when a trial's process is gone.
+/// What is known when a trial's process has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessEnd {
     /// The outcome that the process reported.
     pub(crate) reported: Option<Outcome>,
     /// The worker was asked to stop, and asked it to end.
     pub(crate) handed_back: bool,
-    /// How it ended, where the system tells.
+    /// Its wait status, if the system gave one.
     pub(crate) status: Option<ExitStatus>,
     /// What it printed last.
     pub(crate) last_lines: String,
-    /// The kernel's out-of-memory killer was at work while it ran.
+    /// The kernel's out-of-memory killer killed a process while it ran.
     pub(crate) oom_killed: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
         Some(reported) => return one_line(reported.clone()),
         None => {}
     }
-    // Whatever status it chose when it was asked to stop: it may have broken off in good order.
+    // Its status does not matter when it was asked to stop: it may have stopped early and exited with 0.
     if end.handed_back {
         return handed_back();
     }
@@ -59,7 +59,7 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
             );
         }
         Some(65) => ErrorClass::BadData,
-        // What shells say of a program that cannot be run or is not there.
+        // The statuses of shells for a program that cannot be run or is missing.
         Some(78 | 126 | 127) => ErrorClass::BadConfig,
         Some(75) => ErrorClass::Transient,
         _ if was_oom_killed(&end) || names_lack_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
@@ -68,7 +68,7 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
     failed(class, "the command", &end)
 }
 
-/// A failure that the worker itself has to tell.
+/// A failure that the worker reports, not the process.
 pub(crate) fn transient(message: String) -> Outcome {
     one_line(Outcome::Failed { class: ErrorClass::Transient, message })
 }
@@ -128,7 +128,7 @@ fn describe(end: &ProcessEnd) -> String {
         (Some(9), _) if end.oom_killed => {
             "was killed by the kernel because memory ran out (SIGKILL)".to_owned()
         }
-        // Who sent it cannot be known: a person, a batch system, or a kernel that does not count.
+        // The sender is unknown: a person, a batch system, or a kernel without a counter of such kills.
         (Some(9), _) => "was killed by signal 9 (SIGKILL)".to_owned(),
         (Some(signal), _) => match signal_name(signal) {
             Some(name) => format!("was killed by signal {signal} ({name})"),
@@ -140,7 +140,7 @@ fn describe(end: &ProcessEnd) -> String {
     }
 }
 
-/// The signals by which programs die, with the numbers that they have on every architecture Linux runs libtorch on.
+/// The signals that end programs, by their numbers on every Linux architecture that libtorch runs on.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         2 => "SIGINT",
@@ -226,7 +226,7 @@ mod tests {
             (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),
             (1, "Traceback | MemoryError", ErrorClass::OutOfMemory),
         ] {
-            // Evaluations do not make up for a bad end, and a command that was asked to stop is handed back whatever it says.
+            // Evaluations do not outweigh a failure, and a command that was asked to stop is handed back whatever its status.
             assert_eq!(failed(of_command(end(code << 8, last_lines), 5)).0, class, "{code} {last_lines}");
             assert_eq!(
                 failed(of_command(ProcessEnd { handed_back: true, ..end(code << 8, "") }, 5)).0,

@@ -34,7 +34,7 @@ use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long after a process the signal that ended it may reach its agent.
+/// How much later than the process the agent may get the signal that ended both.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 /// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
 const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) destination: DestinationWatch,
 }
 
-/// A lease that this worker understands.
+/// A lease, parsed and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct LeasedTrial {
     pub(crate) token: Token,
@@ -60,7 +60,7 @@ pub(crate) struct LeasedTrial {
     pub(crate) checkpoints: Vec<CheckpointRef>,
     pub(crate) keep: Keep,
     pub(crate) kill_at: Option<u64>,
-    /// Of a combination: what it is made of.
+    /// The members, if it is a combination.
     pub(crate) members: Vec<Member>,
 }
 
@@ -73,13 +73,13 @@ pub(crate) fn read_lease(lease: v1::Lease) -> Result<LeasedTrial, String> {
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
-    // The identity covers the version of the numbers: another build's trial would be stored as what it is not.
+    // The id covers PROTOCOL_VERSION: the result of a trial of another version would be stored under a wrong id.
     if id.to_string() != trial_id {
         return Err(format!("trial {trial_id} has the id {id} in this build"));
     }
     let keep =
         keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
-    // A key leads nowhere but below the store's root, whoever made it.
+    // Keys must stay below the store's root.
     let checkpoints = checkpoints
         .into_iter()
         .map(CheckpointRef::from)
@@ -111,24 +111,24 @@ pub(crate) struct Attempt<'a> {
     is_ending: Arc<AtomicBool>,
     outbox: Outbox,
     delivery: Option<Delivery>,
-    /// How it ended by its own account.
+    /// The outcome that the process reported.
     reported: Option<Outcome>,
     evaluations: u64,
-    /// What ended it from our side.
+    /// Why the agent ended it.
     stop_reason: Option<StopReason>,
     report_client: ReportClient,
 }
 
-/// Why an attempt was ended from the agent's side.
+/// Why the agent ended an attempt.
 #[derive(Debug)]
 enum StopReason {
-    /// The lease is lost, or nobody waits: not another word about it.
+    /// The lease is lost, or the agent ends at once: nothing more is reported.
     Abandoned,
     /// The worker was asked to stop.
     HandedBack,
-    /// Its process broke the schema, which is this outcome. What it said before, and what it prints, is told.
+    /// Its process broke the schema, which is this outcome. Its earlier events and its output are still reported.
     Broken(Outcome),
-    /// Its reports cannot be told; the reason in one line.
+    /// Its reports cannot be delivered; the reason in one line.
     Unreported(String),
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn run(shared: &Shared, lease: LeasedTrial, slot: &Slot, entry:
         journal: shared.journal.clone(),
         token,
         trial: trial_id,
-        // The token differs for every attempt, so that attempts of one worker do not come back in step after an outage.
+        // The token differs for every attempt, so that attempts of one worker do not retry at the same time after an outage.
         seed: backoff::seed(shared.session.worker_id(), token.0),
     };
     let mut attempt = Attempt {
@@ -202,7 +202,7 @@ pub(crate) async fn run(shared: &Shared, lease: LeasedTrial, slot: &Slot, entry:
     took
 }
 
-/// Off the runtime's threads: the first time, libtorch is loaded to see whether it fits.
+/// On a blocking thread, because the first call loads libtorch to check that it fits.
 async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
     let launcher = Arc::clone(launcher);
     let program = launcher.program().to_path_buf();
@@ -234,7 +234,7 @@ impl Attempt<'_> {
             .map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
     }
 
-    /// Follows the process until it is gone; none if there is nothing to say about it.
+    /// Follows the process until it ends; none if nothing is to be reported.
     async fn watch(&mut self, child: &mut Child) -> Option<Outcome> {
         let oom_kills = self.shared.oom_kills.count();
         let mut ticks = interval(REPORT_INTERVAL);
@@ -243,7 +243,7 @@ impl Attempt<'_> {
         let mut due = false;
         let (status, last_output) = loop {
             tokio::select! {
-                // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
+                // An attempt that was stopped is read on, because its end comes after its last output.
                 message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match message {
                     Message::Event(Event::Handshake(trainer)) => self.check_build(child, &trainer),
                     Message::Event(event) => self.note(event),
@@ -298,7 +298,7 @@ impl Attempt<'_> {
         self.outcome_of_end(status, last_output.lines, oom_killed).await
     }
 
-    /// What the end of the process means; none if there is nothing to say about it.
+    /// The outcome of an ended process; none if nothing is to be reported.
     async fn outcome_of_end(
         &mut self,
         status: Option<ExitStatus>,
@@ -338,7 +338,7 @@ impl Attempt<'_> {
         matches!(self.stop_reason, Some(StopReason::Abandoned | StopReason::Unreported(_)))
     }
 
-    /// Ends a trainer that was built from other sources: its numbers might be others. The trial goes to a worker that fits.
+    /// Ends a trainer that was built from other sources: it might compute other numbers. Another worker gets the trial.
     fn check_build(&mut self, child: &Child, trainer: &Handshake) {
         let config = &self.shared.config;
         if trainer.build == config.launcher.build() && trainer.protocol_version == PROTOCOL_VERSION {
@@ -353,7 +353,7 @@ impl Attempt<'_> {
 
     fn note(&mut self, event: Event) {
         match event {
-            // Checked where the process can be ended.
+            // `watch` checks it, because it can end the process.
             Event::Handshake(_) => {}
             Event::Preparation(preparation) => self.shared.config.observer.prepares(Some(preparation)),
             Event::Progress(progress) => {
@@ -384,8 +384,8 @@ impl Attempt<'_> {
         Box::pin(self.report_client.clone().report(batch))
     }
 
-    /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more. Gives
-    /// whether the trial has an end now, with which no other attempt goes on.
+    /// Reports how the attempt ended, with the reports that are left, until that is acknowledged, refused or abandoned. Returns whether the
+    /// trial has ended, so that no later attempt needs its checkpoints.
     async fn end(mut self, outcome: Outcome) -> bool {
         self.is_ending.store(true, Ordering::Relaxed);
         let mut orders = self.orders.clone();
@@ -408,7 +408,7 @@ impl Attempt<'_> {
             Err(Undelivered::Unreported(reason)) => Err(reason),
         };
         let last = last.unwrap_or_else(|reason| {
-            // A result with a hole in it is none.
+            // A result with missing reports does not count.
             outcome = ending::transient(reason);
             self.outbox.clear();
             None
@@ -437,7 +437,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Why reports did not arrive.
+/// Why reports were not delivered.
 enum Undelivered {
     Stale,
     Unreported(String),
@@ -456,7 +456,7 @@ async fn order_received_meanwhile(orders: &mut watch::Receiver<Order>) -> Option
     let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
     match asked.ok()?.as_deref() {
         Ok(Order::HandBack) => Some(StopReason::HandedBack),
-        // An error means that the registry is gone, and the agent with it.
+        // An error means that the registry was dropped, so the agent ends.
         Ok(Order::Abandon) | Err(_) => Some(StopReason::Abandoned),
         Ok(Order::Run) => None,
     }
@@ -472,14 +472,14 @@ async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     match orders.changed().await {
         Ok(()) => *orders.borrow_and_update(),
-        // The registry is gone: so is the agent.
+        // The registry was dropped, so the agent ends.
         Err(_) => Order::Abandon,
     }
 }
 
 async fn abandoned(orders: &mut watch::Receiver<Order>) {
-    // An error means that the registry is gone, and the agent with it.
+    // An error means that the registry was dropped, so the agent ends.
     let _ = orders.wait_for(|order| *order == Order::Abandon).await;
-    // A heartbeat that crosses the acknowledgement of an end on its way is answered that the trial is no longer held: give it time.
+    // A heartbeat that was sent before the end was acknowledged may be answered that the lease is lost: wait for the acknowledgement.
     sleep(ACKNOWLEDGEMENT_GRACE).await;
 }

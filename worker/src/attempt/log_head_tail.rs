@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of the beginning that are told as they come.
+/// Bytes of the beginning that are reported as they come.
 const HEAD_BYTES: usize = 64 << 10;
-/// Bytes of the end that are told with the end of the attempt.
+/// Bytes of the end that are reported with the end of the attempt.
 const TAIL_BYTES: usize = 16 << 10;
 
 /// Divides the output of one attempt.

@@ -1,4 +1,4 @@
-//! Saying something until it is answered: a coordinator that is away costs time and nothing else.
+//! Sends a report until it is answered, so that an outage of the coordinator costs time only.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::connection::backoff::Backoff;
 use crate::connection::session::{CallError, Session};
 use crate::journal::Journal;
 
-/// The coordinator's final no.
+/// The coordinator refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The attempt no longer holds its trial.
@@ -19,7 +19,7 @@ pub(crate) enum Refusal {
     Refused(String),
 }
 
-/// Speaks for one attempt.
+/// Sends the reports of one attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,

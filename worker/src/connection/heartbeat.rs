@@ -1,4 +1,4 @@
-//! Says that attempts are alive, on a task of its own: neither a slow report nor a busy trial makes a living worker look dead.
+//! Reports that attempts are alive, on a task of its own, so that slow reports and busy trials delay no heartbeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use crate::config::AgentError;
 use crate::connection::session::{CallError, Session};
 use crate::registry::{AttemptPhase, Order, Registry};
 
-/// Heartbeats for ever. Ends only when the coordinator, come back as another build, no longer speaks to this one.
+/// Sends heartbeats. Returns only when the coordinator was restarted as a build of another API version.
 pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> AgentError {
     loop {
         let interval = session.heartbeat_interval().await;
-        // An answer that takes longer than this is given up, so that the next heartbeat is not late.
+        // Give up waiting after this, so that the next heartbeat is not late.
         let limit = interval.clamp(Duration::from_secs(1), Duration::from_secs(5));
         match session.heartbeat(registry.progress(), limit).await {
             Ok(lost) => {
@@ -27,7 +27,7 @@ pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> Agent
                 tracing::warn!(%reason, "heartbeat refused; registering this worker again");
                 session.forget_registration().await;
             }
-            // The session tells of it; running trials train on.
+            // The session logs it; running trials go on.
             Err(CallError::Unavailable(_) | CallError::Stale) => {}
         }
         tokio::time::sleep(interval).await;

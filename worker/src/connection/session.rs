@@ -1,4 +1,4 @@
-//! The connection to the coordinator: one channel, every call with a time limit, every answer sorted into what the agent does about it.
+//! The connection to the coordinator: one channel, every call with a time limit, every error classified by what the agent does about it.
 
 use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
@@ -12,25 +12,25 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls that the coordinator answers at once. A call that is given up may still have been heard: each may be said again.
+/// For calls that the coordinator answers at once. A call that timed out may still have been served; every call can be repeated.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A coordinator whose machine vanished is noticed after about this long.
+/// How soon the loss of the coordinator's machine is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Why a call has no answer to use.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The token's attempt no longer holds its trial.
     Stale,
-    /// Not reached, not ready, or too slow: say it again.
+    /// Not reached, not ready, or too slow: try again.
     Unavailable(String),
-    /// Saying it again would not help.
+    /// Trying again would not help.
     Refused(String),
-    /// The two builds do not speak to each other.
+    /// The two builds have different API versions.
     Version(String),
 }
 
-/// Sorts a status into what the agent does about it.
+/// Classifies a status by what the agent does about it.
 fn sort(status: &Status) -> CallError {
     match status.code() {
         Code::Aborted => CallError::Stale,
@@ -79,7 +79,8 @@ pub(crate) struct Session {
     client: WorkerServiceClient<Channel>,
     registration: v1::RegisterRequest,
     url: String,
-    /// Whether the coordinator that runs now knows this worker, as far as we can tell. Held while saying so, so that it is said once.
+    /// Whether this worker is registered with the coordinator that runs now, as far as is known. Locked while registering, so that one
+    /// call registers.
     registered: tokio::sync::Mutex<bool>,
     reachability: Mutex<Reachability>,
     heartbeat: watch::Sender<Option<Duration>>,
@@ -93,7 +94,7 @@ pub(crate) struct Session {
 pub(crate) struct StoreInfo {
     /// Its URL; empty if there is none.
     pub(crate) url: String,
-    /// What stands in its mark.
+    /// The content of its mark.
     pub(crate) mark: String,
 }
 
@@ -127,16 +128,16 @@ impl Session {
         &self.url
     }
 
-    /// This worker's name.
+    /// This worker's id.
     pub(crate) fn worker_id(&self) -> &str {
         &self.registration.worker_id
     }
 
-    /// How often to say that attempts are alive. Waits until the coordinator has said so.
+    /// The interval of heartbeats. Waits until the coordinator has sent it.
     pub(crate) async fn heartbeat_interval(&self) -> Duration {
         let mut said = self.heartbeat.subscribe();
         let interval = said.wait_for(Option::is_some).await.ok().and_then(|interval| *interval);
-        // The sender lives as long as the session does, so there always is one.
+        // The session holds the sender, so there is always one.
         interval.unwrap_or(CALL_TIMEOUT)
     }
 
@@ -149,7 +150,7 @@ impl Session {
     pub(crate) async fn report_destination(&self, place: &'static str) {
         *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
         let mut client = self.client.clone();
-        // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
+        // If this fails, the next registration reports it.
         let _ = self.call(CALL_TIMEOUT, client.register(self.registration())).await;
     }
 
@@ -158,7 +159,7 @@ impl Session {
         v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.registration.clone() }
     }
 
-    /// Makes the worker known to a coordinator that may have been restarted since.
+    /// Registers the worker with a coordinator that may have been restarted since.
     pub(crate) async fn ensure_registered(&self) -> Result<(), CallError> {
         let mut registered = self.registered.lock().await;
         if *registered {
@@ -187,7 +188,7 @@ impl Session {
         Ok(())
     }
 
-    /// The coordinator does not know this worker, or may not: the next call but reports introduces it first.
+    /// This worker may not be registered: the next call except reports registers it first.
     pub(crate) async fn forget_registration(&self) {
         *self.registered.lock().await = false;
     }
@@ -206,7 +207,7 @@ impl Session {
         self.note_loss(answer).await
     }
 
-    /// Says that attempts are alive; gives those that no longer hold their trial.
+    /// Reports that attempts are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
         attempts: Vec<(Token, u64)>,
@@ -244,20 +245,20 @@ impl Session {
         self.note_loss(answer).await.map(|_| ())
     }
 
-    /// Says that this worker ends and holds no trial, if the coordinator knows it and answers within `limit`.
+    /// Reports that this worker ends and holds no trial, if it is registered and the coordinator answers within `limit`.
     pub(crate) async fn leave(&self, limit: Duration) {
-        // Held while the coordinator is being told of this worker, which it does not know then.
+        // Locked while registering: then this worker is not registered yet.
         if !self.registered.try_lock().is_ok_and(|registered| *registered) {
             return;
         }
         let mut client = self.client.clone();
         let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned() };
-        // A worker that says nothing more is known to be gone a little later.
+        // If this fails, the coordinator notices the missing heartbeats.
         let _ = self.call(limit, client.leave(request)).await;
     }
 
     async fn note_loss<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
-        // What could not be reached may be another process when it is reached again. NOT_FOUND and the like may mean that it is.
+        // After an outage the coordinator may be another process, in which this worker is not registered.
         if matches!(answer, Err(CallError::Unavailable(_))) {
             self.forget_registration().await;
         }

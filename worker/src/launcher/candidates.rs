@@ -1,4 +1,4 @@
-//! Where a libtorch may lie.
+//! The folders that may hold a libtorch.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,21 +7,21 @@ use std::process::{Command, Stdio};
 
 use sortie_core::libtorch::{RELEASE, build_of, release};
 
-/// What the folder of `cargo xtask setup --cuda` is called in the cache, and that of `cargo xtask setup`.
+/// The folders of `cargo xtask setup --cuda` and of `cargo xtask setup` in the cache.
 const SETUP_FOLDERS: [&str; 2] = ["libtorch-2.11.0-cuda", "libtorch-2.11.0-cpu"];
-/// What Python says of its torch, without importing it.
+/// Prints the folder of Python's torch, without importing it.
 const FIND_SPEC: &str = "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
 
 /// A folder that may hold a libtorch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Why it is looked at, such as `SORTIE_LIBTORCH`.
+    /// Where it was named, such as `VIRTUAL_ENV`.
     pub source: String,
     /// The folder of libtorch_cpu.so.
     pub libraries: PathBuf,
 }
 
-/// What decides the candidates.
+/// Where to search.
 #[derive(Clone, Debug, Default)]
 pub struct SearchPaths {
     /// The folder that the user names; then no other is searched.
@@ -30,7 +30,7 @@ pub struct SearchPaths {
     pub trainer: PathBuf,
     /// The root of the active virtual environment, VIRTUAL_ENV or CONDA_PREFIX.
     pub environments: Vec<(&'static str, PathBuf)>,
-    /// Whether `python3` in PATH is asked.
+    /// Whether `python3` in PATH is run to find its torch.
     pub ask_python: bool,
     /// The folders that the set-up may have filled.
     pub setup: Vec<PathBuf>,
@@ -47,11 +47,11 @@ impl SearchPaths {
         Self { named, trainer, environments, ask_python: true, setup }
     }
 
-    /// All candidates in the order in which they are tried. Python is asked only when its turn comes.
+    /// All candidates in the order in which they are tried. Python is run only when its turn comes.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
         let mut all: Vec<Box<dyn Fn() -> Option<Candidate> + '_>> = Vec::new();
         if let Some(named) = &self.named {
-            // It need not be there: its absence is told by its name.
+            // It is a candidate even if it is missing, so that the error names it.
             let libraries = libraries_of(named);
             all.push(Box::new(move || {
                 Some(Candidate { source: "--libtorch".to_owned(), libraries: libraries.clone() })
@@ -103,7 +103,7 @@ fn python_torch(python: &Path) -> Option<PathBuf> {
 }
 
 impl Candidate {
-    /// Refuses what is surely of another release, before anything of it is loaded.
+    /// Refuses a folder of another release, before its libraries are loaded.
     ///
     /// # Errors
     /// One line that names the folder and what it holds.

@@ -1,4 +1,4 @@
-//! Asks a trainer what it finds.
+//! Runs `sortie-trainer probe`.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -59,7 +59,7 @@ fn reader(pipe: Option<impl std::io::Read + Send + 'static>) -> thread::JoinHand
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
-            // What was read until an error is all there is to show.
+            // After a read error, the message shows what was read before.
             let _ = pipe.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
         }
         bytes

@@ -21,17 +21,17 @@ use sortie_core::pipe::{Assignment, Event};
 pub(crate) struct Launch {
     /// Program, arguments and environment.
     pub(crate) command: Command,
-    /// What it reads first from its standard input, which then stays open as long as the agent lives.
+    /// What it reads first from its standard input, which then stays open as long as the agent runs.
     pub(crate) input: Vec<u8>,
-    /// What its standard output means.
+    /// Reads its standard output.
     pub(crate) parser: OutputParser,
-    /// Whether the process is a guard, which ends in good order, with all that its command started, when its input closes.
+    /// Whether the process is a guard, which ends, with all processes of its command, when its input closes.
     pub(crate) guarded: bool,
-    /// What a command runs on; the trainer tells that itself.
+    /// The fingerprint of a command; the trainer reports its own.
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
-/// What the lines of a process's standard output mean.
+/// How lines of a process's standard output are read.
 #[derive(Debug)]
 pub(crate) enum OutputParser {
     /// Events of the trainer.
@@ -40,7 +40,7 @@ pub(crate) enum OutputParser {
     Metrics(Box<MetricLines>),
 }
 
-/// Makes a trial's process ready. `store` is the URL of what its artifacts go to.
+/// Prepares a trial's process. `store` is the URL of the store for its artifacts.
 ///
 /// # Errors
 /// The outcome of a trial that cannot run here or anywhere.
@@ -111,7 +111,7 @@ fn command(
     let mut command = prepared(Command::new(guard), config, slot);
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
-    // Python holds back what it prints into a pipe; progress would come in lumps, and the last words before a crash never.
+    // Python buffers what it prints into a pipe: progress would be late, and the last lines before a crash lost.
     command.env("PYTHONUNBUFFERED", "1");
     let fingerprint = Fingerprint {
         software: concat!("sortie ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -125,13 +125,13 @@ fn command(
 
 fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command {
     command.env("CUDA_VISIBLE_DEVICES", &slot.visible).env("OMP_NUM_THREADS", config.threads.to_string());
-    // A group of its own, so that Ctrl-C in a terminal asks the agent alone, and whatever the trial starts dies with it.
+    // A group of its own, so that Ctrl-C in a terminal stops the agent alone, and all processes of the trial are killed with it.
     command.process_group(0);
     command
 }
 
 impl OutputParser {
-    /// What a line of standard output tells; none for mere output.
+    /// The events of a line of standard output; none if the line is plain output.
     ///
     /// # Errors
     /// The outcome of an attempt whose process breaks the schema: to skip the line could lose an evaluation.
@@ -156,7 +156,7 @@ impl OutputParser {
         }
     }
 
-    /// What the end of standard output tells that has no newline. An event that is torn there says less than the end of its process.
+    /// The events of the rest of standard output without a newline. An incomplete event is ignored: the end of the process counts.
     pub(crate) fn read_rest(&mut self, rest: &[u8]) -> Result<Option<Vec<Event>>, Outcome> {
         match self {
             Self::Events => Ok(None),

@@ -12,7 +12,7 @@ pub(crate) struct Lines {
 /// A line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Whole.
+    /// A whole line.
     Whole(Vec<u8>),
     /// The beginning of a line that is longer than the limit.
     Truncated(Vec<u8>),

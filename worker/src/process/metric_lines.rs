@@ -1,4 +1,4 @@
-//! What a command says of its trial: JSON objects, one a line, on its standard output. docs/commands.md is the contract.
+//! The metrics that a command prints: JSON objects, one a line, on its standard output (docs/commands.md).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::pipe::Event;
 use sortie_core::pipe::Progress;
 
-/// Evaluations of one attempt that are accepted: some 40 MiB of memory that keep a repeated one from being taken for a new one.
+/// Evaluations of one attempt that are accepted: some 40 MiB of memory, by which repeated ones are found.
 const EVALUATIONS_MAX: usize = 1_000_000;
 /// Names of domains that one attempt may use.
 const DOMAINS_MAX: usize = 10_000;
@@ -52,7 +52,7 @@ impl MetricLines {
         }
     }
 
-    /// What a line means; none for mere output.
+    /// The events of a line; none if it is plain output.
     ///
     /// # Errors
     /// One line that names the fault, when it is a metric that breaks the schema.
@@ -232,7 +232,7 @@ fn quote_non_numbers(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// serde_json's reason without the place, for the line stands beside it.
+/// serde_json's reason without the position, because the message quotes the line.
 fn plain_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())

@@ -154,7 +154,7 @@ fn a_loss_that_python_prints_as_no_number_is_divergence() {
 }
 
 proptest! {
-    /// Whatever a program prints, it is taken, passed on or refused; strings are never touched.
+    /// Any line is read, passed on or refused; strings are never changed.
     #[test]
     fn no_line_is_too_odd(line in ".{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let mut lines = lines(&[], None);
