@@ -19,7 +19,7 @@ const CONNECT_SECONDS_MAX: u64 = 5;
 /// Trials that an import takes at a time: far fewer than it completes within a lease.
 const IMPORT_LEASES: u32 = 64;
 
-/// A question about to be asked again waits this long at first, twice as long every further time, and never longer than the other.
+/// The first pause before a request is repeated, doubled every further time, and the longest one.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -32,12 +32,12 @@ pub enum ClientError {
     /// The URL cannot be used.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
-    /// Nobody answers: it may be different in a while.
+    /// Nothing answers; a later try may succeed.
     #[error(
         "cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator"
     )]
     Unreachable(String),
-    /// The connection broke in the middle: it may be different in a while.
+    /// The connection broke in the middle; a later try may succeed.
     #[error("the coordinator stopped answering")]
     ConnectionLost,
     /// The coordinator cannot answer yet; a later try may succeed.
@@ -48,16 +48,16 @@ pub enum ClientError {
     NotSortie {
         /// Its URL.
         url: String,
-        /// What it says.
+        /// Its message.
         message: String,
     },
-    /// The coordinator refuses, and would again.
+    /// The coordinator refuses for good.
     #[error("{0}")]
     Refused(String),
     /// The answer breaks the contract.
     #[error("cannot read the coordinator's answer: {0}")]
     Wire(#[from] WireError),
-    /// The answer breaks the contract by its order.
+    /// The answer lacks what the trials run.
     #[error("cannot read the coordinator's answer: it does not say what the sweep runs")]
     NoWork,
 }
@@ -71,7 +71,7 @@ impl ClientError {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        // What the coordinator says itself has no source; what the transport makes up when a connection breaks has one.
+        // A status of the coordinator has no source; one that the transport makes when a connection breaks has one.
         match status.code() {
             _ if status.source().is_some() => Self::ConnectionLost,
             Code::Unavailable => Self::Unavailable(status.message().to_owned()),
@@ -83,10 +83,10 @@ impl From<Status> for ClientError {
 type Answer<T> = Result<T, ClientError>;
 
 impl Client {
-    /// Connects and shakes hands.
+    /// Connects, and checks the version by the handshake.
     ///
     /// # Errors
-    /// The URL is wrong, nobody answers there, or versions differ.
+    /// The URL is wrong, nothing answers there, or versions differ.
     pub async fn connect(connection: &Connection) -> Answer<Self> {
         match Self::try_connect(connection).await {
             // A coordinator that is ending breaks a connection like this, and so does any other server. A second try shows which
@@ -113,7 +113,7 @@ impl Client {
         Ok(Self(service))
     }
 
-    /// Stores a sweep and tells how far that is.
+    /// Stores a sweep; streams the progress.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -121,7 +121,7 @@ impl Client {
         Ok(self.0.submit(request).await?.into_inner())
     }
 
-    /// Adds seeds to a sweep until it has so many, and tells how far that is.
+    /// Adds seeds to a sweep until it has so many; streams the progress.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -129,7 +129,7 @@ impl Client {
         Ok(self.0.extend(v1::ExtendRequest { sweep: sweep.to_owned(), seeds }).await?.into_inner())
     }
 
-    /// What a sweep is.
+    /// The specification of a sweep.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -139,7 +139,7 @@ impl Client {
             .map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
     }
 
-    /// How far sweeps are; all of them if none is named.
+    /// The progress of a sweep; of all sweeps if none is named.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -148,7 +148,7 @@ impl Client {
         Ok(self.0.status(request).await?.into_inner().sweeps)
     }
 
-    /// Changes what happens to a sweep; tells how many trials that changed.
+    /// Pauses, resumes, cancels or retries. Returns how many trials that changed.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -165,7 +165,7 @@ impl Client {
         Ok(self.0.trials(request).await?.into_inner())
     }
 
-    /// Everything that happened to a trial.
+    /// The history of a trial.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -182,7 +182,7 @@ impl Client {
         Ok(self.0.logs(request).await?.into_inner())
     }
 
-    /// What a trial left besides its metrics.
+    /// The artifacts of a trial.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -198,7 +198,7 @@ impl Client {
         Ok(self.0.verify(request).await?.into_inner())
     }
 
-    /// Compares the two.
+    /// Compares the two runs.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -206,7 +206,7 @@ impl Client {
         Ok(self.0.certify(request).await?.into_inner())
     }
 
-    /// Who works here; those that are gone too if asked for.
+    /// The workers; with `all`, also those that left.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -248,7 +248,7 @@ impl Client {
     }
 }
 
-/// Trials on their way here: one message of them at a time lies in memory.
+/// A stream of trials; one message of them at a time is in memory.
 pub struct Records {
     chunks: Streaming<v1::ResultsChunk>,
     arrived: std::vec::IntoIter<v1::TrialResult>,
@@ -336,7 +336,7 @@ impl ImportWorker {
         Ok(())
     }
 
-    /// Says that nothing more comes.
+    /// Deregisters.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -361,10 +361,10 @@ impl<'a> RetryingClient<'a> {
         Ok(Self { connection, client: Client::connect(connection).await? })
     }
 
-    /// How far sweeps are. Asks until there is an answer; `outage` is called whenever there is none.
+    /// The progress of sweeps. Retries until there is an answer; `outage` is called after each failure.
     ///
     /// # Errors
-    /// [`ClientError`], none of them passing.
+    /// [`ClientError`], never a transient one.
     pub async fn status(
         &mut self,
         sweep: Option<&str>,
@@ -379,7 +379,7 @@ impl<'a> RetryingClient<'a> {
             outage(&error);
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(PAUSE_MAX);
-            // Another build may be there now, so hands are shaken again.
+            // Another build may answer now, so the handshake is repeated.
             match Client::connect(self.connection).await {
                 Ok(client) => self.client = client,
                 Err(error) if error.is_transient() => {}
@@ -393,7 +393,7 @@ impl<'a> RetryingClient<'a> {
 mod tests {
     use super::*;
 
-    /// Something that takes so many connections and answers none as a coordinator does.
+    /// A server that accepts so many connections and answers none as a coordinator does.
     async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let coordinator = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What a folder of images tells of a dataset: its domains and classes.
+//! Reads the domains and classes of a dataset from its folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sortie_core::finetune::SplitBy;
 use sortie_core::trial::DatasetSpec;
 
-/// `dataset.toml` beside the domains. Only what a sweep needs to know of it.
+/// The part of `dataset.toml`, beside the domains, that a sweep needs.
 #[derive(Debug, Default, Deserialize)]
 struct DatasetFile {
     group: Option<SplitBy>,

@@ -1,4 +1,4 @@
-//! `sortie artifacts`: what a trial left besides its metrics.
+//! `sortie artifacts`: the files of a trial.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -30,13 +30,13 @@ struct ArtifactOutput {
     kind: String,
     method: String,
     step: u64,
-    /// Its place below the store's root; none if it was not kept.
+    /// Its path below the store's root; none if it was not kept.
     key: Option<String>,
     digest: String,
     bytes: u64,
-    /// Where it is; none if it was not kept, or lies on a worker's own disk.
+    /// Its URL; none if it was not kept, or is on a worker's own disk.
     url: Option<String>,
-    /// The machine on whose own disk it lies, if it does.
+    /// The machine on whose own disk it is, if it is not in the store.
     host: Option<String>,
 }
 
@@ -85,7 +85,7 @@ fn table(artifacts: &[ArtifactOutput]) -> String {
             ArtifactOutput { key: Some(key), .. } => key.clone(),
             _ => "not kept".to_owned(),
         };
-        // A user compares digests, or passes them on: whole ones.
+        // Digests in full, because users compare them.
         table.add_row([
             artifact.attempt.to_string(),
             artifact.kind.clone(),

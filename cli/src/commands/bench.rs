@@ -89,7 +89,7 @@ pub struct NetworkArguments {
     json: bool,
 }
 
-/// Measures, here or by becoming the trainer.
+/// Measures, in this process or in a trainer that replaces it.
 ///
 /// # Errors
 /// One line that says what is wrong.

@@ -1,4 +1,4 @@
-//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: what a user does to a sweep that is there.
+//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: actions on a stored sweep.
 
 use anyhow::Result;
 use serde_json::json;
@@ -56,7 +56,7 @@ pub struct PriorityArguments {
     priority: i64,
 }
 
-/// Hands out no more trials of a sweep.
+/// Starts no more trials of a sweep.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
@@ -67,7 +67,7 @@ pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Resul
     .await
 }
 
-/// Hands out trials of a paused sweep again.
+/// Starts trials of a paused sweep again.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
@@ -78,7 +78,7 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
     .await
 }
 
-/// Calls trials off.
+/// Cancels trials.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
@@ -102,7 +102,7 @@ pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Resul
     .await
 }
 
-/// Sets what is served first.
+/// Sets the priority of a sweep.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
@@ -115,7 +115,7 @@ pub async fn priority(arguments: &PriorityArguments, connection: &Connection) ->
     .await
 }
 
-/// What an action is about besides its sweep.
+/// The trials of the sweep that an action is about.
 #[derive(Clone, Copy, Default)]
 struct TrialChoice<'a> {
     filter: Option<&'a str>,
@@ -149,7 +149,7 @@ async fn control(
     output::text(&say(sweep, trials))
 }
 
-/// Conditions as they are written, refused here if they cannot be read: a wrong word must not cancel anything.
+/// Conditions as they are written. Invalid ones are refused here, so that a typing error cancels nothing.
 fn conditions(text: &str) -> Result<String, BadFilter> {
     Filter::parse(text).map(|_| text.to_owned())
 }

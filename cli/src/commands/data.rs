@@ -1,4 +1,4 @@
-//! `sortie data`: looks after datasets on this machine.
+//! `sortie data`: checks and decodes datasets on this machine.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use sortie_data::{CheckReport, DatasetFolder, Images, Progress, check, discover}
 
 use crate::folders;
 
-/// Look after the datasets on this machine.
+/// Check and decode the datasets on this machine.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read every image of a dataset: count domains and classes, and list what is broken or missing

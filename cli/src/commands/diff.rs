@@ -1,4 +1,4 @@
-//! `sortie diff`: what differs between two sweeps or two trials.
+//! `sortie diff`: the differences between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
 use sortie_analysis::{DiffSide, Question, RunFacts};
@@ -32,10 +32,10 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Prints what differs.
+/// Prints the differences.
 ///
 /// # Errors
-/// One line: a name means nothing, one names a sweep and the other a trial, or the coordinator refuses.
+/// One line: a name is unknown, one names a sweep and the other a trial, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let a = side(&mut client, &arguments.a).await?;
@@ -63,7 +63,7 @@ async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
         refused => {
             let story = match client.explain(name).await {
                 Ok(story) => story,
-                // A name that means neither is rather a sweep's.
+                // An unknown name is reported as that of a sweep.
                 Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
             };
             let id: TrialId =
@@ -78,12 +78,12 @@ async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
 }
 
 impl Client {
-    /// What the accepted attempts of a sweep's trials ran on; nothing, and a note, where the coordinator cannot answer queries.
+    /// The environments of the accepted attempts of a sweep; none, and a note, if the coordinator cannot answer queries.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
-        // The names of sweeps have no quotes: `core::spec` sees to that.
+        // Names of sweeps have no quotes: `core::spec` refuses them.
         let query = format!(
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
              where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"

@@ -141,7 +141,7 @@ fn timeline(events: &[TrialEvent]) -> String {
             let TrialEvent { ago_ms, token, what, detail } = event;
             let attempt =
                 attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
-            // One line each, whatever a program wrote into its error.
+            // An error message of a program may have several lines.
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
             [format!("{} ago", output::short(Duration::from_millis(*ago_ms))), attempt, what.clone(), detail]
         })

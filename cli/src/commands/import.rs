@@ -20,11 +20,11 @@ use crate::{Connection, output};
 /// Store the results of another program as a sweep of its own.
 ///
 /// domainbed: a folder of run folders, as DomainBed and programs that descend from it write them. Fractions keep their last bit; -1 and NaN
-/// count as not measured. The sweep's grid is that of the runs: what is not among them is cancelled, and shown as missing. Importing
-/// again adds runs that are new; what is there stays as it is, also where a run has gone on since.
+/// count as not measured. The sweep's grid is that of the runs: trials without a run are cancelled, and shown as missing. Importing
+/// again adds new runs; results that were imported before stay as they are, even if their run has more records now.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Whose files: domainbed.
+    /// The program that wrote the files: domainbed.
     program: Program,
     /// The folder that holds the run folders.
     #[arg(value_name = "DIR")]
@@ -47,7 +47,7 @@ enum Program {
 }
 named!(Program, "program", { DomainBed => "domainbed" });
 
-/// Imports, and says what there was.
+/// Imports, and prints what was imported.
 ///
 /// # Errors
 /// One line: the files cannot be read, or the coordinator refuses.
@@ -92,7 +92,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&text)
 }
 
-/// What tells runs apart: algorithm, hparams_seed, trial_seed and held-out domains.
+/// The identity of a run: algorithm, hparams_seed, trial_seed and held-out domains.
 type Key = (String, i64, i64, Vec<usize>);
 
 /// The runs of one dataset.
@@ -130,7 +130,7 @@ impl ImportedRuns {
                 .map(|record| record.in_acc.len())
                 .chain(run.test_envs.iter().map(|env| env + 1))
                 .fold(envs, usize::max);
-            // Conditions name a run by it.
+            // Conditions of users name runs by their algorithm.
             let name = run.algorithm.as_str();
             if name.is_empty()
                 || name != name.trim()
@@ -151,7 +151,7 @@ impl ImportedRuns {
         Ok(Self { domains: domainbed::domain_names(&dataset, envs), dataset, runs: found })
     }
 
-    /// The sweep file that plans these runs and nothing that anybody could run.
+    /// The sweep file that plans these runs. Its command exists nowhere.
     fn sweep_file(&self, name: &str) -> Result<String> {
         let seeds = |seed: fn(&Key) -> i64| self.runs.keys().map(seed).collect::<BTreeSet<_>>();
         let algorithms: BTreeSet<&String> = self.runs.keys().map(|(algorithm, ..)| algorithm).collect();
@@ -161,7 +161,7 @@ impl ImportedRuns {
         let file = json!({
             "name": name,
             "select": if pairs { ["iid", "loo", "oracle"].as_slice() } else { ["iid", "oracle"].as_slice() },
-            // The sweep's name makes its trials its own: DomainBed's seeds say nothing about what was run.
+            // The sweep's name is part of its trials' ids, because DomainBed's seeds do not identify what was run.
             "run": { "command": [domainbed::IMPORTED, name] },
             "data": { "dataset": self.dataset, "domains": self.domains },
             "require": { "tags": [tag(name)] },
@@ -306,7 +306,7 @@ impl ImportedRuns {
     }
 }
 
-/// What `sortie logs` shows of an imported run.
+/// The output of `sortie logs` for an imported run.
 fn log(run: &Run) -> String {
     let hparams = serde_json::to_string(&run.hparams).unwrap_or_default();
     let end =
@@ -314,7 +314,7 @@ fn log(run: &Run) -> String {
     format!("imported from {}\nhparams {hparams}{end}\n", run.name)
 }
 
-/// What only the importing command has, so that no worker takes a trial of the sweep.
+/// A tag that only the importing command has, so that no worker takes a trial of the sweep.
 fn tag(name: &str) -> String {
     format!("import-{name}")
 }

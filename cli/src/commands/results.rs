@@ -1,4 +1,4 @@
-//! `sortie results`: the tables.
+//! `sortie results`: tables of accuracies.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// What is measured of a trial.
+/// Options of what is measured of a trial.
 #[derive(Debug, clap::Args)]
 pub struct MeasuredArguments {
     /// The weights used: plain (those after the step), average (of the weights over steps) or ensemble (of the logits over steps).
@@ -131,7 +131,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
 }
 
-/// Refuses what no answer could change.
+/// Checks the options before the coordinator is asked.
 fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
     let several = arguments.select.len() > 1;
     match layout {
@@ -203,7 +203,7 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }
 
-/// DomainBed knows runs, and nothing that is made of several: says how many its files leave out, if any.
+/// DomainBed's files hold single runs: notes how many combinations are left out, if any.
 pub fn note_combined(records: &[TrialRecord]) {
     let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
     if combined > 0 {

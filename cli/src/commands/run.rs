@@ -22,17 +22,17 @@ use super::{plan, serve, status, submit, worker};
 use crate::client::{Client, ClientError};
 use crate::{Connection, logging, output};
 
-/// How long a coordinator that starts at the same time may take to tell its address.
+/// How long a coordinator that starts at the same time may take to publish its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;
 /// How long a lease of the embedded coordinator lasts after a heartbeat.
 const LEASE: Duration = Duration::from_secs(10);
-/// What a shell reports of a program that Ctrl-C ended.
+/// The exit code of shells for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 /// Run a sweep on this machine: coordinator, worker, progress, and the results table at the end.
 ///
 /// Ctrl-C at any moment loses nothing: the same command goes on. Where a coordinator serves the database already, this command joins it as
-/// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is told), 130 interrupted.
+/// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is printed), 130 interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -75,13 +75,13 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
     let data = arguments.sweep.data.as_ref();
-    // Whoever types this command has the sweep file before their eyes: its commands may run, and no other sweep's.
+    // The user names this sweep file, so its commands may run, but no other sweep's.
     let config = arguments.machine.agent(data, connection, runs_commands, visible.as_deref())?;
     let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };
     let observed = config.observer.subscribe();
     let mut agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
     let ended = follow(&name, &mut client, &mut agent, &observed).await;
-    // Over already, unless the coordinator is gone; its trials end with it.
+    // It has ended already, unless the coordinator is gone. Its trials end with it.
     agent.abort();
     let ended = match ended {
         Err(error) if coordinator.embedded.is_none() && is_transient(&error) => return Ok(None),
@@ -137,7 +137,7 @@ impl Coordinator {
         );
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            // An error means that the sender is gone, and the command with it.
+            // An error means that the sender was dropped, so the command ends.
             let stopped = async { drop(stopped.await) };
             if let Err(error) = server.run(stopped).await {
                 tracing::error!(%error, "the coordinator ended");
@@ -147,23 +147,23 @@ impl Coordinator {
         Ok(Self { connection, embedded: Some((stop, task)) })
     }
 
-    /// Ends the coordinator of this process in good order.
+    /// Shuts down the coordinator of this process.
     async fn stop(self) {
         if let Some((stop, task)) = self.embedded {
-            // Either may be over already.
+            // Either may have ended already.
             let _ = stop.send(());
             let _ = task.await;
         }
     }
 }
 
-/// How the agent ended, and how far the sweep is.
+/// How the agent ended, and the sweep's progress then.
 struct Ended {
     agent: Result<(), AgentError>,
     status: SweepStatus,
 }
 
-/// Shows how far the sweep is until the agent ends.
+/// Shows the sweep's progress until the agent ends.
 async fn follow(
     name: &str,
     client: &mut Client,
@@ -216,7 +216,7 @@ impl Display {
         self.bar.set_length(total.max(1));
         self.bar.set_position(done);
         self.bar.set_message(line.clone());
-        // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
+        // Without a terminal, a line whenever a trial starts or ends; a new estimate of the time left prints none.
         let (news, line) = match &observed.preparation {
             Some(preparation) => (preparation.what.clone(), format!("preparation: {}", preparation.what)),
             None => (format!("{} {}", status.running, status.succeeded + status.failed), line),
@@ -240,7 +240,7 @@ fn preparation_line(preparation: &Preparation) -> String {
     format!("preparation: {what}, {done} of {total} images")
 }
 
-/// What is said at the end.
+/// The last lines of output.
 struct Report<'a> {
     name: &'a str,
     arguments: &'a Arguments,

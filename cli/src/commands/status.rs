@@ -1,4 +1,4 @@
-//! `sortie status`: how far sweeps are.
+//! `sortie status`: the progress of sweeps.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -49,7 +49,7 @@ struct SweepOutput {
     eta_seconds: Option<u64>,
 }
 
-/// How often a watched sweep is asked for.
+/// The interval of requests of `--watch`.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the status, once or until the end.
@@ -106,7 +106,7 @@ fn ended(status: &SweepStatus) -> u64 {
     status.succeeded + status.diverged + status.failed + status.cancelled
 }
 
-/// Whether nothing more will happen. A sweep that is still being stored may yet get trials; one that was cancelled before it was stored
+/// Whether no trial will change any more. A sweep that is still being stored gets more trials; one that was cancelled before it was stored
 /// never gets all that its grid plans.
 pub fn is_over(status: &SweepStatus) -> bool {
     match status.state.as_str() {
@@ -200,7 +200,7 @@ async fn watch(mut client: RetryingClient<'_>, arguments: &Arguments) -> Result<
         bar.set_length(total.steps_planned.max(1));
         bar.set_position(total.steps_done);
         bar.set_message(line.clone());
-        // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
+        // Without a terminal, a line whenever a trial starts or ends; a new estimate of the time left prints none.
         let news = (total.running, ended(&total), total.planned);
         if !terminal && said != Some(news) {
             said = Some(news);
@@ -222,7 +222,7 @@ async fn watch(mut client: RetryingClient<'_>, arguments: &Arguments) -> Result<
     }
 }
 
-/// From the steps that were made while we watched; none before there are enough of them to tell.
+/// The time left, from the steps that were made while this command watched; none before there are enough of them.
 pub fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
     let made = total.steps_done.checked_sub(first_steps).filter(|&made| made > 10)?;
     let left = total.steps_planned.saturating_sub(total.steps_done);
@@ -246,7 +246,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     }
     let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
     total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
-    // Of the sweeps that are not over, the one that is least far tells what all of them wait for; nothing at all is not over either.
+    // The first state of this list that a sweep has is shown. Without sweeps, nothing is over.
     let least = ["expanding", "open", "paused", "cancelled"];
     let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
     let all_over = if sweeps.is_empty() { "open" } else { "cancelled" };
@@ -254,7 +254,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     total
 }
 
-/// How far it is, in one line.
+/// The progress in one line.
 pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.running);
     for (count, what) in

@@ -1,4 +1,4 @@
-//! `sortie verify`: whether an interrupted run of a trial comes to what an undisturbed one comes to.
+//! `sortie verify`: whether an interrupted run of a trial has the same result as an uninterrupted one.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::status::{WATCH_INTERVAL, is_over, line};
 use crate::client::{Client, ClientError, RetryingClient};
 use crate::{Connection, output};
 
-/// Run a trial twice more on one worker, once undisturbed and once killed and resumed, and compare all that comes of it, to the byte.
+/// Run a trial twice more on one worker, once uninterrupted and once killed and resumed, and compare the results, to the byte.
 ///
 /// The two runs are sweeps of their own, `verify-DIGITS-NUMBER-a` and `-b`. The outcome is noted with the trial: `sortie explain` shows it.
 /// Ends with exit code 0 if both are identical, and with 1 otherwise.
@@ -73,7 +73,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits until a sweep is over, as long as its worker is there: nobody else may run it.
+/// Waits until a sweep is over. Fails when its worker leaves, because no other may run it.
 async fn until_over(
     client: &mut RetryingClient<'_>,
     connection: &Connection,

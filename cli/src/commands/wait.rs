@@ -46,10 +46,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a sweep is over; `known` is what is known of it meanwhile.
+/// Waits until a sweep is over; `known` gets the last known state.
 ///
 /// # Errors
-/// [`ClientError`], none of them passing.
+/// [`ClientError`], never a transient one.
 pub async fn until_over(
     client: &mut RetryingClient<'_>,
     sweep: &str,

@@ -18,14 +18,14 @@ use sortie_proto::endpoint::coordinator_uri;
 use sortie_worker::launcher::{self, DeviceSelection, Launcher};
 use sortie_worker::{AgentConfig, AgentError};
 
-/// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
+/// The time that must be left before `--until` for a trial of unknown duration.
 const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
 /// Tags of one worker.
 const TAGS_MAX: usize = 64;
 /// From the request to stop to the end of trials that do not stop by themselves, unless `--grace` says otherwise.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What of this machine a worker uses.
+/// Options of the machine that a worker uses.
 #[derive(Args, Clone, Debug)]
 pub struct Machine {
     /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder]
@@ -36,7 +36,7 @@ pub struct Machine {
     pub devices: DeviceSelection,
     #[command(flatten)]
     pub libtorch: Libtorch,
-    /// Trials at the same time, dealt out over the devices [default: one per device]
+    /// Trials at the same time, distributed over the devices [default: one per device]
     #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub slots: Option<u16>,
     /// CPU threads of each trial [default: the processors divided by the slots]
@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Let sweeps run commands of their own on this machine, as the user that runs this worker (docs/commands.md)
     #[arg(long, env = "SORTIE_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_commands: bool,
-    /// What to call this worker by: sweeps may require tags. May be repeated
+    /// A tag of this worker: sweeps may require tags. May be repeated
     #[arg(long = "tag", value_name = "TAG", env = "SORTIE_TAGS", value_delimiter = ',')]
     pub tags: Vec<String>,
     /// Take only trials of this sweep
@@ -69,7 +69,7 @@ pub struct Arguments {
     #[arg(long)]
     pub exit_when_idle: bool,
     /// Work until then: a point in time such as 2026-01-31T18:00:00+01:00, or a duration such as 3h or 45m. Trials that would not finish
-    /// are not started, and those that run are handed back shortly before. In a Slurm job its end counts too
+    /// are not started, and running ones are handed back shortly before. The end of a Slurm job counts too, if it is earlier
     #[arg(long, value_name = "TIME", env = "SORTIE_UNTIL")]
     pub until: Option<String>,
     /// From the request to stop to the end of trials that do not stop by themselves
@@ -78,7 +78,7 @@ pub struct Arguments {
     /// Stop as by SIGTERM when standard input closes: for programs that start workers and must not leave any behind
     #[arg(long)]
     pub stop_on_stdin_close: bool,
-    /// Note every call that the coordinator acknowledged in this file: tests compare it with what was kept
+    /// Write every call that the coordinator acknowledged to this file, for tests that compare it with the database
     #[arg(long, value_name = "FILE", env = "SORTIE_JOURNAL", hide = true)]
     pub journal: Option<PathBuf>,
     /// How the log on standard error is written
@@ -117,7 +117,7 @@ async fn run_agent(
     sortie_worker::run(config, stop).await
 }
 
-/// What the system tells a worker, besides its options.
+/// Settings of a worker that are no options.
 #[derive(Debug, Default)]
 struct Environment {
     /// CUDA_VISIBLE_DEVICES.
@@ -154,7 +154,7 @@ impl Machine {
     /// An agent on this machine that takes any trial. `visible` is the value of CUDA_VISIBLE_DEVICES.
     ///
     /// # Errors
-    /// One line that says what is wrong, or missing here.
+    /// One line that says what is wrong, or missing on this machine.
     pub fn agent(
         &self,
         data: Option<&PathBuf>,
@@ -192,8 +192,8 @@ impl Machine {
         })
     }
 
-    /// The GPUs that trials may use. A worker that trains needs a trainer that answers, now; one for the CPU that may run commands finds out
-    /// when the first trial needs it.
+    /// The GPUs that trials may use. A worker that trains needs a working trainer at its start; one for the CPU that may run commands looks
+    /// for it when the first trial needs it.
     fn gpus(
         &self,
         allow_commands: bool,
@@ -225,11 +225,11 @@ impl Machine {
     }
 }
 
-/// Sorted, each once; as sweep files may require them.
+/// The tags, sorted, each once.
 fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     for tag in tags {
-        // An empty variable names none.
+        // An empty environment variable gives no tag.
         if tag.len() > 100 || !tag.chars().all(fits) || tag.starts_with(['.', '-']) {
             let allowed = "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'";
             return Err(AgentError::Usage(format!("--tag {tag:?} is not a tag; allowed: {allowed}")));

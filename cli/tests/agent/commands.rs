@@ -183,7 +183,7 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
         let text = fs::read_to_string(&path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    // The first answer is lost: the same batch is told again, and noted once.
+    // The first answer is lost: the same batch is reported again, and noted once.
     fake.script(|script| script.reports_lost = 1);
     let trial = shell(
         &format!(r#"echo '{{"step":0,"loss":0.5}}'; {JUDGED}; sleep 1.5; echo '{{"step":1,"loss":-2.0}}'"#),
