@@ -57,7 +57,7 @@ async fn every_end_of_a_command_has_its_outcome() {
         ),
         (
             r#"echo '{"step":11,"loss":1}'; sleep 60"#.into(),
-            failed(ErrorClass::BadConfig, "beyond the sweep's last step, 9"),
+            failed(ErrorClass::BadConfig, "after the sweep's last step, 9"),
         ),
         (
             r#"echo '{"step":1,"domain":"ink","split":"in","value":1}'; sleep 60"#.into(),
