@@ -25,7 +25,7 @@ pub type RunFacts = BTreeMap<String, String>;
 
 /// One of the two sides.
 #[derive(Clone, Debug)]
-pub struct Side {
+pub struct DiffSide {
     /// Its name on the command line.
     pub name: String,
     /// The sweep.
@@ -38,7 +38,7 @@ pub struct Side {
     pub trial: Option<TrialId>,
 }
 
-impl Side {
+impl DiffSide {
     fn is_meant(&self, id: TrialId) -> bool {
         self.trial.is_none_or(|trial| trial == id)
     }
@@ -78,9 +78,9 @@ pub struct Diff {
     #[serde(skip)]
     pub of_trials: bool,
     /// Trials with the same id on both sides.
-    pub shared: Shared,
+    pub shared: SharedCounts,
     /// Trials on one side only.
-    pub only: Only,
+    pub only: UnpairedCounts,
     /// Different trials of the grids with the same held-out domains, seeds and shared axes.
     pub places: GridPointDifference,
 }
@@ -98,7 +98,7 @@ pub struct Fact {
 
 /// Trials on both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Shared {
+pub struct SharedCounts {
     /// The number of trials.
     pub trials: usize,
     /// The number with the same evaluations to the last bit.
@@ -126,7 +126,7 @@ pub struct Example {
 
 /// The number of trials on one side only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Only {
+pub struct UnpairedCounts {
     /// On the first side.
     pub a: usize,
     /// On the second side.
@@ -145,9 +145,9 @@ pub struct GridPointDifference {
 }
 
 /// Compares two sides. `question` decides how accuracies are measured.
-pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
+pub fn diff(a: &DiffSide, b: &DiffSide, question: &Question) -> Diff {
     let (first, second) = (a.meant(), b.meant());
-    let mut shared = Shared::default();
+    let mut shared = SharedCounts::default();
     for (id, one) in &first {
         let Some(other) = second.get(id) else { continue };
         shared.trials += 1;
@@ -164,7 +164,7 @@ pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
             _ => shared.unfinished += 1,
         }
     }
-    let only = Only { a: first.len() - shared.trials, b: second.len() - shared.trials };
+    let only = UnpairedCounts { a: first.len() - shared.trials, b: second.len() - shared.trials };
     Diff {
         a: a.name.clone(),
         b: b.name.clone(),
@@ -177,11 +177,11 @@ pub fn diff(a: &Side, b: &Side, question: &Question) -> Diff {
     }
 }
 
-fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
+fn configuration(a: &DiffSide, b: &DiffSide) -> Vec<Fact> {
     let changes = a.spec.differences(&b.spec).into_iter();
     let mut facts: Vec<Fact> =
         changes.map(|Change { key, old, new }| Fact { what: key, a: old, b: new }).collect();
-    let one = |side: &Side| {
+    let one = |side: &DiffSide| {
         side.trial.and_then(|_| side.meant().into_values().next().map(|record| record.point.clone()))
     };
     if let (Some(one), Some(other)) = (one(a), one(b)) {
@@ -189,10 +189,10 @@ fn configuration(a: &Side, b: &Side) -> Vec<Fact> {
         facts.retain(|fact| !fact.what.starts_with("grid.") && !fact.what.starts_with("combine."));
         facts.extend(coordinates(&one, &other));
         // The same name may mean different combinations.
-        let combined = |side: &Side, point: &Point| {
+        let combined = |side: &DiffSide, point: &Point| {
             side.spec.combine.iter().find(|combine| point.combine() == Some(&combine.name)).cloned()
         };
-        let shown = |side: &Side, point: &Point| {
+        let shown = |side: &DiffSide, point: &Point| {
             combined(side, point).map_or_else(|| "missing".to_owned(), |combine| combine.to_string())
         };
         let fact = Fact { what: "combination".to_owned(), a: shown(a, &one), b: shown(b, &other) };
@@ -220,7 +220,7 @@ fn coordinates(a: &Point, b: &Point) -> Vec<Fact> {
 }
 
 /// Facts with different values on the two sides, or with several values on one side.
-fn runs(a: &Side, b: &Side) -> Vec<Fact> {
+fn runs(a: &DiffSide, b: &DiffSide) -> Vec<Fact> {
     let facts: BTreeSet<&String> = a.runs.iter().chain(&b.runs).flat_map(|(_, run)| run.keys()).collect();
     let mut found = Vec::new();
     for what in facts {
@@ -266,8 +266,9 @@ fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
 /// Held-out domains, values on the axes that both sides have, and seeds.
 type GridPoint = (String, Vec<(Axis, Option<AxisValue>)>);
 
-fn places(a: &Side, b: &Side, question: &Question) -> GridPointDifference {
-    let names = |side: &Side| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
+fn places(a: &DiffSide, b: &DiffSide, question: &Question) -> GridPointDifference {
+    let names =
+        |side: &DiffSide| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
     let (own, others) = (names(a), names(b));
     let common = own.iter().filter(|name| others.contains(name)).map(|name| Axis::from(name.as_str()));
     let common: Vec<Axis> = common.chain([Axis::Seed, Axis::Split]).collect();
@@ -276,7 +277,7 @@ fn places(a: &Side, b: &Side, question: &Question) -> GridPointDifference {
         (Some(_), Some(_)) => GridPoint::default(),
         _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
     };
-    let sums = |side: &Side, other: BTreeMap<TrialId, &TrialRecord>| {
+    let sums = |side: &DiffSide, other: BTreeMap<TrialId, &TrialRecord>| {
         let mut places: BTreeMap<GridPoint, Vec<AccuracyPair>> = BTreeMap::new();
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
         let spec = MetricSpec { selection: question.selection, method: question.method, ood_split };
@@ -331,7 +332,7 @@ impl Diff {
             table.load_style(STYLE).set_header([title, a, b]).add_rows(rows);
             text.push_str(&format!("\n{}\n", table.trim_fmt()));
         }
-        let Shared { trials, identical, different, unfinished, examples } = shared;
+        let SharedCounts { trials, identical, different, unfinished, examples } = shared;
         text.push_str(&format!(
             "\ntrials: {trials} on both sides ({identical} with identical results, {different} with different results, {unfinished} without a \
              result on one side or both), {} only in {a}, {} only in {b}\n",

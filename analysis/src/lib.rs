@@ -17,7 +17,9 @@ mod statistics;
 
 pub use axis::{Axis, AxisValue, parameter_names};
 pub use collect::Collector;
-pub use diff::{Diff, Example, Fact, GridPointDifference, Only, RunFacts, Shared, Side, diff};
+pub use diff::{
+    Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
+};
 pub use figure::{FigureError, FigureKind, FigureQuestion, figure, png};
 pub use metric_spec::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};

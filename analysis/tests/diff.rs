@@ -3,7 +3,7 @@
 
 mod support;
 
-use sortie_analysis::{Question, RunFacts, Side, diff};
+use sortie_analysis::{DiffSide, Question, RunFacts, diff};
 use sortie_core::job::StateName;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
@@ -18,20 +18,20 @@ fn spec(name: &str, lr: &str) -> SweepSpec {
     SweepSpec::parse(&text, None).unwrap()
 }
 
-fn side(name: &str, lr: &str, records: Vec<TrialRecord>, device: &str) -> Side {
+fn side(name: &str, lr: &str, records: Vec<TrialRecord>, device: &str) -> DiffSide {
     let run = |id| {
-        let facts = [("device", device), ("software", "sortie-worker 0.1.0")];
+        let facts = [("device", device), ("software", "sortie-trainer 0.1.0")];
         (
             id,
             facts.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect::<RunFacts>(),
         )
     };
     let runs = records.iter().map(|record| run(record.id)).collect();
-    Side { name: name.to_owned(), spec: spec(name, lr), records, runs, trial: None }
+    DiffSide { name: name.to_owned(), spec: spec(name, lr), records, runs, trial: None }
 }
 
 /// One shared trial with other results, one with the same, one unfinished; one place with different trials, and trials of one side alone.
-fn sides() -> [Side; 2] {
+fn sides() -> [DiffSide; 2] {
     let work = work("PACS");
     let done = |held_out: &str, lr, seed, ood| succeeded(&work, point(held_out, 0.0, lr, seed), 900, ood);
     let first = vec![

@@ -111,7 +111,7 @@ fn other_axes_can_be_fixed_or_compared_too() {
 #[test]
 fn what_cannot_be_compared_is_named() {
     let error = |a: &str, b: &str| compare(&sweep(), a, b).unwrap_err().to_string();
-    assert!(error("rate=0", "dropout=0.9").contains("\"rate\" is no axis of this sweep"));
+    assert!(error("rate=0", "dropout=0.9").contains("\"rate\" is not an axis of this sweep"));
     assert_eq!(
         error("dropout=0", "dropout=0.3"),
         "no trial of sweep s with one held-out domain meets \"dropout=0.3\""

@@ -16,10 +16,10 @@ use tonic::{Code, Status, Streaming};
 use crate::connection::Connection;
 
 const CONNECT_SECONDS_MAX: u64 = 5;
-/// Trials that a courier takes at a time: far fewer than it completes within a lease.
-const COURIER_LEASES: u32 = 64;
+/// Trials that an import takes at a time: far fewer than it completes within a lease.
+const IMPORT_LEASES: u32 = 64;
 
-/// A question about to be asked again waits this long at first, twice as long every further time, and never longer than the other.
+/// The first pause before a request is repeated, doubled every further time, and the longest one.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -32,48 +32,48 @@ pub enum ClientError {
     /// The URL cannot be used.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
-    /// Nobody answers: it may be different in a while.
+    /// Nothing answers; a later try may succeed.
     #[error(
         "cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator"
     )]
     Unreachable(String),
-    /// The connection broke in the middle: it may be different in a while.
+    /// The connection broke in the middle; a later try may succeed.
     #[error("the coordinator stopped answering")]
-    Gone,
-    /// The coordinator says that it cannot answer yet: it may be different in a while.
+    ConnectionLost,
+    /// The coordinator cannot answer yet; a later try may succeed.
     #[error("{0}")]
     Unavailable(String),
-    /// What answers is something else.
-    #[error("what answers at {url} is no Sortie coordinator: {message}")]
-    Stranger {
-        /// Where it answers.
+    /// The server is no Sortie coordinator.
+    #[error("the server at {url} is not a Sortie coordinator: {message}")]
+    NotSortie {
+        /// Its URL.
         url: String,
-        /// What it says.
+        /// Its message.
         message: String,
     },
-    /// The coordinator refuses, and would again.
+    /// The coordinator refuses for good.
     #[error("{0}")]
     Refused(String),
     /// The answer breaks the contract.
     #[error("cannot read the coordinator's answer: {0}")]
     Wire(#[from] WireError),
-    /// The answer breaks the contract by its order.
+    /// The answer lacks what the trials run.
     #[error("cannot read the coordinator's answer: it does not say what the sweep runs")]
     NoWork,
 }
 
 impl ClientError {
-    /// Whether the same question may be answered later.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Gone | Self::Unavailable(_))
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::ConnectionLost | Self::Unavailable(_))
     }
 }
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        // What the coordinator says itself has no source; what the transport makes up when a connection breaks has one.
+        // A status of the coordinator has no source; one that the transport makes when a connection breaks has one.
         match status.code() {
-            _ if status.source().is_some() => Self::Gone,
+            _ if status.source().is_some() => Self::ConnectionLost,
             Code::Unavailable => Self::Unavailable(status.message().to_owned()),
             _ => Self::Refused(status.message().to_owned()),
         }
@@ -83,15 +83,17 @@ impl From<Status> for ClientError {
 type Answer<T> = Result<T, ClientError>;
 
 impl Client {
-    /// Connects and shakes hands.
+    /// Connects, and checks the version by the handshake.
     ///
     /// # Errors
-    /// The URL is wrong, nobody answers there, or versions differ.
+    /// The URL is wrong, nothing answers there, or versions differ.
     pub async fn connect(connection: &Connection) -> Answer<Self> {
         match Self::try_connect(connection).await {
-            // So a connection ends that a dying coordinator's system still took, and any connection to something else. The next one
-            // tells them apart.
-            Err(ClientError::Stranger { .. } | ClientError::Gone) => Self::try_connect(connection).await,
+            // A coordinator that is ending breaks a connection like this, and so does any other server. A second try shows which
+            // it is.
+            Err(ClientError::NotSortie { .. } | ClientError::ConnectionLost) => {
+                Self::try_connect(connection).await
+            }
             answer => answer,
         }
     }
@@ -104,14 +106,14 @@ impl Client {
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
             Code::FailedPrecondition | Code::Unavailable => ClientError::from(status),
-            _ => ClientError::Stranger { url: url.clone(), message: status.message().to_owned() },
+            _ => ClientError::NotSortie { url: url.clone(), message: status.message().to_owned() },
         })?;
         v1::Version::check(answer.into_inner().version.as_ref())
             .map_err(|error| ClientError::Refused(error.to_string()))?;
         Ok(Self(service))
     }
 
-    /// Stores a sweep and tells how far that is.
+    /// Stores a sweep; streams the progress.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -119,7 +121,7 @@ impl Client {
         Ok(self.0.submit(request).await?.into_inner())
     }
 
-    /// Adds seeds to a sweep until it has so many, and tells how far that is.
+    /// Adds seeds to a sweep until it has so many; streams the progress.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -127,7 +129,7 @@ impl Client {
         Ok(self.0.extend(v1::ExtendRequest { sweep: sweep.to_owned(), seeds }).await?.into_inner())
     }
 
-    /// What a sweep is.
+    /// The specification of a sweep.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -137,7 +139,7 @@ impl Client {
             .map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
     }
 
-    /// How far sweeps are; all of them if none is named.
+    /// The progress of a sweep; of all sweeps if none is named.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -146,7 +148,7 @@ impl Client {
         Ok(self.0.status(request).await?.into_inner().sweeps)
     }
 
-    /// Changes what happens to a sweep; tells how many trials that changed.
+    /// Pauses, resumes, cancels or retries. Returns how many trials that changed.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -163,7 +165,7 @@ impl Client {
         Ok(self.0.trials(request).await?.into_inner())
     }
 
-    /// Everything that happened to a trial.
+    /// The history of a trial.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -180,7 +182,7 @@ impl Client {
         Ok(self.0.logs(request).await?.into_inner())
     }
 
-    /// What a trial left besides its metrics.
+    /// The artifacts of a trial.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -196,7 +198,7 @@ impl Client {
         Ok(self.0.verify(request).await?.into_inner())
     }
 
-    /// Compares the two.
+    /// Compares the two runs.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -204,7 +206,7 @@ impl Client {
         Ok(self.0.certify(request).await?.into_inner())
     }
 
-    /// Who works here; those that are gone too if asked for.
+    /// The workers; with `all`, also those that left.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -246,7 +248,7 @@ impl Client {
     }
 }
 
-/// Trials on their way here: one message of them at a time lies in memory.
+/// A stream of trials; one message of them at a time is in memory.
 pub struct Records {
     chunks: Streaming<v1::ResultsChunk>,
     arrived: std::vec::IntoIter<v1::TrialResult>,
@@ -275,13 +277,13 @@ async fn channel(connection: &Connection) -> Answer<Channel> {
     endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))
 }
 
-/// Brings results that were made elsewhere: a worker, to the coordinator, that completes trials and runs none.
-pub struct Courier {
+/// Delivers results of other programs. To the coordinator it is a worker that completes trials and runs none.
+pub struct ImportWorker {
     service: WorkerServiceClient<Channel>,
     worker_id: String,
 }
 
-impl Courier {
+impl ImportWorker {
     /// Registers with a tag that no worker has.
     ///
     /// # Errors
@@ -295,7 +297,7 @@ impl Courier {
             worker_id: worker_id.clone(),
             host: "import".to_owned(),
             pid,
-            slots: COURIER_LEASES,
+            slots: IMPORT_LEASES,
             tags: vec![tag.to_owned()],
             allow_commands: true,
             ..v1::RegisterRequest::default()
@@ -313,7 +315,7 @@ impl Courier {
             let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
             let request = v1::LeaseRequest {
                 worker_id,
-                count_max: COURIER_LEASES,
+                count_max: IMPORT_LEASES,
                 wait_ms: 1_000,
                 sweep,
                 return_when_idle: true,
@@ -334,7 +336,7 @@ impl Courier {
         Ok(())
     }
 
-    /// Says that nothing more comes.
+    /// Deregisters.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -344,14 +346,14 @@ impl Courier {
     }
 }
 
-/// A client that outlives a restart of its coordinator: what a command needs that runs for as long as a sweep does.
-pub struct PatientClient<'a> {
+/// A client that reconnects when the coordinator restarts, for commands that run as long as a sweep.
+pub struct RetryingClient<'a> {
     connection: &'a Connection,
     client: Client,
 }
 
-impl<'a> PatientClient<'a> {
-    /// Connects. The first time, nobody there means a wrong URL, and nothing is waited for.
+impl<'a> RetryingClient<'a> {
+    /// Connects. This first call does not retry, since an unreachable coordinator probably means a wrong URL.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -359,10 +361,10 @@ impl<'a> PatientClient<'a> {
         Ok(Self { connection, client: Client::connect(connection).await? })
     }
 
-    /// How far sweeps are. Asks until there is an answer; `outage` is called whenever there is none.
+    /// The progress of sweeps. Retries until there is an answer; `outage` is called after each failure.
     ///
     /// # Errors
-    /// [`ClientError`], none of them passing.
+    /// [`ClientError`], never a transient one.
     pub async fn status(
         &mut self,
         sweep: Option<&str>,
@@ -371,16 +373,16 @@ impl<'a> PatientClient<'a> {
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.client.status(sweep).await {
-                Err(error) if error.is_passing() => error,
+                Err(error) if error.is_transient() => error,
                 answer => return answer,
             };
             outage(&error);
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(PAUSE_MAX);
-            // Another build may be there now, so hands are shaken again.
+            // Another build may answer now, so the handshake is repeated.
             match Client::connect(self.connection).await {
                 Ok(client) => self.client = client,
-                Err(error) if error.is_passing() => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -391,7 +393,7 @@ impl<'a> PatientClient<'a> {
 mod tests {
     use super::*;
 
-    /// Something that takes so many connections and answers none as a coordinator does.
+    /// A server that accepts so many connections and answers none as a coordinator does.
     async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let coordinator = format!("http://{}", listener.local_addr().unwrap());
@@ -409,21 +411,21 @@ mod tests {
     async fn a_coordinator_that_dies_meanwhile_is_no_stranger() {
         let died = connect_to(1, b"").await;
         assert!(
-            died.is_passing()
+            died.is_transient()
                 && died.to_string().starts_with("cannot reach the coordinator at http://127.0.0.1:"),
             "{died}"
         );
         let stranger = connect_to(9, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        assert!(matches!(stranger, ClientError::Stranger { .. }), "{stranger}");
+        assert!(matches!(stranger, ClientError::NotSortie { .. }), "{stranger}");
     }
 
     #[test]
     fn only_what_may_pass_is_asked_again() {
         let broken = Status::from_error("the wire is cut".into());
-        assert!(matches!(ClientError::from(broken), ClientError::Gone));
+        assert!(matches!(ClientError::from(broken), ClientError::ConnectionLost));
         let starting = ClientError::from(Status::unavailable("starting"));
-        assert!(starting.is_passing() && starting.to_string() == "starting");
+        assert!(starting.is_transient() && starting.to_string() == "starting");
         let refused = ClientError::from(Status::not_found("no sweep is called x"));
-        assert!(!refused.is_passing() && refused.to_string() == "no sweep is called x");
+        assert!(!refused.is_transient() && refused.to_string() == "no sweep is called x");
     }
 }

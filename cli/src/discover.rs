@@ -1,4 +1,4 @@
-//! What a folder of images tells of a dataset: its domains and classes.
+//! Reads the domains and classes of a dataset from its folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,9 +9,9 @@ use serde::Deserialize;
 use sortie_core::finetune::SplitBy;
 use sortie_core::trial::DatasetSpec;
 
-/// `dataset.toml` beside the domains. Only what a sweep needs to know of it.
+/// The part of `dataset.toml`, beside the domains, that a sweep needs.
 #[derive(Debug, Default, Deserialize)]
-struct Card {
+struct DatasetFile {
     group: Option<SplitBy>,
 }
 
@@ -34,10 +34,10 @@ pub fn discover(root: &Path, dataset: &str) -> Result<DatasetSpec> {
         );
     }
     let card = folder.join("dataset.toml");
-    let card: Card = match fs::read_to_string(&card) {
+    let card: DatasetFile = match fs::read_to_string(&card) {
         Ok(text) => toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{}: {}", card.display(), error.message()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Card::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => DatasetFile::default(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", card.display())),
     };
     let split_by = card.group.unwrap_or(SplitBy::Image);

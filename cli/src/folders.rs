@@ -1,4 +1,4 @@
-//! Where files and programs lie unless told.
+//! Default folders of files and programs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub fn cache(given: Option<&PathBuf>) -> Result<PathBuf> {
         Some(folder) => folder.clone(),
         None => {
             let folders = directories::BaseDirs::new()
-                .context("there is no home folder; name a cache folder by --cache DIR")?;
+                .context("there is no home folder for the cache; name a cache folder by --cache DIR")?;
             folders.cache_dir().join("sortie")
         }
     };
@@ -23,18 +23,18 @@ pub fn cache(given: Option<&PathBuf>) -> Result<PathBuf> {
 /// The same path, whatever the working directory becomes.
 ///
 /// # Errors
-/// One line where the working directory cannot be told.
+/// One line where the working directory cannot be read.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
+    std::path::absolute(path).with_context(|| format!("cannot make {} an absolute path", path.display()))
 }
 
 /// The trainer's program: SORTIE_TRAINER, else the one beside this program.
 ///
 /// # Errors
-/// One line where this program cannot tell where it lies.
+/// One line where this program's own path cannot be read.
 pub fn trainer() -> Result<PathBuf> {
     let named = std::env::var_os("SORTIE_TRAINER").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let own = std::env::current_exe().context("cannot find this program's own path")?;
     Ok(named.unwrap_or_else(|| own.with_file_name("sortie-trainer")))
 }
 

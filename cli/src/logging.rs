@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -14,7 +14,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins to log what SORTIE_LOG asks for, `info` unless it is set.
+/// Starts the log at the level of SORTIE_LOG, `info` by default.
 ///
 /// # Errors
 /// One line where SORTIE_LOG cannot be read.
@@ -35,7 +35,7 @@ pub fn start(format: LogFormat) -> Result<()> {
     Ok(())
 }
 
-/// The log of a command that shows progress itself: warnings alone, unless SORTIE_LOG asks for more.
+/// The log of a command that shows progress itself: warnings only, unless SORTIE_LOG sets another level.
 ///
 /// # Errors
 /// One line where SORTIE_LOG cannot be read.

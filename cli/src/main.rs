@@ -1,4 +1,4 @@
-//! `sortie`: the command that users type. It speaks to a coordinator over gRPC, or is one (`sortie serve`).
+//! `sortie`: the command that users type. It calls a coordinator over gRPC, or is one (`sortie serve`).
 
 mod client;
 mod commands;
@@ -22,7 +22,7 @@ use connection::Connection;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Sweeps of fine-tuning trials that survive lost machines, and the out-of-domain results tables that come of them.
+/// Sweeps of fine-tuning trials that survive lost machines, and their tables of out-of-domain results.
 ///
 /// Start a coordinator with `sortie serve` and one `sortie worker` per machine; submit a sweep file; ask for results.
 ///
@@ -38,7 +38,7 @@ struct Arguments {
     command: Command,
 }
 
-/// What to do. Commands are described where their flags are.
+/// The commands. They are described beside their flags.
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<commands::run::Arguments>),
@@ -53,9 +53,9 @@ enum Command {
     Pause(commands::control::SweepArguments),
     /// Go on with a paused or cancelled sweep.
     Resume(commands::control::SweepArguments),
-    /// Call off a sweep, or some of its trials. What has succeeded stays; `retry` takes it back.
+    /// Cancel a sweep, or some of its trials. Trials that succeeded keep their results; `retry` runs cancelled trials after all.
     Cancel(commands::control::CancelArguments),
-    /// Run trials again that failed, diverged or were cancelled. What they did before stays on record.
+    /// Run trials again that failed, diverged or were cancelled. Their earlier attempts stay on record.
     Retry(commands::control::RetryArguments),
     /// Set which sweeps are served first.
     Priority(commands::control::PriorityArguments),
@@ -107,12 +107,12 @@ fn main() -> ExitCode {
         Err(error) => return fail(&anyhow::anyhow!("cannot start: {error}")),
     };
     let ended = runtime.block_on(execute(command, &connection));
-    // A database that is slow to close must not keep the terminal.
+    // A database that is slow to close must not keep the program from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ended.unwrap_or_else(|error| fail(&error))
 }
 
-/// Commands that need no runtime: a trial's program, which starts often, and what becomes another program.
+/// Commands that need no runtime: a trial's program, which starts often, and those that another program replaces.
 fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
     let done = |ended: anyhow::Result<()>| Some(ended.map(|()| ExitCode::SUCCESS));
     match command {
@@ -125,8 +125,8 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
     }
 }
 
-/// What flags, variables and settings files say. A broken settings file stops neither help nor a trial's program, which may have been
-/// started in any folder.
+/// The arguments from flags, variables and settings files. An invalid settings file stops neither help nor a trial's program, which may
+/// start in any folder.
 fn arguments() -> anyhow::Result<Arguments> {
     let mut command = Arguments::command();
     if std::env::args_os().nth(1).is_none_or(|word| word != settings::TRIAL_PROGRAM) {
@@ -184,7 +184,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what these words would do behind `sortie`, at this coordinator.
+/// Runs `sortie` with these words, at this coordinator.
 ///
 /// # Errors
 /// As the command.

@@ -1,4 +1,4 @@
-//! `docs/cli.md`, the reference of all commands: made from their definitions, and held to them by a test.
+//! `docs/cli.md`, the reference of all commands: generated from their definitions, which a test compares.
 
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ fn describe(command: Command, text: &mut String) {
     if command.is_hide_set() || command.get_name() == "help" {
         return;
     }
-    // Options of all commands are described once, at the top; the values of the writer's own environment are nobody's business.
+    // Options of all commands are described once, at the top; values of the environment are left out.
     let is_root = command.get_bin_name() == Some("sortie");
     let mut shown = command.clone().mut_args(|arg| {
         let hidden = !is_root && arg.is_global_set() || arg.get_id() == "help";

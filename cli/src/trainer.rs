@@ -1,4 +1,4 @@
-//! Starts the trainer for what users ask for besides trials.
+//! Starts the trainer for commands of users.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use sortie_worker::launcher::{self, Launcher};
 
 use crate::folders;
 
-/// The build that this program and its trainer are of.
+/// The build of this program, which its trainer must have too.
 pub const BUILD: &str = env!("SORTIE_BUILD");
 
-/// Which libtorch.
+/// The option that names a libtorch.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Libtorch {
     /// The folder of libtorch 2.11.0: libtorch's own, or that of Python's `torch` [default: the first that answers of the active Python
@@ -23,7 +23,7 @@ pub struct Libtorch {
 }
 
 impl Libtorch {
-    /// What finds a trainer with it.
+    /// A launcher that finds a trainer with it.
     pub fn launcher(&self, trainer: PathBuf, cache: &Path) -> Launcher {
         let libtorch = self.libtorch.clone().filter(|path| !path.as_os_str().is_empty());
         Launcher::new(trainer, BUILD, libtorch, folders::setup_folders(cache))
@@ -35,7 +35,7 @@ impl Libtorch {
 ///
 /// # Errors
 /// One line that says why not.
-pub fn become_it(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
+pub fn replace_process(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
     let trainer = libtorch.launcher(folders::trainer()?, &cache).find()?;
     let (precision, device) = match request {
         Request::Bench(bench) => (bench.precision, bench.device.as_str()),

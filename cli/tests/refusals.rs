@@ -68,7 +68,7 @@ fn a_bad_sweep_is_refused_and_nothing_is_stored() {
         (
             "lr = 1e-3",
             "learning_rate = 1e-3",
-            ["grid.learning_rate is no axis", "fine-tuning has dropout, lr, weight_decay"],
+            ["grid.learning_rate is not an axis", "fine-tuning has dropout, lr, weight_decay"],
         ),
         ("[0.0, 0.5]", "[]", ["grid.dropout", "at least one"]),
         ("0.5]", "1.0]", ["grid.dropout = 1.0", "below 1"]),

@@ -43,9 +43,9 @@ pub struct Config {
 pub enum Artifacts {
     /// At this URL, which a user chose: a coordinator that cannot use it does not start.
     Chosen(String),
-    /// At this URL by default: where it cannot be used, each worker keeps its artifacts to itself.
+    /// At this URL by default: where it cannot be used, each worker keeps its artifacts on its own disk.
     Default(String),
-    /// Each worker keeps its artifacts to itself.
+    /// Each worker keeps its artifacts on its own disk.
     None,
 }
 
@@ -110,7 +110,7 @@ impl Server {
         let artifacts = match &config.artifacts {
             Artifacts::Chosen(url) => Some(mark(url).await?),
             Artifacts::Default(url) => {
-                let warn = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts to itself");
+                let warn = |error| tracing::warn!(%error, "no artifact store: each worker keeps checkpoints and artifacts on its own disk");
                 mark(url).await.map_err(warn).ok()
             }
             Artifacts::None => None,

@@ -28,8 +28,8 @@ named!(ArtifactKind, "kind of artifact", {
 /// The longest key of an artifact, in bytes.
 const KEY_BYTES_MAX: usize = 500;
 
-/// Whether a key is a relative path below the artifact store's root: no way out of it, no absolute path, nothing that some store or file
-/// system would read as another key.
+/// Whether a key is a relative path below the artifact store's root: no `..`, no absolute path, nothing that a store or
+/// file system would read as another key.
 pub fn is_key(key: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=".contains(c);
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
@@ -41,7 +41,7 @@ pub fn is_digest(digest: &str) -> bool {
     digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// One file that an attempt wrote, or would have: a digest is reported of final weights and logits even where nothing keeps them.
+/// One file of an attempt. Final weights and logits are reported by their digest even where they are not kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
@@ -64,14 +64,19 @@ impl Artifact {
     pub fn fault(&self) -> Option<String> {
         if !self.key.is_empty() && !is_key(&self.key) {
             return Some(format!(
-                "key {:?} is no relative path of letters, digits, '.', '_', '-', '+' and '='",
+                "key {:?} is not allowed; allowed: a relative path of letters, digits, '.', '_', '-', '+' and '='",
                 self.key
             ));
         }
         if !is_digest(&self.digest) {
-            return Some(format!("digest {:?} is not 64 hexadecimal digits", self.digest));
+            return Some(format!(
+                "digest {:?} is not allowed; allowed: 64 lower-case hexadecimal digits",
+                self.digest
+            ));
         }
-        i64::try_from(self.bytes).is_err().then(|| format!("{} bytes", self.bytes))
+        i64::try_from(self.bytes)
+            .is_err()
+            .then(|| format!("length of {} bytes; allowed: at most {}", self.bytes, i64::MAX))
     }
 }
 
@@ -89,7 +94,7 @@ pub struct CheckpointRef {
     pub digest: String,
 }
 
-/// Where an attempt took up the work of another.
+/// The checkpoint that an attempt resumed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resumed {
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_artifact_says_what_is_wrong_with_it() {
+    fn invalid_artifacts_are_refused_with_a_reason() {
         let digest = "0a".repeat(32);
         let right = Artifact {
             kind: ArtifactKind::FinalLogits,
@@ -145,9 +150,9 @@ mod tests {
         };
         assert_eq!(right.fault(), None);
         for (wrong, text) in [
-            (Artifact { key: "../x".into(), ..right.clone() }, "no relative path"),
-            (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 hexadecimal digits"),
-            (Artifact { digest: String::new(), ..right.clone() }, "64 hexadecimal digits"),
+            (Artifact { key: "../x".into(), ..right.clone() }, "a relative path"),
+            (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 lower-case hexadecimal digits"),
+            (Artifact { digest: String::new(), ..right.clone() }, "64 lower-case hexadecimal digits"),
             (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
         ] {
             assert!(wrong.fault().is_some_and(|fault| fault.contains(text)), "{wrong:?}");

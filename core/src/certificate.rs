@@ -1,4 +1,4 @@
-//! Whether two attempts came to the same result, to the byte: what `sortie verify` compares.
+//! Digests by which `sortie verify` compares two attempts, to the byte.
 
 use std::fmt::Write as _;
 

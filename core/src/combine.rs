@@ -96,7 +96,7 @@ impl Point {
     }
 }
 
-/// A member as the attempt gets it that combines it.
+/// A member, for the attempt that combines it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
@@ -104,7 +104,7 @@ pub struct Member {
     pub trial_id: TrialId,
     /// Its final weights and logits that were kept, one of each at most, of the model that is combined.
     pub files: Vec<Artifact>,
-    /// The machine on whose own disk they lie; empty if they lie in the shared store.
+    /// The machine on whose own disk they are; empty if they are in the shared store.
     pub host: String,
 }
 
@@ -124,22 +124,22 @@ pub struct Needs {
     pub logits: bool,
 }
 
-/// What is known of the members of a combination that waits for them.
+/// Whether the members of a combination have their results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// All of them have a result.
     Ready,
-    /// Some run, or wait to.
+    /// Some run, or wait for a worker.
     Waits,
-    /// Some ended without a result: without them it would be another combination, so it fails.
-    Hopeless,
+    /// Some ended without a result. The combination fails, because it is defined by all of them.
+    Impossible,
 }
 
 impl Readiness {
     /// By the number of members, of those with a result, and of those that ended without one.
     pub fn of(members: u64, succeeded: u64, lost: u64) -> Self {
         match () {
-            () if lost > 0 => Self::Hopeless,
+            () if lost > 0 => Self::Impossible,
             () if succeeded == members && members > 0 => Self::Ready,
             () => Self::Waits,
         }

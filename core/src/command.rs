@@ -27,7 +27,7 @@ pub struct CommandSettings {
 /// device (`cpu` or `cuda:0`), CPU threads, and the index of the last step.
 pub const BUILT_IN: [&str; 8] = ["held_out", "seed", "split", "trial", "data", "device", "threads", "steps"];
 
-/// A placeholder that stands for nothing, or a brace without its partner.
+/// An unknown placeholder, or an unmatched brace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} {reason}")]
 pub struct BadTemplate {
@@ -54,9 +54,8 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
             continue;
         }
         let closed = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let (name, after) = closed.ok_or_else(|| {
-            bad("has a brace without its partner; write {{ or }} for a brace itself".to_owned())
-        })?;
+        let (name, after) = closed
+            .ok_or_else(|| bad("has an unmatched brace; write {{ or }} for a brace itself".to_owned()))?;
         filled.push_str(&value(name).ok_or_else(|| {
             bad(format!(
                 "has the placeholder {{{}}}, which is neither an axis nor built in (write {{{{ and }}}} for braces)",
@@ -69,15 +68,15 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
     Ok(filled)
 }
 
-/// A name as one line can hold it.
+/// A name, shortened for a message of one line.
 fn shortened(name: &str) -> String {
     let end = name.floor_char_boundary(60);
     format!("{}{}", name[..end].escape_debug(), if end < name.len() { "..." } else { "" })
 }
 
-/// What a worker adds to a trial's own values.
+/// Values of placeholders that come from the worker, not from the trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct WorkerValues {
     /// The folder that holds the datasets' folders.
     pub data: String,
     /// `cpu` or `cuda:0`.
@@ -99,13 +98,13 @@ impl CommandSettings {
     /// The command of one trial.
     ///
     /// # Errors
-    /// [`BadTemplate`], which a checked sweep never gives.
+    /// [`BadTemplate`], never for a checked sweep.
     pub fn invocation(
         &self,
         spec: &TrialSpec,
-        surroundings: &Surroundings,
+        worker_values: &WorkerValues,
     ) -> Result<Invocation, BadTemplate> {
-        let Surroundings { data, device, threads } = surroundings;
+        let WorkerValues { data, device, threads } = worker_values;
         let point = &spec.point;
         let mut values: BTreeMap<String, String> =
             point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
@@ -172,8 +171,8 @@ mod tests {
         let point =
             Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
         let spec = TrialSpec { work: Work::Command(settings.clone()), point, combination: None };
-        let surroundings = Surroundings { data: "/data".into(), device: "cpu".into(), threads: 2 };
-        let Invocation { words, environment } = settings.invocation(&spec, &surroundings).unwrap();
+        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
+        let Invocation { words, environment } = settings.invocation(&spec, &worker_values).unwrap();
         assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
         assert_eq!(environment["SORTIE_PARAM_SEED"], "3");

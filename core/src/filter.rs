@@ -1,4 +1,4 @@
-//! `--where 'dropout=0.9 and held_out=sketch'`: which trials a command means.
+//! `--where 'dropout=0.9 and held_out=sketch'`: the trials that a command is about.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,7 +29,7 @@ pub struct BadFilter {
 
 /// A condition on an axis that a sweep does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{axis:?} is no axis of this sweep; it has {known}")]
+#[error("{axis:?} is not an axis of this sweep; its axes are {known}")]
 pub struct UnknownAxis {
     axis: String,
     known: String,
@@ -58,7 +58,7 @@ impl Condition {
         }
     }
 
-    /// What a trial has on the axis.
+    /// The value of a trial on the axis.
     fn value_of(&self, point: &Point) -> Option<String> {
         Some(match self.axis.as_str() {
             "held_out" => point.held_out_label(),
@@ -71,7 +71,7 @@ impl Condition {
 
 /// The conditions of a filter that no trial meets, found by looking at all trials one by one.
 #[derive(Clone, Debug)]
-pub struct Unmet(Vec<(Condition, Values)>);
+pub struct UnmetConditions(Vec<(Condition, Values)>);
 
 /// Values in the order in which they were seen. There are no more than an axis may have.
 #[derive(Clone, Debug, Default)]
@@ -80,13 +80,13 @@ struct Values {
     ordered: Vec<String>,
 }
 
-impl Unmet {
+impl UnmetConditions {
     /// Before any trial was seen, every condition is unmet.
     pub fn of(filter: &Filter) -> Self {
         Self(filter.0.iter().map(|condition| (condition.clone(), Values::default())).collect())
     }
 
-    /// Looks at a trial.
+    /// Takes note of a trial.
     pub fn see(&mut self, point: &Point) {
         self.0.retain_mut(|(condition, values)| {
             if let Some(value) = condition.value_of(point)
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_value_that_no_trial_has_is_named_with_those_that_there_are() {
         let filter = Filter::parse("dropout=0.3 and held_out=sketch and seed=0").unwrap();
-        let mut unmet = Unmet::of(&filter);
+        let mut unmet = UnmetConditions::of(&filter);
         for (dropout, seed) in [(0.9, 0), (0.5, 1), (0.9, 2)] {
             let mut point = example().point;
             point.parameters.insert("dropout".into(), Scalar::Number(dropout));
@@ -217,7 +217,7 @@ mod tests {
         let error = Filter::parse("steps=3").unwrap().check(&example().point).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"steps\" is no axis of this sweep; it has dropout, head_lr_factor, lr, weight_decay, held_out, seed, split"
+            "\"steps\" is not an axis of this sweep; its axes are dropout, head_lr_factor, lr, weight_decay, held_out, seed, split"
         );
     }
 }

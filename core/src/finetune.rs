@@ -1,4 +1,4 @@
-//! Fine-tuning of a pretrained network by Sortie's own trainer: what decides its numbers.
+//! The specification of fine-tuning by Sortie's own trainer.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ impl Backbone {
         }
     }
 
-    /// Whether it takes no other input size: ViT's position embeddings belong to one.
+    /// Whether it takes no other input size: ViT's position embeddings are made for one.
     pub fn is_of_fixed_size(self) -> bool {
         matches!(self, Self::VitB16 | Self::VitL16)
     }
@@ -86,7 +86,7 @@ pub enum Finetune {
     Full,
     /// A mixture of the last three blocks' outputs and a last layer on it; the backbone stays as it is (paper, section 4.3).
     Linear,
-    /// All of them, from random initial values, BatchNorm live.
+    /// All of them, from random initial values, BatchNorm statistics updated.
     Scratch,
 }
 named!(Finetune, "kind of fine-tuning", { Full => "full", Linear => "linear", Scratch => "scratch" });
@@ -115,7 +115,7 @@ pub enum Optimizer {
 }
 named!(Optimizer, "optimizer", { Sgd => "sgd", Adam => "adam", AdamW => "adamw" });
 
-/// How the learning rate moves.
+/// The learning rate schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Schedule {
     /// A factor at each milestone.
@@ -167,7 +167,7 @@ pub struct Ensemble {
 pub enum SplitBy {
     /// Single images, each domain by itself (DomainBed's way).
     Image,
-    /// File stems, one permutation for all domains: the same object in another style is never on the other side of the split.
+    /// File stems, one permutation for all domains: all styles of an object are in the same part of the split.
     Stem,
 }
 named!(SplitBy, "split unit", { Image => "image", Stem => "stem" });
@@ -182,7 +182,7 @@ pub enum OutTransform {
 }
 named!(OutTransform, "transform", { Train => "train", Eval => "eval" });
 
-/// What all trials of a sweep have in common and what decides their numbers.
+/// The settings that all trials of a sweep share and that decide their numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -210,13 +210,13 @@ pub struct Settings {
     pub steps: u64,
     /// Images drawn from each training domain at each step.
     pub batch_per_domain: u32,
-    /// Evaluations happen at steps 0, k, 2k, ... and at the last step.
+    /// The model is evaluated at steps 0, k, 2k, ... and at the last step.
     pub evaluate_every: u64,
     /// The rule by which gradients change weights.
     pub optimizer: Optimizer,
-    /// Momentum of SGD; without meaning for the others.
+    /// Momentum of SGD; unused by the others.
     pub momentum: f64,
-    /// How the learning rate moves.
+    /// The learning rate schedule.
     pub schedule: Schedule,
     /// The learning rate is multiplied by `gamma` at each of these steps, ascending; empty under the cosine schedule.
     pub milestones: Vec<u64>,

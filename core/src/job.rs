@@ -1,4 +1,4 @@
-//! The life of a trial as a pure state machine: `apply(state, event, now)` decides, the store writes down what it decided.
+//! The states of a trial as a pure state machine: `apply(state, event, now)` decides, and the store writes the decision.
 //!
 //! A fencing token names one attempt and is never issued twice, so the reports of one attempt are never taken for those of a later one.
 
@@ -32,7 +32,7 @@ impl Timestamp {
 /// Why an attempt ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// Something that may go better the next time.
+    /// Something that may not fail the next time.
     Transient,
     /// The worker was asked to stop and gave the trial back.
     Preempted,
@@ -42,7 +42,7 @@ pub enum ErrorClass {
     OutOfMemory,
     /// The specification cannot run on this worker.
     BadConfig,
-    /// The data is not there or not readable.
+    /// The data is missing or not readable.
     BadData,
 }
 named!(ErrorClass, "error class", {
@@ -57,7 +57,7 @@ named!(ErrorClass, "error class", {
 /// When a failed attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How many attempts may end like this before the trial fails; none for what costs the trial nothing.
+    /// How many attempts may end like this before the trial fails; none if such attempts do not count.
     pub attempts_max: Option<u32>,
     /// The wait before the second attempt; it doubles with every further failure of the class.
     pub first_delay: Duration,
@@ -73,10 +73,10 @@ impl ErrorClass {
             |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
         match self {
             Self::Preempted => policy(None, 0),
-            // A trial that takes its worker down with it must end some day; machines that come and go must not end it.
+            // A trial that crashes its workers must end at some time; lost machines must not end it.
             Self::Lost => policy(Some(100), 0),
             Self::Transient => policy(Some(3), 2),
-            // Whoever shared the device may be gone by then.
+            // Other processes may have freed memory by then.
             Self::OutOfMemory => policy(Some(3), 20),
             Self::BadConfig | Self::BadData => policy(Some(1), 0),
         }
@@ -94,7 +94,7 @@ impl RetryPolicy {
     }
 
     /// The wait after this many earlier failures, between half and one and a half times its nominal length: trials that failed together
-    /// do not come back together. `jitter` is any number.
+    /// are not retried together. `jitter` is any number.
     pub fn delay(self, failures: u32, jitter: u64) -> Duration {
         let nominal =
             self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
@@ -135,7 +135,7 @@ pub enum StateName {
     Diverged,
     /// Its attempts are used up.
     Failed,
-    /// A user called it off.
+    /// A user cancelled it.
     Cancelled,
 }
 named!(StateName, "trial state", {
@@ -152,9 +152,9 @@ named!(StateName, "trial state", {
 pub enum State {
     /// Waits for a worker.
     Queued {
-        /// The attempt whose lease expired last, if nobody has taken the trial since: it may come back.
+        /// The attempt whose lease expired last, if no other has started since: it may still report.
         expired: Option<Token>,
-        /// Nobody gets it earlier: it waits after a failure, or for its members ([`State::WAITING`]).
+        /// It is not assigned earlier: it waits after a failure, or for its members ([`State::WAITING`]).
         not_before: Timestamp,
     },
     /// An attempt has it.
@@ -164,7 +164,7 @@ pub enum State {
         /// When the lease ends unless a heartbeat extends it.
         expires_at: Timestamp,
     },
-    /// Nothing more will happen to it unless a user asks for it.
+    /// It does not change any more unless a user retries it.
     Finished(Finished),
 }
 
@@ -177,7 +177,7 @@ pub enum Finished {
     Diverged(Token),
     /// Its attempts are used up; this was the last. [`Token::NONE`] for a combination whose members ended without a result.
     Failed(Token),
-    /// A user called it off.
+    /// A user cancelled it.
     Cancelled,
 }
 
@@ -191,9 +191,9 @@ impl Finished {
 }
 
 impl State {
-    /// What a new trial is in, and one that is to start afresh.
+    /// The state of a new trial, and of one that starts anew.
     pub const FRESH: Self = Self::Queued { expired: None, not_before: Timestamp(0) };
-    /// What a combination is in until all its members have a result.
+    /// The state of a combination until all its members have a result.
     pub const WAITING: Self = Self::Queued { expired: None, not_before: Timestamp::NEVER };
 
     /// The state's name.
@@ -218,7 +218,7 @@ impl State {
     }
 }
 
-/// What happens to a trial.
+/// An event of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A worker takes it, under a new token.
@@ -234,31 +234,31 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
         /// What the retry policy needs.
-        past: Past,
+        past: FailureHistory,
     },
-    /// The reaper looks at it.
-    Reap(Past),
-    /// A user calls it off.
+    /// The reaper checks its lease.
+    Reap(FailureHistory),
+    /// A user cancels it.
     Cancel,
     /// A user wants a trial that ended without a result to run again.
     Retry {
-        /// It is a combination: its members come first.
+        /// It is a combination, which waits for its members.
         waits: bool,
     },
-    /// What is known of the members of a combination.
+    /// The members of a combination have changed.
     Members(Readiness),
 }
 
-/// What came before the end of an attempt.
+/// Earlier failures of the trial, for the retry policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct FailureHistory {
     /// The trial's earlier attempts that ended with the same error class since a user last asked for a retry.
     pub failures: u32,
     /// Any number; see [`RetryPolicy::delay`].
     pub jitter: u64,
 }
 
-/// What the store has to do besides noting the trial's new state.
+/// What the store has to do besides storing the trial's new state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// A new attempt begins.
@@ -267,18 +267,18 @@ pub enum Effect {
     Revive(Token),
     /// An attempt ends.
     End(Token, AttemptEnd),
-    /// Failures so far no longer count against the trial.
-    Forgive,
+    /// Earlier failures are no longer counted.
+    ResetFailures,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// As it reported itself.
+    /// With this outcome, which it reported.
     Reported(Outcome),
     /// Its lease ran out.
     Lost,
-    /// A user called its trial off.
+    /// A user cancelled its trial.
     Cancelled,
 }
 
@@ -302,7 +302,7 @@ pub enum Refused {
     NotQueued(StateName),
 }
 
-/// Decides what an event does to a trial. `lease` is the time that a heartbeat or a claim buys.
+/// Decides what an event does to a trial. `lease` is the duration of a lease after a heartbeat or a claim.
 ///
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
@@ -320,7 +320,7 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Heartbeat(token) => {
-            // A lease past its expiry that nobody else got is revived by its own token.
+            // An expired lease is revived by its own token if no other attempt has started.
             let revived = matches!(state, State::Queued { .. }).then_some(Effect::Revive(*token));
             if holds(state, *token) {
                 Ok(Decision::Move(running(*token), revived))
@@ -346,17 +346,23 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         }),
         Event::Retry { waits } => Ok(match state {
             State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
-                Decision::Move(if *waits { State::WAITING } else { State::FRESH }, Some(Effect::Forgive))
+                Decision::Move(
+                    if *waits { State::WAITING } else { State::FRESH },
+                    Some(Effect::ResetFailures),
+                )
             }
-            // A trial that waits after a failure runs now; one that waits for its members has nothing to run on.
+            // A trial that waits after a failure runs now; one that waits for its members cannot run yet.
             State::Queued { expired, not_before } if not_before > now && state != State::WAITING => {
-                Decision::Move(State::Queued { expired, not_before: Timestamp(0) }, Some(Effect::Forgive))
+                Decision::Move(
+                    State::Queued { expired, not_before: Timestamp(0) },
+                    Some(Effect::ResetFailures),
+                )
             }
             _ => Decision::Stay,
         }),
         Event::Members(readiness) => Ok(match readiness {
             Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
-            Readiness::Hopeless if state == State::WAITING => {
+            Readiness::Impossible if state == State::WAITING => {
                 Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None)
             }
             _ => Decision::Stay,
@@ -368,12 +374,12 @@ fn holds(state: State, by: Token) -> bool {
     !matches!(state, State::Finished(_)) && state.token() == Some(by)
 }
 
-fn after_failure(token: Token, class: ErrorClass, past: Past, now: Timestamp) -> State {
+fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
     let policy = class.policy();
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(token));
     }
-    // Only an attempt that was lost may come back; one that reported its end must not.
+    // Only a lost attempt may still report; one that reported its end must not.
     let expired = (class == ErrorClass::Lost).then_some(token);
     State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
 }
@@ -382,7 +388,7 @@ fn complete(
     state: State,
     token: Token,
     outcome: &Outcome,
-    past: Past,
+    past: FailureHistory,
     now: Timestamp,
 ) -> Result<Decision, Refused> {
     if let State::Finished(finished) = state

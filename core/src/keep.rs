@@ -1,4 +1,4 @@
-//! What is left of a trial besides its metrics. No part of any trial's identity.
+//! The artifacts that are kept of a trial. No part of any trial's identity.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Versions of libtorch. C++ promises nothing across releases, so exactly one release is right, in any build of it.
+//! Versions of libtorch. The C++ interface has no compatibility across releases, so exactly one release works, in any build of it.
 
 /// The release that Sortie is compiled against and runs with.
 pub const RELEASE: &str = "2.11.0";
@@ -8,7 +8,7 @@ pub fn release(build: &str) -> &str {
     build.split_once('+').map_or(build, |(release, _)| release).trim()
 }
 
-/// The build that a folder of libtorch or of Python's torch tells in `build-version` or `version.py`. `read` gives the text of a file in
+/// The build of a folder of libtorch or of Python's torch, read from `build-version` or `version.py`. `read` gives the text of a file in
 /// that folder.
 pub fn build_of(read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let build_version = read("build-version").map(|text| text.trim().to_owned());

@@ -1,10 +1,10 @@
-//! What a trial reports: counts wherever there are any, so that accuracies can be added up exactly.
+//! The metrics of a trial: counts if there are any, so that accuracies can be added exactly.
 
 use serde::{Deserialize, Serialize};
 
 use crate::named;
 
-/// Which model of the trajectory an evaluation judges.
+/// Which model of the trajectory is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     /// The weights as they stand after the step.
@@ -29,21 +29,21 @@ named!(SplitName, "split", { In => "in", Out => "out" });
 /// One evaluation of one model on one split of one domain, after the update of `step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The model that was judged.
+    /// The model that was evaluated.
     pub method: Method,
-    /// The step after whose update it was judged ("step s" means after s + 1 updates).
+    /// The step after whose update it was evaluated ("step s" means after s + 1 updates).
     pub step: u64,
     /// The domain whose images were read.
     pub domain: String,
     /// The split of that domain.
     pub split: SplitName,
-    /// How it did.
+    /// The result.
     pub score: Score,
-    /// Mean cross entropy over the images, in nats; none where nobody reported it.
+    /// Mean cross entropy over the images, in nats; none if it was not reported.
     pub loss: Option<f64>,
 }
 
-/// How a model did on the images of one split of one domain.
+/// The result of a model on the images of one split of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Score {
@@ -54,9 +54,9 @@ pub enum Score {
         /// How many of them were classified correctly; at most `n`.
         correct: u64,
     },
-    /// A bare fraction, kept to the last bit: all that some programs and imported records have.
+    /// A bare fraction, kept to the last bit: some programs and imported records have nothing else.
     Value {
-        /// The accuracy or whatever else was measured; finite.
+        /// The accuracy or another measurement; finite.
         value: f64,
         /// How many images were read; 0 if it is not known.
         n: u64,

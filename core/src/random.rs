@@ -19,11 +19,11 @@ pub enum Purpose {
     EvaluationAugmentation = 3,
     /// The Bernoulli mask over the penultimate representation.
     Dropout = 4,
-    /// The fresh last layer.
+    /// The initial values of the new last layer.
     HeadInitialisation = 5,
-    /// The backbone of a trial that starts from scratch.
+    /// The initial values of the backbone of a trial that starts from scratch.
     BackboneInitialisation = 6,
-    /// Datasets that are made rather than read: the order of the digits, the noise of labels and colours.
+    /// Datasets that are generated, not read: the order of the digits, the noise of labels and colours.
     GeneratedDataset = 7,
     /// Resampling of results for intervals: no part of any trial.
     Resampling = 8,
@@ -49,7 +49,7 @@ pub fn uniform_f64(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
 }
 
-/// A number in [0, 1) with 24 random bits: the cheap one, for masks of many elements.
+/// A number in [0, 1) with 24 random bits: cheaper, for masks of many elements.
 pub fn uniform_f32(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 * (1.0 / (1_u32 << 24) as f32)
 }

@@ -14,7 +14,7 @@ pub struct TrialRecord {
     pub id: TrialId,
     /// Its place in the grid.
     pub point: Point,
-    /// Where it stands.
+    /// Its state.
     pub state: StateName,
     /// Evaluations on training domains, by the names of their methods, then by step, domain and split; empty unless the trial succeeded.
     pub validation: Vec<Evaluation>,
@@ -27,7 +27,7 @@ pub struct TrialRecord {
 pub enum Detail {
     /// None of them: which trials there are.
     Points,
-    /// All but their losses: what tables are made of.
+    /// All but their losses, as tables need them.
     Scores,
     /// Everything.
     #[default]
@@ -40,7 +40,7 @@ named!(Detail, "detail", { Points => "points", Scores => "scores", All => "all" 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
-    /// Name and version of the worker's program.
+    /// Name and version of the program that ran the attempt.
     pub software: String,
     /// Version of libtorch.
     pub libtorch: String,

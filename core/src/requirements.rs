@@ -1,8 +1,8 @@
-//! Which workers may run which trials.
+//! Requirements of sweeps and abilities of workers.
 
 use serde::{Deserialize, Serialize};
 
-/// What a sweep asks of a worker.
+/// The requirements of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirements {
@@ -12,7 +12,7 @@ pub struct Requirements {
     pub gpu_memory_gib: f64,
     /// Whether the worker must let sweeps run programs of their own.
     pub commands: bool,
-    /// Only the worker process of this id: for `sortie verify`. Matched by [`crate::schedule::Request::fits`], for it is no ability.
+    /// Only the worker process of this id: for `sortie verify`. Checked by [`crate::schedule::Request::fits`], because it is no ability.
     pub worker: Option<String>,
 }
 
@@ -20,7 +20,7 @@ pub struct Requirements {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Abilities {
-    /// What its user calls it by.
+    /// Its tags.
     pub tags: Vec<String>,
     /// Memory of its smallest GPU in GiB; 0 without GPUs.
     pub gpu_memory_gib: f64,

@@ -1,4 +1,4 @@
-//! Who gets the next trial: priorities first, then fair shares.
+//! Allocates trials to workers: priorities first, then fair shares.
 
 use std::cmp::Reverse;
 
@@ -69,8 +69,8 @@ pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i
 /// How many attempts in a row may fail on a worker, for reasons that may be its own, before it is quarantined.
 pub const FAILURES_IN_ROW_MAX: u32 = 5;
 
-/// Whether a worker is quarantined after this many failures in a row. The last worker that is fit never is: where everything fails
-/// everywhere, it is the trials' fault, and their budgets end them.
+/// Whether a worker is quarantined after this many failures in a row. The last worker that is not quarantined never is: if all trials fail
+/// on all workers, the fault is theirs, and their retry policies end them.
 pub fn is_quarantined(failures_in_row: u32, other_fit_workers: u64) -> bool {
     failures_in_row >= FAILURES_IN_ROW_MAX && other_fit_workers > 0
 }

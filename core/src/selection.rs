@@ -1,8 +1,8 @@
-//! Which step of a run counts. Pure; the types keep held-out metrics away from selectors that must not see them.
+//! Selects the step of a run. The types keep held-out metrics away from selectors that must not read them.
 //!
 //! A selector is a function of what it may read. [`Validation`] holds a run's accuracies on its training domains, [`CrossValidation`] what a
 //! run that held out two domains measures on one of them, [`HeldOut`] the accuracies on the test domain itself. The first two can only be
-//! made in such a way that the test domain's accuracies are not in them, so a selector that peeks does not compile:
+//! made in such a way that the test domain's accuracies are not in them, so a selector that reads them does not compile:
 //!
 //! ```compile_fail
 //! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, iid}};
@@ -99,7 +99,7 @@ impl<'a> Validation<'a> {
         self.rows.iter().filter(move |row| row.method == self.method)
     }
 
-    /// The steps after which something was measured.
+    /// The steps with an evaluation.
     pub fn steps(self) -> BTreeSet<u64> {
         self.rows().map(|row| row.step).collect()
     }
@@ -181,7 +181,7 @@ impl<'a> HeldOut<'a> {
         Self { rows: &record.held_out, method }
     }
 
-    /// What was measured.
+    /// The evaluations.
     pub fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
         self.rows.iter().filter(move |row| row.method == self.method)
     }
@@ -192,7 +192,7 @@ impl<'a> HeldOut<'a> {
 pub struct Selected {
     /// The step.
     pub step: u64,
-    /// By what settings compare: the higher, the better. A fraction.
+    /// The score by which settings are compared: the higher, the better. A fraction.
     pub score: f64,
 }
 

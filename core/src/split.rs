@@ -9,9 +9,9 @@ pub const HOLDOUT_FRACTION: f64 = 0.2;
 /// The two parts of one domain, as indices into its images in class order, then sorted file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// What training draws from.
+    /// The images that training draws from.
     pub in_: Vec<usize>,
-    /// What validation reads.
+    /// The images that validation reads.
     pub out: Vec<usize>,
 }
 
@@ -37,7 +37,7 @@ pub fn split_indices(trial_seed: u64, domain_index: u64, n: usize) -> Split {
     Split { in_, out: keys }
 }
 
-/// NumPy's legacy generator. A library's MT19937 would do for the words, but the shuffle's masked rejection is NumPy's own.
+/// NumPy's legacy generator. A library's MT19937 would give the same words, but the shuffle's masked rejection is specific to NumPy.
 struct Mt19937 {
     state: [u32; 624],
     next: usize,

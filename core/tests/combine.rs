@@ -145,7 +145,7 @@ fn what_cannot_be_combined_is_refused_by_name() {
             "keep.weights = \"selected\"",
         ),
         (scratch, "combine.e.kind = \"average\""),
-        (format!("name = 'c'\n[run]\ncommand = ['true']\n{ensemble}"), "combine cannot stand here"),
+        (format!("name = 'c'\n[run]\ncommand = ['true']\n{ensemble}"), "combine is not allowed here"),
     ] {
         let error = refused(&text);
         assert!(error.contains(message) && !error.contains('\n'), "{error}");
@@ -168,7 +168,7 @@ fn conditions_on_a_vast_grid_are_checked_at_once() {
 fn a_combination_is_ready_when_all_members_have_a_result() {
     assert_eq!(Readiness::of(3, 3, 0), Readiness::Ready);
     assert_eq!(Readiness::of(3, 2, 0), Readiness::Waits);
-    assert_eq!(Readiness::of(3, 2, 1), Readiness::Hopeless);
+    assert_eq!(Readiness::of(3, 2, 1), Readiness::Impossible);
     assert_eq!(Readiness::of(0, 0, 0), Readiness::Waits);
 }
 

@@ -78,7 +78,7 @@ fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
         None,
     )
     .unwrap_err();
-    assert!(error.to_string().starts_with("select = loo cannot stand here: "), "{error}");
+    assert!(error.to_string().starts_with("select = loo is not allowed here: "), "{error}");
 }
 
 #[test]
@@ -155,7 +155,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "lr = [5e-4, 1e-3]",
         "learning_rate = 1e-3",
-        &["grid.learning_rate is no axis: fine-tuning has dropout, lr, weight_decay"],
+        &["grid.learning_rate is not an axis: fine-tuning has dropout, lr, weight_decay"],
     ),
     ("dropout = [0.0, 0.5, 0.9, 0.95]", "dropout = []", &["grid.dropout", "at least one value"]),
     ("0.95]", "1.0]", &["grid.dropout = 1.0", "below 1"]),
@@ -207,7 +207,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("[\"iid\"]", "[\"best\"]", &["best", "iid, loo, oracle, last"]),
     ("[\"iid\"]", "[\"iid\"", &["line"]),
     ("[model]", "[model", &["line"]),
-    ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run cannot stand here: ", "no [model]"]),
+    ("[model]", "[run]\ncommand = [\"x\"]\n[model]", &["run is not allowed here: ", "no [model]"]),
     ("[grid]", "[require]\ngpu_memory_gib = -1\n[grid]", &["require.gpu_memory_gib = -1.0"]),
     ("[grid]", "[require]\ntags = [\"a b\"]\n[grid]", &["require.tags = \"a b\""]),
 ];
@@ -244,12 +244,16 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
     for (old, new, words) in [
         ("{lr}", "{rate}", &["run.command", "{rate}", "lr, optimiser"][..]),
         ("{{}}", "{", &["run.command", "brace"]),
-        ("lr = [0.1, 1]", "seed = 3", &["grid.seed is no axis: names are", "none of"]),
+        ("lr = [0.1, 1]", "seed = 3", &["grid.seed is not an axis: names are", "none of"]),
         ("lr = [0.1, 1]", "Lr = 3", &["grid.Lr"]),
         ("[\"a\", \"b\"]", "\"each\"", &["grid.held_out", "list the domains"]),
         ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out", "a+b"]),
         ("[\"a\", \"b\"]", "[\"a\\tb\"]", &["grid.held_out", "control characters"]),
-        ("[grid]", "[keep]\nlogits = true\n[grid]", &["keep cannot stand here: a sweep that runs a command"]),
+        (
+            "[grid]",
+            "[keep]\nlogits = true\n[grid]",
+            &["keep is not allowed here: a sweep that runs a command"],
+        ),
         ("[run]", "[model]\nbackbone = \"efficientnet-lite0\"\n[run]", &["no [model]"]),
         ("[run]", "[data]\ndataset = \"PACS\"\npixels = 32\n[run]", &["only `dataset` and `domains`"]),
         ("[\"python\", ", "[\"\", ", &["run.command", "a program"]),

@@ -30,7 +30,7 @@ pub struct CheckReport {
     /// `<domain>/<class>` without any image.
     pub missing: Vec<String>,
     /// Images that cannot be read or decoded: the first 1,000.
-    pub broken: Vec<Broken>,
+    pub broken: Vec<BrokenImage>,
     /// How many there are.
     pub broken_count: u64,
     /// The dataset's digest as trials record it, unless a file cannot be read.
@@ -48,7 +48,7 @@ pub struct DomainCount {
 
 /// An image that trials would fail on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Broken {
+pub struct BrokenImage {
     /// Relative to the dataset's folder.
     pub path: String,
     /// In one line.
@@ -91,9 +91,9 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         let result = folder.decode(domain, index, None);
         progress.advance(1);
         let name = &folder.domains[domain][index].name;
-        Ok(result.err().map(|error| Broken { path: name.clone(), reason: reason(error) }))
+        Ok(result.err().map(|error| BrokenImage { path: name.clone(), reason: reason(error) }))
     };
-    let broken: Vec<Broken> =
+    let broken: Vec<BrokenImage> =
         images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
     let (_, inputs) = folder.inputs();
     let digests: Result<Vec<_>, DataError> =
@@ -122,7 +122,7 @@ fn reason(error: DataError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DatasetFolder, Images, Quiet};
+    use crate::{DatasetFolder, Images, NoProgress};
     use std::fs;
 
     fn write(root: &Path, name: &str) {
@@ -140,7 +140,7 @@ mod tests {
         fs::write(root.path().join("T/a/x/notes.TXT"), "").unwrap();
         fs::write(root.path().join("T/README"), "").unwrap();
         fs::write(root.path().join("T/dataset.toml"), "group = \"stem\"").unwrap();
-        let report = check(&root.path().join("T"), &Quiet).unwrap();
+        let report = check(&root.path().join("T"), &NoProgress).unwrap();
         assert!(report.is_sound());
         assert_eq!(
             (report.n, report.split_by, report.domains["a"].n, report.domains["a"].classes["x"]),
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(report.ignored, BTreeMap::from([(String::new(), 1), (".txt".to_owned(), 1)]));
         let found = discover(&root.path().join("T/")).unwrap();
         let folder = DatasetFolder::scan(&found.root, &found.spec).unwrap();
-        let images = Images::open(folder, &root.path().join("cache"), None, &Quiet).unwrap();
+        let images = Images::open(folder, &root.path().join("cache"), None, &NoProgress).unwrap();
         assert_eq!(report.digest.as_deref(), Some(images.digest()));
     }
 
@@ -160,15 +160,15 @@ mod tests {
         write(root.path(), "b/y/1.png");
         fs::write(root.path().join("T/b/y/2.jpg"), "no picture").unwrap();
         fs::write(root.path().join("T/a/x/0.webp"), "").unwrap();
-        let report = check(&root.path().join("T"), &Quiet).unwrap();
+        let report = check(&root.path().join("T"), &NoProgress).unwrap();
         assert!(!report.is_sound());
         assert_eq!(report.missing, ["a/y", "b/x"]);
         let paths: Vec<&str> = report.broken.iter().map(|broken| broken.path.as_str()).collect();
         assert_eq!((paths, report.broken_count), (vec!["a/x/0.webp", "b/y/2.jpg"], 2));
         assert!(report.broken[1].reason.contains("no image format"), "{:?}", report.broken);
-        assert!(check(&root.path().join("T/a/x"), &Quiet).is_err());
+        assert!(check(&root.path().join("T/a/x"), &NoProgress).is_err());
         assert!(
-            check(&root.path().join("none"), &Quiet)
+            check(&root.path().join("none"), &NoProgress)
                 .unwrap_err()
                 .to_string()
                 .contains("none: there is no such folder")

@@ -13,9 +13,9 @@ mod split;
 
 pub use bench::{BenchResult, bench};
 pub use cache::{ComputeRows, Images, Resized, SharedArray};
-pub use check::{Broken, CheckReport, DomainCount, check};
+pub use check::{BrokenImage, CheckReport, DomainCount, check};
 pub use decoding::{BilinearResizer, DecodedImage, ImageView, decode};
 pub use error::DataError;
 pub use layout::{DatasetFolder, Discovered, ImageFile, discover};
-pub use progress::{Progress, Quiet};
+pub use progress::{NoProgress, Progress};
 pub use split::split_domains;

@@ -1,4 +1,4 @@
-//! How long work on a dataset tells how far it is, and learns that nobody wants it any more.
+//! Progress and cancellation of long work on a dataset.
 
 use crate::error::DataError;
 
@@ -18,9 +18,9 @@ pub trait Progress: Sync {
 
 /// Says nothing and never stops.
 #[derive(Clone, Copy, Debug)]
-pub struct Quiet;
+pub struct NoProgress;
 
-impl Progress for Quiet {
+impl Progress for NoProgress {
     fn begin(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
 }

@@ -40,7 +40,7 @@ fn split_by_stem(images: &Images, domains: usize, split_seed: u64) -> Vec<Split>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DatasetFolder, Quiet};
+    use crate::{DatasetFolder, NoProgress};
     use sortie_core::trial::DatasetSpec;
 
     /// Two domains; the second lacks one stem. One pixel each.
@@ -60,7 +60,8 @@ mod tests {
             classes: words("x y"),
             split_by: SplitBy::Stem,
         };
-        Images::open(DatasetFolder::scan(root, &spec).unwrap(), &root.join("cache"), None, &Quiet).unwrap()
+        Images::open(DatasetFolder::scan(root, &spec).unwrap(), &root.join("cache"), None, &NoProgress)
+            .unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How fast a disk keeps its promises: every acknowledged claim and report waits for one.
+//! How long a disk takes to sync: every acknowledged claim and report waits for that.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Ports for servers that are killed and come back.
+//! Ports for servers that are killed and restarted.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,9 +14,9 @@ const EPHEMERAL_START: u16 = 32_768;
 /// Consecutive process ids start their search this far apart.
 const STRIDE: u32 = 61;
 
-/// A loopback port that nobody listens on and that the system gives to no outgoing connection, so that it is still free when its server
-/// comes back. (A client that dials a dead server's port again and again would else, sooner or later, be given that very port and reach
-/// itself.) Another process may take it first all the same: whoever listens on it must be ready to try another one.
+/// A loopback port on which nothing listens and that the system gives to no outgoing connection, so that it is still free when its server
+/// is restarted. (Otherwise the system may give a client that keeps connecting to a dead server's port that very port, and it connects to
+/// itself.) Another process may still take it first, so callers must be ready to try another one.
 ///
 /// # Errors
 /// When no port is free.
@@ -27,7 +27,7 @@ pub fn free() -> Result<u16> {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let span = u32::from(ports.end.saturating_sub(ports.start));
     for _ in 0..span {
-        // Nothing says that one thread's port is another's, so the order between threads does not matter.
+        // Only the count matters, not the order between threads.
         let step =
             std::process::id().wrapping_mul(STRIDE).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(step % span).map(|offset| ports.start + offset).ok();
@@ -35,7 +35,7 @@ pub fn free() -> Result<u16> {
             return Ok(port);
         }
     }
-    // A machine that gives all of its ports away has no better one.
+    // All ports are ephemeral here, so any free one must do.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
     Ok(listener.local_addr().context("a listener has no address")?.port())
 }

@@ -17,9 +17,9 @@ use crate::wait;
 /// How long a process may live after SIGKILL: only one that hangs in the kernel takes this long.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
-/// A child process that leads a group of its own, so that it does not hear our terminal's Ctrl-C. Dropping it kills the whole group. What
-/// it writes goes to the end of a log file. Its standard input is a pipe that closes when we end, however we end, so that a program that
-/// heeds the end of its input never outlives us.
+/// A child process that leads a group of its own, so that the terminal's Ctrl-C does not reach it. Dropping it kills the whole group. Its
+/// output is appended to a log file. Its standard input is a pipe that closes when this process ends, however it ends, so that a program
+/// that stops at the end of its input never outlives this process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -49,7 +49,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), log_start })
     }
 
-    /// Its process id, which stays its own until this is dropped.
+    /// Its process id, which is not reused until this is dropped.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -63,7 +63,7 @@ impl Process {
             file.read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        // A log that was removed meanwhile tells as little as an empty one.
+        // A log that was removed meanwhile counts as empty.
         String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 
@@ -73,7 +73,7 @@ impl Process {
     /// When the process ends, or the limit is over, before it writes one.
     pub fn wait_for_line(&self, prefix: &str, limit: Duration) -> Result<String> {
         let found = wait::for_some(limit, || {
-            // It may write the line and end between the two looks: the end is looked for first.
+            // It may write the line and end between the two checks, so its end is checked first.
             let ended = self.has_ended();
             let written = self.written();
             let mut whole_lines = written.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
@@ -95,7 +95,7 @@ impl Process {
     /// Writes a line to its standard input.
     ///
     /// # Errors
-    /// When it reads no more.
+    /// When its standard input is closed.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let stdin =
             self.child.stdin.as_mut().with_context(|| format!("the input of the {} is closed", self.name))?;
@@ -116,8 +116,7 @@ impl Process {
         kill_process(self.raw_pid()?, signal).with_context(|| format!("cannot signal the {}", self.name))
     }
 
-    /// SIGKILL: no code of its own runs any more, and it is dead when this returns. Its own children are left alone, to see what becomes
-    /// of them.
+    /// SIGKILL: the process has ended when this returns. Its children are not killed, because tests check that they end too.
     ///
     /// # Errors
     /// When it has ended before, or does not die.
@@ -129,7 +128,7 @@ impl Process {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        // A child that cannot be asked about is none of ours any more.
+        // waitid fails only if it is no child of this process any more.
         self.ended().map_or(true, |status| status.is_some())
     }
 
@@ -143,7 +142,7 @@ impl Process {
             .unwrap_or_else(|| bail!("the {} did not end within {limit:?}: {}", self.name, self.last_words()))
     }
 
-    /// Looks without reaping, so that neither the process nor its group can be confused with a later one before this is dropped.
+    /// Checks without reaping, so that the ids of the process and its group are not reused before this is dropped.
     fn ended(&self) -> Result<Option<ExitStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(self.raw_pid()?), options)
@@ -168,7 +167,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Where nothing of the group is left, there is nothing to kill.
+        // An error means that no process of the group is left.
         let _ = self.raw_pid().map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.child.wait();
     }
@@ -188,7 +187,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The processes that this one has started and that exist, be it as corpses that nobody has looked at yet.
+/// The children of this process that exist, zombies included.
 ///
 /// # Errors
 /// When the system does not show its processes.
@@ -199,7 +198,7 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
     Ok(pids.filter(|pid| status_line(*pid, "PPid:").as_ref() == Some(&parent)).collect())
 }
 
-/// The processes in whose environment this entry stands, such as `RUN=7`, whoever their parents are by now. Corpses have none.
+/// The processes in whose environment this entry stands, such as `RUN=7`, whatever their parents are now. Zombies have none.
 ///
 /// # Errors
 /// When the system does not show its processes.
@@ -213,7 +212,7 @@ pub fn with_variable(entry: &str) -> Result<Vec<u32>> {
     Ok(pids.filter(has).collect())
 }
 
-/// Whether a process exists and is more than a corpse that nobody has looked at yet.
+/// Whether a process exists and is no zombie.
 pub fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
@@ -223,7 +222,7 @@ pub fn is_stopped(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
-/// Sends a signal to a process that we know by its id only. One that is gone already needs none.
+/// Sends a signal to a process by its id. It is no error if the process has ended.
 pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     match kill_process(raw(pid)?, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -231,7 +230,7 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     }
 }
 
-/// The last line that says something, for messages of one line.
+/// The last line that is not empty, for messages of one line.
 pub(crate) fn last_line(text: &str) -> String {
     text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()
 }
@@ -253,8 +252,8 @@ fn status_line(pid: u32, key: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Far longer than anything takes on a busy machine: only a hang meets it.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Far longer than anything takes on a busy machine: only a hang reaches it.
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
     fn shell(script: &str) -> (tempfile::TempDir, Process) {
         let folder = tempfile::tempdir().unwrap();
@@ -267,12 +266,12 @@ mod tests {
     #[test]
     fn its_output_is_read_its_input_written_and_its_end_awaited() {
         let (_folder, mut shell) = shell("echo odd >&2; echo ready 7; read -r code; exit $code");
-        assert_eq!(shell.wait_for_line("ready ", PATIENCE).unwrap(), "7");
+        assert_eq!(shell.wait_for_line("ready ", WAIT_LIMIT).unwrap(), "7");
         assert!(!shell.has_ended());
         shell.say("3").unwrap();
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(3));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().code(), Some(3));
         assert_eq!(shell.written(), "odd\nready 7\n");
-        let error = shell.wait_for_line("other", PATIENCE).unwrap_err().to_string();
+        let error = shell.wait_for_line("other", WAIT_LIMIT).unwrap_err().to_string();
         assert!(error.contains("ended before it said \"other\": ready 7"), "{error}");
         assert!(shell.signal(Signal::TERM).unwrap_err().to_string().contains("has ended"));
     }
@@ -283,7 +282,7 @@ mod tests {
         let log = folder.path().join("log");
         for word in ["first", "second"] {
             let process = Process::start("echo", Command::new("echo").arg(word), &log).unwrap();
-            process.wait_for_end(PATIENCE).unwrap();
+            process.wait_for_end(WAIT_LIMIT).unwrap();
             assert_eq!(process.written(), format!("{word}\n"));
         }
     }
@@ -293,34 +292,34 @@ mod tests {
         let (_folder, shell) = shell("while :; do sleep 1; done");
         assert!(!wait::until(Duration::from_millis(10), || shell.has_ended()));
         shell.signal(Signal::STOP).unwrap();
-        assert!(wait::until(PATIENCE, || is_stopped(shell.pid())));
+        assert!(wait::until(WAIT_LIMIT, || is_stopped(shell.pid())));
         shell.signal(Signal::CONT).unwrap();
-        assert!(wait::until(PATIENCE, || !is_stopped(shell.pid())));
+        assert!(wait::until(WAIT_LIMIT, || !is_stopped(shell.pid())));
         assert!(is_alive(shell.pid()));
         shell.kill().unwrap();
         assert!(!is_alive(shell.pid()));
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().signal(), Some(9));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().signal(), Some(9));
     }
 
     #[test]
     fn one_that_hangs_is_named_with_its_last_words() {
         let (_folder, mut shell) = shell("echo thinking; read -r word");
-        shell.wait_for_line("thinking", PATIENCE).unwrap();
+        shell.wait_for_line("thinking", WAIT_LIMIT).unwrap();
         let error = shell.wait_for_end(Duration::from_millis(1)).unwrap_err().to_string();
         assert_eq!(error, "the shell did not end within 1ms: thinking");
         shell.close_stdin();
-        assert_eq!(shell.wait_for_end(PATIENCE).unwrap().code(), Some(1));
+        assert_eq!(shell.wait_for_end(WAIT_LIMIT).unwrap().code(), Some(1));
     }
 
     #[test]
     fn dropping_it_kills_its_group() {
         let (_folder, shell) = shell("sleep 1000 & sleep 1000 & echo two; wait");
-        shell.wait_for_line("two", PATIENCE).unwrap();
+        shell.wait_for_line("two", WAIT_LIMIT).unwrap();
         let children = children_of(shell.pid()).unwrap();
         assert_eq!(children.len(), 2);
         assert!(children.iter().all(|child| is_alive(*child)));
         drop(shell);
-        assert!(wait::until(PATIENCE, || !children.iter().any(|child| is_alive(*child))));
+        assert!(wait::until(WAIT_LIMIT, || !children.iter().any(|child| is_alive(*child))));
     }
 
     #[test]
@@ -329,15 +328,15 @@ mod tests {
         let entry = format!("SORTIE_TESTBED_RUN={}", folder.path().display());
         let (name, value) = entry.split_once('=').unwrap();
         let mut command = Command::new("sh");
-        // The inner shell's parent is gone at once.
+        // The inner shell's parent ends at once.
         command.args(["-c", "(sleep 1000 &); echo ready; read -r word"]).env(name, value);
         let shell = Process::start("shell", &mut command, &folder.path().join("log")).unwrap();
-        shell.wait_for_line("ready", PATIENCE).unwrap();
+        shell.wait_for_line("ready", WAIT_LIMIT).unwrap();
         let found = with_variable(&entry).unwrap();
         assert!(found.len() == 2 && found.contains(&shell.pid()), "{found:?}");
         assert_eq!(with_variable(name).unwrap(), []);
         drop(shell);
-        assert!(wait::until(PATIENCE, || with_variable(&entry).unwrap().is_empty()));
+        assert!(wait::until(WAIT_LIMIT, || with_variable(&entry).unwrap().is_empty()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where other programs lie.
+//! Finds other programs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where servers lie that are not for every user's PATH.
+/// Folders of servers that are not in every user's PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Debian keeps a folder for each major version of PostgreSQL, none of them in PATH.
 const POSTGRESQL_VERSIONS: &str = "/usr/lib/postgresql";

@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
-/// How often an idle connection looks whether it was cut.
+/// How often an idle connection checks whether it was cut.
 const LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// What a target on this machine needs at most.
+/// The longest time that a target on this machine needs.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Before accepting again after the system refused it, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -24,8 +24,8 @@ const CHUNK_BYTES: usize = 1 << 16;
 pub enum Cut {
     /// Both ends of every connection get a reset at once, and so does whoever connects while it lasts: a machine that has no such service.
     Reset,
-    /// Not a byte passes and no side gets an error: a cable that was pulled. Who connects while it lasts hears nothing. What was under way passes
-    /// once the cut is healed, as TCP would have sent it again.
+    /// Not a byte passes and no side gets an error: a cable that was pulled. Clients that connect while it lasts get no answer. Bytes that were
+    /// sent meanwhile pass once the cut is healed, as TCP would have resent them.
     Silence,
 }
 
@@ -57,7 +57,7 @@ impl Proxy {
     /// Starts to forward connections to the target, which need not be there yet.
     ///
     /// # Errors
-    /// When the system has no port or no thread to give.
+    /// When the system refuses a port or a thread.
     pub fn start(target: SocketAddr) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free for a proxy")?;
@@ -97,15 +97,15 @@ impl Drop for Proxy {
         let reset = state.reset();
         drop(state);
         self.network.wake_and_join(reset);
-        // The acceptor looks up from its listener when somebody connects; whether that succeeds does not matter.
+        // A connection wakes the acceptor up; whether it succeeds does not matter.
         let _ = TcpStream::connect_timeout(&self.address, CONNECT_LIMIT);
-        // A thread that panicked has said so already.
+        // A thread that panicked has printed its panic.
         let _ = self.acceptor.take().map(JoinHandle::join);
     }
 }
 
 impl State {
-    /// Ends all connections; their threads are there to be waited for.
+    /// Ends all connections; returns their threads, to be joined.
     fn reset(&mut self) -> Vec<JoinHandle<()>> {
         self.epoch += 1;
         std::mem::take(&mut self.connections)
@@ -114,7 +114,7 @@ impl State {
 
 impl Network {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is whole between any two statements, so a panic elsewhere does not spoil it.
+        // The state is consistent after every statement, so a panic elsewhere does not invalidate it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +151,7 @@ impl Network {
         }
     }
 
-    /// Carries one connection to its end. What one side does to it, the other side sees.
+    /// Forwards one connection to its end. An end or a reset on one side is repeated on the other.
     fn carry(&self, epoch: u64, client: &TcpStream) {
         let connected = TcpStream::connect_timeout(&self.target, CONNECT_LIMIT);
         let outcome = connected.and_then(|server| {
@@ -251,7 +251,7 @@ fn wait_for_more(up: &Flow, down: &Flow) -> io::Result<()> {
         flags
     };
     let sides = [(up.from, interest(up, down)), (down.from, interest(down, up))];
-    // A side of which nothing is wanted would end the wait all the same, once it has hung up.
+    // A side that is not waited for would end the wait too, once it has hung up.
     let mut sides: Vec<_> =
         sides.iter().filter(|side| !side.1.is_empty()).map(|side| PollFd::new(side.0, side.1)).collect();
     match poll(&mut sides, Some(&LOOK_INTERVAL)) {
@@ -262,7 +262,7 @@ fn wait_for_more(up: &Flow, down: &Flow) -> io::Result<()> {
 
 /// Makes the end of this socket a reset.
 fn reset_on_close(stream: &TcpStream) {
-    // A socket that cannot be told is closed in good order: the other side notices a little later.
+    // If this fails, the socket is closed without a reset, which the other side notices later.
     let _ = set_socket_linger(stream, Some(Duration::ZERO));
 }
 
@@ -274,9 +274,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 mod tests {
     use super::*;
 
-    /// Far longer than anything takes on a busy machine: only a hang meets it.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    /// How long silence is listened to. Too short, it could only miss a byte, never make one up.
+    /// Far longer than anything takes on a busy machine: only a hang reaches it.
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
+    /// How long to check that no byte arrives. Too short a time could only miss a byte.
     const LISTEN: Duration = Duration::from_millis(60);
 
     /// A server that sends everything back, and the end too.
@@ -297,7 +297,7 @@ mod tests {
 
     fn connect(proxy: &Proxy) -> TcpStream {
         let stream = TcpStream::connect(proxy.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
         stream
     }
 
@@ -310,7 +310,7 @@ mod tests {
     fn hears_nothing(stream: &mut TcpStream) {
         stream.set_read_timeout(Some(LISTEN)).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
     }
 
     fn is_reset(stream: &mut TcpStream) -> bool {

@@ -1,16 +1,16 @@
-//! Waiting for what other processes do, within a limit.
+//! Waits for other processes, within a limit.
 
 use std::time::{Duration, Instant};
 
-/// Short beside the time that a process takes to start, long beside the cost of one look.
+/// Short compared with the start of a process, long compared with the cost of one check.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Looks again and again until the condition holds; false if it never does within the limit.
+/// Checks until the condition holds; false if it does not within the limit.
 pub fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     for_some(limit, || holds().then_some(())).is_some()
 }
 
-/// Looks again and again until there is something; none if nothing comes within the limit. It looks at least once.
+/// Checks until there is a value; none if there is none within the limit. It checks at least once.
 pub fn for_some<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = now();
     loop {

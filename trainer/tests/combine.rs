@@ -23,10 +23,10 @@ use sortie_core::combine::{Choice, Combination, CombinationKind, Member};
 use sortie_core::finetune::{Average, AverageEvery, Finetune, FinetuneSpec};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, Method, Score};
-use sortie_core::pipe::CombinationOrder;
+use sortie_core::pipe::CombinationAssignment;
 use sortie_core::trial::{TrialId, TrialSpec, Work};
-use sortie_data::{DatasetFolder, Images, Quiet, split_domains};
-use sortie_trainer::training::ReadyNetwork;
+use sortie_data::{DatasetFolder, Images, NoProgress, split_domains};
+use sortie_trainer::training::LoadedNetwork;
 use tch::Device;
 
 const LAST: u64 = 4;
@@ -74,7 +74,7 @@ impl Members {
         Self { folders, spec, members }
     }
 
-    fn order(&self, kind: CombinationKind, choice: Choice) -> CombinationOrder {
+    fn order(&self, kind: CombinationKind, choice: Choice) -> CombinationAssignment {
         let ids: Vec<TrialId> = self.members.iter().map(|member| member.trial_id).collect();
         let combination = Combination { kind, choice, method: Method::Plain, members: ids };
         let point = (&self.spec.point).into();
@@ -83,10 +83,10 @@ impl Members {
             point,
             combination: Some(combination.clone()),
         };
-        CombinationOrder { trial_id: trial.id(), combination, members: self.members.clone() }
+        CombinationAssignment { trial_id: trial.id(), combination, members: self.members.clone() }
     }
 
-    fn run(&self, order: CombinationOrder, disturbance: Disturbance) -> ProcessOutput {
+    fn run(&self, order: CombinationAssignment, disturbance: Disturbance) -> ProcessOutput {
         let mut assignment = assignment(&self.spec, &self.folders, 9);
         assignment.combination = Some(order);
         run(&assignment, disturbance)
@@ -130,7 +130,7 @@ impl Members {
     fn labels(&self) -> BTreeMap<String, Vec<usize>> {
         let dataset = &self.spec.settings.dataset;
         let folder = DatasetFolder::scan(&self.folders.data, dataset).unwrap();
-        let images = Images::open(folder, &self.folders.data.join("cache"), None, &Quiet).unwrap();
+        let images = Images::open(folder, &self.folders.data.join("cache"), None, &NoProgress).unwrap();
         let splits = split_domains(&images, 3, dataset.split_by, 0);
         let mut labels = BTreeMap::new();
         for (domain, (name, split)) in dataset.domains.iter().zip(&splits).enumerate() {
@@ -256,7 +256,7 @@ fn taken(members: &Members, printed: &str) -> Vec<usize> {
 fn check_saved_network(members: &Members, output: &ProcessOutput) {
     let file = output.artifacts.iter().find(|file| file.kind == ArtifactKind::FinalWeights).unwrap();
     let cache = members.folders.data.join("cache");
-    let network = ReadyNetwork::read(&members.folders.store.join(&file.key), &cache, Device::Cpu).unwrap();
+    let network = LoadedNetwork::read(&members.folders.store.join(&file.key), &cache, Device::Cpu).unwrap();
     let found = network.logits(&members.folders.data, &members.spec.settings.dataset, &[2], &cache).unwrap();
     let rows = found[0].logits.chunks_exact(2).zip(&found[0].labels);
     let correct = rows.filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
@@ -287,7 +287,7 @@ fn a_member_whose_file_is_not_there_is_named() {
     let members = Members::train(root.path(), Finetune::Full, Method::Plain);
     let order = members.order(CombinationKind::Ensemble, Choice::Uniform);
     let id = order.members[1].trial_id.short();
-    let failed = |order: CombinationOrder| match members.run(order, Disturbance::default()).outcome {
+    let failed = |order: CombinationAssignment| match members.run(order, Disturbance::default()).outcome {
         Some(Outcome::Failed { class, message }) if message.contains(&id) && !message.contains('\n') => {
             (class, message)
         }

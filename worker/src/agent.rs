@@ -1,4 +1,4 @@
-//! Wiring: takes trials for free slots, starts attempts, and ends in an orderly way.
+//! The agent's main loop: takes trials for free slots, starts attempts, and shuts down in order.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::attempt::artifacts::{self, Places};
-use crate::attempt::lifecycle::{self, Accepted, Shared};
+use crate::attempt::artifacts::{self, DestinationWatch};
+use crate::attempt::lifecycle::{self, LeasedTrial, Shared};
 use crate::config::{AgentConfig, AgentError};
 use crate::connection::heartbeat;
 use crate::connection::retry;
@@ -24,21 +24,21 @@ use crate::registration::registration;
 use crate::registry::{Order, Registry};
 use crate::signals::Stop;
 use crate::state_dir::StateDir;
-use crate::time_budget::{Ask, TimeBudget};
+use crate::time_budget::{TimeBudget, TrialRequest};
 
 /// How long one request for trials waits at the coordinator.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
-/// The contract's limit of one request.
+/// The limit of one request (worker.proto).
 const LEASES_PER_REQUEST: usize = 64;
 /// An empty answer that came sooner than this is followed by a pause, so that no coordinator is asked in a tight loop.
 const PAUSE_AFTER_EMPTY: Duration = Duration::from_secs(1);
 /// How long `--exit-when-idle` waits for a coordinator that does not answer while nothing runs.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(30);
-/// How long it may take to tell the ends of trials that were handed back, once their processes are gone.
-const TELL_GRACE: Duration = Duration::from_millis(800);
-/// How long killed processes may take to go.
+/// How long reporting the ends of trials that were handed back may take, once their processes are gone.
+const REPORT_GRACE: Duration = Duration::from_millis(800);
+/// How long killed processes may take to exit.
 const KILL_GRACE: Duration = Duration::from_millis(900);
-/// How long saying goodbye may take.
+/// How long deregistering may take.
 const LEAVE_GRACE: Duration = Duration::from_millis(300);
 /// How long before the end of its time, besides the grace, a worker hands its trials back.
 const TIME_RESERVE: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ const TIME_RESERVE: Duration = Duration::from_secs(5);
 /// it.
 ///
 /// # Errors
-/// [`AgentError`] when it cannot go on. Failures of trials are told to the coordinator and are not errors of the agent.
+/// [`AgentError`] when it cannot go on. Failures of trials are reported to the coordinator and are not errors of the agent.
 pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(), AgentError> {
     let ends = config.time_left.map(|left| Instant::now() + left.saturating_sub(config.grace + TIME_RESERVE));
     let session = Arc::new(Session::new(&config.coordinator, registration(&config)));
@@ -56,8 +56,12 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
     let registry = Arc::new(Registry::default());
     let mut background = JoinSet::new();
     background.spawn(heartbeat::run(Arc::clone(&session), Arc::clone(&registry)));
-    let places = Places::default();
-    background.spawn(artifacts::run(Arc::clone(&session), places.clone(), config.cache.join("artifacts")));
+    let destination = DestinationWatch::default();
+    background.spawn(artifacts::run(
+        Arc::clone(&session),
+        destination.clone(),
+        config.cache.join("artifacts"),
+    ));
     let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared {
@@ -65,7 +69,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         session: Arc::clone(&session),
         state_dir,
         oom_kills: OomKills::find(),
-        places,
+        destination,
     });
     let mut agent =
         Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
@@ -85,7 +89,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
             Err(error)
         }
     };
-    // A heartbeat behind the goodbye would introduce this worker anew.
+    // A heartbeat after `leave` would register this worker again.
     background.shutdown().await;
     if !matches!(ended, Err(AgentError::Interrupted)) {
         session.leave(LEAVE_GRACE).await;
@@ -110,13 +114,13 @@ type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A sweep, and how long a trial of it took that succeeded.
 type Finished = Option<(String, Duration)>;
 
-/// What an answer of the coordinator brought.
-enum Taken {
+/// What to do after an answer of the coordinator.
+enum PollResult {
     Leases,
     /// No trials, or some that may not run here.
     Nothing,
     /// No trial is left that this worker could get.
-    AllIsDone,
+    Idle,
 }
 
 struct Agent {
@@ -125,7 +129,7 @@ struct Agent {
     free: Arc<Mutex<BTreeSet<usize>>>,
     attempts: JoinSet<Finished>,
     time: TimeBudget,
-    /// Why the coordinator gives this worker nothing; empty if it does.
+    /// Why the coordinator gives this worker no trials; empty if it does give some.
     held_back: String,
 }
 
@@ -156,7 +160,7 @@ impl Agent {
                     match ended {
                         Ok(Some((sweep, took))) => self.time.finished(sweep, took),
                         Ok(None) => {}
-                        Err(error) => tracing::error!(%error, "an attempt broke off"),
+                        Err(error) => tracing::error!(%error, "an attempt ended with a panic"),
                     }
                     continue;
                 }
@@ -167,9 +171,9 @@ impl Agent {
                     unreachable_since = None;
                     delays = retry::DELAYS.build();
                     match self.take(response).await? {
-                        Taken::Leases => {}
-                        Taken::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
-                        Taken::AllIsDone => return Ok(()),
+                        PollResult::Leases => {}
+                        PollResult::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
+                        PollResult::Idle => return Ok(()),
                     }
                 }
                 Err(CallError::Version(reason)) => return Err(AgentError::Version(reason)),
@@ -186,7 +190,7 @@ impl Agent {
                     not_before = Instant::now() + delays.next().unwrap_or(PAUSE_AFTER_EMPTY);
                 }
                 Err(CallError::Refused(reason)) => {
-                    tracing::warn!(%reason, "request for trials refused; introducing this worker again");
+                    tracing::warn!(%reason, "request for trials refused; registering this worker again");
                     self.shared.session.forget_registration().await;
                     not_before = Instant::now() + delays.next().unwrap_or(PAUSE_AFTER_EMPTY);
                 }
@@ -198,17 +202,17 @@ impl Agent {
     }
 
     /// Starts the trials of an answer.
-    async fn take(&mut self, response: v1::LeaseResponse) -> Result<Taken, AgentError> {
+    async fn take(&mut self, response: v1::LeaseResponse) -> Result<PollResult, AgentError> {
         let v1::LeaseResponse { leases, idle, quarantined, unfit } = response;
         self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined });
         if leases.is_empty() && idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
             tracing::info!("nothing is left to do");
-            return Ok(Taken::AllIsDone);
+            return Ok(PollResult::Idle);
         }
-        let mut taken = if leases.is_empty() { Taken::Nothing } else { Taken::Leases };
+        let mut taken = if leases.is_empty() { PollResult::Nothing } else { PollResult::Leases };
         for lease in leases {
             if !self.start(lease).await? {
-                taken = Taken::Nothing;
+                taken = PollResult::Nothing;
             }
         }
         Ok(taken)
@@ -218,9 +222,9 @@ impl Agent {
     fn ask(&self, free: usize, not_before: Instant) -> Option<Poll> {
         let config = &self.shared.config;
         let (sweep, wait_max) = match self.time.ask(Instant::now(), config.sweep.as_deref()) {
-            Ask::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
-            Ask::Only(sweep, wait_max) => (sweep, Some(wait_max)),
-            Ask::Nothing => return None,
+            TrialRequest::Any(wait_max) => (config.sweep.clone().unwrap_or_default(), wait_max),
+            TrialRequest::Only(sweep, wait_max) => (sweep, Some(wait_max)),
+            TrialRequest::Nothing => return None,
         };
         let session = Arc::clone(&self.shared.session);
         let wait = wait_max.map_or(LEASE_WAIT, |wait_max| wait_max.min(LEASE_WAIT));
@@ -237,11 +241,11 @@ impl Agent {
         }))
     }
 
-    /// Tells, once, why this worker gets no trials although some wait.
+    /// Logs, once, why this worker gets no trials although some wait.
     fn note_held_back(&mut self, reason: String) {
         if reason != self.held_back {
             if reason.is_empty() {
-                tracing::info!("nothing keeps this worker from trials any more");
+                tracing::info!("the coordinator gives this worker trials again");
             } else {
                 tracing::warn!(%reason, "the coordinator has no trials for this worker");
             }
@@ -253,7 +257,7 @@ impl Agent {
     /// Starts a trial; false if it was handed back because it may not run here.
     async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
         let token = Token(lease.token);
-        let lease = match lifecycle::accept(lease) {
+        let lease = match lifecycle::read_lease(lease) {
             Ok(lease) => lease,
             Err(reason) => {
                 self.give_back(token, format!("the worker's build differs: {reason}")).await;
@@ -276,9 +280,9 @@ impl Agent {
         Ok(true)
     }
 
-    fn run(&mut self, lease: Accepted, index: usize) {
+    fn run(&mut self, lease: LeasedTrial, index: usize) {
         let token = lease.token;
-        // Known before its task first runs, so that no order passes it by.
+        // Registered before its task first runs, so that it misses no order.
         let entry = self.registry.add(token);
         let slot_guard =
             SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
@@ -286,7 +290,7 @@ impl Agent {
         self.attempts.spawn(async move {
             let sweep = lease.sweep.clone();
             let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
-            // Named here, so that the task owns it: the slot is free when the attempt is over, or when its task is dropped.
+            // Moved into the task: the slot becomes free when the attempt is over, or when its task is dropped.
             drop(slot_guard);
             took.map(|took| (sweep, took))
         });
@@ -306,7 +310,7 @@ impl Agent {
             return Ok(());
         }
         tracing::info!(trials = self.attempts.len(), "stopping; handing trials back");
-        let limit = Instant::now() + self.shared.config.grace + TELL_GRACE;
+        let limit = Instant::now() + self.shared.config.grace + REPORT_GRACE;
         self.registry.order_all(Order::HandBack);
         let in_time = tokio::select! {
             ended = timeout_at(limit, self.attempts_end()) => Ok(ended.is_ok()),
@@ -321,7 +325,7 @@ impl Agent {
     /// Kills all attempts' processes.
     async fn abandon(mut self) {
         self.registry.order_all(Order::Abandon);
-        // Whatever is left then is killed with its handle, and by its own watchdog.
+        // Processes that are left then are killed when their handles are dropped, and by their own watchdogs.
         let _ = timeout(KILL_GRACE, self.attempts_end()).await;
     }
 

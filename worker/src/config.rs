@@ -1,4 +1,4 @@
-//! What an agent needs to know, and why it may stop by itself.
+//! The configuration of an agent, and why it may stop by itself.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tonic::transport::Endpoint;
 use crate::launcher::{LaunchError, Launcher, Slot};
 use crate::observation::Observer;
 
-/// What an agent needs to know.
+/// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// The coordinator, checked.
@@ -31,7 +31,7 @@ pub struct AgentConfig {
     pub launcher: Arc<Launcher>,
     /// The program whose `guard` subcommand runs a sweep's own commands; none where that is not allowed.
     pub command_guard: Option<PathBuf>,
-    /// What the user calls this worker by.
+    /// The tags that the user gave this worker.
     pub tags: Vec<String>,
     /// Memory of the smallest GPU in GiB; 0 without GPUs.
     pub gpu_memory_gib: f64,
@@ -41,7 +41,7 @@ pub struct AgentConfig {
     pub time_left: Option<Duration>,
     /// How much of that must be left for a trial of a sweep of which none has finished here.
     pub time_for_unknown: Duration,
-    /// Where the agent shows what it does.
+    /// Where the agent publishes what it does.
     pub observer: Arc<Observer>,
 }
 
@@ -54,7 +54,7 @@ pub enum AgentError {
     /// Devices that are not there.
     #[error("--devices {0}")]
     Devices(String),
-    /// There is no trainer or no libtorch that serves, or a trainer of another build.
+    /// There is no usable trainer or libtorch, or the trainer is of another build.
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The trainer's program was replaced by one of another build while this worker ran.
@@ -63,13 +63,13 @@ pub enum AgentError {
     /// This machine lacks something that its devices need.
     #[error("{0}")]
     Machine(String),
-    /// The two builds do not speak to each other.
+    /// The builds of worker and coordinator have different API versions.
     #[error("{0}")]
     Version(String),
     /// The coordinator sent a trial that this build does not understand.
     #[error("the coordinator sent a trial that this build cannot run: {0}; use builds of one version")]
     Incompatible(String),
-    /// Nobody answered, and there was nothing else to do.
+    /// The coordinator did not answer, and no trial ran.
     #[error("cannot reach the coordinator at {url} for {seconds} s: {reason}")]
     Unreachable {
         /// Its address.
@@ -89,13 +89,13 @@ pub enum AgentError {
     Cache {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: std::io::Error,
     },
-    /// A tag, an end of time or the like that cannot be meant.
+    /// An option with a value that is not allowed.
     #[error("{0}")]
     Usage(String),
-    /// The system refused something that an agent cannot do without.
+    /// A system call that an agent needs failed.
     #[error("{0}: {1}")]
     System(&'static str, #[source] std::io::Error),
 }

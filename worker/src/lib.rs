@@ -1,8 +1,8 @@
 //! A worker's agent: takes trials from the coordinator, runs each in a process of its own, and reports what happens to them. It never
-//! opens the database and never calls libtorch, so that a fault in there ends a trial and not the worker.
+//! opens the database and never calls libtorch, so that a crash in libtorch ends a trial and not the worker.
 //!
-//! Reading order: [`run`] wires and decides when to stop; `connection` talks to the coordinator; `attempt` carries one lease from its
-//! process (`process`) through its reports to its end; `launcher` starts trainers; `machine` knows devices and processes of this host;
+//! Reading order: [`run`] is the main loop and decides when to stop; `connection` calls the coordinator; `attempt` runs one lease: its
+//! process (`process`), its reports and its end; `launcher` starts trainers; `machine` reads processes and memory of this host;
 //! `guard` runs a command so that nothing of it is left behind.
 
 mod agent;

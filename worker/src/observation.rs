@@ -1,14 +1,14 @@
-//! What an agent shows to the program around it.
+//! What an agent publishes for the program that runs it.
 
 use std::sync::{Mutex, PoisonError};
 
 use sortie_core::pipe::{Handshake, Preparation};
 use tokio::sync::watch;
 
-/// What the program around an agent may want to show.
+/// The part of an agent's state that the program may show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// What a trial prepares that has not begun to train; none while all trials train.
+    /// The preparation of a trial before its first step; none while all trials train.
     pub preparation: Option<Preparation>,
     /// Why the coordinator gives this worker no trials although some wait; empty if it does.
     pub held_back: String,
@@ -20,12 +20,12 @@ pub struct Observation {
 #[derive(Debug, Default)]
 pub struct Observer {
     shown: watch::Sender<Observation>,
-    /// A trainer of another build that was met, in one line.
+    /// A trainer of another build, in one line.
     other_build: Mutex<Option<String>>,
 }
 
 impl Observer {
-    /// Sees every change from now on.
+    /// Receives every change from now on.
     pub fn subscribe(&self) -> watch::Receiver<Observation> {
         self.shown.subscribe()
     }
@@ -46,8 +46,8 @@ impl Observer {
         self.shown.send_modify(|shown| message.clone_into(&mut shown.last_failure));
     }
 
-    /// Notes a trainer that is not of this build, as after an upgrade under a running worker.
-    pub(crate) fn met_other_build(&self, ours: &str, trainer: &Handshake) -> String {
+    /// Notes a trainer of another build, such as after an upgrade while the worker runs.
+    pub(crate) fn found_other_build(&self, ours: &str, trainer: &Handshake) -> String {
         let theirs = &trainer.build;
         let line = format!(
             "the trainer is of build {theirs} now and this worker of build {ours}: start the worker again"

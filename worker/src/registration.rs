@@ -1,4 +1,4 @@
-//! What a worker says of itself.
+//! The data that a worker registers with.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,16 @@ use sortie_proto::v1;
 
 use crate::config::AgentConfig;
 
-/// What this worker registers with, under a name of its own.
+/// The registration of this worker, under an id of its own.
 pub(crate) fn registration(config: &AgentConfig) -> v1::RegisterRequest {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pid = std::process::id();
-    // Hosts may share a name and containers a process id. The id is a name and no number of any trial.
+    // Hosts may share a name, and containers a process id. The id is random; no result depends on it.
     let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let unique: String = unique.chars().filter(char::is_ascii_hexdigit).take(12).collect();
     let devices: BTreeSet<&str> = config.slots.iter().map(|slot| slot.device.as_str()).collect();
     v1::RegisterRequest {
-        version: Some(v1::Version::ours("sortie-worker")),
+        version: Some(v1::Version::ours("sortie worker")),
         worker_id: format!("{host}-{pid}-{unique}"),
         host,
         pid,
@@ -24,7 +24,7 @@ pub(crate) fn registration(config: &AgentConfig) -> v1::RegisterRequest {
         tags: config.tags.clone(),
         gpu_memory_gib: config.gpu_memory_gib,
         allow_commands: config.command_guard.is_some(),
-        // Found out later.
+        // The agent sets it, once it has tried whether the store is writable.
         checkpoints: String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! What this worker runs, as the heartbeat and the orders to stop need it.
+//! The attempts of this worker, for heartbeats and for orders to stop.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,25 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sortie_core::job::Token;
 use tokio::sync::watch;
 
-/// What an attempt is told from outside. Later ones outrank earlier ones and are never taken back.
+/// An order to an attempt. Later variants outrank earlier ones, and an order is never revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// Train.
     Run,
     /// End the process and hand the trial back.
     HandBack,
-    /// Kill the process and say nothing more: the lease is lost, or nobody waits.
+    /// Kill the process and report nothing more: the lease is lost, or the agent ends at once.
     Abandon,
 }
 
-/// An attempt's own end of its entry.
+/// The attempt's side of its entry.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The last step whose update is made; told with each heartbeat.
+    /// The last step whose update is made; sent with each heartbeat.
     pub(crate) step: Arc<AtomicU64>,
     /// What to do.
     pub(crate) orders: watch::Receiver<Order>,
-    /// Set when the process is gone and the end is being told.
+    /// Set when the process has ended and the end is being reported.
     pub(crate) ending: Arc<AtomicBool>,
 }
 
@@ -36,15 +36,15 @@ struct Handle {
     ending: Arc<AtomicBool>,
 }
 
-/// Whom an order reached.
+/// The phase of an attempt that gets an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reached {
-    /// An attempt whose process runs.
+pub(crate) enum AttemptPhase {
+    /// Its process runs.
     Running,
-    /// An attempt whose end is being told.
+    /// Its end is being reported.
     Ending,
-    /// Nobody.
-    Nobody,
+    /// There is no such attempt.
+    Unknown,
 }
 
 /// Every attempt that is not over.
@@ -54,7 +54,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Takes an attempt up.
+    /// Adds an attempt.
     pub(crate) fn add(&self, token: Token) -> Entry {
         let step = Arc::new(AtomicU64::new(0));
         let (sender, orders) = watch::channel(Order::Run);
@@ -64,7 +64,7 @@ impl Registry {
         Entry { step, orders, ending }
     }
 
-    /// Forgets an attempt that is over.
+    /// Removes an attempt that is over.
     pub(crate) fn remove(&self, token: Token) {
         self.lock().remove(&token);
     }
@@ -75,13 +75,13 @@ impl Registry {
     }
 
     /// Gives one attempt an order.
-    pub(crate) fn order(&self, token: Token, order: Order) -> Reached {
+    pub(crate) fn order(&self, token: Token, order: Order) -> AttemptPhase {
         let attempts = self.lock();
         let Some(handle) = attempts.get(&token) else {
-            return Reached::Nobody;
+            return AttemptPhase::Unknown;
         };
         raise(&handle.orders, order);
-        if handle.ending.load(Ordering::Relaxed) { Reached::Ending } else { Reached::Running }
+        if handle.ending.load(Ordering::Relaxed) { AttemptPhase::Ending } else { AttemptPhase::Running }
     }
 
     /// Gives all attempts an order.
@@ -115,12 +115,12 @@ mod tests {
         let (one, two) = (registry.add(Token(1)), registry.add(Token(2)));
         one.step.store(7, Ordering::Relaxed);
         assert_eq!(registry.progress(), [(Token(1), 7), (Token(2), 0)]);
-        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Running);
+        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);
-        assert_eq!(registry.order(Token(2), Order::Run), Reached::Ending);
+        assert_eq!(registry.order(Token(2), Order::Run), AttemptPhase::Ending);
         registry.order_all(Order::HandBack);
         assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
         registry.remove(Token(1));
-        assert_eq!(registry.order(Token(1), Order::Abandon), Reached::Nobody);
+        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Unknown);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to stop: SIGTERM, Ctrl-C, or the end of standard input where a supervisor asked for that.
+//! Requests to stop: SIGTERM, Ctrl-C, or the end of standard input if that option is set.
 
 use std::io::Read;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Stop {
     Now,
 }
 
-/// Listens for requests to stop: the first asks for grace, the second for haste. The end of standard input counts as a first one where
+/// Listens for requests to stop: the first asks to stop gracefully, the second at once. The end of standard input counts as a first one if
 /// `stdin_too`. Call it inside a tokio runtime.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub fn stop_requests(stdin_too: bool) -> Result<watch::Receiver<Stop>, AgentErro
     Ok(receiver)
 }
 
-/// What a signal asks for that came so long after the first one.
+/// The request of a signal that came so long after the first one.
 fn asked_for(since_first: Option<Duration>) -> Stop {
     match since_first {
         Some(since_first) if since_first >= ECHO => Stop::Now,

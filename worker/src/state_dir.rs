@@ -1,5 +1,5 @@
-//! The folder of one agent below the cache: what it runs, and reports that wait on disk. Several agents may share a cache; each holds a
-//! lock in its folder as long as it lives, and one that starts clears away what dead ones left.
+//! The folder of one agent below the cache: the processes that it runs, and reports that wait on disk. Several agents may share a cache.
+//! Each holds a lock in its folder while it runs, and one that starts removes what ended ones left.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
@@ -9,17 +9,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use sortie_core::job::Token;
 
-use crate::machine::processes::{Place, ProcessId};
+use crate::machine::processes::{PidScope, ProcessId};
 
 const RECORD: &str = "running.json";
 const LOCK: &str = "lock";
 
-/// An agent and the groups that it runs, as they stand in [`RECORD`].
+/// An agent and the groups that it runs, as stored in [`RECORD`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     worker_id: String,
-    place: Place,
+    place: PidScope,
     agent: ProcessId,
     /// The leaders of its trials' process groups.
     groups: Vec<ProcessId>,
@@ -35,15 +35,15 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder of a new agent, and ends what agents that no longer live have left.
+    /// Creates the folder of a new agent, and cleans up after agents that have ended.
     ///
     /// # Errors
     /// When the cache folder cannot be used.
     pub(crate) fn open(cache: &Path, worker_id: &str) -> io::Result<Self> {
         let homes = cache.join("agents");
         fs::create_dir_all(&homes)?;
-        // One at a time, so that nobody takes a folder that is being made for one that was left. A file system without locks is no
-        // reason not to work: then only what is surely dead is cleared.
+        // One agent at a time, so that none removes a folder that another is creating. On a file system without locks the agent works
+        // too, and removes only folders of agents that have surely ended.
         let gate = File::create(homes.join(LOCK))?;
         let _ = gate.lock();
         clear_dead(&homes);
@@ -54,7 +54,7 @@ impl StateDir {
         let agent = ProcessId::of(std::process::id().cast_signed())
             .ok_or_else(|| io::Error::other("/proc does not show this process"))?;
         let record =
-            Record { worker_id: worker_id.to_owned(), place: Place::here(), agent, groups: Vec::new() };
+            Record { worker_id: worker_id.to_owned(), place: PidScope::here(), agent, groups: Vec::new() };
         let state_dir = Self { folder, record: Mutex::new(record), _lock: lock };
         state_dir.write(&state_dir.record())?;
         Ok(state_dir)
@@ -82,7 +82,7 @@ impl StateDir {
         }
     }
 
-    /// Another file takes the record's place at once, so that it is never read half written.
+    /// Replaces the file atomically, so that it is never read half written.
     fn write(&self, record: &Record) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(&serde_json::to_vec(record)?)?;
@@ -98,7 +98,7 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // What stays is cleared by the next agent.
+        // The next agent removes what stays.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -118,7 +118,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Kills the groups and removes the folders of agents that are dead.
+/// Kills the groups and removes the folders of agents that have ended.
 fn clear_dead(homes: &Path) {
     let entries = fs::read_dir(homes).into_iter().flatten().flatten();
     for folder in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
@@ -127,7 +127,8 @@ fn clear_dead(homes: &Path) {
         if !is_dead(&folder, record.as_ref()) {
             continue;
         }
-        if let Some(Record { worker_id, groups, .. }) = record.filter(|record| record.place == Place::here())
+        if let Some(Record { worker_id, groups, .. }) =
+            record.filter(|record| record.place == PidScope::here())
         {
             for group in groups {
                 if group.kill_group() {
@@ -139,9 +140,9 @@ fn clear_dead(homes: &Path) {
     }
 }
 
-/// A lock that can be taken says that an agent is dead, wherever it ran; on file systems that know no locks the process itself tells.
+/// An agent whose lock can be taken has ended, whatever its machine. On file systems without locks, its process decides.
 fn is_dead(folder: &Path, record: Option<&Record>) -> bool {
-    let here = record.filter(|record| record.place == Place::here());
+    let here = record.filter(|record| record.place == PidScope::here());
     let lives = here.map(|record| record.agent.is_alive());
     match File::options().read(true).write(true).open(folder.join(LOCK)).map(|lock| lock.try_lock()) {
         Ok(Ok(())) => lives != Some(true),
@@ -161,7 +162,7 @@ mod tests {
         Command::new("sleep").arg("600").process_group(0).spawn().unwrap()
     }
 
-    /// Makes a folder look as a killed agent leaves it: without a lock, and with an agent that does not live.
+    /// Changes a folder to what a killed agent leaves: no lock, and a process that does not exist.
     fn kill_agent(state_dir: StateDir, folder: &Path) -> PathBuf {
         let mut record = state_dir.record().clone();
         record.agent.started += 1;

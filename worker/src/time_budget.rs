@@ -9,9 +9,9 @@ use tokio::time::Instant;
 const DURATIONS_MAX: usize = 32;
 const SWEEPS_MAX: usize = 64;
 
-/// What to ask the coordinator for.
+/// Which trials to request from the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum TrialRequest {
     /// Trials of any sweep that the worker may serve, within so long.
     Any(Option<Duration>),
     /// Trials of this sweep, the only one known to be short enough, within so long.
@@ -49,10 +49,10 @@ impl TimeBudget {
         self.sweeps.push((sweep, durations));
     }
 
-    /// What may be asked for now by a worker that serves only this sweep, or any.
-    pub(crate) fn ask(&self, now: Instant, only: Option<&str>) -> Ask {
+    /// The request to make now for a worker that serves only this sweep, or any.
+    pub(crate) fn ask(&self, now: Instant, only: Option<&str>) -> TrialRequest {
         let Some(ends) = self.ends else {
-            return Ask::Any(None);
+            return TrialRequest::Any(None);
         };
         let left = ends.saturating_duration_since(now);
         let served = self.sweeps.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
@@ -60,12 +60,12 @@ impl TimeBudget {
             served.map(|(name, durations)| (name.as_str(), median(durations))).collect();
         let longest = needed.iter().map(|(_, needed)| *needed).max().unwrap_or(self.for_unknown);
         if left >= longest {
-            return Ask::Any(Some(left - longest));
+            return TrialRequest::Any(Some(left - longest));
         }
-        // The coordinator would hand out whatever is next; asked for by name, it hands out what fits.
+        // A request for any sweep would get the next trial, which may be too long. A request for this sweep gets one that fits.
         match needed.into_iter().rev().find(|(_, needed)| *needed <= left) {
-            Some((name, needed)) => Ask::Only(name.to_owned(), left - needed),
-            None => Ask::Nothing,
+            Some((name, needed)) => TrialRequest::Only(name.to_owned(), left - needed),
+            None => TrialRequest::Nothing,
         }
     }
 }
@@ -74,7 +74,7 @@ impl TimeBudget {
 fn median(durations: &VecDeque<Duration>) -> Duration {
     let mut sorted: Vec<Duration> = durations.iter().copied().collect();
     sorted.sort_unstable();
-    // There is one of every sweep that is known at all.
+    // Every known sweep has one.
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
@@ -91,22 +91,25 @@ mod tests {
         let now = Instant::now();
         let at = |left: u64| now + seconds(1_000 - left);
         let mut budget = TimeBudget::new(Some(now + seconds(1_000)), seconds(60));
-        assert_eq!(budget.ask(at(60), None), Ask::Any(Some(seconds(0))));
-        assert_eq!(budget.ask(at(59), None), Ask::Nothing);
+        assert_eq!(budget.ask(at(60), None), TrialRequest::Any(Some(seconds(0))));
+        assert_eq!(budget.ask(at(59), None), TrialRequest::Nothing);
         for took in [5, 300, 100, 400, 1] {
             budget.finished("long".into(), seconds(took));
         }
         assert_eq!(
             (budget.ask(at(101), None), budget.ask(at(99), None)),
-            (Ask::Any(Some(seconds(1))), Ask::Nothing)
+            (TrialRequest::Any(Some(seconds(1))), TrialRequest::Nothing)
         );
         budget.finished("short".into(), seconds(3));
-        assert_eq!(budget.ask(at(101), None), Ask::Any(Some(seconds(1))));
-        assert_eq!(budget.ask(at(99), None), Ask::Only("short".into(), seconds(96)));
-        assert_eq!((budget.ask(at(99), Some("long")), budget.ask(at(2), None)), (Ask::Nothing, Ask::Nothing));
-        assert_eq!(budget.ask(at(59), Some("new")), Ask::Nothing);
-        assert_eq!(budget.ask(now + seconds(9_999), None), Ask::Nothing);
-        assert_eq!(TimeBudget::new(None, seconds(60)).ask(now, None), Ask::Any(None));
+        assert_eq!(budget.ask(at(101), None), TrialRequest::Any(Some(seconds(1))));
+        assert_eq!(budget.ask(at(99), None), TrialRequest::Only("short".into(), seconds(96)));
+        assert_eq!(
+            (budget.ask(at(99), Some("long")), budget.ask(at(2), None)),
+            (TrialRequest::Nothing, TrialRequest::Nothing)
+        );
+        assert_eq!(budget.ask(at(59), Some("new")), TrialRequest::Nothing);
+        assert_eq!(budget.ask(now + seconds(9_999), None), TrialRequest::Nothing);
+        assert_eq!(TimeBudget::new(None, seconds(60)).ask(now, None), TrialRequest::Any(None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -117,7 +120,7 @@ mod tests {
             budget.finished("one".into(), seconds(if trial < 900 { 500 } else { 10 }));
             budget.finished(format!("sweep {trial}"), seconds(1));
         }
-        assert_eq!(budget.ask(now, Some("one")), Ask::Any(Some(seconds(90))));
+        assert_eq!(budget.ask(now, Some("one")), TrialRequest::Any(Some(seconds(90))));
         assert_eq!(budget.sweeps.len(), SWEEPS_MAX);
     }
 }

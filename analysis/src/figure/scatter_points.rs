@@ -46,7 +46,8 @@ impl Cloud {
     /// the same. Points are computed one by one, so memory does not grow with their number.
     pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
         let percent = 100.0 / self.settings.len() as f64;
-        Walk::through(self.choices, most).map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
+        IndexSequence::through(self.choices, most)
+            .map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
     }
 
     /// The sum over domains of a choice. The choice is a mixed-radix number with one digit for each domain.
@@ -202,14 +203,14 @@ fn half_hull(points: impl Iterator<Item = ScatterPoint>) -> Vec<ScatterPoint> {
 
 /// Walks through the numbers below `end`: all of them in order, or `left` different ones in steps of about the golden section. The step and
 /// `end` have no common divisor, so each number is met once before any is repeated, and each value of the last digit equally often.
-struct Walk {
+struct IndexSequence {
     next: u128,
     step: u128,
     end: u128,
     left: u128,
 }
 
-impl Walk {
+impl IndexSequence {
     fn through(end: u128, most: u128) -> Self {
         if end <= most {
             return Self { next: 0, step: 1, end, left: end };
@@ -222,7 +223,7 @@ impl Walk {
     }
 }
 
-impl Iterator for Walk {
+impl Iterator for IndexSequence {
     type Item = u128;
 
     fn next(&mut self) -> Option<u128> {

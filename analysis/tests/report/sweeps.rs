@@ -150,7 +150,7 @@ fn run(index: usize) -> RunFacts {
     let device =
         if index.is_multiple_of(5) { "NVIDIA H200 (cuda:0)" } else { "NVIDIA H100 80GB HBM3 (cuda:0)" };
     [
-        ("software", "sortie-worker 0.1.0"),
+        ("software", "sortie-trainer 0.1.0"),
         ("libtorch", "2.11.0"),
         ("device", device),
         ("threads", "8"),

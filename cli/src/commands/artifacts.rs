@@ -1,8 +1,8 @@
-//! `sortie artifacts`: what a trial left besides its metrics.
+//! `sortie artifacts`: the files of a trial.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use sortie_proto::v1::{ArtifactsResponse, KeptArtifact};
+use sortie_proto::v1::{ArtifactsResponse, StoredArtifact};
 
 use crate::client::Client;
 use crate::connection::Connection;
@@ -31,13 +31,13 @@ struct ArtifactOutput {
     kind: String,
     method: String,
     step: u64,
-    /// Its place below the store's root; none if it was not kept.
+    /// Its path below the store's root; none if it was not kept.
     key: Option<String>,
     digest: String,
     bytes: u64,
-    /// Where it is; none if it was not kept, or lies on a worker's own disk.
+    /// Its URL; none if it was not kept, or is on a worker's own disk.
     url: Option<String>,
-    /// The machine on whose own disk it lies, if it does.
+    /// The machine on whose own disk it is, if it is not in the store.
     host: Option<String>,
 }
 
@@ -58,20 +58,20 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&table(&artifacts))
 }
 
-fn artifact(kept: KeptArtifact) -> Result<ArtifactOutput> {
-    let KeptArtifact { token, artifact, url, host } = kept;
+fn artifact(kept: StoredArtifact) -> Result<ArtifactOutput> {
+    let StoredArtifact { token, artifact, url, host } = kept;
     let artifact = artifact.context("the coordinator's answer has an artifact without a description")?;
-    let told = |text: String| Some(text).filter(|text| !text.is_empty());
+    let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(ArtifactOutput {
         attempt: token,
         kind: artifact.kind,
         method: artifact.method,
         step: artifact.step,
-        key: told(artifact.key),
+        key: non_empty(artifact.key),
         digest: artifact.digest,
         bytes: artifact.bytes,
-        url: told(url),
-        host: told(host),
+        url: non_empty(url),
+        host: non_empty(host),
     })
 }
 
@@ -86,7 +86,7 @@ fn table(artifacts: &[ArtifactOutput]) -> String {
             ArtifactOutput { key: Some(key), .. } => key.clone(),
             _ => "not kept".to_owned(),
         };
-        // A user compares digests, or passes them on: whole ones.
+        // Digests in full, because users compare them.
         table.add_row([
             artifact.attempt.to_string(),
             artifact.kind.clone(),

@@ -89,7 +89,7 @@ pub struct NetworkArguments {
     json: bool,
 }
 
-/// Measures, here or by becoming the trainer.
+/// Measures, in this process or in a trainer that replaces it.
 ///
 /// # Errors
 /// One line that says what is wrong.
@@ -132,5 +132,5 @@ fn measure_network(work: BenchWork, arguments: &NetworkArguments) -> Result<()> 
         json: arguments.json,
     };
     let cache = request.cache.clone();
-    trainer::become_it(&Request::Bench(request), &arguments.libtorch, cache)
+    trainer::replace_process(&Request::Bench(request), &arguments.libtorch, cache)
 }

@@ -1,4 +1,4 @@
-//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: what a user does to a sweep that is there.
+//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: actions on a stored sweep.
 
 use anyhow::Result;
 use serde_json::json;
@@ -57,34 +57,34 @@ pub struct PriorityArguments {
     priority: i64,
 }
 
-/// Hands out no more trials of a sweep.
+/// Starts no more trials of a sweep.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "pause", Which::default(), connection, |sweep, _| {
+    control(arguments, "pause", TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is paused; trials that run go on")
     })
     .await
 }
 
-/// Hands out trials of a paused sweep again.
+/// Starts trials of a paused sweep again.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "resume", Which::default(), connection, |sweep, _| {
+    control(arguments, "resume", TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is open again")
     })
     .await
 }
 
-/// Calls trials off.
+/// Cancels trials.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
-    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "cancel", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials cancelled")
     })
@@ -96,29 +96,29 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
-    let which = Which { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "retry", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials will run again")
     })
     .await
 }
 
-/// Sets what is served first.
+/// Sets the priority of a sweep.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn priority(arguments: &PriorityArguments, connection: &Connection) -> Result<()> {
     let priority = arguments.priority;
-    let which = Which { priority, ..Which::default() };
+    let which = TrialChoice { priority, ..TrialChoice::default() };
     control(&arguments.sweep, "priority", which, connection, |sweep, _| {
         format!("sweep {sweep} has priority {priority}")
     })
     .await
 }
 
-/// What an action is about besides its sweep.
+/// The trials of the sweep that an action is about.
 #[derive(Clone, Copy, Default)]
-struct Which<'a> {
+struct TrialChoice<'a> {
     filter: Option<&'a str>,
     state: Option<StateName>,
     priority: i64,
@@ -127,7 +127,7 @@ struct Which<'a> {
 async fn control(
     arguments: &SweepArguments,
     action: &str,
-    which: Which<'_>,
+    which: TrialChoice<'_>,
     connection: &Connection,
     say: impl Fn(&str, u64) -> String,
 ) -> Result<()> {
@@ -150,7 +150,7 @@ async fn control(
     output::text(&say(sweep, trials))
 }
 
-/// Conditions as they are written, refused here if they cannot be read: a wrong word must not cancel anything.
+/// Conditions as they are written. Invalid ones are refused here, so that a typing error cancels nothing.
 fn conditions(text: &str) -> Result<String, BadFilter> {
     Filter::parse(text).map(|_| text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! `sortie data`: looks after datasets on this machine.
+//! `sortie data`: checks and decodes datasets on this machine.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use sortie_data::{CheckReport, DatasetFolder, Images, Progress, check, discover}
 
 use crate::folders;
 
-/// Look after the datasets on this machine.
+/// Check and decode the datasets on this machine.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read every image of a dataset: count domains and classes, and list what is broken or missing
@@ -63,7 +63,7 @@ pub fn run(command: &Command) -> ExitCode {
 }
 
 fn run_check(args: &CheckArgs) -> Result<ExitCode, DataError> {
-    let console = Console::start()?;
+    let console = ConsoleProgress::start()?;
     let report = check(&args.dataset, &console)?;
     console.finish();
     if args.json {
@@ -79,7 +79,7 @@ fn run_cache(args: &CacheArgs) -> Result<ExitCode, DataError> {
         folders::cache(args.cache.as_ref()).map_err(|error| DataError::Other(format!("{error:#}")))?;
     let found = discover(&args.dataset)?;
     let folder = DatasetFolder::scan(&found.root, &found.spec)?;
-    let console = Console::start()?;
+    let console = ConsoleProgress::start()?;
     let images = Images::open(folder, &cache, args.cache_pixels, &console)?;
     console.finish();
     println!("{}: {} images in {}", found.spec.name, images.count(), images.cache_folder().display());
@@ -112,8 +112,8 @@ fn text(report: &CheckReport) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Tells on standard error how far the work is: a bar on a terminal, else a line at each tenth. Ctrl-C and SIGTERM cancel the work.
-struct Console {
+/// Shows progress on standard error: a bar on a terminal, else a line at each tenth. Ctrl-C and SIGTERM cancel the work.
+struct ConsoleProgress {
     cancelled: Arc<AtomicBool>,
     bar: ProgressBar,
     is_terminal: bool,
@@ -121,7 +121,7 @@ struct Console {
     total: AtomicU64,
 }
 
-impl Console {
+impl ConsoleProgress {
     fn start() -> Result<Self, DataError> {
         let cancelled = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -140,7 +140,7 @@ impl Console {
     }
 }
 
-impl Progress for Console {
+impl Progress for ConsoleProgress {
     fn begin(&self, what: &str, images: u64) {
         self.done.store(0, Ordering::Relaxed);
         self.total.store(images, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! When a worker's time is up: what `--until` says, or the batch system.
+//! The end of a worker's time, from `--until` or the batch system.
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 /// `45m`), and `job_end` as Slurm gives it (SLURM_JOB_END_TIME, seconds since 1970). None if there is no end.
 ///
 /// # Errors
-/// One line that names what cannot be meant.
+/// One line that names the option and the value.
 pub fn time_left(
     until: Option<&str>,
     job_end: Option<&OsStr>,
@@ -23,21 +23,21 @@ pub fn time_left(
     })
 }
 
-/// The wall clock, as time since 1970: the one place that reads it. What was asked for as a point in time is a duration from here on.
+/// The wall clock, as time since 1970. Only this function reads it: points in time become durations here.
 pub fn wall_clock() -> Duration {
     #[expect(
         clippy::disallowed_methods,
         reason = "users and batch systems name the end of a worker's time by the wall clock"
     )]
     let now = SystemTime::now();
-    // A clock that stands before 1970 is no better than one that stands at 1970.
+    // A clock before 1970 is wrong anyway and counts as 1970.
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn parse_until(text: &str, now: Duration) -> Result<Duration, String> {
     if let Ok(left) = text.parse::<SignedDuration>() {
         let left = Duration::try_from(left).ok().filter(|left| !left.is_zero());
-        return left.ok_or_else(|| format!("--until {text:?} is no time to come"));
+        return left.ok_or_else(|| format!("--until {text:?} is not allowed; allowed: a point in time in the future, or a duration above 0"));
     }
     let end: Timestamp = text.parse().map_err(|_| {
         format!("--until {text:?} is neither a point in time such as 2026-01-31T18:00:00+01:00 nor a duration such as 3h or 45m")
@@ -47,7 +47,7 @@ fn parse_until(text: &str, now: Duration) -> Result<Duration, String> {
     left.ok_or_else(|| format!("--until {text:?} is in the past"))
 }
 
-/// A job that ought to be over already is about to be ended: no time is left, which is no fault.
+/// No time is left if the job should have ended already; that is no error.
 fn parse_job_end(text: &OsStr, now: Duration) -> Result<Duration, String> {
     let seconds = text.to_str().and_then(|text| text.parse::<u64>().ok());
     let seconds = seconds

@@ -1,7 +1,7 @@
-//! `sortie diff`: what differs between two sweeps or two trials.
+//! `sortie diff`: the differences between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_analysis::{Question, RunFacts, Side};
+use sortie_analysis::{DiffSide, Question, RunFacts};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
@@ -33,15 +33,15 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Prints what differs.
+/// Prints the differences.
 ///
 /// # Errors
-/// One line: a name means nothing, one names a sweep and the other a trial, or the coordinator refuses.
+/// One line: a name is unknown, one names a sweep and the other a trial, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let a = side(&mut client, &arguments.a).await?;
     let b = side(&mut client, &arguments.b).await?;
-    let kind = |side: &Side| if side.trial.is_some() { "a trial" } else { "a sweep" };
+    let kind = |side: &DiffSide| if side.trial.is_some() { "a trial" } else { "a sweep" };
     ensure!(
         kind(&a) == kind(&b),
         "{} is {}, but {} is {}: name two sweeps or two trials",
@@ -56,7 +56,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&if arguments.json { found.json() } else { found.text() })
 }
 
-async fn side(client: &mut Client, name: &str) -> Result<Side> {
+async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
     let described = if name.contains('/') { None } else { Some(client.describe(name).await) };
     let (sweep, spec, trial) = match described {
         Some(Ok(spec)) => (name.to_owned(), spec, None),
@@ -64,7 +64,7 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
         refused => {
             let story = match client.explain(name).await {
                 Ok(story) => story,
-                // A name that means neither is rather a sweep's.
+                // An unknown name is reported as that of a sweep.
                 Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
             };
             let id: TrialId =
@@ -75,16 +75,16 @@ async fn side(client: &mut Client, name: &str) -> Result<Side> {
     };
     let (_, records) = client.records(&sweep, Detail::All).await?;
     let runs = client.runs(&sweep).await?;
-    Ok(Side { name: name.to_owned(), spec, records, runs, trial })
+    Ok(DiffSide { name: name.to_owned(), spec, records, runs, trial })
 }
 
 impl Client {
-    /// What the accepted attempts of a sweep's trials ran on; nothing, and a note, where the coordinator cannot answer queries.
+    /// The environments of the accepted attempts of a sweep; none, and a note, if the coordinator cannot answer queries.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
-        // The names of sweeps have no quotes: `core::spec` sees to that.
+        // Names of sweeps have no quotes: `core::spec` refuses them.
         let query = format!(
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
              where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"

@@ -1,4 +1,4 @@
-//! `sortie evaluate`: how well a network does on a folder of images.
+//! `sortie evaluate`: the accuracy of a network on a folder of images.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use sortie_core::pipe::{EvaluateRequest, NetworkSource, Request};
 
 use crate::{folders, trainer};
 
-/// Say how well a pretrained network, or one that a trial saved, does on a folder of images.
+/// Measure the accuracy of a pretrained network, or of one that a trial saved, on a folder of images.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Pretrained weights with their own classifier.
@@ -47,7 +47,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Becomes the trainer, which prints; returns only if it cannot be started.
+/// Replaces this process by the trainer, which prints; returns only if it cannot be started.
 ///
 /// # Errors
 /// One line that says what is wrong.
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let network = match (&arguments.checkpoint, arguments.pretrained) {
         (Some(file), _) => NetworkSource::Checkpoint(file.clone()),
         (None, Some(backbone)) => NetworkSource::Pretrained(backbone),
-        (None, None) => bail!("name --pretrained or --checkpoint"),
+        (None, None) => bail!("no network is given; allowed: --pretrained BACKBONE or --checkpoint FILE"),
     };
     let request = EvaluateRequest {
         network,
@@ -68,5 +68,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         json: arguments.json,
     };
     let cache = request.cache.clone();
-    trainer::become_it(&Request::Evaluate(request), &arguments.libtorch, cache)
+    trainer::replace_process(&Request::Evaluate(request), &arguments.libtorch, cache)
 }

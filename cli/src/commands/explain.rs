@@ -1,4 +1,4 @@
-//! `sortie explain`: everything that happened to one trial.
+//! `sortie explain`: the history of one trial.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ struct Output {
     waits_seconds: f64,
     /// Of a combination: the first digits of each member, and its state.
     members: Vec<String>,
-    happenings: Vec<HappeningOutput>,
+    events: Vec<EventOutput>,
 }
 
 #[derive(Serialize)]
-struct HappeningOutput {
+struct EventOutput {
     ago_seconds: f64,
     attempt: Option<usize>,
     token: Option<i64>,
@@ -48,16 +48,16 @@ struct HappeningOutput {
     detail: String,
 }
 
-/// Prints the story.
+/// Prints the history.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let mut story = Client::connect(connection).await?.explain(&arguments.trial).await?;
-    let trial = story.trial.take().context("the coordinator's answer has no trial")?;
+    let mut history = Client::connect(connection).await?.explain(&arguments.trial).await?;
+    let trial = history.trial.take().context("the coordinator's answer has no trial")?;
     let point: Point = trial.point.clone().unwrap_or_default().try_into()?;
     if arguments.json {
-        return output::json(&output_of(story, TrialOutput::new(trial, point)));
+        return output::json(&output_of(history, TrialOutput::new(trial, point)));
     }
     let id: TrialId = trial.trial_id.parse()?;
     let mut rows = vec![
@@ -68,13 +68,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !trial.reused_from.is_empty() {
         rows.push(("result", format!("reused from {}", trial.reused_from)));
     }
-    if !story.note.is_empty() {
-        rows.push(("waits", story.note.clone()));
+    if !history.note.is_empty() {
+        rows.push(("waits", history.note.clone()));
     }
-    if story.waits_ms > 0 {
+    if history.waits_ms > 0 {
         rows.push((
             "waits",
-            format!("{} after a failure", output::short(Duration::from_millis(story.waits_ms))),
+            format!("{} after a failure", output::short(Duration::from_millis(history.waits_ms))),
         ));
     }
     if !trial.worker.is_empty() {
@@ -88,27 +88,27 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         names.iter().filter_map(|name| Some((name.as_str(), point.parameters.get(name)?.to_string()))),
     );
     rows.extend([("seed", point.seed.to_string()), ("split seed", point.split_seed.to_string())]);
-    if !story.members.is_empty() {
-        rows.push(("members", story.members.join(", ")));
+    if !history.members.is_empty() {
+        rows.push(("members", history.members.join(", ")));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let mut text = format!("trial {id} of sweep {}\n", story.sweep);
+    let mut text = format!("trial {id} of sweep {}\n", history.sweep);
     for (name, value) in rows {
         text.push_str(&format!("  {name:<width$}  {value}\n"));
     }
-    output::text(&format!("{text}\n{}", timeline(&story.events)))
+    output::text(&format!("{text}\n{}", timeline(&history.events)))
 }
 
 /// The attempts at a trial by their tokens, in the order in which they started: the first is attempt 1.
 pub struct Attempts(Vec<i64>);
 
 impl Attempts {
-    /// Those that a trial's story tells of.
-    pub fn of(happenings: &[TrialEvent]) -> Self {
+    /// The attempts that a trial's events name.
+    pub fn of(events: &[TrialEvent]) -> Self {
         let mut tokens = Vec::new();
-        for happening in happenings.iter().filter(|happening| happening.token > 0) {
-            if !tokens.contains(&happening.token) {
-                tokens.push(happening.token);
+        for event in events.iter().filter(|event| event.token > 0) {
+            if !tokens.contains(&event.token) {
+                tokens.push(event.token);
             }
         }
         Self(tokens)
@@ -131,18 +131,18 @@ impl Attempts {
 }
 
 /// One line for each event, the oldest first.
-fn timeline(happenings: &[TrialEvent]) -> String {
-    if happenings.is_empty() {
+fn timeline(events: &[TrialEvent]) -> String {
+    if events.is_empty() {
         return "no events yet".to_owned();
     }
-    let attempts = Attempts::of(happenings);
-    let rows: Vec<[String; 4]> = happenings
+    let attempts = Attempts::of(events);
+    let rows: Vec<[String; 4]> = events
         .iter()
-        .map(|happening| {
-            let TrialEvent { ago_ms, token, what, detail } = happening;
+        .map(|event| {
+            let TrialEvent { ago_ms, token, what, detail } = event;
             let attempt =
                 attempts.number(*token).map(|number| format!("attempt {number}")).unwrap_or_default();
-            // One line each, whatever a program wrote into its error.
+            // An error message of a program may have several lines.
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
             [format!("{} ago", output::short(Duration::from_millis(*ago_ms))), attempt, what.clone(), detail]
         })
@@ -156,12 +156,12 @@ fn timeline(happenings: &[TrialEvent]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
-    let ExplainResponse { sweep, trial: _, token, waits_ms, events: happenings, note, members } = story;
-    let attempts = Attempts::of(&happenings);
+fn output_of(history: ExplainResponse, trial: TrialOutput) -> Output {
+    let ExplainResponse { sweep, trial: _, token, waits_ms, events, note, members } = history;
+    let attempts = Attempts::of(&events);
     let known = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
-    let happening = |TrialEvent { ago_ms, token, what, detail }: TrialEvent| HappeningOutput {
+    let event = |TrialEvent { ago_ms, token, what, detail }: TrialEvent| EventOutput {
         ago_seconds: seconds(ago_ms),
         attempt: attempts.number(token),
         token: known(token),
@@ -176,7 +176,7 @@ fn output_of(story: ExplainResponse, trial: TrialOutput) -> Output {
         note: Some(note).filter(|note| !note.is_empty()),
         waits_seconds: seconds(waits_ms),
         members,
-        happenings: happenings.into_iter().map(happening).collect(),
+        events: events.into_iter().map(event).collect(),
     }
 }
 
@@ -185,23 +185,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_story_is_a_line_for_everything_that_happened() {
-        let happening = |ago_ms, token, what: &str, detail: &str| TrialEvent {
+    fn the_timeline_has_a_line_for_each_event() {
+        let event = |ago_ms, token, what: &str, detail: &str| TrialEvent {
             ago_ms,
             token,
             what: what.into(),
             detail: detail.into(),
         };
-        let happenings = [
-            happening(733_000, 0, "retried", "by a user"),
-            happening(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
-            happening(900, 18, "started", "on gpu4:4711"),
+        let events = [
+            event(733_000, 0, "retried", "by a user"),
+            event(185_000, 17, "lost", "its worker was not heard from\n for 10 s"),
+            event(900, 18, "started", "on gpu4:4711"),
         ];
         let expected = "12 m ago             retried  by a user\n \
                         3 m ago  attempt 1  lost     its worker was not heard from for 10 s\n \
                         0 s ago  attempt 2  started  on gpu4:4711";
-        assert_eq!(timeline(&happenings), expected);
-        let attempts = Attempts::of(&happenings);
+        assert_eq!(timeline(&events), expected);
+        let attempts = Attempts::of(&events);
         assert_eq!(
             (attempts.count(), attempts.token(2), attempts.token(0), attempts.token(3)),
             (2, Some(18), None, None)

@@ -21,9 +21,9 @@ use crate::output::NewFile;
 ///
 /// csv, jsonl, parquet: one row for each evaluation of each trial, in the order of the grid. Its trial: sweep, trial_id, state, held_out, a
 /// column for each axis, seed, split_seed. Itself: method, step, domain, split, role (training or held-out), n and correct (images; empty
-/// where nobody counted), accuracy (a fraction, exact to the last bit), loss (nats). A trial without evaluations, because it failed,
+/// where they were not counted), accuracy (a fraction, exact to the last bit), loss (nats). A trial without evaluations, because it failed,
 /// diverged, was cancelled or is not done, has one row whose columns from method on are empty; drop those by `step`. An axis with values of
-/// several types is told as texts, and one that is called like another column as parameter.NAME. docs/export.md has more.
+/// several types is written as text, and one with the name of another column as parameter.NAME. docs/export.md has more.
 ///
 /// domainbed: one run folder for each succeeded trial and each model of its trajectory, as DomainBed's collector reads them. Settings are
 /// numbered as hparams_seed, pairs of seed and split as trial_seed; the dropout rate and the model are part of the algorithm's name.
@@ -31,7 +31,7 @@ use crate::output::NewFile;
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// How, or whose files: csv, jsonl, parquet or domainbed.
+    /// The format: csv, jsonl, parquet or domainbed.
     #[arg(long)]
     format: ExportFormat,
     /// The file to write, which appears when it is complete; for domainbed the folder, which must be empty or not there. Without it, csv and
@@ -74,7 +74,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         if rows == RowFormat::Parquet {
             bail!("parquet is binary: pass --output FILE");
         }
-        // What goes to standard output is locked for a moment only, for nothing else writes there.
+        // Each write locks standard output by itself; nothing else writes there.
         write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection)
             .await?;
         return Ok(());

@@ -12,7 +12,7 @@ use sortie_core::spec::SweepSpec;
 use super::results::MeasuredArguments;
 use super::submit::follow;
 use super::wait::until_over;
-use crate::client::{Client, PatientClient};
+use crate::client::{Client, RetryingClient};
 use crate::connection::Connection;
 use crate::output;
 
@@ -27,7 +27,8 @@ pub struct Arguments {
     /// +N: so many more; N: until there are so many.
     #[arg(long, value_name = "+N|N", value_parser = Seeds::parse, required_unless_present = "until_se", conflicts_with = "until_se")]
     seeds: Option<Seeds>,
-    /// Until the standard error of the mean o.o.d. difference of --paired is at most this; a fraction, such as 0.005. Needs --trials-max too.
+    /// Add seeds until the standard error of the mean o.o.d. difference of --paired is at most this fraction, such as 0.005. Needs
+    /// --trials-max too.
     #[arg(long, value_name = "SE", requires = "paired", requires = "trials_max")]
     until_se: Option<f64>,
     /// The two settings that are compared, as for `sortie results --paired`.
@@ -46,7 +47,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// How many seeds there are to be.
+/// The number of seeds to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seeds {
     More(u64),
@@ -71,7 +72,7 @@ struct Added {
     reused: u64,
 }
 
-/// Adds seeds and says what that did.
+/// Adds seeds and prints what changed.
 ///
 /// # Errors
 /// One line: the coordinator refuses, the comparison cannot be made, or the trials that may be added are not enough.
@@ -131,7 +132,7 @@ async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &m
     Ok(())
 }
 
-/// Adds seeds until the comparison is precise enough; gives how many there are and what the comparison came to.
+/// Adds seeds until the comparison is precise enough. Returns the number of seeds and the difference.
 async fn until(
     target: f64,
     arguments: &Arguments,
@@ -151,14 +152,14 @@ async fn until(
     loop {
         let mut client = Client::connect(connection).await?;
         for status in client.status(Some(sweep)).await? {
-            // It would never be over.
+            // Its trials would never end.
             let goes_on = status.state != "paused" && status.state != "cancelled";
             ensure!(goes_on, "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
         }
         if !std::mem::replace(&mut waits, true) {
             output::note(&format!("waiting until the trials of sweep {sweep} have ended"));
         }
-        until_over(&mut PatientClient::connect(connection).await?, sweep, &mut String::new()).await?;
+        until_over(&mut RetryingClient::connect(connection).await?, sweep, &mut String::new()).await?;
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;
@@ -174,7 +175,7 @@ async fn until(
             collector.push(&record);
         }
         let estimate = collector.paired([a, b])?.ood.difference;
-        // Of one pair there is no error; of two seeds there is.
+        // One pair has no standard error; two have one.
         let error = estimate.se.unwrap_or(f64::INFINITY);
         if error <= target {
             return Ok((own, estimate));
@@ -208,7 +209,7 @@ fn affordable(spec: &SweepSpec, wanted: u64, trials: u64) -> Result<u64> {
     Ok(wanted.min(own + trials / each.max(1)))
 }
 
-/// A difference in points of a hundred.
+/// A difference in percentage points.
 fn shown(estimate: &Estimate) -> String {
     let points =
         |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));

@@ -1,4 +1,4 @@
-//! `sortie figure`: the pictures.
+//! `sortie figure`: results as SVG or PNG.
 
 use std::path::PathBuf;
 

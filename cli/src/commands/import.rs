@@ -14,18 +14,18 @@ use sortie_core::trial::Point;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 
-use crate::client::{Client, ClientError, Courier};
+use crate::client::{Client, ClientError, ImportWorker};
 use crate::connection::Connection;
 use crate::output;
 
 /// Store the results of another program as a sweep of its own.
 ///
 /// domainbed: a folder of run folders, as DomainBed and programs that descend from it write them. Fractions keep their last bit; -1 and NaN
-/// count as not measured. The sweep's grid is that of the runs: what is not among them is cancelled, and shown as missing. Importing
-/// again adds runs that are new; what is there stays as it is, also where a run has gone on since.
+/// count as not measured. The sweep's grid is that of the runs: trials without a run are cancelled, and shown as missing. Importing
+/// again adds new runs; results that were imported before stay as they are, even if their run has more records now.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Whose files: domainbed.
+    /// The program that wrote the files: domainbed.
     program: Program,
     /// The folder that holds the run folders.
     #[arg(value_name = "DIR")]
@@ -48,23 +48,23 @@ enum Program {
 }
 named!(Program, "program", { DomainBed => "domainbed" });
 
-/// Imports, and says what there was.
+/// Imports, and prints what was imported.
 ///
 /// # Errors
 /// One line: the files cannot be read, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { program: Program::DomainBed, folder, name, dataset, json } = arguments;
     let Folders { runs, repeated, contradicted, torn, empty } = domainbed::read(folder)?;
-    let tree = Tree::of(runs, dataset.as_deref())?;
+    let tree = ImportedRuns::of(runs, dataset.as_deref())?;
     let mut client = Client::connect(connection).await?;
     let request =
         v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
     let mut progress = client.submit(request).await?;
     while progress.message().await.map_err(ClientError::from)?.is_some() {}
-    let missing = tree.settle(&mut client, name).await?;
-    let mut courier = Courier::connect(connection, &tag(name)).await?;
-    let delivered = tree.deliver(&mut courier, name).await;
-    courier.leave().await?;
+    let missing = tree.match_trials(&mut client, name).await?;
+    let mut import_worker = ImportWorker::connect(connection, &tag(name)).await?;
+    let delivered = tree.deliver(&mut import_worker, name).await;
+    import_worker.leave().await?;
     let imported = delivered?;
     tree.check(&mut client, name).await?;
     let (runs, unfinished) = (tree.runs.len(), tree.runs.values().filter(|run| !run.done).count());
@@ -93,17 +93,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&text)
 }
 
-/// What tells runs apart: algorithm, hparams_seed, trial_seed and held-out domains.
+/// The identity of a run: algorithm, hparams_seed, trial_seed and held-out domains.
 type Key = (String, i64, i64, Vec<usize>);
 
 /// The runs of one dataset.
-struct Tree {
+struct ImportedRuns {
     dataset: String,
     domains: Vec<String>,
     runs: BTreeMap<Key, Run>,
 }
 
-impl Tree {
+impl ImportedRuns {
     fn of(runs: Vec<Run>, dataset: Option<&str>) -> Result<Self> {
         let datasets: BTreeSet<String> = runs.iter().map(|run| run.dataset.clone()).collect();
         let known = datasets.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -131,7 +131,7 @@ impl Tree {
                 .map(|record| record.in_acc.len())
                 .chain(run.test_envs.iter().map(|env| env + 1))
                 .fold(envs, usize::max);
-            // Conditions name a run by it.
+            // Conditions of users name runs by their algorithm.
             let name = run.algorithm.as_str();
             if name.is_empty()
                 || name != name.trim()
@@ -152,7 +152,7 @@ impl Tree {
         Ok(Self { domains: domainbed::domain_names(&dataset, envs), dataset, runs: found })
     }
 
-    /// The sweep file that plans these runs and nothing that anybody could run.
+    /// The sweep file that plans these runs. Its command exists nowhere.
     fn sweep_file(&self, name: &str) -> Result<String> {
         let seeds = |seed: fn(&Key) -> i64| self.runs.keys().map(seed).collect::<BTreeSet<_>>();
         let algorithms: BTreeSet<&String> = self.runs.keys().map(|(algorithm, ..)| algorithm).collect();
@@ -162,7 +162,7 @@ impl Tree {
         let file = json!({
             "name": name,
             "select": if pairs { ["iid", "loo", "oracle"].as_slice() } else { ["iid", "oracle"].as_slice() },
-            // The sweep's name makes its trials its own: DomainBed's seeds say nothing about what was run.
+            // The sweep's name is part of its trials' ids, because DomainBed's seeds do not identify what was run.
             "run": { "command": [domainbed::IMPORTED, name] },
             "data": { "dataset": self.dataset, "domains": self.domains },
             "require": { "tags": [tag(name)] },
@@ -201,8 +201,8 @@ impl Tree {
         Ok(found)
     }
 
-    /// Calls off the trials that are none of the runs, and takes those back that have become one; how many are missing.
-    async fn settle(&self, client: &mut Client, name: &str) -> Result<usize> {
+    /// Cancels the trials that have no run, and retries those that have one now. Returns how many have none.
+    async fn match_trials(&self, client: &mut Client, name: &str) -> Result<usize> {
         let mut missing = 0;
         for (point, state) in Self::trials(client, name).await? {
             let there = self.run_at(&point).is_some();
@@ -244,11 +244,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Tells the coordinator what the runs recorded; how many it did not know yet.
-    async fn deliver(&self, courier: &mut Courier, name: &str) -> Result<usize> {
+    /// Reports the runs to the coordinator. Returns how many were new.
+    async fn deliver(&self, import_worker: &mut ImportWorker, name: &str) -> Result<usize> {
         let mut delivered = 0;
         loop {
-            let leases = courier.lease(name).await?;
+            let leases = import_worker.lease(name).await?;
             if leases.is_empty() {
                 return Ok(delivered);
             }
@@ -275,7 +275,7 @@ impl Tree {
                     ..v1::Batch::default()
                 };
                 let outcome = Some(Outcome::Succeeded(v1::Succeeded {}));
-                courier
+                import_worker
                     .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome })
                     .await?;
                 delivered += 1;
@@ -307,7 +307,7 @@ impl Tree {
     }
 }
 
-/// What `sortie logs` shows of an imported run.
+/// The output of `sortie logs` for an imported run.
 fn log(run: &Run) -> String {
     let hparams = serde_json::to_string(&run.hparams).unwrap_or_default();
     let end =
@@ -315,7 +315,7 @@ fn log(run: &Run) -> String {
     format!("imported from {}\nhparams {hparams}{end}\n", run.name)
 }
 
-/// What only the importing command has, so that no worker takes a trial of the sweep.
+/// A tag that only the importing command has, so that no worker takes a trial of the sweep.
 fn tag(name: &str) -> String {
     format!("import-{name}")
 }

@@ -1,4 +1,4 @@
-//! `sortie logs`: what an attempt printed.
+//! `sortie logs`: the output of an attempt.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::output;
 
-/// Print what an attempt at a trial wrote, byte for byte, as much of it as its worker kept.
+/// Print the output of an attempt at a trial, byte for byte, as much of it as its worker kept.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The trial: the first digits of its id, or SWEEP/DIGITS.

@@ -45,11 +45,11 @@ pub struct Arguments {
 
 /// A sweep file, read and checked.
 pub struct ReadSweep {
-    /// As it is written.
+    /// Its text.
     pub text: String,
-    /// What `--data` found.
+    /// The dataset that `--data` names, if given.
     pub discovered: Option<DatasetSpec>,
-    /// What it means.
+    /// The sweep.
     pub spec: SweepSpec,
 }
 
@@ -72,12 +72,12 @@ impl SweepArguments {
 }
 
 impl SweepArguments {
-    /// What errors call it, and its text.
+    /// Its name in error messages, and its text.
     fn source(&self) -> Result<(String, String)> {
         if let Some(name) = &self.preset {
             return Ok((format!("preset {name}"), super::presets::find(name)?.text(self.dataset.as_deref())));
         }
-        // One of both is there: clap sees to it.
+        // clap requires one of the two.
         let file = self.file.as_deref().unwrap_or(Path::new(""));
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the sweep file {}", file.display()))?;
@@ -101,7 +101,7 @@ impl ReadSweep {
 struct Plan<'a> {
     sweep: &'a str,
     trials: u64,
-    /// Of all trials together; none for a command, whose steps may be anything.
+    /// Of all trials together; none for a command, whose steps are unknown.
     updates: Option<u64>,
     #[serde(flatten)]
     spec: &'a SweepSpec,
@@ -134,7 +134,7 @@ fn describe(spec: &SweepSpec) -> String {
     if !grid.held_out.is_empty() {
         rows.push(("held_out", output::shortened(&grid.held_out)));
     }
-    // A plan tells the axes in the order of the tables that will come of it.
+    // The axes in the order of the results tables.
     let points: Vec<_> = spec.point_at(0).into_iter().collect();
     let names = sortie_analysis::parameter_names(&points);
     for name in &names {
@@ -245,7 +245,7 @@ fn combined(combine: &Combine, spec: &SweepSpec) -> String {
     )
 }
 
-/// A command line as people read it: words that a shell would take apart are quoted.
+/// A command line: words that a shell would split are quoted.
 fn words(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+{}".contains(c);
     let word = |word: &String| {
@@ -340,7 +340,7 @@ mod tests {
             (&json["require"]["commands"], &json["grid"]["axes"]["lr"]["values"][1]),
             (&true.into(), &1e-3.into())
         );
-        // Without held-out domains there is nothing to select for.
+        // Without held-out domains nothing is selected.
         assert!(!describe(&spec).contains("held_out") && !describe(&spec).contains("select"));
     }
 }

@@ -44,7 +44,7 @@ pub fn find(name: &str) -> Result<&'static Preset> {
     match presets::find(name) {
         Some(preset) => Ok(preset),
         None => bail!(
-            "there is no preset {name:?}; allowed: {}",
+            "{name:?} is not a preset; allowed: {}",
             PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
         ),
     }

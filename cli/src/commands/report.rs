@@ -78,7 +78,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 }
 
 impl Arguments {
-    /// What makes the same page from the same results; where it is written does not matter.
+    /// The command that makes the same page from the same results; without --output.
     fn command(&self) -> String {
         let mut words = vec!["sortie".to_owned(), "report".to_owned(), self.sweep.clone()];
         let mut list = |option: &str, values: Vec<&str>| {

@@ -1,4 +1,4 @@
-//! `sortie results`: the tables.
+//! `sortie results`: tables of accuracies.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with_all = ["by", "best"])]
     paired: Vec<Filter>,
     /// The format: table, csv, json, markdown, latex (for booktabs), parquet (the same cells as csv, needs --output) or domainbed.
-    #[arg(long, default_value_t = Layout::Ours(Format::Table))]
+    #[arg(long, default_value_t = Layout::Sortie(Format::Table))]
     format: Layout,
     /// The same as --format json.
     #[arg(long, conflicts_with = "format")]
@@ -62,7 +62,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// What is measured of a trial.
+/// Options of what is measured of a trial.
 #[derive(Debug, clap::Args)]
 pub struct MeasuredArguments {
     /// The weights used: plain (those after the step), average (of the weights over steps) or ensemble (of the logits over steps).
@@ -77,8 +77,8 @@ pub struct MeasuredArguments {
 /// Sortie's tables or DomainBed's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    Ours(Format),
-    /// The cells, as CSV has them.
+    Sortie(Format),
+    /// The same cells as CSV.
     Parquet,
     DomainBed,
 }
@@ -95,7 +95,7 @@ impl FromStr for Layout {
             DOMAINBED => Ok(Self::DomainBed),
             _ => text
                 .parse()
-                .map(Self::Ours)
+                .map(Self::Sortie)
                 .map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}")),
         }
     }
@@ -104,7 +104,7 @@ impl FromStr for Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ours(format) => format.fmt(f),
+            Self::Sortie(format) => format.fmt(f),
             Self::Parquet => f.write_str(PARQUET),
             Self::DomainBed => f.write_str(DOMAINBED),
         }
@@ -116,7 +116,7 @@ impl fmt::Display for Layout {
 /// # Errors
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let layout = if arguments.json { Layout::Ours(Format::Json) } else { arguments.format };
+    let layout = if arguments.json { Layout::Sortie(Format::Json) } else { arguments.format };
     check(arguments, layout)?;
     let mut client = Client::connect(connection).await?;
     let bytes = match layout {
@@ -124,7 +124,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             let (work, records) = client.records(&arguments.sweep, Detail::Scores).await?;
             domainbeds(arguments, &work, &records)?.into_bytes()
         }
-        Layout::Ours(_) | Layout::Parquet => ours(arguments, layout, &mut client).await?,
+        Layout::Sortie(_) | Layout::Parquet => sortie_tables(arguments, layout, &mut client).await?,
     };
     match &arguments.output {
         None => output::bytes(&bytes),
@@ -132,14 +132,14 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
 }
 
-/// Refuses what no answer could change.
+/// Checks the options before the coordinator is asked.
 fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
     let several = arguments.select.len() > 1;
     match layout {
-        Layout::Ours(Format::Csv | Format::Json) | Layout::Parquet if several => {
+        Layout::Sortie(Format::Csv | Format::Json) | Layout::Parquet if several => {
             bail!("--select names {} methods, but --format {layout} shows only one", arguments.select.len())
         }
-        Layout::Ours(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet
+        Layout::Sortie(Format::Csv | Format::Markdown | Format::Latex) | Layout::Parquet
             if !arguments.paired.is_empty() =>
         {
             bail!("--paired is printed as table or json, not as {layout}")
@@ -151,8 +151,8 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
     }
 }
 
-/// Folds the stream trial by trial, for all selection methods at once.
-async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
+/// Reads the stream once, trial by trial, for all selection methods.
+async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
     let (work, mut records) = client.stream_records(&arguments.sweep, Detail::Scores).await?;
     let MeasuredArguments { method, ood_split } = arguments.measured;
     let question =
@@ -165,9 +165,9 @@ async fn ours(arguments: &Arguments, layout: Layout, client: &mut Client) -> Res
     let mut answers = Vec::new();
     for collector in collectors {
         answers.push(match (arguments.paired.as_slice(), layout) {
-            ([a, b], Layout::Ours(Format::Json)) => collector.paired([a, b])?.json().into_bytes(),
+            ([a, b], Layout::Sortie(Format::Json)) => collector.paired([a, b])?.json().into_bytes(),
             ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
-            (_, Layout::Ours(format)) => collector.results()?.render(format).into_bytes(),
+            (_, Layout::Sortie(format)) => collector.results()?.render(format).into_bytes(),
             (_, Layout::Parquet | Layout::DomainBed) => {
                 collector.results()?.write_cells(RowFormat::Parquet, Vec::new())?
             }
@@ -204,7 +204,7 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }
 
-/// DomainBed knows runs, and nothing that is made of several: says how many its files leave out, if any.
+/// DomainBed's files hold single runs: notes how many combinations are left out, if any.
 pub fn note_combined(records: &[TrialRecord]) {
     let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
     if combined > 0 {

@@ -23,17 +23,17 @@ use crate::client::{Client, ClientError};
 use crate::connection::Connection;
 use crate::{logging, output};
 
-/// How long a coordinator that starts at the same time may take to tell its address.
+/// How long a coordinator that starts at the same time may take to publish its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;
 /// How long a lease of the embedded coordinator lasts after a heartbeat.
 const LEASE: Duration = Duration::from_secs(10);
-/// What a shell reports of a program that Ctrl-C ended.
+/// The exit code of shells for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 /// Run a sweep on this machine: coordinator, worker, progress, and the results table at the end.
 ///
 /// Ctrl-C at any moment loses nothing: the same command goes on. Where a coordinator serves the database already, this command joins it as
-/// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is told), 130 interrupted.
+/// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is printed), 130 interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -76,16 +76,16 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
     let data = arguments.sweep.data.as_ref();
-    // Whoever types this command has the sweep file before their eyes: its commands may run, and no other sweep's.
+    // The user names this sweep file, so its commands may run, but no other sweep's.
     let config = arguments.machine.agent(data, connection, runs_commands, visible.as_deref())?;
     let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };
     let observed = config.observer.subscribe();
     let mut agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
     let ended = follow(&name, &mut client, &mut agent, &observed).await;
-    // Over already, unless the coordinator is gone; its trials end with it.
+    // It has ended already, unless the coordinator is gone. Its trials end with it.
     agent.abort();
     let ended = match ended {
-        Err(error) if coordinator.embedded.is_none() && is_passing(&error) => return Ok(None),
+        Err(error) if coordinator.embedded.is_none() && is_transient(&error) => return Ok(None),
         ended => ended?,
     };
     let report = Report { name: &name, arguments, connection };
@@ -94,9 +94,9 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     code.map(Some)
 }
 
-/// Whether the coordinator is only out of reach.
-fn is_passing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_passing)
+/// Whether the coordinator may only be unreachable for now.
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_transient)
 }
 
 /// The coordinator of the sweep: in this process, or another one that serves the database.
@@ -132,10 +132,13 @@ impl Coordinator {
         let database = database.to_owned();
         let config = Config { database, options, listen, insecure: false, lease: LEASE, artifacts };
         let server = Server::open(&config).await?;
-        let coordinator = format!("http://{}", server.address().context("cannot tell the address")?);
+        let coordinator = format!(
+            "http://{}",
+            server.address().context("cannot read the address of the listening socket")?
+        );
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            // An error means that the sender is gone, and the command with it.
+            // An error means that the sender was dropped, so the command ends.
             let stopped = async { drop(stopped.await) };
             if let Err(error) = server.run(stopped).await {
                 tracing::error!(%error, "the coordinator ended");
@@ -145,23 +148,23 @@ impl Coordinator {
         Ok(Self { connection, embedded: Some((stop, task)) })
     }
 
-    /// Ends the coordinator of this process in good order.
+    /// Shuts down the coordinator of this process.
     async fn stop(self) {
         if let Some((stop, task)) = self.embedded {
-            // Either may be over already.
+            // Either may have ended already.
             let _ = stop.send(());
             let _ = task.await;
         }
     }
 }
 
-/// How the agent ended, and how far the sweep is.
+/// How the agent ended, and the sweep's progress then.
 struct Ended {
     agent: Result<(), AgentError>,
     status: SweepStatus,
 }
 
-/// Shows how far the sweep is until the agent ends.
+/// Shows the sweep's progress until the agent ends.
 async fn follow(
     name: &str,
     client: &mut Client,
@@ -173,7 +176,7 @@ async fn follow(
         let sweep = status_of(name, client).await?;
         display.show(&sweep, &observed.borrow());
         tokio::select! {
-            ended = &mut *agent => break ended.context("the worker broke off")?,
+            ended = &mut *agent => break ended.context("the worker ended with a panic")?,
             () = tokio::time::sleep(status::WATCH_INTERVAL) => {}
         }
     };
@@ -214,7 +217,7 @@ impl Display {
         self.bar.set_length(total.max(1));
         self.bar.set_position(done);
         self.bar.set_message(line.clone());
-        // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
+        // Without a terminal, a line whenever a trial starts or ends; a new estimate of the time left prints none.
         let (news, line) = match &observed.preparation {
             Some(preparation) => (preparation.what.clone(), format!("preparation: {}", preparation.what)),
             None => (format!("{} {}", status.running, status.succeeded + status.failed), line),
@@ -238,7 +241,7 @@ fn preparation_line(preparation: &Preparation) -> String {
     format!("preparation: {what}, {done} of {total} images")
 }
 
-/// What is said at the end.
+/// The last lines of output.
 struct Report<'a> {
     name: &'a str,
     arguments: &'a Arguments,

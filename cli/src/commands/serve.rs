@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::logging::{self, LogFormat};
 
-/// Run the coordinator: the one process that opens the database, hands out trials and answers questions.
+/// Run the coordinator: the one process that opens the database, assigns trials and answers all commands.
 ///
-/// Everything that it knows is in the database: end it in any way, start it again on the same file, and workers go on.
+/// Its whole state is in the database: it may be stopped or killed at any time. Start it again on the same database, and workers go on.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The database: a SQLite file on a disk of this machine, or a Postgres server, which several coordinators may share.
@@ -26,14 +26,14 @@ pub struct Arguments {
     /// Where to listen; port 0 takes a free one. Anything but loopback needs --insecure.
     #[arg(long, env = "SORTIE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// How long a worker may stay silent before its trials are given to others, in seconds.
+    /// How long a worker may miss heartbeats before other workers get its trials, in seconds.
     #[arg(long, env = "SORTIE_LEASE", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     lease: u64,
-    /// How log lines on stderr look. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
+    /// The format of log lines on stderr. SORTIE_LOG sets which are shown, such as `debug` or `sortie_coordinator=trace`.
     #[arg(long, env = "SORTIE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Where trials leave checkpoints, weights and logits: a folder, file:///FOLDER or s3://BUCKET/PREFIX (AWS_* variables say how to get
-    /// there). Workers that reach the same place share it, and an interrupted trial goes on at any of them; others keep theirs on their own
+    /// Where trials save checkpoints, weights and logits: a folder, file:///FOLDER or s3://BUCKET/PREFIX (AWS_* variables give
+    /// the access). Workers that can read and write it share it, and an interrupted trial goes on at any of them; others use their own
     /// disk, below --cache. By default the folder `artifacts` beside a SQLite file, and `sortie/artifacts` in the XDG data folder
     /// (~/.local/share) with Postgres, where coordinators on several machines should name one place.
     #[arg(long, env = "SORTIE_STORE", value_name = "FOLDER | URL")]
@@ -73,7 +73,7 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
         artifacts,
     };
     let server = Server::open(&config).await?;
-    let address = server.address().context("cannot tell the address")?;
+    let address = server.address().context("cannot read the address of the listening socket")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
     crate::output::text(&format!("listening on http://{address}"))?;
     tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
@@ -82,10 +82,10 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where artifacts go: see the flag.
+/// The artifact store of the flag `--store`.
 ///
 /// # Errors
-/// One line: the place cannot be read as one.
+/// One line: the store is neither a folder nor a URL.
 pub fn artifacts(store: Option<&str>, database: &str) -> Result<Artifacts> {
     if let Some(place) = store {
         return Ok(Artifacts::Chosen(sortie_artifacts::url_of(place)?));
@@ -101,7 +101,7 @@ pub fn artifacts(store: Option<&str>, database: &str) -> Result<Artifacts> {
 }
 
 async fn asked_to_stop(on_stdin_close: bool) {
-    // Signals can be listened to on every system that we support; if not, the default action still ends the process.
+    // If signal handlers cannot be installed, the default action still ends the process.
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

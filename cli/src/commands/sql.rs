@@ -1,4 +1,4 @@
-//! `sortie sql`: questions that no other command answers.
+//! `sortie sql`: queries in SQL.
 
 use std::collections::HashSet;
 
@@ -16,11 +16,11 @@ use crate::output;
 /// Rows of a table that are aligned together. Longer answers are printed as several tables: they are never held as a whole.
 const TABLE_ROWS: usize = 1_000;
 
-/// Ask the coordinator's database a question in SQL.
+/// Query the coordinator's database in SQL.
 ///
 /// One SELECT statement over the views v_trials (every trial), v_evaluations (every measurement of a succeeded trial) and v_selected (the
 /// step that each selection method chooses, with its accuracies); docs/sql.md describes their columns, which are alike on SQLite and
-/// Postgres. Nothing else can be read, and nothing changed. For example:
+/// Postgres. Nothing else can be read, and nothing can be changed. For example:
 ///
 /// sortie sql "select dropout, avg(ood_in) from v_selected where sweep = 'pacs' and selection = 'iid' and method = 'plain'
 /// and combine is null group by dropout"
@@ -29,7 +29,7 @@ pub struct Arguments {
     /// The SELECT statement.
     #[arg(value_name = "QUERY")]
     query: String,
-    /// How the answer looks: table, csv, json or markdown. Numbers are exact in all of them; NULL is empty, and null in JSON.
+    /// The format: table, csv, json or markdown. Numbers are exact in all of them; NULL is empty, and null in JSON.
     #[arg(long, default_value_t = RowsFormat::Table)]
     format: RowsFormat,
     /// The same as --format json: one object with the names of the columns and the rows.
@@ -81,7 +81,7 @@ impl Writer {
         Self { format, columns, begun: false, rows: false, page: Vec::new() }
     }
 
-    /// These rows, behind whatever stands before the first.
+    /// These rows, after the header if it was not written yet.
     fn rows(&mut self, rows: Vec<v1::QueryRow>) -> String {
         let mut text = self.begin();
         for row in rows {
@@ -113,7 +113,7 @@ impl Writer {
         text
     }
 
-    /// What stands before the first row; nothing the second time.
+    /// The header; empty the second time.
     fn begin(&mut self) -> String {
         if std::mem::replace(&mut self.begun, true) {
             return String::new();
@@ -132,12 +132,12 @@ impl Writer {
         }
     }
 
-    /// What is left.
+    /// The rows and the closing text that are left.
     fn end(&mut self) -> String {
         let begin = self.begin();
         begin
             + &match self.format {
-                // An answer without rows has a header all the same.
+                // An answer without rows has a header too.
                 RowsFormat::Table if !self.page.is_empty() || !self.rows => self.table(),
                 RowsFormat::Table | RowsFormat::Csv | RowsFormat::Markdown => String::new(),
                 RowsFormat::Json => "]}\n".to_owned(),
@@ -155,7 +155,7 @@ fn line(start: &str, between: &str, end: &str, values: impl Iterator<Item = Stri
     format!("{start}{}{end}\n", values.collect::<Vec<_>>().join(between))
 }
 
-/// The names as keys of a JSON object: one that was there before gets a number.
+/// The names as keys of a JSON object; repeated ones get a number.
 fn distinct(columns: &[String]) -> Vec<String> {
     let mut taken: HashSet<String> = columns.iter().cloned().collect();
     let mut seen = HashSet::new();
@@ -185,14 +185,14 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Text on one line of a terminal: what could move its cursor is left out.
+/// Text on one line of a terminal, without control characters.
 fn plain(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
 fn csv(value: Option<&Value>) -> String {
     match value {
-        // An empty text is none that is missing.
+        // An empty text differs from NULL.
         Some(Value::Text(text)) if text.is_empty() => "\"\"".to_owned(),
         value => csv_text(&shown(value)).into_owned(),
     }
@@ -201,7 +201,7 @@ fn csv(value: Option<&Value>) -> String {
 fn json(value: Option<&Value>) -> String {
     match value {
         None => "null".to_owned(),
-        // The shortest digits that are read back as the same number; those that JSON does not have are texts.
+        // The shortest digits that read back as the same number. Numbers that JSON cannot hold are texts.
         Some(Value::Real(value)) if value.is_finite() => serde_json::Value::from(*value).to_string(),
         Some(Value::Decimal(digits)) if is_number(digits) => digits.clone(),
         Some(value @ (Value::Integer(_) | Value::Flag(_))) => shown(Some(value)),

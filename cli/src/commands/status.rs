@@ -1,4 +1,4 @@
-//! `sortie status`: how far sweeps are.
+//! `sortie status`: the progress of sweeps.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use sortie_proto::v1::SweepStatus;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientError, PatientClient};
+use crate::client::{Client, ClientError, RetryingClient};
 use crate::connection::Connection;
 use crate::output;
 
@@ -50,7 +50,7 @@ struct SweepOutput {
     eta_seconds: Option<u64>,
 }
 
-/// How often a watched sweep is asked for.
+/// The interval of requests of `--watch`.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the status, once or until the end.
@@ -59,7 +59,7 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// One line: the coordinator refuses or is gone, or a watched trial failed.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if arguments.watch {
-        return watch(PatientClient::connect(connection).await?, arguments).await;
+        return watch(RetryingClient::connect(connection).await?, arguments).await;
     }
     let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
     if arguments.json {
@@ -107,7 +107,7 @@ fn ended(status: &SweepStatus) -> u64 {
     status.succeeded + status.diverged + status.failed + status.cancelled
 }
 
-/// Whether nothing more will happen. A sweep that is still being stored may yet get trials; one that was cancelled before it was stored
+/// Whether no trial will change any more. A sweep that is still being stored gets more trials; one that was cancelled before it was stored
 /// never gets all that its grid plans.
 pub fn is_over(status: &SweepStatus) -> bool {
     match status.state.as_str() {
@@ -177,18 +177,18 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
     Output { sweeps: sweeps.iter().map(sweep).collect() }
 }
 
-async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<()> {
+async fn watch(mut client: RetryingClient<'_>, arguments: &Arguments) -> Result<()> {
     let terminal = std::io::stderr().is_terminal() && !arguments.json;
     let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
     let started = Instant::now();
     let (mut first_steps, mut said) = (None, None);
     loop {
-        let mut told = false;
+        let mut noted = false;
         let outage = |error: &ClientError| {
             let note = format!("{error}; asking again");
-            // Without a terminal, one line an outage.
-            if !terminal && !std::mem::replace(&mut told, true) {
+            // Without a terminal, one line for each outage.
+            if !terminal && !std::mem::replace(&mut noted, true) {
                 output::note(&note);
             }
             bar.set_message(note);
@@ -201,7 +201,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
         bar.set_length(total.steps_planned.max(1));
         bar.set_position(total.steps_done);
         bar.set_message(line.clone());
-        // Without a terminal, a line whenever a trial starts or ends; the time left alone is no news.
+        // Without a terminal, a line whenever a trial starts or ends; a new estimate of the time left prints none.
         let news = (total.running, ended(&total), total.planned);
         if !terminal && said != Some(news) {
             said = Some(news);
@@ -223,7 +223,7 @@ async fn watch(mut client: PatientClient<'_>, arguments: &Arguments) -> Result<(
     }
 }
 
-/// From the steps that were made while we watched; none before there are enough of them to tell.
+/// The time left, from the steps that were made while this command watched; none before there are enough of them.
 pub fn observed(total: &SweepStatus, first_steps: u64, watched: Duration) -> Option<Duration> {
     let made = total.steps_done.checked_sub(first_steps).filter(|&made| made > 10)?;
     let left = total.steps_planned.saturating_sub(total.steps_done);
@@ -247,7 +247,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     }
     let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
     total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
-    // Of the sweeps that are not over, the one that is least far tells what all of them wait for; nothing at all is not over either.
+    // The first state of this list that a sweep has is shown. Without sweeps, nothing is over.
     let least = ["expanding", "open", "paused", "cancelled"];
     let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
     let all_over = if sweeps.is_empty() { "open" } else { "cancelled" };
@@ -255,7 +255,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     total
 }
 
-/// How far it is, in one line.
+/// The progress in one line.
 pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.running);
     for (count, what) in

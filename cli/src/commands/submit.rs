@@ -31,7 +31,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Submits and says what that did.
+/// Submits and prints what was stored.
 ///
 /// # Errors
 /// One line: the file is not right, or the coordinator refuses it.
@@ -48,7 +48,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&summary(&last))
 }
 
-/// Shows how far a submission is until it is done; gives what it did.
+/// Shows the progress of a submission until it is done. Returns what was stored.
 ///
 /// # Errors
 /// The coordinator went away in the middle, or refuses.
@@ -61,7 +61,7 @@ pub async fn follow(mut progress: Streaming<SubmitProgress>, json: bool) -> Resu
                 return Ok(progress);
             }
             Some(progress) => reporter.show(&progress),
-            None => return Err(ClientError::Gone.into()),
+            None => return Err(ClientError::ConnectionLost.into()),
         }
     }
 }
@@ -81,7 +81,7 @@ fn summary(last: &SubmitProgress) -> String {
     text
 }
 
-/// A bar on a terminal; elsewhere a line for every tenth of the way, so that a small sweep has none.
+/// A bar on a terminal; elsewhere a line for every tenth, none for a small sweep.
 struct Reporter {
     bar: ProgressBar,
     plain: bool,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use sortie_core::filter::{Filter, Unmet};
+use sortie_core::filter::{Filter, UnmetConditions};
 use sortie_core::job::StateName;
 use sortie_core::trial::{Point, TrialId};
 use sortie_proto::v1::Trial;
@@ -72,7 +72,7 @@ impl TrialOutput {
 /// Prints the list.
 ///
 /// # Errors
-/// One line: the coordinator refuses, or a condition names what the sweep does not have.
+/// One line: the coordinator refuses, or a condition names an axis that the sweep does not have.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let state = arguments.state.map_or("", StateName::as_str);
@@ -109,7 +109,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     output::text(&table(&trials)?)
 }
 
-/// Says which conditions no trial of the sweep meets, whatever its state, and which values there are instead.
+/// Notes conditions that no trial of the sweep meets, in any state, and the values that trials have.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
@@ -117,7 +117,7 @@ pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) ->
     if *filter == Filter::default() {
         return Ok(());
     }
-    let mut unmet = Unmet::of(filter);
+    let mut unmet = UnmetConditions::of(filter);
     let mut stream = client.trials(sweep, "").await?;
     while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
         unmet.see(&trial.point.unwrap_or_default().try_into()?);
@@ -131,7 +131,7 @@ pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) ->
     Ok(())
 }
 
-/// How far the trial's newest attempt is.
+/// The progress of the trial's newest attempt.
 pub fn progress(trial: &Trial) -> String {
     if trial.steps > 0 { format!("{}/{}", trial.step, trial.steps) } else { trial.step.to_string() }
 }
@@ -139,7 +139,7 @@ pub fn progress(trial: &Trial) -> String {
 fn table(trials: &[(Trial, Point)]) -> Result<String> {
     let points = || trials.iter().map(|(_, point)| point);
     let parameters = sortie_analysis::parameter_names(points());
-    // Columns that are empty or the same for every sweep without a choice say nothing.
+    // Columns that are empty, or that have one value by default, are left out.
     let held_out = points().any(|point| !point.held_out.is_empty());
     let split = points().any(|point| point.split_seed != 0);
     let reused = trials.iter().any(|(trial, _)| !trial.reused_from.is_empty());

@@ -1,4 +1,4 @@
-//! `sortie verify`: whether an interrupted run of a trial comes to what an undisturbed one comes to.
+//! `sortie verify`: whether an interrupted run of a trial has the same result as an uninterrupted one.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use sortie_proto::v1::{
 };
 
 use super::status::{WATCH_INTERVAL, is_over, line};
-use crate::client::{Client, ClientError, PatientClient};
+use crate::client::{Client, ClientError, RetryingClient};
 use crate::connection::Connection;
 use crate::output;
 
-/// Run a trial twice more on one worker, once undisturbed and once killed and resumed, and compare all that comes of it, to the byte.
+/// Run a trial twice more on one worker, once uninterrupted and once killed and resumed, and compare the results, to the byte.
 ///
 /// The two runs are sweeps of their own, `verify-DIGITS-NUMBER-a` and `-b`. The outcome is noted with the trial: `sortie explain` shows it.
 /// Ends with exit code 0 if both are identical, and with 1 otherwise.
@@ -56,10 +56,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
     let VerifyResponse { sweeps, worker_id, worker, steps } =
         Client::connect(connection).await?.verify(request).await?;
     output::note(&format!("verifying on {worker}: {}, {steps} steps each", sweeps.join(" and ")));
-    let mut client = PatientClient::connect(connection).await?;
+    let mut client = RetryingClient::connect(connection).await?;
     for sweep in &sweeps {
         if let Err(error) = until_over(&mut client, connection, sweep, &worker_id, &worker).await {
-            call_off(connection, &sweeps).await;
+            cancel_sweeps(connection, &sweeps).await;
             return Err(error);
         }
     }
@@ -74,9 +74,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits until a sweep is over, as long as its worker is there: nobody else may run it.
+/// Waits until a sweep is over. Fails when its worker leaves, because no other may run it.
 async fn until_over(
-    client: &mut PatientClient<'_>,
+    client: &mut RetryingClient<'_>,
     connection: &Connection,
     sweep: &str,
     worker_id: &str,
@@ -85,12 +85,12 @@ async fn until_over(
     let told = |error: &ClientError| output::note(&format!("{error}; asking again"));
     loop {
         let status = client.status(Some(sweep), told).await?.into_iter().next();
-        let Some(status) = status else { bail!("the coordinator says nothing of sweep {sweep}") };
+        let Some(status) = status else { bail!("the coordinator's answer does not contain sweep {sweep}") };
         if is_over(&status) {
             return succeeded(sweep, &status);
         }
         if status.running == 0 && is_gone(connection, worker_id).await {
-            bail!("worker {worker} went away; verify again");
+            bail!("worker {worker} left before the runs ended; run `sortie verify` again");
         }
         tokio::time::sleep(WATCH_INTERVAL.min(Duration::from_millis(500))).await;
     }
@@ -110,8 +110,8 @@ async fn is_gone(connection: &Connection, worker_id: &str) -> bool {
     found.is_none_or(|worker| ["left", "silent"].contains(&worker.state.as_str()))
 }
 
-/// Nobody waits for them any more. A coordinator that is away keeps two sweeps that its user may cancel.
-async fn call_off(connection: &Connection, sweeps: &[String]) {
+/// Cancels the two sweeps. If the coordinator cannot be reached, they stay, and the user may cancel them.
+async fn cancel_sweeps(connection: &Connection, sweeps: &[String]) {
     let Ok(mut client) = Client::connect(connection).await else { return };
     for sweep in sweeps {
         let request =
@@ -133,7 +133,7 @@ fn text(certificate: &Certificate) -> String {
     } = certificate;
     let resumed = resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
     let verdict = if *identical { "identical".to_owned() } else { format!("NOT identical: {difference}") };
-    let weights = if weights_digest.is_empty() { "not told" } else { weights_digest };
+    let weights = if weights_digest.is_empty() { "not reported" } else { weights_digest };
     format!(
         "{verdict}\n  killed   at step {kill_at} of {steps}, {resumed}\n  worker   {worker}\n  weights  {weights}\n  metrics  {metrics_digest}\n"
     )

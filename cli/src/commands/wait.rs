@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use sortie_proto::v1::SweepStatus;
 
 use super::status::{WATCH_INTERVAL, is_over, line};
-use crate::client::{ClientError, PatientClient};
+use crate::client::{ClientError, RetryingClient};
 use crate::connection::Connection;
 use crate::output;
 
@@ -28,9 +28,9 @@ pub struct Arguments {
 /// One line: a trial did not succeed, the time is up, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { sweep, timeout } = arguments;
-    let mut client = PatientClient::connect(connection).await?;
-    // What is known of the sweep when the time is up.
-    let mut known = format!("nothing is known of sweep {sweep}");
+    let mut client = RetryingClient::connect(connection).await?;
+    // The last known state, for the message when the time is up.
+    let mut known = format!("the coordinator has not answered about sweep {sweep}");
     let ended = until_over(&mut client, sweep, &mut known);
     let status = match timeout {
         None => ended.await?,
@@ -47,27 +47,27 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a sweep is over; `known` is what is known of it meanwhile.
+/// Waits until a sweep is over; `known` gets the last known state.
 ///
 /// # Errors
-/// [`ClientError`], none of them passing.
+/// [`ClientError`], never a transient one.
 pub async fn until_over(
-    client: &mut PatientClient<'_>,
+    client: &mut RetryingClient<'_>,
     sweep: &str,
     known: &mut String,
 ) -> Result<SweepStatus> {
     loop {
-        let mut told = false;
+        let mut noted = false;
         let outage = |error: &ClientError| {
-            // Whoever looks at the terminal should not take an outage for slow trials.
-            if !std::mem::replace(&mut told, true) {
+            // So that an outage does not look like slow trials.
+            if !std::mem::replace(&mut noted, true) {
                 output::note(&format!("{error}; asking again"));
             }
             *known = error.to_string();
         };
         let sweeps = client.status(Some(sweep), outage).await?;
         let Some(status) = sweeps.into_iter().next() else {
-            bail!("the coordinator says nothing of sweep {sweep}")
+            bail!("the coordinator's answer does not contain sweep {sweep}")
         };
         if is_over(&status) {
             return Ok(status);

@@ -1,4 +1,4 @@
-//! `sortie weights`: which pretrained weights there are, and how they get into the cache folder.
+//! `sortie weights`: lists pretrained weights and fetches them into the cache folder.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use sortie_core::pipe::{FetchWeightsRequest, Request};
 
 use crate::{folders, trainer};
 
-/// List pretrained weights, or get some into the cache folder.
+/// List pretrained weights, or fetch some into the cache folder.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to do.
@@ -23,9 +23,9 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Put pretrained weights into the cache folder: download torchvision's, or stage a file.
+    /// Put pretrained weights into the cache folder: download torchvision's, or copy or convert a file.
     Fetch(FetchArguments),
-    /// List the networks, and whether their weights are there.
+    /// List the networks, and whether their weights are in the cache folder.
     List,
 }
 
@@ -45,7 +45,7 @@ struct FetchArguments {
     name: Option<String>,
 }
 
-/// Becomes the trainer, which does it; returns only if it cannot be started.
+/// Replaces this process by the trainer, which does it; returns only if it cannot be started.
 ///
 /// # Errors
 /// One line that says what is wrong.
@@ -63,5 +63,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             })
         }
     };
-    trainer::become_it(&request, &arguments.libtorch, folders::cache(arguments.cache.as_ref())?)
+    trainer::replace_process(&request, &arguments.libtorch, folders::cache(arguments.cache.as_ref())?)
 }

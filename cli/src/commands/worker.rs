@@ -19,14 +19,14 @@ use sortie_proto::endpoint::coordinator_uri;
 use sortie_worker::launcher::{self, DeviceSelection, Launcher};
 use sortie_worker::{AgentConfig, AgentError};
 
-/// The time that must be left before `--until` for a trial of which nobody knows how long it takes.
+/// The time that must be left before `--until` for a trial of unknown duration.
 const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
 /// Tags of one worker.
 const TAGS_MAX: usize = 64;
 /// From the request to stop to the end of trials that do not stop by themselves, unless `--grace` says otherwise.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What of this machine a worker uses.
+/// Options of the machine that a worker uses.
 #[derive(Args, Clone, Debug)]
 pub struct Machine {
     /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder]
@@ -37,7 +37,7 @@ pub struct Machine {
     pub devices: DeviceSelection,
     #[command(flatten)]
     pub libtorch: Libtorch,
-    /// Trials at the same time, dealt out over the devices [default: one per device]
+    /// Trials at the same time, distributed over the devices [default: one per device]
     #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub slots: Option<u16>,
     /// CPU threads of each trial [default: the processors divided by the slots]
@@ -60,7 +60,7 @@ pub struct Arguments {
     /// Let sweeps run commands of their own on this machine, as the user that runs this worker (docs/commands.md)
     #[arg(long, env = "SORTIE_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_commands: bool,
-    /// What to call this worker by: sweeps may require tags. May be repeated
+    /// A tag of this worker: sweeps may require tags. May be repeated
     #[arg(long = "tag", value_name = "TAG", env = "SORTIE_TAGS", value_delimiter = ',')]
     pub tags: Vec<String>,
     /// Take only trials of this sweep
@@ -70,7 +70,7 @@ pub struct Arguments {
     #[arg(long)]
     pub exit_when_idle: bool,
     /// Work until then: a point in time such as 2026-01-31T18:00:00+01:00, or a duration such as 3h or 45m. Trials that would not finish
-    /// are not started, and those that run are handed back shortly before. In a Slurm job its end counts too
+    /// are not started, and running ones are handed back shortly before. The end of a Slurm job counts too, if it is earlier
     #[arg(long, value_name = "TIME", env = "SORTIE_UNTIL")]
     pub until: Option<String>,
     /// From the request to stop to the end of trials that do not stop by themselves
@@ -89,12 +89,12 @@ pub struct Arguments {
 /// # Errors
 /// One line that says what is wrong.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitCode> {
-    let surroundings = Surroundings {
+    let environment = Environment {
         visible: std::env::var_os("CUDA_VISIBLE_DEVICES"),
         job_end: std::env::var_os("SLURM_JOB_END_TIME"),
         now: deadline::wall_clock(),
     };
-    match run_agent(arguments, connection, &surroundings).await {
+    match run_agent(arguments, connection, &environment).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ (AgentError::Address(_) | AgentError::Devices(_) | AgentError::Usage(_))) => {
             output::note(&format!("error: {error}"));
@@ -107,17 +107,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
 async fn run_agent(
     arguments: &Arguments,
     connection: &Connection,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<(), AgentError> {
     logging::start(arguments.log_format).map_err(|error| AgentError::Usage(error.to_string()))?;
-    let config = config(arguments, connection, surroundings)?;
+    let config = config(arguments, connection, environment)?;
     let stop = sortie_worker::stop_requests(arguments.stop_on_stdin_close)?;
     sortie_worker::run(config, stop).await
 }
 
-/// What the system tells a worker, besides its options.
+/// Settings of a worker that are no options.
 #[derive(Debug, Default)]
-struct Surroundings {
+struct Environment {
     /// CUDA_VISIBLE_DEVICES.
     visible: Option<OsString>,
     /// SLURM_JOB_END_TIME.
@@ -129,9 +129,9 @@ struct Surroundings {
 fn config(
     arguments: &Arguments,
     connection: &Connection,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<AgentConfig, AgentError> {
-    let Surroundings { visible, job_end, now } = surroundings;
+    let Environment { visible, job_end, now } = environment;
     let time_left = deadline::time_left(arguments.until.as_deref(), job_end.as_deref(), *now);
     let Arguments { machine, data, allow_commands, .. } = arguments;
     let tags = tags(&arguments.tags)?;
@@ -151,7 +151,7 @@ impl Machine {
     /// An agent on this machine that takes any trial. `visible` is the value of CUDA_VISIBLE_DEVICES.
     ///
     /// # Errors
-    /// One line that says what is wrong, or missing here.
+    /// One line that says what is wrong, or missing on this machine.
     pub fn agent(
         &self,
         data: Option<&PathBuf>,
@@ -188,8 +188,8 @@ impl Machine {
         })
     }
 
-    /// The GPUs that trials may use. A worker that trains needs a trainer that answers, now; one for the CPU that may run commands finds out
-    /// when the first trial needs it.
+    /// The GPUs that trials may use. A worker that trains needs a working trainer at its start; one for the CPU that may run commands looks
+    /// for it when the first trial needs it.
     fn gpus(
         &self,
         allow_commands: bool,
@@ -221,11 +221,11 @@ impl Machine {
     }
 }
 
-/// Sorted, each once; as sweep files may require them.
+/// The tags, sorted, each once.
 fn tags(tags: &[String]) -> Result<Vec<String>, AgentError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     for tag in tags {
-        // An empty variable names none.
+        // An empty environment variable gives no tag.
         if tag.len() > 100 || !tag.chars().all(fits) || tag.starts_with(['.', '-']) {
             let allowed = "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'";
             return Err(AgentError::Usage(format!("--tag {tag:?} is not a tag; allowed: {allowed}")));
@@ -254,26 +254,25 @@ mod tests {
         arguments: Arguments,
     }
 
-    /// A worker that may run commands needs no trainer at once: there is none beside the program that runs these tests.
-    fn configured(words: &[&str], surroundings: &Surroundings) -> Result<AgentConfig, AgentError> {
-        let words = ["sortie-worker", "--allow-commands"].iter().chain(words);
+    /// With --allow-commands, because there is no trainer beside the program that runs these tests.
+    fn configured(words: &[&str], environment: &Environment) -> Result<AgentConfig, AgentError> {
+        let words = ["sortie worker", "--allow-commands"].iter().chain(words);
         let Cli { connection, arguments } = Cli::try_parse_from(words).unwrap();
-        config(&arguments, &connection, surroundings)
+        config(&arguments, &connection, environment)
     }
 
-    fn visible(gpus: &str) -> Surroundings {
-        Surroundings { visible: Some(gpus.into()), ..Surroundings::default() }
+    fn visible(gpus: &str) -> Environment {
+        Environment { visible: Some(gpus.into()), ..Environment::default() }
     }
 
     #[test]
     fn data_lies_in_the_cache_unless_told() {
-        let set =
-            configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Surroundings::default())
-                .unwrap();
+        let set = configured(&["--cache", "/c", "--devices", "cpu", "--slots", "3"], &Environment::default())
+            .unwrap();
         assert_eq!((set.cache.as_path(), set.data.as_path()), (Path::new("/c"), Path::new("/c/data")));
         assert_eq!(set.slots.len(), 3);
         assert_eq!(
-            configured(&["--cache", "/c", "--data", "/d"], &Surroundings::default()).unwrap().data,
+            configured(&["--cache", "/c", "--data", "/d"], &Environment::default()).unwrap().data,
             Path::new("/d")
         );
         let gpus = configured(&["--cache", "/c", "--threads", "5"], &visible("4,6")).unwrap();
@@ -289,30 +288,30 @@ mod tests {
             &["--log-format", "xml"],
             &["extra"],
         ] {
-            assert!(Cli::try_parse_from(["sortie-worker"].iter().chain(words)).is_err(), "{words:?}");
+            assert!(Cli::try_parse_from(["sortie worker"].iter().chain(words)).is_err(), "{words:?}");
         }
         let refused = |words: &[&str]| configured(words, &visible("")).unwrap_err().to_string();
         assert!(refused(&["--devices", "cuda:0"]).contains("cuda:0 is not there"));
         assert!(refused(&["--coordinator", "http://gpu7:7070"]).contains("--insecure"));
         assert!(refused(&["--tag", "a b"]).contains("--tag \"a b\" is not a tag"));
-        let without = Cli::try_parse_from(["sortie-worker"]).unwrap();
-        let refusal = config(&without.arguments, &without.connection, &Surroundings::default()).unwrap_err();
+        let without = Cli::try_parse_from(["sortie worker"]).unwrap();
+        let refusal = config(&without.arguments, &without.connection, &Environment::default()).unwrap_err();
         assert!(refusal.to_string().contains("sortie-trainer is missing"), "{refusal}");
         assert!(refused(&["--until", "soon"]).contains("--until \"soon\""));
     }
 
     #[test]
     fn tags_grace_and_the_end_of_time_are_passed_on() {
-        let surroundings = Surroundings {
+        let environment = Environment {
             job_end: Some("1000".into()),
             now: Duration::from_secs(400),
-            ..Surroundings::default()
+            ..Environment::default()
         };
         let words = ["--tag", "night,a100", "--tag", "night", "--grace", "9", "--until", "3h"];
-        let set = configured(&words, &surroundings).unwrap();
+        let set = configured(&words, &environment).unwrap();
         assert_eq!(set.tags, ["a100", "night"]);
         assert_eq!((set.grace, set.time_left), (Duration::from_secs(9), Some(Duration::from_secs(600))));
-        let plain = configured(&[], &Surroundings::default()).unwrap();
+        let plain = configured(&[], &Environment::default()).unwrap();
         assert_eq!((plain.time_left, plain.grace), (None, Duration::from_secs(5)));
     }
 }

@@ -1,4 +1,4 @@
-//! `sortie workers`: who works here.
+//! `sortie workers`: the workers of a coordinator.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::output;
 /// List the workers: what they have, what they run, and when they were last heard from.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Also those that left or fell silent more than an hour ago.
+    /// Also those that left, or were last heard from more than an hour ago.
     #[arg(long)]
     all: bool,
     /// Print one JSON object.
@@ -61,7 +61,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 }
 
 fn table(workers: &[Worker]) -> String {
-    // Columns that would be empty say nothing.
+    // Empty columns are left out.
     let tagged = workers.iter().any(|worker| !worker.tags.is_empty());
     let explained = workers.iter().any(|worker| !worker.reason.is_empty());
     let stored = workers.iter().any(|worker| !worker.checkpoints.is_empty());

@@ -51,22 +51,25 @@ async fn every_end_of_a_command_has_its_outcome() {
             "echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1".into(),
             failed(ErrorClass::OutOfMemory, "CUDA out of memory"),
         ),
-        (format!("{JUDGED}; {JUDGED}; sleep 60"), failed(ErrorClass::BadConfig, "at step 0 was told before")),
+        (
+            format!("{JUDGED}; {JUDGED}; sleep 60"),
+            failed(ErrorClass::BadConfig, "at step 0 was reported before"),
+        ),
         (
             r#"echo '{"step":11,"loss":1}'; sleep 60"#.into(),
-            failed(ErrorClass::BadConfig, "beyond the sweep's last step, 9"),
+            failed(ErrorClass::BadConfig, "after the sweep's last step, 9"),
         ),
         (
             r#"echo '{"step":1,"domain":"ink","split":"in","value":1}'; sleep 60"#.into(),
-            failed(ErrorClass::BadConfig, "domain \"ink\" is none of oil, pen"),
+            failed(ErrorClass::BadConfig, "domain \"ink\" is not allowed; allowed: oil, pen"),
         ),
     ];
     for (script, expected) in cases {
         let token = agent.fake.queue(&shell(&script, &["oil", "pen"], Some(9)));
         let outcome = agent.fake.wait_for_outcome(token).await;
         match (expected, outcome) {
-            (Err((class, text)), Outcome::Failed { class: told, message }) => {
-                assert_eq!(told, class, "{script}: {message}");
+            (Err((class, text)), Outcome::Failed { class: reported, message }) => {
+                assert_eq!(reported, class, "{script}: {message}");
                 assert!(message.contains(&text) && message.lines().count() == 1, "{script}: {message}");
             }
             (expected, outcome) => assert_eq!(expected, Ok(outcome), "{script}"),
@@ -119,7 +122,7 @@ echo '{{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"meth
     let first = format!("1e-3 1e-3 7 oil {} cpu 3 []", data.display());
     let here = std::env::current_dir().unwrap();
     for line in [first.as_str(), here.to_str().unwrap(), "problem", "no input"] {
-        assert!(log.lines().any(|told| told == line), "{line:?} is not in {log}");
+        assert!(log.lines().any(|reported| reported == line), "{line:?} is not in {log}");
     }
     assert!(!log.contains("step"), "{log}");
     agent.end().await;
@@ -179,7 +182,7 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
         let text = fs::read_to_string(&path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    // The first answer is lost: the same batch is told again, and noted once.
+    // The first answer is lost: the same batch is reported again, and noted once.
     fake.script(|script| script.reports_lost = 1);
     let trial = shell(
         &format!(r#"echo '{{"step":0,"loss":0.5}}'; {JUDGED}; sleep 1.5; echo '{{"step":1,"loss":-2.0}}'"#),

@@ -171,7 +171,7 @@ async fn a_worker_that_is_set_aside_says_so_once() {
     fake.script(|script| script.set_aside.clear());
     fake.queue(&spec("Gone", 9));
     eventually("better news", || {
-        worker.stderr().contains("nothing keeps this worker from trials any more").then_some(())
+        worker.stderr().contains("the coordinator gives this worker trials again").then_some(())
     })
     .await;
 }
@@ -205,5 +205,5 @@ async fn a_heartbeat_that_crosses_the_end_of_a_trial_warns_of_nothing() {
     let crossed = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.iter().any(|(of, _)| *of == token));
     let told = fake.heard().iter().position(|heard| matches!(heard, Heard::Complete(..))).unwrap();
     assert!(fake.heard()[told..].iter().any(crossed), "no heartbeat crossed");
-    assert!(!stderr.contains("lease lost") && !stderr.contains("was not told"), "{stderr}");
+    assert!(!stderr.contains("lease lost") && !stderr.contains("was not reported"), "{stderr}");
 }

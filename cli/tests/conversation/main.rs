@@ -162,7 +162,7 @@ fn trial() -> v1::Trial {
 
 #[test]
 fn a_trial_is_listed_and_explained() {
-    let happening =
+    let lost_event =
         v1::TrialEvent { ago_ms: 61_500, token: 17, what: "lost".into(), detail: "not heard from".into() };
     let started =
         v1::TrialEvent { ago_ms: 1_000, token: 18, what: "started".into(), detail: "on gpu4:4711".into() };
@@ -170,7 +170,7 @@ fn a_trial_is_listed_and_explained() {
         sweep: "s".into(),
         trial: Some(trial()),
         token: 18,
-        events: vec![happening, started],
+        events: vec![lost_event, started],
         note: "old".into(),
         ..Default::default()
     };
@@ -181,7 +181,10 @@ fn a_trial_is_listed_and_explained() {
     assert_eq!(String::from_utf8(none.stderr).unwrap(), "no trial of sweep s has lr = 1: it has 1e-3\n");
     assert_eq!(String::from_utf8(none.stdout).unwrap(), "no trials meet these conditions\n");
     let error = coordinator.refuses(&["trials", "s", "--where", "speed=3"], 1);
-    assert_eq!(error, "error: \"speed\" is no axis of this sweep; it has batch, lr, held_out, seed, split\n");
+    assert_eq!(
+        error,
+        "error: \"speed\" is not an axis of this sweep; its axes are batch, lr, held_out, seed, split\n"
+    );
     let text = coordinator.says(&["explain", "s/94f9"]);
     let expected = "trial 94f9de813446924ef6b1cf831eaa3ef4 of sweep s
   state       running
@@ -210,7 +213,7 @@ fn a_trial_is_listed_and_explained() {
     assert_eq!((&json["reused_from"], &json["note"]), (&Value::Null, &json!("old")));
     let lost =
         json!({"ago_seconds": 61.5, "attempt": 1, "token": 17, "what": "lost", "detail": "not heard from"});
-    assert_eq!(json["happenings"][0], lost);
+    assert_eq!(json["events"][0], lost);
     assert_eq!(coordinator.asked().last().unwrap(), "\"94f9\"");
 }
 
@@ -305,7 +308,7 @@ fn what_a_trial_left_is_listed() {
         let (method, digest) = ("plain".into(), "0a".repeat(32));
         let artifact =
             v1::Artifact { kind: kind.into(), method, step: 20, key: key.into(), digest, bytes: 7 };
-        v1::KeptArtifact { token: 17, artifact: Some(artifact), url: url.into(), host: host.into() }
+        v1::StoredArtifact { token: 17, artifact: Some(artifact), url: url.into(), host: host.into() }
     };
     let artifacts = vec![
         kept("final-logits", "", "", ""),
@@ -394,7 +397,7 @@ fn a_verification_that_cannot_end_is_called_off() {
     let alone = Coordinator::start(Script { status: status(0, 0), ..Script::default() });
     let output = alone.run(&["verify", "94f9", "--kill-at", "12"]);
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && error.contains("worker gpu4:4711 went away"), "{error}");
+    assert!(output.status.code() == Some(1) && error.contains("worker gpu4:4711 left before"), "{error}");
     let calls_off = |sweep: &str| alone.asked().contains(&format!("({sweep:?}, \"cancel\", \"\", \"\", 0)"));
     assert!(calls_off("verify-94f9de81-1-a") && calls_off("verify-94f9de81-1-b"), "{:?}", alone.asked());
     assert!(alone.refuses(&["verify", "94f9", "--kill-at", "2"], 2).contains("--kill-at"));

@@ -239,7 +239,7 @@ fn a_run_that_was_killed_and_resumed_is_the_undisturbed_one_to_the_byte() {
         world.logs()
     );
     let story = world.json(&["explain", &trial, "--json"]);
-    assert!(story["happenings"].as_array().unwrap().iter().any(|row| row["what"] == "verified"), "{story}");
+    assert!(story["events"].as_array().unwrap().iter().any(|row| row["what"] == "verified"), "{story}");
     let killed =
         world.json(&["trials", &format!("verify-{}-1-b", &trial[..8]), "--json"])["trials"][0].clone();
     assert_eq!((&killed["state"], &killed["attempts"]), (&"succeeded".into(), &2.into()));

@@ -21,7 +21,7 @@ use super::wire::{
     artifacts_wire, certificate_wire, history_wire, now_ms, row_wire, status_wire, trial_wire, worker_wire,
 };
 use crate::store::{
-    Portion, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
+    PageRequest, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
@@ -268,7 +268,7 @@ async fn read_records(
     detail: Detail,
     sender: mpsc::Sender<Result<Vec<TrialRecord>, StoreError>>,
 ) {
-    let mut portion = Portion { from: 0, trials_max: READ_TRIALS, detail };
+    let mut portion = PageRequest { from: 0, trials_max: READ_TRIALS, detail };
     loop {
         let page = coordinator.store.records(&sweep, portion).await;
         let next = page.as_ref().ok().and_then(|page| page.next);

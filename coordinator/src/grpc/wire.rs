@@ -8,7 +8,7 @@ use sortie_proto::v1;
 use super::coordinator::Offer;
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
-    Certificate, CheckpointPlace, KeptArtifact, QueryRow, QueryValue, SweepStatus, TrialArtifacts,
+    ArtifactLocation, Certificate, QueryRow, QueryValue, StoredArtifact, SweepStatus, TrialArtifacts,
     TrialHistory, TrialLine, WorkerLine,
 };
 
@@ -121,14 +121,14 @@ pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Wo
 
 pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1::ArtifactsResponse {
     let TrialArtifacts { trial_id, state, artifacts } = kept;
-    let artifact = |KeptArtifact { token, artifact, host, place }| {
-        let local = place == CheckpointPlace::Local;
+    let artifact = |StoredArtifact { token, artifact, host, place }| {
+        let local = place == ArtifactLocation::Local;
         let (url, host) = match offer {
             _ if artifact.key.is_empty() => (String::new(), String::new()),
             Some(offer) if !local => (format!("{}/{}", offer.url, artifact.key), String::new()),
             _ => (String::new(), host),
         };
-        v1::KeptArtifact { token: token.0, artifact: Some((&artifact).into()), url, host }
+        v1::StoredArtifact { token: token.0, artifact: Some((&artifact).into()), url, host }
     };
     let artifacts = artifacts.into_iter().map(artifact).collect();
     v1::ArtifactsResponse { trial_id: trial_id.to_string(), state: state.to_string(), artifacts }

@@ -91,7 +91,7 @@ pub(super) struct Output {
 
 /// The other end of an [`Output`], before anything came out.
 #[derive(Debug)]
-pub(super) struct Awaited {
+pub(super) struct PendingAnswer {
     columns: oneshot::Receiver<Vec<String>>,
     chunks: mpsc::Receiver<Vec<QueryRow>>,
     end: oneshot::Receiver<Result<(), StoreError>>,
@@ -99,19 +99,19 @@ pub(super) struct Awaited {
 
 /// The reader is gone.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(super) struct ReaderGone;
 
 /// Both ends of a query's answer, and the end that reports how it went.
-pub(super) fn answer(limit: Duration) -> (Output, oneshot::Sender<Result<(), StoreError>>, Awaited) {
+pub(super) fn answer(limit: Duration) -> (Output, oneshot::Sender<Result<(), StoreError>>, PendingAnswer) {
     let (columns, announced) = oneshot::channel();
     let (chunks, received) = mpsc::channel(CHUNKS_MAX);
     let (ended, end) = oneshot::channel();
     let deadline = Instant::now() + limit;
     let output = Output { columns: Some(columns), chunks, waiting: Vec::new(), bytes: 0, limit, deadline };
-    (output, ended, Awaited { columns: announced, chunks: received, end })
+    (output, ended, PendingAnswer { columns: announced, chunks: received, end })
 }
 
-impl Awaited {
+impl PendingAnswer {
     /// Waits until the query runs.
     pub(super) async fn rows(self) -> Result<Rows, StoreError> {
         let Self { columns, chunks, end } = self;
@@ -137,13 +137,13 @@ impl Output {
     }
 
     /// A look from elsewhere at whether it is to go on.
-    pub(super) fn watch(&self) -> Watch {
-        Watch { chunks: self.chunks.downgrade(), deadline: self.deadline }
+    pub(super) fn watch(&self) -> QueryDeadline {
+        QueryDeadline { chunks: self.chunks.downgrade(), deadline: self.deadline }
     }
 
     /// Tells the columns: the query runs.
-    pub(super) fn begin(&mut self, columns: Vec<String>) -> Result<(), Gone> {
-        self.columns.take().ok_or(Gone)?.send(columns).map_err(|_| Gone)
+    pub(super) fn begin(&mut self, columns: Vec<String>) -> Result<(), ReaderGone> {
+        self.columns.take().ok_or(ReaderGone)?.send(columns).map_err(|_| ReaderGone)
     }
 
     /// Adds a row; gives a chunk that is full.
@@ -160,17 +160,17 @@ impl Output {
     }
 
     /// Passes a row on.
-    pub(super) async fn push(&mut self, row: QueryRow) -> Result<(), Gone> {
+    pub(super) async fn push(&mut self, row: QueryRow) -> Result<(), ReaderGone> {
         match self.add(row) {
-            Some(chunk) => self.chunks.send(chunk).await.map_err(|_| Gone),
+            Some(chunk) => self.chunks.send(chunk).await.map_err(|_| ReaderGone),
             None => Ok(()),
         }
     }
 
     /// Passes the last rows on.
-    pub(super) async fn finish(&mut self) -> Result<(), Gone> {
+    pub(super) async fn finish(&mut self) -> Result<(), ReaderGone> {
         let chunk = self.take();
-        if chunk.is_empty() { Ok(()) } else { self.chunks.send(chunk).await.map_err(|_| Gone) }
+        if chunk.is_empty() { Ok(()) } else { self.chunks.send(chunk).await.map_err(|_| ReaderGone) }
     }
 
     /// [`Output::push`] for a thread that may block. False: stop, for the reader is gone or the time is up.
@@ -202,12 +202,12 @@ impl Output {
 
 /// See [`Output::watch`].
 #[derive(Clone, Debug)]
-pub(super) struct Watch {
+pub(super) struct QueryDeadline {
     chunks: mpsc::WeakSender<Vec<QueryRow>>,
     deadline: Instant,
 }
 
-impl Watch {
+impl QueryDeadline {
     /// Whether the time is up.
     pub(super) fn is_late(&self) -> bool {
         Instant::now() >= self.deadline

@@ -27,12 +27,12 @@ pub struct Worker {
     /// Its build.
     pub software: String,
     /// Where its artifacts go.
-    pub checkpoints: CheckpointPlace,
+    pub checkpoints: ArtifactLocation,
 }
 
 /// Where a worker's artifacts go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckpointPlace {
+pub enum ArtifactLocation {
     /// The worker has not found out yet.
     #[default]
     Unknown,
@@ -41,7 +41,7 @@ pub enum CheckpointPlace {
     /// To the worker's own disk.
     Local,
 }
-sortie_core::named!(CheckpointPlace, "place of checkpoints", { Unknown => "", Shared => "shared", Local => "local" });
+sortie_core::named!(ArtifactLocation, "place of checkpoints", { Unknown => "", Shared => "shared", Local => "local" });
 
 /// What a worker asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -275,12 +275,12 @@ pub struct TrialArtifacts {
     /// Where it stands.
     pub state: StateName,
     /// By attempt, kind, method and step.
-    pub artifacts: Vec<KeptArtifact>,
+    pub artifacts: Vec<StoredArtifact>,
 }
 
 /// A file, and on whose disk it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptArtifact {
+pub struct StoredArtifact {
     /// The attempt that wrote it.
     pub token: Token,
     /// What it is.
@@ -288,7 +288,7 @@ pub struct KeptArtifact {
     /// The machine of its worker.
     pub host: String,
     /// Where that worker's artifacts go.
-    pub place: CheckpointPlace,
+    pub place: ArtifactLocation,
 }
 
 /// What an attempt printed.
@@ -321,7 +321,7 @@ pub struct WorkerLine {
 
 /// Which part of a sweep's records is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Portion {
+pub struct PageRequest {
     /// Where it starts, as [`Page::next`] gave it; 0 for the first.
     pub from: i64,
     /// At most so many trials, at least one.
@@ -330,12 +330,12 @@ pub struct Portion {
     pub detail: Detail,
 }
 
-impl Portion {
+impl PageRequest {
     /// Trials of a page whose size nobody chose.
     pub const TRIALS: usize = 500;
 }
 
-impl From<i64> for Portion {
+impl From<i64> for PageRequest {
     /// Everything of the trials from there on.
     fn from(from: i64) -> Self {
         Self { from, trials_max: Self::TRIALS, detail: Detail::All }

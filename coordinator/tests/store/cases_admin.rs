@@ -53,7 +53,7 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
     assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Cancelled).await), (1, 3));
     let unknown =
         f.store.act_on_trials("first", TrialAction::Cancel, &filter("steps=3"), None).await.unwrap_err();
-    let axes = "\"steps\" is no axis of this sweep; it has dropout, head_lr_factor, lr, weight_decay, held_out, seed, split";
+    let axes = "\"steps\" is not an axis of this sweep; its axes are dropout, head_lr_factor, lr, weight_decay, held_out, seed, split";
     assert_eq!(unknown.to_string(), axes);
     let missing =
         f.store.act_on_trials("frist", TrialAction::Retry, &Filter::default(), None).await.unwrap_err();

@@ -1,6 +1,6 @@
 //! What attempts report, to the last bit, and what is refused.
 
-use sortie_coordinator::store::{Batch, Portion, StoreError};
+use sortie_coordinator::store::{Batch, PageRequest, StoreError};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint, TrialRecord};
@@ -129,7 +129,7 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
 /// A request for less detail gets the same numbers without what it leaves out.
 async fn assert_less_detail_gives_the_same(f: &Fixture, record: &TrialRecord) {
     let reported = async |detail| {
-        f.store.records("first", Portion { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
+        f.store.records("first", PageRequest { from: 0, trials_max: 1, detail }).await.unwrap().rows.remove(0)
     };
     let scores = reported(Detail::Scores).await.validation;
     let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Batch, Claim, Completion, Lease, Portion, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
+    Batch, Claim, Completion, Lease, PageRequest, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
     Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
@@ -300,7 +300,7 @@ impl Pair {
             let lines = model.trials(sweep, None, 0).await;
             prop_assert_eq!(shown(real.trials(sweep, None, 0).await), shown(Ok(lines.as_ref().unwrap())));
             for detail in [Detail::All, Detail::Scores] {
-                let portion = Portion { from: 0, trials_max: Portion::TRIALS, detail };
+                let portion = PageRequest { from: 0, trials_max: PageRequest::TRIALS, detail };
                 prop_assert_eq!(
                     shown(model.records(sweep, portion).await),
                     shown(real.records(sweep, portion).await)

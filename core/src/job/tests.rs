@@ -1,4 +1,4 @@
-//! What each event does in each state, case by case and for random histories.
+//! Every event in every state, case by case and in random sequences.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn running(token: Token) -> State {
 }
 
 fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
-    Event::Complete { token, outcome, past: Past { failures, jitter: 500 } }
+    Event::Complete { token, outcome, past: FailureHistory { failures, jitter: 500 } }
 }
 
 fn failed(class: ErrorClass) -> Outcome {
@@ -35,7 +35,7 @@ fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     let queued = State::Queued { expired: Some(OLD), not_before: later };
     let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
     assert_eq!(
-        apply(running(OLD), &Event::Reap(Past::default()), later, LEASE),
+        apply(running(OLD), &Event::Reap(FailureHistory::default()), later, LEASE),
         Ok(Decision::Move(queued, lost))
     );
     assert_eq!(
@@ -88,7 +88,10 @@ fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
     assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
     for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))]
     {
-        assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Move(State::FRESH, Some(Effect::Forgive))));
+        assert_eq!(
+            apply(state, &RETRY, NOW, LEASE),
+            Ok(Decision::Move(State::FRESH, Some(Effect::ResetFailures)))
+        );
     }
     for state in [running(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
         assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Stay));
@@ -97,7 +100,7 @@ fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
 
 #[test]
 fn the_reaper_leaves_live_leases_alone() {
-    assert_eq!(apply(running(OLD), &Event::Reap(Past::default()), NOW, LEASE), Ok(Decision::Stay));
+    assert_eq!(apply(running(OLD), &Event::Reap(FailureHistory::default()), NOW, LEASE), Ok(Decision::Stay));
 }
 
 fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
@@ -115,11 +118,11 @@ fn a_combination_waits_for_its_members_whatever_a_user_says() {
     assert_eq!(members(Readiness::Waits), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Ready), Ok(Decision::Move(State::FRESH, None)));
     let hopeless = State::Finished(Finished::Failed(Token::NONE));
-    assert_eq!(members(Readiness::Hopeless), Ok(Decision::Move(hopeless, None)));
+    assert_eq!(members(Readiness::Impossible), Ok(Decision::Move(hopeless, None)));
     assert_eq!(after(hopeless, &Event::Retry { waits: true }, NOW), State::WAITING);
     // One that runs, or waits after a failure of its own, is past that.
     for state in [running(OLD), State::FRESH, State::Finished(Finished::Succeeded(OLD))] {
-        assert_eq!(apply(state, &Event::Members(Readiness::Hopeless), NOW, LEASE), Ok(Decision::Stay));
+        assert_eq!(apply(state, &Event::Members(Readiness::Impossible), NOW, LEASE), Ok(Decision::Stay));
     }
 }
 
@@ -136,7 +139,7 @@ proptest! {
                 2 => complete(Token(token), Outcome::Succeeded, 0),
                 3 => complete(Token(token), failed(ErrorClass::Transient), 0),
                 4 => Event::Cancel,
-                _ => Event::Reap(Past::default()),
+                _ => Event::Reap(FailureHistory::default()),
             };
             let Ok(Decision::Move(next, _)) = apply(state, &event, now, LEASE) else { continue };
             prop_assert!(!matches!(state, State::Finished(_)), "{state:?} moved to {next:?} by {event:?}");

@@ -1,5 +1,5 @@
-//! What passes between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and what a
-//! trainer says about itself.
+//! The messages between Sortie's programs and the trainer, which alone links libtorch: the lines of a trial, requests of users, and the
+//! description of a trainer.
 
 mod probe;
 mod request;
@@ -7,4 +7,4 @@ mod trial;
 
 pub use probe::{CudaDriver, CudaLibraries, Gpu, Handshake, Probe, cuda_version};
 pub use request::{BenchRequest, BenchWork, EvaluateRequest, FetchWeightsRequest, NetworkSource, Request};
-pub use trial::{Assignment, CombinationOrder, Event, LINE_BYTES_MAX, Preparation, Progress};
+pub use trial::{Assignment, CombinationAssignment, Event, LINE_BYTES_MAX, Preparation, Progress};

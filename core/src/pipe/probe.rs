@@ -1,11 +1,11 @@
-//! What a trainer says about itself: which build it is, which libtorch it has loaded, and which GPUs that libtorch can use.
+//! The description of a trainer by itself: which build it is, which libtorch it has loaded, and which GPUs that libtorch can use.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The first event of a trial process. An agent that finds another build than its own ends the process: the two would not speak the same
-/// language, or would make other numbers.
+/// The first event of a trial process. An agent that finds another build than its own ends the process: the two might have
+/// different formats, or compute other numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handshake {

@@ -1,4 +1,4 @@
-//! What users ask of a trainer besides trials. `sortie` reads their flags; the trainer gets one JSON object as an argument.
+//! Requests of users to a trainer. `sortie` reads their flags; the trainer gets one JSON object as an argument.
 
 use std::path::PathBuf;
 

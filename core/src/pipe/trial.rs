@@ -4,7 +4,7 @@
 //! ```text
 //! {"handshake":{"build":"0.1.0-5d41402abc4b2a76","protocol_version":7,"libtorch":"2.11.0+cpu"}}
 //! {"preparation":{"what":"decoding","done":300,"total":1244}}
-//! {"fingerprint":{"software":"sortie-worker 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
+//! {"fingerprint":{"software":"sortie-trainer 0.1.0","libtorch":"2.11.0","device":"cpu","threads":2,"dataset_digest":"..","weights_digest":".."}}
 //! {"progress":{"step":0}}
 //! {"losses":[{"step":0,"loss":1.9}]}
 //! {"evaluations":[{"method":"plain","step":0,"domain":"sketch","split":"in","score":{"counts":{"n":100,"correct":20}},"loss":1.8}]}
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// The longest line that either side accepts. An assignment for DomainNet, 345 classes, has some 8 KiB.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// What a trial process is to do, and with what.
+/// The work of a trial process, and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
@@ -47,20 +47,20 @@ pub struct Assignment {
     pub store: Option<String>,
     /// The attempt, which names the files that it writes.
     pub token: Token,
-    /// What other attempts left to go on from, the best first; any that is missing or damaged is passed over.
+    /// Checkpoints of other attempts, the best first; any that is missing or damaged is passed over.
     pub checkpoints: Vec<CheckpointRef>,
-    /// What is left of the trial besides its metrics.
+    /// The artifacts that are kept of the trial.
     pub keep: Keep,
     /// Checkpoint three steps before this one and end by SIGKILL after its update, unless resumed: for `sortie verify`.
     pub kill_at: Option<u64>,
     /// What the trial combines instead of training, if it does.
-    pub combination: Option<CombinationOrder>,
+    pub combination: Option<CombinationAssignment>,
 }
 
-/// What is combined.
+/// A combination and the files of its members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CombinationOrder {
+pub struct CombinationAssignment {
     /// The combination's own identity, which names its files.
     pub trial_id: TrialId,
     /// How.
@@ -69,11 +69,11 @@ pub struct CombinationOrder {
     pub members: Vec<Member>,
 }
 
-/// What a trial process tells its agent.
+/// What a trial process reports to its agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// Which build of the trainer speaks; the first event.
+    /// The build of the trainer; the first event.
     Handshake(Handshake),
     /// What the trial runs on.
     Fingerprint(Fingerprint),
@@ -81,11 +81,11 @@ pub enum Event {
     Losses(Vec<TrainingLoss>),
     /// Evaluations after the update of one step.
     Evaluations(Vec<Evaluation>),
-    /// The trial goes on where another attempt stopped; what that one told up to there follows.
+    /// The trial resumes from a checkpoint of another attempt; that attempt's reports up to there follow.
     Resumed(Resumed),
-    /// A file that the trial left in the artifact store, or its digest alone.
+    /// A file that the trial wrote to the artifact store, or only its digest.
     Artifact(Artifact),
-    /// How far the preparation is that comes before the first step.
+    /// The progress of the preparation before the first step.
     Preparation(Preparation),
     /// The last step whose update is made.
     Progress(Progress),

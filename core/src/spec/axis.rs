@@ -1,4 +1,4 @@
-//! An axis of the grid: a list sweeps, a scalar is fixed.
+//! An axis of the grid: a list varies, a scalar is fixed.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! From a file to a sweep: every default, every range.
+//! From a file to a sweep: sets every default and checks every range.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 
 /// The most trials that one sweep may plan.
 const TRIALS_MAX: u64 = 10_000_000;
-/// Axes are compared value by value, since floats have no hash: this keeps that instant.
+/// Axes are compared value by value, since floats have no hash. This limit keeps that fast.
 pub(super) const AXIS_VALUES_MAX: usize = 10_000;
 
 pub(super) fn wrong<T>(
@@ -66,7 +66,7 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
         }
     };
     if keep.is_some() && matches!(work, Work::Command(_)) {
-        return misplaced("keep", "a sweep that runs a command keeps what the command itself writes");
+        return misplaced("keep", "a sweep that runs a command saves only the files that the command writes");
     }
     let pairs = select.iter().find(|selection| selection.needs_pairs());
     if let Some(selection) = pairs
@@ -78,7 +78,7 @@ pub(super) fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result
     let KeepTable { weights, logits } = keep.unwrap_or_default();
     let keep =
         Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
-    // What averages are made of is kept unless the file says otherwise, which is then refused.
+    // Members of averages keep their weights by default; a file that says otherwise is refused.
     let averages = combine.iter().any(|table| table.kind == CombinationKind::Average);
     let keep = if averages && weights.is_none() { keep.with_final_weights() } else { keep };
     let sweep = SweepSpec {
@@ -136,7 +136,7 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// The file wins over what a folder shows, which wins over the catalogue.
+/// The file takes precedence over the folder, and the folder over the catalogue.
 pub(super) fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
     let name = data.dataset;
     check_name("data.dataset", &name)?;
@@ -276,7 +276,7 @@ fn held_out_domains(held_out: Option<HeldOut>, domains: &[String]) -> Result<Vec
         None | Some(HeldOut::Each) => domains.to_vec(),
         Some(HeldOut::List(list)) => list,
     };
-    // A command may leave its domains open; the names must still make columns and labels.
+    // A command may name no domains; the held-out ones must still be valid column names.
     let unknown = held_out
         .iter()
         .find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });

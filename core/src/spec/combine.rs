@@ -11,7 +11,7 @@ use crate::metrics::Method;
 use crate::parameters::{Parameters, Scalar};
 use crate::trial::{Point, Work};
 
-/// More would be no combination of a sweep that anybody waits for, and each member is a row in the database.
+/// The most members of a combination. Each member is a row in the database.
 const MEMBERS_MAX: u64 = 1_000;
 
 /// Checks the tables against the sweep that they stand in.
@@ -31,7 +31,7 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
     let CombineTable { name, kind, over, choice, method, filter, members } = table;
     check_name("combine.name", &name)?;
     let Work::Finetune(settings) = &sweep.work else {
-        return misplaced("combine", "a command keeps its weights and logits to itself");
+        return misplaced("combine", "a sweep that runs a command has no weights or logits to combine");
     };
     let key = |field: &str| format!("combine.{name}.{field}");
     let (choice, method) = (choice.unwrap_or(Choice::Uniform), method.unwrap_or(Method::Plain));
@@ -56,7 +56,7 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
         Some(OneOrMany::One(count)) => vec![count],
         Some(OneOrMany::Many(counts)) => distinct(&key("members"), counts)?,
     };
-    // Conditions are on one axis each, so together they leave something if each of them does.
+    // Each condition is on one axis, so together they match a trial if each of them does.
     if combine.trials(sweep) == Some(0) || candidates == 0 {
         let allowed = "conditions that some trial of the grid with one held-out domain meets";
         return wrong(key("where"), combine.filter.unwrap_or_default(), allowed);
@@ -178,7 +178,7 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
     let mut all = old.combine.clone();
     for ours in &new.combine {
         let Some(theirs) = all.iter_mut().find(|theirs| theirs.name == ours.name) else {
-            // Trials that have run already left what the sweep kept then.
+            // Trials that have run already kept only what the sweep file named then.
             if ours.needs_weights() && !old.keep.weights.last() {
                 let (old, new) = (old.keep.weights.to_string(), new.keep.weights.to_string());
                 changes.push(Change {

@@ -18,31 +18,31 @@ pub enum SpecError {
         key: String,
         /// The value, as a user would write it.
         value: String,
-        /// What would be right.
+        /// What is allowed.
         allowed: String,
     },
-    /// Something that must be there is not.
+    /// A required key is missing.
     #[error("{key} is missing: {needs}")]
     Missing {
         /// The key, as `table.key`.
         key: String,
-        /// Why it must be there, and what would be right.
+        /// Why it is required, and what is allowed.
         needs: String,
     },
-    /// The grid has a key that can be no axis of this sweep.
-    #[error("{key} is no axis: {allowed}")]
+    /// The grid has a key that is no axis of this work.
+    #[error("{key} is not an axis: {allowed}")]
     UnknownAxis {
         /// The key, as `grid.key`.
         key: String,
         /// Which axes there may be.
         allowed: String,
     },
-    /// A key is right by itself, but not beside another one.
-    #[error("{key} cannot stand here: {reason}")]
+    /// A key is not allowed beside another one.
+    #[error("{key} is not allowed here: {reason}")]
     Misplaced {
         /// The key, as `table.key`.
         key: String,
-        /// What it does not go with.
+        /// The key that excludes it.
         reason: String,
     },
     /// A grid or an axis is larger than any may be.
@@ -50,12 +50,12 @@ pub enum SpecError {
     TooLarge {
         /// The key, as `table.key`.
         key: String,
-        /// How many of what it has.
+        /// Its size, with a noun.
         size: String,
         /// How many it may have.
         max: u64,
     },
-    /// The dataset is not in the catalogue, and nothing says what it holds.
+    /// The dataset is not in the catalogue, and its domains and classes are not given.
     #[error(
         "data.dataset = {name:?} is not in the built-in catalogue ({known}): list `domains` and `classes` under [data], or pass --data ROOT to read them from ROOT/{name}"
     )]

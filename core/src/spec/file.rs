@@ -15,7 +15,7 @@ use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 
-/// The whole file. It says either what Sortie's trainer does (`[data]`, `[model]`, `[train]`) or which program runs (`[run]`).
+/// The whole file. It has either the settings of Sortie's trainer (`[data]`, `[model]`, `[train]`) or the command to run (`[run]`).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepFile {
@@ -64,7 +64,7 @@ pub struct RequireTable {
     pub(super) gpu_memory_gib: Option<f64>,
 }
 
-/// `[data]`: which images, and how they are shown to the network.
+/// `[data]`: the images, and how they are preprocessed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
@@ -112,7 +112,7 @@ pub struct AverageTable {
     pub(super) every: Option<Scalar>,
 }
 
-/// `[keep]`: what is left of a trial besides its metrics.
+/// `[keep]`: the artifacts that are kept of a trial.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeepTable {
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for GridTable {
                 f.write_str("a table of axes")
             }
 
-            // The TOML reader refuses a key that stands twice.
+            // The TOML reader refuses duplicate keys.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GridTable, A::Error> {
                 let mut grid = GridTable::default();
                 while let Some(key) = map.next_key::<String>()? {
@@ -171,7 +171,7 @@ pub enum OneOrMany<T> {
 pub enum HeldOut {
     /// `"each"`: every domain of the dataset in turn.
     Each,
-    /// These.
+    /// The listed ones.
     List(Vec<String>),
 }
 

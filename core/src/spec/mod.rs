@@ -1,4 +1,4 @@
-//! A sweep: a user's file, checked and made exact.
+//! A sweep: a user's file, checked and with all defaults.
 //!
 //! [`mod@file`] reads the TOML strictly; this module checks every value, names what is wrong in one line, and turns the file into a
 //! [`SweepSpec`], from which [`crate::plan`] plans trials.

@@ -1,4 +1,4 @@
-//! A sweep, checked: what it holds, and how it grows.
+//! A checked sweep, and how it is extended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
 pub struct SweepSpec {
     /// The name by which commands know the sweep.
     pub name: String,
-    /// The version of the numbers under which its trials were named: [`crate::trial::PROTOCOL_VERSION`] of the build that took it up. A
-    /// build of another version would make other numbers, and runs none of them.
+    /// The version of the numbers under which its trials were named: [`crate::trial::PROTOCOL_VERSION`] of the build that stored it. A
+    /// build of another version would compute other numbers, so it runs none of them.
     pub protocol: u32,
     /// The selection methods whose trials the sweep plans.
     pub select: Vec<Selection>,
@@ -28,7 +28,7 @@ pub struct SweepSpec {
     pub work: Work,
     /// Which workers may run them. No part of any trial's identity.
     pub require: Requirements,
-    /// What is left of them besides their metrics. No part of any trial's identity.
+    /// The artifacts that are kept of them. No part of any trial's identity.
     pub keep: Keep,
     /// What differs between them.
     pub grid: Grid,
@@ -62,7 +62,7 @@ impl SweepSpec {
         check::sweep(file::SweepFile::parse(text)?, discovered)
     }
 
-    /// Why this build runs none of the trials that are left, in one line; none if it does.
+    /// Why this build does not run the trials that are left, in one line; none if it does.
     pub fn outdated(&self) -> Option<String> {
         let (name, theirs) = (&self.name, self.protocol);
         (theirs != PROTOCOL_VERSION).then(|| {
@@ -72,7 +72,7 @@ impl SweepSpec {
         })
     }
 
-    /// In what two sweeps differ besides their names.
+    /// The differences between two sweeps besides their names.
     pub fn differences(&self, other: &Self) -> Vec<Change> {
         let mut changes = check::differences(&self.work, &other.work);
         let mut note = |key: &str, old: String, new: String| {
@@ -127,7 +127,7 @@ impl SweepSpec {
         }
         let mut grown = self.clone();
         let next = self.grid.seeds.iter().max().map_or(0, |seed| seed.saturating_add(1));
-        // One that is refused for its size needs no list of that size.
+        // The size is checked first, so that a huge list is never made.
         grown.grid.seeds.extend(
             (next..=u64::MAX)
                 .take(usize::try_from(count - own).unwrap_or(usize::MAX).min(check::AXIS_VALUES_MAX)),
@@ -138,7 +138,7 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run. Requirements and what is kept, which change no number, are the new file's.
+    /// longer lists stay, since their trials may have run. Requirements and `[keep]`, which change no result, are the new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.

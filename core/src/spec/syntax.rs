@@ -1,4 +1,4 @@
-//! What the TOML reader refuses, in the words of a sweep file: the key, what it must be, and what stands there instead.
+//! Rewrites messages of the TOML reader: the key, what is allowed, and the value that was found.
 
 /// The reader's message about the value at this byte of the text, as one line.
 pub(super) fn plain(text: &str, at: usize, message: &str) -> String {

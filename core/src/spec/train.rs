@@ -1,4 +1,4 @@
-//! `[data]`, `[model]` and `[train]`: what the trials of fine-tuning share.
+//! `[data]`, `[model]` and `[train]`: the settings of fine-tuning.
 
 use super::SpecError;
 use super::check::{check_name, dataset, misplaced, wrong};
@@ -10,10 +10,10 @@ use crate::finetune::{
 use crate::parameters::Scalar;
 use crate::trial::DatasetSpec;
 
-/// Far above what anybody trains, and low enough that arithmetic on steps cannot overflow.
+/// Far above any real training, and low enough that arithmetic on steps cannot overflow.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
 
-/// Every default, every range.
+/// Sets every default and checks every range.
 pub(super) fn settings(
     data: DataTable,
     model: ModelTable,
@@ -85,7 +85,7 @@ pub(super) fn settings(
     })
 }
 
-/// Momentum is sgd's alone.
+/// Only sgd has momentum.
 fn checked_momentum(momentum: Option<f64>, optimizer: Optimizer) -> Result<f64, SpecError> {
     if let Some(momentum) = momentum.filter(|_| optimizer != Optimizer::Sgd) {
         return wrong(
@@ -141,7 +141,7 @@ fn pixels(pixels: Option<u32>, backbone: Backbone) -> Result<u32, SpecError> {
     Ok(pixels)
 }
 
-/// How the learning rate moves.
+/// The learning rate schedule.
 struct Rate {
     schedule: Schedule,
     milestones: Vec<u64>,

@@ -1,4 +1,4 @@
-//! The sweeps of `sortie verify`: one trial of another sweep, run once undisturbed and once killed and resumed, on one worker.
+//! The sweeps of `sortie verify`: one trial of another sweep, run once uninterrupted and once killed and resumed, on one worker.
 
 use super::check::wrong;
 use super::{Axis, Grid, SpecError, SweepSpec};
@@ -6,22 +6,22 @@ use crate::combine::COMBINE;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Point, Work};
 
-/// How many steps before its end the killed attempt leaves its last checkpoint.
+/// How many steps before the kill the last checkpoint is written.
 pub const CHECKPOINT_STEPS_BEFORE: u64 = 3;
 
-/// What is verified of a trial.
+/// The options of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
     /// After the update of which step the first attempt kills itself.
     pub kill_at: u64,
-    /// The index of the last step, if it is to be another than the trial's.
+    /// The index of the last step, if not the trial's.
     pub steps: Option<u64>,
     /// The worker that runs both.
     pub worker: String,
 }
 
 impl SweepSpec {
-    /// The pair of sweeps that verify a trial of this one, under names that start like this: the first undisturbed, the second killed.
+    /// The pair of sweeps that verify a trial of this one, under names with this prefix: the first uninterrupted, the second killed.
     ///
     /// # Errors
     /// [`SpecError::Value`] when the trial cannot be verified like this.

@@ -20,7 +20,7 @@ impl TrialSpec {
     }
 }
 
-/// Computes the identities of trials that share their work, without writing the shared part down for each of them.
+/// Computes the identities of trials that share their work, without hashing the shared part for each of them.
 ///
 /// The canonical text has one `key=value` line per fact, in a fixed order. Floats stand in their shortest exact form, strings as JSON,
 /// so that neither the notation (1e-3, 0.001) nor the order of keys in a file can change a trial's identity.

@@ -11,7 +11,7 @@ use crate::parameters::Scalar;
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// A dataset as a trial knows it: by name, never by path.
+/// A dataset of a trial: by name, never by path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {

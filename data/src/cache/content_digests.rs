@@ -161,7 +161,7 @@ fn index_text(inputs: &[Input], stamps: &[Stamp], digests: &[blake3::Hash]) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quiet;
+    use crate::NoProgress;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Counts the files that are read.
@@ -209,8 +209,9 @@ mod tests {
     fn a_missing_file_is_named() {
         let cache = tempfile::tempdir().unwrap();
         let path = cache.path().join("gone.png");
-        let error = digests(&[Input { path: &path, name: "gone.png" }], cache.path(), cache.path(), &Quiet)
-            .unwrap_err();
+        let error =
+            digests(&[Input { path: &path, name: "gone.png" }], cache.path(), cache.path(), &NoProgress)
+                .unwrap_err();
         assert!(error.to_string().contains("gone.png"), "{error}");
     }
 }

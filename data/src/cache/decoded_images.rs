@@ -243,7 +243,7 @@ fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quiet;
+    use crate::NoProgress;
     use sortie_core::finetune::SplitBy;
     use sortie_core::trial::DatasetSpec;
     use std::fs;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn open(root: &Path, cache_pixels: Option<u32>) -> Result<Images, DataError> {
-        Images::open(folder(root), &root.join("cache"), cache_pixels, &Quiet)
+        Images::open(folder(root), &root.join("cache"), cache_pixels, &NoProgress)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::Images;
 use super::decoded_images::FlatIndex;
 use super::shared_file::{Payload, SharedFile, Writer};
 use crate::error::DataError;
-use crate::progress::Quiet;
+use crate::progress::NoProgress;
 
 /// Rows that are asked for at once.
 const CHUNK: usize = 128;
@@ -119,7 +119,7 @@ impl Rows {
             }
             Ok(())
         };
-        SharedFile::new(path.to_path_buf(), &identity).open_or_build(&Quiet, parse, build)
+        SharedFile::new(path.to_path_buf(), &identity).open_or_build(&NoProgress, parse, build)
     }
 
     fn get(&self, domain: usize, index: usize) -> &[u8] {
@@ -143,7 +143,7 @@ mod tests {
             }
         }
         let folder = discover(&root.join("T")).unwrap().folder;
-        Images::open(folder, &root.join("cache"), None, &Quiet).unwrap()
+        Images::open(folder, &root.join("cache"), None, &NoProgress).unwrap()
     }
 
     #[test]

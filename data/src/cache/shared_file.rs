@@ -220,11 +220,11 @@ fn map(file: &File) -> io::Result<Mmap> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quiet;
+    use crate::NoProgress;
 
     fn text(file: &SharedFile, content: &str) -> Result<String, DataError> {
         let parse = |payload: Payload| std::str::from_utf8(&payload).ok().map(str::to_owned);
-        file.open_or_build(&Quiet, parse, |writer| writer.append(content.as_bytes()).map(|_| ()))
+        file.open_or_build(&NoProgress, parse, |writer| writer.append(content.as_bytes()).map(|_| ()))
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -263,7 +263,7 @@ mod tests {
     fn a_failed_build_leaves_no_file_and_a_stale_part_file_does_no_harm() {
         let folder = tempfile::tempdir().unwrap();
         let file = SharedFile::new(folder.path().join("a.bin"), "identity");
-        let failing = file.open_or_build(&Quiet, Some, |writer| {
+        let failing = file.open_or_build(&NoProgress, Some, |writer| {
             writer.append(b"half")?;
             Err(DataError::Other("stop".into()))
         });
@@ -286,7 +286,7 @@ mod tests {
                         built.fetch_add(1, Ordering::Relaxed);
                         writer.append(b"x").map(|_| ())
                     };
-                    file.open_or_build(&Quiet, Some, build).unwrap();
+                    file.open_or_build(&NoProgress, Some, build).unwrap();
                 });
             }
         });

@@ -7,7 +7,7 @@ use sortie_core::catalogue;
 use sortie_core::trial::DatasetSpec;
 
 use super::dataset::{FILES, permutation};
-use crate::{DatasetFolder, Images, Quiet, check};
+use crate::{DatasetFolder, Images, NoProgress, check};
 
 const TRAIN: usize = 60;
 const TEST: usize = 40;
@@ -40,7 +40,7 @@ fn write_mnist(root: &Path, below: &str, compress: bool) {
 
 fn open(root: &Path, name: &str) -> Images {
     let folder = DatasetFolder::scan(root, &catalogue::find(name).unwrap()).unwrap();
-    Images::open(folder, &root.join("cache"), None, &Quiet).unwrap()
+    Images::open(folder, &root.join("cache"), None, &NoProgress).unwrap()
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn the_dataset_is_the_same_compressed_or_not_and_pinned() {
     assert_ne!(digests[0], open(plain.path(), "RotatedMNIST").digest());
     // Part of stored results: if this order changes, RECIPE_VERSION must be raised.
     assert_eq!(permutation(10), PINNED_ORDER);
-    let report = check(&plain.path().join("RotatedMNIST"), &Quiet).unwrap();
+    let report = check(&plain.path().join("RotatedMNIST"), &NoProgress).unwrap();
     assert!(report.broken_count == 0 && report.n == 100, "{report:?}");
 }
 const PINNED_ORDER: [u32; 10] = [9, 7, 3, 8, 5, 4, 1, 0, 2, 6];
@@ -126,6 +126,6 @@ fn what_is_wrong_is_named() {
     assert!(scan(&rotated).contains("t10k-labels-idx1-ubyte: the file is too short"));
     std::fs::write(&labels, [0, 0, 8, 1, 0, 0, 0, 1, 7]).unwrap();
     let folder = DatasetFolder::scan(root.path(), &rotated).unwrap();
-    let error = Images::open(folder, &root.path().join("cache"), None, &Quiet).unwrap_err().to_string();
+    let error = Images::open(folder, &root.path().join("cache"), None, &NoProgress).unwrap_err().to_string();
     assert!(error.contains("100 images, but 61 labels") && error.lines().count() == 1, "{error}");
 }

@@ -1,4 +1,4 @@
-//! Whom the server runs as.
+//! The account that the server runs as.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -9,10 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
-/// Unprivileged accounts that may hold a server, the best first.
+/// Unprivileged accounts that may run a server, the best first.
 const NAMES: [&str; 2] = ["postgres", "nobody"];
 
-/// Another account than ours, for PostgreSQL refuses to run as root.
+/// Another account than root, as which PostgreSQL refuses to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Account {
     uid: u32,
@@ -20,7 +20,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account to change to; none if we are not root and stay who we are.
+    /// The account to change to; none if this process is not root.
     pub(super) fn needed() -> Result<Option<Self>> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -38,7 +38,7 @@ impl Account {
         Some(Self { uid: ids.next()?.ok()?, gid: ids.next()?.ok()? })
     }
 
-    /// Gives it a folder.
+    /// Makes it the owner of a folder.
     pub(super) fn own(self, folder: &Path) -> Result<()> {
         chown(folder, Some(self.uid), Some(self.gid))
             .with_context(|| format!("cannot give {} to user {}", folder.display(), self.uid))

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::account::Account;
 use crate::{processes, programs};
 
-/// Ends the server when its standard input closes, and takes the data with it; a line on its input means that the server is ours to end.
+/// Ends the server when its standard input closes, and removes the data. After a line on its input, this process ends the server.
 const WATCHDOG: &str = include_str!("watchdog.sh");
 /// The database's superuser. There is no password: the server listens to this machine only.
 pub(super) const USER: &str = "sortie";
@@ -27,7 +27,7 @@ impl Installation {
         let initdb = initdb.context(
             "there is no PostgreSQL server on this machine; get one with: apt-get install postgresql",
         )?;
-        // What PATH has may be a link; the other programs lie beside what it leads to.
+        // The entry in PATH may be a link; the other programs lie beside its target.
         let initdb = initdb.canonicalize().with_context(|| format!("cannot follow {}", initdb.display()))?;
         let folder = initdb.parent().with_context(|| format!("{} lies nowhere", initdb.display()))?;
         for program in ["postgres", "createdb"] {
@@ -40,7 +40,7 @@ impl Installation {
         Ok(Self { folder: folder.to_owned(), account: Account::needed()? })
     }
 
-    /// Makes `data` in the folder, which is the server's from now on. Nothing is synced: an empty database is not worth the wait.
+    /// Makes `data` in the folder, which is the server's from now on. Nothing is synced: an empty database need not survive a crash.
     pub(super) fn make_data(&self, folder: &Path) -> Result<()> {
         if let Some(account) = self.account {
             account.own(folder)?;
@@ -61,7 +61,7 @@ impl Installation {
         run(initdb)
     }
 
-    /// The server on that port, as a child of its watchdog, which says `server PID` first.
+    /// The server on that port, as a child of its watchdog, which prints `server PID` first.
     pub(super) fn server(&self, folder: &Path, port: u16) -> Command {
         let mut command = clean(Command::new("sh"));
         command
@@ -72,7 +72,7 @@ impl Installation {
             .arg(folder.join("data"));
         let sockets = format!("unix_socket_directories={}", folder.display());
         let port = format!("port={port}");
-        // Durable, for that is what is tested; otherwise as small as tests need.
+        // Durable, because tests check that; otherwise as small as tests need.
         for setting in [
             "listen_addresses=127.0.0.1",
             &port,
@@ -92,7 +92,7 @@ impl Installation {
         command
     }
 
-    /// A client program, as ourselves.
+    /// A client program, as this user.
     pub(super) fn client(&self, program: &str, port: u16) -> Command {
         let mut command = self.command(program);
         command.args([
@@ -114,7 +114,7 @@ impl Installation {
     }
 
     fn as_server(&self, command: &mut Command, folder: &Path) {
-        // Our own working directory may be closed to the server's account.
+        // The server's account may not be able to read this working directory.
         command.current_dir(folder);
         if let Some(account) = self.account {
             account.apply(command);
@@ -122,7 +122,7 @@ impl Installation {
     }
 }
 
-/// Runs a program to its end and keeps quiet, unless it fails.
+/// Runs a program to its end. Its output is shown only if it fails.
 pub(super) fn run(mut command: Command) -> Result<()> {
     let name =
         Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -137,7 +137,7 @@ pub(super) fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Takes away what the environment could change.
+/// Removes variables that could change the result.
 fn clean(mut command: Command) -> Command {
     for (variable, _) in env::vars_os().filter(|(variable, _)| variable.to_string_lossy().starts_with("PG")) {
         command.env_remove(variable);

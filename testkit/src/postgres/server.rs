@@ -1,4 +1,4 @@
-//! The life of one server.
+//! Starts, kills and restarts one server.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,13 +13,13 @@ use super::installation::{Installation, USER, run};
 use crate::processes::{self, Process, Signal};
 use crate::{ports, programs, wait};
 
-/// Far longer than a start or a recovery takes on a busy machine: only a hang meets it.
+/// Far longer than a start or a recovery takes on a busy machine: only a hang reaches it.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// The same for an end.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// How often a server that ends at once is started again: another process may have taken its port.
 const START_TRIES_MAX: u32 = 5;
-/// Between two tries on the same port, so that whoever holds it has time to let go.
+/// Between two tries on the same port, so that another process has time to free it.
 const TRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A server with its data in a temporary folder. Dropping it kills the server and removes the folder.
@@ -68,7 +68,7 @@ impl Postgres {
         bail!("PostgreSQL does not start: {}", postgres.last_words())
     }
 
-    /// Where the server listens, or will again once it is back.
+    /// The address of the server, also after a restart.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
@@ -102,7 +102,7 @@ impl Postgres {
         running.kill()
     }
 
-    /// An orderly end, which waits for no client: their transactions are rolled back.
+    /// Shuts down without waiting for clients: their transactions are rolled back.
     ///
     /// # Errors
     /// When it is down already, or does not end.
@@ -148,7 +148,7 @@ impl Postgres {
         }
     }
 
-    /// What the server itself says of its state. A connection to its port could reach somebody else's server.
+    /// Whether the server's own file says that it is ready. A connection to its port could reach another server.
     fn is_ready(&self, postmaster: u32) -> bool {
         let lines = self.lock_file();
         lines.first() == Some(&postmaster.to_string()) && lines.get(7).is_some_and(|state| state == "ready")
@@ -179,10 +179,10 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            // Where that fails, the next best is what it does anyway: end the watchdog and its group.
+            // If that fails, end the watchdog and its group.
             let _ = running.kill();
         }
-        // A killed server cannot give it back, and the system has a few thousand only. A stopped one has none any more.
+        // A killed server does not remove its shared memory, and the system has only a few thousand segments. A stopped one did.
         if let Some(segment) = self.shared_memory() {
             let mut ipcrm = Command::new("ipcrm");
             let _ = ipcrm
@@ -197,7 +197,7 @@ impl Drop for Postgres {
 
 impl Running {
     fn kill(self) -> Result<()> {
-        // One that is stopped starts no more processes, and does not clean up after the first that dies.
+        // A stopped postmaster starts no more processes, and does not react to the first that dies.
         processes::signal(self.postmaster, Signal::STOP)?;
         let stopped = || processes::is_stopped(self.postmaster) || !processes::is_alive(self.postmaster);
         ensure!(wait::until(END_LIMIT, stopped), "PostgreSQL's process {} does not stop", self.postmaster);
@@ -210,7 +210,7 @@ impl Running {
         self.wait_for_end()
     }
 
-    /// Waits for the end of the first process, which remains a corpse until the watchdog gets a signal to look.
+    /// Waits for the end of the first process, which stays a zombie until the watchdog reaps it after a signal.
     fn wait_for_end(mut self) -> Result<()> {
         let gone = || !processes::is_alive(self.postmaster);
         ensure!(wait::until(END_LIMIT, gone), "PostgreSQL's process {} does not end", self.postmaster);
@@ -231,7 +231,7 @@ mod tests {
     const CHILD: &str = "postgres::server::tests::starts_one_and_waits_to_be_killed";
     const IS_CHILD: &str = "SORTIE_TESTBED_IS_CHILD";
 
-    /// None, with a line that says so, where there is no PostgreSQL. `cargo xtask test` sees to it that there is one.
+    /// None, with a line that says so, where there is no PostgreSQL. `cargo xtask test` requires one.
     fn start() -> Option<Postgres> {
         if !Postgres::is_installed() {
             println!("skipped: needs a PostgreSQL server (apt-get install postgresql)");
@@ -337,7 +337,7 @@ mod tests {
             return;
         }
         let postgres = Postgres::start().unwrap();
-        // The test runner has begun a line.
+        // The test runner's line is not complete.
         println!("\nfolder {}", postgres.folder().display());
         println!("postmaster {}", postgres.running.as_ref().unwrap().postmaster);
         thread::sleep(START_LIMIT);

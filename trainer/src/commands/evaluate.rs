@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::error::TrialError;
-use crate::training::{ComputeDevice, DomainLogits, ReadyNetwork, SavedModel as Kept};
+use crate::training::{ComputeDevice, DomainLogits, LoadedNetwork, SavedModel};
 use serde_json::{Map, Value, json};
 use sortie_core::catalogue;
 use sortie_core::pipe::{EvaluateRequest, NetworkSource};
@@ -28,10 +28,10 @@ fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
     let device: ComputeDevice = request.device.parse().map_err(TrialError::BadConfig)?;
     let device = device.open()?;
     let network = match &request.network {
-        NetworkSource::Checkpoint(file) => ReadyNetwork::read(file, cache, device)?,
-        NetworkSource::Pretrained(backbone) => ReadyNetwork::pretrained(*backbone, cache, device)?,
+        NetworkSource::Checkpoint(file) => LoadedNetwork::read(file, cache, device)?,
+        NetworkSource::Pretrained(backbone) => LoadedNetwork::pretrained(*backbone, cache, device)?,
     };
-    let dataset = dataset(request, network.kept.as_ref())?;
+    let dataset = dataset(request, network.saved_model.as_ref())?;
     let domains = domains(request, &dataset)?;
     let found = network.logits(&request.data, &dataset, &domains, cache)?;
     if let Some(path) = &request.logits {
@@ -39,9 +39,10 @@ fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
     }
     // A classifier of other classes, such as ImageNet's, cannot be right or wrong here.
     let comparable = network.classes == dataset.classes.len();
-    let judged: Vec<Judged> = found.iter().map(|found| Judged::of(found, network.classes)).collect();
+    let judged: Vec<DomainConfusion> =
+        found.iter().map(|found| DomainConfusion::of(found, network.classes)).collect();
     let out = if request.json {
-        as_json(&judged, &dataset, comparable, network.kept.as_ref()).to_string() + "\n"
+        as_json(&judged, &dataset, comparable, network.saved_model.as_ref()).to_string() + "\n"
     } else {
         as_text(&judged, &dataset, comparable)
     };
@@ -52,9 +53,10 @@ fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
 }
 
 /// What the trial was trained on wins over the catalogue, for its classes are those of the logits.
-fn dataset(request: &EvaluateRequest, kept: Option<&Kept>) -> Result<DatasetSpec, TrialError> {
-    let trained =
-        kept.map(|kept| &kept.spec.settings.dataset).filter(|dataset| dataset.name == request.dataset);
+fn dataset(request: &EvaluateRequest, saved_model: Option<&SavedModel>) -> Result<DatasetSpec, TrialError> {
+    let trained = saved_model
+        .map(|saved_model| &saved_model.spec.settings.dataset)
+        .filter(|dataset| dataset.name == request.dataset);
     match trained.cloned().or_else(|| catalogue::find(&request.dataset)) {
         Some(dataset) => Ok(dataset),
         None => Ok(discover(&request.data.join(&request.dataset))?.spec),
@@ -76,13 +78,13 @@ fn domains(request: &EvaluateRequest, dataset: &DatasetSpec) -> Result<Vec<usize
 }
 
 /// A domain's images, counted.
-struct Judged {
+struct DomainConfusion {
     domain: usize,
     /// `confusion[true class][chosen class]`.
     confusion: Vec<Vec<u64>>,
 }
 
-impl Judged {
+impl DomainConfusion {
     fn of(found: &DomainLogits, classes: usize) -> Self {
         let rows = found.labels.iter().max().map_or(0, |largest| largest + 1).max(classes);
         let mut confusion = vec![vec![0; classes]; rows];
@@ -108,7 +110,12 @@ impl Judged {
     }
 }
 
-fn as_json(judged: &[Judged], dataset: &DatasetSpec, comparable: bool, kept: Option<&Kept>) -> Value {
+fn as_json(
+    judged: &[DomainConfusion],
+    dataset: &DatasetSpec,
+    comparable: bool,
+    saved_model: Option<&SavedModel>,
+) -> Value {
     let mut domains = Map::new();
     for one in judged {
         let mut figures = json!({ "n": one.n(), "correct": comparable.then(|| one.correct()) });
@@ -122,15 +129,15 @@ fn as_json(judged: &[Judged], dataset: &DatasetSpec, comparable: bool, kept: Opt
         }
         domains.insert(dataset.domains[one.domain].clone(), figures);
     }
-    let mut out = json!({ "n": judged.iter().map(Judged::n).sum::<u64>(), "domains": domains });
-    if let Some(kept) = kept {
-        out["method"] = json!(kept.method);
-        out["step"] = json!(kept.step);
+    let mut out = json!({ "n": judged.iter().map(DomainConfusion::n).sum::<u64>(), "domains": domains });
+    if let Some(saved_model) = saved_model {
+        out["method"] = json!(saved_model.method);
+        out["step"] = json!(saved_model.step);
     }
     out
 }
 
-fn as_text(judged: &[Judged], dataset: &DatasetSpec, comparable: bool) -> String {
+fn as_text(judged: &[DomainConfusion], dataset: &DatasetSpec, comparable: bool) -> String {
     let width = dataset.domains.iter().chain(&dataset.classes).map(String::len).max().unwrap_or(0) + 2;
     let mut text = String::new();
     let line = |name: &str, correct: u64, n: u64| {
@@ -179,7 +186,7 @@ mod tests {
 
     #[test]
     fn images_are_counted_by_class() {
-        let judged = Judged::of(&found()[0], 2);
+        let judged = DomainConfusion::of(&found()[0], 2);
         assert_eq!((judged.n(), judged.correct(), judged.confusion), (3, 2, vec![vec![1, 0], vec![1, 1]]));
     }
 

@@ -29,8 +29,8 @@ pub fn run_fetch(request: &FetchWeightsRequest) -> ExitCode {
         sha256: sha256.as_deref(),
         name: name.as_deref(),
     };
-    let mut progress = Progress { terminal: std::io::stderr().is_terminal(), told: None };
-    let fetched = model::fetch(&request, &mut |done, total| progress.tell(done, total));
+    let mut progress = Progress { terminal: std::io::stderr().is_terminal(), shown: None };
+    let fetched = model::fetch(&request, &mut |done, total| progress.show(done, total));
     progress.end();
     match fetched {
         Ok(fetched) => {
@@ -47,24 +47,24 @@ pub fn run_fetch(request: &FetchWeightsRequest) -> ExitCode {
 struct Progress {
     terminal: bool,
     /// The last share in percent, or the last count of MiB where the total is not known.
-    told: Option<u64>,
+    shown: Option<u64>,
 }
 
 impl Progress {
-    fn tell(&mut self, done: u64, total: Option<u64>) {
+    fn show(&mut self, done: u64, total: Option<u64>) {
         let step = total.filter(|&total| total > 0).map_or(done >> 20, |total| done * 100 / total);
         let coarse = if self.terminal { step } else { step / 25 * 25 };
-        if self.told == Some(coarse) {
+        if self.shown == Some(coarse) {
             return;
         }
-        self.told = Some(coarse);
+        self.shown = Some(coarse);
         let of = total.map_or_else(String::new, |total| format!(" of {:.1}", mib(total)));
         let (start, end) = if self.terminal { ("\r", "") } else { ("", "\n") };
         eprint!("{start}{:.1}{of} MiB{end}", mib(done));
     }
 
     fn end(&self) {
-        if self.terminal && self.told.is_some() {
+        if self.terminal && self.shown.is_some() {
             eprintln!();
         }
     }

@@ -8,7 +8,7 @@ use tch::{Kind, TchError, Tensor};
 use super::batch_norm_folding::{BatchNormFolding, FoldedConvolutions};
 use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
 use super::source::Source;
-use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
+use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
 use crate::libtorch::relu6;
 
@@ -17,7 +17,7 @@ const STEM_CHANNELS: i64 = 32;
 const HEAD_CHANNELS: i64 = 1_280;
 
 /// What is known about every member of the family.
-pub(super) const FACTS: Facts = Facts {
+pub(super) const FACTS: ArchitectureInfo = ArchitectureInfo {
     width: HEAD_CHANNELS,
     normalisation: Normalisation { mean: [127.0 / 255.0; 3], deviation: [128.0 / 255.0; 3] },
     classifier: Some("_fc"),

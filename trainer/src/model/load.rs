@@ -13,7 +13,7 @@ use crate::error::TrialError;
 
 /// What is known about an architecture without its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Facts {
+pub struct ArchitectureInfo {
     /// Length of the penultimate representation.
     pub width: i64,
     /// How the network wants its input.
@@ -46,7 +46,7 @@ fn family(backbone: Architecture) -> Family {
 }
 
 /// What is known about a backbone without its weights.
-pub fn facts(backbone: Architecture) -> Facts {
+pub fn facts(backbone: Architecture) -> ArchitectureInfo {
     match family(backbone) {
         Family::ResNet(depth) => depth.facts(),
         Family::Vit(size) => size.facts(),
@@ -140,6 +140,6 @@ pub fn assemble(
         }
         Family::MnistCnn => Box::new(mnist_cnn::MnistCnn::load(&mut source)?),
     };
-    let Facts { width, classifier, .. } = facts(backbone);
+    let ArchitectureInfo { width, classifier, .. } = facts(backbone);
     Ok((network, source.finish(classifier, width)?))
 }

@@ -4,7 +4,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::convolution::{pooled, prepared};
 use super::source::{Initial, Source};
-use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
+use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
 
 const GROUPS: i64 = 8;
@@ -13,7 +13,7 @@ const GROUP_NORM_EPSILON: f64 = 1e-5;
 const LAYERS: [[i64; 3]; 4] = [[3, 64, 1], [64, 128, 2], [128, 128, 1], [128, 128, 1]];
 
 /// What is known about it. Digits stay in [0, 1].
-pub(super) const FACTS: Facts = Facts {
+pub(super) const FACTS: ArchitectureInfo = ArchitectureInfo {
     width: 128,
     normalisation: Normalisation { mean: [0.0; 3], deviation: [1.0; 3] },
     classifier: None,

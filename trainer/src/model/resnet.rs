@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use super::batch_norm_folding::{BatchNormFolding, FoldedConvolutions};
 use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
 use super::source::Source;
-use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
+use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
 
 const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -35,8 +35,8 @@ impl Depth {
     }
 
     /// What is known about it.
-    pub(super) const fn facts(self) -> Facts {
-        Facts {
+    pub(super) const fn facts(self) -> ArchitectureInfo {
+        ArchitectureInfo {
             width: 512 * self.expansion(),
             normalisation: Normalisation::IMAGENET,
             classifier: Some("fc"),

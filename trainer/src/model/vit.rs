@@ -4,7 +4,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::source::{Initial, Source};
-use super::{Backbone, Facts, NamedTensor, Normalisation, Pass};
+use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
 
 const PATCH: i64 = 16;
@@ -27,8 +27,12 @@ pub(super) const VIT_L: Size = Size { layers: 24, heads: 16, width: 1_024, inner
 
 impl Size {
     /// What is known about it.
-    pub(super) const fn facts(self) -> Facts {
-        Facts { width: self.width, normalisation: Normalisation::IMAGENET, classifier: Some("heads.head") }
+    pub(super) const fn facts(self) -> ArchitectureInfo {
+        ArchitectureInfo {
+            width: self.width,
+            normalisation: Normalisation::IMAGENET,
+            classifier: Some("heads.head"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use sortie_core::artifact::ArtifactKind;
 use sortie_core::combine::{Choice, CombinationKind, Member};
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::{Evaluation, Method};
-use sortie_core::pipe::CombinationOrder;
+use sortie_core::pipe::CombinationAssignment;
 use sortie_core::selection::mean;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -25,7 +25,7 @@ use crate::error::TrialError;
 /// # Errors
 /// See [`TrialError`]; a member's file that is missing or damaged is named with the member.
 pub fn run_combination(
-    order: &CombinationOrder,
+    order: &CombinationAssignment,
     spec: &FinetuneSpec,
     environment: &TrialEnvironment,
     sink: &mut dyn TrialSink,
@@ -49,7 +49,7 @@ pub fn run_combination(
 
 /// A combination in the making. The terms of its sum are lists of tensors: the logits of each split, or the weights.
 struct Combiner<'a> {
-    order: &'a CombinationOrder,
+    order: &'a CombinationAssignment,
     folder: ArtifactFolder,
     /// Its network is that of the members. Its weights are those that are being evaluated.
     trial: Trial<'a>,

@@ -24,7 +24,7 @@ mod stopwatch;
 pub use combine::run_combination;
 pub use device::ComputeDevice;
 pub use environment::{Artifacts, TrialEnvironment, TrialSink};
-pub use evaluation::{DomainLogits, ReadyNetwork, SavedModel};
+pub use evaluation::{DomainLogits, LoadedNetwork, SavedModel};
 pub use inputs::{Augmentation, Crop, Jitter, Normaliser, Sample, draw_batch};
 pub use measure::{NetworkSpeed, measure_network};
 pub use network::{Network, dropout_mask, initial_head};

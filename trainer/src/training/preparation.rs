@@ -11,7 +11,7 @@ use super::TrialSink;
 const PARTS: u64 = 100;
 
 /// Passes the progress of a dataset's preparation on to a trial's receiver, from whichever thread makes it.
-pub struct Preparing<'a> {
+pub struct PreparationReporter<'a> {
     inner: Mutex<Inner<'a>>,
 }
 
@@ -20,7 +20,7 @@ struct Inner<'a> {
     now: Preparation,
 }
 
-impl<'a> Preparing<'a> {
+impl<'a> PreparationReporter<'a> {
     /// Reports to this receiver.
     pub fn new(sink: &'a mut dyn TrialSink) -> Self {
         let now = Preparation { what: String::new(), done: 0, total: 0 };
@@ -28,7 +28,7 @@ impl<'a> Preparing<'a> {
     }
 }
 
-impl Progress for Preparing<'_> {
+impl Progress for PreparationReporter<'_> {
     fn begin(&self, what: &str, images: u64) {
         // A panic of another holder leaves counters that are at worst too low.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

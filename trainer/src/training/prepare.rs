@@ -13,7 +13,7 @@ use super::checkpoints::{ArtifactFolder, CheckpointManager, trial_id};
 use super::evaluation::Trajectory;
 use super::inputs::{BatchSource, resize_image};
 use super::network::BLOCKS;
-use super::preparation::Preparing;
+use super::preparation::PreparationReporter;
 use super::reporter::Reporter;
 use super::run::Trial;
 use super::state::{TrainingProgress, TrialState};
@@ -58,7 +58,7 @@ impl<'a> Trial<'a> {
         // This comes first, because the CUDA libraries must be loaded before any other call of libtorch.
         let device = environment.device.open()?;
         set_threads(environment.threads)?;
-        let images = load_images(spec, environment, &Preparing::new(&mut *sink))?;
+        let images = load_images(spec, environment, &PreparationReporter::new(&mut *sink))?;
         let splits = checked_splits(&images, spec, environment)?;
         let pretrained = load(&LoadRequest {
             cache: &environment.cache_dir,
@@ -154,7 +154,7 @@ fn network_and_batch_source(
     let normaliser = Normaliser { device, pixels, normalisation: backbone.normalisation() };
     let classes = settings.dataset.classes.len();
     let network = Network::fresh(backbone, settings.finetune, spec.point.seed, classes, device)?;
-    let progress = Preparing::new(sink);
+    let progress = PreparationReporter::new(sink);
     let resized = resized(&images, settings.pixels, &progress)?;
     let (spec, width) = (spec.clone(), network.width());
     let mut source = BatchSource { spec, images, resized, splits, normaliser, width, features: None };

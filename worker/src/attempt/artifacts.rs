@@ -12,31 +12,31 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::AgentError;
-use crate::connection::session::{Offer, Session};
+use crate::connection::session::{Session, StoreInfo};
 
-/// How long a store may take to answer a question.
-const ANSWERS: Duration = Duration::from_secs(10);
-/// Checkpoints on this worker's own disk that nobody came back for are deleted at this age.
+/// How long a store may take to answer a request.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Checkpoints on this worker's own disk that no attempt resumed from are deleted at this age.
 const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3_600);
 
 /// Where artifacts go.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ArtifactDestination {
     store: ArtifactStore,
 }
 
-impl Place {
+impl ArtifactDestination {
     /// The store's URL.
     pub(crate) fn url(&self) -> &str {
         self.store.url()
     }
 
     /// Deletes the checkpoints of these attempts at a trial that has ended. The same trial may run in another sweep at the same time:
-    /// others' checkpoints are left alone.
+    /// checkpoints of other attempts stay.
     pub(crate) async fn clear_checkpoints(&self, trial: TrialId, tokens: impl Iterator<Item = Token>) {
         let prefixes: Vec<String> = tokens.map(|token| format!("{token}-")).collect();
         let folder = format!("checkpoints/{trial}");
-        match timeout(ANSWERS, self.store.delete_in(&folder, &prefixes)).await {
+        match timeout(ANSWER_LIMIT, self.store.delete_in(&folder, &prefixes)).await {
             Ok(Ok(count)) => tracing::debug!(trial = %trial.short(), count, "checkpoints deleted"),
             Ok(Err(error)) => {
                 tracing::warn!(trial = %trial.short(), %error, "checkpoints of a trial that has ended stay")
@@ -48,58 +48,58 @@ impl Place {
     }
 }
 
-/// Where artifacts go, once that is found out.
+/// Where artifacts go, once the agent has tried the coordinator's store.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(watch::Sender<Option<Option<Place>>>);
+pub(crate) struct DestinationWatch(watch::Sender<Option<Option<ArtifactDestination>>>);
 
-impl Default for Places {
+impl Default for DestinationWatch {
     fn default() -> Self {
         Self(watch::Sender::new(None))
     }
 }
 
-impl Places {
-    /// Where artifacts go; none if nothing can be kept anywhere. Waits until it is known, which a worker that has a lease nearly is.
-    pub(crate) async fn found(&self) -> Option<Place> {
+impl DestinationWatch {
+    /// Where artifacts go; none if no store can be written. Waits until that is known.
+    pub(crate) async fn found(&self) -> Option<ArtifactDestination> {
         let mut found = self.0.subscribe();
-        // The sender lives in this very value.
+        // `self` holds the sender, so there is always one.
         found.wait_for(Option::is_some).await.ok().and_then(|place| place.clone()).flatten()
     }
 }
 
-/// Finds out where artifacts go, whenever the coordinator names a store, and tells it. Never returns.
-pub(crate) async fn run(session: Arc<Session>, places: Places, own: PathBuf) -> AgentError {
+/// Tries the coordinator's store whenever it names one, and reports to it where artifacts go. Never returns.
+pub(crate) async fn run(session: Arc<Session>, destination: DestinationWatch, own: PathBuf) -> AgentError {
     let old = own.join("checkpoints");
-    // It may take a while on a slow disk, and nobody waits for it.
+    // It may take long on a slow disk, and no trial needs it.
     tokio::task::spawn_blocking(move || clear_old(&old));
-    let mut offers = session.offers();
+    let mut store_info = session.store_info();
     loop {
-        let Some(offer) = offers.borrow_and_update().clone() else {
-            wait(&mut offers).await;
+        let Some(offer) = store_info.borrow_and_update().clone() else {
+            wait(&mut store_info).await;
             continue;
         };
-        let (place, name) = match shared(&offer, session.worker_id()).await {
+        let (found, name) = match shared(&offer, session.worker_id()).await {
             Ok(store) => {
                 tracing::info!(store = %store.url(), "checkpoints and artifacts go to the shared store");
-                (Some(Place { store }), "shared")
+                (Some(ArtifactDestination { store }), "shared")
             }
             Err(reason) => (local(&own, &reason), "local"),
         };
-        places.0.send_replace(Some(place));
-        session.tell_checkpoints(name).await;
-        wait(&mut offers).await;
+        destination.0.send_replace(Some(found));
+        session.report_destination(name).await;
+        wait(&mut store_info).await;
     }
 }
 
-async fn wait(offers: &mut watch::Receiver<Option<Offer>>) {
-    if offers.changed().await.is_err() {
-        // The session is gone, and the agent with it.
+async fn wait(store_info: &mut watch::Receiver<Option<StoreInfo>>) {
+    if store_info.changed().await.is_err() {
+        // The session was dropped, so the agent ends.
         std::future::pending::<()>().await;
     }
 }
 
 /// The coordinator's store, if this worker reads there what the coordinator wrote, and can write.
-async fn shared(offer: &Offer, worker_id: &str) -> Result<ArtifactStore, String> {
+async fn shared(offer: &StoreInfo, worker_id: &str) -> Result<ArtifactStore, String> {
     if offer.url.is_empty() {
         return Err("the coordinator has no artifact store".to_owned());
     }
@@ -109,30 +109,35 @@ async fn shared(offer: &Offer, worker_id: &str) -> Result<ArtifactStore, String>
             Some(mark) if mark == offer.mark => {
                 store.try_to_write(worker_id).await.map_err(|error| error.to_string())
             }
-            Some(_) => Err(format!("{} is another store on this machine", offer.url)),
-            None => Err(format!("{} is not the coordinator's on this machine: it has no mark", offer.url)),
+            Some(_) => {
+                Err(format!("{} is another store on this machine than on the coordinator's", offer.url))
+            }
+            None => {
+                Err(format!("{} on this machine is not the coordinator's store: it has no mark", offer.url))
+            }
         }
     };
-    let answer = timeout(ANSWERS, probe).await;
-    answer
-        .unwrap_or_else(|_| Err(format!("{} does not answer within {} s", offer.url, ANSWERS.as_secs())))?;
+    let answer = timeout(ANSWER_LIMIT, probe).await;
+    answer.unwrap_or_else(|_| {
+        Err(format!("{} does not answer within {} s", offer.url, ANSWER_LIMIT.as_secs()))
+    })?;
     Ok(store)
 }
 
-fn local(own: &Path, reason: &str) -> Option<Place> {
+fn local(own: &Path, reason: &str) -> Option<ArtifactDestination> {
     match folder_url(own).and_then(|url| ArtifactStore::create(&url)) {
         Ok(store) => {
             tracing::info!(store = %store.url(), %reason, "checkpoints and artifacts stay on this machine");
-            Some(Place { store })
+            Some(ArtifactDestination { store })
         }
         Err(error) => {
-            tracing::warn!(%error, %reason, "trials leave no checkpoints and no artifacts: there is no place for them");
+            tracing::warn!(%error, %reason, "trials leave no checkpoints and no artifacts: no store can be written");
             None
         }
     }
 }
 
-/// Deletes checkpoints that nobody came back for, and folders that are empty by then. Another agent may do the same at the same time.
+/// Deletes old checkpoints, and folders that are empty then. Another agent may do the same at the same time.
 fn clear_old(checkpoints: &Path) {
     for trial in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
         for file in fs::read_dir(trial.path()).into_iter().flatten().flatten() {
@@ -145,7 +150,7 @@ fn clear_old(checkpoints: &Path) {
                 let _ = fs::remove_file(file.path());
             }
         }
-        // Refused, as it should be, unless it is empty.
+        // Fails unless the folder is empty, which is right.
         let _ = fs::remove_dir(trial.path());
     }
 }
@@ -174,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = folder_url(folder.path()).unwrap();
         let mark = ArtifactStore::create(&url).unwrap().marked("right").await.unwrap();
-        let offer = |url: &str, mark: &str| Offer { url: url.to_owned(), mark: mark.to_owned() };
+        let offer = |url: &str, mark: &str| StoreInfo { url: url.to_owned(), mark: mark.to_owned() };
         assert_eq!(shared(&offer(&url, &mark), "host-1-2").await.unwrap().url(), url);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the mark is left");
         let gone = format!("{url}/gone");

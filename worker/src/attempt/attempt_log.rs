@@ -1,4 +1,4 @@
-//! What a trial's process prints: a file per attempt, with a limit, and an head_tail for the coordinator.
+//! What a trial's process prints: a file per attempt, with a limit, and its head and tail for the coordinator.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use crate::attempt::log_head_tail::LogHeadTail;
 use crate::process::lines::{Line, Lines};
 
-/// Bytes that are kept of one attempt: its beginning, where a fault that floods the log is explained.
+/// Bytes that are kept of one attempt. The beginning is kept, since a fault that floods the log shows first there.
 const BYTES_MAX: u64 = 8 << 20;
 /// Lines that an error message quotes.
 const TAIL_LINES: usize = 3;
 /// Bytes that an error message quotes of one line.
 const TAIL_LINE_BYTES: usize = 400;
 
-/// The log of one attempt. Its file appears with the first byte, so attempts that say nothing leave nothing.
+/// The log of one attempt. Its file is created with the first byte, so attempts that print nothing leave none.
 #[derive(Debug)]
 pub(crate) struct AttemptLog {
     path: PathBuf,
@@ -26,12 +26,12 @@ pub(crate) struct AttemptLog {
     head_tail: LogHeadTail,
 }
 
-/// What is left to say of an attempt's output when it is over.
+/// What is left to report of an attempt's output when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct LastOutput {
     /// Its last lines that are not empty, joined into one.
     pub(crate) lines: String,
-    /// The end of the head_tail.
+    /// The tail.
     pub(crate) head_tail: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ enum FileState {
         file: File,
         written: u64,
     },
-    /// Full, or the disk refused it: a log is no reason to end a trial.
+    /// Full, or the disk refused it. A log that cannot be written ends no trial.
     Closed,
 }
 
@@ -63,7 +63,7 @@ impl AttemptLog {
     /// Adds what the process printed; gives what of it the coordinator gets at once.
     pub(crate) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for line in self.lines.push(bytes) {
-            let (Line::Whole(line) | Line::StopReason(line)) = line;
+            let (Line::Whole(line) | Line::Truncated(line)) = line;
             self.remember(&line);
         }
         if let Err(error) = self.write_to_file(bytes) {
@@ -73,7 +73,7 @@ impl AttemptLog {
         self.head_tail.push(bytes)
     }
 
-    /// What is left to say when the process is gone.
+    /// What is left to report when the process has ended.
     pub(crate) fn end(self) -> LastOutput {
         let Self { lines, mut tail, head_tail, .. } = self;
         if let Some(rest) = lines.rest() {

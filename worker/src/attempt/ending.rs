@@ -8,26 +8,26 @@ use sortie_core::job::{ErrorClass, Outcome};
 /// Bytes of a message; the coordinator keeps 4096.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
-/// What is known when a trial's process is gone.
+/// What is known when a trial's process has ended.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct End {
-    /// By its own account.
+pub(crate) struct ProcessEnd {
+    /// The outcome that the process reported.
     pub(crate) reported: Option<Outcome>,
     /// The worker was asked to stop, and asked it to end.
     pub(crate) handed_back: bool,
-    /// How it ended, where the system tells.
+    /// Its wait status, if the system gave one.
     pub(crate) status: Option<ExitStatus>,
     /// What it printed last.
     pub(crate) last_lines: String,
-    /// The kernel's out-of-memory killer was at work while it ran.
+    /// The kernel's out-of-memory killer killed a process while it ran.
     pub(crate) oom_killed: bool,
 }
 
 /// Decides the outcome of an attempt of Sortie's own trainer.
 ///
-/// What the process said of itself counts, however it ended afterwards: its reports were complete before it said so, and a crash while
-/// libtorch is unloaded changes no number. A process that said nothing was ended by us, or by something that may not happen again.
-pub(crate) fn of_trial(end: End) -> Outcome {
+/// An outcome that the process reported counts, however it ended afterwards: its reports were complete by then, and a crash while libtorch
+/// is unloaded changes no number. A process that reported none was ended by the agent, or by a fault that may be transient.
+pub(crate) fn of_trial(end: ProcessEnd) -> Outcome {
     if let Some(reported) = end.reported {
         return one_line(reported);
     }
@@ -38,14 +38,14 @@ pub(crate) fn of_trial(end: End) -> Outcome {
     failed(class, "the trial's process", &end)
 }
 
-/// Decides the outcome of a command that told so many evaluations. docs/commands.md lists the exit statuses.
-pub(crate) fn of_command(end: End, evaluations: u64) -> Outcome {
+/// Decides the outcome of a command that reported so many evaluations. docs/commands.md lists the exit statuses.
+pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
     match &end.reported {
         Some(reported @ Outcome::Diverged { .. }) => return reported.clone(),
         Some(reported) => return one_line(reported.clone()),
         None => {}
     }
-    // Whatever status it chose when it was asked to stop: it may have broken off in good order.
+    // Its status does not matter when it was asked to stop: it may have stopped early and exited with 0.
     if end.handed_back {
         return handed_back();
     }
@@ -59,16 +59,16 @@ pub(crate) fn of_command(end: End, evaluations: u64) -> Outcome {
             );
         }
         Some(65) => ErrorClass::BadData,
-        // What shells say of a program that cannot be run or is not there.
+        // The statuses of shells for a program that cannot be run or is missing.
         Some(78 | 126 | 127) => ErrorClass::BadConfig,
         Some(75) => ErrorClass::Transient,
-        _ if was_oom_killed(&end) || tells_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
+        _ if was_oom_killed(&end) || names_lack_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
         _ => ErrorClass::Transient,
     };
     failed(class, "the command", &end)
 }
 
-/// A failure that the worker itself has to tell.
+/// A failure that the worker reports, not the process.
 pub(crate) fn transient(message: String) -> Outcome {
     one_line(Outcome::Failed { class: ErrorClass::Transient, message })
 }
@@ -82,7 +82,7 @@ fn handed_back() -> Outcome {
     Outcome::Failed { class: ErrorClass::Preempted, message: "the worker was asked to stop".to_owned() }
 }
 
-fn failed(class: ErrorClass, what: &str, end: &End) -> Outcome {
+fn failed(class: ErrorClass, what: &str, end: &ProcessEnd) -> Outcome {
     let mut message = format!("{what} {}", describe(end));
     if !end.last_lines.is_empty() {
         message.push_str("; it printed last: ");
@@ -92,13 +92,13 @@ fn failed(class: ErrorClass, what: &str, end: &End) -> Outcome {
 }
 
 /// A shell or an interpreter whose child was killed by signal 9 ends with status 137 itself.
-fn was_oom_killed(end: &End) -> bool {
+fn was_oom_killed(end: &ProcessEnd) -> bool {
     end.oom_killed
         && end.status.is_some_and(|status| status.signal() == Some(9) || status.code() == Some(137))
 }
 
-/// PyTorch, JAX, Python and glibc's C++ each have their words for it. A program hands over nothing but text, so this reads a message.
-fn tells_of_memory(last_lines: &str) -> bool {
+/// PyTorch, JAX, Python and glibc's C++ each word it differently. A command's output is text only, so this searches its messages.
+fn names_lack_of_memory(last_lines: &str) -> bool {
     let phrases = [
         "CUDA out of memory",
         "OutOfMemoryError",
@@ -120,7 +120,7 @@ fn one_line(outcome: Outcome) -> Outcome {
     }
 }
 
-fn describe(end: &End) -> String {
+fn describe(end: &ProcessEnd) -> String {
     let Some(status) = end.status else {
         return "ended in a way that the system does not tell".to_owned();
     };
@@ -128,7 +128,7 @@ fn describe(end: &End) -> String {
         (Some(9), _) if end.oom_killed => {
             "was killed by the kernel because memory ran out (SIGKILL)".to_owned()
         }
-        // Who sent it cannot be known: a person, a batch system, or a kernel that does not count.
+        // The sender is unknown: a person, a batch system, or a kernel without a counter of such kills.
         (Some(9), _) => "was killed by signal 9 (SIGKILL)".to_owned(),
         (Some(signal), _) => match signal_name(signal) {
             Some(name) => format!("was killed by signal {signal} ({name})"),
@@ -140,7 +140,7 @@ fn describe(end: &End) -> String {
     }
 }
 
-/// The signals by which programs die, with the numbers that they have on every architecture Linux runs libtorch on.
+/// The signals that end programs, by their numbers on every Linux architecture that libtorch runs on.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         2 => "SIGINT",
@@ -167,18 +167,18 @@ mod tests {
     }
 
     /// A wait status as the kernel packs it: the exit code in the second byte, the signal in the first.
-    fn end(status: i32, last_lines: &str) -> End {
-        End {
+    fn end(status: i32, last_lines: &str) -> ProcessEnd {
+        ProcessEnd {
             status: Some(ExitStatus::from_raw(status)),
             last_lines: last_lines.to_owned(),
-            ..End::default()
+            ..ProcessEnd::default()
         }
     }
 
     #[test]
     fn what_the_process_said_counts() {
         let crashed =
-            |reported, handed_back| End { reported: Some(reported), handed_back, ..end(11, "noise") };
+            |reported, handed_back| ProcessEnd { reported: Some(reported), handed_back, ..end(11, "noise") };
         assert_eq!(of_trial(crashed(Outcome::Succeeded, false)), Outcome::Succeeded);
         assert_eq!(of_trial(crashed(Outcome::Succeeded, true)), Outcome::Succeeded);
         let diverged = Outcome::Diverged { step: 3 };
@@ -193,14 +193,17 @@ mod tests {
 
     #[test]
     fn a_silent_end_is_ours_or_the_kernels_or_transient() {
-        assert_eq!(failed(of_trial(End { handed_back: true, ..end(9, "") })).0, ErrorClass::Preempted);
+        assert_eq!(failed(of_trial(ProcessEnd { handed_back: true, ..end(9, "") })).0, ErrorClass::Preempted);
         let (class, message) = failed(of_trial(end(9, "")));
         assert_eq!(
             (class, message.as_str()),
             (ErrorClass::Transient, "the trial's process was killed by signal 9 (SIGKILL)")
         );
-        assert_eq!(failed(of_trial(End { oom_killed: true, ..end(9, "") })).0, ErrorClass::OutOfMemory);
-        assert_eq!(failed(of_trial(End { oom_killed: true, ..end(11, "") })).0, ErrorClass::Transient);
+        assert_eq!(
+            failed(of_trial(ProcessEnd { oom_killed: true, ..end(9, "") })).0,
+            ErrorClass::OutOfMemory
+        );
+        assert_eq!(failed(of_trial(ProcessEnd { oom_killed: true, ..end(11, "") })).0, ErrorClass::Transient);
         let (class, message) = failed(of_trial(end(3 << 8, "a | b")));
         assert_eq!(
             (class, message.as_str()),
@@ -223,16 +226,16 @@ mod tests {
             (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),
             (1, "Traceback | MemoryError", ErrorClass::OutOfMemory),
         ] {
-            // Evaluations do not make up for a bad end, and a command that was asked to stop is handed back whatever it says.
+            // Evaluations do not outweigh a failure, and a command that was asked to stop is handed back whatever its status.
             assert_eq!(failed(of_command(end(code << 8, last_lines), 5)).0, class, "{code} {last_lines}");
             assert_eq!(
-                failed(of_command(End { handed_back: true, ..end(code << 8, "") }, 5)).0,
+                failed(of_command(ProcessEnd { handed_back: true, ..end(code << 8, "") }, 5)).0,
                 ErrorClass::Preempted
             );
         }
         for status in [9, 137 << 8] {
             assert_eq!(
-                failed(of_command(End { oom_killed: true, ..end(status, "") }, 5)).0,
+                failed(of_command(ProcessEnd { oom_killed: true, ..end(status, "") }, 5)).0,
                 ErrorClass::OutOfMemory
             );
             assert_eq!(failed(of_command(end(status, ""), 5)).0, ErrorClass::Transient);

@@ -16,9 +16,9 @@ use sortie_proto::{WireError, v1};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::attempt::artifacts::{Place, Places};
+use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::AttemptLog;
-use crate::attempt::ending::{self, End};
+use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::outbox::Outbox;
 use crate::config::AgentConfig;
 use crate::connection::deliver::{Refusal, ReportClient};
@@ -32,7 +32,7 @@ use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long after a process the signal that ended it may reach its agent.
+/// How much later than the process the agent may get the signal that ended both.
 const SIGNAL_ECHO: Duration = Duration::from_millis(500);
 /// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
 const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
@@ -44,12 +44,12 @@ pub(crate) struct Shared {
     pub(crate) session: Arc<Session>,
     pub(crate) state_dir: StateDir,
     pub(crate) oom_kills: OomKills,
-    pub(crate) places: Places,
+    pub(crate) destination: DestinationWatch,
 }
 
-/// A lease that this worker understands.
+/// A lease, parsed and checked.
 #[derive(Clone, Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct LeasedTrial {
     pub(crate) token: Token,
     pub(crate) trial_id: TrialId,
     pub(crate) sweep: String,
@@ -57,26 +57,26 @@ pub(crate) struct Accepted {
     pub(crate) checkpoints: Vec<CheckpointRef>,
     pub(crate) keep: Keep,
     pub(crate) kill_at: Option<u64>,
-    /// Of a combination: what it is made of.
+    /// The members, if it is a combination.
     pub(crate) members: Vec<Member>,
 }
 
 /// Reads a lease.
 ///
 /// # Errors
-/// One line, when the coordinator's build and this one do not agree what a trial is.
-pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
+/// One line, when the coordinator's build and this one compute different ids.
+pub(crate) fn read_lease(lease: v1::Lease) -> Result<LeasedTrial, String> {
     let v1::Lease { token, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
     let spec = spec.ok_or_else(|| "the lease has no specification".to_owned())?;
     let spec = TrialSpec::try_from(spec).map_err(|error| error.to_string())?;
     let id = spec.id();
-    // The identity covers the version of the numbers: another build's trial would be stored as what it is not.
+    // The id covers PROTOCOL_VERSION: the result of a trial of another version would be stored under a wrong id.
     if id.to_string() != trial_id {
-        return Err(format!("trial {trial_id} is {id} by this build's reckoning"));
+        return Err(format!("trial {trial_id} has the id {id} in this build"));
     }
     let keep =
         keep.map_or(Ok(Keep::default()), TryInto::try_into).map_err(|error: WireError| error.to_string())?;
-    // A key leads nowhere but below the store's root, whoever made it.
+    // Keys must stay below the store's root.
     let checkpoints = checkpoints
         .into_iter()
         .map(CheckpointRef::from)
@@ -91,9 +91,9 @@ pub(crate) fn accept(lease: v1::Lease) -> Result<Accepted, String> {
     let keys = members.iter().flat_map(|member| &member.files).map(|file| &file.key);
     if !members.iter().map(|member| &member.trial_id).eq(combined) || !keys.into_iter().all(|key| is_key(key))
     {
-        return Err(format!("the lease of trial {trial_id} does not say what it is made of"));
+        return Err(format!("the lease of trial {trial_id} does not name the members of its combination"));
     }
-    Ok(Accepted { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
+    Ok(LeasedTrial { token: Token(token), trial_id: id, sweep, spec, checkpoints, keep, kill_at, members })
 }
 
 type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -108,30 +108,30 @@ pub(crate) struct Attempt<'a> {
     is_ending: Arc<AtomicBool>,
     outbox: Outbox,
     delivery: Option<Delivery>,
-    /// How it ended by its own account.
+    /// The outcome that the process reported.
     reported: Option<Outcome>,
     evaluations: u64,
-    /// What ended it from our side.
+    /// Why the agent ended it.
     stop_reason: Option<StopReason>,
     report_client: ReportClient,
 }
 
-/// Why an attempt was ended from the agent's side.
+/// Why the agent ended an attempt.
 #[derive(Debug)]
 enum StopReason {
-    /// The lease is lost, or nobody waits: not another word about it.
+    /// The lease is lost, or the agent ends at once: nothing more is reported.
     Abandoned,
     /// The worker was asked to stop.
     HandedBack,
-    /// Its process broke the schema, which is this outcome. What it said before, and what it prints, is told.
+    /// Its process broke the schema, which is this outcome. Its earlier events and its output are still reported.
     Broken(Outcome),
-    /// Its reports cannot be told; the reason in one line.
+    /// Its reports cannot be delivered; the reason in one line.
     Unreported(String),
 }
 
-/// Runs an attempt to its end, whatever that is. Returns when its process is gone and its end is acknowledged, refused or abandoned; gives
-/// how long a trial took that succeeded.
-pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: Entry) -> Option<Duration> {
+/// Runs an attempt. Returns when its process has ended and its end is acknowledged, refused or abandoned. Returns how long a trial took
+/// that succeeded.
+pub(crate) async fn run(shared: &Shared, lease: LeasedTrial, slot: &Slot, entry: Entry) -> Option<Duration> {
     let (token, trial_id) = (lease.token, lease.trial_id);
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
@@ -155,15 +155,15 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
         stop_reason: None,
         report_client,
     };
-    let (place, trainer) = match attempt.is_command {
+    let (destination, trainer) = match attempt.is_command {
         true => (None, None),
-        false => (shared.places.found().await, Some(find_trainer(&shared.config.launcher).await)),
+        false => (shared.destination.found().await, Some(find_trainer(&shared.config.launcher).await)),
     };
     let begun = Instant::now();
     let outcome = match attempt.start(
         &lease,
         slot,
-        place.as_ref(),
+        destination.as_ref(),
         trainer,
         AttemptLog::new(log_path.clone()),
     ) {
@@ -190,14 +190,14 @@ pub(crate) async fn run(shared: &Shared, lease: Accepted, slot: &Slot, entry: En
     }
     let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
     let has_end = attempt.end(outcome).await;
-    if let (true, Some(place)) = (has_end, place) {
+    if let (true, Some(destination)) = (has_end, destination) {
         let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
-        place.clear_checkpoints(trial_id, tokens).await;
+        destination.clear_checkpoints(trial_id, tokens).await;
     }
     took
 }
 
-/// Off the runtime's threads: the first time, libtorch is loaded to see whether it fits.
+/// On a blocking thread, because the first call loads libtorch to check that it fits.
 async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
     let launcher = Arc::clone(launcher);
     let program = launcher.program().to_path_buf();
@@ -208,15 +208,20 @@ async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> 
 impl Attempt<'_> {
     fn start(
         &mut self,
-        lease: &Accepted,
+        lease: &LeasedTrial,
         slot: &Slot,
-        place: Option<&Place>,
+        destination: Option<&ArtifactDestination>,
         trainer: Option<Result<Trainer, LaunchError>>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
         let trainer = trainer.transpose().map_err(|error| ending::transient(error.to_string()))?;
-        let mut launch =
-            launch::prepare(&self.shared.config, lease, slot, place.map(Place::url), trainer.as_ref())?;
+        let mut launch = launch::prepare(
+            &self.shared.config,
+            lease,
+            slot,
+            destination.map(ArtifactDestination::url),
+            trainer.as_ref(),
+        )?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
@@ -224,7 +229,7 @@ impl Attempt<'_> {
             .map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
     }
 
-    /// Follows the process until it is gone; none if there is nothing to say about it.
+    /// Follows the process until it ends; none if nothing is to be reported.
     async fn watch(&mut self, child: &mut Child) -> Option<Outcome> {
         let oom_kills = self.shared.oom_kills.count();
         let mut ticks = interval(REPORT_INTERVAL);
@@ -233,7 +238,7 @@ impl Attempt<'_> {
         let mut due = false;
         let (status, last_output) = loop {
             tokio::select! {
-                // An attempt that was cut reads on, so that its end is seen behind whatever it still said.
+                // An attempt that was stopped is read on, because its end comes after its last output.
                 message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match message {
                     Message::Event(Event::Handshake(trainer)) => self.check_build(child, &trainer),
                     Message::Event(event) => self.note(event),
@@ -273,7 +278,7 @@ impl Attempt<'_> {
                     child.kill();
                 }
             }
-            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.is_mute() {
+            if self.delivery.is_none() && (due || self.outbox.has_a_batch()) && !self.discards_reports() {
                 due = false;
                 match self.outbox.batch() {
                     Ok(batch) => self.delivery = batch.map(|batch| self.send(batch)),
@@ -281,14 +286,14 @@ impl Attempt<'_> {
                 }
             }
         };
-        if !self.is_mute() {
+        if !self.discards_reports() {
             self.outbox.log(&last_output.head_tail);
         }
         let oom_killed = self.shared.oom_kills.count() > oom_kills;
         self.outcome_of_end(status, last_output.lines, oom_killed).await
     }
 
-    /// What the end of the process means; none if there is nothing to say about it.
+    /// The outcome of an ended process; none if nothing is to be reported.
     async fn outcome_of_end(
         &mut self,
         status: Option<ExitStatus>,
@@ -299,7 +304,7 @@ impl Attempt<'_> {
             && self.reported.is_none()
             && !status.is_some_and(|status| status.success())
         {
-            self.stop_reason = asked_meanwhile(&mut self.orders).await;
+            self.stop_reason = order_received_meanwhile(&mut self.orders).await;
         }
         let handed_back = matches!(self.stop_reason, Some(StopReason::HandedBack));
         match self.stop_reason.take() {
@@ -307,7 +312,13 @@ impl Attempt<'_> {
             Some(StopReason::Broken(outcome)) => Some(outcome),
             Some(StopReason::Unreported(reason)) => Some(ending::transient(reason)),
             Some(StopReason::HandedBack) | None => {
-                let end = End { reported: self.reported.take(), handed_back, status, last_lines, oom_killed };
+                let end = ProcessEnd {
+                    reported: self.reported.take(),
+                    handed_back,
+                    status,
+                    last_lines,
+                    oom_killed,
+                };
                 Some(if self.is_command {
                     ending::of_command(end, self.evaluations)
                 } else {
@@ -317,18 +328,18 @@ impl Attempt<'_> {
         }
     }
 
-    /// What would still be reported is worth nothing to anybody.
-    fn is_mute(&self) -> bool {
+    /// Whether further reports are dropped, because the coordinator would not accept them.
+    fn discards_reports(&self) -> bool {
         matches!(self.stop_reason, Some(StopReason::Abandoned | StopReason::Unreported(_)))
     }
 
-    /// Ends a trainer that was built from other sources: its numbers might be others. The trial goes to a worker that fits.
+    /// Ends a trainer that was built from other sources: it might compute other numbers. Another worker gets the trial.
     fn check_build(&mut self, child: &Child, trainer: &Handshake) {
         let config = &self.shared.config;
         if trainer.build == config.launcher.build() && trainer.protocol_version == PROTOCOL_VERSION {
             return;
         }
-        let line = config.observer.met_other_build(config.launcher.build(), trainer);
+        let line = config.observer.found_other_build(config.launcher.build(), trainer);
         tracing::error!(token = %self.token, "{line}");
         child.kill();
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: line };
@@ -337,7 +348,7 @@ impl Attempt<'_> {
 
     fn note(&mut self, event: Event) {
         match event {
-            // Checked where the process can be ended.
+            // `watch` checks it, because it can end the process.
             Event::Handshake(_) => {}
             Event::Preparation(preparation) => self.shared.config.observer.prepares(Some(preparation)),
             Event::Progress(progress) => {
@@ -345,7 +356,7 @@ impl Attempt<'_> {
                 self.step.store(progress.step, Ordering::Relaxed);
             }
             Event::Outcome(ending) => self.reported = Some(ending),
-            _ if self.is_mute() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
+            _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
             Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
@@ -368,31 +379,31 @@ impl Attempt<'_> {
         Box::pin(self.report_client.clone().report(batch))
     }
 
-    /// Says how the attempt ended, with whatever was not reported yet, until that is acknowledged or refused or nobody waits any more. Gives
-    /// whether the trial has an end now, with which no other attempt goes on.
+    /// Reports how the attempt ended, with the reports that are left, until that is acknowledged, refused or abandoned. Returns whether the
+    /// trial has ended, so that no later attempt needs its checkpoints.
     async fn end(mut self, outcome: Outcome) -> bool {
         self.is_ending.store(true, Ordering::Relaxed);
         let mut orders = self.orders.clone();
         let token = self.token;
         tokio::select! {
-            answer = self.tell_end(outcome) => match answer {
+            answer = self.report_end(outcome) => match answer {
                 Ok(has_end) => return has_end,
-                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was told"),
+                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was reported"),
                 Err(Refusal::Refused(reason)) => tracing::error!(%token, %reason, "the coordinator refused the end of a trial"),
             },
-            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not told; it is free when its lease expires"),
+            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not reported; it is free when its lease expires"),
         }
         false
     }
 
-    async fn tell_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
+    async fn report_end(&mut self, mut outcome: Outcome) -> Result<bool, Refusal> {
         let last = match self.deliver_all_but_the_last().await {
             Ok(()) => self.outbox.batch().map_err(|error| unreadable(&error)),
             Err(Undelivered::Stale) => return Err(Refusal::Stale),
             Err(Undelivered::Unreported(reason)) => Err(reason),
         };
         let last = last.unwrap_or_else(|reason| {
-            // A result with a hole in it is none.
+            // A result with missing reports does not count.
             outcome = ending::transient(reason);
             self.outbox.clear();
             None
@@ -421,7 +432,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Why reports did not arrive.
+/// Why reports were not delivered.
 enum Undelivered {
     Stale,
     Unreported(String),
@@ -432,15 +443,15 @@ fn refused(reason: &str) -> String {
 }
 
 fn unreadable(error: &std::io::Error) -> String {
-    format!("cannot read reports back that waited on disk: {error}")
+    format!("cannot read reports that were stored on disk: {error}")
 }
 
-/// Batch systems signal every process of a job at once: one that ended badly may have been asked to stop just before its agent was.
-async fn asked_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
+/// Batch systems signal every process of a job at once: a process that failed may have got its signal just before its agent did.
+async fn order_received_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
     let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
     match asked.ok()?.as_deref() {
         Ok(Order::HandBack) => Some(StopReason::HandedBack),
-        // An error means that the registry is gone, and the agent with it.
+        // An error means that the registry was dropped, so the agent ends.
         Ok(Order::Abandon) | Err(_) => Some(StopReason::Abandoned),
         Ok(Order::Run) => None,
     }
@@ -456,14 +467,14 @@ async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     match orders.changed().await {
         Ok(()) => *orders.borrow_and_update(),
-        // The registry is gone: so is the agent.
+        // The registry was dropped, so the agent ends.
         Err(_) => Order::Abandon,
     }
 }
 
 async fn abandoned(orders: &mut watch::Receiver<Order>) {
-    // An error means that the registry is gone, and the agent with it.
+    // An error means that the registry was dropped, so the agent ends.
     let _ = orders.wait_for(|order| *order == Order::Abandon).await;
-    // A heartbeat that crosses the acknowledgement of an end on its way is answered that the trial is no longer held: give it time.
+    // A heartbeat that was sent before the end was acknowledged may be answered that the lease is lost: wait for the acknowledgement.
     sleep(ACKNOWLEDGEMENT_GRACE).await;
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of the beginning that are told as they come.
+/// Bytes of the beginning that are reported as they come.
 const HEAD_BYTES: usize = 64 << 10;
-/// Bytes of the end that are told with the end of the attempt.
+/// Bytes of the end that are reported with the end of the attempt.
 const TAIL_BYTES: usize = 16 << 10;
 
 /// Divides the output of one attempt.
@@ -45,13 +45,13 @@ mod tests {
     use super::*;
 
     fn head_tail(output: &[u8], chunk: usize) -> Vec<u8> {
-        let (mut head_tail, mut told) = (LogHeadTail::default(), Vec::new());
+        let (mut head_tail, mut reported) = (LogHeadTail::default(), Vec::new());
         for chunk in output.chunks(chunk) {
-            told.extend_from_slice(head_tail.push(chunk));
+            reported.extend_from_slice(head_tail.push(chunk));
         }
-        assert!(told.len() <= HEAD_BYTES);
-        told.extend(head_tail.end());
-        told
+        assert!(reported.len() <= HEAD_BYTES);
+        reported.extend(head_tail.end());
+        reported
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What an attempt has to tell, numbered: a batch keeps its number and its content until it is acknowledged, however often it is said.
+//! The reports of an attempt in numbered batches: a batch keeps its number and its content until it is acknowledged, however often it is
+//! sent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,14 +34,14 @@ pub(crate) struct Outbox {
     spool: Spool,
     sealed: Option<v1::Batch>,
     waiting: VecDeque<Row>,
-    /// What the attempt printed; an head_tail, and so never much.
+    /// The attempt's output: head and tail only, so its size is limited.
     log: Vec<u8>,
     next_sequence: u64,
     warned: bool,
 }
 
 impl Outbox {
-    /// Nothing to tell; the first batch will be number 1. This file is used when the coordinator is away for long.
+    /// An empty outbox; the first batch will be number 1. The file is used when the coordinator cannot be reached for long.
     pub(crate) fn new(file: PathBuf) -> Self {
         let (waiting, log, spool) = (VecDeque::new(), Vec::new(), Spool::new(file));
         Self { sent: None, spool, sealed: None, waiting, log, next_sequence: 1, warned: false }
@@ -69,7 +70,7 @@ impl Outbox {
         self.spill();
     }
 
-    /// Where the attempt took up another's work.
+    /// The checkpoint that the attempt resumed from.
     pub(crate) fn resumed(&mut self, resumed: v1::Resumed) {
         self.waiting.push_back(Row::Resumed(resumed));
     }
@@ -89,12 +90,12 @@ impl Outbox {
         !self.spool.is_empty() || self.sealed.is_some() || self.waiting.len() > ROWS_PER_BATCH
     }
 
-    /// Whether the attempt must wait before it tells more: memory is full, and the disk too.
+    /// Whether the attempt must wait before it reports more: memory and disk are full.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= ROWS_HELD_MAX
     }
 
-    /// Moves to disk what is too much for memory. A disk that refuses is asked again with the next call.
+    /// Moves to disk what is too much for memory. If the disk refuses, the next call tries again.
     pub(crate) fn spill(&mut self) {
         while self.waiting.len() > ROWS_IN_MEMORY_MAX {
             if self.sealed.is_none() {
@@ -113,10 +114,10 @@ impl Outbox {
         }
     }
 
-    /// The batch to say now: the one that is not acknowledged, else the next; none if there is nothing to tell.
+    /// The batch to send now: the one that is not acknowledged, else the next; none if there is nothing to report.
     ///
     /// # Errors
-    /// When the disk does not give back what was put there: the attempt's reports have a hole, and it must end.
+    /// When a batch on disk cannot be read: reports are missing, and the attempt must end.
     pub(crate) fn batch(&mut self) -> io::Result<Option<v1::Batch>> {
         if self.sent.is_none() {
             self.sent = match self.spool.pop()?.or_else(|| self.sealed.take()) {
@@ -128,12 +129,12 @@ impl Outbox {
         Ok(self.sent.clone())
     }
 
-    /// The batch that was said last is stored.
+    /// The batch that was sent last is stored.
     pub(crate) fn acknowledged(&mut self) {
         self.sent = None;
     }
 
-    /// Drops what was not told: the coordinator will not have it.
+    /// Drops what was not acknowledged: the coordinator would refuse it.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.log.clear();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// However telling, saying and acknowledging interleave: every row arrives once, in order, in batches numbered 1, 2, 3, ...
+        /// However reporting, sending and acknowledging interleave: every row arrives once, in order, in batches numbered 1, 2, 3, ...
         #[test]
         fn rows_arrive_once_and_in_order(moves in proptest::collection::vec((0..3_u8, 0..1_500_u64), 1..30)) {
             let folder = tempfile::tempdir().unwrap();

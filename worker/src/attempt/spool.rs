@@ -10,11 +10,11 @@ use sortie_proto::v1;
 
 /// Bytes of one attempt on disk at most: months of training losses.
 const BYTES_MAX: u64 = 1 << 30;
-/// Before each batch stands its length.
+/// Each batch follows its length.
 const HEADER_BYTES: u64 = 4;
 
-/// A queue in a file, which is there only while something waits in it. It is never read by another process and dies with the agent: a
-/// lease that outlives its agent is worth nothing.
+/// A queue in a file, which exists only while it is not empty. No other process reads it, and it is deleted with the agent: leases end
+/// with their agent.
 #[derive(Debug)]
 pub(crate) struct Spool {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl Spool {
             none => none
                 .insert(File::options().read(true).write(true).create(true).truncate(true).open(&self.path)?),
         };
-        // A torn frame lies behind the end and is written over by the next one.
+        // A frame that was written in part lies behind `end`, and the next one overwrites it.
         file.write_all_at(&frame, self.end)?;
         self.end += frame_bytes;
         Ok(())
@@ -63,7 +63,7 @@ impl Spool {
     /// Takes the batch at the front; none if nothing waits.
     ///
     /// # Errors
-    /// When the disk does not give back what was written.
+    /// When a batch cannot be read.
     pub(crate) fn pop(&mut self) -> io::Result<Option<v1::Batch>> {
         let Some(file) = self.file.as_ref().filter(|_| !self.is_empty()) else {
             return Ok(None);
@@ -88,7 +88,7 @@ impl Spool {
     pub(crate) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
         if self.file.take().is_some() {
-            // The agent's folder goes with the agent; a file that stays costs room until then.
+            // A file that stays is removed with the agent's folder.
             let _ = std::fs::remove_file(&self.path);
         }
     }

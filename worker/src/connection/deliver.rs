@@ -1,4 +1,4 @@
-//! Saying something until it is answered: a coordinator that is away costs time and nothing else.
+//! Sends a report until it is answered, so that an outage of the coordinator costs time only.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sortie_proto::v1;
 use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
 
-/// The coordinator's final no.
+/// The coordinator refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The attempt no longer holds its trial.
@@ -18,7 +18,7 @@ pub(crate) enum Refusal {
     Refused(String),
 }
 
-/// Speaks for one attempt.
+/// Sends the reports of one attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,

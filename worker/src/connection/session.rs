@@ -1,4 +1,4 @@
-//! The connection to the coordinator: one channel, every call with a time limit, every answer sorted into what the agent does about it.
+//! The connection to the coordinator: one channel, every call with a time limit, every error classified by what the agent does about it.
 
 use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
@@ -12,25 +12,25 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls that the coordinator answers at once. A call that is given up may still have been heard: each may be said again.
+/// For calls that the coordinator answers at once. A call that timed out may still have been served; every call can be repeated.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A coordinator whose machine vanished is noticed after about this long.
+/// How soon the loss of the coordinator's machine is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Why a call has no answer to use.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The token's attempt no longer holds its trial.
     Stale,
-    /// Not reached, not ready, or too slow: say it again.
+    /// Not reached, not ready, or too slow: try again.
     Unavailable(String),
-    /// Saying it again would not help.
+    /// Trying again would not help.
     Refused(String),
-    /// The two builds do not speak to each other.
+    /// The two builds have different API versions.
     Version(String),
 }
 
-/// Sorts a status into what the agent does about it.
+/// Classifies a status by what the agent does about it.
 fn sort(status: &Status) -> CallError {
     match status.code() {
         Code::Aborted => CallError::Stale,
@@ -67,7 +67,7 @@ fn first_line(text: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contact {
+enum Reachability {
     Unknown,
     Reached,
     Lost,
@@ -79,21 +79,22 @@ pub(crate) struct Session {
     client: WorkerServiceClient<Channel>,
     registration: v1::RegisterRequest,
     url: String,
-    /// Whether the coordinator that runs now knows this worker, as far as we can tell. Held while saying so, so that it is said once.
+    /// Whether this worker is registered with the coordinator that runs now, as far as is known. Locked while registering, so that one
+    /// call registers.
     registered: tokio::sync::Mutex<bool>,
-    contact: Mutex<Contact>,
+    reachability: Mutex<Reachability>,
     heartbeat: watch::Sender<Option<Duration>>,
-    offer: watch::Sender<Option<Offer>>,
-    /// Where this worker's artifacts go, as the coordinator calls it; empty until that is known.
+    store_info: watch::Sender<Option<StoreInfo>>,
+    /// Where this worker's artifacts go: "shared" or "local"; empty until that is known.
     checkpoints: Mutex<&'static str>,
 }
 
 /// The artifact store of a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// Where it is; empty if there is none.
+pub(crate) struct StoreInfo {
+    /// Its URL; empty if there is none.
     pub(crate) url: String,
-    /// What stands in its mark.
+    /// The content of its mark.
     pub(crate) mark: String,
 }
 
@@ -108,9 +109,18 @@ impl Session {
             .keep_alive_while_idle(true);
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
-        let (registered, contact) = (tokio::sync::Mutex::new(false), Mutex::new(Contact::Unknown));
-        let (heartbeat, offer) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { client, registration, url, registered, contact, heartbeat, offer, checkpoints: Mutex::new("") }
+        let (registered, reachability) = (tokio::sync::Mutex::new(false), Mutex::new(Reachability::Unknown));
+        let (heartbeat, store_info) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self {
+            client,
+            registration,
+            url,
+            registered,
+            reachability,
+            heartbeat,
+            store_info,
+            checkpoints: Mutex::new(""),
+        }
     }
 
     /// The coordinator's address.
@@ -118,29 +128,29 @@ impl Session {
         &self.url
     }
 
-    /// This worker's name.
+    /// This worker's id.
     pub(crate) fn worker_id(&self) -> &str {
         &self.registration.worker_id
     }
 
-    /// How often to say that attempts are alive. Waits until the coordinator has said so.
+    /// The interval of heartbeats. Waits until the coordinator has sent it.
     pub(crate) async fn heartbeat_interval(&self) -> Duration {
         let mut said = self.heartbeat.subscribe();
         let interval = said.wait_for(Option::is_some).await.ok().and_then(|interval| *interval);
-        // The sender lives as long as the session does, so there always is one.
+        // The session holds the sender, so there is always one.
         interval.unwrap_or(CALL_TIMEOUT)
     }
 
-    /// What the coordinator says of its artifact store, once and whenever it says something else.
-    pub(crate) fn offers(&self) -> watch::Receiver<Option<Offer>> {
-        self.offer.subscribe()
+    /// The coordinator's artifact store, and every change of it.
+    pub(crate) fn store_info(&self) -> watch::Receiver<Option<StoreInfo>> {
+        self.store_info.subscribe()
     }
 
-    /// Tells where this worker's artifacts go, now and whenever it introduces itself again.
-    pub(crate) async fn tell_checkpoints(&self, place: &'static str) {
+    /// Reports where this worker's artifacts go, now and with every later registration.
+    pub(crate) async fn report_destination(&self, place: &'static str) {
         *self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = place;
         let mut client = self.client.clone();
-        // A coordinator that does not hear it now hears it when this worker introduces itself to it again.
+        // If this fails, the next registration reports it.
         let _ = self.call(CALL_TIMEOUT, client.register(self.registration())).await;
     }
 
@@ -149,7 +159,7 @@ impl Session {
         v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.registration.clone() }
     }
 
-    /// Makes the worker known to a coordinator that may have been restarted since.
+    /// Registers the worker with a coordinator that may have been restarted since.
     pub(crate) async fn ensure_registered(&self) -> Result<(), CallError> {
         let mut registered = self.registered.lock().await;
         if *registered {
@@ -167,10 +177,10 @@ impl Session {
         let interval = Duration::from_millis(answer.heartbeat_ms)
             .clamp(Duration::from_millis(50), Duration::from_secs(60));
         self.heartbeat.send_replace(Some(interval));
-        let offer = Some(Offer { url: answer.store, mark: answer.store_mark });
-        self.offer.send_if_modified(|known| {
-            let differs = *known != offer;
-            *known = offer;
+        let store_info = Some(StoreInfo { url: answer.store, mark: answer.store_mark });
+        self.store_info.send_if_modified(|known| {
+            let differs = *known != store_info;
+            *known = store_info;
             differs
         });
         *registered = true;
@@ -178,7 +188,7 @@ impl Session {
         Ok(())
     }
 
-    /// The coordinator does not know this worker, or may not: the next call but reports introduces it first.
+    /// This worker may not be registered: the next call except reports registers it first.
     pub(crate) async fn forget_registration(&self) {
         *self.registered.lock().await = false;
     }
@@ -197,7 +207,7 @@ impl Session {
         self.note_loss(answer).await
     }
 
-    /// Says that attempts are alive; gives those that no longer hold their trial.
+    /// Reports that attempts are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
         attempts: Vec<(Token, u64)>,
@@ -235,20 +245,20 @@ impl Session {
         self.note_loss(answer).await.map(|_| ())
     }
 
-    /// Says that this worker ends and holds no trial, if the coordinator knows it and answers within `limit`.
+    /// Reports that this worker ends and holds no trial, if it is registered and the coordinator answers within `limit`.
     pub(crate) async fn leave(&self, limit: Duration) {
-        // Held while the coordinator is being told of this worker, which it does not know then.
+        // Locked while registering: then this worker is not registered yet.
         if !self.registered.try_lock().is_ok_and(|registered| *registered) {
             return;
         }
         let mut client = self.client.clone();
         let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned() };
-        // A worker that says nothing more is known to be gone a little later.
+        // If this fails, the coordinator notices the missing heartbeats.
         let _ = self.call(limit, client.leave(request)).await;
     }
 
     async fn note_loss<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
-        // What could not be reached may be another process when it is reached again. NOT_FOUND and the like may mean that it is.
+        // After an outage the coordinator may be another process, in which this worker is not registered.
         if matches!(answer, Err(CallError::Unavailable(_))) {
             self.forget_registration().await;
         }
@@ -265,25 +275,25 @@ impl Session {
             Ok(Err(status)) => Err(sort(&status)),
             Err(_) => Err(CallError::Unavailable(format!("no answer within {} s", limit.as_secs_f64()))),
         };
-        self.tell_contact(answer.as_ref().err());
+        self.log_reachability(answer.as_ref().err());
         answer
     }
 
     /// Logs the loss of the coordinator and its return, each once.
-    fn tell_contact(&self, error: Option<&CallError>) {
-        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log_reachability(&self, error: Option<&CallError>) {
+        let mut reachability = self.reachability.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             Some(CallError::Unavailable(reason)) => {
-                if *contact != Contact::Lost {
+                if *reachability != Reachability::Lost {
                     tracing::warn!(coordinator = %self.url, %reason, "cannot reach the coordinator; trying again until it answers");
                 }
-                *contact = Contact::Lost;
+                *reachability = Reachability::Lost;
             }
             _ => {
-                if *contact == Contact::Lost {
+                if *reachability == Reachability::Lost {
                     tracing::info!(coordinator = %self.url, "the coordinator answers");
                 }
-                *contact = Contact::Reached;
+                *reachability = Reachability::Reached;
             }
         }
     }

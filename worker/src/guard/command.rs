@@ -1,8 +1,8 @@
 //! The guard, a hidden command of `sortie`: runs one command for a worker's agent, so that nothing of it outlives the command or the agent.
 //!
-//! The agent holds the other end of its standard input. Its end means that the agent is gone, however it went, and the guard kills the
-//! command and whatever that started: its process group, and, as the reaper of orphans below it, also what left the group. The command
-//! itself has an empty standard input and knows nothing of this.
+//! The agent holds the other end of its standard input. When it closes, the agent has ended, and the guard kills the
+//! command and all its descendants: its process group and, as the subreaper of orphans, also processes that left the group. The command
+//! itself has an empty standard input.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -17,11 +17,11 @@ use rustix::process::{
 };
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// What shells say of a program that is not there, and of one that cannot be run.
+/// The exit statuses of shells for a program that is missing, and for one that cannot be run.
 const NOT_FOUND: u8 = 127;
 const CANNOT_RUN: u8 = 126;
 
-/// Runs the command that these words are, and ends as it ends.
+/// Runs the command with these words, and ends as it ends.
 pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = words.next() else {
         eprintln!("error: this command is for `sortie worker`, which starts it with the command of a trial");
@@ -38,9 +38,9 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Runs the command and ends as it ended.
 fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Result<Infallible> {
-    // Without this, which very old kernels lack, only what stays in the group is reached.
+    // Old kernels lack this; then only processes that stay in the group are killed.
     let _ = set_child_subreaper(Some(getpid()));
-    // Signals to the group are for the command; the guard must see how that ends. Handlers, unlike ignored signals, are not inherited.
+    // Signals to the group are for the command, and the guard must outlive it. Handlers, unlike ignored signals, are not inherited.
     for signal in [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
@@ -55,7 +55,7 @@ fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Resul
     end_as(status)
 }
 
-/// Waits for the end of standard input. A pipe that cannot be read tells as little about a living agent as one that is closed.
+/// Waits for the end of standard input. A read error counts as the end.
 fn wait_for_end() {
     let mut ignored = [0_u8; 64];
     let mut input = io::stdin().lock();
@@ -81,27 +81,27 @@ fn wait_for(command: Pid) -> io::Result<WaitStatus> {
 
 fn end_as(status: WaitStatus) -> ! {
     if let Some(signal) = status.terminating_signal() {
-        // The command has left its core where the user wants cores; the guard's would only cover it.
+        // The command has dumped its core, which the guard's must not overwrite.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-        // Its own handlers, installed above, are in the way of some.
+        // The handlers above prevent the default action of some signals.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = kill_process(getpid(), signal);
         }
-        // A signal that does not kill, or not yet; shells count such an end from 128.
+        // The signal did not end the guard. Shells report such an end as 128 + signal.
         std::process::exit(128 + signal);
     }
     std::process::exit(status.exit_status().unwrap_or(1))
 }
 
 fn die(signal: Signal) -> ! {
-    // The agent makes each guard the leader of a group; run by hand from a shell, the group may be somebody else's.
+    // The agent makes each guard the leader of a group. Without an agent, the group may be the shell's.
     let killed = if getpgrp() == getpid() {
         kill_process_group(getpid(), signal)
     } else {
         kill_process(getpid(), signal)
     };
-    // A process may always signal itself; if that failed all the same, this is the next best end.
+    // If the signal failed, exit normally.
     let _ = killed;
     std::process::abort()
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
-/// How often is looked for survivors, and how long waited in between: two seconds in all.
+/// How often survivors are searched for, and the pause in between: two seconds in all.
 const PASSES_MAX: usize = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Kills all descendants of this process, also those that are born meanwhile, and waits until they are gone. What cannot die, waiting for
-/// a disk for instance, is left after two seconds; it has its signal.
+/// Kills all descendants of this process, also those that start meanwhile, and waits until they have ended. Gives up after two seconds on
+/// those that the kernel keeps, such as one that waits for a disk; they end when the kernel lets them.
 pub(crate) fn kill_all() {
     for _ in 0..PASSES_MAX {
         // As the reaper of its orphans, a process without children has no descendants at all.
@@ -20,7 +20,7 @@ pub(crate) fn kill_all() {
             return;
         }
         for pid in below(getpid(), &parents()) {
-            // It may have ended by itself.
+            // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::KILL);
         }
         std::thread::sleep(PAUSE);

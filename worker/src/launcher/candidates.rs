@@ -1,4 +1,4 @@
-//! Where a libtorch may lie.
+//! The folders that may hold a libtorch.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,36 +7,36 @@ use std::process::{Command, Stdio};
 
 use sortie_core::libtorch::{RELEASE, build_of, release};
 
-/// What the folder of `cargo xtask setup --cuda` is called in the cache, and that of `cargo xtask setup`.
+/// The folders of `cargo xtask setup --cuda` and of `cargo xtask setup` in the cache.
 const SETUP_FOLDERS: [&str; 2] = ["libtorch-2.11.0-cuda", "libtorch-2.11.0-cpu"];
-/// What Python says of its torch, without importing it.
+/// Prints the folder of Python's torch, without importing it.
 const FIND_SPEC: &str = "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
 
 /// A folder that may hold a libtorch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Why it is looked at, such as `SORTIE_LIBTORCH`.
+    /// Where it was named, such as `VIRTUAL_ENV`.
     pub source: String,
     /// The folder of libtorch_cpu.so.
     pub libraries: PathBuf,
 }
 
-/// What decides the candidates.
+/// Where to search.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
-    /// What the user names; nothing else is looked at then.
+pub struct SearchPaths {
+    /// The folder that the user names; then no other is searched.
     pub named: Option<PathBuf>,
     /// The trainer's program.
     pub trainer: PathBuf,
     /// The root of the active virtual environment, VIRTUAL_ENV or CONDA_PREFIX.
     pub environments: Vec<(&'static str, PathBuf)>,
-    /// Whether `python3` in PATH is asked.
+    /// Whether `python3` in PATH is run to find its torch.
     pub ask_python: bool,
     /// The folders that the set-up may have filled.
     pub setup: Vec<PathBuf>,
 }
 
-impl Places {
+impl SearchPaths {
     /// Reads VIRTUAL_ENV and CONDA_PREFIX.
     pub fn here(named: Option<PathBuf>, trainer: PathBuf, setup: Vec<PathBuf>) -> Self {
         let set = |name: &'static str| {
@@ -47,11 +47,11 @@ impl Places {
         Self { named, trainer, environments, ask_python: true, setup }
     }
 
-    /// All candidates in the order in which they are tried. Python is asked only when its turn comes.
+    /// All candidates in the order in which they are tried. Python is run only when its turn comes.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
         let mut all: Vec<Box<dyn Fn() -> Option<Candidate> + '_>> = Vec::new();
         if let Some(named) = &self.named {
-            // It need not be there: its absence is told by its name.
+            // It is a candidate even if it is missing, so that the error names it.
             let libraries = libraries_of(named);
             all.push(Box::new(move || {
                 Some(Candidate { source: "--libtorch".to_owned(), libraries: libraries.clone() })
@@ -103,7 +103,7 @@ fn python_torch(python: &Path) -> Option<PathBuf> {
 }
 
 impl Candidate {
-    /// Refuses what is surely of another release, before anything of it is loaded.
+    /// Refuses a folder of another release, before its libraries are loaded.
     ///
     /// # Errors
     /// One line that names the folder and what it holds.
@@ -134,8 +134,8 @@ mod tests {
         fs::write(folder.join("version.py"), format!("__version__ = '{build}'\n")).unwrap();
     }
 
-    fn sources(places: &Places) -> Vec<String> {
-        places.candidates().map(|candidate| candidate.source).collect()
+    fn sources(search_paths: &SearchPaths) -> Vec<String> {
+        search_paths.candidates().map(|candidate| candidate.source).collect()
     }
 
     #[test]
@@ -145,19 +145,23 @@ mod tests {
         torch(&site.join("torch"), "2.11.0+cu130");
         torch(&root.path().join("cache/libtorch-2.11.0-cpu"), "2.11.0");
         let trainer = site.join("sortie/bin/sortie-trainer");
-        let mut places = Places { trainer, setup: vec![root.path().join("cache")], ..Places::default() };
-        assert_eq!(sources(&places), ["the package of the trainer", "cargo xtask setup"]);
-        // A Python that finds its torch, as far as this program can tell.
+        let mut search_paths =
+            SearchPaths { trainer, setup: vec![root.path().join("cache")], ..SearchPaths::default() };
+        assert_eq!(sources(&search_paths), ["the package of the trainer", "cargo xtask setup"]);
+        // A script in place of Python.
         let python = root.path().join("venv/bin/python3");
         fs::create_dir_all(python.parent().unwrap()).unwrap();
         torch(&root.path().join("venv/torch"), "2.11.0+cpu");
         let script = format!("#!/bin/sh\necho {}\n", root.path().join("venv/torch").display());
         fs::write(&python, script).unwrap();
         fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        places.environments = vec![("VIRTUAL_ENV", root.path().join("venv"))];
-        assert_eq!(sources(&places), ["the package of the trainer", "VIRTUAL_ENV", "cargo xtask setup"]);
-        places.named = Some(root.path().join("venv/torch"));
-        let named: Vec<_> = places.candidates().collect();
+        search_paths.environments = vec![("VIRTUAL_ENV", root.path().join("venv"))];
+        assert_eq!(
+            sources(&search_paths),
+            ["the package of the trainer", "VIRTUAL_ENV", "cargo xtask setup"]
+        );
+        search_paths.named = Some(root.path().join("venv/torch"));
+        let named: Vec<_> = search_paths.candidates().collect();
         assert_eq!((named.len(), &named[0].libraries), (1, &root.path().join("venv/torch/lib")));
     }
 

@@ -1,7 +1,7 @@
 //! Devices and slots: where trials may run on this machine.
 //!
-//! GPUs are those that a probe found, in CUDA's own order; each trial is handed the UUID of its GPU, because numbers mean one thing to
-//! CUDA and another to the driver's tools. Where no libtorch is needed, they are counted without one.
+//! GPUs are those that a probe found, in CUDA's own order; each trial gets the UUID of its GPU, because CUDA and the driver's
+//! tools number GPUs differently. Where no libtorch is needed, they are counted without one.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -44,18 +44,18 @@ impl FromStr for DeviceSelection {
     }
 }
 
-/// A place for one trial.
+/// Runs one trial at a time on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The device as this worker names it: `cpu` or `cuda:N`.
     pub device: String,
-    /// What the trial's process gets as CUDA_VISIBLE_DEVICES, so that it cannot touch another's GPU.
+    /// What the trial's process gets as CUDA_VISIBLE_DEVICES, so that it sees only its own GPU.
     pub visible: String,
     /// The device as the trial's process names it: it sees one GPU at most.
     pub inside: &'static str,
 }
 
-/// Deals slots out over the chosen devices, one each unless `count` says otherwise.
+/// Distributes slots over the chosen devices, one each unless `count` is given.
 ///
 /// # Errors
 /// One line that names a GPU that is not there.
@@ -83,8 +83,8 @@ pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) 
 /// value of that variable.
 ///
 /// # Errors
-/// One line where this machine has a GPU, or was said to have one, that cannot be used: training on the CPU instead would look like
-/// success and take weeks.
+/// One line where this machine has a GPU, or CUDA_VISIBLE_DEVICES names one, that cannot be used: training on the CPU instead would take
+/// weeks, and nobody would notice.
 pub fn usable_gpus(probe: &Probe, visible: Option<&OsStr>) -> Result<Vec<String>, String> {
     let words = visible.map(words).unwrap_or_default();
     let odd = words.iter().find(|word| !names_a_gpu(word));
@@ -113,7 +113,7 @@ pub fn usable_gpus(probe: &Probe, visible: Option<&OsStr>) -> Result<Vec<String>
         };
     }
     check_libraries(probe, driver)?;
-    // CUDA shows one slice at most; the user's own word for it is the surest.
+    // CUDA shows one slice at most, so the name that the user gave is passed on.
     if let Some(slice) = words.iter().find(|word| word.starts_with("MIG-")) {
         return Ok(vec![slice.clone()]);
     }

@@ -4,9 +4,9 @@ use sortie_core::finetune::Precision;
 
 /// The variables of a trainer that computes at this precision.
 ///
-/// glibc hands large blocks back to the kernel at once and takes the page faults again at every step; training on a CPU is up to twice
+/// glibc by default returns large blocks to the kernel and takes the page faults again at every step; training on a CPU is up to twice
 /// as fast when it keeps them. Threads that wait must not spin: on a machine that is shared with other work, spinning made training
-/// several times slower. On a GPU, TF32 is what the sweep says, wherever the libraries' own defaults differ, and cuBLAS keeps to
+/// several times slower. On a GPU, TF32 follows the sweep, not the libraries' defaults, and cuBLAS uses
 /// deterministic workspaces.
 pub fn environment(precision: Precision) -> [(&'static str, &'static str); 5] {
     let tf32 = match precision {

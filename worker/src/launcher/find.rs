@@ -8,7 +8,7 @@ use sortie_core::finetune::Precision;
 use sortie_core::libtorch::RELEASE;
 use sortie_core::pipe::Probe;
 
-use super::candidates::{Candidate, Places};
+use super::candidates::{Candidate, SearchPaths};
 use super::environment::environment;
 use super::probe;
 
@@ -18,7 +18,7 @@ pub enum LaunchError {
     /// The trainer's program is not there.
     #[error("{} is missing: it is built and installed with sortie; SORTIE_TRAINER names another place", .0.display())]
     NoTrainer(PathBuf),
-    /// The trainer was built from other sources than this program, as after an upgrade of one of them.
+    /// The trainer was built from other sources than this program: only one of them was upgraded.
     #[error("{} is of build {theirs} and this program of build {ours}: install both from one build", trainer.display())]
     OtherBuild {
         /// The trainer's program.
@@ -28,20 +28,20 @@ pub enum LaunchError {
         /// This program's build.
         ours: String,
     },
-    /// The folder that the user named does not serve.
+    /// The folder that the user named is not usable.
     #[error("--libtorch: {0}")]
     Named(String),
-    /// No libtorch was found, or none that serves.
+    /// No usable libtorch was found.
     #[error(
         "no libtorch {RELEASE} was found{0}: install torch {RELEASE} into the active Python environment, run `cargo xtask setup`, or name a folder by --libtorch"
     )]
     NoLibtorch(String),
 }
 
-/// What finds a trainer; it is asked once, and its answer is kept.
+/// Finds a trainer, once, and keeps the result.
 #[derive(Debug)]
 pub struct Launcher {
-    places: Places,
+    search_paths: SearchPaths,
     build: String,
     found: Mutex<Option<Trainer>>,
 }
@@ -53,23 +53,23 @@ pub struct Trainer {
     pub program: PathBuf,
     /// The folder of libtorch_cpu.so.
     pub libraries: PathBuf,
-    /// Why that folder was looked at, such as `VIRTUAL_ENV`.
+    /// Where the folder was named, such as `VIRTUAL_ENV`.
     pub source: String,
-    /// What it said about itself and this machine.
+    /// Its answer about itself and this machine.
     pub probe: Probe,
 }
 
 impl Launcher {
-    /// For this trainer program, whose build must be `build`. `libtorch` is what the user names; without, the places of the active Python
-    /// environment and the set-up's folders are looked at.
+    /// For this trainer program, whose build must be `build`. `libtorch` is the folder that the user names; without one, the active Python
+    /// environment and the folders of the set-up are searched.
     pub fn new(trainer: PathBuf, build: &str, libtorch: Option<PathBuf>, setup: Vec<PathBuf>) -> Self {
-        let places = Places::here(libtorch, trainer, setup);
-        Self { places, build: build.to_owned(), found: Mutex::new(None) }
+        let search_paths = SearchPaths::here(libtorch, trainer, setup);
+        Self { search_paths, build: build.to_owned(), found: Mutex::new(None) }
     }
 
     /// The trainer's program.
     pub fn program(&self) -> &Path {
-        &self.places.trainer
+        &self.search_paths.trainer
     }
 
     /// The build that trainers must be of.
@@ -77,7 +77,7 @@ impl Launcher {
         &self.build
     }
 
-    /// The first candidate that answers. Takes a second or more the first time: not for a thread that others wait for.
+    /// The first candidate that answers. Takes a second or more the first time, so it must not run on a thread of the runtime.
     ///
     /// # Errors
     /// [`LaunchError`].
@@ -93,12 +93,12 @@ impl Launcher {
     }
 
     fn look(&self) -> Result<Trainer, LaunchError> {
-        let program = &self.places.trainer;
+        let program = &self.search_paths.trainer;
         if !program.is_file() {
             return Err(LaunchError::NoTrainer(program.clone()));
         }
         let mut passed_over = Vec::new();
-        for candidate in self.places.candidates() {
+        for candidate in self.search_paths.candidates() {
             match self.try_candidate(&candidate) {
                 Ok(probe) if probe.trainer.build != self.build => {
                     let (trainer, theirs) = (program.clone(), probe.trainer.build);
@@ -108,7 +108,7 @@ impl Launcher {
                     let Candidate { source, libraries } = candidate;
                     return Ok(Trainer { program: program.clone(), libraries, source, probe });
                 }
-                Err(reason) if self.places.named.is_some() => return Err(LaunchError::Named(reason)),
+                Err(reason) if self.search_paths.named.is_some() => return Err(LaunchError::Named(reason)),
                 Err(reason) => passed_over.push(format!("{}: {reason}", candidate.source)),
             }
         }
@@ -122,7 +122,7 @@ impl Launcher {
 
     fn try_candidate(&self, candidate: &Candidate) -> Result<Probe, String> {
         candidate.check()?;
-        probe::ask(&self.places.trainer, &candidate.libraries)
+        probe::ask(&self.search_paths.trainer, &candidate.libraries)
     }
 }
 

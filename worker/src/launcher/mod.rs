@@ -1,6 +1,6 @@
 //! Starts trainers: for trials, and for what users ask by `sortie evaluate`, `bench` and `weights`.
 //!
-//! Reading order: `candidates` lists the places where a libtorch may lie, `probe` asks a trainer what it finds under one of them, `find`
+//! Reading order: `candidates` lists the folders that may hold a libtorch, `probe` runs a trainer with one of them, `find`
 //! takes the first that answers, `devices` chooses GPUs from the answer, `environment` holds the variables of a trainer.
 
 mod candidates;

@@ -1,4 +1,4 @@
-//! Asks a trainer what it finds.
+//! Runs `sortie-trainer probe`.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sortie_core::pipe::Probe;
 
-/// How long a probe may take: libtorch's CUDA libraries are 3 GB, which a network disk takes its time for.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a probe may take: libtorch's CUDA libraries are 3 GB, and a network disk may be slow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -41,7 +41,7 @@ pub(super) fn ask(trainer: &Path, libraries: &Path) -> Result<Probe, String> {
     let complaint = stderr.join().unwrap_or_default();
     let place = libraries.display();
     match ended {
-        None => Err(format!("the trainer did not answer within {} s with {place}", PATIENCE.as_secs())),
+        None => Err(format!("the trainer did not answer within {} s with {place}", ANSWER_LIMIT.as_secs())),
         Some(true) => serde_json::from_slice(&answer).map_err(|error| {
             format!("{} gave an answer that this build cannot read: {error}", trainer.display())
         }),
@@ -59,7 +59,7 @@ fn reader(pipe: Option<impl std::io::Read + Send + 'static>) -> thread::JoinHand
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
-            // What was read until an error is all there is to show.
+            // After a read error, the message shows what was read before.
             let _ = pipe.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
         }
         bytes
@@ -68,7 +68,7 @@ fn reader(pipe: Option<impl std::io::Read + Send + 'static>) -> thread::JoinHand
 
 /// Whether it succeeded; none if it had to be killed.
 fn wait(child: &mut Child) -> Option<bool> {
-    for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
+    for _ in 0..ANSWER_LIMIT.as_millis() / POLL.as_millis() {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status.success()),
             Ok(None) => thread::sleep(POLL),

@@ -1,4 +1,4 @@
-//! What this host has: devices, processes, kills for lack of memory.
+//! Processes of this host, and kills for lack of memory.
 
 pub(crate) mod oom;
 pub(crate) mod processes;

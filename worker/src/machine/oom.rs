@@ -1,4 +1,4 @@
-//! Whether the kernel's out-of-memory killer was at work: a process that it kills cannot say so itself.
+//! Whether the kernel's out-of-memory killer killed a process: the process itself cannot report that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl OomKills {
         Self { file: files.find(|file| counted(file).is_some()) }
     }
 
-    /// The count now; none where the system does not tell.
+    /// The count now; none where the system has no counter.
     pub(crate) fn count(&self) -> Option<u64> {
         self.file.as_deref().and_then(counted)
     }

@@ -1,4 +1,4 @@
-//! Processes of this machine, told apart for good: a process id alone may be another's tomorrow.
+//! Unique identities of processes: the system may reuse a process id alone.
 
 use std::fs;
 
@@ -20,12 +20,12 @@ impl ProcessId {
         Some(Self { pid, started })
     }
 
-    /// Whether it lives.
+    /// Whether it still runs.
     pub(crate) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Kills its group, if it lives and leads one.
+    /// Kills its group, if it still runs and leads one.
     pub(crate) fn kill_group(self) -> bool {
         match Pid::from_raw(self.pid) {
             Some(pid) if self.is_alive() => kill_process_group(pid, Signal::KILL).is_ok(),
@@ -34,7 +34,7 @@ impl ProcessId {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`; none for a process that is dead and not collected yet. The second field, the program's name, may hold
+/// Field 22 of `/proc/PID/stat`; none for a zombie. The second field, the program's name, may hold
 /// anything, parentheses and spaces too.
 fn started(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
@@ -42,15 +42,15 @@ fn started(stat: &str) -> Option<u64> {
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
-/// What tells this boot of this machine, and this container, from others that may share a cache folder.
+/// The boot and the container within which process ids are unique. Other machines may share the cache folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Place {
+pub(crate) struct PidScope {
     boot: String,
     process_namespace: String,
 }
 
-impl Place {
+impl PidScope {
     /// Where this process runs.
     pub(crate) fn here() -> Self {
         let boot =

@@ -20,25 +20,25 @@ use crate::process::lines::{Line, Lines};
 use sortie_core::pipe::Event;
 use sortie_core::pipe::LINE_BYTES_MAX;
 
-/// Events that wait for the attempt; then the process waits.
+/// The most events that are queued for the attempt; with more, the process waits.
 const EVENTS_WAITING_MAX: usize = 64;
-/// How long a process may live after its last word: libtorch unloads and GPU memory is freed.
+/// How long a process may run after its outcome: libtorch unloads and GPU memory is freed.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
-/// How long its output is read after its death: what it printed last says why it died.
+/// How long output is read after the process has ended: its last lines say why.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How long a guard whose input was closed may take to kill what its command started. It needs milliseconds.
 const GUARD_GRACE: Duration = Duration::from_secs(1);
 
-/// What a trial's process does.
+/// What happened to a trial's process.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// It says something.
+    /// It reported an event.
     Event(Event),
-    /// It prints what the coordinator gets at once.
+    /// It printed output that the coordinator gets at once.
     Printed(Vec<u8>),
-    /// It says something that breaks the schema, which is this outcome.
+    /// It printed a line that breaks the schema, which is this outcome.
     Broken(Outcome),
-    /// It and its group are gone, in a way that the system tells or does not; nothing follows.
+    /// It and its group have ended, with this status if the system gave one; nothing follows.
     Ended(Option<ExitStatus>, LastOutput),
 }
 
@@ -59,7 +59,7 @@ impl Child {
     pub(crate) fn spawn(launch: Launch, log: AttemptLog) -> io::Result<Self> {
         let Launch { mut command, input, parser, guarded, .. } = launch;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A guard that was killed could not kill what left its group; the end of its input ends it when its handle is dropped.
+        // A killed guard could not kill processes that left its group. Dropping the handle closes its input, which ends it.
         command.kill_on_drop(!guarded);
         let mut process = command.spawn()?;
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
@@ -69,7 +69,7 @@ impl Child {
         let (kill_requested, kill_requests) = watch::channel(false);
         let mut feeder = JoinSet::new();
         if let Some(stdin) = process.stdin.take() {
-            feeder.spawn(feed(stdin, input));
+            feeder.spawn(write_input(stdin, input));
         }
         let forwarder = OutputForwarder { log, parser, sender };
         tokio::spawn(
@@ -120,14 +120,14 @@ impl Drop for Child {
 struct Group {
     pid: Pid,
     guarded: bool,
-    /// The process is gone and its id may be another's.
+    /// The process has ended, and the system may reuse its id.
     gone: AtomicBool,
 }
 
 impl Group {
     fn signal(&self, signal: Signal) {
         if !self.gone.load(Ordering::Acquire) {
-            // The only error is that there is nobody left, which is what a signal is for.
+            // An error means that no process is left.
             let _ = kill_process_group(self.pid, signal);
         }
     }
@@ -139,21 +139,21 @@ impl Group {
     }
 }
 
-/// Writes what the process reads first, then holds its input open: its end tells the process that its agent is gone.
-async fn feed(mut stdin: ChildStdin, input: Vec<u8>) {
-    // A process that dies before it has read tells why by its exit status.
+/// Writes the process's input, then holds it open: it closes when the agent ends.
+async fn write_input(mut stdin: ChildStdin, input: Vec<u8>) {
+    // If the process ends before it has read, its exit status says why.
     let _ = stdin.write_all(&input).await;
     std::future::pending::<()>().await;
 }
 
-/// Reads what a process says until it is gone, and ends it when it is time.
+/// Reads a process's output until it ends, and kills it at its deadline.
 struct Supervisor {
     process: tokio::process::Child,
     group: Arc<Group>,
     feeder: JoinSet<()>,
     forwarder: OutputForwarder,
     kill_requests: watch::Receiver<bool>,
-    /// When patience with the process ends.
+    /// When the process is killed.
     deadline: Option<Instant>,
 }
 
@@ -166,11 +166,11 @@ impl Supervisor {
         while stdout.is_some() || stderr.is_some() || ended.is_none() {
             tokio::select! {
                 count = read(&mut stdout, &mut out_buffer), if stdout.is_some() => {
-                    let mut last_word = count == 0;
+                    let mut is_outcome = count == 0;
                     for line in lines.push(&out_buffer[..count]) {
-                        last_word |= self.forwarder.hear(line).await;
+                        is_outcome |= self.forwarder.forward_line(line).await;
                     }
-                    if last_word && ended.is_none() && self.deadline.is_none() {
+                    if is_outcome && ended.is_none() && self.deadline.is_none() {
                         self.deadline = Some(Instant::now() + EXIT_GRACE);
                     }
                 }
@@ -191,10 +191,10 @@ impl Supervisor {
             }
         }
         if let Some(rest) = lines.rest() {
-            self.forwarder.hear_rest(rest).await;
+            self.forwarder.forward_rest(rest).await;
         }
         let OutputForwarder { log, sender, .. } = self.forwarder;
-        // Nobody listens any more when the agent itself ends.
+        // There is no receiver any more when the agent itself ends.
         let _ = sender.send(Message::Ended(ended.flatten(), log.end())).await;
     }
 
@@ -210,7 +210,7 @@ impl Supervisor {
 }
 
 async fn kill_requested(kill_requests: &mut watch::Receiver<bool>) {
-    // An error means that the handle is gone, which dooms the process too.
+    // An error means that the handle was dropped, so the process must end too.
     let _ = kill_requests.wait_for(|kill_requested| *kill_requested).await;
 }
 
@@ -226,7 +226,7 @@ async fn read(pipe: &mut Option<impl tokio::io::AsyncRead + Unpin>, buffer: &mut
     count
 }
 
-/// What a process says and prints, on its way to the attempt and to the log. Nobody listens any more when the attempt was abandoned.
+/// Forwards a process's events and output to the attempt and to the log. There is no receiver any more when the attempt was abandoned.
 struct OutputForwarder {
     log: AttemptLog,
     parser: OutputParser,
@@ -234,25 +234,25 @@ struct OutputForwarder {
 }
 
 impl OutputForwarder {
-    /// Passes a line of standard output on; true if it was the process's last word.
-    async fn hear(&mut self, line: Line) -> bool {
+    /// Forwards a line of standard output; true if it was the outcome.
+    async fn forward_line(&mut self, line: Line) -> bool {
         let meaning = self.parser.read(&line);
-        let (Line::Whole(text) | Line::StopReason(text)) = line;
+        let (Line::Whole(text) | Line::Truncated(text)) = line;
         self.pass_on(meaning, text).await
     }
 
-    /// Passes on what standard output ends with if that is no newline.
-    async fn hear_rest(&mut self, rest: Vec<u8>) {
+    /// Forwards what follows the last newline of standard output.
+    async fn forward_rest(&mut self, rest: Vec<u8>) {
         let meaning = self.parser.read_rest(&rest);
         self.pass_on(meaning, rest).await;
     }
 
     async fn pass_on(&mut self, meaning: Result<Option<Vec<Event>>, Outcome>, mut text: Vec<u8>) -> bool {
-        let mut last_word = false;
+        let mut is_outcome = false;
         match meaning {
             Ok(Some(events)) => {
                 for event in events {
-                    last_word |= matches!(event, Event::Outcome(_));
+                    is_outcome |= matches!(event, Event::Outcome(_));
                     let _ = self.sender.send(Message::Event(event)).await;
                 }
             }
@@ -264,14 +264,14 @@ impl OutputForwarder {
                 let _ = self.sender.send(Message::Broken(outcome)).await;
             }
         }
-        last_word
+        is_outcome
     }
 
-    /// Keeps mere output.
+    /// Logs output that is no event.
     async fn keep(&mut self, bytes: &[u8]) {
-        let told = self.log.write(bytes);
-        if !told.is_empty() {
-            let _ = self.sender.send(Message::Printed(told.to_vec())).await;
+        let head = self.log.write(bytes);
+        if !head.is_empty() {
+            let _ = self.sender.send(Message::Printed(head.to_vec())).await;
         }
     }
 }

@@ -1,18 +1,18 @@
 //! How the process of a lease is started and understood: Sortie's own trainer, or a command of the user's.
 
-use sortie_core::command::{CommandSettings, Invocation, Surroundings};
+use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{TrialSpec, Work};
 use tokio::process::Command;
 
 use crate::attempt::ending;
-use crate::attempt::lifecycle::Accepted;
+use crate::attempt::lifecycle::LeasedTrial;
 use crate::config::AgentConfig;
 use crate::launcher::{Slot, Trainer};
 use crate::process::lines::Line;
 use crate::process::metric_lines::MetricLines;
-use sortie_core::pipe::CombinationOrder;
+use sortie_core::pipe::CombinationAssignment;
 use sortie_core::pipe::LINE_BYTES_MAX;
 use sortie_core::pipe::{Assignment, Event};
 
@@ -21,17 +21,17 @@ use sortie_core::pipe::{Assignment, Event};
 pub(crate) struct Launch {
     /// Program, arguments and environment.
     pub(crate) command: Command,
-    /// What it reads first from its standard input, which then stays open as long as the agent lives.
+    /// What it reads first from its standard input, which then stays open as long as the agent runs.
     pub(crate) input: Vec<u8>,
-    /// What its standard output means.
+    /// Reads its standard output.
     pub(crate) parser: OutputParser,
-    /// Whether the process is a guard, which ends in good order, with all that its command started, when its input closes.
+    /// Whether the process is a guard, which ends, with all processes of its command, when its input closes.
     pub(crate) guarded: bool,
-    /// What a command runs on; the trainer tells that itself.
+    /// The fingerprint of a command; the trainer reports its own.
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
-/// What the lines of a process's standard output mean.
+/// How lines of a process's standard output are read.
 #[derive(Debug)]
 pub(crate) enum OutputParser {
     /// Events of the trainer.
@@ -40,13 +40,13 @@ pub(crate) enum OutputParser {
     Metrics(Box<MetricLines>),
 }
 
-/// Makes a trial's process ready. `store` is the URL of what its artifacts go to.
+/// Prepares a trial's process. `store` is the URL of the store for its artifacts.
 ///
 /// # Errors
 /// The outcome of a trial that cannot run here or anywhere.
 pub(crate) fn prepare(
     config: &AgentConfig,
-    lease: &Accepted,
+    lease: &LeasedTrial,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
@@ -59,14 +59,14 @@ pub(crate) fn prepare(
 
 fn finetune(
     config: &AgentConfig,
-    lease: &Accepted,
+    lease: &LeasedTrial,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
 ) -> Result<Launch, Outcome> {
     let trainer = trainer.ok_or_else(|| ending::transient("no trainer was looked for".to_owned()))?;
     let combination = lease.spec.combination.clone();
-    let combination = combination.map(|combination| CombinationOrder {
+    let combination = combination.map(|combination| CombinationAssignment {
         trial_id: lease.trial_id,
         combination,
         members: lease.members.clone(),
@@ -104,14 +104,14 @@ fn command(
         return Err(ending::bad_config("this worker runs no commands; --allow-commands lets it".to_owned()));
     };
     let data = config.data.display().to_string();
-    let surroundings = Surroundings { data, device: slot.inside.to_owned(), threads: config.threads };
-    let invocation = settings.invocation(spec, &surroundings);
+    let worker_values = WorkerValues { data, device: slot.inside.to_owned(), threads: config.threads };
+    let invocation = settings.invocation(spec, &worker_values);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = prepared(Command::new(guard), config, slot);
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
-    // Python holds back what it prints into a pipe; progress would come in lumps, and the last words before a crash never.
+    // Python buffers what it prints into a pipe: progress would be late, and the last lines before a crash lost.
     command.env("PYTHONUNBUFFERED", "1");
     let fingerprint = Fingerprint {
         software: concat!("sortie ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -125,20 +125,20 @@ fn command(
 
 fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command {
     command.env("CUDA_VISIBLE_DEVICES", &slot.visible).env("OMP_NUM_THREADS", config.threads.to_string());
-    // A group of its own, so that Ctrl-C in a terminal asks the agent alone, and whatever the trial starts dies with it.
+    // A group of its own, so that Ctrl-C in a terminal stops the agent alone, and all processes of the trial are killed with it.
     command.process_group(0);
     command
 }
 
 impl OutputParser {
-    /// What a line of standard output tells; none for mere output.
+    /// The events of a line of standard output; none if the line is plain output.
     ///
     /// # Errors
     /// The outcome of an attempt whose process breaks the schema: to skip the line could lose an evaluation.
     pub(crate) fn read(&mut self, line: &Line) -> Result<Option<Vec<Event>>, Outcome> {
         match (self, line) {
             // Some library prints there while it is loaded.
-            (Self::Events, Line::Whole(text) | Line::StopReason(text)) if text.first() != Some(&b'{') => {
+            (Self::Events, Line::Whole(text) | Line::Truncated(text)) if text.first() != Some(&b'{') => {
                 Ok(None)
             }
             (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
@@ -147,16 +147,16 @@ impl OutputParser {
                     "the trial's process said something that is no event: {error}"
                 ))),
             },
-            (Self::Events, Line::StopReason(_)) => Err(ending::transient(format!(
+            (Self::Events, Line::Truncated(_)) => Err(ending::transient(format!(
                 "the trial's process said more than {LINE_BYTES_MAX} bytes in one line"
             ))),
             (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
             // No metric is that long.
-            (Self::Metrics(_), Line::StopReason(_)) => Ok(None),
+            (Self::Metrics(_), Line::Truncated(_)) => Ok(None),
         }
     }
 
-    /// What the end of standard output tells that has no newline. An event that is torn there says less than the end of its process.
+    /// The events of the rest of standard output without a newline. An incomplete event is ignored: the end of the process counts.
     pub(crate) fn read_rest(&mut self, rest: &[u8]) -> Result<Option<Vec<Event>>, Outcome> {
         match self {
             Self::Events => Ok(None),

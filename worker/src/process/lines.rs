@@ -12,10 +12,10 @@ pub(crate) struct Lines {
 /// A line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Whole.
+    /// A whole line.
     Whole(Vec<u8>),
     /// The beginning of a line that is longer than the limit.
-    StopReason(Vec<u8>),
+    Truncated(Vec<u8>),
 }
 
 impl Lines {
@@ -49,7 +49,7 @@ impl Lines {
 
     fn take(&mut self) -> Line {
         let line = std::mem::take(&mut self.partial);
-        if std::mem::take(&mut self.too_long) { Line::StopReason(line) } else { Line::Whole(line) }
+        if std::mem::take(&mut self.too_long) { Line::Truncated(line) } else { Line::Whole(line) }
     }
 }
 
@@ -76,6 +76,6 @@ mod tests {
         let mut lines = Lines::new(4);
         assert_eq!(lines.push(b"12345"), []);
         assert_eq!(lines.push(&[b'x'; 1000]), []);
-        assert_eq!(lines.push(b"\nnext\n"), [Line::StopReason(b"1234".to_vec()), whole("next")]);
+        assert_eq!(lines.push(b"\nnext\n"), [Line::Truncated(b"1234".to_vec()), whole("next")]);
     }
 }

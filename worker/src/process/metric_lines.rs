@@ -1,4 +1,4 @@
-//! What a command says of its trial: JSON objects, one a line, on its standard output. docs/commands.md is the contract.
+//! The metrics that a command prints: JSON objects, one a line, on its standard output (docs/commands.md).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::pipe::Event;
 use sortie_core::pipe::Progress;
 
-/// Evaluations of one attempt that are accepted: some 40 MiB of memory that keep a repeated one from being taken for a new one.
+/// Evaluations of one attempt that are accepted: some 40 MiB of memory, by which repeated ones are found.
 const EVALUATIONS_MAX: usize = 1_000_000;
 /// Names of domains that one attempt may use.
 const DOMAINS_MAX: usize = 10_000;
@@ -30,8 +30,8 @@ pub(crate) struct MetricLines {
     domains: Vec<String>,
     domains_are_open: bool,
     last_step: Option<u64>,
-    /// Which evaluations were told: step, method, domain, split.
-    told: BTreeSet<(u64, Method, usize, SplitName)>,
+    /// Which evaluations were reported: step, method, domain, split.
+    reported: BTreeSet<(u64, Method, usize, SplitName)>,
     newest_step: Option<u64>,
     newest_loss: Option<u64>,
     diverged: bool,
@@ -45,14 +45,14 @@ impl MetricLines {
             domains_are_open: domains.is_empty(),
             domains,
             last_step: settings.steps,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             newest_step: None,
             newest_loss: None,
             diverged: false,
         }
     }
 
-    /// What a line means; none for mere output.
+    /// The events of a line; none if it is plain output.
     ///
     /// # Errors
     /// One line that names the fault, when it is a metric that breaks the schema.
@@ -78,7 +78,7 @@ impl MetricLines {
             || method.is_some();
         if let Some(Diverged { step: at }) = diverged {
             if step.is_some() || judges || loss.is_some() {
-                return Err("\"diverged\" stands alone".to_owned());
+                return Err("\"diverged\" excludes all other keys".to_owned());
             }
             return self.divergence(at);
         }
@@ -99,7 +99,7 @@ impl MetricLines {
         } else if let Some(loss) = loss {
             if let Some(newest) = self.newest_loss.filter(|newest| *newest >= step) {
                 return Err(format!(
-                    "training losses come in ascending order of their steps, and that of step {newest} was told"
+                    "the training loss of step {step} comes after that of step {newest}; steps must ascend"
                 ));
             }
             self.newest_loss = Some(step);
@@ -120,8 +120,10 @@ impl MetricLines {
 
     fn check_step(&self, step: u64) -> Result<(), String> {
         match self.last_step {
-            Some(last) if step > last => Err(format!("step {step} is beyond the sweep's last step, {last}")),
-            None if step > INTEGER_MAX => Err(format!("step {step} is above {INTEGER_MAX}")),
+            Some(last) if step > last => Err(format!("step {step} is after the sweep's last step, {last}")),
+            None if step > INTEGER_MAX => {
+                Err(format!("step {step} is too large; the largest allowed is {INTEGER_MAX}"))
+            }
             _ => Ok(()),
         }
     }
@@ -137,27 +139,32 @@ impl MetricLines {
         let index = match known {
             Some(index) => index,
             None if !self.domains_are_open => {
-                return Err(format!("domain {domain:?} is none of {}", self.domains.join(", ")));
+                return Err(format!(
+                    "domain {domain:?} is not allowed; allowed: {}",
+                    self.domains.join(", ")
+                ));
             }
             None if !is_plain(domain) => {
                 return Err(format!(
-                    "domain {domain:?} is no name: 1 to {NAME_BYTES_MAX} bytes without '/', '\\', '+', control characters or a leading '.'"
+                    "domain {domain:?} is not allowed: a name has 1 to {NAME_BYTES_MAX} bytes, no '/', '\\', '+' or control character, and no leading '.'"
                 ));
             }
             None if self.domains.len() >= DOMAINS_MAX => {
-                return Err(format!("more than {DOMAINS_MAX} domains"));
+                return Err(format!(
+                    "domain {domain:?} is one too many: at most {DOMAINS_MAX} domains are allowed"
+                ));
             }
             None => {
                 self.domains.push(domain.to_owned());
                 self.domains.len() - 1
             }
         };
-        if self.told.len() >= EVALUATIONS_MAX {
-            return Err(format!("more than {EVALUATIONS_MAX} evaluations"));
+        if self.reported.len() >= EVALUATIONS_MAX {
+            return Err(format!("too many evaluations: at most {EVALUATIONS_MAX} are allowed"));
         }
-        if !self.told.insert((step, method, index, split)) {
+        if !self.reported.insert((step, method, index, split)) {
             return Err(format!(
-                "the {method} evaluation of {domain}/{split} at step {step} was told before"
+                "the {method} evaluation of {domain}/{split} at step {step} was reported before"
             ));
         }
         Ok(())
@@ -166,7 +173,7 @@ impl MetricLines {
 
 fn score(n: Option<u64>, correct: Option<u64>, value: Option<Number>) -> Result<Score, String> {
     if n.is_some_and(|n| n > INTEGER_MAX) {
-        return Err(format!("\"n\" is above {INTEGER_MAX}"));
+        return Err(format!("\"n\" is too large; the largest allowed is {INTEGER_MAX}"));
     }
     let score = match (n, correct, value) {
         (_, Some(_), Some(_)) => return Err("\"correct\" and \"value\" exclude each other".to_owned()),
@@ -225,7 +232,7 @@ fn quote_non_numbers(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// serde_json's reason without the place, for the line stands beside it.
+/// serde_json's reason without the position, because the message quotes the line.
 fn plain_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())

@@ -69,7 +69,7 @@ fn what_is_no_metric_is_output() {
 #[test]
 fn every_fault_is_named_in_one_line() {
     for (line, fault) in [
-        (r#"{"step":10}"#, "step 10 is beyond the sweep's last step, 9"),
+        (r#"{"step":10}"#, "step 10 is after the sweep's last step, 9"),
         (r#"{"step":-1}"#, "invalid value: integer `-1`"),
         (r#"{"step":1.5}"#, "invalid type: floating point `1.5`"),
         (r#"{"step":null,"loss":1}"#, "\"step\" must be an integer"),
@@ -82,7 +82,7 @@ fn every_fault_is_named_in_one_line() {
         (r#"{"step":1,"domain":"sketch","split":"test","n":5,"correct":5}"#, "test"),
         (
             r#"{"step":1,"domain":"ink","split":"in","n":5,"correct":5}"#,
-            "domain \"ink\" is none of photo, sketch",
+            "domain \"ink\" is not allowed; allowed: photo, sketch",
         ),
         (r#"{"step":1,"domain":"sketch","split":"in","correct":5}"#, "\"correct\" needs \"n\""),
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":6}"#, "6 of 5 correct"),
@@ -91,7 +91,7 @@ fn every_fault_is_named_in_one_line() {
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":1,"value":0.2}"#, "exclude each other"),
         (r#"{"step":1,"domain":"sketch","split":"in","value":NaN}"#, "\"value\" must be finite"),
         (r#"{"step":1,"domain":"sketch","split":"in","value":1,"method":"swa"}"#, "swa"),
-        (r#"{"step":1,"diverged":{"step":1}}"#, "stands alone"),
+        (r#"{"step":1,"diverged":{"step":1}}"#, "excludes all other keys"),
         (r#"{"diverged":true}"#, "invalid type: boolean `true`"),
     ] {
         let refused = lines(&["photo", "sketch"], Some(9)).read(line.as_bytes()).unwrap_err();
@@ -105,7 +105,7 @@ fn every_fault_is_named_in_one_line() {
 }
 
 #[test]
-fn nothing_is_told_twice() {
+fn nothing_is_reported_twice() {
     let mut lines = lines(&[], None);
     let judged = |split: &str, step: u32| {
         format!(r#"{{"step":{step},"domain":"any name","split":"{split}","value":1}}"#).into_bytes()
@@ -119,18 +119,23 @@ fn nothing_is_told_twice() {
         lines
             .read(&judged("in", 4))
             .unwrap_err()
-            .contains("the plain evaluation of any name/in at step 4 was told before")
+            .contains("the plain evaluation of any name/in at step 4 was reported before")
     );
     assert!(lines.read(br#"{"step":4,"loss":1}"#).is_ok());
     for step in [3, 4] {
         let again = format!(r#"{{"step":{step},"loss":1}}"#);
-        assert!(lines.read(again.as_bytes()).unwrap_err().contains("that of step 4 was told"));
+        assert!(
+            lines
+                .read(again.as_bytes())
+                .unwrap_err()
+                .contains("comes after that of step 4; steps must ascend")
+        );
     }
     assert!(
         lines
             .read(br#"{"step":1,"domain":"a+b","split":"in","value":1}"#)
             .unwrap_err()
-            .contains("is no name")
+            .contains("no leading '.'")
     );
 }
 
@@ -149,7 +154,7 @@ fn a_loss_that_python_prints_as_no_number_is_divergence() {
 }
 
 proptest! {
-    /// Whatever a program prints, it is taken, passed on or refused; strings are never touched.
+    /// Any line is read, passed on or refused; strings are never changed.
     #[test]
     fn no_line_is_too_odd(line in ".{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let mut lines = lines(&[], None);

@@ -1,4 +1,4 @@
-//! The program: its options, its output, and its ways to fail.
+//! The program: its options, its output, and its failures.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -46,10 +46,10 @@ pub struct Arguments {
     /// End by SIGKILL at this step.
     #[arg(long, value_name = "STEP")]
     crash_at: Option<u64>,
-    /// Fail with this probability, at some step. Every attempt at a trial has another chance.
+    /// Fail with this probability, at some step. Each attempt at a trial draws anew.
     #[arg(long, value_name = "PROBABILITY", default_value = "0", value_parser = |text: &str| within(text, 1.0))]
     flaky: f64,
-    /// Write so many bytes of noise to stderr, spread over the steps.
+    /// Write so many bytes of output to stderr, spread over the steps.
     #[arg(long, value_name = "N", default_value = "0")]
     output_bytes: u64,
 }
@@ -60,14 +60,14 @@ const SECONDS_MAX: f64 = 1e7;
 /// Runs to the end, or to the failure that was asked for.
 ///
 /// # Errors
-/// One line: the environment cannot be read, or nobody reads the output.
+/// One line: the environment cannot be read, or standard output is closed.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let trial = Trial::read(arguments, |name| std::env::var(variable(name)).ok())?;
     let attempt = std::process::id().to_string();
     let flaw = [trial.id.as_str(), &attempt, "flaky"];
     let flaky_at = (unit(&flaw) < arguments.flaky)
         .then(|| step_of(unit(&[trial.id.as_str(), &attempt, "step"]), trial.steps));
-    // The lock is kept: nobody else writes here.
+    // Locked throughout, because nothing else writes here.
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     let pause = Duration::from_secs_f64(arguments.seconds / (trial.steps + 1) as f64);
     for step in 0..=trial.steps {
@@ -96,12 +96,12 @@ fn within(text: &str, max: f64) -> Result<f64, String> {
         .ok_or_else(|| format!("allowed: a number from 0 to {max}"))
 }
 
-/// The step at this fraction of the way.
+/// The step at this fraction of the run.
 fn step_of(fraction: f64, steps: u64) -> u64 {
     ((fraction * (steps + 1) as f64) as u64).min(steps)
 }
 
-/// This step's share of the noise. Nobody may be reading, which is no failure.
+/// This step's share of the output. A closed stderr is no failure.
 fn make_noise(bytes: u64, step: u64, steps: u64) {
     let until = |step: u64| (u128::from(bytes) * u128::from(step) / u128::from(steps + 1)) as u64;
     let mut left = until(step + 1) - until(step);
@@ -141,7 +141,7 @@ struct EvaluationLine<'a> {
 
 impl Trial {
     fn read(arguments: &Arguments, value: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        // A value that a sweep leaves open is an empty text.
+        // A value that a sweep does not set is an empty text.
         let given = |name: &str| value(name).filter(|text| !text.is_empty());
         let number = |name: &str| {
             given(name)

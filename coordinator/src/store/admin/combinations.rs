@@ -29,7 +29,7 @@ pub(crate) async fn settle(
         };
         changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, reused: false });
         let (what, detail) = match readiness {
-            Readiness::Hopeless => {
+            Readiness::Impossible => {
                 ("failed", format!("its member {loser}: `sortie retry` takes both up again"))
             }
             Readiness::Ready | Readiness::Waits => ("ready", format!("all {members} members have a result")),

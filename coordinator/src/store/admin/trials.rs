@@ -93,7 +93,7 @@ pub(crate) async fn act_on_trials(
             TrialAction::Retry => (Event::Retry { waits: row.spec.combines(&trial.point) }, "retried"),
         };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
-        let forgive = effect == Some(Effect::Forgive);
+        let forgive = effect == Some(Effect::ResetFailures);
         changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, reused: false });
         let token = if let State::Running { token, .. } = trial.state { Some(token) } else { None };
         let event = TrialEvent { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };

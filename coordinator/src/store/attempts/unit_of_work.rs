@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{
-    self, AttemptEnd, Decision, Effect, ErrorClass, Event, Outcome, Past, Refused, State, Timestamp, Token,
+    self, AttemptEnd, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
+    Timestamp, Token,
 };
 
 use super::sweep_cache::SweepInfo;
@@ -177,7 +178,7 @@ impl UnitOfWork {
         Ok(())
     }
 
-    fn past(&self, trial: i64, class: ErrorClass, token: Token) -> Past {
+    fn past(&self, trial: i64, class: ErrorClass, token: Token) -> FailureHistory {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
@@ -186,7 +187,7 @@ impl UnitOfWork {
             .attempts
             .get(&token)
             .is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
-        Past { failures, jitter: if hurries { 0 } else { jitter } }
+        FailureHistory { failures, jitter: if hurries { 0 } else { jitter } }
     }
 
     /// The attempt's row, if it still holds its trial.
@@ -225,7 +226,7 @@ impl UnitOfWork {
         match effect {
             Some(Effect::Revive(token)) => self.revive(trial, token),
             Some(Effect::End(token, end)) => self.end(worker, token, end),
-            Some(Effect::Start(_) | Effect::Forgive) | None => {}
+            Some(Effect::Start(_) | Effect::ResetFailures) | None => {}
         }
         Ok(true)
     }

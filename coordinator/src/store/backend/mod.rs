@@ -11,7 +11,7 @@ pub(crate) mod trial_history;
 
 pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial, WorkerChange};
 pub(crate) use rows::{
-    AttemptRow, AttemptState, Contradiction, OpenSweep, Progress, Proof, SweepRow, SweepState, TrialRow,
-    WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, AttemptState, Contradiction, OpenSweep, Progress, ReportedData, SweepRow, SweepState,
+    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 pub(crate) use traits::{Backend, Transaction, VERIFIES};

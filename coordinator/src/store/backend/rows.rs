@@ -161,7 +161,7 @@ pub(crate) struct Contradiction {
 
 /// What an attempt reported.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Proof {
+pub(crate) struct ReportedData {
     pub(crate) evaluations: Vec<Evaluation>,
     pub(crate) losses: Vec<TrainingLoss>,
     pub(crate) artifacts: Vec<Artifact>,

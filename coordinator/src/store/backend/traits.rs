@@ -10,13 +10,13 @@ use sortie_core::record::TrialRecord;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
-    AttemptRow, Contradiction, OpenSweep, Proof, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
+    AttemptRow, Contradiction, OpenSweep, ReportedData, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
     WorkerRow,
 };
 use crate::store::StoreError;
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
+    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// How the names of sweeps start that verify a trial.
@@ -39,7 +39,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
-    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError>;
+    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError>;
     /// Trials whose id starts with a prefix, at most `count_max`, in one sweep or in all, each with its SWEEP/PREFIX. Trials of sweeps whose
     /// name starts with [`VERIFIES`] come last.
     async fn find(
@@ -55,7 +55,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.
-    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError>;
+    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError>;
     /// Workers that were seen since this time.
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError>;
     /// A sweep by name.

@@ -4,7 +4,7 @@ use sortie_core::artifact::{ArtifactKind, Resumed};
 use sortie_core::job::{State, StateName, Token};
 
 use super::AttemptState;
-use crate::store::types::{KeptArtifact, TrialArtifacts, TrialEvent, TrialLine};
+use crate::store::types::{StoredArtifact, TrialArtifacts, TrialEvent, TrialLine};
 
 /// An attempt as its trial's history shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ impl Attempt {
 }
 
 /// What is left of a trial: its checkpoints are deleted once it has an end of its own, and only the attempt that counts left a result.
-pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<KeptArtifact>) -> TrialArtifacts {
+pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<StoredArtifact>) -> TrialArtifacts {
     if matches!(line.state, StateName::Succeeded | StateName::Diverged) {
         artifacts.retain(|kept| {
             Some(kept.token) == state.token() && kept.artifact.kind != ArtifactKind::Checkpoint

@@ -7,7 +7,7 @@ use sortie_core::combine::Member;
 use sortie_core::job::{Timestamp, Token};
 use sortie_core::schedule::{self, Candidate, Request};
 
-use super::claim_request::Asked;
+use super::claim_request::ClaimRequest;
 use super::lease::{ClaimContext, lease};
 use crate::store::StoreError;
 use crate::store::attempts::UnitOfWork;
@@ -51,8 +51,8 @@ pub(crate) async fn assign(
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
         candidates.push(Candidate { sweep: id, priority, require, running, waiting });
     }
-    let asked: Vec<Asked<'_>> =
-        claims.iter().map(|(index, claim)| Asked::new(*index, claim, &workers, &open, now)).collect();
+    let asked: Vec<ClaimRequest<'_>> =
+        claims.iter().map(|(index, claim)| ClaimRequest::new(*index, claim, &workers, &open, now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let allocated = schedule::allocate(&mut candidates, &requests);
     let mut queues = queues(&open, &allocated, now, context, tx).await?;

@@ -7,7 +7,7 @@ use crate::store::backend::{OpenSweep, WorkerRow};
 use crate::store::types::Claim;
 
 /// A claim, and the facts that decide which trials it gets.
-pub(super) struct Asked<'a> {
+pub(super) struct ClaimRequest<'a> {
     pub(super) index: usize,
     pub(super) claim: &'a Claim,
     pub(super) worker: Option<&'a WorkerRow>,
@@ -15,7 +15,7 @@ pub(super) struct Asked<'a> {
     now: Timestamp,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ClaimRequest<'a> {
     pub(super) fn new(
         index: usize,
         claim: &'a Claim,

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::backend::{SweepRow, VERIFIES};
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
 /// Trials that are listed where a name means several.
@@ -87,7 +87,7 @@ impl Store {
     pub async fn records(
         &self,
         sweep: &str,
-        portion: impl Into<Portion>,
+        portion: impl Into<PageRequest>,
     ) -> Result<Page<TrialRecord>, StoreError> {
         let id = self.sweep(sweep).await?.id;
         self.backend.records(id, portion.into()).await

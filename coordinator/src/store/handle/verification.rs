@@ -8,7 +8,7 @@ use sortie_core::spec::{SweepSpec, Verification};
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::backend::{Proof, VERIFIES};
+use crate::store::backend::{ReportedData, VERIFIES};
 use crate::store::types::{SubmitOptions, TrialEvent, WorkerLine};
 use crate::store::writer::Command;
 
@@ -127,7 +127,7 @@ impl Store {
         Ok(certificate)
     }
 
-    async fn proof(&self, sweep: &SweepSpec) -> Result<Proof, StoreError> {
+    async fn proof(&self, sweep: &SweepSpec) -> Result<ReportedData, StoreError> {
         let missing = || {
             StoreError::Verification(format!(
                 "sweep {0} has no result; `sortie trials {0}` says why",
@@ -142,7 +142,7 @@ impl Store {
 }
 
 /// Why two runs are not the same, the most telling reason first.
-fn difference(whole: &Proof, killed: &Proof) -> Option<String> {
+fn difference(whole: &ReportedData, killed: &ReportedData) -> Option<String> {
     let weights = [weights_digest(&whole.artifacts), weights_digest(&killed.artifacts)];
     match &killed.resumed {
         None => return Some("the killed run was not resumed: it started again at step 0".to_owned()),

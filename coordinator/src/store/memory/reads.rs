@@ -7,9 +7,11 @@ use sortie_core::record::{Detail, TrialRecord};
 
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history};
+use crate::store::backend::{
+    Backend, ReportedData, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history,
+};
 use crate::store::types::{
-    KeptArtifact, Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    Log, Page, PageRequest, StoredArtifact, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
 /// Rows of one page.
@@ -73,8 +75,8 @@ impl Backend for Memory {
         Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
     }
 
-    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
-        let Portion { from, trials_max, detail } = portion;
+    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
+        let PageRequest { from, trials_max, detail } = portion;
         let tables = self.0.lock().await;
         let page: Vec<(i64, &Trial)> =
             tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
@@ -184,12 +186,12 @@ impl Backend for Memory {
                 .map(|line| &line.worker);
             let (host, place) =
                 worker.map(|worker| (worker.host.clone(), worker.checkpoints)).unwrap_or_default();
-            KeptArtifact { token: *token, artifact: artifact.clone(), host, place }
+            StoredArtifact { token: *token, artifact: artifact.clone(), host, place }
         });
         Ok(trial_history::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
     }
 
-    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
         let tables = self.0.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
@@ -202,7 +204,7 @@ impl Backend for Memory {
             .concat();
         let losses = tables.losses.iter().filter(|(key, _)| key.0 == token).map(|(_, loss)| *loss).collect();
         let artifacts = tables.artifacts_of(token).cloned().collect();
-        Ok(Some(Proof {
+        Ok(Some(ReportedData {
             evaluations,
             losses,
             artifacts,

@@ -13,7 +13,7 @@ use crate::store::backend::{
     AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction,
     TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
-use crate::store::types::{CheckpointPlace, Worker, WorkerLine};
+use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 
 #[tonic::async_trait]
 impl Transaction for MemoryTransaction {
@@ -203,7 +203,7 @@ impl Transaction for MemoryTransaction {
                     .and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker))
                     .map(|line| &line.worker);
                 let host = worker
-                    .filter(|worker| worker.checkpoints == CheckpointPlace::Local)
+                    .filter(|worker| worker.checkpoints == ArtifactLocation::Local)
                     .map(|worker| worker.host.clone());
                 let files = token.into_iter().flat_map(|token| tables.artifacts_of(token));
                 let is_final = |kind| matches!(kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);

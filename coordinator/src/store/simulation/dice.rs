@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// A stream of numbers (SplitMix64).
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct SimulationRng(u64);
 
-impl Dice {
+impl SimulationRng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D))
     }

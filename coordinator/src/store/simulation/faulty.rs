@@ -9,21 +9,21 @@ use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
 use sortie_core::record::TrialRecord;
 
-use super::dice::Dice;
+use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, Proof, SweepRow, Transaction, TrialRow,
-    WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, ReportedData, SweepRow, Transaction,
+    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
-    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
+    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
 
 /// What is wrong with a database.
 #[derive(Debug)]
 pub(super) struct Faults {
-    pub(super) dice: Dice,
+    pub(super) dice: SimulationRng,
     /// Of a hundred transactions, how many cannot begin.
     pub(super) refused: u64,
     /// Of a hundred transactions, how many are committed although their caller hears of an error.
@@ -39,7 +39,7 @@ pub(super) struct Faults {
 
 /// One coordinator's way to the database: see [`Faults`].
 #[derive(Debug)]
-pub(super) struct Faulty {
+pub(super) struct FaultyBackend {
     pub(super) inner: Memory,
     /// What a power cut leaves: the database as it was at the end of the last durable transaction.
     pub(super) disk: Arc<Mutex<Memory>>,
@@ -64,7 +64,7 @@ fn cut() -> StoreError {
 }
 
 #[tonic::async_trait]
-impl Backend for Faulty {
+impl Backend for FaultyBackend {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
         let (refused, unacknowledged, ignores_tokens, adds_nothing, hangs) = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ impl Backend for Faulty {
     ) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
     }
-    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
+    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, portion).await
     }
     async fn find(
@@ -125,7 +125,7 @@ impl Backend for Faulty {
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
         self.inner.artifacts(trial).await
     }
-    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
         self.inner.proof(trial).await
     }
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {

@@ -52,7 +52,7 @@ pub(super) struct Journal {
 
 /// A request on its way: what was known when it set out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Departure {
+pub(super) struct RequestStart {
     event: u64,
     at: Timestamp,
 }
@@ -93,15 +93,15 @@ impl Journal {
         self.violations.push(format!("at {} ms: {rule}", at.0));
     }
 
-    pub(super) fn departs(&mut self, at: Timestamp) -> Departure {
-        Departure { event: self.note(at, "departs"), at }
+    pub(super) fn departs(&mut self, at: Timestamp) -> RequestStart {
+        RequestStart { event: self.note(at, "departs"), at }
     }
 
     /// A claim was answered with this trial; its attempt will end like this, after so many batches.
     pub(super) fn lease(
         &mut self,
         lease: &Lease,
-        left: Departure,
+        left: RequestStart,
         at: Timestamp,
         outcome: Outcome,
         batches: u64,
@@ -155,13 +155,13 @@ impl Journal {
     }
 
     /// Whether somebody else had the trial before this request set out.
-    fn was_stale(&self, token: Token, left: Departure) -> bool {
+    fn was_stale(&self, token: Token, left: RequestStart) -> bool {
         let newest = self.newest.get(&self.attempts[&token].trial);
         newest.is_some_and(|newest| *newest > token && self.attempts[newest].issued < left.event)
     }
 
     /// The coordinator accepted the attempt as the holder of its trial.
-    pub(super) fn alive(&mut self, token: Token, left: Departure, at: Timestamp) {
+    pub(super) fn alive(&mut self, token: Token, left: RequestStart, at: Timestamp) {
         self.note(at, ("alive", token.0));
         if self.was_stale(token, left) {
             self.violated(
@@ -175,7 +175,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn reported(&mut self, token: Token, sequence: u64, left: Departure, at: Timestamp) {
+    pub(super) fn reported(&mut self, token: Token, sequence: u64, left: RequestStart, at: Timestamp) {
         self.note(at, ("reported", token.0, sequence));
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
@@ -187,7 +187,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn says_its_end(&mut self, token: Token, left: Departure) {
+    pub(super) fn says_its_end(&mut self, token: Token, left: RequestStart) {
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.ends.get_or_insert(left.event);
         }
@@ -232,7 +232,7 @@ impl Journal {
         self.violated(at, format!("a batch of attempt {token} was acknowledged, and is missed"));
     }
 
-    pub(super) fn ended(&mut self, token: Token, left: Departure, at: Timestamp) {
+    pub(super) fn ended(&mut self, token: Token, left: RequestStart, at: Timestamp) {
         self.note(at, ("ended", token.0));
         let attempt = self.attempts[&token].clone();
         let newest = self.newest.get(&attempt.trial).copied().unwrap_or(token);

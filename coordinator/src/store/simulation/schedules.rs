@@ -6,7 +6,7 @@ use sortie_core::spec::SweepSpec;
 use tokio::task::LocalSet;
 
 use super::journal::Journal;
-use super::world::World;
+use super::world::Simulation;
 use crate::clock::Clock;
 use crate::store::types::{Claim, SweepAction, Worker};
 use crate::store::{StoreError, SubmitOptions};
@@ -37,17 +37,17 @@ const END_LIMIT: Duration = Duration::from_secs(4 * 3_600);
 
 /// What a schedule came to.
 #[derive(Debug, PartialEq, Eq)]
-struct Verdict {
+struct ScheduleResult {
     violations: Vec<String>,
     trace: u64,
 }
 
-fn run(seed: u64, ignores_tokens: bool) -> Verdict {
+fn run(seed: u64, ignores_tokens: bool) -> ScheduleResult {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        let world = World::new(seed, ignores_tokens);
+        let world = Simulation::new(seed, ignores_tokens);
         world.start().await;
         let spec = SweepSpec::parse(&format!("{SWEEP}{COMBINE}"), None).unwrap();
         drop(world.store().unwrap().submit(&spec, SubmitOptions::default()).await.unwrap());
@@ -76,7 +76,7 @@ fn run(seed: u64, ignores_tokens: bool) -> Verdict {
         let mut journal = world.journal.replace(Journal::new(super::world::LEASE));
         journal.check(&store, world.clock.now()).await.unwrap();
         journal.check_combinations(&spec, &store, world.clock.now()).await.unwrap();
-        Verdict { trace: journal.trace(), violations: journal.violations }
+        ScheduleResult { trace: journal.trace(), violations: journal.violations }
     })
 }
 
@@ -129,7 +129,7 @@ fn a_schedule_comes_again_with_its_seed() {
 /// The reaper's own part in an outage: workers that could not extend their leases lose nothing.
 #[tokio::test(start_paused = true)]
 async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
-    let world = World::new(0, false);
+    let world = Simulation::new(0, false);
     world.start().await;
     let store = world.store().unwrap();
     let worker = Worker { id: "w1".to_owned(), ..Worker::default() };
@@ -156,7 +156,7 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_takes_no_trials_keeps_nobody_waiting() {
-    let world = World::new(0, false);
+    let world = Simulation::new(0, false);
     world.start().await;
     let store = world.store().unwrap();
     store.register(&Worker { id: "w1".to_owned(), ..Worker::default() }).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_database_that_takes_no_trials_keeps_nobody_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_never_answers_is_given_up_after_a_minute() {
-    let world = World::new(0, false);
+    let world = Simulation::new(0, false);
     world.start().await;
     let store = world.store().unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;

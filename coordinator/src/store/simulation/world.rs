@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use super::dice::Dice;
-use super::faulty::{Faults, Faulty};
-use super::journal::{Departure, Journal, batch};
+use super::dice::SimulationRng;
+use super::faulty::{Faults, FaultyBackend};
+use super::journal::{Journal, RequestStart, batch};
 use crate::clock::Clock;
 use crate::store::memory::Memory;
 use crate::store::types::{Claim, Claimed, Completion, Lease, SweepAction, TrialAction, Worker};
@@ -45,8 +45,8 @@ struct Coordinator {
     dead: Arc<AtomicBool>,
 }
 
-pub(super) struct World {
-    dice: RefCell<Dice>,
+pub(super) struct Simulation {
+    dice: RefCell<SimulationRng>,
     model: Memory,
     disk: Arc<Mutex<Memory>>,
     pub(super) faults: Arc<Mutex<Faults>>,
@@ -72,17 +72,17 @@ enum Call {
 }
 
 /// What it hears, if it hears anything.
-enum Heard {
+enum CallResult {
     Done,
     Claimed(Claimed),
     Lost(Vec<Token>),
     Refused,
 }
 
-impl World {
+impl Simulation {
     pub(super) fn new(seed: u64, ignores_tokens: bool) -> Rc<Self> {
-        let mut dice = Dice::new(seed);
-        let faults = Dice::new(dice.below(u64::MAX));
+        let mut dice = SimulationRng::new(seed);
+        let faults = SimulationRng::new(dice.below(u64::MAX));
         let faults = Faults {
             dice: faults,
             refused: 0,
@@ -125,7 +125,8 @@ impl World {
     pub(super) async fn start(&self) {
         let (faults, disk, dead) =
             (Arc::clone(&self.faults), Arc::clone(&self.disk), Arc::new(AtomicBool::new(false)));
-        let backend = Arc::new(Faulty { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
+        let backend =
+            Arc::new(FaultyBackend { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
         let store = loop {
             match Store::on(
                 Arc::clone(&backend) as Arc<_>,
@@ -188,7 +189,7 @@ impl World {
     }
 
     /// One request, there and back. None: the worker heard nothing, whatever happened.
-    async fn call(self: &Rc<Self>, worker: usize, call: Call) -> Option<Heard> {
+    async fn call(self: &Rc<Self>, worker: usize, call: Call) -> Option<CallResult> {
         let there_and_back = async {
             sleep(self.delay()).await;
             if self.loses(worker) {
@@ -210,7 +211,7 @@ impl World {
     }
 
     /// A request arrives at the coordinator, which may be down, or go down meanwhile.
-    async fn deliver(&self, call: Call) -> Option<Heard> {
+    async fn deliver(&self, call: Call) -> Option<CallResult> {
         let store = self.store()?;
         let crashed = self.crashes.notified();
         let left = self.journal.borrow_mut().departs(self.clock.now());
@@ -226,41 +227,41 @@ impl World {
         answer
     }
 
-    async fn ask(&self, store: &Store, call: &Call, left: Departure) -> Option<Heard> {
-        let heard = |answer: Result<Heard, StoreError>| match answer {
+    async fn ask(&self, store: &Store, call: &Call, left: RequestStart) -> Option<CallResult> {
+        let heard = |answer: Result<CallResult, StoreError>| match answer {
             Ok(heard) => Some(heard),
             Err(StoreError::Database(_) | StoreError::Stopping) => None,
             Err(StoreError::UnknownToken(token)) => {
                 self.journal.borrow_mut().unknown(token, self.clock.now());
-                Some(Heard::Refused)
+                Some(CallResult::Refused)
             }
             Err(StoreError::Refused(_)) => {
                 if let Call::Complete(token) = call {
                     self.journal.borrow_mut().refused(*token);
                 }
-                Some(Heard::Refused)
+                Some(CallResult::Refused)
             }
             Err(StoreError::Gap { token, .. }) => {
                 self.journal.borrow_mut().missed(token, self.clock.now());
-                Some(Heard::Refused)
+                Some(CallResult::Refused)
             }
             // After a power cut, a worker whose registration was acknowledged is still known.
             Err(error) => panic!("{call:?}: {error}"),
         };
         let answer = match call {
-            Call::Register(worker) => store.register(worker).await.map(|()| Heard::Done),
-            Call::Claim(claim, wait) => store.claim(claim.clone(), *wait).await.map(Heard::Claimed),
+            Call::Register(worker) => store.register(worker).await.map(|()| CallResult::Done),
+            Call::Claim(claim, wait) => store.claim(claim.clone(), *wait).await.map(CallResult::Claimed),
             Call::Heartbeat(worker, tokens) => store
                 .heartbeat(worker, tokens.iter().map(|token| (*token, 1)).collect())
                 .await
-                .map(Heard::Lost),
+                .map(CallResult::Lost),
             Call::Report(token, sequence) => {
-                store.report(*token, batch(*token, *sequence)).await.map(|()| Heard::Done)
+                store.report(*token, batch(*token, *sequence)).await.map(|()| CallResult::Done)
             }
             Call::Complete(token) => {
                 let (outcome, batches) = self.journal.borrow().plan(*token);
                 let completion = Completion { token: *token, batch: Some(batch(*token, batches)), outcome };
-                store.complete(completion).await.map(|()| Heard::Done)
+                store.complete(completion).await.map(|()| CallResult::Done)
             }
         };
         let heard = heard(answer)?;
@@ -268,24 +269,26 @@ impl World {
         Some(heard)
     }
 
-    fn write_down(&self, call: &Call, heard: &Heard, left: Departure) {
+    fn write_down(&self, call: &Call, heard: &CallResult, left: RequestStart) {
         let at = self.clock.now();
         let mut journal = self.journal.borrow_mut();
         match (call, heard) {
-            (Call::Claim(..), Heard::Claimed(claimed)) => {
+            (Call::Claim(..), CallResult::Claimed(claimed)) => {
                 for lease in &claimed.leases {
                     let (outcome, batches) = self.plan();
                     journal.lease(lease, left, at, outcome, batches);
                 }
             }
-            (Call::Heartbeat(_, tokens), Heard::Lost(lost)) => {
+            (Call::Heartbeat(_, tokens), CallResult::Lost(lost)) => {
                 tokens
                     .iter()
                     .filter(|token| !lost.contains(token))
                     .for_each(|token| journal.alive(*token, left, at));
             }
-            (Call::Report(token, sequence), Heard::Done) => journal.reported(*token, *sequence, left, at),
-            (Call::Complete(token), Heard::Done) => journal.ended(*token, left, at),
+            (Call::Report(token, sequence), CallResult::Done) => {
+                journal.reported(*token, *sequence, left, at)
+            }
+            (Call::Complete(token), CallResult::Done) => journal.ended(*token, left, at),
             _ => {}
         }
     }
@@ -330,7 +333,7 @@ impl World {
                 ..Claim::default()
             };
             let wait = self.millis(20_000);
-            let Some(Heard::Claimed(claimed)) = self.call(worker, Call::Claim(claim, wait)).await else {
+            let Some(CallResult::Claimed(claimed)) = self.call(worker, Call::Claim(claim, wait)).await else {
                 sleep(Duration::from_secs(1)).await;
                 continue;
             };
@@ -353,7 +356,8 @@ impl World {
         loop {
             sleep(LEASE / 4).await;
             let tokens: Vec<Token> = running.borrow().keys().copied().collect();
-            if let Some(Heard::Lost(lost)) = self.call(worker, Call::Heartbeat(id.clone(), tokens)).await {
+            if let Some(CallResult::Lost(lost)) = self.call(worker, Call::Heartbeat(id.clone(), tokens)).await
+            {
                 running
                     .borrow_mut()
                     .iter_mut()
@@ -378,7 +382,7 @@ impl World {
             // An attempt that a heartbeat reported as stale may not have received the answer.
             while running.borrow().get(&token) == Some(&true) || self.percent(20) {
                 match self.call(worker, call.clone()).await {
-                    Some(Heard::Refused) => drop(running.borrow_mut().insert(token, false)),
+                    Some(CallResult::Refused) => drop(running.borrow_mut().insert(token, false)),
                     Some(_) => break,
                     None => sleep(Duration::from_millis(500)).await,
                 }

@@ -16,10 +16,11 @@ use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Proof, SweepRow, Transaction, sweep_counts, trial_history};
+use crate::store::backend::{Backend, ReportedData, SweepRow, Transaction, sweep_counts, trial_history};
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, Portion, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine, Worker, WorkerLine,
+    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine, Worker,
+    WorkerLine,
 };
 
 /// Rows of one page.
@@ -193,8 +194,8 @@ impl Backend for SqlBackend {
         })
     }
 
-    async fn records(&self, sweep: i64, portion: Portion) -> Result<Page<TrialRecord>, StoreError> {
-        let Portion { from, trials_max, detail } = portion;
+    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
+        let PageRequest { from, trials_max, detail } = portion;
         let rows = self
             .fetch(self.sql().records, vec![sweep.into(), from.into(), (trials_max as u64).into()])
             .await?;
@@ -293,7 +294,7 @@ impl Backend for SqlBackend {
         Ok(trial_history::artifacts(line, rows::state(&row, "token")?, artifacts))
     }
 
-    async fn proof(&self, trial: i64) -> Result<Option<Proof>, StoreError> {
+    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
         let row = self.trial(trial).await?;
         let token = row.int("trials", "token")?;
         let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
@@ -320,7 +321,7 @@ impl Backend for SqlBackend {
             artifacts.push(rows::artifact(&row)?.artifact);
         }
         let (resumed, worker) = (rows::resumed(&attempt)?, attempt.text("workers", "worker")?);
-        Ok(Some(Proof { evaluations, losses, artifacts, resumed, worker }))
+        Ok(Some(ReportedData { evaluations, losses, artifacts, resumed, worker }))
     }
 
     async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow,
 };
-use crate::store::types::{CheckpointPlace, KeptArtifact, TrialLine};
+use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
 pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
@@ -215,12 +215,12 @@ pub(super) fn member(row: &Row) -> Result<(i64, Member), StoreError> {
     if row.text("artifacts", "kind")?.is_empty() {
         return Ok((trial, Member { trial_id, files: Vec::new(), host: String::new() }));
     }
-    let KeptArtifact { artifact, host, place, .. } = artifact(row)?;
-    let host = if place == CheckpointPlace::Local { host } else { String::new() };
+    let StoredArtifact { artifact, host, place, .. } = artifact(row)?;
+    let host = if place == ArtifactLocation::Local { host } else { String::new() };
     Ok((trial, Member { trial_id, files: vec![artifact], host }))
 }
 
-pub(super) fn artifact(row: &Row) -> Result<KeptArtifact, StoreError> {
+pub(super) fn artifact(row: &Row) -> Result<StoredArtifact, StoreError> {
     let artifact = Artifact {
         kind: row.parsed("artifacts", "kind")?,
         method: row.parsed("artifacts", "method")?,
@@ -230,7 +230,7 @@ pub(super) fn artifact(row: &Row) -> Result<KeptArtifact, StoreError> {
         bytes: row.count("artifacts", "bytes")?,
     };
     let (host, place) = (row.text("workers", "host")?, row.parsed("workers", "checkpoints")?);
-    Ok(KeptArtifact { token: Token(row.int("artifacts", "token")?), artifact, host, place })
+    Ok(StoredArtifact { token: Token(row.int("artifacts", "token")?), artifact, host, place })
 }
 
 pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {

@@ -10,6 +10,6 @@ mod trajectory;
 pub(super) use eval_split::EvalSplit;
 pub(super) use logits::evaluation_logits;
 pub(super) use saved_model::SAVED_MODEL_KEY;
-pub use saved_model::{DomainLogits, ReadyNetwork, SavedModel};
+pub use saved_model::{DomainLogits, LoadedNetwork, SavedModel};
 pub(super) use scoring::evaluate;
 pub(super) use trajectory::{Snapshot, Trajectory};

@@ -13,7 +13,7 @@ use super::super::inputs::{EVALUATION_BATCH, resize_image};
 use super::super::{Network, Normaliser, Parameters};
 use crate::error::TrialError;
 use crate::model::{self, LoadRequest, Pass};
-use sortie_data::{BilinearResizer, DatasetFolder, Images, Quiet};
+use sortie_data::{BilinearResizer, DatasetFolder, Images, NoProgress};
 
 /// The key of [`SavedModel`] among a safetensors file's metadata.
 pub(crate) const SAVED_MODEL_KEY: &str = "sortie-weights";
@@ -31,16 +31,16 @@ pub struct SavedModel {
 }
 
 /// A network that is ready to be evaluated.
-pub struct ReadyNetwork {
+pub struct LoadedNetwork {
     network: Network,
     normaliser: Normaliser,
     /// How many logits it gives.
     pub classes: usize,
     /// The trial that saved it; none for a pretrained network.
-    pub kept: Option<SavedModel>,
+    pub saved_model: Option<SavedModel>,
 }
 
-impl ReadyNetwork {
+impl LoadedNetwork {
     /// A pretrained network with its own classifier.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl ReadyNetwork {
         };
         let [weight, bias] = [weight, bias].map(|tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)));
         let network = Network::new(loaded.backbone, &weight?, &bias?, device)?;
-        Ok(Self { network, normaliser, classes, kept: None })
+        Ok(Self { network, normaliser, classes, saved_model: None })
     }
 
     /// Reads the network of a saved model or of a checkpoint.
@@ -70,19 +70,19 @@ impl ReadyNetwork {
         let bad = |reason: String| TrialError::bad_data(path, reason);
         let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
         if let Some(text) = metadata(&bytes, SAVED_MODEL_KEY).map_err(bad)? {
-            let kept: SavedModel = serde_json::from_str(&text)
+            let saved_model: SavedModel = serde_json::from_str(&text)
                 .map_err(|error| bad(format!("its header is damaged: {error}")))?;
             let mut tensors = read_tensors(&bytes).map_err(bad)?;
             // The file holds every tensor, so the initial values do not matter.
-            let (network, normaliser) = fresh(&kept.spec, "", cache, device)?;
+            let (network, normaliser) = fresh(&saved_model.spec, "", cache, device)?;
             let all = network
                 .body_parameters()
                 .into_iter()
                 .chain(network.head_parameters())
                 .chain(network.live_buffers());
             fill(all.chain(network.frozen_tensors()), &mut tensors).map_err(bad)?;
-            let classes = kept.spec.settings.dataset.classes.len();
-            return Ok(Self { network, normaliser, classes, kept: Some(kept) });
+            let classes = saved_model.spec.settings.dataset.classes.len();
+            return Ok(Self { network, normaliser, classes, saved_model: Some(saved_model) });
         }
         let mut checkpoint = Checkpoint::from_bytes(&bytes).map_err(bad)?;
         let spec = checkpoint.header.spec.clone();
@@ -96,8 +96,8 @@ impl ReadyNetwork {
         let mut buffers = checkpoint.take_buffers();
         fill(network.live_buffers().into_iter(), &mut buffers).map_err(bad)?;
         let classes = spec.settings.dataset.classes.len();
-        let kept = SavedModel { spec, method: Method::Plain, step: checkpoint.header.step };
-        Ok(Self { network, normaliser, classes, kept: Some(kept) })
+        let saved_model = SavedModel { spec, method: Method::Plain, step: checkpoint.header.step };
+        Ok(Self { network, normaliser, classes, saved_model: Some(saved_model) })
     }
 
     /// The logits [n, classes] of every image of some domains, under the evaluation transform, and the images' classes, domain by domain.
@@ -111,7 +111,7 @@ impl ReadyNetwork {
         domains: &[usize],
         cache: &Path,
     ) -> Result<Vec<DomainLogits>, TrialError> {
-        let images = Images::open(DatasetFolder::scan(root, dataset)?, cache, None, &Quiet)?;
+        let images = Images::open(DatasetFolder::scan(root, dataset)?, cache, None, &NoProgress)?;
         let side = self.normaliser.pixels as u32;
         let mut resizer = BilinearResizer::default();
         let mut found = Vec::new();

@@ -19,7 +19,8 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 use super::refusals::{database_refuses, no_select, refused, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
 use crate::store::query::{
-    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS, Watch,
+    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryDeadline, QueryRow, QueryValue,
+    VIEWS,
 };
 
 /// Functions that make tables of their arguments alone.
@@ -106,7 +107,7 @@ impl Guard {
         connection: &'a Connection,
         sql: &str,
         real: bool,
-        watch: &Watch,
+        watch: &QueryDeadline,
     ) -> Result<Statement<'a>, StoreError> {
         let (functions, modules, refusal) =
             (Arc::clone(&self.functions), Arc::clone(&self.modules), Arc::clone(&self.refusal));
@@ -136,7 +137,7 @@ impl Guard {
         file: &Connection,
         sql: &str,
         output: &mut Output,
-        watch: &Watch,
+        watch: &QueryDeadline,
     ) -> Result<(), StoreError> {
         let mut statement = self.compile(file, sql, true, watch)?;
         let columns = statement.column_names().into_iter().map(str::to_owned).collect::<Vec<_>>();
