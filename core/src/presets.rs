@@ -48,7 +48,7 @@ impl Preset {
             return self.text.to_owned();
         };
         file["name"] = value(format!("{}-{}", self.name, dataset.to_ascii_lowercase()));
-        file["dataset"] = value(dataset);
+        file["data"]["dataset"] = value(dataset);
         file.to_string()
     }
 }
