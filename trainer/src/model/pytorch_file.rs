@@ -144,7 +144,6 @@ mod tests {
                 }
             }
         }
-        assert!(parse(&[stream().as_slice(), b"x"].concat()).is_err());
         // The archive's own checksum notices one wrong bit of a weight.
         let mut flipped = zipped();
         let at = flipped.windows(HALVES.len()).position(|window| window == HALVES).unwrap();
