@@ -104,7 +104,7 @@ fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<St
     let each = match (looks.methods.as_slice(), looks.rates.as_slice()) {
         ([_], [None]) => "",
         ([_], _) => " per rate",
-        _ => " per cloud",
+        _ => " for each group of points",
     };
     let most = drawn_max(clouds);
     let all = range(&mut clouds.iter().map(|cloud| cloud.choices));
@@ -119,7 +119,7 @@ fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<St
     }
     if !missing.is_empty() {
         let (what, all) =
-            (if looks.methods.len() > 1 { "clouds" } else { "dropout rates" }, missing.len() + clouds.len());
+            (if looks.methods.len() > 1 { "groups of points" } else { "dropout rates" }, missing.len() + clouds.len());
         let names: Vec<String> =
             missing.iter().take(NAMED_MAX).map(|(method, rate)| looks.name(*method, rate)).collect();
         let more = if missing.len() > NAMED_MAX { ", …" } else { "" };

@@ -247,7 +247,7 @@ impl UnitOfWork {
             progress.state = AttemptState::Running;
             (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
         });
-        let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
+        let detail = "its worker reported before another attempt started".to_owned();
         let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
         self.changes.events.push((trial, event));
     }
