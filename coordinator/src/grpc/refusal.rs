@@ -41,7 +41,7 @@ pub(super) fn refused(error: StoreError) -> Status {
         StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => {
             Status::not_found(error.to_string())
         }
-        StoreError::Database(_) | StoreError::Open { .. } => {
+        StoreError::Database(_) | StoreError::NoAnswer(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");
             // The caller may try again: nothing was stored.
             Status::unavailable(error.to_string())

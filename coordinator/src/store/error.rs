@@ -123,6 +123,9 @@ pub enum StoreError {
     /// The database failed; it may not fail the next time.
     #[error("database: {error}{advice}", error = .0, advice = advice(.0))]
     Database(Arc<sqlx::Error>),
+    /// The database did not answer; it may the next time.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// The coordinator is stopping.
     #[error("the coordinator is stopping")]
     Stopping,
@@ -175,16 +178,20 @@ impl StoreError {
         }
     }
 
-    /// The database's error, if the database is at fault and not one of the requests that shared a transaction. Then repeating each request
+    /// The error for each of the requests that shared a transaction, if the database is at fault and not one of them. Then repeating each
     /// by itself would not help.
-    pub(crate) fn outage(&self) -> Option<&Arc<sqlx::Error>> {
-        let Self::Database(error) = self else { return None };
+    pub(crate) fn outage(&self) -> Option<Self> {
+        let error = match self {
+            Self::Database(error) => error,
+            Self::NoAnswer(limit) => return Some(Self::NoAnswer(*limit)),
+            _ => return None,
+        };
         let outage = match error.as_ref() {
             sqlx::Error::Database(error) => !is_about_values(error.as_ref()),
             sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
             _ => true,
         };
-        outage.then_some(error)
+        outage.then(|| Self::Database(Arc::clone(error)))
     }
 }
 

@@ -1,45 +1,141 @@
-//! Requests of workers, which share transactions, and their replies.
+//! Requests of workers, which share transactions. Each carries the reply that its caller waits for, so that no request can get a reply of
+//! another kind.
 
 use sortie_core::job::{Outcome, Token};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::StoreError;
 use super::types::{Batch, Claim, Claimed, Completion};
 
+/// What a caller gets.
+pub(crate) type Answer<T> = Result<T, StoreError>;
+
+/// The reply that one caller waits for.
+#[derive(Debug)]
+pub(crate) struct Reply<T> {
+    caller: oneshot::Sender<Answer<T>>,
+    /// What the last try at the transaction gave. It is sent after the commit.
+    answer: Answer<T>,
+}
+
+impl<T> Reply<T> {
+    /// A reply, and where its caller gets it.
+    pub(crate) fn channel() -> (Self, oneshot::Receiver<Answer<T>>) {
+        let (caller, answer) = oneshot::channel();
+        (Self { caller, answer: Err(StoreError::Stopping) }, answer)
+    }
+
+    /// A reply that no caller waits for.
+    pub(crate) fn to_nobody() -> Self {
+        Self::channel().0
+    }
+
+    /// Whether the caller is still there.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.caller.is_closed()
+    }
+
+    /// The answer, unless the transaction has to be tried again.
+    pub(crate) fn set(&mut self, answer: Answer<T>) {
+        self.answer = answer;
+    }
+
+    /// The answer so far.
+    pub(crate) fn answer(&self) -> &Answer<T> {
+        &self.answer
+    }
+
+    /// Sends the answer; gives it back if the caller is gone.
+    pub(crate) fn send(self) -> Result<(), Answer<T>> {
+        self.caller.send(self.answer)
+    }
+
+    /// Sends this answer. The caller may be gone.
+    pub(crate) fn send_answer(mut self, answer: Answer<T>) {
+        self.set(answer);
+        let _ = self.send();
+    }
+}
+
 /// A request. All of them can share a transaction.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Op {
-    Claim(Claim),
+#[derive(Debug)]
+pub(crate) enum Request {
+    Claim(PendingClaim),
+    /// Answered by the tokens that no longer hold their trial.
     Heartbeat {
         worker: String,
         attempts: Vec<(Token, u64)>,
+        reply: Reply<Vec<Token>>,
     },
     Report {
         token: Token,
         batch: Batch,
+        reply: Reply<()>,
     },
-    Complete(Completion),
-    Leave(String),
-    /// Not if its turn comes later than this.
-    Reap(Option<Instant>),
+    Complete {
+        completion: Completion,
+        reply: Reply<()>,
+    },
+    Leave {
+        worker: String,
+        reply: Reply<()>,
+    },
+    /// Ends leases that ran out, unless its turn comes later than `by`. Answered by how many it ended; none if it was too late.
+    Reap {
+        by: Option<Instant>,
+        reply: Reply<Option<u64>>,
+    },
 }
 
-/// A reply.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reply {
-    Claimed(Claimed),
-    /// Tokens that no longer hold their trial.
-    Lost(Vec<Token>),
-    /// How many leases were ended.
-    Reaped(u64),
-    /// Its turn came too late.
-    Late,
-    Done,
+/// A claim, and how long it may wait if it finds nothing.
+#[derive(Debug)]
+pub(crate) struct PendingClaim {
+    pub(crate) claim: Claim,
+    pub(crate) until: Instant,
+    pub(crate) reply: Reply<Claimed>,
 }
 
-pub(crate) type Answer = Result<Reply, StoreError>;
+impl PendingClaim {
+    /// Whether its answer can be sent: it got trials, or no longer waits for any.
+    pub(crate) fn is_settled(&self) -> bool {
+        let Ok(claimed) = self.reply.answer() else { return true };
+        !claimed.leases.is_empty()
+            || (claimed.idle && self.claim.return_when_idle)
+            || self.until <= Instant::now()
+    }
+}
 
-/// Which outcome an operation reports, if it reports one.
-pub(crate) fn outcome_of(op: &Op) -> Option<(Token, &Outcome)> {
-    if let Op::Complete(completion) = op { Some((completion.token, &completion.outcome)) } else { None }
+impl Request {
+    /// Whether it need not be flushed to disk, and comes first.
+    pub(crate) fn is_quick(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Heartbeat { .. })
+    }
+
+    /// The outcome that it reports, if it reports one.
+    pub(crate) fn outcome(&self) -> Option<(Token, &Outcome)> {
+        let Self::Complete { completion, .. } = self else { return None };
+        Some((completion.token, &completion.outcome))
+    }
+
+    /// The attempt whose reports it brings, and those.
+    pub(crate) fn reported(&self) -> Option<(Token, Option<&Batch>)> {
+        match self {
+            Self::Report { token, batch, .. } => Some((*token, Some(batch))),
+            Self::Complete { completion, .. } => Some((completion.token, completion.batch.as_ref())),
+            Self::Claim(_) | Self::Heartbeat { .. } | Self::Leave { .. } | Self::Reap { .. } => None,
+        }
+    }
+
+    /// Answers it by an error.
+    pub(crate) fn refuse(self, error: StoreError) {
+        match self {
+            Self::Claim(pending) => pending.reply.send_answer(Err(error)),
+            Self::Heartbeat { reply, .. } => reply.send_answer(Err(error)),
+            Self::Report { reply, .. } | Self::Complete { reply, .. } | Self::Leave { reply, .. } => {
+                reply.send_answer(Err(error));
+            }
+            Self::Reap { reply, .. } => reply.send_answer(Err(error)),
+        }
+    }
 }

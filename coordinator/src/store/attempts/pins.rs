@@ -4,19 +4,14 @@ use sortie_core::job::Token;
 
 use super::unit_of_work::UnitOfWork;
 use crate::store::backend::AttemptRow;
-use crate::store::request::Op;
+use crate::store::request::Request;
 
 impl UnitOfWork {
     /// Names whose digests these requests bring.
-    pub(crate) fn names_to_compare(&self, ops: &[Op]) -> Vec<(&'static str, String)> {
+    pub(crate) fn names_to_compare(&self, requests: &[Request]) -> Vec<(&'static str, String)> {
         let mut names = Vec::new();
-        for op in ops {
-            let (token, batch) = match op {
-                Op::Report { token, batch } => (token, Some(batch)),
-                Op::Complete(completion) => (&completion.token, completion.batch.as_ref()),
-                _ => continue,
-            };
-            let Some(row) = self.attempts.get(token) else { continue };
+        for (token, batch) in requests.iter().filter_map(Request::reported) {
+            let Some(row) = self.attempts.get(&token) else { continue };
             let reported = batch.and_then(|batch| batch.fingerprint.as_ref());
             let reported = reported.is_some_and(|reported| {
                 !reported.dataset_digest.is_empty() || !reported.weights_digest.is_empty()

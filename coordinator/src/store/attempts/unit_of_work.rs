@@ -12,7 +12,7 @@ use sortie_core::job::{
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
-use crate::store::request::{Op, outcome_of};
+use crate::store::request::Request;
 use crate::store::types::{Batch, Completion, TrialEvent};
 
 /// How much of a failure's message is kept, in bytes.
@@ -63,10 +63,10 @@ impl UnitOfWork {
     }
 
     /// Trials whose earlier failures decide what becomes of them.
-    pub(crate) fn trials_that_may_fail(&self, ops: &[Op]) -> Vec<i64> {
-        let reported = ops
+    pub(crate) fn trials_that_may_fail(&self, requests: &[Request]) -> Vec<i64> {
+        let reported = requests
             .iter()
-            .filter_map(outcome_of)
+            .filter_map(Request::outcome)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         let tokens = reported.map(|(token, _)| token).chain(self.expired.iter().copied());
         let mut trials: Vec<i64> =
@@ -86,7 +86,7 @@ impl UnitOfWork {
     }
 
     /// Extends leases; gives the tokens that no longer hold their trial.
-    pub(crate) fn heartbeat(&mut self, worker: &str, attempts: &[(Token, u64)]) -> Vec<Token> {
+    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[(Token, u64)]) -> Vec<Token> {
         self.changes.seen.insert(worker.to_owned(), self.now);
         let mut lost = Vec::new();
         for &(token, step) in attempts {
@@ -108,7 +108,7 @@ impl UnitOfWork {
     }
 
     /// Stores a batch. A report is a sign of life.
-    pub(crate) fn report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
+    pub(crate) fn on_report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
         let row = self.held(token)?;
         let new = self.check_batch(&row, batch)?;
         self.apply_event(token, &Event::Heartbeat(token))?;
@@ -124,7 +124,7 @@ impl UnitOfWork {
     }
 
     /// Ends an attempt. Repeated, it changes nothing.
-    pub(crate) fn complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
+    pub(crate) fn on_complete(&mut self, completion: &Completion) -> Result<(), StoreError> {
         let Completion { token, batch, outcome } = completion;
         let row = self.attempts.get(token).ok_or(StoreError::UnknownToken(*token))?;
         match (row.progress.state, row.progress.class) {
@@ -147,8 +147,13 @@ impl UnitOfWork {
         self.finish(*token, outcome)
     }
 
+    /// Notes that a worker ends.
+    pub(crate) fn on_leave(&mut self, worker: &str) {
+        self.changes.left.insert(worker.to_owned(), self.now);
+    }
+
     /// Ends the leases that ran out; gives how many.
-    pub(crate) fn reap(&mut self) -> Result<u64, StoreError> {
+    pub(crate) fn on_reap(&mut self) -> Result<u64, StoreError> {
         let mut reaped = 0;
         for token in std::mem::take(&mut self.expired) {
             // The attempt may have spoken up in this very transaction.

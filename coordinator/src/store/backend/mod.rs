@@ -14,4 +14,4 @@ pub(crate) use rows::{
     AttemptRow, AttemptState, Contradiction, OpenSweep, Progress, ReportedData, SweepRow, SweepState,
     TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
-pub(crate) use traits::{Backend, Transaction, VERIFIES};
+pub(crate) use traits::{Attempts, Backend, Sweeps, Transaction, Trials, VERIFIES, Workers};

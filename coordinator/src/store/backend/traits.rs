@@ -74,54 +74,11 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn close(&self);
 }
 
-/// A transaction. Rows that it reads are locked against other coordinators where there can be any.
+/// What a transaction reads and writes of sweeps.
 #[tonic::async_trait]
-pub(crate) trait Transaction: Send {
-    /// The time by the database's clock where several coordinators may share it, else `local`.
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError>;
-    /// Issues the number of a coordinator's life.
-    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError>;
-    /// Gives every lease at least until this time.
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError>;
-
-    /// Stores a worker, or notes that it is there again.
-    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
-    /// Workers by name; unknown ones are left out.
-    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Workers that were seen since this time and are not quarantined.
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
-
+pub(crate) trait Sweeps: Send {
     /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;
-    /// Waiting trials of a sweep, by position. The result of the same trial in another sweep counts only if it left what the sweep's
-    /// combinations need.
-    async fn waiting(
-        &mut self,
-        sweep: i64,
-        count_max: u64,
-        now: Timestamp,
-        needs: Needs,
-    ) -> Result<Vec<WaitingTrial>, StoreError>;
-    /// Attempts with their trials; unknown ones are left out.
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
-    /// Attempts whose leases ended before now, at most `count_max`.
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
-    /// How many attempts at each of these trials ended with each class since they were forgiven.
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
-    /// Checkpoints that attempts at these trials reported and kept, by trial, the newest step first.
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
-    /// The members of these combinations, by combination and place, with all that is left of their results.
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
-    /// The members of these combinations that ended without a result, each once, by id.
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError>;
-    /// Combinations that wait for their members and need not any more, at most `count_max`.
-    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
-    /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
-    /// the same threads, libtorch, data and weights, had reported.
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
-    /// What a name is pinned to.
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
-
     /// A sweep by name, to be changed: others that would change it wait.
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// A sweep by id.
@@ -134,6 +91,26 @@ pub(crate) trait Transaction: Send {
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
     /// The position after a sweep's last trial.
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;
+}
+
+/// What a transaction reads and adds of trials, combinations and their members.
+#[tonic::async_trait]
+pub(crate) trait Trials: Send {
+    /// Waiting trials of a sweep, by position. The result of the same trial in another sweep counts only if it left what the sweep's
+    /// combinations need.
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError>;
+    /// The members of these combinations, by combination and place, with all that is left of their results.
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
+    /// The members of these combinations that ended without a result, each once, by id.
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError>;
+    /// Combinations that wait for their members and need not any more, at most `count_max`.
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
     /// Adds the trials that are not there yet. With `reuse`, results of the same trials elsewhere are taken over that left so much. Gives
     /// how many were added and how many of those had such a result.
     async fn insert_trials(
@@ -149,7 +126,46 @@ pub(crate) trait Transaction: Send {
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError>;
+}
 
+/// What a transaction reads of attempts and their reports.
+#[tonic::async_trait]
+pub(crate) trait Attempts: Send {
+    /// Gives every lease at least until this time.
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError>;
+    /// Attempts with their trials; unknown ones are left out.
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
+    /// Attempts whose leases ended before now, at most `count_max`.
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
+    /// How many attempts at each of these trials ended with each class since they were forgiven.
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
+    /// Checkpoints that attempts at these trials reported and kept, by trial, the newest step first.
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
+    /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
+    /// the same threads, libtorch, data and weights, had reported.
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
+    /// What a name is pinned to.
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
+}
+
+/// What a transaction reads and writes of workers.
+#[tonic::async_trait]
+pub(crate) trait Workers: Send {
+    /// Stores a worker, or notes that it is there again.
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
+    /// Workers by name; unknown ones are left out.
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
+    /// Workers that were seen since this time and are not quarantined.
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
+}
+
+/// A transaction. Rows that it reads are locked against other coordinators where there can be any.
+#[tonic::async_trait]
+pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers {
+    /// The time by the database's clock where several coordinators may share it, else `local`.
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError>;
+    /// Issues the number of a coordinator's life.
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError>;
     /// Writes down what was decided. Every row that changes must still be as it was read.
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
     /// Makes it durable. `news`: other coordinators learn that trials may have become free.

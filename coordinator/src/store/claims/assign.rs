@@ -12,6 +12,7 @@ use super::lease::{ClaimContext, lease};
 use crate::store::StoreError;
 use crate::store::attempts::UnitOfWork;
 use crate::store::backend::{OpenSweep, Transaction, WaitingTrial};
+use crate::store::request::Answer;
 use crate::store::types::{Claim, Claimed};
 
 /// How many checkpoints an attempt is offered: one may be damaged, or on a disk that it does not reach.
@@ -19,11 +20,11 @@ const CHECKPOINTS_MAX: usize = 4;
 /// A waiting worker's sign of life is noted this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 
-type Answers = Vec<(usize, Result<Claimed, StoreError>)>;
+type Answers = Vec<Answer<Claimed>>;
 
-/// Answers all claims of a transaction together: one look at the sweeps, one at each sweep's queue.
+/// Answers all claims of a transaction together, in their order: one look at the sweeps, one at each sweep's queue.
 pub(crate) async fn assign(
-    claims: &[(usize, &Claim)],
+    claims: &[&Claim],
     unit: &mut UnitOfWork,
     context: &mut ClaimContext<'_>,
     tx: &mut dyn Transaction,
@@ -32,11 +33,11 @@ pub(crate) async fn assign(
         return Ok(Vec::new());
     }
     let now = unit.now;
-    let mut names: Vec<&str> = claims.iter().map(|(_, claim)| claim.worker_id.as_str()).collect();
+    let mut names: Vec<&str> = claims.iter().map(|claim| claim.worker_id.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     let workers = tx.workers(&names).await?;
-    let wanted = claims.iter().map(|(_, claim)| u64::from(claim.count_max)).sum();
+    let wanted = claims.iter().map(|claim| u64::from(claim.count_max)).sum();
     let open = tx.open_sweeps(wanted, now).await?;
     let mut candidates = Vec::with_capacity(open.len());
     let mut outdated = Vec::new();
@@ -52,7 +53,7 @@ pub(crate) async fn assign(
         candidates.push(Candidate { sweep: id, priority, require, running, waiting });
     }
     let asked: Vec<ClaimRequest<'_>> =
-        claims.iter().map(|(index, claim)| ClaimRequest::new(*index, claim, &workers, &open, now)).collect();
+        claims.iter().map(|claim| ClaimRequest::new(claim, &workers, &open, now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let allocated = schedule::allocate(&mut candidates, &requests);
     let mut queues = queues(&open, &allocated, now, context, tx).await?;
@@ -61,7 +62,7 @@ pub(crate) async fn assign(
     let mut answers = Vec::with_capacity(asked.len());
     for (asked, sweeps) in asked.into_iter().zip(allocated) {
         let Some(worker) = asked.worker else {
-            answers.push((asked.index, Err(StoreError::UnknownWorker(asked.claim.worker_id.clone()))));
+            answers.push(Err(StoreError::UnknownWorker(asked.claim.worker_id.clone())));
             continue;
         };
         // Not at every claim: a claim that gets nothing should not write.
@@ -88,7 +89,7 @@ pub(crate) async fn assign(
         let idle = leases.is_empty() && !context.look_again && asked.is_idle(&open, &candidates);
         let unfit =
             if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
-        answers.push((asked.index, Ok(Claimed { leases, idle, quarantined: asked.quarantined(), unfit })));
+        answers.push(Ok(Claimed { leases, idle, quarantined: asked.quarantined(), unfit }));
     }
     offer_checkpoints(&mut answers, &tried, tx).await?;
     Ok(answers)
@@ -139,7 +140,7 @@ async fn members(
 
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
 async fn offer_checkpoints(
-    answers: &mut Answers,
+    answers: &mut [Answer<Claimed>],
     tried: &BTreeMap<Token, i64>,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
@@ -148,10 +149,8 @@ async fn offer_checkpoints(
     }
     let trials: Vec<i64> = tried.values().copied().collect();
     let found = tx.checkpoints(&trials).await?;
-    let leases = answers
-        .iter_mut()
-        .filter_map(|(_, answer)| answer.as_mut().ok())
-        .flat_map(|claimed| &mut claimed.leases);
+    let leases =
+        answers.iter_mut().filter_map(|answer| answer.as_mut().ok()).flat_map(|claimed| &mut claimed.leases);
     for lease in leases {
         let Some(trial) = tried.get(&lease.token) else { continue };
         let own = found.iter().filter(|(of, _)| of == trial).map(|(_, checkpoint)| checkpoint.clone());

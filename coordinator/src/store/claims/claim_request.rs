@@ -8,7 +8,6 @@ use crate::store::types::Claim;
 
 /// A claim, and the facts that decide which trials it gets.
 pub(super) struct ClaimRequest<'a> {
-    pub(super) index: usize,
     pub(super) claim: &'a Claim,
     pub(super) worker: Option<&'a WorkerRow>,
     pub(super) request: Request,
@@ -17,7 +16,6 @@ pub(super) struct ClaimRequest<'a> {
 
 impl<'a> ClaimRequest<'a> {
     pub(super) fn new(
-        index: usize,
         claim: &'a Claim,
         workers: &'a [WorkerRow],
         open: &[OpenSweep],
@@ -33,7 +31,7 @@ impl<'a> ClaimRequest<'a> {
         let count_max = if fit { claim.count_max } else { 0 };
         let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
         let request = Request { count_max, sweep, abilities, worker: claim.worker_id.clone() };
-        Self { index, claim, worker, request, now }
+        Self { claim, worker, request, now }
     }
 
     pub(super) fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::store::attempts::{SweepCache, Tokens};
 use crate::store::backend::Backend;
+use crate::store::request::{Answer, Reply};
 use crate::store::settings::{OpenOptions, Settings};
-use crate::store::writer::{BatchExecutor, Command, CommandResult, Message, Writer};
+use crate::store::writer::{BatchExecutor, Message, Writer};
 use crate::store::{Memory, StoreError, sql};
 
 /// Requests that wait for the writer; then callers wait.
@@ -73,9 +74,10 @@ impl Store {
         self.settings
     }
 
-    pub(super) async fn command(&self, work: Command) -> Result<CommandResult, StoreError> {
-        let (sender, answer) = oneshot::channel();
-        self.writer.send(Message::Command(work, sender)).await.map_err(|_| StoreError::Stopping)?;
+    /// Sends the writer a message, and waits for its reply.
+    pub(super) async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
+        let (reply, answer) = Reply::channel();
+        self.writer.send(message(reply)).await.map_err(|_| StoreError::Stopping)?;
         answer.await.map_err(|_| StoreError::Stopping)?
     }
 

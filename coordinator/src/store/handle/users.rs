@@ -9,7 +9,7 @@ use super::store::Store;
 use crate::store::StoreError;
 use crate::store::admin::TrialsRequest;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialAction};
-use crate::store::writer::{Command, CommandResult};
+use crate::store::writer::{Act, Command, Message, Submit};
 
 impl Store {
     /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
@@ -22,10 +22,8 @@ impl Store {
         spec: &SweepSpec,
         options: SubmitOptions,
     ) -> Result<watch::Receiver<Submitted>, StoreError> {
-        match self.command(Command::Submit(Box::new(spec.clone()), options)).await? {
-            CommandResult::Submitted(progress) => Ok(progress),
-            _ => Err(StoreError::Stopping),
-        }
+        let submit = Submit { spec: Box::new(spec.clone()), options };
+        self.ask(|reply| Message::Command(Command::Submit(submit, reply))).await
     }
 
     /// Adds seeds to a sweep's grid until it has so many, as submitting a file with them would.
@@ -42,9 +40,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<(), StoreError> {
-        match self.command(Command::Act(sweep.to_owned(), action)).await {
+        let act = Act { sweep: sweep.to_owned(), action };
+        match self.ask(|reply| Message::Command(Command::Act(act, reply))).await {
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
-            other => other.map(|_| ()),
+            other => other,
         }
     }
 
@@ -64,10 +63,9 @@ impl Store {
         while let Some(from) = next {
             let request =
                 TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
-            let done = match self.command(Command::ActOnTrials(request)).await {
+            let done = match self.ask(|reply| Message::Command(Command::ActOnTrials(request, reply))).await {
                 Err(StoreError::UnknownSweep { .. }) => return Err(self.unknown(sweep).await?),
-                Ok(CommandResult::Trials(done)) => done,
-                other => return other.map(|_| changed),
+                other => other?,
             };
             changed += done.changed;
             next = done.next;

@@ -10,7 +10,7 @@ use super::store::Store;
 use crate::store::StoreError;
 use crate::store::backend::{ReportedData, VERIFIES};
 use crate::store::types::{SubmitOptions, TrialEvent, WorkerLine};
-use crate::store::writer::Command;
+use crate::store::writer::{Command, Message, Note};
 
 /// A worker that was not heard of for so many leases is not asked to verify.
 const SILENT_LEASES: u32 = 2;
@@ -123,7 +123,8 @@ impl Store {
         };
         let event =
             TrialEvent { at_ms: 0, token: None, what: "verified".to_owned(), detail: certificate.line() };
-        self.command(Command::Note(trial, event)).await?;
+        let note = Note { trial, event };
+        self.ask(|reply| Message::Command(Command::Note(note, reply))).await?;
         Ok(certificate)
     }
 

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::request::{Answer, Op, Reply};
+use crate::store::request::{Answer, PendingClaim, Reply, Request};
 use crate::store::types::{Batch, Claim, Claimed, Completion, Worker};
-use crate::store::writer::{self, Command, CommandResult, Message};
+use crate::store::writer::{self, Command, Grace, Message, Register};
 
 impl Store {
     /// Remembers a worker process. Repeated, it changes nothing.
@@ -18,7 +18,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn register(&self, worker: &Worker) -> Result<(), StoreError> {
-        self.command(Command::Register(worker.clone())).await.map(|_| ())
+        let register = Register(worker.clone());
+        self.ask(|reply| Message::Command(Command::Register(register, reply))).await
     }
 
     /// Notes that a worker process ends.
@@ -26,7 +27,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn leave(&self, worker_id: &str) -> Result<(), StoreError> {
-        self.op(Op::Leave(worker_id.to_owned()), None).await.map(|_| ())
+        let worker = worker_id.to_owned();
+        self.ask(|reply| Message::Request(Request::Leave { worker, reply })).await
     }
 
     /// Moves waiting trials to a worker; waits for one to appear as long as it may. Sweeps of one priority share fairly.
@@ -34,10 +36,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownWorker`] for a worker that did not register.
     pub async fn claim(&self, claim: Claim, wait: Duration) -> Result<Claimed, StoreError> {
-        match self.op(Op::Claim(claim), Some(Instant::now() + wait)).await? {
-            Reply::Claimed(claimed) => Ok(claimed),
-            _ => Ok(Claimed::default()),
-        }
+        let (reply, answer) = Reply::channel();
+        let mut waiting = Waiting { answer, writer: &self.writer };
+        let pending = PendingClaim { claim, until: Instant::now() + wait, reply };
+        let message = Message::Request(Request::Claim(pending));
+        self.writer.send(message).await.map_err(|_| StoreError::Stopping)?;
+        (&mut waiting.answer).await.map_err(|_| StoreError::Stopping)?
     }
 
     /// Extends the leases of these attempts and notes how far they are. Returns the tokens that no longer hold their trial.
@@ -49,10 +53,8 @@ impl Store {
         worker_id: &str,
         attempts: Vec<(Token, u64)>,
     ) -> Result<Vec<Token>, StoreError> {
-        match self.op(Op::Heartbeat { worker: worker_id.to_owned(), attempts }, None).await? {
-            Reply::Lost(lost) => Ok(lost),
-            _ => Ok(Vec::new()),
-        }
+        let worker = worker_id.to_owned();
+        self.ask(|reply| Message::Request(Request::Heartbeat { worker, attempts, reply })).await
     }
 
     /// Stores a batch of reports. The same batch again is a no-op. A report is a sign of life: it extends the lease.
@@ -63,7 +65,7 @@ impl Store {
     /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
     /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
     pub async fn report(&self, token: Token, batch: Batch) -> Result<(), StoreError> {
-        self.op(Op::Report { token, batch }, None).await.map(|_| ())
+        self.ask(|reply| Message::Request(Request::Report { token, batch, reply })).await
     }
 
     /// Ends an attempt, with its last reports. Repeated under the same token, it changes nothing.
@@ -71,7 +73,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::report`].
     pub async fn complete(&self, completion: Completion) -> Result<(), StoreError> {
-        self.op(Op::Complete(completion), None).await.map(|_| ())
+        self.ask(|reply| Message::Request(Request::Complete { completion, reply })).await
     }
 
     /// Ends leases that ran out. Returns how many.
@@ -79,10 +81,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn reap(&self) -> Result<u64, StoreError> {
-        match self.op(Op::Reap(None), None).await? {
-            Reply::Reaped(reaped) => Ok(reaped),
-            _ => Ok(0),
-        }
+        let reaped = self.ask(|reply| Message::Request(Request::Reap { by: None, reply })).await?;
+        // Without a limit it is never too late.
+        Ok(reaped.unwrap_or_default())
     }
 
     /// Ends leases that ran out, unless this runs only after `by` because the database was away: then no worker could extend a lease
@@ -91,11 +92,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn reap_by(&self, by: Instant) -> Result<Option<u64>, StoreError> {
-        match self.op(Op::Reap(Some(by)), None).await? {
-            Reply::Late => Ok(None),
-            Reply::Reaped(reaped) => Ok(Some(reaped)),
-            _ => Ok(Some(0)),
-        }
+        self.ask(|reply| Message::Request(Request::Reap { by: Some(by), reply })).await
     }
 
     /// Gives every lease the time of one lease from now, after an outage in which no worker could extend its leases. Returns how many.
@@ -103,33 +100,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn grant_grace(&self) -> Result<u64, StoreError> {
-        match self.command(Command::Grace).await? {
-            CommandResult::Leases(leases) => Ok(leases),
-            _ => Ok(0),
-        }
-    }
-
-    async fn op(&self, op: Op, until: Option<Instant>) -> Result<Reply, StoreError> {
-        let (sender, answer) = oneshot::channel();
-        let mut waiting = Waiting { answer, writer: &self.writer };
-        self.writer.send(Message::Op(op, until, sender)).await.map_err(|_| StoreError::Stopping)?;
-        (&mut waiting.answer).await.map_err(|_| StoreError::Stopping)?
+        self.ask(|reply| Message::Command(Command::Grace(Grace, reply))).await
     }
 }
 
-/// A caller that waits for an answer. If it goes away before it reads the answer, the trials that were assigned to it are given back.
+/// A caller that waits for trials. If it goes away before it reads the answer, the trials that were assigned to it are given back.
 struct Waiting<'a> {
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<Answer<Claimed>>,
     writer: &'a mpsc::Sender<Message>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.answer.close();
-        let Ok(Ok(Reply::Claimed(claimed))) = self.answer.try_recv() else { return };
-        for op in writer::returns(&claimed) {
+        let Ok(Ok(claimed)) = self.answer.try_recv() else { return };
+        for request in writer::returns(&claimed) {
             // A writer that has no room or is gone cannot be waited for here: then the lease runs out.
-            let _ = self.writer.try_send(Message::Op(op, None, oneshot::channel().0));
+            let _ = self.writer.try_send(Message::Request(request));
         }
     }
 }

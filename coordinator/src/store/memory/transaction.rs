@@ -10,79 +10,13 @@ use sortie_core::record::Fingerprint;
 use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState, Transaction,
-    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState,
+    Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 
 #[tonic::async_trait]
-impl Transaction for MemoryTransaction {
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        Ok(local)
-    }
-
-    async fn new_epoch(&mut self, _: Timestamp) -> Result<i64, StoreError> {
-        self.0.epoch += 1;
-        Ok(self.0.epoch)
-    }
-
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        let mut extended = 0;
-        for trial in self.0.trials.values_mut() {
-            if let State::Running { expires_at, .. } = &mut trial.state
-                && *expires_at < until
-            {
-                *expires_at = until;
-                extended += 1;
-            }
-        }
-        Ok(extended)
-    }
-
-    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(line) = self.0.workers.values_mut().find(|line| line.worker.id == worker.id) {
-            (line.seen_ms, line.left, line.worker.checkpoints) = (now.0, false, worker.checkpoints);
-            return Ok(());
-        }
-        let id = self.0.workers.len() as i64 + 1;
-        let (quarantine_reason, trials) = (String::new(), Vec::new());
-        let line = WorkerLine {
-            worker: worker.clone(),
-            seen_ms: now.0,
-            left: false,
-            quarantined_until_ms: 0,
-            quarantine_reason,
-            trials,
-        };
-        self.0.workers.insert(id, line);
-        Ok(())
-    }
-
-    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
-        let tables = &self.0;
-        let row = |(id, line): (&i64, &WorkerLine)| WorkerRow {
-            id: *id,
-            name: line.worker.id.clone(),
-            abilities: line.worker.abilities.clone(),
-            seen: Timestamp(line.seen_ms),
-            failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
-            quarantined_until: Timestamp(line.quarantined_until_ms),
-            quarantine_reason: line.quarantine_reason.clone(),
-        };
-        Ok(tables
-            .workers
-            .iter()
-            .filter(|(_, line)| names.contains(&line.worker.id.as_str()))
-            .map(row)
-            .collect())
-    }
-
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let fit =
-            |line: &WorkerLine| line.seen_ms >= since.0 && line.quarantined_until_ms <= now.0 && !line.left;
-        Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
-    }
-
+impl Sweeps for MemoryTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
         let tables = &self.0;
         let open = |sweep: &SweepRow| OpenSweep {
@@ -97,6 +31,45 @@ impl Transaction for MemoryTransaction {
         Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
     }
 
+    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+    }
+
+    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+        Ok(self.0.sweeps.get(&id).cloned())
+    }
+
+    async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<i64, StoreError> {
+        let id = self.0.sweeps.len() as i64 + 1;
+        self.0.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
+        Ok(id)
+    }
+
+    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
+        match self.0.sweeps.get_mut(&sweep.id) {
+            Some(row) if row.revision == sweep.revision => {
+                *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
+                Ok(())
+            }
+            _ => Err(lock_failed("update of a sweep")),
+        }
+    }
+
+    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
+        let expanding =
+            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
+        let key =
+            |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
+        Ok(self.0.sweeps.values().filter(expanding).min_by_key(key).cloned())
+    }
+
+    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+        Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
+    }
+}
+
+#[tonic::async_trait]
+impl Trials for MemoryTransaction {
     async fn waiting(
         &mut self,
         sweep: i64,
@@ -127,69 +100,6 @@ impl Transaction for MemoryTransaction {
             .take(usize::try_from(count_max).unwrap_or(usize::MAX))
             .map(waiting)
             .collect())
-    }
-
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
-        let tables = &self.0;
-        let mut rows = Vec::new();
-        for token in tokens {
-            let Some(attempt) = tables.attempts.get(token) else { continue };
-            let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
-            rows.push(AttemptRow {
-                token: *token,
-                worker: attempt.worker,
-                worker_failures_in_row: tables.failures_in_row.get(&attempt.worker).copied().unwrap_or(0),
-                trial: attempt.trial,
-                sweep: trial.sweep,
-                held_out: trial.point.held_out_label(),
-                state: trial.state,
-                progress: attempt.progress.clone(),
-                dataset_digest: attempt.fingerprint.dataset_digest.clone(),
-                weights_digest: attempt.fingerprint.weights_digest.clone(),
-                repeated: tables.attempts_of(attempt.trial).any(|(other, _)| *other < *token),
-            });
-        }
-        Ok(rows)
-    }
-
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
-        let expired = |trial: &Trial| match trial.state {
-            State::Running { token, expires_at } if expires_at <= now => Some(token),
-            _ => None,
-        };
-        Ok(self
-            .0
-            .trials
-            .values()
-            .filter_map(expired)
-            .take(usize::try_from(count_max).unwrap_or(usize::MAX))
-            .collect())
-    }
-
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
-        let mut counts: BTreeMap<(i64, &'static str), (ErrorClass, u32)> = BTreeMap::new();
-        for id in trials {
-            let trial = self.0.trials.get(id).ok_or_else(|| missing("trials"))?;
-            for (token, attempt) in self.0.attempts_of(*id) {
-                if let (AttemptState::Failed, Some(class)) = (attempt.progress.state, attempt.progress.class)
-                    && *token > trial.forgiven
-                {
-                    counts.entry((*id, class.as_str())).or_insert((class, 0)).1 += 1;
-                }
-            }
-        }
-        Ok(counts.into_iter().map(|((id, _), (class, count))| (id, class, count)).collect())
-    }
-
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
-        let mut found = Vec::new();
-        for trial in trials {
-            found.extend(self.0.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
-                let (step, key, digest) = (artifact.step, artifact.key.clone(), artifact.digest.clone());
-                (*trial, CheckpointRef { token, step, key, digest })
-            }));
-        }
-        Ok(found)
     }
 
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
@@ -260,76 +170,6 @@ impl Transaction for MemoryTransaction {
         Ok(found)
     }
 
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
-        let tables = &self.0;
-        let mut found = Vec::new();
-        for token in tokens {
-            let Some(late) = tables.attempts.get(token) else { continue };
-            let place = |attempt: &Attempt| {
-                let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } =
-                    attempt.fingerprint.clone();
-                let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
-                (host, device, threads, libtorch, dataset_digest, weights_digest)
-            };
-            let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
-            for (earlier_number, (earlier, early)) in (1..).zip(earlier) {
-                if place(early) == place(late)
-                    && let Some((step, rows)) = tables.differences(*token, *earlier)
-                {
-                    found.push(Contradiction {
-                        trial: late.trial,
-                        token: *token,
-                        earlier: *earlier,
-                        earlier_number,
-                        step,
-                        rows,
-                    });
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.0.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
-    }
-
-    async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.0.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
-    }
-
-    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.0.sweeps.get(&id).cloned())
-    }
-
-    async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<i64, StoreError> {
-        let id = self.0.sweeps.len() as i64 + 1;
-        self.0.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
-        Ok(id)
-    }
-
-    async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
-        match self.0.sweeps.get_mut(&sweep.id) {
-            Some(row) if row.revision == sweep.revision => {
-                *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
-                Ok(())
-            }
-            _ => Err(lock_failed("update of a sweep")),
-        }
-    }
-
-    async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
-        let expanding =
-            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
-        let key =
-            |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
-        Ok(self.0.sweeps.values().filter(expanding).min_by_key(key).cloned())
-    }
-
-    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
-        Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
-    }
-
     async fn insert_trials(
         &mut self,
         sweep: i64,
@@ -383,6 +223,178 @@ impl Transaction for MemoryTransaction {
                 state: trial.state,
             })
             .collect())
+    }
+}
+
+#[tonic::async_trait]
+impl Attempts for MemoryTransaction {
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        let mut extended = 0;
+        for trial in self.0.trials.values_mut() {
+            if let State::Running { expires_at, .. } = &mut trial.state
+                && *expires_at < until
+            {
+                *expires_at = until;
+                extended += 1;
+            }
+        }
+        Ok(extended)
+    }
+
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let tables = &self.0;
+        let mut rows = Vec::new();
+        for token in tokens {
+            let Some(attempt) = tables.attempts.get(token) else { continue };
+            let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+            rows.push(AttemptRow {
+                token: *token,
+                worker: attempt.worker,
+                worker_failures_in_row: tables.failures_in_row.get(&attempt.worker).copied().unwrap_or(0),
+                trial: attempt.trial,
+                sweep: trial.sweep,
+                held_out: trial.point.held_out_label(),
+                state: trial.state,
+                progress: attempt.progress.clone(),
+                dataset_digest: attempt.fingerprint.dataset_digest.clone(),
+                weights_digest: attempt.fingerprint.weights_digest.clone(),
+                repeated: tables.attempts_of(attempt.trial).any(|(other, _)| *other < *token),
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        let expired = |trial: &Trial| match trial.state {
+            State::Running { token, expires_at } if expires_at <= now => Some(token),
+            _ => None,
+        };
+        Ok(self
+            .0
+            .trials
+            .values()
+            .filter_map(expired)
+            .take(usize::try_from(count_max).unwrap_or(usize::MAX))
+            .collect())
+    }
+
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        let mut counts: BTreeMap<(i64, &'static str), (ErrorClass, u32)> = BTreeMap::new();
+        for id in trials {
+            let trial = self.0.trials.get(id).ok_or_else(|| missing("trials"))?;
+            for (token, attempt) in self.0.attempts_of(*id) {
+                if let (AttemptState::Failed, Some(class)) = (attempt.progress.state, attempt.progress.class)
+                    && *token > trial.forgiven
+                {
+                    counts.entry((*id, class.as_str())).or_insert((class, 0)).1 += 1;
+                }
+            }
+        }
+        Ok(counts.into_iter().map(|((id, _), (class, count))| (id, class, count)).collect())
+    }
+
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        let mut found = Vec::new();
+        for trial in trials {
+            found.extend(self.0.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
+                let (step, key, digest) = (artifact.step, artifact.key.clone(), artifact.digest.clone());
+                (*trial, CheckpointRef { token, step, key, digest })
+            }));
+        }
+        Ok(found)
+    }
+
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        let tables = &self.0;
+        let mut found = Vec::new();
+        for token in tokens {
+            let Some(late) = tables.attempts.get(token) else { continue };
+            let place = |attempt: &Attempt| {
+                let Fingerprint { device, threads, libtorch, dataset_digest, weights_digest, .. } =
+                    attempt.fingerprint.clone();
+                let host = tables.workers.get(&attempt.worker).map(|line| line.worker.host.clone());
+                (host, device, threads, libtorch, dataset_digest, weights_digest)
+            };
+            let earlier = tables.attempts_of(late.trial).filter(|(earlier, _)| *earlier < token);
+            for (earlier_number, (earlier, early)) in (1..).zip(earlier) {
+                if place(early) == place(late)
+                    && let Some((step, rows)) = tables.differences(*token, *earlier)
+                {
+                    found.push(Contradiction {
+                        trial: late.trial,
+                        token: *token,
+                        earlier: *earlier,
+                        earlier_number,
+                        step,
+                        rows,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.0.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
+    }
+}
+
+#[tonic::async_trait]
+impl Workers for MemoryTransaction {
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(line) = self.0.workers.values_mut().find(|line| line.worker.id == worker.id) {
+            (line.seen_ms, line.left, line.worker.checkpoints) = (now.0, false, worker.checkpoints);
+            return Ok(());
+        }
+        let id = self.0.workers.len() as i64 + 1;
+        let (quarantine_reason, trials) = (String::new(), Vec::new());
+        let line = WorkerLine {
+            worker: worker.clone(),
+            seen_ms: now.0,
+            left: false,
+            quarantined_until_ms: 0,
+            quarantine_reason,
+            trials,
+        };
+        self.0.workers.insert(id, line);
+        Ok(())
+    }
+
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        let tables = &self.0;
+        let row = |(id, line): (&i64, &WorkerLine)| WorkerRow {
+            id: *id,
+            name: line.worker.id.clone(),
+            abilities: line.worker.abilities.clone(),
+            seen: Timestamp(line.seen_ms),
+            failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
+            quarantined_until: Timestamp(line.quarantined_until_ms),
+            quarantine_reason: line.quarantine_reason.clone(),
+        };
+        Ok(tables
+            .workers
+            .iter()
+            .filter(|(_, line)| names.contains(&line.worker.id.as_str()))
+            .map(row)
+            .collect())
+    }
+
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let fit =
+            |line: &WorkerLine| line.seen_ms >= since.0 && line.quarantined_until_ms <= now.0 && !line.left;
+        Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl Transaction for MemoryTransaction {
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        Ok(local)
+    }
+
+    async fn new_epoch(&mut self, _: Timestamp) -> Result<i64, StoreError> {
+        self.0.epoch += 1;
+        Ok(self.0.epoch)
     }
 
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {

@@ -12,8 +12,8 @@ use sortie_core::record::TrialRecord;
 use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Backend, Changes, Contradiction, NewTrial, OpenSweep, ReportedData, SweepRow, Transaction,
-    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, ReportedData, SweepRow,
+    Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
@@ -146,91 +146,9 @@ impl Backend for FaultyBackend {
 }
 
 #[tonic::async_trait]
-impl Transaction for FaultyTransaction {
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
-        let mut rows = self.inner.attempts(tokens).await?;
-        for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
-            self.states.insert(row.trial, row.state);
-            row.state = match row.state {
-                State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
-                State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
-                State::Finished(finished) => State::Finished(finished),
-            };
-        }
-        Ok(rows)
-    }
-    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let mut changes = changes.clone();
-        for (trial, moved) in &mut changes.moves {
-            moved.from = self.states.get(trial).copied().unwrap_or(moved.from);
-        }
-        self.inner.write(&changes).await
-    }
-    async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError> {
-        self.inner.commit(news).await?;
-        if let Some((model, disk)) = self.flush {
-            let copy = model.copy().await;
-            *disk.lock().unwrap_or_else(PoisonError::into_inner) = copy;
-        }
-        if self.unacknowledged { Err(cut()) } else { Ok(()) }
-    }
-    async fn rollback(self: Box<Self>) {
-        self.inner.rollback().await;
-    }
-
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        self.inner.now(local).await
-    }
-    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
-        self.inner.new_epoch(now).await
-    }
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        self.inner.extend_leases(until).await
-    }
-    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
-        self.inner.register(worker, now).await
-    }
-    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
-        self.inner.workers(names).await
-    }
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        self.inner.fit_workers(since, now).await
-    }
+impl Sweeps for FaultyTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
         self.inner.open_sweeps(count_max, now).await
-    }
-    async fn waiting(
-        &mut self,
-        sweep: i64,
-        count_max: u64,
-        now: Timestamp,
-        needs: Needs,
-    ) -> Result<Vec<WaitingTrial>, StoreError> {
-        self.inner.waiting(sweep, count_max, now, needs).await
-    }
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
-        self.inner.expired(now, count_max).await
-    }
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
-        self.inner.failures(trials).await
-    }
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
-        self.inner.members(trials).await
-    }
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
-        self.inner.lost_members(trials).await
-    }
-    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
-        self.inner.combinations(count_max).await
-    }
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
-        self.inner.checkpoints(trials).await
-    }
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
-        self.inner.contradictions(tokens).await
-    }
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        self.inner.pinned(kind, name).await
     }
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
         self.inner.sweep(name).await
@@ -250,6 +168,28 @@ impl Transaction for FaultyTransaction {
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await
     }
+}
+
+#[tonic::async_trait]
+impl Trials for FaultyTransaction {
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError> {
+        self.inner.waiting(sweep, count_max, now, needs).await
+    }
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+        self.inner.members(trials).await
+    }
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+        self.inner.lost_members(trials).await
+    }
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
+        self.inner.combinations(count_max).await
+    }
     async fn insert_trials(
         &mut self,
         sweep: i64,
@@ -265,5 +205,80 @@ impl Transaction for FaultyTransaction {
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
         self.inner.trial_rows(sweep, from, count_max).await
+    }
+}
+
+#[tonic::async_trait]
+impl Attempts for FaultyTransaction {
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let mut rows = self.inner.attempts(tokens).await?;
+        for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
+            self.states.insert(row.trial, row.state);
+            row.state = match row.state {
+                State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
+                State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
+                State::Finished(finished) => State::Finished(finished),
+            };
+        }
+        Ok(rows)
+    }
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        self.inner.extend_leases(until).await
+    }
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        self.inner.expired(now, count_max).await
+    }
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        self.inner.failures(trials).await
+    }
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        self.inner.checkpoints(trials).await
+    }
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        self.inner.contradictions(tokens).await
+    }
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.pinned(kind, name).await
+    }
+}
+
+#[tonic::async_trait]
+impl Workers for FaultyTransaction {
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.register(worker, now).await
+    }
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        self.inner.workers(names).await
+    }
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        self.inner.fit_workers(since, now).await
+    }
+}
+
+#[tonic::async_trait]
+impl Transaction for FaultyTransaction {
+    async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let mut changes = changes.clone();
+        for (trial, moved) in &mut changes.moves {
+            moved.from = self.states.get(trial).copied().unwrap_or(moved.from);
+        }
+        self.inner.write(&changes).await
+    }
+    async fn commit(self: Box<Self>, news: bool) -> Result<(), StoreError> {
+        self.inner.commit(news).await?;
+        if let Some((model, disk)) = self.flush {
+            let copy = model.copy().await;
+            *disk.lock().unwrap_or_else(PoisonError::into_inner) = copy;
+        }
+        if self.unacknowledged { Err(cut()) } else { Ok(()) }
+    }
+    async fn rollback(self: Box<Self>) {
+        self.inner.rollback().await;
+    }
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        self.inner.now(local).await
+    }
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        self.inner.new_epoch(now).await
     }
 }

@@ -230,7 +230,7 @@ impl Simulation {
     async fn ask(&self, store: &Store, call: &Call, left: RequestStart) -> Option<CallResult> {
         let heard = |answer: Result<CallResult, StoreError>| match answer {
             Ok(heard) => Some(heard),
-            Err(StoreError::Database(_) | StoreError::Stopping) => None,
+            Err(StoreError::Database(_) | StoreError::NoAnswer(_) | StoreError::Stopping) => None,
             Err(StoreError::UnknownToken(token)) => {
                 self.journal.borrow_mut().unknown(token, self.clock.now());
                 Some(CallResult::Refused)

@@ -10,8 +10,8 @@ use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Transaction, TrialRow,
-    WaitingCombination, WaitingTrial, WorkerRow,
+    AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Sweeps, Transaction,
+    TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::types::Worker;
 
@@ -57,50 +57,7 @@ impl SqlTransaction {
 }
 
 #[tonic::async_trait]
-impl Transaction for SqlTransaction {
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        if !self.database_clock {
-            return Ok(local);
-        }
-        self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
-    }
-
-    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
-        self.one_int(self.sql().new_epoch, vec![now.0.into()], "epochs", "id").await
-    }
-
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        self.tx.execute(self.sql().extend_leases, vec![until.0.into()]).await
-    }
-
-    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
-        let abilities = serde_json::to_string(&worker.abilities).unwrap_or_default();
-        let args = vec![
-            worker.id.as_str().into(),
-            worker.host.as_str().into(),
-            i64::from(worker.pid).into(),
-            worker.devices.join(",").into(),
-            i64::from(worker.slots).into(),
-            abilities.into(),
-            worker.software.as_str().into(),
-            now.0.into(),
-            worker.checkpoints.as_str().into(),
-        ];
-        let touched = self.tx.execute(self.sql().register, args).await?;
-        expect("register of a worker", touched, 1)
-    }
-
-    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
-        let rows =
-            self.tx.fetch(self.sql().workers, vec![rows_arg(names.iter().map(|name| json!([name])))]).await?;
-        rows.iter().map(rows::worker).collect()
-    }
-
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let rows = self.tx.fetch(self.sql().fit_workers, vec![since.0.into(), now.0.into()]).await?;
-        rows.iter().map(|row| row.int("workers", "id")).collect()
-    }
-
+impl Sweeps for SqlTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
         let rows = self.tx.fetch(self.sql().open_sweeps, vec![count_max.into(), now.0.into()]).await?;
         let sweep = |row: &Row| {
@@ -115,114 +72,6 @@ impl Transaction for SqlTransaction {
             })
         };
         rows.iter().map(sweep).collect()
-    }
-
-    async fn waiting(
-        &mut self,
-        sweep: i64,
-        count_max: u64,
-        now: Timestamp,
-        needs: Needs,
-    ) -> Result<Vec<WaitingTrial>, StoreError> {
-        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
-        let rows = self
-            .tx
-            .fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits])
-            .await?;
-        rows.iter().map(rows::waiting).collect()
-    }
-
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
-        let rows = self
-            .tx
-            .fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))])
-            .await?;
-        rows.iter().map(rows::attempt).collect()
-    }
-
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
-        let rows = self.tx.fetch(self.sql().expired, vec![now.0.into(), count_max.into()]).await?;
-        rows.iter().map(|row| row.int("trials", "token").map(Token)).collect()
-    }
-
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
-        let rows = self
-            .tx
-            .fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
-            .await?;
-        let failure = |row: &Row| {
-            let count = rows::small(row.count("attempts", "failures")?);
-            Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
-        };
-        rows.iter().map(failure).collect()
-    }
-
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
-        let rows = self
-            .tx
-            .fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
-            .await?;
-        rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
-    }
-
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
-        let rows = self
-            .tx
-            .fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
-            .await?;
-        let mut members: Vec<(i64, Member)> = Vec::new();
-        for row in &rows {
-            let (trial, mut member) = rows::member(row)?;
-            // A member has a row for each of its files, or one without.
-            match members.last_mut().filter(|(of, last)| (*of, last.trial_id) == (trial, member.trial_id)) {
-                Some((_, last)) => last.files.append(&mut member.files),
-                None => members.push((trial, member)),
-            }
-        }
-        Ok(members)
-    }
-
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
-        let rows = self
-            .tx
-            .fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
-            .await?;
-        rows.iter().map(rows::trial).collect()
-    }
-
-    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
-        let rows = self.tx.fetch(self.sql().combinations, vec![count_max.into()]).await?;
-        let combination = |row: &Row| {
-            Ok(WaitingCombination {
-                id: row.int("trials", "id")?,
-                members: row.count("members", "members")?,
-                succeeded: row.count("members", "succeeded")?,
-                lost: row.count("members", "lost")?,
-                loser: row.text("trials", "loser")?,
-            })
-        };
-        rows.iter().map(combination).collect()
-    }
-
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
-        let mut found: Vec<Contradiction> = Vec::new();
-        for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
-            for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?
-            {
-                let new = rows::contradiction(&row)?;
-                match found.iter_mut().find(|old| (old.token, old.earlier) == (new.token, new.earlier)) {
-                    Some(old) => (old.step, old.rows) = (old.step.min(new.step), old.rows + new.rows),
-                    None => found.push(new),
-                }
-            }
-        }
-        found.sort_by_key(|found| (found.token, found.earlier));
-        Ok(found)
-    }
-
-    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = self.one(self.sql().pinned, vec![kind.into(), name.into()]).await?;
-        row.map(|row| row.text("digests", "digest")).transpose()
     }
 
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
@@ -270,6 +119,63 @@ impl Transaction for SqlTransaction {
 
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
         self.one_int(self.sql().next_position, vec![sweep.into()], "trials", "next").await
+    }
+}
+
+#[tonic::async_trait]
+impl Trials for SqlTransaction {
+    async fn waiting(
+        &mut self,
+        sweep: i64,
+        count_max: u64,
+        now: Timestamp,
+        needs: Needs,
+    ) -> Result<Vec<WaitingTrial>, StoreError> {
+        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
+        let rows = self
+            .tx
+            .fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits])
+            .await?;
+        rows.iter().map(rows::waiting).collect()
+    }
+
+    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+        let rows = self
+            .tx
+            .fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
+        let mut members: Vec<(i64, Member)> = Vec::new();
+        for row in &rows {
+            let (trial, mut member) = rows::member(row)?;
+            // A member has a row for each of its files, or one without.
+            match members.last_mut().filter(|(of, last)| (*of, last.trial_id) == (trial, member.trial_id)) {
+                Some((_, last)) => last.files.append(&mut member.files),
+                None => members.push((trial, member)),
+            }
+        }
+        Ok(members)
+    }
+
+    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+        let rows = self
+            .tx
+            .fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
+        rows.iter().map(rows::trial).collect()
+    }
+
+    async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
+        let rows = self.tx.fetch(self.sql().combinations, vec![count_max.into()]).await?;
+        let combination = |row: &Row| {
+            Ok(WaitingCombination {
+                id: row.int("trials", "id")?,
+                members: row.count("members", "members")?,
+                succeeded: row.count("members", "succeeded")?,
+                lost: row.count("members", "lost")?,
+                loser: row.text("trials", "loser")?,
+            })
+        };
+        rows.iter().map(combination).collect()
     }
 
     async fn insert_trials(
@@ -333,6 +239,112 @@ impl Transaction for SqlTransaction {
         let rows =
             self.tx.fetch(self.sql().trial_rows, vec![sweep.into(), from.into(), count_max.into()]).await?;
         rows.iter().map(rows::trial).collect()
+    }
+}
+
+#[tonic::async_trait]
+impl Attempts for SqlTransaction {
+    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
+        self.tx.execute(self.sql().extend_leases, vec![until.0.into()]).await
+    }
+
+    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+        let rows = self
+            .tx
+            .fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))])
+            .await?;
+        rows.iter().map(rows::attempt).collect()
+    }
+
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+        let rows = self.tx.fetch(self.sql().expired, vec![now.0.into(), count_max.into()]).await?;
+        rows.iter().map(|row| row.int("trials", "token").map(Token)).collect()
+    }
+
+    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+        let rows = self
+            .tx
+            .fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
+        let failure = |row: &Row| {
+            let count = rows::small(row.count("attempts", "failures")?);
+            Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
+        };
+        rows.iter().map(failure).collect()
+    }
+
+    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+        let rows = self
+            .tx
+            .fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
+            .await?;
+        rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
+    }
+
+    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+        let mut found: Vec<Contradiction> = Vec::new();
+        for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
+            for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?
+            {
+                let new = rows::contradiction(&row)?;
+                match found.iter_mut().find(|old| (old.token, old.earlier) == (new.token, new.earlier)) {
+                    Some(old) => (old.step, old.rows) = (old.step.min(new.step), old.rows + new.rows),
+                    None => found.push(new),
+                }
+            }
+        }
+        found.sort_by_key(|found| (found.token, found.earlier));
+        Ok(found)
+    }
+
+    async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
+        let row = self.one(self.sql().pinned, vec![kind.into(), name.into()]).await?;
+        row.map(|row| row.text("digests", "digest")).transpose()
+    }
+}
+
+#[tonic::async_trait]
+impl Workers for SqlTransaction {
+    async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
+        let abilities = serde_json::to_string(&worker.abilities).unwrap_or_default();
+        let args = vec![
+            worker.id.as_str().into(),
+            worker.host.as_str().into(),
+            i64::from(worker.pid).into(),
+            worker.devices.join(",").into(),
+            i64::from(worker.slots).into(),
+            abilities.into(),
+            worker.software.as_str().into(),
+            now.0.into(),
+            worker.checkpoints.as_str().into(),
+        ];
+        let touched = self.tx.execute(self.sql().register, args).await?;
+        expect("register of a worker", touched, 1)
+    }
+
+    async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
+        let rows =
+            self.tx.fetch(self.sql().workers, vec![rows_arg(names.iter().map(|name| json!([name])))]).await?;
+        rows.iter().map(rows::worker).collect()
+    }
+
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let rows = self.tx.fetch(self.sql().fit_workers, vec![since.0.into(), now.0.into()]).await?;
+        rows.iter().map(|row| row.int("workers", "id")).collect()
+    }
+}
+
+#[tonic::async_trait]
+impl Transaction for SqlTransaction {
+    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
+        if !self.database_clock {
+            return Ok(local);
+        }
+        self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
+    }
+
+    async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        self.one_int(self.sql().new_epoch, vec![now.0.into()], "epochs", "id").await
     }
 
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
 use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
 use crate::store::claims::{self, ClaimContext};
-use crate::store::request::{Answer, Op, Reply};
+use crate::store::request::{PendingClaim, Request};
 use crate::store::types::{Claim, TrialEvent};
 use crate::store::{Settings, StoreError};
 
@@ -23,10 +23,9 @@ const QUARANTINE: Duration = Duration::from_secs(600);
 /// A worker that was not seen for this many leases is not counted on.
 const UNSEEN_LEASES: u32 = 4;
 
-/// What a transaction gave: an answer for each request, and what the caller has to know besides.
+/// What follows from a transaction, besides the answers to its requests.
 #[derive(Debug)]
 pub(crate) struct Outcomes {
-    pub(crate) answers: Vec<Answer>,
     /// When the first trial that was queued again becomes free; none if no trial was.
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended: a sweep may be over now.
@@ -44,38 +43,36 @@ pub(crate) struct BatchExecutor {
 }
 
 impl BatchExecutor {
-    /// Executes these requests in their order and writes the changes; the caller commits. An error concerns all of them, and
-    /// nothing is changed then.
+    /// Executes these requests in their order, leaves the answers in their replies and writes the changes; the caller commits. An error
+    /// concerns all of them, and nothing is changed then.
     pub(crate) async fn serve(
         &mut self,
-        ops: &[Op],
+        requests: &mut [Request],
         now: Timestamp,
         tx: &mut dyn Transaction,
     ) -> Result<(Outcomes, bool), StoreError> {
-        let mut unit = self.load(ops, now, tx).await?;
-        let mut answers = Vec::with_capacity(ops.len());
-        let mut requests: Vec<(usize, &Claim)> = Vec::new();
-        for (index, op) in ops.iter().enumerate() {
-            answers.push(match op {
-                Op::Claim(claim) => {
-                    requests.push((index, claim));
-                    Ok(Reply::Done)
+        let mut unit = self.load(requests, now, tx).await?;
+        let mut waiting = Vec::new();
+        for request in requests {
+            match request {
+                // After all others: they may free trials.
+                Request::Claim(PendingClaim { claim, reply, .. }) => waiting.push((&*claim, reply)),
+                Request::Heartbeat { worker, attempts, reply } => {
+                    reply.set(Ok(unit.on_heartbeat(worker, attempts)));
                 }
-                Op::Heartbeat { worker, attempts } => Ok(Reply::Lost(unit.heartbeat(worker, attempts))),
-                Op::Report { token, batch } => unit.report(*token, batch).map(|()| Reply::Done),
-                Op::Complete(completion) => unit.complete(completion).map(|()| Reply::Done),
-                Op::Leave(worker) => {
-                    unit.changes.left.insert(worker.clone(), now);
-                    Ok(Reply::Done)
-                }
-                Op::Reap(by) if is_late(*by) => Ok(Reply::Late),
-                Op::Reap(_) => unit.reap().map(Reply::Reaped),
-            });
+                Request::Report { token, batch, reply } => reply.set(unit.on_report(*token, batch)),
+                Request::Complete { completion, reply } => reply.set(unit.on_complete(completion)),
+                Request::Leave { worker, reply } => reply.set(Ok(unit.on_leave(worker))),
+                Request::Reap { by, reply } if is_late(*by) => reply.set(Ok(None)),
+                Request::Reap { reply, .. } => reply.set(unit.on_reap().map(Some)),
+            }
         }
         let mut context =
             ClaimContext { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
-        for (index, claimed) in claims::assign(&requests, &mut unit, &mut context, tx).await? {
-            answers[index] = claimed.map(Reply::Claimed);
+        let (claims, replies): (Vec<&Claim>, Vec<_>) = waiting.into_iter().unzip();
+        let answers = claims::assign(&claims, &mut unit, &mut context, tx).await?;
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            reply.set(answer);
         }
         let look_again = context.look_again;
         let UnitOfWork { mut changes, free_at, ended, failing, to_compare, .. } = unit.into_changes();
@@ -85,26 +82,28 @@ impl BatchExecutor {
             tx.write(&changes).await?;
             note_contradictions(&to_compare, now, tx).await?;
         }
-        Ok((Outcomes { answers, free_at, ended, look_again }, written))
+        Ok((Outcomes { free_at, ended, look_again }, written))
     }
 
     async fn load(
         &mut self,
-        ops: &[Op],
+        requests: &[Request],
         now: Timestamp,
         tx: &mut dyn Transaction,
     ) -> Result<UnitOfWork, StoreError> {
         let mut tokens: Vec<Token> = Vec::new();
         let mut expired = Vec::new();
-        for op in ops {
-            match op {
-                Op::Heartbeat { attempts, .. } => tokens.extend(attempts.iter().map(|(token, _)| *token)),
-                Op::Report { token, .. } => tokens.push(*token),
-                Op::Complete(completion) => tokens.push(completion.token),
-                Op::Reap(by) if !is_late(*by) && expired.is_empty() => {
+        for request in requests {
+            match request {
+                Request::Heartbeat { attempts, .. } => {
+                    tokens.extend(attempts.iter().map(|(token, _)| *token))
+                }
+                Request::Report { token, .. } => tokens.push(*token),
+                Request::Complete { completion, .. } => tokens.push(completion.token),
+                Request::Reap { by, .. } if !is_late(*by) && expired.is_empty() => {
                     expired = tx.expired(now, REAPED_MAX).await?
                 }
-                Op::Claim(_) | Op::Leave(_) | Op::Reap(_) => {}
+                Request::Claim(_) | Request::Leave { .. } | Request::Reap { .. } => {}
             }
         }
         tokens.extend(&expired);
@@ -118,11 +117,11 @@ impl BatchExecutor {
             }
         }
         let mut unit = UnitOfWork::new(attempts, sweeps, expired, now, self.settings.lease);
-        let failing = unit.trials_that_may_fail(ops);
+        let failing = unit.trials_that_may_fail(requests);
         if !failing.is_empty() {
             unit.note_failures(tx.failures(&failing).await?);
         }
-        for (kind, name) in unit.names_to_compare(ops) {
+        for (kind, name) in unit.names_to_compare(requests) {
             let digest = tx.pinned(kind, &name).await?;
             unit.note_pin(kind, name, digest);
         }

@@ -9,76 +9,182 @@ use tokio::sync::watch;
 use crate::store::StoreError;
 use crate::store::admin::{self, Chunk, TrialsDone, TrialsRequest};
 use crate::store::backend::{Changes, Transaction};
+use crate::store::request::Reply;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Worker};
 
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
 
-/// A change that has a transaction of its own.
+/// A request that has a transaction of its own, and the reply that its caller waits for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Register(Worker),
-    /// Stores a sweep; its trials follow.
-    Submit(Box<SweepSpec>, SubmitOptions),
-    Act(String, SweepAction),
+    Register(Register, Reply<()>),
+    /// Answered when the sweep is stored; its trials follow.
+    Submit(Submit, Reply<watch::Receiver<Submitted>>),
+    Act(Act, Reply<()>),
     /// Changes the trials of one page.
-    ActOnTrials(TrialsRequest),
-    /// Notes something about a trial.
-    Note(i64, TrialEvent),
-    /// Gives every lease the time of one lease from now.
-    Grace,
-    /// Adds some trials to a sweep whose grid is not stored completely.
-    Expand,
-    /// Looks which combinations need not wait for their members any more.
-    Settle,
+    ActOnTrials(TrialsRequest, Reply<TrialsDone>),
+    Note(Note, Reply<()>),
+    /// Answered by the number of leases.
+    Grace(Grace, Reply<u64>),
 }
 
-/// What a command did.
-#[derive(Debug)]
-pub(crate) enum CommandResult {
-    Nothing,
-    Stored(i64, Submitted),
-    /// A stored sweep's trials are being added.
-    Submitted(watch::Receiver<Submitted>),
-    Trials(TrialsDone),
-    Leases(u64),
-    Expanded(Option<Chunk>),
-    /// How many combinations.
-    Settled(u64),
+/// The time of a transaction, and how long a lease lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    pub(super) now: Timestamp,
+    pub(super) lease: Duration,
 }
 
-impl Command {
+/// A change that has a transaction of its own.
+#[tonic::async_trait]
+pub(super) trait Change: Sync {
+    /// What it gives.
+    type Done: Send;
+
     /// Reads, decides and writes; the caller commits.
-    pub(super) async fn perform(
-        &self,
-        now: Timestamp,
-        lease: Duration,
-        tx: &mut dyn Transaction,
-    ) -> Result<CommandResult, StoreError> {
-        Ok(match self {
-            Self::Register(worker) => {
-                tx.register(worker, now).await?;
-                CommandResult::Nothing
-            }
-            Self::Submit(spec, options) => {
-                let (id, submitted) = admin::store_sweep(spec, *options, now, tx).await?;
-                CommandResult::Stored(id, submitted)
-            }
-            Self::Act(sweep, action) => {
-                admin::act(sweep, *action, tx).await?;
-                CommandResult::Nothing
-            }
-            Self::ActOnTrials(request) => {
-                CommandResult::Trials(admin::act_on_trials(request, now, lease, tx).await?)
-            }
-            Self::Note(trial, event) => {
-                let event = TrialEvent { at_ms: now.0, ..event.clone() };
-                tx.write(&Changes { events: vec![(*trial, event)], ..Changes::default() }).await?;
-                CommandResult::Nothing
-            }
-            Self::Grace => CommandResult::Leases(tx.extend_leases(now.plus(lease)).await?),
-            Self::Expand => CommandResult::Expanded(admin::expand(EXPAND_TRIALS, tx).await?),
-            Self::Settle => CommandResult::Settled(admin::settle(now, lease, tx).await?),
-        })
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError>;
+
+    /// How it is committed.
+    fn commit(_: &Self::Done) -> Commit {
+        Commit::Announced
+    }
+}
+
+/// How a change is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// Nothing changed: not at all.
+    Nothing,
+    /// No trial became free by it.
+    Quiet,
+    /// Other coordinators learn of it.
+    Announced,
+}
+
+/// Stores a worker, or notes that it is there again.
+#[derive(Debug)]
+pub(crate) struct Register(pub(crate) Worker);
+
+/// Stores a sweep.
+#[derive(Debug)]
+pub(crate) struct Submit {
+    pub(crate) spec: Box<SweepSpec>,
+    pub(crate) options: SubmitOptions,
+}
+
+/// Changes a sweep.
+#[derive(Debug)]
+pub(crate) struct Act {
+    pub(crate) sweep: String,
+    pub(crate) action: SweepAction,
+}
+
+/// Notes something about a trial, at the time of the transaction.
+#[derive(Debug)]
+pub(crate) struct Note {
+    pub(crate) trial: i64,
+    pub(crate) event: TrialEvent,
+}
+
+/// Gives every lease the time of one lease from now.
+#[derive(Debug)]
+pub(crate) struct Grace;
+
+/// Adds some trials to a sweep whose grid is not stored completely.
+#[derive(Debug)]
+pub(super) struct Expand;
+
+/// Looks which combinations need not wait for their members any more; gives how many.
+#[derive(Debug)]
+pub(super) struct Settle;
+
+#[tonic::async_trait]
+impl Change for Register {
+    type Done = ();
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+        tx.register(&self.0, time.now).await
+    }
+
+    fn commit((): &()) -> Commit {
+        Commit::Quiet
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Submit {
+    /// The sweep's id, and how far it is.
+    type Done = (i64, Submitted);
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError> {
+        admin::store_sweep(&self.spec, self.options, time.now, tx).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Act {
+    type Done = ();
+
+    async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+        admin::act(&self.sweep, self.action, tx).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for TrialsRequest {
+    type Done = TrialsDone;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<TrialsDone, StoreError> {
+        admin::act_on_trials(self, time.now, time.lease, tx).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Note {
+    type Done = ();
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+        let event = TrialEvent { at_ms: time.now.0, ..self.event.clone() };
+        tx.write(&Changes { events: vec![(self.trial, event)], ..Changes::default() }).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Grace {
+    type Done = u64;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
+        tx.extend_leases(time.now.plus(time.lease)).await
+    }
+
+    fn commit(_: &u64) -> Commit {
+        Commit::Quiet
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Expand {
+    type Done = Option<Chunk>;
+
+    async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<Option<Chunk>, StoreError> {
+        admin::expand(EXPAND_TRIALS, tx).await
+    }
+
+    fn commit(chunk: &Option<Chunk>) -> Commit {
+        if chunk.is_some() { Commit::Announced } else { Commit::Nothing }
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Settle {
+    type Done = u64;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
+        admin::settle(time.now, time.lease, tx).await
+    }
+
+    fn commit(count: &u64) -> Commit {
+        if *count > 0 { Commit::Announced } else { Commit::Nothing }
     }
 }

@@ -6,9 +6,10 @@ mod batch_executor;
 mod command;
 mod serving;
 mod transactions;
+mod waiting_claims;
 mod writer_task;
 
 pub(crate) use batch_executor::BatchExecutor;
-pub(crate) use command::{Command, CommandResult};
+pub(crate) use command::{Act, Command, Grace, Note, Register, Submit};
 pub(crate) use serving::returns;
 pub(crate) use writer_task::{Message, Writer};

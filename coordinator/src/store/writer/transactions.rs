@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch_executor::Outcomes;
-use super::command::{Command, CommandResult};
-use super::writer_task::{Request, Writer};
+use super::command::{Act, Change, Command, Commit, Submit, Time};
+use super::writer_task::Writer;
 use crate::store::StoreError;
-use crate::store::request::{Answer, Op};
+use crate::store::request::{Answer, Request};
+use crate::store::types::Submitted;
 
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
@@ -18,11 +19,15 @@ const CONFLICTS_MAX: u32 = 5;
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// One transaction, tried again if another coordinator came between.
-    pub(super) async fn transact(&mut self, ops: &[Op], durable: bool) -> Result<Vec<Answer>, StoreError> {
+    /// One transaction, tried again if another coordinator came between. It leaves each request's answer in its reply.
+    pub(super) async fn transact(
+        &mut self,
+        requests: &mut [Request],
+        durable: bool,
+    ) -> Result<(), StoreError> {
         let mut conflicts = 0;
         loop {
-            match in_time(self.transact_once(ops, durable)).await {
+            match in_time(self.transact_once(requests, durable)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     tracing::debug!(%error, conflicts, "a transaction is tried again");
@@ -32,15 +37,11 @@ impl Writer {
         }
     }
 
-    pub(super) async fn transact_once(
-        &mut self,
-        ops: &[Op],
-        durable: bool,
-    ) -> Result<Vec<Answer>, StoreError> {
+    async fn transact_once(&mut self, requests: &mut [Request], durable: bool) -> Result<(), StoreError> {
         let mut tx = self.backend.begin(durable).await?;
         let now = tx.now(self.clock.now()).await?;
-        let Outcomes { answers, free_at, ended, look_again } =
-            match self.executor.serve(ops, now, tx.as_mut()).await {
+        let Outcomes { free_at, ended, look_again } =
+            match self.executor.serve(requests, now, tx.as_mut()).await {
                 Ok((outcomes, true)) => {
                     tx.commit(outcomes.free_at.is_some() || outcomes.ended).await?;
                     outcomes
@@ -55,65 +56,93 @@ impl Writer {
                 }
             };
         if let Some(free_at) = free_at {
-            self.note_free(free_at, now);
+            self.claims.wake_at(Instant::now() + until(free_at, now));
         }
-        self.unsettled |= ended;
-        self.look |= look_again || (ended && self.parked.iter().any(waits_for_the_end));
-        Ok(answers)
+        if ended {
+            self.combinations.want();
+        }
+        if look_again || (ended && self.claims.wait_for_the_end()) {
+            self.claims.wake();
+        }
+        Ok(())
     }
 
-    fn note_free(&mut self, free_at: Timestamp, now: Timestamp) {
-        let wait = Duration::from_millis((free_at.0 - now.0).max(0).unsigned_abs());
-        let free_at = Instant::now() + wait;
-        self.free_at = Some(self.free_at.map_or(free_at, |earlier| earlier.min(free_at)));
-    }
-
-    /// Does what has a transaction of its own.
-    pub(super) async fn command(&mut self, work: &Command) -> Result<CommandResult, StoreError> {
-        let done = self.run_command(work).await?;
-        self.look |= matches!(work, Command::Act(..) | Command::ActOnTrials(_));
-        // A sweep that is open again may have trials that are not stored yet.
-        self.expanding |= matches!(work, Command::Act(..) | Command::ActOnTrials(_) | Command::Submit(..));
-        self.unsettled |= matches!(work, Command::ActOnTrials(_));
-        Ok(match done {
-            CommandResult::Stored(id, submitted) => {
-                let (sender, receiver) = watch::channel(submitted);
-                self.submissions.push((id, sender));
-                CommandResult::Submitted(receiver)
+    /// Does what has a transaction of its own, and answers. The caller may be gone.
+    pub(super) async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Register(register, reply) => reply.send_answer(self.change(&register).await),
+            Command::Submit(submit, reply) => {
+                let done = self.on_submit(&submit).await;
+                reply.send_answer(done);
             }
-            other => other,
-        })
+            Command::Act(act, reply) => {
+                let done = self.on_act(&act).await;
+                reply.send_answer(done);
+            }
+            Command::ActOnTrials(request, reply) => {
+                let done = self.change(&request).await;
+                if done.is_ok() {
+                    self.claims.wake();
+                    self.expansion.task.want();
+                    self.combinations.want();
+                }
+                reply.send_answer(done);
+            }
+            Command::Note(note, reply) => reply.send_answer(self.change(&note).await),
+            Command::Grace(grace, reply) => reply.send_answer(self.change(&grace).await),
+        }
     }
 
-    pub(super) async fn run_command(&self, work: &Command) -> Result<CommandResult, StoreError> {
+    async fn on_submit(&mut self, submit: &Submit) -> Answer<watch::Receiver<Submitted>> {
+        let (sweep, submitted) = self.change(submit).await?;
+        self.expansion.task.want();
+        Ok(self.expansion.follow(sweep, submitted))
+    }
+
+    async fn on_act(&mut self, act: &Act) -> Answer<()> {
+        self.change(act).await?;
+        self.claims.wake();
+        // A sweep that is open again may have trials that are not stored yet.
+        self.expansion.task.want();
+        Ok(())
+    }
+
+    /// Makes a change in a transaction of its own, tried again if another coordinator came between.
+    pub(super) async fn change<C: Change>(&self, change: &C) -> Result<C::Done, StoreError> {
         let mut conflicts = 0;
         loop {
-            match in_time(self.run_command_once(work)).await {
+            match in_time(self.change_once(change)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
                 other => return other,
             }
         }
     }
 
-    pub(super) async fn run_command_once(&self, work: &Command) -> Result<CommandResult, StoreError> {
+    async fn change_once<C: Change>(&self, change: &C) -> Result<C::Done, StoreError> {
         let mut tx = self.backend.begin(true).await?;
         let now = tx.now(self.clock.now()).await?;
-        let done = work.perform(now, self.executor.settings.lease, tx.as_mut()).await;
-        if matches!(done, Err(_) | Ok(CommandResult::Expanded(None) | CommandResult::Settled(0))) {
-            tx.rollback().await;
-        } else {
-            tx.commit(!matches!(work, Command::Register(_) | Command::Grace)).await?;
+        let time = Time { now, lease: self.executor.settings.lease };
+        let done = match change.perform(time, tx.as_mut()).await {
+            Ok(done) => done,
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error);
+            }
+        };
+        match C::commit(&done) {
+            Commit::Nothing => tx.rollback().await,
+            Commit::Quiet => tx.commit(false).await?,
+            Commit::Announced => tx.commit(true).await?,
         }
-        done
+        Ok(done)
     }
 }
 
-/// A database that vanished without a word must not take the writer with it.
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let late = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer"));
-    tokio::time::timeout(TRANSACTION_MAX, work).await.unwrap_or_else(|_| Err(late().into()))
+fn until(later: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis((later.0 - now.0).max(0).unsigned_abs())
 }
 
-fn waits_for_the_end(parked: &Request) -> bool {
-    matches!(&parked.op, Op::Claim(claim) if claim.return_when_idle)
+/// A database that does not answer must not stop the writer for good.
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(TRANSACTION_MAX, work).await.unwrap_or(Err(StoreError::NoAnswer(TRANSACTION_MAX)))
 }
