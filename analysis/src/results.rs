@@ -338,7 +338,7 @@ pub(crate) fn key(axis: &Axis) -> String {
 const TAKEN: [&str; 10] =
     ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
 
-// ExportCounts by hand because the keys of a row depend on the question.
+// `Serialize` is implemented by hand because the keys of a row depend on the question.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.row.len() + 5))?;

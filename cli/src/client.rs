@@ -190,7 +190,7 @@ impl Client {
         Ok(self.0.artifacts(v1::ArtifactsRequest { trial: trial.to_owned() }).await?.into_inner())
     }
 
-    /// Submits a trial twice more: undisturbed, and killed and resumed.
+    /// Submits a trial twice more: uninterrupted, and killed and resumed.
     ///
     /// # Errors
     /// [`ClientError`].

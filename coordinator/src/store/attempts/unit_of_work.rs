@@ -151,7 +151,7 @@ impl UnitOfWork {
     pub(crate) fn reap(&mut self) -> Result<u64, StoreError> {
         let mut reaped = 0;
         for token in std::mem::take(&mut self.expired) {
-            // The attempt may have spoken up in this very transaction.
+            // The attempt may have reported in this very transaction.
             let Ok(row) = self.held(token) else { continue };
             let event = Event::Reap(self.past(row.trial, ErrorClass::Lost, token));
             reaped += u64::from(self.apply_event(token, &event)?);
@@ -247,7 +247,7 @@ impl UnitOfWork {
             progress.state = AttemptState::Running;
             (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
         });
-        let detail = "its own worker spoke up before anybody else had taken the trial".to_owned();
+        let detail = "its worker reported before another attempt started".to_owned();
         let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
         self.changes.events.push((trial, event));
     }

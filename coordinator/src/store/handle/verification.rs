@@ -1,4 +1,4 @@
-//! `sortie verify`: a trial twice more, once undisturbed and once killed and resumed, and whether both came to the same result.
+//! `sortie verify`: a trial twice more, once uninterrupted and once killed and resumed, and whether both came to the same result.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const VERIFICATIONS_MAX: u32 = 1_000;
 /// What verifies a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The undisturbed sweep, and the one whose first attempt kills itself.
+    /// The uninterrupted sweep, and the one whose first attempt kills itself.
     pub sweeps: [String; 2],
     /// Who runs both.
     pub worker_id: String,
@@ -30,7 +30,7 @@ pub struct Verified {
     pub steps: u64,
 }
 
-/// Whether a resumed run came to what an undisturbed one came to.
+/// Whether a resumed run came to what an uninterrupted one came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// One hash over the killed run's weights and logits; none if it reported none.
@@ -171,12 +171,12 @@ impl Certificate {
         let Self { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = self;
         let resumed =
             resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
-        let verdict = difference
+        let outcome = difference
             .as_deref()
-            .map_or("identical to an undisturbed run".to_owned(), |why| format!("NOT identical: {why}"));
+            .map_or("identical to an uninterrupted run".to_owned(), |why| format!("NOT identical: {why}"));
         let weights = weights_digest.as_deref().unwrap_or("none");
         format!(
-            "killed at step {kill_at} of {steps}, {resumed}, on {worker}: {verdict}; weights {weights}, metrics {metrics_digest}"
+            "killed at step {kill_at} of {steps}, {resumed}, on {worker}: {outcome}; weights {weights}, metrics {metrics_digest}"
         )
     }
 }
