@@ -24,12 +24,13 @@ fn describe(command: Command, text: &mut String) {
         return;
     }
     // Options of all commands are described once, at the top; values of the environment are left out.
-    let is_root = command.get_bin_name() == Some("sortie");
+    let is_root = command.get_name() == "sortie";
     let mut shown = command.clone().mut_args(|arg| {
         let hidden = !is_root && arg.is_global_set() || arg.get_id() == "help";
         arg.hide_env_values(true).hide(hidden)
     });
-    let title = command.get_bin_name().unwrap_or_default().to_owned();
+    // The root has no name of a binary.
+    let title = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
     let help = shown.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     let _ = write!(text, "\n## `{title}`\n\n```text\n{}\n```\n", help.join("\n").trim_end());
