@@ -28,7 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory, then from
 /// `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in the files, such as
-/// `coordinator = "http://127.0.0.1:7070"`. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong usage.
+/// `coordinator = "http://127.0.0.1:7070"`, except --allow-commands. Exit codes: 0 done, 1 refused or failed with one line on stderr,
+/// 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "sortie", version, arg_required_else_help = true)]
 struct Arguments {

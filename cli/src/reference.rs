@@ -29,6 +29,7 @@ fn describe(command: Command, text: &mut String) {
         let hidden = !is_root && arg.is_global_set() || arg.get_id() == "help";
         arg.hide_env_values(true).hide(hidden)
     });
+    // The root has no name of a binary.
     let title = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
     let help = shown.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sortie_proto::v1;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_testkit::processes::{self, Process, Signal};
-use sortie_testkit::proxy::{Cut, Proxy};
+use sortie_testkit::proxy::{NetworkFault, Proxy};
 use sortie_testkit::{ports, wait};
 use tonic::transport::{Channel, Endpoint};
 
@@ -206,9 +206,9 @@ impl Cluster {
     }
 
     /// Cuts the network between a worker and the coordinator, or heals it.
-    pub fn network(&self, index: usize, cut: Option<Cut>) {
-        match cut {
-            Some(cut) => self.proxies[index].cut(cut),
+    pub fn network(&self, index: usize, fault: Option<NetworkFault>) {
+        match fault {
+            Some(fault) => self.proxies[index].cut(fault),
             None => self.proxies[index].heal(),
         }
     }

@@ -21,11 +21,11 @@ const CHUNK_BYTES: usize = 1 << 16;
 
 /// How a network fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum NetworkFault {
     /// Both ends of every connection get a reset at once, and so does whoever connects while it lasts: a machine that has no such service.
     Reset,
     /// Not a byte passes and no side gets an error: a cable that was pulled. Clients that connect while it lasts get no answer. Bytes that were
-    /// sent meanwhile pass once the cut is healed, as TCP would have resent them.
+    /// sent meanwhile pass once the fault is repaired, as TCP would have resent them.
     Silence,
 }
 
@@ -46,7 +46,7 @@ struct Network {
 
 #[derive(Debug, Default)]
 struct State {
-    cut: Option<Cut>,
+    fault: Option<NetworkFault>,
     /// Raised by every reset: a connection of an earlier epoch is gone.
     epoch: u64,
     closing: bool,
@@ -75,17 +75,17 @@ impl Proxy {
     }
 
     /// Cuts the network. When this returns, the connections are reset, or no byte passes any more.
-    pub fn cut(&self, cut: Cut) {
+    pub fn cut(&self, fault: NetworkFault) {
         let mut state = self.network.lock();
-        state.cut = Some(cut);
-        let reset = if cut == Cut::Reset { state.reset() } else { Vec::new() };
+        state.fault = Some(fault);
+        let reset = if fault == NetworkFault::Reset { state.reset() } else { Vec::new() };
         drop(state);
         self.network.wake_and_join(reset);
     }
 
     /// Lets everything pass again.
     pub fn heal(&self) {
-        self.network.lock().cut = None;
+        self.network.lock().fault = None;
         self.network.changed.notify_all();
     }
 }
@@ -129,14 +129,14 @@ impl Network {
         loop {
             let client = listener.accept();
             let mut state = self.lock();
-            while state.cut == Some(Cut::Silence) && !state.closing {
+            while state.fault == Some(NetworkFault::Silence) && !state.closing {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.closing {
                 return;
             }
             match client {
-                Ok((client, _)) if state.cut == Some(Cut::Reset) => reset_on_close(&client),
+                Ok((client, _)) if state.fault == Some(NetworkFault::Reset) => reset_on_close(&client),
                 Ok((client, _)) => {
                     let (network, epoch) = (Arc::clone(self), state.epoch);
                     state.connections.retain(|thread| !thread.is_finished());
@@ -191,7 +191,7 @@ impl Network {
     /// When the connections of that epoch were reset.
     fn pass(&self, epoch: u64) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
-        while state.cut == Some(Cut::Silence) && state.epoch == epoch {
+        while state.fault == Some(NetworkFault::Silence) && state.epoch == epoch {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.epoch == epoch { Ok(state) } else { Err(ErrorKind::ConnectionReset.into()) }
@@ -340,7 +340,7 @@ mod tests {
         let mut stream = connect(&proxy);
         stream.write_all(b"one").unwrap();
         hear(&mut stream, b"one");
-        proxy.cut(Cut::Silence);
+        proxy.cut(NetworkFault::Silence);
         stream.write_all(b"two").unwrap();
         let mut late = connect(&proxy);
         late.write_all(b"late").unwrap();
@@ -357,7 +357,7 @@ mod tests {
         let mut stream = connect(&proxy);
         stream.write_all(b"one").unwrap();
         hear(&mut stream, b"one");
-        proxy.cut(Cut::Reset);
+        proxy.cut(NetworkFault::Reset);
         assert!(is_reset(&mut stream));
         assert!(is_reset(&mut connect(&proxy)));
         proxy.heal();
@@ -372,10 +372,10 @@ mod tests {
         let mut stream = connect(&proxy);
         stream.write_all(b"one").unwrap();
         hear(&mut stream, b"one");
-        proxy.cut(Cut::Silence);
+        proxy.cut(NetworkFault::Silence);
         stream.write_all(b"lost").unwrap();
         let mut late = connect(&proxy);
-        proxy.cut(Cut::Reset);
+        proxy.cut(NetworkFault::Reset);
         assert!(is_reset(&mut stream) && is_reset(&mut late));
     }
 
@@ -398,7 +398,7 @@ mod tests {
         let mut stream = connect(&proxy);
         stream.write_all(b"one").unwrap();
         hear(&mut stream, b"one");
-        proxy.cut(Cut::Silence);
+        proxy.cut(NetworkFault::Silence);
         let address = proxy.address();
         drop(proxy);
         assert!(is_reset(&mut stream));

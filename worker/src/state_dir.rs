@@ -40,14 +40,14 @@ impl StateDir {
     /// # Errors
     /// When the cache folder cannot be used.
     pub(crate) fn open(cache: &Path, worker_id: &str) -> io::Result<Self> {
-        let homes = cache.join("agents");
-        fs::create_dir_all(&homes)?;
+        let agents = cache.join("agents");
+        fs::create_dir_all(&agents)?;
         // One agent at a time, so that none removes a folder that another is creating. On a file system without locks the agent works
         // too, and removes only folders of agents that have surely ended.
-        let gate = File::create(homes.join(LOCK))?;
+        let gate = File::create(agents.join(LOCK))?;
         let _ = gate.lock();
-        clear_dead(&homes);
-        let folder = homes.join(worker_id);
+        clear_dead(&agents);
+        let folder = agents.join(worker_id);
         fs::create_dir_all(&folder)?;
         let lock = File::create(folder.join(LOCK))?;
         let _ = lock.try_lock();
@@ -119,8 +119,8 @@ impl Drop for Running<'_> {
 }
 
 /// Kills the groups and removes the folders of agents that have ended.
-fn clear_dead(homes: &Path) {
-    let entries = fs::read_dir(homes).into_iter().flatten().flatten();
+fn clear_dead(agents: &Path) {
+    let entries = fs::read_dir(agents).into_iter().flatten().flatten();
     for folder in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
         let record =
             fs::read(folder.join(RECORD)).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());

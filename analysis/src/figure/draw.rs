@@ -129,9 +129,9 @@ impl FigureData<'_> {
         let spec = self.spec(&results);
         let alone = records.iter().chain(combined).filter(|record| record.point.held_out.len() == 1);
         let domains = in_order(work.domains(), alone.map(|record| record.point.held_out_label()));
-        let clouds = scatter_points::clouds(records, &asked.methods, spec, &domains);
+        let groups = scatter_points::groups(records, &asked.methods, spec, &domains);
         let (models, combined_missing) = scatter_points::combined(combined, spec, &domains);
-        if clouds.is_empty() && models.is_empty() {
+        if groups.is_empty() && models.is_empty() {
             self.check_measured()?;
             return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });
         }
@@ -139,14 +139,14 @@ impl FigureData<'_> {
         let wanted =
             asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
         let missing = wanted.filter(|(method, rate)| {
-            !clouds.iter().any(|cloud| (cloud.method, &cloud.rate) == (*method, rate))
+            !groups.iter().any(|group| (group.method, &group.rate) == (*method, rate))
         });
         let (methods, missing) = (&asked.methods, missing.collect());
         let done = models.len();
         let models = scatter::with_room(models);
         let combined_hidden = done - models.len();
         let scatter = scatter::Scatter {
-            clouds: &clouds,
+            groups: &groups,
             combined: &models,
             methods,
             missing,

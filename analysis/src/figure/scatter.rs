@@ -1,5 +1,5 @@
-//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), with one cloud for each method
-//! and dropout rate. A cloud shows all possible choices, not only the best one.
+//! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), with one group of points for each
+//! method and dropout rate. A group shows all possible choices, not only the best one.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use sortie_core::metrics::Method;
 use sortie_core::parameters::Scalar;
 
 use super::frame::{Frame, Ticks, WIDTH, draw_heading, left_margin, spread};
-use super::scatter_points::{Cloud, Combined};
+use super::scatter_points::{Combined, ScatterGroup};
 use super::svg::{Anchor, BLACK, DASHES, Fill, Marker, Stroke, Svg, TEXT, colour, fitted, text_width};
 use crate::axis::Axis;
 use crate::results::Results;
 
 /// The largest number of points in a figure. More points would not show more, and some viewers cannot open larger files.
 const POINTS_MAX: u128 = 100_000;
-/// The number of clouds that a note names.
+/// The number of groups that a note names.
 const NAMED_MAX: usize = 4;
-/// With more clouds than this, the legend lists rates and methods instead of pointing at each cloud.
+/// With more groups than this, the legend lists rates and methods instead of pointing at each group.
 const POINTED_MAX: usize = 6;
 /// If there are more combinations than this, some are left out; at most twice as many are drawn.
 const COMBINED_MAX: usize = 8;
@@ -24,7 +24,7 @@ const COMBINED_MAX: usize = 8;
 /// The data of the figure.
 #[derive(Debug)]
 pub(super) struct Scatter<'a> {
-    pub clouds: &'a [Cloud],
+    pub groups: &'a [ScatterGroup],
     pub combined: &'a [Combined],
     /// The methods to draw.
     pub methods: &'a [Method],
@@ -52,14 +52,14 @@ pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
 /// Writes the figure.
 pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     let mut svg = Svg::default();
-    let looks = CloudLooks::of(scatter);
-    let top = draw_heading(&mut svg, &results.sweep, &notes(scatter, &looks, results));
-    let legend = Legend::of(scatter, &looks);
+    let styles = ScatterStyles::of(scatter);
+    let top = draw_heading(&mut svg, &results.sweep, &notes(scatter, &styles, results));
+    let legend = Legend::of(scatter, &styles);
     let places = || {
         scatter
-            .clouds
+            .groups
             .iter()
-            .flat_map(|cloud| &cloud.hull)
+            .flat_map(|group| &group.hull)
             .chain(scatter.combined.iter().map(|combined| &combined.at))
     };
     let ticks = |value: fn(&(f64, f64)) -> f64| Ticks::around(places().map(value));
@@ -78,20 +78,20 @@ pub(super) fn draw(scatter: &Scatter<'_>, results: &Results) -> String {
     let numbers: Vec<(f64, String)> =
         x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
     let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
-    draw_clouds(&mut svg, &frame, scatter.clouds, &looks);
+    draw_groups(&mut svg, &frame, scatter.groups, &styles);
     legend.draw(&mut svg, &frame);
-    draw_centres(&mut svg, &frame, scatter.clouds, &looks);
+    draw_centres(&mut svg, &frame, scatter.groups, &styles);
     for combined in scatter.combined {
-        looks.combined(combined).draw_centre(&mut svg, "combined", frame.place(combined.at));
+        styles.combined(combined).draw_centre(&mut svg, "combined", frame.place(combined.at));
     }
     svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), WIDTH, bottom)
 }
 
-fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<String> {
-    let Scatter { clouds, combined, missing, combined_missing, combined_hidden, .. } = scatter;
+fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Vec<String> {
+    let Scatter { groups, combined, missing, combined_missing, combined_hidden, .. } = scatter;
     let mut notes = super::notes::notes(results, &[], true);
-    if let [only] = looks.rates.as_slice()
-        && looks.methods.len() > 1
+    if let [only] = styles.rates.as_slice()
+        && styles.methods.len() > 1
         && let Some(rate) = only
     {
         notes.push(format!("dropout {rate}"));
@@ -101,27 +101,27 @@ fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<St
             counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
         if fewest == most { most.to_string() } else { format!("{fewest} to {most}") }
     };
-    let each = match (looks.methods.as_slice(), looks.rates.as_slice()) {
+    let each = match (styles.methods.as_slice(), styles.rates.as_slice()) {
         ([_], [None]) => "",
         ([_], _) => " per rate",
-        _ => " for each group of points",
+        _ => " per group",
     };
-    let most = drawn_max(clouds);
-    let all = range(&mut clouds.iter().map(|cloud| cloud.choices));
-    if clouds.iter().any(|cloud| cloud.choices > most) {
-        let drawn = range(&mut clouds.iter().map(|cloud| cloud.choices.min(most)));
+    let most = drawn_max(groups);
+    let all = range(&mut groups.iter().map(|group| group.choices));
+    if groups.iter().any(|group| group.choices > most) {
+        let drawn = range(&mut groups.iter().map(|group| group.choices.min(most)));
         notes.push(format!(
             "dots: {drawn}{each}, evenly taken from every choice of one setting per held-out domain ({all}), seeds averaged; hulls and \
              centres (large) are those of all choices"
         ));
-    } else if !clouds.is_empty() {
+    } else if !groups.is_empty() {
         notes.push(format!("dots: every choice of one setting per held-out domain ({all}{each}), seeds averaged; large: their centre"));
     }
     if !missing.is_empty() {
         let (what, all) =
-            (if looks.methods.len() > 1 { "groups of points" } else { "dropout rates" }, missing.len() + clouds.len());
+            (if styles.methods.len() > 1 { "groups" } else { "dropout rates" }, missing.len() + groups.len());
         let names: Vec<String> =
-            missing.iter().take(NAMED_MAX).map(|(method, rate)| looks.name(*method, rate)).collect();
+            missing.iter().take(NAMED_MAX).map(|(method, rate)| styles.name(*method, rate)).collect();
         let more = if missing.len() > NAMED_MAX { ", …" } else { "" };
         let names = format!("{}{more}", names.join(", "));
         notes.push(format!(
@@ -146,22 +146,22 @@ fn notes(scatter: &Scatter<'_>, looks: &CloudLooks, results: &Results) -> Vec<St
     notes
 }
 
-/// The largest number of points that are drawn of a cloud.
-fn drawn_max(clouds: &[Cloud]) -> u128 {
-    POINTS_MAX / clouds.len().max(1) as u128
+/// The largest number of points that are drawn of a group.
+fn drawn_max(groups: &[ScatterGroup]) -> u128 {
+    POINTS_MAX / groups.len().max(1) as u128
 }
 
-/// The look of a cloud's hull and centre.
+/// The style of a group's hull and centre.
 #[derive(Clone, Copy)]
-struct CloudLook {
+struct ScatterStyle {
     colour: &'static str,
     marker: Marker,
     dash: &'static str,
     fill: Fill,
 }
 
-impl CloudLook {
-    /// A look by index; looks differ in colour, marker and dashes.
+impl ScatterStyle {
+    /// A style by index; styles differ in colour, marker and dashes.
     fn of(index: usize) -> Self {
         Self {
             colour: colour(index),
@@ -190,18 +190,18 @@ impl CloudLook {
     }
 }
 
-/// The looks of clouds. With one method they depend on the rate, with one rate on the method. With several of both, colour and shape show
+/// The styles of groups. With one method they depend on the rate, with one rate on the method. With several of both, colour and shape show
 /// the rate, dashes and fill the method.
-struct CloudLooks {
+struct ScatterStyles {
     rates: Vec<Option<Scalar>>,
     methods: Vec<Method>,
     /// Names of combinations with their numbers of members, as bits.
     combined: BTreeSet<(String, u64)>,
 }
 
-impl CloudLooks {
+impl ScatterStyles {
     fn of(scatter: &Scatter<'_>) -> Self {
-        let rates: BTreeSet<&Option<Scalar>> = scatter.clouds.iter().map(|cloud| &cloud.rate).collect();
+        let rates: BTreeSet<&Option<Scalar>> = scatter.groups.iter().map(|group| &group.rate).collect();
         let combined = scatter
             .combined
             .iter()
@@ -210,8 +210,8 @@ impl CloudLooks {
         Self { rates: rates.into_iter().cloned().collect(), methods: scatter.methods.to_vec(), combined }
     }
 
-    /// The look of a combination: a shape that no cloud has for each name and number of members, in the colour of its rate.
-    fn combined(&self, combined: &Combined) -> CloudLook {
+    /// The style of a combination: a shape that no group has for each name and number of members, in the colour of its rate.
+    fn combined(&self, combined: &Combined) -> ScatterStyle {
         let shapes = [Marker::Circle, Marker::Plus, Marker::Cross];
         let kind = (combined.name.clone(), combined.members.to_bits());
         let index = self.combined.iter().position(|own| *own == kind).unwrap_or_default();
@@ -219,10 +219,10 @@ impl CloudLooks {
         let rate = combined.rest.get(Axis::dropout().as_str());
         let known = self.rates.iter().position(|own| own.is_some() && own.as_ref() == rate);
         let colour = known.filter(|_| self.methods.len() < 2 || self.both()).map_or(BLACK, colour);
-        CloudLook { colour, marker: shapes[index % shapes.len()], dash: "", fill }
+        ScatterStyle { colour, marker: shapes[index % shapes.len()], dash: "", fill }
     }
 
-    /// The name of a cloud: what distinguishes it from the others.
+    /// The name of a group: what distinguishes it from the others.
     fn name(&self, method: Method, rate: &Option<Scalar>) -> String {
         match rate {
             Some(rate) if self.methods.len() < 2 => rate.to_string(),
@@ -235,53 +235,53 @@ impl CloudLooks {
         self.rates.len() > 1 && self.methods.len() > 1
     }
 
-    fn look(&self, cloud: &Cloud) -> CloudLook {
-        let rate = self.rates.iter().position(|rate| *rate == cloud.rate).unwrap_or_default();
+    fn style(&self, group: &ScatterGroup) -> ScatterStyle {
+        let rate = self.rates.iter().position(|rate| *rate == group.rate).unwrap_or_default();
         if self.methods.len() < 2 {
-            return CloudLook::of(rate);
+            return ScatterStyle::of(rate);
         }
-        let method = Self::method(cloud.method);
+        let method = Self::method(group.method);
         if self.both() {
-            CloudLook { dash: method.dash, fill: method.fill, ..CloudLook::of(rate) }
+            ScatterStyle { dash: method.dash, fill: method.fill, ..ScatterStyle::of(rate) }
         } else {
             method
         }
     }
 
-    /// The look of a method, which is the same in every figure.
-    fn method(method: Method) -> CloudLook {
+    /// The style of a method, which is the same in every figure.
+    fn method(method: Method) -> ScatterStyle {
         let (index, fill) = match method {
             Method::Plain => (0, Fill::Solid),
             Method::Average => (1, Fill::Open),
             Method::Ensemble => (2, Fill::Dotted),
         };
-        CloudLook { fill, ..CloudLook::of(index) }
+        ScatterStyle { fill, ..ScatterStyle::of(index) }
     }
 }
 
-fn draw_clouds(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &CloudLooks) {
-    let most = drawn_max(clouds);
-    for cloud in clouds {
-        let points = cloud.points(most).map(|point| frame.place(point));
-        svg.dots("cloud", points, looks.look(cloud).colour, if cloud.choices > 200 { 0.9 } else { 1.6 });
+fn draw_groups(svg: &mut Svg, frame: &Frame, groups: &[ScatterGroup], styles: &ScatterStyles) {
+    let most = drawn_max(groups);
+    for group in groups {
+        let points = group.points(most).map(|point| frame.place(point));
+        svg.dots("points", points, styles.style(group).colour, if group.choices > 200 { 0.9 } else { 1.6 });
     }
-    for cloud in clouds {
-        let corners: Vec<(f64, f64)> = cloud.hull.iter().map(|corner| frame.place(*corner)).collect();
-        svg.polygon("hull", &corners, looks.look(cloud).outline());
+    for group in groups {
+        let corners: Vec<(f64, f64)> = group.hull.iter().map(|corner| frame.place(*corner)).collect();
+        svg.polygon("hull", &corners, styles.style(group).outline());
     }
 }
 
-fn draw_centres(svg: &mut Svg, frame: &Frame, clouds: &[Cloud], looks: &CloudLooks) {
-    if looks.rates.len() > 1 {
-        for &method in &looks.methods {
+fn draw_centres(svg: &mut Svg, frame: &Frame, groups: &[ScatterGroup], styles: &ScatterStyles) {
+    if styles.rates.len() > 1 {
+        for &method in &styles.methods {
             let centres =
-                clouds.iter().filter(|cloud| cloud.method == method).map(|cloud| frame.place(cloud.centre));
-            let dash = if looks.both() { CloudLooks::method(method).dash } else { "" };
+                groups.iter().filter(|group| group.method == method).map(|group| frame.place(group.centre));
+            let dash = if styles.both() { ScatterStyles::method(method).dash } else { "" };
             svg.polyline("centres", &centres.collect::<Vec<_>>(), Stroke { colour: BLACK, width: 1.0, dash });
         }
     }
-    for cloud in clouds {
-        looks.look(cloud).draw_centre(svg, "centre", frame.place(cloud.centre));
+    for group in groups {
+        styles.style(group).draw_centre(svg, "centre", frame.place(group.centre));
     }
 }
 
@@ -308,41 +308,42 @@ struct Legend {
 /// A line of the legend.
 enum LegendLine {
     Heading(String),
-    Sample(CloudLook, String),
+    Sample(ScatterStyle, String),
 }
 
 /// A label with a line to the data point that it names.
 struct Pointer {
-    look: CloudLook,
-    /// Whether its look is also that of a hull.
+    style: ScatterStyle,
+    /// Whether its style is also that of a hull.
     outlined: bool,
     label: Vec<String>,
     to: (f64, f64),
 }
 
 impl Legend {
-    fn of(scatter: &Scatter<'_>, looks: &CloudLooks) -> Self {
+    fn of(scatter: &Scatter<'_>, styles: &ScatterStyles) -> Self {
         let mut legend = Self::default();
-        if looks.methods.len() < 2 {
-            legend.add_rates(looks, CloudLook::of);
-        } else if looks.both() && scatter.clouds.len() > POINTED_MAX {
-            legend.add_rates(looks, |index| CloudLook { dash: "", ..CloudLook::of(index) });
+        if styles.methods.len() < 2 {
+            legend.add_rates(styles, ScatterStyle::of);
+        } else if styles.both() && scatter.groups.len() > POINTED_MAX {
+            legend.add_rates(styles, |index| ScatterStyle { dash: "", ..ScatterStyle::of(index) });
             legend.lines.push(LegendLine::Heading("weights".to_owned()));
-            for &method in &looks.methods {
-                let look = CloudLook { colour: BLACK, marker: Marker::Square, ..CloudLooks::method(method) };
-                legend.lines.push(LegendLine::Sample(look, method.to_string()));
+            for &method in &styles.methods {
+                let style =
+                    ScatterStyle { colour: BLACK, marker: Marker::Square, ..ScatterStyles::method(method) };
+                legend.lines.push(LegendLine::Sample(style, method.to_string()));
             }
         } else {
-            if looks.both() {
+            if styles.both() {
                 legend.lines.push(LegendLine::Heading(format!("weights, {}", Axis::dropout())));
             }
-            for cloud in scatter.clouds {
-                let label = vec![cut(&looks.name(cloud.method, &cloud.rate))];
+            for group in scatter.groups {
+                let label = vec![cut(&styles.name(group.method, &group.rate))];
                 legend.pointers.push(Pointer {
-                    look: looks.look(cloud),
+                    style: styles.style(group),
                     outlined: true,
                     label,
-                    to: cloud.centre,
+                    to: group.centre,
                 });
             }
         }
@@ -355,7 +356,7 @@ impl Legend {
             let rest: String = shown.map(|(name, value)| format!(", {name} {value}")).collect();
             let label = vec![cut(&combined.name), cut(&format!("of {}{rest}", combined.members))];
             legend.pointers.push(Pointer {
-                look: looks.combined(combined),
+                style: styles.combined(combined),
                 outlined: false,
                 label,
                 to: combined.at,
@@ -364,13 +365,13 @@ impl Legend {
         legend
     }
 
-    fn add_rates(&mut self, looks: &CloudLooks, look: impl Fn(usize) -> CloudLook) {
-        for (index, rate) in looks.rates.iter().enumerate() {
+    fn add_rates(&mut self, styles: &ScatterStyles, style: impl Fn(usize) -> ScatterStyle) {
+        for (index, rate) in styles.rates.iter().enumerate() {
             let Some(rate) = rate else { continue };
             if self.lines.is_empty() {
                 self.lines.push(LegendLine::Heading(Axis::dropout().to_string()));
             }
-            self.lines.push(LegendLine::Sample(look(index), fitted(&rate.to_string(), TEXT, RATE_MAX)));
+            self.lines.push(LegendLine::Sample(style(index), fitted(&rate.to_string(), TEXT, RATE_MAX)));
         }
     }
 
@@ -409,8 +410,8 @@ impl Legend {
             let y = frame.top + TEXT / 2.0 + LABEL_GAP * index as f64;
             match line {
                 LegendLine::Heading(text) => svg.text((x, y + TEXT / 2.0), TEXT, Anchor::Start, text),
-                LegendLine::Sample(look, text) => {
-                    look.draw_sample(svg, (x, y), true);
+                LegendLine::Sample(style, text) => {
+                    style.draw_sample(svg, (x, y), true);
                     svg.text((x + SAMPLE, y + 0.36 * TEXT), TEXT, Anchor::Start, text);
                 }
             }
@@ -422,7 +423,7 @@ impl Legend {
             // A white rim separates the line from the points that it crosses.
             svg.polyline("rim", &[place, (x - 3.0, y)], Stroke::solid("#ffffff", 2.0));
             svg.polyline("leader", &[place, (x - 3.0, y)], Stroke::solid("#606060", 0.7));
-            pointer.look.draw_sample(svg, (x, y), pointer.outlined);
+            pointer.style.draw_sample(svg, (x, y), pointer.outlined);
             let first = y + 0.36 * TEXT - LINE * (pointer.label.len() - 1) as f64 / 2.0;
             for (index, line) in pointer.label.iter().enumerate() {
                 svg.text((x + SAMPLE, first + LINE * index as f64), TEXT, Anchor::Start, line);

@@ -20,7 +20,7 @@ pub(super) type ScatterPoint = (f64, f64);
 
 /// All choices of one setting per held-out domain, for one method and dropout rate.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cloud {
+pub(super) struct ScatterGroup {
     pub method: Method,
     /// The dropout rate; none if the sweep has no such axis.
     pub rate: Option<Scalar>,
@@ -34,7 +34,7 @@ pub(super) struct Cloud {
     settings: Vec<Vec<ScatterPoint>>,
 }
 
-impl Cloud {
+impl ScatterGroup {
     pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<ScatterPoint>>) -> Self {
         let percent = |point: ScatterPoint| scaled(point, 100.0 / settings.len() as f64);
         let centre = settings.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
@@ -65,14 +65,14 @@ impl Cloud {
     }
 }
 
-/// One cloud for each method and dropout rate with a result for every held-out domain: by method in the given order, then by rate.
-pub(super) fn clouds(
+/// One group for each method and dropout rate with a result for every held-out domain: by method in the given order, then by rate.
+pub(super) fn groups(
     records: &[TrialRecord],
     methods: &[Method],
     spec: MetricSpec,
     domains: &[String],
-) -> Vec<Cloud> {
-    let mut clouds = Vec::new();
+) -> Vec<ScatterGroup> {
+    let mut groups = Vec::new();
     for &method in methods {
         let spec = MetricSpec { method, ..spec };
         let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
@@ -91,10 +91,11 @@ pub(super) fn clouds(
                 .push(measured);
         }
         rates.retain(|_, choices| choices.len() == domains.len());
-        clouds
-            .extend(rates.into_iter().map(|(rate, choices)| Cloud::new(method, rate, over_seeds(&choices))));
+        groups.extend(
+            rates.into_iter().map(|(rate, choices)| ScatterGroup::new(method, rate, over_seeds(&choices))),
+        );
     }
-    clouds
+    groups
 }
 
 /// Accuracies by held-out domain and setting.

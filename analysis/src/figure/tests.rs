@@ -17,7 +17,7 @@ use super::curves::{CurvePoint, trajectories};
 use super::grid::{Grid, GridCell};
 use super::rates::Curves;
 use super::scatter::with_room;
-use super::scatter_points::{Cloud, Combined, ScatterPoint, clouds, combined, hull, hull_of_sums};
+use super::scatter_points::{Combined, ScatterGroup, ScatterPoint, combined, groups, hull, hull_of_sums};
 use crate::metric_spec::MetricSpec;
 use crate::{Axis, OodSplit, Question, results};
 
@@ -57,8 +57,8 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
     assert_eq!(found[1].points, [CurvePoint { step: 20, ood: 60.0, iid: 85.0 }]);
 }
 
-fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<Cloud> {
-    clouds(records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
+fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<ScatterGroup> {
+    groups(records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -66,7 +66,7 @@ fn near(a: (f64, f64), b: (f64, f64)) -> bool {
 }
 
 #[test]
-fn a_cloud_holds_every_choice_with_seeds_averaged() {
+fn a_group_holds_every_choice_with_seeds_averaged() {
     let work = work("PACS");
     let mut records = Vec::new();
     for (lr, iid, ood) in [(1e-3, 900, 500), (2e-3, 940, 520)] {
@@ -75,20 +75,20 @@ fn a_cloud_holds_every_choice_with_seeds_averaged() {
             records.push(succeeded(&work, point("sketch", 0.5, lr, seed), iid - 100, 2 * ood));
         }
     }
-    // A rate that has no result for one of the domains makes no cloud.
+    // A rate that has no result for one of the domains makes no group.
     records.push(succeeded(&work, point("photo", 0.9, 1e-3, 0), 900, 500));
     records.push(record(&work, point("sketch", 0.9, 1e-3, 0), StateName::Failed));
-    let clouds = of(&records, &[Method::Plain]);
-    assert_eq!(clouds.len(), 1);
+    let groups = of(&records, &[Method::Plain]);
+    assert_eq!(groups.len(), 1);
     // Photo: (91, 52) and (95, 54); sketch: (80, 100) and (84, 104).
     let expected = [(85.5, 76.0), (87.5, 78.0), (87.5, 77.0), (89.5, 79.0)];
-    let points: Vec<ScatterPoint> = clouds[0].points(100).collect();
+    let points: Vec<ScatterPoint> = groups[0].points(100).collect();
     assert_eq!(points.len(), 4);
     for point in expected {
         assert!(points.iter().any(|&found| near(found, point)), "{point:?} in {points:?}");
     }
-    assert!(near(clouds[0].centre, (87.5, 77.5)));
-    assert_eq!((clouds[0].rate.clone(), clouds[0].hull.len()), (Some(Scalar::Number(0.5)), 4));
+    assert!(near(groups[0].centre, (87.5, 77.5)));
+    assert_eq!((groups[0].rate.clone(), groups[0].hull.len()), (Some(Scalar::Number(0.5)), 4));
 }
 
 #[test]
@@ -295,9 +295,9 @@ fn drawn_choices_are_different_and_take_every_setting_equally_often() {
             ));
         }
     }
-    let clouds = of(&records, &[Method::Plain]);
+    let groups = of(&records, &[Method::Plain]);
     let chosen = |most: u128| -> Vec<u64> {
-        clouds[0].points(most).map(|(iid, _)| (20.0 * iid).round() as u64).collect()
+        groups[0].points(most).map(|(iid, _)| (20.0 * iid).round() as u64).collect()
     };
     for most in [600, 601, u128::MAX] {
         let mut all = chosen(most);
@@ -330,14 +330,14 @@ proptest! {
             all = all.iter().flat_map(|a: &ScatterPoint| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
         }
         prop_assert_eq!(hull_of_sums(&sets), hull(&all));
-        let cloud = Cloud::new(Method::Plain, None, sets.clone());
-        prop_assert_eq!(cloud.choices, all.len() as u128);
+        let group = ScatterGroup::new(Method::Plain, None, sets.clone());
+        prop_assert_eq!(group.choices, all.len() as u128);
         let percent = 100.0 / sets.len() as f64;
         let (x, y) = all.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         let mean = (percent * x / all.len() as f64, percent * y / all.len() as f64);
-        prop_assert!(near(cloud.centre, mean), "{:?} {mean:?}", cloud.centre);
+        prop_assert!(near(group.centre, mean), "{:?} {mean:?}", group.centre);
         let expected: Vec<ScatterPoint> = all.iter().map(|point| (percent * point.0, percent * point.1)).collect();
-        prop_assert_eq!(cloud.points(u128::MAX).collect::<Vec<_>>(), expected);
+        prop_assert_eq!(group.points(u128::MAX).collect::<Vec<_>>(), expected);
     }
 
     #[test]

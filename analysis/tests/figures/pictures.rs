@@ -15,10 +15,10 @@ pub fn count(svg: &str, class: &str) -> usize {
     svg.matches(&format!(r#"class="{class}""#)).count()
 }
 
-/// How many dots each cloud has.
+/// How many dots each group has.
 pub fn dots(svg: &str) -> Vec<usize> {
     svg.lines()
-        .filter(|line| line.contains(r#"class="cloud""#))
+        .filter(|line| line.contains(r#"class="points""#))
         .map(|line| line.matches('M').count())
         .collect()
 }

@@ -15,7 +15,7 @@ fn several(methods: &[Method]) -> FigureQuestion {
 }
 
 #[test]
-fn one_rate_and_three_models_are_three_named_clouds() {
+fn one_rate_and_three_models_are_three_named_groups() {
     let work = work("VLCS");
     let svg = figure("figure1", &work, &sweep(&work, &[0.9]), &several(Method::ALL)).unwrap();
     assert_eq!(dots(&svg), [1_296; 3]);
@@ -28,7 +28,7 @@ fn one_rate_and_three_models_are_three_named_clouds() {
     for text in [">plain<", ">average<", ">ensemble<", "dropout 0.9"] {
         assert!(svg.contains(text), "{text}: {}", words(&svg));
     }
-    assert!(words(&svg).contains("(1296 per cloud)"), "{}", words(&svg));
+    assert!(words(&svg).contains("(1296 per group)"), "{}", words(&svg));
     show("scatter-methods", &svg);
 }
 
@@ -48,7 +48,7 @@ fn two_rates_and_three_models_are_pointed_at() {
 }
 
 #[test]
-fn many_clouds_have_a_key_of_rates_and_models() {
+fn many_groups_have_a_key_of_rates_and_models() {
     let work = work("VLCS");
     let svg =
         figure("dropout-rates", &work, &sweep(&work, &[0.0, 0.5, 0.9, 0.95]), &several(Method::ALL)).unwrap();
@@ -112,7 +112,7 @@ fn a_model_that_nobody_evaluated_is_named() {
         record.validation.retain(|row| row.method == Method::Plain);
     }
     let svg = figure("s", &work, &records, &several(Method::ALL)).unwrap();
-    assert!(words(&svg).contains("2 of 3 clouds left out (average, ensemble)"), "{}", words(&svg));
+    assert!(words(&svg).contains("2 of 3 groups left out (average, ensemble)"), "{}", words(&svg));
     let error =
         figure("s", &work, &records, &several(&[Method::Average, Method::Ensemble])).unwrap_err().to_string();
     assert_eq!(
@@ -137,7 +137,7 @@ fn other_kinds_show_one_model() {
 }
 
 #[test]
-fn a_sweep_without_dropout_is_one_cloud() {
+fn a_sweep_without_dropout_is_one_group() {
     let work = work("PACS");
     let mut records = sweep(&work, &[0.5]);
     records.iter_mut().for_each(|record| drop(record.point.parameters.remove("dropout")));
@@ -158,7 +158,7 @@ fn beyond_what_can_be_drawn_an_even_part_of_the_choices_is() {
     let svg = figure("s", &work, &records, &several(&[Method::Plain, Method::Ensemble])).unwrap();
     assert_eq!(dots(&svg), [50_000; 2]);
     let text = words(&svg);
-    assert!(text.contains("dots: 50000 per cloud, evenly taken from every choice of one setting per held-out domain (1048576)"), "{text}");
+    assert!(text.contains("dots: 50000 per group, evenly taken from every choice of one setting per held-out domain (1048576)"), "{text}");
     show("scatter-million", &svg);
 }
 

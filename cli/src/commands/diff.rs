@@ -62,15 +62,15 @@ async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
         Some(Ok(spec)) => (name.to_owned(), spec, None),
         Some(Err(error)) if !matches!(error, ClientError::Refused(_)) => return Err(error.into()),
         refused => {
-            let story = match client.explain(name).await {
-                Ok(story) => story,
+            let history = match client.explain(name).await {
+                Ok(history) => history,
                 // An unknown name is reported as that of a sweep.
                 Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
             };
             let id: TrialId =
-                story.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
-            let spec = client.describe(&story.sweep).await?;
-            (story.sweep, spec, Some(id))
+                history.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
+            let spec = client.describe(&history.sweep).await?;
+            (history.sweep, spec, Some(id))
         }
     };
     let (_, records) = client.records(&sweep, Detail::All).await?;

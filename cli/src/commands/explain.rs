@@ -159,12 +159,12 @@ fn timeline(events: &[TrialEvent]) -> String {
 fn output_of(history: ExplainResponse, trial: TrialOutput) -> Output {
     let ExplainResponse { sweep, trial: _, token, waits_ms, events, note, members } = history;
     let attempts = Attempts::of(&events);
-    let known = |token| Some(token).filter(|&token| token > 0);
+    let positive = |token| Some(token).filter(|&token| token > 0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
     let event = |TrialEvent { ago_ms, token, what, detail }: TrialEvent| EventOutput {
         ago_seconds: seconds(ago_ms),
         attempt: attempts.number(token),
-        token: known(token),
+        token: positive(token),
         what,
         detail,
     };
@@ -172,7 +172,7 @@ fn output_of(history: ExplainResponse, trial: TrialOutput) -> Output {
         sweep,
         trial,
         attempt: attempts.number(token),
-        token: known(token),
+        token: positive(token),
         note: Some(note).filter(|note| !note.is_empty()),
         waits_seconds: seconds(waits_ms),
         members,

@@ -106,15 +106,15 @@ async fn write_rows<W: Write + Send>(
         axes.add(&record.point);
     }
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
-    let mut sheet = EvaluationWriter::new(sweep, &axes, format, out).map_err(cannot)?;
+    let mut writer = EvaluationWriter::new(sweep, &axes, format, out).map_err(cannot)?;
     let (_, mut records) = client.stream_records(sweep, Detail::All).await?;
     while let Some(record) = records.next().await? {
-        sheet.push(&record).map_err(|error| match error {
+        writer.push(&record).map_err(|error| match error {
             EvaluationWriterError::Io(error) => cannot(error),
             changed @ EvaluationWriterError::Changed { .. } => changed.into(),
         })?;
     }
-    sheet.finish().map_err(cannot)
+    writer.finish().map_err(cannot)
 }
 
 async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connection) -> Result<()> {

@@ -32,7 +32,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Run a sweep on this machine: coordinator, worker, progress, and the results table at the end.
 ///
-/// Ctrl-C at any moment loses nothing: the same command goes on. Where a coordinator serves the SQLite file already, this command joins it as
+/// Ctrl-C at any moment loses nothing: the same command goes on. If a coordinator serves the SQLite file already, this command joins it as
 /// one more worker. Exit codes: 0 every trial has a result, 1 some have none (the reason is printed), 130 interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -132,10 +132,10 @@ fn text(certificate: &Certificate) -> String {
         difference,
     } = certificate;
     let resumed = resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
-    let verdict = if *identical { "identical".to_owned() } else { format!("NOT identical: {difference}") };
+    let outcome = if *identical { "identical".to_owned() } else { format!("NOT identical: {difference}") };
     let weights = if weights_digest.is_empty() { "not reported" } else { weights_digest };
     format!(
-        "{verdict}\n  killed   at step {kill_at} of {steps}, {resumed}\n  worker   {worker}\n  weights  {weights}\n  metrics  {metrics_digest}\n"
+        "{outcome}\n  killed   at step {kill_at} of {steps}, {resumed}\n  worker   {worker}\n  weights  {weights}\n  metrics  {metrics_digest}\n"
     )
 }
 

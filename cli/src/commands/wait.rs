@@ -29,14 +29,14 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { sweep, timeout } = arguments;
     let mut client = RetryingClient::connect(connection).await?;
-    // The last known state, for the message when the time is up.
-    let mut known = format!("the coordinator has not answered about sweep {sweep}");
-    let ended = until_over(&mut client, sweep, &mut known);
+    // For the message when the time is up.
+    let mut last_state = format!("the coordinator has not answered about sweep {sweep}");
+    let ended = until_over(&mut client, sweep, &mut last_state);
     let status = match timeout {
         None => ended.await?,
         Some(seconds) => match tokio::time::timeout(Duration::from_secs(u64::from(*seconds)), ended).await {
             Ok(status) => status?,
-            Err(_) => bail!("gave up after {seconds} s: {known}"),
+            Err(_) => bail!("gave up after {seconds} s: {last_state}"),
         },
     };
     ensure!(
@@ -47,14 +47,14 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a sweep is over; `known` gets the last known state.
+/// Waits until a sweep is over; `last_state` gets the last state that is known, or why the coordinator does not answer.
 ///
 /// # Errors
 /// [`ClientError`], never a transient one.
 pub async fn until_over(
     client: &mut RetryingClient<'_>,
     sweep: &str,
-    known: &mut String,
+    last_state: &mut String,
 ) -> Result<SweepStatus> {
     loop {
         let mut noted = false;
@@ -63,7 +63,7 @@ pub async fn until_over(
             if !std::mem::replace(&mut noted, true) {
                 output::note(&format!("{error}; asking again"));
             }
-            *known = error.to_string();
+            *last_state = error.to_string();
         };
         let sweeps = client.status(Some(sweep), outage).await?;
         let Some(status) = sweeps.into_iter().next() else {
@@ -72,7 +72,7 @@ pub async fn until_over(
         if is_over(&status) {
             return Ok(status);
         }
-        *known = format!("sweep {sweep} has {}", line(&status, None));
+        *last_state = format!("sweep {sweep} has {}", line(&status, None));
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }

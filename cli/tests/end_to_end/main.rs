@@ -211,7 +211,7 @@ fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
 }
 
 #[test]
-fn a_run_that_was_killed_and_resumed_is_the_undisturbed_one_to_the_byte() {
+fn a_run_that_was_killed_and_resumed_is_the_uninterrupted_one_to_the_byte() {
     let Some(world) = World::new() else { return };
     world.submit("small", 9, "1");
     let trial = world.json(&["trials", "small", "--json"])["trials"][0]["trial"].as_str().unwrap().to_owned();

@@ -1,6 +1,6 @@
 //! The coordinator's database, and all that decides what is written to it. Decisions are made in [`sortie_core::job`]; one task applies
-//! them in transactions that many requests share, and every write names the state and token that its decision was made on. All SQL of
-//! the project is in `sql/`. In reading order: `types` and `error`, `handle` (what callers hold), `writer` (the one task that writes),
+//! them in transactions that many requests share, and every write names the state and token that its decision was made on. All SQL
+//! that ships is in `sql/` and `migrations/`. In reading order: `types` and `error`, `handle` (what callers hold), `writer` (the one task that writes),
 //! `attempts` (reports and ends), `claims` (assigning trials), `admin` (what users do), `backend` (the interface below all decisions),
 //! `sql` (both real databases), `memory` (the model), `simulation` (tests of everything above on the model).
 

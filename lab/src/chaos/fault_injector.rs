@@ -64,9 +64,9 @@ impl FaultInjector {
                 server.restart()?;
                 self.injected.database += 1;
             }
-            Fault::CutNetwork(workers, cut) => {
+            Fault::CutNetwork(workers, fault) => {
                 for index in workers {
-                    cluster.network(*index, Some(*cut));
+                    cluster.network(*index, Some(*fault));
                     self.cut.insert(*index, until);
                 }
                 self.injected.network += 1;

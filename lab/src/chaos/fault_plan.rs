@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sortie_core::random::uniform_below;
-use sortie_testkit::proxy::Cut;
+use sortie_testkit::proxy::NetworkFault;
 
 use crate::environment::Store;
 
@@ -25,7 +25,7 @@ pub enum Fault {
         away: Duration,
     },
     /// Workers lose the network for longer than a lease.
-    CutNetwork(Vec<usize>, Cut),
+    CutNetwork(Vec<usize>, NetworkFault),
     /// SIGSTOP for a worker, and SIGCONT after its leases have ended.
     StopWorker(usize),
 }
@@ -86,8 +86,8 @@ pub fn plan_round(
     for index in 0..counts.network {
         let first = below(&mut rng, workers);
         let count = 1 + below(&mut rng, workers);
-        let cut = if index % 2 == 0 { Cut::Silence } else { Cut::Reset };
-        faults.push(Fault::CutNetwork((first..first + count).map(|index| index % workers).collect(), cut));
+        let fault = if index % 2 == 0 { NetworkFault::Silence } else { NetworkFault::Reset };
+        faults.push(Fault::CutNetwork((first..first + count).map(|index| index % workers).collect(), fault));
     }
     for _ in 0..counts.stopped {
         faults.push(Fault::StopWorker(below(&mut rng, workers)));
@@ -115,7 +115,9 @@ impl fmt::Display for Fault {
             Self::KillCoordinator(away) => write!(f, "kill the coordinator, away for {away:.1?}"),
             Self::Database { crash: true, away } => write!(f, "crash the database, away for {away:.1?}"),
             Self::Database { crash: false, away } => write!(f, "restart the database, away for {away:.1?}"),
-            Self::CutNetwork(workers, cut) => write!(f, "cut the network of workers {workers:?} ({cut:?})"),
+            Self::CutNetwork(workers, fault) => {
+                write!(f, "cut the network of workers {workers:?} ({fault:?})")
+            }
             Self::StopWorker(index) => write!(f, "stop worker {index}"),
         }
     }

@@ -39,12 +39,12 @@ fn evaluate(request: &EvaluateRequest) -> Result<(), TrialError> {
     }
     // A classifier of other classes, such as ImageNet's, cannot be right or wrong here.
     let comparable = network.classes == dataset.classes.len();
-    let judged: Vec<DomainConfusion> =
+    let confusions: Vec<DomainConfusion> =
         found.iter().map(|found| DomainConfusion::of(found, network.classes)).collect();
     let out = if request.json {
-        as_json(&judged, &dataset, comparable, network.saved_model.as_ref()).to_string() + "\n"
+        as_json(&confusions, &dataset, comparable, network.saved_model.as_ref()).to_string() + "\n"
     } else {
-        as_text(&judged, &dataset, comparable)
+        as_text(&confusions, &dataset, comparable)
     };
     std::io::stdout()
         .lock()
@@ -111,13 +111,13 @@ impl DomainConfusion {
 }
 
 fn as_json(
-    judged: &[DomainConfusion],
+    confusions: &[DomainConfusion],
     dataset: &DatasetSpec,
     comparable: bool,
     saved_model: Option<&SavedModel>,
 ) -> Value {
     let mut domains = Map::new();
-    for one in judged {
+    for one in confusions {
         let mut figures = json!({ "n": one.n(), "correct": comparable.then(|| one.correct()) });
         if comparable {
             let per_class =
@@ -129,7 +129,7 @@ fn as_json(
         }
         domains.insert(dataset.domains[one.domain].clone(), figures);
     }
-    let mut out = json!({ "n": judged.iter().map(DomainConfusion::n).sum::<u64>(), "domains": domains });
+    let mut out = json!({ "n": confusions.iter().map(DomainConfusion::n).sum::<u64>(), "domains": domains });
     if let Some(saved_model) = saved_model {
         out["method"] = json!(saved_model.method);
         out["step"] = json!(saved_model.step);
@@ -137,13 +137,13 @@ fn as_json(
     out
 }
 
-fn as_text(judged: &[DomainConfusion], dataset: &DatasetSpec, comparable: bool) -> String {
+fn as_text(confusions: &[DomainConfusion], dataset: &DatasetSpec, comparable: bool) -> String {
     let width = dataset.domains.iter().chain(&dataset.classes).map(String::len).max().unwrap_or(0) + 2;
     let mut text = String::new();
     let line = |name: &str, correct: u64, n: u64| {
         format!("{name:<width$} {:>7} {:>6.2}%\n", n, 100.0 * correct as f64 / n.max(1) as f64)
     };
-    for one in judged {
+    for one in confusions {
         let name = &dataset.domains[one.domain];
         if !comparable {
             text.push_str(&format!("{name:<width$} {:>7}\n", one.n()));
@@ -186,8 +186,11 @@ mod tests {
 
     #[test]
     fn images_are_counted_by_class() {
-        let judged = DomainConfusion::of(&found()[0], 2);
-        assert_eq!((judged.n(), judged.correct(), judged.confusion), (3, 2, vec![vec![1, 0], vec![1, 1]]));
+        let confusion = DomainConfusion::of(&found()[0], 2);
+        assert_eq!(
+            (confusion.n(), confusion.correct(), confusion.confusion),
+            (3, 2, vec![vec![1, 0], vec![1, 1]])
+        );
     }
 
     #[test]

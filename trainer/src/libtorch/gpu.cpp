@@ -17,7 +17,7 @@ using sortie::guarded;
 namespace {
 
 // A number on its way from a device to the host.
-struct Reading {
+struct PendingValue {
   Tensor host;
   // When it has arrived; none where it was there at once.
   std::optional<c10::Event> arrival;
@@ -71,20 +71,20 @@ void* sortie_receive(const Tensor* x, char* error, size_t length) {
 
 void* sortie_read(const Tensor* x, char* error, size_t length) {
   return guarded(error, length, [&] {
-    TORCH_CHECK(x->numel() == 1, "a reading has one element, not ", x->numel());
+    TORCH_CHECK(x->numel() == 1, "a value to read has one element, not ", x->numel());
     const auto value = x->detach().to(at::kDouble);
-    if (x->is_cpu()) return new Reading{value.clone(), std::nullopt};
+    if (x->is_cpu()) return new PendingValue{value.clone(), std::nullopt};
     auto host = at::empty({}, value.options().device(at::kCPU).pinned_memory(true));
     host.copy_(value, /*non_blocking=*/true);
     c10::Event arrival(x->device().type());
     arrival.record(VirtualGuardImpl(x->device().type()).getStream(x->device()));
-    return new Reading{host, std::move(arrival)};
+    return new PendingValue{host, std::move(arrival)};
   });
 }
 
-// Deletes the reading in any case.
-void* sortie_value(Reading* reading, double* value, char* error, size_t length) {
-  const std::unique_ptr<Reading> owned(reading);
+// Deletes the pending value in any case.
+void* sortie_value(PendingValue* pending, double* value, char* error, size_t length) {
+  const std::unique_ptr<PendingValue> owned(pending);
   return guarded(error, length, [&] {
     if (owned->arrival) owned->arrival->synchronize();
     *value = owned->host.item<double>();
@@ -92,5 +92,5 @@ void* sortie_value(Reading* reading, double* value, char* error, size_t length) 
   });
 }
 
-void sortie_drop(Reading* reading) { delete reading; }
+void sortie_drop(PendingValue* pending) { delete pending; }
 }

@@ -67,16 +67,16 @@ impl Child {
         let group = Arc::new(Group { pid, guarded, gone: AtomicBool::new(false) });
         let (sender, messages) = mpsc::channel(EVENTS_WAITING_MAX);
         let (kill_requested, kill_requests) = watch::channel(false);
-        let mut feeder = JoinSet::new();
+        let mut input_writer = JoinSet::new();
         if let Some(stdin) = process.stdin.take() {
-            feeder.spawn(write_input(stdin, input));
+            input_writer.spawn(write_input(stdin, input));
         }
         let forwarder = OutputForwarder { log, parser, sender };
         tokio::spawn(
             Supervisor {
                 process,
                 group: Arc::clone(&group),
-                feeder,
+                input_writer,
                 forwarder,
                 kill_requests,
                 deadline: None,
@@ -150,7 +150,7 @@ async fn write_input(mut stdin: ChildStdin, input: Vec<u8>) {
 struct Supervisor {
     process: tokio::process::Child,
     group: Arc<Group>,
-    feeder: JoinSet<()>,
+    input_writer: JoinSet<()>,
     forwarder: OutputForwarder,
     kill_requests: watch::Receiver<bool>,
     /// When the process is killed.
@@ -180,7 +180,7 @@ impl Supervisor {
                     self.group.reap();
                     self.deadline = Some(Instant::now() + DRAIN_GRACE);
                 }
-                () = kill_requested(&mut self.kill_requests), if ended.is_none() && !self.feeder.is_empty() => self.kill(),
+                () = kill_requested(&mut self.kill_requests), if ended.is_none() && !self.input_writer.is_empty() => self.kill(),
                 () = sleep_until(self.deadline.unwrap_or_else(Instant::now)), if self.deadline.is_some() => {
                     self.deadline = None;
                     if ended.is_some() {
@@ -200,12 +200,12 @@ impl Supervisor {
 
     /// Ends the process: a guard by closing its input and, if that does not help, like any other by a signal that it cannot refuse.
     fn kill(&mut self) {
-        if self.group.guarded && !self.feeder.is_empty() {
+        if self.group.guarded && !self.input_writer.is_empty() {
             self.deadline = Some(Instant::now() + GUARD_GRACE);
         } else {
             self.group.signal(Signal::KILL);
         }
-        self.feeder = JoinSet::new();
+        self.input_writer = JoinSet::new();
     }
 }
 

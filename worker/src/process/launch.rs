@@ -144,11 +144,11 @@ impl OutputParser {
             (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
                 Ok(event) => Ok(Some(vec![event])),
                 Err(error) => Err(ending::transient(format!(
-                    "the trial's process said something that is no event: {error}"
+                    "the trial's process printed something that is no event: {error}"
                 ))),
             },
             (Self::Events, Line::Truncated(_)) => Err(ending::transient(format!(
-                "the trial's process said more than {LINE_BYTES_MAX} bytes in one line"
+                "the trial's process printed more than {LINE_BYTES_MAX} bytes in one line"
             ))),
             (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
             // No metric is that long.

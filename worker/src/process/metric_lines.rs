@@ -70,14 +70,14 @@ impl MetricLines {
 
     fn events(&mut self, line: MetricLine) -> Result<Vec<Event>, String> {
         let MetricLine { step, domain, split, n, correct, value, method, loss, diverged } = line;
-        let judges = domain.is_some()
+        let is_evaluation = domain.is_some()
             || split.is_some()
             || n.is_some()
             || correct.is_some()
             || value.is_some()
             || method.is_some();
         if let Some(Diverged { step: at }) = diverged {
-            if step.is_some() || judges || loss.is_some() {
+            if step.is_some() || is_evaluation || loss.is_some() {
                 return Err("\"diverged\" excludes all other keys".to_owned());
             }
             return self.divergence(at);
@@ -89,7 +89,7 @@ impl MetricLines {
         self.check_step(step)?;
         let loss = loss.and_then(Number::finite);
         let mut events = Vec::new();
-        if judges {
+        if is_evaluation {
             let domain = domain.ok_or("an evaluation needs \"domain\"")?;
             let split = split.ok_or("an evaluation needs \"split\"")?;
             let score = score(n, correct, value)?;

@@ -16,7 +16,7 @@ const PAGE_TRIALS: u64 = 1_000;
 
 /// Changes a sweep. Repeated, it changes nothing.
 pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
-    let mut row = known(name, tx).await?;
+    let mut row = stored_sweep(name, tx).await?;
     match action {
         SweepAction::Pause if row.state == SweepState::Cancelled => {
             return Err(StoreError::Cancelled(name.to_owned()));
@@ -56,7 +56,7 @@ pub(crate) async fn act_on_trials(
     tx: &mut dyn Transaction,
 ) -> Result<TrialsDone, StoreError> {
     let TrialsRequest { sweep, action, filter, state, from } = request;
-    let mut row = known(sweep, tx).await?;
+    let mut row = stored_sweep(sweep, tx).await?;
     if *from == 0 {
         if let Some(example) = row.spec.example() {
             filter.check(&example)?;
@@ -127,7 +127,7 @@ fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Re
     Err(StoreError::Incomplete { sweep, advice })
 }
 
-async fn known(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
+async fn stored_sweep(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
     // The store puts the names that there are into this error.
     tx.sweep(name)
         .await?

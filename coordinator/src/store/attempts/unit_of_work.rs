@@ -156,7 +156,7 @@ impl UnitOfWork {
     pub(crate) fn on_reap(&mut self) -> Result<u64, StoreError> {
         let mut reaped = 0;
         for token in std::mem::take(&mut self.expired) {
-            // The attempt may have spoken up in this very transaction.
+            // The attempt may have reported in this very transaction.
             let Ok(row) = self.held(token) else { continue };
             let event = Event::Reap(self.past(row.trial, ErrorClass::Lost, token));
             reaped += u64::from(self.apply_event(token, &event)?);

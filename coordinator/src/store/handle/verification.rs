@@ -172,12 +172,12 @@ impl Certificate {
         let Self { weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference } = self;
         let resumed =
             resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
-        let verdict = difference
+        let outcome = difference
             .as_deref()
             .map_or("identical to an uninterrupted run".to_owned(), |why| format!("NOT identical: {why}"));
         let weights = weights_digest.as_deref().unwrap_or("none");
         format!(
-            "killed at step {kill_at} of {steps}, {resumed}, on {worker}: {verdict}; weights {weights}, metrics {metrics_digest}"
+            "killed at step {kill_at} of {steps}, {resumed}, on {worker}: {outcome}; weights {weights}, metrics {metrics_digest}"
         )
     }
 }
