@@ -62,7 +62,10 @@ impl BatchExecutor {
                 }
                 Request::Report { token, batch, reply } => reply.set(unit.on_report(*token, batch)),
                 Request::Complete { completion, reply } => reply.set(unit.on_complete(completion)),
-                Request::Leave { worker, reply } => reply.set(Ok(unit.on_leave(worker))),
+                Request::Leave { worker, reply } => {
+                    unit.on_leave(worker);
+                    reply.set(Ok(()));
+                }
                 Request::Reap { by, reply } if is_late(*by) => reply.set(Ok(None)),
                 Request::Reap { reply, .. } => reply.set(unit.on_reap().map(Some)),
             }
