@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::background::{Expansion, Task};
 use super::batch_executor::BatchExecutor;
 use super::command::Command;
+use super::task::{Expansion, Task};
 use super::waiting_claims::WaitingClaims;
 use crate::clock::Clock;
 use crate::store::backend::Backend;
