@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 
 mod circles;
-mod features;
 mod files;
 mod run;
 

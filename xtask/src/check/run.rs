@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{features, files};
+use super::files;
 use crate::process;
 use crate::setup::{self, packages};
 
@@ -35,6 +35,5 @@ pub fn run() -> Result<()> {
     process::run(
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
-    process::run(&mut cargo(&["test", "--workspace", "--locked"]))?;
-    features::check(&repository)
+    process::run(&mut cargo(&["test", "--workspace", "--locked"]))
 }
