@@ -4,7 +4,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::decode::{DecodedImage, ImageView};
+use super::decoded_image::{DecodedImage, ImageView};
 
 /// Resizes images as Pillow's `resize(size, BILINEAR)` does, in integer arithmetic, the same on every machine. It keeps its buffers: use
 /// one for many images.

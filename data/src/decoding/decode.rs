@@ -5,41 +5,12 @@ use std::io::Cursor;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::decoded_image::{DecodedImage, SIDE_PIXELS_MAX};
 use super::jpeg;
 
 /// Raise this when some file is decoded or shrunk to other pixels than before. Old caches are then no longer used.
 pub(crate) const DECODER_VERSION: u32 = 1;
-pub(crate) const SIDE_PIXELS_MAX: u32 = 16_384;
 const DECODED_BYTES_MAX: u64 = 1 << 30;
-
-/// An RGB image, 8 bits per channel, rows from the top, channels interleaved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodedImage {
-    /// Rows, in pixels.
-    pub height: usize,
-    /// Columns, in pixels.
-    pub width: usize,
-    /// `height * width * 3` bytes.
-    pub pixels: Box<[u8]>,
-}
-
-impl DecodedImage {
-    /// Borrows the image.
-    pub fn view(&self) -> ImageView<'_> {
-        ImageView { height: self.height, width: self.width, pixels: &self.pixels }
-    }
-}
-
-/// A borrowed RGB image, such as one in a mapped file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageView<'a> {
-    /// Rows, in pixels.
-    pub height: usize,
-    /// Columns, in pixels.
-    pub width: usize,
-    /// `height * width * 3` bytes.
-    pub pixels: &'a [u8],
-}
 
 /// Decodes an image. The content decides the format, because PACS holds PNGs under other names.
 ///

@@ -5,7 +5,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::decode::{DecodedImage, SIDE_PIXELS_MAX};
+use super::decoded_image::{DecodedImage, SIDE_PIXELS_MAX};
 
 /// Whether the bytes begin as a JPEG does.
 pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {

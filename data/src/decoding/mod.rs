@@ -3,8 +3,10 @@
 
 mod bilinear_resize;
 mod decode;
+mod decoded_image;
 mod jpeg;
 
 pub use bilinear_resize::BilinearResizer;
 pub(crate) use decode::DECODER_VERSION;
-pub use decode::{DecodedImage, ImageView, decode};
+pub use decode::decode;
+pub use decoded_image::{DecodedImage, ImageView};

@@ -2,6 +2,7 @@
 
 mod array;
 mod cluster;
+mod disturbance;
 mod run;
 mod summary;
 mod sweep;

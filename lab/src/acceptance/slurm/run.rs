@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::super::descendants::DescendantKiller;
 use super::array::JobArray;
 use super::cluster::SlurmCluster;
+use super::disturbance::{DISTURBANCES, Disturbance};
 use super::summary::SlurmSummary;
 use super::sweep::{self, SlurmSweep};
 use crate::programs::{ProgramOptions, Programs, repository};
@@ -21,19 +22,6 @@ const WORKERS: u32 = 4;
 /// The limit of the sweep and its jobs, in steps of [`POLL`]: ten times what they need.
 const POLLS_MAX: u32 = 900;
 const POLL: Duration = Duration::from_millis(500);
-
-/// A disturbance of a running task of the array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Disturbance {
-    /// `scontrol requeue`.
-    Requeue,
-    /// The signal that Slurm sends before the time limit; the script must requeue the job.
-    Warn,
-}
-
-/// The number of succeeded trials after which a task is disturbed, the disturbance, and the task. The last task is not disturbed.
-pub(super) const DISTURBANCES: [(u32, Disturbance, u32); 3] =
-    [(6, Disturbance::Requeue, 1), (12, Disturbance::Warn, 2), (18, Disturbance::Requeue, 3)];
 
 /// Runs the sweep and prints a summary as one JSON object. Fails if a trial did not complete exactly once.
 pub fn run(options: &ProgramOptions) -> Result<()> {

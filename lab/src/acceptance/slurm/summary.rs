@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::array::ArrayTask;
-use super::run::Disturbance;
+use super::disturbance::Disturbance;
 use super::sweep::{ListedTrial, SweepCounts, TRIALS};
 
 /// The summary of a run on Slurm.
@@ -93,7 +93,7 @@ fn count(number: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run::DISTURBANCES;
+    use super::super::disturbance::DISTURBANCES;
     use super::*;
 
     fn good() -> SlurmSummary {

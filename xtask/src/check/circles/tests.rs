@@ -82,7 +82,7 @@ fn every_way_to_write_a_path_is_seen() {
     for text in [
         "use crate::plan::grid::Grid as Table;\n",
         "use super::plan::{Grid};\n",
-        "use crate::plan;\nfn f() -> plan::Grid { todo!() }\n",
+        "use crate::plan;\nfn f() -> plan::Grid { loop {} }\n",
         "use crate::plan as other;\nfn f() { other::Grid::new(); }\n",
         "use crate::plan::*;\nfn f(_: Grid) {}\n",
         "fn f() { use crate::plan; plan::Grid::new(); }\n",
