@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that CI runs.
 
 mod circles;
+mod features;
 mod files;
 mod run;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::files;
+use super::{features, files};
 use crate::process;
 use crate::setup::{self, packages};
 
@@ -35,5 +35,6 @@ pub fn run() -> Result<()> {
     process::run(
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
-    process::run(&mut cargo(&["test", "--workspace", "--locked"]))
+    process::run(&mut cargo(&["test", "--workspace", "--locked"]))?;
+    features::check(&repository)
 }
