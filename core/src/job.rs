@@ -15,18 +15,19 @@ pub use crate::token::Token;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Later than any time.
-    pub const NEVER: Self = Self(i64::MAX);
-
     /// This time and a duration.
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add_unsigned(milliseconds(duration)))
     }
 
     /// This time less a duration.
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_sub_unsigned(milliseconds(duration)))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// Why an attempt ended without a result.
@@ -125,6 +126,8 @@ pub enum Outcome {
 /// The name of a trial's state, in tables, columns and filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StateName {
+    /// A combination whose members do not all have a result yet.
+    Blocked,
     /// Waits for a worker.
     Queued,
     /// A worker has it.
@@ -139,6 +142,7 @@ pub enum StateName {
     Cancelled,
 }
 named!(StateName, "trial state", {
+    Blocked => "blocked",
     Queued => "queued",
     Running => "running",
     Succeeded => "succeeded",
@@ -150,12 +154,14 @@ named!(StateName, "trial state", {
 /// A trial's state with its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
+    /// A combination whose members do not all have a result yet.
+    Blocked,
     /// Waits for a worker.
     Queued {
         /// The attempt whose lease expired last, if no other has started since: it may still report.
-        expired: Option<Token>,
-        /// It is not assigned earlier: it waits after a failure, or for its members ([`State::WAITING`]).
-        not_before: Timestamp,
+        lost: Option<Token>,
+        /// After a failure: it is not assigned earlier.
+        not_before: Option<Timestamp>,
     },
     /// An attempt has it.
     Running {
@@ -175,8 +181,8 @@ pub enum Finished {
     Succeeded(Token),
     /// Its loss stopped being a number in this attempt.
     Diverged(Token),
-    /// Its attempts are used up; this was the last. [`Token::NONE`] for a combination whose members ended without a result.
-    Failed(Token),
+    /// Its attempts are used up; this was the last. None for a combination whose members ended without a result.
+    Failed(Option<Token>),
     /// A user cancelled it.
     Cancelled,
 }
@@ -184,7 +190,8 @@ pub enum Finished {
 impl Finished {
     fn token(self) -> Option<Token> {
         match self {
-            Self::Succeeded(token) | Self::Diverged(token) | Self::Failed(token) => Some(token),
+            Self::Succeeded(token) | Self::Diverged(token) => Some(token),
+            Self::Failed(token) => token,
             Self::Cancelled => None,
         }
     }
@@ -192,13 +199,12 @@ impl Finished {
 
 impl State {
     /// The state of a new trial, and of one that starts anew.
-    pub const FRESH: Self = Self::Queued { expired: None, not_before: Timestamp(0) };
-    /// The state of a combination until all its members have a result.
-    pub const WAITING: Self = Self::Queued { expired: None, not_before: Timestamp::NEVER };
+    pub const FRESH: Self = Self::Queued { lost: None, not_before: None };
 
     /// The state's name.
     pub fn name(&self) -> StateName {
         match self {
+            Self::Blocked => StateName::Blocked,
             Self::Queued { .. } => StateName::Queued,
             Self::Running { .. } => StateName::Running,
             Self::Finished(Finished::Succeeded(_)) => StateName::Succeeded,
@@ -208,10 +214,16 @@ impl State {
         }
     }
 
+    /// After a failure: the earliest time of the next attempt.
+    pub fn not_before(&self) -> Option<Timestamp> {
+        if let Self::Queued { not_before, .. } = self { *not_before } else { None }
+    }
+
     /// The attempt that the state names, if any.
     pub fn token(&self) -> Option<Token> {
         match self {
-            Self::Queued { expired, .. } => *expired,
+            Self::Blocked => None,
+            Self::Queued { lost, .. } => *lost,
             Self::Running { token, .. } => Some(*token),
             Self::Finished(finished) => finished.token(),
         }
@@ -242,8 +254,8 @@ pub enum Event {
     Cancel,
     /// A user wants a trial that ended without a result to run again.
     Retry {
-        /// It is a combination, which waits for its members.
-        waits: bool,
+        /// It is a combination, which is blocked until its members have a result.
+        combination: bool,
     },
     /// The members of a combination have changed.
     Members(Readiness),
@@ -310,13 +322,15 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
     let running = |token| State::Running { token, expires_at: now.plus(lease) };
     match event {
         Event::Claim(token) => match state {
-            State::Queued { not_before, .. } if not_before <= now => {
+            State::Queued { not_before, .. } if not_before.is_none_or(|earliest| earliest <= now) => {
                 Ok(Decision::Move(running(*token), Some(Effect::Start(*token))))
             }
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Reuse(token) => match state {
-            State::Queued { .. } => Ok(Decision::Move(State::Finished(Finished::Succeeded(*token)), None)),
+            State::Blocked | State::Queued { .. } => {
+                Ok(Decision::Move(State::Finished(Finished::Succeeded(*token)), None))
+            }
             other => Err(Refused::NotQueued(other.name())),
         },
         Event::Heartbeat(token) => {
@@ -338,32 +352,29 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         },
         Event::Cancel => Ok(match state {
             State::Finished(_) => Decision::Stay,
-            State::Queued { .. } => Decision::Move(State::Finished(Finished::Cancelled), None),
+            State::Blocked | State::Queued { .. } => {
+                Decision::Move(State::Finished(Finished::Cancelled), None)
+            }
             State::Running { token, .. } => Decision::Move(
                 State::Finished(Finished::Cancelled),
                 Some(Effect::End(token, AttemptEnd::Cancelled)),
             ),
         }),
-        Event::Retry { waits } => Ok(match state {
+        Event::Retry { combination } => Ok(match state {
             State::Finished(Finished::Diverged(_) | Finished::Failed(_) | Finished::Cancelled) => {
-                Decision::Move(
-                    if *waits { State::WAITING } else { State::FRESH },
-                    Some(Effect::ResetFailures),
-                )
+                let next = if *combination { State::Blocked } else { State::FRESH };
+                Decision::Move(next, Some(Effect::ResetFailures))
             }
-            // A trial that waits after a failure runs now; one that waits for its members cannot run yet.
-            State::Queued { expired, not_before } if not_before > now && state != State::WAITING => {
-                Decision::Move(
-                    State::Queued { expired, not_before: Timestamp(0) },
-                    Some(Effect::ResetFailures),
-                )
+            // A trial that waits after a failure runs now.
+            State::Queued { lost, not_before: Some(earliest) } if earliest > now => {
+                Decision::Move(State::Queued { lost, not_before: None }, Some(Effect::ResetFailures))
             }
             _ => Decision::Stay,
         }),
-        Event::Members(readiness) => Ok(match readiness {
-            Readiness::Ready if state == State::WAITING => Decision::Move(State::FRESH, None),
-            Readiness::Impossible if state == State::WAITING => {
-                Decision::Move(State::Finished(Finished::Failed(Token::NONE)), None)
+        Event::Members(readiness) => Ok(match (state, readiness) {
+            (State::Blocked, Readiness::Ready) => Decision::Move(State::FRESH, None),
+            (State::Blocked, Readiness::Impossible) => {
+                Decision::Move(State::Finished(Finished::Failed(None)), None)
             }
             _ => Decision::Stay,
         }),
@@ -377,11 +388,12 @@ fn holds(state: State, by: Token) -> bool {
 fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
     let policy = class.policy();
     if policy.exhausted(past.failures) {
-        return State::Finished(Finished::Failed(token));
+        return State::Finished(Finished::Failed(Some(token)));
     }
     // Only a lost attempt may still report; one that reported its end must not.
-    let expired = (class == ErrorClass::Lost).then_some(token);
-    State::Queued { expired, not_before: now.plus(policy.delay(past.failures, past.jitter)) }
+    let lost = (class == ErrorClass::Lost).then_some(token);
+    let delay = policy.delay(past.failures, past.jitter);
+    State::Queued { lost, not_before: (!delay.is_zero()).then(|| now.plus(delay)) }
 }
 
 fn complete(

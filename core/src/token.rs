@@ -9,11 +9,6 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Token(pub i64);
 
-impl Token {
-    /// No attempt's: none is issued.
-    pub const NONE: Self = Self(0);
-}
-
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

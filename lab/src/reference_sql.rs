@@ -14,7 +14,7 @@ const ATTEMPTS: [&str; 3] = [
         VALUES ('reference', 'reference', 1, 'cpu', 1, '{}', 'reference', 1, 1)",
     "INSERT INTO attempts (token, trial, worker, started_ms, ended_ms, outcome, sequence, step)
         SELECT id, id, 1, 1, 2, 'succeeded', 1, 1200 FROM trials",
-    "UPDATE trials SET token = id, due_ms = 0,
+    "UPDATE trials SET result = id,
         state = CASE WHEN id % 97 = 0 THEN 'failed' WHEN id % 89 = 0 THEN 'diverged' ELSE 'succeeded' END",
 ];
 
@@ -45,7 +45,7 @@ const CELLS: &str = "
     SELECT CAST($json ->> 'dropout' AS DOUBLE PRECISION) AS dropout, CAST($json ->> 'lr' AS DOUBLE PRECISION) AS lr, t.held_out,
         COUNT(*) AS planned, COUNT(CASE WHEN t.state = 'succeeded' THEN 1 END) AS done, COUNT(best.token) AS measured,
         AVG(iid.iid) AS iid, AVG(o.accuracy) AS ood
-    FROM trials AS t LEFT JOIN best ON best.token = t.token AND best.rank = 1 AND t.state = 'succeeded'
+    FROM trials AS t LEFT JOIN best ON best.token = t.result AND best.rank = 1 AND t.state = 'succeeded'
     LEFT JOIN iid ON iid.token = best.token AND iid.step = best.step
     LEFT JOIN held_out AS o ON o.token = best.token AND o.step = best.step AND o.method = 'plain' AND o.split = 'in'
     WHERE t.held_out NOT LIKE '%+%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
@@ -55,11 +55,11 @@ const IID: &str = "SELECT token, step, AVG(accuracy) AS score FROM validation WH
 
 /// The score of a step by the trials that also hold out one of the training domains; all three must have succeeded.
 const LOO: &str = "
-    SELECT t.token, h.step, AVG(h.accuracy) AS score FROM trials AS t
+    SELECT t.result AS token, h.step, AVG(h.accuracy) AS score FROM trials AS t
     JOIN trials AS p ON p.parameters = t.parameters AND p.seed = t.seed AND p.split_seed = t.split_seed AND p.state = 'succeeded'
         AND p.held_out LIKE '%+%' AND '+' || p.held_out || '+' LIKE '%+' || t.held_out || '+%'
     JOIN held_out AS h ON h.token = p.token AND h.method = 'plain' AND h.split = 'in' AND h.domain <> t.held_out
-    WHERE t.held_out NOT LIKE '%+%' AND t.state = 'succeeded' GROUP BY t.token, h.step HAVING COUNT(*) = 3";
+    WHERE t.held_out NOT LIKE '%+%' AND t.state = 'succeeded' GROUP BY t.result, h.step HAVING COUNT(*) = 3";
 
 const COUNTS: &str = "
     SELECT (SELECT COUNT(*) FROM validation) + (SELECT COUNT(*) FROM held_out),

@@ -26,11 +26,11 @@ const SQLITE: Statements = Statements {
     trials: "SELECT id FROM trials ORDER BY position",
     lease: [
         "INSERT INTO attempts (token, trial, worker, started_ms) SELECT value ->> 0, value ->> 1, 1, 1 FROM json_each($1)",
-        "UPDATE trials SET state = 'running', token = value ->> 0, due_ms = 1 FROM json_each($1) WHERE trials.id = value ->> 1",
+        "UPDATE trials SET state = 'running', holder = value ->> 0, expires_ms = 1 FROM json_each($1) WHERE trials.id = value ->> 1",
     ],
     complete: [
         "UPDATE attempts SET outcome = 'succeeded', ended_ms = 1, sequence = 1, step = 1 FROM json_each($1) WHERE token = value ->> 0",
-        "UPDATE trials SET state = 'succeeded', due_ms = 0 FROM json_each($1) WHERE trials.id = value ->> 1",
+        "UPDATE trials SET state = 'succeeded', result = holder, holder = NULL, expires_ms = NULL FROM json_each($1) WHERE trials.id = value ->> 1",
         "INSERT INTO validation (token, method, step, domain, split, n, correct, accuracy, loss)
             SELECT value ->> 0, 'plain', 1, 'all', 'out', 100, 50, 0.5, 0.5 FROM json_each($1)",
     ],
@@ -42,13 +42,13 @@ const POSTGRES: Statements = Statements {
     lease: [
         "INSERT INTO attempts (token, trial, worker, started_ms)
             SELECT (value ->> 0)::bigint, (value ->> 1)::bigint, 1, 1 FROM json_array_elements($1::json) AS v (value)",
-        "UPDATE trials SET state = 'running', token = (value ->> 0)::bigint, due_ms = 1
+        "UPDATE trials SET state = 'running', holder = (value ->> 0)::bigint, expires_ms = 1
             FROM json_array_elements($1::json) AS v (value) WHERE id = (value ->> 1)::bigint",
     ],
     complete: [
         "UPDATE attempts SET outcome = 'succeeded', ended_ms = 1, sequence = 1, step = 1
             FROM json_array_elements($1::json) AS v (value) WHERE token = (value ->> 0)::bigint",
-        "UPDATE trials SET state = 'succeeded', due_ms = 0
+        "UPDATE trials SET state = 'succeeded', result = holder, holder = NULL, expires_ms = NULL
             FROM json_array_elements($1::json) AS v (value) WHERE trials.id = (value ->> 1)::bigint",
         "INSERT INTO validation (token, method, step, domain, split, n, correct, accuracy, loss)
             SELECT (value ->> 0)::bigint, 'plain', 1, 'all', 'out', 100, 50, 0.5, 0.5 FROM json_array_elements($1::json) AS v (value)",

@@ -1,5 +1,6 @@
--- Sweeps, trials, attempts and what they reported. Times are milliseconds since the Unix epoch by the database's clock; 0 means never.
--- migrations/sqlite holds the same tables under the same numbers, with the comments on every column.
+-- Sweeps, trials, attempts and what they reported. NULL means that there is no such value, and no other value means that. Times are
+-- milliseconds since the Unix epoch by the database's clock. migrations/sqlite holds the same tables under the same numbers, with the
+-- comments on every column.
 
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
@@ -30,17 +31,32 @@ CREATE TABLE trials (
     parameters TEXT NOT NULL,
     seed BIGINT NOT NULL,
     split_seed BIGINT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    token BIGINT NOT NULL DEFAULT 0,
-    due_ms BIGINT NOT NULL DEFAULT 0,
-    forgiven BIGINT NOT NULL DEFAULT 0,
-    reused BIGINT NOT NULL DEFAULT 0,
-    UNIQUE (trial_id, sweep_id)
+    state TEXT NOT NULL CHECK (state IN ('blocked', 'queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    lost BIGINT,
+    not_before_ms BIGINT,
+    holder BIGINT,
+    expires_ms BIGINT,
+    result BIGINT,
+    forgiven BIGINT,
+    reused BIGINT NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)),
+    UNIQUE (trial_id, sweep_id),
+    CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
+    CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),
+    CHECK (state = 'failed' OR (state IN ('succeeded', 'diverged')) = (result IS NOT NULL))
 );
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
+CREATE INDEX trials_blocked ON trials (sweep_id) WHERE state = 'blocked';
 CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
-CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled');
+
+-- Of a trial that combines others of its sweep: those.
+CREATE TABLE members (
+    trial BIGINT NOT NULL REFERENCES trials (id),
+    place BIGINT NOT NULL,
+    member BIGINT NOT NULL REFERENCES trials (id),
+    PRIMARY KEY (trial, place)
+);
 
 CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -53,11 +69,12 @@ CREATE TABLE workers (
     software TEXT NOT NULL,
     registered_ms BIGINT NOT NULL,
     seen_ms BIGINT NOT NULL,
-    left_ms BIGINT NOT NULL DEFAULT 0,
+    left_ms BIGINT,
     failures_in_row BIGINT NOT NULL DEFAULT 0,
-    quarantined_until_ms BIGINT NOT NULL DEFAULT 0,
-    quarantine_reason TEXT NOT NULL DEFAULT '',
-    checkpoints TEXT NOT NULL DEFAULT ''
+    quarantined_until_ms BIGINT,
+    quarantine_reason TEXT,
+    checkpoints TEXT CHECK (checkpoints IN ('shared', 'local')),
+    CHECK ((quarantined_until_ms IS NULL) = (quarantine_reason IS NULL))
 );
 
 CREATE TABLE attempts (
@@ -65,21 +82,22 @@ CREATE TABLE attempts (
     trial BIGINT NOT NULL REFERENCES trials (id),
     worker BIGINT NOT NULL REFERENCES workers (id),
     started_ms BIGINT NOT NULL,
-    ended_ms BIGINT NOT NULL DEFAULT 0,
     outcome TEXT NOT NULL DEFAULT 'running' CHECK (outcome IN ('running', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    error_class TEXT NOT NULL DEFAULT '',
-    message TEXT NOT NULL DEFAULT '',
+    ended_ms BIGINT CHECK ((outcome = 'running') = (ended_ms IS NULL)),
+    error_class TEXT CHECK ((outcome = 'failed') = (error_class IS NOT NULL)),
+    message TEXT,
     sequence BIGINT NOT NULL DEFAULT 0,
     step BIGINT NOT NULL DEFAULT 0,
-    software TEXT NOT NULL DEFAULT '',
-    libtorch TEXT NOT NULL DEFAULT '',
-    device TEXT NOT NULL DEFAULT '',
-    threads BIGINT NOT NULL DEFAULT 0,
-    dataset_digest TEXT NOT NULL DEFAULT '',
-    weights_digest TEXT NOT NULL DEFAULT '',
-    resumed_token BIGINT NOT NULL DEFAULT 0,
-    resumed_step BIGINT NOT NULL DEFAULT 0,
-    exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1))
+    software TEXT,
+    libtorch TEXT,
+    device TEXT,
+    threads BIGINT,
+    dataset_digest TEXT,
+    weights_digest TEXT,
+    resumed_token BIGINT,
+    resumed_step BIGINT,
+    exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)),
+    CHECK ((resumed_token IS NULL) = (resumed_step IS NULL))
 );
 CREATE INDEX attempts_by_trial ON attempts (trial, token);
 
@@ -90,8 +108,8 @@ CREATE TABLE validation (
     step BIGINT NOT NULL,
     domain TEXT NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('in', 'out')),
-    n BIGINT NOT NULL CHECK (n >= 0),
-    correct BIGINT NOT NULL CHECK (correct BETWEEN -1 AND n),
+    n BIGINT CHECK (n > 0),
+    correct BIGINT CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
     accuracy DOUBLE PRECISION NOT NULL,
     loss DOUBLE PRECISION,
     PRIMARY KEY (token, method, step, domain, split)
@@ -104,8 +122,8 @@ CREATE TABLE held_out (
     step BIGINT NOT NULL,
     domain TEXT NOT NULL,
     split TEXT NOT NULL CHECK (split IN ('in', 'out')),
-    n BIGINT NOT NULL CHECK (n >= 0),
-    correct BIGINT NOT NULL CHECK (correct BETWEEN -1 AND n),
+    n BIGINT CHECK (n > 0),
+    correct BIGINT CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
     accuracy DOUBLE PRECISION NOT NULL,
     loss DOUBLE PRECISION,
     PRIMARY KEY (token, method, step, domain, split)
@@ -118,12 +136,13 @@ CREATE TABLE training_losses (
     PRIMARY KEY (token, step)
 );
 
+-- What attempts left in the artifact store, or the digests alone of what was not kept.
 CREATE TABLE artifacts (
     token BIGINT NOT NULL REFERENCES attempts (token),
     kind TEXT NOT NULL CHECK (kind IN ('checkpoint', 'final-weights', 'selected-weights', 'final-logits')),
     method TEXT NOT NULL,
     step BIGINT NOT NULL,
-    key TEXT NOT NULL,
+    key TEXT,
     digest TEXT NOT NULL,
     bytes BIGINT NOT NULL,
     PRIMARY KEY (token, kind, method, step)
@@ -141,7 +160,7 @@ CREATE TABLE logs (
 CREATE TABLE trial_events (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     trial BIGINT NOT NULL REFERENCES trials (id),
-    token BIGINT NOT NULL,
+    token BIGINT,
     at_ms BIGINT NOT NULL,
     what TEXT NOT NULL,
     detail TEXT NOT NULL

@@ -1,6 +1,6 @@
 -- Sweeps, trials, attempts and what they reported. STRICT, and NOT NULL wherever a value always exists: a statement with too few values
--- must fail, not store NULL. Times are milliseconds since the Unix epoch by the coordinator's clock; 0 means never.
--- migrations/postgres holds the same tables under the same numbers.
+-- must fail, not store NULL. NULL means that there is no such value, and no other value means that.
+-- Times are milliseconds since the Unix epoch by the coordinator's clock. migrations/postgres holds the same tables under the same numbers.
 
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
@@ -31,17 +31,34 @@ CREATE TABLE trials (
     parameters TEXT    NOT NULL,           -- the other axes as a JSON object, such as {"dropout":0.9,"lr":0.001}
     seed       INTEGER NOT NULL,
     split_seed INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    token      INTEGER NOT NULL DEFAULT 0, -- running: who has it; queued: whose lease expired, or 0; finished: whose result counts, or 0
-    due_ms     INTEGER NOT NULL DEFAULT 0, -- running: when the lease ends; queued: nobody gets it earlier
-    forgiven   INTEGER NOT NULL DEFAULT 0, -- attempts up to this token no longer count against it
-    reused     INTEGER NOT NULL DEFAULT 0, -- 1: the result is that of the same trial in another sweep
-    UNIQUE (trial_id, sweep_id)
+    -- blocked: a combination, until all its members have a result
+    state      TEXT    NOT NULL CHECK (state IN ('blocked', 'queued', 'running', 'succeeded', 'diverged', 'failed', 'cancelled')),
+    lost       INTEGER,                    -- queued: the attempt whose lease expired, as long as no other has started
+    not_before_ms INTEGER,                 -- queued after a failure: nobody gets it earlier
+    holder     INTEGER,                    -- running: the attempt that has it
+    expires_ms INTEGER,                    -- running: when the lease of that attempt ends
+    result     INTEGER,                    -- finished: the attempt that ended it; its own, or that of the same trial in another sweep
+    forgiven   INTEGER,                    -- failures of attempts up to this one no longer count against it
+    reused        INTEGER NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)), -- 1: the result is that of the same trial in another sweep
+    UNIQUE (trial_id, sweep_id),
+    CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
+    CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),
+    -- A combination can fail without an attempt.
+    CHECK (state = 'failed' OR (state IN ('succeeded', 'diverged')) = (result IS NOT NULL))
 ) STRICT;
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
+CREATE INDEX trials_blocked ON trials (sweep_id) WHERE state = 'blocked';
 CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
-CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state NOT IN ('queued', 'running');
+CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled');
+
+-- Of a trial that combines others of its sweep: those.
+CREATE TABLE members (
+    trial  INTEGER NOT NULL REFERENCES trials (id),
+    place  INTEGER NOT NULL,               -- 0, 1, 2, ... in the order of the grid
+    member INTEGER NOT NULL REFERENCES trials (id),
+    PRIMARY KEY (trial, place)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,
@@ -54,11 +71,12 @@ CREATE TABLE workers (
     software        TEXT    NOT NULL,
     registered_ms   INTEGER NOT NULL,
     seen_ms         INTEGER NOT NULL,
-    left_ms         INTEGER NOT NULL DEFAULT 0,
+    left_ms         INTEGER,               -- when it reported its end
     failures_in_row INTEGER NOT NULL DEFAULT 0,
-    quarantined_until_ms  INTEGER NOT NULL DEFAULT 0, -- gets no trials before that
-    quarantine_reason    TEXT    NOT NULL DEFAULT '',
-    checkpoints     TEXT    NOT NULL DEFAULT '' -- 'shared': it reaches the artifact store; 'local': it does not; '': not known
+    quarantined_until_ms INTEGER,          -- gets no trials before that
+    quarantine_reason    TEXT,
+    checkpoints     TEXT CHECK (checkpoints IN ('shared', 'local')), -- shared: it reaches the artifact store; NULL: not known yet
+    CHECK ((quarantined_until_ms IS NULL) = (quarantine_reason IS NULL))
 ) STRICT;
 
 CREATE TABLE attempts (
@@ -66,21 +84,22 @@ CREATE TABLE attempts (
     trial          INTEGER NOT NULL REFERENCES trials (id),
     worker         INTEGER NOT NULL REFERENCES workers (id),
     started_ms     INTEGER NOT NULL,
-    ended_ms       INTEGER NOT NULL DEFAULT 0,
     outcome        TEXT    NOT NULL DEFAULT 'running' CHECK (outcome IN ('running', 'succeeded', 'diverged', 'failed', 'cancelled')),
-    error_class    TEXT    NOT NULL DEFAULT '',
-    message        TEXT    NOT NULL DEFAULT '',
-    sequence       INTEGER NOT NULL DEFAULT 0, -- the last batch of reports that was accepted
+    ended_ms       INTEGER CHECK ((outcome = 'running') = (ended_ms IS NULL)),
+    error_class    TEXT    CHECK ((outcome = 'failed') = (error_class IS NOT NULL)),
+    message        TEXT,                   -- failed or diverged: why, in one line
+    sequence       INTEGER NOT NULL DEFAULT 0, -- how many batches of reports were accepted
     step           INTEGER NOT NULL DEFAULT 0, -- the last step that it reported
-    software       TEXT    NOT NULL DEFAULT '',
-    libtorch       TEXT    NOT NULL DEFAULT '',
-    device         TEXT    NOT NULL DEFAULT '',
-    threads        INTEGER NOT NULL DEFAULT 0,
-    dataset_digest TEXT    NOT NULL DEFAULT '',
-    weights_digest TEXT    NOT NULL DEFAULT '',
-    resumed_token  INTEGER NOT NULL DEFAULT 0, -- the attempt whose checkpoint it went on from; 0 if it began at step 0
-    resumed_step   INTEGER NOT NULL DEFAULT 0, -- the last step that it did not make itself
-    exact          INTEGER NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)) -- 0: resumed on another device, thread count or libtorch
+    software       TEXT,                   -- this and what it ran on: NULL until it reports it
+    libtorch       TEXT,
+    device         TEXT,
+    threads        INTEGER,
+    dataset_digest TEXT,
+    weights_digest TEXT,
+    resumed_token  INTEGER,                -- the attempt whose checkpoint it went on from; NULL if it began at step 0
+    resumed_step   INTEGER,                -- the last step that it did not make itself
+    exact          INTEGER NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)), -- 0: resumed on another device, thread count or libtorch
+    CHECK ((resumed_token IS NULL) = (resumed_step IS NULL))
 ) STRICT;
 CREATE INDEX attempts_by_trial ON attempts (trial, token);
 
@@ -91,10 +110,10 @@ CREATE TABLE validation (
     step     INTEGER NOT NULL,
     domain   TEXT    NOT NULL,
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n        INTEGER NOT NULL CHECK (n >= 0),              -- images; 0: not known
-    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n), -- -1: only the accuracy is known
+    n        INTEGER CHECK (n > 0),        -- images; NULL: not known
+    correct  INTEGER CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)), -- NULL: only the accuracy is known
     accuracy REAL    NOT NULL,
-    loss     REAL,                                         -- NULL: not reported
+    loss     REAL,                         -- NULL: not reported
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
@@ -105,8 +124,8 @@ CREATE TABLE held_out (
     step     INTEGER NOT NULL,
     domain   TEXT    NOT NULL,
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
-    n        INTEGER NOT NULL CHECK (n >= 0),
-    correct  INTEGER NOT NULL CHECK (correct BETWEEN -1 AND n),
+    n        INTEGER CHECK (n > 0),
+    correct  INTEGER CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
     accuracy REAL    NOT NULL,
     loss     REAL,
     PRIMARY KEY (token, method, step, domain, split)
@@ -125,7 +144,7 @@ CREATE TABLE artifacts (
     kind   TEXT    NOT NULL CHECK (kind IN ('checkpoint', 'final-weights', 'selected-weights', 'final-logits')),
     method TEXT    NOT NULL,
     step   INTEGER NOT NULL,
-    key    TEXT    NOT NULL,               -- below the store's root; '' if it was not kept
+    key    TEXT,                           -- below the store's root; NULL if it was not kept
     digest TEXT    NOT NULL,               -- BLAKE3, 64 hexadecimal digits
     bytes  INTEGER NOT NULL,
     PRIMARY KEY (token, kind, method, step)
@@ -143,7 +162,7 @@ CREATE TABLE logs (
 CREATE TABLE trial_events (
     id     INTEGER PRIMARY KEY,
     trial  INTEGER NOT NULL REFERENCES trials (id),
-    token  INTEGER NOT NULL,               -- the attempt; 0 if none is concerned
+    token  INTEGER,                        -- the attempt, if one is concerned
     at_ms  INTEGER NOT NULL,
     what   TEXT    NOT NULL,
     detail TEXT    NOT NULL

@@ -3,7 +3,7 @@
 
 -- Trials with their place in the grid as columns. An axis is NULL where a trial has none, or has something else there than it should.
 CREATE VIEW trial_points AS
-SELECT t.id, t.token, t.state, t.reused, s.name AS sweep, t.trial_id, t.held_out, t.seed, t.split_seed,
+SELECT t.id, t.state, t.holder, t.result, t.reused, s.name AS sweep, t.trial_id, t.held_out, t.seed, t.split_seed,
     CASE WHEN json_type(t.parameters, '$.dropout') IN ('integer', 'real') THEN CAST(t.parameters ->> '$.dropout' AS REAL) END AS dropout,
     CASE WHEN json_type(t.parameters, '$.lr') IN ('integer', 'real') THEN CAST(t.parameters ->> '$.lr' AS REAL) END AS lr,
     CASE WHEN json_type(t.parameters, '$.weight_decay') IN ('integer', 'real')
@@ -23,25 +23,24 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
     p.parameters, p.state,
     (SELECT COUNT(*) FROM attempts AS own WHERE own.trial = p.id)
         + (SELECT COUNT(*) FROM attempts AS origin WHERE p.reused = 1 AND origin.trial = a.trial) AS attempts,
-    a.step, a.started_ms, NULLIF(a.ended_ms, 0) AS ended_ms, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
-    NULLIF(a.device, '') AS device, NULLIF(a.software, '') AS software, a.exact,
-    NULLIF(a.dataset_digest, '') AS dataset_digest, NULLIF(a.weights_digest, '') AS weights_digest, p.reused,
-    NULLIF(a.libtorch, '') AS libtorch, NULLIF(a.threads, 0) AS threads
+    a.step, a.started_ms, a.ended_ms, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
+    a.device, a.software, a.exact,
+    a.dataset_digest, a.weights_digest, p.reused,
+    a.libtorch, a.threads
 FROM trial_points AS p
--- A queued trial's token is that of an attempt that was lost.
-LEFT JOIN attempts AS a ON a.token = p.token AND p.state <> 'queued'
+LEFT JOIN attempts AS a ON a.token = COALESCE(p.holder, p.result)
 LEFT JOIN workers AS w ON w.id = a.worker;
 
 CREATE VIEW v_evaluations AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, e.method, e.step, e.domain, e.split, 'training' AS role, NULLIF(e.n, 0) AS n, NULLIF(e.correct, -1) AS correct,
+    p.parameters, e.method, e.step, e.domain, e.split, 'training' AS role, e.n, e.correct,
     e.accuracy, e.loss
-FROM trial_points AS p JOIN validation AS e ON e.token = p.token WHERE p.state = 'succeeded'
+FROM trial_points AS p JOIN validation AS e ON e.token = p.result WHERE p.state = 'succeeded'
 UNION ALL
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, e.method, e.step, e.domain, e.split, 'held-out' AS role, NULLIF(e.n, 0) AS n, NULLIF(e.correct, -1) AS correct,
+    p.parameters, e.method, e.step, e.domain, e.split, 'held-out' AS role, e.n, e.correct,
     e.accuracy, e.loss
-FROM trial_points AS p JOIN held_out AS e ON e.token = p.token WHERE p.state = 'succeeded';
+FROM trial_points AS p JOIN held_out AS e ON e.token = p.result WHERE p.state = 'succeeded';
 
 -- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
 -- training domain was read), its place among the steps of its trial and method by that, and the last steps that were measured on the
@@ -67,12 +66,12 @@ FROM (
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested
         FROM (
-            SELECT p.sweep, p.id, p.token, p.held_out, e.method, e.step, 1 AS trained, 0 AS tested
-            FROM trial_points AS p JOIN validation AS e ON e.token = p.token
+            SELECT p.sweep, p.id, p.result AS token, p.held_out, e.method, e.step, 1 AS trained, 0 AS tested
+            FROM trial_points AS p JOIN validation AS e ON e.token = p.result
             WHERE p.state = 'succeeded' AND p.held_out <> '' AND p.held_out NOT LIKE '%+%'
             UNION ALL
-            SELECT p.sweep, p.id, p.token, p.held_out, e.method, e.step, 0 AS trained, 1 AS tested
-            FROM trial_points AS p JOIN held_out AS e ON e.token = p.token
+            SELECT p.sweep, p.id, p.result AS token, p.held_out, e.method, e.step, 0 AS trained, 1 AS tested
+            FROM trial_points AS p JOIN held_out AS e ON e.token = p.result
             WHERE p.state = 'succeeded' AND p.held_out <> '' AND p.held_out NOT LIKE '%+%'
         ) AS u
         GROUP BY u.sweep, u.id, u.token, u.held_out, u.method, u.step
@@ -83,8 +82,8 @@ CREATE VIEW v_selected AS
 SELECT r.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
     p.parameters, r.method, k.selection, r.step, CASE WHEN k.selection = 'oracle' THEN o.accuracy ELSE r.iid END AS score,
     r.iid, i.accuracy AS ood_in, o.accuracy AS ood_out,
-    CASE WHEN i.correct >= 0 AND o.correct >= 0 THEN CAST(i.correct + o.correct AS REAL) / (i.n + o.n)
-        WHEN i.n > 0 AND o.n > 0 THEN (i.accuracy * i.n + o.accuracy * o.n) / (i.n + o.n) END AS ood_all
+    CASE WHEN i.correct IS NOT NULL AND o.correct IS NOT NULL THEN CAST(i.correct + o.correct AS REAL) / (i.n + o.n)
+        WHEN i.n IS NOT NULL AND o.n IS NOT NULL THEN (i.accuracy * i.n + o.accuracy * o.n) / (i.n + o.n) END AS ood_all
 FROM ranked_steps AS r JOIN trial_points AS p ON p.id = r.id
 LEFT JOIN held_out AS i ON i.token = r.token AND i.method = r.method AND i.step = r.step AND i.domain = r.held_out AND i.split = 'in'
 LEFT JOIN held_out AS o ON o.token = r.token AND o.method = r.method AND o.step = r.step AND o.domain = r.held_out AND o.split = 'out'

@@ -34,7 +34,7 @@ impl TrialCounts {
             StateName::Diverged => self.diverged += 1,
             StateName::Cancelled => self.cancelled += 1,
             StateName::Running => self.running += 1,
-            StateName::Queued => self.waiting += 1,
+            StateName::Blocked | StateName::Queued => self.waiting += 1,
         }
     }
 

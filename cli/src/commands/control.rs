@@ -29,8 +29,8 @@ pub struct CancelArguments {
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'. Without any, the sweep itself is cancelled.
     #[arg(long = "where", value_name = "CONDITIONS", value_parser = conditions)]
     filter: Option<String>,
-    /// Only trials in this state: queued or running.
-    #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Queued, StateName::Running]))]
+    /// Only trials in this state: blocked, queued or running.
+    #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Blocked, StateName::Queued, StateName::Running]))]
     state: Option<StateName>,
 }
 

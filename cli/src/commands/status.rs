@@ -37,6 +37,7 @@ struct SweepOutput {
     state: String,
     priority: i64,
     planned: u64,
+    blocked: u64,
     queued: u64,
     delayed: bool,
     running: u64,
@@ -86,14 +87,15 @@ fn table(sweeps: &[SweepStatus]) -> String {
     ];
     let mut table = output::table(header);
     for status in sweeps {
-        let reused = if status.reused > 0 { format!(" ({} reused)", status.reused) } else { String::new() };
+        let part = |count: u64, what| if count > 0 { format!(" ({count} {what})") } else { String::new() };
+        let (reused, blocked) = (part(status.reused, "reused"), part(status.blocked, "more blocked"));
         table.add_row([
             status.sweep.clone(),
             status.state.clone(),
             status.priority.to_string(),
             format!("{}/{}{reused}", status.succeeded, status.planned),
             status.running.to_string(),
-            status.queued.to_string(),
+            format!("{}{blocked}", status.queued),
             status.failed.to_string(),
             status.diverged.to_string(),
             status.cancelled.to_string(),
@@ -112,7 +114,7 @@ fn ended(status: &SweepStatus) -> u64 {
 pub fn is_over(status: &SweepStatus) -> bool {
     match status.state.as_str() {
         "expanding" => false,
-        "cancelled" => status.queued + status.running == 0,
+        "cancelled" => status.blocked + status.queued + status.running == 0,
         // This build runs none of what is left.
         "outdated" => status.running == 0,
         _ => status.planned > 0 && ended(status) >= status.planned,
@@ -162,6 +164,7 @@ fn output_of(sweeps: &[SweepStatus], eta: impl Fn(&SweepStatus) -> Option<Durati
         state: status.state.clone(),
         priority: status.priority,
         planned: status.planned,
+        blocked: status.blocked,
         queued: status.queued,
         delayed: status.delayed,
         running: status.running,
@@ -234,6 +237,7 @@ fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     let mut total = SweepStatus::default();
     for status in sweeps {
         total.planned += status.planned;
+        total.blocked += status.blocked;
         total.queued += status.queued;
         total.running += status.running;
         total.succeeded += status.succeeded;
@@ -350,7 +354,7 @@ mod tests {
         );
         let json = serde_json::to_value(output_of(&[status], eta)).unwrap();
         let expected = serde_json::json!({"sweeps": [{
-            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "delayed": false, "running": 2, "succeeded": 1, "reused": 1,
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "blocked": 0, "queued": 1, "delayed": false, "running": 2, "succeeded": 1, "reused": 1,
             "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
         }]});
         assert_eq!(json, expected);

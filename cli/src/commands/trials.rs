@@ -17,7 +17,7 @@ use crate::output::PointOutput;
 pub struct Arguments {
     /// The sweep's name.
     sweep: String,
-    /// Only trials in this state: queued, running, succeeded, diverged, failed or cancelled.
+    /// Only trials in this state: blocked, queued, running, succeeded, diverged, failed or cancelled.
     #[arg(long)]
     state: Option<StateName>,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.

@@ -19,14 +19,14 @@ const BY_HAND: &str = "
     WITH scores AS (SELECT token, step, AVG(1.0 * correct / n) AS iid FROM validation WHERE split = 'out' GROUP BY token, step),
          best AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY token ORDER BY round(iid, 12) DESC, step) AS place FROM scores)
     SELECT trials.parameters ->> '$.dropout', trials.held_out, best.iid, 1.0 * held_out.correct / held_out.n
-    FROM trials JOIN best ON best.token = trials.token AND best.place = 1
-    JOIN held_out ON held_out.token = trials.token AND held_out.step = best.step AND held_out.split = 'out'
+    FROM trials JOIN best ON best.token = trials.result AND best.place = 1
+    JOIN held_out ON held_out.token = trials.result AND held_out.step = best.step AND held_out.split = 'out'
     ORDER BY 1, 2";
 
 /// Everything that the accepted attempts reported, to the last bit of the losses, without ids that depend on the order of events.
 const ACCEPTED: &str = "
     SELECT trials.trial_id, rows.step, rows.domain, rows.split, rows.n, rows.correct, printf('%!.17g', rows.loss) FROM trials
-    JOIN (SELECT * FROM validation UNION ALL SELECT * FROM held_out) AS rows ON rows.token = trials.token
+    JOIN (SELECT * FROM validation UNION ALL SELECT * FROM held_out) AS rows ON rows.token = trials.result
     WHERE trials.state = 'succeeded' ORDER BY 1, 2, 3, 4";
 
 type Accepted = (String, i64, String, String, i64, i64, String);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
-use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::job::{StateName, Token};
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
@@ -161,10 +161,10 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let history = self.0.store.history(&request.into_inner().trial).await.map_err(refused)?;
         let spec = self.0.store.spec(&history.sweep).await.map_err(refused)?;
-        let waits = matches!(history.line.state, StateName::Queued | StateName::Running);
-        let members = || {
-            (history.due_ms == Timestamp::NEVER.0).then(|| "until all its members have a result".to_owned())
-        };
+        let state = history.line.state;
+        let waits = matches!(state, StateName::Blocked | StateName::Queued | StateName::Running);
+        let members =
+            || (state == StateName::Blocked).then(|| "until all its members have a result".to_owned());
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
         Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, now_ms())))
     }

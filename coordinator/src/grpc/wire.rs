@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::job::{StateName, Timestamp};
+use sortie_core::job::StateName;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
@@ -26,6 +26,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         state,
         priority,
         planned,
+        blocked,
         queued,
         running,
         succeeded,
@@ -39,6 +40,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
     v1::SweepStatus {
         sweep,
         planned,
+        blocked,
         queued,
         running,
         succeeded,
@@ -59,7 +61,11 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     let TrialLine { trial_id, point, state, attempts, step, worker, error, reused_from } = line;
     // What went wrong before is no news of a trial that runs or is over in another way.
-    let error = if matches!(state, StateName::Failed | StateName::Queued) { error } else { String::new() };
+    let error = if matches!(state, StateName::Failed | StateName::Blocked | StateName::Queued) {
+        error
+    } else {
+        String::new()
+    };
     v1::Trial {
         trial_id: trial_id.to_string(),
         point: Some((&point).into()),
@@ -74,7 +80,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
 }
 
 pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
-    let TrialHistory { sweep, line, token, due_ms, members, events } = history;
+    let TrialHistory { sweep, line, token, not_before_ms, members, events } = history;
     let events = events.into_iter().map(|event| v1::TrialEvent {
         ago_ms: since(event.at_ms, now),
         token: event.token.map_or(0, |token| token.0),
@@ -85,8 +91,7 @@ pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String, now:
         sweep,
         trial: Some(trial_wire(line, steps)),
         token: token.map_or(0, |token| token.0),
-        // Nobody knows when the members of a combination will have a result.
-        waits_ms: if due_ms == Timestamp::NEVER.0 { 0 } else { since(now, due_ms) },
+        waits_ms: not_before_ms.map_or(0, |earliest| since(now, earliest)),
         events: events.collect(),
         note,
         members,
@@ -94,11 +99,11 @@ pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String, now:
 }
 
 pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Worker {
-    let WorkerLine { worker, seen_ms, left, quarantined_until_ms, quarantine_reason, trials } = line;
+    let WorkerLine { worker, seen_ms, left, quarantine, trials } = line;
     let silent = since(seen_ms, now) > u64::try_from((lease * SILENT_LEASES).as_millis()).unwrap_or(u64::MAX);
     let state = match () {
         () if left => "left",
-        () if quarantined_until_ms > now => "quarantined",
+        () if quarantine.as_ref().is_some_and(|quarantine| quarantine.until.0 > now) => "quarantined",
         () if silent && trials.is_empty() => "silent",
         () if trials.is_empty() => "idle",
         () => "working",
@@ -113,16 +118,16 @@ pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Wo
         software: worker.software,
         state: state.to_owned(),
         seen_ms_ago: since(seen_ms, now),
-        reason: quarantine_reason,
+        reason: quarantine.map(|quarantine| quarantine.reason).unwrap_or_default(),
         trials,
-        checkpoints: worker.checkpoints.to_string(),
+        checkpoints: worker.checkpoints.map(|place| place.to_string()).unwrap_or_default(),
     }
 }
 
 pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1::ArtifactsResponse {
     let TrialArtifacts { trial_id, state, artifacts } = kept;
     let artifact = |StoredArtifact { token, artifact, host, place }| {
-        let local = place == ArtifactLocation::Local;
+        let local = place == Some(ArtifactLocation::Local);
         let (url, host) = match offer {
             _ if artifact.key.is_empty() => (String::new(), String::new()),
             Some(offer) if !local => (format!("{}/{}", offer.url, artifact.key), String::new()),

@@ -139,8 +139,9 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     if !gpu_memory_gib.is_finite() || gpu_memory_gib < 0.0 {
         return Err(wrong("gpu_memory_gib", format!("{gpu_memory_gib}; must be at least 0")));
     }
-    let checkpoints =
-        checkpoints.parse().map_err(|error: UnknownName| wrong("checkpoints", error.to_string()))?;
+    let wrong_place = |error: UnknownName| wrong("checkpoints", error.to_string());
+    let checkpoints = Some(checkpoints).filter(|place| !place.is_empty());
+    let checkpoints = checkpoints.map(|place| place.parse()).transpose().map_err(wrong_place)?;
     tags.sort();
     let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
     Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software, checkpoints })

@@ -2,7 +2,7 @@
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
-use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::job::{Outcome, StateName, Timestamp, Token};
 use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint};
@@ -26,22 +26,19 @@ pub struct Worker {
     pub abilities: Abilities,
     /// Its build.
     pub software: String,
-    /// Where its artifacts go.
-    pub checkpoints: ArtifactLocation,
+    /// Where its artifacts go, once it has found out.
+    pub checkpoints: Option<ArtifactLocation>,
 }
 
 /// Where a worker's artifacts go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArtifactLocation {
-    /// The worker has not found out yet.
-    #[default]
-    Unknown,
     /// To the artifact store, which any worker that shares it reads.
     Shared,
     /// To the worker's own disk.
     Local,
 }
-sortie_core::named!(ArtifactLocation, "place of checkpoints", { Unknown => "", Shared => "shared", Local => "local" });
+sortie_core::named!(ArtifactLocation, "place of checkpoints", { Shared => "shared", Local => "local" });
 
 /// What a worker asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -191,18 +188,20 @@ pub struct SweepStatus {
     /// Trials of its grid.
     pub planned: u64,
     /// Trials in each state.
+    pub blocked: u64,
+    /// See `blocked`.
     pub queued: u64,
     /// Whether every queued one waits after a failure.
     pub delayed: bool,
-    /// See `queued`.
+    /// See `blocked`.
     pub running: u64,
-    /// See `queued`.
+    /// See `blocked`.
     pub succeeded: u64,
-    /// See `queued`.
+    /// See `blocked`.
     pub diverged: u64,
-    /// See `queued`.
+    /// See `blocked`.
     pub failed: u64,
-    /// See `queued`.
+    /// See `blocked`.
     pub cancelled: u64,
     /// Of the succeeded: results of the same trials in other sweeps.
     pub reused: u64,
@@ -247,7 +246,7 @@ pub struct TrialHistory {
     /// The attempt that counts or runs.
     pub token: Option<Token>,
     /// Until when it waits after a failure, in milliseconds since the Unix epoch.
-    pub due_ms: i64,
+    pub not_before_ms: Option<i64>,
     /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
     pub members: Vec<String>,
     /// What happened, the oldest first; of a trial that reuses another sweep's result, there too.
@@ -288,7 +287,7 @@ pub struct StoredArtifact {
     /// The machine of its worker.
     pub host: String,
     /// Where that worker's artifacts go.
-    pub place: ArtifactLocation,
+    pub place: Option<ArtifactLocation>,
 }
 
 /// What an attempt printed.
@@ -311,12 +310,19 @@ pub struct WorkerLine {
     pub seen_ms: i64,
     /// Whether it reported its end.
     pub left: bool,
-    /// Until when it gets no trials, in milliseconds since the Unix epoch.
-    pub quarantined_until_ms: i64,
-    /// Why it was quarantined.
-    pub quarantine_reason: String,
+    /// Its last quarantine, which may be over.
+    pub quarantine: Option<Quarantine>,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
+}
+
+/// A worker whose attempts kept failing gets no trials for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// When that is over.
+    pub until: Timestamp,
+    /// One line.
+    pub reason: String,
 }
 
 /// Which part of a sweep's records is asked for.

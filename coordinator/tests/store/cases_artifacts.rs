@@ -115,7 +115,7 @@ pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_count
     // The checkpoint is gone once the trial has its end.
     let reported: Vec<_> =
         kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
-    let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), ArtifactLocation::Unknown);
+    let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), None);
     assert_eq!(reported, [here(logits), here(weights)]);
     // A reused trial has the files of its result.
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
@@ -244,8 +244,8 @@ pub async fn machines_may_differ(f: Fixture) {
 
 pub async fn where_a_workers_artifacts_go_is_reported_when_it_knows(f: Fixture) {
     let place = async || f.store.workers(true).await.unwrap()[0].worker.checkpoints;
-    assert_eq!(place().await, ArtifactLocation::Unknown);
-    for reported in [ArtifactLocation::Local, ArtifactLocation::Shared] {
+    assert_eq!(place().await, None);
+    for reported in [Some(ArtifactLocation::Local), Some(ArtifactLocation::Shared)] {
         f.store.register(&Worker { checkpoints: reported, ..worker("w1") }).await.unwrap();
         assert_eq!(place().await, reported);
     }

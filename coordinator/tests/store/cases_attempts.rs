@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_coordinator::store::Quarantine;
+use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -209,7 +210,7 @@ pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.cancel("dropout=0.5").await;
     let lease = f.claim_one().await;
     f.fail(lease.token, ErrorClass::Transient).await;
-    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().due_ms;
+    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().not_before_ms.unwrap();
     // Between half and one and a half times two seconds.
     assert!((T0 + 1_000..T0 + 3_000).contains(&due), "{due}");
     let early = f.claim_as("w1", 1).await;
@@ -297,8 +298,8 @@ pub async fn a_worker_that_keeps_failing_is_quarantined_for_a_while(f: Fixture) 
     assert_eq!(f.claim_as("w2", 1).await.leases.len(), 1);
     let line = f.store.workers(true).await.unwrap().remove(0);
     assert_eq!(
-        (line.quarantined_until_ms, line.quarantine_reason.as_str()),
-        (T0 + 600_000, quarantined.quarantined.as_str())
+        line.quarantine,
+        Some(Quarantine { until: Timestamp(T0 + 600_000), reason: quarantined.quarantined.clone() })
     );
     f.pass(600);
     let back = f.claim_as("w1", 1).await;

@@ -80,7 +80,7 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
         );
         assert_eq!((member.files.len(), member.host.as_str(), grid[&of].spec.point.seed < 2), (2, "", true));
     }
-    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Queued).await), (7, 3));
+    assert_eq!((f.count(StateName::Running).await, f.count(StateName::Blocked).await), (7, 3));
     // It ends like any other trial, and one that is lost is assigned again.
     f.fail(lease.token, ErrorClass::Preempted).await;
     let again = next(&f).await;
@@ -102,7 +102,7 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
         succeed(&f, &next(&f).await).await;
     }
     settled(&f, 2).await;
-    assert_eq!((f.count(StateName::Queued).await, f.claim_as("w1", 1).await.idle), (0, true));
+    assert_eq!((f.count(StateName::Blocked).await, f.claim_as("w1", 1).await.idle), (0, true));
     let failed = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
     let line = failed.iter().find(|line| line.point.combine().is_some()).unwrap();
     let history = f.store.history(&line.trial_id.to_string()).await.unwrap();

@@ -169,7 +169,10 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
         (16, Some(third.token), "diverged", "at step 0: the training loss was no number at step 0"),
     ];
     assert_eq!(reported, expected);
-    assert_eq!((history.token, history.line.reused_from, history.due_ms), (Some(third.token), None, 0));
+    assert_eq!(
+        (history.token, history.line.reused_from, history.not_before_ms),
+        (Some(third.token), None, None)
+    );
     assert_eq!((history.line.state, history.line.attempts), (StateName::Diverged, 3));
 }
 

@@ -230,6 +230,7 @@ impl Fixture {
     pub async fn count(&self, state: StateName) -> u64 {
         let status = self.status("first").await;
         match state {
+            StateName::Blocked => status.blocked,
             StateName::Queued => status.queued,
             StateName::Running => status.running,
             StateName::Succeeded => status.succeeded,

@@ -53,8 +53,9 @@ async fn a_wait_after_a_failure_ends_when_it_ends() {
     f.cancel("dropout=0.5").await;
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).trial_id;
-    let due =
-        Duration::from_millis((f.store.history(&due.to_string()).await.unwrap().due_ms - T0).unsigned_abs());
+    let due = Duration::from_millis(
+        (f.store.history(&due.to_string()).await.unwrap().not_before_ms.unwrap() - T0).unsigned_abs(),
+    );
     let waiting = f.wait_for_a_trial(false).await;
     f.clock.pass(due);
     let before = Instant::now();

@@ -7,7 +7,7 @@ const LEASE: Duration = Duration::from_secs(10);
 const NOW: Timestamp = Timestamp(1_000_000);
 const OLD: Token = Token(1);
 const NEW: Token = Token(2);
-const RETRY: Event = Event::Retry { waits: false };
+const RETRY: Event = Event::Retry { combination: false };
 
 fn running(token: Token) -> State {
     State::Running { token, expires_at: NOW.plus(LEASE) }
@@ -32,7 +32,7 @@ fn after(state: State, event: &Event, now: Timestamp) -> State {
 #[test]
 fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     let later = NOW.plus(LEASE * 2);
-    let queued = State::Queued { expired: Some(OLD), not_before: later };
+    let queued = State::Queued { lost: Some(OLD), not_before: None };
     let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
     assert_eq!(
         apply(running(OLD), &Event::Reap(FailureHistory::default()), later, LEASE),
@@ -64,18 +64,18 @@ fn completing_twice_is_once_and_a_stale_token_never_completes() {
 fn each_error_class_has_its_budget_and_its_wait() {
     let end = |class, failures| after(running(OLD), &complete(OLD, failed(class), failures), NOW);
     let queued =
-        |seconds| State::Queued { expired: None, not_before: NOW.plus(Duration::from_secs(seconds)) };
+        |seconds| State::Queued { lost: None, not_before: Some(NOW.plus(Duration::from_secs(seconds))) };
     assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
     assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
     assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
-    assert_eq!(end(ErrorClass::Preempted, 1_000_000), queued(0));
+    assert_eq!(end(ErrorClass::Preempted, 1_000_000), State::FRESH);
     let policy = ErrorClass::OutOfMemory.policy();
     assert!(policy.delay(0, 0) < policy.delay(0, 999) && policy.delay(40, 999) <= DELAY_MAX * 2);
 }
 
 #[test]
 fn a_trial_that_waits_is_not_assigned() {
-    let waiting = State::Queued { expired: None, not_before: NOW.plus(LEASE) };
+    let waiting = State::Queued { lost: None, not_before: Some(NOW.plus(LEASE)) };
     assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
     assert_eq!(after(waiting, &RETRY, NOW), State::FRESH);
 }
@@ -86,8 +86,8 @@ fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
     let end = Some(Effect::End(OLD, AttemptEnd::Cancelled));
     assert_eq!(apply(running(OLD), &Event::Cancel, NOW, LEASE), Ok(Decision::Move(cancelled, end)));
     assert_eq!(apply(cancelled, &Event::Heartbeat(OLD), NOW, LEASE), Err(Refused::Stale(OLD)));
-    for state in [cancelled, State::Finished(Finished::Failed(OLD)), State::Finished(Finished::Diverged(OLD))]
-    {
+    let (failed, diverged) = (Finished::Failed(Some(OLD)), Finished::Diverged(OLD));
+    for state in [cancelled, State::Finished(failed), State::Finished(diverged)] {
         assert_eq!(
             apply(state, &RETRY, NOW, LEASE),
             Ok(Decision::Move(State::FRESH, Some(Effect::ResetFailures)))
@@ -109,17 +109,17 @@ fn any_event() -> impl Strategy<Value = (u8, i64, u8)> {
 
 #[test]
 fn a_combination_waits_for_its_members_whatever_a_user_says() {
-    let members = |readiness| apply(State::WAITING, &Event::Members(readiness), NOW, LEASE);
+    let members = |readiness| apply(State::Blocked, &Event::Members(readiness), NOW, LEASE);
     assert_eq!(
-        apply(State::WAITING, &Event::Claim(NEW), NOW, LEASE),
-        Err(Refused::NotQueued(StateName::Queued))
+        apply(State::Blocked, &Event::Claim(NEW), NOW, LEASE),
+        Err(Refused::NotQueued(StateName::Blocked))
     );
-    assert_eq!(apply(State::WAITING, &RETRY, NOW, LEASE), Ok(Decision::Stay));
+    assert_eq!(apply(State::Blocked, &RETRY, NOW, LEASE), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Waits), Ok(Decision::Stay));
     assert_eq!(members(Readiness::Ready), Ok(Decision::Move(State::FRESH, None)));
-    let hopeless = State::Finished(Finished::Failed(Token::NONE));
+    let hopeless = State::Finished(Finished::Failed(None));
     assert_eq!(members(Readiness::Impossible), Ok(Decision::Move(hopeless, None)));
-    assert_eq!(after(hopeless, &Event::Retry { waits: true }, NOW), State::WAITING);
+    assert_eq!(after(hopeless, &Event::Retry { combination: true }, NOW), State::Blocked);
     // One that runs, or waits after a failure of its own, is past that.
     for state in [running(OLD), State::FRESH, State::Finished(Finished::Succeeded(OLD))] {
         assert_eq!(apply(state, &Event::Members(Readiness::Impossible), NOW, LEASE), Ok(Decision::Stay));

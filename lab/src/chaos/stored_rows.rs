@@ -62,7 +62,7 @@ pub struct StoredEvaluation {
     pub loss: Option<u64>,
 }
 
-const TRIALS: &str = "SELECT id, trial_id, state, token FROM trials";
+const TRIALS: &str = "SELECT id, trial_id, state, COALESCE(lost, holder, result, 0) FROM trials";
 const ATTEMPTS: &str = "SELECT token, trial, outcome, step FROM attempts";
 const EVALUATIONS: &str = "SELECT token, method, step, domain, split, n, correct, loss FROM validation
     UNION ALL SELECT token, method, step, domain, split, n, correct, loss FROM held_out";

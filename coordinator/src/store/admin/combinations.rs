@@ -24,10 +24,10 @@ pub(crate) async fn settle(
     let mut changes = Changes::default();
     for WaitingCombination { id, members, succeeded, lost, loser } in tx.combinations(SETTLED_MAX).await? {
         let readiness = Readiness::of(members, succeeded, lost);
-        let Decision::Move(to, _) = apply(State::WAITING, &Event::Members(readiness), now, lease)? else {
+        let Decision::Move(to, _) = apply(State::Blocked, &Event::Members(readiness), now, lease)? else {
             continue;
         };
-        changes.moves.insert(id, Move { from: State::WAITING, to, forgive: false, reused: false });
+        changes.moves.insert(id, Move { from: State::Blocked, to, forgive: false, reused: false });
         let (what, detail) = match readiness {
             Readiness::Impossible => {
                 ("failed", format!("its member {loser}: `sortie retry` takes both up again"))

@@ -80,7 +80,7 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
         let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else {
             break;
         };
-        let position = row.base.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
+        let position = row.base.saturating_add_unsigned(index);
         let trial_id = identifier.id(&point, combination.as_ref());
         let own = combination.map_or_else(Vec::new, |combination| combination.members);
         members += own.len();

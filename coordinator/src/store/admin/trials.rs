@@ -90,7 +90,7 @@ pub(crate) async fn act_on_trials(
     for trial in &trials {
         let (event, what) = match action {
             TrialAction::Cancel => (Event::Cancel, "cancelled"),
-            TrialAction::Retry => (Event::Retry { waits: row.spec.combines(&trial.point) }, "retried"),
+            TrialAction::Retry => (Event::Retry { combination: row.spec.combines(&trial.point) }, "retried"),
         };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
         let forgive = effect == Some(Effect::ResetFailures);
@@ -100,7 +100,8 @@ pub(crate) async fn act_on_trials(
         changes.events.push((trial.id, event));
         if let (Some(Effect::End(..)), Some(token)) = (effect, token) {
             let Some(attempt) = tx.attempts(&[token]).await?.pop() else { continue };
-            let ended = Progress { state: AttemptState::Cancelled, ended: now, ..attempt.progress.clone() };
+            let ended =
+                Progress { state: AttemptState::Cancelled, ended: Some(now), ..attempt.progress.clone() };
             changes.progress.insert(token, (attempt.progress, ended));
         }
     }

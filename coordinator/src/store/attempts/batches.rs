@@ -11,6 +11,8 @@ use crate::store::types::Batch;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
+/// The last step that a command may report: the largest integer of the databases.
+pub(super) const STEP_MAX: u64 = (1 << 63) - 1;
 /// The longest name of a domain, in bytes.
 const DOMAIN_BYTES_MAX: usize = 200;
 
@@ -26,7 +28,7 @@ impl UnitOfWork {
             return Err(StoreError::Gap { token, expected, got: batch.sequence });
         }
         let info = self.info(row)?;
-        let steps = info.work.steps().unwrap_or(i64::MAX.unsigned_abs());
+        let steps = info.work.steps().unwrap_or(STEP_MAX);
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
         for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
             let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
@@ -78,8 +80,9 @@ impl UnitOfWork {
         });
         if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
-                row.dataset_digest.clone_from(&fingerprint.dataset_digest);
-                row.weights_digest.clone_from(&fingerprint.weights_digest);
+                let given = |digest: &String| Some(digest.clone()).filter(|digest| !digest.is_empty());
+                row.dataset_digest = given(&fingerprint.dataset_digest);
+                row.weights_digest = given(&fingerprint.weights_digest);
             }
             self.changes.fingerprints.push((token, fingerprint));
         }

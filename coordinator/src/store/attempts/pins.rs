@@ -16,7 +16,7 @@ impl UnitOfWork {
             let reported = reported.is_some_and(|reported| {
                 !reported.dataset_digest.is_empty() || !reported.weights_digest.is_empty()
             });
-            if reported || !row.dataset_digest.is_empty() || !row.weights_digest.is_empty() {
+            if reported || row.dataset_digest.is_some() || row.weights_digest.is_some() {
                 names.extend(self.names(row));
             }
         }
@@ -44,9 +44,7 @@ impl UnitOfWork {
         for (kind, name) in self.names(&row) {
             let digest = if kind == "dataset" { &row.dataset_digest } else { &row.weights_digest };
             // An attempt that ended before it read its data has no digests, and nothing to compare.
-            if digest.is_empty() {
-                continue;
-            }
+            let Some(digest) = digest else { continue };
             match self.pins.get(&(kind, name.clone())) {
                 Some(pinned) if pinned != digest => {
                     return Some(format!(

@@ -9,6 +9,7 @@ use sortie_core::job::{
     Timestamp, Token,
 };
 
+use super::batches::STEP_MAX;
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
@@ -95,8 +96,7 @@ impl UnitOfWork {
                 continue;
             };
             // No attempt is further than its trial's last step, whatever it reports.
-            let last =
-                self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(i64::MAX.unsigned_abs());
+            let last = self.info(&row).ok().and_then(|info| info.work.steps()).unwrap_or(STEP_MAX);
             let step = row.progress.step.max(step.min(last));
             if self.apply_event(token, &Event::Heartbeat(token)).is_err() {
                 lost.push(token);
@@ -223,10 +223,11 @@ impl UnitOfWork {
         }
         match next {
             State::Queued { not_before, .. } => {
-                self.free_at = Some(self.free_at.map_or(not_before, |earlier| earlier.min(not_before)));
+                let free_at = not_before.unwrap_or(self.now);
+                self.free_at = Some(self.free_at.map_or(free_at, |earlier| earlier.min(free_at)));
             }
             State::Finished(_) => self.ended = true,
-            State::Running { .. } => {}
+            State::Blocked | State::Running { .. } => {}
         }
         match effect {
             Some(Effect::Revive(token)) => self.revive(trial, token),
@@ -249,8 +250,8 @@ impl UnitOfWork {
 
     fn revive(&mut self, trial: i64, token: Token) {
         self.advance(token, |progress| {
-            progress.state = AttemptState::Running;
-            (progress.class, progress.message, progress.ended) = (None, String::new(), Timestamp(0));
+            let Progress { sequence, step, .. } = *progress;
+            *progress = Progress { sequence, step, ..Progress::BEGUN };
         });
         let detail = "its worker reported before another attempt started".to_owned();
         let event = TrialEvent { at_ms: self.now.0, token: Some(token), what: "revived".to_owned(), detail };
@@ -266,15 +267,16 @@ impl UnitOfWork {
         let (state, class, message) = match end {
             AttemptEnd::Lost => {
                 let message = "the worker was not heard from until its lease ended".to_owned();
-                (AttemptState::Failed, Some(ErrorClass::Lost), message)
+                (AttemptState::Failed, Some(ErrorClass::Lost), Some(message))
             }
-            AttemptEnd::Cancelled => (AttemptState::Cancelled, None, String::new()),
-            AttemptEnd::Reported(Outcome::Succeeded) => (AttemptState::Succeeded, None, String::new()),
+            AttemptEnd::Cancelled => (AttemptState::Cancelled, None, None),
+            AttemptEnd::Reported(Outcome::Succeeded) => (AttemptState::Succeeded, None, None),
             AttemptEnd::Reported(Outcome::Diverged { step }) => {
-                (AttemptState::Diverged, None, format!("the training loss was no number at step {step}"))
+                let message = format!("the training loss was no number at step {step}");
+                (AttemptState::Diverged, None, Some(message))
             }
             AttemptEnd::Reported(Outcome::Failed { class, message }) => {
-                (AttemptState::Failed, Some(class), message)
+                (AttemptState::Failed, Some(class), Some(message))
             }
         };
         let in_row = self.failing.get(&worker).map(|(in_row, _)| *in_row);
@@ -289,7 +291,7 @@ impl UnitOfWork {
             _ => {}
         }
         self.advance(token, |progress| {
-            (progress.state, progress.class, progress.message, progress.ended) = (state, class, message, now);
+            *progress = Progress { state, class, message, ended: Some(now), ..*progress };
         });
     }
 

@@ -9,7 +9,7 @@ use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
 
 use super::rows::Progress;
-use crate::store::types::TrialEvent;
+use crate::store::types::{Quarantine, TrialEvent};
 
 /// A trial to be added.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +45,7 @@ pub(crate) struct NewAttempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerChange {
     pub(crate) failures_in_row: u32,
-    pub(crate) quarantined_until: Timestamp,
-    pub(crate) quarantine_reason: String,
+    pub(crate) quarantine: Option<Quarantine>,
 }
 
 /// Everything that one transaction changes about trials, attempts and workers.

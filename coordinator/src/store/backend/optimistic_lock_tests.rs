@@ -20,7 +20,7 @@ fn running(token: Token) -> State {
 }
 
 fn progress(state: AttemptState, sequence: u64) -> Progress {
-    Progress { state, class: None, message: String::new(), ended: Timestamp(0), sequence, step: 0 }
+    Progress { state, sequence, ..Progress::BEGUN }
 }
 
 /// A sweep with one trial, which an attempt holds; gives the sweep's row.
@@ -69,7 +69,7 @@ fn late() -> Vec<Changes> {
     let mut late = vec![
         moved(State::FRESH),
         moved(running(OTHER)),
-        moved(State::Queued { expired: Some(HOLDER), not_before: NOW }),
+        moved(State::Queued { lost: Some(HOLDER), not_before: None }),
         advanced(HOLDER, progress(AttemptState::Failed, 0)),
         advanced(HOLDER, progress(AttemptState::Running, 1)),
         advanced(OTHER, progress(AttemptState::Running, 0)),

@@ -7,6 +7,8 @@ use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Point, TrialId};
 
+use crate::store::types::Quarantine;
+
 /// A sweep as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SweepRow {
@@ -87,8 +89,7 @@ pub(crate) struct WorkerRow {
     pub(crate) abilities: Abilities,
     pub(crate) seen: Timestamp,
     pub(crate) failures_in_row: u32,
-    pub(crate) quarantined_until: Timestamp,
-    pub(crate) quarantine_reason: String,
+    pub(crate) quarantine: Option<Quarantine>,
 }
 
 /// A trial as a user's actions need it.
@@ -122,8 +123,9 @@ sortie_core::named!(AttemptState, "attempt state", {
 pub(crate) struct Progress {
     pub(crate) state: AttemptState,
     pub(crate) class: Option<ErrorClass>,
-    pub(crate) message: String,
-    pub(crate) ended: Timestamp,
+    /// Of one that failed or diverged.
+    pub(crate) message: Option<String>,
+    pub(crate) ended: Option<Timestamp>,
     pub(crate) sequence: u64,
     pub(crate) step: u64,
 }
@@ -139,8 +141,8 @@ pub(crate) struct AttemptRow {
     pub(crate) held_out: String,
     pub(crate) state: State,
     pub(crate) progress: Progress,
-    pub(crate) dataset_digest: String,
-    pub(crate) weights_digest: String,
+    pub(crate) dataset_digest: Option<String>,
+    pub(crate) weights_digest: Option<String>,
     /// Whether the trial had an attempt before this one.
     pub(crate) repeated: bool,
 }
@@ -157,6 +159,12 @@ pub(crate) struct Contradiction {
     pub(crate) step: u64,
     /// How many evaluations differ.
     pub(crate) rows: u64,
+}
+
+impl Progress {
+    /// That of an attempt that has just begun.
+    pub(crate) const BEGUN: Self =
+        Self { state: AttemptState::Running, class: None, message: None, ended: None, sequence: 0, step: 0 };
 }
 
 /// What an attempt reported.

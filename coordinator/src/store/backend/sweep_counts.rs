@@ -8,6 +8,7 @@ use crate::store::types::SweepStatus;
 /// Adds trials that ended to a sweep's counts.
 pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials: u64, reused: bool) {
     match state {
+        StateName::Blocked => status.blocked += trials,
         StateName::Queued => status.queued += trials,
         StateName::Running => status.running += trials,
         StateName::Succeeded => status.succeeded += trials,
@@ -22,7 +23,7 @@ pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials:
 
 /// A sweep that another build planned and that is not over shows that instead of its own state.
 pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
-    let is_over = sweep.expanded >= sweep.planned && status.queued == 0;
+    let is_over = sweep.expanded >= sweep.planned && status.blocked + status.queued == 0;
     if sweep.spec.outdated().is_some() && !is_over && sweep.state == SweepState::Open {
         status.state = "outdated".to_owned();
     }

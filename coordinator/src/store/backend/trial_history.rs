@@ -1,7 +1,7 @@
 //! The events and the artifacts of a trial, computed alike for every database.
 
 use sortie_core::artifact::{ArtifactKind, Resumed};
-use sortie_core::job::{State, StateName, Token};
+use sortie_core::job::{ErrorClass, State, StateName, Token};
 
 use super::AttemptState;
 use crate::store::types::{StoredArtifact, TrialArtifacts, TrialEvent, TrialLine};
@@ -11,12 +11,12 @@ use crate::store::types::{StoredArtifact, TrialArtifacts, TrialEvent, TrialLine}
 pub(crate) struct Attempt {
     pub(crate) token: Token,
     pub(crate) started_ms: i64,
-    pub(crate) ended_ms: i64,
+    pub(crate) ended_ms: Option<i64>,
     pub(crate) state: AttemptState,
-    pub(crate) class: String,
-    pub(crate) message: String,
+    pub(crate) class: Option<ErrorClass>,
+    pub(crate) message: Option<String>,
     pub(crate) step: u64,
-    pub(crate) device: String,
+    pub(crate) device: Option<String>,
     pub(crate) worker: String,
     pub(crate) resumed: Option<Resumed>,
 }
@@ -31,10 +31,9 @@ impl Attempt {
     /// Its beginning, where it took up another's work, and its end if there was one.
     fn events(self, tokens: &[Token]) -> Vec<TrialEvent> {
         let token = Some(self.token);
-        let place = if self.device.is_empty() {
-            format!("on {}", self.worker)
-        } else {
-            format!("on {}, {}", self.worker, self.device)
+        let place = match self.device {
+            Some(device) => format!("on {}, {device}", self.worker),
+            None => format!("on {}", self.worker),
         };
         let mut events =
             vec![TrialEvent { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
@@ -47,19 +46,20 @@ impl Attempt {
             let detail = format!("after step {step} of {earlier}{exactly}");
             events.push(TrialEvent { at_ms: self.started_ms, token, what: "resumed".to_owned(), detail });
         }
-        if self.ended_ms != 0 {
-            let what = match (self.state, self.class.as_str()) {
-                (AttemptState::Failed, class @ ("lost" | "preempted")) => class.to_owned(),
-                (state, _) => state.to_string(),
-            };
+        if let Some(at_ms) = self.ended_ms {
             let mut detail = format!("at step {}", self.step);
-            if what == "failed" {
-                detail.push_str(&format!(", {}", self.class));
+            let what = match self.class {
+                Some(class @ (ErrorClass::Lost | ErrorClass::Preempted)) => class.to_string(),
+                Some(class) => {
+                    detail.push_str(&format!(", {class}"));
+                    self.state.to_string()
+                }
+                None => self.state.to_string(),
+            };
+            if let Some(message) = self.message.filter(|message| !message.is_empty()) {
+                detail.push_str(&format!(": {message}"));
             }
-            if !self.message.is_empty() {
-                detail.push_str(&format!(": {}", self.message));
-            }
-            events.push(TrialEvent { at_ms: self.ended_ms, token, what, detail });
+            events.push(TrialEvent { at_ms, token, what, detail });
         }
         events
     }

@@ -4,7 +4,7 @@ use sortie_core::job::Timestamp;
 use sortie_core::schedule::{Candidate, Request};
 
 use crate::store::backend::{OpenSweep, WorkerRow};
-use crate::store::types::Claim;
+use crate::store::types::{Claim, Quarantine};
 
 /// A claim, and the facts that decide which trials it gets.
 pub(super) struct ClaimRequest<'a> {
@@ -27,7 +27,7 @@ impl<'a> ClaimRequest<'a> {
             .sweep
             .as_ref()
             .map(|name| open.iter().find(|sweep| sweep.name == *name).map_or(-1, |sweep| sweep.id));
-        let fit = worker.is_some_and(|worker| worker.quarantined_until <= now);
+        let fit = worker.is_some_and(|worker| quarantine(worker, now).is_none());
         let count_max = if fit { claim.count_max } else { 0 };
         let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
         let request = Request { count_max, sweep, abilities, worker: claim.worker_id.clone() };
@@ -69,9 +69,12 @@ impl<'a> ClaimRequest<'a> {
     }
 
     pub(super) fn quarantined(&self) -> String {
-        self.worker
-            .filter(|worker| worker.quarantined_until > self.now)
-            .map(|worker| worker.quarantine_reason.clone())
-            .unwrap_or_default()
+        let quarantine = self.worker.and_then(|worker| quarantine(worker, self.now));
+        quarantine.map(|quarantine| quarantine.reason.clone()).unwrap_or_default()
     }
+}
+
+/// The worker's quarantine, unless it is over.
+fn quarantine(worker: &WorkerRow, now: Timestamp) -> Option<&Quarantine> {
+    worker.quarantine.as_ref().filter(|quarantine| quarantine.until > now)
 }

@@ -77,7 +77,9 @@ impl Store {
         let since = now.minus(self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES);
         let mut workers = self.backend.workers(since).await?;
         workers.retain(|line| {
-            !line.left && line.quarantined_until_ms <= now.0 && line.worker.abilities.meet(require)
+            !line.left
+                && line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now)
+                && line.worker.abilities.meet(require)
         });
         let first = workers.into_iter().min_by_key(|line| line.trials.len());
         first.ok_or_else(|| {

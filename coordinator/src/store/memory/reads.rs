@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::record::{Detail, TrialRecord};
 
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
@@ -47,7 +47,8 @@ impl Backend for Memory {
                     StateName::Running => steps_running += attempt.progress.step,
                     StateName::Succeeded if !trial.reused => {
                         status.finished_attempts += 1;
-                        status.running_ms += (attempt.progress.ended.0 - attempt.started.0).unsigned_abs();
+                        let ended = attempt.progress.ended.unwrap_or(attempt.started);
+                        status.running_ms += (ended.0 - attempt.started.0).unsigned_abs();
                     }
                     _ => {}
                 }
@@ -130,12 +131,12 @@ impl Backend for Memory {
             attempts.push(trial_history::Attempt {
                 token: *token,
                 started_ms: attempt.started.0,
-                ended_ms: progress.ended.0,
+                ended_ms: progress.ended.map(|time| time.0),
                 state: progress.state,
-                class: progress.class.map_or("", ErrorClass::as_str).to_owned(),
+                class: progress.class,
                 message: progress.message,
                 step: progress.step,
-                device: attempt.fingerprint.device.clone(),
+                device: Some(attempt.fingerprint.device.clone()).filter(|device| !device.is_empty()),
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,
             });
@@ -143,12 +144,12 @@ impl Backend for Memory {
         let mut events = trial_history::events_of(attempts);
         events.extend(tables.events.iter().filter(|(id, _)| *id == trial).map(|(_, event)| event.clone()));
         events.sort_by_key(|event| event.at_ms);
-        let due_ms = if let State::Queued { not_before, .. } = row.state { not_before.0 } else { 0 };
+        let not_before_ms = row.state.not_before().map(|time| time.0);
         let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
         let members =
             members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
         let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
-        Ok(TrialHistory { sweep, line, token, due_ms, members, events })
+        Ok(TrialHistory { sweep, line, token, not_before_ms, members, events })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {

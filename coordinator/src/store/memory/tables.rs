@@ -50,7 +50,7 @@ pub(super) struct Trial {
     pub(super) position: i64,
     pub(super) point: Point,
     pub(super) state: State,
-    pub(super) forgiven: Token,
+    pub(super) forgiven: Option<Token>,
     pub(super) reused: bool,
 }
 
@@ -103,7 +103,7 @@ impl Tables {
 
     pub(super) fn queued(&self, sweep: i64, now: Timestamp) -> impl Iterator<Item = (i64, &Trial)> {
         self.in_sweep(sweep).filter(
-            move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before <= now),
+            move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before.is_none_or(|earliest| earliest <= now)),
         )
     }
 
@@ -121,7 +121,8 @@ impl Tables {
         };
         let same = self
             .by_id
-            .range((trial_id, i64::MIN)..=(trial_id, i64::MAX))
+            .range((trial_id, 0)..)
+            .take_while(|((same, _), _)| *same == trial_id)
             .filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
         // Any would do; the newest, as in the databases.
@@ -160,6 +161,7 @@ impl Tables {
         let failed =
             self.attempts_of(id).rev().find(|(_, attempt)| attempt.progress.state == AttemptState::Failed);
         let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
+        let message = |progress: &Progress| progress.message.clone().unwrap_or_default();
         TrialLine {
             trial_id: trial.trial_id,
             point: trial.point.clone(),
@@ -168,7 +170,7 @@ impl Tables {
             step: newest.map_or(0, |(_, attempt)| attempt.progress.step),
             worker: newest.map(|(_, attempt)| self.place(attempt.worker)).unwrap_or_default(),
             error: failed
-                .map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), attempt.progress.message))
+                .map(|(_, attempt)| format!("{}: {}", class(&attempt.progress), message(&attempt.progress)))
                 // A combination can fail without an attempt.
                 .or_else(|| {
                     self.events
@@ -261,16 +263,14 @@ impl Tables {
 
     pub(super) fn apply(&mut self, changes: &Changes) {
         for (id, moved) in &changes.moves {
-            let newest = self.attempts_of(*id).next_back().map_or(Token(0), |(token, _)| *token);
+            let newest = self.attempts_of(*id).next_back().map(|(token, _)| *token);
             if let Some(trial) = self.trials.get_mut(id) {
                 (trial.state, trial.reused) = (moved.to, moved.reused);
                 trial.forgiven = if moved.forgive { newest } else { trial.forgiven };
             }
         }
         for new in &changes.new_attempts {
-            let (state, ended) = (AttemptState::Running, Timestamp(0));
-            let progress =
-                Progress { state, class: None, message: String::new(), ended, sequence: 0, step: 0 };
+            let progress = Progress::BEGUN;
             let (trial, worker, started) = (new.trial, new.worker, new.started);
             self.attempts.insert(
                 new.token,
@@ -323,8 +323,7 @@ impl Tables {
         for (id, change) in &changes.workers {
             self.failures_in_row.insert(*id, change.failures_in_row);
             if let Some(line) = self.workers.get_mut(id) {
-                (line.quarantined_until_ms, line.quarantine_reason) =
-                    (change.quarantined_until.0, change.quarantine_reason.clone());
+                line.quarantine.clone_from(&change.quarantine);
             }
         }
         for line in self.workers.values_mut() {

@@ -26,7 +26,10 @@ impl Sweeps for MemoryTransaction {
             priority: sweep.priority,
             running: tables.count(sweep.id, StateName::Running),
             waiting: (tables.queued(sweep.id, now).count() as u64).min(count_max),
-            unfinished: sweep.expanded < sweep.planned || tables.count(sweep.id, StateName::Queued) > 0,
+            unfinished: sweep.expanded < sweep.planned
+                || [StateName::Blocked, StateName::Queued]
+                    .iter()
+                    .any(|state| tables.count(sweep.id, *state) > 0),
         };
         Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
     }
@@ -113,7 +116,7 @@ impl Trials for MemoryTransaction {
                     .and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker))
                     .map(|line| &line.worker);
                 let host = worker
-                    .filter(|worker| worker.checkpoints == ArtifactLocation::Local)
+                    .filter(|worker| worker.checkpoints == Some(ArtifactLocation::Local))
                     .map(|worker| worker.host.clone());
                 let files = token.into_iter().flat_map(|token| tables.artifacts_of(token));
                 let is_final = |kind| matches!(kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
@@ -146,7 +149,10 @@ impl Trials for MemoryTransaction {
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         let tables = &self.0;
         let mut found = Vec::new();
-        for (id, _) in tables.trials.iter().filter(|(_, trial)| trial.state == State::WAITING) {
+        let mut blocked: Vec<(&i64, &Trial)> =
+            tables.trials.iter().filter(|(_, trial)| trial.state == State::Blocked).collect();
+        blocked.sort_by_key(|(id, trial)| (trial.sweep, **id));
+        for (id, _) in blocked {
             let members: Vec<&Trial> =
                 tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id)).collect();
             let count = |state: &dyn Fn(StateName) -> bool| {
@@ -183,7 +189,7 @@ impl Trials for MemoryTransaction {
             }
             let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
             let existing = needs.and_then(|needs| self.0.existing_result(*trial_id, sweep, needs));
-            let fresh = if members.is_empty() { State::FRESH } else { State::WAITING };
+            let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = self.0.trials.len() as i64 + 1;
             let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
@@ -193,7 +199,7 @@ impl Trials for MemoryTransaction {
                 position,
                 point,
                 state,
-                forgiven: Token(0),
+                forgiven: None,
                 reused: reused_here,
             };
             self.0.trials.insert(id, trial);
@@ -256,8 +262,8 @@ impl Attempts for MemoryTransaction {
                 held_out: trial.point.held_out_label(),
                 state: trial.state,
                 progress: attempt.progress.clone(),
-                dataset_digest: attempt.fingerprint.dataset_digest.clone(),
-                weights_digest: attempt.fingerprint.weights_digest.clone(),
+                dataset_digest: given(&attempt.fingerprint.dataset_digest),
+                weights_digest: given(&attempt.fingerprint.weights_digest),
                 repeated: tables.attempts_of(attempt.trial).any(|(other, _)| *other < *token),
             });
         }
@@ -284,7 +290,7 @@ impl Attempts for MemoryTransaction {
             let trial = self.0.trials.get(id).ok_or_else(|| missing("trials"))?;
             for (token, attempt) in self.0.attempts_of(*id) {
                 if let (AttemptState::Failed, Some(class)) = (attempt.progress.state, attempt.progress.class)
-                    && *token > trial.forgiven
+                    && trial.forgiven.is_none_or(|forgiven| *token > forgiven)
                 {
                     counts.entry((*id, class.as_str())).or_insert((class, 0)).1 += 1;
                 }
@@ -347,14 +353,12 @@ impl Workers for MemoryTransaction {
             return Ok(());
         }
         let id = self.0.workers.len() as i64 + 1;
-        let (quarantine_reason, trials) = (String::new(), Vec::new());
         let line = WorkerLine {
             worker: worker.clone(),
             seen_ms: now.0,
             left: false,
-            quarantined_until_ms: 0,
-            quarantine_reason,
-            trials,
+            quarantine: None,
+            trials: Vec::new(),
         };
         self.0.workers.insert(id, line);
         Ok(())
@@ -368,8 +372,7 @@ impl Workers for MemoryTransaction {
             abilities: line.worker.abilities.clone(),
             seen: Timestamp(line.seen_ms),
             failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
-            quarantined_until: Timestamp(line.quarantined_until_ms),
-            quarantine_reason: line.quarantine_reason.clone(),
+            quarantine: line.quarantine.clone(),
         };
         Ok(tables
             .workers
@@ -380,8 +383,10 @@ impl Workers for MemoryTransaction {
     }
 
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let fit =
-            |line: &WorkerLine| line.seen_ms >= since.0 && line.quarantined_until_ms <= now.0 && !line.left;
+        let fit = |line: &WorkerLine| {
+            let free = line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now);
+            line.seen_ms >= since.0 && free && !line.left
+        };
         Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
     }
 }
@@ -408,4 +413,9 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn rollback(self: Box<Self>) {}
+}
+
+/// A text that is there.
+fn given(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
 }

@@ -216,8 +216,8 @@ impl Attempts for FaultyTransaction {
             self.states.insert(row.trial, row.state);
             row.state = match row.state {
                 State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
-                State::Queued { not_before, .. } => State::Queued { expired: Some(row.token), not_before },
-                State::Finished(finished) => State::Finished(finished),
+                State::Queued { not_before, .. } => State::Queued { lost: Some(row.token), not_before },
+                other @ (State::Blocked | State::Finished(_)) => other,
             };
         }
         Ok(rows)

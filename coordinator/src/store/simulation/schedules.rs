@@ -63,7 +63,7 @@ fn run(seed: u64, ignores_tokens: bool) -> ScheduleResult {
         let ended = tokio::time::timeout(END_LIMIT, async {
             loop {
                 let status = store.status(None).await.unwrap().remove(0);
-                if status.queued + status.running == 0 {
+                if status.blocked + status.queued + status.running == 0 {
                     break;
                 }
                 tokio::time::sleep(Duration::from_secs(5)).await;

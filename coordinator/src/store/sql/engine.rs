@@ -11,37 +11,31 @@ use crate::store::StoreError;
 /// One value of a statement.
 #[derive(Clone, Debug)]
 pub(super) enum Arg {
-    Int(i64),
-    Text(String),
-    Real(f64),
-    MaybeReal(Option<f64>),
+    Int(Option<i64>),
+    /// A number that is never negative. The integers of both databases are signed: one from 2^63 on is an error.
+    Count(Option<u64>),
+    Text(Option<String>),
+    Real(Option<f64>),
     Bytes(Vec<u8>),
 }
 
-impl From<i64> for Arg {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
+/// A value, or NULL.
+macro_rules! from_value {
+    ($($type:ty => $variant:ident),+) => {$(
+        impl From<$type> for Arg {
+            fn from(value: $type) -> Self {
+                Self::$variant(Some(value.into()))
+            }
+        }
 
-impl From<u64> for Arg {
-    /// Both databases' integers are signed; numbers that people give are below 2^63.
-    fn from(value: u64) -> Self {
-        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
-    }
+        impl From<Option<$type>> for Arg {
+            fn from(value: Option<$type>) -> Self {
+                Self::$variant(value.map(Into::into))
+            }
+        }
+    )+};
 }
-
-impl From<&str> for Arg {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
-impl From<String> for Arg {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
+from_value!(i64 => Int, u64 => Count, &str => Text, String => Text, f64 => Real);
 
 /// Adds arguments of either database; they differ in type only.
 macro_rules! arguments {
@@ -50,9 +44,13 @@ macro_rules! arguments {
         for arg in $args {
             let added = match arg {
                 Arg::Int(value) => arguments.add(value),
+                Arg::Count(value) => value
+                    .map(i64::try_from)
+                    .transpose()
+                    .map_err(Into::into)
+                    .and_then(|value| arguments.add(value)),
                 Arg::Text(value) => arguments.add(value),
                 Arg::Real(value) => arguments.add(value),
-                Arg::MaybeReal(value) => arguments.add(value),
                 Arg::Bytes(value) => arguments.add(value),
             };
             added.map_err(sqlx::Error::Encode)?;
@@ -88,6 +86,14 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn std::fmt::Dis
     StoreError::Corrupt { table, column, reason: reason.to_string() }
 }
 
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+    table: &'static str,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    text.parse().map_err(|error: T::Err| corrupt(table, column, &error))
+}
+
 impl Row {
     pub(super) fn int(&self, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
         get!(self, table, column)
@@ -104,6 +110,14 @@ impl Row {
     }
 
     pub(super) fn text(&self, table: &'static str, column: &'static str) -> Result<String, StoreError> {
+        get!(self, table, column)
+    }
+
+    pub(super) fn maybe_text(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<String>, StoreError> {
         get!(self, table, column)
     }
 
@@ -137,8 +151,16 @@ impl Row {
         table: &'static str,
         column: &'static str,
     ) -> Result<T, StoreError> {
-        let text = self.text(table, column)?;
-        text.parse().map_err(|error: T::Err| StoreError::Corrupt { table, column, reason: error.to_string() })
+        parsed(&self.text(table, column)?, table, column)
+    }
+
+    /// A text that is read as a type, or NULL.
+    pub(super) fn maybe_parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        self.maybe_text(table, column)?.map(|text| parsed(&text, table, column)).transpose()
     }
 
     /// A JSON text that is read as a type.

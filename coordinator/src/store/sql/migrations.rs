@@ -12,15 +12,14 @@ macro_rules! files {
         [
             (1, "sweeps", include_str!(concat!("../../../../migrations/", $folder, "/0001_sweeps.sql"))),
             (2, "views", include_str!(concat!("../../../../migrations/", $folder, "/0002_views.sql"))),
-            (3, "members", include_str!(concat!("../../../../migrations/", $folder, "/0003_members.sql"))),
         ]
     };
 }
 
 /// Those of SQLite.
-pub(super) const SQLITE: [File; 3] = files!("sqlite");
+pub(super) const SQLITE: [File; 2] = files!("sqlite");
 /// Those of PostgreSQL.
-pub(super) const POSTGRES: [File; 3] = files!("postgres");
+pub(super) const POSTGRES: [File; 2] = files!("postgres");
 
 /// What brings a database up to date.
 pub(super) fn migrator(files: &'static [File]) -> Migrator {

@@ -6,7 +6,7 @@ use std::sync::atomic;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
@@ -50,21 +50,22 @@ impl SqlBackend {
         }
         let list: Arg = Value::Array(tokens.iter().map(|token| json!([token])).collect()).to_string().into();
         let Table { name, exact, scores } = table;
-        // Which rows are read with their floats: those with fewer correct images than this.
-        let mut exact_below = (detail == Detail::All).then_some(i64::MAX);
+        // Rows whose correct images were not counted are nothing without their floats.
+        let mut uncounted = false;
         if detail == Detail::Scores {
             for row in self.fetch(scores, vec![list.clone()]).await? {
                 let evaluations = by_token.entry(row.int(name, "token")?).or_default();
                 for line in row.text(name, "lines")?.lines() {
                     match rows::evaluation(line, name, None)? {
                         Some(evaluation) => evaluations.push(evaluation),
-                        None => exact_below = Some(0),
+                        None => uncounted = true,
                     }
                 }
             }
         }
-        if let Some(correct) = exact_below {
-            for row in self.fetch(exact, vec![list, correct.into()]).await? {
+        if detail == Detail::All || uncounted {
+            let every = i64::from(detail == Detail::All);
+            for row in self.fetch(exact, vec![list, every.into()]).await? {
                 let evaluation =
                     rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
                 let loss = if detail == Detail::All { row.maybe_real(name, "loss")? } else { None };
@@ -94,6 +95,7 @@ impl SqlBackend {
             state: sweep.shown_state(),
             priority: sweep.priority,
             planned: sweep.planned,
+            blocked: row.count("trials", "blocked")?,
             queued: row.count("trials", "queued")?,
             running: row.count("trials", "running")?,
             delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
@@ -131,17 +133,17 @@ impl SqlBackend {
     async fn attempts_of(&self, trial: i64) -> Result<Vec<TrialEvent>, StoreError> {
         let mut attempts = Vec::new();
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
-            let text = |column| row.text("attempts", column);
+            let text = |column| row.maybe_text("attempts", column);
             attempts.push(trial_history::Attempt {
                 token: Token(row.int("attempts", "token")?),
                 started_ms: row.int("attempts", "started_ms")?,
-                ended_ms: row.int("attempts", "ended_ms")?,
+                ended_ms: row.maybe_int("attempts", "ended_ms")?,
                 state: row.parsed("attempts", "outcome")?,
-                class: text("error_class")?,
+                class: row.maybe_parsed("attempts", "error_class")?,
                 message: text("message")?,
                 step: row.count("attempts", "step")?,
                 device: text("device")?,
-                worker: text("worker")?,
+                worker: row.text("workers", "worker")?,
                 resumed: rows::resumed(&row)?,
             });
         }
@@ -202,7 +204,7 @@ impl Backend for SqlBackend {
         let mut tokens = Vec::new();
         for row in &rows {
             if row.parsed::<StateName>("trials", "state")? == StateName::Succeeded {
-                tokens.push(row.int("trials", "token")?);
+                tokens.push(row.int("trials", "result")?);
             }
         }
         let [validation, held_out] = self.tables();
@@ -213,9 +215,11 @@ impl Backend for SqlBackend {
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
             let state = row.parsed("trials", "state")?;
-            let token = if state == StateName::Succeeded { row.int("trials", "token")? } else { 0 };
-            let (validation, held_out) =
-                (validation.remove(&token).unwrap_or_default(), held_out.remove(&token).unwrap_or_default());
+            let token = if state == StateName::Succeeded { Some(row.int("trials", "result")?) } else { None };
+            let reported = |table: &mut HashMap<i64, Vec<Evaluation>>| {
+                token.and_then(|token| table.remove(&token)).unwrap_or_default()
+            };
+            let (validation, held_out) = (reported(&mut validation), reported(&mut held_out));
             records.push(TrialRecord {
                 id: row.parsed("trials", "trial_id")?,
                 point: rows::point(row)?,
@@ -248,19 +252,19 @@ impl Backend for SqlBackend {
         let row = self.trial(trial).await?;
         let mut events = self.attempts_of(trial).await?;
         for row in self.fetch(self.sql().events_of, vec![trial.into()]).await? {
-            let token = Some(Token(row.int("events", "token")?)).filter(|token| token.0 != 0);
+            let token = row.maybe_int("events", "token")?.map(Token);
             let (what, detail) = (row.text("events", "what")?, row.text("events", "detail")?);
             events.push(TrialEvent { at_ms: row.int("events", "at_ms")?, token, what, detail });
         }
         events.sort_by_key(|event| event.at_ms);
-        let state = rows::state(&row, "token")?;
+        let state = rows::state(&row)?;
         let members = self.fetch(self.sql().members_of, vec![trial.into()]).await?;
         Ok(TrialHistory {
             members: members.iter().map(|row| row.text("members", "member")).collect::<Result<_, _>>()?,
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),
-            due_ms: if state.name() == StateName::Queued { rows::due_of(state) } else { 0 },
+            not_before_ms: state.not_before().map(|time| time.0),
             events,
         })
     }
@@ -288,21 +292,19 @@ impl Backend for SqlBackend {
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
         let row = self.trial(trial).await?;
         let line = rows::trial_line(&row)?;
-        let args = vec![row.int("trials", "token")?.into(), trial.into()];
+        let state = rows::state(&row)?;
+        let args = vec![state.token().map(|token| token.0).into(), trial.into()];
         let rows = self.fetch(self.sql().artifacts_of, args).await?;
         let artifacts = rows.iter().map(rows::artifact).collect::<Result<_, _>>()?;
-        Ok(trial_history::artifacts(line, rows::state(&row, "token")?, artifacts))
+        Ok(trial_history::artifacts(line, state, artifacts))
     }
 
     async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
         let row = self.trial(trial).await?;
-        let token = row.int("trials", "token")?;
+        let State::Finished(Finished::Succeeded(Token(token))) = rows::state(&row)? else { return Ok(None) };
         let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
             return Ok(None);
         };
-        if row.parsed::<StateName>("trials", "state")? != StateName::Succeeded {
-            return Ok(None);
-        }
         let mut evaluations = Vec::new();
         for table in self.tables() {
             evaluations.extend(
@@ -345,12 +347,11 @@ impl Backend for SqlBackend {
                     slots: rows::small(row.count("workers", "slots")?),
                     abilities: row.json("workers", "abilities")?,
                     software: row.text("workers", "software")?,
-                    checkpoints: row.parsed("workers", "checkpoints")?,
+                    checkpoints: row.maybe_parsed("workers", "checkpoints")?,
                 },
                 seen_ms: row.int("workers", "seen_ms")?,
-                left: row.int("workers", "left_ms")? != 0,
-                quarantined_until_ms: row.int("workers", "quarantined_until_ms")?,
-                quarantine_reason: row.text("workers", "quarantine_reason")?,
+                left: row.maybe_int("workers", "left_ms")?.is_some(),
+                quarantine: rows::quarantine(&row)?,
                 trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),
             });
         }

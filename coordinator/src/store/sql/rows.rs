@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use serde_json::{Value, json};
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
-use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
+use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
 
@@ -14,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow,
 };
-use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
+use crate::store::types::{ArtifactLocation, Quarantine, StoredArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
 pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
@@ -27,32 +28,46 @@ pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
     })
 }
 
-/// The state of a row of `trials`, whose token may stand under another name.
-pub(super) fn state(row: &Row, token: &'static str) -> Result<State, StoreError> {
-    let token = Token(row.int("trials", token)?);
-    let due = Timestamp(row.int("trials", "due_ms")?);
+/// The state of a row of `trials`.
+pub(super) fn state(row: &Row) -> Result<State, StoreError> {
+    let token = |column| row.int("trials", column).map(Token);
     Ok(match row.parsed("trials", "state")? {
-        StateName::Queued => State::Queued { expired: (token.0 != 0).then_some(token), not_before: due },
-        StateName::Running => State::Running { token, expires_at: due },
-        StateName::Succeeded => State::Finished(Finished::Succeeded(token)),
-        StateName::Diverged => State::Finished(Finished::Diverged(token)),
-        StateName::Failed => State::Finished(Finished::Failed(token)),
+        StateName::Blocked => State::Blocked,
+        StateName::Queued => State::Queued {
+            lost: row.maybe_int("trials", "lost")?.map(Token),
+            not_before: row.maybe_int("trials", "not_before_ms")?.map(Timestamp),
+        },
+        StateName::Running => State::Running {
+            token: token("holder")?,
+            expires_at: Timestamp(row.int("trials", "expires_ms")?),
+        },
+        StateName::Succeeded => State::Finished(Finished::Succeeded(token("result")?)),
+        StateName::Diverged => State::Finished(Finished::Diverged(token("result")?)),
+        StateName::Failed => State::Finished(Finished::Failed(row.maybe_int("trials", "result")?.map(Token))),
         StateName::Cancelled => State::Finished(Finished::Cancelled),
     })
 }
 
-/// The token column of a state: see the migration.
-pub(super) fn token_of(state: State) -> i64 {
-    state.token().map_or(0, |token| token.0)
-}
-
-/// The due_ms column of a state: see the migration.
-pub(super) fn due_of(state: State) -> i64 {
+/// The values of a state's columns: `state`, `lost`, `not_before_ms`, `holder`, `expires_ms`, `result`.
+pub(super) fn state_values(state: State) -> [Value; 6] {
+    let (mut lost, mut not_before_ms, mut holder, mut expires_ms, mut result) =
+        (None, None, None, None, None);
     match state {
-        State::Queued { not_before, .. } => not_before.0,
-        State::Running { expires_at, .. } => expires_at.0,
-        State::Finished(_) => 0,
+        State::Blocked => {}
+        State::Queued { lost: token, not_before } => {
+            (lost, not_before_ms) = (token, not_before.map(|time| time.0));
+        }
+        State::Running { token, expires_at } => (holder, expires_ms) = (Some(token), Some(expires_at.0)),
+        State::Finished(_) => result = state.token(),
     }
+    [
+        json!(state.name().as_str()),
+        json!(lost),
+        json!(not_before_ms),
+        json!(holder),
+        json!(expires_ms),
+        json!(result),
+    ]
 }
 
 pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
@@ -76,9 +91,14 @@ pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
         failures_in_row: small(row.count("workers", "failures_in_row")?),
-        quarantined_until: Timestamp(row.int("workers", "quarantined_until_ms")?),
-        quarantine_reason: row.text("workers", "quarantine_reason")?,
+        quarantine: quarantine(row)?,
     })
+}
+
+/// Why and until when a worker gets no trials.
+pub(super) fn quarantine(row: &Row) -> Result<Option<Quarantine>, StoreError> {
+    let Some(until) = row.maybe_int("workers", "quarantined_until_ms")? else { return Ok(None) };
+    Ok(Some(Quarantine { until: Timestamp(until), reason: row.text("workers", "quarantine_reason")? }))
 }
 
 pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
@@ -86,7 +106,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         id: row.int("trials", "id")?,
         trial_id: row.parsed("trials", "trial_id")?,
         point: point(row)?,
-        state: state(row, "token")?,
+        state: state(row)?,
         existing: row.maybe_int("trials", "existing")?.map(Token),
         tried: row.int("attempts", "tried")? != 0,
     })
@@ -94,13 +114,10 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
 
 pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
     let (id, position) = (row.int("trials", "id")?, row.int("trials", "position")?);
-    Ok(TrialRow { id, position, point: point(row)?, state: state(row, "token")? })
+    Ok(TrialRow { id, position, point: point(row)?, state: state(row)? })
 }
 
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
-    let class = row.text("attempts", "error_class")?;
-    let class: Option<ErrorClass> =
-        if class.is_empty() { None } else { Some(row.parsed("attempts", "error_class")?) };
     Ok(AttemptRow {
         token: Token(row.int("attempts", "token")?),
         worker: row.int("attempts", "worker")?,
@@ -108,17 +125,17 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
         trial: row.int("trials", "trial")?,
         sweep: row.int("trials", "sweep_id")?,
         held_out: row.text("trials", "held_out")?,
-        state: state(row, "holder")?,
+        state: state(row)?,
         progress: Progress {
             state: row.parsed("attempts", "outcome")?,
-            class,
-            message: row.text("attempts", "message")?,
-            ended: Timestamp(row.int("attempts", "ended_ms")?),
+            class: row.maybe_parsed("attempts", "error_class")?,
+            message: row.maybe_text("attempts", "message")?,
+            ended: row.maybe_int("attempts", "ended_ms")?.map(Timestamp),
             sequence: row.count("attempts", "sequence")?,
             step: row.count("attempts", "step")?,
         },
-        dataset_digest: row.text("attempts", "dataset_digest")?,
-        weights_digest: row.text("attempts", "weights_digest")?,
+        dataset_digest: row.maybe_text("attempts", "dataset_digest")?,
+        weights_digest: row.maybe_text("attempts", "weights_digest")?,
         repeated: row.int("attempts", "repeated")? != 0,
     })
 }
@@ -148,10 +165,10 @@ pub(super) fn evaluation(
         |column| parts.next().ok_or_else(|| corrupt(table, column, &format!("{line:?} is no evaluation")));
     let (method, split, step, n, correct, domain) =
         (part("method")?, part("split")?, part("step")?, part("n")?, part("correct")?, part("domain")?);
-    let n = parsed(table, "n", n)?;
+    let n = if n.is_empty() { 0 } else { parsed(table, "n", n)? };
     let score = match (correct, accuracy) {
-        ("-1", None) => return Ok(None),
-        ("-1", Some(value)) => Score::Value { value, n },
+        ("", None) => return Ok(None),
+        ("", Some(value)) => Score::Value { value, n },
         _ => Score::Counts { n, correct: parsed(table, "correct", correct)? },
     };
     let (method, split) = (parsed(table, "method", method)?, parsed(table, "split", split)?);
@@ -180,31 +197,30 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> S
 /// The values of [`super::statements::EVALUATION_COLUMNS`].
 pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9] {
     let Evaluation { method, step, domain, split, score, loss } = evaluation;
-    let correct = if let Score::Counts { correct, .. } = score { Arg::from(*correct) } else { Arg::Int(-1) };
+    let correct = if let Score::Counts { correct, .. } = score { Some(*correct) } else { None };
     [
         token.0.into(),
         method.as_str().into(),
         (*step).into(),
         domain.as_str().into(),
         split.as_str().into(),
-        score.n().into(),
-        correct,
-        Arg::Real(score.accuracy()),
-        Arg::MaybeReal(*loss),
+        Some(score.n()).filter(|n| *n > 0).into(),
+        correct.into(),
+        score.accuracy().into(),
+        (*loss).into(),
     ]
 }
 
 /// The values of [`super::statements::ARTIFACT_COLUMNS`].
 pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
     let Artifact { kind, method, step, key, digest, bytes } = artifact;
-    let (key, digest) = (key.as_str().into(), digest.as_str().into());
     [
         token.0.into(),
         kind.as_str().into(),
         method.as_str().into(),
         (*step).into(),
-        key,
-        digest,
+        given(key).into(),
+        digest.as_str().into(),
         (*bytes).into(),
     ]
 }
@@ -212,11 +228,11 @@ pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
 /// A combination, and one of its members with at most one of its files.
 pub(super) fn member(row: &Row) -> Result<(i64, Member), StoreError> {
     let (trial, trial_id) = (row.int("members", "trial")?, row.parsed("trials", "trial_id")?);
-    if row.text("artifacts", "kind")?.is_empty() {
+    if row.maybe_text("artifacts", "kind")?.is_none() {
         return Ok((trial, Member { trial_id, files: Vec::new(), host: String::new() }));
     }
     let StoredArtifact { artifact, host, place, .. } = artifact(row)?;
-    let host = if place == ArtifactLocation::Local { host } else { String::new() };
+    let host = if place == Some(ArtifactLocation::Local) { host } else { String::new() };
     Ok((trial, Member { trial_id, files: vec![artifact], host }))
 }
 
@@ -225,11 +241,11 @@ pub(super) fn artifact(row: &Row) -> Result<StoredArtifact, StoreError> {
         kind: row.parsed("artifacts", "kind")?,
         method: row.parsed("artifacts", "method")?,
         step: row.count("artifacts", "step")?,
-        key: row.text("artifacts", "key")?,
+        key: row.maybe_text("artifacts", "key")?.unwrap_or_default(),
         digest: row.text("artifacts", "digest")?,
         bytes: row.count("artifacts", "bytes")?,
     };
-    let (host, place) = (row.text("workers", "host")?, row.parsed("workers", "checkpoints")?);
+    let (host, place) = (row.text("workers", "host")?, row.maybe_parsed("workers", "checkpoints")?);
     Ok(StoredArtifact { token: Token(row.int("artifacts", "token")?), artifact, host, place })
 }
 
@@ -256,9 +272,14 @@ pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
 
 /// Where an attempt took up another's work; none if it began at step 0.
 pub(super) fn resumed(row: &Row) -> Result<Option<Resumed>, StoreError> {
-    let token = Token(row.int("attempts", "resumed_token")?);
+    let Some(token) = row.maybe_int("attempts", "resumed_token")? else { return Ok(None) };
     let (step, exact) = (row.count("attempts", "resumed_step")?, row.int("attempts", "exact")? != 0);
-    Ok((token.0 != 0).then_some(Resumed { token, step, exact }))
+    Ok(Some(Resumed { token: Token(token), step, exact }))
+}
+
+/// A text as a column that is NULL where there is none.
+pub(super) fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 pub(super) fn small(value: u64) -> u32 {

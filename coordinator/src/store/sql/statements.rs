@@ -42,59 +42,61 @@ statements! {
     not_durable: "SET LOCAL synchronous_commit = off";
     now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
-    extend_leases: "UPDATE trials SET due_ms = $1 WHERE state = 'running' AND due_ms < $1";
+    extend_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running' AND expires_ms < $1";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
 
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
-        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = 0, checkpoints = excluded.checkpoints";
+        ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = NULL, checkpoints = excluded.checkpoints";
     workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, quarantined_until_ms, quarantine_reason)
         SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.quarantined_until_ms, w.quarantine_reason
         FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
-    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND quarantined_until_ms <= $2 AND left_ms = 0";
+    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND left_ms IS NULL
+            AND (quarantined_until_ms IS NULL OR quarantined_until_ms <= $2)";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
-            (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2
+            (SELECT COUNT(*) FROM (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued'
+                                       AND (t.not_before_ms IS NULL OR t.not_before_ms <= $2)
                                    ORDER BY t.position LIMIT $1) AS few) AS waiting,
             CAST(CASE WHEN s.expanded < s.planned
-                   OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') THEN 1 ELSE 0 END AS BIGINT)
+                   OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued')
+                   OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, state, token, due_ms, existing, tried)
-        SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms,
-            (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.token END) FROM trials AS other
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, {STATE}, existing, tried)
+        SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T},
+            (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS a WHERE a.trial = t.id) THEN 1 ELSE 0 END AS BIGINT) AS tried
-        FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND t.due_ms <= $3
+        FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
-    attempts: "$pack(token, worker, failures_in_row, trial, sweep_id, held_out, state, holder, due_ms, outcome, error_class, message,
+    attempts: &format!("$pack(token, worker, failures_in_row, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
             ended_ms, sequence, step, dataset_digest, weights_digest, repeated)
-        SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, t.state, t.token AS holder, t.due_ms,
-            a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
+        SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
-        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)";
-    expired: "SELECT t.token FROM trials AS t WHERE t.state = 'running' AND t.due_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
+        JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)");
+    expired: "SELECT t.holder AS token FROM trials AS t WHERE t.state = 'running' AND t.expires_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
         FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
-        WHERE a.outcome = 'failed' AND a.token > t.forgiven GROUP BY a.trial, a.error_class";
+        WHERE a.outcome = 'failed' AND (t.forgiven IS NULL OR a.token > t.forgiven) GROUP BY a.trial, a.error_class";
     checkpoints: "$pack(trial, token, step, key, digest)
         SELECT a.trial, r.token, r.step, r.key, r.digest
         FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN artifacts AS r ON r.token = a.token
-        WHERE r.kind = 'checkpoint' AND r.key <> '' ORDER BY a.trial, r.step DESC, r.token DESC";
+        WHERE r.kind = 'checkpoint' AND r.key IS NOT NULL ORDER BY a.trial, r.step DESC, r.token DESC";
     members: "$pack(trial, token, trial_id, kind, method, step, key, digest, bytes, host, checkpoints)
-        SELECT m.trial, t.token, t.trial_id, COALESCE(r.kind, '') AS kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
+        SELECT m.trial, r.token, t.trial_id, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial JOIN trials AS t ON t.id = m.member
-        LEFT JOIN artifacts AS r ON r.token = t.token AND r.kind IN ('final-weights', 'final-logits') AND r.key <> ''
+        LEFT JOIN artifacts AS r ON r.token = t.result AND r.kind IN ('final-weights', 'final-logits') AND r.key IS NOT NULL
         LEFT JOIN attempts AS a ON a.token = r.token LEFT JOIN workers AS w ON w.id = a.worker
         ORDER BY m.trial, m.place, r.kind, r.method, r.step";
-    lost_members: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms FROM trials AS t
+    lost_members: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T} FROM trials AS t
         WHERE t.id IN (SELECT m.member FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial)
-            AND t.state IN ('diverged', 'failed', 'cancelled') ORDER BY t.id $lock(FOR UPDATE OF t)";
+            AND t.state IN ('diverged', 'failed', 'cancelled') ORDER BY t.id $lock(FOR UPDATE OF t)");
     combinations: "SELECT c.id,
             (SELECT COUNT(*) FROM members AS m WHERE m.trial = c.id) AS members,
             (SELECT COUNT(*) FROM members AS m JOIN trials AS t ON t.id = m.member
@@ -103,11 +105,11 @@ statements! {
              WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')) AS lost,
             COALESCE((SELECT MIN(substr(t.trial_id, 1, 8) || ' ' || t.state) FROM members AS m JOIN trials AS t ON t.id = m.member
                       WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')), '') AS loser
-        FROM trials AS c WHERE c.state = 'queued' AND c.due_ms = 9223372036854775807
+        FROM trials AS c WHERE c.state = 'blocked'
             AND (NOT EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member WHERE m.trial = c.id AND t.state <> 'succeeded')
                  OR EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member
                             WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')))
-        ORDER BY c.id LIMIT $1 $lock(FOR UPDATE OF c SKIP LOCKED)";
+        ORDER BY c.sweep_id, c.id LIMIT $1 $lock(FOR UPDATE OF c SKIP LOCKED)";
     contradictions_of_validation: &contradictions("validation");
     contradictions_of_held_out: &contradictions("held_out");
     pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
@@ -126,27 +128,27 @@ statements! {
         SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
         JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
         WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
-    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, token, due_ms, reused)
+    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, result, reused)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
-            CASE WHEN v.existing IS NULL THEN 'queued' ELSE 'succeeded' END, COALESCE(v.existing, 0),
-            CASE WHEN v.existing IS NULL THEN v.due_ms ELSE 0 END, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
-        FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.token END) FROM trials AS other
-                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND (r.due_ms <> 0 OR {LEFT})) AS existing
+            CASE WHEN v.existing IS NULL THEN v.state ELSE 'succeeded' END, v.existing, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
+        FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
+                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND (r.state = 'blocked' OR {LEFT})) AS existing
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT,
-                         due_ms BIGINT) AS r) AS v
+                         state TEXT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
     count_reused: "SELECT COUNT(*) AS reused FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND reused = 1";
-    trial_rows: "SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms
-        FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)";
+    trial_rows: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T}
+        FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)");
 
     insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
         SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";
-    move_trials: "UPDATE trials SET state = v.state, token = v.token, due_ms = v.due_ms, reused = v.reused,
-            forgiven = CASE WHEN v.forgive = 1 THEN (SELECT COALESCE(MAX(a.token), 0) FROM attempts AS a WHERE a.trial = trials.id)
-                            ELSE forgiven END
-        FROM $rows(id BIGINT, from_state TEXT, from_token BIGINT, state TEXT, token BIGINT, due_ms BIGINT, forgive BIGINT,
-                   reused BIGINT) AS v
-        WHERE trials.id = v.id AND trials.state = v.from_state AND trials.token = v.from_token";
+    move_trials: "UPDATE trials SET state = v.state, lost = v.lost, not_before_ms = v.not_before_ms, holder = v.holder,
+            expires_ms = v.expires_ms, result = v.result, reused = v.reused,
+            forgiven = CASE WHEN v.forgive = 1 THEN (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = trials.id) ELSE forgiven END
+        FROM $rows(id BIGINT, from_state TEXT, from_attempt BIGINT, state TEXT, lost BIGINT, not_before_ms BIGINT, holder BIGINT,
+                   expires_ms BIGINT, result BIGINT, forgive BIGINT, reused BIGINT) AS v
+        WHERE trials.id = v.id AND trials.state = v.from_state
+            AND COALESCE(trials.lost, trials.holder, trials.result) IS NOT DISTINCT FROM v.from_attempt";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
             sequence = v.sequence, step = v.step
         FROM $rows(token BIGINT, from_outcome TEXT, from_sequence BIGINT, outcome TEXT, error_class TEXT, message TEXT, ended_ms BIGINT,
@@ -170,22 +172,24 @@ statements! {
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
 
     status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.priority, s.reuse, s.planned, s.expanded, s.base,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') AS blocked,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') AS queued,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
-            CAST(CASE WHEN EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued' AND t.due_ms <= $2)
-                 THEN 1 ELSE 0 END AS BIGINT) AS ready,
-            (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.token
+            CAST(CASE WHEN EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued'
+                                       AND (t.not_before_ms IS NULL OR t.not_before_ms <= $2)) THEN 1 ELSE 0 END AS BIGINT) AS ready,
+            (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.holder
              WHERE t.sweep_id = s.id AND t.state = 'running') AS steps_running
         FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
     finished: "SELECT t.sweep_id, t.state, t.reused, COUNT(*) AS trials FROM trials AS t
-        WHERE t.state NOT IN ('queued', 'running') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
+        WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
     durations: "SELECT COUNT(*) AS attempts, CAST(COALESCE(SUM(a.ended_ms - a.started_ms), 0) AS BIGINT) AS running_ms
-        FROM (SELECT t.token FROM trials AS t
-              WHERE t.sweep_id = $1 AND t.state NOT IN ('queued', 'running') AND t.state = 'succeeded' AND t.reused = 0 LIMIT $2) AS few
-        JOIN attempts AS a ON a.token = few.token";
+        FROM (SELECT t.result FROM trials AS t
+              WHERE t.sweep_id = $1 AND t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 0
+              LIMIT $2) AS few
+        JOIN attempts AS a ON a.token = few.result";
     trials: &lines("WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4");
     trial: &lines("WHERE t.id = $1");
-    records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token
+    records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.result
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3";
     validation: &evaluations("validation");
     held_out: &evaluations("held_out");
@@ -212,7 +216,7 @@ statements! {
             w.quarantined_until_ms, w.quarantine_reason, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
-        FROM trials AS t JOIN attempts AS a ON a.token = t.token JOIN sweeps AS s ON s.id = t.sweep_id
+        FROM trials AS t JOIN attempts AS a ON a.token = t.holder JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.state = 'running' ORDER BY a.token";
     sweep_names: "SELECT name FROM sweeps ORDER BY id DESC LIMIT 20";
 }
@@ -287,7 +291,7 @@ fn packed(columns: &str) -> String {
 /// Trials as users see them. One that reuses another sweep's result shows the attempt that gave it, and counts those of both.
 fn lines(which: &str) -> String {
     format!(
-        "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.token, t.due_ms, s.name,
+        "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T}, s.name,
             COALESCE(other.name, '') AS reused_from,
             (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id)
                 + (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = origin.id) AS attempts,
@@ -299,7 +303,7 @@ fn lines(which: &str) -> String {
                       WHERE h.trial = t.id AND h.what = 'failed' ORDER BY h.id DESC LIMIT 1), '') AS error
         FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         LEFT JOIN attempts AS newest ON newest.token =
-            CASE WHEN t.reused = 1 THEN t.token ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END
+            CASE WHEN t.reused = 1 THEN t.result ELSE (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = t.id) END
         LEFT JOIN workers AS w ON w.id = newest.worker
         LEFT JOIN trials AS origin ON t.reused = 1 AND origin.id = newest.trial
         LEFT JOIN sweeps AS other ON other.id = origin.sweep_id {which}"
@@ -313,26 +317,29 @@ fn contradictions(table: &str) -> String {
             (SELECT COUNT(*) FROM attempts AS b WHERE b.trial = late.trial AND b.token <= early.token) AS earlier_number, MIN(e.step) AS step, COUNT(*) AS differing
         FROM $rows(token BIGINT) AS v JOIN attempts AS late ON late.token = v.token JOIN workers AS w ON w.id = late.worker
         JOIN attempts AS early ON early.trial = late.trial AND early.token < late.token
-            AND early.device = late.device AND early.threads = late.threads AND early.libtorch = late.libtorch
-            AND early.dataset_digest = late.dataset_digest AND early.weights_digest = late.weights_digest
+            AND early.device IS NOT DISTINCT FROM late.device AND early.threads IS NOT DISTINCT FROM late.threads
+            AND early.libtorch IS NOT DISTINCT FROM late.libtorch
+            AND early.dataset_digest IS NOT DISTINCT FROM late.dataset_digest
+            AND early.weights_digest IS NOT DISTINCT FROM late.weights_digest
         JOIN workers AS o ON o.id = early.worker AND o.host = w.host
         JOIN {table} AS e ON e.token = late.token
         JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain
             AND f.split = e.split
-        WHERE f.n <> e.n OR f.correct <> e.correct OR f.accuracy <> e.accuracy OR f.loss IS DISTINCT FROM e.loss
+        WHERE f.n IS DISTINCT FROM e.n OR f.correct IS DISTINCT FROM e.correct OR f.accuracy <> e.accuracy OR f.loss IS DISTINCT FROM e.loss
         GROUP BY late.trial, late.token, early.token"
     )
 }
 
 /// All of an evaluation that is no float, as one text: fewer columns to carry, and one row a trial where floats are not asked for. No part
 /// has a control character.
-const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, e.n, e.correct, e.domain)";
+const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, COALESCE(CAST(e.n AS TEXT), ''), COALESCE(CAST(e.correct AS TEXT), ''), e.domain)";
 
-/// Evaluations with fewer than so many correct images, one a row. -1 stands for images that were not counted, so 0 selects those.
+/// Evaluations, one a row: all of them if the second argument is 1, else those whose correct images were not counted.
 fn evaluations(table: &str) -> String {
     format!(
         "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss
-        FROM $rows(token BIGINT) AS v JOIN {table} AS e ON e.token = v.token WHERE e.correct < $2"
+        FROM $rows(token BIGINT) AS v JOIN {table} AS e ON e.token = v.token
+        WHERE CAST($2 AS BIGINT) = 1 OR e.correct IS NULL"
     )
 }
 
@@ -344,11 +351,16 @@ fn scores(table: &str) -> String {
     )
 }
 
+/// The state of a trial: its name, and the columns of which each belongs to one state (see the migration).
+const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result";
+/// The same of a table that is called `t`.
+const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_ms, t.result";
+
 /// Whether the trial `other` left what the fourth and the fifth argument ask for: final weights, final logits.
 const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS w WHERE w.token = other.token AND w.kind = 'final-weights' AND w.key <> ''))
+        (SELECT 1 FROM artifacts AS w WHERE w.token = other.result AND w.kind = 'final-weights' AND w.key IS NOT NULL))
     AND (CAST($5 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS l WHERE l.token = other.token AND l.kind = 'final-logits' AND l.key <> ''))";
+        (SELECT 1 FROM artifacts AS l WHERE l.token = other.result AND l.kind = 'final-logits' AND l.key IS NOT NULL))";
 
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, State, Timestamp, Token};
+use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -13,7 +13,7 @@ use crate::store::backend::{
     AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Sweeps, Transaction,
     TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
-use crate::store::types::Worker;
+use crate::store::types::{ArtifactLocation, Worker};
 
 /// See the module.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct SqlTransaction {
 
 /// Rows as one argument: see [`Dialect`].
 pub(super) fn rows_arg(rows: impl Iterator<Item = Value>) -> Arg {
-    Arg::Text(Value::Array(rows.collect()).to_string())
+    Value::Array(rows.collect()).to_string().into()
 }
 
 pub(super) fn expect(statement: &'static str, rows: u64, expected: usize) -> Result<(), StoreError> {
@@ -187,7 +187,7 @@ impl Trials for SqlTransaction {
         let mut lists = Vec::with_capacity(trials.len());
         let mut members = Vec::new();
         for NewTrial { trial_id, position, point, members: theirs } in trials {
-            let due_ms = rows::due_of(if theirs.is_empty() { State::FRESH } else { State::WAITING });
+            let state = if theirs.is_empty() { StateName::Queued } else { StateName::Blocked };
             members.extend(
                 (0..).zip(theirs).map(|(place, member): (u64, _)| {
                     json!([trial_id.to_string(), place, member.to_string()])
@@ -202,7 +202,7 @@ impl Trials for SqlTransaction {
                 parameters,
                 point.seed,
                 point.split_seed,
-                due_ms
+                state.as_str()
             ]));
         }
         let needs = reuse.unwrap_or_default();
@@ -316,7 +316,7 @@ impl Workers for SqlTransaction {
             abilities.into(),
             worker.software.as_str().into(),
             now.0.into(),
-            worker.checkpoints.as_str().into(),
+            worker.checkpoints.map(ArtifactLocation::as_str).into(),
         ];
         let touched = self.tx.execute(self.sql().register, args).await?;
         expect("register of a worker", touched, 1)

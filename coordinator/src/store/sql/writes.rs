@@ -5,7 +5,7 @@ use sortie_core::job::{ErrorClass, Token};
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
-use super::rows;
+use super::rows::{self, given};
 use super::statements::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::transaction::{SqlTransaction, expect, rows_arg};
 use crate::store::StoreError;
@@ -15,17 +15,30 @@ impl SqlTransaction {
     /// Writes all changes down; every statement that names a prior state must touch exactly its rows.
     pub(super) async fn write_changes(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let moves = changes.moves.iter().map(|(id, moved)| {
-            let (from, to) = (moved.from, moved.to);
-            let from = (from.name().as_str(), rows::token_of(from));
-            let to = (to.name().as_str(), rows::token_of(to), rows::due_of(to));
-            json!([id, from.0, from.1, to.0, to.1, to.2, i64::from(moved.forgive), i64::from(moved.reused)])
+            let (from, [state, lost, not_before, holder, expires, result]) =
+                (moved.from, rows::state_values(moved.to));
+            let (forgive, reused) = (i64::from(moved.forgive), i64::from(moved.reused));
+            json!([
+                id,
+                from.name().as_str(),
+                from.token(),
+                state,
+                lost,
+                not_before,
+                holder,
+                expires,
+                result,
+                forgive,
+                reused
+            ])
         });
         self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;
         self.write_attempts(changes).await?;
         self.write_reports(changes).await?;
-        let events = changes.events.iter().map(|(trial, event)| {
-            json!([trial, event.token.map_or(0, |token| token.0), event.at_ms, event.what, event.detail])
-        });
+        let events = changes
+            .events
+            .iter()
+            .map(|(trial, event)| json!([trial, event.token, event.at_ms, event.what, event.detail]));
         self.write_rows("insert of trial events", self.sql().events, events.collect()).await?;
         for (kind, name, digest) in &changes.pins {
             let args = vec![(*kind).into(), name.as_str().into(), digest.as_str().into()];
@@ -80,7 +93,7 @@ impl SqlTransaction {
             changes.new_attempts.iter().map(|new| json!([new.token.0, new.trial, new.worker, new.started.0]));
         self.write_rows("insert of attempts", self.sql().insert_attempts, new.collect()).await?;
         let advanced = changes.progress.iter().map(|(token, (before, after))| {
-            let class = after.class.map_or("", ErrorClass::as_str);
+            let class = after.class.map(ErrorClass::as_str);
             let (from, to) = (before.state.as_str(), after.state.as_str());
             json!([
                 token.0,
@@ -89,7 +102,7 @@ impl SqlTransaction {
                 to,
                 class,
                 after.message,
-                after.ended.0,
+                after.ended.map(|time| time.0),
                 after.sequence,
                 after.step
             ])
@@ -98,12 +111,12 @@ impl SqlTransaction {
         let fingerprints = changes.fingerprints.iter().map(|(token, fingerprint)| {
             json!([
                 token.0,
-                fingerprint.software,
-                fingerprint.libtorch,
-                fingerprint.device,
-                fingerprint.threads,
-                fingerprint.dataset_digest,
-                fingerprint.weights_digest
+                given(&fingerprint.software),
+                given(&fingerprint.libtorch),
+                given(&fingerprint.device),
+                Some(fingerprint.threads).filter(|threads| *threads > 0),
+                given(&fingerprint.dataset_digest),
+                given(&fingerprint.weights_digest)
             ])
         });
         self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await
@@ -115,7 +128,7 @@ impl SqlTransaction {
         let losses = changes
             .losses
             .iter()
-            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), Arg::Real(loss.loss)]);
+            .map(|(token, loss)| vec![token.0.into(), loss.step.into(), loss.loss.into()]);
         self.insert("training_losses", LOSS_COLUMNS, losses.collect()).await?;
         let artifacts =
             changes.artifacts.iter().map(|(token, artifact)| rows::artifact_args(*token, artifact).to_vec());
@@ -134,7 +147,11 @@ impl SqlTransaction {
 
     async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let standing = changes.workers.iter().map(|(id, change)| {
-            json!([id, change.failures_in_row, change.quarantined_until.0, change.quarantine_reason])
+            let (until, reason) = (
+                change.quarantine.as_ref().map(|quarantine| quarantine.until.0),
+                change.quarantine.as_ref().map(|quarantine| &quarantine.reason),
+            );
+            json!([id, change.failures_in_row, until, reason])
         });
         self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
         // A worker that is not registered any more gave a sign of life all the same: these two may touch fewer rows.

@@ -13,7 +13,7 @@ use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
 use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
 use crate::store::claims::{self, ClaimContext};
 use crate::store::request::{PendingClaim, Request};
-use crate::store::types::{Claim, TrialEvent};
+use crate::store::types::{Claim, Quarantine, TrialEvent};
 use crate::store::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
@@ -179,12 +179,11 @@ async fn quarantined(
             // Several may fail in one transaction; the last one that is fit stays.
             fit.retain(|other| *other != worker);
         }
-        let quarantined_until = if quarantined { now.plus(QUARANTINE) } else { Timestamp(0) };
-        let reason = format!("its last {failures_in_row} attempts failed, the last one as {class}");
-        let quarantine_reason = if quarantined { reason } else { String::new() };
-        changes
-            .workers
-            .insert(worker, WorkerChange { failures_in_row, quarantined_until, quarantine_reason });
+        let quarantine = quarantined.then(|| Quarantine {
+            until: now.plus(QUARANTINE),
+            reason: format!("its last {failures_in_row} attempts failed, the last one as {class}"),
+        });
+        changes.workers.insert(worker, WorkerChange { failures_in_row, quarantine });
     }
     Ok(())
 }
