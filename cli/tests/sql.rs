@@ -4,11 +4,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_coordinator::clock::SystemClock;
 use sortie_coordinator::store::{
     Batch, Claim, Completion, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker,
 };
@@ -21,7 +19,7 @@ const SWEEP: &str = "name = \"s\"\n[run]\ncommand = [\"run\"]\n[grid]\ndropout =
 /// Stores a sweep of four trials, three of them with results.
 async fn fill(url: &str) {
     let settings = Settings { lease: Duration::from_secs(60) };
-    let store = Store::open(url, &OpenOptions::default(), settings, Arc::new(SystemClock)).await.unwrap();
+    let store = Store::open(url, &OpenOptions::default(), settings).await.unwrap();
     let mut able = Worker { id: "w".into(), host: "host".into(), pid: 7, slots: 1, ..Worker::default() };
     able.abilities.commands = true;
     store.register(&able).await.unwrap();

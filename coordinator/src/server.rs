@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use crate::clock::SystemClock;
 use crate::grpc::{self, Coordinator, Offer};
 use crate::store::{OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
@@ -102,8 +101,7 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
         let settings = Settings { lease: config.lease };
-        let store =
-            Arc::new(Store::open(&config.database, &config.options, settings, Arc::new(SystemClock)).await?);
+        let store = Arc::new(Store::open(&config.database, &config.options, settings).await?);
         if let Ok(address) = listener.local_addr() {
             presence::announce(&config.database, address);
         }
@@ -183,10 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_writer_ended_says_so_instead_of_refusing_for_ever() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let store = Arc::new(Store::without_writer(
-            Settings { lease: Duration::from_secs(10) },
-            Arc::new(SystemClock),
-        ));
+        let store = Arc::new(Store::without_writer(Settings { lease: Duration::from_secs(10) }));
         let (stop, stopping) = watch::channel(false);
         let server = Server {
             listener,

@@ -24,6 +24,11 @@ impl Timestamp {
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub_unsigned(milliseconds(duration)))
     }
+
+    /// The duration from an earlier time to this one; zero if that one is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -64,8 +69,10 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
 }
 
-/// No failed trial waits longer than this.
+/// No failed trial waits nominally longer than this.
 const DELAY_MAX: Duration = Duration::from_secs(600);
+/// No failed trial waits longer than this.
+pub const WAIT_MAX: Duration = Duration::from_secs(900);
 
 impl ErrorClass {
     /// What the class does to a trial.

@@ -5,7 +5,8 @@
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
-    started_ms INTEGER NOT NULL
+    started_ms INTEGER NOT NULL,
+    latest_ms  INTEGER                     -- the latest time that it wrote something: the next one's time goes on from there
 ) STRICT;
 
 CREATE TABLE sweeps (

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
 use super::wire::{
-    artifacts_wire, certificate_wire, history_wire, now_ms, row_wire, status_wire, trial_wire, worker_wire,
+    artifacts_wire, certificate_wire, history_wire, row_wire, status_wire, trial_wire, worker_wire,
 };
 use crate::store::{
     PageRequest, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
@@ -166,7 +166,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let members =
             || (state == StateName::Blocked).then(|| "until all its members have a result".to_owned());
         let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
-        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, now_ms())))
+        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note)))
     }
 
     async fn artifacts(
@@ -219,9 +219,9 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         request: Request<v1::WorkersRequest>,
     ) -> Result<Response<v1::WorkersResponse>, Status> {
         let workers = self.0.store.workers(request.into_inner().all).await.map_err(refused)?;
-        let (now, lease) = (now_ms(), self.0.store.settings().lease);
+        let lease = self.0.store.settings().lease;
         Ok(Response::new(v1::WorkersResponse {
-            workers: workers.into_iter().map(|line| worker_wire(line, now, lease)).collect(),
+            workers: workers.into_iter().map(|line| worker_wire(line, lease)).collect(),
         }))
     }
 
@@ -346,7 +346,7 @@ mod tests {
     use v1::sweep_service_server::SweepService as _;
 
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::MonotonicClock;
     use crate::store::{Memory, Settings, Store};
 
     /// More trials than two transactions cancel.
@@ -382,7 +382,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn cancelling_goes_on_without_its_caller() {
         let (memory, settings) = (Memory::default(), Settings { lease: Duration::from_secs(10) });
-        let store = Arc::new(Store::in_memory(&memory, settings, Arc::new(SystemClock)).await.unwrap());
+        let store = Arc::new(
+            Store::in_memory(
+                &memory,
+                settings,
+                Arc::new(MonotonicClock::start(sortie_core::job::Timestamp(0))),
+            )
+            .await
+            .unwrap(),
+        );
         let mut progress =
             store.submit(&SweepSpec::parse(SWEEP, None).unwrap(), SubmitOptions::default()).await.unwrap();
         progress.wait_for(Submitted::is_done).await.unwrap();

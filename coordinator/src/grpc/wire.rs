@@ -1,4 +1,4 @@
-//! Answers as messages. Points in time become durations here: clocks of different machines do not agree.
+//! Answers as messages. Times go as durations: clocks of different machines do not agree.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use sortie_core::job::StateName;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
-use crate::clock::{Clock, SystemClock};
 use crate::store::{
     ArtifactLocation, Certificate, QueryRow, QueryValue, StoredArtifact, SweepStatus, TrialArtifacts,
     TrialHistory, TrialLine, WorkerLine,
@@ -14,11 +13,6 @@ use crate::store::{
 
 /// A worker that was not heard of for so many leases is called silent.
 const SILENT_LEASES: u32 = 4;
-
-/// The time now, in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    SystemClock.now().0
-}
 
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
     let SweepStatus {
@@ -79,35 +73,40 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     }
 }
 
-pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String, now: i64) -> v1::ExplainResponse {
-    let TrialHistory { sweep, line, token, not_before_ms, members, events } = history;
-    let events = events.into_iter().map(|event| v1::TrialEvent {
-        ago_ms: since(event.at_ms, now),
-        token: event.token.map_or(0, |token| token.0),
-        what: event.what,
-        detail: event.detail,
-    });
+pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String) -> v1::ExplainResponse {
+    let events: Vec<_> = history
+        .events
+        .iter()
+        .map(|event| v1::TrialEvent {
+            ago_ms: milliseconds(history.ago(event)),
+            token: event.token.map_or(0, |token| token.0),
+            what: event.what.clone(),
+            detail: event.detail.clone(),
+        })
+        .collect();
+    let waits_ms = milliseconds(history.waits());
+    let TrialHistory { sweep, line, token, members, .. } = history;
     v1::ExplainResponse {
         sweep,
         trial: Some(trial_wire(line, steps)),
         token: token.map_or(0, |token| token.0),
-        waits_ms: not_before_ms.map_or(0, |earliest| since(now, earliest)),
-        events: events.collect(),
+        waits_ms,
+        events,
         note,
         members,
     }
 }
 
-pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Worker {
-    let WorkerLine { worker, seen_ms, left, quarantine, trials } = line;
-    let silent = since(seen_ms, now) > u64::try_from((lease * SILENT_LEASES).as_millis()).unwrap_or(u64::MAX);
+pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
+    let silent_for = line.silent_for();
     let state = match () {
-        () if left => "left",
-        () if quarantine.as_ref().is_some_and(|quarantine| quarantine.until.0 > now) => "quarantined",
-        () if silent && trials.is_empty() => "silent",
-        () if trials.is_empty() => "idle",
-        () => "working",
+        () if line.left => "left",
+        () if line.is_quarantined() => "quarantined",
+        () if !line.trials.is_empty() => "working",
+        () if silent_for > lease * SILENT_LEASES => "silent",
+        () => "idle",
     };
+    let WorkerLine { worker, quarantine, trials, .. } = line;
     v1::Worker {
         worker_id: worker.id,
         host: worker.host,
@@ -117,7 +116,7 @@ pub(super) fn worker_wire(line: WorkerLine, now: i64, lease: Duration) -> v1::Wo
         slots: worker.slots,
         software: worker.software,
         state: state.to_owned(),
-        seen_ms_ago: since(seen_ms, now),
+        seen_ms_ago: milliseconds(silent_for),
         reason: quarantine.map(|quarantine| quarantine.reason).unwrap_or_default(),
         trials,
         checkpoints: worker.checkpoints.map(|place| place.to_string()).unwrap_or_default(),
@@ -169,7 +168,6 @@ pub(super) fn row_wire(row: QueryRow) -> v1::QueryRow {
     v1::QueryRow { values: row.into_iter().map(|cell| v1::QueryValue { value: value(cell) }).collect() }
 }
 
-/// Milliseconds from one time to a later one; none if it is not later.
-fn since(from: i64, to: i64) -> u64 {
-    to.saturating_sub(from).max(0).unsigned_abs()
+fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

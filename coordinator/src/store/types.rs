@@ -1,5 +1,7 @@
 //! What callers give to the store and get from it.
 
+use std::time::Duration;
+
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
 use sortie_core::job::{Outcome, StateName, Timestamp, Token};
@@ -245,12 +247,26 @@ pub struct TrialHistory {
     pub line: TrialLine,
     /// The attempt that counts or runs.
     pub token: Option<Token>,
-    /// Until when it waits after a failure, in milliseconds since the Unix epoch.
-    pub not_before_ms: Option<i64>,
+    /// Until when it waits after a failure.
+    pub not_before: Option<Timestamp>,
+    /// When this was read, by the same clock.
+    pub read_at: Timestamp,
     /// Of a combination, in order: `PREFIX STATE` of each trial that it is made of.
     pub members: Vec<String>,
     /// What happened, the oldest first; of a trial that reuses another sweep's result, there too.
     pub events: Vec<TrialEvent>,
+}
+
+impl TrialHistory {
+    /// How long ago an event was.
+    pub fn ago(&self, event: &TrialEvent) -> Duration {
+        self.read_at.since(Timestamp(event.at_ms))
+    }
+
+    /// How long it still waits after a failure.
+    pub fn waits(&self) -> Duration {
+        self.not_before.map_or(Duration::ZERO, |earliest| earliest.since(self.read_at))
+    }
 }
 
 /// An event in the life of a trial.
@@ -306,14 +322,28 @@ pub struct Log {
 pub struct WorkerLine {
     /// The worker.
     pub worker: Worker,
-    /// Its last sign of life, in milliseconds since the Unix epoch.
-    pub seen_ms: i64,
+    /// Its last sign of life.
+    pub seen: Timestamp,
+    /// When this was read, by the same clock.
+    pub read_at: Timestamp,
     /// Whether it reported its end.
     pub left: bool,
     /// Its last quarantine, which may be over.
     pub quarantine: Option<Quarantine>,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
+}
+
+impl WorkerLine {
+    /// How long ago its last sign of life was.
+    pub fn silent_for(&self) -> Duration {
+        self.read_at.since(self.seen)
+    }
+
+    /// Whether it gets no trials because its attempts kept failing.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantine.as_ref().is_some_and(|quarantine| quarantine.until > self.read_at)
+    }
 }
 
 /// A worker whose attempts kept failing gets no trials for a while.

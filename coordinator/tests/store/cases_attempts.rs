@@ -210,7 +210,7 @@ pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.cancel("dropout=0.5").await;
     let lease = f.claim_one().await;
     f.fail(lease.token, ErrorClass::Transient).await;
-    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().not_before_ms.unwrap();
+    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().not_before.unwrap().0;
     // Between half and one and a half times two seconds.
     assert!((T0 + 1_000..T0 + 3_000).contains(&due), "{due}");
     let early = f.claim_as("w1", 1).await;

@@ -144,7 +144,7 @@ pub async fn a_worker_that_is_registered_again_is_the_same(f: Fixture) {
     f.pass(5);
     f.store.register(&worker("w1")).await.unwrap();
     let line = f.store.workers(true).await.unwrap();
-    assert_eq!((line.len(), line[0].left, line[0].seen_ms), (1, false, T0 + 5_000));
+    assert_eq!((line.len(), line[0].left, line[0].seen.0), (1, false, T0 + 5_000));
 }
 
 pub async fn idle_is_who_could_get_nothing_before_a_user_acts(f: Fixture) {

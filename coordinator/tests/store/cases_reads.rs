@@ -170,7 +170,7 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     ];
     assert_eq!(reported, expected);
     assert_eq!(
-        (history.token, history.line.reused_from, history.not_before_ms),
+        (history.token, history.line.reused_from, history.not_before),
         (Some(third.token), None, None)
     );
     assert_eq!((history.line.state, history.line.attempts), (StateName::Diverged, 3));
@@ -188,7 +188,7 @@ pub async fn workers_are_listed_with_what_they_run(f: Fixture) {
     let lately = f.store.workers(false).await.unwrap();
     assert_eq!(lately.iter().map(|line| line.worker.id.as_str()).collect::<Vec<_>>(), ["w2", "w3"]);
     assert_eq!(
-        (lately[0].worker.clone(), lately[0].seen_ms, lately[0].left),
+        (lately[0].worker.clone(), lately[0].seen.0, lately[0].left),
         (worker("w2"), T0 + 3_000_000, false)
     );
     assert_eq!(lately[0].trials.len(), 2);

@@ -21,7 +21,8 @@ const REPORTS: usize = 40;
 const MARK: &str = "reports begin";
 
 async fn open(url: &str, options: OpenOptions) -> Result<Store, StoreError> {
-    Store::open(url, &OpenOptions { local_clock: true, ..options }, SETTINGS, MockClock::new()).await
+    let clock = MockClock::new();
+    Store::open(url, &OpenOptions { clock: Some(clock), ..options }, SETTINGS).await
 }
 
 fn url(folder: &TempDir, name: &str) -> String {
@@ -95,7 +96,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     let options =
         OpenOptions { pages_max: Some(u32::try_from(pages).unwrap() + 40), ..OpenOptions::default() };
     let store = loop {
-        match open(&database.url(), options).await {
+        match open(&database.url(), options.clone()).await {
             Ok(store) => break store,
             Err(StoreError::Open { reason, .. }) if reason.contains("another coordinator") => {
                 tokio::task::yield_now().await

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 pub const LEASE: Duration = Duration::from_secs(10);
 pub const SETTINGS: Settings = Settings { lease: LEASE };
 /// Where every test's clock starts, in milliseconds.
-pub const T0: i64 = 1_000_000;
+pub const T0: i64 = 1_000_000_000;
 /// Far longer than anything takes on a busy machine: only a hang meets it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,7 +60,12 @@ impl MockClock {
     }
 
     pub fn pass(&self, duration: Duration) {
-        self.0.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+        self.step(i64::try_from(duration.as_millis()).unwrap());
+    }
+
+    /// Somebody sets the clock by so many milliseconds.
+    pub fn step(&self, milliseconds: i64) {
+        self.0.fetch_add(milliseconds, Ordering::SeqCst);
     }
 }
 
@@ -111,10 +116,10 @@ impl Database {
 
     pub async fn open(&self, clock: &Arc<MockClock>) -> Result<Store, StoreError> {
         let clock = Arc::clone(clock);
-        let options = OpenOptions { local_clock: true, ..OpenOptions::default() };
+        let options = OpenOptions { clock: Some(Arc::clone(&clock) as Arc<_>), ..OpenOptions::default() };
         match self {
             Self::Model(model) => Store::in_memory(model, SETTINGS, clock).await,
-            _ => Store::open(&self.url(), &options, SETTINGS, clock).await,
+            _ => Store::open(&self.url(), &options, SETTINGS).await,
         }
     }
 
@@ -335,4 +340,10 @@ pub fn failed(class: ErrorClass) -> Outcome {
 
 pub fn is_stale<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Refused(_)))
+}
+
+/// A success with one evaluation.
+pub fn completion(token: Token) -> Completion {
+    let evaluations = vec![evaluation("sketch", 20, token.0.unsigned_abs() % 10)];
+    Completion { token, batch: Some(batch(1, evaluations)), outcome: Outcome::Succeeded }
 }

@@ -14,6 +14,7 @@ mod cases_reports;
 mod cases_selected;
 mod cases_submit;
 mod cases_verification;
+mod clock_steps;
 mod durability;
 mod fixture;
 mod machine;
@@ -82,6 +83,9 @@ contract! {
         a_sweep_cancelled_in_the_middle_adds_nothing_more,
         a_submission_changes_priority_and_requirements,
         trials_are_added_to_the_sweep_of_the_highest_priority_first,
+    }
+    clock_steps {
+        a_clock_that_is_set_before_a_restart_ends_no_lease_early_and_none_late,
     }
     cases_claims {
         every_trial_is_leased_once_however_many_ask,

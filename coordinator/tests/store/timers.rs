@@ -54,7 +54,7 @@ async fn a_wait_after_a_failure_ends_when_it_ends() {
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
     let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).trial_id;
     let due = Duration::from_millis(
-        (f.store.history(&due.to_string()).await.unwrap().not_before_ms.unwrap() - T0).unsigned_abs(),
+        (f.store.history(&due.to_string()).await.unwrap().not_before.unwrap().0 - T0).unsigned_abs(),
     );
     let waiting = f.wait_for_a_trial(false).await;
     f.clock.pass(due);
@@ -86,7 +86,7 @@ async fn a_waiting_worker_is_seen() {
     let waiting = f.wait_for_a_trial(false).await;
     f.pass(30);
     meanwhile(sleep(SOON), async || assert_eq!(f.store.reap().await.unwrap(), 0)).await;
-    assert_eq!(f.store.workers(true).await.unwrap()[0].seen_ms, T0 + 30_000);
+    assert_eq!(f.store.workers(true).await.unwrap()[0].seen.0, T0 + 30_000);
     drop(waiting);
 }
 

@@ -39,11 +39,6 @@ impl Two {
     }
 }
 
-fn completion(token: Token) -> Completion {
-    let evaluations = vec![evaluation("sketch", 20, token.0.unsigned_abs() % 10)];
-    Completion { token, batch: Some(batch(1, evaluations)), outcome: Outcome::Succeeded }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_hand_out_and_take_every_trial_once() {
     let Some(two) = Two::new().await else { return };

@@ -29,8 +29,13 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// A durable one has survived a power cut when its commit returns; another one survives with the next durable one.
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
 
+    /// The time that leases end by. Where several coordinators may share a database it is the database's clock.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
+    /// Whether that clock may be set while the database is open.
+    fn clock_may_step(&self) -> bool;
+
     /// How far one sweep is, or all of them in the order of their submission.
-    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError>;
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError>;
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(
         &self,
@@ -56,8 +61,8 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.
     async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError>;
-    /// Workers that were seen since this time.
-    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError>;
+    /// Workers that were seen lately, or all that ever were.
+    async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError>;
     /// A sweep by name.
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// Names of the newest sweeps.
@@ -131,8 +136,9 @@ pub(crate) trait Trials: Send {
 /// What a transaction reads of attempts and their reports.
 #[tonic::async_trait]
 pub(crate) trait Attempts: Send {
-    /// Gives every lease at least until this time.
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError>;
+    /// Gives every lease one full term from now, and none more than two. No trial that waits after a failure and no quarantine ends later
+    /// than the longest one would that begins now. The clock may have been set, either way. Gives how many leases changed.
+    async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError>;
     /// Attempts with their trials; unknown ones are left out.
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
@@ -162,8 +168,8 @@ pub(crate) trait Workers: Send {
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.
 #[tonic::async_trait]
 pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers {
-    /// The time by the database's clock where several coordinators may share it, else `local`.
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError>;
+    /// See [`Backend::now`].
+    async fn now(&mut self) -> Result<Timestamp, StoreError>;
     /// Issues the number of a coordinator's life.
     async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError>;
     /// Writes down what was decided. Every row that changes must still be as it was read.

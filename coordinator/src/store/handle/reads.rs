@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::job::{StateName, Token};
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        let status = self.backend.status(sweep, self.clock.now()).await?;
+        let status = self.backend.status(sweep).await?;
         match sweep {
             Some(name) if status.is_empty() => Err(self.unknown(name).await?),
             _ => Ok(status),
@@ -166,8 +166,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn workers(&self, all: bool) -> Result<Vec<WorkerLine>, StoreError> {
-        let since = if all { Timestamp(0) } else { self.clock.now().minus(WORKERS_LISTED) };
-        self.backend.workers(since).await
+        self.backend.workers((!all).then_some(WORKERS_LISTED)).await
     }
 
     /// Answers a query in SQL over the views that docs/sql.md describes, within a time that includes the reader's.

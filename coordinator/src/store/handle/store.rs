@@ -20,7 +20,6 @@ const REQUESTS_MAX: usize = 4_096;
 pub struct Store {
     pub(in crate::store) backend: Arc<dyn Backend>,
     pub(in crate::store) writer: mpsc::Sender<Message>,
-    pub(in crate::store) clock: Arc<dyn Clock>,
     pub(in crate::store) settings: Settings,
 }
 
@@ -30,13 +29,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
-    pub async fn open(
-        url: &str,
-        options: &OpenOptions,
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StoreError> {
-        Self::on(sql::open(url, options).await?, settings, clock).await
+    pub async fn open(url: &str, options: &OpenOptions, settings: Settings) -> Result<Self, StoreError> {
+        Self::on(sql::open(url, options).await?, settings).await
     }
 
     /// Opens a model in memory, which may have been open before: for tests, with no other use.
@@ -48,25 +42,24 @@ impl Store {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        Self::on(Arc::new(model.clone()), settings, clock).await
+        Self::on(Arc::new(model.with_clock(clock)), settings).await
     }
 
     pub(in crate::store) async fn on(
         backend: Arc<dyn Backend>,
         settings: Settings,
-        clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let mut tx = backend.begin(true).await?;
-        let now = tx.now(clock.now()).await?;
+        let now = tx.now().await?;
         let epoch = tx.new_epoch(now).await?;
-        // While no coordinator ran, no worker could extend its leases: that is not the attempts' fault.
-        tx.extend_leases(now.plus(settings.lease)).await?;
+        // While no coordinator ran, no worker could extend its leases: that is not the attempts' fault. The clock may have been set, too.
+        tx.renew_leases(now, settings.lease).await?;
         tx.commit(true).await?;
         let (writer, requests) = mpsc::channel(REQUESTS_MAX);
         let executor =
             BatchExecutor { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(epoch) };
-        tokio::spawn(Writer::new(Arc::clone(&backend), Arc::clone(&clock), executor, requests).run());
-        Ok(Self { backend, writer, clock, settings })
+        tokio::spawn(Writer::new(Arc::clone(&backend), executor, requests).run());
+        Ok(Self { backend, writer, settings })
     }
 
     /// How it treats workers.
@@ -95,7 +88,7 @@ impl Store {
 #[cfg(test)]
 impl Store {
     /// A store whose writer has ended, as after a bug.
-    pub(crate) fn without_writer(settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, clock, settings }
+    pub(crate) fn without_writer(settings: Settings) -> Self {
+        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, settings }
     }
 }

@@ -73,14 +73,9 @@ impl Store {
 
     /// A worker that may run such trials, the one that runs the fewest now.
     async fn able_worker(&self, require: &Requirements) -> Result<WorkerLine, StoreError> {
-        let now = self.clock.now();
-        let since = now.minus(self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES);
-        let mut workers = self.backend.workers(since).await?;
-        workers.retain(|line| {
-            !line.left
-                && line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now)
-                && line.worker.abilities.meet(require)
-        });
+        let heard = self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES;
+        let mut workers = self.backend.workers(Some(heard)).await?;
+        workers.retain(|line| !line.left && !line.is_quarantined() && line.worker.abilities.meet(require));
         let first = workers.into_iter().min_by_key(|line| line.trials.len());
         first.ok_or_else(|| {
             StoreError::Verification(

@@ -1,6 +1,7 @@
 //! Questions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::record::{Detail, TrialRecord};
@@ -22,11 +23,21 @@ impl Backend for Memory {
     async fn begin(&self, _: bool) -> Result<Box<dyn Transaction>, StoreError> {
         // Other tasks go on, as they do while a real database works.
         tokio::task::yield_now().await;
-        Ok(Box::new(MemoryTransaction(Arc::clone(&self.0).lock_owned().await)))
+        let tables = Arc::clone(&self.tables).lock_owned().await;
+        Ok(Box::new(MemoryTransaction { tables, clock: Arc::clone(&self.clock) }))
     }
 
-    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
-        let tables = self.0.lock().await;
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.clock.now())
+    }
+
+    fn clock_may_step(&self) -> bool {
+        false
+    }
+
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let now = self.clock.now();
+        let tables = self.tables.lock().await;
         let mut all = Vec::new();
         for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
             let (state, priority, planned) = (row.shown_state(), row.priority, row.planned);
@@ -48,7 +59,8 @@ impl Backend for Memory {
                     StateName::Succeeded if !trial.reused => {
                         status.finished_attempts += 1;
                         let ended = attempt.progress.ended.unwrap_or(attempt.started);
-                        status.running_ms += (ended.0 - attempt.started.0).unsigned_abs();
+                        status.running_ms +=
+                            u64::try_from(ended.since(attempt.started).as_millis()).unwrap_or(u64::MAX);
                     }
                     _ => {}
                 }
@@ -67,7 +79,7 @@ impl Backend for Memory {
         state: Option<StateName>,
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let fits =
             |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
         let page: Vec<(i64, &Trial)> =
@@ -78,7 +90,7 @@ impl Backend for Memory {
 
     async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
         let PageRequest { from, trials_max, detail } = portion;
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let page: Vec<(i64, &Trial)> =
             tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
         let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
@@ -109,7 +121,7 @@ impl Backend for Memory {
         prefix: &str,
         count_max: usize,
     ) -> Result<Vec<(i64, String)>, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
             (Some(name), Some(row)) => row.spec.name == name,
             (wanted, _) => wanted.is_none(),
@@ -123,7 +135,7 @@ impl Backend for Memory {
     }
 
     async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let mut attempts = Vec::new();
         for (token, attempt) in tables.attempts_of(trial) {
@@ -144,16 +156,16 @@ impl Backend for Memory {
         let mut events = trial_history::events_of(attempts);
         events.extend(tables.events.iter().filter(|(id, _)| *id == trial).map(|(_, event)| event.clone()));
         events.sort_by_key(|event| event.at_ms);
-        let not_before_ms = row.state.not_before().map(|time| time.0);
+        let (not_before, read_at) = (row.state.not_before(), self.clock.now());
         let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
         let members =
             members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
         let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
-        Ok(TrialHistory { sweep, line, token, not_before_ms, members, events })
+        Ok(TrialHistory { sweep, line, token, not_before, read_at, members, events })
     }
 
     async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let chosen =
             tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
         match (chosen, token) {
@@ -172,7 +184,7 @@ impl Backend for Memory {
     }
 
     async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let counts = |token: Token| {
             Some(token) == row.state.token()
@@ -193,7 +205,7 @@ impl Backend for Memory {
     }
 
     async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
-        let tables = self.0.lock().await;
+        let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
         let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?)))
@@ -214,11 +226,13 @@ impl Backend for Memory {
         }))
     }
 
-    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
-        let tables = self.0.lock().await;
+    async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
+        let read_at = self.clock.now();
+        let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
+        let tables = self.tables.lock().await;
         let mut lines = Vec::new();
-        for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen_ms >= since.0) {
-            let mut line = line.clone();
+        for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen >= since) {
+            let mut line = WorkerLine { read_at, ..line.clone() };
             for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
                 let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
                 if trial.state.name() == StateName::Running && trial.state.token() == Some(*token) {
@@ -233,11 +247,20 @@ impl Backend for Memory {
     }
 
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.0.lock().await.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+        Ok(self.tables.lock().await.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
     }
 
     async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.0.lock().await.sweeps.values().rev().map(|sweep| sweep.spec.name.clone()).take(20).collect())
+        Ok(self
+            .tables
+            .lock()
+            .await
+            .sweeps
+            .values()
+            .rev()
+            .map(|sweep| sweep.spec.name.clone())
+            .take(20)
+            .collect())
     }
 
     async fn changed_elsewhere(&self) {

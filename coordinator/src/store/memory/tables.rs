@@ -11,6 +11,7 @@ use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::clock::{Clock, MonotonicClock};
 use crate::store::StoreError;
 use crate::store::backend::{AttemptState, Changes, Progress, SweepRow};
 use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
@@ -18,8 +19,24 @@ use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
 pub(super) type EvaluationKey = (Token, Method, u64, String, SplitName);
 
 /// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
-#[derive(Clone, Debug, Default)]
-pub struct Memory(pub(super) Arc<Mutex<Tables>>);
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub(super) tables: Arc<Mutex<Tables>>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { tables: Arc::default(), clock: Arc::new(MonotonicClock::start(Timestamp(0))) }
+    }
+}
+
+impl Memory {
+    /// The same database, with another clock.
+    pub(in crate::store) fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self.clone() }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
@@ -68,18 +85,24 @@ pub(super) struct Attempt {
 impl Memory {
     /// A copy of its own, as a disk has one.
     pub(in crate::store) async fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.0.lock().await.clone())))
+        Self {
+            tables: Arc::new(Mutex::new(self.tables.lock().await.clone())),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// Forgets everything that the other one does not know.
     pub(in crate::store) async fn fall_back_to(&self, other: &Self) {
-        let tables = other.0.lock().await.clone();
-        *self.0.lock().await = tables;
+        let tables = other.tables.lock().await.clone();
+        *self.tables.lock().await = tables;
     }
 }
 
 /// A transaction holds the whole database. It is checked as a whole before anything changes, so there is nothing to roll back.
-pub(super) struct MemoryTransaction(pub(super) OwnedMutexGuard<Tables>);
+pub(super) struct MemoryTransaction {
+    pub(super) tables: OwnedMutexGuard<Tables>,
+    pub(super) clock: Arc<dyn Clock>,
+}
 
 pub(super) fn lock_failed(statement: &'static str) -> StoreError {
     StoreError::OptimisticLock { statement, rows: 0, expected: 1 }
@@ -328,7 +351,7 @@ impl Tables {
         }
         for line in self.workers.values_mut() {
             if let Some(at) = changes.seen.get(&line.worker.id) {
-                line.seen_ms = at.0;
+                line.seen = *at;
             }
             line.left |= changes.left.contains_key(&line.worker.id);
         }

@@ -1,10 +1,11 @@
 //! Reading and writing, as the writer does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token};
+use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token, WAIT_MAX};
 use sortie_core::record::Fingerprint;
 
 use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
@@ -13,12 +14,13 @@ use crate::store::backend::{
     AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState,
     Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
+use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 
 #[tonic::async_trait]
 impl Sweeps for MemoryTransaction {
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let open = |sweep: &SweepRow| OpenSweep {
             id: sweep.id,
             name: sweep.spec.name.clone(),
@@ -35,21 +37,21 @@ impl Sweeps for MemoryTransaction {
     }
 
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.0.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+        Ok(self.tables.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
     }
 
     async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.0.sweeps.get(&id).cloned())
+        Ok(self.tables.sweeps.get(&id).cloned())
     }
 
     async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<i64, StoreError> {
-        let id = self.0.sweeps.len() as i64 + 1;
-        self.0.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
+        let id = self.tables.sweeps.len() as i64 + 1;
+        self.tables.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
         Ok(id)
     }
 
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
-        match self.0.sweeps.get_mut(&sweep.id) {
+        match self.tables.sweeps.get_mut(&sweep.id) {
             Some(row) if row.revision == sweep.revision => {
                 *row = SweepRow { revision: sweep.revision + 1, ..sweep.clone() };
                 Ok(())
@@ -63,11 +65,11 @@ impl Sweeps for MemoryTransaction {
             |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
         let key =
             |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
-        Ok(self.0.sweeps.values().filter(expanding).min_by_key(key).cloned())
+        Ok(self.tables.sweeps.values().filter(expanding).min_by_key(key).cloned())
     }
 
     async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
-        Ok(self.0.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
+        Ok(self.tables.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
     }
 }
 
@@ -80,7 +82,7 @@ impl Trials for MemoryTransaction {
         now: Timestamp,
         needs: Needs,
     ) -> Result<Vec<WaitingTrial>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let waiting = |(id, trial): (i64, &Trial)| {
             let needs = if tables.members.get(&id).is_some_and(|members| !members.is_empty()) {
                 Needs::default()
@@ -106,7 +108,7 @@ impl Trials for MemoryTransaction {
     }
 
     async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let mut found = Vec::new();
         for id in trials {
             for member in tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id))
@@ -130,7 +132,7 @@ impl Trials for MemoryTransaction {
     }
 
     async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
         let members: BTreeSet<i64> =
             trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
@@ -147,7 +149,7 @@ impl Trials for MemoryTransaction {
     }
 
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let mut found = Vec::new();
         let mut blocked: Vec<(&i64, &Trial)> =
             tables.trials.iter().filter(|(_, trial)| trial.state == State::Blocked).collect();
@@ -184,14 +186,14 @@ impl Trials for MemoryTransaction {
     ) -> Result<(u64, u64), StoreError> {
         let (mut added, mut reused) = (0, 0);
         for NewTrial { trial_id, position, point, members } in trials {
-            if self.0.by_id.contains_key(&(*trial_id, sweep)) {
+            if self.tables.by_id.contains_key(&(*trial_id, sweep)) {
                 continue;
             }
             let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
-            let existing = needs.and_then(|needs| self.0.existing_result(*trial_id, sweep, needs));
+            let existing = needs.and_then(|needs| self.tables.existing_result(*trial_id, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
-            let id = self.0.trials.len() as i64 + 1;
+            let id = self.tables.trials.len() as i64 + 1;
             let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
             let trial = Trial {
                 sweep,
@@ -202,11 +204,11 @@ impl Trials for MemoryTransaction {
                 forgiven: None,
                 reused: reused_here,
             };
-            self.0.trials.insert(id, trial);
-            self.0.by_id.insert((*trial_id, sweep), id);
+            self.tables.trials.insert(id, trial);
+            self.tables.by_id.insert((*trial_id, sweep), id);
             let stored: Option<Vec<i64>> =
-                members.iter().map(|member| self.0.by_id.get(&(*member, sweep)).copied()).collect();
-            self.0.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);
+                members.iter().map(|member| self.tables.by_id.get(&(*member, sweep)).copied()).collect();
+            self.tables.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);
             added += 1;
             reused += u64::from(reused_here);
         }
@@ -219,7 +221,7 @@ impl Trials for MemoryTransaction {
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
-        let rows = self.0.in_sweep(sweep).filter(|(_, trial)| trial.position >= from);
+        let rows = self.tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from);
         let rows = rows.take(usize::try_from(count_max).unwrap_or(usize::MAX));
         Ok(rows
             .map(|(id, trial)| TrialRow {
@@ -234,21 +236,34 @@ impl Trials for MemoryTransaction {
 
 #[tonic::async_trait]
 impl Attempts for MemoryTransaction {
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        let mut extended = 0;
-        for trial in self.0.trials.values_mut() {
-            if let State::Running { expires_at, .. } = &mut trial.state
-                && *expires_at < until
-            {
-                *expires_at = until;
-                extended += 1;
+    async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError> {
+        let mut renewed = 0;
+        for trial in self.tables.trials.values_mut() {
+            match &mut trial.state {
+                State::Running { expires_at, .. } => {
+                    let until = now.plus(lease);
+                    if *expires_at < until || *expires_at > until.plus(lease) {
+                        *expires_at = until;
+                        renewed += 1;
+                    }
+                }
+                State::Queued { not_before: Some(earliest), .. } => {
+                    *earliest = (*earliest).min(now.plus(WAIT_MAX));
+                }
+                State::Blocked | State::Queued { .. } | State::Finished(_) => {}
             }
         }
-        Ok(extended)
+        for line in self.tables.workers.values_mut() {
+            line.seen = line.seen.min(now);
+            if let Some(quarantine) = &mut line.quarantine {
+                quarantine.until = quarantine.until.min(now.plus(QUARANTINE));
+            }
+        }
+        Ok(renewed)
     }
 
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let mut rows = Vec::new();
         for token in tokens {
             let Some(attempt) = tables.attempts.get(token) else { continue };
@@ -276,7 +291,7 @@ impl Attempts for MemoryTransaction {
             _ => None,
         };
         Ok(self
-            .0
+            .tables
             .trials
             .values()
             .filter_map(expired)
@@ -287,8 +302,8 @@ impl Attempts for MemoryTransaction {
     async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
         let mut counts: BTreeMap<(i64, &'static str), (ErrorClass, u32)> = BTreeMap::new();
         for id in trials {
-            let trial = self.0.trials.get(id).ok_or_else(|| missing("trials"))?;
-            for (token, attempt) in self.0.attempts_of(*id) {
+            let trial = self.tables.trials.get(id).ok_or_else(|| missing("trials"))?;
+            for (token, attempt) in self.tables.attempts_of(*id) {
                 if let (AttemptState::Failed, Some(class)) = (attempt.progress.state, attempt.progress.class)
                     && trial.forgiven.is_none_or(|forgiven| *token > forgiven)
                 {
@@ -302,7 +317,7 @@ impl Attempts for MemoryTransaction {
     async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
         let mut found = Vec::new();
         for trial in trials {
-            found.extend(self.0.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
+            found.extend(self.tables.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
                 let (step, key, digest) = (artifact.step, artifact.key.clone(), artifact.digest.clone());
                 (*trial, CheckpointRef { token, step, key, digest })
             }));
@@ -311,7 +326,7 @@ impl Attempts for MemoryTransaction {
     }
 
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let mut found = Vec::new();
         for token in tokens {
             let Some(late) = tables.attempts.get(token) else { continue };
@@ -341,36 +356,37 @@ impl Attempts for MemoryTransaction {
     }
 
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.0.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
+        Ok(self.tables.digests.get(&(kind.to_owned(), name.to_owned())).cloned())
     }
 }
 
 #[tonic::async_trait]
 impl Workers for MemoryTransaction {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(line) = self.0.workers.values_mut().find(|line| line.worker.id == worker.id) {
-            (line.seen_ms, line.left, line.worker.checkpoints) = (now.0, false, worker.checkpoints);
+        if let Some(line) = self.tables.workers.values_mut().find(|line| line.worker.id == worker.id) {
+            (line.seen, line.left, line.worker.checkpoints) = (now, false, worker.checkpoints);
             return Ok(());
         }
-        let id = self.0.workers.len() as i64 + 1;
+        let id = self.tables.workers.len() as i64 + 1;
         let line = WorkerLine {
             worker: worker.clone(),
-            seen_ms: now.0,
+            seen: now,
+            read_at: now,
             left: false,
             quarantine: None,
             trials: Vec::new(),
         };
-        self.0.workers.insert(id, line);
+        self.tables.workers.insert(id, line);
         Ok(())
     }
 
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
-        let tables = &self.0;
+        let tables = &self.tables;
         let row = |(id, line): (&i64, &WorkerLine)| WorkerRow {
             id: *id,
             name: line.worker.id.clone(),
             abilities: line.worker.abilities.clone(),
-            seen: Timestamp(line.seen_ms),
+            seen: line.seen,
             failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
             quarantine: line.quarantine.clone(),
         };
@@ -385,26 +401,26 @@ impl Workers for MemoryTransaction {
     async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
         let fit = |line: &WorkerLine| {
             let free = line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now);
-            line.seen_ms >= since.0 && free && !line.left
+            line.seen >= since && free && !line.left
         };
-        Ok(self.0.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
+        Ok(self.tables.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
     }
 }
 
 #[tonic::async_trait]
 impl Transaction for MemoryTransaction {
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        Ok(local)
+    async fn now(&mut self) -> Result<Timestamp, StoreError> {
+        Ok(self.clock.now())
     }
 
     async fn new_epoch(&mut self, _: Timestamp) -> Result<i64, StoreError> {
-        self.0.epoch += 1;
-        Ok(self.0.epoch)
+        self.tables.epoch += 1;
+        Ok(self.tables.epoch)
     }
 
     async fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        self.0.check(changes)?;
-        self.0.apply(changes);
+        self.tables.check(changes)?;
+        self.tables.apply(changes);
         Ok(())
     }
 

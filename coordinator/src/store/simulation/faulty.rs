@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
@@ -94,8 +95,14 @@ impl Backend for FaultyBackend {
             states: HashMap::new(),
         }))
     }
-    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
-        self.inner.status(sweep, now).await
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.inner.now().await
+    }
+    fn clock_may_step(&self) -> bool {
+        self.inner.clock_may_step()
+    }
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        self.inner.status(sweep).await
     }
     async fn trials(
         &self,
@@ -128,8 +135,8 @@ impl Backend for FaultyBackend {
     async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
         self.inner.proof(trial).await
     }
-    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
-        self.inner.workers(since).await
+    async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
+        self.inner.workers(seen_within).await
     }
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
         self.inner.sweep(name).await
@@ -222,8 +229,8 @@ impl Attempts for FaultyTransaction {
         }
         Ok(rows)
     }
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        self.inner.extend_leases(until).await
+    async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError> {
+        self.inner.renew_leases(now, lease).await
     }
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
         self.inner.expired(now, count_max).await
@@ -275,8 +282,8 @@ impl Transaction for FaultyTransaction {
     async fn rollback(self: Box<Self>) {
         self.inner.rollback().await;
     }
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        self.inner.now(local).await
+    async fn now(&mut self) -> Result<Timestamp, StoreError> {
+        self.inner.now().await
     }
     async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
         self.inner.new_epoch(now).await

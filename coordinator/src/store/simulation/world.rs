@@ -91,12 +91,13 @@ impl Simulation {
             adds_nothing: false,
             hangs: false,
         };
+        let clock = Arc::new(SimulatedClock(Instant::now()));
         Rc::new(Self {
             dice: RefCell::new(dice),
-            model: Memory::default(),
+            model: Memory::default().with_clock(Arc::clone(&clock) as Arc<_>),
             disk: Arc::default(),
             faults: Arc::new(Mutex::new(faults)),
-            clock: Arc::new(SimulatedClock(Instant::now())),
+            clock,
             coordinator: RefCell::new(None),
             crashes: Notify::new(),
             cuts: RefCell::default(),
@@ -128,13 +129,7 @@ impl Simulation {
         let backend =
             Arc::new(FaultyBackend { inner: self.model.clone(), disk, faults, dead: Arc::clone(&dead) });
         let store = loop {
-            match Store::on(
-                Arc::clone(&backend) as Arc<_>,
-                Settings { lease: LEASE },
-                Arc::clone(&self.clock) as Arc<_>,
-            )
-            .await
-            {
+            match Store::on(Arc::clone(&backend) as Arc<_>, Settings { lease: LEASE }).await {
                 Ok(store) => break Arc::new(store),
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }

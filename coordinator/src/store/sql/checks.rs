@@ -15,7 +15,7 @@ use crate::store::backend::Backend;
 /// Statements that only Postgres is ever asked.
 const POSTGRES_ONLY: [&str; 3] = ["not_durable", "now", "notify"];
 /// Statements that only SQLite is ever asked.
-const SQLITE_ONLY: [&str; 2] = ["full", "normal"];
+const SQLITE_ONLY: [&str; 3] = ["full", "normal", "note_time"];
 
 async fn prepare_all(pool: &Pool, dialect: Dialect) -> usize {
     let mut texts = statements(dialect).all();

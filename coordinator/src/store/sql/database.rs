@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use super::engine::Pool;
 use super::queries::Queries;
 use super::statements::Dialect;
+use super::time::TimeSource;
 
 /// A real database that is open.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct SqlBackend {
     pub(super) durable: AtomicBool,
     /// Where users' queries are answered.
     pub(super) queries: Queries,
-    pub(super) database_clock: bool,
+    pub(super) time: TimeSource,
     /// Notified when another coordinator announces that trials may have become free.
     pub(super) elsewhere: Arc<Notify>,
     /// Held, and with it the lock, for as long as the database is open.

@@ -12,6 +12,7 @@ mod reads;
 mod rows;
 mod sqlite;
 mod statements;
+mod time;
 mod transaction;
 mod writes;
 

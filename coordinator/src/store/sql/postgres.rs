@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use sortie_core::job::Timestamp;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -15,6 +16,7 @@ use super::engine::Pool;
 use super::migrations;
 use super::queries::Queries;
 use super::statements::Dialect;
+use super::time::{ProcessTime, TimeSource};
 use crate::store::{OpenOptions, StoreError};
 
 const READERS_MAX: u32 = 4;
@@ -67,7 +69,10 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         readers: Pool::Postgres(readers),
         durable: AtomicBool::new(true),
         queries: Queries::postgres(queries),
-        database_clock: !options.local_clock,
+        time: options
+            .clock
+            .clone()
+            .map_or(TimeSource::Database, |clock| TimeSource::Process(ProcessTime::new(clock, Timestamp(0)))),
         elsewhere,
         _lock: None,
     })

@@ -14,6 +14,7 @@ use super::database::SqlBackend;
 use super::engine::{Arg, Row};
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
+use super::time::TimeSource;
 use super::transaction::SqlTransaction;
 use crate::store::StoreError;
 use crate::store::backend::{Backend, ReportedData, SweepRow, Transaction, sweep_counts, trial_history};
@@ -164,10 +165,30 @@ impl Backend for SqlBackend {
         if self.dialect == Dialect::Postgres && !durable {
             tx.execute(self.sql().not_durable, Vec::new()).await?;
         }
-        Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, database_clock: self.database_clock }))
+        Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, time: self.time.clone() }))
     }
 
-    async fn status(&self, sweep: Option<&str>, now: Timestamp) -> Result<Vec<SweepStatus>, StoreError> {
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        match &self.time {
+            TimeSource::Process(time) => Ok(time.now()),
+            TimeSource::Database => {
+                let row = self.fetch(self.sql().now, Vec::new()).await?.pop();
+                let silent = || StoreError::Corrupt {
+                    table: "the clock",
+                    column: "now_ms",
+                    reason: "no row came back".to_owned(),
+                };
+                row.ok_or_else(silent)?.int("the clock", "now_ms").map(Timestamp)
+            }
+        }
+    }
+
+    fn clock_may_step(&self) -> bool {
+        matches!(self.time, TimeSource::Database)
+    }
+
+    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+        let now = self.now().await?;
         let mut all = Vec::new();
         for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await?
         {
@@ -264,7 +285,8 @@ impl Backend for SqlBackend {
             sweep: row.text("sweeps", "name")?,
             line: rows::trial_line(&row)?,
             token: state.token(),
-            not_before_ms: state.not_before().map(|time| time.0),
+            not_before: state.not_before(),
+            read_at: self.now().await?,
             events,
         })
     }
@@ -326,7 +348,9 @@ impl Backend for SqlBackend {
         Ok(Some(ReportedData { evaluations, losses, artifacts, resumed, worker }))
     }
 
-    async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerLine>, StoreError> {
+    async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
+        let read_at = self.now().await?;
+        let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
         let mut running: HashMap<i64, Vec<String>> = HashMap::new();
         for row in self.fetch(self.sql().running, Vec::new()).await? {
             running.entry(row.int("attempts", "worker")?).or_default().push(row.text("trials", "trial")?);
@@ -349,7 +373,8 @@ impl Backend for SqlBackend {
                     software: row.text("workers", "software")?,
                     checkpoints: row.maybe_parsed("workers", "checkpoints")?,
                 },
-                seen_ms: row.int("workers", "seen_ms")?,
+                seen: Timestamp(row.int("workers", "seen_ms")?),
+                read_at,
                 left: row.maybe_int("workers", "left_ms")?.is_some(),
                 quarantine: rows::quarantine(&row)?,
                 trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),

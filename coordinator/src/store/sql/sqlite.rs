@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use sortie_core::job::Timestamp;
+use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
@@ -18,6 +20,8 @@ use super::engine::Pool;
 use super::migrations;
 use super::queries::Queries;
 use super::statements::Dialect;
+use super::time::{ProcessTime, TimeSource};
+use crate::clock::MonotonicClock;
 use crate::store::{OpenOptions, StoreError};
 
 /// Where a coordinator keeps its database unless another is configured.
@@ -64,6 +68,9 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         .run(&writer)
         .await
         .map_err(|error| failed(migration_message(&error)))?;
+    let stored = latest(&writer).await.map_err(|error| failed(database_message(&error)))?;
+    let clock = options.clock.clone().unwrap_or_else(|| Arc::new(MonotonicClock::start(stored)));
+    let time = ProcessTime::new(clock, stored);
     let readers = if options.network_disk {
         writer.clone()
     } else {
@@ -77,10 +84,16 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         readers: Pool::Sqlite(readers),
         durable: AtomicBool::new(true),
         queries: Queries::sqlite(&path, options.network_disk),
-        database_clock: false,
+        time: TimeSource::Process(time),
         elsewhere: Arc::new(Notify::new()),
         _lock: Some(lock),
     })
+}
+
+/// The latest time that was stored.
+async fn latest(pool: &SqlitePool) -> Result<Timestamp, sqlx::Error> {
+    let latest = "SELECT COALESCE(MAX(COALESCE(latest_ms, started_ms)), 0) FROM epochs";
+    sqlx::query_scalar(latest).fetch_one(pool).await.map(Timestamp)
 }
 
 fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {

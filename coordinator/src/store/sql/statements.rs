@@ -42,7 +42,11 @@ statements! {
     not_durable: "SET LOCAL synchronous_commit = off";
     now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
-    extend_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running' AND expires_ms < $1";
+    renew_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running' AND (expires_ms < $1 OR expires_ms > $2)";
+    shorten_waits: "UPDATE trials SET not_before_ms = $1 WHERE state = 'queued' AND not_before_ms > $1";
+    shorten_quarantines: "UPDATE workers SET quarantined_until_ms = $1 WHERE quarantined_until_ms > $1";
+    seen_by_now: "UPDATE workers SET seen_ms = $1 WHERE seen_ms > $1";
+    note_time: "UPDATE epochs SET latest_ms = $1 WHERE id = (SELECT MAX(id) FROM epochs)";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
 
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
@@ -182,7 +186,9 @@ statements! {
         FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
     finished: "SELECT t.sweep_id, t.state, t.reused, COUNT(*) AS trials FROM trials AS t
         WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
-    durations: "SELECT COUNT(*) AS attempts, CAST(COALESCE(SUM(a.ended_ms - a.started_ms), 0) AS BIGINT) AS running_ms
+    durations: "SELECT COUNT(*) AS attempts,
+            -- A clock that was set back meanwhile.
+            CAST(COALESCE(SUM(CASE WHEN a.ended_ms > a.started_ms THEN a.ended_ms - a.started_ms END), 0) AS BIGINT) AS running_ms
         FROM (SELECT t.result FROM trials AS t
               WHERE t.sweep_id = $1 AND t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 0
               LIMIT $2) AS few

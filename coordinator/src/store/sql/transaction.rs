@@ -1,18 +1,22 @@
 //! One transaction on a real database.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
+use sortie_core::job::{ErrorClass, StateName, Timestamp, Token, WAIT_MAX};
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
+use super::time::TimeSource;
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Sweeps, Transaction,
     TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
+use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker};
 
 /// See the module.
@@ -20,8 +24,7 @@ use crate::store::types::{ArtifactLocation, Worker};
 pub(super) struct SqlTransaction {
     pub(super) tx: Tx,
     pub(super) dialect: Dialect,
-    /// The database's clock counts, for several coordinators may share it.
-    pub(super) database_clock: bool,
+    pub(super) time: TimeSource,
 }
 
 /// Rows as one argument: see [`Dialect`].
@@ -244,8 +247,17 @@ impl Trials for SqlTransaction {
 
 #[tonic::async_trait]
 impl Attempts for SqlTransaction {
-    async fn extend_leases(&mut self, until: Timestamp) -> Result<u64, StoreError> {
-        self.tx.execute(self.sql().extend_leases, vec![until.0.into()]).await
+    async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError> {
+        let sql = self.sql();
+        let until = now.plus(lease);
+        for (statement, latest) in [
+            (sql.shorten_waits, now.plus(WAIT_MAX)),
+            (sql.shorten_quarantines, now.plus(QUARANTINE)),
+            (sql.seen_by_now, now),
+        ] {
+            self.tx.execute(statement, vec![latest.0.into()]).await?;
+        }
+        self.tx.execute(sql.renew_leases, vec![until.0.into(), until.plus(lease).0.into()]).await
     }
 
     async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
@@ -336,11 +348,13 @@ impl Workers for SqlTransaction {
 
 #[tonic::async_trait]
 impl Transaction for SqlTransaction {
-    async fn now(&mut self, local: Timestamp) -> Result<Timestamp, StoreError> {
-        if !self.database_clock {
-            return Ok(local);
+    async fn now(&mut self) -> Result<Timestamp, StoreError> {
+        match &self.time {
+            TimeSource::Process(time) => Ok(time.now()),
+            TimeSource::Database => {
+                self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
+            }
         }
-        self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
     }
 
     async fn new_epoch(&mut self, now: Timestamp) -> Result<i64, StoreError> {
@@ -352,10 +366,21 @@ impl Transaction for SqlTransaction {
     }
 
     async fn commit(mut self: Box<Self>, news: bool) -> Result<(), StoreError> {
-        if news && self.dialect == Dialect::Postgres {
-            self.tx.fetch(self.sql().notify, Vec::new()).await?;
+        match (self.dialect, &self.time) {
+            (Dialect::Sqlite, TimeSource::Process(time)) => {
+                let time = time.clone();
+                let Some(now) = time.to_store() else { return self.tx.commit().await };
+                self.tx.execute(self.sql().note_time, vec![now.0.into()]).await?;
+                self.tx.commit().await?;
+                time.note_stored(now);
+                Ok(())
+            }
+            (Dialect::Postgres, _) if news => {
+                self.tx.fetch(self.sql().notify, Vec::new()).await?;
+                self.tx.commit().await
+            }
+            _ => self.tx.commit().await,
         }
-        self.tx.commit().await
     }
 
     async fn rollback(self: Box<Self>) {

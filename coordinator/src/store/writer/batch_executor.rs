@@ -13,13 +13,12 @@ use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
 use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
 use crate::store::claims::{self, ClaimContext};
 use crate::store::request::{PendingClaim, Request};
+use crate::store::settings::QUARANTINE;
 use crate::store::types::{Claim, Quarantine, TrialEvent};
 use crate::store::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
 const REAPED_MAX: u64 = 1_000;
-/// How long a worker that was quarantined gets no trials.
-const QUARANTINE: Duration = Duration::from_secs(600);
 /// A worker that was not seen for this many leases is not counted on.
 const UNSEEN_LEASES: u32 = 4;
 

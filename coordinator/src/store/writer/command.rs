@@ -155,7 +155,7 @@ impl Change for Grace {
     type Done = u64;
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
-        tx.extend_leases(time.now.plus(time.lease)).await
+        tx.renew_leases(time.now, time.lease).await
     }
 
     fn commit(_: &u64) -> Commit {

@@ -5,6 +5,7 @@ mod background;
 mod batch_executor;
 mod command;
 mod serving;
+mod step_watch;
 mod task;
 mod transactions;
 mod waiting_claims;

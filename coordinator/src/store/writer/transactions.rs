@@ -10,6 +10,7 @@ use super::batch_executor::Outcomes;
 use super::command::{Act, Change, Command, Commit, Submit, Time};
 use super::writer_task::Writer;
 use crate::store::StoreError;
+use crate::store::backend::Transaction;
 use crate::store::request::{Answer, Request};
 use crate::store::types::Submitted;
 
@@ -38,8 +39,7 @@ impl Writer {
     }
 
     async fn transact_once(&mut self, requests: &mut [Request], durable: bool) -> Result<(), StoreError> {
-        let mut tx = self.backend.begin(durable).await?;
-        let now = tx.now(self.clock.now()).await?;
+        let (mut tx, now) = self.begin(durable).await?;
         let Outcomes { free_at, ended, look_again } =
             match self.executor.serve(requests, now, tx.as_mut()).await {
                 Ok((outcomes, true)) => {
@@ -56,7 +56,7 @@ impl Writer {
                 }
             };
         if let Some(free_at) = free_at {
-            self.claims.wake_at(Instant::now() + until(free_at, now));
+            self.claims.wake_at(Instant::now() + free_at.since(now));
         }
         if ended {
             self.combinations.want();
@@ -65,6 +65,25 @@ impl Writer {
             self.claims.wake();
         }
         Ok(())
+    }
+
+    /// Begins a transaction and reads the time. When the database's clock was set by more than a lease since the last one, every lease gets
+    /// one full term first: no worker can know.
+    async fn begin(&mut self, durable: bool) -> Result<(Box<dyn Transaction>, Timestamp), StoreError> {
+        let lease = self.executor.settings.lease;
+        let mut tx = self.backend.begin(durable).await?;
+        let now = tx.now().await?;
+        if !self.backend.clock_may_step() || self.steps.divergence(now) <= lease {
+            self.steps.note(now);
+            return Ok((tx, now));
+        }
+        let leases = tx.renew_leases(now, lease).await?;
+        tx.commit(false).await?;
+        self.steps.note(now);
+        tracing::warn!(leases, "the database's clock was set; every lease gets one full term");
+        let mut tx = self.backend.begin(durable).await?;
+        let now = tx.now().await?;
+        Ok((tx, now))
     }
 
     /// Does what has a transaction of its own, and answers. The caller may be gone.
@@ -108,7 +127,7 @@ impl Writer {
     }
 
     /// Makes a change in a transaction of its own, tried again if another coordinator came between.
-    pub(super) async fn change<C: Change>(&self, change: &C) -> Result<C::Done, StoreError> {
+    pub(super) async fn change<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {
         let mut conflicts = 0;
         loop {
             match in_time(self.change_once(change)).await {
@@ -118,9 +137,8 @@ impl Writer {
         }
     }
 
-    async fn change_once<C: Change>(&self, change: &C) -> Result<C::Done, StoreError> {
-        let mut tx = self.backend.begin(true).await?;
-        let now = tx.now(self.clock.now()).await?;
+    async fn change_once<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {
+        let (mut tx, now) = self.begin(true).await?;
         let time = Time { now, lease: self.executor.settings.lease };
         let done = match change.perform(time, tx.as_mut()).await {
             Ok(done) => done,
@@ -136,10 +154,6 @@ impl Writer {
         }
         Ok(done)
     }
-}
-
-fn until(later: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis((later.0 - now.0).max(0).unsigned_abs())
 }
 
 /// A database that does not answer must not stop the writer for good.

@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::batch_executor::BatchExecutor;
 use super::command::Command;
+use super::step_watch::StepWatch;
 use super::task::{Expansion, Task};
 use super::waiting_claims::WaitingClaims;
-use crate::clock::Clock;
 use crate::store::backend::Backend;
 use crate::store::request::Request;
 
@@ -32,7 +32,7 @@ pub(crate) enum Message {
 /// The writer's state.
 pub(crate) struct Writer {
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) steps: StepWatch,
     pub(super) executor: BatchExecutor,
     messages: mpsc::Receiver<Message>,
     pub(super) claims: WaitingClaims,
@@ -47,13 +47,13 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
-        clock: Arc<dyn Clock>,
         executor: BatchExecutor,
         messages: mpsc::Receiver<Message>,
     ) -> Self {
         let (claims, expansion, combinations) = (WaitingClaims::default(), Expansion::new(), Task::due_now());
         let look_at = Instant::now() + LOOK_INTERVAL;
-        Self { backend, clock, executor, messages, claims, expansion, combinations, look_at }
+        let steps = StepWatch::default();
+        Self { backend, steps, executor, messages, claims, expansion, combinations, look_at }
     }
 
     /// Runs until all handles to the store are gone.
