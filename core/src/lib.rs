@@ -10,6 +10,7 @@ pub mod filter;
 pub mod finetune;
 pub mod job;
 pub mod keep;
+pub mod keys;
 pub mod libtorch;
 pub mod metrics;
 pub mod names;

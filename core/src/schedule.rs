@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 
+use crate::keys::SweepKey;
 use crate::requirements::{Abilities, Requirements};
 
 /// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Names the sweep.
-    pub sweep: i64,
+    pub sweep: SweepKey,
     /// Higher ones are served first.
     pub priority: i64,
     /// What its trials need.
@@ -24,28 +25,43 @@ pub struct Candidate {
 pub struct Request {
     /// At most this many.
     pub count_max: u32,
-    /// Only of this sweep.
-    pub sweep: Option<i64>,
+    /// Of which sweeps.
+    pub wanted: Wanted,
     /// What the worker can do.
     pub abilities: Abilities,
     /// The worker's id.
     pub worker: String,
 }
 
+/// Which sweeps' trials a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those of any sweep.
+    Any,
+    /// Those of one sweep; none if no open sweep has the name that was asked for.
+    Named(Option<SweepKey>),
+}
+
 impl Request {
+    /// Whether trials of this sweep are asked for.
+    pub fn wants(&self, sweep: SweepKey) -> bool {
+        match self.wanted {
+            Wanted::Any => true,
+            Wanted::Named(named) => named == Some(sweep),
+        }
+    }
+
     /// Whether trials of this sweep may be assigned to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
-        named
-            && self.sweep.is_none_or(|sweep| sweep == candidate.sweep)
-            && self.abilities.meet(&candidate.require)
+        named && self.wants(candidate.sweep) && self.abilities.meet(&candidate.require)
     }
 }
 
 /// Allocates waiting trials to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
 /// waiting for this worker, and among those from the sweep that has the fewest trials running. Equal sweeps take turns in the order of
 /// their submission. Gives the sweeps of each request's trials.
-pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {
+pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<SweepKey>> {
     let mut allocated = Vec::with_capacity(requests.len());
     for request in requests {
         let mut sweeps = Vec::new();
@@ -80,11 +96,17 @@ mod tests {
     use super::*;
 
     fn candidate(sweep: i64, priority: i64, running: u64, waiting: u64) -> Candidate {
-        Candidate { sweep, priority, running, waiting, require: Requirements::default() }
+        Candidate { sweep: SweepKey(sweep), priority, running, waiting, require: Requirements::default() }
     }
 
     fn request(count_max: u32) -> Request {
-        Request { count_max, sweep: None, abilities: Abilities::default(), worker: "w1".into() }
+        Request { count_max, wanted: Wanted::Any, abilities: Abilities::default(), worker: "w1".into() }
+    }
+
+    /// The keys of the sweeps that each request gets trials of.
+    fn allocated(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<i64>> {
+        let sweeps = allocate(candidates, requests);
+        sweeps.into_iter().map(|sweeps| sweeps.into_iter().map(|sweep| sweep.0).collect()).collect()
     }
 
     #[test]
@@ -95,7 +117,7 @@ mod tests {
             candidate(3, 5, 7, 2),
             candidate(4, i64::MIN, 0, 1),
         ];
-        let allocated = allocate(&mut candidates, &[request(2), request(6), request(2)]);
+        let allocated = allocated(&mut candidates, &[request(2), request(6), request(2)]);
         assert_eq!(allocated, [vec![3, 3], vec![2, 2, 2, 2, 1, 2], vec![1, 2]]);
     }
 
@@ -104,13 +126,13 @@ mod tests {
         let mut tagged = candidate(1, 9, 0, 10);
         tagged.require.tags = vec!["a100".into()];
         let mut candidates = [tagged, candidate(2, 0, 0, 1)];
-        let only = Request { sweep: Some(2), ..request(5) };
-        assert_eq!(allocate(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
+        let only = Request { wanted: Wanted::Named(Some(SweepKey(2))), ..request(5) };
+        assert_eq!(allocated(&mut candidates, &[request(5), only]), [vec![2], vec![]]);
         let able = Request {
             abilities: Abilities { tags: vec!["a100".into()], ..Abilities::default() },
             ..request(3)
         };
-        assert_eq!(allocate(&mut candidates, &[able]), [vec![1, 1, 1]]);
+        assert_eq!(allocated(&mut candidates, &[able]), [vec![1, 1, 1]]);
     }
 
     #[test]
@@ -118,7 +140,7 @@ mod tests {
         let mut meant = candidate(1, 0, 0, 2);
         meant.require.worker = Some("w2".into());
         let other = Request { worker: "w2".into(), ..request(1) };
-        assert_eq!(allocate(&mut [meant], &[request(5), other]), [vec![], vec![1]]);
+        assert_eq!(allocated(&mut [meant], &[request(5), other]), [vec![], vec![1]]);
     }
 
     #[test]

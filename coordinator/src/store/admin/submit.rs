@@ -1,6 +1,7 @@
 //! Submitting: a sweep is stored at once, its trials a few hundred at a time.
 
 use sortie_core::job::Timestamp;
+use sortie_core::keys::SweepKey;
 use sortie_core::plan::PlannedTrial;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
@@ -18,14 +19,14 @@ pub(crate) async fn store_sweep(
     options: SubmitOptions,
     now: Timestamp,
     tx: &mut dyn Transaction,
-) -> Result<(i64, Submitted), StoreError> {
+) -> Result<(SweepKey, Submitted), StoreError> {
     let planned = |spec: &SweepSpec| spec.trials_planned().unwrap_or(u64::MAX);
     let row = match tx.sweep(&spec.name).await? {
         None => {
             let (priority, reuse) = (options.priority.unwrap_or(0), options.reuse);
             let (state, planned) = (SweepState::Open, planned(spec));
             let mut row = SweepRow {
-                id: 0,
+                id: SweepKey(0),
                 spec: spec.clone(),
                 revision: 1,
                 state,
@@ -57,7 +58,7 @@ pub(crate) async fn store_sweep(
 /// What adding some trials did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    pub(crate) sweep: i64,
+    pub(crate) sweep: SweepKey,
     pub(crate) planned: u64,
     pub(crate) expanded: u64,
     pub(crate) added: u64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sortie_core::combine::{Combine, Needs};
 use sortie_core::keep::Keep;
+use sortie_core::keys::SweepKey;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Identifier, Work};
@@ -53,13 +54,13 @@ impl From<SweepRow> for SweepInfo {
 
 /// Sweeps that were read already.
 #[derive(Debug, Default)]
-pub(crate) struct SweepCache(HashMap<i64, Arc<SweepInfo>>);
+pub(crate) struct SweepCache(HashMap<SweepKey, Arc<SweepInfo>>);
 
 impl SweepCache {
     /// A sweep, at least of this revision.
     pub(crate) async fn get(
         &mut self,
-        id: i64,
+        id: SweepKey,
         revision: i64,
         tx: &mut dyn Transaction,
     ) -> Result<Arc<SweepInfo>, StoreError> {

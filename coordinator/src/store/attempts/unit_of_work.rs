@@ -8,6 +8,7 @@ use sortie_core::job::{
     self, AttemptEnd, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
     Timestamp, Token,
 };
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 
 use super::batches::STEP_MAX;
 use super::sweep_cache::SweepInfo;
@@ -31,18 +32,18 @@ pub(crate) struct UnitOfWork {
     /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
     pub(crate) to_compare: Vec<Token>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
-    pub(crate) failing: BTreeMap<i64, (u32, ErrorClass)>,
+    pub(crate) failing: BTreeMap<WorkerKey, (u32, ErrorClass)>,
     pub(super) attempts: BTreeMap<Token, AttemptRow>,
-    sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+    sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
     expired: Vec<Token>,
-    failures: HashMap<(i64, ErrorClass), u32>,
+    failures: HashMap<(TrialKey, ErrorClass), u32>,
     pub(super) pins: HashMap<(&'static str, String), String>,
 }
 
 impl UnitOfWork {
     pub(crate) fn new(
         attempts: Vec<AttemptRow>,
-        sweeps: BTreeMap<i64, Arc<SweepInfo>>,
+        sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
         expired: Vec<Token>,
         now: Timestamp,
         lease: Duration,
@@ -64,25 +65,25 @@ impl UnitOfWork {
     }
 
     /// Trials whose earlier failures decide what becomes of them.
-    pub(crate) fn trials_that_may_fail(&self, requests: &[Request]) -> Vec<i64> {
+    pub(crate) fn trials_that_may_fail(&self, requests: &[Request]) -> Vec<TrialKey> {
         let reported = requests
             .iter()
             .filter_map(Request::outcome)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         let tokens = reported.map(|(token, _)| token).chain(self.expired.iter().copied());
-        let mut trials: Vec<i64> =
+        let mut trials: Vec<TrialKey> =
             tokens.filter_map(|token| Some(self.attempts.get(&token)?.trial)).collect();
         trials.sort_unstable();
         trials.dedup();
         trials
     }
 
-    pub(crate) fn note_failures(&mut self, failures: Vec<(i64, ErrorClass, u32)>) {
+    pub(crate) fn note_failures(&mut self, failures: Vec<(TrialKey, ErrorClass, u32)>) {
         self.failures.extend(failures.into_iter().map(|(trial, class, count)| ((trial, class), count)));
     }
 
     /// The state of a trial as it is by now, if this transaction moved it.
-    pub(crate) fn moved(&self, trial: i64) -> Option<State> {
+    pub(crate) fn moved(&self, trial: TrialKey) -> Option<State> {
         self.changes.moves.get(&trial).map(|moved| moved.to)
     }
 
@@ -183,7 +184,7 @@ impl UnitOfWork {
         Ok(())
     }
 
-    fn past(&self, trial: i64, class: ErrorClass, token: Token) -> FailureHistory {
+    fn past(&self, trial: TrialKey, class: ErrorClass, token: Token) -> FailureHistory {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
@@ -248,7 +249,7 @@ impl UnitOfWork {
         row.progress = after.clone();
     }
 
-    fn revive(&mut self, trial: i64, token: Token) {
+    fn revive(&mut self, trial: TrialKey, token: Token) {
         self.advance(token, |progress| {
             let Progress { sequence, step, .. } = *progress;
             *progress = Progress { sequence, step, ..Progress::BEGUN };
@@ -258,7 +259,7 @@ impl UnitOfWork {
         self.changes.events.push((trial, event));
     }
 
-    fn end(&mut self, worker: i64, token: Token, end: AttemptEnd) {
+    fn end(&mut self, worker: WorkerKey, token: Token, end: AttemptEnd) {
         let now = self.now;
         let has_result = matches!(end, AttemptEnd::Reported(Outcome::Succeeded | Outcome::Diverged { .. }));
         if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{State, Timestamp, Token};
+use sortie_core::keys::{TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
@@ -36,8 +37,8 @@ pub(crate) struct Move {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewAttempt {
     pub(crate) token: Token,
-    pub(crate) trial: i64,
-    pub(crate) worker: i64,
+    pub(crate) trial: TrialKey,
+    pub(crate) worker: WorkerKey,
     pub(crate) started: Timestamp,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct WorkerChange {
 pub(crate) struct Changes {
     pub(crate) new_attempts: Vec<NewAttempt>,
     /// By trial.
-    pub(crate) moves: BTreeMap<i64, Move>,
+    pub(crate) moves: BTreeMap<TrialKey, Move>,
     /// By attempt: as it was read, and as it is now.
     pub(crate) progress: BTreeMap<Token, (Progress, Progress)>,
     pub(crate) fingerprints: Vec<(Token, Fingerprint)>,
@@ -65,11 +66,11 @@ pub(crate) struct Changes {
     /// With the number of the batch that brought it.
     pub(crate) logs: Vec<(Token, u64, Vec<u8>)>,
     /// With the trial.
-    pub(crate) events: Vec<(i64, TrialEvent)>,
+    pub(crate) events: Vec<(TrialKey, TrialEvent)>,
     /// Kind, name and digest.
     pub(crate) pins: Vec<(&'static str, String, String)>,
     /// By worker.
-    pub(crate) workers: BTreeMap<i64, WorkerChange>,
+    pub(crate) workers: BTreeMap<WorkerKey, WorkerChange>,
     /// Workers that gave a sign of life, by name, and when.
     pub(crate) seen: BTreeMap<String, Timestamp>,
     /// Workers that reported their end, by name, and when.

@@ -2,6 +2,7 @@
 //! these checks hold when a lock does not.
 
 use sortie_core::job::{State, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Identifier;
 use sortie_testkit::postgres::Postgres;
@@ -14,6 +15,7 @@ const SWEEP: &str = "name = 'checked'\n[run]\ncommand = ['run', '{x}']\n[grid]\n
 const NOW: Timestamp = Timestamp(1_000);
 const HOLDER: Token = Token(7);
 const OTHER: Token = Token(6);
+const TRIAL: TrialKey = TrialKey(1);
 
 fn running(token: Token) -> State {
     State::Running { token, expires_at: NOW }
@@ -31,8 +33,17 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let point = spec.point_at(0).unwrap();
     let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point, None);
     let (state, priority, reuse) = (SweepState::Open, 0, true);
-    let mut row =
-        SweepRow { id: 0, spec, revision: 1, state, priority, reuse, planned: 1, expanded: 1, base: 0 };
+    let mut row = SweepRow {
+        id: SweepKey(0),
+        spec,
+        revision: 1,
+        state,
+        priority,
+        reuse,
+        planned: 1,
+        expanded: 1,
+        base: 0,
+    };
     row.id = tx.insert_sweep(&row, NOW).await.unwrap();
     assert_eq!(
         tx.insert_trials(
@@ -45,8 +56,10 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
         (1, 0)
     );
     let mut changes = Changes::default();
-    changes.new_attempts.push(NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW });
-    changes.moves.insert(1, Move { from: State::FRESH, to: running(HOLDER), forgive: false, reused: false });
+    changes.new_attempts.push(NewAttempt { token: HOLDER, trial: TRIAL, worker: WorkerKey(1), started: NOW });
+    changes
+        .moves
+        .insert(TRIAL, Move { from: State::FRESH, to: running(HOLDER), forgive: false, reused: false });
     changes.pins.push(("dataset", "PACS".to_owned(), "right".to_owned()));
     tx.write(&changes).await.unwrap();
     tx.commit(false).await.unwrap();
@@ -57,7 +70,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
 fn late() -> Vec<Changes> {
     let moved = |from| {
         let mut changes = Changes::default();
-        changes.moves.insert(1, Move { from, to: State::FRESH, forgive: false, reused: false });
+        changes.moves.insert(TRIAL, Move { from, to: State::FRESH, forgive: false, reused: false });
         changes
     };
     let advanced = |token, before: Progress| {
@@ -74,7 +87,7 @@ fn late() -> Vec<Changes> {
         advanced(HOLDER, progress(AttemptState::Running, 1)),
         advanced(OTHER, progress(AttemptState::Running, 0)),
     ];
-    let new_attempts = vec![NewAttempt { token: HOLDER, trial: 1, worker: 1, started: NOW }];
+    let new_attempts = vec![NewAttempt { token: HOLDER, trial: TRIAL, worker: WorkerKey(1), started: NOW }];
     late.push(Changes { new_attempts, ..Changes::default() });
     late.push(Changes {
         pins: vec![("dataset", "PACS".to_owned(), "wrong".to_owned())],
@@ -101,7 +114,7 @@ async fn refuses_what_comes_late(backend: &dyn Backend) {
     let mut changes = Changes::default();
     changes
         .moves
-        .insert(1, Move { from: running(HOLDER), to: running(HOLDER), forgive: false, reused: false });
+        .insert(TRIAL, Move { from: running(HOLDER), to: running(HOLDER), forgive: false, reused: false });
     changes.progress.insert(HOLDER, (progress(AttemptState::Running, 0), progress(AttemptState::Running, 1)));
     let mut tx = backend.begin(true).await.unwrap();
     tx.write(&changes).await.unwrap();

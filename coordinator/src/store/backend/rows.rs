@@ -2,6 +2,7 @@
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, State, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
@@ -12,7 +13,7 @@ use crate::store::types::Quarantine;
 /// A sweep as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SweepRow {
-    pub(crate) id: i64,
+    pub(crate) id: SweepKey,
     pub(crate) spec: SweepSpec,
     pub(crate) revision: i64,
     pub(crate) state: SweepState,
@@ -45,7 +46,7 @@ impl SweepRow {
 /// A sweep that may have trials to assign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenSweep {
-    pub(crate) id: i64,
+    pub(crate) id: SweepKey,
     pub(crate) name: String,
     pub(crate) revision: i64,
     pub(crate) priority: i64,
@@ -59,7 +60,7 @@ pub(crate) struct OpenSweep {
 /// A trial that may be assigned.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WaitingTrial {
-    pub(crate) id: i64,
+    pub(crate) id: TrialKey,
     pub(crate) trial_id: TrialId,
     pub(crate) point: Point,
     pub(crate) state: State,
@@ -72,7 +73,7 @@ pub(crate) struct WaitingTrial {
 /// A combination that waits no longer: all members have a result, or some member ended without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WaitingCombination {
-    pub(crate) id: i64,
+    pub(crate) id: TrialKey,
     pub(crate) members: u64,
     pub(crate) succeeded: u64,
     /// Ended without a result.
@@ -84,7 +85,7 @@ pub(crate) struct WaitingCombination {
 /// A worker as decisions need it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WorkerRow {
-    pub(crate) id: i64,
+    pub(crate) id: WorkerKey,
     pub(crate) name: String,
     pub(crate) abilities: Abilities,
     pub(crate) seen: Timestamp,
@@ -95,7 +96,7 @@ pub(crate) struct WorkerRow {
 /// A trial as a user's actions need it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TrialRow {
-    pub(crate) id: i64,
+    pub(crate) id: TrialKey,
     pub(crate) position: i64,
     pub(crate) point: Point,
     pub(crate) state: State,
@@ -134,10 +135,10 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AttemptRow {
     pub(crate) token: Token,
-    pub(crate) worker: i64,
+    pub(crate) worker: WorkerKey,
     pub(crate) worker_failures_in_row: u32,
-    pub(crate) trial: i64,
-    pub(crate) sweep: i64,
+    pub(crate) trial: TrialKey,
+    pub(crate) sweep: SweepKey,
     pub(crate) held_out: String,
     pub(crate) state: State,
     pub(crate) progress: Progress,
@@ -150,7 +151,7 @@ pub(crate) struct AttemptRow {
 /// Two attempts that should have reported the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction {
-    pub(crate) trial: i64,
+    pub(crate) trial: TrialKey,
     pub(crate) token: Token,
     pub(crate) earlier: Token,
     /// Which attempt at the trial the earlier one was: 1 for the first.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::TrialRecord;
 
 use super::changes::{Changes, NewTrial};
@@ -39,12 +40,12 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(
         &self,
-        sweep: i64,
+        sweep: SweepKey,
         state: Option<StateName>,
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError>;
     /// A page of a sweep's trials, each with the evaluations of its accepted attempt.
-    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError>;
+    async fn records(&self, sweep: SweepKey, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError>;
     /// Trials whose id starts with a prefix, at most `count_max`, in one sweep or in all, each with its SWEEP/PREFIX. Trials of sweeps whose
     /// name starts with [`VERIFIES`] come last.
     async fn find(
@@ -52,15 +53,15 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
         sweep: Option<&str>,
         prefix: &str,
         count_max: usize,
-    ) -> Result<Vec<(i64, String)>, StoreError>;
+    ) -> Result<Vec<(TrialKey, String)>, StoreError>;
     /// The history of a trial.
-    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError>;
+    async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
-    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError>;
+    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError>;
     /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
-    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError>;
+    async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.
-    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError>;
+    async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError>;
     /// Workers that were seen lately, or all that ever were.
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError>;
     /// A sweep by name.
@@ -87,15 +88,15 @@ pub(crate) trait Sweeps: Send {
     /// A sweep by name, to be changed: others that would change it wait.
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError>;
     /// A sweep by id.
-    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError>;
+    async fn sweep_by_id(&mut self, id: SweepKey) -> Result<Option<SweepRow>, StoreError>;
     /// Stores a new sweep; gives its id.
-    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError>;
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<SweepKey, StoreError>;
     /// Stores a sweep's row, if nobody changed it since it was read.
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError>;
     /// The sweep whose expansion goes on next, none if all are complete: of the highest priority, and the one that is complete first.
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError>;
     /// The position after a sweep's last trial.
-    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError>;
+    async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError>;
 }
 
 /// What a transaction reads and adds of trials, combinations and their members.
@@ -105,29 +106,29 @@ pub(crate) trait Trials: Send {
     /// combinations need.
     async fn waiting(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         count_max: u64,
         now: Timestamp,
         needs: Needs,
     ) -> Result<Vec<WaitingTrial>, StoreError>;
     /// The members of these combinations, by combination and place, with all that is left of their results.
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError>;
+    async fn members(&mut self, trials: &[TrialKey]) -> Result<Vec<(TrialKey, Member)>, StoreError>;
     /// The members of these combinations that ended without a result, each once, by id.
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError>;
+    async fn lost_members(&mut self, trials: &[TrialKey]) -> Result<Vec<TrialRow>, StoreError>;
     /// Combinations that wait for their members and need not any more, at most `count_max`.
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError>;
     /// Adds the trials that are not there yet. With `reuse`, results of the same trials elsewhere are taken over that left so much. Gives
     /// how many were added and how many of those had such a result.
     async fn insert_trials(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError>;
     /// Trials of a sweep from a position on, by position.
     async fn trial_rows(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError>;
@@ -144,9 +145,13 @@ pub(crate) trait Attempts: Send {
     /// Attempts whose leases ended before now, at most `count_max`.
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError>;
+    async fn failures(&mut self, trials: &[TrialKey])
+    -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError>;
     /// Checkpoints that attempts at these trials reported and kept, by trial, the newest step first.
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError>;
+    async fn checkpoints(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError>;
     /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
     /// the same threads, libtorch, data and weights, had reported.
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
@@ -162,7 +167,7 @@ pub(crate) trait Workers: Send {
     /// Workers by name; unknown ones are left out.
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
     /// Workers that were seen since this time and are not quarantined.
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError>;
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError>;
 }
 
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sortie_core::combine::Member;
 use sortie_core::job::{Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::schedule::{self, Candidate, Request};
 
 use super::claim_request::ClaimRequest;
@@ -96,14 +97,14 @@ pub(crate) async fn assign(
 }
 
 struct Queue {
-    sweep: i64,
+    sweep: SweepKey,
     /// The next one last.
     trials: Vec<WaitingTrial>,
 }
 
 async fn queues(
     open: &[OpenSweep],
-    allocated: &[Vec<i64>],
+    allocated: &[Vec<SweepKey>],
     now: Timestamp,
     context: &mut ClaimContext<'_>,
     tx: &mut dyn Transaction,
@@ -125,11 +126,11 @@ async fn queues(
 async fn members(
     queues: &[Queue],
     tx: &mut dyn Transaction,
-) -> Result<BTreeMap<i64, Vec<Member>>, StoreError> {
+) -> Result<BTreeMap<TrialKey, Vec<Member>>, StoreError> {
     let trials =
         queues.iter().flat_map(|queue| &queue.trials).filter(|trial| trial.point.combine().is_some());
-    let trials: Vec<i64> = trials.map(|trial| trial.id).collect();
-    let mut members: BTreeMap<i64, Vec<Member>> = BTreeMap::new();
+    let trials: Vec<TrialKey> = trials.map(|trial| trial.id).collect();
+    let mut members: BTreeMap<TrialKey, Vec<Member>> = BTreeMap::new();
     if !trials.is_empty() {
         for (trial, member) in tx.members(&trials).await? {
             members.entry(trial).or_default().push(member);
@@ -141,13 +142,13 @@ async fn members(
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
 async fn offer_checkpoints(
     answers: &mut [Answer<Claimed>],
-    tried: &BTreeMap<Token, i64>,
+    tried: &BTreeMap<Token, TrialKey>,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
     if tried.is_empty() {
         return Ok(());
     }
-    let trials: Vec<i64> = tried.values().copied().collect();
+    let trials: Vec<TrialKey> = tried.values().copied().collect();
     let found = tx.checkpoints(&trials).await?;
     let leases =
         answers.iter_mut().filter_map(|answer| answer.as_mut().ok()).flat_map(|claimed| &mut claimed.leases);

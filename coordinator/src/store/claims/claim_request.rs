@@ -1,7 +1,8 @@
 //! A claim, the facts that decide which trials it gets, and the reasons why it gets none.
 
 use sortie_core::job::Timestamp;
-use sortie_core::schedule::{Candidate, Request};
+use sortie_core::keys::SweepKey;
+use sortie_core::schedule::{Candidate, Request, Wanted};
 
 use crate::store::backend::{OpenSweep, WorkerRow};
 use crate::store::types::{Claim, Quarantine};
@@ -22,15 +23,13 @@ impl<'a> ClaimRequest<'a> {
         now: Timestamp,
     ) -> Self {
         let worker = workers.iter().find(|worker| worker.name == claim.worker_id);
-        // A sweep that is not there, or not open, has no trials; no sweep has this id.
-        let sweep = claim
-            .sweep
-            .as_ref()
-            .map(|name| open.iter().find(|sweep| sweep.name == *name).map_or(-1, |sweep| sweep.id));
+        let wanted = claim.sweep.as_ref().map_or(Wanted::Any, |name| {
+            Wanted::Named(open.iter().find(|sweep| sweep.name == *name).map(|sweep| sweep.id))
+        });
         let fit = worker.is_some_and(|worker| quarantine(worker, now).is_none());
         let count_max = if fit { claim.count_max } else { 0 };
         let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
-        let request = Request { count_max, sweep, abilities, worker: claim.worker_id.clone() };
+        let request = Request { count_max, wanted, abilities, worker: claim.worker_id.clone() };
         Self { claim, worker, request, now }
     }
 
@@ -46,7 +45,7 @@ impl<'a> ClaimRequest<'a> {
         &self,
         open: &[OpenSweep],
         candidates: &[Candidate],
-        outdated: &[(i64, String)],
+        outdated: &[(SweepKey, String)],
     ) -> String {
         match &self.claim.sweep {
             Some(name) if !open.iter().any(|sweep| sweep.name == *name) => {
@@ -54,9 +53,7 @@ impl<'a> ClaimRequest<'a> {
             }
             _ => {}
         }
-        let wanted = open
-            .iter()
-            .filter(|sweep| sweep.unfinished && self.request.sweep.is_none_or(|id| id == sweep.id));
+        let wanted = open.iter().filter(|sweep| sweep.unfinished && self.request.wants(sweep.id));
         let mut lacking = wanted.filter_map(|sweep| {
             if let Some((_, reason)) = outdated.iter().find(|(id, _)| *id == sweep.id) {
                 return Some(reason.clone());

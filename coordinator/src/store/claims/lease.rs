@@ -2,6 +2,7 @@
 
 use sortie_core::combine::{Combination, Combine, Member};
 use sortie_core::job::{Decision, Event, apply};
+use sortie_core::keys::WorkerKey;
 use sortie_core::trial::TrialSpec;
 
 use crate::store::StoreError;
@@ -22,7 +23,7 @@ pub(super) fn lease(
     trial: &WaitingTrial,
     mut members: Vec<Member>,
     info: &SweepInfo,
-    worker: i64,
+    worker: WorkerKey,
     unit: &mut UnitOfWork,
     context: &mut ClaimContext<'_>,
 ) -> Result<Option<Lease>, StoreError> {

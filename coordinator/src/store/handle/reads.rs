@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::job::{StateName, Token};
+use sortie_core::keys::TrialKey;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -115,7 +116,7 @@ impl Store {
     }
 
     /// The trial whose attempt gave a reused trial its result.
-    async fn origin(&self, line: &TrialLine) -> Result<Option<i64>, StoreError> {
+    async fn origin(&self, line: &TrialLine) -> Result<Option<TrialKey>, StoreError> {
         match &line.reused_from {
             Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),
             None => Ok(None),
@@ -139,7 +140,7 @@ impl Store {
         }
     }
 
-    pub(super) async fn find(&self, name: &str) -> Result<i64, StoreError> {
+    pub(super) async fn find(&self, name: &str) -> Result<TrialKey, StoreError> {
         let (sweep, prefix) =
             name.rsplit_once('/').map_or((None, name), |(sweep, prefix)| (Some(sweep), prefix));
         let named = |found: &str| StoreError::Trial { name: name.to_owned(), found: found.to_owned() };

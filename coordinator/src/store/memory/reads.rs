@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::record::{Detail, TrialRecord};
 
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
@@ -75,23 +76,23 @@ impl Backend for Memory {
 
     async fn trials(
         &self,
-        sweep: i64,
+        sweep: SweepKey,
         state: Option<StateName>,
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError> {
         let tables = self.tables.lock().await;
         let fits =
             |trial: &Trial| trial.position >= from && state.is_none_or(|state| trial.state.name() == state);
-        let page: Vec<(i64, &Trial)> =
+        let page: Vec<(TrialKey, &Trial)> =
             tables.in_sweep(sweep).filter(|(_, trial)| fits(trial)).take(PAGE_ROWS).collect();
         let next = page.last().filter(|_| page.len() == PAGE_ROWS).map(|(_, trial)| trial.position + 1);
         Ok(Page { rows: page.into_iter().map(|(id, trial)| tables.line(id, trial)).collect(), next })
     }
 
-    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
+    async fn records(&self, sweep: SweepKey, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
         let PageRequest { from, trials_max, detail } = portion;
         let tables = self.tables.lock().await;
-        let page: Vec<(i64, &Trial)> =
+        let page: Vec<(TrialKey, &Trial)> =
             tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
         let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
         let record = |trial: &Trial| {
@@ -120,7 +121,7 @@ impl Backend for Memory {
         sweep: Option<&str>,
         prefix: &str,
         count_max: usize,
-    ) -> Result<Vec<(i64, String)>, StoreError> {
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
         let tables = self.tables.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
             (Some(name), Some(row)) => row.spec.name == name,
@@ -128,13 +129,14 @@ impl Backend for Memory {
         };
         let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
         let verifies = |trial: &Trial| tables.name(trial.sweep).starts_with(VERIFIES);
-        let mut found: Vec<(&i64, &Trial)> = tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
+        let mut found: Vec<(&TrialKey, &Trial)> =
+            tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
         found.sort_by_key(|(_, trial)| (verifies(trial), trial.trial_id.to_string(), trial.sweep));
         let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.trial_id.short());
         Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
     }
 
-    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+    async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let mut attempts = Vec::new();
@@ -164,7 +166,7 @@ impl Backend for Memory {
         Ok(TrialHistory { sweep, line, token, not_before, read_at, members, events })
     }
 
-    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
         let tables = self.tables.lock().await;
         let chosen =
             tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
@@ -183,7 +185,7 @@ impl Backend for Memory {
         }
     }
 
-    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+    async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let counts = |token: Token| {
@@ -204,7 +206,7 @@ impl Backend for Memory {
         Ok(trial_history::artifacts(tables.line(trial, row), row.state, artifacts.collect()))
     }
 
-    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
+    async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);

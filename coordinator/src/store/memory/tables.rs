@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::combine::Needs;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
@@ -41,12 +42,12 @@ impl Memory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     pub(super) epoch: i64,
-    pub(super) sweeps: BTreeMap<i64, SweepRow>,
-    pub(super) trials: BTreeMap<i64, Trial>,
+    pub(super) sweeps: BTreeMap<SweepKey, SweepRow>,
+    pub(super) trials: BTreeMap<TrialKey, Trial>,
     /// The trials by id and sweep: each is there once.
-    pub(super) by_id: BTreeMap<(TrialId, i64), i64>,
-    pub(super) workers: BTreeMap<i64, WorkerLine>,
-    pub(super) failures_in_row: HashMap<i64, u32>,
+    pub(super) by_id: BTreeMap<(TrialId, SweepKey), TrialKey>,
+    pub(super) workers: BTreeMap<WorkerKey, WorkerLine>,
+    pub(super) failures_in_row: HashMap<WorkerKey, u32>,
     pub(super) attempts: BTreeMap<Token, Attempt>,
     pub(super) validation: BTreeMap<EvaluationKey, Evaluation>,
     pub(super) held_out: BTreeMap<EvaluationKey, Evaluation>,
@@ -54,15 +55,15 @@ pub(super) struct Tables {
     /// By attempt, and by the names of kind and method, as the databases sort them.
     pub(super) artifacts: BTreeMap<(Token, &'static str, &'static str, u64), Artifact>,
     pub(super) logs: BTreeMap<(Token, u64), Vec<u8>>,
-    pub(super) events: Vec<(i64, TrialEvent)>,
+    pub(super) events: Vec<(TrialKey, TrialEvent)>,
     pub(super) digests: HashMap<(String, String), String>,
     /// Of combinations, in order.
-    pub(super) members: BTreeMap<i64, Vec<i64>>,
+    pub(super) members: BTreeMap<TrialKey, Vec<TrialKey>>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Trial {
-    pub(super) sweep: i64,
+    pub(super) sweep: SweepKey,
     pub(super) trial_id: TrialId,
     pub(super) position: i64,
     pub(super) point: Point,
@@ -73,8 +74,8 @@ pub(super) struct Trial {
 
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
-    pub(super) trial: i64,
-    pub(super) worker: i64,
+    pub(super) trial: TrialKey,
+    pub(super) worker: WorkerKey,
     pub(super) started: Timestamp,
     pub(super) progress: Progress,
     pub(super) fingerprint: Fingerprint,
@@ -113,8 +114,8 @@ pub(super) fn missing(table: &'static str) -> StoreError {
 }
 
 impl Tables {
-    pub(super) fn in_sweep(&self, sweep: i64) -> impl Iterator<Item = (i64, &Trial)> {
-        let mut trials: Vec<(i64, &Trial)> = self
+    pub(super) fn in_sweep(&self, sweep: SweepKey) -> impl Iterator<Item = (TrialKey, &Trial)> {
+        let mut trials: Vec<(TrialKey, &Trial)> = self
             .trials
             .iter()
             .filter(|(_, trial)| trial.sweep == sweep)
@@ -124,17 +125,17 @@ impl Tables {
         trials.into_iter()
     }
 
-    pub(super) fn queued(&self, sweep: i64, now: Timestamp) -> impl Iterator<Item = (i64, &Trial)> {
+    pub(super) fn queued(&self, sweep: SweepKey, now: Timestamp) -> impl Iterator<Item = (TrialKey, &Trial)> {
         self.in_sweep(sweep).filter(
             move |(_, trial)| matches!(trial.state, State::Queued { not_before, .. } if not_before.is_none_or(|earliest| earliest <= now)),
         )
     }
 
-    pub(super) fn count(&self, sweep: i64, state: StateName) -> u64 {
+    pub(super) fn count(&self, sweep: SweepKey, state: StateName) -> u64 {
         self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
     }
 
-    pub(super) fn existing_result(&self, trial_id: TrialId, sweep: i64, needs: Needs) -> Option<Token> {
+    pub(super) fn existing_result(&self, trial_id: TrialId, sweep: SweepKey, needs: Needs) -> Option<Token> {
         let left = |token: &Token, kind| {
             self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
         };
@@ -144,7 +145,7 @@ impl Tables {
         };
         let same = self
             .by_id
-            .range((trial_id, 0)..)
+            .range((trial_id, SweepKey(0))..)
             .take_while(|((same, _), _)| *same == trial_id)
             .filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
@@ -156,22 +157,22 @@ impl Tables {
             .max()
     }
 
-    pub(super) fn attempts_of(&self, trial: i64) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
+    pub(super) fn attempts_of(&self, trial: TrialKey) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
         self.attempts.iter().filter(move |(_, attempt)| attempt.trial == trial)
     }
 
-    pub(super) fn place(&self, worker: i64) -> String {
+    pub(super) fn place(&self, worker: WorkerKey) -> String {
         self.workers
             .get(&worker)
             .map(|line| format!("{}:{}", line.worker.host, line.worker.pid))
             .unwrap_or_default()
     }
 
-    pub(super) fn name(&self, sweep: i64) -> String {
+    pub(super) fn name(&self, sweep: SweepKey) -> String {
         self.sweeps.get(&sweep).map(|row| row.spec.name.clone()).unwrap_or_default()
     }
 
-    pub(super) fn line(&self, id: i64, trial: &Trial) -> TrialLine {
+    pub(super) fn line(&self, id: TrialKey, trial: &Trial) -> TrialLine {
         let reused = trial
             .state
             .token()
@@ -232,7 +233,7 @@ impl Tables {
     }
 
     /// Checkpoints that attempts at a trial kept, the newest step first.
-    pub(super) fn checkpoints_of(&self, trial: i64) -> Vec<(Token, &Artifact)> {
+    pub(super) fn checkpoints_of(&self, trial: TrialKey) -> Vec<(Token, &Artifact)> {
         let attempts = self
             .attempts_of(trial)
             .flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token, WAIT_MAX};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::Fingerprint;
 
 use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
@@ -40,12 +41,12 @@ impl Sweeps for MemoryTransaction {
         Ok(self.tables.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
     }
 
-    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+    async fn sweep_by_id(&mut self, id: SweepKey) -> Result<Option<SweepRow>, StoreError> {
         Ok(self.tables.sweeps.get(&id).cloned())
     }
 
-    async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<i64, StoreError> {
-        let id = self.tables.sweeps.len() as i64 + 1;
+    async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<SweepKey, StoreError> {
+        let id = SweepKey(self.tables.sweeps.len() as i64 + 1);
         self.tables.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
         Ok(id)
     }
@@ -68,7 +69,7 @@ impl Sweeps for MemoryTransaction {
         Ok(self.tables.sweeps.values().filter(expanding).min_by_key(key).cloned())
     }
 
-    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+    async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {
         Ok(self.tables.in_sweep(sweep).last().map_or(0, |(_, trial)| trial.position + 1))
     }
 }
@@ -77,13 +78,13 @@ impl Sweeps for MemoryTransaction {
 impl Trials for MemoryTransaction {
     async fn waiting(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         count_max: u64,
         now: Timestamp,
         needs: Needs,
     ) -> Result<Vec<WaitingTrial>, StoreError> {
         let tables = &self.tables;
-        let waiting = |(id, trial): (i64, &Trial)| {
+        let waiting = |(id, trial): (TrialKey, &Trial)| {
             let needs = if tables.members.get(&id).is_some_and(|members| !members.is_empty()) {
                 Needs::default()
             } else {
@@ -107,7 +108,7 @@ impl Trials for MemoryTransaction {
             .collect())
     }
 
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+    async fn members(&mut self, trials: &[TrialKey]) -> Result<Vec<(TrialKey, Member)>, StoreError> {
         let tables = &self.tables;
         let mut found = Vec::new();
         for id in trials {
@@ -131,10 +132,10 @@ impl Trials for MemoryTransaction {
         Ok(found)
     }
 
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+    async fn lost_members(&mut self, trials: &[TrialKey]) -> Result<Vec<TrialRow>, StoreError> {
         let tables = &self.tables;
         let is_lost = |state| matches!(state, StateName::Diverged | StateName::Failed | StateName::Cancelled);
-        let members: BTreeSet<i64> =
+        let members: BTreeSet<TrialKey> =
             trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
         let rows = members.into_iter().filter_map(|id| Some((id, tables.trials.get(&id)?)));
         let lost = rows.filter(|(_, trial)| is_lost(trial.state.name()));
@@ -151,7 +152,7 @@ impl Trials for MemoryTransaction {
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         let tables = &self.tables;
         let mut found = Vec::new();
-        let mut blocked: Vec<(&i64, &Trial)> =
+        let mut blocked: Vec<(&TrialKey, &Trial)> =
             tables.trials.iter().filter(|(_, trial)| trial.state == State::Blocked).collect();
         blocked.sort_by_key(|(id, trial)| (trial.sweep, **id));
         for (id, _) in blocked {
@@ -180,7 +181,7 @@ impl Trials for MemoryTransaction {
 
     async fn insert_trials(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
@@ -193,7 +194,7 @@ impl Trials for MemoryTransaction {
             let existing = needs.and_then(|needs| self.tables.existing_result(*trial_id, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
-            let id = self.tables.trials.len() as i64 + 1;
+            let id = TrialKey(self.tables.trials.len() as i64 + 1);
             let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
             let trial = Trial {
                 sweep,
@@ -206,7 +207,7 @@ impl Trials for MemoryTransaction {
             };
             self.tables.trials.insert(id, trial);
             self.tables.by_id.insert((*trial_id, sweep), id);
-            let stored: Option<Vec<i64>> =
+            let stored: Option<Vec<TrialKey>> =
                 members.iter().map(|member| self.tables.by_id.get(&(*member, sweep)).copied()).collect();
             self.tables.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);
             added += 1;
@@ -217,7 +218,7 @@ impl Trials for MemoryTransaction {
 
     async fn trial_rows(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
@@ -299,8 +300,11 @@ impl Attempts for MemoryTransaction {
             .collect())
     }
 
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
-        let mut counts: BTreeMap<(i64, &'static str), (ErrorClass, u32)> = BTreeMap::new();
+    async fn failures(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError> {
+        let mut counts: BTreeMap<(TrialKey, &'static str), (ErrorClass, u32)> = BTreeMap::new();
         for id in trials {
             let trial = self.tables.trials.get(id).ok_or_else(|| missing("trials"))?;
             for (token, attempt) in self.tables.attempts_of(*id) {
@@ -314,7 +318,10 @@ impl Attempts for MemoryTransaction {
         Ok(counts.into_iter().map(|((id, _), (class, count))| (id, class, count)).collect())
     }
 
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+    async fn checkpoints(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError> {
         let mut found = Vec::new();
         for trial in trials {
             found.extend(self.tables.checkpoints_of(*trial).into_iter().map(|(token, artifact)| {
@@ -367,7 +374,7 @@ impl Workers for MemoryTransaction {
             (line.seen, line.left, line.worker.checkpoints) = (now, false, worker.checkpoints);
             return Ok(());
         }
-        let id = self.tables.workers.len() as i64 + 1;
+        let id = WorkerKey(self.tables.workers.len() as i64 + 1);
         let line = WorkerLine {
             worker: worker.clone(),
             seen: now,
@@ -382,7 +389,7 @@ impl Workers for MemoryTransaction {
 
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
         let tables = &self.tables;
-        let row = |(id, line): (&i64, &WorkerLine)| WorkerRow {
+        let row = |(id, line): (&WorkerKey, &WorkerLine)| WorkerRow {
             id: *id,
             name: line.worker.id.clone(),
             abilities: line.worker.abilities.clone(),
@@ -398,7 +405,7 @@ impl Workers for MemoryTransaction {
             .collect())
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
         let fit = |line: &WorkerLine| {
             let free = line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now);
             line.seen >= since && free && !line.left

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::TrialRecord;
 
 use super::dice::SimulationRng;
@@ -57,7 +58,7 @@ struct FaultyTransaction {
     ignores_tokens: bool,
     adds_nothing: bool,
     /// Where the trials are whose attempts got another answer.
-    states: HashMap<i64, State>,
+    states: HashMap<TrialKey, State>,
 }
 
 fn cut() -> StoreError {
@@ -106,13 +107,13 @@ impl Backend for FaultyBackend {
     }
     async fn trials(
         &self,
-        sweep: i64,
+        sweep: SweepKey,
         state: Option<StateName>,
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError> {
         self.inner.trials(sweep, state, from).await
     }
-    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
+    async fn records(&self, sweep: SweepKey, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
         self.inner.records(sweep, portion).await
     }
     async fn find(
@@ -120,19 +121,19 @@ impl Backend for FaultyBackend {
         sweep: Option<&str>,
         prefix: &str,
         count_max: usize,
-    ) -> Result<Vec<(i64, String)>, StoreError> {
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
         self.inner.find(sweep, prefix, count_max).await
     }
-    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+    async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError> {
         self.inner.history(trial).await
     }
-    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await
     }
-    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+    async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
         self.inner.artifacts(trial).await
     }
-    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
+    async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         self.inner.proof(trial).await
     }
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
@@ -160,10 +161,10 @@ impl Sweeps for FaultyTransaction {
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
         self.inner.sweep(name).await
     }
-    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+    async fn sweep_by_id(&mut self, id: SweepKey) -> Result<Option<SweepRow>, StoreError> {
         self.inner.sweep_by_id(id).await
     }
-    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError> {
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<SweepKey, StoreError> {
         self.inner.insert_sweep(sweep, now).await
     }
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
@@ -172,7 +173,7 @@ impl Sweeps for FaultyTransaction {
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
         if self.adds_nothing { Err(cut()) } else { self.inner.expanding().await }
     }
-    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+    async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {
         self.inner.next_position(sweep).await
     }
 }
@@ -181,17 +182,17 @@ impl Sweeps for FaultyTransaction {
 impl Trials for FaultyTransaction {
     async fn waiting(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         count_max: u64,
         now: Timestamp,
         needs: Needs,
     ) -> Result<Vec<WaitingTrial>, StoreError> {
         self.inner.waiting(sweep, count_max, now, needs).await
     }
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+    async fn members(&mut self, trials: &[TrialKey]) -> Result<Vec<(TrialKey, Member)>, StoreError> {
         self.inner.members(trials).await
     }
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+    async fn lost_members(&mut self, trials: &[TrialKey]) -> Result<Vec<TrialRow>, StoreError> {
         self.inner.lost_members(trials).await
     }
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
@@ -199,7 +200,7 @@ impl Trials for FaultyTransaction {
     }
     async fn insert_trials(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
@@ -207,7 +208,7 @@ impl Trials for FaultyTransaction {
     }
     async fn trial_rows(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
@@ -235,10 +236,16 @@ impl Attempts for FaultyTransaction {
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
         self.inner.expired(now, count_max).await
     }
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+    async fn failures(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError> {
         self.inner.failures(trials).await
     }
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+    async fn checkpoints(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError> {
         self.inner.checkpoints(trials).await
     }
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
@@ -257,7 +264,7 @@ impl Workers for FaultyTransaction {
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
         self.inner.workers(names).await
     }
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
         self.inner.fit_workers(since, now).await
     }
 }

@@ -1,6 +1,7 @@
 //! The two databases as one: connections, arguments and rows. Nothing here knows a table.
 
 use serde_json::Value;
+use sortie_core::keys::{SweepKey, TrialKey};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, Column as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
@@ -36,6 +37,17 @@ macro_rules! from_value {
     )+};
 }
 from_value!(i64 => Int, u64 => Count, &str => Text, String => Text, f64 => Real);
+
+macro_rules! from_key {
+    ($($key:ty),+) => {$(
+        impl From<$key> for Arg {
+            fn from(key: $key) -> Self {
+                Self::Int(Some(key.0))
+            }
+        }
+    )+};
+}
+from_key!(SweepKey, TrialKey);
 
 /// Adds arguments of either database; they differ in type only.
 macro_rules! arguments {
@@ -97,6 +109,15 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 impl Row {
     pub(super) fn int(&self, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
         get!(self, table, column)
+    }
+
+    /// The key of a row.
+    pub(super) fn key<K: From<i64>>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+    ) -> Result<K, StoreError> {
+        self.int(table, column).map(K::from)
     }
 
     /// An integer that is never negative.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
+use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
@@ -122,7 +123,7 @@ impl SqlBackend {
         Ok(status)
     }
 
-    async fn trial(&self, trial: i64) -> Result<Row, StoreError> {
+    async fn trial(&self, trial: TrialKey) -> Result<Row, StoreError> {
         let row = self.fetch(self.sql().trial, vec![trial.into()]).await?.pop();
         row.ok_or_else(|| StoreError::Corrupt {
             table: "trials",
@@ -131,7 +132,7 @@ impl SqlBackend {
         })
     }
 
-    async fn attempts_of(&self, trial: i64) -> Result<Vec<TrialEvent>, StoreError> {
+    async fn attempts_of(&self, trial: TrialKey) -> Result<Vec<TrialEvent>, StoreError> {
         let mut attempts = Vec::new();
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let text = |column| row.maybe_text("attempts", column);
@@ -200,7 +201,7 @@ impl Backend for SqlBackend {
 
     async fn trials(
         &self,
-        sweep: i64,
+        sweep: SweepKey,
         state: Option<StateName>,
         from: i64,
     ) -> Result<Page<TrialLine>, StoreError> {
@@ -217,7 +218,7 @@ impl Backend for SqlBackend {
         })
     }
 
-    async fn records(&self, sweep: i64, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
+    async fn records(&self, sweep: SweepKey, portion: PageRequest) -> Result<Page<TrialRecord>, StoreError> {
         let PageRequest { from, trials_max, detail } = portion;
         let rows = self
             .fetch(self.sql().records, vec![sweep.into(), from.into(), (trials_max as u64).into()])
@@ -257,7 +258,7 @@ impl Backend for SqlBackend {
         sweep: Option<&str>,
         prefix: &str,
         count_max: usize,
-    ) -> Result<Vec<(i64, String)>, StoreError> {
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
         // Ids are hexadecimal digits: 'g' comes after all of them.
         let args = vec![
             prefix.into(),
@@ -266,10 +267,10 @@ impl Backend for SqlBackend {
             (count_max as u64).into(),
         ];
         let rows = self.fetch(self.sql().find, args).await?;
-        rows.iter().map(|row| Ok((row.int("trials", "id")?, row.text("trials", "trial")?))).collect()
+        rows.iter().map(|row| Ok((row.key("trials", "id")?, row.text("trials", "trial")?))).collect()
     }
 
-    async fn history(&self, trial: i64) -> Result<TrialHistory, StoreError> {
+    async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError> {
         let row = self.trial(trial).await?;
         let mut events = self.attempts_of(trial).await?;
         for row in self.fetch(self.sql().events_of, vec![trial.into()]).await? {
@@ -291,7 +292,7 @@ impl Backend for SqlBackend {
         })
     }
 
-    async fn log(&self, trial: i64, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
         let mut chosen = None;
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let found = Token(row.int("attempts", "token")?);
@@ -311,7 +312,7 @@ impl Backend for SqlBackend {
         Ok(Log { token: Some(found), worker, text })
     }
 
-    async fn artifacts(&self, trial: i64) -> Result<TrialArtifacts, StoreError> {
+    async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
         let row = self.trial(trial).await?;
         let line = rows::trial_line(&row)?;
         let state = rows::state(&row)?;
@@ -321,7 +322,7 @@ impl Backend for SqlBackend {
         Ok(trial_history::artifacts(line, state, artifacts))
     }
 
-    async fn proof(&self, trial: i64) -> Result<Option<ReportedData>, StoreError> {
+    async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         let row = self.trial(trial).await?;
         let State::Finished(Finished::Succeeded(Token(token))) = rows::state(&row)? else { return Ok(None) };
         let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
@@ -353,7 +354,7 @@ impl Backend for SqlBackend {
         let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
         let mut running: HashMap<i64, Vec<String>> = HashMap::new();
         for row in self.fetch(self.sql().running, Vec::new()).await? {
-            running.entry(row.int("attempts", "worker")?).or_default().push(row.text("trials", "trial")?);
+            running.entry(row.key("attempts", "worker")?).or_default().push(row.text("trials", "trial")?);
         }
         let mut lines = Vec::new();
         for row in self.fetch(self.sql().worker_lines, vec![since.0.into()]).await? {
@@ -377,7 +378,7 @@ impl Backend for SqlBackend {
                 read_at,
                 left: row.maybe_int("workers", "left_ms")?.is_some(),
                 quarantine: rows::quarantine(&row)?,
-                trials: running.remove(&row.int("workers", "id")?).unwrap_or_default(),
+                trials: running.remove(&row.key("workers", "id")?).unwrap_or_default(),
             });
         }
         Ok(lines)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
 use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
+use sortie_core::keys::TrialKey;
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
 
@@ -72,7 +73,7 @@ pub(super) fn state_values(state: State) -> [Value; 6] {
 
 pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
     Ok(SweepRow {
-        id: row.int("sweeps", "id")?,
+        id: row.key("sweeps", "id")?,
         spec: row.json("sweeps", "spec")?,
         revision: row.int("sweeps", "revision")?,
         state: row.parsed("sweeps", "state")?,
@@ -86,7 +87,7 @@ pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
 
 pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
     Ok(WorkerRow {
-        id: row.int("workers", "id")?,
+        id: row.key("workers", "id")?,
         name: row.text("workers", "worker_id")?,
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
@@ -103,7 +104,7 @@ pub(super) fn quarantine(row: &Row) -> Result<Option<Quarantine>, StoreError> {
 
 pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
     Ok(WaitingTrial {
-        id: row.int("trials", "id")?,
+        id: row.key("trials", "id")?,
         trial_id: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: state(row)?,
@@ -113,17 +114,17 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
 }
 
 pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
-    let (id, position) = (row.int("trials", "id")?, row.int("trials", "position")?);
+    let (id, position) = (row.key("trials", "id")?, row.int("trials", "position")?);
     Ok(TrialRow { id, position, point: point(row)?, state: state(row)? })
 }
 
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow {
         token: Token(row.int("attempts", "token")?),
-        worker: row.int("attempts", "worker")?,
+        worker: row.key("attempts", "worker")?,
         worker_failures_in_row: small(row.count("workers", "failures_in_row")?),
-        trial: row.int("trials", "trial")?,
-        sweep: row.int("trials", "sweep_id")?,
+        trial: row.key("trials", "trial")?,
+        sweep: row.key("trials", "sweep_id")?,
         held_out: row.text("trials", "held_out")?,
         state: state(row)?,
         progress: Progress {
@@ -226,8 +227,8 @@ pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
 }
 
 /// A combination, and one of its members with at most one of its files.
-pub(super) fn member(row: &Row) -> Result<(i64, Member), StoreError> {
-    let (trial, trial_id) = (row.int("members", "trial")?, row.parsed("trials", "trial_id")?);
+pub(super) fn member(row: &Row) -> Result<(TrialKey, Member), StoreError> {
+    let (trial, trial_id) = (row.key("members", "trial")?, row.parsed("trials", "trial_id")?);
     if row.maybe_text("artifacts", "kind")?.is_none() {
         return Ok((trial, Member { trial_id, files: Vec::new(), host: String::new() }));
     }
@@ -261,7 +262,7 @@ pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {
 
 pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
     Ok(Contradiction {
-        trial: row.int("attempts", "trial")?,
+        trial: row.key("attempts", "trial")?,
         token: Token(row.int("attempts", "token")?),
         earlier: Token(row.int("attempts", "earlier")?),
         earlier_number: row.count("attempts", "earlier_number")?,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp, Token, WAIT_MAX};
+use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -65,7 +66,7 @@ impl Sweeps for SqlTransaction {
         let rows = self.tx.fetch(self.sql().open_sweeps, vec![count_max.into(), now.0.into()]).await?;
         let sweep = |row: &Row| {
             Ok(OpenSweep {
-                id: row.int("sweeps", "id")?,
+                id: row.key("sweeps", "id")?,
                 name: row.text("sweeps", "name")?,
                 revision: row.int("sweeps", "revision")?,
                 priority: row.int("sweeps", "priority")?,
@@ -81,11 +82,11 @@ impl Sweeps for SqlTransaction {
         self.one(self.sql().sweep_to_change, vec![name.into()]).await?.as_ref().map(rows::sweep).transpose()
     }
 
-    async fn sweep_by_id(&mut self, id: i64) -> Result<Option<SweepRow>, StoreError> {
+    async fn sweep_by_id(&mut self, id: SweepKey) -> Result<Option<SweepRow>, StoreError> {
         self.one(self.sql().sweep_by_id, vec![id.into()]).await?.as_ref().map(rows::sweep).transpose()
     }
 
-    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<i64, StoreError> {
+    async fn insert_sweep(&mut self, sweep: &SweepRow, now: Timestamp) -> Result<SweepKey, StoreError> {
         let args = vec![
             sweep.spec.name.as_str().into(),
             encoded(sweep)?,
@@ -97,7 +98,7 @@ impl Sweeps for SqlTransaction {
             sweep.expanded.into(),
             sweep.base.into(),
         ];
-        self.one_int(self.sql().insert_sweep, args, "sweeps", "id").await
+        self.one_int(self.sql().insert_sweep, args, "sweeps", "id").await.map(SweepKey)
     }
 
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
@@ -120,7 +121,7 @@ impl Sweeps for SqlTransaction {
         self.one(self.sql().expanding, Vec::new()).await?.as_ref().map(rows::sweep).transpose()
     }
 
-    async fn next_position(&mut self, sweep: i64) -> Result<i64, StoreError> {
+    async fn next_position(&mut self, sweep: SweepKey) -> Result<i64, StoreError> {
         self.one_int(self.sql().next_position, vec![sweep.into()], "trials", "next").await
     }
 }
@@ -129,7 +130,7 @@ impl Sweeps for SqlTransaction {
 impl Trials for SqlTransaction {
     async fn waiting(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         count_max: u64,
         now: Timestamp,
         needs: Needs,
@@ -142,12 +143,12 @@ impl Trials for SqlTransaction {
         rows.iter().map(rows::waiting).collect()
     }
 
-    async fn members(&mut self, trials: &[i64]) -> Result<Vec<(i64, Member)>, StoreError> {
+    async fn members(&mut self, trials: &[TrialKey]) -> Result<Vec<(TrialKey, Member)>, StoreError> {
         let rows = self
             .tx
             .fetch(self.sql().members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
             .await?;
-        let mut members: Vec<(i64, Member)> = Vec::new();
+        let mut members: Vec<(TrialKey, Member)> = Vec::new();
         for row in &rows {
             let (trial, mut member) = rows::member(row)?;
             // A member has a row for each of its files, or one without.
@@ -159,7 +160,7 @@ impl Trials for SqlTransaction {
         Ok(members)
     }
 
-    async fn lost_members(&mut self, trials: &[i64]) -> Result<Vec<TrialRow>, StoreError> {
+    async fn lost_members(&mut self, trials: &[TrialKey]) -> Result<Vec<TrialRow>, StoreError> {
         let rows = self
             .tx
             .fetch(self.sql().lost_members, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
@@ -171,7 +172,7 @@ impl Trials for SqlTransaction {
         let rows = self.tx.fetch(self.sql().combinations, vec![count_max.into()]).await?;
         let combination = |row: &Row| {
             Ok(WaitingCombination {
-                id: row.int("trials", "id")?,
+                id: row.key("trials", "id")?,
                 members: row.count("members", "members")?,
                 succeeded: row.count("members", "succeeded")?,
                 lost: row.count("members", "lost")?,
@@ -183,7 +184,7 @@ impl Trials for SqlTransaction {
 
     async fn insert_trials(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
@@ -235,7 +236,7 @@ impl Trials for SqlTransaction {
 
     async fn trial_rows(
         &mut self,
-        sweep: i64,
+        sweep: SweepKey,
         from: i64,
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
@@ -273,24 +274,30 @@ impl Attempts for SqlTransaction {
         rows.iter().map(|row| row.int("trials", "token").map(Token)).collect()
     }
 
-    async fn failures(&mut self, trials: &[i64]) -> Result<Vec<(i64, ErrorClass, u32)>, StoreError> {
+    async fn failures(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError> {
         let rows = self
             .tx
             .fetch(self.sql().failures, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
             .await?;
         let failure = |row: &Row| {
             let count = rows::small(row.count("attempts", "failures")?);
-            Ok((row.int("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
+            Ok((row.key("attempts", "trial")?, row.parsed("attempts", "error_class")?, count))
         };
         rows.iter().map(failure).collect()
     }
 
-    async fn checkpoints(&mut self, trials: &[i64]) -> Result<Vec<(i64, CheckpointRef)>, StoreError> {
+    async fn checkpoints(
+        &mut self,
+        trials: &[TrialKey],
+    ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError> {
         let rows = self
             .tx
             .fetch(self.sql().checkpoints, vec![rows_arg(trials.iter().map(|trial| json!([trial])))])
             .await?;
-        rows.iter().map(|row| Ok((row.int("attempts", "trial")?, rows::checkpoint(row)?))).collect()
+        rows.iter().map(|row| Ok((row.key("attempts", "trial")?, rows::checkpoint(row)?))).collect()
     }
 
     async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
@@ -340,9 +347,9 @@ impl Workers for SqlTransaction {
         rows.iter().map(rows::worker).collect()
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
         let rows = self.tx.fetch(self.sql().fit_workers, vec![since.0.into(), now.0.into()]).await?;
-        rows.iter().map(|row| row.int("workers", "id")).collect()
+        rows.iter().map(|row| row.key("workers", "id")).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Timestamp, Token};
+use sortie_core::keys::WorkerKey;
 use sortie_core::schedule::is_quarantined;
 use tokio::time::Instant;
 
@@ -162,7 +163,7 @@ async fn note_contradictions(
 
 /// Quarantines workers whose attempts keep failing while others' do not.
 async fn quarantined(
-    failing: BTreeMap<i64, (u32, ErrorClass)>,
+    failing: BTreeMap<WorkerKey, (u32, ErrorClass)>,
     now: Timestamp,
     lease: Duration,
     changes: &mut Changes,

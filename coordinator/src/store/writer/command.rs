@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::job::Timestamp;
+use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::spec::SweepSpec;
 use tokio::sync::watch;
 
@@ -83,7 +84,7 @@ pub(crate) struct Act {
 /// Notes something about a trial, at the time of the transaction.
 #[derive(Debug)]
 pub(crate) struct Note {
-    pub(crate) trial: i64,
+    pub(crate) trial: TrialKey,
     pub(crate) event: TrialEvent,
 }
 
@@ -115,7 +116,7 @@ impl Change for Register {
 #[tonic::async_trait]
 impl Change for Submit {
     /// The sweep's id, and how far it is.
-    type Done = (i64, Submitted);
+    type Done = (SweepKey, Submitted);
 
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<Self::Done, StoreError> {
         admin::store_sweep(&self.spec, self.options, time.now, tx).await

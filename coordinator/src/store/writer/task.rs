@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::store::admin::Chunk;
 use crate::store::types::Submitted;
+use sortie_core::keys::SweepKey;
 
 /// Work that is done from time to time, when there is a reason for it.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Expansion {
     pub(super) task: Task,
-    pub(super) submissions: Vec<(i64, watch::Sender<Submitted>)>,
+    pub(super) submissions: Vec<(SweepKey, watch::Sender<Submitted>)>,
 }
 
 impl Expansion {
@@ -61,7 +62,7 @@ impl Expansion {
     }
 
     /// A sweep was submitted; gives what shows how far it is.
-    pub(super) fn follow(&mut self, sweep: i64, submitted: Submitted) -> watch::Receiver<Submitted> {
+    pub(super) fn follow(&mut self, sweep: SweepKey, submitted: Submitted) -> watch::Receiver<Submitted> {
         let (sender, receiver) = watch::channel(submitted);
         self.submissions.push((sweep, sender));
         receiver
