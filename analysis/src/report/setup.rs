@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use sortie_core::combine::{Choice, Combine};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings, SplitBy};
+use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
 use sortie_core::selection::Selection;
-use sortie_core::trial::Work;
+use sortie_core::trial::{SplitBy, Work};
 
 use super::{Report, page};
 

@@ -1,11 +1,12 @@
 //! From a sweep's combinations to trials over its grid.
 
 use super::grid::PlannedTrial;
+use super::identity::Identifier;
 use crate::combine::{COMBINE, Choice, Combination, CombinationKind, Combine, MEMBERS, Needs, SEED};
 use crate::filter::Filter;
 use crate::parameters::{Parameters, Scalar};
 use crate::spec::SweepSpec;
-use crate::trial::{Identifier, Point};
+use crate::trial::Point;
 
 impl SweepSpec {
     /// What its combinations need of its trials: a result that lacks it is no result for this sweep.

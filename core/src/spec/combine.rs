@@ -1,9 +1,10 @@
 //! `[[combine]]`: from the tables of a file to combinations, every value checked against the grid.
 
 use super::axis::union;
-use super::check::{check_name, distinct, misplaced, wrong};
+use super::error::{Change, SpecError, misplaced, wrong};
 use super::file::{CombineTable, OneOrMany};
-use super::{Change, SpecError, SweepSpec};
+use super::sweep::SweepSpec;
+use super::values::{check_name, distinct};
 use crate::combine::{Choice, CombinationKind, Combine, SEED};
 use crate::filter::Filter;
 use crate::finetune::{Finetune, Settings};

@@ -1,9 +1,9 @@
 //! Submitting: a sweep is stored at once, its trials a few hundred at a time.
 
 use sortie_core::job::Timestamp;
+use sortie_core::plan::Identifier;
 use sortie_core::plan::PlannedTrial;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::Identifier;
 
 use crate::store::StoreError;
 use crate::store::backend::{NewTrial, SweepRow, SweepState, Transaction};
