@@ -237,7 +237,7 @@ fn combination(combine: &Combine) -> Markup {
     html! {
         (page::text(name)) ": " (kind.as_str()) " across runs, of " (what) " (weights used: " (method.as_str()) "; last step) over "
         (page::list(over.keys().map(String::as_str).chain(seed)))
-        @if let Some(filter) = filter { ", of trials with " (page::text(filter)) }
+        @if let Some(filter) = filter { ", of trials with " (page::text(&filter.to_string())) }
         "; members: " (shortened(members))
     }
 }

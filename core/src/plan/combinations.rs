@@ -59,7 +59,8 @@ impl Combine {
 
     /// The part of the grid that meets the conditions.
     fn part_of<'a>(&'a self, sweep: &'a SweepSpec) -> GridPart<'a> {
-        let filter = self.filter.as_deref().and_then(|text| Filter::parse(text).ok()).unwrap_or_default();
+        let no_conditions = Filter::default();
+        let filter = self.filter.as_ref().unwrap_or(&no_conditions);
         let empty = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
         let grid = &sweep.grid;
         let free = grid.axes.iter().filter(|(name, _)| !self.over.contains_key(*name)).map(|(name, axis)| {
