@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sortie_core::finetune::SplitBy;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{self, HeldOut, Outline, Selected, Selection, Validation};
-use sortie_core::trial::Work;
+use sortie_core::trial::{SplitBy, Work};
 
 /// The images of the held-out domain on which o.o.d. accuracy is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use sortie_core::finetune::SplitBy;
-use sortie_core::trial::DatasetSpec;
+use sortie_core::trial::{DatasetSpec, SplitBy};
 
 /// The part of `dataset.toml`, beside the domains, that a sweep needs.
 #[derive(Debug, Default, Deserialize)]

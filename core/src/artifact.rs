@@ -28,6 +28,9 @@ named!(ArtifactKind, "kind of artifact", {
 /// The longest key of an artifact, in bytes.
 const KEY_BYTES_MAX: usize = 500;
 
+/// The longest artifact, in bytes: databases store a length as a signed 64-bit number.
+const BYTES_MAX: u64 = (1 << 63) - 1;
+
 /// Whether a key is a relative path below the artifact store's root: no `..`, no absolute path, nothing that a store or
 /// file system would read as another key.
 pub fn is_key(key: &str) -> bool {
@@ -74,9 +77,8 @@ impl Artifact {
                 self.digest
             ));
         }
-        i64::try_from(self.bytes)
-            .is_err()
-            .then(|| format!("length of {} bytes; allowed: at most {}", self.bytes, i64::MAX))
+        (self.bytes > BYTES_MAX)
+            .then(|| format!("length of {} bytes; allowed: at most {BYTES_MAX}", self.bytes))
     }
 }
 
@@ -149,11 +151,12 @@ mod tests {
             bytes: 7,
         };
         assert_eq!(right.fault(), None);
+        assert_eq!(Artifact { bytes: (1 << 63) - 1, ..right.clone() }.fault(), None);
         for (wrong, text) in [
             (Artifact { key: "../x".into(), ..right.clone() }, "a relative path"),
             (Artifact { digest: "0A".repeat(32), ..right.clone() }, "64 lower-case hexadecimal digits"),
             (Artifact { digest: String::new(), ..right.clone() }, "64 lower-case hexadecimal digits"),
-            (Artifact { bytes: u64::MAX, ..right.clone() }, "bytes"),
+            (Artifact { bytes: 1 << 63, ..right.clone() }, "bytes; allowed: at most 9223372036854775807"),
         ] {
             assert!(wrong.fault().is_some_and(|fault| fault.contains(text)), "{wrong:?}");
         }

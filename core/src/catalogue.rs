@@ -1,7 +1,6 @@
 //! The datasets that a sweep file can name without listing their domains and classes.
 
-use crate::finetune::SplitBy;
-use crate::trial::DatasetSpec;
+use crate::trial::{DatasetSpec, SplitBy};
 
 struct Entry {
     folder: &'static str,

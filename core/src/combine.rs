@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, ArtifactKind};
+use crate::filter::Filter;
 use crate::metrics::Method;
 use crate::named;
 use crate::parameters::{Parameters, Scalar};
@@ -60,8 +61,8 @@ pub struct Combine {
     pub over: BTreeMap<String, Vec<Scalar>>,
     /// Whether the members differ in their seeds too. A grid's seeds only grow at their end, so the first members stay what they are.
     pub over_seeds: bool,
-    /// Only trials that meet these conditions; as a filter is written.
-    pub filter: Option<String>,
+    /// Only trials that meet these conditions.
+    pub filter: Option<Filter>,
     /// A combination for each of these numbers of members, of the first so many in the order of the grid.
     pub members: Vec<u64>,
 }

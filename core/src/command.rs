@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trial::TrialSpec;
+use crate::trial::{Point, TrialId};
 
 /// What all trials of a sweep of commands have in common and what decides their numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,18 +101,18 @@ impl CommandSettings {
     /// [`BadTemplate`], never for a checked sweep.
     pub fn invocation(
         &self,
-        spec: &TrialSpec,
+        trial_id: TrialId,
+        point: &Point,
         worker_values: &WorkerValues,
     ) -> Result<Invocation, BadTemplate> {
         let WorkerValues { data, device, threads } = worker_values;
-        let point = &spec.point;
         let mut values: BTreeMap<String, String> =
             point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
         let built_in = [
             point.held_out_label(),
             point.seed.to_string(),
             point.split_seed.to_string(),
-            spec.id().to_string(),
+            trial_id.to_string(),
             self.dataset.as_ref().map_or_else(|| data.clone(), |dataset| format!("{data}/{dataset}")),
             device.clone(),
             threads.to_string(),
@@ -138,7 +138,6 @@ pub fn variable(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::parameters::{Parameters, Scalar};
-    use crate::trial::{Point, Work};
 
     #[test]
     fn placeholders_are_filled_exactly_once() {
@@ -170,12 +169,14 @@ mod tests {
         ]);
         let point =
             Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
-        let spec = TrialSpec { work: Work::Command(settings.clone()), point, combination: None };
+        let trial_id: TrialId = "14c2b2ccaf82d77d2ecd00acfb58823c".parse().unwrap();
         let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
-        let Invocation { words, environment } = settings.invocation(&spec, &worker_values).unwrap();
+        let Invocation { words, environment } =
+            settings.invocation(trial_id, &point, &worker_values).unwrap();
         assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
         assert_eq!(environment["SORTIE_PARAM_SEED"], "3");
+        assert_eq!(environment["SORTIE_PARAM_TRIAL"], trial_id.to_string());
         assert_eq!(environment.len(), 2 + BUILT_IN.len());
     }
 }

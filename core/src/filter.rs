@@ -3,19 +3,27 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::parameters::Scalar;
 use crate::trial::Point;
 
-/// Conditions that must all hold.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Conditions that must all hold. In files and on the wire a text, which is parsed where it is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Filter(Vec<Condition>);
 
+/// The value that a trial must have on one axis.
 #[derive(Clone, Debug, PartialEq)]
-struct Condition {
-    axis: String,
-    /// As it was written: a text may look like a number.
-    text: String,
-    value: Scalar,
+enum Condition {
+    /// The held-out domains, as tables write them.
+    HeldOut(String),
+    /// The seed of the training run.
+    Seed(u64),
+    /// The seed of the `in`/`out` split.
+    Split(u64),
+    /// Any other axis: this text where its values are texts, even if it looks like a number, else this value.
+    Parameter { axis: String, text: String, value: Scalar },
 }
 
 /// A filter that cannot be understood.
@@ -38,33 +46,65 @@ pub struct UnknownAxis {
 /// As it is read.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Condition { axis, text, .. }) in self.0.iter().enumerate() {
-            write!(f, "{}{axis}={text}", if index == 0 { "" } else { " and " })?;
+        for (index, condition) in self.0.iter().enumerate() {
+            let and = if index == 0 { "" } else { " and " };
+            write!(f, "{and}{}={}", condition.axis(), condition.value())?;
         }
         Ok(())
     }
 }
 
+impl TryFrom<String> for Filter {
+    type Error = BadFilter;
+
+    fn try_from(text: String) -> Result<Self, BadFilter> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.to_string()
+    }
+}
+
 impl Condition {
+    fn axis(&self) -> &str {
+        match self {
+            Self::HeldOut(_) => "held_out",
+            Self::Seed(_) => "seed",
+            Self::Split(_) => "split",
+            Self::Parameter { axis, .. } => axis,
+        }
+    }
+
+    /// The value that it asks for, as it is read.
+    fn value(&self) -> String {
+        match self {
+            Self::HeldOut(text) | Self::Parameter { text, .. } => text.clone(),
+            Self::Seed(seed) | Self::Split(seed) => seed.to_string(),
+        }
+    }
+
     fn is_met_by(&self, point: &Point) -> bool {
-        match self.axis.as_str() {
-            "held_out" => point.held_out_label() == self.text,
-            "seed" => self.text.parse() == Ok(point.seed),
-            "split" => self.text.parse() == Ok(point.split_seed),
-            axis => match point.parameters.get(axis) {
-                Some(Scalar::Text(held)) => *held == self.text,
-                held => held == Some(&self.value),
+        match self {
+            Self::HeldOut(label) => point.held_out_label() == *label,
+            Self::Seed(seed) => point.seed == *seed,
+            Self::Split(seed) => point.split_seed == *seed,
+            Self::Parameter { axis, text, value } => match point.parameters.get(axis) {
+                Some(Scalar::Text(held)) => held == text,
+                held => held == Some(value),
             },
         }
     }
 
     /// The value of a trial on the axis.
     fn value_of(&self, point: &Point) -> Option<String> {
-        Some(match self.axis.as_str() {
-            "held_out" => point.held_out_label(),
-            "seed" => point.seed.to_string(),
-            "split" => point.split_seed.to_string(),
-            axis => point.parameters.get(axis)?.to_string(),
+        Some(match self {
+            Self::HeldOut(_) => point.held_out_label(),
+            Self::Seed(_) => point.seed.to_string(),
+            Self::Split(_) => point.split_seed.to_string(),
+            Self::Parameter { axis, .. } => point.parameters.get(axis)?.to_string(),
         })
     }
 }
@@ -99,10 +139,10 @@ impl UnmetConditions {
     }
 
     /// Axis and value of each condition that none of them met, and the values that they have instead.
-    pub fn conditions(&self) -> impl Iterator<Item = (&str, &str, &[String])> {
-        self.0.iter().map(|(condition, values)| {
-            (condition.axis.as_str(), condition.text.as_str(), values.ordered.as_slice())
-        })
+    pub fn conditions(&self) -> impl Iterator<Item = (&str, String, &[String])> {
+        self.0
+            .iter()
+            .map(|(condition, values)| (condition.axis(), condition.value(), values.ordered.as_slice()))
     }
 }
 
@@ -115,9 +155,18 @@ impl Filter {
         text.split(" and ").map(condition).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The trials with this value of a parameter.
+    pub fn of_parameter(axis: &str, value: &Scalar) -> Self {
+        Self(vec![Condition::Parameter {
+            axis: axis.to_owned(),
+            text: value.to_string(),
+            value: value.clone(),
+        }])
+    }
+
     /// The axes that it has conditions on.
     pub fn axes(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|condition| condition.axis.as_str())
+        self.0.iter().map(Condition::axis)
     }
 
     /// Whether a trial meets every condition. Numbers compare as numbers: `lr=0.001` meets 1e-3.
@@ -127,7 +176,7 @@ impl Filter {
 
     /// Whether a value on one axis meets the conditions on that axis; of the point, only that axis is looked at.
     pub fn allows(&self, axis: &str, point: &Point) -> bool {
-        self.0.iter().filter(|condition| condition.axis == axis).all(|condition| condition.is_met_by(point))
+        self.0.iter().filter(|condition| condition.axis() == axis).all(|condition| condition.is_met_by(point))
     }
 
     /// Refuses conditions on axes that a trial of the sweep does not have, which would silently mean no trial.
@@ -137,8 +186,8 @@ impl Filter {
     pub fn check(&self, example: &Point) -> Result<(), UnknownAxis> {
         let known: Vec<&str> =
             example.parameters.keys().map(String::as_str).chain(["held_out", "seed", "split"]).collect();
-        match self.0.iter().find(|condition| !known.contains(&condition.axis.as_str())) {
-            Some(Condition { axis, .. }) => Err(UnknownAxis { axis: axis.clone(), known: known.join(", ") }),
+        match self.axes().find(|axis| !known.contains(axis)) {
+            Some(axis) => Err(UnknownAxis { axis: axis.to_owned(), known: known.join(", ") }),
             None => Ok(()),
         }
     }
@@ -147,17 +196,17 @@ impl Filter {
 fn condition(text: &str) -> Result<Condition, BadFilter> {
     let bad = || BadFilter { condition: text.trim().to_owned() };
     let (axis, value) = text.split_once('=').ok_or_else(bad)?;
-    let (axis, text) = (axis.trim().to_owned(), value.trim().to_owned());
-    let replicate = ["seed", "split"].contains(&axis.as_str());
-    if text.ends_with(" and")
-        || axis.is_empty()
-        || text.is_empty()
-        || (replicate && text.parse::<u64>().is_err())
-    {
+    let (axis, text) = (axis.trim(), value.trim());
+    if text.ends_with(" and") || axis.is_empty() || text.is_empty() {
         return Err(bad());
     }
-    let value = Scalar::read(&text);
-    Ok(Condition { axis, text, value })
+    let seed = || text.parse().map_err(|_| bad());
+    Ok(match axis {
+        "held_out" => Condition::HeldOut(text.to_owned()),
+        "seed" => Condition::Seed(seed()?),
+        "split" => Condition::Split(seed()?),
+        _ => Condition::Parameter { axis: axis.to_owned(), text: text.to_owned(), value: Scalar::read(text) },
+    })
 }
 
 #[cfg(test)]
@@ -177,7 +226,11 @@ mod tests {
             let filter = Filter::parse(text).unwrap();
             assert_eq!(filter.matches(&point), expected, "{text}");
             assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter);
+            let json = serde_json::to_string(&filter).unwrap();
+            assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter, "{json}");
         }
+        let filter = Filter::of_parameter("lr", &Scalar::Number(1e-3));
+        assert!(filter.matches(&point) && Filter::parse("lr=1e-3").unwrap() == filter);
     }
 
     #[test]
@@ -205,7 +258,7 @@ mod tests {
             unmet.see(&point);
         }
         let found: Vec<_> = unmet.conditions().collect();
-        assert_eq!(found, [("dropout", "0.3", ["0.9".to_owned(), "0.5".to_owned()].as_slice())]);
+        assert_eq!(found, [("dropout", "0.3".to_owned(), ["0.9".to_owned(), "0.5".to_owned()].as_slice())]);
     }
 
     #[test]
@@ -213,6 +266,8 @@ mod tests {
         for bad in ["", "dropout", "seed=x", "held_out=", "dropout=0.9 and"] {
             let error = Filter::parse(bad).unwrap_err().to_string();
             assert!(!error.contains('\n') && error.contains("AXIS=VALUE"), "{error}");
+            let json = serde_json::to_string(bad).unwrap();
+            assert!(serde_json::from_str::<Filter>(&json).is_err(), "{bad}");
         }
         let error = Filter::parse("steps=3").unwrap().check(&example().point).unwrap_err();
         assert_eq!(

@@ -162,16 +162,6 @@ pub struct Ensemble {
     pub from: u64,
 }
 
-/// What the `in`/`out` split divides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SplitBy {
-    /// Single images, each domain by itself (DomainBed's way).
-    Image,
-    /// File stems, one permutation for all domains: all styles of an object are in the same part of the split.
-    Stem,
-}
-named!(SplitBy, "split unit", { Image => "image", Stem => "stem" });
-
 /// The transform under which the `out` splits of the training domains are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutTransform {

@@ -142,13 +142,16 @@ impl serde::de::Visitor<'_> for ScalarVisitor {
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Scalar, E> {
         if value.unsigned_abs() > INTEGER_MAX {
-            return Err(E::custom(format!("{value} is no exact number; write it as a text")));
+            return Err(inexact(value));
         }
         Ok(Scalar::Number(value as f64))
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Scalar, E> {
-        self.visit_i64(i64::try_from(value).unwrap_or(i64::MAX))
+        if value > INTEGER_MAX {
+            return Err(inexact(value));
+        }
+        Ok(Scalar::Number(value as f64))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Scalar, E> {
@@ -158,6 +161,10 @@ impl serde::de::Visitor<'_> for ScalarVisitor {
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Scalar, E> {
         Ok(Scalar::Text(value.to_owned()))
     }
+}
+
+fn inexact<E: serde::de::Error>(value: impl fmt::Display) -> E {
+    E::custom(format!("{value} is no exact number; write it as a text"))
 }
 
 #[cfg(test)]
@@ -198,7 +205,11 @@ mod tests {
         }
         assert_eq!(serde_json::from_str::<Scalar>("32").unwrap(), Scalar::Number(32.0));
         assert_eq!(serde_json::from_str::<Scalar>("-0.0").unwrap(), Scalar::Number(0.0));
-        for bad in ["9007199254740993", "null", "[1]"] {
+        assert_eq!(
+            serde_json::from_str::<Scalar>("9007199254740992").unwrap(),
+            Scalar::Number(9_007_199_254_740_992.0)
+        );
+        for bad in ["9007199254740993", "-9007199254740993", "18446744073709551615", "null", "[1]"] {
             assert!(serde_json::from_str::<Scalar>(bad).is_err(), "{bad}");
         }
         assert_eq!(

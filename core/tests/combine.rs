@@ -184,3 +184,18 @@ fn combinations_are_known_by_both_of_their_parameters() {
     // A command may have axes of these names for something else.
     assert!(!combines(&[("combine", Scalar::Flag(true)), members]));
 }
+
+#[test]
+fn a_stored_condition_is_parsed_where_it_is_read() {
+    let sweep = parse(&text(3, COMBINE));
+    let stored = serde_json::to_string(&sweep).unwrap();
+    let condition = "dropout=0.9 and weight_decay=1e-5";
+    assert!(stored.contains(&format!("\"filter\":\"{condition}\"")), "{stored}");
+    for written in [condition, "dropout = 0.9 and weight_decay = 1e-5"] {
+        let read: SweepSpec = serde_json::from_str(&stored.replace(condition, written)).unwrap();
+        assert_eq!(read, sweep, "{written}");
+    }
+    let broken = stored.replace(condition, "dropout");
+    let error = serde_json::from_str::<SweepSpec>(&broken).unwrap_err().to_string();
+    assert!(error.contains("cannot read the condition \"dropout\""), "{error}");
+}

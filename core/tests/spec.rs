@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use sortie_core::finetune::{Settings, SplitBy};
+use sortie_core::finetune::Settings;
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{DatasetSpec, Work};
+use sortie_core::trial::{DatasetSpec, SplitBy, Work};
 
 const PAPER: &str = r#"
 name = "pacs-dropout"

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sortie_core::finetune::SplitBy;
 use sortie_core::split::{Split, split_indices};
+use sortie_core::trial::SplitBy;
 
 use super::Images;
 

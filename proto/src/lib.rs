@@ -3,6 +3,7 @@
 
 mod convert;
 pub mod endpoint;
+mod peer;
 mod version;
 
 pub use convert::WireError;

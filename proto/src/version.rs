@@ -1,29 +1,7 @@
-//! The versions that peers compare when they meet, and the size of messages.
-
-use crate::{WireError, v1};
+//! The version of the protocol, and the size of messages.
 
 /// Raised whenever an older peer would misunderstand a newer one. Both sides refuse any other number.
 pub const API_VERSION: u32 = 4;
 
 /// The largest message that either side accepts, in bytes. Batches and chunks are kept far below it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
-
-impl v1::Version {
-    /// How this build names itself.
-    pub fn ours(software: &str) -> Self {
-        Self { api_version: API_VERSION, software: format!("{software} {}", env!("CARGO_PKG_VERSION")) }
-    }
-
-    /// Checks a peer's version.
-    ///
-    /// # Errors
-    /// One line that names both versions.
-    pub fn check(peer: Option<&Self>) -> Result<(), WireError> {
-        let (api_version, software) =
-            peer.map_or((0, "an unknown peer"), |peer| (peer.api_version, peer.software.as_str()));
-        if api_version == API_VERSION {
-            return Ok(());
-        }
-        Err(WireError::Version { peer: software.to_owned(), theirs: api_version })
-    }
-}

@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::attempt::artifacts::{self, DestinationWatch};
-use crate::attempt::lifecycle::{self, LeasedTrial, Shared};
+use crate::attempt::lease::{self, LeasedTrial};
+use crate::attempt::lifecycle::{self, Shared};
 use crate::config::{AgentConfig, AgentError};
 use crate::connection::heartbeat;
 use crate::connection::retry;
@@ -257,7 +258,7 @@ impl Agent {
     /// Starts a trial; false if it was handed back because it may not run here.
     async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
         let token = Token(lease.token);
-        let lease = match lifecycle::read_lease(lease) {
+        let lease = match lease::read_lease(lease) {
             Ok(lease) => lease,
             Err(reason) => {
                 self.give_back(token, format!("the worker's build differs: {reason}")).await;

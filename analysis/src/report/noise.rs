@@ -134,9 +134,10 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     })
 }
 
-/// The condition for one value of an axis.
+/// The condition for one value of an axis; none if it would mean other trials.
 fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter> {
-    let filter = Filter::parse(&format!("{axis}={value}")).ok()?;
+    let (Axis::Parameter(name), AxisValue::Scalar(scalar)) = (axis, value) else { return None };
+    let filter = Filter::of_parameter(name, scalar);
     let means = |filter: &Filter| {
         report
             .records

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use sortie_core::combine::{Choice, Combine};
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings, SplitBy};
+use sortie_core::finetune::{Finetune, Optimizer, OutTransform, Precision, Schedule, Settings};
 use sortie_core::selection::Selection;
-use sortie_core::trial::Work;
+use sortie_core::trial::{SplitBy, Work};
 
 use super::{Report, page};
 
@@ -237,7 +237,7 @@ fn combination(combine: &Combine) -> Markup {
     html! {
         (page::text(name)) ": " (kind.as_str()) " across runs, of " (what) " (weights used: " (method.as_str()) "; last step) over "
         (page::list(over.keys().map(String::as_str).chain(seed)))
-        @if let Some(filter) = filter { ", of trials with " (page::text(filter)) }
+        @if let Some(filter) = filter { ", of trials with " (page::text(&filter.to_string())) }
         "; members: " (shortened(members))
     }
 }

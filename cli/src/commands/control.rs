@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use sortie_core::filter::{BadFilter, Filter};
+use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_proto::v1::ControlRequest;
 
@@ -27,8 +27,8 @@ pub struct CancelArguments {
     #[command(flatten)]
     sweep: SweepArguments,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'. Without any, the sweep itself is cancelled.
-    #[arg(long = "where", value_name = "CONDITIONS", value_parser = conditions)]
-    filter: Option<String>,
+    #[arg(long = "where", value_name = "CONDITIONS", value_parser = Filter::parse)]
+    filter: Option<Filter>,
     /// Only trials in this state: blocked, queued or running.
     #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Blocked, StateName::Queued, StateName::Running]))]
     state: Option<StateName>,
@@ -40,8 +40,8 @@ pub struct RetryArguments {
     #[command(flatten)]
     sweep: SweepArguments,
     /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.
-    #[arg(long = "where", value_name = "CONDITIONS", value_parser = conditions)]
-    filter: Option<String>,
+    #[arg(long = "where", value_name = "CONDITIONS", value_parser = Filter::parse)]
+    filter: Option<Filter>,
     /// Only trials in this state: failed, diverged or cancelled.
     #[arg(long, value_parser = |text: &str| one_of(text, &[StateName::Failed, StateName::Diverged, StateName::Cancelled]))]
     state: Option<StateName>,
@@ -84,7 +84,7 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
-    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "cancel", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials cancelled")
     })
@@ -96,7 +96,7 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
-    let which = TrialChoice { filter: arguments.filter.as_deref(), state: arguments.state, priority: 0 };
+    let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
     control(&arguments.sweep, "retry", which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials will run again")
     })
@@ -119,7 +119,7 @@ pub async fn priority(arguments: &PriorityArguments, connection: &Connection) ->
 /// The trials of the sweep that an action is about.
 #[derive(Clone, Copy, Default)]
 struct TrialChoice<'a> {
-    filter: Option<&'a str>,
+    filter: Option<&'a Filter>,
     state: Option<StateName>,
     priority: i64,
 }
@@ -135,24 +135,19 @@ async fn control(
     let request = ControlRequest {
         sweep: sweep.clone(),
         action: action.to_owned(),
-        r#where: which.filter.unwrap_or_default().to_owned(),
+        r#where: which.filter.map(Filter::to_string).unwrap_or_default(),
         state: which.state.map_or("", StateName::as_str).to_owned(),
         priority: which.priority,
     };
     let mut client = Client::connect(connection).await?;
     let trials = client.control(request).await?;
     if let Some(filter) = which.filter.filter(|_| trials == 0) {
-        warn_of_unmet(&mut client, sweep, &Filter::parse(filter)?).await?;
+        warn_of_unmet(&mut client, sweep, filter).await?;
     }
     if *json {
         return output::json(&json!({ "sweep": sweep, "action": action, "trials": trials }));
     }
     output::text(&say(sweep, trials))
-}
-
-/// Conditions as they are written. Invalid ones are refused here, so that a typing error cancels nothing.
-fn conditions(text: &str) -> Result<String, BadFilter> {
-    Filter::parse(text).map(|_| text.to_owned())
 }
 
 fn one_of(text: &str, allowed: &[StateName]) -> Result<StateName, String> {

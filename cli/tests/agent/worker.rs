@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use sortie_core::command::CommandSettings;
-use sortie_core::finetune::{Backbone, FinetunePoint, Settings, SplitBy};
+use sortie_core::finetune::{Backbone, FinetunePoint, Settings};
 use sortie_core::parameters::{Parameters, Scalar};
-use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
+use sortie_core::trial::{DatasetSpec, Point, SplitBy, TrialSpec, Work};
 
 use crate::fake::eventually;
 

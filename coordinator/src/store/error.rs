@@ -7,6 +7,8 @@ use sortie_core::filter::UnknownAxis;
 use sortie_core::job::{Refused, Token};
 use sortie_core::spec::SpecError;
 
+use super::query_limits::QUERIES_MAX;
+
 /// Why a request failed. Whether repeating it can help is in the type, never in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -70,7 +72,7 @@ pub enum StoreError {
         limit: Duration,
     },
     /// Too many queries run already.
-    #[error("{} queries run already: ask again when one of them has ended", super::query::QUERIES_MAX)]
+    #[error("{QUERIES_MAX} queries run already: ask again when one of them has ended")]
     QueriesRunning,
     /// No worker was registered under this id.
     #[error("worker {0:?} is not registered")]

@@ -12,6 +12,7 @@ mod error;
 mod handle;
 mod memory;
 mod query;
+mod query_limits;
 mod request;
 mod settings;
 #[cfg(test)]
@@ -23,9 +24,9 @@ mod writer;
 pub use error::StoreError;
 pub use handle::{Certificate, Store, Verified};
 pub use memory::Memory;
-pub use query::{
-    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX, QueryRow,
-    QueryValue, Rows, VIEWS,
+pub use query::{QueryRow, QueryValue, Rows, VIEWS};
+pub use query_limits::{
+    QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX,
 };
 pub use settings::{OpenOptions, Settings};
 pub use sql::{DEFAULT_URL, without_password};

@@ -10,16 +10,6 @@ use super::StoreError;
 
 /// What a query may read.
 pub const VIEWS: [&str; 3] = ["v_trials", "v_evaluations", "v_selected"];
-/// The longest query.
-pub const QUERY_BYTES_MAX: usize = 64 << 10;
-/// The longest row of an answer.
-pub const QUERY_ROW_BYTES_MAX: usize = 1 << 20;
-/// The most columns of an answer: all views side by side have fewer.
-pub const QUERY_COLUMNS_MAX: usize = 128;
-/// How long a query may take, with the time that its reader takes for the rows: as long as it reads, the database keeps what it reads.
-pub const QUERY_TIME_MAX: Duration = Duration::from_secs(60);
-/// Queries that may run at a time.
-pub const QUERIES_MAX: usize = 2;
 
 const CHUNK_ROWS: usize = 500;
 const CHUNK_BYTES: usize = 256 << 10;

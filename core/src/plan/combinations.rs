@@ -1,11 +1,12 @@
 //! From a sweep's combinations to trials over its grid.
 
 use super::grid::PlannedTrial;
+use super::identity::Identifier;
 use crate::combine::{COMBINE, Choice, Combination, CombinationKind, Combine, MEMBERS, Needs, SEED};
 use crate::filter::Filter;
 use crate::parameters::{Parameters, Scalar};
 use crate::spec::SweepSpec;
-use crate::trial::{Identifier, Point};
+use crate::trial::Point;
 
 impl SweepSpec {
     /// What its combinations need of its trials: a result that lacks it is no result for this sweep.
@@ -58,7 +59,8 @@ impl Combine {
 
     /// The part of the grid that meets the conditions.
     fn part_of<'a>(&'a self, sweep: &'a SweepSpec) -> GridPart<'a> {
-        let filter = self.filter.as_deref().and_then(|text| Filter::parse(text).ok()).unwrap_or_default();
+        let no_conditions = Filter::default();
+        let filter = self.filter.as_ref().unwrap_or(&no_conditions);
         let empty = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
         let grid = &sweep.grid;
         let free = grid.axes.iter().filter(|(name, _)| !self.over.contains_key(*name)).map(|(name, axis)| {

@@ -1,10 +1,11 @@
 //! From a sweep to its trials, in the order in which they should run.
 
+use super::identity::Identifier;
 use crate::combine::Combination;
 use crate::parameters::Parameters;
 use crate::selection::Selection;
 use crate::spec::SweepSpec;
-use crate::trial::{Identifier, Point, TrialSpec};
+use crate::trial::{Point, TrialSpec};
 
 /// A trial that a sweep plans.
 #[derive(Clone, Debug, PartialEq)]

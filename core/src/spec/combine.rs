@@ -1,9 +1,10 @@
 //! `[[combine]]`: from the tables of a file to combinations, every value checked against the grid.
 
 use super::axis::union;
-use super::check::{check_name, distinct, misplaced, wrong};
+use super::error::{Change, SpecError, misplaced, wrong};
 use super::file::{CombineTable, OneOrMany};
-use super::{Change, SpecError, SweepSpec};
+use super::sweep::SweepSpec;
+use super::values::{check_name, distinct};
 use crate::combine::{Choice, CombinationKind, Combine, SEED};
 use crate::filter::Filter;
 use crate::finetune::{Finetune, Settings};
@@ -28,7 +29,7 @@ pub(super) fn checked(tables: Vec<CombineTable>, sweep: &SweepSpec) -> Result<Ve
 }
 
 fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
-    let CombineTable { name, kind, over, choice, method, filter, members } = table;
+    let CombineTable { name, kind, over, choice, method, filter: conditions, members } = table;
     check_name("combine.name", &name)?;
     let Work::Finetune(settings) = &sweep.work else {
         return misplaced("combine", "a sweep that runs a command has no weights or logits to combine");
@@ -37,13 +38,11 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
     let (choice, method) = (choice.unwrap_or(Choice::Uniform), method.unwrap_or(Method::Plain));
     needs(kind, choice, method, settings, sweep, &key)?;
     let over = axes(over, sweep, &key("over"))?;
-    let filter_read = match &filter {
-        Some(text) => conditions(text, sweep, &key("where"))?,
-        None => Filter::default(),
-    };
+    let filter = conditions.as_deref().map(|text| checked_filter(text, sweep, &key("where"))).transpose()?;
     let values = |name: &String| {
         let all = sweep.grid.axes.get(name)?.values.iter();
-        let meets = |value: &&Scalar| filter_read.allows(name, &example(name, value));
+        let meets =
+            |value: &&Scalar| filter.as_ref().is_none_or(|filter| filter.allows(name, &example(name, value)));
         Some((name.clone(), all.filter(meets).cloned().collect()))
     };
     let (over_seeds, over) = (over.iter().any(|axis| axis == SEED), over.iter().filter_map(values).collect());
@@ -59,7 +58,7 @@ fn one(table: CombineTable, sweep: &SweepSpec) -> Result<Combine, SpecError> {
     // Each condition is on one axis, so together they match a trial if each of them does.
     if combine.trials(sweep) == Some(0) || candidates == 0 {
         let allowed = "conditions that some trial of the grid with one held-out domain meets";
-        return wrong(key("where"), combine.filter.unwrap_or_default(), allowed);
+        return wrong(key("where"), conditions.unwrap_or_default(), allowed);
     }
     if let Some(count) = combine.members.iter().find(|count| !(1..=most).contains(count)) {
         return wrong(
@@ -159,7 +158,7 @@ fn axes(over: OneOrMany<String>, sweep: &SweepSpec, key: &str) -> Result<Vec<Str
 }
 
 /// Conditions must be readable, and on axes that there are.
-fn conditions(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, SpecError> {
+fn checked_filter(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, SpecError> {
     let refused = |reason: String| SpecError::Value {
         key: key.to_owned(),
         value: format!("{text:?}"),

@@ -93,3 +93,23 @@ fn list(changes: &[Change]) -> String {
     let one = |Change { key, old, new }: &Change| format!("{key} is {old} there and {new} here");
     changes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
+
+pub(super) fn wrong<T>(
+    key: impl Into<String>,
+    value: impl std::fmt::Debug,
+    allowed: impl Into<String>,
+) -> Result<T, SpecError> {
+    Err(SpecError::Value { key: key.into(), value: format!("{value:?}"), allowed: allowed.into() })
+}
+
+pub(super) fn missing<T>(key: impl Into<String>, needs: impl Into<String>) -> Result<T, SpecError> {
+    Err(SpecError::Missing { key: key.into(), needs: needs.into() })
+}
+
+pub(super) fn misplaced<T>(key: &str, reason: &str) -> Result<T, SpecError> {
+    Err(SpecError::Misplaced { key: key.to_owned(), reason: reason.to_owned() })
+}
+
+pub(super) fn too_large<T>(key: impl Into<String>, size: String, max: u64) -> Result<T, SpecError> {
+    Err(SpecError::TooLarge { key: key.into(), size, max })
+}

@@ -9,11 +9,12 @@ use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
-use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule, SplitBy};
+use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
 use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
+use crate::trial::SplitBy;
 
 /// The whole file. It has either the settings of Sortie's trainer (`[data]`, `[model]`, `[train]`) or the command to run (`[run]`).
 #[derive(Debug, Deserialize)]

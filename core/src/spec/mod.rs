@@ -6,11 +6,15 @@
 mod axis;
 mod check;
 mod combine;
+mod differences;
 mod error;
 pub mod file;
+mod grid;
+mod grow;
 mod sweep;
 mod syntax;
 mod train;
+mod values;
 mod verification;
 
 pub use axis::Axis;

@@ -1,6 +1,6 @@
 //! The sweeps of `sortie verify`: one trial of another sweep, run once uninterrupted and once killed and resumed, on one worker.
 
-use super::check::wrong;
+use super::error::wrong;
 use super::{Axis, Grid, SpecError, SweepSpec};
 use crate::combine::COMBINE;
 use crate::selection::Selection;

@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The identity of a trial: 128 bits of BLAKE3, written as 32 hexadecimal digits. Equal specifications have equal ids, whatever
 /// sweep, machine or file they come from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrialId(pub(super) [u8; TrialId::BYTES]);
+pub struct TrialId(pub(crate) [u8; TrialId::BYTES]);
 
 impl TrialId {
-    pub(super) const BYTES: usize = 16;
+    pub(crate) const BYTES: usize = 16;
 
     /// The first eight digits: what tables show. Any unique prefix names a trial in commands.
     pub fn short(&self) -> String {

@@ -1,13 +1,13 @@
-//! One trial: everything that decides its numbers, and the identity made of exactly that.
+//! One trial: its id, its place in the grid, and everything that decides its numbers.
 
+mod dataset;
 mod id;
-mod identity;
 mod point;
 mod specification;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use dataset::{DatasetSpec, SplitBy};
 pub use id::{BadTrialId, TrialId};
-pub use identity::Identifier;
 pub use point::Point;
-pub use specification::{DatasetSpec, PROTOCOL_VERSION, TrialSpec, Work};
+pub use specification::{PROTOCOL_VERSION, TrialSpec, Work};

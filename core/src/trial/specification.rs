@@ -5,32 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::point::Point;
 use crate::combine::Combination;
 use crate::command::CommandSettings;
-use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings, SplitBy};
+use crate::finetune::{AXES, FinetuneSpec, NoParameter, Settings};
 use crate::parameters::Scalar;
 
 /// Raised whenever the numbers of a trial with an unchanged specification would change. It is part of every trial's identity.
 pub const PROTOCOL_VERSION: u32 = 3;
-
-/// A dataset of a trial: by name, never by path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetSpec {
-    /// The folder below a worker's data root.
-    pub name: String,
-    /// Names of the domains, sorted, at least two.
-    pub domains: Vec<String>,
-    /// Names of the classes, sorted, at least two.
-    pub classes: Vec<String>,
-    /// What the `in`/`out` split divides.
-    pub split_by: SplitBy,
-}
-
-impl DatasetSpec {
-    /// The index of a domain in sorted order, which seeds its split and its batches.
-    pub fn domain_index(&self, domain: &str) -> Option<usize> {
-        self.domains.iter().position(|candidate| candidate == domain)
-    }
-}
 
 /// What the trials of a sweep run; everything that they share and that decides their numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

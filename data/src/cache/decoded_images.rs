@@ -244,8 +244,7 @@ fn build(
 mod tests {
     use super::*;
     use crate::NoProgress;
-    use sortie_core::finetune::SplitBy;
-    use sortie_core::trial::DatasetSpec;
+    use sortie_core::trial::{DatasetSpec, SplitBy};
     use std::fs;
 
     fn folder(root: &Path) -> DatasetFolder {

@@ -18,7 +18,6 @@ use crate::cache::content_digests::{self, Input};
 use crate::decoding::DecodedImage;
 use crate::error::DataError;
 use crate::layout::ImageFile;
-use crate::layout::dataset_folder::{DatasetFolder, Source};
 
 /// Raised whenever the same files and settings would give other images or labels.
 const RECIPE_VERSION: u32 = 1;
@@ -71,8 +70,12 @@ pub(crate) struct Digits {
     images: OnceLock<Result<idx::Images, String>>,
 }
 
-/// Lists the images of a dataset that is made from `<root>/MNIST`.
-pub(crate) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<DatasetFolder, DataError> {
+/// Lists the images of a dataset that is made from `<root>/MNIST`, by domain, with how they are made.
+pub(crate) fn list(
+    root: &Path,
+    kind: DigitKind,
+    spec: &DatasetSpec,
+) -> Result<(Vec<Vec<ImageFile>>, Digits), DataError> {
     if spec.classes != kind.classes() {
         return Err(DataError::BadConfig(format!(
             "the classes of {} are {}",
@@ -108,7 +111,7 @@ pub(crate) fn list(root: &Path, kind: DigitKind, spec: &DatasetSpec) -> Result<D
         images: OnceLock::new(),
     };
     let domains = (0..spec.domains.len()).map(|domain| digits.list_domain(domain)).collect();
-    Ok(DatasetFolder { domains, source: Source::Digits(Box::new(digits)) })
+    Ok((domains, digits))
 }
 
 fn setting(kind: DigitKind, dataset: &str, domain: &str) -> Result<f64, DataError> {

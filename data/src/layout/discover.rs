@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sortie_core::catalogue;
-use sortie_core::finetune::SplitBy;
-use sortie_core::trial::DatasetSpec;
+use sortie_core::trial::{DatasetSpec, SplitBy};
 
 use super::dataset_folder::{self, DatasetFolder, Source};
+use super::image_files;
 use crate::digits::DigitKind;
 use crate::error::DataError;
 
@@ -37,7 +37,7 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
     let path = if path.file_name().is_some() { std::path::absolute(path) } else { path.canonicalize() };
     let path = path.map_err(|error| DataError::bad_data(given, error))?;
     let root = path.parent().unwrap_or(&path).to_path_buf();
-    let name = dataset_folder::file_name(&path);
+    let name = image_files::file_name(&path);
     if !path.is_dir() {
         return match catalogue::find(&name).filter(|_| DigitKind::of_dataset(&name).is_some()) {
             Some(spec) => {
@@ -65,10 +65,8 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
         for (label, class) in spec.classes.iter().enumerate() {
             let class_folder = path.join(domain).join(class);
             if class_folder.is_dir() {
-                let found =
-                    dataset_folder::image_paths(&class_folder, &mut |file| count(&mut ignored, file))?;
-                of_domain
-                    .extend(found.into_iter().map(|file| dataset_folder::image_file(&path, file, label)));
+                let found = image_files::image_paths(&class_folder, &mut |file| count(&mut ignored, file))?;
+                of_domain.extend(found.into_iter().map(|file| image_files::image_file(&path, file, label)));
             }
         }
         files.push(of_domain);
@@ -80,8 +78,8 @@ pub fn discover(given: &Path) -> Result<Discovered, DataError> {
 /// The names of the folders in a folder, sorted; files beside them are counted as ignored.
 fn folders(folder: &Path, ignored: &mut BTreeMap<String, u64>) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
-    for (path, is_folder) in dataset_folder::entries(folder)? {
-        let name = dataset_folder::file_name(&path);
+    for (path, is_folder) in image_files::entries(folder)? {
+        let name = image_files::file_name(&path);
         if !is_folder {
             // It belongs to the dataset.
             if name != "dataset.toml" {

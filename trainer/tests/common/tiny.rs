@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Settings, SplitBy};
-use sortie_core::trial::DatasetSpec;
+use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Settings};
+use sortie_core::trial::{DatasetSpec, SplitBy};
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()

@@ -3,11 +3,11 @@
 use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
 use sortie_core::record::Fingerprint;
-use sortie_core::trial::{TrialSpec, Work};
+use sortie_core::trial::Work;
 use tokio::process::Command;
 
 use crate::attempt::ending;
-use crate::attempt::lifecycle::LeasedTrial;
+use crate::attempt::lease::LeasedTrial;
 use crate::config::AgentConfig;
 use crate::launcher::{Slot, Trainer};
 use crate::process::lines::Line;
@@ -53,7 +53,7 @@ pub(crate) fn prepare(
 ) -> Result<Launch, Outcome> {
     match &lease.spec.work {
         Work::Finetune(_) => finetune(config, lease, slot, store, trainer),
-        Work::Command(settings) => command(config, settings, &lease.spec, slot),
+        Work::Command(settings) => command(config, settings, lease, slot),
     }
 }
 
@@ -97,7 +97,7 @@ fn finetune(
 fn command(
     config: &AgentConfig,
     settings: &CommandSettings,
-    spec: &TrialSpec,
+    lease: &LeasedTrial,
     slot: &Slot,
 ) -> Result<Launch, Outcome> {
     let Some(guard) = &config.command_guard else {
@@ -105,7 +105,7 @@ fn command(
     };
     let data = config.data.display().to_string();
     let worker_values = WorkerValues { data, device: slot.inside.to_owned(), threads: config.threads };
-    let invocation = settings.invocation(spec, &worker_values);
+    let invocation = settings.invocation(lease.trial_id, &lease.spec.point, &worker_values);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = prepared(Command::new(guard), config, slot);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::cache::Cache;
 use super::digest;
 use super::manifest::{Check, Manifest, intact};
-use super::node::Npm;
+use super::npm::Npm;
 use super::pins::{NPM_BYTES, NPM_LOCK, NPM_PACKAGE, PYTHON_VERSION, Wheel};
 use super::progress::{Progress, Unit};
 use super::tools::PYTHON;

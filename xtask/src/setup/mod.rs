@@ -10,6 +10,7 @@ mod fetch;
 mod libtorch;
 mod manifest;
 mod node;
+mod npm;
 pub mod packages;
 mod pins;
 mod progress;

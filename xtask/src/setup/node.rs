@@ -1,39 +1,16 @@
-//! npm: the machine's own, else the one in a wheel of Node.
+//! The npm that is called: the machine's own, else the one in a wheel of Node.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
-use sortie_testkit::programs::find;
 
 use super::cache::Cache;
 use super::manifest::{Check, Manifest, intact};
+use super::npm::{Npm, of_machine};
 use super::pins::NODE;
 use super::{fetch, unpack};
 
 const NPM_SCRIPT: &str = "lib/node_modules/npm/bin/npm-cli.js";
-
-/// How npm is called.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Npm {
-    program: PathBuf,
-    script: Option<PathBuf>,
-}
-
-impl Npm {
-    /// A call of npm without arguments.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.script);
-        command
-    }
-}
-
-/// The npm of this machine, if it has one together with its node.
-pub fn of_machine() -> Option<Npm> {
-    find("node")?;
-    Some(Npm { program: find("npm")?, script: None })
-}
 
 /// The npm of the machine, or else of the pinned Node, which is fetched into the cache.
 pub fn npm(cache: &Cache) -> Result<Npm> {

@@ -10,7 +10,7 @@ use super::cache::{Cache, cache_dir, repository};
 use super::emoji::{self, EmojiStyles};
 use super::libtorch::{self, Libtorch};
 use super::manifest::Check;
-use super::{node, pins, tools, weights};
+use super::{node, npm, pins, tools, weights};
 
 /// What `cargo xtask setup` is asked for.
 #[derive(Debug, Clone, Default, Args)]
@@ -63,7 +63,7 @@ pub fn run(options: &SetupOptions) -> Result<Ready> {
     let check = if options.verify { Check::Digests } else { Check::Sizes };
     let found = look(&cache, check, options, chosen);
     let is_whole = found.is_whole(options);
-    let needs_npm = found.emoji.is_none() && !emoji::is_downloaded(&cache) && node::of_machine().is_none();
+    let needs_npm = found.emoji.is_none() && !emoji::is_downloaded(&cache) && npm::of_machine().is_none();
     if found.needs_pip(options) || needs_npm {
         tools::require_pip()?;
     }

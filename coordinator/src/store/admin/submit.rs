@@ -2,9 +2,9 @@
 
 use sortie_core::job::Timestamp;
 use sortie_core::keys::SweepKey;
+use sortie_core::plan::Identifier;
 use sortie_core::plan::PlannedTrial;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::Identifier;
 
 use crate::store::StoreError;
 use crate::store::backend::{NewTrial, SweepRow, SweepState, Transaction};

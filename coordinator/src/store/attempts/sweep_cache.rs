@@ -6,9 +6,10 @@ use std::sync::Arc;
 use sortie_core::combine::{Combine, Needs};
 use sortie_core::keep::Keep;
 use sortie_core::keys::SweepKey;
+use sortie_core::plan::Identifier;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{Identifier, Work};
+use sortie_core::trial::Work;
 
 use crate::store::StoreError;
 use crate::store::backend::{SweepRow, Transaction};

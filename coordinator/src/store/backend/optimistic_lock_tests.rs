@@ -3,8 +3,8 @@
 
 use sortie_core::job::{State, Timestamp, Token};
 use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::plan::Identifier;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::Identifier;
 use sortie_testkit::postgres::Postgres;
 
 use super::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState};

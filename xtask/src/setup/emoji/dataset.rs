@@ -7,15 +7,14 @@ use anyhow::Result;
 use super::super::cache::Cache;
 use super::super::fetch;
 use super::super::manifest::{Check, Manifest, intact};
-use super::super::node::Npm;
+use super::super::npm::Npm;
 use super::super::pins::{EMOJI_NAMES, EMOJI_STYLES};
+use super::render::{PIXELS, RENDERER};
+use super::select::NAME;
 use super::{notes, package, render, select};
 
-/// Name of the dataset and of its folder.
-pub const NAME: &str = "EmojiStyles";
 /// Raised when the images change for the same packages.
 const LAYOUT: u32 = 1;
-pub const RENDERER: &str = "resvg 0.49";
 
 /// The dataset, ready.
 #[derive(Debug)]
@@ -67,5 +66,5 @@ fn recipe() -> String {
         .chain(EMOJI_STYLES.map(|(_, pin)| pin))
         .map(|pin| format!("{}@{} sha256:{}", pin.package, pin.version, pin.sha256))
         .collect();
-    format!("layout {LAYOUT}; {RENDERER}; {} px; {}", render::PIXELS, parts.join("; "))
+    format!("layout {LAYOUT}; {RENDERER}; {PIXELS} px; {}", parts.join("; "))
 }

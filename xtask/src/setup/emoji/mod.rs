@@ -6,4 +6,5 @@ mod package;
 mod render;
 mod select;
 
-pub use dataset::{EmojiStyles, NAME, RENDERER, find, is_downloaded, make};
+pub use dataset::{EmojiStyles, find, is_downloaded, make};
+pub use select::NAME;

@@ -8,9 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::super::pins::{EMOJI_NAMES, EMOJI_STYLES, Npm};
-use super::render::PIXELS;
-use super::select::{Emoji, classes};
-use super::{NAME, RENDERER};
+use super::render::{PIXELS, RENDERER};
+use super::select::{Emoji, NAME, classes};
 
 /// Writes `dataset.toml`, `PROVENANCE.md` and a licence file for each package into the dataset's folder.
 pub fn write(folder: &Path, chosen: &[Emoji], images_digest: &str, names_licence: &str) -> Result<()> {

@@ -15,6 +15,8 @@ use super::super::progress::{Progress, Unit};
 use super::package::{Icon, IconSet, ViewBox};
 use super::select::{Emoji, classes};
 
+/// The program that makes the images, as their notes name it.
+pub const RENDERER: &str = "resvg 0.49";
 /// Width and height of every image.
 pub const PIXELS: u32 = 96;
 

@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 
 use super::package::{CodePoints, Names, code_points};
 
+/// Name of the dataset and of its folder.
+pub const NAME: &str = "EmojiStyles";
 /// Unicode's groups that become classes. People come in skin tones and flags are alike in all styles:
 /// both are left out.
 pub const GROUPS: [&str; 7] = [

@@ -18,7 +18,8 @@ use sqlx::{Error, TypeInfo as _};
 
 use super::refusals::{database_refuses, no_select, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
-use crate::store::query::{Output, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryRow, QueryValue, VIEWS};
+use crate::store::query::{Output, QueryRow, QueryValue, VIEWS};
+use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
 
 /// So that equal values are equal texts wherever the server stands.
 const SETTINGS: [(&str, &str); 5] = [

@@ -1,7 +1,8 @@
 //! Why a query is refused, each in one line.
 
 use crate::store::StoreError;
-use crate::store::query::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, VIEWS};
+use crate::store::query::VIEWS;
+use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
 
 /// The query is wrong, or may not be asked.
 pub(super) fn refused(reason: String) -> StoreError {

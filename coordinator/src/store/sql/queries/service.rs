@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use super::refusals::refused;
 use super::{postgres, sqlite};
 use crate::store::StoreError;
-use crate::store::query::{QUERIES_MAX, QUERY_BYTES_MAX, Rows, answer};
+use crate::store::query::{Rows, answer};
+use crate::store::query_limits::{QUERIES_MAX, QUERY_BYTES_MAX};
 
 /// Where queries are answered, a few at a time.
 #[derive(Debug)]

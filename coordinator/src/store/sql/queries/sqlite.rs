@@ -18,10 +18,8 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 
 use super::refusals::{database_refuses, no_select, refused, too_long, too_wide, uncallable, unreadable};
 use crate::store::StoreError;
-use crate::store::query::{
-    Output, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QueryDeadline, QueryRow, QueryValue,
-    VIEWS,
-};
+use crate::store::query::{Output, QueryDeadline, QueryRow, QueryValue, VIEWS};
+use crate::store::query_limits::{QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
 
 /// Functions that make tables of their arguments alone.
 const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];

@@ -5,13 +5,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::id::TrialId;
-use super::point::Point;
-use super::specification::{DatasetSpec, PROTOCOL_VERSION, TrialSpec, Work};
 use crate::combine::Combination;
 use crate::command::CommandSettings;
 use crate::finetune::{AXES, Settings};
 use crate::parameters::Scalar;
+use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Point, TrialId, TrialSpec, Work};
 
 impl TrialSpec {
     /// The identity of the trial: a hash of the canonical text of its specification.
@@ -158,4 +156,66 @@ fn canonical(value: &Scalar) -> String {
 /// The shortest text that reads back as exactly this number; zero has no sign.
 fn float(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::combine::{Choice, CombinationKind};
+    use crate::metrics::Method;
+    use crate::parameters::Parameters;
+    use crate::trial::tests::example;
+
+    #[test]
+    fn the_identity_is_pinned() {
+        // If this changes, stored results no longer match the trials that a sweep file plans.
+        assert_eq!(example().id().to_string(), "14c2b2ccaf82d77d2ecd00acfb58823c");
+    }
+
+    #[test]
+    fn every_fact_of_a_command_is_in_its_identity() {
+        let settings =
+            CommandSettings { command: vec!["train".into()], dataset: None, domains: vec![], steps: None };
+        let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into()))]);
+        let point = Point { held_out: vec![], parameters, seed: 0, split_seed: 0 };
+        let first =
+            TrialSpec { work: Work::Command(settings.clone()), point: point.clone(), combination: None };
+        let work = |settings| TrialSpec { work: Work::Command(settings), ..first.clone() }.id();
+        let with = |change: fn(&mut Point)| {
+            let mut changed = first.clone();
+            change(&mut changed.point);
+            changed.id()
+        };
+        let ids = std::collections::BTreeSet::from([
+            first.id(),
+            work(CommandSettings { command: vec!["train".into(), String::new()], ..settings.clone() }),
+            work(CommandSettings { dataset: Some("PACS".into()), ..settings.clone() }),
+            work(CommandSettings { domains: vec!["photo".into()], ..settings.clone() }),
+            work(CommandSettings { steps: Some(1), ..settings }),
+            with(|point| point.seed = 1),
+            with(|point| point.split_seed = 1),
+            with(|point| point.held_out.push("photo".into())),
+            with(|point| drop(point.parameters.insert("optimiser".into(), Scalar::Text("sgd".into())))),
+            with(|point| drop(point.parameters.insert("lr".into(), Scalar::Number(0.1)))),
+        ]);
+        assert_eq!(ids.len(), 10);
+    }
+
+    #[test]
+    fn every_fact_of_a_combination_is_in_its_identity() {
+        let member = example().id();
+        let (kind, choice, method) = (CombinationKind::Average, Choice::Uniform, Method::Plain);
+        let first = Combination { kind, choice, method, members: vec![member] };
+        let all = [
+            None,
+            Some(Combination { kind: CombinationKind::Ensemble, ..first.clone() }),
+            Some(Combination { choice: Choice::Greedy, ..first.clone() }),
+            Some(Combination { method: Method::Average, ..first.clone() }),
+            Some(Combination { members: vec![member, member], ..first.clone() }),
+            Some(first),
+        ];
+        let ids: std::collections::BTreeSet<TrialId> =
+            all.into_iter().map(|combination| TrialSpec { combination, ..example() }.id()).collect();
+        assert_eq!(ids.len(), 6);
+    }
 }

@@ -1,0 +1,127 @@
+//! How a sweep is extended: by more seeds, or by a second submission under its name.
+
+use std::collections::BTreeMap;
+
+use super::axis::{Axis, union};
+use super::combine::grown;
+use super::differences::differences;
+use super::error::{Change, SpecError, wrong};
+use super::grid::size;
+use super::sweep::{Grid, SweepSpec};
+use super::values::AXIS_VALUES_MAX;
+use crate::combine::Combine;
+use crate::trial::PROTOCOL_VERSION;
+
+impl SweepSpec {
+    /// The same sweep with this many seeds: further ones count on from the largest.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] for fewer than there are, [`SpecError::TooLarge`] when the grid becomes too large.
+    pub fn with_seeds(&self, count: u64) -> Result<Self, SpecError> {
+        let own = self.grid.seeds.len() as u64;
+        if count < own {
+            return wrong(
+                "seeds",
+                count,
+                format!("at least {own}, for sweep {} has so many and loses none", self.name),
+            );
+        }
+        let mut grown = self.clone();
+        let next = self.grid.seeds.iter().max().map_or(0, |seed| seed.saturating_add(1));
+        // The size is checked first, so that a huge list is never made.
+        grown.grid.seeds.extend(
+            (next..=u64::MAX).take(usize::try_from(count - own).unwrap_or(usize::MAX).min(AXIS_VALUES_MAX)),
+        );
+        grown.protocol = PROTOCOL_VERSION;
+        size(&grown)?;
+        Ok(grown)
+    }
+
+    /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
+    /// longer lists stay, since their trials may have run. Requirements and `[keep]`, which change no result, are the new file's.
+    ///
+    /// # Errors
+    /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
+    pub fn grown_by(&self, new: &Self) -> Result<Self, SpecError> {
+        let mut changes = differences(&self.work, &new.work);
+        if self.protocol != new.protocol {
+            let (old, new) = (self.protocol.to_string(), new.protocol.to_string());
+            changes.push(Change { key: "version of the numbers".to_owned(), old, new });
+        }
+        let axes = self.grown_axes(new, &mut changes);
+        self.compare_held_out(new, &mut changes);
+        let grid = Grid {
+            axes,
+            held_out: union(&self.grid.held_out, &new.grid.held_out),
+            seeds: union(&self.grid.seeds, &new.grid.seeds),
+            splits: union(&self.grid.splits, &new.grid.splits),
+        };
+        let combine = grown(self, new, &mut changes);
+        if !changes.is_empty() {
+            return Err(SpecError::Changed { sweep: self.name.clone(), changes });
+        }
+        let select = union(&self.select, &new.select);
+        // A combination that only the old file had still needs its members' weights or logits.
+        let needs = |needs: fn(&Combine) -> bool| combine.iter().any(needs);
+        let mut keep = if needs(Combine::needs_weights) { new.keep.with_final_weights() } else { new.keep };
+        keep.logits |= needs(Combine::needs_logits);
+        let (name, work, require) = (self.name.clone(), self.work.clone(), new.require.clone());
+        let grown = Self {
+            name,
+            protocol: self.protocol,
+            select,
+            work,
+            require,
+            keep,
+            grid,
+            combine,
+            kill_at: self.kill_at,
+        };
+        size(&grown)?;
+        Ok(grown)
+    }
+
+    /// The axes of both; notes those that the two sweeps do not share, and fixed values that differ.
+    fn grown_axes(&self, new: &Self, changes: &mut Vec<Change>) -> BTreeMap<String, Axis> {
+        let mut axes = self.grid.axes.clone();
+        for (name, axis) in &new.grid.axes {
+            match axes.get_mut(name) {
+                None => changes.push(Change {
+                    key: format!("grid.{name}"),
+                    old: "missing".to_owned(),
+                    new: axis.to_string(),
+                }),
+                Some(old) => match old.grown_by(axis) {
+                    None => changes.push(Change {
+                        key: format!("grid.{name}"),
+                        old: old.to_string(),
+                        new: axis.to_string(),
+                    }),
+                    Some(grown) => *old = grown,
+                },
+            }
+        }
+        for (name, axis) in self.grid.axes.iter().filter(|(name, _)| !new.grid.axes.contains_key(*name)) {
+            changes.push(Change {
+                key: format!("grid.{name}"),
+                old: axis.to_string(),
+                new: "missing".to_owned(),
+            });
+        }
+        axes
+    }
+
+    /// Whether domains are held out may not change.
+    fn compare_held_out(&self, new: &Self, changes: &mut Vec<Change>) {
+        if self.grid.held_out.is_empty() != new.grid.held_out.is_empty() {
+            let label = |domains: &[String]| {
+                if domains.is_empty() { "missing".to_owned() } else { domains.join(", ") }
+            };
+            changes.push(Change {
+                key: "grid.held_out".to_owned(),
+                old: label(&self.grid.held_out),
+                new: label(&new.grid.held_out),
+            });
+        }
+    }
+}

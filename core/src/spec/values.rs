@@ -1,0 +1,56 @@
+//! Rules of single values that several tables have: names, names of folders, lists.
+
+use super::error::{SpecError, too_large, wrong};
+
+/// Axes are compared value by value, since floats have no hash. This limit keeps that fast.
+pub(super) const AXIS_VALUES_MAX: usize = 10_000;
+
+/// Names of sweeps, tags, datasets, weights and combinations.
+pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 100 || !name.chars().all(fits) || name.starts_with(['.', '-']) {
+        return wrong(key, name, "1 to 100 letters, digits, '.', '_' and '-', not starting with '.' or '-'");
+    }
+    Ok(())
+}
+
+/// Names of folders, sorted as the loader sorts them: the order decides domain indices and class labels.
+pub(super) fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecError> {
+    names.sort();
+    let distinct = names.is_sorted_by(|a, b| a < b);
+    if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
+        return wrong(
+            key,
+            names,
+            "2 or more different folder names without '/', '\\', '+', control characters, or a leading '.'",
+        );
+    }
+    Ok(names)
+}
+
+/// Whether it can name a folder and a column.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control() || "/\\+".contains(c))
+}
+
+/// The values of an axis: at least one, not too many, all different.
+pub(super) fn distinct<T: PartialEq + std::fmt::Debug>(
+    key: &str,
+    values: Vec<T>,
+) -> Result<Vec<T>, SpecError> {
+    if values.is_empty() {
+        return wrong(key, values, "an axis needs at least one value");
+    }
+    if values.len() > AXIS_VALUES_MAX {
+        return too_large(key, format!("{} values", values.len()), AXIS_VALUES_MAX as u64);
+    }
+    if let Some(twice) =
+        values.iter().enumerate().find_map(|(index, value)| values[..index].contains(value).then_some(value))
+    {
+        return wrong(key, twice, "a value may stand only once on an axis");
+    }
+    Ok(values)
+}

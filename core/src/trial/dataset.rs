@@ -1,0 +1,36 @@
+//! The dataset of a trial.
+
+use serde::{Deserialize, Serialize};
+
+use crate::named;
+
+/// A dataset of a trial: by name, never by path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// The folder below a worker's data root.
+    pub name: String,
+    /// Names of the domains, sorted, at least two.
+    pub domains: Vec<String>,
+    /// Names of the classes, sorted, at least two.
+    pub classes: Vec<String>,
+    /// What the `in`/`out` split divides.
+    pub split_by: SplitBy,
+}
+
+impl DatasetSpec {
+    /// The index of a domain in sorted order, which seeds its split and its batches.
+    pub fn domain_index(&self, domain: &str) -> Option<usize> {
+        self.domains.iter().position(|candidate| candidate == domain)
+    }
+}
+
+/// What the `in`/`out` split divides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SplitBy {
+    /// Single images, each domain by itself (DomainBed's way).
+    Image,
+    /// File stems, one permutation for all domains: all styles of an object are in the same part of the split.
+    Stem,
+}
+named!(SplitBy, "split unit", { Image => "image", Stem => "stem" });
