@@ -12,5 +12,5 @@ mod safetensors_file;
 pub(super) use artifact_folder::ArtifactFolder;
 pub(super) use checkpoint_file::Checkpoint;
 pub(super) use manager::CheckpointManager;
-pub(super) use restore::{fill, trial_id};
-pub(super) use safetensors_file::{metadata, read_tensors};
+pub(super) use restore::trial_id;
+pub(super) use safetensors_file::{fill, metadata, read_tensors};

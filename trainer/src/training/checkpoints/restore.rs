@@ -15,7 +15,6 @@ use super::super::state::{TrainingProgress, TrialState};
 use super::checkpoint_file::{BUFFER, Header, VALUES};
 use super::{ArtifactFolder, Checkpoint, CheckpointManager};
 use crate::error::TrialError;
-use crate::model::NamedTensor;
 
 /// Names of the tensors of a checkpoint.
 const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
@@ -205,19 +204,4 @@ impl TrialState<'_> {
 
 fn ensemble_name(EvalSplit { domain, split }: EvalSplit) -> String {
     format!("ensemble.{domain}.{split}")
-}
-
-/// Copies tensors into a network's own by name; shapes must be equal.
-pub(crate) fn fill(
-    own: impl Iterator<Item = NamedTensor>,
-    tensors: &mut HashMap<String, Tensor>,
-) -> Result<(), String> {
-    for NamedTensor { name, mut tensor } in own {
-        let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
-        if value.size() != tensor.size() {
-            return Err(format!("tensor {name} is {:?} where {:?} belongs", value.size(), tensor.size()));
-        }
-        no_grad(|| tensor.f_copy_(&value)).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
