@@ -16,7 +16,7 @@ mod tiny;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use process::{Disturbance, ProcessOutput, TestFolders, assignment, folders, run};
+use process::{Interruption, ProcessOutput, TestFolders, assignment, folders, run};
 use safetensors::SafeTensors;
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::combine::{Choice, Combination, CombinationKind, Member};
@@ -50,7 +50,7 @@ impl Members {
         let mut members = Vec::new();
         for (seed, dropout, lr) in [(0, 0.0, 1e-2), (1, 0.5, 3e-3), (2, 0.9, 1e-3)] {
             (spec.point.seed, spec.point.dropout, spec.point.lr) = (seed, dropout, lr);
-            let output = run(&assignment(&spec, &folders, 1), Disturbance::default());
+            let output = run(&assignment(&spec, &folders, 1), Interruption::default());
             assert_eq!(output.outcome, Some(Outcome::Succeeded), "{}", output.printed);
             let is_final = |file: &&Artifact| {
                 matches!(file.kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits)
@@ -74,7 +74,7 @@ impl Members {
         Self { folders, spec, members }
     }
 
-    fn order(&self, kind: CombinationKind, choice: Choice) -> CombinationAssignment {
+    fn combination(&self, kind: CombinationKind, choice: Choice) -> CombinationAssignment {
         let ids: Vec<TrialId> = self.members.iter().map(|member| member.trial_id).collect();
         let combination = Combination { kind, choice, method: Method::Plain, members: ids };
         let point = (&self.spec.point).into();
@@ -86,14 +86,14 @@ impl Members {
         CombinationAssignment { trial_id: trial.id(), combination, members: self.members.clone() }
     }
 
-    fn run(&self, order: CombinationAssignment, disturbance: Disturbance) -> ProcessOutput {
+    fn run(&self, combination: CombinationAssignment, interruption: Interruption) -> ProcessOutput {
         let mut assignment = assignment(&self.spec, &self.folders, 9);
-        assignment.combination = Some(order);
-        run(&assignment, disturbance)
+        assignment.combination = Some(combination);
+        run(&assignment, interruption)
     }
 
     fn combine(&self, kind: CombinationKind, choice: Choice) -> ProcessOutput {
-        let output = self.run(self.order(kind, choice), Disturbance::default());
+        let output = self.run(self.combination(kind, choice), Interruption::default());
         assert_eq!(output.outcome, Some(Outcome::Succeeded), "{}", output.printed);
         assert!(
             output.losses.is_empty()
@@ -194,9 +194,9 @@ fn an_ensemble_is_the_mean_of_its_members_logits() {
     let mean = members.mean(&[0, 1, 2], ArtifactKind::FinalLogits);
     check(&uniform, &mean, &labels, 1e-12);
     // Its logits are saved in single precision, and no weights.
-    let left = members.tensors(&uniform.artifacts, ArtifactKind::FinalLogits);
+    let saved = members.tensors(&uniform.artifacts, ArtifactKind::FinalLogits);
     assert_eq!(
-        left,
+        saved,
         mean.into_iter()
             .map(|(name, values)| (name, values.iter().map(|&value| f64::from(value as f32)).collect()))
             .collect()
@@ -224,13 +224,13 @@ fn an_average_is_the_network_with_the_mean_of_its_members_weights() {
                 Choice::Uniform => vec![0, 1, 2],
                 Choice::Greedy => taken(&members, &output.printed),
             };
-            let left = members.tensors(&output.artifacts, ArtifactKind::FinalWeights);
+            let saved = members.tensors(&output.artifacts, ArtifactKind::FinalWeights);
             let mean = members.mean(&taken, ArtifactKind::FinalWeights);
-            assert_eq!(left.keys().collect::<Vec<_>>(), mean.keys().collect::<Vec<_>>());
+            assert_eq!(saved.keys().collect::<Vec<_>>(), mean.keys().collect::<Vec<_>>());
             for (name, values) in &mean {
                 // What no member trains is the same in all of them, and is the network's own.
                 let rounded: Vec<f64> = values.iter().map(|&value| f64::from(value as f32)).collect();
-                assert!(left[name] == rounded, "{name}");
+                assert!(saved[name] == rounded, "{name}");
             }
             check(
                 &output,
@@ -273,11 +273,13 @@ fn a_combination_that_is_killed_starts_again_with_the_same_result() {
     for (kind, choice) in
         [(CombinationKind::Average, Choice::Greedy), (CombinationKind::Ensemble, Choice::Uniform)]
     {
-        let undisturbed = members.combine(kind, choice);
-        let killed = members
-            .run(members.order(kind, choice), Disturbance { kill_at_start: true, ..Disturbance::default() });
+        let uninterrupted = members.combine(kind, choice);
+        let killed = members.run(
+            members.combination(kind, choice),
+            Interruption { kill_at_start: true, ..Interruption::default() },
+        );
         assert_eq!((killed.outcome, killed.evaluations.len()), (None, 0));
-        assert_eq!(members.combine(kind, choice).result(), undisturbed.result());
+        assert_eq!(members.combine(kind, choice).result(), uninterrupted.result());
     }
 }
 
@@ -285,28 +287,31 @@ fn a_combination_that_is_killed_starts_again_with_the_same_result() {
 fn a_member_whose_file_is_not_there_is_named() {
     let root = tempfile::tempdir().unwrap();
     let members = Members::train(root.path(), Finetune::Full, Method::Plain);
-    let order = members.order(CombinationKind::Ensemble, Choice::Uniform);
-    let id = order.members[1].trial_id.short();
-    let failed = |order: CombinationAssignment| match members.run(order, Disturbance::default()).outcome {
+    let combination = members.combination(CombinationKind::Ensemble, Choice::Uniform);
+    let id = combination.members[1].trial_id.short();
+    let failed = |combination: CombinationAssignment| match members
+        .run(combination, Interruption::default())
+        .outcome
+    {
         Some(Outcome::Failed { class, message }) if message.contains(&id) && !message.contains('\n') => {
             (class, message)
         }
         other => panic!("{other:?}"),
     };
-    let mut without = order.clone();
+    let mut without = combination.clone();
     without.members[1].files.retain(|file| file.kind != ArtifactKind::FinalLogits);
     let (class, message) = failed(without);
     assert!(class == ErrorClass::BadConfig && message.contains("--no-reuse"), "{message}");
-    let mut elsewhere = order.clone();
+    let mut elsewhere = combination.clone();
     elsewhere.members[1].host = "other".to_owned();
     let logits =
         elsewhere.members[1].files.iter_mut().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
     logits.key = format!("final-logits/{id}/gone.safetensors");
     let (class, message) = failed(elsewhere);
     assert!(class == ErrorClass::BadConfig && message.contains("other's own disk"), "{message}");
-    let mut damaged = order;
+    let mut damaged = combination;
     let file = damaged.members[1].files.iter().find(|file| file.kind == ArtifactKind::FinalLogits).unwrap();
-    std::fs::write(members.folders.store.join(&file.key), b"torn").unwrap();
+    std::fs::write(members.folders.store.join(&file.key), b"damaged").unwrap();
     damaged.members[1].host.clear();
     let (class, message) = failed(damaged);
     assert!(class == ErrorClass::Transient && message.contains("truncated"), "{message}");

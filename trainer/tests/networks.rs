@@ -1,4 +1,4 @@
-//! What all networks promise, whatever their weights: fresh values, BatchNorm's two modes, number formats, the blocks' outputs.
+//! What holds for all networks, whatever their weights: fresh values, BatchNorm's two modes, number formats, the blocks' outputs.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,8 +40,8 @@ fn frozen(
 
 /// Smooth waves, different in each image and channel.
 fn images(n: i64, pixels: i64) -> Tensor {
-    let ramp = Tensor::arange(n * 3 * pixels * pixels, (Kind::Float, Device::Cpu));
-    (ramp * 0.37).sin().view([n, 3, pixels, pixels])
+    let positions = Tensor::arange(n * 3 * pixels * pixels, (Kind::Float, Device::Cpu));
+    (positions * 0.37).sin().view([n, 3, pixels, pixels])
 }
 
 fn named<'a>(tensors: &'a [NamedTensor], name: &str) -> &'a Tensor {

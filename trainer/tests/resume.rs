@@ -12,36 +12,27 @@ mod process;
 #[path = "common/tiny.rs"]
 mod tiny;
 
-use process::{Disturbance, ProcessOutput, TestFolders, folders};
+use process::{Interruption, ProcessOutput, TestFolders, folders};
 use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Finetune, FinetuneSpec};
 use sortie_core::job::{ErrorClass, Outcome, Token};
 
 const LAST: u64 = 9;
 
-/// How a run is disturbed.
-#[derive(Clone, Copy, Default)]
-struct How {
-    /// The trial's own end by SIGKILL after this step.
-    kill_at: Option<u64>,
-    /// SIGTERM once this step is reported.
-    terminate_at: Option<u64>,
-}
-
 fn run(
     spec: &FinetuneSpec,
     folders: &TestFolders,
     token: i64,
     checkpoints: Vec<CheckpointRef>,
-    how: How,
+    interruption: Interruption,
 ) -> ProcessOutput {
     let mut assignment = process::assignment(spec, folders, token);
-    (assignment.checkpoints, assignment.kill_at) = (checkpoints, how.kill_at);
-    process::run(&assignment, Disturbance { terminate_at: how.terminate_at, ..Disturbance::default() })
+    assignment.checkpoints = checkpoints;
+    process::run(&assignment, interruption)
 }
 
-fn killed_at(step: u64) -> How {
-    How { kill_at: Some(step), ..How::default() }
+fn killed_at(step: u64) -> Interruption {
+    Interruption { kill_at: Some(step), ..Interruption::default() }
 }
 
 /// Ten steps on tiny images with an average and an ensemble, evaluated at every third step.
@@ -59,23 +50,24 @@ fn spec(finetune: Finetune, dropout: f64) -> FinetuneSpec {
     spec
 }
 
-/// Runs a trial undisturbed, then killed after each of these steps and resumed, and compares every byte.
+/// Runs a trial without interruption, then killed after each of these steps and resumed, and compares every byte.
 fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
     let root = tempfile::tempdir().unwrap();
     let folders = folders(root.path());
     let spec = spec(finetune, dropout);
-    let undisturbed = run(&spec, &folders, 1, Vec::new(), How::default());
-    assert_eq!(undisturbed.outcome, Some(Outcome::Succeeded), "{}", undisturbed.printed);
-    assert_eq!(undisturbed.losses.len() as u64, LAST + 1);
+    let uninterrupted = run(&spec, &folders, 1, Vec::new(), Interruption::default());
+    assert_eq!(uninterrupted.outcome, Some(Outcome::Succeeded), "{}", uninterrupted.printed);
+    assert_eq!(uninterrupted.losses.len() as u64, LAST + 1);
     for &kill_at in kills {
         let token = 10 + 2 * kill_at as i64;
         let killed = run(&spec, &folders, token, Vec::new(), killed_at(kill_at));
         assert_eq!(killed.outcome, None, "it was to be killed");
-        let resumed = run(&spec, &folders, token + 1, killed.checkpoints(Token(token)), How::default());
+        let resumed =
+            run(&spec, &folders, token + 1, killed.checkpoints(Token(token)), Interruption::default());
         assert_eq!(resumed.outcome, Some(Outcome::Succeeded), "{}", resumed.printed);
         let expected = kill_at.checked_sub(3).map(|step| Resumed { token: Token(token), step, exact: true });
         assert_eq!(resumed.resumed, expected);
-        assert_eq!(resumed.result(), undisturbed.result(), "{finetune} {dropout}, killed at {kill_at}");
+        assert_eq!(resumed.result(), uninterrupted.result(), "{finetune} {dropout}, killed at {kill_at}");
     }
 }
 
@@ -102,11 +94,11 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let root = tempfile::tempdir().unwrap();
     let here = folders(root.path());
     let spec = spec(Finetune::Full, 0.5);
-    let undisturbed = run(&spec, &here, 1, Vec::new(), How::default());
+    let uninterrupted = run(&spec, &here, 1, Vec::new(), Interruption::default());
     let first = run(&spec, &here, 2, Vec::new(), killed_at(4));
     let second = run(&spec, &here, 3, first.checkpoints(Token(2)), killed_at(9));
     // The second attempt was resumed, so it was not killed: it is the one that is checked here, with a copy of the images elsewhere.
-    assert_eq!(second.result(), undisturbed.result());
+    assert_eq!(second.result(), uninterrupted.result());
 
     let killed = run(&spec, &here, 4, Vec::new(), killed_at(8));
     let elsewhere = tempfile::tempdir().unwrap();
@@ -117,7 +109,7 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let checkpoints = vec![newest.clone(), first.checkpoints(Token(2))[0].clone()];
-    let resumed = run(&spec, &elsewhere, 5, checkpoints, How::default());
+    let resumed = run(&spec, &elsewhere, 5, checkpoints, Interruption::default());
     assert_eq!(
         resumed.resumed.map(|resumed| (resumed.token, resumed.step)),
         Some((Token(2), 1)),
@@ -129,7 +121,7 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
         "{}",
         resumed.printed
     );
-    assert_eq!(resumed.result(), undisturbed.result());
+    assert_eq!(resumed.result(), uninterrupted.result());
 }
 
 #[test]
@@ -139,14 +131,20 @@ fn a_trial_that_is_asked_to_stop_writes_a_checkpoint_and_continues_later() {
     let mut spec = spec(Finetune::Full, 0.5);
     // Far more steps than are made before the signal arrives, and one of them is an evaluation.
     (spec.settings.steps, spec.settings.evaluate_every) = (60, 20);
-    let undisturbed = run(&spec, &folders, 1, Vec::new(), How::default());
-    let stopped = run(&spec, &folders, 2, Vec::new(), How { terminate_at: Some(20), ..How::default() });
+    let uninterrupted = run(&spec, &folders, 1, Vec::new(), Interruption::default());
+    let stopped = run(
+        &spec,
+        &folders,
+        2,
+        Vec::new(),
+        Interruption { terminate_at: Some(20), ..Interruption::default() },
+    );
     let preempted =
         Outcome::Failed { class: ErrorClass::Preempted, message: "the trial was asked to stop".into() };
     assert_eq!(stopped.outcome, Some(preempted), "{}", stopped.printed);
     let checkpoints = stopped.checkpoints(Token(2));
     assert!((20..60).contains(&checkpoints[0].step));
-    let resumed = run(&spec, &folders, 3, checkpoints, How::default());
+    let resumed = run(&spec, &folders, 3, checkpoints, Interruption::default());
     assert!(resumed.resumed.is_some_and(|resumed| resumed.exact), "{}", resumed.printed);
-    assert_eq!(resumed.result(), undisturbed.result());
+    assert_eq!(resumed.result(), uninterrupted.result());
 }

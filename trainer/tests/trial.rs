@@ -162,9 +162,9 @@ fn each_random_choice_moves_with_its_own_setting_only() {
 fn bad_data_and_divergence_are_outcomes_of_their_own() {
     let root = tempfile::tempdir().unwrap();
     write_tiny(root.path());
-    let mut wild = spec(tiny(), "pen");
-    wild.point.lr = 1e30;
-    let error = run_trial(&wild, &environment(root.path()), &mut Transcript::default()).unwrap_err();
+    let mut diverging = spec(tiny(), "pen");
+    diverging.point.lr = 1e30;
+    let error = run_trial(&diverging, &environment(root.path()), &mut Transcript::default()).unwrap_err();
     assert!(matches!(error, TrialError::Diverged { step: 1..=3, .. }), "{error}");
     std::fs::write(root.path().join("Tiny/oil/discs/3.png"), b"not a picture").unwrap();
     let error =

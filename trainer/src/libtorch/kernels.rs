@@ -108,8 +108,8 @@ mod tests {
     use super::*;
 
     fn waves(shape: &[i64], phase: f64) -> Tensor {
-        let ramp = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
-        (ramp * 0.7 + phase).sin().to_kind(Kind::Float).view(shape)
+        let positions = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+        (positions * 0.7 + phase).sin().to_kind(Kind::Float).view(shape)
     }
 
     fn distance(a: &Tensor, b: &Tensor) -> f64 {

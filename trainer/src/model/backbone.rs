@@ -32,6 +32,17 @@ impl Normalisation {
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 }
 
+/// What is known about an architecture without its weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ArchitectureInfo {
+    /// Length of the penultimate representation.
+    pub width: i64,
+    /// How the network wants its input.
+    pub normalisation: Normalisation,
+    /// The module that is the last layer in weights files; none if there are none.
+    pub classifier: Option<&'static str>,
+}
+
 /// The purpose of a pass through a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {

@@ -1,14 +1,12 @@
 //! Folds BatchNorms into the convolutions before them.
 
-use std::collections::HashMap;
-
 use tch::{TchError, Tensor};
 
 use super::Pass;
-use super::convolution::Convolution;
+use super::convolution::{Convolution, FoldedConvolutions};
 use crate::libtorch;
 
-/// The BatchBatchNorms of a network, folded into its convolutions at each pass.
+/// The BatchNorms of a network, folded into its convolutions at each pass.
 ///
 /// With frozen statistics a BatchNorm is an affine map per channel, so it can be a part of the convolution before it:
 /// `w * gamma / sigma`, bias `beta - mean * gamma / sigma`. That is exact and differentiable, and saves two passes over every
@@ -43,14 +41,14 @@ impl BatchNormFolding {
         let current;
         let BatchNormStatistics { inverse_deviation, shift } = match &self.frozen {
             Some(frozen) => frozen,
-            None if pass == Pass::Train => return Ok(FoldedConvolutions(HashMap::new())),
+            None if pass == Pass::Train => return Ok(FoldedConvolutions::default()),
             None => {
                 current = BatchNormStatistics::new(convolutions.iter().copied())?;
                 &current
             }
         };
         let Some(compute) = convolutions.first().map(|convolution| convolution.compute) else {
-            return Ok(FoldedConvolutions(HashMap::new()));
+            return Ok(FoldedConvolutions::default());
         };
         let tensors = |part: fn(&Convolution) -> &Tensor| {
             convolutions.iter().map(|convolution| part(convolution)).collect::<Vec<_>>()
@@ -58,16 +56,7 @@ impl BatchNormFolding {
         let parts =
             [tensors(|c| &c.weight.tensor), tensors(|c| &c.gamma.tensor), tensors(|c| &c.beta.tensor)];
         let folded = libtorch::fold([&parts[0], &parts[1], &parts[2]], inverse_deviation, shift, compute)?;
-        Ok(FoldedConvolutions(convolutions.into_iter().map(std::ptr::from_ref).zip(folded).collect()))
-    }
-}
-
-/// Kernels and biases of the convolutions of a network, for one pass; empty where a BatchNorm uses the statistics of the batch.
-pub(super) struct FoldedConvolutions(HashMap<*const Convolution, (Tensor, Tensor)>);
-
-impl FoldedConvolutions {
-    pub(super) fn get(&self, convolution: &Convolution) -> Option<&(Tensor, Tensor)> {
-        self.0.get(&std::ptr::from_ref(convolution))
+        Ok(FoldedConvolutions::new(convolutions.into_iter().zip(folded)))
     }
 }
 

@@ -1,9 +1,10 @@
 //! A convolution and the BatchNorm behind it, the building block of all convolutional networks here.
 
+use std::collections::HashMap;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::NamedTensor;
-use super::batch_norm_folding::FoldedConvolutions;
 use super::source::{Initial, Source};
 use crate::error::TrialError;
 use crate::libtorch;
@@ -118,6 +119,21 @@ impl Convolution {
     /// The running statistics.
     pub(super) fn buffers(&self) -> [NamedTensor; 2] {
         [self.mean.share(), self.variance.share()]
+    }
+}
+
+/// Kernels and biases that hold their BatchNorms, for one pass; empty where a BatchNorm uses the statistics of the batch.
+#[derive(Default)]
+pub(super) struct FoldedConvolutions(HashMap<*const Convolution, (Tensor, Tensor)>);
+
+impl FoldedConvolutions {
+    /// The kernel and the bias of each convolution.
+    pub(super) fn new<'a>(folded: impl Iterator<Item = (&'a Convolution, (Tensor, Tensor))>) -> Self {
+        Self(folded.map(|(convolution, tensors)| (std::ptr::from_ref(convolution), tensors)).collect())
+    }
+
+    fn get(&self, convolution: &Convolution) -> Option<&(Tensor, Tensor)> {
+        self.0.get(&std::ptr::from_ref(convolution))
     }
 }
 

@@ -63,7 +63,7 @@ pub enum FetchError {
     Download {
         /// The address.
         url: String,
-        /// What it said, or how the connection failed.
+        /// What it answered, or how the connection failed.
         reason: String,
     },
     /// The file is not the one that was asked for, or not this network.

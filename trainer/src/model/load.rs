@@ -6,21 +6,10 @@ use sortie_core::finetune::{Backbone as Architecture, Precision};
 use tch::Device;
 
 use super::{
-    Backbone, Classifier, Normalisation, Source, StateDict, efficientnet_lite, mnist_cnn, resnet, vit,
+    ArchitectureInfo, Backbone, Classifier, Source, StateDict, efficientnet_lite, mnist_cnn, resnet, vit,
     weights_file,
 };
 use crate::error::TrialError;
-
-/// What is known about an architecture without its weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ArchitectureInfo {
-    /// Length of the penultimate representation.
-    pub width: i64,
-    /// How the network wants its input.
-    pub normalisation: Normalisation,
-    /// The module that is the last layer in weights files; none if there are none.
-    pub classifier: Option<&'static str>,
-}
 
 /// An architecture.
 enum Family {

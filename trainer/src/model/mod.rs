@@ -19,11 +19,11 @@ mod state;
 mod vit;
 mod weights_file;
 
-pub use backbone::{Backbone, NamedTensor, Normalisation, Pass};
+pub use backbone::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 #[cfg(test)]
 pub(crate) use convolution::same_padding;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
-pub use load::{ArchitectureInfo, LoadRequest, Pretrained, assemble, facts, load, load_random};
+pub use load::{LoadRequest, Pretrained, assemble, facts, load, load_random};
 pub use source::{Classifier, Source};
 pub use state::StateDict;
 pub use weights_file::{find as find_weights, read as read_weights};

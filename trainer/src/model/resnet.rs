@@ -2,8 +2,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::batch_norm_folding::{BatchNormFolding, FoldedConvolutions};
-use super::convolution::{Convolution, Geometry, Padding, pooled, prepared};
+use super::batch_norm_folding::BatchNormFolding;
+use super::convolution::{Convolution, FoldedConvolutions, Geometry, Padding, pooled, prepared};
 use super::source::Source;
 use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;

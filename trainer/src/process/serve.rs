@@ -16,8 +16,8 @@ use super::{EventSink, watchdog};
 use crate::error::TrialError;
 use crate::training::{Artifacts, TrialEnvironment, run_combination, run_trial};
 
-/// Runs the trial that standard input assigns. The outcome is told as an event, whatever it is; the exit code says only whether it
-/// could be told.
+/// Runs the trial that standard input assigns. The outcome is reported as an event, whatever it is. The exit code tells only whether it
+/// could be reported.
 pub fn run() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,7 +69,7 @@ fn run_to_ending<W: Write + Send>(
     // `run_trial` lets no panic out; this edge holds even if that changes. The sink only buffers rows, which a panic cannot tear.
     let result = catch_unwind(AssertUnwindSafe(|| match &assignment.combination {
         None => run_trial(&assignment.spec, &environment, sink),
-        Some(order) => run_combination(order, &assignment.spec, &environment, sink),
+        Some(combination) => run_combination(combination, &assignment.spec, &environment, sink),
     }));
     let result = result.unwrap_or_else(|_| Err(TrialError::Other("the trial panicked".to_owned())));
     sink.ending_of(result)

@@ -9,10 +9,11 @@ use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::pipe::BenchWork;
 use sortie_core::record::Fingerprint;
 
-use super::checkpoints::trial_id;
 use super::evaluation::evaluation_logits;
 use super::inputs::{BatchRequest, Prefetcher};
-use super::run::{Trial, prefetcher_threads};
+use super::prepare::prepare;
+use super::reporter::Reporter;
+use super::run::{prefetcher_threads, update};
 use super::stopwatch::now;
 use super::{TrialEnvironment, TrialSink};
 use crate::error::{SinkError, TrialError};
@@ -51,14 +52,15 @@ pub fn measure_network(
     (spec.settings.steps, spec.settings.evaluate_every) = (u64::MAX - 1, u64::MAX);
     let begun = now();
     let mut sink = NullSink;
-    let mut trial = Trial::start_with(load_or_random, trial_id(&spec), &spec, environment, &mut sink)?;
+    let mut state = prepare(load_or_random, &spec, environment, &mut sink)?;
+    let mut reporter = Reporter::new(&mut sink);
     let start_seconds = begun.elapsed().as_secs_f64();
-    let source = Arc::clone(&trial.state.source);
+    let source = Arc::clone(&state.source);
     let requests = (0..).flat_map(move |step| match work {
         BenchWork::Train => vec![BatchRequest::Train { step }],
         BenchWork::Evaluate => source.evaluation(step),
     });
-    let mut prefetcher = Prefetcher::start(&trial.state.source, prefetcher_threads(), requests.clone())?;
+    let mut prefetcher = Prefetcher::start(&state.source, prefetcher_threads(), requests.clone())?;
     let (mut clock, mut images) = (now(), 0);
     let per_step = u64::from(spec.settings.batch_per_domain) * spec.training_domains().count() as u64;
     for (round, request) in (0..).zip(requests) {
@@ -67,15 +69,13 @@ pub fn measure_network(
         }
         match request {
             BatchRequest::Train { step } => {
-                trial.update(step, &mut prefetcher)?;
+                update(step, &mut state, &mut prefetcher, &mut reporter)?;
                 images += per_step;
             }
             BatchRequest::Evaluate { from, to, .. } => {
                 let batch = prefetcher.next(request)?;
                 // Reading a number waits for the device, as the sums of an evaluation do.
-                let _ = evaluation_logits(&trial.state.network, &batch.inputs)?
-                    .f_sum(None)?
-                    .f_double_value(&[])?;
+                let _ = evaluation_logits(&state.network, &batch.inputs)?.f_sum(None)?.f_double_value(&[])?;
                 images += (to - from) as u64;
             }
         }
@@ -83,13 +83,13 @@ pub fn measure_network(
             break;
         }
     }
-    trial.report_losses(0)?;
+    reporter.report_losses(0, &mut state.progress)?;
     let seconds = clock.elapsed().as_secs_f64();
     Ok(NetworkSpeed {
         images_per_second: images as f64 / seconds,
         data_wait_fraction: prefetcher.waited.as_secs_f64() / seconds,
         start_seconds,
-        fingerprint: trial.state.fingerprint.clone(),
+        fingerprint: state.fingerprint,
     })
 }
 

@@ -1,9 +1,10 @@
 //! Runs one trial, from its specification to its last evaluation, exactly as docs/protocol.md says.
 //!
-//! Reading order: `prepare` loads everything that a trial needs, `run` is the training loop ([`run_trial`]), `state` is what the loop
-//! changes, `reporter` passes results on. `inputs` makes batches ahead of their use, `network` is backbone, dropout and last layer,
-//! `optimisation` updates the trained tensors, `evaluation` scores logits, averages weights and reads saved models, `checkpoints` writes
-//! and restores the files of the artifact store. `combine` evaluates ensembles and averages of ended trials. `measure` times the loop.
+//! Reading order: `prepare` loads everything that a trial needs, and `run` is the training loop ([`run_trial`]). The loop borrows three
+//! parts: `state` is what training changes, `checkpoints` writes files and restores the state, `reporter` passes results on.
+//! `inputs` makes batches ahead of their use, `network` is backbone, dropout and last layer, `optimisation` updates the trained tensors,
+//! `evaluation` scores logits, averages weights and reads saved models. `combine` evaluates ensembles and averages of ended trials.
+//! `measure` times the loop.
 
 mod checkpoints;
 mod combine;

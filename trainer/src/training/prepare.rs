@@ -1,114 +1,82 @@
-//! Loads everything that a trial needs before its first step: device, images, splits, network, features, and a checkpoint if there is one.
+//! Loads everything that a trial needs before its first step: device, images, splits, network and features.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use sortie_core::finetune::{Finetune, FinetuneSpec, Settings};
 use sortie_core::record::Fingerprint;
 use sortie_core::split::Split;
-use sortie_core::trial::TrialId;
 use tch::Device;
 
-use super::checkpoints::{ArtifactFolder, CheckpointManager, trial_id};
 use super::evaluation::Trajectory;
 use super::inputs::{BatchSource, resize_image};
 use super::network::BLOCKS;
 use super::preparation::PreparationReporter;
-use super::reporter::Reporter;
-use super::run::Trial;
 use super::state::{TrainingProgress, TrialState};
 use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialSink, Update};
 use crate::error::TrialError;
 use crate::libtorch;
-use crate::model::{self, Backbone, LoadRequest, Pretrained};
+use crate::model::{Backbone, LoadRequest, Pretrained};
 use sortie_data::{BilinearResizer, DatasetFolder, Images, Progress, Resized, SharedArray, split_domains};
 
 /// A larger dataset is resized at each use. That costs little compared with reading so much data.
 const RESIZED_BYTES_MAX: u64 = 16 << 30;
 
-impl<'a> Trial<'a> {
-    /// Loads everything, reports the fingerprint, and continues from a checkpoint if there is one.
-    pub(super) fn start(
-        spec: &'a FinetuneSpec,
-        environment: &TrialEnvironment,
-        sink: &'a mut dyn TrialSink,
-    ) -> Result<Self, TrialError> {
-        Self::start_as(trial_id(spec), spec, environment, sink)
-    }
-
-    /// The same for a trial whose identity does not follow from this specification alone.
-    pub(super) fn start_as(
-        id: TrialId,
-        spec: &'a FinetuneSpec,
-        environment: &TrialEnvironment,
-        sink: &'a mut dyn TrialSink,
-    ) -> Result<Self, TrialError> {
-        Self::start_with(model::load, id, spec, environment, sink)
-    }
-
-    /// The same with a network that `load` supplies.
-    pub(super) fn start_with(
-        load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
-        id: TrialId,
-        spec: &'a FinetuneSpec,
-        environment: &TrialEnvironment,
-        sink: &'a mut dyn TrialSink,
-    ) -> Result<Self, TrialError> {
-        let settings = &spec.settings;
-        // This comes first, because the CUDA libraries must be loaded before any other call of libtorch.
-        let device = environment.device.open()?;
-        set_threads(environment.threads)?;
-        let images = load_images(spec, environment, &PreparationReporter::new(&mut *sink))?;
-        let splits = checked_splits(&images, spec, environment)?;
-        let pretrained = load(&LoadRequest {
-            cache: &environment.cache_dir,
-            backbone: settings.backbone,
-            weights: &settings.weights,
-            seed: spec.point.seed,
-            device,
-            precision: settings.precision,
-        })?;
-        let fingerprint = Fingerprint {
-            software: concat!("sortie-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
-            dataset_digest: images.digest().to_owned(),
-            weights_digest: pretrained.weights_digest,
-            libtorch: libtorch::loaded_build(),
-            device: environment.device.describe(),
-            threads: tch::get_num_threads().max(1).unsigned_abs(),
-        };
-        let (network, source) = network_and_batch_source(
-            pretrained.backbone,
-            images,
-            splits,
-            spec,
-            device,
-            &fingerprint,
-            &mut *sink,
-        )?;
-        let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
-        let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
-        let update =
-            Update { rule: settings.optimizer, momentum: settings.momentum, weight_decay, head_lr_factor };
-        sink.started(&fingerprint).map_err(TrialError::Sink)?;
-
-        let artifacts = &environment.artifacts;
-        let open = |url: &String| ArtifactFolder::open(url, id.to_string(), artifacts.token.0);
-        let folder = artifacts.store.as_ref().map(open).transpose()?;
-        let mut checkpoints = CheckpointManager::new(folder.clone(), artifacts)?;
-        let mut reporter = Reporter::new(sink);
-        let mut state = TrialState {
-            spec,
-            source: Arc::new(source),
-            network,
-            parameters,
-            optimiser: Optimiser::new(update),
-            trajectory: Trajectory::default(),
-            fingerprint,
-            progress: TrainingProgress::default(),
-        };
-        state.resume(folder.as_ref(), &artifacts.checkpoints, &mut checkpoints, &mut reporter)?;
-        Ok(Self { state, checkpoints, reporter, stop: Arc::clone(&environment.stop) })
-    }
+/// Loads everything, and reports the fingerprint. `load` supplies the pretrained network.
+pub(super) fn prepare<'a>(
+    load: impl FnOnce(&LoadRequest) -> Result<Pretrained, TrialError>,
+    spec: &'a FinetuneSpec,
+    environment: &TrialEnvironment,
+    sink: &mut dyn TrialSink,
+) -> Result<TrialState<'a>, TrialError> {
+    let settings = &spec.settings;
+    // This comes first, because the CUDA libraries must be loaded before any other call of libtorch.
+    let device = environment.device.open()?;
+    set_threads(environment.threads)?;
+    let images = load_images(spec, environment, &PreparationReporter::new(&mut *sink))?;
+    let splits = checked_splits(&images, spec, environment)?;
+    let pretrained = load(&LoadRequest {
+        cache: &environment.cache_dir,
+        backbone: settings.backbone,
+        weights: &settings.weights,
+        seed: spec.point.seed,
+        device,
+        precision: settings.precision,
+    })?;
+    let fingerprint = Fingerprint {
+        software: concat!("sortie-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        dataset_digest: images.digest().to_owned(),
+        weights_digest: pretrained.weights_digest,
+        libtorch: libtorch::loaded_build(),
+        device: environment.device.describe(),
+        threads: tch::get_num_threads().max(1).unsigned_abs(),
+    };
+    let (network, source) = network_and_batch_source(
+        pretrained.backbone,
+        images,
+        splits,
+        spec,
+        device,
+        &fingerprint,
+        &mut *sink,
+    )?;
+    let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
+    let (weight_decay, head_lr_factor) = (spec.point.weight_decay, spec.point.head_lr_factor);
+    let update =
+        Update { rule: settings.optimizer, momentum: settings.momentum, weight_decay, head_lr_factor };
+    sink.started(&fingerprint).map_err(TrialError::Sink)?;
+    Ok(TrialState {
+        spec,
+        source: Arc::new(source),
+        network,
+        parameters,
+        optimiser: Optimiser::new(update),
+        trajectory: Trajectory::default(),
+        fingerprint,
+        progress: TrainingProgress::default(),
+        final_logits: BTreeMap::new(),
+    })
 }
 
 /// Sets how many threads libtorch computes with.

@@ -24,6 +24,8 @@ pub(super) struct TrialState<'a> {
     pub(super) trajectory: Trajectory,
     pub(super) fingerprint: Fingerprint,
     pub(super) progress: TrainingProgress,
+    /// The logits of the last evaluation of a trial. No checkpoint holds them, because only results are written after that evaluation.
+    pub(super) final_logits: BTreeMap<Method, BTreeMap<EvalSplit, Tensor>>,
 }
 
 /// How far a trial is, and what it has reported so far.

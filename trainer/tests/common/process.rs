@@ -1,4 +1,4 @@
-//! Real trial processes, started and disturbed as an agent would.
+//! Real trial processes, started and stopped as an agent would.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -61,12 +61,14 @@ pub struct TestFolders {
     pub store: PathBuf,
 }
 
-/// How a run is disturbed.
+/// What ends a trial early; nothing does by default.
 #[derive(Clone, Copy, Default)]
-pub struct Disturbance {
+pub struct Interruption {
     /// SIGKILL once it has reported its fingerprint.
     pub kill_at_start: bool,
-    /// SIGTERM once this step is output.
+    /// The trial's own end by SIGKILL after this step.
+    pub kill_at: Option<u64>,
+    /// SIGTERM once it has reported this step.
     pub terminate_at: Option<u64>,
 }
 
@@ -87,8 +89,9 @@ pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Ass
     }
 }
 
-/// Runs it to its end.
-pub fn run(assignment: &Assignment, disturbance: Disturbance) -> ProcessOutput {
+/// Runs the process of an assignment until it ends or is interrupted.
+pub fn run(assignment: &Assignment, interruption: Interruption) -> ProcessOutput {
+    let assignment = Assignment { kill_at: interruption.kill_at, ..assignment.clone() };
     let mut child = Command::new(env!("CARGO_BIN_EXE_sortie-trainer"))
         .arg("trial")
         .stdin(Stdio::piped())
@@ -98,7 +101,7 @@ pub fn run(assignment: &Assignment, disturbance: Disturbance) -> ProcessOutput {
         .unwrap();
     // Held open to the end: a trial whose input closes kills itself.
     let mut input = child.stdin.take().unwrap();
-    serde_json::to_writer(&mut input, assignment).unwrap();
+    serde_json::to_writer(&mut input, &assignment).unwrap();
     input.write_all(b"\n").unwrap();
     let mut output = ProcessOutput::default();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -108,11 +111,11 @@ pub fn run(assignment: &Assignment, disturbance: Disturbance) -> ProcessOutput {
             Event::Evaluations(evaluations) => output.evaluations.extend(evaluations),
             Event::Artifact(artifact) => output.artifacts.push(artifact),
             Event::Outcome(outcome) => output.outcome = Some(outcome),
-            Event::Progress(progress) if Some(progress.step) == disturbance.terminate_at => {
+            Event::Progress(progress) if Some(progress.step) == interruption.terminate_at => {
                 let pid = rustix::process::Pid::from_child(&child);
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
             }
-            Event::Fingerprint(_) if disturbance.kill_at_start => {
+            Event::Fingerprint(_) if interruption.kill_at_start => {
                 let pid = rustix::process::Pid::from_child(&child);
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             }

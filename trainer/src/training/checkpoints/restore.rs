@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::Method;
 use sortie_core::trial::{TrialId, TrialSpec, Work};
@@ -10,12 +9,9 @@ use tch::{Device, Tensor, no_grad};
 
 use super::super::Optimiser;
 use super::super::evaluation::{EvalSplit, Snapshot, Trajectory};
-use super::super::reporter::Reporter;
 use super::super::state::{TrainingProgress, TrialState};
-use super::checkpoint_file::{BUFFER, Header, VALUES};
-use super::{ArtifactFolder, Checkpoint, CheckpointManager};
+use super::checkpoint_file::{BUFFER, Checkpoint, Header, VALUES};
 use crate::error::TrialError;
-use crate::model::NamedTensor;
 
 /// Names of the tensors of a checkpoint.
 const OPTIMISER: [&str; 2] = ["optimiser.first", "optimiser.second"];
@@ -30,7 +26,7 @@ pub(crate) fn trial_id(spec: &FinetuneSpec) -> TrialId {
 
 impl TrialState<'_> {
     /// A copy of everything that another attempt needs to continue from here.
-    pub(crate) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
+    pub(super) fn to_checkpoint(&self) -> Result<Checkpoint, TrialError> {
         let Trajectory { average, averaged, ensemble, ensembled, best, selected } = &self.trajectory;
         let (updates, optimiser) = self.optimiser.state();
         let mut header =
@@ -73,37 +69,8 @@ impl TrialState<'_> {
         Ok(Checkpoint { header, tensors: tensors.collect::<Result<HashMap<_, _>, tch::TchError>>()? })
     }
 
-    /// Continues from the first of these checkpoints that can be read, and reports what it had reported. Without one the trial starts
-    /// from step 0.
-    pub(crate) fn resume(
-        &mut self,
-        folder: Option<&ArtifactFolder>,
-        candidates: &[CheckpointRef],
-        checkpoints: &mut CheckpointManager,
-        reporter: &mut Reporter,
-    ) -> Result<(), TrialError> {
-        let Some(folder) = folder else { return Ok(()) };
-        for reference in candidates {
-            let restored = folder
-                .read(&reference.key, &reference.digest)
-                .and_then(|bytes| Checkpoint::from_bytes(&bytes))
-                .and_then(|read| self.restore(read));
-            match restored {
-                Ok(exact) => {
-                    let resumed = Resumed { token: reference.token, step: reference.step, exact };
-                    checkpoints.resumed();
-                    return reporter.report_resumed(&resumed, &self.progress);
-                }
-                Err(reason) => {
-                    eprintln!("warning: the checkpoint {} is passed over: {reason}", reference.key)
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Restores the state of a checkpoint, all of it or nothing. Returns whether the next steps are those of an uninterrupted run.
-    fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<bool, String> {
+    pub(super) fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<bool, String> {
         let header = checkpoint.header.clone();
         let description = self.parameters.description();
         if header.spec != *self.spec {
@@ -205,19 +172,4 @@ impl TrialState<'_> {
 
 fn ensemble_name(EvalSplit { domain, split }: EvalSplit) -> String {
     format!("ensemble.{domain}.{split}")
-}
-
-/// Copies tensors into a network's own by name; shapes must be equal.
-pub(crate) fn fill(
-    own: impl Iterator<Item = NamedTensor>,
-    tensors: &mut HashMap<String, Tensor>,
-) -> Result<(), String> {
-    for NamedTensor { name, mut tensor } in own {
-        let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
-        if value.size() != tensor.size() {
-            return Err(format!("tensor {name} is {:?} where {:?} belongs", value.size(), tensor.size()));
-        }
-        no_grad(|| tensor.f_copy_(&value)).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use crate::model::NamedTensor;
 
 /// Reads one text from the metadata of a safetensors file.
 ///
@@ -64,6 +66,24 @@ pub(crate) fn read_tensors(bytes: &[u8]) -> Result<HashMap<String, Tensor>, Stri
         tensors.insert(name, tensor);
     }
     Ok(tensors)
+}
+
+/// Copies tensors that were read into a network's own by name; shapes must be equal.
+///
+/// # Errors
+/// One line that names the first tensor that is missing or has another shape.
+pub(crate) fn fill(
+    own: impl Iterator<Item = NamedTensor>,
+    tensors: &mut HashMap<String, Tensor>,
+) -> Result<(), String> {
+    for NamedTensor { name, mut tensor } in own {
+        let value = tensors.remove(&name).ok_or_else(|| format!("it lacks the tensor {name}"))?;
+        if value.size() != tensor.size() {
+            return Err(format!("tensor {name} is {:?} where {:?} belongs", value.size(), tensor.size()));
+        }
+        no_grad(|| tensor.f_copy_(&value)).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<u8>), String> {
