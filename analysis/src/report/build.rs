@@ -1,174 +1,51 @@
 //! Builds the page of its sections.
 
-use std::collections::BTreeSet;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sortie_core::metrics::{Evaluation, Method};
-use sortie_core::record::TrialRecord;
-use sortie_core::selection::Selection;
-use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{TrialId, Work};
 
-use super::{ReportQuestion, ReportSubject};
+use super::{Report, ReportQuestion, ReportSubject};
 use super::{figures, noise, origin, page, progress, selection, setup, tables};
-use crate::axis::{Axis, parameter_names};
-use crate::collect::in_order;
-use crate::diff::RunFacts;
-use crate::metric_spec::{MetricSpec, OodSplit};
-use crate::question::Question;
-use crate::results::{Results, results};
 
 /// The page. It reports what is missing of the sweep instead of failing.
 pub fn report(subject: ReportSubject, asked: &ReportQuestion) -> String {
-    Report::of(subject, asked).page().into_string()
+    render(&Report::of(subject, asked)).into_string()
 }
 
 /// The style for screens and paper.
 const STYLE: &str = include_str!("style.css");
 
-/// The data of all sections.
-pub(super) struct Report<'a> {
-    pub(super) name: String,
-    pub(super) spec: SweepSpec,
-    pub(super) asked: &'a ReportQuestion,
-    /// The trials of the grid, pairs of held-out domains included.
-    pub(super) records: Vec<TrialRecord>,
-    /// The same trials with only the evaluations that each selection chooses, in the order of the selections; none if a selection needs
-    /// more. Every table reads them, and a sweep may have millions of evaluations.
-    pub(super) chosen: Vec<Option<Vec<TrialRecord>>>,
-    /// The trials that combine others.
-    pub(super) combined: Vec<TrialRecord>,
-    pub(super) runs: Vec<(TrialId, RunFacts)>,
-    pub(super) selections: Vec<Selection>,
-    pub(super) methods: Vec<Method>,
-    /// The parameters in which the grid's trials differ.
-    pub(super) axes: Vec<Axis>,
-    /// The domains that make columns.
-    pub(super) domains: Vec<String>,
-}
-
-impl<'a> Report<'a> {
-    fn of(subject: ReportSubject, asked: &'a ReportQuestion) -> Self {
-        let ReportSubject { name, spec, records, runs } = subject;
-        let (combined, records): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| spec.combines(&record.point));
-        let axes = varying(&records);
-        let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
-        let domains = in_order(spec.work.domains(), alone.map(|record| record.point.held_out_label()));
-        let selections = if asked.selections.is_empty() {
-            selection::usual(&spec)
-        } else {
-            selection::distinct(&asked.selections)
-        };
-        let methods = if asked.methods.is_empty() {
-            evaluated(&spec.work, &records)
-        } else {
-            selection::distinct(&asked.methods)
-        };
-        let chosen =
-            selections.iter().map(|selection| at_chosen_steps(&records, *selection, &methods)).collect();
-        Self { name, spec, asked, records, chosen, combined, runs, selections, methods, axes, domains }
-    }
-
-    fn page(&self) -> Markup {
-        let mut numbers = page::Numbering::default();
-        html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    // The page loads nothing, and browsers must not load anything for it.
-                    meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    meta name="generator" content=(self.asked.software);
-                    link rel="icon" href="data:,";
-                    title { "Sweep " (self.name) }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body {
-                    main {
-                        header {
-                            h1 { "Sweep " (page::text(&self.name)) }
-                            p.lead { (setup::sentence(self)) }
-                        }
-                        (progress::banner(self))
-                        (setup::section(self, &mut numbers))
-                        (progress::section(self, &mut numbers))
-                        (selection::section(self, &mut numbers))
-                        (tables::section(self, &mut numbers))
-                        (figures::section(self, &mut numbers))
-                        (noise::section(self, &mut numbers))
-                        (tables::appendix(self, &mut numbers))
-                        (origin::section(self, &mut numbers))
+fn render(report: &Report<'_>) -> Markup {
+    let mut numbers = page::Numbering::default();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                // The page loads nothing, and browsers must not load anything for it.
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="generator" content=(report.asked.software);
+                link rel="icon" href="data:,";
+                title { "Sweep " (report.name) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    header {
+                        h1 { "Sweep " (page::text(&report.name)) }
+                        p.lead { (setup::sentence(report)) }
                     }
+                    (progress::banner(report))
+                    (setup::section(report, &mut numbers))
+                    (progress::section(report, &mut numbers))
+                    (selection::section(report, &mut numbers))
+                    (tables::section(report, &mut numbers))
+                    (figures::section(report, &mut numbers))
+                    (noise::section(report, &mut numbers))
+                    (tables::appendix(report, &mut numbers))
+                    (origin::section(report, &mut numbers))
                 }
             }
         }
     }
-
-    /// The axis of the summary: dropout if it varies, else the first axis that varies.
-    pub(super) fn first_axis(&self) -> Option<&Axis> {
-        self.axes.iter().find(|axis| **axis == Axis::dropout()).or(self.axes.first())
-    }
-
-    /// Results of the grid's trials; none if the sweep holds out no domain.
-    pub(super) fn results(&self, selection: Selection, method: Method, by: Vec<Axis>) -> Option<Results> {
-        let question = Question { selection, method, by, best: false, ood_split: self.asked.ood_split };
-        results(&self.name, &self.spec.work, self.records_for(selection), &question).ok()
-    }
-
-    /// The trials of the grid with the evaluations that a selection method needs.
-    pub(super) fn records_for(&self, selection: Selection) -> &[TrialRecord] {
-        let index = self.selections.iter().position(|own| *own == selection);
-        index.and_then(|index| self.chosen[index].as_deref()).unwrap_or(&self.records)
-    }
-
-    pub(super) fn has_domains(&self) -> bool {
-        !self.domains.is_empty()
-    }
-}
-
-/// These trials with only the evaluations at the selected step of each method. None for a selection method that needs other trials.
-fn at_chosen_steps(
-    records: &[TrialRecord],
-    selection: Selection,
-    methods: &[Method],
-) -> Option<Vec<TrialRecord>> {
-    if selection.needs_pairs() {
-        return None;
-    }
-    let chosen = |record: &TrialRecord| {
-        // The split of the held-out domain that is reported does not decide the step.
-        let step = |method: &Method| {
-            let spec = MetricSpec { selection, method: *method, ood_split: OodSplit::All };
-            Some((*method, spec.select(record)?.step))
-        };
-        let steps: Vec<(Method, u64)> = methods.iter().filter_map(step).collect();
-        let rows = |rows: &[Evaluation]| {
-            rows.iter().filter(|row| steps.contains(&(row.method, row.step))).cloned().collect()
-        };
-        let (validation, held_out) = (rows(&record.validation), rows(&record.held_out));
-        TrialRecord { id: record.id, point: record.point.clone(), state: record.state, validation, held_out }
-    };
-    Some(records.iter().map(chosen).collect())
-}
-
-/// The parameters in which these trials differ, in the order of tables.
-pub(super) fn varying(records: &[TrialRecord]) -> Vec<Axis> {
-    let points = || records.iter().map(|record| &record.point);
-    let mut axes: Vec<Axis> = parameter_names(points()).into_iter().map(Axis::Parameter).collect();
-    axes.retain(|axis| axis.varies(points()));
-    axes
-}
-
-/// The methods that the sweep plans or that some trial reported.
-fn evaluated(work: &Work, records: &[TrialRecord]) -> Vec<Method> {
-    let mut methods = BTreeSet::from([Method::Plain]);
-    if let Work::Finetune(settings) = work {
-        methods.extend(settings.average.map(|_| Method::Average));
-        methods.extend(settings.ensemble.map(|_| Method::Ensemble));
-    }
-    methods.extend(records.iter().flat_map(|record| &record.held_out).map(|row| row.method));
-    methods.into_iter().collect()
 }

@@ -2,6 +2,7 @@
 //! knows the time.
 
 mod build;
+mod data;
 mod figures;
 mod noise;
 mod origin;
@@ -15,4 +16,4 @@ mod tables;
 pub use build::report;
 pub use question::{ReportQuestion, ReportSubject};
 
-use build::Report;
+use data::Report;

@@ -4,27 +4,9 @@ use maud::{Markup, html};
 use sortie_core::finetune::AverageEvery;
 use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
-use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
 
 use super::{Report, page};
-
-/// Iid, the methods of the sweep file, and last.
-pub(super) fn usual(spec: &SweepSpec) -> Vec<Selection> {
-    let planned = spec.select.iter().copied();
-    distinct(&std::iter::once(Selection::Iid).chain(planned).chain([Selection::Last]).collect::<Vec<_>>())
-}
-
-/// The values without duplicates, in their first order.
-pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
-    let mut found = Vec::new();
-    for one in all {
-        if !found.contains(one) {
-            found.push(*one);
-        }
-    }
-    found
-}
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {

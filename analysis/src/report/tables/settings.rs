@@ -8,7 +8,7 @@ use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 
-use super::super::{Report, build, page, selection};
+use super::super::{Report, data, page, selection};
 use super::accuracy::{self, Accuracy, RowGroup};
 use super::limits::ROWS_MAX;
 use super::plain;
@@ -157,7 +157,7 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
             let records = of.get(combine.name.as_str())?;
             // Axes that vary among all combinations and that this one has.
             let own = parameter_names(records.iter().map(|record| &record.point));
-            let mut by = build::varying(&report.combined);
+            let mut by = data::varying(&report.combined);
             by.retain(|axis| {
                 ![COMBINE, MEMBERS].contains(&axis.as_str()) && own.iter().any(|name| name == axis.as_str())
             });

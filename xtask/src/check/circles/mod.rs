@@ -3,7 +3,6 @@
 //! `mod.rs` and `lib.rs` are tables of contents: a path leads through them to the file that defines what it
 //! names. Only paths count. A call of a method needs no path, so it is not seen.
 
-mod allowed;
 mod dependencies;
 mod graph;
 mod refuse;

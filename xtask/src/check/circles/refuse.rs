@@ -2,14 +2,13 @@
 
 use anyhow::{Result, ensure};
 
-use super::allowed::ALLOWED;
 use super::dependencies::{Dependencies, dependencies};
-use super::graph::{self, Exception};
+use super::graph;
 use super::tree::{Read, Tree};
 
-/// Fails if files of one crate need each other, apart from [`ALLOWED`]. `files` are those of the repository.
+/// Fails if files of one crate need each other. `files` are those of the repository.
 pub fn refuse<'a>(files: impl IntoIterator<Item = &'a str>, read: Read<'_>) -> Result<()> {
-    let complaints = complaints(files, read, &ALLOWED)?;
+    let complaints = complaints(files, read)?;
     ensure!(
         complaints.is_empty(),
         "files of a crate must not need each other in a circle:\n{}",
@@ -22,13 +21,12 @@ pub fn refuse<'a>(files: impl IntoIterator<Item = &'a str>, read: Read<'_>) -> R
 pub(super) fn complaints<'a>(
     files: impl IntoIterator<Item = &'a str>,
     read: Read<'_>,
-    exceptions: &[Exception<'_>],
 ) -> Result<Vec<String>> {
     let mut needs = Dependencies::new();
     for root in files.into_iter().filter(|file| is_root(file) && read(file).is_some()) {
         needs.extend(dependencies(&Tree::read(root, read)?));
     }
-    Ok(graph::complaints(&needs, exceptions))
+    Ok(graph::complaints(&needs))
 }
 
 /// Whether a crate begins with this file.

@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use super::allowed::ALLOWED;
-use super::graph::Exception;
 use super::refuse::complaints;
 
 type Files<'a> = &'a [(&'a str, &'a str)];
@@ -11,7 +9,7 @@ const GRID: &str = "pub struct Grid;\n";
 const LIMITS: &str = "pub const LIMIT: u64 = 1;\n";
 
 /// What the check says of a crate with the module `plan`, of the files `grid` and `limits`, and these files.
-fn said_with(files: Files<'_>, exceptions: &[Exception<'_>]) -> Vec<String> {
+fn said(files: Files<'_>) -> Vec<String> {
     let mut texts = BTreeMap::from([
         ("c/src/lib.rs", "mod plan;\nmod spec;\n"),
         ("c/src/plan/mod.rs", PLAN),
@@ -21,11 +19,7 @@ fn said_with(files: Files<'_>, exceptions: &[Exception<'_>]) -> Vec<String> {
     ]);
     texts.extend(files.iter().copied());
     let read = |file: &str| texts.get(file).map(|text| (*text).to_owned());
-    complaints(texts.keys().copied(), &read, exceptions).unwrap()
-}
-
-fn said(files: Files<'_>) -> Vec<String> {
-    said_with(files, &[])
+    complaints(texts.keys().copied(), &read).unwrap()
 }
 
 /// Whether `spec` needs `grid` because of this text in `spec.rs`; the grid needs the spec in any case.
@@ -128,7 +122,7 @@ fn a_file_that_hands_names_on_is_needed_for_them_unless_it_is_a_table_of_content
     texts.insert("c/src/plan/limits.rs", LIMITS);
     texts.extend(folder);
     let read = |file: &str| texts.get(file).map(|text| (*text).to_owned());
-    assert!(complaints(texts.keys().copied(), &read, &[]).unwrap().is_empty());
+    assert!(complaints(texts.keys().copied(), &read).unwrap().is_empty());
 }
 
 #[test]
@@ -144,48 +138,6 @@ fn names_that_go_around_in_circles_end() {
 }
 
 #[test]
-fn an_exception_covers_its_circle_and_nothing_else() {
-    let circle = [
-        ("c/src/spec.rs", "use crate::plan::Grid;\npub struct Spec(Grid);\n"),
-        ("c/src/plan/grid.rs", "use crate::spec::Spec;\npub struct Grid(Spec);\n"),
-    ];
-    let exception = ("c/src/plan/grid.rs", "c/src/spec.rs");
-    assert!(said_with(&circle, &[exception]).is_empty());
-    let larger =
-        [circle[0], circle[1], ("c/src/plan/limits.rs", "use super::grid::Grid;\npub struct Limits;\n")];
-    assert!(said_with(&larger, &[exception]).is_empty());
-    let second =
-        [circle[0], ("c/src/plan/grid.rs", "use crate::{plan::Limits, spec::Spec};\npub struct Grid;\n")];
-    let limits = ("c/src/plan/limits.rs", "use super::Grid;\npub struct Limits;\n");
-    let said = said_with(&[second[0], second[1], limits], &[exception]);
-    assert_eq!(
-        said,
-        [
-            "c/src/plan/limits.rs -> c/src/plan/grid.rs (super::Grid) -> c/src/plan/limits.rs (crate::plan::Limits)"
-        ]
-    );
-}
-
-#[test]
-fn an_exception_that_is_not_needed_has_to_go() {
-    let one_way = ("c/src/spec.rs", "use crate::plan::Grid;\npub struct Spec(Grid);\n");
-    let there = ("c/src/spec.rs", "c/src/plan/grid.rs");
-    let back = ("c/src/plan/grid.rs", "c/src/spec.rs");
-    assert_eq!(
-        said_with(&[one_way], &[there]),
-        [
-            "c/src/spec.rs -> c/src/plan/grid.rs closes no circle any more: remove it from the list of exceptions"
-        ]
-    );
-    assert_eq!(
-        said_with(&[], &[back]),
-        ["c/src/plan/grid.rs -> c/src/spec.rs is no more: remove it from the list of exceptions"]
-    );
-    let both = [one_way, ("c/src/plan/grid.rs", "use crate::spec::Spec;\npub struct Grid(Spec);\n")];
-    assert_eq!(said_with(&both, &[there, back]).len(), 1, "one of the two has to stay");
-}
-
-#[test]
 fn every_crate_is_checked_and_every_module_must_be_there() {
     let program = [
         ("d/src/main.rs", "mod one;\nuse one::One;\npub struct Two;\n"),
@@ -196,11 +148,6 @@ fn every_crate_is_checked_and_every_module_must_be_there() {
     assert_eq!(said(&program[..3]).len(), 1);
     let texts = BTreeMap::from(program);
     let read = |file: &str| texts.get(file).map(|text| (*text).to_owned());
-    let error = complaints(texts.keys().copied(), &read, &[]).unwrap_err();
+    let error = complaints(texts.keys().copied(), &read).unwrap_err();
     assert!(error.to_string().contains("e/src/bin/missing.rs"), "{error}");
-}
-
-#[test]
-fn the_list_is_sorted() {
-    assert!(ALLOWED.is_sorted());
 }
