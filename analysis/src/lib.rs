@@ -1,4 +1,4 @@
-//! Analysis of finished trials: statistics, tables, rows for other programs, figures and reports. Pure: records in, text or bytes out; the
+//! Analysis of finished trials: statistics, tables, listings, rows for other programs, figures and reports. Pure: records in, text or bytes out; the
 //! caller reads the store and writes the files.
 
 mod axis;
@@ -6,6 +6,7 @@ mod collect;
 mod diff;
 pub mod domainbed;
 mod figure;
+mod listing;
 mod metric_spec;
 mod paired;
 mod question;
@@ -21,11 +22,15 @@ pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
 pub use figure::{FigureError, FigureKind, FigureQuestion, figure, png};
+pub use listing::{
+    ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
+    SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
+};
 pub use metric_spec::OodSplit;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
 pub use question::Question;
-pub use render::{Format, markdown_text};
+pub use render::Format;
 pub use report::{ReportQuestion, ReportSubject, report};
 pub use results::{Cell, Mean, Results, ResultsError, results};
-pub use rows::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat, csv_text};
+pub use rows::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat};
 pub use statistics::{Estimate, seeds_for};

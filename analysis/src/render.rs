@@ -307,7 +307,7 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
 }
 
 /// Escapes Markdown's markup: `art_painting` must not become italic.
-pub fn markdown_text(text: &str) -> String {
+pub(crate) fn markdown_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.replace(['\n', '\r'], " ").chars() {
         if matches!(character, '\\' | '|' | '*' | '_' | '`' | '<' | '[') {

@@ -1,16 +1,23 @@
 //! `sortie`: the command that users type. It calls a coordinator over gRPC, or is one (`sortie serve`).
 
-mod client;
+mod attempts;
 mod commands;
+mod conditions;
 mod connection;
-mod discover;
+mod deadline;
 mod folders;
 mod logging;
+mod machine;
+mod measured;
 mod output;
 #[cfg(test)]
 mod reference;
+mod rows;
 mod settings;
+mod storage;
+mod sweep_source;
 mod trainer;
+mod watching;
 
 use std::process::ExitCode;
 
@@ -183,15 +190,6 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         }
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Runs `sortie` with these words, at this coordinator.
-///
-/// # Errors
-/// As the command.
-pub(crate) async fn execute_words(words: &[&str], connection: &Connection) -> anyhow::Result<()> {
-    let parsed = Arguments::try_parse_from(["sortie"].iter().chain(words))?;
-    Box::pin(execute(parsed.command, connection)).await.map(drop)
 }
 
 /// One line on stderr. A reader that closed our output early (`sortie trials x | head`) is no failure.

@@ -16,5 +16,5 @@ pub use registry::domain_names;
 pub use run::{MISSING, Record, Run};
 pub use select::SelectionMethod;
 pub use tables::tables;
-pub use trials::{IMPORTED, runs, unshown};
+pub use trials::{IMPORTED, left_out, runs, unshown};
 pub use write::write;

@@ -38,6 +38,14 @@ pub fn unshown(work: &Work) -> Option<String> {
     }
 }
 
+/// How many combinations DomainBed's formats, which hold single runs, leave out, in one line; none if there are none.
+pub fn left_out(records: &[TrialRecord]) -> Option<String> {
+    let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
+    (combined > 0).then(|| {
+        format!("DomainBed has no combinations, so {combined} of {} trials are left out", records.len())
+    })
+}
+
 /// One run for each succeeded trial and each method.
 ///
 /// DomainBed takes the best hyper-parameters and averages trial seeds. So `hparams_seed` numbers the settings and `trial_seed` the pairs of

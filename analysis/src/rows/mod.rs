@@ -8,7 +8,7 @@ mod text;
 
 pub use evaluation_writer::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts};
 pub use row_writer::RowFormat;
-pub use text::csv_text;
 
 pub(crate) use column::{CellValue, Column, ColumnKind};
 pub(crate) use row_writer::RowWriter;
+pub(crate) use text::csv_text;

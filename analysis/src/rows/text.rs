@@ -43,7 +43,7 @@ pub(super) fn json_line(line: &mut Vec<u8>, columns: &[Column], values: &[CellVa
 }
 
 /// A CSV field, quoted if it contains a comma, a quote or a line break.
-pub fn csv_text(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn csv_text(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()
     } else {

@@ -6,9 +6,8 @@ use sortie_core::filter::{BadFilter, Filter};
 use sortie_core::job::StateName;
 use sortie_proto::v1::ControlRequest;
 
-use super::trials::warn_of_unmet;
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::conditions::warn_of_unmet;
+use crate::connection::{Client, Connection};
 use crate::output;
 
 /// A sweep.

@@ -1,16 +1,13 @@
 //! `sortie diff`: the differences between two sweeps or two trials.
 
 use anyhow::{Context, Result, ensure};
-use sortie_analysis::{DiffSide, Question, RunFacts};
+use sortie_analysis::{DiffSide, Question};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::trial::TrialId;
-use sortie_proto::v1;
-use sortie_proto::v1::query_value::Value;
 
-use super::results::MeasuredArguments;
-use crate::client::{Client, ClientError};
-use crate::connection::Connection;
+use crate::connection::{Client, ClientError, Connection};
+use crate::measured::MeasuredArguments;
 use crate::output;
 
 /// Show the differences between two sweeps or two trials: settings, environment of the attempts, data, weights, results.
@@ -76,53 +73,4 @@ async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
     let (_, records) = client.records(&sweep, Detail::All).await?;
     let runs = client.runs(&sweep).await?;
     Ok(DiffSide { name: name.to_owned(), spec, records, runs, trial })
-}
-
-impl Client {
-    /// The environments of the accepted attempts of a sweep; none, and a note, if the coordinator cannot answer queries.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
-        // Names of sweeps have no quotes: `core::spec` refuses them.
-        let query = format!(
-            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
-             where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"
-        );
-        let mut chunks = match self.query(&query).await {
-            Ok(chunks) => chunks,
-            Err(ClientError::Refused(reason)) => {
-                output::note(&format!("note: the environment of attempts is left out: {reason}"));
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (mut columns, mut runs) = (Vec::new(), Vec::new());
-        while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
-            if !chunk.columns.is_empty() {
-                columns = chunk.columns;
-            }
-            for row in chunk.rows {
-                let mut values = row.values.iter().map(shown);
-                let id: TrialId = values.next().flatten().context("a trial without an id")?.parse()?;
-                let facts = columns
-                    .iter()
-                    .skip(1)
-                    .cloned()
-                    .zip(values)
-                    .filter_map(|(what, value)| Some((what, value?)));
-                runs.push((id, facts.collect()));
-            }
-        }
-        Ok(runs)
-    }
-}
-
-fn shown(value: &v1::QueryValue) -> Option<String> {
-    Some(match value.value.as_ref()? {
-        Value::Integer(value) => value.to_string(),
-        Value::Real(value) => value.to_string(),
-        Value::Flag(value) => value.to_string(),
-        Value::Decimal(text) | Value::Text(text) => text.clone(),
-    })
 }

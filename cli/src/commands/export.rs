@@ -11,9 +11,7 @@ use sortie_analysis::{
 use sortie_core::named;
 use sortie_core::record::Detail;
 
-use super::results::note_combined;
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Client, Connection};
 use crate::output;
 use crate::output::NewFile;
 
@@ -127,7 +125,9 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
         );
     }
     let (work, records) = Client::connect(connection).await?.records(sweep, Detail::All).await?;
-    note_combined(&records);
+    if let Some(why) = domainbed::left_out(&records) {
+        output::note(&format!("note: {why}"));
+    }
     let runs = domainbed::runs(&work, &records);
     domainbed::write(folder, &runs).with_context(cannot)?;
     if let Some(why) = domainbed::unshown(&work) {

@@ -2,19 +2,16 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use sortie_analysis::{Collector, Estimate, Question};
+use sortie_analysis::{Estimate, Question};
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::filter::Filter;
-use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 
-use super::results::MeasuredArguments;
-use super::submit::follow;
-use super::wait::until_over;
-use crate::client::{Client, RetryingClient};
-use crate::connection::Connection;
+use crate::connection::{Client, Connection, RetryingClient};
+use crate::measured::MeasuredArguments;
 use crate::output;
+use crate::watching::{follow_submission, is_stopped, until_over};
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
 ///
@@ -127,7 +124,7 @@ async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &m
             "the seeds may not be stored completely; `sortie extend {sweep} --seeds {seeds}` completes them"
         )
     };
-    let last = follow(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
+    let last = follow_submission(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
     (added.trials, added.reused) = (added.trials + last.added, added.reused + last.reused);
     Ok(())
 }
@@ -139,7 +136,7 @@ async fn until(
     connection: &Connection,
     added: &mut Added,
 ) -> Result<(u64, Estimate)> {
-    let Arguments { sweep, paired, select, measured, .. } = arguments;
+    let Arguments { sweep, paired, .. } = arguments;
     let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
     let combined = paired.iter().flat_map(Filter::axes).find(|axis| [COMBINE, MEMBERS].contains(axis));
     ensure!(
@@ -150,12 +147,7 @@ async fn until(
     let budget = arguments.trials_max.unwrap_or(0);
     let mut waits = false;
     loop {
-        let mut client = Client::connect(connection).await?;
-        for status in client.status(Some(sweep)).await? {
-            // Its trials would never end.
-            let goes_on = status.state != "paused" && status.state != "cancelled";
-            ensure!(goes_on, "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
-        }
+        refuse_stopped(connection, sweep).await?;
         if !std::mem::replace(&mut waits, true) {
             output::note(&format!("waiting until the trials of sweep {sweep} have ended"));
         }
@@ -163,18 +155,7 @@ async fn until(
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;
-        let question = Question {
-            selection: *select,
-            method: measured.method,
-            ood_split: measured.ood_split,
-            ..Question::default()
-        };
-        let (work, mut records) = client.stream_records(sweep, Detail::Scores).await?;
-        let mut collector = Collector::new(sweep, &work, &question);
-        while let Some(record) = records.next().await? {
-            collector.push(&record);
-        }
-        let estimate = collector.paired([a, b])?.ood.difference;
+        let estimate = difference(&mut client, arguments, [a, b]).await?;
         // One pair has no standard error; two have one.
         let error = estimate.se.unwrap_or(f64::INFINITY);
         if error <= target {
@@ -196,6 +177,26 @@ async fn until(
         ));
         add(&mut client, sweep, seeds, true, added).await?;
     }
+}
+
+/// Refuses a sweep whose trials would never end.
+async fn refuse_stopped(connection: &Connection, sweep: &str) -> Result<()> {
+    for status in Client::connect(connection).await?.status(Some(sweep)).await? {
+        ensure!(!is_stopped(&status), "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
+    }
+    Ok(())
+}
+
+/// The mean o.o.d. difference between two settings.
+async fn difference(client: &mut Client, arguments: &Arguments, settings: [&Filter; 2]) -> Result<Estimate> {
+    let Arguments { sweep, select, measured, .. } = arguments;
+    let question = Question {
+        selection: *select,
+        method: measured.method,
+        ood_split: measured.ood_split,
+        ..Question::default()
+    };
+    Ok(client.collect(sweep, &question).await?.paired(settings)?.ood.difference)
 }
 
 fn trials_of(spec: &SweepSpec, seeds: u64) -> Result<u64> {

@@ -8,12 +8,8 @@ use sortie_core::metrics::Method;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Client, Connection};
 use crate::output;
-
-/// How many pixels of a PNG one unit of the SVG becomes: sharp at a single column's width in print.
-const PNG_SCALE: f32 = 2.0;
 
 /// Draw the results of a sweep, as SVG or PNG.
 #[derive(Debug, clap::Args)]
@@ -68,8 +64,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         by: by.clone(),
     };
     let svg = sortie_analysis::figure(sweep, &work, &records, &question)?;
-    let bytes = if ending == "png" { sortie_analysis::png(&svg, PNG_SCALE)? } else { svg.into_bytes() };
-    output::file(path, &bytes)?;
+    output::picture(path, &svg)?;
     if *json {
         return output::json(&serde_json::json!({ "sweep": sweep, "kind": kind.as_str(), "output": path }));
     }

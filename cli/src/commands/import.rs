@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sortie_analysis::domainbed::{self, Folders, MISSING, Run};
+use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
 use sortie_core::parameters::Scalar;
@@ -14,8 +15,7 @@ use sortie_core::trial::Point;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
 
-use crate::client::{Client, ClientError, ImportWorker};
-use crate::connection::Connection;
+use crate::connection::{Client, ClientError, Connection, ImportWorker};
 use crate::output;
 
 /// Store the results of another program as a sweep of its own.
@@ -191,12 +191,12 @@ impl ImportedRuns {
     }
 
     /// The points of a sweep's trials, with their states.
-    async fn trials(client: &mut Client, name: &str) -> Result<Vec<(Point, String)>> {
+    async fn trials(client: &mut Client, name: &str) -> Result<Vec<(Point, StateName)>> {
         let mut trials = client.trials(name, "").await?;
         let mut found = Vec::new();
         while let Some(trial) = trials.message().await.map_err(ClientError::from)? {
             let point = trial.point.context("the coordinator sent a trial without its point")?;
-            found.push((point.try_into().map_err(ClientError::from)?, trial.state));
+            found.push((point.try_into().map_err(ClientError::from)?, trial.state.parse()?));
         }
         Ok(found)
     }
@@ -207,9 +207,9 @@ impl ImportedRuns {
         for (point, state) in Self::trials(client, name).await? {
             let there = self.run_at(&point).is_some();
             missing += usize::from(!there);
-            let action = match (there, state.as_str()) {
-                (false, "queued") => "cancel",
-                (true, "cancelled") => "retry",
+            let action = match (there, state) {
+                (false, StateName::Queued) => "cancel",
+                (true, StateName::Cancelled) => "retry",
                 _ => continue,
             };
             let text = |name: &str| point.parameters.get(name).map(ToString::to_string).unwrap_or_default();
@@ -233,7 +233,7 @@ impl ImportedRuns {
         let trials = Self::trials(client, name).await?;
         let present = trials
             .iter()
-            .filter(|(point, state)| state == "succeeded" && self.run_at(point).is_some())
+            .filter(|(point, state)| *state == StateName::Succeeded && self.run_at(point).is_some())
             .count();
         if present != self.runs.len() {
             bail!(

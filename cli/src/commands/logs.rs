@@ -4,9 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sortie_proto::v1::LogsResponse;
 
-use super::explain::Attempts;
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::attempts::Attempts;
+use crate::connection::{Client, Connection};
 use crate::output;
 
 /// Print the output of an attempt at a trial, byte for byte, as much of it as its worker kept.

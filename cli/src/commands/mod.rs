@@ -1,10 +1,9 @@
-//! One file for each command.
+//! One file for each command. No command needs another.
 
 pub mod artifacts;
 pub mod bench;
 pub mod control;
 pub mod data;
-mod deadline;
 pub mod diff;
 pub mod evaluate;
 pub mod explain;

@@ -1,10 +1,11 @@
 //! `sortie presets`: the paper's experiments as sweep files.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
-use sortie_core::presets::{self, PRESETS, Preset};
+use sortie_core::presets::PRESETS;
 
 use crate::output;
+use crate::sweep_source::find_preset;
 
 /// List the paper's experiments, or print one as a sweep file to change. `sortie submit --preset NAME` submits one as it is.
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub struct Arguments {
 /// One line that names the presets there are.
 pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(name) = &arguments.name {
-        return output::text(&find(name)?.text(arguments.dataset.as_deref()));
+        return output::text(&find_preset(name)?.text(arguments.dataset.as_deref()));
     }
     if arguments.json {
         let list: Vec<_> =
@@ -34,18 +35,4 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let lines = PRESETS.iter().map(|preset| format!("{:<15} {}\n", preset.name, preset.about()));
     output::text(&lines.collect::<String>())
-}
-
-/// A preset by its name.
-///
-/// # Errors
-/// One line that names those there are.
-pub fn find(name: &str) -> Result<&'static Preset> {
-    match presets::find(name) {
-        Some(preset) => Ok(preset),
-        None => bail!(
-            "{name:?} is not a preset; allowed: {}",
-            PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
-        ),
-    }
 }

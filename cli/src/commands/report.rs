@@ -8,8 +8,7 @@ use sortie_core::metrics::Method;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Client, Connection};
 use crate::output;
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.

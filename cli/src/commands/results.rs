@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
-use sortie_analysis::{Axis, Collector, Format, OodSplit, Question, RowFormat};
+use sortie_analysis::{Axis, Format, Question, RowFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -14,8 +14,8 @@ use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::selection::Selection;
 use sortie_core::trial::Work;
 
-use crate::client::Client;
-use crate::connection::Connection;
+use crate::connection::{Client, Connection};
+use crate::measured::MeasuredArguments;
 use crate::output;
 
 /// Print the results table of a sweep.
@@ -60,18 +60,6 @@ pub struct Arguments {
     /// Write to this file instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-/// Options of what is measured of a trial.
-#[derive(Debug, clap::Args)]
-pub struct MeasuredArguments {
-    /// The weights used: plain (those after the step), average (of the weights over steps) or ensemble (of the logits over steps).
-    #[arg(long, default_value_t = Method::Plain)]
-    pub method: Method,
-    /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out (its train/validation split, 80/20) or all. The default
-    /// is in; it is out for datasets that are split by object, because other domains trained on the objects of `in`.
-    #[arg(long, value_name = "SPLIT")]
-    pub ood_split: Option<OodSplit>,
 }
 
 /// Sortie's tables or DomainBed's.
@@ -151,17 +139,18 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
     }
 }
 
-/// Reads the stream once, trial by trial, for all selection methods.
+/// A table for each selection method.
 async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
-    let (work, mut records) = client.stream_records(&arguments.sweep, Detail::Scores).await?;
     let MeasuredArguments { method, ood_split } = arguments.measured;
-    let question =
-        |selection| Question { selection, method, by: arguments.by.clone(), best: arguments.best, ood_split };
-    let collector = |&selection| Collector::new(&arguments.sweep, &work, &question(selection));
-    let mut collectors: Vec<Collector> = arguments.select.iter().map(collector).collect();
-    while let Some(record) = records.next().await? {
-        collectors.iter_mut().for_each(|collector| collector.push(&record));
-    }
+    let question = |&selection| Question {
+        selection,
+        method,
+        by: arguments.by.clone(),
+        best: arguments.best,
+        ood_split,
+    };
+    let questions: Vec<Question> = arguments.select.iter().map(question).collect();
+    let collectors = client.collect_all(&arguments.sweep, &questions).await?;
     let mut answers = Vec::new();
     for collector in collectors {
         answers.push(match (arguments.paired.as_slice(), layout) {
@@ -200,17 +189,8 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     if let Some(why) = domainbed::unshown(work) {
         bail!("{why}");
     }
-    note_combined(records);
-    Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
-}
-
-/// DomainBed's files hold single runs: notes how many combinations are left out, if any.
-pub fn note_combined(records: &[TrialRecord]) {
-    let combined = records.iter().filter(|record| record.point.combine().is_some()).count();
-    if combined > 0 {
-        output::note(&format!(
-            "note: DomainBed has no combinations, so {combined} of {} trials are left out",
-            records.len()
-        ));
+    if let Some(why) = domainbed::left_out(records) {
+        output::note(&format!("note: {why}"));
     }
+    Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
 }

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
+use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
 use sortie_coordinator::server::{Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use sortie_core::pipe::Preparation;
+use sortie_core::record::Detail;
 use sortie_core::trial::Work;
 use sortie_proto::v1::SweepStatus;
 use sortie_worker::{AgentConfig, AgentError, Observation, Stop};
@@ -18,10 +20,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{plan, serve, status, submit, worker};
-use crate::client::{Client, ClientError};
-use crate::connection::Connection;
-use crate::{logging, output};
+use crate::connection::{Client, ClientError, Connection, RetryingClient};
+use crate::machine::Machine;
+use crate::sweep_source::SweepArguments;
+use crate::watching::{self, Watcher};
+use crate::{logging, output, storage};
 
 /// How long a coordinator that starts at the same time may take to publish its address.
 const ADDRESS_SECONDS_MAX: u32 = 10;
@@ -37,15 +40,15 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    sweep: plan::SweepArguments,
+    sweep: SweepArguments,
     /// The database: a SQLite file on a disk of this machine, or a Postgres server.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = serve::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = storage::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
     db: String,
     /// Write results.json, results.csv, figure.svg and figure.png into this folder.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    machine: worker::Machine,
+    machine: Machine,
 }
 
 /// Runs the sweep to its end, or until it is interrupted.
@@ -72,7 +75,7 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
     let progress = client.submit(read.into_request(false, None)).await?;
-    submit::follow(progress, false).await?;
+    watching::follow_submission(progress, false).await?;
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
     let data = arguments.sweep.data.as_ref();
@@ -81,7 +84,7 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };
     let observed = config.observer.subscribe();
     let mut agent = tokio::spawn(sortie_worker::run(config, stop.clone()));
-    let ended = follow(&name, &mut client, &mut agent, &observed).await;
+    let ended = follow(&name, RetryingClient::new(connection, client), &mut agent, &observed).await;
     // It has ended already, unless the coordinator is gone. Its trials end with it.
     agent.abort();
     let ended = match ended {
@@ -126,7 +129,7 @@ impl Coordinator {
     }
 
     async fn start(database: &str) -> Result<Self> {
-        let artifacts = serve::artifacts(None, database)?;
+        let artifacts = storage::artifacts(None, database)?;
         let listen = ([127, 0, 0, 1], 0).into();
         let options = OpenOptions::default();
         let database = database.to_owned();
@@ -167,27 +170,49 @@ struct Ended {
 /// Shows the sweep's progress until the agent ends.
 async fn follow(
     name: &str,
-    client: &mut Client,
+    mut client: RetryingClient<'_>,
     agent: &mut JoinHandle<Result<(), AgentError>>,
     observed: &watch::Receiver<Observation>,
 ) -> Result<Ended> {
-    let mut display = Display::new()?;
-    let agent = loop {
-        let sweep = status_of(name, client).await?;
-        display.show(&sweep, &observed.borrow());
-        tokio::select! {
-            ended = &mut *agent => break ended.context("the worker ended with a panic")?,
-            () = tokio::time::sleep(status::WATCH_INTERVAL) => {}
-        }
-    };
-    let status = status_of(name, client).await?;
-    display.end(&status);
+    let mut follower = Follower { name, agent, observed, display: Display::new()? };
+    let agent = watching::poll(&mut client, Some(name), &mut follower).await?;
+    let status = status_of(name, client.status(Some(name), Err).await?)?;
+    follower.display.end(&status);
     Ok(Ended { agent, status })
 }
 
-async fn status_of(name: &str, client: &mut Client) -> Result<SweepStatus> {
-    let sweeps = client.status(Some(name)).await?;
+fn status_of(name: &str, sweeps: Vec<SweepStatus>) -> Result<SweepStatus> {
     sweeps.into_iter().next().with_context(|| format!("sweep {name} is gone from the database"))
+}
+
+/// Watches the sweep and the agent of this process.
+struct Follower<'a> {
+    name: &'a str,
+    agent: &'a mut JoinHandle<Result<(), AgentError>>,
+    observed: &'a watch::Receiver<Observation>,
+    display: Display,
+}
+
+impl Watcher for Follower<'_> {
+    /// How the agent ended.
+    type End = Result<(), AgentError>;
+
+    fn see(&mut self, sweeps: Vec<SweepStatus>) -> Result<Option<Self::End>> {
+        self.display.show(&status_of(self.name, sweeps)?, &self.observed.borrow());
+        Ok(None)
+    }
+
+    /// A coordinator that was joined is not awaited: this command can go on without it.
+    fn outage(&mut self, error: ClientError) -> Result<(), ClientError> {
+        Err(error)
+    }
+
+    async fn pause(&mut self) -> Result<Option<Self::End>> {
+        tokio::select! {
+            ended = &mut *self.agent => Ok(Some(ended.context("the worker ended with a panic")?)),
+            () = tokio::time::sleep(watching::INTERVAL) => Ok(None),
+        }
+    }
 }
 
 /// A bar on a terminal; elsewhere a line for each change.
@@ -202,17 +227,17 @@ struct Display {
 impl Display {
     fn new() -> Result<Self> {
         let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
+        let bar = watching::bar(terminal)?;
         Ok(Self { bar, terminal, started: Instant::now(), first_steps: None, shown: String::new() })
     }
 
     fn show(&mut self, status: &SweepStatus, observed: &Observation) {
         let first = *self.first_steps.get_or_insert(status.steps_done);
-        let left = status::observed(status, first, self.started.elapsed()).or_else(|| status::eta(status));
+        let left =
+            watching::eta_observed(status, first, self.started.elapsed()).or_else(|| watching::eta(status));
         let (line, done, total) = match &observed.preparation {
             Some(preparation) => (preparation_line(preparation), preparation.done, preparation.total),
-            None => (status::line(status, left), status.steps_done, status.steps_planned),
+            None => (watching::line(status, left), status.steps_done, status.steps_planned),
         };
         self.bar.set_length(total.max(1));
         self.bar.set_position(done);
@@ -231,7 +256,7 @@ impl Display {
     fn end(&self, status: &SweepStatus) {
         self.bar.finish_and_clear();
         if self.terminal {
-            output::note(&status::line(status, None));
+            output::note(&watching::line(status, None));
         }
     }
 }
@@ -251,7 +276,7 @@ struct Report<'a> {
 impl Report<'_> {
     async fn finish(&self, ended: &Ended, asked_to_stop: bool, observed: &Observation) -> Result<ExitCode> {
         let Ended { agent, status } = ended;
-        let over = status::is_over(status);
+        let over = watching::is_over(status);
         if asked_to_stop && !over {
             let (done, planned) = (status.succeeded, status.planned);
             output::note(&format!(
@@ -263,8 +288,7 @@ impl Report<'_> {
             bail!("{error}");
         }
         if status.succeeded > 0 {
-            self.write_outputs().await?;
-            self.execute(&["results", self.name]).await?;
+            self.write_results().await?;
         }
         if over && status.succeeded == status.planned {
             output::text(&self.next_steps())?;
@@ -275,23 +299,34 @@ impl Report<'_> {
         bail!("{} of {} trials have no result{why}", status.planned - status.succeeded, status.planned)
     }
 
-    async fn write_outputs(&self) -> Result<()> {
-        let Some(folder) = &self.arguments.output else { return Ok(()) };
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let file = |name: &str| folder.join(name).display().to_string();
-        for format in ["json", "csv"] {
-            let path = file(&format!("results.{format}"));
-            self.execute(&["results", self.name, "--format", format, "--output", &path]).await?;
+    /// Prints the results table, after it wrote the files that were asked for.
+    async fn write_results(&self) -> Result<()> {
+        let folder = self.arguments.output.as_deref();
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        for format in ["svg", "png"] {
-            let path = file(&format!("figure.{format}"));
-            self.execute(&["figure", self.name, "--kind", "scatter", "--output", &path]).await?;
+        let mut client = Client::connect(self.connection).await?;
+        let results = client.collect(self.name, &Question::default()).await?.results()?;
+        if let Some(folder) = folder {
+            self.write_files(folder, &results, &mut client).await?;
         }
-        Ok(())
+        output::bytes(results.render(Format::Table).as_bytes())
     }
 
-    async fn execute(&self, words: &[&str]) -> Result<()> {
-        crate::execute_words(words, self.connection).await
+    async fn write_files(&self, folder: &Path, results: &Results, client: &mut Client) -> Result<()> {
+        for format in [Format::Json, Format::Csv] {
+            let path = folder.join(format!("results.{format}"));
+            output::file(&path, results.render(format).as_bytes())?;
+        }
+        let (work, records) = client.records(self.name, Detail::Scores).await?;
+        let question = FigureQuestion::of(FigureKind::Scatter);
+        let svg = sortie_analysis::figure(self.name, &work, &records, &question)?;
+        for ending in ["svg", "png"] {
+            let path = folder.join(format!("figure.{ending}"));
+            output::picture(&path, &svg)?;
+            output::text(&format!("wrote {}", path.display()))?;
+        }
+        Ok(())
     }
 
     fn next_steps(&self) -> String {

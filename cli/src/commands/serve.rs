@@ -1,16 +1,16 @@
 //! `sortie serve`: the coordinator.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sortie_coordinator::server::{Artifacts, Config, Server};
+use sortie_coordinator::server::{Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::logging::{self, LogFormat};
+use crate::{output, storage};
 
 /// Run the coordinator: the one process that opens the database, assigns trials and answers all commands.
 ///
@@ -18,7 +18,7 @@ use crate::logging::{self, LogFormat};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The database: a SQLite file on a disk of this machine, or a Postgres server, which several coordinators may share.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = storage::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
     db: String,
     /// Allow a SQLite file on a network disk: only this process can read it then, and a disk whose locks fail can destroy it.
     #[arg(long)]
@@ -43,18 +43,6 @@ pub struct Arguments {
     stop_on_stdin_close: bool,
 }
 
-/// A database as users name it: a URL, or the path of a SQLite file.
-///
-/// # Errors
-/// Never; what cannot be opened is refused when it is opened.
-pub fn database_url(text: &str) -> Result<String, std::convert::Infallible> {
-    Ok(if text.contains("://") || text.starts_with("sqlite:") {
-        text.to_owned()
-    } else {
-        format!("sqlite://{text}")
-    })
-}
-
 /// Runs until SIGTERM or Ctrl-C. A second signal ends it at once: nothing that was acknowledged is lost by that.
 ///
 /// # Errors
@@ -63,7 +51,7 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     logging::start(arguments.log_format)?;
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
-    let artifacts = artifacts(arguments.store.as_deref(), &arguments.db)?;
+    let artifacts = storage::artifacts(arguments.store.as_deref(), &arguments.db)?;
     let config = Config {
         database: arguments.db.clone(),
         options,
@@ -75,29 +63,11 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot read the address of the listening socket")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
-    crate::output::text(&format!("listening on http://{address}"))?;
+    output::text(&format!("listening on http://{address}"))?;
     tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
     server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
     tracing::info!("coordinator stopped");
     Ok(())
-}
-
-/// The artifact store of the flag `--store`.
-///
-/// # Errors
-/// One line: the store is neither a folder nor a URL.
-pub fn artifacts(store: Option<&str>, database: &str) -> Result<Artifacts> {
-    if let Some(place) = store {
-        return Ok(Artifacts::Chosen(sortie_artifacts::url_of(place)?));
-    }
-    let folder = match database.strip_prefix("sqlite:") {
-        Some(path) => Path::new(path.strip_prefix("//").unwrap_or(path)).with_file_name("artifacts"),
-        None => match directories::BaseDirs::new() {
-            Some(folders) => folders.data_dir().join("sortie/artifacts"),
-            None => return Ok(Artifacts::None),
-        },
-    };
-    Ok(Artifacts::Default(sortie_artifacts::folder_url(&folder)?))
 }
 
 async fn asked_to_stop(on_stdin_close: bool) {

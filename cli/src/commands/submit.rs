@@ -1,17 +1,13 @@
 //! `sortie submit`: store a sweep, or resume it.
 
-use std::io::IsTerminal;
-
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sortie_proto::v1::SubmitProgress;
-use tonic::Streaming;
 
-use super::plan::SweepArguments;
-use crate::client::{Client, ClientError};
-use crate::connection::Connection;
+use crate::connection::{Client, Connection};
 use crate::output;
+use crate::sweep_source::SweepArguments;
+use crate::watching::follow_submission;
 
 /// Store a sweep. Submitting again is resuming; a larger grid adds only the difference.
 ///
@@ -38,7 +34,7 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let request = arguments.sweep.read()?.into_request(arguments.no_reuse, arguments.priority);
     let progress = Client::connect(connection).await?.submit(request).await?;
-    let last = follow(progress, arguments.json).await.context(INTERRUPTED)?;
+    let last = follow_submission(progress, arguments.json).await.context(INTERRUPTED)?;
     let SubmitProgress { sweep, planned, added, reused, .. } = &last;
     if arguments.json {
         return output::json(
@@ -46,24 +42,6 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         );
     }
     output::text(&summary(&last))
-}
-
-/// Shows the progress of a submission until it is done. Returns what was stored.
-///
-/// # Errors
-/// The coordinator went away in the middle, or refuses.
-pub async fn follow(mut progress: Streaming<SubmitProgress>, json: bool) -> Result<SubmitProgress> {
-    let mut reporter = Reporter::new(json)?;
-    loop {
-        match progress.message().await.map_err(ClientError::from)? {
-            Some(progress) if progress.done => {
-                reporter.bar.finish_and_clear();
-                return Ok(progress);
-            }
-            Some(progress) => reporter.show(&progress),
-            None => return Err(ClientError::ConnectionLost.into()),
-        }
-    }
 }
 
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";
@@ -79,37 +57,6 @@ fn summary(last: &SubmitProgress) -> String {
         text.push_str(&format!("; {reused} of them have succeeded in other sweeps and will not run again"));
     }
     text
-}
-
-/// A bar on a terminal; elsewhere a line for every tenth, none for a small sweep.
-struct Reporter {
-    bar: ProgressBar,
-    plain: bool,
-    tenths: u64,
-}
-
-impl Reporter {
-    fn new(json: bool) -> Result<Self> {
-        let terminal = std::io::stderr().is_terminal() && !json;
-        let bar = if terminal { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
-        Ok(Self { bar, plain: !terminal && !json, tenths: 0 })
-    }
-
-    fn show(&mut self, progress: &SubmitProgress) {
-        let line = format!(
-            "{} of {} trials looked at, {} added",
-            progress.expanded, progress.planned, progress.added
-        );
-        self.bar.set_length(progress.planned.max(1));
-        self.bar.set_position(progress.expanded);
-        self.bar.set_message(line.clone());
-        let tenths = 10 * progress.expanded / progress.planned.max(1);
-        if self.plain && tenths > self.tenths {
-            self.tenths = tenths;
-            output::note(&line);
-        }
-    }
 }
 
 #[cfg(test)]

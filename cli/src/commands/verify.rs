@@ -4,15 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
-use sortie_proto::v1::{
-    Certificate, CertifyRequest, ControlRequest, SweepStatus, VerifyRequest, VerifyResponse,
-};
+use sortie_proto::v1::{CertifyRequest, ControlRequest, SweepStatus, VerifyRequest, VerifyResponse};
 
-use super::status::{WATCH_INTERVAL, is_over, line};
-use crate::client::{Client, ClientError, RetryingClient};
-use crate::connection::Connection;
-use crate::output;
+use crate::connection::{Client, ClientError, Connection, RetryingClient};
+use crate::watching::{Watcher, is_over, line, poll};
+use crate::{output, rows};
+
+/// The time between two looks at a run.
+const RUN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Run a trial twice more on one worker, once uninterrupted and once killed and resumed, and compare the results, to the byte.
 ///
@@ -33,19 +32,6 @@ pub struct Arguments {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Output {
-    identical: bool,
-    weights_digest: Option<String>,
-    metrics_digest: String,
-    kill_at: u64,
-    resumed_at: Option<u64>,
-    steps: u64,
-    worker: String,
-    /// Why they are not identical.
-    difference: Option<String>,
-}
-
 /// Verifies, and prints the certificate.
 ///
 /// # Errors
@@ -58,41 +44,56 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<ExitC
     output::note(&format!("verifying on {worker}: {}, {steps} steps each", sweeps.join(" and ")));
     let mut client = RetryingClient::connect(connection).await?;
     for sweep in &sweeps {
-        if let Err(error) = until_over(&mut client, connection, sweep, &worker_id, &worker).await {
+        let mut watcher =
+            RunWatcher { connection, sweep, worker_id: &worker_id, worker: &worker, idle: false };
+        if let Err(error) = poll(&mut client, Some(sweep), &mut watcher).await {
             cancel_sweeps(connection, &sweeps).await;
             return Err(error);
         }
     }
-    let certificate =
-        Client::connect(connection).await?.certify(CertifyRequest { trial: trial.clone(), sweeps }).await?;
-    let identical = certificate.identical;
+    let request = CertifyRequest { trial: trial.clone(), sweeps };
+    let certificate = rows::certificate(Client::connect(connection).await?.certify(request).await?);
     if *json {
-        output::json(&output_of(certificate))?;
+        output::json(&certificate)?;
     } else {
-        output::text(&text(&certificate))?;
+        output::text(&certificate.text())?;
     }
-    Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if certificate.identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits until a sweep is over. Fails when its worker leaves, because no other may run it.
-async fn until_over(
-    client: &mut RetryingClient<'_>,
-    connection: &Connection,
-    sweep: &str,
-    worker_id: &str,
-    worker: &str,
-) -> Result<()> {
-    let told = |error: &ClientError| output::note(&format!("{error}; asking again"));
-    loop {
-        let status = client.status(Some(sweep), told).await?.into_iter().next();
-        let Some(status) = status else { bail!("the coordinator's answer does not contain sweep {sweep}") };
-        if is_over(&status) {
-            return succeeded(sweep, &status);
+/// Waits until one of the two sweeps is over. Fails when its worker leaves, because no other may run it.
+struct RunWatcher<'a> {
+    connection: &'a Connection,
+    sweep: &'a str,
+    worker_id: &'a str,
+    worker: &'a str,
+    /// Whether no trial runs.
+    idle: bool,
+}
+
+impl Watcher for RunWatcher<'_> {
+    type End = ();
+
+    fn see(&mut self, sweeps: Vec<SweepStatus>) -> Result<Option<()>> {
+        let sweep = self.sweep;
+        let Some(status) = sweeps.into_iter().next() else {
+            bail!("the coordinator's answer does not contain sweep {sweep}")
+        };
+        self.idle = status.running == 0;
+        if is_over(&status) { succeeded(sweep, &status).map(Some) } else { Ok(None) }
+    }
+
+    fn outage(&mut self, error: ClientError) -> Result<(), ClientError> {
+        output::note(&format!("{error}; asking again"));
+        Ok(())
+    }
+
+    async fn pause(&mut self) -> Result<Option<()>> {
+        if self.idle && is_gone(self.connection, self.worker_id).await {
+            bail!("worker {} left before the runs ended; run `sortie verify` again", self.worker);
         }
-        if status.running == 0 && is_gone(connection, worker_id).await {
-            bail!("worker {worker} left before the runs ended; run `sortie verify` again");
-        }
-        tokio::time::sleep(WATCH_INTERVAL.min(Duration::from_millis(500))).await;
+        tokio::time::sleep(RUN_INTERVAL).await;
+        Ok(None)
     }
 }
 
@@ -118,39 +119,4 @@ async fn cancel_sweeps(connection: &Connection, sweeps: &[String]) {
             ControlRequest { sweep: sweep.clone(), action: "cancel".to_owned(), ..ControlRequest::default() };
         let _ = client.control(request).await;
     }
-}
-
-fn text(certificate: &Certificate) -> String {
-    let Certificate {
-        identical,
-        weights_digest,
-        metrics_digest,
-        kill_at,
-        resumed_at,
-        steps,
-        worker,
-        difference,
-    } = certificate;
-    let resumed = resumed_at.map_or("not resumed".to_owned(), |step| format!("resumed after step {step}"));
-    let outcome = if *identical { "identical".to_owned() } else { format!("NOT identical: {difference}") };
-    let weights = if weights_digest.is_empty() { "not reported" } else { weights_digest };
-    format!(
-        "{outcome}\n  killed   at step {kill_at} of {steps}, {resumed}\n  worker   {worker}\n  weights  {weights}\n  metrics  {metrics_digest}\n"
-    )
-}
-
-fn output_of(certificate: Certificate) -> Output {
-    let Certificate {
-        identical,
-        weights_digest,
-        metrics_digest,
-        kill_at,
-        resumed_at,
-        steps,
-        worker,
-        difference,
-    } = certificate;
-    let told = |text: String| Some(text).filter(|text| !text.is_empty());
-    let (weights_digest, difference) = (told(weights_digest), told(difference));
-    Output { identical, weights_digest, metrics_digest, kill_at, resumed_at, steps, worker, difference }
 }

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use sortie_proto::v1::SweepStatus;
 
-use super::status::{WATCH_INTERVAL, is_over, line};
-use crate::client::{ClientError, RetryingClient};
-use crate::connection::Connection;
-use crate::output;
+use crate::connection::{Connection, RetryingClient};
+use crate::watching::{line, until_over};
 
 /// Wait until every trial of a sweep has ended, silently, even if the coordinator is restarted meanwhile.
 ///
@@ -45,34 +42,4 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         line(&status, None)
     );
     Ok(())
-}
-
-/// Waits until a sweep is over; `last_state` gets the last state that is known, or why the coordinator does not answer.
-///
-/// # Errors
-/// [`ClientError`], never a transient one.
-pub async fn until_over(
-    client: &mut RetryingClient<'_>,
-    sweep: &str,
-    last_state: &mut String,
-) -> Result<SweepStatus> {
-    loop {
-        let mut noted = false;
-        let outage = |error: &ClientError| {
-            // So that an outage does not look like slow trials.
-            if !std::mem::replace(&mut noted, true) {
-                output::note(&format!("{error}; asking again"));
-            }
-            *last_state = error.to_string();
-        };
-        let sweeps = client.status(Some(sweep), outage).await?;
-        let Some(status) = sweeps.into_iter().next() else {
-            bail!("the coordinator's answer does not contain sweep {sweep}")
-        };
-        if is_over(&status) {
-            return Ok(status);
-        }
-        *last_state = format!("sweep {sweep} has {}", line(&status, None));
-        tokio::time::sleep(WATCH_INTERVAL).await;
-    }
 }

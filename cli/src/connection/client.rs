@@ -1,86 +1,24 @@
-//! A connection to the coordinator.
+//! Requests to the coordinator.
 
-use std::error::Error as _;
 use std::time::Duration;
 
+use sortie_analysis::{Collector, Question};
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
-use sortie_proto::endpoint::{BadEndpoint, coordinator_uri};
+use sortie_proto::endpoint::coordinator_uri;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
-use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use sortie_proto::{WireError, v1};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Streaming};
 
-use crate::connection::Connection;
+use super::error::Answer;
+use super::{ClientError, Connection};
 
 const CONNECT_SECONDS_MAX: u64 = 5;
-/// Trials that an import takes at a time: far fewer than it completes within a lease.
-const IMPORT_LEASES: u32 = 64;
-
-/// The first pause before a request is repeated, doubled every further time, and the longest one.
-const PAUSE_FIRST: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A coordinator that answered the handshake.
 pub struct Client(SweepServiceClient<Channel>);
-
-/// Why there is no answer, in one line.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The URL cannot be used.
-    #[error(transparent)]
-    Endpoint(#[from] BadEndpoint),
-    /// Nothing answers; a later try may succeed.
-    #[error(
-        "cannot reach the coordinator at {0}: start one with `sortie serve`, or name another with --coordinator"
-    )]
-    Unreachable(String),
-    /// The connection broke in the middle; a later try may succeed.
-    #[error("the coordinator stopped answering")]
-    ConnectionLost,
-    /// The coordinator cannot answer yet; a later try may succeed.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The server is no Sortie coordinator.
-    #[error("the server at {url} is not a Sortie coordinator: {message}")]
-    NotSortie {
-        /// Its URL.
-        url: String,
-        /// Its message.
-        message: String,
-    },
-    /// The coordinator refuses for good.
-    #[error("{0}")]
-    Refused(String),
-    /// The answer breaks the contract.
-    #[error("cannot read the coordinator's answer: {0}")]
-    Wire(#[from] WireError),
-    /// The answer lacks what the trials run.
-    #[error("cannot read the coordinator's answer: it does not say what the sweep runs")]
-    NoWork,
-}
-
-impl ClientError {
-    /// Whether the same request may succeed later.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::ConnectionLost | Self::Unavailable(_))
-    }
-}
-
-impl From<Status> for ClientError {
-    fn from(status: Status) -> Self {
-        // A status of the coordinator has no source; one that the transport makes when a connection breaks has one.
-        match status.code() {
-            _ if status.source().is_some() => Self::ConnectionLost,
-            Code::Unavailable => Self::Unavailable(status.message().to_owned()),
-            _ => Self::Refused(status.message().to_owned()),
-        }
-    }
-}
-
-type Answer<T> = Result<T, ClientError>;
 
 impl Client {
     /// Connects, and checks the version by the handshake.
@@ -235,6 +173,29 @@ impl Client {
         Ok((work, records))
     }
 
+    /// Collects a sweep's scores for a question. One trial after the other is read.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn collect(&mut self, sweep: &str, question: &Question) -> Answer<Collector> {
+        let (work, records) = self.stream_records(sweep, Detail::Scores).await?;
+        let mut collector = Collector::new(sweep, &work, question);
+        records.collect(std::slice::from_mut(&mut collector)).await?;
+        Ok(collector)
+    }
+
+    /// The same for several questions. The trials are read once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn collect_all(&mut self, sweep: &str, questions: &[Question]) -> Answer<Vec<Collector>> {
+        let (work, records) = self.stream_records(sweep, Detail::Scores).await?;
+        let collector = |question| Collector::new(sweep, &work, question);
+        let mut collectors: Vec<Collector> = questions.iter().map(collector).collect();
+        records.collect(&mut collectors).await?;
+        Ok(collectors)
+    }
+
     /// What a sweep's trials run, and then one trial after the other, in the order of the grid.
     ///
     /// # Errors
@@ -268,125 +229,22 @@ impl Records {
             self.arrived = chunk.trials.into_iter();
         }
     }
+
+    /// Gives all trials to these collectors.
+    async fn collect(mut self, collectors: &mut [Collector]) -> Answer<()> {
+        while let Some(record) = self.next().await? {
+            collectors.iter_mut().for_each(|collector| collector.push(&record));
+        }
+        Ok(())
+    }
 }
 
-async fn channel(connection: &Connection) -> Answer<Channel> {
+/// Opens a channel to the coordinator.
+pub(super) async fn channel(connection: &Connection) -> Answer<Channel> {
     let url = &connection.coordinator;
     let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
     let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
     endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))
-}
-
-/// Delivers results of other programs. To the coordinator it is a worker that completes trials and runs none.
-pub struct ImportWorker {
-    service: WorkerServiceClient<Channel>,
-    worker_id: String,
-}
-
-impl ImportWorker {
-    /// Registers with a tag that no worker has.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
-        let mut service = WorkerServiceClient::new(channel(connection).await?);
-        let pid = std::process::id();
-        let worker_id = format!("{tag}-{pid}");
-        let request = v1::RegisterRequest {
-            version: Some(v1::Version::ours("sortie")),
-            worker_id: worker_id.clone(),
-            host: "import".to_owned(),
-            pid,
-            slots: IMPORT_LEASES,
-            tags: vec![tag.to_owned()],
-            allow_commands: true,
-            ..v1::RegisterRequest::default()
-        };
-        service.register(request).await?;
-        Ok(Self { service, worker_id })
-    }
-
-    /// The next trials of a sweep; none when there are no more.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn lease(&mut self, sweep: &str) -> Answer<Vec<v1::Lease>> {
-        loop {
-            let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
-            let request = v1::LeaseRequest {
-                worker_id,
-                count_max: IMPORT_LEASES,
-                wait_ms: 1_000,
-                sweep,
-                return_when_idle: true,
-            };
-            let answer = self.service.lease(request).await?.into_inner();
-            if answer.idle || !answer.leases.is_empty() {
-                return Ok(answer.leases);
-            }
-        }
-    }
-
-    /// Ends a trial with its results.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
-        self.service.complete(request).await?;
-        Ok(())
-    }
-
-    /// Deregisters.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn leave(&mut self) -> Answer<()> {
-        self.service.leave(v1::LeaveRequest { worker_id: self.worker_id.clone() }).await?;
-        Ok(())
-    }
-}
-
-/// A client that reconnects when the coordinator restarts, for commands that run as long as a sweep.
-pub struct RetryingClient<'a> {
-    connection: &'a Connection,
-    client: Client,
-}
-
-impl<'a> RetryingClient<'a> {
-    /// Connects. This first call does not retry, since an unreachable coordinator probably means a wrong URL.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub async fn connect(connection: &'a Connection) -> Answer<Self> {
-        Ok(Self { connection, client: Client::connect(connection).await? })
-    }
-
-    /// The progress of sweeps. Retries until there is an answer; `outage` is called after each failure.
-    ///
-    /// # Errors
-    /// [`ClientError`], never a transient one.
-    pub async fn status(
-        &mut self,
-        sweep: Option<&str>,
-        mut outage: impl FnMut(&ClientError),
-    ) -> Answer<Vec<v1::SweepStatus>> {
-        let mut pause = PAUSE_FIRST;
-        loop {
-            let error = match self.client.status(sweep).await {
-                Err(error) if error.is_transient() => error,
-                answer => return answer,
-            };
-            outage(&error);
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(PAUSE_MAX);
-            // Another build may answer now, so the handshake is repeated.
-            match Client::connect(self.connection).await {
-                Ok(client) => self.client = client,
-                Err(error) if error.is_transient() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -417,15 +275,5 @@ mod tests {
         );
         let stranger = connect_to(9, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         assert!(matches!(stranger, ClientError::NotSortie { .. }), "{stranger}");
-    }
-
-    #[test]
-    fn only_what_may_pass_is_asked_again() {
-        let broken = Status::from_error("the wire is cut".into());
-        assert!(matches!(ClientError::from(broken), ClientError::ConnectionLost));
-        let starting = ClientError::from(Status::unavailable("starting"));
-        assert!(starting.is_transient() && starting.to_string() == "starting");
-        let refused = ClientError::from(Status::not_found("no sweep is called x"));
-        assert!(!refused.is_transient() && refused.to_string() == "no sweep is called x");
     }
 }

@@ -1,0 +1,81 @@
+//! A worker that delivers results of other programs.
+
+use sortie_proto::v1;
+use sortie_proto::v1::worker_service_client::WorkerServiceClient;
+use tonic::transport::Channel;
+
+use super::Connection;
+use super::client::channel;
+use super::error::Answer;
+
+/// Trials that an import takes at a time: far fewer than it completes within a lease.
+const IMPORT_LEASES: u32 = 64;
+
+/// Delivers results of other programs. To the coordinator it is a worker that completes trials and runs none.
+pub struct ImportWorker {
+    service: WorkerServiceClient<Channel>,
+    worker_id: String,
+}
+
+impl ImportWorker {
+    /// Registers with a tag that no worker has.
+    ///
+    /// # Errors
+    /// [`super::ClientError`].
+    pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
+        let mut service = WorkerServiceClient::new(channel(connection).await?);
+        let pid = std::process::id();
+        let worker_id = format!("{tag}-{pid}");
+        let request = v1::RegisterRequest {
+            version: Some(v1::Version::ours("sortie")),
+            worker_id: worker_id.clone(),
+            host: "import".to_owned(),
+            pid,
+            slots: IMPORT_LEASES,
+            tags: vec![tag.to_owned()],
+            allow_commands: true,
+            ..v1::RegisterRequest::default()
+        };
+        service.register(request).await?;
+        Ok(Self { service, worker_id })
+    }
+
+    /// The next trials of a sweep; none when there are no more.
+    ///
+    /// # Errors
+    /// [`super::ClientError`].
+    pub async fn lease(&mut self, sweep: &str) -> Answer<Vec<v1::Lease>> {
+        loop {
+            let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
+            let request = v1::LeaseRequest {
+                worker_id,
+                count_max: IMPORT_LEASES,
+                wait_ms: 1_000,
+                sweep,
+                return_when_idle: true,
+            };
+            let answer = self.service.lease(request).await?.into_inner();
+            if answer.idle || !answer.leases.is_empty() {
+                return Ok(answer.leases);
+            }
+        }
+    }
+
+    /// Ends a trial with its results.
+    ///
+    /// # Errors
+    /// [`super::ClientError`].
+    pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
+        self.service.complete(request).await?;
+        Ok(())
+    }
+
+    /// Deregisters.
+    ///
+    /// # Errors
+    /// [`super::ClientError`].
+    pub async fn leave(&mut self) -> Answer<()> {
+        self.service.leave(v1::LeaveRequest { worker_id: self.worker_id.clone() }).await?;
+        Ok(())
+    }
+}

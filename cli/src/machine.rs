@@ -1,0 +1,114 @@
+//! The flags of the machine that a worker uses, and an agent on it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use sortie_core::pipe::Probe;
+use sortie_proto::endpoint::coordinator_uri;
+use sortie_worker::launcher::{self, DeviceSelection, Launcher};
+use sortie_worker::{AgentConfig, AgentError};
+
+use crate::connection::Connection;
+use crate::folders;
+use crate::trainer::Libtorch;
+
+/// The time that must be left before `--until` for a trial of unknown duration.
+const TIME_FOR_UNKNOWN: Duration = Duration::from_secs(60);
+/// From the request to stop to the end of trials that do not stop by themselves, unless `--grace` says otherwise.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Options of the machine that a worker uses.
+#[derive(Args, Clone, Debug)]
+pub struct Machine {
+    /// Folder of pretrained weights, datasets and logs of trials [default: sortie/ in the XDG cache folder]
+    #[arg(long, value_name = "DIR", env = "SORTIE_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Where to train: all (every GPU that is visible, else the CPU), cpu, or cuda:0,1
+    #[arg(long, value_name = "DEVICES", env = "SORTIE_DEVICES", default_value = "all")]
+    pub devices: DeviceSelection,
+    #[command(flatten)]
+    pub libtorch: Libtorch,
+    /// Trials at the same time, distributed over the devices [default: one per device]
+    #[arg(long, value_name = "N", env = "SORTIE_SLOTS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub slots: Option<u16>,
+    /// CPU threads of each trial [default: the processors divided by the slots]
+    #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl Machine {
+    /// An agent on this machine that takes any trial. `visible` is the value of CUDA_VISIBLE_DEVICES.
+    ///
+    /// # Errors
+    /// One line that says what is wrong, or missing on this machine.
+    pub fn agent(
+        &self,
+        data: Option<&PathBuf>,
+        connection: &Connection,
+        allow_commands: bool,
+        visible: Option<&OsStr>,
+    ) -> Result<AgentConfig, AgentError> {
+        let usage = |error: anyhow::Error| AgentError::Usage(format!("{error:#}"));
+        let coordinator = coordinator_uri(&connection.coordinator, connection.insecure)?.into();
+        let cache = folders::cache(self.cache.as_ref()).map_err(usage)?;
+        let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
+        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache);
+        let (gpus, probe) = self.gpus(allow_commands, &launcher, visible)?;
+        let slots = launcher::plan(&self.devices, &gpus, self.slots.map(usize::from));
+        let slots = slots.map_err(AgentError::Devices)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map_or_else(|| (processors / slots.len()).max(1), usize::from);
+        Ok(AgentConfig {
+            coordinator,
+            data,
+            cache,
+            threads,
+            gpu_memory_gib: probe.map_or(0.0, |probe| launcher::smallest_gpu_gib(&slots, &probe)),
+            slots,
+            sweep: None,
+            exit_when_idle: false,
+            launcher: Arc::new(launcher),
+            observer: Arc::default(),
+            command_guard: allow_commands.then(folders::own_program),
+            tags: Vec::new(),
+            grace: GRACE,
+            time_left: None,
+            time_for_unknown: TIME_FOR_UNKNOWN,
+        })
+    }
+
+    /// The GPUs that trials may use. A worker that trains needs a working trainer at its start; one for the CPU that may run commands looks
+    /// for it when the first trial needs it.
+    fn gpus(
+        &self,
+        allow_commands: bool,
+        launcher: &Launcher,
+        visible: Option<&OsStr>,
+    ) -> Result<(Vec<String>, Option<Probe>), AgentError> {
+        let cpu_only = self.devices == DeviceSelection::Cpu;
+        if cpu_only && allow_commands {
+            return Ok((Vec::new(), None));
+        }
+        let trainer = match launcher.find() {
+            Ok(trainer) => trainer,
+            Err(error) if allow_commands => {
+                tracing::warn!(%error, "this worker runs commands only");
+                return Ok((launcher::gpus_without_libtorch(visible, Path::new("/dev")), None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (build, folder, source) =
+            (&trainer.probe.trainer.libtorch, trainer.libraries.display(), &trainer.source);
+        tracing::info!(%build, %folder, found_by = %source, "libtorch");
+        if cpu_only {
+            return Ok((Vec::new(), None));
+        }
+        let gpus = launcher::usable_gpus(&trainer.probe, visible);
+        let gpus =
+            gpus.map_err(|reason| AgentError::Machine(format!("{reason}; --devices cpu trains on the CPU")))?;
+        Ok((gpus, Some(trainer.probe)))
+    }
+}

@@ -1,0 +1,202 @@
+//! The coordinator's answers as the rows that commands list.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sortie_analysis::{
+    ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryValue, SweepList, SweepRow, TrialHistory,
+    TrialRow, WorkerRow,
+};
+use sortie_core::trial::Point;
+use sortie_proto::v1;
+use sortie_proto::v1::query_value::Value;
+
+use crate::attempts::Attempts;
+use crate::watching::time_left;
+
+/// The trial at this point.
+///
+/// # Errors
+/// One line: its id or its state is none.
+pub fn trial(trial: v1::Trial, point: Point) -> Result<TrialRow> {
+    let v1::Trial { trial_id, point: _, state, attempts, step, steps, worker, error, reused_from } = trial;
+    Ok(TrialRow {
+        id: trial_id.parse()?,
+        point,
+        state: state.parse()?,
+        attempts,
+        step,
+        steps: Some(steps).filter(|&steps| steps > 0),
+        worker,
+        error,
+        reused_from: non_empty(reused_from),
+    })
+}
+
+/// The history of a trial.
+///
+/// # Errors
+/// One line: the answer has no trial, or an invalid one.
+pub fn history(history: v1::ExplainResponse) -> Result<TrialHistory> {
+    let v1::ExplainResponse { sweep, trial: found, token, waits_ms, events, note, members } = history;
+    let mut found = found.context("the coordinator's answer has no trial")?;
+    let point: Point = found.point.take().unwrap_or_default().try_into()?;
+    let attempts = Attempts::of(&events);
+    let positive = |token| Some(token).filter(|&token| token > 0);
+    let event = |v1::TrialEvent { ago_ms, token, what, detail }| HistoryEvent {
+        ago: Duration::from_millis(ago_ms),
+        attempt: attempts.number(token),
+        token: positive(token),
+        what,
+        detail,
+    };
+    Ok(TrialHistory {
+        sweep,
+        trial: trial(found, point)?,
+        attempt: attempts.number(token),
+        token: positive(token),
+        note: non_empty(note),
+        waits: Duration::from_millis(waits_ms),
+        members,
+        events: events.into_iter().map(event).collect(),
+    })
+}
+
+/// The progress of sweeps, with the time left that `eta` estimates.
+pub fn sweeps(sweeps: Vec<v1::SweepStatus>, eta: impl Fn(&v1::SweepStatus) -> Option<Duration>) -> SweepList {
+    let sweep = |status: v1::SweepStatus| {
+        let eta = eta(&status);
+        SweepRow {
+            eta_seconds: eta.map(|eta| eta.as_secs()),
+            time_left: time_left(&status, eta),
+            sweep: status.sweep,
+            state: status.state,
+            priority: status.priority,
+            planned: status.planned,
+            queued: status.queued,
+            delayed: status.delayed,
+            running: status.running,
+            succeeded: status.succeeded,
+            reused: status.reused,
+            diverged: status.diverged,
+            failed: status.failed,
+            cancelled: status.cancelled,
+            steps_done: status.steps_done,
+            steps_planned: status.steps_planned,
+        }
+    };
+    SweepList { sweeps: sweeps.into_iter().map(sweep).collect() }
+}
+
+/// A worker.
+pub fn worker(worker: v1::Worker) -> WorkerRow {
+    WorkerRow {
+        worker: worker.worker_id,
+        host: worker.host,
+        pid: worker.pid,
+        devices: worker.devices,
+        tags: worker.tags,
+        slots: worker.slots,
+        software: worker.software,
+        state: worker.state,
+        seen_ago: Duration::from_millis(worker.seen_ms_ago),
+        reason: worker.reason,
+        trials: worker.trials,
+        checkpoints: worker.checkpoints,
+    }
+}
+
+/// The files of a trial.
+///
+/// # Errors
+/// One line: a file has no description.
+pub fn artifacts(answer: v1::ArtifactsResponse) -> Result<ArtifactList> {
+    let v1::ArtifactsResponse { trial_id, state, artifacts } = answer;
+    let artifact = |stored: v1::StoredArtifact| {
+        let v1::StoredArtifact { token, artifact, url, host } = stored;
+        let artifact = artifact.context("the coordinator's answer has an artifact without a description")?;
+        Ok(ArtifactRow {
+            attempt: token,
+            kind: artifact.kind,
+            method: artifact.method,
+            step: artifact.step,
+            key: non_empty(artifact.key),
+            digest: artifact.digest,
+            bytes: artifact.bytes,
+            url: non_empty(url),
+            host: non_empty(host),
+        })
+    };
+    let artifacts = artifacts.into_iter().map(artifact).collect::<Result<_>>()?;
+    Ok(ArtifactList { trial: trial_id, state, artifacts })
+}
+
+/// The comparison of two runs of a trial.
+pub fn certificate(certificate: v1::Certificate) -> Certificate {
+    Certificate {
+        identical: certificate.identical,
+        weights_digest: non_empty(certificate.weights_digest),
+        metrics_digest: certificate.metrics_digest,
+        kill_at: certificate.kill_at,
+        resumed_at: certificate.resumed_at,
+        steps: certificate.steps,
+        worker: certificate.worker,
+        difference: non_empty(certificate.difference),
+    }
+}
+
+/// A row of the answer to a query.
+pub fn query_row(row: v1::QueryRow) -> Vec<Option<QueryValue>> {
+    let value = |value: v1::QueryValue| {
+        Some(match value.value? {
+            Value::Integer(value) => QueryValue::Integer(value),
+            Value::Real(value) => QueryValue::Real(value),
+            Value::Decimal(digits) => QueryValue::Decimal(digits),
+            Value::Flag(value) => QueryValue::Flag(value),
+            Value::Text(text) => QueryValue::Text(text),
+        })
+    };
+    row.values.into_iter().map(value).collect()
+}
+
+/// The wire has empty texts where there is nothing.
+fn non_empty(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watching::eta;
+
+    #[test]
+    fn a_sweep_is_one_row_and_one_object() {
+        let status = v1::SweepStatus {
+            sweep: "pacs".into(),
+            state: "open".into(),
+            planned: 6,
+            running: 2,
+            queued: 1,
+            succeeded: 1,
+            reused: 1,
+            cancelled: 2,
+            priority: -3,
+            steps_done: 150,
+            steps_planned: 400,
+            running_ms: 8_000,
+            finished_attempts: 1,
+            ..v1::SweepStatus::default()
+        };
+        let list = sweeps(vec![status], eta);
+        assert_eq!(
+            list.text(),
+            " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \
+             pacs   open   -3        1/6 (1 reused)  2        1       0       0         2          15 seconds"
+        );
+        let expected = serde_json::json!({"sweeps": [{
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "queued": 1, "delayed": false, "running": 2, "succeeded": 1, "reused": 1,
+            "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
+        }]});
+        assert_eq!(serde_json::to_value(list).unwrap(), expected);
+    }
+}
