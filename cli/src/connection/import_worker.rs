@@ -21,7 +21,7 @@ impl ImportWorker {
     /// Registers with a tag that no worker has.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`super::ClientError`].
     pub async fn connect(connection: &Connection, tag: &str) -> Answer<Self> {
         let mut service = WorkerServiceClient::new(channel(connection).await?);
         let pid = std::process::id();
@@ -43,7 +43,7 @@ impl ImportWorker {
     /// The next trials of a sweep; none when there are no more.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`super::ClientError`].
     pub async fn lease(&mut self, sweep: &str) -> Answer<Vec<v1::Lease>> {
         loop {
             let (worker_id, sweep) = (self.worker_id.clone(), sweep.to_owned());
@@ -64,7 +64,7 @@ impl ImportWorker {
     /// Ends a trial with its results.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`super::ClientError`].
     pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
         self.service.complete(request).await?;
         Ok(())
@@ -73,7 +73,7 @@ impl ImportWorker {
     /// Deregisters.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`super::ClientError`].
     pub async fn leave(&mut self) -> Answer<()> {
         self.service.leave(v1::LeaveRequest { worker_id: self.worker_id.clone() }).await?;
         Ok(())
