@@ -4,15 +4,13 @@ use sortie_core::artifact::Resumed;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
-use super::unit_of_work::{UnitOfWork, one_line};
+use super::unit_of_work::{STEP_MAX, UnitOfWork, one_line};
 use crate::store::StoreError;
 use crate::store::backend::AttemptRow;
 use crate::store::types::Batch;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
-/// The last step that a command may report: the largest integer of the databases.
-pub(super) const STEP_MAX: u64 = (1 << 63) - 1;
 /// The longest name of a domain, in bytes.
 const DOMAIN_BYTES_MAX: usize = 200;
 

@@ -10,13 +10,14 @@ use sortie_core::job::{
 };
 use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 
-use super::batches::STEP_MAX;
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
 use crate::store::request::Request;
 use crate::store::types::{Batch, Completion, TrialEvent};
 
+/// The last step that a command may report: the largest integer of the databases.
+pub(super) const STEP_MAX: u64 = (1 << 63) - 1;
 /// How much of a failure's message is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4_096;
 
