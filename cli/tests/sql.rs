@@ -7,10 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_coordinator::store::{
-    Batch, Claim, Completion, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker,
-};
+use sortie_coordinator::store::{Claim, OpenOptions, Settings, Store, SubmitOptions, Submitted, Worker};
 use sortie_core::job::Outcome;
+use sortie_core::lease::{Batch, Completion};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
 

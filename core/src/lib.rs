@@ -11,6 +11,7 @@ pub mod finetune;
 pub mod job;
 pub mod keep;
 pub mod keys;
+pub mod lease;
 pub mod libtorch;
 pub mod metrics;
 pub mod names;

@@ -42,11 +42,11 @@ pub enum WireError {
     },
 }
 
-fn parse<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T, WireError> {
+pub(crate) fn parse<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T, WireError> {
     text.parse().map_err(|error: T::Err| WireError::Value { field, reason: error.to_string() })
 }
 
-fn required<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
+pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
     value.ok_or(WireError::Missing(field))
 }
 

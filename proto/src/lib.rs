@@ -3,7 +3,10 @@
 
 mod convert;
 pub mod endpoint;
+mod lease;
 mod peer;
+#[cfg(test)]
+mod round_trip;
 mod version;
 
 pub use convert::WireError;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::lease::Lease;
 use sortie_core::trial::Work;
 use sortie_proto::v1;
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::attempt::artifacts::{self, DestinationWatch};
-use crate::attempt::lease::{self, LeasedTrial};
+use crate::attempt::lease;
 use crate::attempt::lifecycle::{self, Shared};
 use crate::config::{AgentConfig, AgentError};
 use crate::connection::heartbeat;
@@ -281,7 +282,7 @@ impl Agent {
         Ok(true)
     }
 
-    fn run(&mut self, lease: LeasedTrial, index: usize) {
+    fn run(&mut self, lease: Lease, index: usize) {
         let token = lease.token;
         // Registered before its task first runs, so that it misses no order.
         let entry = self.registry.add(token);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::artifact::Artifact;
 use sortie_core::job::{Outcome, Token};
+use sortie_core::lease::Completion;
 use sortie_core::names::UnknownName;
 use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
-use crate::store::{Batch, Claim, Claimed, Completion, Worker};
+use crate::store::{Claim, Claimed, Worker};
 
 /// The longest that a request for trials waits.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let v1::ReportRequest { token, batch } = request.into_inner();
-        let batch = batch.ok_or(WireError::Missing("batch")).and_then(batch_of).map_err(invalid)?;
+        let batch = batch.ok_or(WireError::Missing("batch")).and_then(TryInto::try_into).map_err(invalid)?;
         self.0.store.report(Token(token), batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
@@ -88,16 +88,9 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let v1::CompleteRequest { token, batch, outcome } = request.into_inner();
-        let token = Token(token);
-        let batch = batch.map(batch_of).transpose().map_err(invalid)?;
-        let outcome: Outcome =
-            outcome.ok_or(WireError::Missing("outcome")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0
-            .store
-            .complete(Completion { token, batch, outcome: outcome.clone() })
-            .await
-            .map_err(refused)?;
+        let completion: Completion = request.into_inner().try_into().map_err(invalid)?;
+        let (token, outcome) = (completion.token, completion.outcome.clone());
+        self.0.store.complete(completion).await.map_err(refused)?;
         match &outcome {
             Outcome::Succeeded => tracing::debug!(%token, "attempt succeeded"),
             Outcome::Diverged { step } => tracing::warn!(%token, step, "attempt diverged"),
@@ -155,34 +148,7 @@ fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
     for lease in &claimed.leases {
         tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial assigned");
     }
-    let leases = claimed.leases.iter().map(|lease| v1::Lease {
-        token: lease.token.0,
-        trial_id: lease.trial_id.to_string(),
-        sweep: lease.sweep.clone(),
-        spec: Some((&lease.spec).into()),
-        checkpoints: lease.checkpoints.iter().map(Into::into).collect(),
-        keep: Some(lease.keep.into()),
-        kill_at: lease.kill_at,
-        members: lease.members.iter().map(Into::into).collect(),
-    });
+    let leases = claimed.leases.iter().map(Into::into);
     let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());
     v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, quarantined, unfit }
-}
-
-fn batch_of(wire: v1::Batch) -> Result<Batch, WireError> {
-    let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = wire;
-    if sequence == 0 || i64::try_from(sequence).is_err() {
-        return Err(WireError::Value {
-            field: "batch.sequence",
-            reason: format!("{sequence}; numbers start at 1"),
-        });
-    }
-    let fingerprint = fingerprint.map(Into::into);
-    let losses = losses.into_iter().map(Into::into).collect();
-    let evaluations = evaluations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    let artifacts: Vec<Artifact> = artifacts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    if let Some(reason) = artifacts.iter().find_map(Artifact::fault) {
-        return Err(WireError::Value { field: "batch.artifacts", reason });
-    }
-    Ok(Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed: resumed.map(Into::into) })
 }

@@ -2,11 +2,12 @@
 //! another kind.
 
 use sortie_core::job::{Outcome, Token};
+use sortie_core::lease::{Batch, Completion};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::StoreError;
-use super::types::{Batch, Claim, Claimed, Completion};
+use super::types::{Claim, Claimed};
 
 /// What a caller gets.
 pub(crate) type Answer<T> = Result<T, StoreError>;

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
-use sortie_core::combine::Member;
-use sortie_core::job::{Outcome, StateName, Timestamp, Token};
-use sortie_core::keep::Keep;
-use sortie_core::metrics::{Evaluation, TrainingLoss};
-use sortie_core::record::{Detail, Fingerprint};
+use sortie_core::artifact::Artifact;
+use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::lease::Lease;
+use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
-use sortie_core::trial::{Point, TrialId, TrialSpec};
+use sortie_core::trial::{Point, TrialId};
 
 /// A worker process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,27 +53,6 @@ pub struct Claim {
     pub return_when_idle: bool,
 }
 
-/// A trial that is assigned to a worker, under a token.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lease {
-    /// Names the attempt.
-    pub token: Token,
-    /// The trial.
-    pub trial_id: TrialId,
-    /// The sweep's name.
-    pub sweep: String,
-    /// What to run.
-    pub spec: TrialSpec,
-    /// What earlier attempts left to go on from, the best first.
-    pub checkpoints: Vec<CheckpointRef>,
-    /// What is left of it besides its metrics.
-    pub keep: Keep,
-    /// The step after whose update the first attempt kills itself, if it is to.
-    pub kill_at: Option<u64>,
-    /// Of a combination: what it is made of, in the order of its specification.
-    pub members: Vec<Member>,
-}
-
 /// What a claim gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claimed {
@@ -87,36 +64,6 @@ pub struct Claimed {
     pub quarantined: String,
     /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
     pub unfit: String,
-}
-
-/// Reports of one attempt.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// 1, 2, 3, ... within the attempt.
-    pub sequence: u64,
-    /// In the first batch: what the attempt runs on.
-    pub fingerprint: Option<Fingerprint>,
-    /// Evaluations.
-    pub evaluations: Vec<Evaluation>,
-    /// Losses.
-    pub losses: Vec<TrainingLoss>,
-    /// What the attempt printed.
-    pub log: Vec<u8>,
-    /// Files that it left in the artifact store.
-    pub artifacts: Vec<Artifact>,
-    /// In the first batch: where it took up another attempt's work.
-    pub resumed: Option<Resumed>,
-}
-
-/// The end of an attempt, with its last reports.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completion {
-    /// The attempt.
-    pub token: Token,
-    /// Its last reports.
-    pub batch: Option<Batch>,
-    /// How it ended.
-    pub outcome: Outcome,
 }
 
 /// How a submission is to be stored.

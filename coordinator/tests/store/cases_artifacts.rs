@@ -1,9 +1,10 @@
 //! What attempts leave, how others go on from it, and how results that should be equal are compared.
 
-use sortie_coordinator::store::{ArtifactLocation, Batch, StoreError, Worker};
+use sortie_coordinator::store::{ArtifactLocation, StoreError, Worker};
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::Fingerprint;
 

@@ -53,7 +53,7 @@ pub async fn many_tasks_that_claim_at_once_get_every_trial_once(f: Fixture) {
 pub async fn trials_are_assigned_in_their_order(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim(3).await;
-    let place = |lease: &sortie_coordinator::store::Lease| {
+    let place = |lease: &sortie_core::lease::Lease| {
         (lease.spec.point.held_out_label(), lease.spec.point.parameters["dropout"].as_number().unwrap())
     };
     let expected = [("photo".to_owned(), 0.0), ("sketch".to_owned(), 0.0), ("photo".to_owned(), 0.5)];
@@ -67,7 +67,7 @@ pub async fn trials_are_assigned_in_their_order(f: Fixture) {
 pub async fn sweeps_of_one_priority_share_fairly(f: Fixture) {
     f.submit(&large_sweep(5)).await;
     f.submit(&format!("{}seeds = 5\n", other_sweep("second", "1e-2"))).await;
-    let of = |leases: &[sortie_coordinator::store::Lease]| {
+    let of = |leases: &[sortie_core::lease::Lease]| {
         leases.iter().map(|lease| lease.sweep.clone()).collect::<Vec<_>>()
     };
     assert_eq!(of(&f.claim(4).await), ["first", "second", "first", "second"]);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sortie_coordinator::store::{Batch, Lease, SubmitOptions};
+use sortie_coordinator::store::SubmitOptions;
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::Method;
 use sortie_core::trial::TrialId;
 

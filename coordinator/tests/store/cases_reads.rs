@@ -134,11 +134,8 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     let first = f.claim_one().await;
     let name = first.trial_id.to_string();
     let fingerprint = Fingerprint { device: "GPU of 1990".into(), ..Fingerprint::default() };
-    let reported = sortie_coordinator::store::Batch {
-        sequence: 1,
-        fingerprint: Some(fingerprint),
-        ..Default::default()
-    };
+    let reported =
+        sortie_core::lease::Batch { sequence: 1, fingerprint: Some(fingerprint), ..Default::default() };
     f.store.report(first.token, reported).await.unwrap();
     f.pass(2);
     f.store.heartbeat("w1", vec![(first.token, 6)]).await.unwrap();

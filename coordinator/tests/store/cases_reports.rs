@@ -1,7 +1,8 @@
 //! What attempts report, to the last bit, and what is refused.
 
-use sortie_coordinator::store::{Batch, PageRequest, StoreError};
+use sortie_coordinator::store::{PageRequest, StoreError};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint, TrialRecord};
 

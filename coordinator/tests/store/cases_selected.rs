@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use sortie_analysis::{Axis, OodSplit, Question, results};
-use sortie_coordinator::store::{Batch, QueryValue};
+use sortie_coordinator::store::QueryValue;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{HeldOut, Selected, Selection, Validation, iid, last, oracle};

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sortie_coordinator::store::{Batch, StoreError, SubmitOptions, SweepAction};
+use sortie_coordinator::store::{StoreError, SubmitOptions, SweepAction};
 use sortie_core::job::{Outcome, StateName};
+use sortie_core::lease::Batch;
 use sortie_core::spec::SpecError;
 use sortie_core::trial::TrialId;
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sortie_coordinator::store::{Batch, StoreError, SubmitOptions, TrialAction, Verified};
+use sortie_coordinator::store::{StoreError, SubmitOptions, TrialAction, Verified};
 use sortie_core::artifact::{ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::lease::Batch;
 use sortie_core::metrics::TrainingLoss;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::PROTOCOL_VERSION;

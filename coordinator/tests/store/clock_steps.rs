@@ -127,7 +127,7 @@ async fn the_time_of_a_file_never_goes_back() {
     clock.pass(Duration::from_secs(5));
     let failed = Outcome::Failed { class: ErrorClass::Preempted, message: String::new() };
     store
-        .complete(sortie_coordinator::store::Completion { token: lease.token, batch: None, outcome: failed })
+        .complete(sortie_core::lease::Completion { token: lease.token, batch: None, outcome: failed })
         .await
         .unwrap();
     drop(store);

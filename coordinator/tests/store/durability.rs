@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use sortie_coordinator::store::{Batch, OpenOptions, Store, StoreError};
+use sortie_coordinator::store::{OpenOptions, Store, StoreError};
 use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::lease::Batch;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _, SqliteConnection};
 use tempfile::TempDir;
 

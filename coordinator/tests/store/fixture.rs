@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use sortie_coordinator::clock::Clock;
 use sortie_coordinator::store::{
-    Batch, Claim, Claimed, Completion, Lease, Memory, OpenOptions, Settings, Store, StoreError,
-    SubmitOptions, Submitted, SweepAction, SweepStatus, TrialAction, Worker,
+    Claim, Claimed, Memory, OpenOptions, Settings, Store, StoreError, SubmitOptions, Submitted, SweepAction,
+    SweepStatus, TrialAction, Worker,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
+use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Batch, Claim, Completion, Lease, PageRequest, Store, StoreError, SubmitOptions, SweepAction, TrialAction,
-    Worker,
+    Claim, PageRequest, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint};
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_coordinator::store::{Completion, Store, StoreError, TrialAction};
+use sortie_coordinator::store::{Store, StoreError, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::lease::Completion;
 use sortie_core::trial::TrialId;
 use sortie_testkit::postgres::Postgres;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::lease::Lease;
 use sortie_core::pipe::{Event, Handshake};
 use sortie_core::trial::{PROTOCOL_VERSION, Work};
 use sortie_proto::v1;
@@ -16,7 +17,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::AttemptLog;
 use crate::attempt::ending::{self, ProcessEnd};
-use crate::attempt::lease::LeasedTrial;
 use crate::attempt::outbox::Outbox;
 use crate::config::AgentConfig;
 use crate::connection::deliver::{Refusal, ReportClient};
@@ -80,7 +80,7 @@ enum StopReason {
 
 /// Runs an attempt. Returns when its process has ended and its end is acknowledged, refused or abandoned. Returns how long a trial took
 /// that succeeded.
-pub(crate) async fn run(shared: &Shared, lease: LeasedTrial, slot: &Slot, entry: Entry) -> Option<Duration> {
+pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry) -> Option<Duration> {
     let (token, trial_id) = (lease.token, lease.trial_id);
     let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
@@ -157,7 +157,7 @@ async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> 
 impl Attempt<'_> {
     fn start(
         &mut self,
-        lease: &LeasedTrial,
+        lease: &Lease,
         slot: &Slot,
         destination: Option<&ArtifactDestination>,
         trainer: Option<Result<Trainer, LaunchError>>,

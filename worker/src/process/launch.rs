@@ -2,12 +2,12 @@
 
 use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
+use sortie_core::lease::Lease;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::Work;
 use tokio::process::Command;
 
 use crate::attempt::ending;
-use crate::attempt::lease::LeasedTrial;
 use crate::config::AgentConfig;
 use crate::launcher::{Slot, Trainer};
 use crate::process::lines::Line;
@@ -46,7 +46,7 @@ pub(crate) enum OutputParser {
 /// The outcome of a trial that cannot run here or anywhere.
 pub(crate) fn prepare(
     config: &AgentConfig,
-    lease: &LeasedTrial,
+    lease: &Lease,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
@@ -59,7 +59,7 @@ pub(crate) fn prepare(
 
 fn finetune(
     config: &AgentConfig,
-    lease: &LeasedTrial,
+    lease: &Lease,
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
@@ -97,7 +97,7 @@ fn finetune(
 fn command(
     config: &AgentConfig,
     settings: &CommandSettings,
-    lease: &LeasedTrial,
+    lease: &Lease,
     slot: &Slot,
 ) -> Result<Launch, Outcome> {
     let Some(guard) = &config.command_guard else {

@@ -1,13 +1,13 @@
 //! Batches of reports: what is refused, and what becomes of the rest.
 
 use sortie_core::artifact::Resumed;
+use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::record::Fingerprint;
 
 use super::unit_of_work::{STEP_MAX, UnitOfWork, one_line};
 use crate::store::StoreError;
 use crate::store::backend::AttemptRow;
-use crate::store::types::Batch;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;

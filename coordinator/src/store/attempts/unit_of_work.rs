@@ -9,12 +9,13 @@ use sortie_core::job::{
     Timestamp, Token,
 };
 use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::lease::{Batch, Completion};
 
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
 use crate::store::request::Request;
-use crate::store::types::{Batch, Completion, TrialEvent};
+use crate::store::types::TrialEvent;
 
 /// The last step that a command may report: the largest integer of the databases.
 pub(super) const STEP_MAX: u64 = (1 << 63) - 1;

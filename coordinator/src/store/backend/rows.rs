@@ -66,8 +66,8 @@ pub(crate) struct WaitingTrial {
     pub(crate) state: State,
     /// The token of the same trial's result in another sweep.
     pub(crate) existing: Option<Token>,
-    /// Whether it was attempted before.
-    pub(crate) tried: bool,
+    /// How many attempts there were.
+    pub(crate) attempts: u32,
 }
 
 /// A combination that waits no longer: all members have a result, or some member ended without one.

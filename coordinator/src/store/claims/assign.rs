@@ -81,7 +81,7 @@ pub(crate) async fn assign(
             };
             let members = members.get(&trial.id).cloned().unwrap_or_default();
             if let Some(lease) = lease(&trial, members, &info, worker.id, unit, context)? {
-                if trial.tried {
+                if trial.attempts > 0 {
                     tried.insert(lease.token, trial.id);
                 }
                 leases.push(lease);

@@ -3,12 +3,13 @@
 use sortie_core::combine::{Combination, Combine, Member};
 use sortie_core::job::{Decision, Event, apply};
 use sortie_core::keys::WorkerKey;
+use sortie_core::lease::Lease;
 use sortie_core::trial::TrialSpec;
 
 use crate::store::StoreError;
 use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
 use crate::store::backend::{Move, NewAttempt, WaitingTrial};
-use crate::store::types::{Lease, TrialEvent};
+use crate::store::types::TrialEvent;
 
 /// Mutable state that assigning needs besides the unit of work.
 pub(crate) struct ClaimContext<'a> {
@@ -64,5 +65,16 @@ pub(super) fn lease(
     members.iter_mut().for_each(|member| member.files.retain(|file| Some(file.method) == method));
     let spec = TrialSpec { work: info.work.clone(), point: trial.point.clone(), combination };
     let (sweep, keep, kill_at) = (info.name.clone(), info.keep, info.kill_at);
-    Ok(Some(Lease { token, trial_id: id, sweep, spec, checkpoints: Vec::new(), keep, kill_at, members }))
+    let attempt = trial.attempts.saturating_add(1);
+    Ok(Some(Lease {
+        token,
+        attempt,
+        trial_id: id,
+        sweep,
+        spec,
+        checkpoints: Vec::new(),
+        keep,
+        kill_at,
+        members,
+    }))
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use sortie_core::job::Token;
+use sortie_core::lease::{Batch, Completion};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::store::Store;
 use crate::store::StoreError;
 use crate::store::request::{Answer, PendingClaim, Reply, Request};
-use crate::store::types::{Batch, Claim, Claimed, Completion, Worker};
+use crate::store::types::{Claim, Claimed, Worker};
 use crate::store::writer::{self, Command, Grace, Message, Register};
 
 impl Store {

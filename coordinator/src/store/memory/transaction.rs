@@ -91,14 +91,14 @@ impl Trials for MemoryTransaction {
                 needs
             };
             let existing = tables.existing_result(trial.trial_id, trial.sweep, needs);
-            let tried = tables.attempts_of(id).next().is_some();
+            let attempts = u32::try_from(tables.attempts_of(id).count()).unwrap_or(u32::MAX);
             WaitingTrial {
                 id,
                 trial_id: trial.trial_id,
                 point: trial.point.clone(),
                 state: trial.state,
                 existing,
-                tried,
+                attempts,
             }
         };
         Ok(tables

@@ -5,11 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use sortie_core::job::{Outcome, StateName, Timestamp, Token};
+use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::TrialId;
 
-use crate::store::types::{Batch, Lease};
 use crate::store::{Store, StoreError};
 
 /// What happened to one attempt, as its worker and its line to the coordinator know.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, Timestamp, Token};
+use sortie_core::lease::{Completion, Lease};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -18,7 +19,7 @@ use super::faulty::{Faults, FaultyBackend};
 use super::journal::{Journal, RequestStart, batch};
 use crate::clock::Clock;
 use crate::store::memory::Memory;
-use crate::store::types::{Claim, Claimed, Completion, Lease, SweepAction, TrialAction, Worker};
+use crate::store::types::{Claim, Claimed, SweepAction, TrialAction, Worker};
 use crate::store::{Settings, Store, StoreError};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);

@@ -109,7 +109,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         point: point(row)?,
         state: state(row)?,
         existing: row.maybe_int("trials", "existing")?.map(Token),
-        tried: row.int("attempts", "tried")? != 0,
+        attempts: small(row.count("attempts", "attempts")?),
     })
 }
 

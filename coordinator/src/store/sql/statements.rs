@@ -69,12 +69,12 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, {STATE}, existing, tried)
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, {STATE}, existing, attempts)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
-            CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS a WHERE a.trial = t.id) THEN 1 ELSE 0 END AS BIGINT) AS tried
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
     attempts: &format!("$pack(token, worker, failures_in_row, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,

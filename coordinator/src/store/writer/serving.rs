@@ -1,10 +1,11 @@
 //! Serving requests: which of them share a transaction, and who gets which answer.
 
 use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::lease::Completion;
 
 use super::writer_task::Writer;
 use crate::store::request::{PendingClaim, Reply, Request};
-use crate::store::types::{Claimed, Completion};
+use crate::store::types::Claimed;
 
 impl Writer {
     /// Serves requests, and the claims that wait where something has changed for them. Leases are quick: claims and heartbeats come first

@@ -1,0 +1,108 @@
+//! Leases, reports and ends of attempts: wire to core, with every value checked, and core to wire.
+
+use sortie_core::artifact::Artifact;
+use sortie_core::job::Token;
+use sortie_core::keep::Keep;
+use sortie_core::lease::{Batch, Completion, Lease};
+
+use crate::convert::{parse, required};
+use crate::{WireError, v1};
+
+impl From<&Lease> for v1::Lease {
+    fn from(lease: &Lease) -> Self {
+        let Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
+        Self {
+            token: token.0,
+            attempt: *attempt,
+            trial_id: trial_id.to_string(),
+            sweep: sweep.clone(),
+            spec: Some(spec.into()),
+            checkpoints: checkpoints.iter().map(Into::into).collect(),
+            keep: Some((*keep).into()),
+            kill_at: *kill_at,
+            members: members.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Lease> for Lease {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Lease) -> Result<Self, WireError> {
+        let v1::Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = wire;
+        Ok(Self {
+            token: Token(token),
+            attempt,
+            trial_id: parse("lease.trial_id", &trial_id)?,
+            sweep,
+            spec: required("lease.spec", spec)?.try_into()?,
+            checkpoints: checkpoints.into_iter().map(Into::into).collect(),
+            keep: keep.map_or(Ok(Keep::default()), TryInto::try_into)?,
+            kill_at,
+            members: members.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<Batch> for v1::Batch {
+    fn from(batch: Batch) -> Self {
+        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
+        Self {
+            sequence,
+            fingerprint: fingerprint.map(Into::into),
+            evaluations: evaluations.into_iter().map(Into::into).collect(),
+            losses: losses.into_iter().map(Into::into).collect(),
+            log,
+            artifacts: artifacts.iter().map(Into::into).collect(),
+            resumed: resumed.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::Batch> for Batch {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Batch) -> Result<Self, WireError> {
+        let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = wire;
+        if sequence == 0 || i64::try_from(sequence).is_err() {
+            return Err(WireError::Value {
+                field: "batch.sequence",
+                reason: format!("{sequence}; numbers start at 1"),
+            });
+        }
+        let artifacts: Vec<Artifact> =
+            artifacts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        if let Some(reason) = artifacts.iter().find_map(Artifact::fault) {
+            return Err(WireError::Value { field: "batch.artifacts", reason });
+        }
+        Ok(Self {
+            sequence,
+            fingerprint: fingerprint.map(Into::into),
+            evaluations: evaluations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            losses: losses.into_iter().map(Into::into).collect(),
+            log,
+            artifacts,
+            resumed: resumed.map(Into::into),
+        })
+    }
+}
+
+impl From<Completion> for v1::CompleteRequest {
+    fn from(completion: Completion) -> Self {
+        let Completion { token, batch, outcome } = completion;
+        Self { token: token.0, batch: batch.map(Into::into), outcome: Some((&outcome).into()) }
+    }
+}
+
+impl TryFrom<v1::CompleteRequest> for Completion {
+    type Error = WireError;
+
+    fn try_from(wire: v1::CompleteRequest) -> Result<Self, WireError> {
+        let v1::CompleteRequest { token, batch, outcome } = wire;
+        Ok(Self {
+            token: Token(token),
+            batch: batch.map(TryInto::try_into).transpose()?,
+            outcome: required("outcome", outcome)?.try_into()?,
+        })
+    }
+}
