@@ -15,7 +15,7 @@ pub async fn warn_of_unmet(client: &mut Client, sweep: &str, filter: &Filter) ->
         return Ok(());
     }
     let mut unmet = UnmetConditions::of(filter);
-    let mut stream = client.trials(sweep, "").await?;
+    let mut stream = client.trials(sweep, None).await?;
     while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
         unmet.see(&trial.point.unwrap_or_default().try_into()?);
     }

@@ -23,7 +23,7 @@ pub fn trial(trial: v1::Trial, point: Point) -> Result<TrialRow> {
     Ok(TrialRow {
         id: trial_id.parse()?,
         point,
-        state: state.parse()?,
+        state: v1::TrialState::read("trial.state", state)?,
         attempts,
         step,
         steps: Some(steps).filter(|&steps| steps > 0),
@@ -63,14 +63,20 @@ pub fn history(history: v1::ExplainResponse) -> Result<TrialHistory> {
 }
 
 /// The progress of sweeps, with the time left that `eta` estimates.
-pub fn sweeps(sweeps: Vec<v1::SweepStatus>, eta: impl Fn(&v1::SweepStatus) -> Option<Duration>) -> SweepList {
+///
+/// # Errors
+/// One line: a sweep is in no state.
+pub fn sweeps(
+    sweeps: Vec<v1::SweepStatus>,
+    eta: impl Fn(&v1::SweepStatus) -> Option<Duration>,
+) -> Result<SweepList> {
     let sweep = |status: v1::SweepStatus| {
         let eta = eta(&status);
-        SweepRow {
+        Ok(SweepRow {
             eta_seconds: eta.map(|eta| eta.as_secs()),
             time_left: time_left(&status, eta),
             sweep: status.sweep,
-            state: status.state,
+            state: v1::SweepState::read("sweep.state", status.state)?,
             priority: status.priority,
             planned: status.planned,
             blocked: status.blocked,
@@ -84,14 +90,17 @@ pub fn sweeps(sweeps: Vec<v1::SweepStatus>, eta: impl Fn(&v1::SweepStatus) -> Op
             cancelled: status.cancelled,
             steps_done: status.steps_done,
             steps_planned: status.steps_planned,
-        }
+        })
     };
-    SweepList { sweeps: sweeps.into_iter().map(sweep).collect() }
+    Ok(SweepList { sweeps: sweeps.into_iter().map(sweep).collect::<Result<_>>()? })
 }
 
 /// A worker.
-pub fn worker(worker: v1::Worker) -> WorkerRow {
-    WorkerRow {
+///
+/// # Errors
+/// One line: it is in no state.
+pub fn worker(worker: v1::Worker) -> Result<WorkerRow> {
+    Ok(WorkerRow {
         worker: worker.worker_id,
         host: worker.host,
         pid: worker.pid,
@@ -99,12 +108,12 @@ pub fn worker(worker: v1::Worker) -> WorkerRow {
         tags: worker.tags,
         slots: worker.slots,
         software: worker.software,
-        state: worker.state,
+        state: v1::WorkerState::read("worker.state", worker.state)?,
         seen_ago: Duration::from_millis(worker.seen_ms_ago),
         reason: worker.reason,
         trials: worker.trials,
         checkpoints: worker.checkpoints,
-    }
+    })
 }
 
 /// The files of a trial.
@@ -129,6 +138,7 @@ pub fn artifacts(answer: v1::ArtifactsResponse) -> Result<ArtifactList> {
         })
     };
     let artifacts = artifacts.into_iter().map(artifact).collect::<Result<_>>()?;
+    let state = v1::TrialState::read("trial.state", state)?;
     Ok(ArtifactList { trial: trial_id, state, artifacts })
 }
 
@@ -174,7 +184,7 @@ mod tests {
     fn a_sweep_is_one_row_and_one_object() {
         let status = v1::SweepStatus {
             sweep: "pacs".into(),
-            state: "open".into(),
+            state: v1::SweepState::Open.into(),
             planned: 6,
             running: 2,
             queued: 1,
@@ -188,7 +198,7 @@ mod tests {
             finished_attempts: 1,
             ..v1::SweepStatus::default()
         };
-        let list = sweeps(vec![status], eta);
+        let list = sweeps(vec![status], eta).unwrap();
         assert_eq!(
             list.text(),
             " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \

@@ -26,5 +26,6 @@ pub mod schedule;
 pub mod selection;
 pub mod spec;
 pub mod split;
+pub mod status;
 mod token;
 pub mod trial;

@@ -7,7 +7,7 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, Token};
 use sortie_core::keep::Keep;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
@@ -440,7 +440,7 @@ impl From<TrialRecord> for v1::TrialResult {
         Self {
             trial_id: record.id.to_string(),
             point: Some((&record.point).into()),
-            state: record.state.to_string(),
+            state: v1::TrialState::number(record.state),
             validation: record.validation.into_iter().map(Into::into).collect(),
             held_out: record.held_out.into_iter().map(Into::into).collect(),
         }
@@ -451,7 +451,7 @@ impl TryFrom<v1::TrialResult> for TrialRecord {
     type Error = WireError;
 
     fn try_from(wire: v1::TrialResult) -> Result<Self, WireError> {
-        let state: StateName = parse("result.state", &wire.state)?;
+        let state = v1::TrialState::read("result.state", wire.state)?;
         Ok(Self {
             id: parse("result.trial_id", &wire.trial_id)?,
             point: required("result.point", wire.point)?.try_into()?,

@@ -7,6 +7,7 @@ mod lease;
 mod peer;
 #[cfg(test)]
 mod round_trip;
+mod states;
 mod version;
 
 pub use convert::WireError;

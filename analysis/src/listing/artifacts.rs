@@ -1,6 +1,7 @@
 //! The files of a trial.
 
 use serde::Serialize;
+use sortie_core::job::StateName;
 
 use super::style;
 
@@ -33,7 +34,7 @@ pub struct ArtifactList {
     /// The trial's id.
     pub trial: String,
     /// The trial's state.
-    pub state: String,
+    pub state: StateName,
     /// The files.
     pub artifacts: Vec<ArtifactRow>,
 }

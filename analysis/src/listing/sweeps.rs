@@ -1,6 +1,7 @@
 //! The progress of sweeps.
 
 use serde::Serialize;
+use sortie_core::status::SweepState;
 
 use super::style;
 
@@ -10,7 +11,7 @@ pub struct SweepRow {
     /// The sweep's name.
     pub sweep: String,
     /// The sweep's state.
-    pub state: String,
+    pub state: SweepState,
     /// Sweeps with higher numbers are served first.
     pub priority: i64,
     /// Trials in all.
@@ -73,7 +74,7 @@ impl SweepList {
             let (reused, blocked) = (part(row.reused, "reused"), part(row.blocked, "more blocked"));
             table.add_row([
                 row.sweep.clone(),
-                row.state.clone(),
+                row.state.to_string(),
                 row.priority.to_string(),
                 format!("{}/{}{reused}", row.succeeded, row.planned),
                 row.running.to_string(),

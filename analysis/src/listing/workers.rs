@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use sortie_core::status::WorkerState;
 
 use super::style;
 
@@ -24,7 +25,7 @@ pub struct WorkerRow {
     /// The software that it runs.
     pub software: String,
     /// Its state.
-    pub state: String,
+    pub state: WorkerState,
     /// The time since its last sign of life.
     #[serde(rename = "seen_seconds_ago", serialize_with = "style::seconds")]
     pub seen_ago: Duration,
@@ -60,7 +61,7 @@ impl WorkerList {
             let mut row = vec![format!("{}:{}", worker.host, worker.pid), worker.devices.join(", ")];
             row.extend(tagged.then(|| worker.tags.join(", ")));
             let seen = format!("{} ago", style::short(worker.seen_ago));
-            row.extend([worker.slots.to_string(), worker.state.clone(), seen, worker.trials.join(", ")]);
+            row.extend([worker.slots.to_string(), worker.state.to_string(), seen, worker.trials.join(", ")]);
             row.extend(stored.then(|| worker.checkpoints.clone()));
             row.extend(explained.then(|| worker.reason.clone()));
             table.add_row(row);
@@ -82,7 +83,7 @@ mod tests {
             tags: Vec::new(),
             slots: 2,
             software: String::new(),
-            state: "working".into(),
+            state: WorkerState::Working,
             seen_ago: Duration::from_millis(1_500),
             reason: String::new(),
             trials: vec!["pacs/1a2b3c4d".into()],
@@ -97,7 +98,7 @@ mod tests {
             " worker     devices         slots  state    last seen  runs\n gpu4:4711  cuda:0, cuda:1  2      working  1 s ago    pacs/1a2b3c4d"
         );
         let aside = WorkerRow {
-            state: "quarantined".into(),
+            state: WorkerState::Quarantined,
             reason: "5 failures in a row".into(),
             tags: vec!["night".into()],
             ..worker()

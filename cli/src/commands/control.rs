@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
-use sortie_proto::v1::ControlRequest;
+use sortie_core::status::UserAction;
+use sortie_proto::v1::{ControlAction, ControlRequest, TrialState};
 
 use crate::conditions::warn_of_unmet;
 use crate::connection::{Client, Connection};
@@ -61,7 +62,7 @@ pub struct PriorityArguments {
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "pause", TrialChoice::default(), connection, |sweep, _| {
+    control(arguments, UserAction::Pause, TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is paused; trials that run go on")
     })
     .await
@@ -72,7 +73,7 @@ pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Resul
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, "resume", TrialChoice::default(), connection, |sweep, _| {
+    control(arguments, UserAction::Resume, TrialChoice::default(), connection, |sweep, _| {
         format!("sweep {sweep} is open again")
     })
     .await
@@ -84,7 +85,7 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
     let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
-    control(&arguments.sweep, "cancel", which, connection, |sweep, trials| {
+    control(&arguments.sweep, UserAction::Cancel, which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials cancelled")
     })
     .await
@@ -96,7 +97,7 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
     let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
-    control(&arguments.sweep, "retry", which, connection, |sweep, trials| {
+    control(&arguments.sweep, UserAction::Retry, which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials will run again")
     })
     .await
@@ -109,7 +110,7 @@ pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Resul
 pub async fn priority(arguments: &PriorityArguments, connection: &Connection) -> Result<()> {
     let priority = arguments.priority;
     let which = TrialChoice { priority, ..TrialChoice::default() };
-    control(&arguments.sweep, "priority", which, connection, |sweep, _| {
+    control(&arguments.sweep, UserAction::Priority, which, connection, |sweep, _| {
         format!("sweep {sweep} has priority {priority}")
     })
     .await
@@ -125,7 +126,7 @@ struct TrialChoice<'a> {
 
 async fn control(
     arguments: &SweepArguments,
-    action: &str,
+    action: UserAction,
     which: TrialChoice<'_>,
     connection: &Connection,
     say: impl Fn(&str, u64) -> String,
@@ -133,9 +134,9 @@ async fn control(
     let SweepArguments { sweep, json } = arguments;
     let request = ControlRequest {
         sweep: sweep.clone(),
-        action: action.to_owned(),
+        action: ControlAction::number(action),
         r#where: which.filter.map(Filter::to_string).unwrap_or_default(),
-        state: which.state.map_or("", StateName::as_str).to_owned(),
+        state: which.state.map_or(0, TrialState::number),
         priority: which.priority,
     };
     let mut client = Client::connect(connection).await?;
@@ -144,7 +145,7 @@ async fn control(
         warn_of_unmet(&mut client, sweep, filter).await?;
     }
     if *json {
-        return output::json(&json!({ "sweep": sweep, "action": action, "trials": trials }));
+        return output::json(&json!({ "sweep": sweep, "action": action.as_str(), "trials": trials }));
     }
     output::text(&say(sweep, trials))
 }

@@ -12,6 +12,7 @@ use crate::connection::{Client, Connection, RetryingClient};
 use crate::measured::MeasuredArguments;
 use crate::output;
 use crate::watching::{follow_submission, is_stopped, until_over};
+use sortie_proto::v1;
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
 ///
@@ -182,7 +183,11 @@ async fn until(
 /// Refuses a sweep whose trials would never end.
 async fn refuse_stopped(connection: &Connection, sweep: &str) -> Result<()> {
     for status in Client::connect(connection).await?.status(Some(sweep)).await? {
-        ensure!(!is_stopped(&status), "sweep {sweep} is {}; `sortie resume {sweep}` first", status.state);
+        ensure!(
+            !is_stopped(&status),
+            "sweep {sweep} is {}; `sortie resume {sweep}` first",
+            v1::SweepState::read("sweep.state", status.state)?
+        );
     }
     Ok(())
 }

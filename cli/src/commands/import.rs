@@ -192,11 +192,14 @@ impl ImportedRuns {
 
     /// The points of a sweep's trials, with their states.
     async fn trials(client: &mut Client, name: &str) -> Result<Vec<(Point, StateName)>> {
-        let mut trials = client.trials(name, "").await?;
+        let mut trials = client.trials(name, None).await?;
         let mut found = Vec::new();
         while let Some(trial) = trials.message().await.map_err(ClientError::from)? {
             let point = trial.point.context("the coordinator sent a trial without its point")?;
-            found.push((point.try_into().map_err(ClientError::from)?, trial.state.parse()?));
+            found.push((
+                point.try_into().map_err(ClientError::from)?,
+                v1::TrialState::read("trial.state", trial.state)?,
+            ));
         }
         Ok(found)
     }
@@ -208,8 +211,8 @@ impl ImportedRuns {
             let there = self.run_at(&point).is_some();
             missing += usize::from(!there);
             let action = match (there, state) {
-                (false, StateName::Queued) => "cancel",
-                (true, StateName::Cancelled) => "retry",
+                (false, StateName::Queued) => v1::ControlAction::Cancel,
+                (true, StateName::Cancelled) => v1::ControlAction::Retry,
                 _ => continue,
             };
             let text = |name: &str| point.parameters.get(name).map(ToString::to_string).unwrap_or_default();
@@ -220,7 +223,7 @@ impl ImportedRuns {
                 point.held_out_label(),
                 point.split_seed
             );
-            let (sweep, action) = (name.to_owned(), action.to_owned());
+            let (sweep, action) = (name.to_owned(), action.into());
             client
                 .control(v1::ControlRequest { sweep, action, r#where: condition, ..Default::default() })
                 .await?;

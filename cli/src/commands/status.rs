@@ -33,7 +33,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         return watch(&mut RetryingClient::connect(connection).await?, arguments).await;
     }
     let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
-    let list = rows::sweeps(sweeps, watching::eta);
+    let list = rows::sweeps(sweeps, watching::eta)?;
     if arguments.json {
         return output::json(&list);
     }
@@ -99,7 +99,7 @@ impl Watcher for Display {
         let news = (total.running, watching::ended(&total), total.planned);
         if !self.terminal && self.printed != Some(news) {
             self.printed = Some(news);
-            if self.json { output::json(&rows::sweeps(sweeps, |_| eta))? } else { output::text(&line)? }
+            if self.json { output::json(&rows::sweeps(sweeps, |_| eta)?)? } else { output::text(&line)? }
         }
         if !watching::is_over(&total) {
             return Ok(None);

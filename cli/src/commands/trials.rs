@@ -32,8 +32,7 @@ pub struct Arguments {
 /// One line: the coordinator refuses, or a condition names an axis that the sweep does not have.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
-    let state = arguments.state.map_or("", StateName::as_str);
-    let mut stream = client.trials(&arguments.sweep, state).await?;
+    let mut stream = client.trials(&arguments.sweep, arguments.state).await?;
     let filter = arguments.filter.clone().unwrap_or_default();
     let mut trials = Vec::new();
     // A value on every axis that some trial has: combinations have others than the trials that they combine.

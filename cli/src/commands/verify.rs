@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use sortie_proto::v1;
 use sortie_proto::v1::{CertifyRequest, ControlRequest, SweepStatus, VerifyRequest, VerifyResponse};
 
 use crate::connection::{Client, ClientError, Connection, RetryingClient};
@@ -108,15 +109,18 @@ async fn is_gone(connection: &Connection, worker_id: &str) -> bool {
     let Ok(mut client) = Client::connect(connection).await else { return false };
     let Ok(workers) = client.workers(true).await else { return false };
     let found = workers.iter().find(|worker| worker.worker_id == worker_id);
-    found.is_none_or(|worker| ["left", "silent"].contains(&worker.state.as_str()))
+    found.is_none_or(|worker| matches!(worker.state(), v1::WorkerState::Left | v1::WorkerState::Silent))
 }
 
 /// Cancels the two sweeps. If the coordinator cannot be reached, they stay, and the user may cancel them.
 async fn cancel_sweeps(connection: &Connection, sweeps: &[String]) {
     let Ok(mut client) = Client::connect(connection).await else { return };
     for sweep in sweeps {
-        let request =
-            ControlRequest { sweep: sweep.clone(), action: "cancel".to_owned(), ..ControlRequest::default() };
+        let request = ControlRequest {
+            sweep: sweep.clone(),
+            action: v1::ControlAction::Cancel.into(),
+            ..ControlRequest::default()
+        };
         let _ = client.control(request).await;
     }
 }

@@ -23,7 +23,7 @@ pub struct Arguments {
 /// One line: the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let workers = Client::connect(connection).await?.workers(arguments.all).await?;
-    let list = WorkerList { workers: workers.into_iter().map(rows::worker).collect() };
+    let list = WorkerList { workers: workers.into_iter().map(rows::worker).collect::<Result<_>>()? };
     if arguments.json {
         return output::json(&list);
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_analysis::{Collector, Question};
+use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -98,8 +99,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn trials(&mut self, sweep: &str, state: &str) -> Answer<Streaming<v1::Trial>> {
-        let request = v1::TrialsRequest { sweep: sweep.to_owned(), state: state.to_owned() };
+    pub async fn trials(&mut self, sweep: &str, state: Option<StateName>) -> Answer<Streaming<v1::Trial>> {
+        let request =
+            v1::TrialsRequest { sweep: sweep.to_owned(), state: state.map_or(0, v1::TrialState::number) };
         Ok(self.0.trials(request).await?.into_inner())
     }
 

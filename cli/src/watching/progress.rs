@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::HumanDuration;
-use sortie_proto::v1::SweepStatus;
+use sortie_proto::v1::{SweepState, SweepStatus};
 
 /// Trials that have ended.
 pub fn ended(status: &SweepStatus) -> u64 {
@@ -13,18 +13,20 @@ pub fn ended(status: &SweepStatus) -> u64 {
 /// Whether no trial will change any more. A sweep that is still being stored gets more trials; one that was cancelled before it was stored
 /// never gets all that its grid plans.
 pub fn is_over(status: &SweepStatus) -> bool {
-    match status.state.as_str() {
-        "expanding" => false,
-        "cancelled" => status.blocked + status.queued + status.running == 0,
+    match status.state() {
+        SweepState::Expanding => false,
+        SweepState::Cancelled => status.blocked + status.queued + status.running == 0,
         // This build runs none of what is left.
-        "outdated" => status.running == 0,
-        _ => status.planned > 0 && ended(status) >= status.planned,
+        SweepState::Outdated => status.running == 0,
+        SweepState::Open | SweepState::Paused | SweepState::Unspecified => {
+            status.planned > 0 && ended(status) >= status.planned
+        }
     }
 }
 
 /// Whether no further trial starts until a user resumes the sweep.
 pub fn is_stopped(status: &SweepStatus) -> bool {
-    ["paused", "cancelled"].contains(&status.state.as_str())
+    matches!(status.state(), SweepState::Paused | SweepState::Cancelled)
 }
 
 /// The time left, from the time that finished attempts took, shared between the trials that run now.
@@ -42,12 +44,11 @@ pub fn eta(status: &SweepStatus) -> Option<Duration> {
 /// The time left for people, or how the sweep ended, or what it waits for.
 pub fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
-        _ if status.state == "outdated" => "another build planned it".to_owned(),
+        _ if status.state() == SweepState::Outdated => "another build planned it".to_owned(),
         _ if is_over(status) => outcome(status),
         Some(eta) => HumanDuration(eta).to_string(),
-        None if status.running == 0 && ["paused", "expanding"].contains(&status.state.as_str()) => {
-            status.state.clone()
-        }
+        None if status.running == 0 && status.state() == SweepState::Paused => "paused".to_owned(),
+        None if status.running == 0 && status.state() == SweepState::Expanding => "expanding".to_owned(),
         None if status.running == 0 && status.delayed => "waits after a failure".to_owned(),
         None if status.running == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
@@ -92,10 +93,11 @@ pub fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
     total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
     // The first state of this list that a sweep has is shown. Without sweeps, nothing is over.
-    let least = ["expanding", "open", "paused", "cancelled"];
-    let is_left = |state: &&&str| sweeps.iter().any(|status| status.state == **state && !is_over(status));
-    let all_over = if sweeps.is_empty() { "open" } else { "cancelled" };
-    total.state = least.iter().find(is_left).unwrap_or(&all_over).to_string();
+    let least = [SweepState::Expanding, SweepState::Open, SweepState::Paused, SweepState::Cancelled];
+    let is_left =
+        |state: &SweepState| sweeps.iter().any(|status| status.state() == *state && !is_over(status));
+    let all_over = if sweeps.is_empty() { SweepState::Open } else { SweepState::Cancelled };
+    total.set_state(least.into_iter().find(is_left).unwrap_or(all_over));
     total
 }
 
@@ -122,7 +124,7 @@ mod tests {
     fn half_done() -> SweepStatus {
         SweepStatus {
             sweep: "pacs".into(),
-            state: "open".into(),
+            state: SweepState::Open.into(),
             planned: 4,
             running: 2,
             queued: 1,
@@ -150,7 +152,7 @@ mod tests {
             total(&[delayed.clone(), SweepStatus::default()]).delayed
                 && !total(&[delayed, idle.clone()]).delayed
         );
-        assert_eq!(time_left(&SweepStatus { state: "paused".into(), ..idle }, None), "paused");
+        assert_eq!(time_left(&SweepStatus { state: SweepState::Paused.into(), ..idle }, None), "paused");
         let over = SweepStatus { queued: 0, running: 0, succeeded: 4, ..half_done() };
         assert_eq!(time_left(&over, None), "done");
         let over = SweepStatus { succeeded: 1, failed: 2, cancelled: 1, ..over };
@@ -163,12 +165,17 @@ mod tests {
             SweepStatus { queued: 0, running: 0, diverged: 1, failed: 1, cancelled: 1, ..half_done() };
         let over = SweepStatus { succeeded: 1, ..ended };
         assert!(is_over(&over) && !is_over(&SweepStatus { cancelled: 0, ..over.clone() }));
-        assert!(!is_over(&SweepStatus { state: "expanding".into(), ..over.clone() }));
-        let cut_short =
-            SweepStatus { state: "cancelled".into(), planned: 9, queued: 0, running: 0, ..over.clone() };
+        assert!(!is_over(&SweepStatus { state: SweepState::Expanding.into(), ..over.clone() }));
+        let cut_short = SweepStatus {
+            state: SweepState::Cancelled.into(),
+            planned: 9,
+            queued: 0,
+            running: 0,
+            ..over.clone()
+        };
         assert!(is_over(&cut_short) && !is_over(&SweepStatus { running: 1, ..cut_short.clone() }));
         // One sweep that goes on keeps all of them from being over.
-        let expanding = SweepStatus { state: "expanding".into(), ..over.clone() };
+        let expanding = SweepStatus { state: SweepState::Expanding.into(), ..over.clone() };
         assert!(is_over(&total(&[over.clone(), cut_short.clone()])));
         assert!(
             !is_over(&total(&[over.clone(), expanding]))

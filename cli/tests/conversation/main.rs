@@ -16,7 +16,7 @@ use sortie_proto::v1;
 fn status(succeeded: u64, failed: u64) -> v1::SweepStatus {
     v1::SweepStatus {
         sweep: "s".into(),
-        state: "open".into(),
+        state: v1::SweepState::Open.into(),
         planned: 4,
         succeeded,
         failed,
@@ -99,7 +99,7 @@ fn waiting_ends_with_what_did_not_succeed_or_when_its_time_is_up() {
         error,
         "error: gave up after 1 s: sweep s has 3/4 trials done, 0 running, time left: waits for a free worker\n"
     );
-    let expanding = v1::SweepStatus { state: "expanding".into(), ..status(4, 0) };
+    let expanding = v1::SweepStatus { state: v1::SweepState::Expanding.into(), ..status(4, 0) };
     let growing = Coordinator::start(Script { status: expanding, ..Script::default() });
     assert!(growing.refuses(&["wait", "s", "--timeout", "1"], 1).contains("gave up"));
     let cancelled = v1::SweepStatus { cancelled: 1, ..status(3, 0) };
@@ -134,12 +134,12 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
         assert!(coordinator.refuses(words, 2).contains(part), "{words:?}");
     }
     let expected = [
-        r#"("s", "pause", "", "", 0)"#,
-        r#"("s", "resume", "", "", 0)"#,
-        r#"("s", "cancel", "lr=0.1 and seed=2", "queued", 0)"#,
-        r#"("s", "retry", "", "diverged", 0)"#,
-        r#"("s", "priority", "", "", -4)"#,
-        r#"("s", "retry", "", "", 0)"#,
+        r#"("s", Pause, "", Unspecified, 0)"#,
+        r#"("s", Resume, "", Unspecified, 0)"#,
+        r#"("s", Cancel, "lr=0.1 and seed=2", Queued, 0)"#,
+        r#"("s", Retry, "", Diverged, 0)"#,
+        r#"("s", Priority, "", Unspecified, -4)"#,
+        r#"("s", Retry, "", Unspecified, 0)"#,
     ];
     assert_eq!(coordinator.asked(), expected);
 }
@@ -150,7 +150,7 @@ fn trial() -> v1::Trial {
     v1::Trial {
         trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
         point: Some(v1::Point { held_out: vec![], parameters, seed: 1, split_seed: 0 }),
-        state: "running".into(),
+        state: v1::TrialState::Running.into(),
         attempts: 2,
         step: 4,
         steps: 9,
@@ -221,7 +221,7 @@ fn a_trial_is_listed_and_explained() {
 fn a_linked_trial_says_to_what() {
     let trial = v1::Trial {
         reused_from: "other/94f9de81".into(),
-        state: "succeeded".into(),
+        state: v1::TrialState::Succeeded.into(),
         error: String::new(),
         ..trial()
     };
@@ -275,7 +275,12 @@ fn logs_are_printed_byte_for_byte() {
 
 #[test]
 fn workers_are_listed() {
-    let worker = v1::Worker { host: "gpu4".into(), pid: 4_711, state: "idle".into(), ..Default::default() };
+    let worker = v1::Worker {
+        host: "gpu4".into(),
+        pid: 4_711,
+        state: v1::WorkerState::Idle.into(),
+        ..Default::default()
+    };
     let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
     assert!(coordinator.says(&["workers", "--all"]).contains("gpu4:4711"));
     assert_eq!(coordinator.json(&["workers"])["workers"][0]["pid"], 4_711);
@@ -288,7 +293,7 @@ fn where_workers_keep_checkpoints_is_listed() {
     let worker = v1::Worker {
         host: "gpu4".into(),
         pid: 4_711,
-        state: "idle".into(),
+        state: v1::WorkerState::Idle.into(),
         checkpoints: "local".into(),
         ..Default::default()
     };
@@ -315,7 +320,8 @@ fn what_a_trial_left_is_listed() {
         kept("final-weights", "weights/x", "s3://bucket/weights/x", ""),
         kept("selected-weights", "weights/y", "", "gpu4"),
     ];
-    let artifacts = v1::ArtifactsResponse { trial_id: "94f9".into(), state: "succeeded".into(), artifacts };
+    let artifacts =
+        v1::ArtifactsResponse { trial_id: "94f9".into(), state: v1::TrialState::Succeeded.into(), artifacts };
     let coordinator = Coordinator::start(Script { artifacts, ..Script::default() });
     let text = coordinator.says(&["artifacts", "s/94f9"]);
     let ends = ["where", "not kept", "s3://bucket/weights/x", "weights/y below CACHE/artifacts on gpu4"];
@@ -330,7 +336,9 @@ fn what_a_trial_left_is_listed() {
     assert_eq!(json["artifacts"][1], weights);
     assert_eq!((&json["artifacts"][0]["key"], &json["artifacts"][2]["host"]), (&Value::Null, &"gpu4".into()));
     assert_eq!(coordinator.asked(), ["\"s/94f9\"", "\"94f9\""]);
-    assert!(Coordinator::start(Script::default()).says(&["artifacts", "94f9"]).contains("has left nothing"));
+    let nothing = v1::ArtifactsResponse { state: v1::TrialState::Queued.into(), ..Default::default() };
+    let nothing = Coordinator::start(Script { artifacts: nothing, ..Script::default() });
+    assert!(nothing.says(&["artifacts", "94f9"]).contains("has left nothing"));
 }
 
 #[test]
@@ -398,7 +406,8 @@ fn a_verification_that_cannot_end_is_called_off() {
     let output = alone.run(&["verify", "94f9", "--kill-at", "12"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && error.contains("worker gpu4:4711 left before"), "{error}");
-    let calls_off = |sweep: &str| alone.asked().contains(&format!("({sweep:?}, \"cancel\", \"\", \"\", 0)"));
+    let calls_off =
+        |sweep: &str| alone.asked().contains(&format!("({sweep:?}, Cancel, \"\", Unspecified, 0)"));
     assert!(calls_off("verify-94f9de81-1-a") && calls_off("verify-94f9de81-1-b"), "{:?}", alone.asked());
     assert!(alone.refuses(&["verify", "94f9", "--kill-at", "2"], 2).contains("--kill-at"));
 }

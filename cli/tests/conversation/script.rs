@@ -101,8 +101,9 @@ impl SweepService for Script {
         &self,
         request: Request<v1::ControlRequest>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
-        let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
-        self.note(&(sweep, action, r#where, state, priority));
+        let request = request.into_inner();
+        let v1::ControlRequest { sweep, r#where, priority, .. } = &request;
+        self.note(&(sweep, request.action(), r#where, request.state(), priority));
         Ok(Response::new(v1::ControlResponse { trials: if self.changes_nothing { 0 } else { 3 } }))
     }
 
@@ -110,7 +111,7 @@ impl SweepService for Script {
         &self,
         request: Request<v1::TrialsRequest>,
     ) -> Result<Response<Self::TrialsStream>, Status> {
-        self.note(&request.into_inner().state);
+        self.note(&request.into_inner().state());
         Ok(stream(&self.trials))
     }
 

@@ -10,6 +10,7 @@ use sortie_core::job::{StateName, Token};
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
+use sortie_core::status::UserAction;
 use sortie_core::trial::DatasetSpec;
 use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
@@ -111,27 +112,23 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let act = |action| store.act(&sweep, action);
         let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
         let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let state = state_of(&state)?;
+        let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
         // On a task of its own: a caller that goes away must not leave it half done.
         let on_trials = async |action| {
             let (store, sweep) = (Arc::clone(&store), sweep.clone());
             let done = tokio::spawn(async move { store.act_on_trials(&sweep, action, &filter, state).await });
             done.await.unwrap_or(Err(StoreError::Stopping))
         };
-        let trials = match action.as_str() {
-            "pause" => act(SweepAction::Pause).await.map(|()| 0),
-            "resume" => act(SweepAction::Resume).await.map(|()| 0),
-            "priority" => act(SweepAction::Priority(priority)).await.map(|()| 0),
-            "cancel" => on_trials(TrialAction::Cancel).await,
-            "retry" => on_trials(TrialAction::Retry).await,
-            other => {
-                return Err(Status::invalid_argument(format!(
-                    "{other:?} is not an action; allowed: pause, resume, cancel, retry, priority"
-                )));
-            }
+        let action = v1::ControlAction::read("action", action).map_err(invalid)?;
+        let trials = match action {
+            UserAction::Pause => act(SweepAction::Pause).await.map(|()| 0),
+            UserAction::Resume => act(SweepAction::Resume).await.map(|()| 0),
+            UserAction::Priority => act(SweepAction::Priority(priority)).await.map(|()| 0),
+            UserAction::Cancel => on_trials(TrialAction::Cancel).await,
+            UserAction::Retry => on_trials(TrialAction::Retry).await,
         };
         let trials = trials.map_err(refused)?;
-        tracing::info!(%sweep, action, trials, "a user acted");
+        tracing::info!(%sweep, %action, trials, "a user acted");
         Ok(Response::new(v1::ControlResponse { trials }))
     }
 
@@ -140,7 +137,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         request: Request<v1::TrialsRequest>,
     ) -> Result<Response<Self::TrialsStream>, Status> {
         let v1::TrialsRequest { sweep, state } = request.into_inner();
-        let state = state_of(&state)?;
+        let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
         let steps = self.0.store.work(&sweep).await.map_err(refused)?.steps().unwrap_or(0);
         let coordinator = Arc::clone(&self.0);
         let pages = stream::try_unfold(Some(0), move |from| {
@@ -336,11 +333,6 @@ fn progress_stream(
     })
 }
 
-fn state_of(name: &str) -> Result<Option<StateName>, Status> {
-    let unknown = |error: UnknownName| Status::invalid_argument(error.to_string());
-    Some(name).filter(|name| !name.is_empty()).map(|name| name.parse()).transpose().map_err(unknown)
-}
-
 #[cfg(test)]
 mod tests {
     use v1::sweep_service_server::SweepService as _;
@@ -396,8 +388,11 @@ mod tests {
         progress.wait_for(Submitted::is_done).await.unwrap();
         let (_stop, stopping) = watch::channel(false);
         let api = SweepApi(Arc::new(Coordinator { store: Arc::clone(&store), artifacts: None, stopping }));
-        let request =
-            v1::ControlRequest { sweep: "large".into(), action: "cancel".into(), ..Default::default() };
+        let request = v1::ControlRequest {
+            sweep: "large".into(),
+            action: v1::ControlAction::Cancel.into(),
+            ..Default::default()
+        };
         let mut asked = api.control(Request::new(request));
         let asking = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(asking.await);

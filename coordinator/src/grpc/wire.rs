@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::job::StateName;
+use sortie_core::status::WorkerState;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
@@ -45,7 +46,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         running_ms,
         finished_attempts,
         cancelled,
-        state,
+        state: v1::SweepState::number(state),
         priority,
         reused,
         delayed,
@@ -63,7 +64,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     v1::Trial {
         trial_id: trial_id.to_string(),
         point: Some((&point).into()),
-        state: state.to_string(),
+        state: v1::TrialState::number(state),
         attempts,
         step,
         steps,
@@ -100,11 +101,11 @@ pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String) -> v
 pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
     let silent_for = line.silent_for();
     let state = match () {
-        () if line.left => "left",
-        () if line.is_quarantined() => "quarantined",
-        () if !line.trials.is_empty() => "working",
-        () if silent_for > lease * SILENT_LEASES => "silent",
-        () => "idle",
+        () if line.left => WorkerState::Left,
+        () if line.is_quarantined() => WorkerState::Quarantined,
+        () if !line.trials.is_empty() => WorkerState::Working,
+        () if silent_for > lease * SILENT_LEASES => WorkerState::Silent,
+        () => WorkerState::Idle,
     };
     let WorkerLine { worker, quarantine, trials, .. } = line;
     v1::Worker {
@@ -115,7 +116,7 @@ pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
         tags: worker.abilities.tags,
         slots: worker.slots,
         software: worker.software,
-        state: state.to_owned(),
+        state: v1::WorkerState::number(state),
         seen_ms_ago: milliseconds(silent_for),
         reason: quarantine.map(|quarantine| quarantine.reason).unwrap_or_default(),
         trials,
@@ -135,7 +136,7 @@ pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1:
         v1::StoredArtifact { token: token.0, artifact: Some((&artifact).into()), url, host }
     };
     let artifacts = artifacts.into_iter().map(artifact).collect();
-    v1::ArtifactsResponse { trial_id: trial_id.to_string(), state: state.to_string(), artifacts }
+    v1::ArtifactsResponse { trial_id: trial_id.to_string(), state: v1::TrialState::number(state), artifacts }
 }
 
 pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {

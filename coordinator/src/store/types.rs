@@ -7,6 +7,7 @@ use sortie_core::job::{StateName, Timestamp, Token};
 use sortie_core::lease::Lease;
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
+use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, TrialId};
 
 /// A worker process.
@@ -126,12 +127,12 @@ pub enum TrialAction {
 }
 
 /// How far a sweep is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SweepStatus {
     /// The sweep's name.
     pub sweep: String,
-    /// `expanding`, `open`, `paused` or `cancelled`.
-    pub state: String,
+    /// How it stands.
+    pub state: SweepState,
     /// Higher ones are served first.
     pub priority: i64,
     /// Trials of its grid.
@@ -162,6 +163,31 @@ pub struct SweepStatus {
     pub running_ms: u64,
     /// How many those are.
     pub finished_attempts: u64,
+}
+
+impl SweepStatus {
+    /// That of a sweep without trials.
+    pub fn empty(sweep: String, state: SweepState) -> Self {
+        Self {
+            sweep,
+            state,
+            priority: 0,
+            planned: 0,
+            blocked: 0,
+            queued: 0,
+            delayed: false,
+            running: 0,
+            succeeded: 0,
+            diverged: 0,
+            failed: 0,
+            cancelled: 0,
+            reused: 0,
+            steps_done: 0,
+            steps_planned: 0,
+            running_ms: 0,
+            finished_attempts: 0,
+        }
+    }
 }
 
 /// One line of a list of trials.

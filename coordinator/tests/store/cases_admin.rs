@@ -3,6 +3,7 @@
 use sortie_coordinator::store::{StoreError, SweepAction, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::status::SweepState;
 
 use crate::fixture::*;
 
@@ -30,7 +31,7 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     assert_eq!(f.cancel("").await, 0);
     assert_eq!(f.retry("", None).await, 4);
     assert!(is_stale(&f.complete(runs.token, Outcome::Succeeded).await));
-    assert_eq!((f.count(StateName::Queued).await, f.status("first").await.state), (4, "open".to_owned()));
+    assert_eq!((f.count(StateName::Queued).await, f.status("first").await.state), (4, SweepState::Open));
     assert_eq!(f.claim_one().await.trial_id, runs.trial_id);
 }
 
@@ -45,7 +46,11 @@ pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
     assert_eq!((f.count(StateName::Running).await, f.count(StateName::Cancelled).await), (1, 1));
     assert_eq!(act(TrialAction::Cancel, "held_out=sketch and dropout=5e-1", None).await, 1);
     assert_eq!(act(TrialAction::Cancel, "seed=7", None).await, 0);
-    assert_eq!(f.status("first").await.state, "open", "only what is cancelled as a whole is cancelled");
+    assert_eq!(
+        f.status("first").await.state,
+        SweepState::Open,
+        "only what is cancelled as a whole is cancelled"
+    );
     assert_eq!(act(TrialAction::Cancel, "", Some(StateName::Queued)).await, 1);
     assert_eq!(act(TrialAction::Retry, "dropout=0.5", None).await, 2);
     f.succeed(lease.token).await;
@@ -89,11 +94,11 @@ pub async fn conditions_that_would_miss_trials_are_refused(f: Fixture) {
     assert!(!progress.borrow().is_done(), "it was done before it could be cancelled");
     let error = refused(TrialAction::Retry, "held_out=photo", None).await.to_string();
     assert!(error.ends_with("it was cancelled meanwhile; `sortie resume first` stores the rest"), "{error}");
-    assert_eq!((f.status("first").await.state.as_str(), f.count(StateName::Queued).await), ("cancelled", 0));
+    assert_eq!((f.status("first").await.state, f.count(StateName::Queued).await), (SweepState::Cancelled, 0));
     // As a whole it is open again, with all that was cancelled.
     assert_eq!(f.retry("", None).await, cancelled);
     within(async {
-        while f.status("first").await.state != "open" {
+        while f.status("first").await.state != SweepState::Open {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })

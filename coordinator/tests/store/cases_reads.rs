@@ -3,6 +3,7 @@
 use sortie_coordinator::store::{StoreError, SweepStatus};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::record::Fingerprint;
+use sortie_core::status::SweepState;
 
 use crate::fixture::*;
 
@@ -20,7 +21,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
     f.cancel("seed=2").await;
     let expected = SweepStatus {
         sweep: "first".to_owned(),
-        state: "open".to_owned(),
+
         planned: 12,
         queued: 1,
         delayed: true,
@@ -34,7 +35,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
         steps_planned: 12 * 21,
         running_ms: 4_000,
         finished_attempts: 1,
-        ..SweepStatus::default()
+        ..SweepStatus::empty("first".to_owned(), SweepState::Open)
     };
     assert_eq!(f.status("first").await, expected);
     f.pass(600);

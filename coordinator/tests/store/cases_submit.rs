@@ -6,6 +6,7 @@ use sortie_coordinator::store::{StoreError, SubmitOptions, SweepAction};
 use sortie_core::job::{Outcome, StateName};
 use sortie_core::lease::Batch;
 use sortie_core::spec::SpecError;
+use sortie_core::status::SweepState;
 use sortie_core::trial::TrialId;
 
 use crate::fixture::*;
@@ -68,7 +69,7 @@ pub async fn a_grid_of_many_chunks_is_stored_completely_and_in_order(f: Fixture)
         (submitted.planned, submitted.expanded, submitted.added, submitted.reused),
         (6_200, 6_200, 6_200, 0)
     );
-    assert_eq!(f.status("first").await.state, "open");
+    assert_eq!(f.status("first").await.state, SweepState::Open);
     let expected: Vec<TrialId> = spec(&text).trials().map(|trial| trial.id()).collect();
     assert_eq!(ids(&f).await, expected);
 }
@@ -107,7 +108,7 @@ pub async fn an_expansion_goes_on_after_a_restart(f: Fixture) {
     let store = database.open_again(&clock).await;
     let f = Fixture { store, clock, database };
     within(async {
-        while f.status("first").await.state != "open" {
+        while f.status("first").await.state != SweepState::Open {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })
@@ -224,11 +225,11 @@ pub async fn a_sweep_cancelled_in_the_middle_adds_nothing_more(f: Fixture) {
     while within(progress.changed()).await.is_ok() {}
     assert!(!progress.borrow().is_done(), "it was done before it could be cancelled");
     let status = f.status("first").await;
-    assert_eq!((status.state.as_str(), status.queued, status.cancelled), ("cancelled", 0, cancelled));
+    assert_eq!((status.state, status.queued, status.cancelled), (SweepState::Cancelled, 0, cancelled));
     // Resumed, it is completed; what was cancelled stays so.
     f.act("first", SweepAction::Resume).await;
     within(async {
-        while f.status("first").await.state != "open" {
+        while f.status("first").await.state != SweepState::Open {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })

@@ -8,6 +8,7 @@ use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
 use sortie_core::lease::Batch;
 use sortie_core::metrics::TrainingLoss;
 use sortie_core::spec::SweepSpec;
+use sortie_core::status::SweepState;
 use sortie_core::trial::PROTOCOL_VERSION;
 
 use crate::cases_artifacts::artifact;
@@ -163,7 +164,7 @@ pub async fn a_sweep_that_another_build_planned_waits_and_says_why(f: Fixture) {
     assert!(claimed.leases.is_empty() && claimed.idle, "{claimed:?}");
     let version = format!("version {} of the numbers", PROTOCOL_VERSION - 1);
     assert!(claimed.unfit.contains(&version) && claimed.unfit.contains("another name"), "{}", claimed.unfit);
-    assert_eq!(f.status("first").await.state, "outdated");
+    assert_eq!(f.status("first").await.state, SweepState::Outdated);
     // Its trials bear other names than those that this build gives.
     let ids = f.store.trials("first", None, 0).await.unwrap().rows;
     assert!(ids.iter().zip(spec(SWEEP).trials()).all(|(old, new)| old.trial_id != new.id()));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::job::ErrorClass;
+use sortie_core::status::SweepState;
 use tokio::time::{Instant, sleep};
 
 use crate::fixture::*;
@@ -101,5 +102,5 @@ async fn a_sweep_whose_coordinator_ended_is_completed_by_another() {
     assert!(!progress.borrow().is_done(), "it was done before the coordinator could end");
     meanwhile(sleep(SOON), async || assert_eq!(other.reap().await.unwrap(), 0)).await;
     let status = other.status(Some("first")).await.unwrap().remove(0);
-    assert_eq!((status.state.as_str(), status.queued), ("open", 6_200));
+    assert_eq!((status.state, status.queued), (SweepState::Open, 6_200));
 }

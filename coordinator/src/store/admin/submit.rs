@@ -7,7 +7,7 @@ use sortie_core::plan::PlannedTrial;
 use sortie_core::spec::SweepSpec;
 
 use crate::store::StoreError;
-use crate::store::backend::{NewTrial, SweepRow, SweepState, Transaction};
+use crate::store::backend::{NewTrial, StoredSweepState, SweepRow, Transaction};
 use crate::store::types::{SubmitOptions, Submitted};
 
 /// Members of combinations that one transaction adds, or a little more: they are as many rows.
@@ -24,7 +24,7 @@ pub(crate) async fn store_sweep(
     let row = match tx.sweep(&spec.name).await? {
         None => {
             let (priority, reuse) = (options.priority.unwrap_or(0), options.reuse);
-            let (state, planned) = (SweepState::Open, planned(spec));
+            let (state, planned) = (StoredSweepState::Open, planned(spec));
             let mut row = SweepRow {
                 id: SweepKey(0),
                 spec: spec.clone(),
@@ -39,7 +39,7 @@ pub(crate) async fn store_sweep(
             row.id = tx.insert_sweep(&row, now).await?;
             row
         }
-        Some(mut row) if row.state == SweepState::Cancelled => {
+        Some(mut row) if row.state == StoredSweepState::Cancelled => {
             return Err(StoreError::Cancelled(std::mem::take(&mut row.spec.name)));
         }
         Some(mut row) => {

@@ -7,7 +7,7 @@ use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, app
 
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptState, Changes, Move, Progress, SweepRow, SweepState, Transaction, TrialRow,
+    AttemptState, Changes, Move, Progress, StoredSweepState, SweepRow, Transaction, TrialRow,
 };
 use crate::store::types::{SweepAction, TrialAction, TrialEvent};
 
@@ -18,11 +18,11 @@ const PAGE_TRIALS: u64 = 1_000;
 pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
     let mut row = stored_sweep(name, tx).await?;
     match action {
-        SweepAction::Pause if row.state == SweepState::Cancelled => {
+        SweepAction::Pause if row.state == StoredSweepState::Cancelled => {
             return Err(StoreError::Cancelled(name.to_owned()));
         }
-        SweepAction::Pause => row.state = SweepState::Paused,
-        SweepAction::Resume => row.state = SweepState::Open,
+        SweepAction::Pause => row.state = StoredSweepState::Paused,
+        SweepAction::Resume => row.state = StoredSweepState::Open,
         SweepAction::Priority(priority) => row.priority = priority,
     }
     tx.update_sweep(&row).await
@@ -65,8 +65,10 @@ pub(crate) async fn act_on_trials(
         let whole = *filter == Filter::default() && state.is_none();
         refuse_to_miss_trials(&row, *action, whole)?;
         match action {
-            TrialAction::Cancel if whole => row.state = SweepState::Cancelled,
-            TrialAction::Retry if row.state == SweepState::Cancelled => row.state = SweepState::Open,
+            TrialAction::Cancel if whole => row.state = StoredSweepState::Cancelled,
+            TrialAction::Retry if row.state == StoredSweepState::Cancelled => {
+                row.state = StoredSweepState::Open
+            }
             _ => {}
         }
         tx.update_sweep(&row).await?;
@@ -115,7 +117,7 @@ pub(crate) async fn act_on_trials(
 /// Conditions cannot reach the trials of a sweep that are still to be added: what is to be cancelled would run, and with what is retried
 /// the rest of a cancelled sweep would come to life.
 fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Result<(), StoreError> {
-    let cancelled = row.state == SweepState::Cancelled;
+    let cancelled = row.state == StoredSweepState::Cancelled;
     if whole || row.expanded >= row.planned || (action == TrialAction::Retry && !cancelled) {
         return Ok(());
     }

@@ -7,7 +7,9 @@ use sortie_core::plan::Identifier;
 use sortie_core::spec::SweepSpec;
 use sortie_testkit::postgres::Postgres;
 
-use super::{AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, SweepRow, SweepState};
+use super::{
+    AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, StoredSweepState, SweepRow,
+};
 use crate::store::types::Worker;
 use crate::store::{OpenOptions, StoreError, memory, sql};
 
@@ -32,7 +34,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
     let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point, None);
-    let (state, priority, reuse) = (SweepState::Open, 0, true);
+    let (state, priority, reuse) = (StoredSweepState::Open, 0, true);
     let mut row = SweepRow {
         id: SweepKey(0),
         spec,

@@ -6,6 +6,7 @@ use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
+use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, TrialId};
 
 use crate::store::types::Quarantine;
@@ -16,7 +17,7 @@ pub(crate) struct SweepRow {
     pub(crate) id: SweepKey,
     pub(crate) spec: SweepSpec,
     pub(crate) revision: i64,
-    pub(crate) state: SweepState,
+    pub(crate) state: StoredSweepState,
     pub(crate) priority: i64,
     pub(crate) reuse: bool,
     pub(crate) planned: u64,
@@ -26,19 +27,21 @@ pub(crate) struct SweepRow {
 
 /// What a user made of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SweepState {
+pub(crate) enum StoredSweepState {
     Open,
     Paused,
     Cancelled,
 }
-sortie_core::named!(SweepState, "sweep state", { Open => "open", Paused => "paused", Cancelled => "cancelled" });
+sortie_core::named!(StoredSweepState, "sweep state", { Open => "open", Paused => "paused", Cancelled => "cancelled" });
 
 impl SweepRow {
     /// The state as users see it.
-    pub(crate) fn shown_state(&self) -> String {
+    pub(crate) fn shown_state(&self) -> SweepState {
         match self.state {
-            SweepState::Open if self.expanded < self.planned => "expanding".to_owned(),
-            state => state.to_string(),
+            StoredSweepState::Open if self.expanded < self.planned => SweepState::Expanding,
+            StoredSweepState::Open => SweepState::Open,
+            StoredSweepState::Paused => SweepState::Paused,
+            StoredSweepState::Cancelled => SweepState::Cancelled,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! How far a sweep is: counts of trials and steps, computed alike for every database.
 
 use sortie_core::job::StateName;
+use sortie_core::status::SweepState;
 
-use super::{SweepRow, SweepState};
+use super::{StoredSweepState, SweepRow};
 use crate::store::types::SweepStatus;
 
 /// Adds trials that ended to a sweep's counts.
@@ -24,8 +25,8 @@ pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials:
 /// A sweep that another build planned and that is not over shows that instead of its own state.
 pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
     let is_over = sweep.expanded >= sweep.planned && status.blocked + status.queued == 0;
-    if sweep.spec.outdated().is_some() && !is_over && sweep.state == SweepState::Open {
-        status.state = "outdated".to_owned();
+    if sweep.spec.outdated().is_some() && !is_over && sweep.state == StoredSweepState::Open {
+        status.state = SweepState::Outdated;
     }
 }
 

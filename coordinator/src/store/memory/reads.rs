@@ -41,13 +41,10 @@ impl Backend for Memory {
         let tables = self.tables.lock().await;
         let mut all = Vec::new();
         for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
-            let (state, priority, planned) = (row.shown_state(), row.priority, row.planned);
             let mut status = SweepStatus {
-                sweep: row.spec.name.clone(),
-                state,
-                priority,
-                planned,
-                ..SweepStatus::default()
+                priority: row.priority,
+                planned: row.planned,
+                ..SweepStatus::empty(row.spec.name.clone(), row.shown_state())
             };
             let mut steps_running = 0;
             for (_, trial) in tables.in_sweep(row.id) {

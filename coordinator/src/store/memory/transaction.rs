@@ -12,8 +12,8 @@ use sortie_core::record::Fingerprint;
 use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, SweepState,
-    Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, StoredSweepState,
+    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
@@ -34,7 +34,7 @@ impl Sweeps for MemoryTransaction {
                     .iter()
                     .any(|state| tables.count(sweep.id, *state) > 0),
         };
-        Ok(tables.sweeps.values().filter(|sweep| sweep.state == SweepState::Open).map(open).collect())
+        Ok(tables.sweeps.values().filter(|sweep| sweep.state == StoredSweepState::Open).map(open).collect())
     }
 
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
@@ -63,7 +63,7 @@ impl Sweeps for MemoryTransaction {
 
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
         let expanding =
-            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != SweepState::Cancelled;
+            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != StoredSweepState::Cancelled;
         let key =
             |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
         Ok(self.tables.sweeps.values().filter(expanding).min_by_key(key).cloned())

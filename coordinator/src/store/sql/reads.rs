@@ -94,14 +94,13 @@ impl SqlBackend {
     async fn sweep_status(&self, row: &Row) -> Result<SweepStatus, StoreError> {
         let sweep = rows::sweep(row)?;
         let mut status = SweepStatus {
-            state: sweep.shown_state(),
             priority: sweep.priority,
             planned: sweep.planned,
             blocked: row.count("trials", "blocked")?,
             queued: row.count("trials", "queued")?,
             running: row.count("trials", "running")?,
             delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
-            ..SweepStatus::default()
+            ..SweepStatus::empty(sweep.spec.name.clone(), sweep.shown_state())
         };
         for row in self.fetch(self.sql().finished, vec![sweep.id.into()]).await? {
             let trials = row.count("trials", "trials")?;
@@ -193,8 +192,7 @@ impl Backend for SqlBackend {
         let mut all = Vec::new();
         for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await?
         {
-            let name = rows::sweep(&row)?.spec.name;
-            all.push(SweepStatus { sweep: name, ..self.sweep_status(&row).await? });
+            all.push(self.sweep_status(&row).await?);
         }
         Ok(all)
     }

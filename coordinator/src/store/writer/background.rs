@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::command::{Expand, Settle};
 use super::writer_task::Writer;
-use crate::store::backend::SweepState;
+use crate::store::backend::StoredSweepState;
 
 /// Combinations that wait for their members are looked at this often while trials end.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ impl Writer {
             let name = progress.borrow().sweep.clone();
             match self.backend.sweep(&name).await {
                 Ok(Some(row)) => {
-                    let cancelled = row.state == SweepState::Cancelled;
+                    let cancelled = row.state == StoredSweepState::Cancelled;
                     progress.send_modify(|submitted| {
                         (submitted.planned, submitted.expanded, submitted.cancelled) =
                             (row.planned, row.expanded, cancelled);
