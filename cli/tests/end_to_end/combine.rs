@@ -59,7 +59,7 @@ fn combinations_survive_kills_and_come_to_the_same() {
     assert_eq!(accepted, query::<Accepted>(&stormy, ACCEPTED));
     // An ensemble of one member is that member, at the last step.
     let alone = "SELECT COUNT(*) FROM trials AS c JOIN members AS m ON m.trial = c.id JOIN trials AS t ON t.id = m.member
-        JOIN held_out AS e ON e.token = c.token JOIN held_out AS f ON f.token = t.token
+        JOIN held_out AS e ON e.token = c.result JOIN held_out AS f ON f.token = t.result
             AND f.step = 4 AND f.method = 'plain' AND f.domain = e.domain AND f.split = e.split AND f.correct = e.correct
         WHERE c.parameters ->> '$.combine' = 'both' AND c.parameters ->> '$.members' = 1.0";
     assert_eq!(query::<(i64,)>(&calm, alone), [(6 * 2,)]);
