@@ -13,6 +13,7 @@ use sortie_proto::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::Instrument as _;
 
 use crate::attempt::artifacts::{self, DestinationWatch};
 use crate::attempt::lease;
@@ -289,13 +290,16 @@ impl Agent {
         let slot_guard =
             SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
         let shared = Arc::clone(&self.shared);
-        self.attempts.spawn(async move {
+        // Every level shows this span: lines within it do not name their trial themselves.
+        let span = tracing::error_span!("attempt", trial = %lease.trial_id.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
+        let attempt = async move {
             let sweep = lease.sweep.clone();
             let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
             // Moved into the task: the slot becomes free when the attempt is over, or when its task is dropped.
             drop(slot_guard);
             took.map(|took| (sweep, took))
-        });
+        };
+        self.attempts.spawn(attempt.instrument(span));
     }
 
     /// Returns a trial that never started. Its lease expires if this does not arrive.

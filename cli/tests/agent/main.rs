@@ -6,6 +6,7 @@ mod artifacts;
 mod commands;
 mod fake;
 mod lifetimes;
+mod logs;
 mod scripted;
 mod worker;
 

@@ -9,6 +9,7 @@ use sortie_core::names::UnknownName;
 use sortie_core::requirements::Abilities;
 use sortie_proto::{WireError, v1};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
@@ -23,13 +24,14 @@ pub(super) struct WorkerApi(pub(super) Arc<Coordinator>);
 
 #[tonic::async_trait]
 impl v1::worker_service_server::WorkerService for WorkerApi {
+    #[tracing::instrument(skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn register(
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
         let worker = worker_of(request.into_inner())?;
         self.0.store.register(&worker).await.map_err(refused)?;
-        tracing::info!(worker = %worker.id, host = %worker.host, pid = worker.pid, devices = ?worker.devices, "worker registered");
+        tracing::info!(host = %worker.host, pid = worker.pid, devices = ?worker.devices, "worker registered");
         let lease = self.0.store.settings().lease;
         let (store, store_mark) =
             self.0.artifacts.clone().map(|offer| (offer.url, offer.mark)).unwrap_or_default();
@@ -43,20 +45,16 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         }))
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
         let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle } =
             request.into_inner();
         let sweep = Some(sweep).filter(|name| !name.is_empty());
-        let claim = Claim {
-            worker_id: worker_id.clone(),
-            count_max: count_max.clamp(1, LEASES_MAX),
-            sweep,
-            return_when_idle,
-        };
+        let claim = Claim { worker_id, count_max: count_max.clamp(1, LEASES_MAX), sweep, return_when_idle };
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         let mut stopping = self.0.stopping.clone();
         tokio::select! {
-            claimed = self.0.store.claim(claim, wait) => Ok(Response::new(lease_response(&claimed.map_err(refused)?, &worker_id))),
+            claimed = self.0.store.claim(claim, wait) => Ok(Response::new(lease_response(&claimed.map_err(refused)?))),
             _ = stopping.wait_for(|&stopping| stopping) => Err(Status::unavailable("the coordinator is stopping")),
         }
     }
@@ -67,13 +65,16 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
         let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
-        let lost = self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused)?;
+        let stored = async { self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused) };
+        let lost = stored.instrument(tracing::debug_span!("heartbeat", worker = %worker_id)).await?;
+        // Outside of the span, which the default level leaves out: a warning names its worker itself.
         for token in &lost {
             tracing::warn!(%token, worker = %worker_id, "a stale attempt is refused and stops");
         }
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(token = %Token(request.get_ref().token)))]
     async fn report(
         &self,
         request: Request<v1::ReportRequest>,
@@ -90,19 +91,24 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let completion: Completion = request.into_inner().try_into().map_err(invalid)?;
         let (token, outcome) = (completion.token, completion.outcome.clone());
-        self.0.store.complete(completion).await.map_err(refused)?;
+        let stored = async { self.0.store.complete(completion).await.map_err(refused) };
+        stored.instrument(tracing::debug_span!("complete", %token)).await?;
+        // Outside of the span, which the default level leaves out: a warning names its attempt itself.
         match &outcome {
             Outcome::Succeeded => tracing::debug!(%token, "attempt succeeded"),
             Outcome::Diverged { step } => tracing::warn!(%token, step, "attempt diverged"),
-            Outcome::Failed { class, message } => tracing::warn!(%token, %class, message, "attempt failed"),
+            Outcome::Failed { class, message } => {
+                tracing::warn!(%token, %class, reason = %message, "attempt failed")
+            }
         }
         Ok(Response::new(v1::CompleteResponse {}))
     }
 
+    #[tracing::instrument(skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
         let worker_id = request.into_inner().worker_id;
         self.0.store.leave(&worker_id).await.map_err(refused)?;
-        tracing::info!(worker = %worker_id, "worker left");
+        tracing::info!("worker left");
         Ok(Response::new(v1::LeaveResponse {}))
     }
 }
@@ -144,9 +150,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn lease_response(claimed: &Claimed, worker_id: &str) -> v1::LeaseResponse {
+fn lease_response(claimed: &Claimed) -> v1::LeaseResponse {
     for lease in &claimed.leases {
-        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, worker = %worker_id, "trial assigned");
+        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, attempt = lease.attempt, "trial assigned");
     }
     let leases = claimed.leases.iter().map(Into::into);
     let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());

@@ -37,12 +37,10 @@ impl ArtifactDestination {
         let prefixes: Vec<String> = tokens.map(|token| format!("{token}-")).collect();
         let folder = format!("checkpoints/{trial}");
         match timeout(ANSWER_LIMIT, self.store.delete_in(&folder, &prefixes)).await {
-            Ok(Ok(count)) => tracing::debug!(trial = %trial.short(), count, "checkpoints deleted"),
-            Ok(Err(error)) => {
-                tracing::warn!(trial = %trial.short(), %error, "checkpoints of a trial that has ended stay")
-            }
+            Ok(Ok(count)) => tracing::debug!(count, "checkpoints deleted"),
+            Ok(Err(error)) => tracing::warn!(%error, "checkpoints of a trial that has ended stay"),
             Err(_) => {
-                tracing::warn!(trial = %trial.short(), store = %self.url(), "checkpoints of a trial that has ended stay: no answer")
+                tracing::warn!(store = %self.url(), "checkpoints of a trial that has ended stay: no answer")
             }
         }
     }

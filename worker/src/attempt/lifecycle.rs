@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::lease::Lease;
 use sortie_core::pipe::{Event, Handshake};
 use sortie_core::trial::{PROTOCOL_VERSION, Work};
 use sortie_proto::v1;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::AttemptLog;
@@ -50,7 +51,6 @@ type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 /// An attempt while it runs.
 pub(crate) struct Attempt<'a> {
     shared: &'a Shared,
-    token: Token,
     is_command: bool,
     step: Arc<AtomicU64>,
     orders: watch::Receiver<Order>,
@@ -92,7 +92,6 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
     };
     let mut attempt = Attempt {
         shared,
-        token,
         is_command: matches!(lease.spec.work, Work::Command(_)),
         step,
         orders,
@@ -106,34 +105,27 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
     };
     let (destination, trainer) = match attempt.is_command {
         true => (None, None),
-        false => (shared.destination.found().await, Some(find_trainer(&shared.config.launcher).await)),
+        false => prepare(shared).instrument(tracing::debug_span!("preparing")).await,
     };
     let begun = Instant::now();
-    let outcome = match attempt.start(
-        &lease,
-        slot,
-        destination.as_ref(),
-        trainer,
-        AttemptLog::new(log_path.clone()),
-    ) {
-        Ok(mut child) => {
-            tracing::info!(%token, trial = %trial_id.short(), sweep = %lease.sweep, device = %slot.device, pid = child.pid(), "trial started");
-            let _noted = shared.state_dir.running(child.pid());
-            attempt.watch(&mut child).await
-        }
-        Err(outcome) => Some(outcome),
-    };
+    let outcome =
+        match attempt.start(&lease, slot, destination.as_ref(), trainer, AttemptLog::new(log_path.clone())) {
+            Ok(mut child) => {
+                tracing::info!(device = %slot.device, pid = child.pid(), "trial started");
+                let _noted = shared.state_dir.running(child.pid());
+                attempt.watch(&mut child).await
+            }
+            Err(outcome) => Some(outcome),
+        };
     let Some(outcome) = outcome else {
-        tracing::info!(%token, trial = %trial_id.short(), "trial abandoned");
+        tracing::info!("trial abandoned");
         return None;
     };
     match &outcome {
-        Outcome::Succeeded => tracing::info!(%token, trial = %trial_id.short(), "trial succeeded"),
-        Outcome::Diverged { step } => {
-            tracing::warn!(%token, trial = %trial_id.short(), step, "trial diverged")
-        }
+        Outcome::Succeeded => tracing::info!("trial succeeded"),
+        Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
         Outcome::Failed { class, message } => {
-            tracing::warn!(%token, trial = %trial_id.short(), %class, reason = %message, log = %log_path.display(), "trial failed");
+            tracing::warn!(%class, reason = %message, log = %log_path.display(), "trial failed");
             shared.config.observer.failed(message);
         }
     }
@@ -144,6 +136,11 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
         destination.clear_checkpoints(trial_id, tokens).await;
     }
     took
+}
+
+/// Finds what Sortie's own trainer needs: where its artifacts go, and a trainer that runs here.
+async fn prepare(shared: &Shared) -> (Option<ArtifactDestination>, Option<Result<Trainer, LaunchError>>) {
+    (shared.destination.found().await, Some(find_trainer(&shared.config.launcher).await))
 }
 
 /// On a blocking thread, because the first call loads libtorch to check that it fits.
@@ -179,6 +176,7 @@ impl Attempt<'_> {
     }
 
     /// Follows the process until it ends; none if nothing is to be reported.
+    #[tracing::instrument(name = "running", level = "debug", skip_all)]
     async fn watch(&mut self, child: &mut Child) -> Option<Outcome> {
         let oom_kills = self.shared.oom_kills.count();
         let mut ticks = interval(REPORT_INTERVAL);
@@ -203,7 +201,7 @@ impl Attempt<'_> {
                     match answer {
                         Ok(()) => self.outbox.acknowledged(),
                         Err(Refusal::Stale) => {
-                            tracing::warn!(token = %self.token, "lease lost; ending the trial's process");
+                            tracing::warn!("lease lost; ending the trial's process");
                             self.stop_for(child, StopReason::Abandoned);
                         }
                         Err(Refusal::Refused(reason)) => self.stop_for(child, StopReason::Unreported(refused(&reason))),
@@ -289,7 +287,7 @@ impl Attempt<'_> {
             return;
         }
         let line = config.observer.found_other_build(config.launcher.build(), trainer);
-        tracing::error!(token = %self.token, "{line}");
+        tracing::error!("{line}");
         child.kill();
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message: line };
         self.stop_reason.get_or_insert(StopReason::Broken(outcome));
@@ -330,17 +328,17 @@ impl Attempt<'_> {
 
     /// Reports how the attempt ended, with the reports that are left, until that is acknowledged, refused or abandoned. Returns whether the
     /// trial has ended, so that no later attempt needs its checkpoints.
+    #[tracing::instrument(name = "ending", level = "debug", skip_all)]
     async fn end(mut self, outcome: Outcome) -> bool {
         self.is_ending.store(true, Ordering::Relaxed);
         let mut orders = self.orders.clone();
-        let token = self.token;
         tokio::select! {
             answer = self.report_end(outcome) => match answer {
                 Ok(has_end) => return has_end,
-                Err(Refusal::Stale) => tracing::warn!(%token, "the lease was lost before the trial's end was reported"),
-                Err(Refusal::Refused(reason)) => tracing::error!(%token, %reason, "the coordinator refused the end of a trial"),
+                Err(Refusal::Stale) => tracing::warn!("the lease was lost before the trial's end was reported"),
+                Err(Refusal::Refused(reason)) => tracing::error!(%reason, "the coordinator refused the end of a trial"),
             },
-            () = abandoned(&mut orders) => tracing::warn!(%token, "the trial's end was not reported; it is free when its lease expires"),
+            () = abandoned(&mut orders) => tracing::warn!("the trial's end was not reported; it is free when its lease expires"),
         }
         false
     }

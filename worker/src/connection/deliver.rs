@@ -29,6 +29,7 @@ pub(crate) struct ReportClient {
 
 impl ReportClient {
     /// Delivers a batch, however long that takes.
+    #[tracing::instrument(name = "delivering", level = "debug", skip_all, fields(sequence = batch.sequence))]
     pub(crate) async fn report(self, batch: v1::Batch) -> Result<(), Refusal> {
         until_answered(|| self.session.report(self.token, batch.clone())).await?;
         #[cfg(feature = "test-hooks")]

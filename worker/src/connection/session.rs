@@ -194,6 +194,7 @@ impl Session {
     }
 
     /// Takes queued trials; waits up to `wait` for one.
+    #[tracing::instrument(name = "claiming", level = "debug", skip_all, fields(count = request.count_max))]
     pub(crate) async fn lease(
         &self,
         mut request: v1::LeaseRequest,

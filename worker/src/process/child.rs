@@ -13,6 +13,7 @@ use tokio::process::ChildStdin;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::process::launch::{Launch, OutputParser};
@@ -81,7 +82,8 @@ impl Child {
                 kill_requests,
                 deadline: None,
             }
-            .run(),
+            .run()
+            .in_current_span(),
         );
         Ok(Self { group, messages, kill_requested })
     }

@@ -44,6 +44,7 @@ pub(crate) enum OutputParser {
 ///
 /// # Errors
 /// The outcome of a trial that cannot run here or anywhere.
+#[tracing::instrument(name = "launching", level = "debug", skip_all)]
 pub(crate) fn prepare(
     config: &AgentConfig,
     lease: &Lease,

@@ -34,6 +34,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
     pub async fn spec(&self, sweep: &str) -> Result<SweepSpec, StoreError> {
         Ok(self.sweep(sweep).await?.spec)
     }
@@ -58,6 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
+    #[tracing::instrument(level = "debug", skip_all, fields(sweep = sweep))]
     pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
         let status = self.backend.status(sweep).await?;
         match sweep {
@@ -71,6 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep, from = from))]
     pub async fn trials(
         &self,
         sweep: &str,
@@ -85,6 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
     pub async fn records(
         &self,
         sweep: &str,
@@ -98,6 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Trial`] when it names none or several.
+    #[tracing::instrument(level = "debug", skip_all, fields(trial = %name))]
     pub async fn history(&self, name: &str) -> Result<TrialHistory, StoreError> {
         let mut history = self.backend.history(self.find(name).await?).await?;
         if let Some(origin) = self.origin(&history.line).await? {
@@ -111,6 +116,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Trial`] when the name names none or several.
+    #[tracing::instrument(level = "debug", skip_all, fields(trial = %name))]
     pub async fn artifacts(&self, name: &str) -> Result<TrialArtifacts, StoreError> {
         self.backend.artifacts(self.find(name).await?).await
     }
@@ -128,6 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Trial`] when the name names none or several.
+    #[tracing::instrument(level = "debug", skip_all, fields(trial = %name, token = token.map(tracing::field::display)))]
     pub async fn log(&self, name: &str, token: Option<Token>) -> Result<Log, StoreError> {
         let trial = self.find(name).await?;
         let TrialHistory { line, token: accepted, .. } = self.backend.history(trial).await?;
@@ -166,6 +173,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all, fields(all = all))]
     pub async fn workers(&self, all: bool) -> Result<Vec<WorkerLine>, StoreError> {
         self.backend.workers((!all).then_some(WORKERS_LISTED)).await
     }
@@ -175,6 +183,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`] for what may not be asked, with what the database said; [`StoreError::SlowQuery`],
     /// [`StoreError::QueriesRunning`] and [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
         self.backend.query(sql, limit).await
     }

@@ -29,6 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open(url: &str, options: &OpenOptions, settings: Settings) -> Result<Self, StoreError> {
         Self::on(sql::open(url, options).await?, settings).await
     }
@@ -80,6 +81,7 @@ impl Store {
     }
 
     /// Waits for the statements that run and closes the database.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
         self.backend.close().await;
     }

@@ -17,6 +17,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Spec`] when a fixed value differs from the stored sweep's.
+    #[tracing::instrument(level = "debug", skip_all, fields(sweep = %spec.name))]
     pub async fn submit(
         &self,
         spec: &SweepSpec,
@@ -30,6 +31,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`]; [`StoreError::Spec`] for fewer than there are, for too many, and for a sweep of other numbers.
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep, seeds = seeds))]
     pub async fn extend(&self, sweep: &str, seeds: u64) -> Result<watch::Receiver<Submitted>, StoreError> {
         let row = self.sweep(sweep).await?;
         self.submit(&row.spec.with_seeds(seeds)?, SubmitOptions { reuse: row.reuse, priority: None }).await
@@ -39,6 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
     pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<(), StoreError> {
         let act = Act { sweep: sweep.to_owned(), action };
         match self.ask(|reply| Message::Command(Command::Act(act, reply))).await {
@@ -52,6 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSweep`], [`StoreError::Filter`] for an axis that the sweep does not have, and [`StoreError::Incomplete`] for
     /// conditions that would miss trials of a sweep that are not stored yet.
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
     pub async fn act_on_trials(
         &self,
         sweep: &str,

@@ -54,6 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Spec`] for steps that do not fit, [`StoreError::Verification`] when nobody can run it.
+    #[tracing::instrument(level = "debug", skip_all, fields(trial = %name, kill_at = kill_at))]
     pub async fn verify(&self, name: &str, kill_at: u64, steps: Option<u64>) -> Result<Verified, StoreError> {
         let history = self.backend.history(self.find(name).await?).await?;
         let spec = self.spec(&history.sweep).await?;
@@ -99,6 +100,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Verification`] while or if one has no result, or when they are no such pair.
+    #[tracing::instrument(level = "debug", skip_all, fields(trial = %name))]
     pub async fn certify(&self, name: &str, sweeps: &[String; 2]) -> Result<Certificate, StoreError> {
         let trial = self.find(name).await?;
         let [whole, killed] = [self.spec(&sweeps[0]).await?, self.spec(&sweeps[1]).await?];

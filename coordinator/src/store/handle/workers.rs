@@ -18,6 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker.id))]
     pub async fn register(&self, worker: &Worker) -> Result<(), StoreError> {
         let register = Register(worker.clone());
         self.ask(|reply| Message::Command(Command::Register(register, reply))).await
@@ -27,6 +28,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker_id))]
     pub async fn leave(&self, worker_id: &str) -> Result<(), StoreError> {
         let worker = worker_id.to_owned();
         self.ask(|reply| Message::Request(Request::Leave { worker, reply })).await
@@ -36,6 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownWorker`] for a worker that did not register.
+    #[tracing::instrument(level = "debug", skip_all, fields(worker = %claim.worker_id, sweep = claim.sweep, count = claim.count_max))]
     pub async fn claim(&self, claim: Claim, wait: Duration) -> Result<Claimed, StoreError> {
         let (reply, answer) = Reply::channel();
         let mut waiting = Waiting { answer, writer: &self.writer };
@@ -49,6 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`]; then no lease was extended.
+    #[tracing::instrument(level = "debug", skip_all, fields(worker = %worker_id, count = attempts.len()))]
     pub async fn heartbeat(
         &self,
         worker_id: &str,
@@ -65,6 +69,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
     /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
+    #[tracing::instrument(level = "debug", skip_all, fields(%token, sequence = batch.sequence))]
     pub async fn report(&self, token: Token, batch: Batch) -> Result<(), StoreError> {
         self.ask(|reply| Message::Request(Request::Report { token, batch, reply })).await
     }
@@ -73,6 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::report`].
+    #[tracing::instrument(level = "debug", skip_all, fields(token = %completion.token))]
     pub async fn complete(&self, completion: Completion) -> Result<(), StoreError> {
         self.ask(|reply| Message::Request(Request::Complete { completion, reply })).await
     }
@@ -81,6 +87,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn reap(&self) -> Result<u64, StoreError> {
         let reaped = self.ask(|reply| Message::Request(Request::Reap { by: None, reply })).await?;
         // Without a limit it is never too late.
@@ -92,6 +99,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn reap_by(&self, by: Instant) -> Result<Option<u64>, StoreError> {
         self.ask(|reply| Message::Request(Request::Reap { by: Some(by), reply })).await
     }
@@ -100,6 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn grant_grace(&self) -> Result<u64, StoreError> {
         self.ask(|reply| Message::Command(Command::Grace(Grace, reply))).await
     }

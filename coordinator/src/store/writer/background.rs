@@ -17,6 +17,7 @@ const EXPAND_AGAIN: Duration = Duration::from_millis(500);
 
 impl Writer {
     /// Adds some trials to a sweep whose grid is not stored completely.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(super) async fn expand(&mut self) {
         match self.change(&Expand).await {
             Ok(Some(chunk)) => {
@@ -38,6 +39,7 @@ impl Writer {
     }
 
     /// Nothing is to be added here: what was submitted is complete, or cancelled, or another coordinator adds it.
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn follow_submissions(&mut self) {
         let mut open = Vec::new();
         for (id, progress) in std::mem::take(&mut self.expansion.submissions) {
@@ -64,6 +66,7 @@ impl Writer {
     }
 
     /// Looks which combinations need not wait for their members any more.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(super) async fn settle(&mut self) {
         let begun = Instant::now();
         let settled = self.change(&Settle).await;

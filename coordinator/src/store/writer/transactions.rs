@@ -21,6 +21,7 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 impl Writer {
     /// One transaction, tried again if another coordinator came between. It leaves each request's answer in its reply.
+    #[tracing::instrument(level = "debug", skip_all, fields(count = requests.len(), durable = durable))]
     pub(super) async fn transact(
         &mut self,
         requests: &mut [Request],
@@ -127,6 +128,7 @@ impl Writer {
     }
 
     /// Makes a change in a transaction of its own, tried again if another coordinator came between.
+    #[tracing::instrument(level = "debug", skip_all, fields(change = std::any::type_name::<C>()))]
     pub(super) async fn change<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {
         let mut conflicts = 0;
         loop {
