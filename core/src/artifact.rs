@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::AttemptToken;
 use crate::metrics::Method;
 use crate::named;
-use crate::token::Token;
 
 /// What a file in the artifact store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +87,7 @@ impl Artifact {
 #[serde(deny_unknown_fields)]
 pub struct CheckpointRef {
     /// The attempt that wrote it.
-    pub token: Token,
+    pub token: AttemptToken,
     /// The step after whose update it was written.
     pub step: u64,
     /// Its place below the artifact store's root.
@@ -101,7 +101,7 @@ pub struct CheckpointRef {
 #[serde(deny_unknown_fields)]
 pub struct Resumed {
     /// The attempt that wrote the checkpoint.
-    pub token: Token,
+    pub token: AttemptToken,
     /// The last step that it made.
     pub step: u64,
     /// Whether device, threads and libtorch are those of the earlier attempt, so that the result is the uninterrupted one's to the byte.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::combine::Readiness;
+use crate::keys::AttemptToken;
 use crate::named;
-pub use crate::token::Token;
 
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,14 +166,14 @@ pub enum State {
     /// Waits for a worker.
     Queued {
         /// The attempt whose lease expired last, if no other has started since: it may still report.
-        lost: Option<Token>,
+        lost: Option<AttemptToken>,
         /// After a failure: it is not assigned earlier.
         not_before: Option<Timestamp>,
     },
     /// An attempt has it.
     Running {
         /// The attempt.
-        token: Token,
+        token: AttemptToken,
         /// When the lease ends unless a heartbeat extends it.
         expires_at: Timestamp,
     },
@@ -185,17 +185,17 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
     /// It has a result, reported under this token: its own attempt's, or that of the same trial in another sweep.
-    Succeeded(Token),
+    Succeeded(AttemptToken),
     /// Its loss stopped being a number in this attempt.
-    Diverged(Token),
+    Diverged(AttemptToken),
     /// Its attempts are used up; this was the last. None for a combination whose members ended without a result.
-    Failed(Option<Token>),
+    Failed(Option<AttemptToken>),
     /// A user cancelled it.
     Cancelled,
 }
 
 impl Finished {
-    fn token(self) -> Option<Token> {
+    fn token(self) -> Option<AttemptToken> {
         match self {
             Self::Succeeded(token) | Self::Diverged(token) => Some(token),
             Self::Failed(token) => token,
@@ -227,7 +227,7 @@ impl State {
     }
 
     /// The attempt that the state names, if any.
-    pub fn token(&self) -> Option<Token> {
+    pub fn token(&self) -> Option<AttemptToken> {
         match self {
             Self::Blocked => None,
             Self::Queued { lost, .. } => *lost,
@@ -241,15 +241,15 @@ impl State {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A worker takes it, under a new token.
-    Claim(Token),
+    Claim(AttemptToken),
     /// The same trial has succeeded in another sweep, under this token.
-    Reuse(Token),
+    Reuse(AttemptToken),
     /// The attempt is alive: a heartbeat or a report.
-    Heartbeat(Token),
+    Heartbeat(AttemptToken),
     /// The attempt reports its end.
     Complete {
         /// The attempt.
-        token: Token,
+        token: AttemptToken,
         /// How it ended.
         outcome: Outcome,
         /// What the retry policy needs.
@@ -281,11 +281,11 @@ pub struct FailureHistory {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// A new attempt begins.
-    Start(Token),
+    Start(AttemptToken),
     /// An attempt whose lease had expired goes on.
-    Revive(Token),
+    Revive(AttemptToken),
     /// An attempt ends.
-    End(Token, AttemptEnd),
+    End(AttemptToken, AttemptEnd),
     /// Earlier failures are no longer counted.
     ResetFailures,
 }
@@ -315,7 +315,7 @@ pub enum Decision {
 pub enum Refused {
     /// The token's attempt no longer has the trial.
     #[error("this attempt no longer holds its trial")]
-    Stale(Token),
+    Stale(AttemptToken),
     /// Only queued trials can be taken.
     #[error("the trial is {0}, not queued")]
     NotQueued(StateName),
@@ -388,11 +388,11 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
     }
 }
 
-fn holds(state: State, by: Token) -> bool {
+fn holds(state: State, by: AttemptToken) -> bool {
     !matches!(state, State::Finished(_)) && state.token() == Some(by)
 }
 
-fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
+fn after_failure(token: AttemptToken, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
     let policy = class.policy();
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(Some(token)));
@@ -405,7 +405,7 @@ fn after_failure(token: Token, class: ErrorClass, past: FailureHistory, now: Tim
 
 fn complete(
     state: State,
-    token: Token,
+    token: AttemptToken,
     outcome: &Outcome,
     past: FailureHistory,
     now: Timestamp,

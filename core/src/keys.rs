@@ -1,6 +1,21 @@
-//! Keys of a database's rows. None of them means anything outside of its database; trials, sweeps and workers have names of their own there.
+//! Keys of a database's rows, and the fencing tokens of attempts.
+//!
+//! A key means nothing outside of its database; there, sweeps, trials and workers have names. A token does: workers report under it.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Names one attempt at one trial. Tokens grow and are never reissued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptToken(pub i64);
+
+impl fmt::Display for AttemptToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident),+) => {$(
@@ -15,8 +30,8 @@ macro_rules! keys {
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
             }
         }

@@ -2,8 +2,9 @@
 
 use crate::artifact::{Artifact, CheckpointRef, Resumed};
 use crate::combine::Member;
-use crate::job::{Outcome, Token};
+use crate::job::Outcome;
 use crate::keep::Keep;
+use crate::keys::AttemptToken;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
 use crate::trial::{TrialId, TrialSpec};
@@ -12,7 +13,7 @@ use crate::trial::{TrialId, TrialSpec};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
     /// Names the attempt.
-    pub token: Token,
+    pub token: AttemptToken,
     /// Which attempt at the trial it is: 1 for the first.
     pub attempt: u32,
     /// The trial.
@@ -54,7 +55,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     /// The attempt.
-    pub token: Token,
+    pub token: AttemptToken,
     /// Its last reports.
     pub batch: Option<Batch>,
     /// How it ended.

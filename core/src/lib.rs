@@ -27,5 +27,4 @@ pub mod selection;
 pub mod spec;
 pub mod split;
 pub mod status;
-mod token;
 pub mod trial;

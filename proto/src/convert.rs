@@ -7,8 +7,9 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
-use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::Keep;
+use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::{Fingerprint, TrialRecord};
@@ -163,7 +164,7 @@ impl From<&CheckpointRef> for v1::Checkpoint {
 impl From<v1::Checkpoint> for CheckpointRef {
     fn from(wire: v1::Checkpoint) -> Self {
         let v1::Checkpoint { token, step, key, digest } = wire;
-        Self { token: Token(token), step, key, digest }
+        Self { token: AttemptToken(token), step, key, digest }
     }
 }
 
@@ -175,7 +176,7 @@ impl From<Resumed> for v1::Resumed {
 
 impl From<v1::Resumed> for Resumed {
     fn from(v1::Resumed { token, step, exact }: v1::Resumed) -> Self {
-        Self { token: Token(token), step, exact }
+        Self { token: AttemptToken(token), step, exact }
     }
 }
 

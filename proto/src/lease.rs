@@ -1,8 +1,8 @@
 //! Leases, reports and ends of attempts: wire to core, with every value checked, and core to wire.
 
 use sortie_core::artifact::Artifact;
-use sortie_core::job::Token;
 use sortie_core::keep::Keep;
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 
 use crate::convert::{parse, required};
@@ -31,7 +31,7 @@ impl TryFrom<v1::Lease> for Lease {
     fn try_from(wire: v1::Lease) -> Result<Self, WireError> {
         let v1::Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = wire;
         Ok(Self {
-            token: Token(token),
+            token: AttemptToken(token),
             attempt,
             trial_id: parse("lease.trial_id", &trial_id)?,
             sweep,
@@ -100,7 +100,7 @@ impl TryFrom<v1::CompleteRequest> for Completion {
     fn try_from(wire: v1::CompleteRequest) -> Result<Self, WireError> {
         let v1::CompleteRequest { token, batch, outcome } = wire;
         Ok(Self {
-            token: Token(token),
+            token: AttemptToken(token),
             batch: batch.map(TryInto::try_into).transpose()?,
             outcome: required("outcome", outcome)?.try_into()?,
         })

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use prost::Message;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
-use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::plan::Identifier;
@@ -38,8 +39,8 @@ fn trial_id() -> impl Strategy<Value = TrialId> {
     "[0-9a-f]{32}".prop_map(|digits| digits.parse().unwrap())
 }
 
-fn token() -> impl Strategy<Value = Token> {
-    any::<i64>().prop_map(Token)
+fn token() -> impl Strategy<Value = AttemptToken> {
+    any::<i64>().prop_map(AttemptToken)
 }
 
 fn key() -> impl Strategy<Value = String> {

@@ -15,7 +15,8 @@ mod tiny;
 use process::{Interruption, ProcessOutput, TestFolders, folders};
 use sortie_core::artifact::{CheckpointRef, Resumed};
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Finetune, FinetuneSpec};
-use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::keys::AttemptToken;
 
 const LAST: u64 = 9;
 
@@ -63,9 +64,10 @@ fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
         let killed = run(&spec, &folders, token, Vec::new(), killed_at(kill_at));
         assert_eq!(killed.outcome, None, "it was to be killed");
         let resumed =
-            run(&spec, &folders, token + 1, killed.checkpoints(Token(token)), Interruption::default());
+            run(&spec, &folders, token + 1, killed.checkpoints(AttemptToken(token)), Interruption::default());
         assert_eq!(resumed.outcome, Some(Outcome::Succeeded), "{}", resumed.printed);
-        let expected = kill_at.checked_sub(3).map(|step| Resumed { token: Token(token), step, exact: true });
+        let expected =
+            kill_at.checked_sub(3).map(|step| Resumed { token: AttemptToken(token), step, exact: true });
         assert_eq!(resumed.resumed, expected);
         assert_eq!(resumed.result(), uninterrupted.result(), "{finetune} {dropout}, killed at {kill_at}");
     }
@@ -96,7 +98,7 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let spec = spec(Finetune::Full, 0.5);
     let uninterrupted = run(&spec, &here, 1, Vec::new(), Interruption::default());
     let first = run(&spec, &here, 2, Vec::new(), killed_at(4));
-    let second = run(&spec, &here, 3, first.checkpoints(Token(2)), killed_at(9));
+    let second = run(&spec, &here, 3, first.checkpoints(AttemptToken(2)), killed_at(9));
     // The second attempt was resumed, so it was not killed: it is the one that is checked here, with a copy of the images elsewhere.
     assert_eq!(second.result(), uninterrupted.result());
 
@@ -104,15 +106,15 @@ fn another_data_path_and_a_damaged_checkpoint_change_nothing() {
     let elsewhere = tempfile::tempdir().unwrap();
     tiny::write_tiny(elsewhere.path());
     let elsewhere = TestFolders { data: elsewhere.path().to_owned(), store: here.store.clone() };
-    let newest = &killed.checkpoints(Token(4))[0];
+    let newest = &killed.checkpoints(AttemptToken(4))[0];
     let file = here.store.join(&newest.key);
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let checkpoints = vec![newest.clone(), first.checkpoints(Token(2))[0].clone()];
+    let checkpoints = vec![newest.clone(), first.checkpoints(AttemptToken(2))[0].clone()];
     let resumed = run(&spec, &elsewhere, 5, checkpoints, Interruption::default());
     assert_eq!(
         resumed.resumed.map(|resumed| (resumed.token, resumed.step)),
-        Some((Token(2), 1)),
+        Some((AttemptToken(2), 1)),
         "{}",
         resumed.printed
     );
@@ -142,7 +144,7 @@ fn a_trial_that_is_asked_to_stop_writes_a_checkpoint_and_continues_later() {
     let preempted =
         Outcome::Failed { class: ErrorClass::Preempted, message: "the trial was asked to stop".into() };
     assert_eq!(stopped.outcome, Some(preempted), "{}", stopped.printed);
-    let checkpoints = stopped.checkpoints(Token(2));
+    let checkpoints = stopped.checkpoints(AttemptToken(2));
     assert!((20..60).contains(&checkpoints[0].step));
     let resumed = run(&spec, &folders, 3, checkpoints, Interruption::default());
     assert!(resumed.resumed.is_some_and(|resumed| resumed.exact), "{}", resumed.printed);

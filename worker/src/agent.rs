@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
-use sortie_core::job::{ErrorClass, Outcome, Token};
+use sortie_core::job::{ErrorClass, Outcome};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
 use sortie_core::trial::Work;
 use sortie_proto::v1;
@@ -259,7 +260,7 @@ impl Agent {
 
     /// Starts a trial; false if it was handed back because it may not run here.
     async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
-        let token = Token(lease.token);
+        let token = AttemptToken(lease.token);
         let lease = match lease::read_lease(lease) {
             Ok(lease) => lease,
             Err(reason) => {
@@ -303,7 +304,7 @@ impl Agent {
     }
 
     /// Returns a trial that never started. Its lease expires if this does not arrive.
-    async fn give_back(&self, token: Token, message: String) {
+    async fn give_back(&self, token: AttemptToken, message: String) {
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
         if let Err(error) = self.shared.session.complete(token, None, &outcome).await {
             tracing::warn!(%token, ?error, "a trial was not handed back");
@@ -352,7 +353,7 @@ struct SlotGuard {
     free: Arc<Mutex<BTreeSet<usize>>>,
     registry: Arc<Registry>,
     index: usize,
-    token: Token,
+    token: AttemptToken,
 }
 
 impl Drop for SlotGuard {

@@ -11,7 +11,8 @@ use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 use serde::Serialize;
-use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::job::{Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::trial::TrialId;
 use sortie_proto::v1;
 
@@ -44,7 +45,12 @@ struct EvaluationLine<'a> {
 
 /// Notes what was acknowledged: a batch, an end, or both. Without SORTIE_JOURNAL it does nothing. A journal that cannot be written would
 /// prove nothing, so the process ends.
-pub(crate) fn note(token: Token, trial: TrialId, batch: Option<&v1::Batch>, outcome: Option<&Outcome>) {
+pub(crate) fn note(
+    token: AttemptToken,
+    trial: TrialId,
+    batch: Option<&v1::Batch>,
+    outcome: Option<&Outcome>,
+) {
     let file = FILE.get_or_init(|| std::env::var_os("SORTIE_JOURNAL").map(|path| checked(open(&path))));
     if let Some(file) = file {
         checked(write(file, token, trial, batch, outcome));
@@ -64,7 +70,7 @@ fn open(path: &OsStr) -> io::Result<File> {
 
 fn write(
     mut file: &File,
-    token: Token,
+    token: AttemptToken,
     trial: TrialId,
     batch: Option<&v1::Batch>,
     outcome: Option<&Outcome>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sortie_core::job::Token;
+use sortie_core::keys::AttemptToken;
 use tokio::sync::watch;
 
 /// An order to an attempt. Later variants outrank earlier ones, and an order is never revoked.
@@ -50,12 +50,12 @@ pub(crate) enum AttemptPhase {
 /// Every attempt that is not over.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    attempts: Mutex<BTreeMap<Token, Handle>>,
+    attempts: Mutex<BTreeMap<AttemptToken, Handle>>,
 }
 
 impl Registry {
     /// Adds an attempt.
-    pub(crate) fn add(&self, token: Token) -> Entry {
+    pub(crate) fn add(&self, token: AttemptToken) -> Entry {
         let step = Arc::new(AtomicU64::new(0));
         let (sender, orders) = watch::channel(Order::Run);
         let ending = Arc::new(AtomicBool::new(false));
@@ -65,17 +65,17 @@ impl Registry {
     }
 
     /// Removes an attempt that is over.
-    pub(crate) fn remove(&self, token: Token) {
+    pub(crate) fn remove(&self, token: AttemptToken) {
         self.lock().remove(&token);
     }
 
     /// Every attempt and its step.
-    pub(crate) fn progress(&self) -> Vec<(Token, u64)> {
+    pub(crate) fn progress(&self) -> Vec<(AttemptToken, u64)> {
         self.lock().iter().map(|(token, handle)| (*token, handle.step.load(Ordering::Relaxed))).collect()
     }
 
     /// Gives one attempt an order.
-    pub(crate) fn order(&self, token: Token, order: Order) -> AttemptPhase {
+    pub(crate) fn order(&self, token: AttemptToken, order: Order) -> AttemptPhase {
         let attempts = self.lock();
         let Some(handle) = attempts.get(&token) else {
             return AttemptPhase::Unknown;
@@ -92,7 +92,7 @@ impl Registry {
     }
 
     /// A panic of another holder cannot leave the map half changed: every change is one call.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Token, Handle>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptToken, Handle>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,15 +112,15 @@ mod tests {
     #[test]
     fn orders_are_never_taken_back() {
         let registry = Registry::default();
-        let (one, two) = (registry.add(Token(1)), registry.add(Token(2)));
+        let (one, two) = (registry.add(AttemptToken(1)), registry.add(AttemptToken(2)));
         one.step.store(7, Ordering::Relaxed);
-        assert_eq!(registry.progress(), [(Token(1), 7), (Token(2), 0)]);
-        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Running);
+        assert_eq!(registry.progress(), [(AttemptToken(1), 7), (AttemptToken(2), 0)]);
+        assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);
-        assert_eq!(registry.order(Token(2), Order::Run), AttemptPhase::Ending);
+        assert_eq!(registry.order(AttemptToken(2), Order::Run), AttemptPhase::Ending);
         registry.order_all(Order::HandBack);
         assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
-        registry.remove(Token(1));
-        assert_eq!(registry.order(Token(1), Order::Abandon), AttemptPhase::Unknown);
+        registry.remove(AttemptToken(1));
+        assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Unknown);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use sortie_core::job::Token;
+use sortie_core::keys::AttemptToken;
 
 use crate::machine::processes::{PidScope, ProcessId};
 
@@ -61,7 +61,7 @@ impl StateDir {
     }
 
     /// The file in which an attempt's reports wait.
-    pub(crate) fn reports(&self, token: Token) -> PathBuf {
+    pub(crate) fn reports(&self, token: AttemptToken) -> PathBuf {
         self.folder.join(format!("{token}.reports"))
     }
 
@@ -184,7 +184,7 @@ mod tests {
         let _running = living.running(kept.id().cast_signed());
         let dying = StateDir::open(cache.path(), "dying").unwrap();
         let running = dying.running(left.id().cast_signed());
-        fs::write(dying.reports(Token(3)), b"x").unwrap();
+        fs::write(dying.reports(AttemptToken(3)), b"x").unwrap();
         // As a kill would: the note stays.
         std::mem::forget(running);
         let dead = kill_agent(dying, cache.path());

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
-use sortie_core::job::{StateName, Token};
+use sortie_core::job::StateName;
+use sortie_core::keys::AttemptToken;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
@@ -198,7 +199,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<v1::LogsResponse>, Status> {
         let v1::LogsRequest { trial, token } = request.into_inner();
-        let log = self.0.store.log(&trial, Some(Token(token)).filter(|token| token.0 != 0)).await;
+        let log = self.0.store.log(&trial, Some(AttemptToken(token)).filter(|token| token.0 != 0)).await;
         let log = log.map_err(|error| match error {
             // Here an attempt that is not there is a user's slip, not a stale worker.
             StoreError::UnknownToken(_) => Status::not_found(format!("trial {trial} has no such attempt")),

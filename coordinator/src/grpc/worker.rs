@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::Outcome;
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Completion;
 use sortie_core::names::UnknownName;
 use sortie_core::requirements::Abilities;
@@ -64,7 +65,8 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
-        let attempts = attempts.into_iter().map(|attempt| (Token(attempt.token), attempt.step)).collect();
+        let attempts =
+            attempts.into_iter().map(|attempt| (AttemptToken(attempt.token), attempt.step)).collect();
         let stored = async { self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused) };
         let lost = stored.instrument(tracing::debug_span!("heartbeat", worker = %worker_id)).await?;
         // Outside of the span, which the default level leaves out: a warning names its worker itself.
@@ -74,14 +76,14 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         Ok(Response::new(v1::HeartbeatResponse { lost: lost.into_iter().map(|token| token.0).collect() }))
     }
 
-    #[tracing::instrument(level = "debug", skip_all, fields(token = %Token(request.get_ref().token)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(token = %AttemptToken(request.get_ref().token)))]
     async fn report(
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let v1::ReportRequest { token, batch } = request.into_inner();
         let batch = batch.ok_or(WireError::Missing("batch")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0.store.report(Token(token), batch).await.map_err(refused)?;
+        self.0.store.report(AttemptToken(token), batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::filter::UnknownAxis;
-use sortie_core::job::{Refused, Token};
+use sortie_core::job::Refused;
+use sortie_core::keys::AttemptToken;
 use sortie_core::spec::SpecError;
 
 use super::query_limits::QUERIES_MAX;
@@ -79,7 +80,7 @@ pub enum StoreError {
     UnknownWorker(String),
     /// No attempt has this token.
     #[error("there is no such attempt")]
-    UnknownToken(Token),
+    UnknownToken(AttemptToken),
     /// The trial's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -87,7 +88,7 @@ pub enum StoreError {
     #[error("batch {got} of an attempt came when batch {expected} was due")]
     Gap {
         /// The attempt.
-        token: Token,
+        token: AttemptToken,
         /// The number that was due.
         expected: u64,
         /// The number that came.
@@ -97,7 +98,7 @@ pub enum StoreError {
     #[error("an attempt reports {what}, which its trial does not evaluate")]
     Foreign {
         /// The attempt.
-        token: Token,
+        token: AttemptToken,
         /// What it reported.
         what: String,
     },

@@ -1,7 +1,8 @@
 //! Requests of workers, which share transactions. Each carries the reply that its caller waits for, so that no request can get a reply of
 //! another kind.
 
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::Outcome;
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -66,11 +67,11 @@ pub(crate) enum Request {
     /// Answered by the tokens that no longer hold their trial.
     Heartbeat {
         worker: String,
-        attempts: Vec<(Token, u64)>,
-        reply: Reply<Vec<Token>>,
+        attempts: Vec<(AttemptToken, u64)>,
+        reply: Reply<Vec<AttemptToken>>,
     },
     Report {
-        token: Token,
+        token: AttemptToken,
         batch: Batch,
         reply: Reply<()>,
     },
@@ -114,13 +115,13 @@ impl Request {
     }
 
     /// The outcome that it reports, if it reports one.
-    pub(crate) fn outcome(&self) -> Option<(Token, &Outcome)> {
+    pub(crate) fn outcome(&self) -> Option<(AttemptToken, &Outcome)> {
         let Self::Complete { completion, .. } = self else { return None };
         Some((completion.token, &completion.outcome))
     }
 
     /// The attempt whose reports it brings, and those.
-    pub(crate) fn reported(&self) -> Option<(Token, Option<&Batch>)> {
+    pub(crate) fn reported(&self) -> Option<(AttemptToken, Option<&Batch>)> {
         match self {
             Self::Report { token, batch, .. } => Some((*token, Some(batch))),
             Self::Complete { completion, .. } => Some((completion.token, completion.batch.as_ref())),

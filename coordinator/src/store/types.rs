@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sortie_core::artifact::Artifact;
-use sortie_core::job::{StateName, Timestamp, Token};
+use sortie_core::job::{StateName, Timestamp};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
@@ -219,7 +220,7 @@ pub struct TrialHistory {
     /// Where it stands.
     pub line: TrialLine,
     /// The attempt that counts or runs.
-    pub token: Option<Token>,
+    pub token: Option<AttemptToken>,
     /// Until when it waits after a failure.
     pub not_before: Option<Timestamp>,
     /// When this was read, by the same clock.
@@ -248,7 +249,7 @@ pub struct TrialEvent {
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The attempt, if one was concerned.
-    pub token: Option<Token>,
+    pub token: Option<AttemptToken>,
     /// One word.
     pub what: String,
     /// One line.
@@ -270,7 +271,7 @@ pub struct TrialArtifacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredArtifact {
     /// The attempt that wrote it.
-    pub token: Token,
+    pub token: AttemptToken,
     /// What it is.
     pub artifact: Artifact,
     /// The machine of its worker.
@@ -283,7 +284,7 @@ pub struct StoredArtifact {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// The attempt; none if the trial never ran.
-    pub token: Option<Token>,
+    pub token: Option<AttemptToken>,
     /// Where it ran.
     pub worker: String,
     /// What its worker sent.

@@ -2,8 +2,9 @@
 
 use sortie_coordinator::store::{ArtifactLocation, StoreError, Worker};
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::Fingerprint;
@@ -142,7 +143,7 @@ pub async fn an_artifact_that_leads_elsewhere_is_refused(f: Fixture) {
     }
     let resumed = |from, step| Batch {
         sequence: 1,
-        resumed: Some(Resumed { token: Token(from), step, exact: true }),
+        resumed: Some(Resumed { token: AttemptToken(from), step, exact: true }),
         ..Batch::default()
     };
     for wrong in [resumed(0, 3), resumed(token.0, 3), resumed(token.0 + 1, 3), resumed(token.0 - 1, 21)] {

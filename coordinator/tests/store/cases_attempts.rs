@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sortie_coordinator::store::Quarantine;
-use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
+use sortie_core::keys::AttemptToken;
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -241,7 +242,7 @@ pub async fn a_restarted_coordinator_knows_everything_and_gives_attempts_time_to
 pub async fn no_token_is_issued_twice_whatever_restarts(f: Fixture) {
     f.submit(SWEEP).await;
     let mut f = f;
-    let mut tokens: Vec<Token> = Vec::new();
+    let mut tokens: Vec<AttemptToken> = Vec::new();
     for _ in 0..3 {
         for lease in f.claim(4).await {
             tokens.push(lease.token);

@@ -1,7 +1,8 @@
 //! What attempts report, to the last bit, and what is refused.
 
 use sortie_coordinator::store::{PageRequest, StoreError};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Batch;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint, TrialRecord};
@@ -38,13 +39,13 @@ pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
         f.complete_with(token, last.clone(), Outcome::Succeeded).await.unwrap();
     }
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1), evaluation("sketch", 20, 2)]);
-    let unknown = f.store.report(Token(99), first).await.unwrap_err();
+    let unknown = f.store.report(AttemptToken(99), first).await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no such attempt");
     assert_eq!(
-        f.complete(Token(99), Outcome::Succeeded).await.unwrap_err().to_string(),
+        f.complete(AttemptToken(99), Outcome::Succeeded).await.unwrap_err().to_string(),
         "there is no such attempt"
     );
-    assert_eq!(f.store.heartbeat("w1", vec![(Token(99), 0)]).await.unwrap(), [Token(99)]);
+    assert_eq!(f.store.heartbeat("w1", vec![(AttemptToken(99), 0)]).await.unwrap(), [AttemptToken(99)]);
 }
 
 pub async fn a_batch_repeated_together_with_the_next_is_stored_once(f: Fixture) {
@@ -347,7 +348,10 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
         (Some(second.token), "host:7", b"four".as_slice())
     );
     assert_eq!(f.store.log(&name, Some(first.token)).await.unwrap().text, b"one two three");
-    assert!(matches!(f.store.log(&name, Some(Token(1))).await, Err(StoreError::UnknownToken(Token(1)))));
+    assert!(matches!(
+        f.store.log(&name, Some(AttemptToken(1))).await,
+        Err(StoreError::UnknownToken(AttemptToken(1)))
+    ));
     let never = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows[0].trial_id;
     assert_eq!(
         f.store.log(&never.to_string(), None).await.unwrap(),

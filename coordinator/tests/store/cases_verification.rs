@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sortie_coordinator::store::{StoreError, SubmitOptions, TrialAction, Verified};
 use sortie_core::artifact::{ArtifactKind, Resumed};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Batch;
 use sortie_core::metrics::TrainingLoss;
 use sortie_core::spec::SweepSpec;
@@ -51,7 +52,7 @@ async fn verified(f: &Fixture) -> (String, Verified) {
 }
 
 /// Runs both sweeps: the second is killed once, and goes on like this.
-async fn run(f: &Fixture, verified: &Verified, resume: impl Fn(Token) -> Batch) {
+async fn run(f: &Fixture, verified: &Verified, resume: impl Fn(AttemptToken) -> Batch) {
     let mine = verified.worker_id.as_str();
     let leases = f.claim_as(mine, 4).await.leases;
     assert_eq!(leases.len(), 2, "results of the same trial elsewhere are not taken over");
@@ -104,7 +105,7 @@ pub async fn what_differs_is_not_certified(f: Fixture) {
         .await;
     let certificate = f.store.certify(&trial, &verified.sweeps).await.unwrap();
     assert_eq!(certificate.difference.as_deref(), Some("evaluations or losses differ"));
-    type Case = (fn(Token) -> Batch, &'static str);
+    type Case = (fn(AttemptToken) -> Batch, &'static str);
     let cases: [Case; 4] = [
         (
             |killed| reported(0.5, 14, Some(Resumed { token: killed, step: 9, exact: true })),

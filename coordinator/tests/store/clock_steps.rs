@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sortie_coordinator::store::{OpenOptions, Settings, Store};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
+use sortie_core::keys::AttemptToken;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 use tokio::time::Instant;
 
@@ -43,7 +44,11 @@ pub async fn a_clock_that_is_set_before_a_restart_ends_no_lease_early_and_none_l
 }
 
 /// A worker that sends heartbeats; it ends with the tokens that it was told to give up.
-fn beat(store: &Arc<Store>, token: Token, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<Token>> {
+fn beat(
+    store: &Arc<Store>,
+    token: AttemptToken,
+    stop: &Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<Vec<AttemptToken>> {
     let (store, stop) = (Arc::clone(store), Arc::clone(stop));
     tokio::spawn(async move {
         let mut lost = Vec::new();

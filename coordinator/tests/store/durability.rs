@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use sortie_coordinator::store::{OpenOptions, Store, StoreError};
-use sortie_core::job::{Outcome, StateName, Token};
+use sortie_core::job::{Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Batch;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _, SqliteConnection};
 use tempfile::TempDir;
@@ -266,7 +267,7 @@ async fn what_was_acknowledged_is_there_when_the_process_is_gone() {
     // No orderly end: the file is copied as a crash would leave it, log and all, while the coordinator runs.
     let f = Fixture::new(Database::sqlite()).await;
     f.submit(SWEEP).await;
-    let tokens: Vec<Token> = f.claim(4).await.iter().map(|lease| lease.token).collect();
+    let tokens: Vec<AttemptToken> = f.claim(4).await.iter().map(|lease| lease.token).collect();
     for (row, token) in tokens.iter().enumerate() {
         f.complete_with(*token, batch(1, vec![evaluation("cartoon", row as u64, 3)]), Outcome::Succeeded)
             .await

@@ -10,7 +10,8 @@ use sortie_coordinator::store::{
     SweepStatus, TrialAction, Worker,
 };
 use sortie_core::filter::Filter;
-use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::TrialRecord;
@@ -200,24 +201,24 @@ impl Fixture {
         waiting
     }
 
-    pub async fn complete(&self, token: Token, outcome: Outcome) -> Result<(), StoreError> {
+    pub async fn complete(&self, token: AttemptToken, outcome: Outcome) -> Result<(), StoreError> {
         self.store.complete(Completion { token, batch: None, outcome }).await
     }
 
     pub async fn complete_with(
         &self,
-        token: Token,
+        token: AttemptToken,
         batch: Batch,
         outcome: Outcome,
     ) -> Result<(), StoreError> {
         self.store.complete(Completion { token, batch: Some(batch), outcome }).await
     }
 
-    pub async fn succeed(&self, token: Token) {
+    pub async fn succeed(&self, token: AttemptToken) {
         self.complete(token, Outcome::Succeeded).await.unwrap();
     }
 
-    pub async fn fail(&self, token: Token, class: ErrorClass) {
+    pub async fn fail(&self, token: AttemptToken, class: ErrorClass) {
         self.complete(token, failed(class)).await.unwrap();
     }
 
@@ -344,7 +345,7 @@ pub fn is_stale<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> bool {
 }
 
 /// A success with one evaluation.
-pub fn completion(token: Token) -> Completion {
+pub fn completion(token: AttemptToken) -> Completion {
     let evaluations = vec![evaluation("sketch", 20, token.0.unsigned_abs() % 10)];
     Completion { token, batch: Some(batch(1, evaluations)), outcome: Outcome::Succeeded }
 }

@@ -14,7 +14,8 @@ use sortie_coordinator::store::{
     Claim, PageRequest, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint};
@@ -132,8 +133,8 @@ struct Pair {
     databases: [Database; 2],
     stores: Option<[Store; 2]>,
     /// All attempts so far, the newest last, each with the number of its last batch.
-    attempts: Vec<Token>,
-    sequences: HashMap<Token, u64>,
+    attempts: Vec<AttemptToken>,
+    sequences: HashMap<AttemptToken, u64>,
     seen: HashMap<&'static str, u64>,
 }
 
@@ -162,16 +163,16 @@ impl Pair {
     }
 
     /// Counts from the newest attempt: old ones speak up more rarely.
-    fn token(&self, index: usize) -> Token {
+    fn token(&self, index: usize) -> AttemptToken {
         let index = index * index / 40;
         if self.attempts.is_empty() {
-            Token(5)
+            AttemptToken(5)
         } else {
             self.attempts[self.attempts.len() - 1 - index % self.attempts.len()]
         }
     }
 
-    fn batch(&self, token: Token, choice: &BatchChoice) -> Batch {
+    fn batch(&self, token: AttemptToken, choice: &BatchChoice) -> Batch {
         let due = self.sequences.get(&token).copied().unwrap_or(0) + 1;
         let digest = choice.digest.map(|digest| ["right", "wrong"][digest].to_owned());
         let fingerprint = |dataset_digest| Fingerprint {
@@ -187,14 +188,14 @@ impl Pair {
             log: choice.log.clone(),
             artifacts: choice.digest.map(|digest| self.checkpoint(token, due, digest)).into_iter().collect(),
             resumed: choice.digest.map(|digest| Resumed {
-                token: Token(token.0 - 1),
+                token: AttemptToken(token.0 - 1),
                 step: due.min(20),
                 exact: digest == 0,
             }),
         }
     }
 
-    fn checkpoint(&self, token: Token, step: u64, digest: usize) -> Artifact {
+    fn checkpoint(&self, token: AttemptToken, step: u64, digest: usize) -> Artifact {
         let (kind, method, step) = (ArtifactKind::Checkpoint, Method::Plain, step.min(20));
         Artifact {
             kind,

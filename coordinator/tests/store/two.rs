@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sortie_coordinator::store::{Store, StoreError, TrialAction};
 use sortie_core::filter::Filter;
-use sortie_core::job::{ErrorClass, Outcome, StateName, Token};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Completion;
 use sortie_core::trial::TrialId;
 use sortie_testkit::postgres::Postgres;
@@ -48,7 +49,7 @@ async fn they_hand_out_and_take_every_trial_once() {
         .map(|task| {
             let stores = two.stores.clone();
             tokio::spawn(async move {
-                let mut done: Vec<(TrialId, Token)> = Vec::new();
+                let mut done: Vec<(TrialId, AttemptToken)> = Vec::new();
                 loop {
                     let count_max = 1 + u32::try_from(task % 4).unwrap();
                     let claimed =
@@ -77,7 +78,7 @@ async fn they_hand_out_and_take_every_trial_once() {
     }
     let trials: BTreeSet<TrialId> = done.iter().map(|(trial, _)| *trial).collect();
     assert_eq!((done.len(), trials.len()), (240, 240));
-    let tokens: BTreeMap<TrialId, Token> = done.into_iter().collect();
+    let tokens: BTreeMap<TrialId, AttemptToken> = done.into_iter().collect();
     for record in two.stores[1].records("first", 0).await.unwrap().rows {
         let expected = completion(tokens[&record.id]).batch.unwrap().evaluations;
         assert_eq!(
@@ -93,7 +94,7 @@ async fn a_claim_that_waits_at_one_is_woken_by_the_other() {
     let [one, other] = &two.stores;
     let before = tokio::time::Instant::now();
     let rounds = 6;
-    let mut held: Option<Token> = None;
+    let mut held: Option<AttemptToken> = None;
     for round in 0..rounds {
         let claim = claim("w1", 1);
         let waiting = one.claim(claim, PATIENCE);
@@ -139,7 +140,7 @@ async fn a_submission_is_followed_to_its_end_wherever_its_trials_are_added() {
 /// What a task of the next test does, over and over.
 async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) -> Vec<StoreError> {
     let mut errors = Vec::new();
-    let mut tokens: Vec<Token> = Vec::new();
+    let mut tokens: Vec<AttemptToken> = Vec::new();
     for round in 0..25_usize {
         let store = &stores[(task + round / 3) % 2];
         let mut note = |error: StoreError| {

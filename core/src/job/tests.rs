@@ -5,15 +5,15 @@ use proptest::prelude::*;
 
 const LEASE: Duration = Duration::from_secs(10);
 const NOW: Timestamp = Timestamp(1_000_000);
-const OLD: Token = Token(1);
-const NEW: Token = Token(2);
+const OLD: AttemptToken = AttemptToken(1);
+const NEW: AttemptToken = AttemptToken(2);
 const RETRY: Event = Event::Retry { combination: false };
 
-fn running(token: Token) -> State {
+fn running(token: AttemptToken) -> State {
     State::Running { token, expires_at: NOW.plus(LEASE) }
 }
 
-fn complete(token: Token, outcome: Outcome, failures: u32) -> Event {
+fn complete(token: AttemptToken, outcome: Outcome, failures: u32) -> Event {
     Event::Complete { token, outcome, past: FailureHistory { failures, jitter: 500 } }
 }
 
@@ -134,10 +134,10 @@ proptest! {
         for (kind, token, seconds) in events {
             now = now.plus(Duration::from_secs(u64::from(seconds)));
             let event = match kind {
-                0 => { issued += 1; Event::Claim(Token(issued)) }
-                1 => Event::Heartbeat(Token(token)),
-                2 => complete(Token(token), Outcome::Succeeded, 0),
-                3 => complete(Token(token), failed(ErrorClass::Transient), 0),
+                0 => { issued += 1; Event::Claim(AttemptToken(issued)) }
+                1 => Event::Heartbeat(AttemptToken(token)),
+                2 => complete(AttemptToken(token), Outcome::Succeeded, 0),
+                3 => complete(AttemptToken(token), failed(ErrorClass::Transient), 0),
                 4 => Event::Cancel,
                 _ => Event::Reap(FailureHistory::default()),
             };

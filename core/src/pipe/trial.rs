@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use crate::artifact::{Artifact, CheckpointRef, Resumed};
 use crate::combine::{Combination, Member};
 use crate::finetune::FinetuneSpec;
-use crate::job::{Outcome, Token};
+use crate::job::Outcome;
 use crate::keep::Keep;
+use crate::keys::AttemptToken;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
 use crate::trial::TrialId;
@@ -46,7 +47,7 @@ pub struct Assignment {
     /// URL of the artifact store, such as `file:///home/me/sortie/artifacts`; nothing is checkpointed or kept if none.
     pub store: Option<String>,
     /// The attempt, which names the files that it writes.
-    pub token: Token,
+    pub token: AttemptToken,
     /// Checkpoints of other attempts, the best first; any that is missing or damaged is passed over.
     pub checkpoints: Vec<CheckpointRef>,
     /// The artifacts that are kept of the trial.

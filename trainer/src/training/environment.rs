@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
-use sortie_core::job::Token;
 use sortie_core::keep::Keep;
+use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Fingerprint;
@@ -38,7 +38,7 @@ pub struct Artifacts {
     /// The URL of the artifact store; without one nothing is written, and only digests are reported.
     pub store: Option<String>,
     /// The attempt, which names the files that it writes.
-    pub token: Token,
+    pub token: AttemptToken,
     /// Checkpoints of other attempts, the best first. A missing or damaged one is skipped.
     pub checkpoints: Vec<CheckpointRef>,
     /// What is saved of the trial besides its metrics.
@@ -52,7 +52,14 @@ pub struct Artifacts {
 impl Default for Artifacts {
     fn default() -> Self {
         let (checkpoints, interval_min) = (Vec::new(), Duration::from_secs(30));
-        Self { store: None, token: Token(0), checkpoints, keep: Keep::default(), interval_min, kill_at: None }
+        Self {
+            store: None,
+            token: AttemptToken(0),
+            checkpoints,
+            keep: Keep::default(),
+            interval_min,
+            kill_at: None,
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
 use sortie_core::finetune::FinetuneSpec;
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::Outcome;
 use sortie_core::keep::{Keep, KeepWeights};
+use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::pipe::{Assignment, Event};
 
@@ -42,7 +43,7 @@ impl ProcessOutput {
         (losses, self.evaluations.iter().map(exactly).collect(), digests.collect())
     }
 
-    pub fn checkpoints(&self, token: Token) -> Vec<CheckpointRef> {
+    pub fn checkpoints(&self, token: AttemptToken) -> Vec<CheckpointRef> {
         let written =
             self.artifacts.iter().rev().filter(|artifact| artifact.kind == ArtifactKind::Checkpoint);
         written
@@ -81,7 +82,7 @@ pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Ass
         device: "cpu".into(),
         threads: 1,
         store: Some(format!("file://{}", folders.store.display())),
-        token: Token(token),
+        token: AttemptToken(token),
         checkpoints: Vec::new(),
         keep: Keep { weights: KeepWeights::Both, logits: true },
         kill_at: None,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use backon::Retryable as _;
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::Outcome;
+use sortie_core::keys::AttemptToken;
 use sortie_proto::v1;
 
 use crate::connection::retry;
@@ -22,7 +23,7 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,
-    pub(crate) token: Token,
+    pub(crate) token: AttemptToken,
     #[cfg(feature = "test-hooks")]
     pub(crate) trial: sortie_core::trial::TrialId,
 }

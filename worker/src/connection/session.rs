@@ -4,7 +4,8 @@ use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sortie_core::job::{Outcome, Token};
+use sortie_core::job::Outcome;
+use sortie_core::keys::AttemptToken;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::watch;
@@ -211,9 +212,9 @@ impl Session {
     /// Reports that attempts are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
-        attempts: Vec<(Token, u64)>,
+        attempts: Vec<(AttemptToken, u64)>,
         limit: Duration,
-    ) -> Result<Vec<Token>, CallError> {
+    ) -> Result<Vec<AttemptToken>, CallError> {
         self.ensure_registered().await?;
         let attempts =
             attempts.into_iter().map(|(token, step)| v1::Progress { token: token.0, step }).collect();
@@ -221,11 +222,11 @@ impl Session {
         let mut client = self.client.clone();
         let answer = self.call(limit, client.heartbeat(request)).await;
         let lost = self.note_loss(answer).await?.lost;
-        Ok(lost.into_iter().map(Token).collect())
+        Ok(lost.into_iter().map(AttemptToken).collect())
     }
 
     /// Delivers reports.
-    pub(crate) async fn report(&self, token: Token, batch: v1::Batch) -> Result<(), CallError> {
+    pub(crate) async fn report(&self, token: AttemptToken, batch: v1::Batch) -> Result<(), CallError> {
         let mut client = self.client.clone();
         let answer = self
             .call(CALL_TIMEOUT, client.report(v1::ReportRequest { token: token.0, batch: Some(batch) }))
@@ -236,7 +237,7 @@ impl Session {
     /// Ends an attempt.
     pub(crate) async fn complete(
         &self,
-        token: Token,
+        token: AttemptToken,
         batch: Option<v1::Batch>,
         outcome: &Outcome,
     ) -> Result<(), CallError> {

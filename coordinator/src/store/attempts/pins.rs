@@ -1,6 +1,6 @@
 //! Digests of datasets and weights: a name means one content for good.
 
-use sortie_core::job::Token;
+use sortie_core::keys::AttemptToken;
 
 use super::unit_of_work::UnitOfWork;
 use crate::store::backend::AttemptRow;
@@ -39,7 +39,7 @@ impl UnitOfWork {
 
     /// Compares the attempt's digests with those that the names are pinned to; pins what is not pinned yet if `pin` is set. Returns
     /// what is wrong, in one line.
-    pub(super) fn pinned_mismatch(&mut self, token: Token, pin: bool) -> Option<String> {
+    pub(super) fn pinned_mismatch(&mut self, token: AttemptToken, pin: bool) -> Option<String> {
         let row = self.attempts.get(&token)?.clone();
         for (kind, name) in self.names(&row) {
             let digest = if kind == "dataset" { &row.dataset_digest } else { &row.weights_digest };

@@ -1,6 +1,6 @@
 //! The next fencing token.
 
-use sortie_core::job::Token;
+use sortie_core::keys::AttemptToken;
 
 /// Fencing tokens: the coordinator's epoch, then a count. The epoch was durable before the first token was issued, so none is issued
 /// twice, even if a transaction is rolled back.
@@ -14,8 +14,8 @@ impl Tokens {
         Self { next: (epoch << 32) + 1 }
     }
 
-    pub(crate) fn issue(&mut self) -> Token {
-        let token = Token(self.next);
+    pub(crate) fn issue(&mut self) -> AttemptToken {
+        let token = AttemptToken(self.next);
         self.next += 1;
         token
     }

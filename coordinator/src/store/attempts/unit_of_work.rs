@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{
-    self, AttemptEnd, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
-    Timestamp, Token,
+    self, AttemptEnd, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State, Timestamp,
 };
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::lease::{Batch, Completion};
 
 use super::sweep_cache::SweepInfo;
@@ -32,12 +31,12 @@ pub(crate) struct UnitOfWork {
     /// Whether a trial ended.
     pub(crate) ended: bool,
     /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
-    pub(crate) to_compare: Vec<Token>,
+    pub(crate) to_compare: Vec<AttemptToken>,
     /// Workers whose standing changes: failures in a row, and the class of the last.
     pub(crate) failing: BTreeMap<WorkerKey, (u32, ErrorClass)>,
-    pub(super) attempts: BTreeMap<Token, AttemptRow>,
+    pub(super) attempts: BTreeMap<AttemptToken, AttemptRow>,
     sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
-    expired: Vec<Token>,
+    expired: Vec<AttemptToken>,
     failures: HashMap<(TrialKey, ErrorClass), u32>,
     pub(super) pins: HashMap<(&'static str, String), String>,
 }
@@ -46,7 +45,7 @@ impl UnitOfWork {
     pub(crate) fn new(
         attempts: Vec<AttemptRow>,
         sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
-        expired: Vec<Token>,
+        expired: Vec<AttemptToken>,
         now: Timestamp,
         lease: Duration,
     ) -> Self {
@@ -90,7 +89,11 @@ impl UnitOfWork {
     }
 
     /// Extends leases; gives the tokens that no longer hold their trial.
-    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[(Token, u64)]) -> Vec<Token> {
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        worker: &str,
+        attempts: &[(AttemptToken, u64)],
+    ) -> Vec<AttemptToken> {
         self.changes.seen.insert(worker.to_owned(), self.now);
         let mut lost = Vec::new();
         for &(token, step) in attempts {
@@ -111,7 +114,7 @@ impl UnitOfWork {
     }
 
     /// Stores a batch. A report is a sign of life.
-    pub(crate) fn on_report(&mut self, token: Token, batch: &Batch) -> Result<(), StoreError> {
+    pub(crate) fn on_report(&mut self, token: AttemptToken, batch: &Batch) -> Result<(), StoreError> {
         let row = self.held(token)?;
         let new = self.check_batch(&row, batch)?;
         self.apply_event(token, &Event::Heartbeat(token))?;
@@ -174,7 +177,7 @@ impl UnitOfWork {
         self
     }
 
-    fn finish(&mut self, token: Token, outcome: Outcome) -> Result<(), StoreError> {
+    fn finish(&mut self, token: AttemptToken, outcome: Outcome) -> Result<(), StoreError> {
         let row = self.held(token)?;
         let outcome = match outcome {
             Outcome::Failed { class, message } => Outcome::Failed { class, message: one_line(&message) },
@@ -186,7 +189,7 @@ impl UnitOfWork {
         Ok(())
     }
 
-    fn past(&self, trial: TrialKey, class: ErrorClass, token: Token) -> FailureHistory {
+    fn past(&self, trial: TrialKey, class: ErrorClass, token: AttemptToken) -> FailureHistory {
         let failures = self.failures.get(&(trial, class)).copied().unwrap_or(0);
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
@@ -199,14 +202,14 @@ impl UnitOfWork {
     }
 
     /// The attempt's row, if it still holds its trial.
-    fn held(&self, token: Token) -> Result<AttemptRow, StoreError> {
+    fn held(&self, token: AttemptToken) -> Result<AttemptRow, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
         job::apply(row.state, &Event::Heartbeat(token), self.now, self.lease)?;
         Ok(row.clone())
     }
 
     /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
-    fn apply_event(&mut self, token: Token, event: &Event) -> Result<bool, StoreError> {
+    fn apply_event(&mut self, token: AttemptToken, event: &Event) -> Result<bool, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
         let (trial, worker) = (row.trial, row.worker);
         let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {
@@ -240,7 +243,7 @@ impl UnitOfWork {
         Ok(true)
     }
 
-    pub(super) fn advance(&mut self, token: Token, change: impl FnOnce(&mut Progress)) {
+    pub(super) fn advance(&mut self, token: AttemptToken, change: impl FnOnce(&mut Progress)) {
         let Some(row) = self.attempts.get_mut(&token) else { return };
         let (_, after) = self
             .changes
@@ -251,7 +254,7 @@ impl UnitOfWork {
         row.progress = after.clone();
     }
 
-    fn revive(&mut self, trial: TrialKey, token: Token) {
+    fn revive(&mut self, trial: TrialKey, token: AttemptToken) {
         self.advance(token, |progress| {
             let Progress { sequence, step, .. } = *progress;
             *progress = Progress { sequence, step, ..Progress::BEGUN };
@@ -261,7 +264,7 @@ impl UnitOfWork {
         self.changes.events.push((trial, event));
     }
 
-    fn end(&mut self, worker: WorkerKey, token: Token, end: AttemptEnd) {
+    fn end(&mut self, worker: WorkerKey, token: AttemptToken, end: AttemptEnd) {
         let now = self.now;
         let has_result = matches!(end, AttemptEnd::Reported(Outcome::Succeeded | Outcome::Diverged { .. }));
         if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {

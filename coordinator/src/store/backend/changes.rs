@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sortie_core::artifact::{Artifact, Resumed};
-use sortie_core::job::{State, Timestamp, Token};
-use sortie_core::keys::{TrialKey, WorkerKey};
+use sortie_core::job::{State, Timestamp};
+use sortie_core::keys::{AttemptToken, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
@@ -36,7 +36,7 @@ pub(crate) struct Move {
 /// A new attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewAttempt {
-    pub(crate) token: Token,
+    pub(crate) token: AttemptToken,
     pub(crate) trial: TrialKey,
     pub(crate) worker: WorkerKey,
     pub(crate) started: Timestamp,
@@ -56,15 +56,15 @@ pub(crate) struct Changes {
     /// By trial.
     pub(crate) moves: BTreeMap<TrialKey, Move>,
     /// By attempt: as it was read, and as it is now.
-    pub(crate) progress: BTreeMap<Token, (Progress, Progress)>,
-    pub(crate) fingerprints: Vec<(Token, Fingerprint)>,
-    pub(crate) validation: Vec<(Token, Evaluation)>,
-    pub(crate) held_out: Vec<(Token, Evaluation)>,
-    pub(crate) losses: Vec<(Token, TrainingLoss)>,
-    pub(crate) artifacts: Vec<(Token, Artifact)>,
-    pub(crate) resumed: BTreeMap<Token, Resumed>,
+    pub(crate) progress: BTreeMap<AttemptToken, (Progress, Progress)>,
+    pub(crate) fingerprints: Vec<(AttemptToken, Fingerprint)>,
+    pub(crate) validation: Vec<(AttemptToken, Evaluation)>,
+    pub(crate) held_out: Vec<(AttemptToken, Evaluation)>,
+    pub(crate) losses: Vec<(AttemptToken, TrainingLoss)>,
+    pub(crate) artifacts: Vec<(AttemptToken, Artifact)>,
+    pub(crate) resumed: BTreeMap<AttemptToken, Resumed>,
     /// With the number of the batch that brought it.
-    pub(crate) logs: Vec<(Token, u64, Vec<u8>)>,
+    pub(crate) logs: Vec<(AttemptToken, u64, Vec<u8>)>,
     /// With the trial.
     pub(crate) events: Vec<(TrialKey, TrialEvent)>,
     /// Kind, name and digest.

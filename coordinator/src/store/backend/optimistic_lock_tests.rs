@@ -1,8 +1,8 @@
 //! Every database refuses what was decided on something that is not so any more, by itself: decisions are made under locks, and these
 //! these checks hold when a lock does not.
 
-use sortie_core::job::{State, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{State, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::plan::Identifier;
 use sortie_core::spec::SweepSpec;
 use sortie_testkit::postgres::Postgres;
@@ -15,11 +15,11 @@ use crate::store::{OpenOptions, StoreError, memory, sql};
 
 const SWEEP: &str = "name = 'checked'\n[run]\ncommand = ['run', '{x}']\n[grid]\nx = 1\n";
 const NOW: Timestamp = Timestamp(1_000);
-const HOLDER: Token = Token(7);
-const OTHER: Token = Token(6);
+const HOLDER: AttemptToken = AttemptToken(7);
+const OTHER: AttemptToken = AttemptToken(6);
 const TRIAL: TrialKey = TrialKey(1);
 
-fn running(token: Token) -> State {
+fn running(token: AttemptToken) -> State {
     State::Running { token, expires_at: NOW }
 }
 

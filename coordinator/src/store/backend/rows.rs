@@ -1,8 +1,8 @@
 //! Rows as decisions read them.
 
 use sortie_core::artifact::{Artifact, Resumed};
-use sortie_core::job::{ErrorClass, State, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, State, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
@@ -68,7 +68,7 @@ pub(crate) struct WaitingTrial {
     pub(crate) point: Point,
     pub(crate) state: State,
     /// The token of the same trial's result in another sweep.
-    pub(crate) existing: Option<Token>,
+    pub(crate) existing: Option<AttemptToken>,
     /// How many attempts there were.
     pub(crate) attempts: u32,
 }
@@ -137,7 +137,7 @@ pub(crate) struct Progress {
 /// An attempt with its trial.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AttemptRow {
-    pub(crate) token: Token,
+    pub(crate) token: AttemptToken,
     pub(crate) worker: WorkerKey,
     pub(crate) worker_failures_in_row: u32,
     pub(crate) trial: TrialKey,
@@ -155,8 +155,8 @@ pub(crate) struct AttemptRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction {
     pub(crate) trial: TrialKey,
-    pub(crate) token: Token,
-    pub(crate) earlier: Token,
+    pub(crate) token: AttemptToken,
+    pub(crate) earlier: AttemptToken,
     /// Which attempt at the trial the earlier one was: 1 for the first.
     pub(crate) earlier_number: u64,
     /// The first step at which they differ.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, StateName, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::TrialRecord;
 
 use super::changes::{Changes, NewTrial};
@@ -57,7 +57,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// The history of a trial.
     async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError>;
     /// What an attempt of a trial printed; the newest one's unless one is named.
-    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError>;
+    async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError>;
     /// Artifacts of a trial's attempts, and of the attempt that gave its result, which may be another sweep's.
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.
@@ -141,9 +141,9 @@ pub(crate) trait Attempts: Send {
     /// than the longest one would that begins now. The clock may have been set, either way. Gives how many leases changed.
     async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError>;
     /// Attempts with their trials; unknown ones are left out.
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError>;
+    async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError>;
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
     async fn failures(&mut self, trials: &[TrialKey])
     -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError>;
@@ -154,7 +154,7 @@ pub(crate) trait Attempts: Send {
     ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError>;
     /// Evaluations of these attempts that differ from what an earlier attempt at the same trial, on the same machine and device and with
     /// the same threads, libtorch, data and weights, had reported.
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError>;
+    async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError>;
     /// What a name is pinned to.
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError>;
 }

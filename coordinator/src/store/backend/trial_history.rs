@@ -1,7 +1,8 @@
 //! The events and the artifacts of a trial, computed alike for every database.
 
 use sortie_core::artifact::{ArtifactKind, Resumed};
-use sortie_core::job::{ErrorClass, State, StateName, Token};
+use sortie_core::job::{ErrorClass, State, StateName};
+use sortie_core::keys::AttemptToken;
 
 use super::AttemptState;
 use crate::store::types::{StoredArtifact, TrialArtifacts, TrialEvent, TrialLine};
@@ -9,7 +10,7 @@ use crate::store::types::{StoredArtifact, TrialArtifacts, TrialEvent, TrialLine}
 /// An attempt as its trial's history shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Attempt {
-    pub(crate) token: Token,
+    pub(crate) token: AttemptToken,
     pub(crate) started_ms: i64,
     pub(crate) ended_ms: Option<i64>,
     pub(crate) state: AttemptState,
@@ -23,13 +24,13 @@ pub(crate) struct Attempt {
 
 /// What happened in the attempts at one trial, which come by token: for people they are attempt 1, 2, 3, ...
 pub(crate) fn events_of(attempts: Vec<Attempt>) -> Vec<TrialEvent> {
-    let tokens: Vec<Token> = attempts.iter().map(|attempt| attempt.token).collect();
+    let tokens: Vec<AttemptToken> = attempts.iter().map(|attempt| attempt.token).collect();
     attempts.into_iter().flat_map(|attempt| attempt.events(&tokens)).collect()
 }
 
 impl Attempt {
     /// Its beginning, where it took up another's work, and its end if there was one.
-    fn events(self, tokens: &[Token]) -> Vec<TrialEvent> {
+    fn events(self, tokens: &[AttemptToken]) -> Vec<TrialEvent> {
         let token = Some(self.token);
         let place = match self.device {
             Some(device) => format!("on {}, {device}", self.worker),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::combine::Member;
-use sortie_core::job::{Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey};
+use sortie_core::job::Timestamp;
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::schedule::{self, Candidate, Request};
 
 use super::claim_request::ClaimRequest;
@@ -142,7 +142,7 @@ async fn members(
 /// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
 async fn offer_checkpoints(
     answers: &mut [Answer<Claimed>],
-    tried: &BTreeMap<Token, TrialKey>,
+    tried: &BTreeMap<AttemptToken, TrialKey>,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
     if tried.is_empty() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sortie_core::job::{StateName, Token};
-use sortie_core::keys::TrialKey;
+use sortie_core::job::StateName;
+use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Trial`] when the name names none or several.
     #[tracing::instrument(level = "debug", skip_all, fields(trial = %name, token = token.map(tracing::field::display)))]
-    pub async fn log(&self, name: &str, token: Option<Token>) -> Result<Log, StoreError> {
+    pub async fn log(&self, name: &str, token: Option<AttemptToken>) -> Result<Log, StoreError> {
         let trial = self.find(name).await?;
         let TrialHistory { line, token: accepted, .. } = self.backend.history(trial).await?;
         match self.origin(&line).await? {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::job::Token;
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -56,8 +56,8 @@ impl Store {
     pub async fn heartbeat(
         &self,
         worker_id: &str,
-        attempts: Vec<(Token, u64)>,
-    ) -> Result<Vec<Token>, StoreError> {
+        attempts: Vec<(AttemptToken, u64)>,
+    ) -> Result<Vec<AttemptToken>, StoreError> {
         let worker = worker_id.to_owned();
         self.ask(|reply| Message::Request(Request::Heartbeat { worker, attempts, reply })).await
     }
@@ -70,7 +70,7 @@ impl Store {
     /// [`StoreError::Refused`] when the token no longer holds its trial, [`StoreError::Gap`] when a batch is missing before this one,
     /// [`StoreError::Foreign`] when it reports what its trial does not evaluate.
     #[tracing::instrument(level = "debug", skip_all, fields(%token, sequence = batch.sequence))]
-    pub async fn report(&self, token: Token, batch: Batch) -> Result<(), StoreError> {
+    pub async fn report(&self, token: AttemptToken, batch: Batch) -> Result<(), StoreError> {
         self.ask(|reply| Message::Request(Request::Report { token, batch, reply })).await
     }
 

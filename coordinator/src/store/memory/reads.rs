@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_core::job::{StateName, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey};
+use sortie_core::job::{StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::record::{Detail, TrialRecord};
 
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
@@ -163,7 +163,7 @@ impl Backend for Memory {
         Ok(TrialHistory { sweep, line, token, not_before, read_at, members, events })
     }
 
-    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError> {
         let tables = self.tables.lock().await;
         let chosen =
             tables.attempts_of(trial).rev().find(|(found, _)| token.is_none_or(|token| token == **found));
@@ -185,7 +185,7 @@ impl Backend for Memory {
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let counts = |token: Token| {
+        let counts = |token: AttemptToken| {
             Some(token) == row.state.token()
                 || tables.attempts.get(&token).is_some_and(|own| own.trial == trial)
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::combine::Needs;
-use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, TrialId};
@@ -17,7 +17,7 @@ use crate::store::StoreError;
 use crate::store::backend::{AttemptState, Changes, Progress, SweepRow};
 use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
 
-pub(super) type EvaluationKey = (Token, Method, u64, String, SplitName);
+pub(super) type EvaluationKey = (AttemptToken, Method, u64, String, SplitName);
 
 /// A database in memory. Clones share it, so it outlives the store that was opened on it, as a file does.
 #[derive(Clone, Debug)]
@@ -48,13 +48,13 @@ pub(super) struct Tables {
     pub(super) by_id: BTreeMap<(TrialId, SweepKey), TrialKey>,
     pub(super) workers: BTreeMap<WorkerKey, WorkerLine>,
     pub(super) failures_in_row: HashMap<WorkerKey, u32>,
-    pub(super) attempts: BTreeMap<Token, Attempt>,
+    pub(super) attempts: BTreeMap<AttemptToken, Attempt>,
     pub(super) validation: BTreeMap<EvaluationKey, Evaluation>,
     pub(super) held_out: BTreeMap<EvaluationKey, Evaluation>,
-    pub(super) losses: BTreeMap<(Token, u64), TrainingLoss>,
+    pub(super) losses: BTreeMap<(AttemptToken, u64), TrainingLoss>,
     /// By attempt, and by the names of kind and method, as the databases sort them.
-    pub(super) artifacts: BTreeMap<(Token, &'static str, &'static str, u64), Artifact>,
-    pub(super) logs: BTreeMap<(Token, u64), Vec<u8>>,
+    pub(super) artifacts: BTreeMap<(AttemptToken, &'static str, &'static str, u64), Artifact>,
+    pub(super) logs: BTreeMap<(AttemptToken, u64), Vec<u8>>,
     pub(super) events: Vec<(TrialKey, TrialEvent)>,
     pub(super) digests: HashMap<(String, String), String>,
     /// Of combinations, in order.
@@ -68,7 +68,7 @@ pub(super) struct Trial {
     pub(super) position: i64,
     pub(super) point: Point,
     pub(super) state: State,
-    pub(super) forgiven: Option<Token>,
+    pub(super) forgiven: Option<AttemptToken>,
     pub(super) reused: bool,
 }
 
@@ -135,11 +135,16 @@ impl Tables {
         self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
     }
 
-    pub(super) fn existing_result(&self, trial_id: TrialId, sweep: SweepKey, needs: Needs) -> Option<Token> {
-        let left = |token: &Token, kind| {
+    pub(super) fn existing_result(
+        &self,
+        trial_id: TrialId,
+        sweep: SweepKey,
+        needs: Needs,
+    ) -> Option<AttemptToken> {
+        let left = |token: &AttemptToken, kind| {
             self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
         };
-        let enough = |token: &Token| {
+        let enough = |token: &AttemptToken| {
             (!needs.weights || left(token, ArtifactKind::FinalWeights))
                 && (!needs.logits || left(token, ArtifactKind::FinalLogits))
         };
@@ -157,7 +162,10 @@ impl Tables {
             .max()
     }
 
-    pub(super) fn attempts_of(&self, trial: TrialKey) -> impl DoubleEndedIterator<Item = (&Token, &Attempt)> {
+    pub(super) fn attempts_of(
+        &self,
+        trial: TrialKey,
+    ) -> impl DoubleEndedIterator<Item = (&AttemptToken, &Attempt)> {
         self.attempts.iter().filter(move |(_, attempt)| attempt.trial == trial)
     }
 
@@ -212,7 +220,7 @@ impl Tables {
 
     pub(super) fn evaluations(
         table: &BTreeMap<EvaluationKey, Evaluation>,
-        token: Option<Token>,
+        token: Option<AttemptToken>,
     ) -> Vec<Evaluation> {
         let mut rows: Vec<Evaluation> = table
             .iter()
@@ -228,24 +236,24 @@ impl Tables {
         rows
     }
 
-    pub(super) fn artifacts_of(&self, token: Token) -> impl Iterator<Item = &Artifact> {
+    pub(super) fn artifacts_of(&self, token: AttemptToken) -> impl Iterator<Item = &Artifact> {
         self.artifacts.iter().filter(move |((of, ..), _)| *of == token).map(|(_, artifact)| artifact)
     }
 
     /// Checkpoints that attempts at a trial kept, the newest step first.
-    pub(super) fn checkpoints_of(&self, trial: TrialKey) -> Vec<(Token, &Artifact)> {
+    pub(super) fn checkpoints_of(&self, trial: TrialKey) -> Vec<(AttemptToken, &Artifact)> {
         let attempts = self
             .attempts_of(trial)
             .flat_map(|(token, _)| self.artifacts_of(*token).map(|artifact| (*token, artifact)));
         let kept = attempts
             .filter(|(_, artifact)| artifact.kind == ArtifactKind::Checkpoint && !artifact.key.is_empty());
-        let mut kept: Vec<(Token, &Artifact)> = kept.collect();
+        let mut kept: Vec<(AttemptToken, &Artifact)> = kept.collect();
         kept.sort_by_key(|(token, artifact)| std::cmp::Reverse((artifact.step, *token)));
         kept
     }
 
     /// Evaluations of one attempt that differ from another's: the first step, and how many.
-    pub(super) fn differences(&self, late: Token, early: Token) -> Option<(u64, u64)> {
+    pub(super) fn differences(&self, late: AttemptToken, early: AttemptToken) -> Option<(u64, u64)> {
         let differ = |table: &BTreeMap<EvaluationKey, Evaluation>| -> Vec<u64> {
             let reported = table.iter().filter(|(key, _)| key.0 == late);
             let differing = reported.filter(|(key, row)| {

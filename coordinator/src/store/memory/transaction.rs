@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, Token, WAIT_MAX};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, WAIT_MAX};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::Fingerprint;
 
 use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
@@ -263,7 +263,7 @@ impl Attempts for MemoryTransaction {
         Ok(renewed)
     }
 
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+    async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError> {
         let tables = &self.tables;
         let mut rows = Vec::new();
         for token in tokens {
@@ -286,7 +286,7 @@ impl Attempts for MemoryTransaction {
         Ok(rows)
     }
 
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError> {
         let expired = |trial: &Trial| match trial.state {
             State::Running { token, expires_at } if expires_at <= now => Some(token),
             _ => None,
@@ -332,7 +332,7 @@ impl Attempts for MemoryTransaction {
         Ok(found)
     }
 
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+    async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError> {
         let tables = &self.tables;
         let mut found = Vec::new();
         for token in tokens {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, State, StateName, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::record::TrialRecord;
 
 use super::dice::SimulationRng;
@@ -127,7 +127,7 @@ impl Backend for FaultyBackend {
     async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError> {
         self.inner.history(trial).await
     }
-    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError> {
         self.inner.log(trial, token).await
     }
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError> {
@@ -218,7 +218,7 @@ impl Trials for FaultyTransaction {
 
 #[tonic::async_trait]
 impl Attempts for FaultyTransaction {
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+    async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError> {
         let mut rows = self.inner.attempts(tokens).await?;
         for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
             self.states.insert(row.trial, row.state);
@@ -233,7 +233,7 @@ impl Attempts for FaultyTransaction {
     async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError> {
         self.inner.renew_leases(now, lease).await
     }
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError> {
         self.inner.expired(now, count_max).await
     }
     async fn failures(
@@ -248,7 +248,7 @@ impl Attempts for FaultyTransaction {
     ) -> Result<Vec<(TrialKey, CheckpointRef)>, StoreError> {
         self.inner.checkpoints(trials).await
     }
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+    async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError> {
         self.inner.contradictions(tokens).await
     }
     async fn pinned(&mut self, kind: &str, name: &str) -> Result<Option<String>, StoreError> {

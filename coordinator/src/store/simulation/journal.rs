@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use sortie_core::job::{Outcome, StateName, Timestamp, Token};
+use sortie_core::job::{Outcome, StateName, Timestamp};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
@@ -42,8 +43,8 @@ struct Attempt {
 pub(super) struct Journal {
     lease: Duration,
     events: u64,
-    attempts: BTreeMap<Token, Attempt>,
-    newest: BTreeMap<TrialId, Token>,
+    attempts: BTreeMap<AttemptToken, Attempt>,
+    newest: BTreeMap<TrialId, AttemptToken>,
     /// A user called some trial off: then a live attempt may lose it.
     pub(super) cancels: bool,
     trace: DefaultHasher,
@@ -58,7 +59,7 @@ pub(super) struct RequestStart {
 }
 
 /// What an attempt reports in a batch: it shows whose batch it is.
-pub(super) fn batch(token: Token, sequence: u64) -> Batch {
+pub(super) fn batch(token: AttemptToken, sequence: u64) -> Batch {
     let correct = (token.0.unsigned_abs() * 31 + sequence * 7) % 1_000;
     let row = |domain: &str| Evaluation {
         method: Method::Plain,
@@ -149,19 +150,19 @@ impl Journal {
     }
 
     /// What the attempt would report as its end.
-    pub(super) fn plan(&self, token: Token) -> (Outcome, u64) {
+    pub(super) fn plan(&self, token: AttemptToken) -> (Outcome, u64) {
         let attempt = &self.attempts[&token];
         (attempt.outcome.clone(), attempt.batches)
     }
 
     /// Whether somebody else had the trial before this request set out.
-    fn was_stale(&self, token: Token, left: RequestStart) -> bool {
+    fn was_stale(&self, token: AttemptToken, left: RequestStart) -> bool {
         let newest = self.newest.get(&self.attempts[&token].trial);
         newest.is_some_and(|newest| *newest > token && self.attempts[newest].issued < left.event)
     }
 
     /// The coordinator accepted the attempt as the holder of its trial.
-    pub(super) fn alive(&mut self, token: Token, left: RequestStart, at: Timestamp) {
+    pub(super) fn alive(&mut self, token: AttemptToken, left: RequestStart, at: Timestamp) {
         self.note(at, ("alive", token.0));
         if self.was_stale(token, left) {
             self.violated(
@@ -175,7 +176,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn reported(&mut self, token: Token, sequence: u64, left: RequestStart, at: Timestamp) {
+    pub(super) fn reported(&mut self, token: AttemptToken, sequence: u64, left: RequestStart, at: Timestamp) {
         self.note(at, ("reported", token.0, sequence));
         if self.was_stale(token, left) {
             self.violated(at, format!("attempt {token} is stale and reported batch {sequence}"));
@@ -187,7 +188,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn says_its_end(&mut self, token: Token, left: RequestStart) {
+    pub(super) fn says_its_end(&mut self, token: AttemptToken, left: RequestStart) {
         if let Some(attempt) = self.attempts.get_mut(&token) {
             attempt.ends.get_or_insert(left.event);
         }
@@ -209,7 +210,7 @@ impl Journal {
     }
 
     /// The attempt was heard: no power cut so far has taken its lease. A report that left at `flushed` sees to it that none will.
-    fn heard(&mut self, token: Token, flushed: Option<Timestamp>) {
+    fn heard(&mut self, token: AttemptToken, flushed: Option<Timestamp>) {
         let Some(attempt) = self.attempts.get_mut(&token) else { return };
         attempt.undone = false;
         attempt.flushed = attempt.flushed.max(flushed);
@@ -217,22 +218,22 @@ impl Journal {
         *newest = (*newest).max(token);
     }
 
-    pub(super) fn unknown(&mut self, token: Token, at: Timestamp) {
+    pub(super) fn unknown(&mut self, token: AttemptToken, at: Timestamp) {
         if self.attempts.get(&token).is_none_or(|attempt| !attempt.undone) {
             self.violated(at, format!("attempt {token} is not known any more"));
         }
     }
 
-    pub(super) fn refused(&mut self, token: Token) {
+    pub(super) fn refused(&mut self, token: AttemptToken) {
         self.attempts.entry(token).and_modify(|attempt| attempt.refused = true);
     }
 
     /// No worker reports a batch before the one before it was acknowledged, and no network delivers one.
-    pub(super) fn missed(&mut self, token: Token, at: Timestamp) {
+    pub(super) fn missed(&mut self, token: AttemptToken, at: Timestamp) {
         self.violated(at, format!("a batch of attempt {token} was acknowledged, and is missed"));
     }
 
-    pub(super) fn ended(&mut self, token: Token, left: RequestStart, at: Timestamp) {
+    pub(super) fn ended(&mut self, token: AttemptToken, left: RequestStart, at: Timestamp) {
         self.note(at, ("ended", token.0));
         let attempt = self.attempts[&token].clone();
         let newest = self.newest.get(&attempt.trial).copied().unwrap_or(token);
@@ -242,7 +243,7 @@ impl Journal {
             self.violated(at, format!("attempt {token} is stale and ended"));
         }
         self.heard(token, Some(left.at));
-        let same_trial = |(_, other): &(&Token, &Attempt)| other.trial == attempt.trial && other.ended;
+        let same_trial = |(_, other): &(&AttemptToken, &Attempt)| other.trial == attempt.trial && other.ended;
         let twice = self.attempts.iter().filter(same_trial).find(|(other, _)| **other != token);
         if let Some((other, _)) = twice
             .filter(|(_, other)| other.outcome == Outcome::Succeeded && attempt.outcome == Outcome::Succeeded)
@@ -326,13 +327,13 @@ impl Journal {
             ) {
                 self.violated(at, format!("{name} is {} for ever", record.state));
             }
-            let attempts: Vec<(Token, Attempt)> = self
+            let attempts: Vec<(AttemptToken, Attempt)> = self
                 .attempts
                 .iter()
                 .filter(|(_, attempt)| attempt.trial == record.id)
                 .map(|(token, a)| (*token, a.clone()))
                 .collect();
-            let tokens: BTreeSet<Token> = attempts.iter().map(|(token, _)| *token).collect();
+            let tokens: BTreeSet<AttemptToken> = attempts.iter().map(|(token, _)| *token).collect();
             if accepted.is_some_and(|token| !tokens.contains(&token)) {
                 self.violated(at, format!("{name} has the result of {accepted:?}, which never had it"));
             }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sortie_core::filter::Filter;
-use sortie_core::job::{ErrorClass, Outcome, Timestamp, Token};
+use sortie_core::job::{ErrorClass, Outcome, Timestamp};
+use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Completion, Lease};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -67,16 +68,16 @@ pub(super) struct Simulation {
 enum Call {
     Register(Worker),
     Claim(Claim, Duration),
-    Heartbeat(String, Vec<Token>),
-    Report(Token, u64),
-    Complete(Token),
+    Heartbeat(String, Vec<AttemptToken>),
+    Report(AttemptToken, u64),
+    Complete(AttemptToken),
 }
 
 /// What it hears, if it hears anything.
 enum CallResult {
     Done,
     Claimed(Claimed),
-    Lost(Vec<Token>),
+    Lost(Vec<AttemptToken>),
     Refused,
 }
 
@@ -319,7 +320,7 @@ impl Simulation {
         while self.call(worker, Call::Register(process.clone())).await.is_none() {
             sleep(Duration::from_secs(1)).await;
         }
-        let running: Rc<RefCell<BTreeMap<Token, bool>>> = Rc::default();
+        let running: Rc<RefCell<BTreeMap<AttemptToken, bool>>> = Rc::default();
         let mut tasks = JoinSet::new();
         tasks.spawn_local(Rc::clone(self).heartbeats(worker, id.to_owned(), Rc::clone(&running)));
         loop {
@@ -347,11 +348,11 @@ impl Simulation {
         self: Rc<Self>,
         worker: usize,
         id: String,
-        running: Rc<RefCell<BTreeMap<Token, bool>>>,
+        running: Rc<RefCell<BTreeMap<AttemptToken, bool>>>,
     ) {
         loop {
             sleep(LEASE / 4).await;
-            let tokens: Vec<Token> = running.borrow().keys().copied().collect();
+            let tokens: Vec<AttemptToken> = running.borrow().keys().copied().collect();
             if let Some(CallResult::Lost(lost)) = self.call(worker, Call::Heartbeat(id.clone(), tokens)).await
             {
                 running
@@ -367,7 +368,7 @@ impl Simulation {
         self: Rc<Self>,
         worker: usize,
         lease: Lease,
-        running: Rc<RefCell<BTreeMap<Token, bool>>>,
+        running: Rc<RefCell<BTreeMap<AttemptToken, bool>>>,
     ) {
         let token = lease.token;
         let (_, batches) = self.journal.borrow().plan(token);

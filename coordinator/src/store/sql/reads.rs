@@ -6,8 +6,8 @@ use std::sync::atomic;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
-use sortie_core::keys::{SweepKey, TrialKey};
+use sortie_core::job::{Finished, State, StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
@@ -136,7 +136,7 @@ impl SqlBackend {
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
             let text = |column| row.maybe_text("attempts", column);
             attempts.push(trial_history::Attempt {
-                token: Token(row.int("attempts", "token")?),
+                token: AttemptToken(row.int("attempts", "token")?),
                 started_ms: row.int("attempts", "started_ms")?,
                 ended_ms: row.maybe_int("attempts", "ended_ms")?,
                 state: row.parsed("attempts", "outcome")?,
@@ -272,7 +272,7 @@ impl Backend for SqlBackend {
         let row = self.trial(trial).await?;
         let mut events = self.attempts_of(trial).await?;
         for row in self.fetch(self.sql().events_of, vec![trial.into()]).await? {
-            let token = row.maybe_int("events", "token")?.map(Token);
+            let token = row.maybe_int("events", "token")?.map(AttemptToken);
             let (what, detail) = (row.text("events", "what")?, row.text("events", "detail")?);
             events.push(TrialEvent { at_ms: row.int("events", "at_ms")?, token, what, detail });
         }
@@ -290,10 +290,10 @@ impl Backend for SqlBackend {
         })
     }
 
-    async fn log(&self, trial: TrialKey, token: Option<Token>) -> Result<Log, StoreError> {
+    async fn log(&self, trial: TrialKey, token: Option<AttemptToken>) -> Result<Log, StoreError> {
         let mut chosen = None;
         for row in self.fetch(self.sql().attempts_of, vec![trial.into()]).await? {
-            let found = Token(row.int("attempts", "token")?);
+            let found = AttemptToken(row.int("attempts", "token")?);
             if token.is_none_or(|token| token == found) {
                 chosen = Some((found, row.text("workers", "worker")?));
             }
@@ -322,7 +322,9 @@ impl Backend for SqlBackend {
 
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         let row = self.trial(trial).await?;
-        let State::Finished(Finished::Succeeded(Token(token))) = rows::state(&row)? else { return Ok(None) };
+        let State::Finished(Finished::Succeeded(AttemptToken(token))) = rows::state(&row)? else {
+            return Ok(None);
+        };
         let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
             return Ok(None);
         };

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
-use sortie_core::job::{Finished, State, StateName, Timestamp, Token};
-use sortie_core::keys::TrialKey;
+use sortie_core::job::{Finished, State, StateName, Timestamp};
+use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
 
@@ -31,11 +31,11 @@ pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
 
 /// The state of a row of `trials`.
 pub(super) fn state(row: &Row) -> Result<State, StoreError> {
-    let token = |column| row.int("trials", column).map(Token);
+    let token = |column| row.int("trials", column).map(AttemptToken);
     Ok(match row.parsed("trials", "state")? {
         StateName::Blocked => State::Blocked,
         StateName::Queued => State::Queued {
-            lost: row.maybe_int("trials", "lost")?.map(Token),
+            lost: row.maybe_int("trials", "lost")?.map(AttemptToken),
             not_before: row.maybe_int("trials", "not_before_ms")?.map(Timestamp),
         },
         StateName::Running => State::Running {
@@ -44,7 +44,9 @@ pub(super) fn state(row: &Row) -> Result<State, StoreError> {
         },
         StateName::Succeeded => State::Finished(Finished::Succeeded(token("result")?)),
         StateName::Diverged => State::Finished(Finished::Diverged(token("result")?)),
-        StateName::Failed => State::Finished(Finished::Failed(row.maybe_int("trials", "result")?.map(Token))),
+        StateName::Failed => {
+            State::Finished(Finished::Failed(row.maybe_int("trials", "result")?.map(AttemptToken)))
+        }
         StateName::Cancelled => State::Finished(Finished::Cancelled),
     })
 }
@@ -108,7 +110,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         trial_id: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: state(row)?,
-        existing: row.maybe_int("trials", "existing")?.map(Token),
+        existing: row.maybe_int("trials", "existing")?.map(AttemptToken),
         attempts: small(row.count("attempts", "attempts")?),
     })
 }
@@ -120,7 +122,7 @@ pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
 
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow {
-        token: Token(row.int("attempts", "token")?),
+        token: AttemptToken(row.int("attempts", "token")?),
         worker: row.key("attempts", "worker")?,
         worker_failures_in_row: small(row.count("workers", "failures_in_row")?),
         trial: row.key("trials", "trial")?,
@@ -196,7 +198,7 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> S
 }
 
 /// The values of [`super::statements::EVALUATION_COLUMNS`].
-pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9] {
+pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 9] {
     let Evaluation { method, step, domain, split, score, loss } = evaluation;
     let correct = if let Score::Counts { correct, .. } = score { Some(*correct) } else { None };
     [
@@ -213,7 +215,7 @@ pub(super) fn evaluation_args(token: Token, evaluation: &Evaluation) -> [Arg; 9]
 }
 
 /// The values of [`super::statements::ARTIFACT_COLUMNS`].
-pub(super) fn artifact_args(token: Token, artifact: &Artifact) -> [Arg; 7] {
+pub(super) fn artifact_args(token: AttemptToken, artifact: &Artifact) -> [Arg; 7] {
     let Artifact { kind, method, step, key, digest, bytes } = artifact;
     [
         token.0.into(),
@@ -247,11 +249,11 @@ pub(super) fn artifact(row: &Row) -> Result<StoredArtifact, StoreError> {
         bytes: row.count("artifacts", "bytes")?,
     };
     let (host, place) = (row.text("workers", "host")?, row.maybe_parsed("workers", "checkpoints")?);
-    Ok(StoredArtifact { token: Token(row.int("artifacts", "token")?), artifact, host, place })
+    Ok(StoredArtifact { token: AttemptToken(row.int("artifacts", "token")?), artifact, host, place })
 }
 
 pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {
-    let (token, step) = (Token(row.int("artifacts", "token")?), row.count("artifacts", "step")?);
+    let (token, step) = (AttemptToken(row.int("artifacts", "token")?), row.count("artifacts", "step")?);
     Ok(CheckpointRef {
         token,
         step,
@@ -263,8 +265,8 @@ pub(super) fn checkpoint(row: &Row) -> Result<CheckpointRef, StoreError> {
 pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
     Ok(Contradiction {
         trial: row.key("attempts", "trial")?,
-        token: Token(row.int("attempts", "token")?),
-        earlier: Token(row.int("attempts", "earlier")?),
+        token: AttemptToken(row.int("attempts", "token")?),
+        earlier: AttemptToken(row.int("attempts", "earlier")?),
         earlier_number: row.count("attempts", "earlier_number")?,
         step: row.count("validation", "step")?,
         rows: row.count("validation", "differing")?,
@@ -275,7 +277,7 @@ pub(super) fn contradiction(row: &Row) -> Result<Contradiction, StoreError> {
 pub(super) fn resumed(row: &Row) -> Result<Option<Resumed>, StoreError> {
     let Some(token) = row.maybe_int("attempts", "resumed_token")? else { return Ok(None) };
     let (step, exact) = (row.count("attempts", "resumed_step")?, row.int("attempts", "exact")? != 0);
-    Ok(Some(Resumed { token: Token(token), step, exact }))
+    Ok(Some(Resumed { token: AttemptToken(token), step, exact }))
 }
 
 /// A text as a column that is NULL where there is none.

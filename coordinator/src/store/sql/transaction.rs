@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, StateName, Timestamp, Token, WAIT_MAX};
-use sortie_core::keys::{SweepKey, TrialKey, WorkerKey};
+use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -261,7 +261,7 @@ impl Attempts for SqlTransaction {
         self.tx.execute(sql.renew_leases, vec![until.0.into(), until.plus(lease).0.into()]).await
     }
 
-    async fn attempts(&mut self, tokens: &[Token]) -> Result<Vec<AttemptRow>, StoreError> {
+    async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError> {
         let rows = self
             .tx
             .fetch(self.sql().attempts, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))])
@@ -269,9 +269,9 @@ impl Attempts for SqlTransaction {
         rows.iter().map(rows::attempt).collect()
     }
 
-    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<Token>, StoreError> {
+    async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError> {
         let rows = self.tx.fetch(self.sql().expired, vec![now.0.into(), count_max.into()]).await?;
-        rows.iter().map(|row| row.int("trials", "token").map(Token)).collect()
+        rows.iter().map(|row| row.int("trials", "token").map(AttemptToken)).collect()
     }
 
     async fn failures(
@@ -300,7 +300,7 @@ impl Attempts for SqlTransaction {
         rows.iter().map(|row| Ok((row.key("attempts", "trial")?, rows::checkpoint(row)?))).collect()
     }
 
-    async fn contradictions(&mut self, tokens: &[Token]) -> Result<Vec<Contradiction>, StoreError> {
+    async fn contradictions(&mut self, tokens: &[AttemptToken]) -> Result<Vec<Contradiction>, StoreError> {
         let mut found: Vec<Contradiction> = Vec::new();
         for sql in [self.sql().contradictions_of_validation, self.sql().contradictions_of_held_out] {
             for row in self.tx.fetch(sql, vec![rows_arg(tokens.iter().map(|token| json!([token.0])))]).await?

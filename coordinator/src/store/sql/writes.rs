@@ -1,7 +1,8 @@
 //! Writing down what one transaction changes.
 
 use serde_json::{Value, json};
-use sortie_core::job::{ErrorClass, Token};
+use sortie_core::job::ErrorClass;
+use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
@@ -66,7 +67,7 @@ impl SqlTransaction {
     async fn insert_evaluations(
         &mut self,
         table: &'static str,
-        evaluations: &[(Token, Evaluation)],
+        evaluations: &[(AttemptToken, Evaluation)],
     ) -> Result<(), StoreError> {
         let rows =
             evaluations.iter().map(|(token, evaluation)| rows::evaluation_args(*token, evaluation).to_vec());

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_core::job::{ErrorClass, Timestamp, Token};
-use sortie_core::keys::WorkerKey;
+use sortie_core::job::{ErrorClass, Timestamp};
+use sortie_core::keys::{AttemptToken, WorkerKey};
 use sortie_core::schedule::is_quarantined;
 use tokio::time::Instant;
 
@@ -94,7 +94,7 @@ impl BatchExecutor {
         now: Timestamp,
         tx: &mut dyn Transaction,
     ) -> Result<UnitOfWork, StoreError> {
-        let mut tokens: Vec<Token> = Vec::new();
+        let mut tokens: Vec<AttemptToken> = Vec::new();
         let mut expired = Vec::new();
         for request in requests {
             match request {
@@ -139,7 +139,7 @@ fn is_late(by: Option<Instant>) -> bool {
 
 /// Compares the reports of these attempts with those of earlier attempts at the same trials, and notes differences that should not be.
 async fn note_contradictions(
-    to_compare: &[Token],
+    to_compare: &[AttemptToken],
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
