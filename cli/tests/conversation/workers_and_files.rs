@@ -1,0 +1,74 @@
+//! Workers, and what trials leave.
+
+use serde_json::{Value, json};
+use sortie_proto::v1;
+
+use crate::script::{Coordinator, Script};
+
+#[test]
+fn workers_are_listed() {
+    let worker = v1::Worker {
+        host: "gpu4".into(),
+        pid: 4_711,
+        state: v1::WorkerState::Idle.into(),
+        ..Default::default()
+    };
+    let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
+    assert!(coordinator.says(&["workers", "--all"]).contains("gpu4:4711"));
+    assert_eq!(coordinator.json(&["workers"])["workers"][0]["pid"], 4_711);
+    assert_eq!(coordinator.asked(), ["true", "false"]);
+    assert!(Coordinator::start(Script::default()).says(&["workers"]).contains("sortie worker"));
+}
+
+#[test]
+fn where_workers_keep_checkpoints_is_listed() {
+    let worker = v1::Worker {
+        host: "gpu4".into(),
+        pid: 4_711,
+        state: v1::WorkerState::Idle.into(),
+        checkpoints: "local".into(),
+        ..Default::default()
+    };
+    let coordinator = Coordinator::start(Script { workers: vec![worker], ..Script::default() });
+    let text = coordinator.says(&["workers"]);
+    assert!(
+        text.lines().next().unwrap().ends_with("checkpoints")
+            && text.lines().nth(1).unwrap().ends_with("local"),
+        "{text}"
+    );
+    assert_eq!(coordinator.json(&["workers"])["workers"][0]["checkpoints"], "local");
+}
+
+#[test]
+fn what_a_trial_left_is_listed() {
+    let kept = |kind: &str, key: &str, url: &str, host: &str| {
+        let (method, digest) = ("plain".into(), "0a".repeat(32));
+        let artifact =
+            v1::Artifact { kind: kind.into(), method, step: 20, key: key.into(), digest, bytes: 7 };
+        v1::StoredArtifact { token: 17, artifact: Some(artifact), url: url.into(), host: host.into() }
+    };
+    let artifacts = vec![
+        kept("final-logits", "", "", ""),
+        kept("final-weights", "weights/x", "s3://bucket/weights/x", ""),
+        kept("selected-weights", "weights/y", "", "gpu4"),
+    ];
+    let artifacts =
+        v1::ArtifactsResponse { trial_id: "94f9".into(), state: v1::TrialState::Succeeded.into(), artifacts };
+    let coordinator = Coordinator::start(Script { artifacts, ..Script::default() });
+    let text = coordinator.says(&["artifacts", "s/94f9"]);
+    let ends = ["where", "not kept", "s3://bucket/weights/x", "weights/y below CACHE/artifacts on gpu4"];
+    assert!(
+        text.lines().zip(ends).all(|(line, end)| line.ends_with(end)) && text.lines().count() == 4,
+        "{text}"
+    );
+    let json = coordinator.json(&["artifacts", "94f9"]);
+    assert_eq!((&json["trial"], &json["state"]), (&"94f9".into(), &"succeeded".into()));
+    let weights = json!({"attempt": 17, "kind": "final-weights", "method": "plain", "step": 20, "key": "weights/x", "digest": "0a".repeat(32),
+        "bytes": 7, "url": "s3://bucket/weights/x", "host": null});
+    assert_eq!(json["artifacts"][1], weights);
+    assert_eq!((&json["artifacts"][0]["key"], &json["artifacts"][2]["host"]), (&Value::Null, &"gpu4".into()));
+    assert_eq!(coordinator.asked(), ["\"s/94f9\"", "\"94f9\""]);
+    let nothing = v1::ArtifactsResponse { state: v1::TrialState::Queued.into(), ..Default::default() };
+    let nothing = Coordinator::start(Script { artifacts: nothing, ..Script::default() });
+    assert!(nothing.says(&["artifacts", "94f9"]).contains("has left nothing"));
+}
