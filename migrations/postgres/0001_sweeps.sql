@@ -1,6 +1,6 @@
 -- Sweeps, trials, attempts and what they reported. NULL means that there is no such value, and no other value means that. Times are
 -- milliseconds since the Unix epoch by the database's clock. migrations/sqlite holds the same tables under the same numbers, with the
--- comments on every column.
+-- comments on every column, and with the latest time of each epoch, which a server with a clock of its own does not need.
 
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
@@ -46,7 +46,7 @@ CREATE TABLE trials (
 );
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_blocked ON trials (sweep_id) WHERE state = 'blocked';
+CREATE INDEX trials_blocked ON trials (sweep_id, id) WHERE state = 'blocked';
 CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
 CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled');
 

@@ -49,7 +49,7 @@ CREATE TABLE trials (
 ) STRICT;
 CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
-CREATE INDEX trials_blocked ON trials (sweep_id) WHERE state = 'blocked';
+CREATE INDEX trials_blocked ON trials (sweep_id, id) WHERE state = 'blocked';
 CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
 CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled');
 

@@ -31,7 +31,7 @@ macro_rules! states {
                     Ok(Self::Unspecified) => Err(WireError::Missing(field)),
                     $(Ok(Self::$name) => Ok($core::$name),)+
                     Err(_) => {
-                        Err(WireError::Value { field, reason: format!("{number} is no state of this version") })
+                        Err(WireError::Value { field, reason: format!("{number} is not known to this version") })
                     }
                 }
             }

@@ -7,7 +7,7 @@ use sortie_core::record::Fingerprint;
 
 use super::unit_of_work::{STEP_MAX, UnitOfWork, one_line};
 use crate::store::StoreError;
-use crate::store::backend::AttemptRow;
+use crate::store::backend::{AttemptRow, given};
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
@@ -78,9 +78,8 @@ impl UnitOfWork {
         });
         if let Some(fingerprint) = fingerprint.as_ref().map(plain) {
             if let Some(row) = self.attempts.get_mut(&token) {
-                let given = |digest: &String| Some(digest.clone()).filter(|digest| !digest.is_empty());
-                row.dataset_digest = given(&fingerprint.dataset_digest);
-                row.weights_digest = given(&fingerprint.weights_digest);
+                row.dataset_digest = given(&fingerprint.dataset_digest).map(str::to_owned);
+                row.weights_digest = given(&fingerprint.weights_digest).map(str::to_owned);
             }
             self.changes.fingerprints.push((token, fingerprint));
         }

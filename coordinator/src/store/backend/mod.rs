@@ -12,6 +12,6 @@ pub(crate) mod trial_history;
 pub(crate) use changes::{Changes, Move, NewAttempt, NewTrial, WorkerChange};
 pub(crate) use rows::{
     AttemptRow, AttemptState, Contradiction, OpenSweep, Progress, ReportedData, StoredSweepState, SweepRow,
-    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
+    TrialRow, WaitingCombination, WaitingTrial, WorkerRow, given,
 };
 pub(crate) use traits::{Attempts, Backend, Sweeps, Transaction, Trials, VERIFIES, Workers};

@@ -181,3 +181,8 @@ pub(crate) struct ReportedData {
     /// Its host and process.
     pub(crate) worker: String,
 }
+
+/// A text that reports leave empty where there is none.
+pub(crate) fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}

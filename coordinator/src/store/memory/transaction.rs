@@ -14,6 +14,7 @@ use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, StoredSweepState,
     SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    given,
 };
 use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
@@ -278,8 +279,8 @@ impl Attempts for MemoryTransaction {
                 held_out: trial.point.held_out_label(),
                 state: trial.state,
                 progress: attempt.progress.clone(),
-                dataset_digest: given(&attempt.fingerprint.dataset_digest),
-                weights_digest: given(&attempt.fingerprint.weights_digest),
+                dataset_digest: given(&attempt.fingerprint.dataset_digest).map(str::to_owned),
+                weights_digest: given(&attempt.fingerprint.weights_digest).map(str::to_owned),
                 repeated: tables.attempts_of(attempt.trial).any(|(other, _)| *other < *token),
             });
         }
@@ -436,9 +437,4 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn rollback(self: Box<Self>) {}
-}
-
-/// A text that is there.
-fn given(text: &str) -> Option<String> {
-    Some(text.to_owned()).filter(|text| !text.is_empty())
 }

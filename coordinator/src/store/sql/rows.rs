@@ -14,7 +14,7 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow,
+    AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow, given,
 };
 use crate::store::types::{ArtifactLocation, Quarantine, StoredArtifact, TrialLine};
 
@@ -278,11 +278,6 @@ pub(super) fn resumed(row: &Row) -> Result<Option<Resumed>, StoreError> {
     let Some(token) = row.maybe_int("attempts", "resumed_token")? else { return Ok(None) };
     let (step, exact) = (row.count("attempts", "resumed_step")?, row.int("attempts", "exact")? != 0);
     Ok(Some(Resumed { token: AttemptToken(token), step, exact }))
-}
-
-/// A text as a column that is NULL where there is none.
-pub(super) fn given(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 pub(super) fn small(value: u64) -> u32 {

@@ -20,7 +20,7 @@ use super::engine::Pool;
 use super::migrations;
 use super::queries::Queries;
 use super::statements::Dialect;
-use super::time::{ProcessTime, TimeSource};
+use super::time::{ProcessTime, STORED_INTERVAL, TimeSource};
 use crate::clock::MonotonicClock;
 use crate::store::{OpenOptions, StoreError};
 
@@ -69,7 +69,10 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         .await
         .map_err(|error| failed(migration_message(&error)))?;
     let stored = latest(&writer).await.map_err(|error| failed(database_message(&error)))?;
-    let clock = options.clock.clone().unwrap_or_else(|| Arc::new(MonotonicClock::start(stored)));
+    let clock = options
+        .clock
+        .clone()
+        .unwrap_or_else(|| Arc::new(MonotonicClock::start(stored.plus(STORED_INTERVAL))));
     let time = ProcessTime::new(clock, stored);
     let readers = if options.network_disk {
         writer.clone()

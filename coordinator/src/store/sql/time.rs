@@ -8,8 +8,8 @@ use sortie_core::job::Timestamp;
 
 use crate::clock::Clock;
 
-/// What stands in the file is never older than this, if anything was written since.
-const STORED_INTERVAL: Duration = Duration::from_secs(1);
+/// By how much the stored time may be behind the last write.
+pub(super) const STORED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the time comes from.
 #[derive(Clone, Debug)]

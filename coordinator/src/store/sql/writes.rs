@@ -6,11 +6,11 @@ use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
-use super::rows::{self, given};
+use super::rows;
 use super::statements::{ARTIFACT_COLUMNS, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values};
 use super::transaction::{SqlTransaction, expect, rows_arg};
 use crate::store::StoreError;
-use crate::store::backend::Changes;
+use crate::store::backend::{Changes, given};
 
 impl SqlTransaction {
     /// Writes all changes down; every statement that names a prior state must touch exactly its rows.
