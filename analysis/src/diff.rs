@@ -8,7 +8,7 @@ use sortie_core::job::StateName;
 use sortie_core::metrics::Evaluation;
 use sortie_core::record::TrialRecord;
 use sortie_core::spec::{Change, SweepSpec};
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 
 use crate::axis::{Axis, AxisValue};
 use crate::collect::measured;
@@ -33,17 +33,17 @@ pub struct DiffSide {
     /// Its trials.
     pub records: Vec<TrialRecord>,
     /// The environments of their accepted attempts.
-    pub runs: Vec<(TrialId, RunFacts)>,
+    pub runs: Vec<(SpecHash, RunFacts)>,
     /// The trial to compare; none for the whole sweep.
-    pub trial: Option<TrialId>,
+    pub trial: Option<SpecHash>,
 }
 
 impl DiffSide {
-    fn is_meant(&self, id: TrialId) -> bool {
+    fn is_meant(&self, id: SpecHash) -> bool {
         self.trial.is_none_or(|trial| trial == id)
     }
 
-    fn meant(&self) -> BTreeMap<TrialId, &TrialRecord> {
+    fn meant(&self) -> BTreeMap<SpecHash, &TrialRecord> {
         self.records
             .iter()
             .filter(|record| self.is_meant(record.id))
@@ -277,7 +277,7 @@ fn places(a: &DiffSide, b: &DiffSide, question: &Question) -> GridPointDifferenc
         (Some(_), Some(_)) => GridPoint::default(),
         _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
     };
-    let sums = |side: &DiffSide, other: BTreeMap<TrialId, &TrialRecord>| {
+    let sums = |side: &DiffSide, other: BTreeMap<SpecHash, &TrialRecord>| {
         let mut places: BTreeMap<GridPoint, Vec<AccuracyPair>> = BTreeMap::new();
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
         let spec = MetricSpec { selection: question.selection, method: question.method, ood_split };

@@ -14,7 +14,7 @@ use crate::filter::Filter;
 use crate::metrics::Method;
 use crate::named;
 use crate::parameters::{Parameters, Scalar};
-use crate::trial::{Point, TrialId};
+use crate::trial::{Point, SpecHash};
 
 /// The axis that separates combinations of different names, and combinations from other trials.
 pub const COMBINE: &str = "combine";
@@ -78,7 +78,7 @@ pub struct Combination {
     /// Which model of each member's trajectory.
     pub method: Method,
     /// In the order of the grid.
-    pub members: Vec<TrialId>,
+    pub members: Vec<SpecHash>,
 }
 
 /// The name of the combination whose parameters these are; none for those of a trial of the grid. A command may have an axis of one of
@@ -102,7 +102,7 @@ impl Point {
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// The trial.
-    pub trial_id: TrialId,
+    pub spec_hash: SpecHash,
     /// Its final weights and logits that were kept, one of each at most, of the model that is combined.
     pub files: Vec<Artifact>,
     /// The machine on whose own disk they are; empty if they are in the shared store.

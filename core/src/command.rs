@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trial::{Point, TrialId};
+use crate::trial::{Point, SpecHash};
 
 /// What all trials of a sweep of commands have in common and what decides their numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl CommandSettings {
     /// [`BadTemplate`], never for a checked sweep.
     pub fn invocation(
         &self,
-        trial_id: TrialId,
+        spec_hash: SpecHash,
         point: &Point,
         worker_values: &WorkerValues,
     ) -> Result<Invocation, BadTemplate> {
@@ -112,7 +112,7 @@ impl CommandSettings {
             point.held_out_label(),
             point.seed.to_string(),
             point.split_seed.to_string(),
-            trial_id.to_string(),
+            spec_hash.to_string(),
             self.dataset.as_ref().map_or_else(|| data.clone(), |dataset| format!("{data}/{dataset}")),
             device.clone(),
             threads.to_string(),
@@ -169,14 +169,14 @@ mod tests {
         ]);
         let point =
             Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
-        let trial_id: TrialId = "14c2b2ccaf82d77d2ecd00acfb58823c".parse().unwrap();
+        let spec_hash: SpecHash = "14c2b2ccaf82d77d2ecd00acfb58823c".parse().unwrap();
         let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
         let Invocation { words, environment } =
-            settings.invocation(trial_id, &point, &worker_values).unwrap();
+            settings.invocation(spec_hash, &point, &worker_values).unwrap();
         assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
         assert_eq!(environment["SORTIE_PARAM_SEED"], "3");
-        assert_eq!(environment["SORTIE_PARAM_TRIAL"], trial_id.to_string());
+        assert_eq!(environment["SORTIE_PARAM_TRIAL"], spec_hash.to_string());
         assert_eq!(environment.len(), 2 + BUILT_IN.len());
     }
 }

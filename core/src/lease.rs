@@ -7,7 +7,7 @@ use crate::keep::Keep;
 use crate::keys::AttemptToken;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
-use crate::trial::{TrialId, TrialSpec};
+use crate::trial::{SpecHash, TrialSpec};
 
 /// A trial that is assigned to a worker, under a token.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Lease {
     /// Which attempt at the trial it is: 1 for the first.
     pub attempt: u32,
     /// The trial.
-    pub trial_id: TrialId,
+    pub spec_hash: SpecHash,
     /// The sweep's name.
     pub sweep: String,
     /// What to run.

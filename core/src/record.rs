@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::job::StateName;
 use crate::metrics::Evaluation;
 use crate::named;
-use crate::trial::{Point, TrialId};
+use crate::trial::{Point, SpecHash};
 
 /// A trial with the evaluations of its accepted attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialRecord {
     /// Its identity.
-    pub id: TrialId,
+    pub id: SpecHash,
     /// Its place in the grid.
     pub point: Point,
     /// Its state.

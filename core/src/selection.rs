@@ -263,7 +263,7 @@ mod tests {
         };
         let (held_out, validation) =
             rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));
-        TrialRecord { id: example().id(), point, state: StateName::Succeeded, validation, held_out }
+        TrialRecord { id: example().hash(), point, state: StateName::Succeeded, validation, held_out }
     }
 
     use SplitName::{In, Out};

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use sortie_core::combine::{CombinationKind, Readiness};
 use sortie_core::parameters::Scalar;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{Point, TrialId, TrialSpec};
+use sortie_core::trial::{Point, SpecHash, TrialSpec};
 
 const SWEEP: &str = "name = 's'\n[data]\ndataset = 'PACS'\n[model]\nbackbone = 'efficientnet-lite0'\n[train]\nsteps = 20\n\
     average = { from = 8 }\n[grid]\ndropout = [0.0, 0.9]\nlr = [5e-4, 1e-3]\nweight_decay = [1e-4, 5e-5, 1e-5]\n\
@@ -36,9 +36,9 @@ fn combinations_come_after_the_grid_and_their_members_are_among_it() {
     // A soup per dropout rate and domain; two ensembles per domain.
     assert_eq!((sweep.grid_trials(), sweep.trials_planned()), (Some(72), Some(72 + 4 + 4)));
     let trials: Vec<TrialSpec> = sweep.trials().collect();
-    let ids: Vec<TrialId> = trials.iter().map(TrialSpec::id).collect();
+    let ids: Vec<SpecHash> = trials.iter().map(TrialSpec::hash).collect();
     assert_eq!((trials.len(), ids.iter().collect::<BTreeSet<_>>().len()), (80, 80));
-    let by_id: HashMap<TrialId, &TrialSpec> = ids.iter().copied().zip(&trials).collect();
+    let by_id: HashMap<SpecHash, &TrialSpec> = ids.iter().copied().zip(&trials).collect();
     for trial in &trials[72..] {
         let combination = trial.combination.as_ref().unwrap();
         let name = trial.point.combine().unwrap();
@@ -46,7 +46,7 @@ fn combinations_come_after_the_grid_and_their_members_are_among_it() {
         let mut own = BTreeSet::new();
         for member in &combination.members {
             let member = by_id[member];
-            assert!(member.combination.is_none() && own.insert(member.id()));
+            assert!(member.combination.is_none() && own.insert(member.hash()));
             assert_eq!(member.point.held_out, trial.point.held_out);
             for (axis, value) in trial
                 .point
@@ -74,7 +74,7 @@ fn combinations_come_after_the_grid_and_their_members_are_among_it() {
 #[test]
 fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
     let old = parse(&text(3, COMBINE));
-    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.id()).collect::<BTreeSet<_>>();
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.hash()).collect::<BTreeSet<_>>();
     // Three more seeds: a soup of 18 and one of 36.
     let more_seeds = old.grown_by(&parse(&text(6, COMBINE))).unwrap();
     assert_eq!(more_seeds.combine[0].members, [18, 36]);

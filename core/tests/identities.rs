@@ -13,7 +13,7 @@ const EXPECTED: &str = include_str!("fixtures/identities.txt");
 
 fn line(name: &str, text: &str) -> String {
     let sweep = SweepSpec::parse(text, None).unwrap();
-    let ids: Vec<String> = sweep.trials().map(|trial| trial.id().to_string()).collect();
+    let ids: Vec<String> = sweep.trials().map(|trial| trial.hash().to_string()).collect();
     let digest = blake3::hash(ids.join("\n").as_bytes()).to_hex();
     format!("{name} {} {} {digest}", ids.len(), ids[0])
 }

@@ -65,13 +65,13 @@ fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
         (Some(720), 432, 0)
     );
     assert_eq!(all.trials().count(), 720);
-    assert_eq!(all.trials().map(|trial| trial.id()).collect::<HashSet<_>>().len(), 720);
+    assert_eq!(all.trials().map(|trial| trial.hash()).collect::<HashSet<_>>().len(), 720);
     assert_eq!(sets(&all).len(), 10);
     let one = with(r#"["loo"]"#, r#"["photo"]"#);
     assert_eq!(sets(&one), ["art_painting+photo", "cartoon+photo", "photo", "photo+sketch"]);
     // A sweep grows by them like by any others: what was planned stays.
     let grown = plain.grown_by(&all).unwrap();
-    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.id()).collect::<HashSet<_>>();
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.hash()).collect::<HashSet<_>>();
     assert!(ids(&grown) == ids(&all) && ids(&grown).is_superset(&ids(&plain)));
     let error = SweepSpec::parse(
         "name = 'x'\nselect = ['loo']\n[run]\ncommand = ['true']\n[grid]\nheld_out = ['a', 'b']",
@@ -86,7 +86,7 @@ fn the_papers_grid_has_288_trials_and_starts_balanced() {
     let sweep = parse(PAPER);
     let trials: Vec<_> = sweep.trials().collect();
     assert_eq!((trials.len() as u64, sweep.trials_planned()), (288, Some(288)));
-    let ids: HashSet<_> = trials.iter().map(|trial| trial.id()).collect();
+    let ids: HashSet<_> = trials.iter().map(|trial| trial.hash()).collect();
     assert_eq!(ids.len(), 288);
     let held_out: Vec<_> = trials[..4].iter().map(|trial| trial.point.held_out_label()).collect();
     assert_eq!(held_out, ["art_painting", "cartoon", "photo", "sketch"]);
@@ -139,7 +139,7 @@ fn further_seeds_count_on_and_take_nothing_away() {
 
 #[test]
 fn notation_and_order_do_not_change_a_trials_identity() {
-    let ids = |text: &str| parse(text).trials().map(|trial| trial.id()).collect::<HashSet<_>>();
+    let ids = |text: &str| parse(text).trials().map(|trial| trial.hash()).collect::<HashSet<_>>();
     let rewritten = PAPER
         .replace("[5e-4, 1e-3]", "[0.001, 0.0005]")
         .replace("dropout = [0.0, 0.5, 0.9, 0.95]", "dropout = [0.95, -0.0, 0.5, 0.9]")
@@ -228,7 +228,7 @@ seeds = 2
 fn any_command_can_be_a_trial_with_axes_of_any_name() {
     let sweep = parse(COMMAND);
     let trials: Vec<_> = sweep.trials().collect();
-    let ids: HashSet<_> = trials.iter().map(|trial| trial.id()).collect();
+    let ids: HashSet<_> = trials.iter().map(|trial| trial.hash()).collect();
     assert_eq!((trials.len(), ids.len(), sweep.trials_planned()), (16, 16, Some(16)));
     assert!(sweep.require.commands);
     let point = &trials[0].point;

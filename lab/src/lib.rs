@@ -6,6 +6,7 @@ pub mod chaos;
 mod clock;
 pub mod cluster;
 pub mod coordinator;
+pub mod cycle_cost;
 mod disk;
 pub mod dispatch;
 pub mod environment;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use sortie_lab::{acceptance, chaos, dispatch, idle, results, train};
+use sortie_lab::{acceptance, chaos, cycle_cost, dispatch, idle, results, train};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     /// Measure full cycles (lease, one evaluation, complete) through gRPC, beside a baseline in plain SQL
     Dispatch(dispatch::DispatchOptions),
+    /// Measure the coordinator's processor time for a cycle, in turns with another version
+    CycleCost(cycle_cost::CycleCostOptions),
     /// Measure the cost of workers that wait for trials
     Idle(idle::IdleOptions),
     /// Measure tables and exports of a million evaluations, and compare their numbers with plain SQL
@@ -37,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Dispatch(arguments) => block_on(dispatch::run(&arguments)),
+        Command::CycleCost(arguments) => block_on(cycle_cost::run(&arguments)),
         Command::Idle(arguments) => block_on(idle::run(&arguments)),
         Command::Results(arguments) => block_on(results::run(&arguments)),
         Command::Chaos(arguments) => block_on(chaos::run(&arguments)),

@@ -310,9 +310,9 @@ impl TryFrom<v1::Combination> for Combination {
 
 impl From<&Member> for v1::Member {
     fn from(member: &Member) -> Self {
-        let Member { trial_id, files, host } = member;
+        let Member { spec_hash, files, host } = member;
         Self {
-            trial_id: trial_id.to_string(),
+            trial_id: spec_hash.to_string(),
             files: files.iter().map(Into::into).collect(),
             host: host.clone(),
         }
@@ -325,7 +325,7 @@ impl TryFrom<v1::Member> for Member {
     fn try_from(wire: v1::Member) -> Result<Self, WireError> {
         let v1::Member { trial_id, files, host } = wire;
         let files = files.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        Ok(Self { trial_id: parse("member.trial_id", &trial_id)?, files, host })
+        Ok(Self { spec_hash: parse("member.trial_id", &trial_id)?, files, host })
     }
 }
 

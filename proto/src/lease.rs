@@ -10,11 +10,11 @@ use crate::{WireError, v1};
 
 impl From<&Lease> for v1::Lease {
     fn from(lease: &Lease) -> Self {
-        let Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = lease;
+        let Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, kill_at, members } = lease;
         Self {
             token: token.0,
             attempt: *attempt,
-            trial_id: trial_id.to_string(),
+            trial_id: spec_hash.to_string(),
             sweep: sweep.clone(),
             spec: Some(spec.into()),
             checkpoints: checkpoints.iter().map(Into::into).collect(),
@@ -33,7 +33,7 @@ impl TryFrom<v1::Lease> for Lease {
         Ok(Self {
             token: AttemptToken(token),
             attempt,
-            trial_id: parse("lease.trial_id", &trial_id)?,
+            spec_hash: parse("lease.trial_id", &trial_id)?,
             sweep,
             spec: required("lease.spec", spec)?.try_into()?,
             checkpoints: checkpoints.into_iter().map(Into::into).collect(),

@@ -11,10 +11,10 @@ use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
-use sortie_core::plan::Identifier;
+use sortie_core::plan::SpecHasher;
 use sortie_core::record::Fingerprint;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{TrialId, TrialSpec};
+use sortie_core::trial::{SpecHash, TrialSpec};
 
 use crate::v1;
 
@@ -29,13 +29,13 @@ const SWEEPS: [&str; 3] = [
 fn spec() -> impl Strategy<Value = TrialSpec> {
     (0..SWEEPS.len(), any::<u64>()).prop_map(|(sweep, index)| {
         let sweep = SweepSpec::parse(SWEEPS[sweep], None).unwrap();
-        let identifier = Identifier::of(&sweep.work, sweep.protocol);
-        let planned = sweep.planned_at(index % sweep.trials_planned().unwrap(), &identifier).unwrap();
+        let hasher = SpecHasher::of(&sweep.work, sweep.protocol);
+        let planned = sweep.planned_at(index % sweep.trials_planned().unwrap(), &hasher).unwrap();
         TrialSpec { work: sweep.work, point: planned.point, combination: planned.combination }
     })
 }
 
-fn trial_id() -> impl Strategy<Value = TrialId> {
+fn spec_hash() -> impl Strategy<Value = SpecHash> {
     "[0-9a-f]{32}".prop_map(|digits| digits.parse().unwrap())
 }
 
@@ -147,17 +147,17 @@ fn lease() -> impl Strategy<Value = Lease> {
         Just(KeepWeights::Both)
     ];
     let keep = (weights, any::<bool>()).prop_map(|(weights, logits)| Keep { weights, logits });
-    let member = (trial_id(), vec(artifact(), 0..3), ".{0,9}").prop_map(|(trial_id, files, host)| Member {
-        trial_id,
+    let member = (spec_hash(), vec(artifact(), 0..3), ".{0,9}").prop_map(|(spec_hash, files, host)| Member {
+        spec_hash,
         files,
         host,
     });
     (
-        (token(), any::<u32>(), trial_id(), ".{0,20}", spec()),
+        (token(), any::<u32>(), spec_hash(), ".{0,20}", spec()),
         (vec(checkpoint, 0..3), keep, option::of(any::<u64>()), vec(member, 0..3)),
     )
-        .prop_map(|((token, attempt, trial_id, sweep, spec), (checkpoints, keep, kill_at, members))| {
-            Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members }
+        .prop_map(|((token, attempt, spec_hash, sweep, spec), (checkpoints, keep, kill_at, members))| {
+            Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, kill_at, members }
         })
 }
 
@@ -172,7 +172,7 @@ proptest! {
     #[test]
     fn a_lease_arrives_as_it_was(lease in lease()) {
         let arrived: Lease = sent(&v1::Lease::from(&lease)).try_into().unwrap();
-        prop_assert_eq!(arrived.spec.id(), lease.spec.id());
+        prop_assert_eq!(arrived.spec.hash(), lease.spec.hash());
         prop_assert_eq!(arrived, lease);
     }
 

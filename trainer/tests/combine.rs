@@ -24,7 +24,7 @@ use sortie_core::finetune::{Average, AverageEvery, Finetune, FinetuneSpec};
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::metrics::{Evaluation, Method, Score};
 use sortie_core::pipe::CombinationAssignment;
-use sortie_core::trial::{TrialId, TrialSpec, Work};
+use sortie_core::trial::{SpecHash, TrialSpec, Work};
 use sortie_data::{DatasetFolder, Images, NoProgress, split_domains};
 use sortie_trainer::training::LoadedNetwork;
 use tch::Device;
@@ -66,7 +66,7 @@ impl Members {
                 point: (&spec.point).into(),
                 combination: None,
             };
-            members.push(Member { trial_id: trial.id(), files, host: String::new() });
+            members.push(Member { spec_hash: trial.hash(), files, host: String::new() });
         }
         // As `TrialSpec::finetune` makes it of a combination.
         spec.settings.average = None;
@@ -75,7 +75,7 @@ impl Members {
     }
 
     fn combination(&self, kind: CombinationKind, choice: Choice) -> CombinationAssignment {
-        let ids: Vec<TrialId> = self.members.iter().map(|member| member.trial_id).collect();
+        let ids: Vec<SpecHash> = self.members.iter().map(|member| member.spec_hash).collect();
         let combination = Combination { kind, choice, method: Method::Plain, members: ids };
         let point = (&self.spec.point).into();
         let trial = TrialSpec {
@@ -83,7 +83,7 @@ impl Members {
             point,
             combination: Some(combination.clone()),
         };
-        CombinationAssignment { trial_id: trial.id(), combination, members: self.members.clone() }
+        CombinationAssignment { spec_hash: trial.hash(), combination, members: self.members.clone() }
     }
 
     fn run(&self, combination: CombinationAssignment, interruption: Interruption) -> ProcessOutput {
@@ -248,7 +248,7 @@ fn taken(members: &Members, printed: &str) -> Vec<usize> {
     let lines = printed.lines().filter(|line| line.ends_with(": taken"));
     let id = |line: &str| line.split([' ', ':']).nth(1).unwrap().to_owned();
     let position =
-        |id: String| members.members.iter().position(|member| member.trial_id.short() == id).unwrap();
+        |id: String| members.members.iter().position(|member| member.spec_hash.short() == id).unwrap();
     lines.map(|line| position(id(line))).collect()
 }
 
@@ -288,7 +288,7 @@ fn a_member_whose_file_is_not_there_is_named() {
     let root = tempfile::tempdir().unwrap();
     let members = Members::train(root.path(), Finetune::Full, Method::Plain);
     let combination = members.combination(CombinationKind::Ensemble, Choice::Uniform);
-    let id = combination.members[1].trial_id.short();
+    let id = combination.members[1].spec_hash.short();
     let failed = |combination: CombinationAssignment| match members
         .run(combination, Interruption::default())
         .outcome

@@ -292,7 +292,7 @@ impl Agent {
             SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
         let shared = Arc::clone(&self.shared);
         // Every level shows this span: lines within it do not name their trial themselves.
-        let span = tracing::error_span!("attempt", trial = %lease.trial_id.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
+        let span = tracing::error_span!("attempt", trial = %lease.spec_hash.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
         let attempt = async move {
             let sweep = lease.sweep.clone();
             let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;

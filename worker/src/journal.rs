@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use sortie_core::job::{Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 use sortie_proto::v1;
 
 static FILE: OnceLock<Option<File>> = OnceLock::new();
@@ -47,7 +47,7 @@ struct EvaluationLine<'a> {
 /// prove nothing, so the process ends.
 pub(crate) fn note(
     token: AttemptToken,
-    trial: TrialId,
+    trial: SpecHash,
     batch: Option<&v1::Batch>,
     outcome: Option<&Outcome>,
 ) {
@@ -71,7 +71,7 @@ fn open(path: &OsStr) -> io::Result<File> {
 fn write(
     mut file: &File,
     token: AttemptToken,
-    trial: TrialId,
+    trial: SpecHash,
     batch: Option<&v1::Batch>,
     outcome: Option<&Outcome>,
 ) -> io::Result<()> {

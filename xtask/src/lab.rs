@@ -117,7 +117,7 @@ fn task(area: Area, arguments: &[&OsString]) -> Task {
     let name = arguments.first().and_then(|name| name.to_str()).unwrap_or_default();
     match (area, name) {
         (Area::Chaos, _) => Task::Workers,
-        (Area::Bench, "dispatch" | "idle" | "results") => Task::Coordinator,
+        (Area::Bench, "dispatch" | "cycle-cost" | "idle" | "results") => Task::Coordinator,
         (Area::Bench, "train") => Task::Train,
         (Area::Acceptance, "slurm") => Task::Slurm,
         (Area::Acceptance, "deploy") => Task::Deploy,

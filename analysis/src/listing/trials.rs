@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::job::StateName;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 
 use super::style;
 use crate::axis::parameter_names;
@@ -13,7 +13,7 @@ use crate::axis::parameter_names;
 pub struct TrialRow {
     /// Its id.
     #[serde(rename = "trial")]
-    pub id: TrialId,
+    pub id: SpecHash,
     /// Its place in the grid.
     #[serde(serialize_with = "flat")]
     pub point: Point,

@@ -6,7 +6,7 @@ use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{TrialId, Work};
+use sortie_core::trial::{SpecHash, Work};
 
 use super::{ReportQuestion, ReportSubject};
 use crate::axis::{Axis, parameter_names};
@@ -28,7 +28,7 @@ pub(super) struct Report<'a> {
     pub(super) chosen: Vec<Option<Vec<TrialRecord>>>,
     /// The trials that combine others.
     pub(super) combined: Vec<TrialRecord>,
-    pub(super) runs: Vec<(TrialId, RunFacts)>,
+    pub(super) runs: Vec<(SpecHash, RunFacts)>,
     pub(super) selections: Vec<Selection>,
     pub(super) methods: Vec<Method>,
     /// The parameters in which the grid's trials differ.

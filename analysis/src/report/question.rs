@@ -4,7 +4,7 @@ use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 
 use crate::diff::RunFacts;
 use crate::metric_spec::OodSplit;
@@ -19,7 +19,7 @@ pub struct ReportSubject {
     /// Its trials.
     pub records: Vec<TrialRecord>,
     /// The environments of their accepted attempts.
-    pub runs: Vec<(TrialId, RunFacts)>,
+    pub runs: Vec<(SpecHash, RunFacts)>,
 }
 
 /// The options of a report, and how it was made.

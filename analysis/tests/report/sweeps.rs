@@ -112,7 +112,7 @@ pub fn complete(text: &str) -> ReportSubject {
         .trials()
         .map(|trial| {
             let mut record = TrialRecord {
-                id: trial.id(),
+                id: trial.hash(),
                 point: trial.point,
                 state: StateName::Succeeded,
                 validation: Vec::new(),

@@ -23,7 +23,7 @@ pub fn point(held_out: &str, dropout: f64, lr: f64, seed: u64) -> Point {
 /// A trial without results.
 pub fn record(work: &Work, point: Point, state: StateName) -> TrialRecord {
     let spec = TrialSpec { work: work.clone(), point, combination: None };
-    TrialRecord { id: spec.id(), point: spec.point, state, validation: Vec::new(), held_out: Vec::new() }
+    TrialRecord { id: spec.hash(), point: spec.point, state, validation: Vec::new(), held_out: Vec::new() }
 }
 
 /// One evaluation of the weights as they stand.

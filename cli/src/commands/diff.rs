@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use sortie_analysis::{DiffSide, Question};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 
 use crate::connection::{Client, ClientError, Connection};
 use crate::measured::MeasuredArguments;
@@ -64,7 +64,7 @@ async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
                 // An unknown name is reported as that of a sweep.
                 Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
             };
-            let id: TrialId =
+            let id: SpecHash =
                 history.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
             let spec = client.describe(&history.sweep).await?;
             (history.sweep, spec, Some(id))

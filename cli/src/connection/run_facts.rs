@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use sortie_analysis::RunFacts;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 use sortie_proto::v1;
 use sortie_proto::v1::query_value::Value;
 
@@ -14,7 +14,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(TrialId, RunFacts)>> {
+    pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(SpecHash, RunFacts)>> {
         // Names of sweeps have no quotes: `core::spec` refuses them.
         let query = format!(
             "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
@@ -35,7 +35,7 @@ impl Client {
             }
             for row in chunk.rows {
                 let mut values = row.values.iter().map(shown);
-                let id: TrialId = values.next().flatten().context("a trial without an id")?.parse()?;
+                let id: SpecHash = values.next().flatten().context("a trial without an id")?.parse()?;
                 let facts = columns
                     .iter()
                     .skip(1)

@@ -60,7 +60,7 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
         Agent::start_with(SUCCEEDS, |script| script.store = (url(store.path()), "right".to_owned())).await;
     told(&agent, "shared").await;
     let trial = spec("Any", 0);
-    let id = trial.id().to_string();
+    let id = trial.hash().to_string();
     leave(
         store.path(),
         &id,
@@ -97,7 +97,7 @@ async fn a_trial_that_failed_keeps_its_checkpoints() {
     let agent =
         Agent::start_with("exit 3", |script| script.store = (url(store.path()), "right".to_owned())).await;
     let trial = spec("Any", 0);
-    let id = trial.id().to_string();
+    let id = trial.hash().to_string();
     leave(store.path(), &id, &["1-5-own"]);
     let token = agent.fake.queue(&trial);
     assert!(matches!(
@@ -117,12 +117,12 @@ async fn where_the_store_is_not_shared_checkpoints_stay_with_the_worker() {
         told(&agent, "local").await;
         let trial = spec("Any", 0);
         let own = agent.folder.path().join("artifacts");
-        leave(&own, &trial.id().to_string(), &["1-5-own"]);
+        leave(&own, &trial.hash().to_string(), &["1-5-own"]);
         let token = agent.fake.queue(&trial);
         assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Succeeded);
         assert_eq!(assignment(&agent).store.unwrap(), url(&own));
         eventually("the end of its checkpoints", || {
-            left(&own, &trial.id().to_string()).is_empty().then_some(())
+            left(&own, &trial.hash().to_string()).is_empty().then_some(())
         })
         .await;
         agent.end().await;

@@ -195,7 +195,7 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
         .await;
     let noted = lines();
     assert!(
-        noted.iter().all(|line| line["token"] == token && line["trial"] == trial.id().to_string()),
+        noted.iter().all(|line| line["token"] == token && line["trial"] == trial.hash().to_string()),
         "{noted:?}"
     );
     let sequences: Vec<_> = noted.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();

@@ -110,7 +110,7 @@ impl Fake {
 
     /// Queues a trial; gives its token.
     pub fn queue(&self, spec: &sortie_core::trial::TrialSpec) -> i64 {
-        self.queue_as(spec, &spec.id().to_string())
+        self.queue_as(spec, &spec.hash().to_string())
     }
 
     pub fn queue_as(&self, spec: &sortie_core::trial::TrialSpec, trial_id: &str) -> i64 {

@@ -156,7 +156,7 @@ echo '{"outcome":{"diverged":{"step":4}}}'"#;
     let token = agent.fake.queue(&trial);
     assert_eq!(agent.fake.wait_for_outcome(token).await, Outcome::Diverged { step: 4 });
     let log =
-        fs::read_to_string(agent.folder.path().join(format!("logs/{}-{token}.log", trial.id()))).unwrap();
+        fs::read_to_string(agent.folder.path().join(format!("logs/{}-{token}.log", trial.hash()))).unwrap();
     assert!(
         log.contains("loading\n") && log.contains("/3/0\n") && log.contains(r#""device":"cpu""#),
         "{log}"

@@ -393,7 +393,7 @@ fn a_report_is_one_file_that_is_there_as_a_whole() {
     let sweep = SweepSpec::parse(text, None).unwrap();
     let state = StateName::Queued;
     let records = sweep.trials().map(|trial| TrialRecord {
-        id: trial.id(),
+        id: trial.hash(),
         point: trial.point,
         state,
         validation: vec![],

@@ -54,7 +54,7 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
-    let TrialLine { trial_id, point, state, attempts, step, worker, error, reused_from } = line;
+    let TrialLine { spec_hash, point, state, attempts, step, worker, error, reused_from } = line;
     // What went wrong before is no news of a trial that runs or is over in another way.
     let error = if matches!(state, StateName::Failed | StateName::Blocked | StateName::Queued) {
         error
@@ -62,7 +62,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
         String::new()
     };
     v1::Trial {
-        trial_id: trial_id.to_string(),
+        trial_id: spec_hash.to_string(),
         point: Some((&point).into()),
         state: v1::TrialState::number(state),
         attempts,
@@ -70,7 +70,7 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
         steps,
         worker,
         error,
-        reused_from: reused_from.map(|sweep| format!("{sweep}/{}", trial_id.short())).unwrap_or_default(),
+        reused_from: reused_from.map(|sweep| format!("{sweep}/{}", spec_hash.short())).unwrap_or_default(),
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
 }
 
 pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1::ArtifactsResponse {
-    let TrialArtifacts { trial_id, state, artifacts } = kept;
+    let TrialArtifacts { spec_hash, state, artifacts } = kept;
     let artifact = |StoredArtifact { token, artifact, host, place }| {
         let local = place == Some(ArtifactLocation::Local);
         let (url, host) = match offer {
@@ -136,7 +136,7 @@ pub(super) fn artifacts_wire(kept: TrialArtifacts, offer: Option<&Offer>) -> v1:
         v1::StoredArtifact { token: token.0, artifact: Some((&artifact).into()), url, host }
     };
     let artifacts = artifacts.into_iter().map(artifact).collect();
-    v1::ArtifactsResponse { trial_id: trial_id.to_string(), state: v1::TrialState::number(state), artifacts }
+    v1::ArtifactsResponse { trial_id: spec_hash.to_string(), state: v1::TrialState::number(state), artifacts }
 }
 
 pub(super) fn certificate_wire(certificate: Certificate) -> v1::Certificate {

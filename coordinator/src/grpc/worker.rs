@@ -154,7 +154,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn lease_response(claimed: &Claimed) -> v1::LeaseResponse {
     for lease in &claimed.leases {
-        tracing::debug!(token = %lease.token, trial = %lease.trial_id.short(), sweep = %lease.sweep, attempt = lease.attempt, "trial assigned");
+        tracing::debug!(token = %lease.token, trial = %lease.spec_hash.short(), sweep = %lease.sweep, attempt = lease.attempt, "trial assigned");
     }
     let leases = claimed.leases.iter().map(Into::into);
     let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());

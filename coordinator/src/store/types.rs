@@ -9,7 +9,7 @@ use sortie_core::lease::Lease;
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
 use sortie_core::status::SweepState;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 
 /// A worker process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -195,7 +195,7 @@ impl SweepStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialLine {
     /// The trial.
-    pub trial_id: TrialId,
+    pub spec_hash: SpecHash,
     /// Its place in the grid.
     pub point: Point,
     /// Where it stands.
@@ -260,7 +260,7 @@ pub struct TrialEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialArtifacts {
     /// The trial.
-    pub trial_id: TrialId,
+    pub spec_hash: SpecHash,
     /// Where it stands.
     pub state: StateName,
     /// By attempt, kind, method and step.

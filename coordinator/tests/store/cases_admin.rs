@@ -24,7 +24,7 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     }
     let record = f.record(0).await;
     assert_eq!((record.state, record.validation.len()), (StateName::Cancelled, 0));
-    let history = f.store.history(&runs.trial_id.to_string()).await.unwrap();
+    let history = f.store.history(&runs.spec_hash.to_string()).await.unwrap();
     let what: Vec<&str> = history.events.iter().map(|event| event.what.as_str()).collect();
     assert_eq!(what, ["started", "cancelled", "cancelled"], "{history:?}");
     // Once more it is a no-op; retried, the old attempt stays stale.
@@ -32,7 +32,7 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     assert_eq!(f.retry("", None).await, 4);
     assert!(is_stale(&f.complete(runs.token, Outcome::Succeeded).await));
     assert_eq!((f.count(StateName::Queued).await, f.status("first").await.state), (4, SweepState::Open));
-    assert_eq!(f.claim_one().await.trial_id, runs.trial_id);
+    assert_eq!(f.claim_one().await.spec_hash, runs.spec_hash);
 }
 
 pub async fn a_filter_and_a_state_say_which_trials_are_meant(f: Fixture) {
@@ -119,7 +119,7 @@ pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
     assert_eq!((f.count(StateName::Queued).await, f.count(StateName::Succeeded).await), (3, 1));
     // Nothing is left of the budget that was used up.
     let again = f.claim_one().await;
-    assert_eq!(again.trial_id, leases[0].trial_id);
+    assert_eq!(again.spec_hash, leases[0].spec_hash);
     for failures in 1..=3 {
         let expected = if failures < 3 { StateName::Queued } else { StateName::Failed };
         let token = if failures == 1 { again.token } else { f.claim_one().await.token };
@@ -127,7 +127,7 @@ pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
         assert_eq!(f.record(0).await.state, expected);
         f.pass(60);
     }
-    let history = f.store.history(&again.trial_id.to_string()).await.unwrap();
+    let history = f.store.history(&again.spec_hash.to_string()).await.unwrap();
     assert_eq!((history.line.attempts, history.line.error.as_str()), (4, "transient: two lines"));
 }
 
@@ -145,7 +145,7 @@ pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {
     // Both failures are forgiven: two more are allowed.
     for _ in 0..2 {
         let again = f.claim_one().await;
-        assert_eq!(again.trial_id, lease.trial_id);
+        assert_eq!(again.spec_hash, lease.spec_hash);
         f.fail(again.token, ErrorClass::Transient).await;
         assert_eq!(f.record(0).await.state, StateName::Queued);
         f.pass(60);

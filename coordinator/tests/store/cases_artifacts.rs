@@ -61,7 +61,7 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
     f.store.report(other, left(1, vec![checkpoint(9, "checkpoints/b/9")])).await.unwrap();
     f.fail(first, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
-    assert_eq!(second.trial_id, leases[0].trial_id);
+    assert_eq!(second.spec_hash, leases[0].spec_hash);
     // The newest first, a few of them; neither what was not kept nor what is no checkpoint nor another trial's.
     let offered: Vec<_> =
         second.checkpoints.iter().map(|found| (found.token, found.step, found.key.as_str())).collect();
@@ -78,10 +78,10 @@ pub async fn a_lease_offers_what_earlier_attempts_at_the_trial_left(f: Fixture) 
     f.pass(11);
     f.store.reap().await.unwrap();
     let leases = f.claim(2).await;
-    let third = leases.iter().find(|lease| lease.trial_id == second.trial_id).unwrap();
+    let third = leases.iter().find(|lease| lease.spec_hash == second.spec_hash).unwrap();
     let offered: Vec<_> = third.checkpoints.iter().map(|found| (found.token, found.step)).collect();
     assert_eq!(offered, [(second.token, 8), (second.token, 5), (first, 5), (first, 4)]);
-    assert_eq!(leases.iter().find(|lease| lease.trial_id != second.trial_id).unwrap().checkpoints.len(), 1);
+    assert_eq!(leases.iter().find(|lease| lease.spec_hash != second.spec_hash).unwrap().checkpoints.len(), 1);
 }
 
 pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
@@ -91,7 +91,7 @@ pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
     f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
     let again = f.claim(8).await;
     let same =
-        again.iter().find(|lease| lease.trial_id == first.trial_id && lease.sweep == "second").unwrap();
+        again.iter().find(|lease| lease.spec_hash == first.spec_hash && lease.sweep == "second").unwrap();
     assert!(same.checkpoints.is_empty());
 }
 
@@ -108,12 +108,12 @@ pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_count
     for _ in 0..2 {
         f.store.report(lease.token, first.clone()).await.unwrap();
     }
-    let id = lease.trial_id.to_string();
+    let id = lease.spec_hash.to_string();
     assert_eq!(f.store.artifacts(&id).await.unwrap().artifacts.len(), 2);
     let last = left(2, vec![weights.clone(), Artifact { bytes: 9, ..logits.clone() }]);
     f.complete_with(lease.token, last, Outcome::Succeeded).await.unwrap();
     let kept = f.store.artifacts(&id[..8]).await.unwrap();
-    assert_eq!((kept.trial_id, kept.state), (lease.trial_id, StateName::Succeeded));
+    assert_eq!((kept.spec_hash, kept.state), (lease.spec_hash, StateName::Succeeded));
     // The checkpoint is gone once the trial has its end.
     let reported: Vec<_> =
         kept.artifacts.into_iter().map(|kept| (kept.token, kept.artifact, kept.host, kept.place)).collect();
@@ -169,7 +169,7 @@ pub async fn a_history_shows_where_an_attempt_took_up_anothers_work(f: Fixture) 
         .report(third.token, Batch { sequence: 1, resumed: resumed(false), ..Batch::default() })
         .await
         .unwrap();
-    let reported = events(&f, &first.trial_id.to_string()).await;
+    let reported = events(&f, &first.spec_hash.to_string()).await;
     let what: Vec<&str> = reported.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(what, ["started", "preempted", "started", "resumed", "preempted", "started", "resumed"]);
     assert_eq!(reported[3].1, "after step 12 of attempt 1");
@@ -211,9 +211,9 @@ pub async fn a_result_that_contradicts_an_earlier_attempt_is_noted(f: Fixture) {
         f.store.report(first.token, reported(on("cpu"), before.clone())).await.unwrap();
         f.fail(first.token, ErrorClass::Preempted).await;
         let second = f.claim_one().await;
-        assert_eq!(second.trial_id, first.trial_id);
+        assert_eq!(second.spec_hash, first.spec_hash);
         f.complete_with(second.token, reported(fingerprint, rows), Outcome::Succeeded).await.unwrap();
-        let noted = events(&f, &first.trial_id.to_string())
+        let noted = events(&f, &first.spec_hash.to_string())
             .await
             .into_iter()
             .find(|(what, _)| what == "nondeterministic");
@@ -241,7 +241,9 @@ pub async fn machines_may_differ(f: Fixture) {
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_as("w2", 1).await.leases.remove(0);
     f.complete_with(second.token, reported(2), Outcome::Succeeded).await.unwrap();
-    assert!(events(&f, &first.trial_id.to_string()).await.iter().all(|(what, _)| what != "nondeterministic"));
+    assert!(
+        events(&f, &first.spec_hash.to_string()).await.iter().all(|(what, _)| what != "nondeterministic")
+    );
 }
 
 pub async fn where_a_workers_artifacts_go_is_reported_when_it_knows(f: Fixture) {

@@ -15,7 +15,7 @@ pub async fn a_stale_attempt_writes_nothing(f: Fixture) {
     f.pass(11);
     assert_eq!(f.store.reap().await.unwrap(), 4);
     let new = f.claim_one().await;
-    assert_eq!(new.trial_id, old.trial_id);
+    assert_eq!(new.spec_hash, old.spec_hash);
     f.pass(1);
     assert_eq!(f.store.heartbeat("w1", vec![(old.token, 5), (new.token, 1)]).await.unwrap(), [old.token]);
     let late = batch(1, vec![evaluation("sketch", 0, 9)]);
@@ -49,7 +49,7 @@ pub async fn an_expired_lease_that_nobody_took_comes_back_to_life(f: Fixture) {
     assert_eq!(f.store.reap().await.unwrap(), 0);
     f.succeed(lease.token).await;
     assert_eq!(f.count(StateName::Succeeded).await, 1);
-    let history = f.store.history(&lease.trial_id.to_string()).await.unwrap();
+    let history = f.store.history(&lease.spec_hash.to_string()).await.unwrap();
     let what: Vec<&str> = history.events.iter().map(|event| event.what.as_str()).collect();
     assert_eq!(what, ["started", "revived", "succeeded"]);
 }
@@ -63,9 +63,9 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     let beats = vec![(leases[0].token, 1)];
     let (lost, claimed) =
         tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
-    let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.trial_id).collect();
+    let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.spec_hash).collect();
     let kept = lost.unwrap().is_empty();
-    assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].trial_id), if kept { 3 } else { 4 }));
+    assert_eq!((kept, trials.len()), (!trials.contains(&leases[0].spec_hash), if kept { 3 } else { 4 }));
     let end = f.complete(leases[0].token, Outcome::Succeeded).await;
     assert_eq!((end.is_ok(), is_stale(&end)), (kept, !kept));
     assert_eq!(f.count(StateName::Running).await, trials.len() as u64);
@@ -97,7 +97,7 @@ pub async fn an_end_reported_again_is_stored_once(f: Fixture) {
         for _ in 0..3 {
             f.complete_with(lease.token, last.clone(), outcome.clone()).await.unwrap();
         }
-        let line = f.store.history(&lease.trial_id.to_string()).await.unwrap();
+        let line = f.store.history(&lease.spec_hash.to_string()).await.unwrap();
         assert_eq!((line.line.state.as_str(), line.events.len()), (end, 2), "{outcome:?}");
         // Only an end may be repeated: every other report comes too late.
         assert!(is_stale(&f.store.report(lease.token, batch(2, vec![])).await), "{outcome:?}");
@@ -110,13 +110,13 @@ pub async fn an_end_reported_again_is_accepted_when_somebody_else_has_the_trial(
     let first = f.claim_one().await;
     f.fail(first.token, ErrorClass::Preempted).await;
     let second = f.claim_one().await;
-    assert_eq!(second.trial_id, first.trial_id);
+    assert_eq!(second.spec_hash, first.spec_hash);
     f.fail(first.token, ErrorClass::Preempted).await;
     // Not even as another end.
     f.succeed(first.token).await;
     assert_eq!((f.count(StateName::Running).await, f.count(StateName::Succeeded).await), (1, 0));
     f.succeed(second.token).await;
-    let history = f.store.history(&second.trial_id.to_string()).await.unwrap();
+    let history = f.store.history(&second.spec_hash.to_string()).await.unwrap();
     assert_eq!((history.token, history.line.attempts), (Some(second.token), 2));
 }
 
@@ -164,12 +164,12 @@ pub async fn each_class_has_a_budget_of_its_own(f: Fixture) {
     {
         // Other classes before cost it nothing.
         let mut lease = f.claim_one().await;
-        let trial = lease.trial_id;
+        let trial = lease.spec_hash;
         for other in [ErrorClass::Preempted, ErrorClass::Transient, ErrorClass::Transient] {
             f.fail(lease.token, other).await;
             f.pass(600);
             lease = f.claim_one().await;
-            assert_eq!(lease.trial_id, trial);
+            assert_eq!(lease.spec_hash, trial);
         }
         for attempt in 1..=budget {
             f.fail(lease.token, class).await;
@@ -211,7 +211,7 @@ pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.cancel("dropout=0.5").await;
     let lease = f.claim_one().await;
     f.fail(lease.token, ErrorClass::Transient).await;
-    let due = f.store.history(&lease.trial_id.to_string()).await.unwrap().not_before.unwrap().0;
+    let due = f.store.history(&lease.spec_hash.to_string()).await.unwrap().not_before.unwrap().0;
     // Between half and one and a half times two seconds.
     assert!((T0 + 1_000..T0 + 3_000).contains(&due), "{due}");
     let early = f.claim_as("w1", 1).await;
@@ -219,7 +219,7 @@ pub async fn a_trial_that_failed_is_not_assigned_before_its_time(f: Fixture) {
     f.clock.pass(Duration::from_millis((due - T0 - 1).unsigned_abs()));
     assert!(f.claim(1).await.is_empty());
     f.clock.pass(Duration::from_millis(1));
-    assert_eq!(f.claim_one().await.trial_id, lease.trial_id);
+    assert_eq!(f.claim_one().await.spec_hash, lease.spec_hash);
 }
 
 pub async fn a_restarted_coordinator_knows_everything_and_gives_attempts_time_to_come_back(f: Fixture) {
@@ -235,7 +235,7 @@ pub async fn a_restarted_coordinator_knows_everything_and_gives_attempts_time_to
     f.succeed(writes.token).await;
     assert_eq!(f.record(0).await.validation, [evaluation("sketch", 0, 1)]);
     let next = f.claim_one().await;
-    assert_eq!(next.trial_id, dies.trial_id);
+    assert_eq!(next.spec_hash, dies.spec_hash);
     assert!(next.token > dies.token && dies.token > writes.token);
 }
 

@@ -14,7 +14,7 @@ pub async fn every_trial_is_leased_once_however_many_ask(f: Fixture) {
     f.submit(SWEEP).await;
     let claims = (0..8).map(|_| f.claim(1));
     let leases: Vec<_> = futures::future::join_all(claims).await.into_iter().flatten().collect();
-    let ids: BTreeSet<_> = leases.iter().map(|lease| lease.trial_id).collect();
+    let ids: BTreeSet<_> = leases.iter().map(|lease| lease.spec_hash).collect();
     assert_eq!((leases.len(), ids.len()), (4, 4));
     let nothing = f.claim_as("w1", 1).await;
     assert!(nothing.leases.is_empty() && !nothing.idle);
@@ -37,7 +37,7 @@ pub async fn many_tasks_that_claim_at_once_get_every_trial_once(f: Fixture) {
                     if claimed.leases.is_empty() {
                         return ids;
                     }
-                    ids.extend(claimed.leases.iter().map(|lease| (lease.trial_id, lease.token)));
+                    ids.extend(claimed.leases.iter().map(|lease| (lease.spec_hash, lease.token)));
                 }
             })
         })
@@ -59,7 +59,7 @@ pub async fn trials_are_assigned_in_their_order(f: Fixture) {
     };
     let expected = [("photo".to_owned(), 0.0), ("sketch".to_owned(), 0.0), ("photo".to_owned(), 0.5)];
     assert_eq!(first.iter().map(place).collect::<Vec<_>>(), expected);
-    assert!(first.iter().all(|lease| lease.spec.id() == lease.trial_id && lease.sweep == "first"));
+    assert!(first.iter().all(|lease| lease.spec.hash() == lease.spec_hash && lease.sweep == "first"));
     // One that is handed back takes its old place.
     f.fail(first[0].token, ErrorClass::Preempted).await;
     assert_eq!(place(&f.claim_one().await), expected[0]);
@@ -232,7 +232,7 @@ pub async fn two_waiting_claims_share_what_becomes_free(f: Fixture) {
     f.submit(SWEEP).await;
     let (first, second) = (woken(&f, first).await, woken(&f, second).await);
     assert_eq!((first.leases.len(), second.leases.len()), (1, 1));
-    assert_ne!(first.leases[0].trial_id, second.leases[0].trial_id);
+    assert_ne!(first.leases[0].spec_hash, second.leases[0].spec_hash);
 }
 
 pub async fn a_claim_whose_caller_is_gone_takes_nothing(f: Fixture) {

@@ -7,7 +7,7 @@ use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::Method;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 
 use crate::fixture::{Fixture, SWEEP, T0, filter, within};
 
@@ -16,14 +16,14 @@ fn sweep() -> String {
     format!("{SWEEP}seeds = 2\n[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n")
 }
 
-fn file(kind: ArtifactKind, method: Method, of: TrialId) -> Artifact {
+fn file(kind: ArtifactKind, method: Method, of: SpecHash) -> Artifact {
     let digest = format!("{:064x}", u64::from(of.to_string().as_bytes()[0]));
     Artifact { kind, method, step: 20, key: format!("{kind}/{of}/{method}.safetensors"), digest, bytes: 5 }
 }
 
 /// Ends a trial that left logits, weights, and the logits of a model that nobody combines.
 async fn succeed(f: &Fixture, lease: &Lease) {
-    let of = lease.trial_id;
+    let of = lease.spec_hash;
     let mut artifacts = vec![
         file(ArtifactKind::FinalLogits, Method::Plain, of),
         file(ArtifactKind::FinalWeights, Method::Plain, of),
@@ -34,11 +34,11 @@ async fn succeed(f: &Fixture, lease: &Lease) {
 }
 
 /// The leases of the grid, by trial.
-async fn grid(f: &Fixture) -> BTreeMap<TrialId, Lease> {
+async fn grid(f: &Fixture) -> BTreeMap<SpecHash, Lease> {
     let leases = f.claim(64).await;
     assert_eq!(leases.len(), 8);
     assert!(leases.iter().all(|lease| lease.spec.combination.is_none() && lease.members.is_empty()));
-    leases.into_iter().map(|lease| (lease.trial_id, lease)).collect()
+    leases.into_iter().map(|lease| (lease.spec_hash, lease)).collect()
 }
 
 /// The next trial, which somebody has to let start first.
@@ -65,12 +65,12 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     let lease = within(waiting).await.unwrap().leases.pop().unwrap();
     let combination = lease.spec.combination.clone().unwrap();
     assert_eq!(
-        (lease.spec.id(), lease.spec.point.combine(), &lease.spec.point.held_out),
-        (lease.trial_id, Some("pair"), &first.held_out)
+        (lease.spec.hash(), lease.spec.point.combine(), &lease.spec.point.held_out),
+        (lease.spec_hash, Some("pair"), &first.held_out)
     );
-    assert_eq!(lease.members.iter().map(|member| member.trial_id).collect::<Vec<_>>(), combination.members);
+    assert_eq!(lease.members.iter().map(|member| member.spec_hash).collect::<Vec<_>>(), combination.members);
     for member in &lease.members {
-        let of = member.trial_id;
+        let of = member.spec_hash;
         assert_eq!(
             member.file(ArtifactKind::FinalLogits),
             Some(&file(ArtifactKind::FinalLogits, Method::Plain, of))
@@ -85,7 +85,7 @@ pub async fn a_combination_starts_when_all_its_members_have_a_result(f: Fixture)
     // It ends like any other trial, and one that is lost is assigned again.
     f.fail(lease.token, ErrorClass::Preempted).await;
     let again = next(&f).await;
-    assert_eq!((again.trial_id, &again.members), (lease.trial_id, &lease.members));
+    assert_eq!((again.spec_hash, &again.members), (lease.spec_hash, &lease.members));
     f.succeed(again.token).await;
     assert_eq!(f.count(StateName::Succeeded).await, 3);
 }
@@ -106,25 +106,25 @@ pub async fn a_combination_fails_when_a_member_ends_without_a_result_and_is_retr
     assert_eq!((f.count(StateName::Blocked).await, f.claim_as("w1", 1).await.idle), (0, true));
     let failed = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
     let line = failed.iter().find(|line| line.point.combine().is_some()).unwrap();
-    let history = f.store.history(&line.trial_id.to_string()).await.unwrap();
+    let history = f.store.history(&line.spec_hash.to_string()).await.unwrap();
     let last = history.events.last().unwrap();
     assert_eq!((last.what.as_str(), last.at_ms, line.attempts), ("failed", T0, 0));
-    assert!(last.detail.contains(&format!("{} failed", lost.trial_id.short())), "{}", last.detail);
+    assert!(last.detail.contains(&format!("{} failed", lost.spec_hash.short())), "{}", last.detail);
     let mut members = history.members.clone();
     members.sort_by_key(|member| !member.ends_with(" failed"));
     assert_eq!(
         (members.len(), members[0].as_str()),
-        (2, format!("{} failed", lost.trial_id.short()).as_str())
+        (2, format!("{} failed", lost.spec_hash.short()).as_str())
     );
-    assert!(line.error.contains(&format!("{} failed", lost.trial_id.short())), "{}", line.error);
+    assert!(line.error.contains(&format!("{} failed", lost.spec_hash.short())), "{}", line.error);
     // By itself it cannot run: its member comes with it.
     assert_eq!(f.retry("combine=pair", None).await, 2);
     let again = f.claim_one().await;
-    assert_eq!(again.trial_id, lost.trial_id);
+    assert_eq!(again.spec_hash, lost.spec_hash);
     assert_eq!(f.retry("", None).await, 0);
     assert!(f.claim(64).await.is_empty());
     succeed(&f, &again).await;
-    assert_eq!(next(&f).await.trial_id, line.trial_id);
+    assert_eq!(next(&f).await.spec_hash, line.spec_hash);
 }
 
 /// Waits until so many trials have failed.
@@ -146,8 +146,8 @@ pub async fn results_elsewhere_without_the_files_that_a_combination_needs_are_no
     assert_eq!((submitted.added, submitted.reused), (12, 7));
     // Nor is it when it is claimed.
     let leases = f.claim(64).await;
-    let own: Vec<TrialId> =
-        leases.iter().filter(|lease| lease.members.is_empty()).map(|lease| lease.trial_id).collect();
+    let own: Vec<SpecHash> =
+        leases.iter().filter(|lease| lease.members.is_empty()).map(|lease| lease.spec_hash).collect();
     assert_eq!(own, [*grid.keys().next().unwrap()]);
     for lease in &leases {
         succeed(&f, lease).await;

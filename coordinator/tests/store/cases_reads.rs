@@ -68,7 +68,7 @@ pub async fn long_answers_come_in_pages(f: Fixture) {
     while let Some(position) = from {
         let page = f.store.trials("first", None, position).await.unwrap();
         pages.push(page.rows.len());
-        trials.extend(page.rows.into_iter().map(|line| line.trial_id));
+        trials.extend(page.rows.into_iter().map(|line| line.spec_hash));
         from = page.next;
     }
     assert_eq!(pages, [500, 500, 40]);
@@ -90,11 +90,11 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     f.submit(&large_sweep(10)).await;
     f.submit(&large_sweep(10).replace("\"first\"", "\"second\"")).await;
     let line = f.store.trials("first", None, 0).await.unwrap().rows.remove(0);
-    let id = line.trial_id.to_string();
+    let id = line.spec_hash.to_string();
     let found =
-        async |name: &str| f.store.history(name).await.map(|history| (history.sweep, history.line.trial_id));
-    assert_eq!(found(&format!("first/{id}")).await.unwrap(), ("first".to_owned(), line.trial_id));
-    assert_eq!(found(&format!("second/{}", &id[..9])).await.unwrap(), ("second".to_owned(), line.trial_id));
+        async |name: &str| f.store.history(name).await.map(|history| (history.sweep, history.line.spec_hash));
+    assert_eq!(found(&format!("first/{id}")).await.unwrap(), ("first".to_owned(), line.spec_hash));
+    assert_eq!(found(&format!("second/{}", &id[..9])).await.unwrap(), ("second".to_owned(), line.spec_hash));
     assert_eq!(found(&format!("second/{}", id.to_uppercase())).await.unwrap().0, "second");
     // Both sweeps have it.
     for (name, found_there) in [
@@ -120,7 +120,7 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
     let many = f.store.trials("first", None, 0).await.unwrap().rows;
     let many = (0..16)
         .map(|digit| format!("{digit:x}"))
-        .max_by_key(|digit| many.iter().filter(|line| line.trial_id.to_string().starts_with(digit)).count());
+        .max_by_key(|digit| many.iter().filter(|line| line.spec_hash.to_string().starts_with(digit)).count());
     let error = found(&many.unwrap()).await.unwrap_err().to_string();
     assert!(
         error.contains("several trials (first/") && error.contains(", ...): write more digits"),
@@ -133,7 +133,7 @@ pub async fn a_trial_is_found_by_a_prefix_that_means_only_it(f: Fixture) {
 pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
     f.submit(SWEEP).await;
     let first = f.claim_one().await;
-    let name = first.trial_id.to_string();
+    let name = first.spec_hash.to_string();
     let fingerprint = Fingerprint { device: "GPU of 1990".into(), ..Fingerprint::default() };
     let reported =
         sortie_core::lease::Batch { sequence: 1, fingerprint: Some(fingerprint), ..Default::default() };
@@ -190,7 +190,7 @@ pub async fn workers_are_listed_with_what_they_run(f: Fixture) {
         (worker("w2"), T0 + 3_000_000, false)
     );
     assert_eq!(lately[0].trials.len(), 2);
-    assert_eq!(lately[0].trials[0], format!("first/{}", lease.trial_id.short()));
+    assert_eq!(lately[0].trials[0], format!("first/{}", lease.spec_hash.short()));
     assert!(lately[1].left && lately[1].trials.is_empty());
     assert_eq!(f.store.workers(true).await.unwrap().len(), 3);
 }

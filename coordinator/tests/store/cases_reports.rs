@@ -269,7 +269,7 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
         20,
         "no trial is further than its last step"
     );
-    assert_eq!(f.store.log(&leases[1].trial_id.to_string(), None).await.unwrap().text, [0, 255, 10]);
+    assert_eq!(f.store.log(&leases[1].spec_hash.to_string(), None).await.unwrap().text, [0, 255, 10]);
 }
 
 fn reported(dataset: &str, weights: &str) -> Batch {
@@ -334,7 +334,7 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
     let printed =
         |sequence, text: &str| Batch { sequence, log: text.as_bytes().to_vec(), ..Batch::default() };
     let first = f.claim_one().await;
-    let name = first.trial_id.to_string();
+    let name = first.spec_hash.to_string();
     for (sequence, text) in (1..).zip(["one ", "", "two ", "three"]) {
         f.store.report(first.token, printed(sequence, text)).await.unwrap();
     }
@@ -352,7 +352,7 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
         f.store.log(&name, Some(AttemptToken(1))).await,
         Err(StoreError::UnknownToken(AttemptToken(1)))
     ));
-    let never = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows[0].trial_id;
+    let never = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows[0].spec_hash;
     assert_eq!(
         f.store.log(&never.to_string(), None).await.unwrap(),
         sortie_coordinator::store::Log::default()

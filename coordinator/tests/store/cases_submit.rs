@@ -7,7 +7,7 @@ use sortie_core::job::{Outcome, StateName};
 use sortie_core::lease::Batch;
 use sortie_core::spec::SpecError;
 use sortie_core::status::SweepState;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 
 use crate::fixture::*;
 
@@ -33,7 +33,7 @@ pub async fn submitting_again_adds_only_what_is_new_and_refuses_a_changed_fixed_
 
 pub async fn what_was_added_later_runs_after_what_was_there(f: Fixture) {
     f.submit(SWEEP).await;
-    let first: Vec<TrialId> = ids(&f).await;
+    let first: Vec<SpecHash> = ids(&f).await;
     f.submit(&SWEEP.replace("[0.0, 0.5]", "[0.5, 0.9]").replace("[\"photo\"", "[\"cartoon\", \"photo\""))
         .await;
     let grown = ids(&f).await;
@@ -52,11 +52,11 @@ pub async fn what_was_added_later_runs_after_what_was_there(f: Fixture) {
 }
 
 /// Of all trials, in the order in which they run.
-async fn ids(f: &Fixture) -> Vec<TrialId> {
+async fn ids(f: &Fixture) -> Vec<SpecHash> {
     let (mut ids, mut from) = (Vec::new(), Some(0));
     while let Some(position) = from {
         let page = f.store.trials("first", None, position).await.unwrap();
-        ids.extend(page.rows.iter().map(|line| line.trial_id));
+        ids.extend(page.rows.iter().map(|line| line.spec_hash));
         from = page.next;
     }
     ids
@@ -70,7 +70,7 @@ pub async fn a_grid_of_many_chunks_is_stored_completely_and_in_order(f: Fixture)
         (6_200, 6_200, 6_200, 0)
     );
     assert_eq!(f.status("first").await.state, SweepState::Open);
-    let expected: Vec<TrialId> = spec(&text).trials().map(|trial| trial.id()).collect();
+    let expected: Vec<SpecHash> = spec(&text).trials().map(|trial| trial.hash()).collect();
     assert_eq!(ids(&f).await, expected);
 }
 
@@ -78,11 +78,11 @@ pub async fn workers_lease_trials_while_a_sweep_is_still_being_stored(f: Fixture
     let mut progress = f.store.submit(&spec(&large_sweep(MANY)), SubmitOptions::default()).await.unwrap();
     let early = within(f.wait_for_a_trial_or_take_one()).await;
     assert!(!progress.borrow().is_done(), "a lease waited for the whole sweep");
-    let mut seen: BTreeSet<TrialId> = early.iter().copied().collect();
+    let mut seen: BTreeSet<SpecHash> = early.iter().copied().collect();
     let mut claims = seen.len();
     while !progress.borrow().is_done() {
         for lease in f.claim(7).await {
-            seen.insert(lease.trial_id);
+            seen.insert(lease.spec_hash);
             claims += 1;
         }
     }
@@ -92,9 +92,9 @@ pub async fn workers_lease_trials_while_a_sweep_is_still_being_stored(f: Fixture
 }
 
 impl Fixture {
-    async fn wait_for_a_trial_or_take_one(&self) -> Vec<TrialId> {
+    async fn wait_for_a_trial_or_take_one(&self) -> Vec<SpecHash> {
         let claimed = self.store.claim(claim("w1", 1), PATIENCE).await.unwrap();
-        claimed.leases.iter().map(|lease| lease.trial_id).collect()
+        claimed.leases.iter().map(|lease| lease.spec_hash).collect()
     }
 }
 
@@ -113,7 +113,7 @@ pub async fn an_expansion_goes_on_after_a_restart(f: Fixture) {
         }
     })
     .await;
-    let expected: Vec<TrialId> = spec(&text).trials().map(|trial| trial.id()).collect();
+    let expected: Vec<SpecHash> = spec(&text).trials().map(|trial| trial.hash()).collect();
     assert_eq!(ids(&f).await, expected);
 }
 
@@ -123,8 +123,8 @@ pub async fn growing_a_sweep_that_is_still_being_stored_loses_and_repeats_nothin
     let first = f.store.submit(&small, SubmitOptions::default()).await.unwrap();
     let submitted = f.submit(&text).await;
     assert!(submitted.added < 9_300 && first.borrow().added > 0);
-    let (mut found, mut expected): (Vec<TrialId>, Vec<TrialId>) =
-        (ids(&f).await, spec(&text).trials().map(|trial| trial.id()).collect());
+    let (mut found, mut expected): (Vec<SpecHash>, Vec<SpecHash>) =
+        (ids(&f).await, spec(&text).trials().map(|trial| trial.hash()).collect());
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);
@@ -145,32 +145,32 @@ pub async fn results_elsewhere_are_taken_over_at_submit_and_at_lease(f: Fixture)
     f.act("first", SweepAction::Pause).await;
     let next = within(f.store.claim(claim("w1", 1), PATIENCE)).await.unwrap().leases.remove(0);
     assert_eq!(
-        (next.sweep.as_str(), next.trial_id == done.trial_id, next.trial_id == running.trial_id),
+        (next.sweep.as_str(), next.spec_hash == done.spec_hash, next.spec_hash == running.spec_hash),
         ("second", false, false)
     );
     assert_eq!(f.status("second").await.reused, 2);
     let record = f.store.records("second", 0).await.unwrap().rows.remove(0);
-    assert_eq!((record.id, record.validation), (done.trial_id, vec![evaluation("sketch", 0, 3)]));
-    let history = f.store.history(&format!("second/{}", running.trial_id)).await.unwrap();
+    assert_eq!((record.id, record.validation), (done.spec_hash, vec![evaluation("sketch", 0, 3)]));
+    let history = f.store.history(&format!("second/{}", running.spec_hash)).await.unwrap();
     assert_eq!((history.line.reused_from.as_deref(), history.token), (Some("first"), Some(running.token)));
     // An event is shown where it happened.
     let what: Vec<_> = history.events.iter().map(|event| (event.token, event.what.as_str())).collect();
     assert_eq!(what, ["started", "succeeded", "reused"].map(|what| (Some(running.token), what)));
     let lines = f.store.trials("second", None, 0).await.unwrap().rows;
-    let done_there = lines.into_iter().find(|line| line.trial_id == done.trial_id).unwrap();
+    let done_there = lines.into_iter().find(|line| line.spec_hash == done.spec_hash).unwrap();
     let found =
         (done_there.attempts, done_there.step, done_there.worker.as_str(), done_there.reused_from.as_deref());
     assert_eq!(found, (1, 1, "host:7", Some("first")));
-    let log = f.store.log(&format!("second/{}", done.trial_id), None).await.unwrap();
+    let log = f.store.log(&format!("second/{}", done.spec_hash), None).await.unwrap();
     assert_eq!(
         (log.token, log.text.as_slice(), log.worker.as_str()),
         (Some(done.token), b"printed".as_slice(), "host:7")
     );
-    assert_eq!(f.store.log(&format!("second/{}", done.trial_id), Some(done.token)).await.unwrap(), log);
+    assert_eq!(f.store.log(&format!("second/{}", done.spec_hash), Some(done.token)).await.unwrap(), log);
     // What was taken over can be taken over again.
     assert_eq!(f.submit(&SWEEP.replace("\"first\"", "\"third\"")).await.reused, 2);
     assert_eq!(
-        f.store.history(&format!("third/{}", done.trial_id)).await.unwrap().line.reused_from.as_deref(),
+        f.store.history(&format!("third/{}", done.spec_hash)).await.unwrap().line.reused_from.as_deref(),
         Some("first")
     );
 }

@@ -34,7 +34,7 @@ async fn verified(f: &Fixture) -> (String, Verified) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     f.succeed(lease.token).await;
-    let id = lease.trial_id.to_string();
+    let id = lease.spec_hash.to_string();
     // What else waits must not be in the way.
     f.cancel("").await;
     f.store.register(&worker("w2")).await.unwrap();
@@ -58,7 +58,7 @@ async fn run(f: &Fixture, verified: &Verified, resume: impl Fn(AttemptToken) -> 
     assert_eq!(leases.len(), 2, "results of the same trial elsewhere are not taken over");
     let of = |sweep: &str| leases.iter().find(|lease| lease.sweep == sweep).unwrap();
     let (whole, killed) = (of(&verified.sweeps[0]), of(&verified.sweeps[1]));
-    assert_eq!((whole.kill_at, killed.kill_at, whole.trial_id), (None, Some(12), killed.trial_id));
+    assert_eq!((whole.kill_at, killed.kill_at, whole.spec_hash), (None, Some(12), killed.spec_hash));
     assert_eq!(killed.spec.work.steps(), Some(15));
     f.complete_with(whole.token, reported(0.5, 15, None), Outcome::Succeeded).await.unwrap();
     f.fail(killed.token, ErrorClass::Transient).await;
@@ -168,7 +168,7 @@ pub async fn a_sweep_that_another_build_planned_waits_and_says_why(f: Fixture) {
     assert_eq!(f.status("first").await.state, SweepState::Outdated);
     // Its trials bear other names than those that this build gives.
     let ids = f.store.trials("first", None, 0).await.unwrap().rows;
-    assert!(ids.iter().zip(spec(SWEEP).trials()).all(|(old, new)| old.trial_id != new.id()));
+    assert!(ids.iter().zip(spec(SWEEP).trials()).all(|(old, new)| old.spec_hash != new.hash()));
     let refused = f.store.submit(&spec(SWEEP), SubmitOptions::default()).await.unwrap_err();
     assert!(refused.to_string().contains("version of the numbers"), "{refused}");
     // It is in nobody's way, and can be called off.

@@ -114,7 +114,7 @@ async fn a_database_clock_that_is_set_while_trials_run_ends_no_lease_early_and_n
 }
 
 async fn first_trial(store: &Store) -> String {
-    store.trials("first", Some(StateName::Succeeded), 0).await.unwrap().rows[0].trial_id.to_string()
+    store.trials("first", Some(StateName::Succeeded), 0).await.unwrap().rows[0].spec_hash.to_string()
 }
 
 /// The time of a SQLite file goes on from where it was, also when the machine's clock was set back meanwhile.

@@ -308,7 +308,7 @@ impl Pair {
                 );
             }
             for line in lines.unwrap().rows {
-                let name = format!("{sweep}/{}", line.trial_id);
+                let name = format!("{sweep}/{}", line.spec_hash);
                 prop_assert_eq!(shown(model.history(&name).await), shown(real.history(&name).await));
                 prop_assert_eq!(shown(model.log(&name, None).await), shown(real.log(&name, None).await));
             }

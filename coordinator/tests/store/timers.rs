@@ -53,7 +53,7 @@ async fn a_wait_after_a_failure_ends_when_it_ends() {
     f.cancel("held_out=sketch").await;
     f.cancel("dropout=0.5").await;
     f.fail(f.claim_one().await.token, ErrorClass::Transient).await;
-    let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).trial_id;
+    let due = f.store.trials("first", None, 0).await.unwrap().rows.remove(0).spec_hash;
     let due = Duration::from_millis(
         (f.store.history(&due.to_string()).await.unwrap().not_before.unwrap().0 - T0).unsigned_abs(),
     );

@@ -9,7 +9,7 @@ use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Completion;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 use sortie_testkit::postgres::Postgres;
 
 use crate::fixture::*;
@@ -49,7 +49,7 @@ async fn they_hand_out_and_take_every_trial_once() {
         .map(|task| {
             let stores = two.stores.clone();
             tokio::spawn(async move {
-                let mut done: Vec<(TrialId, AttemptToken)> = Vec::new();
+                let mut done: Vec<(SpecHash, AttemptToken)> = Vec::new();
                 loop {
                     let count_max = 1 + u32::try_from(task % 4).unwrap();
                     let claimed =
@@ -66,7 +66,7 @@ async fn they_hand_out_and_take_every_trial_once() {
                         );
                         one.unwrap();
                         other.unwrap();
-                        done.push((lease.trial_id, lease.token));
+                        done.push((lease.spec_hash, lease.token));
                     }
                 }
             })
@@ -76,9 +76,9 @@ async fn they_hand_out_and_take_every_trial_once() {
     for task in tasks {
         done.extend(within(task).await.unwrap());
     }
-    let trials: BTreeSet<TrialId> = done.iter().map(|(trial, _)| *trial).collect();
+    let trials: BTreeSet<SpecHash> = done.iter().map(|(trial, _)| *trial).collect();
     assert_eq!((done.len(), trials.len()), (240, 240));
-    let tokens: BTreeMap<TrialId, AttemptToken> = done.into_iter().collect();
+    let tokens: BTreeMap<SpecHash, AttemptToken> = done.into_iter().collect();
     for record in two.stores[1].records("first", 0).await.unwrap().rows {
         let expected = completion(tokens[&record.id]).batch.unwrap().evaluations;
         assert_eq!(
@@ -232,14 +232,14 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     store.report(held.token, batch(1, vec![evaluation("sketch", 0, 7)])).await.unwrap();
 
     // A worker that is in the middle of things, and writes down what was acknowledged.
-    let (journal, busy) = tokio::sync::mpsc::unbounded_channel::<TrialId>();
+    let (journal, busy) = tokio::sync::mpsc::unbounded_channel::<SpecHash>();
     let worker = tokio::spawn({
         let store = Arc::clone(&store);
         async move {
             loop {
                 let lease = store.claim(claim("w1", 1), Duration::ZERO).await?.leases.remove(0);
                 store.complete(completion(lease.token)).await?;
-                journal.send(lease.trial_id).ok();
+                journal.send(lease.spec_hash).ok();
             }
             #[expect(unreachable_code, reason = "it names the type of the error")]
             Ok::<(), StoreError>(())
@@ -285,15 +285,15 @@ async fn a_server_that_is_killed_and_comes_back_has_what_was_acknowledged() {
     .await;
     let succeeded = succeeded_trials(&store).await;
     assert!(
-        acknowledged.iter().chain([&held.trial_id]).all(|trial| succeeded.contains(trial)),
+        acknowledged.iter().chain([&held.spec_hash]).all(|trial| succeeded.contains(trial)),
         "an acknowledged result is gone"
     );
     let next = at_last(async || store.claim(claim("w1", 1), Duration::ZERO).await).await.leases.remove(0);
-    assert!(next.token > held.token && !succeeded.contains(&next.trial_id));
+    assert!(next.token > held.token && !succeeded.contains(&next.spec_hash));
 }
 
 /// The trials of the sweep that have a result, each with its one evaluation.
-async fn succeeded_trials(store: &Store) -> BTreeSet<TrialId> {
+async fn succeeded_trials(store: &Store) -> BTreeSet<SpecHash> {
     let (mut succeeded, mut from) = (BTreeSet::new(), Some(0));
     while let Some(position) = from {
         let page = at_last(async || store.records("first", position).await).await;

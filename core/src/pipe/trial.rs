@@ -22,7 +22,7 @@ use crate::keep::Keep;
 use crate::keys::AttemptToken;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
-use crate::trial::TrialId;
+use crate::trial::SpecHash;
 
 use super::Handshake;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ pub struct Assignment {
 #[serde(deny_unknown_fields)]
 pub struct CombinationAssignment {
     /// The combination's own identity, which names its files.
-    pub trial_id: TrialId,
+    pub spec_hash: SpecHash,
     /// How.
     pub combination: Combination,
     /// The members' files, in the combination's order.

@@ -1,7 +1,7 @@
 //! From a sweep's combinations to trials over its grid.
 
 use super::grid::PlannedTrial;
-use super::identity::Identifier;
+use super::identity::SpecHasher;
 use crate::combine::{COMBINE, Choice, Combination, CombinationKind, Combine, MEMBERS, Needs, SEED};
 use crate::filter::Filter;
 use crate::parameters::{Parameters, Scalar};
@@ -92,7 +92,7 @@ impl Combine {
     }
 
     /// The combination with this number, counted from 0; none after the last. Held-out domains vary fastest, as in the grid.
-    pub(crate) fn at(&self, sweep: &SweepSpec, index: u64, identifier: &Identifier) -> Option<PlannedTrial> {
+    pub(crate) fn at(&self, sweep: &SweepSpec, index: u64, hasher: &SpecHasher) -> Option<PlannedTrial> {
         let part = self.part_of(sweep);
         let mut number = MixedRadix(index);
         let held_out = (*part.held_out.get(number.next(part.held_out.len())?)?).clone();
@@ -109,7 +109,7 @@ impl Combine {
         }
         let shared = Point { held_out: vec![held_out], parameters, seed, split_seed };
         let ids =
-            (0..members).map_while(|place| Some(identifier.id(&self.member(&part, &shared, place)?, None)));
+            (0..members).map_while(|place| Some(hasher.hash(&self.member(&part, &shared, place)?, None)));
         let combination =
             Combination { kind: self.kind, choice: self.choice, method: self.method, members: ids.collect() };
         let mut point = shared;

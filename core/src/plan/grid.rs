@@ -1,6 +1,6 @@
 //! From a sweep to its trials, in the order in which they should run.
 
-use super::identity::Identifier;
+use super::identity::SpecHasher;
 use crate::combine::Combination;
 use crate::parameters::Parameters;
 use crate::selection::Selection;
@@ -99,8 +99,8 @@ impl SweepSpec {
     }
 
     /// The trial with this number, counted from 0: first those of the grid, then the combinations, whose members are all among the
-    /// former; none after the last. `identifier` names the members.
-    pub fn planned_at(&self, index: u64, identifier: &Identifier) -> Option<PlannedTrial> {
+    /// former; none after the last. `hasher` names the members.
+    pub fn planned_at(&self, index: u64, hasher: &SpecHasher) -> Option<PlannedTrial> {
         let mut rest = match index.checked_sub(self.grid_trials()?) {
             None => return Some(PlannedTrial { point: self.point_at(index)?, combination: None }),
             Some(rest) => rest,
@@ -108,7 +108,7 @@ impl SweepSpec {
         for combine in &self.combine {
             let trials = combine.trials(self)?;
             if rest < trials {
-                return combine.at(self, rest, identifier);
+                return combine.at(self, rest, hasher);
             }
             rest -= trials;
         }
@@ -117,8 +117,8 @@ impl SweepSpec {
 
     /// All trials, each once, in order.
     pub fn trials(&self) -> impl Iterator<Item = TrialSpec> + '_ {
-        let identifier = Identifier::of(&self.work, self.protocol);
-        let planned = (0..).map_while(move |index| self.planned_at(index, &identifier));
+        let hasher = SpecHasher::of(&self.work, self.protocol);
+        let planned = (0..).map_while(move |index| self.planned_at(index, &hasher));
         planned.map(|PlannedTrial { point, combination }| TrialSpec {
             work: self.work.clone(),
             point,

@@ -9,12 +9,12 @@ use crate::combine::Combination;
 use crate::command::CommandSettings;
 use crate::finetune::{AXES, Settings};
 use crate::parameters::Scalar;
-use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Point, TrialId, TrialSpec, Work};
+use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Point, SpecHash, TrialSpec, Work};
 
 impl TrialSpec {
     /// The identity of the trial: a hash of the canonical text of its specification.
-    pub fn id(&self) -> TrialId {
-        Identifier::of(&self.work, PROTOCOL_VERSION).id(&self.point, self.combination.as_ref())
+    pub fn hash(&self) -> SpecHash {
+        SpecHasher::of(&self.work, PROTOCOL_VERSION).hash(&self.point, self.combination.as_ref())
     }
 }
 
@@ -23,12 +23,12 @@ impl TrialSpec {
 /// The canonical text has one `key=value` line per fact, in a fixed order. Floats stand in their shortest exact form, strings as JSON,
 /// so that neither the notation (1e-3, 0.001) nor the order of keys in a file can change a trial's identity.
 #[derive(Clone, Debug)]
-pub struct Identifier {
+pub struct SpecHasher {
     shared: blake3::Hasher,
     finetune: bool,
 }
 
-impl Identifier {
+impl SpecHasher {
     /// For trials of this work under this version of the numbers, [`PROTOCOL_VERSION`] unless a stored sweep names another.
     pub fn of(work: &Work, protocol: u32) -> Self {
         let mut text = format!("protocol={protocol}\n");
@@ -42,7 +42,7 @@ impl Identifier {
     }
 
     /// The identity of the trial at this point, or of this combination there.
-    pub fn id(&self, point: &Point, combination: Option<&Combination>) -> TrialId {
+    pub fn hash(&self, point: &Point, combination: Option<&Combination>) -> SpecHash {
         let Point { held_out, parameters, seed, split_seed } = point;
         let mut text = String::with_capacity(256);
         line(&mut text, "held_out", &json(held_out));
@@ -63,11 +63,11 @@ impl Identifier {
             line(&mut text, "combination.method", method);
             line(&mut text, "combination.members", &json(members));
         }
-        let mut id = [0_u8; TrialId::BYTES];
+        let mut id = [0_u8; SpecHash::BYTES];
         id.copy_from_slice(
-            &self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..TrialId::BYTES],
+            &self.shared.clone().update(text.as_bytes()).finalize().as_bytes()[..SpecHash::BYTES],
         );
-        TrialId(id)
+        SpecHash(id)
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn the_identity_is_pinned() {
         // If this changes, stored results no longer match the trials that a sweep file plans.
-        assert_eq!(example().id().to_string(), "14c2b2ccaf82d77d2ecd00acfb58823c");
+        assert_eq!(example().hash().to_string(), "14c2b2ccaf82d77d2ecd00acfb58823c");
     }
 
     #[test]
@@ -180,14 +180,14 @@ mod tests {
         let point = Point { held_out: vec![], parameters, seed: 0, split_seed: 0 };
         let first =
             TrialSpec { work: Work::Command(settings.clone()), point: point.clone(), combination: None };
-        let work = |settings| TrialSpec { work: Work::Command(settings), ..first.clone() }.id();
+        let work = |settings| TrialSpec { work: Work::Command(settings), ..first.clone() }.hash();
         let with = |change: fn(&mut Point)| {
             let mut changed = first.clone();
             change(&mut changed.point);
-            changed.id()
+            changed.hash()
         };
         let ids = std::collections::BTreeSet::from([
-            first.id(),
+            first.hash(),
             work(CommandSettings { command: vec!["train".into(), String::new()], ..settings.clone() }),
             work(CommandSettings { dataset: Some("PACS".into()), ..settings.clone() }),
             work(CommandSettings { domains: vec!["photo".into()], ..settings.clone() }),
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_fact_of_a_combination_is_in_its_identity() {
-        let member = example().id();
+        let member = example().hash();
         let (kind, choice, method) = (CombinationKind::Average, Choice::Uniform, Method::Plain);
         let first = Combination { kind, choice, method, members: vec![member] };
         let all = [
@@ -214,8 +214,8 @@ mod tests {
             Some(Combination { members: vec![member, member], ..first.clone() }),
             Some(first),
         ];
-        let ids: std::collections::BTreeSet<TrialId> =
-            all.into_iter().map(|combination| TrialSpec { combination, ..example() }.id()).collect();
+        let ids: std::collections::BTreeSet<SpecHash> =
+            all.into_iter().map(|combination| TrialSpec { combination, ..example() }.hash()).collect();
         assert_eq!(ids.len(), 6);
     }
 }

@@ -5,4 +5,4 @@ mod grid;
 mod identity;
 
 pub use grid::PlannedTrial;
-pub use identity::Identifier;
+pub use identity::SpecHasher;

@@ -112,7 +112,7 @@ mod tests {
                 (name, kill_at, Some("w7"))
             );
             assert_eq!((verified.trials_planned(), verified.point_at(0).as_ref()), (Some(1), Some(&point)));
-            assert_eq!(verified.trials().next().unwrap().id(), sweep.trials().nth(13).unwrap().id());
+            assert_eq!(verified.trials().next().unwrap().hash(), sweep.trials().nth(13).unwrap().hash());
         }
         let shorter = Verification { steps: Some(15), ..verification };
         let [first, second] = sweep.verified(&point, &shorter, "verify-x").unwrap();

@@ -26,10 +26,10 @@ pub(crate) fn example() -> TrialSpec {
 
 #[test]
 fn an_id_reads_back_and_bad_ones_are_refused() {
-    let id = example().id();
+    let id = example().hash();
     assert_eq!(id.to_string().parse(), Ok(id));
     for bad in ["", "12", "zz", &"é".repeat(16), &"g".repeat(32)] {
-        assert!(bad.parse::<TrialId>().is_err(), "{bad}");
+        assert!(bad.parse::<SpecHash>().is_err(), "{bad}");
     }
 }
 
@@ -41,6 +41,6 @@ fn a_stored_specification_reads_back_exactly() {
     }
     let stored = serde_json::to_string(&spec).unwrap();
     let read: TrialSpec = serde_json::from_str(&stored).unwrap();
-    assert_eq!(read.id(), spec.id());
+    assert_eq!(read.hash(), spec.hash());
     assert_eq!(read, spec);
 }

@@ -50,7 +50,7 @@ fn run(
     let store = artifacts.store.as_ref().ok_or_else(|| {
         TrialError::Other("a combination needs an artifact store, and this worker reaches none".to_owned())
     })?;
-    let folder = ArtifactFolder::open(store, assignment.trial_id.to_string(), artifacts.token.0)?;
+    let folder = ArtifactFolder::open(store, assignment.spec_hash.to_string(), artifacts.token.0)?;
     let mut state = prepare(model::load, spec, environment, sink)?;
     let mut checkpoints = CheckpointManager::new(Some(folder.clone()), artifacts)?;
     let mut reporter = Reporter::new(sink);
@@ -127,7 +127,7 @@ impl Combiner<'_, '_> {
             let accuracy = self.iid(&divided(&sum, count)?)?;
             let takes = taken.as_ref().is_none_or(|(_, _, best)| accuracy >= *best);
             let (decision, id) =
-                (if takes { "taken" } else { "left out" }, members[position].trial_id.short());
+                (if takes { "taken" } else { "left out" }, members[position].spec_hash.short());
             eprintln!(
                 "member {id}: i.i.d. accuracy {own:.4} alone, {accuracy:.4} with it as one of {count}: {decision}"
             );
@@ -187,7 +187,7 @@ impl Combiner<'_, '_> {
     }
 
     fn read(&self, member: &Member, kind: ArtifactKind) -> Result<Vec<u8>, TrialError> {
-        let id = member.trial_id.short();
+        let id = member.spec_hash.short();
         let Some(file) = member.file(kind) else {
             let reason = format!(
                 "member {id} left no {kind}: `[keep]` of the sweep that ran it kept none; submit this one under another name with --no-reuse"
@@ -298,5 +298,5 @@ fn divided(sum: &[Tensor], count: usize) -> Result<Vec<Tensor>, TrialError> {
 }
 
 fn damaged(member: &Member, reason: &str) -> TrialError {
-    TrialError::Other(format!("the file of member {} cannot be used: {reason}", member.trial_id.short()))
+    TrialError::Other(format!("the file of member {} cannot be used: {reason}", member.spec_hash.short()))
 }

@@ -9,7 +9,7 @@ use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::Method;
 use tch::{TchError, Tensor};
 
-use super::checkpoints::{ArtifactFolder, CheckpointManager, trial_id};
+use super::checkpoints::{ArtifactFolder, CheckpointManager, spec_hash};
 use super::evaluation::{EvalSplit, evaluation_logits};
 use super::inputs::{BatchRequest, EVALUATION_BATCH, Prefetcher};
 use super::prepare::prepare;
@@ -51,7 +51,7 @@ fn run(
 ) -> Result<(), TrialError> {
     let mut state = prepare(model::load, spec, environment, sink)?;
     let artifacts = &environment.artifacts;
-    let open = |url: &String| ArtifactFolder::open(url, trial_id(spec).to_string(), artifacts.token.0);
+    let open = |url: &String| ArtifactFolder::open(url, spec_hash(spec).to_string(), artifacts.token.0);
     let folder = artifacts.store.as_ref().map(open).transpose()?;
     let mut checkpoints = CheckpointManager::new(folder, artifacts)?;
     let mut reporter = Reporter::new(sink);

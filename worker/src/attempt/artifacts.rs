@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sortie_artifacts::{ArtifactStore, folder_url};
 use sortie_core::keys::AttemptToken;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -33,7 +33,11 @@ impl ArtifactDestination {
 
     /// Deletes the checkpoints of these attempts at a trial that has ended. The same trial may run in another sweep at the same time:
     /// checkpoints of other attempts stay.
-    pub(crate) async fn clear_checkpoints(&self, trial: TrialId, tokens: impl Iterator<Item = AttemptToken>) {
+    pub(crate) async fn clear_checkpoints(
+        &self,
+        trial: SpecHash,
+        tokens: impl Iterator<Item = AttemptToken>,
+    ) {
         let prefixes: Vec<String> = tokens.map(|token| format!("{token}-")).collect();
         let folder = format!("checkpoints/{trial}");
         match timeout(ANSWER_LIMIT, self.store.delete_in(&folder, &prefixes)).await {

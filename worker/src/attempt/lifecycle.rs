@@ -81,14 +81,14 @@ enum StopReason {
 /// Runs an attempt. Returns when its process has ended and its end is acknowledged, refused or abandoned. Returns how long a trial took
 /// that succeeded.
 pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry) -> Option<Duration> {
-    let (token, trial_id) = (lease.token, lease.trial_id);
-    let log_path = shared.config.cache.join("logs").join(format!("{trial_id}-{token}.log"));
+    let (token, spec_hash) = (lease.token, lease.spec_hash);
+    let log_path = shared.config.cache.join("logs").join(format!("{spec_hash}-{token}.log"));
     let Entry { step, orders, ending: is_ending } = entry;
     let report_client = ReportClient {
         session: Arc::clone(&shared.session),
         token,
         #[cfg(feature = "test-hooks")]
-        trial: trial_id,
+        trial: spec_hash,
     };
     let mut attempt = Attempt {
         shared,
@@ -133,7 +133,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
     let has_end = attempt.end(outcome).await;
     if let (true, Some(destination)) = (has_end, destination) {
         let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
-        destination.clear_checkpoints(trial_id, tokens).await;
+        destination.clear_checkpoints(spec_hash, tokens).await;
     }
     took
 }

@@ -25,7 +25,7 @@ pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,
     pub(crate) token: AttemptToken,
     #[cfg(feature = "test-hooks")]
-    pub(crate) trial: sortie_core::trial::TrialId,
+    pub(crate) trial: sortie_core::trial::SpecHash,
 }
 
 impl ReportClient {

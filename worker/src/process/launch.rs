@@ -68,7 +68,7 @@ fn finetune(
     let trainer = trainer.ok_or_else(|| ending::transient("no trainer was looked for".to_owned()))?;
     let combination = lease.spec.combination.clone();
     let combination = combination.map(|combination| CombinationAssignment {
-        trial_id: lease.trial_id,
+        spec_hash: lease.spec_hash,
         combination,
         members: lease.members.clone(),
     });
@@ -106,7 +106,7 @@ fn command(
     };
     let data = config.data.display().to_string();
     let worker_values = WorkerValues { data, device: slot.inside.to_owned(), threads: config.threads };
-    let invocation = settings.invocation(lease.trial_id, &lease.spec.point, &worker_values);
+    let invocation = settings.invocation(lease.spec_hash, &lease.spec.point, &worker_values);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
     let mut command = prepared(Command::new(guard), config, slot);

@@ -2,8 +2,8 @@
 
 use sortie_core::job::Timestamp;
 use sortie_core::keys::SweepKey;
-use sortie_core::plan::Identifier;
 use sortie_core::plan::PlannedTrial;
+use sortie_core::plan::SpecHasher;
 use sortie_core::spec::SweepSpec;
 
 use crate::store::StoreError;
@@ -69,7 +69,7 @@ pub(crate) struct Chunk {
 /// it came, so it goes on there after a crash.
 pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<Option<Chunk>, StoreError> {
     let Some(mut row) = tx.expanding().await? else { return Ok(None) };
-    let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
+    let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
     let mut until = row.planned.min(row.expanded + count_max);
     let mut trials = Vec::with_capacity(usize::try_from(until - row.expanded).unwrap_or(0));
     let mut members = 0;
@@ -78,14 +78,14 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
             until = index;
             break;
         }
-        let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &identifier) else {
+        let Some(PlannedTrial { point, combination }) = row.spec.planned_at(index, &hasher) else {
             break;
         };
         let position = row.base.saturating_add_unsigned(index);
-        let trial_id = identifier.id(&point, combination.as_ref());
+        let spec_hash = hasher.hash(&point, combination.as_ref());
         let own = combination.map_or_else(Vec::new, |combination| combination.members);
         members += own.len();
-        trials.push(NewTrial { trial_id, position, point, members: own });
+        trials.push(NewTrial { spec_hash, position, point, members: own });
     }
     let (added, reused) = tx.insert_trials(row.id, &trials, row.reuse.then(|| row.spec.needs())).await?;
     row.expanded = until;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sortie_core::combine::{Combine, Needs};
 use sortie_core::keep::Keep;
 use sortie_core::keys::SweepKey;
-use sortie_core::plan::Identifier;
+use sortie_core::plan::SpecHasher;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -28,12 +28,12 @@ pub(crate) struct SweepInfo {
     /// Why this build runs none of its trials.
     pub(crate) outdated: Option<String>,
     pub(crate) reuse: bool,
-    pub(crate) identifier: Identifier,
+    pub(crate) hasher: SpecHasher,
 }
 
 impl From<SweepRow> for SweepInfo {
     fn from(row: SweepRow) -> Self {
-        let identifier = Identifier::of(&row.spec.work, row.spec.protocol);
+        let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
         let needs = row.spec.needs();
         let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
@@ -48,7 +48,7 @@ impl From<SweepRow> for SweepInfo {
             needs,
             outdated,
             reuse: row.reuse,
-            identifier,
+            hasher,
         }
     }
 }

@@ -7,7 +7,7 @@ use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 
 use super::rows::Progress;
 use crate::store::types::{Quarantine, TrialEvent};
@@ -15,11 +15,11 @@ use crate::store::types::{Quarantine, TrialEvent};
 /// A trial to be added.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NewTrial {
-    pub(crate) trial_id: TrialId,
+    pub(crate) spec_hash: SpecHash,
     pub(crate) position: i64,
     pub(crate) point: Point,
     /// Of a combination: trials of the same sweep that are stored already, or before it in the same call.
-    pub(crate) members: Vec<TrialId>,
+    pub(crate) members: Vec<SpecHash>,
 }
 
 /// A trial's move: from the state that the decision was made on.

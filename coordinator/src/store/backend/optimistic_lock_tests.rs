@@ -3,7 +3,7 @@
 
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
-use sortie_core::plan::Identifier;
+use sortie_core::plan::SpecHasher;
 use sortie_core::spec::SweepSpec;
 use sortie_testkit::postgres::Postgres;
 
@@ -33,7 +33,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     tx.register(&Worker { id: "w1".to_owned(), ..Worker::default() }, NOW).await.unwrap();
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
-    let trial_id = Identifier::of(&spec.work, spec.protocol).id(&point, None);
+    let spec_hash = SpecHasher::of(&spec.work, spec.protocol).hash(&point, None);
     let (state, priority, reuse) = (StoredSweepState::Open, 0, true);
     let mut row = SweepRow {
         id: SweepKey(0),
@@ -50,7 +50,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     assert_eq!(
         tx.insert_trials(
             row.id,
-            &[NewTrial { trial_id, position: 0, point, members: Vec::new() }],
+            &[NewTrial { spec_hash, position: 0, point, members: Vec::new() }],
             Some(Default::default())
         )
         .await

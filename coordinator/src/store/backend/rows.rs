@@ -7,7 +7,7 @@ use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
 use sortie_core::status::SweepState;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 
 use crate::store::types::Quarantine;
 
@@ -64,7 +64,7 @@ pub(crate) struct OpenSweep {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WaitingTrial {
     pub(crate) id: TrialKey,
-    pub(crate) trial_id: TrialId,
+    pub(crate) spec_hash: SpecHash,
     pub(crate) point: Point,
     pub(crate) state: State,
     /// The token of the same trial's result in another sweep.

@@ -73,5 +73,5 @@ pub(crate) fn artifacts(line: TrialLine, state: State, mut artifacts: Vec<Stored
             Some(kept.token) == state.token() && kept.artifact.kind != ArtifactKind::Checkpoint
         });
     }
-    TrialArtifacts { trial_id: line.trial_id, state: line.state, artifacts }
+    TrialArtifacts { spec_hash: line.spec_hash, state: line.state, artifacts }
 }

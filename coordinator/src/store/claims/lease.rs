@@ -52,12 +52,12 @@ pub(super) fn lease(
     let combine =
         trial.point.combine().and_then(|name| info.combine.iter().find(|combine| combine.name == name));
     let combination = combine.map(|Combine { kind, choice, method, .. }| {
-        let ids = members.iter().map(|member| member.trial_id).collect();
+        let ids = members.iter().map(|member| member.spec_hash).collect();
         Combination { kind: *kind, choice: *choice, method: *method, members: ids }
     });
-    let id = info.identifier.id(&trial.point, combination.as_ref());
-    if id != trial.trial_id {
-        let reason = format!("trial {} is {id} by its specification", trial.trial_id);
+    let hash = info.hasher.hash(&trial.point, combination.as_ref());
+    if hash != trial.spec_hash {
+        let reason = format!("trial {} is {hash} by its specification", trial.spec_hash);
         return Err(StoreError::Corrupt { table: "trials", column: "trial_id", reason });
     }
     unit.changes.new_attempts.push(NewAttempt { token, trial: trial.id, worker, started: unit.now });
@@ -69,7 +69,7 @@ pub(super) fn lease(
     Ok(Some(Lease {
         token,
         attempt,
-        trial_id: id,
+        spec_hash: hash,
         sweep,
         spec,
         checkpoints: Vec::new(),

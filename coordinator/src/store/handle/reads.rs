@@ -124,7 +124,7 @@ impl Store {
     /// The trial whose attempt gave a reused trial its result.
     async fn origin(&self, line: &TrialLine) -> Result<Option<TrialKey>, StoreError> {
         match &line.reused_from {
-            Some(sweep) => self.find(&format!("{sweep}/{}", line.trial_id)).await.map(Some),
+            Some(sweep) => self.find(&format!("{sweep}/{}", line.spec_hash)).await.map(Some),
             None => Ok(None),
         }
     }

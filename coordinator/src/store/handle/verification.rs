@@ -60,7 +60,7 @@ impl Store {
         let spec = self.spec(&history.sweep).await?;
         let worker = self.able_worker(&spec.require).await?;
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
-        let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.trial_id.short())).await?;
+        let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.spec_hash.short())).await?;
         let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;
         // It must not reuse the trial's own result.
         let options = SubmitOptions { reuse: false, priority: None };

@@ -103,7 +103,7 @@ impl Backend for Memory {
                 rows
             };
             TrialRecord {
-                id: trial.trial_id,
+                id: trial.spec_hash,
                 point: trial.point.clone(),
                 state: trial.state.name(),
                 validation: reported(&tables.validation),
@@ -124,12 +124,12 @@ impl Backend for Memory {
             (Some(name), Some(row)) => row.spec.name == name,
             (wanted, _) => wanted.is_none(),
         };
-        let named = |trial: &Trial| trial.trial_id.to_string().starts_with(prefix) && in_sweep(trial);
+        let named = |trial: &Trial| trial.spec_hash.to_string().starts_with(prefix) && in_sweep(trial);
         let verifies = |trial: &Trial| tables.name(trial.sweep).starts_with(VERIFIES);
         let mut found: Vec<(&TrialKey, &Trial)> =
             tables.trials.iter().filter(|(_, trial)| named(trial)).collect();
-        found.sort_by_key(|(_, trial)| (verifies(trial), trial.trial_id.to_string(), trial.sweep));
-        let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.trial_id.short());
+        found.sort_by_key(|(_, trial)| (verifies(trial), trial.spec_hash.to_string(), trial.sweep));
+        let name = |trial: &Trial| format!("{}/{}", tables.name(trial.sweep), trial.spec_hash.short());
         Ok(found.into_iter().take(count_max).map(|(id, trial)| (*id, name(trial))).collect())
     }
 
@@ -158,7 +158,7 @@ impl Backend for Memory {
         let (not_before, read_at) = (row.state.not_before(), self.clock.now());
         let members = tables.members.get(&trial).into_iter().flatten().filter_map(|id| tables.trials.get(id));
         let members =
-            members.map(|member| format!("{} {}", member.trial_id.short(), member.state.name())).collect();
+            members.map(|member| format!("{} {}", member.spec_hash.short(), member.state.name())).collect();
         let (sweep, line, token) = (tables.name(row.sweep), tables.line(trial, row), row.state.token());
         Ok(TrialHistory { sweep, line, token, not_before, read_at, members, events })
     }
@@ -237,7 +237,7 @@ impl Backend for Memory {
                 if trial.state.name() == StateName::Running && trial.state.token() == Some(*token) {
                     let sweep =
                         tables.sweeps.get(&trial.sweep).map(|row| row.spec.name.as_str()).unwrap_or_default();
-                    line.trials.push(format!("{sweep}/{}", trial.trial_id.short()));
+                    line.trials.push(format!("{sweep}/{}", trial.spec_hash.short()));
                 }
             }
             lines.push(line);

@@ -9,7 +9,7 @@ use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
-use sortie_core::trial::{Point, TrialId};
+use sortie_core::trial::{Point, SpecHash};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::{Clock, MonotonicClock};
@@ -45,7 +45,7 @@ pub(super) struct Tables {
     pub(super) sweeps: BTreeMap<SweepKey, SweepRow>,
     pub(super) trials: BTreeMap<TrialKey, Trial>,
     /// The trials by id and sweep: each is there once.
-    pub(super) by_id: BTreeMap<(TrialId, SweepKey), TrialKey>,
+    pub(super) by_id: BTreeMap<(SpecHash, SweepKey), TrialKey>,
     pub(super) workers: BTreeMap<WorkerKey, WorkerLine>,
     pub(super) failures_in_row: HashMap<WorkerKey, u32>,
     pub(super) attempts: BTreeMap<AttemptToken, Attempt>,
@@ -64,7 +64,7 @@ pub(super) struct Tables {
 #[derive(Clone, Debug)]
 pub(super) struct Trial {
     pub(super) sweep: SweepKey,
-    pub(super) trial_id: TrialId,
+    pub(super) spec_hash: SpecHash,
     pub(super) position: i64,
     pub(super) point: Point,
     pub(super) state: State,
@@ -137,7 +137,7 @@ impl Tables {
 
     pub(super) fn existing_result(
         &self,
-        trial_id: TrialId,
+        spec_hash: SpecHash,
         sweep: SweepKey,
         needs: Needs,
     ) -> Option<AttemptToken> {
@@ -150,8 +150,8 @@ impl Tables {
         };
         let same = self
             .by_id
-            .range((trial_id, SweepKey(0))..)
-            .take_while(|((same, _), _)| *same == trial_id)
+            .range((spec_hash, SweepKey(0))..)
+            .take_while(|((same, _), _)| *same == spec_hash)
             .filter(|((_, other), _)| *other != sweep);
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
         // Any would do; the newest, as in the databases.
@@ -195,7 +195,7 @@ impl Tables {
         let class = |progress: &Progress| progress.class.map_or("", ErrorClass::as_str);
         let message = |progress: &Progress| progress.message.clone().unwrap_or_default();
         TrialLine {
-            trial_id: trial.trial_id,
+            spec_hash: trial.spec_hash,
             point: trial.point.clone(),
             state: trial.state.name(),
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),

@@ -91,11 +91,11 @@ impl Trials for MemoryTransaction {
             } else {
                 needs
             };
-            let existing = tables.existing_result(trial.trial_id, trial.sweep, needs);
+            let existing = tables.existing_result(trial.spec_hash, trial.sweep, needs);
             let attempts = u32::try_from(tables.attempts_of(id).count()).unwrap_or(u32::MAX);
             WaitingTrial {
                 id,
-                trial_id: trial.trial_id,
+                spec_hash: trial.spec_hash,
                 point: trial.point.clone(),
                 state: trial.state,
                 existing,
@@ -126,8 +126,10 @@ impl Trials for MemoryTransaction {
                 let is_final = |kind| matches!(kind, ArtifactKind::FinalWeights | ArtifactKind::FinalLogits);
                 let files =
                     files.filter(|file| is_final(file.kind) && !file.key.is_empty()).cloned().collect();
-                found
-                    .push((*id, Member { trial_id: member.trial_id, files, host: host.unwrap_or_default() }));
+                found.push((
+                    *id,
+                    Member { spec_hash: member.spec_hash, files, host: host.unwrap_or_default() },
+                ));
             }
         }
         Ok(found)
@@ -168,7 +170,7 @@ impl Trials for MemoryTransaction {
             let lost = count(&is_lost);
             let losers = members.iter().filter(|trial| is_lost(trial.state.name()));
             let loser = losers
-                .map(|trial| format!("{} {}", trial.trial_id.short(), trial.state.name()))
+                .map(|trial| format!("{} {}", trial.spec_hash.short(), trial.state.name()))
                 .min()
                 .unwrap_or_default();
             let members = members.len() as u64;
@@ -187,19 +189,19 @@ impl Trials for MemoryTransaction {
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError> {
         let (mut added, mut reused) = (0, 0);
-        for NewTrial { trial_id, position, point, members } in trials {
-            if self.tables.by_id.contains_key(&(*trial_id, sweep)) {
+        for NewTrial { spec_hash, position, point, members } in trials {
+            if self.tables.by_id.contains_key(&(*spec_hash, sweep)) {
                 continue;
             }
             let needs = reuse.map(|needs| if members.is_empty() { needs } else { Needs::default() });
-            let existing = needs.and_then(|needs| self.tables.existing_result(*trial_id, sweep, needs));
+            let existing = needs.and_then(|needs| self.tables.existing_result(*spec_hash, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = TrialKey(self.tables.trials.len() as i64 + 1);
             let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
             let trial = Trial {
                 sweep,
-                trial_id: *trial_id,
+                spec_hash: *spec_hash,
                 position,
                 point,
                 state,
@@ -207,7 +209,7 @@ impl Trials for MemoryTransaction {
                 reused: reused_here,
             };
             self.tables.trials.insert(id, trial);
-            self.tables.by_id.insert((*trial_id, sweep), id);
+            self.tables.by_id.insert((*spec_hash, sweep), id);
             let stored: Option<Vec<TrialKey>> =
                 members.iter().map(|member| self.tables.by_id.get(&(*member, sweep)).copied()).collect();
             self.tables.members.insert(id, stored.ok_or_else(|| lock_failed("insert of members"))?);

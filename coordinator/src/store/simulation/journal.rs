@@ -9,14 +9,14 @@ use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::TrialId;
+use sortie_core::trial::SpecHash;
 
 use crate::store::{Store, StoreError};
 
 /// What happened to one attempt, as its worker and its line to the coordinator know.
 #[derive(Clone, Debug)]
 struct Attempt {
-    trial: TrialId,
+    trial: SpecHash,
     /// When its claim was answered, counted in events.
     issued: u64,
     outcome: Outcome,
@@ -44,7 +44,7 @@ pub(super) struct Journal {
     lease: Duration,
     events: u64,
     attempts: BTreeMap<AttemptToken, Attempt>,
-    newest: BTreeMap<TrialId, AttemptToken>,
+    newest: BTreeMap<SpecHash, AttemptToken>,
     /// A user called some trial off: then a live attempt may lose it.
     pub(super) cancels: bool,
     trace: DefaultHasher,
@@ -107,8 +107,8 @@ impl Journal {
         outcome: Outcome,
         batches: u64,
     ) {
-        let issued = self.note(at, ("lease", lease.token.0, lease.trial_id));
-        if let Some(&last) = self.newest.get(&lease.trial_id) {
+        let issued = self.note(at, ("lease", lease.token.0, lease.spec_hash));
+        if let Some(&last) = self.newest.get(&lease.spec_hash) {
             let before = self.attempts[&last].clone();
             if last >= lease.token {
                 self.violated(at, format!("attempt {} came after {last}", lease.token));
@@ -127,9 +127,9 @@ impl Journal {
                 self.violated(at, format!("attempt {} runs what {last} had finished", lease.token));
             }
         }
-        let newest = self.newest.entry(lease.trial_id).or_insert(lease.token);
+        let newest = self.newest.entry(lease.spec_hash).or_insert(lease.token);
         *newest = (*newest).max(lease.token);
-        let (trial, acknowledged, ends, ended) = (lease.trial_id, 0, None, false);
+        let (trial, acknowledged, ends, ended) = (lease.spec_hash, 0, None, false);
         let (undone, refused, flushed) = (false, false, None);
         let attempt = Attempt {
             trial,
@@ -266,7 +266,7 @@ impl Journal {
     ) -> Result<(), StoreError> {
         for trial in spec.trials() {
             let Some(combination) = &trial.combination else { continue };
-            let own = match store.history(&trial.id().to_string()).await {
+            let own = match store.history(&trial.hash().to_string()).await {
                 // The sweep was called off before it was stored.
                 Err(StoreError::Trial { .. }) => continue,
                 own => own?,

@@ -147,7 +147,7 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
         assert_eq!(store.heartbeat("w1", vec![(token, 1)]).await.unwrap(), []);
         assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     }
-    let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).trial_id.to_string();
+    let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).spec_hash.to_string();
     assert_eq!(store.history(&name).await.unwrap().events.len(), 1, "it was lost meanwhile, and came back");
     // One that never comes back is noticed all the same.
     tokio::time::sleep(super::world::LEASE + Duration::from_secs(1)).await;

@@ -107,7 +107,7 @@ pub(super) fn quarantine(row: &Row) -> Result<Option<Quarantine>, StoreError> {
 pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
     Ok(WaitingTrial {
         id: row.key("trials", "id")?,
-        trial_id: row.parsed("trials", "trial_id")?,
+        spec_hash: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: state(row)?,
         existing: row.maybe_int("trials", "existing")?.map(AttemptToken),
@@ -145,7 +145,7 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
 
 pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
     Ok(TrialLine {
-        trial_id: row.parsed("trials", "trial_id")?,
+        spec_hash: row.parsed("trials", "trial_id")?,
         point: point(row)?,
         state: row.parsed("trials", "state")?,
         attempts: small(row.count("attempts", "attempts")?),
@@ -230,13 +230,13 @@ pub(super) fn artifact_args(token: AttemptToken, artifact: &Artifact) -> [Arg; 7
 
 /// A combination, and one of its members with at most one of its files.
 pub(super) fn member(row: &Row) -> Result<(TrialKey, Member), StoreError> {
-    let (trial, trial_id) = (row.key("members", "trial")?, row.parsed("trials", "trial_id")?);
+    let (trial, spec_hash) = (row.key("members", "trial")?, row.parsed("trials", "trial_id")?);
     if row.maybe_text("artifacts", "kind")?.is_none() {
-        return Ok((trial, Member { trial_id, files: Vec::new(), host: String::new() }));
+        return Ok((trial, Member { spec_hash, files: Vec::new(), host: String::new() }));
     }
     let StoredArtifact { artifact, host, place, .. } = artifact(row)?;
     let host = if place == Some(ArtifactLocation::Local) { host } else { String::new() };
-    Ok((trial, Member { trial_id, files: vec![artifact], host }))
+    Ok((trial, Member { spec_hash, files: vec![artifact], host }))
 }
 
 pub(super) fn artifact(row: &Row) -> Result<StoredArtifact, StoreError> {

@@ -152,7 +152,7 @@ impl Trials for SqlTransaction {
         for row in &rows {
             let (trial, mut member) = rows::member(row)?;
             // A member has a row for each of its files, or one without.
-            match members.last_mut().filter(|(of, last)| (*of, last.trial_id) == (trial, member.trial_id)) {
+            match members.last_mut().filter(|(of, last)| (*of, last.spec_hash) == (trial, member.spec_hash)) {
                 Some((_, last)) => last.files.append(&mut member.files),
                 None => members.push((trial, member)),
             }
@@ -190,17 +190,17 @@ impl Trials for SqlTransaction {
     ) -> Result<(u64, u64), StoreError> {
         let mut lists = Vec::with_capacity(trials.len());
         let mut members = Vec::new();
-        for NewTrial { trial_id, position, point, members: theirs } in trials {
+        for NewTrial { spec_hash, position, point, members: theirs } in trials {
             let state = if theirs.is_empty() { StateName::Queued } else { StateName::Blocked };
             members.extend(
                 (0..).zip(theirs).map(|(place, member): (u64, _)| {
-                    json!([trial_id.to_string(), place, member.to_string()])
+                    json!([spec_hash.to_string(), place, member.to_string()])
                 }),
             );
             let parameters = serde_json::to_string(&point.parameters)
                 .map_err(|error| sqlx::Error::Encode(error.into()))?;
             lists.push(json!([
-                trial_id.to_string(),
+                spec_hash.to_string(),
                 position,
                 point.held_out_label(),
                 parameters,

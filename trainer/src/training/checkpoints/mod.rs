@@ -12,5 +12,5 @@ mod safetensors_file;
 pub(super) use artifact_folder::ArtifactFolder;
 pub(super) use checkpoint_file::Checkpoint;
 pub(super) use manager::CheckpointManager;
-pub(super) use restore::trial_id;
+pub(super) use restore::spec_hash;
 pub(super) use safetensors_file::{fill, metadata, read_tensors};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sortie_core::finetune::FinetuneSpec;
 use sortie_core::metrics::Method;
-use sortie_core::trial::{TrialId, TrialSpec, Work};
+use sortie_core::trial::{SpecHash, TrialSpec, Work};
 use tch::{Device, Tensor, no_grad};
 
 use super::super::Optimiser;
@@ -19,9 +19,9 @@ const AVERAGE: &str = "average";
 const LOSSES: &str = "losses";
 
 /// The identity of a trial as files name it.
-pub(crate) fn trial_id(spec: &FinetuneSpec) -> TrialId {
+pub(crate) fn spec_hash(spec: &FinetuneSpec) -> SpecHash {
     TrialSpec { work: Work::Finetune(spec.settings.clone()), point: (&spec.point).into(), combination: None }
-        .id()
+        .hash()
 }
 
 impl TrialState<'_> {
@@ -74,7 +74,7 @@ impl TrialState<'_> {
         let header = checkpoint.header.clone();
         let description = self.parameters.description();
         if header.spec != *self.spec {
-            return Err(format!("it belongs to trial {}", trial_id(&header.spec)));
+            return Err(format!("it belongs to trial {}", spec_hash(&header.spec)));
         }
         if header.layout != description {
             return Err("its parameters lie in another order than this build's".to_owned());

@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The identity of a trial: 128 bits of BLAKE3, written as 32 hexadecimal digits. Equal specifications have equal ids, whatever
 /// sweep, machine or file they come from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrialId(pub(crate) [u8; TrialId::BYTES]);
+pub struct SpecHash(pub(crate) [u8; SpecHash::BYTES]);
 
-impl TrialId {
+impl SpecHash {
     pub(crate) const BYTES: usize = 16;
 
     /// The first eight digits: what tables show. Any unique prefix names a trial in commands.
@@ -19,25 +19,25 @@ impl TrialId {
     }
 }
 
-impl fmt::Display for TrialId {
+impl fmt::Display for SpecHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl fmt::Debug for TrialId {
+impl fmt::Debug for SpecHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TrialId({self})")
+        write!(f, "SpecHash({self})")
     }
 }
 
-impl Serialize for TrialId {
+impl Serialize for SpecHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for TrialId {
+impl<'de> Deserialize<'de> for SpecHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -46,13 +46,13 @@ impl<'de> Deserialize<'de> for TrialId {
 /// A text that is no trial id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a trial id; it must be 32 hexadecimal digits")]
-pub struct BadTrialId(String);
+pub struct BadSpecHash(String);
 
-impl FromStr for TrialId {
-    type Err = BadTrialId;
+impl FromStr for SpecHash {
+    type Err = BadSpecHash;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || BadTrialId(text.to_owned());
+        let bad = || BadSpecHash(text.to_owned());
         if text.len() != 2 * Self::BYTES || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(bad());
         }
