@@ -85,6 +85,7 @@ async fn work(url: &str) {
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
     let register = v1::RegisterRequest {
         version,
+        machine: worker_id.clone(),
         worker_id: worker_id.clone(),
         allow_commands: true,
         slots: 64,

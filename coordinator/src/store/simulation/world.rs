@@ -316,7 +316,12 @@ impl Simulation {
     }
 
     async fn life(self: &Rc<Self>, worker: usize, id: &str) {
-        let process = Worker { id: id.to_owned(), host: id.to_owned(), ..Worker::default() };
+        let process = Worker {
+            id: id.to_owned(),
+            host: id.to_owned(),
+            machine: format!("m{worker}"),
+            ..Worker::default()
+        };
         while self.call(worker, Call::Register(process.clone())).await.is_none() {
             sleep(Duration::from_secs(1)).await;
         }
