@@ -20,9 +20,13 @@ const TRIALS: usize = 8;
 
 /// A sweep whose trials run the program `sortie-test-tool`, which a worker finds in its PATH.
 fn submit_commands(world: &World) {
+    submit_limited(world, "", TRIALS);
+}
+
+fn submit_limited(world: &World, limits: &str, seeds: usize) {
     let file = world.folder.path().join("commands.toml");
-    let text =
-        format!("name = \"work\"\n[run]\ncommand = [\"sortie-test-tool\"]\n[grid]\nseeds = {TRIALS}\n");
+    let run = "[run]\ncommand = [\"sortie-test-tool\"]";
+    let text = format!("name = \"work\"\n{run}\n{limits}\n[grid]\nseeds = {seeds}\n");
     fs::write(&file, text).unwrap();
     world.json(&["submit", file.to_str().unwrap(), "--json"]);
     let tool = world.folder.path().join("bin/sortie-test-tool");
@@ -265,4 +269,60 @@ fn a_trial_that_is_bad_everywhere_ends_on_one_machine_and_says_so() {
         assert!(error.starts_with("transient: ") && error.ends_with("(one machine only)"), "{error}");
         assert_eq!(trial["attempts"], 3);
     }
+}
+
+/// Hangs as if it was stopped for good, the first time that it runs; the other times it prints its metric.
+fn hang_once(world: &World) {
+    let marker = world.folder.path().join("hung");
+    let metric = TOOL.lines().last().unwrap();
+    let text = format!(
+        "#!/bin/sh\nif mkdir {} 2>/dev/null; then echo begun; kill -STOP $$; fi\n{metric}\n",
+        marker.display()
+    );
+    fs::write(world.folder.path().join("bin/sortie-test-tool"), text).unwrap();
+}
+
+#[test]
+fn a_trial_that_hangs_ends_and_runs_elsewhere() {
+    let Some(world) = World::new() else { return };
+    submit_limited(&world, "[limits]\nstall_minutes = 0.05", 1);
+    hang_once(&world);
+    let on = |machine| WorkerProcess::on(&world, machine).args(&["--allow-commands"]).start();
+    let _workers = [on("one"), on("two")];
+    world.wait_until("work", "the end", |status| status["succeeded"] == 1);
+    let trial = world.json(&["trials", "work", "--json"])["trials"][0].clone();
+    assert_eq!(trial["attempts"], 2);
+    let story = world.json(&["explain", trial["trial"].as_str().unwrap(), "--json"]);
+    let events = story["events"].as_array().unwrap();
+    let failed = events.iter().find(|event| event["what"] == "failed").unwrap();
+    let detail = failed["detail"].as_str().unwrap();
+    assert!(detail.contains("stalled") && detail.contains("no progress for 3 seconds"), "{detail}");
+    let workers: std::collections::BTreeSet<String> = events
+        .iter()
+        .filter(|event| event["what"] == "started")
+        .map(|event| event["detail"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(workers.len(), 2, "{story}");
+}
+
+#[test]
+fn a_command_that_prints_only_at_its_end_is_left_alone_and_one_beyond_its_time_is_not() {
+    let Some(world) = World::new() else { return };
+    submit_limited(&world, "", 1);
+    let slow = TOOL.replace("#!/bin/sh\n", "#!/bin/sh\nsleep 5\n");
+    fs::write(world.folder.path().join("bin/sortie-test-tool"), &slow).unwrap();
+    let _worker = WorkerProcess::on(&world, "m").args(&["--allow-commands"]).start();
+    world.wait_until("work", "the end", |status| status["succeeded"] == 1);
+    let file = world.folder.path().join("long.toml");
+    let run = "[run]\ncommand = [\"sh\", \"-c\", \"while true; do echo on; sleep 0.1; done\"]";
+    fs::write(&file, format!("name = \"long\"\n{run}\n[limits]\nhours = 0.0003\n")).unwrap();
+    world.json(&["submit", file.to_str().unwrap(), "--json"]);
+    world.wait_until("long", "the end", |status| status["failed"] == 1);
+    let trial = world.json(&["trials", "long", "--json"])["trials"][0].clone();
+    let error = trial["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("stalled: it ran for 1.1 seconds") && error.ends_with("(one machine only)"),
+        "{error}"
+    );
+    assert_eq!(trial["attempts"], 2);
 }

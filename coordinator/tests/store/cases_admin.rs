@@ -128,7 +128,10 @@ pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
         f.pass(60);
     }
     let history = f.store.history(&again.spec_hash.to_string()).await.unwrap();
-    assert_eq!((history.line.attempts, history.line.error.as_str()), (4, "transient: two lines (one machine only)"));
+    assert_eq!(
+        (history.line.attempts, history.line.error.as_str()),
+        (4, "transient: two lines (one machine only)")
+    );
 }
 
 pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {
