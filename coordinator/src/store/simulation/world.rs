@@ -297,6 +297,7 @@ impl Simulation {
             1 => failed(ErrorClass::Transient),
             2 => failed(ErrorClass::OutOfMemory),
             3 | 4 => failed(ErrorClass::Preempted),
+            5 => failed(ErrorClass::Machine),
             _ => Outcome::Succeeded,
         };
         (outcome, 1 + self.below(4))
