@@ -195,7 +195,7 @@ impl Combiner<'_, '_> {
             return Err(TrialError::BadConfig(reason));
         };
         self.folder.read(&file.key, &file.digest).map_err(|reason| match member.host.as_str() {
-            "" => TrialError::Machine(format!("cannot read the {kind} of member {id}: {reason}")),
+            "" => TrialError::Other(format!("cannot read the {kind} of member {id}: {reason}")),
             // The worker is not at fault, and an attempt on another host would not find the file either.
             host => TrialError::BadConfig(format!(
                 "cannot read the {kind} of member {id}, which lies on {host}'s own disk: combinations need a store that all workers share \
