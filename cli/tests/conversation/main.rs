@@ -146,7 +146,8 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
 }
 
 fn trial() -> v1::Trial {
-    let scalar = |value| v1::Scalar { value: Some(v1::scalar::Value::Number(value)) };
+    let scalar =
+        |value| v1::Scalar { value: Some(v1::scalar::Value::Number(value)), ..v1::Scalar::default() };
     let parameters = [("lr".to_owned(), scalar(1e-3)), ("batch".to_owned(), scalar(32.0))].into();
     v1::Trial {
         trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
