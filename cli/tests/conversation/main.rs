@@ -348,7 +348,13 @@ fn a_verification_that_cannot_end_is_called_off() {
 
 #[test]
 fn results_of_a_sweep_without_domains_point_to_its_trials() {
-    let command = v1::Command { words: vec!["true".into()], dataset: None, domains: vec![], steps: None };
+    let command = v1::Command {
+        words: vec!["true".into()],
+        dataset: None,
+        domains: vec![],
+        steps: None,
+        complete_at: None,
+    };
     let work = v1::Work { kind: Some(v1::work::Kind::Command(command)) };
     let v1::Trial { trial_id, point, state, .. } = trial();
     let result = v1::TrialResult { trial_id, point, state, ..Default::default() };
