@@ -88,7 +88,12 @@ const CASES: [Case; 21] = [
         ],
     ),
     ("latin1", r#"printf 'caf\351 \377\376\n'; good"#, "succeeded", &[]),
-    ("nanloss", r#"echo '{"step": 1, "loss": NaN}'"#, "diverged", &["the training loss was no number at step 1"]),
+    (
+        "nanloss",
+        r#"echo '{"step": 1, "loss": NaN}'"#,
+        "diverged",
+        &["the training loss was no number at step 1"],
+    ),
     ("stepstr", r#"echo '{"step": "1", "loss": 2.0}'; good"#, "succeeded", &[]),
     ("stepfloat", r#"echo '{"step": 7.0, "loss": 2.0}'; good"#, "succeeded", &["succeeded: at step 7"]),
     (

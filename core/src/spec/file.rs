@@ -211,8 +211,8 @@ impl<'de> Deserialize<'de> for GridEntry {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GridEntry, A::Error> {
                 let mut entries = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    // The reader has dates as tables with a key that no file can have.
-                    if key.starts_with('$') {
+                    // The reader has dates as tables with this key.
+                    if key == "$__toml_private_datetime" {
                         return Err(A::Error::invalid_type(Unexpected::Other("a date"), &self));
                     }
                     entries.insert(key, map.next_value()?);
