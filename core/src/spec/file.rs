@@ -313,22 +313,22 @@ impl<'de, T: Value> Visitor<'de> for ValueVisitor<T> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Signed(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Signed(value), &self);
         T::of_integer(value).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Float(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Float(value), &self);
         Scalar::number(value).and_then(T::of_other).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Str(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Str(value), &self);
         T::of_other(Scalar::Text(value.to_owned())).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Bool(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Bool(value), &self);
         T::of_other(Scalar::Flag(value)).map(OneOrMany::One).ok_or_else(wrong)
     }
 
@@ -366,7 +366,7 @@ impl<'de> Deserialize<'de> for HeldOut {
                 if value == "each" {
                     return Ok(HeldOut::Each);
                 }
-                Err(E::invalid_value(serde::de::Unexpected::Str(value), &self))
+                Err(E::invalid_value(Unexpected::Str(value), &self))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HeldOut, A::Error> {

@@ -248,14 +248,19 @@ impl OutputForwarder {
                 return false;
             }
         };
-        let mut is_outcome = false;
+        let (mut is_outcome, is_silent) = (false, events.is_empty());
         for event in events {
             is_outcome |= matches!(event, Event::Outcome(_));
             let _ = self.sender.send(Message::Event(event)).await;
         }
-        if let Some(mut output) = output {
-            output.push(line.end.byte());
-            self.keep(&output).await;
+        match output {
+            Some(mut output) => {
+                output.push(line.end.byte());
+                self.keep(&output).await;
+            }
+            // A metric that was reported before is a sign of life all the same.
+            None if is_silent => self.keep(b"").await,
+            None => {}
         }
         is_outcome
     }
