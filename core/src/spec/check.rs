@@ -15,6 +15,7 @@ use crate::catalogue;
 use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
+use crate::limits::Limits;
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
@@ -36,7 +37,7 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, grid, combine } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, limits, grid, combine } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -83,6 +84,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         work,
         require,
         keep,
+        limits: checked_limits(limits)?,
         grid,
         combine: Vec::new(),
         kill_at: None,
@@ -92,6 +94,15 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     let sweep = SweepSpec { combine, ..sweep };
     size(&sweep)?;
     Ok(sweep)
+}
+
+fn checked_limits(limits: Limits) -> Result<Limits, SpecError> {
+    for (key, value) in [("limits.hours", limits.hours), ("limits.stall_minutes", limits.stall_minutes)] {
+        if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= Limits::MAX)) {
+            return wrong(key, value, "more than 0, at most 100000");
+        }
+    }
+    Ok(limits)
 }
 
 fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {

@@ -48,7 +48,7 @@ fn run(
 ) -> Result<(), TrialError> {
     let (artifacts, stop) = (&environment.artifacts, environment.stop.as_ref());
     let store = artifacts.store.as_ref().ok_or_else(|| {
-        TrialError::Other("a combination needs an artifact store, and this worker reaches none".to_owned())
+        TrialError::Machine("a combination needs an artifact store, and this worker reaches none".to_owned())
     })?;
     let folder = ArtifactFolder::open(store, assignment.spec_hash.to_string(), artifacts.token.0)?;
     let mut state = prepare(model::load, spec, environment, sink)?;
@@ -195,7 +195,7 @@ impl Combiner<'_, '_> {
             return Err(TrialError::BadConfig(reason));
         };
         self.folder.read(&file.key, &file.digest).map_err(|reason| match member.host.as_str() {
-            "" => TrialError::Other(format!("cannot read the {kind} of member {id}: {reason}")),
+            "" => TrialError::Machine(format!("cannot read the {kind} of member {id}: {reason}")),
             // The worker is not at fault, and an attempt on another host would not find the file either.
             host => TrialError::BadConfig(format!(
                 "cannot read the {kind} of member {id}, which lies on {host}'s own disk: combinations need a store that all workers share \
