@@ -182,7 +182,7 @@ fn combined_sweep() -> (Work, Vec<TrialRecord>) {
     for (rate, ood) in [(0.0, 600), (0.9, 700)] {
         let combine = |mut trial: TrialRecord, name: &str, members: f64, lacks: &[&str]| {
             trial.point.parameters.insert("combine".to_owned(), Scalar::Text(name.to_owned()));
-            trial.point.parameters.insert("members".to_owned(), Scalar::Number(members));
+            trial.point.parameters.insert("members".to_owned(), Scalar::Number(members.into()));
             trial.point.parameters.retain(|axis, _| !lacks.contains(&axis.as_str()));
             trial
         };

@@ -37,7 +37,13 @@ fn command_trial(work: &Work, held_out: &[&str], optimiser: &str, seed: u64) -> 
 
 fn command(domains: &[&str]) -> Work {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    Work::Command(CommandSettings { command: vec!["train".to_owned()], dataset: None, domains, steps: None })
+    Work::Command(CommandSettings {
+        command: vec!["train".to_owned()],
+        dataset: None,
+        domains,
+        steps: None,
+        complete_at: None,
+    })
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn an_axis_that_no_trial_has_and_a_sweep_without_domains_are_refused() {
 fn an_axis_called_like_a_cells_contents_hides_nothing() {
     let work = command(&[]);
     let mut trial = command_trial(&work, &["a"], "sgd", 0);
-    trial.point.parameters.insert("done".to_owned(), Scalar::Number(7.0));
+    trial.point.parameters.insert("done".to_owned(), Scalar::Number(7.0.into()));
     let found = results("s", &work, &[trial], &Question { by: vec![Axis::from("done")], ..IID }).unwrap();
     let json: serde_json::Value = serde_json::from_str(&found.render(Format::Json)).unwrap();
     assert_eq!((&json["cells"][0]["parameter.done"], &json["cells"][0]["done"]), (&7.0.into(), &1.into()));

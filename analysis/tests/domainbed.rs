@@ -105,9 +105,15 @@ fn sorties_trials_become_runs_that_domainbed_tells_apart() {
 fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
     let command = |program: &str| {
         let (command, domains) = (vec![program.to_owned()], ["C", "L", "S", "V"].map(str::to_owned).to_vec());
-        Work::Command(CommandSettings { command, dataset: Some("VLCS".into()), domains, steps: None })
+        Work::Command(CommandSettings {
+            command,
+            dataset: Some("VLCS".into()),
+            domains,
+            steps: None,
+            complete_at: None,
+        })
     };
-    let numbers = |name: &str, value: f64| (name.to_owned(), Scalar::Number(value));
+    let numbers = |name: &str, value: f64| (name.to_owned(), Scalar::Number(value.into()));
     let mut records = Vec::new();
     for algorithm in [1.0, 2.0] {
         for lr in [0.1, 0.2] {
@@ -146,6 +152,7 @@ fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
         dataset: Some("VLCS".into()),
         domains: vec!["L".into(), "V".into()],
         steps: None,
+        complete_at: None,
     });
     assert!(unshown(&fewer).unwrap().contains("has 4 domains and this sweep's has 2"));
 }

@@ -29,9 +29,10 @@ fn trial(seed: u64, layers: Scalar, state: StateName) -> TrialRecord {
         dataset: None,
         domains: Vec::new(),
         steps: None,
+        complete_at: None,
     });
     let axes = [
-        ("lr", Scalar::Number(1e-3)),
+        ("lr", Scalar::Number(1e-3.into())),
         ("fast", Scalar::Flag(true)),
         ("layers", layers),
         ("loss", Scalar::Text("a, \"b\"\n".into())),
@@ -49,7 +50,7 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
         let score = Score::Value { value: *value, n: 0 };
         first.held_out.push(Evaluation { score, loss: *loss, ..evaluation(step, "a", SplitName::In, 0, 1) });
     }
-    vec![first, trial(1, Scalar::Number(2.0), StateName::Diverged)]
+    vec![first, trial(1, Scalar::Number(2.0.into()), StateName::Diverged)]
 }
 
 fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) {

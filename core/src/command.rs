@@ -1,12 +1,14 @@
 //! Any program as a trial: its command line with placeholders, and the environment that it is given.
 //!
-//! `{lr}` in a word of the command stands for the trial's value on the axis `lr`; `{{` and `}}` stand for braces. Besides the grid's axes
-//! there are [`BUILT_IN`] names. What the program prints is read as described in docs/commands.md.
+//! `{lr}` in a word of the command stands for the trial's value on the axis `lr`, as the sweep file has it; `{flag:amp}` for `--amp` or
+//! nothing; `{{` and `}}` stand for braces. Besides the grid's axes there are [`BUILT_IN`] names. What the program prints is read as
+//! described in docs/commands.md.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::parameters::Scalar;
 use crate::trial::{Point, SpecHash};
 
 /// What all trials of a sweep of commands have in common and what decides their numbers.
@@ -21,6 +23,9 @@ pub struct CommandSettings {
     pub domains: Vec<String>,
     /// The index of the last step, for progress, if the sweep names it.
     pub steps: Option<u64>,
+    /// The step that a trial must have reported, or a later one, to succeed, if the sweep names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_at: Option<u64>,
 }
 
 /// Placeholders that every trial has: names of held-out domains joined by `+`, both seeds, the trial's id, the worker's data folder, the
@@ -35,6 +40,20 @@ pub struct BadTemplate {
     pub word: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// What precedes the name of an axis of true and false in a placeholder that stands for `--NAME` or for nothing.
+const FLAG: &str = "flag:";
+
+/// The axis of a placeholder such as `flag:amp`; none for other placeholders.
+pub fn flag_axis(placeholder: &str) -> Option<&str> {
+    placeholder.strip_prefix(FLAG)
+}
+
+/// Whether a word of a command is a flag's placeholder and nothing else. It is left out where the flag is false.
+pub fn is_flag_alone(word: &str) -> bool {
+    let inner = word.strip_prefix('{').and_then(|word| word.strip_suffix('}'));
+    inner.and_then(flag_axis).is_some_and(|axis| !axis.contains(['{', '}']))
 }
 
 /// Puts values into a word's placeholders.
@@ -57,10 +76,11 @@ pub fn fill(word: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
         let (name, after) = closed
             .ok_or_else(|| bad("has an unmatched brace; write {{ or }} for a brace itself".to_owned()))?;
         filled.push_str(&value(name).ok_or_else(|| {
-            bad(format!(
-                "has the placeholder {{{}}}, which is neither an axis nor built in (write {{{{ and }}}} for braces)",
-                shortened(name)
-            ))
+            let lacks = match flag_axis(name) {
+                Some(axis) => format!("and {} is no axis of true and false", shortened(axis)),
+                None => "which is neither an axis nor built in (write {{ and }} for braces)".to_owned(),
+            };
+            bad(format!("has the placeholder {{{}}}, {lacks}", shortened(name)))
         })?);
         rest = after;
     }
@@ -107,7 +127,7 @@ impl CommandSettings {
     ) -> Result<Invocation, BadTemplate> {
         let WorkerValues { data, device, threads } = worker_values;
         let mut values: BTreeMap<String, String> =
-            point.parameters.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
+            point.parameters.iter().map(|(axis, value)| (axis.clone(), value.argument())).collect();
         let built_in = [
             point.held_out_label(),
             point.seed.to_string(),
@@ -119,11 +139,21 @@ impl CommandSettings {
             self.steps.map_or_else(String::new, |steps| steps.to_string()),
         ];
         values.extend(BUILT_IN.into_iter().map(str::to_owned).zip(built_in));
-        let words = self
-            .command
-            .iter()
-            .map(|word| fill(word, |name| values.get(name).cloned()))
-            .collect::<Result<_, _>>()?;
+        let value = |name: &str| match flag_axis(name) {
+            None => values.get(name).cloned(),
+            Some(axis) => match point.parameters.get(axis)? {
+                Scalar::Flag(true) => Some(format!("--{axis}")),
+                Scalar::Flag(false) => Some(String::new()),
+                Scalar::Number(_) | Scalar::Text(_) => None,
+            },
+        };
+        let mut words = Vec::with_capacity(self.command.len());
+        for word in &self.command {
+            let filled = fill(word, value)?;
+            if !(filled.is_empty() && is_flag_alone(word)) {
+                words.push(filled);
+            }
+        }
         let environment = values.into_iter().map(|(name, value)| (variable(&name), value)).collect();
         Ok(Invocation { words, environment })
     }
@@ -151,7 +181,7 @@ mod tests {
         ] {
             assert_eq!(fill(word, value).unwrap(), filled, "{word}");
         }
-        for bad in ["{wd}", "{lr", "}", "{}", "a{b", "f() {\n echo x\n}"] {
+        for bad in ["{wd}", "{lr", "}", "{}", "a{b", "f() {\n echo x\n}", "{flag:lr}"] {
             let refused = fill(bad, value).unwrap_err();
             assert!(!refused.reason.contains('\n'), "{bad}");
         }
@@ -159,12 +189,32 @@ mod tests {
 
     #[test]
     fn a_trial_gets_its_values_as_words_and_as_variables() {
-        let words =
-            ["train.py", "--lr={lr}", "{optimiser}", "{held_out}", "{data}"].map(str::to_owned).to_vec();
-        let settings =
-            CommandSettings { command: words, dataset: Some("PACS".into()), domains: vec![], steps: None };
+        let words = [
+            "train.py",
+            "--lr={lr}",
+            "{n}",
+            "{optimiser}",
+            "{flag:amp}",
+            "{flag:fast}",
+            "x{flag:fast}",
+            "{fast}",
+            "{held_out}",
+            "{data}",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let settings = CommandSettings {
+            command: words,
+            dataset: Some("PACS".into()),
+            domains: vec![],
+            steps: None,
+            complete_at: None,
+        };
         let parameters = Parameters::from([
-            ("lr".to_owned(), Scalar::Number(1e-3)),
+            ("lr".to_owned(), Scalar::Number(1e-3.into()).with_written("1e-3")),
+            ("n".to_owned(), Scalar::Number(1e6.into())),
+            ("amp".to_owned(), Scalar::Flag(true)),
+            ("fast".to_owned(), Scalar::Flag(false)),
             ("optimiser".to_owned(), Scalar::Text("adam w".into())),
         ]);
         let point =
@@ -173,10 +223,27 @@ mod tests {
         let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
         let Invocation { words, environment } =
             settings.invocation(spec_hash, &point, &worker_values).unwrap();
-        assert_eq!(words, ["train.py", "--lr=1e-3", "adam w", "photo+sketch", "/data/PACS"]);
+        assert_eq!(
+            words,
+            [
+                "train.py",
+                "--lr=1e-3",
+                "1000000",
+                "adam w",
+                "--amp",
+                "x",
+                "false",
+                "photo+sketch",
+                "/data/PACS"
+            ]
+        );
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
         assert_eq!(environment["SORTIE_PARAM_SEED"], "3");
         assert_eq!(environment["SORTIE_PARAM_TRIAL"], spec_hash.to_string());
-        assert_eq!(environment.len(), 2 + BUILT_IN.len());
+        assert_eq!(
+            (environment["SORTIE_PARAM_N"].as_str(), environment["SORTIE_PARAM_AMP"].as_str()),
+            ("1000000", "true")
+        );
+        assert_eq!(environment.len(), 5 + BUILT_IN.len());
     }
 }

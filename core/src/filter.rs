@@ -229,7 +229,7 @@ mod tests {
             let json = serde_json::to_string(&filter).unwrap();
             assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter, "{json}");
         }
-        let filter = Filter::of_parameter("lr", &Scalar::Number(1e-3));
+        let filter = Filter::of_parameter("lr", &Scalar::Number(1e-3.into()));
         assert!(filter.matches(&point) && Filter::parse("lr=1e-3").unwrap() == filter);
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let mut unmet = UnmetConditions::of(&filter);
         for (dropout, seed) in [(0.9, 0), (0.5, 1), (0.9, 2)] {
             let mut point = example().point;
-            point.parameters.insert("dropout".into(), Scalar::Number(dropout));
+            point.parameters.insert("dropout".into(), Scalar::Number(dropout.into()));
             point.seed = seed;
             unmet.see(&point);
         }

@@ -307,7 +307,7 @@ impl From<&FinetunePoint> for Point {
         let FinetunePoint { held_out, dropout, lr, weight_decay, head_lr_factor, seed, split_seed } = point;
         let values = AXES.into_iter().zip([dropout, lr, weight_decay, head_lr_factor]);
         let parameters: Parameters = values
-            .map(|(axis, value)| (axis.to_owned(), crate::parameters::Scalar::Number(*value)))
+            .map(|(axis, value)| (axis.to_owned(), crate::parameters::Scalar::Number((*value).into())))
             .collect();
         Self { held_out: held_out.clone(), parameters, seed: *seed, split_seed: *split_seed }
     }

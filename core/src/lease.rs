@@ -52,6 +52,8 @@ pub struct Batch {
     pub artifacts: Vec<Artifact>,
     /// In the first batch: where it took up another attempt's work.
     pub resumed: Option<Resumed>,
+    /// What people should know of its output, a line each.
+    pub notes: Vec<String>,
 }
 
 /// The end of an attempt, with its last reports.

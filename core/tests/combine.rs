@@ -178,8 +178,9 @@ fn combinations_are_known_by_both_of_their_parameters() {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Point { held_out: vec![], parameters, seed: 0, split_seed: 0 }.combine().is_some()
     };
-    let (name, members) = (("combine", Scalar::Text("ensemble".into())), ("members", Scalar::Number(18.0)));
-    assert!(combines(&[name.clone(), members.clone(), ("dropout", Scalar::Number(0.9))]));
+    let (name, members) =
+        (("combine", Scalar::Text("ensemble".into())), ("members", Scalar::Number(18.0.into())));
+    assert!(combines(&[name.clone(), members.clone(), ("dropout", Scalar::Number(0.9.into()))]));
     assert!(!combines(std::slice::from_ref(&name)) && !combines(std::slice::from_ref(&members)));
     // A command may have axes of these names for something else.
     assert!(!combines(&[("combine", Scalar::Flag(true)), members]));

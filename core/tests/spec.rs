@@ -234,9 +234,13 @@ fn any_command_can_be_a_trial_with_axes_of_any_name() {
     let point = &trials[0].point;
     assert_eq!(
         (point.parameters["lr"].clone(), point.held_out_label()),
-        (Scalar::Number(0.1), "a".to_owned())
+        (Scalar::Number(0.1.into()), "a".to_owned())
     );
     assert_eq!(parse("name = \"x\"\n[run]\ncommand = [\"true\"]").trials().count(), 1);
+    let flagged =
+        COMMAND.replace("{optimiser}", "{flag:fast}").replace("fast = true", "fast = [true, false]");
+    assert_eq!(parse(&flagged).trials_planned(), Some(32));
+    assert_eq!(parse(&COMMAND.replace("[run]", "[run]\ncomplete_at = 3")).work.steps(), None);
 }
 
 #[test]
@@ -247,7 +251,29 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
         ("lr = [0.1, 1]", "seed = 3", &["grid.seed is not an axis: names are", "none of"]),
         ("lr = [0.1, 1]", "Lr = 3", &["grid.Lr"]),
         ("[\"a\", \"b\"]", "\"each\"", &["grid.held_out", "list the domains"]),
-        ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out", "a+b"]),
+        ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out = \"a+b\"", "'+' joins", "name it \"a-b\""]),
+        (
+            "lr = [0.1, 1]",
+            "lr = 1\nmodel.lr = [1, 2]",
+            &["grid.model.lr is not an axis", "write model_lr = ..., and {model_lr} for it"],
+        ),
+        ("lr = [0.1, 1]", "lr = 1\n\"model.lr\" = 1", &["grid.model.lr is not an axis", "write model_lr"]),
+        ("lr = [0.1, 1]", "lr = 1\na = { b = { c = 1 } }", &["grid.a.b.c is not an axis", "write a_b_c"]),
+        (
+            "lr = [0.1, 1]",
+            "lr = 2001-01-01",
+            &["grid.lr must be a finite number, a text, true or false, or a list of them, not a date"],
+        ),
+        ("lr = [0.1, 1]", "lr = {}", &["grid.lr must be a finite number", "not a table"]),
+        ("{lr}", "{flag:lr}", &["run.command", "{flag:lr}, and lr is no axis of true and false"]),
+        ("{lr}", "{flag:wd}", &["run.command", "wd is no axis of true and false"]),
+        ("[\"python\", ", "[\"{flag:fast}\", ", &["run.command", "a program"]),
+        ("[run]", "[run]\nsteps = 9\ncomplete_at = 10", &["run.complete_at = 10", "at most 9"]),
+        (
+            "[run]",
+            "[run]\ncomplete_at = -1",
+            &["run.complete_at must be a whole number that is not negative, not -1"],
+        ),
         ("[\"a\", \"b\"]", "[\"a\\tb\"]", &["grid.held_out", "control characters"]),
         (
             "[grid]",
@@ -291,6 +317,29 @@ fn a_command_sweep_grows_like_any_other_and_keeps_its_command() {
     ] {
         let refused = old.grown_by(&parse(&COMMAND.replace(from, to))).unwrap_err().to_string();
         assert!(refused.contains(words), "{refused}");
+    }
+}
+
+/// A plus sign joins the names of two held-out domains, and no others.
+#[test]
+fn only_domains_have_no_plus_sign_in_their_names() {
+    let text = PAPER.replace(
+        "dataset = \"PACS\"",
+        "dataset = \"NICO++\"\ndomains = [\"autumn\", \"rock+water\"]\nclasses = [\"hot air balloon\", \"C++\"]",
+    );
+    let refused = SweepSpec::parse(&text, None).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "data.domains = \"rock+water\" is not allowed: '+' joins the names of two held-out domains: name it \"rock-water\", and a folder of images too, by `mv` or `ln -s`"
+    );
+    let sweep = parse(&text.replace("rock+water", "rock-water"));
+    assert_eq!(settings(&sweep).dataset.classes, ["C++", "hot air balloon"]);
+    for bad in ["+x", "", "a/b", "a b"] {
+        let refused = SweepSpec::parse(&PAPER.replace("PACS", bad), None).unwrap_err().to_string();
+        assert!(
+            refused.starts_with(&format!("data.dataset = {bad:?} is not allowed: 1 to 100")),
+            "{refused}"
+        );
     }
 }
 

@@ -39,6 +39,7 @@ CREATE TABLE trials (
     result BIGINT,
     forgiven BIGINT,
     reused BIGINT NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)),
+    written TEXT NOT NULL DEFAULT '{}',
     UNIQUE (trial_id, sweep_id),
     CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
     CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),

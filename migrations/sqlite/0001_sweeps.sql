@@ -41,6 +41,8 @@ CREATE TABLE trials (
     result     INTEGER,                    -- finished: the attempt that ended it; its own, or that of the same trial in another sweep
     forgiven   INTEGER,                    -- failures of attempts up to this one no longer count against it
     reused        INTEGER NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)), -- 1: the result is that of the same trial in another sweep
+    -- What the sweep file that named the trial first has for its numbers, such as {"lr":"1e-3"}: what its program is given.
+    written    TEXT    NOT NULL DEFAULT '{}',
     UNIQUE (trial_id, sweep_id),
     CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
     CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),

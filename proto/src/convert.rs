@@ -200,8 +200,8 @@ impl From<&Work> for v1::Work {
         let kind = match work {
             Work::Finetune(settings) => Kind::Finetune(settings.into()),
             Work::Command(settings) => {
-                let CommandSettings { command, dataset, domains, steps } = settings.clone();
-                Kind::Command(v1::Command { words: command, dataset, domains, steps })
+                let CommandSettings { command, dataset, domains, steps, complete_at } = settings.clone();
+                Kind::Command(v1::Command { words: command, dataset, domains, steps, complete_at })
             }
         };
         Self { kind: Some(kind) }
@@ -215,8 +215,8 @@ impl TryFrom<v1::Work> for Work {
         use v1::work::Kind;
         Ok(match required("work.kind", wire.kind)? {
             Kind::Finetune(settings) => Self::Finetune(settings.try_into()?),
-            Kind::Command(v1::Command { words, dataset, domains, steps }) => {
-                Self::Command(CommandSettings { command: words, dataset, domains, steps })
+            Kind::Command(v1::Command { words, dataset, domains, steps, complete_at }) => {
+                Self::Command(CommandSettings { command: words, dataset, domains, steps, complete_at })
             }
         })
     }
@@ -226,11 +226,11 @@ impl From<&Scalar> for v1::Scalar {
     fn from(scalar: &Scalar) -> Self {
         use v1::scalar::Value;
         let value = match scalar {
-            Scalar::Number(number) => Value::Number(*number),
+            Scalar::Number(number) => Value::Number(number.get()),
             Scalar::Text(text) => Value::Text(text.clone()),
             Scalar::Flag(flag) => Value::Flag(*flag),
         };
-        Self { value: Some(value) }
+        Self { value: Some(value), written: scalar.written().unwrap_or_default().to_owned() }
     }
 }
 
@@ -239,7 +239,8 @@ impl TryFrom<v1::Scalar> for Scalar {
 
     fn try_from(wire: v1::Scalar) -> Result<Self, WireError> {
         use v1::scalar::Value;
-        Ok(match required("scalar.value", wire.value)? {
+        let v1::Scalar { value, written } = wire;
+        let scalar = match required("scalar.value", value)? {
             Value::Number(number) => {
                 let wrong =
                     || WireError::Value { field: "scalar.number", reason: format!("{number} is not finite") };
@@ -247,7 +248,17 @@ impl TryFrom<v1::Scalar> for Scalar {
             }
             Value::Text(text) => Self::Text(text),
             Value::Flag(flag) => Self::Flag(flag),
-        })
+        };
+        if written.is_empty() {
+            return Ok(scalar);
+        }
+        // A program would be given another number than the trial is named after.
+        let scalar = scalar.with_written(&written);
+        let reason = || format!("{written:?} is not the number {scalar}");
+        if scalar.written().is_none() {
+            return Err(WireError::Value { field: "scalar.written", reason: reason() });
+        }
+        Ok(scalar)
     }
 }
 

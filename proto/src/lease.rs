@@ -54,7 +54,7 @@ impl TryFrom<v1::Lease> for Lease {
 
 impl From<Batch> for v1::Batch {
     fn from(batch: Batch) -> Self {
-        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
+        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed, notes } = batch;
         Self {
             sequence,
             fingerprint: fingerprint.map(Into::into),
@@ -63,6 +63,7 @@ impl From<Batch> for v1::Batch {
             log,
             artifacts: artifacts.iter().map(Into::into).collect(),
             resumed: resumed.map(Into::into),
+            notes,
         }
     }
 }
@@ -71,7 +72,7 @@ impl TryFrom<v1::Batch> for Batch {
     type Error = WireError;
 
     fn try_from(wire: v1::Batch) -> Result<Self, WireError> {
-        let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = wire;
+        let v1::Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed, notes } = wire;
         if sequence == 0 || i64::try_from(sequence).is_err() {
             return Err(WireError::Value {
                 field: "batch.sequence",
@@ -91,6 +92,7 @@ impl TryFrom<v1::Batch> for Batch {
             log,
             artifacts,
             resumed: resumed.map(Into::into),
+            notes,
         })
     }
 }

@@ -6,16 +6,18 @@ use proptest::prelude::*;
 use prost::Message;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
+use sortie_core::command::WorkerValues;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::limits::Limits;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
+use sortie_core::parameters::{Parameters, Scalar, set_written, written_numbers};
 use sortie_core::plan::SpecHasher;
 use sortie_core::record::Fingerprint;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{SpecHash, TrialSpec};
+use sortie_core::trial::{Point, SpecHash, TrialSpec, Work};
 
 use crate::v1;
 
@@ -110,8 +112,9 @@ fn batch() -> impl Strategy<Value = Batch> {
         vec(any::<u8>(), 0..40),
         vec(artifact(), 0..3),
         option::of(resumed()),
+        vec(".{0,9}", 0..3),
     )
-        .prop_map(|(sequence, fingerprint, evaluations, losses, log, artifacts, resumed)| Batch {
+        .prop_map(|(sequence, fingerprint, evaluations, losses, log, artifacts, resumed, notes)| Batch {
             sequence,
             fingerprint,
             evaluations,
@@ -119,6 +122,7 @@ fn batch() -> impl Strategy<Value = Batch> {
             log,
             artifacts,
             resumed,
+            notes,
         })
 }
 
@@ -171,13 +175,88 @@ fn sent<M: Message + Default>(message: &M) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }
 
+/// A value as a sweep file has it, and what a program is given.
+fn value() -> impl Strategy<Value = (String, String)> {
+    let as_it_stands = |text: String| (text.clone(), text);
+    let fraction = "[0-9]{1,9}\\.[0-9]{1,9}";
+    let float = (any::<bool>(), fraction, option::of("[eE][+-]?[0-9]{1,2}"))
+        .prop_map(|(negative, digits, exponent)| {
+            format!("{}{digits}{}", if negative { "-" } else { "" }, exponent.unwrap_or_default())
+        })
+        // A number has no leading zeros in TOML.
+        .prop_filter("no leading zero", |text| {
+            !text.trim_start_matches('-').starts_with('0') || text.trim_start_matches('-').starts_with("0.")
+        });
+    let whole = prop_oneof![-(1_i64 << 53)..(1_i64 << 53), -1_000..1_000_000_i64];
+    prop_oneof![
+        float.prop_map(as_it_stands),
+        whole.clone().prop_map(|whole| whole.to_string()).prop_map(as_it_stands),
+        whole.clone().prop_map(|whole| format!("{whole:+}")).prop_map(as_it_stands),
+        "[1-9][eE]-?[1-9]".prop_map(as_it_stands),
+        (0..1_i64 << 53).prop_map(|whole| (format!("0x{whole:x}"), whole.to_string())),
+        (0..1_i64 << 53).prop_map(|whole| (format!("0b{whole:b}"), whole.to_string())),
+        (1..1_000_i64, 0..1_000_i64).prop_map(|(a, b)| (format!("{a}_{b:03}"), format!("{a}{b:03}"))),
+        (1..1_000_i64, 0..1_000_i64)
+            .prop_map(|(a, b)| (format!("{a}_{b:03}.5e1_0"), format!("{a}{b:03}.5e10"))),
+        any::<bool>().prop_map(|flag| (flag.to_string(), flag.to_string())),
+        "[^\u{0}-\u{1f}\u{7f}]{0,20}".prop_map(|text| (serde_json::to_string(&text).unwrap(), text)),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// From the file through both of the store's forms and the wire to the command line.
+    #[test]
+    fn a_value_of_a_grid_arrives_as_the_text_that_stood_in_the_file(values in vec(value(), 1..9), single in value()) {
+        let mut list: Vec<(String, String)> = Vec::new();
+        let number = |text: &str| text.parse::<f64>().ok();
+        for (file, given) in values {
+            // A value stands once on an axis; the same number is the same value.
+            let is_text = file.starts_with('"');
+            let twice = list.iter().any(|(other, other_given)| {
+                other.starts_with('"') == is_text
+                    && (*other_given == given || !is_text && number(&given).is_some() && number(other_given) == number(&given))
+            });
+            if !twice {
+                list.push((file, given));
+            }
+        }
+        let axis: Vec<&str> = list.iter().map(|(file, _)| file.as_str()).collect();
+        let text = format!(
+            "name = 'x'\n[run]\ncommand = ['run', '{{a}}', 'b={{b}}']\n[grid]\na = [{}]\nb = {}\n", axis.join(", "), single.0
+        );
+        let submitted = SweepSpec::parse(&text, None).unwrap();
+        let stored: SweepSpec = serde_json::from_str(&serde_json::to_string(&submitted).unwrap()).unwrap();
+        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 1 };
+        for (trial, (_, given)) in stored.trials().zip(&list) {
+            let parameters = serde_json::to_string(&trial.point.parameters).unwrap();
+            let written = serde_json::to_string(&written_numbers(&trial.point.parameters)).unwrap();
+            let mut parameters: Parameters = serde_json::from_str(&parameters).unwrap();
+            set_written(&mut parameters, &serde_json::from_str(&written).unwrap());
+            let point = Point { parameters, ..trial.point.clone() };
+            let leased: TrialSpec = sent(&v1::TrialSpec::from(&TrialSpec { point, ..trial.clone() })).try_into().unwrap();
+            prop_assert_eq!(leased.hash(), trial.hash());
+            let Work::Command(settings) = &leased.work else { panic!() };
+            let invocation = settings.invocation(leased.hash(), &leased.point, &worker_values).unwrap();
+            prop_assert_eq!(&invocation.words, &["run".to_owned(), given.clone(), format!("b={}", single.1)]);
+            prop_assert_eq!(&invocation.environment["SORTIE_PARAM_A"], given);
+        }
+    }
+
+    #[test]
+    fn a_number_that_was_written_as_another_is_refused(value in number(), written in "[0-9]{1,3}|x| 1|1 |inf|NaN") {
+        let wire = v1::Scalar { value: Some(v1::scalar::Value::Number(value)), written: written.clone() };
+        let read = Scalar::try_from(wire);
+        prop_assert_eq!(read.is_ok(), value.is_finite() && written.parse::<f64>() == Ok(value));
+    }
 
     #[test]
     fn a_lease_arrives_as_it_was(lease in lease()) {
         let arrived: Lease = sent(&v1::Lease::from(&lease)).try_into().unwrap();
         prop_assert_eq!(arrived.spec.hash(), lease.spec.hash());
+        // Numbers are equal however they are written.
+        prop_assert_eq!(written_numbers(&arrived.spec.point.parameters), written_numbers(&lease.spec.point.parameters));
         prop_assert_eq!(arrived, lease);
     }
 

@@ -84,7 +84,7 @@ impl Curves {
 /// The dropout rate of a row of results by dropout.
 fn rate(row: &[(Axis, AxisValue)]) -> f64 {
     match row {
-        [(_, AxisValue::Scalar(Scalar::Number(rate)))] => *rate,
+        [(_, AxisValue::Scalar(Scalar::Number(rate)))] => rate.get(),
         _ => f64::NAN,
     }
 }

@@ -88,7 +88,7 @@ fn a_group_holds_every_choice_with_seeds_averaged() {
         assert!(points.iter().any(|&found| near(found, point)), "{point:?} in {points:?}");
     }
     assert!(near(groups[0].centre, (87.5, 77.5)));
-    assert_eq!((groups[0].rate.clone(), groups[0].hull.len()), (Some(Scalar::Number(0.5)), 4));
+    assert_eq!((groups[0].rate.clone(), groups[0].hull.len()), (Some(Scalar::Number(0.5.into())), 4));
 }
 
 #[test]
@@ -235,9 +235,9 @@ fn combination(
 ) -> TrialRecord {
     let mut trial = succeeded(&work("PACS"), point(held_out, 0.0, 0.0, 0), iid, ood);
     trial.point.parameters =
-        rest.iter().map(|(name, value)| ((*name).to_owned(), Scalar::Number(*value))).collect();
+        rest.iter().map(|(name, value)| ((*name).to_owned(), Scalar::Number((*value).into()))).collect();
     trial.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
-    trial.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
+    trial.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members.into()));
     trial
 }
 
@@ -257,7 +257,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
         let (models, missing) = combined(&records, MetricSpec { selection, ..SPEC }, &domains);
         let [model] = models.as_slice() else { panic!("{models:?}") };
         assert_eq!((model.name.as_str(), model.members, missing), ("ensemble", 18.0, 2));
-        assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9))].into());
+        assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9.into()))].into());
         assert!(near(model.at, (97.0, 80.0)));
     }
 }
@@ -265,7 +265,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
 #[test]
 fn of_many_combined_models_those_with_most_members_are_drawn() {
     let model = |name: &str, members: u32, rate: u32| {
-        let rest = [("dropout".to_owned(), Scalar::Number(f64::from(rate) / 10.0))].into();
+        let rest = [("dropout".to_owned(), Scalar::Number((f64::from(rate) / 10.0).into()))].into();
         Combined { name: name.to_owned(), members: f64::from(members), rest, at: (0.0, 0.0) }
     };
     let of = |names: &[&str], counts: &[u32], rates: u32| -> Vec<Combined> {

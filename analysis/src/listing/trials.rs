@@ -109,7 +109,7 @@ mod tests {
     fn trial(held_out: &[&str], split_seed: u64) -> TrialRow {
         let parameters = Parameters::from([
             ("optimiser".to_owned(), Scalar::Text("adam".into())),
-            ("lr".to_owned(), Scalar::Number(1e-3)),
+            ("lr".to_owned(), Scalar::Number(1e-3.into())),
         ]);
         let held_out = held_out.iter().map(|domain| (*domain).to_owned()).collect();
         TrialRow {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_point_is_flat() {
         let values = [
-            ("lr", Scalar::Number(1e-3)),
+            ("lr", Scalar::Number(1e-3.into())),
             ("optimiser", Scalar::Text("adam".into())),
             ("fast", Scalar::Flag(true)),
         ];

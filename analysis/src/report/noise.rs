@@ -107,7 +107,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
 /// Dropout 0 and the best other rate, or the least and the largest number of another axis. Both must be complete.
 fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
-        [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((*number, value, mean)),
+        [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((number.get(), value, mean)),
         _ => None,
     });
     let mut numbers: Vec<(f64, &AxisValue, &Mean)> = numbers.collect();

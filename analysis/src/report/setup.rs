@@ -156,7 +156,7 @@ fn precision(precision: Precision) -> &'static str {
 }
 
 fn command(settings: &CommandSettings) -> Facts {
-    let CommandSettings { command, dataset, domains, steps } = settings;
+    let CommandSettings { command, dataset, domains, steps, complete_at } = settings;
     let mut facts = vec![(
         "Command",
         html! { code { @for (index, word) in command.iter().take(WORDS_SHOWN).enumerate() { @if index > 0 { " " } (word) } }
@@ -167,6 +167,7 @@ fn command(settings: &CommandSettings) -> Facts {
         facts.push(("Domains", shortened(domains.clone())));
     }
     facts.extend(steps.map(|steps| ("Steps", html! { "0 to " (steps) })));
+    facts.extend(complete_at.map(|step| ("Complete at", html! { "step " (step) })));
     facts
 }
 

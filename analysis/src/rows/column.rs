@@ -54,7 +54,7 @@ impl<'a> CellValue<'a> {
         match scalar {
             Scalar::Text(text) => Self::Text(text),
             _ if kind == ColumnKind::Text => Self::Made(scalar.to_string()),
-            Scalar::Number(value) => Self::Number(*value),
+            Scalar::Number(number) => Self::Number(number.get()),
             Scalar::Flag(flag) => Self::Flag(*flag),
         }
     }

@@ -37,9 +37,10 @@ fn incomplete_groups_say_how_many_are_missing() {
     let work = work("PACS");
     let mut records = sweep(&work, &[0.0, 0.5, 0.9]);
     for (index, trial) in records.iter_mut().enumerate() {
-        let at_half = trial.point.parameters["dropout"] == Scalar::Number(0.5);
+        let at_half = trial.point.parameters["dropout"] == Scalar::Number(0.5.into());
         if (at_half && index % 3 > 0)
-            || (trial.point.held_out == ["photo"] && trial.point.parameters["dropout"] == Scalar::Number(0.9))
+            || (trial.point.held_out == ["photo"]
+                && trial.point.parameters["dropout"] == Scalar::Number(0.9.into()))
         {
             *trial = record(&work, trial.point.clone(), StateName::Queued);
         }

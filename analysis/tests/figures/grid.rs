@@ -47,10 +47,10 @@ fn an_incomplete_panel_has_no_best_cell() {
     let mut records = sweep(&work, &[0.0, 0.5, 0.9]);
     for trial in &mut records {
         let photo = trial.point.held_out == ["photo"];
-        let at = |rate: f64| trial.point.parameters["dropout"] == Scalar::Number(rate);
+        let at = |rate: f64| trial.point.parameters["dropout"] == Scalar::Number(rate.into());
         let missing = photo
             && (at(0.5) && trial.point.seed == 1
-                || at(0.9) && trial.point.parameters["weight_decay"] == Scalar::Number(1e-4));
+                || at(0.9) && trial.point.parameters["weight_decay"] == Scalar::Number(1e-4.into()));
         if missing {
             *trial = record(&work, trial.point.clone(), StateName::Queued);
         }

@@ -59,7 +59,7 @@ fn a_missing_cell_breaks_its_line_and_the_notes_say_so() {
     let work = work("EmojiStyles");
     let mut records = sweep(&work);
     for record in records.iter_mut().filter(|record| {
-        record.point.parameters["dropout"] == Scalar::Number(0.5) && record.point.held_out == ["mono"]
+        record.point.parameters["dropout"] == Scalar::Number(0.5.into()) && record.point.held_out == ["mono"]
     }) {
         *record = support::record(&work, record.point.clone(), StateName::Diverged);
     }

@@ -61,7 +61,7 @@ pub fn sweep(work: &Work, rates: &[f64]) -> Vec<TrialRecord> {
             for (lr, weight_decay) in SETTINGS {
                 for seed in 0..3 {
                     let mut point = point(domain, rate, lr, seed);
-                    point.parameters.insert("weight_decay".to_owned(), Scalar::Number(weight_decay));
+                    point.parameters.insert("weight_decay".to_owned(), Scalar::Number(weight_decay.into()));
                     records.push(realistic(work, point));
                 }
             }
@@ -77,7 +77,7 @@ pub fn combine(records: &mut Vec<TrialRecord>, work: &Work, name: &str, members:
         let mut record = realistic(work, point(domain, rate, members + name.len() as f64, 0));
         record.point.parameters.retain(|name, _| name == "dropout");
         record.point.parameters.insert(COMBINE.to_owned(), Scalar::Text(name.to_owned()));
-        record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members));
+        record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members.into()));
         records.push(record);
     }
 }
@@ -93,7 +93,13 @@ pub fn long_names() -> Work {
         "frames",
     ];
     let domains = names.iter().map(|name| format!("{name} {}", "long ".repeat(9))).collect();
-    Work::Command(CommandSettings { command: vec!["true".to_owned()], dataset: None, domains, steps: None })
+    Work::Command(CommandSettings {
+        command: vec!["true".to_owned()],
+        dataset: None,
+        domains,
+        steps: None,
+        complete_at: None,
+    })
 }
 
 /// A succeeded trial with all three models. Domains differ by tens of points, dropout rates and models by about one, settings and seeds

@@ -173,7 +173,7 @@ fn combined_models_alone_are_a_figure_and_equal_ones_keep_their_labels() {
     let equal: Vec<TrialRecord> = records[..4].to_vec();
     for members in 1..4 {
         for mut record in equal.iter().cloned() {
-            record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(f64::from(members)));
+            record.point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(f64::from(members).into()));
             records.push(record);
         }
     }

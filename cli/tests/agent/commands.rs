@@ -52,8 +52,15 @@ async fn every_end_of_a_command_has_its_outcome() {
             failed(ErrorClass::OutOfMemory, "CUDA out of memory"),
         ),
         (
-            format!("{JUDGED}; {JUDGED}; sleep 60"),
-            failed(ErrorClass::BadConfig, "at step 0 was reported before"),
+            format!(
+                r#"{JUDGED}; echo '{{"step":0,"domain":"oil","split":"in","n":10,"correct":5}}'; sleep 60"#
+            ),
+            failed(ErrorClass::BadConfig, "at step 0 was reported before, as 0.4"),
+        ),
+        (format!("{JUDGED}; {JUDGED}"), Ok(Outcome::Succeeded)),
+        (
+            r#"echo '{"step":0,"domain":"oil","split":"val","value":1}'"#.into(),
+            failed(ErrorClass::BadConfig, "\"val\" is not a split; allowed: in, out: {\"step\":0"),
         ),
         (
             r#"echo '{"step":11,"loss":1}'; sleep 60"#.into(),
@@ -84,9 +91,7 @@ async fn a_program_that_cannot_be_run_is_named() {
     for (program, reason) in [("/no/such/program", "No such file"), ("/etc/passwd", "Permission denied")] {
         let token = agent.fake.queue(&command_trial(&[program], &[], None));
         let outcome = agent.fake.wait_for_outcome(token).await;
-        let Outcome::Failed { class: ErrorClass::Machine, message } = outcome else {
-            panic!("{outcome:?}")
-        };
+        let Outcome::Failed { class: ErrorClass::Machine, message } = outcome else { panic!("{outcome:?}") };
         assert!(message.contains(&format!("cannot run \"{program}\": {reason}")), "{message}");
     }
     agent.end().await;

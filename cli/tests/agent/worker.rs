@@ -140,8 +140,9 @@ pub fn shell(script: &str, domains: &[&str], steps: Option<u64>) -> TrialSpec {
 pub fn command_trial(command: &[&str], domains: &[&str], steps: Option<u64>) -> TrialSpec {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    let settings = CommandSettings { command, dataset: Some("Any".into()), domains, steps };
-    let parameters = Parameters::from([("lr".to_owned(), Scalar::Number(1e-3))]);
+    let settings =
+        CommandSettings { command, dataset: Some("Any".into()), domains, steps, complete_at: None };
+    let parameters = Parameters::from([("lr".to_owned(), Scalar::Number(1e-3.into()).with_written("1e-3"))]);
     let point = Point { held_out: vec!["oil".into()], parameters, seed: 7, split_seed: 0 };
     TrialSpec { work: Work::Command(settings), point, combination: None }
 }

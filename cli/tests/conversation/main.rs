@@ -146,7 +146,8 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
 }
 
 fn trial() -> v1::Trial {
-    let scalar = |value| v1::Scalar { value: Some(v1::scalar::Value::Number(value)) };
+    let scalar =
+        |value| v1::Scalar { value: Some(v1::scalar::Value::Number(value)), ..v1::Scalar::default() };
     let parameters = [("lr".to_owned(), scalar(1e-3)), ("batch".to_owned(), scalar(32.0))].into();
     v1::Trial {
         trial_id: "94f9de813446924ef6b1cf831eaa3ef4".into(),
@@ -347,7 +348,13 @@ fn a_verification_that_cannot_end_is_called_off() {
 
 #[test]
 fn results_of_a_sweep_without_domains_point_to_its_trials() {
-    let command = v1::Command { words: vec!["true".into()], dataset: None, domains: vec![], steps: None };
+    let command = v1::Command {
+        words: vec!["true".into()],
+        dataset: None,
+        domains: vec![],
+        steps: None,
+        complete_at: None,
+    };
     let work = v1::Work { kind: Some(v1::work::Kind::Command(command)) };
     let v1::Trial { trial_id, point, state, .. } = trial();
     let result = v1::TrialResult { trial_id, point, state, ..Default::default() };

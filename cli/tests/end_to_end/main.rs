@@ -4,6 +4,7 @@
 mod combine;
 mod extend;
 mod import;
+#[expect(dead_code, reason = "each test file uses its part of the shared module")]
 #[path = "../support/mod.rs"]
 mod support;
 

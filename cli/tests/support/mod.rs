@@ -52,6 +52,15 @@ impl World {
         Some(world)
     }
 
+    /// For sweeps of commands: without images, and with a cache of its own.
+    pub fn of_commands() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        let mut world = Self { folder, cache, url: String::new(), coordinator: None };
+        world.start_coordinator("127.0.0.1:0");
+        world
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -126,9 +135,14 @@ impl World {
 
     /// Writes a sweep file for the small data set and submits it.
     pub fn submit(&self, name: &str, steps: u64, seeds: &str) {
+        self.submit_text(name, &sweep(name, steps, seeds), &["--data", self.data().to_str().unwrap()]);
+    }
+
+    /// Writes a sweep file and submits it.
+    pub fn submit_text(&self, name: &str, text: &str, options: &[&str]) {
         let file = self.folder.path().join(format!("{name}.toml"));
-        fs::write(&file, sweep(name, steps, seeds)).unwrap();
-        self.json(&["submit", file.to_str().unwrap(), "--data", self.data().to_str().unwrap(), "--json"]);
+        fs::write(&file, text).unwrap();
+        self.json(&[&["submit", file.to_str().unwrap(), "--json"], options].concat());
     }
 
     pub fn status(&self, sweep: &str) -> Value {

@@ -1,6 +1,6 @@
 //! What attempts report, to the last bit, and what is refused.
 
-use sortie_coordinator::store::{PageRequest, StoreError};
+use sortie_coordinator::store::{PageRequest, StoreError, SubmitOptions};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Batch;
@@ -223,14 +223,54 @@ pub async fn a_command_may_report_any_domain_that_has_a_plain_name(f: Fixture) {
     f.store.register(&able_worker("w2")).await.unwrap();
     assert_eq!(f.claim(1).await, [], "w1 lets no sweep run programs");
     let token = f.claim_as("w2", 1).await.leases.remove(0).token;
-    for bad in ["a+b", "", "a\u{7}", &"x".repeat(201)] {
+    for bad in ["", "a\u{7}", &"x".repeat(201)] {
         let answer = f.store.report(token, batch(1, vec![evaluation(bad, 0, 1)])).await;
         assert!(matches!(answer, Err(StoreError::Foreign { .. })), "{bad}: {answer:?}");
     }
-    f.complete_with(token, batch(1, vec![evaluation("moon", 1_000_000, 1)]), Outcome::Succeeded)
-        .await
-        .unwrap();
-    assert_eq!(f.record(0).await.validation, [evaluation("moon", 1_000_000, 1)]);
+    let rows = vec![evaluation("moon", 1_000_000, 1), evaluation("rock+water", 1_000_000, 1)];
+    f.complete_with(token, batch(1, rows.clone()), Outcome::Succeeded).await.unwrap();
+    assert_eq!(f.record(0).await.validation, rows);
+}
+
+pub async fn what_a_program_is_given_is_what_was_submitted_first(f: Fixture) {
+    f.store.register(&able_worker("w2")).await.unwrap();
+    let sweep = |name: &str, values: &str| {
+        format!("name = '{name}'\n[run]\ncommand = ['run', '{{lr}}']\n[grid]\nlr = {values}\nfast = true\n")
+    };
+    f.submit(&sweep("first", "[1e-3, 4.0]")).await;
+    // The same sweep with another spelling, and another sweep with the same trials.
+    f.submit(&sweep("first", "[0.001, 4, 1_000_000]")).await;
+    f.submit_with(&sweep("second", "[0.0010, 1e6, 0.5]"), SubmitOptions { reuse: false, priority: None })
+        .await;
+    let leases = f.claim_as("w2", 6).await.leases;
+    let given = |of: &str| -> Vec<String> {
+        let leases = leases.iter().filter(|lease| lease.sweep == of);
+        leases.map(|lease| lease.spec.point.parameters["lr"].argument()).collect()
+    };
+    assert_eq!(given("first"), ["1e-3", "4.0", "1000000"]);
+    assert_eq!(given("second"), ["1e-3", "1000000", "0.5"]);
+    // What is shown, and what SQL reads, is the number.
+    let shown = f.store.trials("first", None, 0).await.unwrap().rows;
+    let shown: Vec<_> = shown.iter().map(|line| line.point.parameters["lr"].to_string()).collect();
+    assert_eq!(shown, ["1e-3", "4", "1e6"]);
+}
+
+pub async fn notes_about_an_attempts_output_are_part_of_its_history(f: Fixture) {
+    f.submit(SWEEP).await;
+    let lease = f.claim_one().await;
+    let notes = vec!["3 lines look\nlike metrics".to_owned(), "x".repeat(10_000)];
+    let noted = Batch { notes, ..batch(1, vec![evaluation("sketch", 0, 3)]) };
+    // Repeated, they are noted once.
+    f.pass(1);
+    f.store.report(lease.token, noted.clone()).await.unwrap();
+    f.pass(1);
+    f.complete_with(lease.token, noted, Outcome::Succeeded).await.unwrap();
+    let events = f.store.history(&lease.spec_hash.to_string()).await.unwrap().events;
+    let told: Vec<_> =
+        events.iter().map(|event| (event.token, event.what.as_str(), event.detail.len())).collect();
+    let token = Some(lease.token);
+    assert_eq!(told[1..3], [(token, "noted", 25), (token, "noted", 4_096)], "{told:?}");
+    assert_eq!((events[1].detail.as_str(), told.len()), ("3 lines look like metrics", 4));
 }
 
 fn able_worker(id: &str) -> sortie_coordinator::store::Worker {

@@ -192,6 +192,7 @@ impl Pair {
                 step: due.min(20),
                 exact: digest == 0,
             }),
+            notes: choice.digest.map(|digest| format!("note {digest}")).into_iter().collect(),
         }
     }
 

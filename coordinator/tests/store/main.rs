@@ -154,6 +154,8 @@ contract! {
         many_rows_in_one_batch_all_arrive_in_order,
         what_a_trial_does_not_evaluate_is_refused,
         a_command_may_report_any_domain_that_has_a_plain_name,
+        what_a_program_is_given_is_what_was_submitted_first,
+        notes_about_an_attempts_output_are_part_of_its_history,
         absurd_numbers_and_texts_hurt_nobody_else,
         other_data_under_the_same_name_is_the_machines_fault,
         of_two_that_would_pin_a_name_at_once_one_does,

@@ -25,7 +25,7 @@ impl SweepSpec {
         let mut point = self.point_at(0)?;
         if let Some(combine) = self.combine.first() {
             point.parameters.insert(COMBINE.to_owned(), Scalar::Text(combine.name.clone()));
-            point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(0.0));
+            point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(0.0.into()));
         }
         Some(point)
     }
@@ -114,7 +114,7 @@ impl Combine {
             Combination { kind: self.kind, choice: self.choice, method: self.method, members: ids.collect() };
         let mut point = shared;
         point.parameters.insert(COMBINE.to_owned(), Scalar::Text(self.name.clone()));
-        point.parameters.insert(MEMBERS.to_owned(), Scalar::Number(members as f64));
+        point.parameters.insert(MEMBERS.to_owned(), Scalar::Number((members as f64).into()));
         Some(PlannedTrial { point, combination: Some(combination) })
     }
 

@@ -133,11 +133,15 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
 }
 
 fn command_lines(settings: &CommandSettings, text: &mut String) {
-    let CommandSettings { command, dataset, domains, steps } = settings;
+    let CommandSettings { command, dataset, domains, steps, complete_at } = settings;
     line(text, "command", &json(command));
     line(text, "dataset", &json(dataset));
     line(text, "domains", &json(domains));
     line(text, "steps", &json(steps));
+    // Only where it is given, so that trials which were planned before there was such a key keep their names.
+    if let Some(complete_at) = complete_at {
+        line(text, "complete_at", complete_at);
+    }
 }
 
 /// Strings and integers always encode: JSON refuses only maps with odd keys, and there are none here.
@@ -147,7 +151,7 @@ fn json(value: &(impl Serialize + ?Sized)) -> String {
 
 fn canonical(value: &Scalar) -> String {
     match value {
-        Scalar::Number(value) => float(*value),
+        Scalar::Number(number) => float(number.get()),
         Scalar::Text(text) => json(text),
         Scalar::Flag(flag) => flag.to_string(),
     }
@@ -174,8 +178,13 @@ mod tests {
 
     #[test]
     fn every_fact_of_a_command_is_in_its_identity() {
-        let settings =
-            CommandSettings { command: vec!["train".into()], dataset: None, domains: vec![], steps: None };
+        let settings = CommandSettings {
+            command: vec!["train".into()],
+            dataset: None,
+            domains: vec![],
+            steps: None,
+            complete_at: None,
+        };
         let parameters = Parameters::from([("optimiser".to_owned(), Scalar::Text("adam".into()))]);
         let point = Point { held_out: vec![], parameters, seed: 0, split_seed: 0 };
         let first =
@@ -191,14 +200,15 @@ mod tests {
             work(CommandSettings { command: vec!["train".into(), String::new()], ..settings.clone() }),
             work(CommandSettings { dataset: Some("PACS".into()), ..settings.clone() }),
             work(CommandSettings { domains: vec!["photo".into()], ..settings.clone() }),
-            work(CommandSettings { steps: Some(1), ..settings }),
+            work(CommandSettings { steps: Some(1), ..settings.clone() }),
+            work(CommandSettings { complete_at: Some(1), ..settings }),
             with(|point| point.seed = 1),
             with(|point| point.split_seed = 1),
             with(|point| point.held_out.push("photo".into())),
             with(|point| drop(point.parameters.insert("optimiser".into(), Scalar::Text("sgd".into())))),
-            with(|point| drop(point.parameters.insert("lr".into(), Scalar::Number(0.1)))),
+            with(|point| drop(point.parameters.insert("lr".into(), Scalar::Number(0.1.into())))),
         ]);
-        assert_eq!(ids.len(), 10);
+        assert_eq!(ids.len(), 11);
     }
 
     #[test]

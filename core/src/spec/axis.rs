@@ -8,12 +8,43 @@ use crate::parameters::Scalar;
 
 /// The values of one axis, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "StoredAxis", into = "StoredAxis")]
 pub struct Axis {
     /// At least one value, all different.
     pub values: Vec<Scalar>,
     /// Whether the file gave a scalar, which a later submission may not change.
     pub fixed: bool,
+}
+
+/// An axis as it is stored: numbers by their values, and beside them what was written for them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredAxis {
+    values: Vec<Scalar>,
+    fixed: bool,
+    /// For each value; nothing for an axis that no program reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    written: Vec<Option<String>>,
+}
+
+impl From<StoredAxis> for Axis {
+    fn from(StoredAxis { mut values, fixed, written }: StoredAxis) -> Self {
+        for (value, text) in values.iter_mut().zip(written) {
+            if let Some(text) = text {
+                *value = value.clone().with_written(&text);
+            }
+        }
+        Self { values, fixed }
+    }
+}
+
+impl From<Axis> for StoredAxis {
+    fn from(Axis { values, fixed }: Axis) -> Self {
+        let written = |value: &Scalar| value.written().map(str::to_owned);
+        let any = values.iter().any(|value| value.written().is_some());
+        let written = if any { values.iter().map(written).collect() } else { Vec::new() };
+        Self { values, fixed, written }
+    }
 }
 
 impl Axis {

@@ -1,17 +1,22 @@
 //! From a file to a sweep: sets every default and checks every range.
 
+use std::collections::BTreeMap;
+
+use super::axis::Axis;
 use super::combine;
 use super::error::{SpecError, misplaced, missing, wrong};
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, RequireTable, RunTable, SweepFile};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::sweep::{Grid, SweepSpec};
 use super::train::{STEPS_MAX, settings};
-use super::values::{check_name, folder_names};
+use super::values::{check_dataset, check_name, domain_names};
+use super::written::note_numbers;
 use crate::catalogue;
 use crate::combine::CombinationKind;
-use crate::command::{BUILT_IN, CommandSettings, fill};
+use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
 use crate::limits::Limits;
+use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
@@ -22,7 +27,12 @@ impl SweepSpec {
     /// # Errors
     /// [`SpecError`], one line that names the key, the value and what is allowed.
     pub fn parse(text: &str, discovered: Option<&DatasetSpec>) -> Result<Self, SpecError> {
-        sweep(SweepFile::parse(text)?, discovered)
+        let mut file = SweepFile::parse(text)?;
+        // Sortie's own trainer reads numbers, not texts.
+        if file.run.is_some() {
+            note_numbers(text, &mut file.grid.axes);
+        }
+        sweep(file, discovered)
     }
 }
 
@@ -115,56 +125,24 @@ fn command_work(
     discovered: Option<&DatasetSpec>,
     grid: GridTable,
 ) -> Result<(Work, Grid), SpecError> {
-    let RunTable { command, steps } = run;
-    if command.first().is_none_or(|program| program.trim().is_empty()) {
+    let RunTable { command, steps, complete_at } = run;
+    if command.first().is_none_or(|program| program.trim().is_empty() || is_flag_alone(program)) {
         return wrong("run.command", command, "a list that starts with a program");
     }
     if let Some(steps) = steps.filter(|steps| *steps > STEPS_MAX) {
         return wrong("run.steps", steps, format!("at most {STEPS_MAX}"));
     }
-    let (dataset, domains) = match data {
-        None => (None, Vec::new()),
-        Some(data) => {
-            let DataTable {
-                dataset: name,
-                domains,
-                classes,
-                group,
-                pixels,
-                augment,
-                out_transform,
-                cache_pixels,
-            } = data;
-            check_name("data.dataset", &name)?;
-            let shown =
-                pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
-            if classes.is_some() || group.is_some() || shown {
-                return misplaced(
-                    "data",
-                    "a sweep that runs a command has only `dataset` and `domains` there",
-                );
-            }
-            let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);
-            (
-                Some(name),
-                domains
-                    .or(known)
-                    .map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?,
-            )
-        }
-    };
-    let axes = free_axes(grid.axes)?;
-    for word in &command {
-        let known = |name: &str| (axes.contains_key(name) || BUILT_IN.contains(&name)).then(String::new);
-        if let Err(error) = fill(word, known) {
-            let names: Vec<&str> = axes.keys().map(String::as_str).chain(BUILT_IN).collect();
-            return wrong(
-                "run.command",
-                &error.word,
-                format!("it {}; allowed: {}", error.reason, names.join(", ")),
-            );
-        }
+    let last = steps.unwrap_or(STEPS_MAX);
+    if let Some(step) = complete_at.filter(|step| *step > last) {
+        return wrong(
+            "run.complete_at",
+            step,
+            format!("at most {last}, the last step that a trial may report"),
+        );
     }
+    let (dataset, domains) = command_data(data, discovered)?;
+    let axes = free_axes(grid.axes)?;
+    check_placeholders(&command, &axes)?;
     let held_out = match grid.held_out {
         None => Vec::new(),
         Some(HeldOut::Each) if domains.is_empty() => {
@@ -178,5 +156,42 @@ fn command_work(
         seeds: seeds("grid.seeds", grid.seeds)?,
         splits: seeds("grid.splits", grid.splits)?,
     };
-    Ok((Work::Command(CommandSettings { command, dataset, domains, steps }), grid))
+    Ok((Work::Command(CommandSettings { command, dataset, domains, steps, complete_at }), grid))
+}
+
+/// The dataset and the domains of a command.
+fn command_data(
+    data: Option<DataTable>,
+    discovered: Option<&DatasetSpec>,
+) -> Result<(Option<String>, Vec<String>), SpecError> {
+    let Some(data) = data else { return Ok((None, Vec::new())) };
+    let DataTable { dataset, domains, classes, group, pixels, augment, out_transform, cache_pixels } = data;
+    check_dataset(&dataset)?;
+    let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
+    if classes.is_some() || group.is_some() || shown {
+        return misplaced("data", "a sweep that runs a command has only `dataset` and `domains` there");
+    }
+    let known = discovered.cloned().or_else(|| catalogue::find(&dataset)).map(|known| known.domains);
+    let domains = domains.or(known).map(|domains| domain_names("data.domains", domains)).transpose()?;
+    Ok((Some(dataset), domains.unwrap_or_default()))
+}
+
+/// Whether every placeholder of a command stands for something.
+fn check_placeholders(command: &[String], axes: &BTreeMap<String, Axis>) -> Result<(), SpecError> {
+    let is_flag = |axis: &Axis| axis.values.iter().all(|value| matches!(value, Scalar::Flag(_)));
+    let known = |name: &str| match flag_axis(name) {
+        Some(axis) => axes.get(axis).is_some_and(is_flag),
+        None => axes.contains_key(name) || BUILT_IN.contains(&name),
+    };
+    for word in command {
+        if let Err(error) = fill(word, |name| known(name).then(String::new)) {
+            let names: Vec<&str> = axes.keys().map(String::as_str).chain(BUILT_IN).collect();
+            return wrong(
+                "run.command",
+                &error.word,
+                format!("it {}; allowed: {}", error.reason, names.join(", ")),
+            );
+        }
+    }
+    Ok(())
 }

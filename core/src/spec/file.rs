@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SpecError;
@@ -57,6 +57,7 @@ pub struct CombineTable {
 pub struct RunTable {
     pub(super) command: Vec<String>,
     pub(super) steps: Option<u64>,
+    pub(super) complete_at: Option<u64>,
 }
 
 /// `[require]`: which workers may run the sweep's trials.
@@ -151,13 +152,81 @@ impl<'de> Deserialize<'de> for GridTable {
                         "held_out" => grid.held_out = Some(map.next_value()?),
                         "seeds" => grid.seeds = Some(map.next_value()?),
                         "splits" => grid.splits = Some(map.next_value()?),
-                        _ => drop(grid.axes.insert(key, map.next_value()?)),
+                        _ => map.next_value::<GridEntry>()?.add_to(key, &mut grid.axes),
                     }
                 }
                 Ok(grid)
             }
         }
         deserializer.deserialize_map(GridVisitor)
+    }
+}
+
+/// What stands under a key of the grid: the values of an axis or, since a dot in a key makes a table of it, some whose names have a dot.
+enum GridEntry {
+    Values(OneOrMany<Scalar>),
+    Table(BTreeMap<String, GridEntry>),
+}
+
+impl GridEntry {
+    fn add_to(self, name: String, axes: &mut BTreeMap<String, OneOrMany<Scalar>>) {
+        match self {
+            Self::Values(values) => drop(axes.insert(name, values)),
+            Self::Table(entries) => {
+                for (key, entry) in entries {
+                    entry.add_to(format!("{name}.{key}"), axes);
+                }
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GridEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntryVisitor(ValueVisitor<Scalar>);
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = GridEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.expecting(f)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<GridEntry, E> {
+                self.0.visit_i64(value).map(GridEntry::Values)
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<GridEntry, E> {
+                self.0.visit_f64(value).map(GridEntry::Values)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<GridEntry, E> {
+                self.0.visit_str(value).map(GridEntry::Values)
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<GridEntry, E> {
+                self.0.visit_bool(value).map(GridEntry::Values)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<GridEntry, A::Error> {
+                self.0.visit_seq(list).map(GridEntry::Values)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GridEntry, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    // The reader has dates as tables with this key.
+                    if key == "$__toml_private_datetime" {
+                        return Err(A::Error::invalid_type(Unexpected::Other("a date"), &self));
+                    }
+                    entries.insert(key, map.next_value()?);
+                }
+                if entries.is_empty() {
+                    return Err(A::Error::invalid_type(Unexpected::Map, &self));
+                }
+                Ok(GridEntry::Table(entries))
+            }
+        }
+        deserializer.deserialize_any(EntryVisitor(ValueVisitor(PhantomData)))
     }
 }
 
@@ -210,7 +279,7 @@ trait Value: Sized {
 impl Value for Scalar {
     const EXPECTED: &'static str = "a finite number, a text, true or false, or a list of them";
     fn of_integer(value: i64) -> Option<Self> {
-        (value.unsigned_abs() <= 1 << 53).then_some(Self::Number(value as f64))
+        (value.unsigned_abs() <= 1 << 53).then(|| Self::Number((value as f64).into()))
     }
     fn of_other(value: Scalar) -> Option<Self> {
         Some(value)
@@ -247,22 +316,22 @@ impl<'de, T: Value> Visitor<'de> for ValueVisitor<T> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Signed(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Signed(value), &self);
         T::of_integer(value).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Float(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Float(value), &self);
         Scalar::number(value).and_then(T::of_other).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Str(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Str(value), &self);
         T::of_other(Scalar::Text(value.to_owned())).map(OneOrMany::One).ok_or_else(wrong)
     }
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Bool(value), &self);
+        let wrong = || E::invalid_value(Unexpected::Bool(value), &self);
         T::of_other(Scalar::Flag(value)).map(OneOrMany::One).ok_or_else(wrong)
     }
 
@@ -300,7 +369,7 @@ impl<'de> Deserialize<'de> for HeldOut {
                 if value == "each" {
                     return Ok(HeldOut::Each);
                 }
-                Err(E::invalid_value(serde::de::Unexpected::Str(value), &self))
+                Err(E::invalid_value(Unexpected::Str(value), &self))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HeldOut, A::Error> {

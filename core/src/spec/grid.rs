@@ -6,7 +6,7 @@ use super::axis::Axis;
 use super::error::{SpecError, missing, too_large, wrong};
 use super::file::{GridTable, HeldOut, OneOrMany};
 use super::sweep::{Grid, SweepSpec};
-use super::values::{AXIS_VALUES_MAX, distinct, is_plain};
+use super::values::{AXIS_VALUES_MAX, distinct, is_plain, no_plus};
 use crate::combine::COMBINE;
 use crate::command::BUILT_IN;
 use crate::finetune::AXES;
@@ -36,7 +36,7 @@ pub(super) fn finetune_grid(grid: GridTable, dataset: &DatasetSpec) -> Result<Gr
         let key = format!("grid.{name}");
         let axis = match table.remove(name) {
             Some(values) => axis(&key, values, allowed, |value| value.as_number().is_some_and(fits))?,
-            None if name == "head_lr_factor" => Axis::fixed(Scalar::Number(1.0)),
+            None if name == "head_lr_factor" => Axis::fixed(Scalar::Number(1.0.into())),
             None => return missing(key, format!("fine-tuning needs it: {allowed}, or a list")),
         };
         axes.insert(name.to_owned(), axis);
@@ -64,14 +64,23 @@ pub(super) fn free_axes(
             || BUILT_IN.contains(&name.as_str())
             || name == COMBINE
         {
-            let allowed = format!(
-                "names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}",
-                BUILT_IN.join(", ")
-            );
+            let allowed = if name.contains('.') {
+                let plain = name.replace('.', "_");
+                format!(
+                    "no axis has a dot in its name: write {plain} = ..., and {{{plain}}} for it in the command"
+                )
+            } else {
+                format!(
+                    "names are 1 to 60 of a-z, 0-9 and '_', and none of {}, {COMBINE}",
+                    BUILT_IN.join(", ")
+                )
+            };
             return Err(SpecError::UnknownAxis { key, allowed });
         }
         let short = |value: &Scalar| {
-            if let Scalar::Text(text) = value { text.len() <= 1_000 && !text.contains('\0') } else { true }
+            let text =
+                if let Scalar::Text(text) = value { text } else { value.written().unwrap_or_default() };
+            text.len() <= 1_000 && !text.contains('\0')
         };
         axes.insert(name, axis(&key, values, "at most 1000 bytes and no NUL", short)?);
     }
@@ -86,13 +95,14 @@ pub(super) fn held_out_domains(
         None | Some(HeldOut::Each) => domains.to_vec(),
         Some(HeldOut::List(list)) => list,
     };
+    no_plus("grid.held_out", &held_out)?;
     // A command may name no domains; the held-out ones must still be valid column names.
     let unknown = held_out
         .iter()
         .find(|domain| if domains.is_empty() { !is_plain(domain) } else { !domains.contains(domain) });
     if let Some(unknown) = unknown {
         let allowed = if domains.is_empty() {
-            "names without '/', '\\', '+', control characters, or a leading '.'".to_owned()
+            "names without '/', '\\', control characters, or a leading '.'".to_owned()
         } else {
             domains.join(", ")
         };

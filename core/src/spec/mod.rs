@@ -16,6 +16,7 @@ mod syntax;
 mod train;
 mod values;
 mod verification;
+mod written;
 
 pub use axis::Axis;
 pub use error::{Change, SpecError};

@@ -2,7 +2,7 @@
 
 use super::error::{SpecError, misplaced, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
-use super::values::{check_name, folder_names};
+use super::values::{check_dataset, check_name, domain_names, folder_names};
 use crate::catalogue;
 use crate::finetune::{
     Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
@@ -89,7 +89,7 @@ pub(super) fn settings(
 /// The file takes precedence over the folder, and the folder over the catalogue.
 fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
     let name = data.dataset;
-    check_name("data.dataset", &name)?;
+    check_dataset(&name)?;
     let known = discovered.cloned().or_else(|| catalogue::find(&name));
     let split_by = data.group.or(known.as_ref().map(|known| known.split_by)).unwrap_or(SplitBy::Image);
     let domains = data.domains.or(known.as_ref().map(|known| known.domains.clone()));
@@ -97,7 +97,7 @@ fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetS
     let (Some(domains), Some(classes)) = (domains, classes) else {
         return Err(SpecError::UnknownDataset { name, known: catalogue::names().join(", ") });
     };
-    let domains = folder_names("data.domains", domains)?;
+    let domains = domain_names("data.domains", domains)?;
     let classes = folder_names("data.classes", classes)?;
     Ok(DatasetSpec { name, domains, classes, split_by })
 }
@@ -201,8 +201,10 @@ fn average(table: AverageTable, steps: u64) -> Result<Average, SpecError> {
     let every = match every {
         None => AverageEvery::Steps(1),
         Some(Scalar::Text(text)) if text == "evaluation" => AverageEvery::Evaluation,
-        Some(Scalar::Number(every)) if every.fract() == 0.0 && (1.0..=STEPS_MAX as f64).contains(&every) => {
-            AverageEvery::Steps(every as u64)
+        Some(Scalar::Number(every))
+            if every.get().fract() == 0.0 && (1.0..=STEPS_MAX as f64).contains(&every.get()) =>
+        {
+            AverageEvery::Steps(every.get() as u64)
         }
         Some(other) => {
             return wrong(

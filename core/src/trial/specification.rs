@@ -81,7 +81,7 @@ impl TrialSpec {
         if self.combination.is_some() {
             (settings.average, settings.ensemble) = (None, None);
             for axis in AXES {
-                point.parameters.entry(axis.to_owned()).or_insert(Scalar::Number(0.0));
+                point.parameters.entry(axis.to_owned()).or_insert(Scalar::Number(0.0.into()));
             }
         }
         Ok(FinetuneSpec { settings, point: (&point).try_into()? })

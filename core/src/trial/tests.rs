@@ -37,7 +37,7 @@ fn an_id_reads_back_and_bad_ones_are_refused() {
 fn a_stored_specification_reads_back_exactly() {
     let mut spec = example();
     for (axis, value) in [("lr", 0.1 + 0.2), ("weight_decay", 5e-324)] {
-        spec.point.parameters.insert(axis.into(), Scalar::Number(value));
+        spec.point.parameters.insert(axis.into(), Scalar::Number(value.into()));
     }
     let stored = serde_json::to_string(&spec).unwrap();
     let read: TrialSpec = serde_json::from_str(&stored).unwrap();

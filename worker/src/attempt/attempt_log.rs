@@ -5,8 +5,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use sortie_core::job::Outcome;
+
 use crate::attempt::log_head_tail::LogHeadTail;
-use crate::process::lines::{Line, Lines};
+use crate::process::escapes::without_escapes;
+use crate::process::lines::{Line, LineEnd, Lines};
 
 /// Bytes that are kept of one attempt. The beginning is kept, since a fault that floods the log shows first there.
 const BYTES_MAX: u64 = 8 << 20;
@@ -22,8 +25,16 @@ pub(crate) struct AttemptLog {
     state: FileState,
     bytes_max: u64,
     lines: Lines,
-    tail: VecDeque<String>,
+    tail: Tail,
     head_tail: LogHeadTail,
+}
+
+/// The last lines that are not empty, as a terminal would show them.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    /// The next line is written over the last one.
+    returned: bool,
 }
 
 /// What is left to report of an attempt's output when it is over.
@@ -33,6 +44,10 @@ pub(crate) struct LastOutput {
     pub(crate) lines: String,
     /// The tail.
     pub(crate) head_tail: Vec<u8>,
+    /// What a command that ends with exit status 0 lacks for success, if anything.
+    pub(crate) lacks: Option<Outcome>,
+    /// What of its metrics is not used, a line for each kind.
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -49,7 +64,7 @@ enum FileState {
 impl AttemptLog {
     /// A log that will be written to this file.
     pub(crate) fn new(path: PathBuf) -> Self {
-        let (lines, tail) = (Lines::new(TAIL_LINE_BYTES), VecDeque::new());
+        let (lines, tail) = (Lines::new(TAIL_LINE_BYTES), Tail::default());
         Self {
             path,
             state: FileState::None,
@@ -63,8 +78,7 @@ impl AttemptLog {
     /// Adds what the process printed; gives what of it the coordinator gets at once.
     pub(crate) fn write<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for line in self.lines.push(bytes) {
-            let (Line::Whole(line) | Line::Truncated(line)) = line;
-            self.remember(&line);
+            self.tail.push(&line);
         }
         if let Err(error) = self.write_to_file(bytes) {
             tracing::warn!(path = %self.path.display(), %error, "cannot write a trial's log");
@@ -77,13 +91,10 @@ impl AttemptLog {
     pub(crate) fn end(self) -> LastOutput {
         let Self { lines, mut tail, head_tail, .. } = self;
         if let Some(rest) = lines.rest() {
-            push_line(&mut tail, &rest);
+            tail.push(&rest);
         }
-        LastOutput { lines: tail.make_contiguous().join(" | "), head_tail: head_tail.end() }
-    }
-
-    fn remember(&mut self, line: &[u8]) {
-        push_line(&mut self.tail, line);
+        let lines = tail.lines.make_contiguous().join(" | ");
+        LastOutput { lines, head_tail: head_tail.end(), ..LastOutput::default() }
     }
 
     fn write_to_file(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -108,16 +119,24 @@ impl AttemptLog {
     }
 }
 
-fn push_line(tail: &mut VecDeque<String>, line: &[u8]) {
-    let text = String::from_utf8_lossy(line);
-    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
-    if text.is_empty() {
-        return;
+impl Tail {
+    fn push(&mut self, line: &Line) {
+        let text = String::from_utf8_lossy(&without_escapes(&line.text)).into_owned();
+        let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+        if text.is_empty() {
+            // After `\r\n` nothing is written over the line.
+            self.returned &= line.end != LineEnd::Newline;
+            return;
+        }
+        if std::mem::replace(&mut self.returned, line.end == LineEnd::Return) {
+            self.lines.pop_back();
+        }
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        let cut = if line.cut { "..." } else { "" };
+        self.lines.push_back(format!("{cut}{text}"));
     }
-    if tail.len() == TAIL_LINES {
-        tail.pop_front();
-    }
-    tail.push_back(text);
 }
 
 #[cfg(test)]
@@ -145,6 +164,33 @@ mod tests {
         log.write(b"nd");
         assert_eq!(fs::read_to_string(&path).unwrap(), "first\nseco\n[the rest was not kept]\n");
         assert_eq!(log.end().lines, "third | fourth | the end");
+    }
+
+    #[test]
+    fn the_tail_is_what_a_terminal_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = |printed: &str| {
+            let mut log = AttemptLog::new(folder.path().join("a.log"));
+            // However the bytes arrive.
+            for chunk in printed.as_bytes().chunks(7) {
+                log.write(chunk);
+            }
+            log.end().lines
+        };
+        let bars: String = (0..300).map(|i| format!("\r{i}|{}|", "#".repeat(50))).collect();
+        assert_eq!(
+            lines(&format!("{bars}\r\x1b[31mRuntimeError\x1b[0m: the reason\n")),
+            "RuntimeError: the reason"
+        );
+        assert_eq!(lines("one\r\ntwo\r\n\r\n"), "one | two");
+        assert_eq!(lines("one\ntwo\nthree\n1%\r2%\r"), "two | three | 2%");
+        // Of a long line the end is kept.
+        let long = format!("{}the reason\n", "x".repeat(1_000));
+        let told = lines(&long);
+        assert!(
+            told.starts_with("...x") && told.ends_with("xthe reason") && told.len() == TAIL_LINE_BYTES + 3,
+            "{told}"
+        );
     }
 
     #[test]

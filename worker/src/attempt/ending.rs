@@ -21,6 +21,8 @@ pub(crate) struct ProcessEnd {
     pub(crate) last_lines: String,
     /// The kernel's out-of-memory killer killed a process while it ran.
     pub(crate) oom_killed: bool,
+    /// What a command that ended with exit status 0 lacks for success, if anything.
+    pub(crate) lacks: Option<Outcome>,
 }
 
 /// Decides the outcome of an attempt of Sortie's own trainer.
@@ -38,8 +40,8 @@ pub(crate) fn of_trial(end: ProcessEnd) -> Outcome {
     failed(class, "the trial's process", &end)
 }
 
-/// Decides the outcome of a command that reported so many evaluations. docs/commands.md lists the exit statuses.
-pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
+/// Decides the outcome of a command. docs/commands.md lists the exit statuses.
+pub(crate) fn of_command(end: ProcessEnd) -> Outcome {
     match &end.reported {
         Some(reported @ Outcome::Diverged { .. }) => return reported.clone(),
         Some(reported) => return one_line(reported.clone()),
@@ -51,13 +53,7 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
     }
     let code = end.status.and_then(|status| status.code());
     let class = match code {
-        Some(0) if evaluations > 0 => return Outcome::Succeeded,
-        Some(0) => {
-            return bad_config(
-                "the command ended with exit status 0 but printed no metrics; docs/commands.md says how"
-                    .to_owned(),
-            );
-        }
+        Some(0) => return end.lacks.map_or(Outcome::Succeeded, one_line),
         Some(65) => ErrorClass::BadData,
         Some(78) => ErrorClass::BadConfig,
         // The statuses of shells for a program that cannot be run or is missing: another machine may have it.
@@ -194,7 +190,7 @@ mod tests {
         assert_eq!(of_trial(crashed(Outcome::Succeeded, true)), Outcome::Succeeded);
         let diverged = Outcome::Diverged { step: 3 };
         assert_eq!(of_trial(crashed(diverged.clone(), false)), diverged);
-        assert_eq!(of_command(crashed(diverged.clone(), true), 0), diverged);
+        assert_eq!(of_command(crashed(diverged.clone(), true)), diverged);
         let said = Outcome::Failed { class: ErrorClass::BadData, message: "/x: gone\nreally".into() };
         assert_eq!(
             failed(of_trial(crashed(said, false))),
@@ -225,9 +221,10 @@ mod tests {
 
     #[test]
     fn every_exit_status_of_a_command_has_its_meaning() {
-        assert_eq!(of_command(end(0, ""), 1), Outcome::Succeeded);
-        let (class, message) = failed(of_command(end(0, ""), 0));
-        assert!(class == ErrorClass::BadConfig && message.contains("printed no metrics"), "{message}");
+        assert_eq!(of_command(end(0, "")), Outcome::Succeeded);
+        let lacks = Some(transient("incomplete:\nit is".to_owned()));
+        let (class, message) = failed(of_command(ProcessEnd { lacks, ..end(0, "") }));
+        assert_eq!((class, message.as_str()), (ErrorClass::Transient, "incomplete: it is"));
         for (code, last_lines, class) in [
             (65, "MemoryError", ErrorClass::BadData),
             (78, "", ErrorClass::BadConfig),
@@ -238,19 +235,19 @@ mod tests {
             (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),
             (1, "Traceback | MemoryError", ErrorClass::OutOfMemory),
         ] {
-            // Evaluations do not outweigh a failure, and a command that was asked to stop is handed back whatever its status.
-            assert_eq!(failed(of_command(end(code << 8, last_lines), 5)).0, class, "{code} {last_lines}");
+            // A command that was asked to stop is handed back whatever its status.
+            assert_eq!(failed(of_command(end(code << 8, last_lines))).0, class, "{code} {last_lines}");
             assert_eq!(
-                failed(of_command(ProcessEnd { handed_back: true, ..end(code << 8, "") }, 5)).0,
+                failed(of_command(ProcessEnd { handed_back: true, ..end(code << 8, "") })).0,
                 ErrorClass::Preempted
             );
         }
         for status in [9, 137 << 8] {
             assert_eq!(
-                failed(of_command(ProcessEnd { oom_killed: true, ..end(status, "") }, 5)).0,
+                failed(of_command(ProcessEnd { oom_killed: true, ..end(status, "") })).0,
                 ErrorClass::OutOfMemory
             );
-            assert_eq!(failed(of_command(end(status, ""), 5)).0, ErrorClass::Transient);
+            assert_eq!(failed(of_command(end(status, ""))).0, ErrorClass::Transient);
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::Instrument as _;
 
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
-use crate::attempt::attempt_log::AttemptLog;
+use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::outbox::Outbox;
 use crate::attempt::time_limits::TimeLimits;
@@ -60,7 +60,6 @@ pub(crate) struct Attempt<'a> {
     delivery: Option<Delivery>,
     /// The outcome that the process reported.
     reported: Option<Outcome>,
-    evaluations: u64,
     /// Why the agent ended it.
     stop_reason: Option<StopReason>,
     report_client: ReportClient,
@@ -101,7 +100,6 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
         outbox: Outbox::new(shared.state_dir.reports(token)),
         delivery: None,
         reported: None,
-        evaluations: 0,
         stop_reason: None,
         report_client,
         limits: TimeLimits::of(&lease),
@@ -187,7 +185,7 @@ impl Attempt<'_> {
         let mut kill_at: Option<Instant> = None;
         let mut due = false;
         self.limits.begin();
-        let (status, last_output) = loop {
+        let (status, mut last_output) = loop {
             tokio::select! {
                 // An attempt that was stopped is read on, because its end comes after its last output.
                 message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match self.limits.saw(message) {
@@ -247,16 +245,17 @@ impl Attempt<'_> {
         };
         if !self.discards_reports() {
             self.outbox.log(&last_output.head_tail);
+            self.outbox.notes(std::mem::take(&mut last_output.notes));
         }
         let oom_killed = self.shared.oom_kills.count() > oom_kills;
-        self.outcome_of_end(status, last_output.lines, oom_killed).await
+        self.outcome_of_end(status, last_output, oom_killed).await
     }
 
     /// The outcome of an ended process; none if nothing is to be reported.
     async fn outcome_of_end(
         &mut self,
         status: Option<ExitStatus>,
-        last_lines: String,
+        last_output: LastOutput,
         oom_killed: bool,
     ) -> Option<Outcome> {
         if self.stop_reason.is_none()
@@ -275,14 +274,11 @@ impl Attempt<'_> {
                     reported: self.reported.take(),
                     handed_back,
                     status,
-                    last_lines,
+                    last_lines: last_output.lines,
                     oom_killed,
+                    lacks: last_output.lacks,
                 };
-                Some(if self.is_command {
-                    ending::of_command(end, self.evaluations)
-                } else {
-                    ending::of_trial(end)
-                })
+                Some(if self.is_command { ending::of_command(end) } else { ending::of_trial(end) })
             }
         }
     }
@@ -320,10 +316,7 @@ impl Attempt<'_> {
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
             Event::Losses(losses) => self.outbox.losses(losses),
-            Event::Evaluations(evaluations) => {
-                self.evaluations += evaluations.len() as u64;
-                self.outbox.evaluations(&evaluations);
-            }
+            Event::Evaluations(evaluations) => self.outbox.evaluations(&evaluations),
         }
     }
 

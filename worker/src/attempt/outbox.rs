@@ -36,6 +36,8 @@ pub(crate) struct Outbox {
     waiting: VecDeque<Row>,
     /// The attempt's output: head and tail only, so its size is limited.
     log: Vec<u8>,
+    /// What people should know of it.
+    notes: Vec<String>,
     next_sequence: u64,
     warned: bool,
 }
@@ -43,8 +45,8 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// An empty outbox; the first batch will be number 1. The file is used when the coordinator cannot be reached for long.
     pub(crate) fn new(file: PathBuf) -> Self {
-        let (waiting, log, spool) = (VecDeque::new(), Vec::new(), Spool::new(file));
-        Self { sent: None, spool, sealed: None, waiting, log, next_sequence: 1, warned: false }
+        let (waiting, log, notes, spool) = (VecDeque::new(), Vec::new(), Vec::new(), Spool::new(file));
+        Self { sent: None, spool, sealed: None, waiting, log, notes, next_sequence: 1, warned: false }
     }
 
     /// What the attempt runs on.
@@ -78,6 +80,11 @@ impl Outbox {
     /// What the attempt printed.
     pub(crate) fn log(&mut self, bytes: &[u8]) {
         self.log.extend_from_slice(bytes);
+    }
+
+    /// What people should know of the attempt's output.
+    pub(crate) fn notes(&mut self, notes: Vec<String>) {
+        self.notes.extend(notes);
     }
 
     /// Whether a whole batch waits, besides the one that was sent.
@@ -121,7 +128,7 @@ impl Outbox {
     pub(crate) fn batch(&mut self) -> io::Result<Option<v1::Batch>> {
         if self.sent.is_none() {
             self.sent = match self.spool.pop()?.or_else(|| self.sealed.take()) {
-                None if self.waiting.is_empty() && self.log.is_empty() => None,
+                None if self.waiting.is_empty() && self.log.is_empty() && self.notes.is_empty() => None,
                 None => Some(self.seal()),
                 next => next,
             };
@@ -138,14 +145,15 @@ impl Outbox {
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.log.clear();
+        self.notes.clear();
         self.spool.clear();
         (self.sent, self.sealed) = (None, None);
     }
 
     /// The next rows under the next number.
     fn seal(&mut self) -> v1::Batch {
-        let log = std::mem::take(&mut self.log);
-        let mut batch = v1::Batch { sequence: self.next_sequence, log, ..v1::Batch::default() };
+        let (log, notes) = (std::mem::take(&mut self.log), std::mem::take(&mut self.notes));
+        let mut batch = v1::Batch { sequence: self.next_sequence, log, notes, ..v1::Batch::default() };
         let count = self.waiting.len().min(ROWS_PER_BATCH);
         for row in self.waiting.drain(..count) {
             match row {
@@ -199,6 +207,10 @@ mod tests {
         outbox.acknowledged();
         outbox.log(b"three");
         assert_eq!(outbox.batch().unwrap().map(|batch| batch.log), Some(b"three".to_vec()));
+        outbox.acknowledged();
+        outbox.notes(vec!["four".to_owned()]);
+        let last = outbox.batch().unwrap().map(|batch| (batch.sequence, batch.notes));
+        assert_eq!(last, Some((4, vec!["four".to_owned()])));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::process::launch::{Launch, OutputParser};
 use crate::process::lines::{Line, Lines};
+use crate::process::metric_lines::Reading;
 use sortie_core::pipe::Event;
 use sortie_core::pipe::LINE_BYTES_MAX;
 
@@ -170,7 +171,7 @@ impl Supervisor {
                 count = read(&mut stdout, &mut out_buffer), if stdout.is_some() => {
                     let mut is_outcome = count == 0;
                     for line in lines.push(&out_buffer[..count]) {
-                        is_outcome |= self.forwarder.forward_line(line).await;
+                        is_outcome |= self.forwarder.forward(line).await;
                     }
                     if is_outcome && ended.is_none() && self.deadline.is_none() {
                         self.deadline = Some(Instant::now() + EXIT_GRACE);
@@ -193,11 +194,13 @@ impl Supervisor {
             }
         }
         if let Some(rest) = lines.rest() {
-            self.forwarder.forward_rest(rest).await;
+            self.forwarder.forward(rest).await;
         }
-        let OutputForwarder { log, sender, .. } = self.forwarder;
+        let OutputForwarder { log, parser, sender } = self.forwarder;
+        let (lacks, notes) = parser.end();
+        let last_output = LastOutput { lacks, notes, ..log.end() };
         // There is no receiver any more when the agent itself ends.
-        let _ = sender.send(Message::Ended(ended.flatten(), log.end())).await;
+        let _ = sender.send(Message::Ended(ended.flatten(), last_output)).await;
     }
 
     /// Ends the process: a guard by closing its input and, if that does not help, like any other by a signal that it cannot refuse.
@@ -237,34 +240,27 @@ struct OutputForwarder {
 
 impl OutputForwarder {
     /// Forwards a line of standard output; true if it was the outcome.
-    async fn forward_line(&mut self, line: Line) -> bool {
-        let meaning = self.parser.read(&line);
-        let (Line::Whole(text) | Line::Truncated(text)) = line;
-        self.pass_on(meaning, text).await
-    }
-
-    /// Forwards what follows the last newline of standard output.
-    async fn forward_rest(&mut self, rest: Vec<u8>) {
-        let meaning = self.parser.read_rest(&rest);
-        self.pass_on(meaning, rest).await;
-    }
-
-    async fn pass_on(&mut self, meaning: Result<Option<Vec<Event>>, Outcome>, mut text: Vec<u8>) -> bool {
-        let mut is_outcome = false;
-        match meaning {
-            Ok(Some(events)) => {
-                for event in events {
-                    is_outcome |= matches!(event, Event::Outcome(_));
-                    let _ = self.sender.send(Message::Event(event)).await;
-                }
-            }
-            Ok(None) => {
-                text.push(b'\n');
-                self.keep(&text).await;
-            }
+    async fn forward(&mut self, line: Line) -> bool {
+        let Reading { events, output } = match self.parser.read(&line) {
+            Ok(reading) => reading,
             Err(outcome) => {
                 let _ = self.sender.send(Message::Broken(outcome)).await;
+                return false;
             }
+        };
+        let (mut is_outcome, is_silent) = (false, events.is_empty());
+        for event in events {
+            is_outcome |= matches!(event, Event::Outcome(_));
+            let _ = self.sender.send(Message::Event(event)).await;
+        }
+        match output {
+            Some(mut output) => {
+                output.push(line.end.byte());
+                self.keep(&output).await;
+            }
+            // A metric that was reported before is a sign of life all the same.
+            None if is_silent => self.keep(b"").await,
+            None => {}
         }
         is_outcome
     }

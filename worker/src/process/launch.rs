@@ -10,11 +10,11 @@ use tokio::process::Command;
 use crate::attempt::ending;
 use crate::config::AgentConfig;
 use crate::launcher::{Slot, Trainer};
-use crate::process::lines::Line;
-use crate::process::metric_lines::MetricLines;
+use crate::process::lines::{Line, LineEnd};
+use crate::process::metric_lines::{MetricLines, Reading};
+use sortie_core::pipe::Assignment;
 use sortie_core::pipe::CombinationAssignment;
 use sortie_core::pipe::LINE_BYTES_MAX;
-use sortie_core::pipe::{Assignment, Event};
 
 /// A process that is ready to start.
 #[derive(Debug)]
@@ -132,36 +132,34 @@ fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command 
 }
 
 impl OutputParser {
-    /// The events of a line of standard output; none if the line is plain output.
+    /// What a line of standard output means.
     ///
     /// # Errors
     /// The outcome of an attempt whose process breaks the schema: to skip the line could lose an evaluation.
-    pub(crate) fn read(&mut self, line: &Line) -> Result<Option<Vec<Event>>, Outcome> {
-        match (self, line) {
-            // Some library prints there while it is loaded.
-            (Self::Events, Line::Whole(text) | Line::Truncated(text)) if text.first() != Some(&b'{') => {
-                Ok(None)
+    pub(crate) fn read(&mut self, line: &Line) -> Result<Reading, Outcome> {
+        match self {
+            Self::Events if line.cut => Err(ending::transient(format!(
+                "the trial's process printed more than {LINE_BYTES_MAX} bytes in one line"
+            ))),
+            // Some library prints there while it is loaded; an event that is not whole is ignored, for the end of the process counts.
+            Self::Events if line.text.first() != Some(&b'{') || line.end == LineEnd::Missing => {
+                Ok(Reading { events: Vec::new(), output: Some(line.text.clone()) })
             }
-            (Self::Events, Line::Whole(text)) => match serde_json::from_slice(text) {
-                Ok(event) => Ok(Some(vec![event])),
+            Self::Events => match serde_json::from_slice(&line.text) {
+                Ok(event) => Ok(Reading { events: vec![event], output: None }),
                 Err(error) => Err(ending::transient(format!(
                     "the trial's process printed something that is no event: {error}"
                 ))),
             },
-            (Self::Events, Line::Truncated(_)) => Err(ending::transient(format!(
-                "the trial's process printed more than {LINE_BYTES_MAX} bytes in one line"
-            ))),
-            (Self::Metrics(lines), Line::Whole(text)) => lines.read(text).map_err(ending::bad_config),
-            // No metric is that long.
-            (Self::Metrics(_), Line::Truncated(_)) => Ok(None),
+            Self::Metrics(lines) => lines.read(&line.text).map_err(ending::bad_config),
         }
     }
 
-    /// The events of the rest of standard output without a newline. An incomplete event is ignored: the end of the process counts.
-    pub(crate) fn read_rest(&mut self, rest: &[u8]) -> Result<Option<Vec<Event>>, Outcome> {
+    /// What a command that ended with exit status 0 lacks for success, and what of its output is not used.
+    pub(crate) fn end(self) -> (Option<Outcome>, Vec<String>) {
         match self {
-            Self::Events => Ok(None),
-            Self::Metrics(lines) => lines.read(rest).map_err(ending::bad_config),
+            Self::Events => (None, Vec::new()),
+            Self::Metrics(lines) => (lines.lacks(), lines.notes()),
         }
     }
 }

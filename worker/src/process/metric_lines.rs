@@ -1,26 +1,26 @@
-//! The metrics that a command prints: JSON objects, one a line, on its standard output (docs/commands.md).
+//! The metrics that a command prints: JSON objects on its standard output, between whatever else it prints (docs/commands.md).
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde::de::{IgnoredAny, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::IgnoredAny;
 use sortie_core::command::CommandSettings;
 use sortie_core::job::Outcome;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
+use sortie_core::pipe::{Event, Progress};
 
-use sortie_core::pipe::Event;
-use sortie_core::pipe::Progress;
+use super::escapes::without_escapes;
+use super::json_objects::{Piece, pieces, quote_non_numbers};
+use super::metric_line::{Diverged, INTEGER_MAX, KEYS, MetricLine, Number, Whole};
+use super::unused_output::UnusedOutput;
+use crate::attempt::ending;
 
-/// Evaluations of one attempt that are accepted: some 40 MiB of memory, by which repeated ones are found.
+/// Evaluations of one attempt that are accepted: some 50 MiB of memory, by which repeated ones are found.
 const EVALUATIONS_MAX: usize = 1_000_000;
 /// Names of domains that one attempt may use.
 const DOMAINS_MAX: usize = 10_000;
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 200;
-/// Integers above this are not exact everywhere that reads JSON.
-const INTEGER_MAX: u64 = 1 << 53;
-/// Characters of a refused line that its fault quotes.
+/// Characters of a line that a message quotes.
 const QUOTED_MAX: usize = 200;
 
 /// Reads the lines of one attempt, in their order.
@@ -30,11 +30,35 @@ pub(crate) struct MetricLines {
     domains: Vec<String>,
     domains_are_open: bool,
     last_step: Option<u64>,
-    /// Which evaluations were reported: step, method, domain, split.
-    reported: BTreeSet<(u64, Method, usize, SplitName)>,
+    complete_at: Option<u64>,
+    /// What was reported, by step, method, domain and split: the accuracy.
+    reported: BTreeMap<(u64, Method, usize, SplitName), f64>,
     newest_step: Option<u64>,
     newest_loss: Option<u64>,
     diverged: bool,
+    unused: UnusedOutput,
+}
+
+/// What a line means.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Reading {
+    /// The events of its metrics.
+    pub(crate) events: Vec<Event>,
+    /// What of it is output like any other; none if nothing is.
+    pub(crate) output: Option<Vec<u8>>,
+}
+
+/// Why a metric is not used.
+#[derive(Debug)]
+enum Fault {
+    /// It cannot be read: it is counted.
+    Unreadable(String),
+    /// It contradicts the sweep file or what was reported: to pass over it could lose a result.
+    Refused(String),
+}
+
+fn unreadable<T>(why: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Unreadable(why.into()))
 }
 
 impl MetricLines {
@@ -45,30 +69,120 @@ impl MetricLines {
             domains_are_open: domains.is_empty(),
             domains,
             last_step: settings.steps,
-            reported: BTreeSet::new(),
+            complete_at: settings.complete_at,
+            reported: BTreeMap::new(),
             newest_step: None,
             newest_loss: None,
             diverged: false,
+            unused: UnusedOutput::default(),
         }
     }
 
-    /// The events of a line; none if it is plain output.
+    /// What a line means.
     ///
     /// # Errors
-    /// One line that names the fault, when it is a metric that breaks the schema.
-    pub(crate) fn read(&mut self, line: &[u8]) -> Result<Option<Vec<Event>>, String> {
-        let Some(text) = metric(line).filter(|_| !self.diverged) else {
-            return Ok(None);
+    /// One line that names the fault, when a metric contradicts the sweep file or what was reported.
+    pub(crate) fn read(&mut self, line: &[u8]) -> Result<Reading, String> {
+        let plain = without_escapes(line);
+        let text = String::from_utf8_lossy(&plain);
+        let (mut events, mut others, mut metrics) = (Vec::new(), String::new(), 0);
+        for piece in pieces(&text) {
+            let read = match piece {
+                Piece::Object(object) if !self.diverged => self.read_object(object)?,
+                Piece::Object(_) => None,
+                Piece::Other(other) => {
+                    if !self.diverged && looks_like_a_metric(other) {
+                        let from = other.find('{').unwrap_or(0);
+                        self.unused.unreadable(format!("it is no JSON object: {}", quoted(&other[from..])));
+                    }
+                    None
+                }
+            };
+            match (read, piece) {
+                (Some(read), _) => {
+                    metrics += 1;
+                    events.extend(read);
+                }
+                (None, Piece::Object(text) | Piece::Other(text)) => others.push_str(text),
+            }
+        }
+        let output = match metrics {
+            0 => Some(line.to_vec()),
+            // Spaces between two objects are no output.
+            _ => Some(others.trim_end())
+                .filter(|others| !others.is_empty())
+                .map(|others| others.as_bytes().to_vec()),
         };
-        let events = serde_json::from_str(&text)
-            .map_err(|error| plain_reason(&error))
-            .and_then(|line| self.events(line));
-        events.map(Some).map_err(|reason| {
-            format!("the command printed a metric that breaks the schema: {reason}: {}", quoted(line))
+        Ok(Reading { events, output })
+    }
+
+    /// What a process that ended with exit status 0 lacks for success, if anything.
+    pub(crate) fn lacks(&self) -> Option<Outcome> {
+        let unreadable = self.unused.first_unreadable.as_ref().filter(|_| self.reported.is_empty());
+        if let Some(first) = unreadable {
+            return Some(ending::bad_config(format!(
+                "the command ended with exit status 0, but no evaluation could be read; the first line that looks like a metric: {first}"
+            )));
+        }
+        if let Some(at) = self.complete_at
+            && self.newest_step.is_none_or(|newest| newest < at)
+        {
+            let newest = self.newest_step.map_or("no step".to_owned(), |newest| format!("step {newest}"));
+            return Some(ending::transient(format!(
+                "incomplete: the command ended with exit status 0, but {newest} is the last that it reported, and run.complete_at is {at}"
+            )));
+        }
+        self.reported.is_empty().then(|| {
+            ending::bad_config(
+                "the command ended with exit status 0 but printed no metrics; docs/commands.md says how"
+                    .to_owned(),
+            )
         })
     }
 
-    fn events(&mut self, line: MetricLine) -> Result<Vec<Event>, String> {
+    /// What of the output is not used, a line for each kind.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.unused.notes()
+    }
+
+    /// The events of an object; none if it is output.
+    fn read_object(&mut self, object: &str) -> Result<Option<Vec<Event>>, String> {
+        let text = quote_non_numbers(object);
+        // It is an object, for it was found as one.
+        let keys: BTreeMap<String, IgnoredAny> = serde_json::from_str(&text).unwrap_or_default();
+        let parsed: Result<MetricLine, serde_json::Error> = serde_json::from_str(&text);
+        let diverges = keys.contains_key("diverged");
+        if !diverges && !keys.contains_key("step") {
+            let measures =
+                |line: &MetricLine| line.loss.is_some() || line.correct.is_some() || line.value.is_some();
+            if parsed.as_ref().is_ok_and(measures) {
+                self.unused.unreadable(format!("\"step\" is missing: {}", quoted(object)));
+            }
+            return Ok(None);
+        }
+        let read = if object.contains(char::REPLACEMENT_CHARACTER) {
+            unreadable("it is no UTF-8")
+        } else {
+            parsed.map_err(|error| Fault::Unreadable(plain_reason(&error))).and_then(|line| self.events(line))
+        };
+        match read {
+            Ok(events) => {
+                for key in keys.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+                    self.unused.unknown_key(key);
+                }
+                Ok(Some(events))
+            }
+            Err(Fault::Unreadable(reason)) if !diverges => {
+                self.unused.unreadable(format!("{reason}: {}", quoted(object)));
+                Ok(None)
+            }
+            Err(Fault::Unreadable(reason) | Fault::Refused(reason)) => {
+                Err(format!("the command printed a metric that is not allowed: {reason}: {}", quoted(object)))
+            }
+        }
+    }
+
+    fn events(&mut self, line: MetricLine) -> Result<Vec<Event>, Fault> {
         let MetricLine { step, domain, split, n, correct, value, method, loss, diverged } = line;
         let is_evaluation = domain.is_some()
             || split.is_some()
@@ -76,13 +190,15 @@ impl MetricLines {
             || correct.is_some()
             || value.is_some()
             || method.is_some();
-        if let Some(Diverged { step: at }) = diverged {
+        if let Some(Diverged { step: Whole(at) }) = diverged {
             if step.is_some() || is_evaluation || loss.is_some() {
-                return Err("\"diverged\" excludes all other keys".to_owned());
+                return unreadable("\"diverged\" excludes all other keys");
             }
             return self.divergence(at);
         }
-        let step = step.ok_or("\"step\" must be an integer, at least 0")?;
+        let Some(Whole(step)) = step else {
+            return unreadable("\"step\" must be a whole number, at least 0");
+        };
         if matches!(loss, Some(Number::NotFinite)) {
             return self.divergence(step);
         }
@@ -90,20 +206,33 @@ impl MetricLines {
         let loss = loss.and_then(Number::finite);
         let mut events = Vec::new();
         if is_evaluation {
-            let domain = domain.ok_or("an evaluation needs \"domain\"")?;
-            let split = split.ok_or("an evaluation needs \"split\"")?;
-            let score = score(n, correct, value)?;
+            let Some(domain) = domain else { return unreadable("an evaluation needs \"domain\"") };
+            let Some(split) = split else { return unreadable("an evaluation needs \"split\"") };
+            let score = score(n, correct, value).map_err(Fault::Unreadable)?;
             let method = method.unwrap_or(Method::Plain);
-            self.note_evaluation(step, method, &domain, split)?;
-            events.push(Event::Evaluations(vec![Evaluation { method, step, domain, split, score, loss }]));
-        } else if let Some(loss) = loss {
-            if let Some(newest) = self.newest_loss.filter(|newest| *newest >= step) {
-                return Err(format!(
-                    "the training loss of step {step} comes after that of step {newest}; steps must ascend"
-                ));
+            if self.is_new((step, method, &domain, split), score)? {
+                events.push(Event::Evaluations(vec![Evaluation {
+                    method,
+                    step,
+                    domain,
+                    split,
+                    score,
+                    loss,
+                }]));
             }
-            self.newest_loss = Some(step);
-            events.push(Event::Losses(vec![TrainingLoss { step, loss }]));
+        } else if let Some(loss) = loss {
+            match self.newest_loss {
+                Some(newest) if newest == step => {
+                    self.unused.repeated_loss(format!("step {step} has one already, which counts"));
+                }
+                Some(newest) if newest > step => self.unused.repeated_loss(format!(
+                    "that of step {step} comes after that of step {newest}, and steps must ascend"
+                )),
+                _ => {
+                    self.newest_loss = Some(step);
+                    events.push(Event::Losses(vec![TrainingLoss { step, loss }]));
+                }
+            }
         }
         if self.newest_step.is_none_or(|newest| newest < step) {
             self.newest_step = Some(step);
@@ -112,66 +241,74 @@ impl MetricLines {
         Ok(events)
     }
 
-    fn divergence(&mut self, step: u64) -> Result<Vec<Event>, String> {
+    fn divergence(&mut self, step: u64) -> Result<Vec<Event>, Fault> {
         self.check_step(step)?;
         self.diverged = true;
         Ok(vec![Event::Outcome(Outcome::Diverged { step })])
     }
 
-    fn check_step(&self, step: u64) -> Result<(), String> {
+    fn check_step(&self, step: u64) -> Result<(), Fault> {
         match self.last_step {
-            Some(last) if step > last => Err(format!("step {step} is after the sweep's last step, {last}")),
+            Some(last) if step > last => {
+                Err(Fault::Refused(format!("step {step} is after the sweep's last step, {last}")))
+            }
             None if step > INTEGER_MAX => {
-                Err(format!("step {step} is too large; the largest allowed is {INTEGER_MAX}"))
+                unreadable(format!("step {step} is too large; the largest allowed is {INTEGER_MAX}"))
             }
             _ => Ok(()),
         }
     }
 
-    fn note_evaluation(
+    /// Whether an evaluation was not reported before; one that was must have the same value.
+    fn is_new(
         &mut self,
-        step: u64,
-        method: Method,
-        domain: &str,
-        split: SplitName,
-    ) -> Result<(), String> {
-        let known = self.domains.iter().position(|known| known == domain);
-        let index = match known {
-            Some(index) => index,
-            None if !self.domains_are_open => {
-                return Err(format!(
-                    "domain {domain:?} is not allowed; allowed: {}",
-                    self.domains.join(", ")
-                ));
+        (step, method, domain, split): (u64, Method, &str, SplitName),
+        score: Score,
+    ) -> Result<bool, Fault> {
+        let index = self.index_of(domain)?;
+        let at = (step, method, index, split);
+        if let Some(&first) = self.reported.get(&at) {
+            if first == score.accuracy() {
+                return Ok(false);
             }
-            None if !is_plain(domain) => {
-                return Err(format!(
-                    "domain {domain:?} is not allowed: a name has 1 to {NAME_BYTES_MAX} bytes, no '/', '\\', '+' or control character, and no leading '.'"
-                ));
-            }
-            None if self.domains.len() >= DOMAINS_MAX => {
-                return Err(format!(
-                    "domain {domain:?} is one too many: at most {DOMAINS_MAX} domains are allowed"
-                ));
-            }
-            None => {
-                self.domains.push(domain.to_owned());
-                self.domains.len() - 1
-            }
-        };
-        if self.reported.len() >= EVALUATIONS_MAX {
-            return Err(format!("too many evaluations: at most {EVALUATIONS_MAX} are allowed"));
+            return Err(Fault::Refused(format!(
+                "the {method} evaluation of {domain}/{split} at step {step} was reported before, as {first}"
+            )));
         }
-        if !self.reported.insert((step, method, index, split)) {
-            return Err(format!(
-                "the {method} evaluation of {domain}/{split} at step {step} was reported before"
+        if self.reported.len() >= EVALUATIONS_MAX {
+            return Err(Fault::Refused(format!(
+                "too many evaluations: at most {EVALUATIONS_MAX} are allowed"
+            )));
+        }
+        self.reported.insert(at, score.accuracy());
+        Ok(true)
+    }
+
+    fn index_of(&mut self, domain: &str) -> Result<usize, Fault> {
+        if let Some(index) = self.domains.iter().position(|known| known == domain) {
+            return Ok(index);
+        }
+        if !self.domains_are_open {
+            let allowed = self.domains.join(", ");
+            return Err(Fault::Refused(format!("domain {domain:?} is not allowed; allowed: {allowed}")));
+        }
+        if !is_plain(domain) {
+            return unreadable(format!(
+                "domain {domain:?} is not allowed: a name has 1 to {NAME_BYTES_MAX} bytes, no '/', '\\' or control character, and no leading '.'"
             ));
         }
-        Ok(())
+        if self.domains.len() >= DOMAINS_MAX {
+            return Err(Fault::Refused(format!(
+                "domain {domain:?} is one too many: at most {DOMAINS_MAX} domains are allowed"
+            )));
+        }
+        self.domains.push(domain.to_owned());
+        Ok(self.domains.len() - 1)
     }
 }
 
-fn score(n: Option<u64>, correct: Option<u64>, value: Option<Number>) -> Result<Score, String> {
+fn score(n: Option<Whole>, correct: Option<Whole>, value: Option<Number>) -> Result<Score, String> {
+    let (n, correct) = (n.map(|Whole(n)| n), correct.map(|Whole(correct)| correct));
     if n.is_some_and(|n| n > INTEGER_MAX) {
         return Err(format!("\"n\" is too large; the largest allowed is {INTEGER_MAX}"));
     }
@@ -191,45 +328,25 @@ fn score(n: Option<u64>, correct: Option<u64>, value: Option<Number>) -> Result<
     }
 }
 
-/// As names of domains in sweep files.
+/// As names of domains in sweep files, but for the plus sign, which joins those that are held out.
 fn is_plain(name: &str) -> bool {
-    let odd = |c: char| c.is_control() || ['/', '\\', '+'].contains(&c);
+    let odd = |c: char| c.is_control() || ['/', '\\'].contains(&c);
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && !name.contains(odd)
 }
 
-/// The line as strict JSON, if it is an object with a `step` or a `diverged`.
-fn metric(line: &[u8]) -> Option<Cow<'_, str>> {
-    let line = line.trim_ascii();
-    if line.first() != Some(&b'{') {
-        return None;
-    }
-    let text = quote_non_numbers(std::str::from_utf8(line).ok()?);
-    let keys: BTreeMap<String, IgnoredAny> = serde_json::from_str(&text).ok()?;
-    (keys.contains_key("step") || keys.contains_key("diverged")).then_some(text)
-}
-
-/// Puts quotes around what Python's json module prints for floats that are not finite, which is no JSON.
-fn quote_non_numbers(text: &str) -> Cow<'_, str> {
-    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
-    if !text.contains("NaN") && !text.contains("Infinity") {
-        return Cow::Borrowed(text);
-    }
-    let mut quoted = String::with_capacity(text.len() + 16);
-    let (mut rest, mut inside) = (text, false);
-    while let Some(first) = rest.chars().next() {
-        let word = WORDS.into_iter().find(|word| !inside && rest.starts_with(word));
-        let taken = match word {
-            Some(word) => word.len(),
-            // An escaped quote does not end a string.
-            None if inside && first == '\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            None => first.len_utf8(),
-        };
-        inside ^= word.is_none() && first == '"';
-        let mark = if word.is_some() { "\"" } else { "" };
-        quoted.extend([mark, &rest[..taken], mark]);
-        rest = &rest[taken..];
-    }
-    Cow::Owned(quoted)
+/// Whether a text that holds no object has a key that only metrics have: a Python dict, an object that is not whole, or one that goes
+/// over several lines.
+fn looks_like_a_metric(text: &str) -> bool {
+    let start = text.trim_start();
+    ["step", "diverged"].iter().any(|key| {
+        ['"', '\''].iter().any(|quote| {
+            let key = format!("{quote}{key}{quote}");
+            text.match_indices(&key).any(|(at, _)| {
+                let is_key = text[at + key.len()..].trim_start().starts_with(':');
+                is_key && (start.starts_with(&key) || text[..at].contains('{'))
+            })
+        })
+    })
 }
 
 /// serde_json's reason without the position, because the message quotes the line.
@@ -238,81 +355,13 @@ fn plain_reason(error: &serde_json::Error) -> String {
     text.split_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
-fn quoted(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line.trim_ascii());
+fn quoted(text: &str) -> String {
+    let text = text.trim();
     let mut short: String = text.chars().take(QUOTED_MAX).collect();
     if short.len() < text.len() {
         short.push_str("...");
     }
     short
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MetricLine {
-    step: Option<u64>,
-    domain: Option<String>,
-    split: Option<SplitName>,
-    n: Option<u64>,
-    correct: Option<u64>,
-    value: Option<Number>,
-    method: Option<Method>,
-    loss: Option<Number>,
-    diverged: Option<Diverged>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Diverged {
-    step: u64,
-}
-
-/// A float, perhaps one that JSON cannot write.
-#[derive(Clone, Copy, Debug)]
-enum Number {
-    Finite(f64),
-    NotFinite,
-}
-
-impl Number {
-    fn finite(self) -> Option<f64> {
-        if let Self::Finite(value) = self { Some(value) } else { None }
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor)
-    }
-}
-
-struct NumberVisitor;
-
-impl Visitor<'_> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-        Ok(Number::Finite(value as f64))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-        Ok(Number::Finite(value as f64))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-        Ok(if value.is_finite() { Number::Finite(value) } else { Number::NotFinite })
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Number, E> {
-        match value {
-            "NaN" | "Infinity" | "-Infinity" => Ok(Number::NotFinite),
-            _ => Err(E::invalid_type(serde::de::Unexpected::Str(value), &self)),
-        }
-    }
 }
 
 #[cfg(test)]

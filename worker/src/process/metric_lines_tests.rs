@@ -1,10 +1,17 @@
 use proptest::prelude::*;
 
 use super::*;
+use sortie_core::job::ErrorClass;
 
 fn lines(domains: &[&str], steps: Option<u64>) -> MetricLines {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    MetricLines::new(&CommandSettings { command: vec!["train".into()], dataset: None, domains, steps })
+    MetricLines::new(&CommandSettings {
+        command: vec!["train".into()],
+        dataset: None,
+        domains,
+        steps,
+        complete_at: None,
+    })
 }
 
 fn evaluation(method: Method, step: u64, score: Score, loss: Option<f64>) -> Event {
@@ -18,13 +25,33 @@ fn evaluation(method: Method, step: u64, score: Score, loss: Option<f64>) -> Eve
     }])
 }
 
+fn progress(step: u64) -> Event {
+    Event::Progress(Progress { step })
+}
+
+fn loss(step: u64, loss: f64) -> Event {
+    Event::Losses(vec![TrainingLoss { step, loss }])
+}
+
+fn plain(line: &[u8]) -> Result<Reading, String> {
+    Ok(Reading { events: Vec::new(), output: Some(line.to_vec()) })
+}
+
+fn events(events: Vec<Event>) -> Result<Reading, String> {
+    Ok(Reading { events, output: None })
+}
+
+/// An evaluation of a domain on step 0.
+fn good() -> &'static [u8] {
+    br#"{"step":0,"domain":"sketch","split":"in","value":1.0}"#
+}
+
 #[test]
 fn the_documented_lines_mean_what_the_document_says() {
     let mut lines = lines(&["photo", "sketch"], Some(9));
-    let progress = |step| Event::Progress(Progress { step });
-    for (line, events) in [
+    for (line, expected) in [
         (r#"{"step":1}"#, vec![progress(1)]),
-        (r#"{"step":1,"loss":1.9}"#, vec![Event::Losses(vec![TrainingLoss { step: 1, loss: 1.9 }])]),
+        (r#"{"step":1,"loss":1.9}"#, vec![loss(1, 1.9)]),
         (
             r#"  {"step":3,"domain":"sketch","split":"out","n":100,"correct":20} "#,
             vec![evaluation(Method::Plain, 3, Score::Counts { n: 100, correct: 20 }, None), progress(3)],
@@ -39,10 +66,44 @@ fn the_documented_lines_mean_what_the_document_says() {
         ),
         (r#"{"diverged":{"step":7}}"#, vec![Event::Outcome(Outcome::Diverged { step: 7 })]),
     ] {
-        assert_eq!(lines.read(line.as_bytes()), Ok(Some(events)), "{line}");
+        assert_eq!(lines.read(line.as_bytes()), events(expected), "{line}");
     }
     // What follows divergence is output.
-    assert_eq!(lines.read(br#"{"step":"x"}"#), Ok(None));
+    assert_eq!(lines.read(br#"{"step":"x"}"#), plain(br#"{"step":"x"}"#));
+    assert_eq!(lines.notes(), [""; 0]);
+}
+
+#[test]
+fn numbers_may_be_spelled_as_programs_do() {
+    let mut lines = lines(&[], None);
+    assert_eq!(lines.read(br#"{"step": 10.0, "loss": "2.5"}"#), events(vec![loss(10, 2.5), progress(10)]));
+    assert_eq!(lines.read(br#"{"step": "11", "loss": 2}"#), events(vec![loss(11, 2.0), progress(11)]));
+    assert_eq!(
+        lines.read(br#"{"step": "12.0", "domain": "sketch", "split": "out", "n": 1e2, "correct": "20"}"#),
+        events(vec![
+            evaluation(Method::Plain, 12, Score::Counts { n: 100, correct: 20 }, None),
+            progress(12)
+        ])
+    );
+    assert_eq!(lines.notes(), [""; 0]);
+}
+
+#[test]
+fn a_metric_is_found_beside_whatever_else_stands_on_its_line() {
+    let bar = "\x1b[32m 33%|###   | 100/300 [00:01<00:02, 90.1it/s]\x1b[0m";
+    let metric = r#"{"step":1,"loss":1.5}"#;
+    for (line, output) in [
+        (format!("\x1b[1m{metric}\x1b[0m"), None),
+        (format!("{bar}{metric}"), Some(" 33%|###   | 100/300 [00:01<00:02, 90.1it/s]")),
+        (format!("[rank 0 {{a}}] INFO it's \"{metric} ok"), Some("[rank 0 {a}] INFO it's \" ok")),
+        (format!("{metric} {{\"epoch\":1}}"), Some(" {\"epoch\":1}")),
+    ] {
+        let read = lines(&[], None).read(line.as_bytes()).unwrap();
+        assert_eq!(read.events, [loss(1, 1.5), progress(1)], "{line}");
+        assert_eq!(read.output.map(|output| String::from_utf8(output).unwrap()).as_deref(), output, "{line}");
+    }
+    let read = lines(&[], None).read(br#"{"step":1,"loss":1.5} {"step":2,"loss":1.25}"#);
+    assert_eq!(read, events(vec![loss(1, 1.5), progress(1), loss(2, 1.25), progress(2)]));
 }
 
 #[test]
@@ -52,37 +113,38 @@ fn what_is_no_metric_is_output() {
         "",
         "epoch 3",
         "{",
-        "{'step': 3}",
         "[1]",
         "3",
-        r#"{"epoch":3}"#,
-        r#"{"step":3"#,
-        r#"{"step":3} trailing"#,
         "{}",
         "NaN",
+        r#"{"epoch":3}"#,
+        r#"{"loss":"ce","steps":5}"#,
+        "in step: 3 {x}",
+        r#"the "step": 3"#,
+        "caf\u{e9}",
+        "\x1b[34mhello\x1b[0m",
     ] {
-        assert_eq!(lines.read(line.as_bytes()), Ok(None), "{line}");
+        assert_eq!(lines.read(line.as_bytes()), plain(line.as_bytes()), "{line}");
     }
-    assert_eq!(lines.read(b"{\"step\":\xff}"), Ok(None));
+    assert_eq!(lines.read(b"caf\xe9 \xff\xfe"), plain(b"caf\xe9 \xff\xfe"));
+    assert_eq!(lines.notes(), [""; 0]);
+    let Some(Outcome::Failed { class: ErrorClass::BadConfig, message }) = lines.lacks() else { panic!() };
+    assert!(message.contains("printed no metrics"), "{message}");
 }
 
 #[test]
-fn every_fault_is_named_in_one_line() {
+fn what_looks_like_a_metric_and_cannot_be_read_is_counted_and_is_the_reason_where_nothing_else_comes() {
     for (line, fault) in [
-        (r#"{"step":10}"#, "step 10 is after the sweep's last step, 9"),
-        (r#"{"step":-1}"#, "invalid value: integer `-1`"),
-        (r#"{"step":1.5}"#, "invalid type: floating point `1.5`"),
-        (r#"{"step":null,"loss":1}"#, "\"step\" must be an integer"),
+        (r#"{"step":-1}"#, "invalid value: integer `-1`, expected a whole number, at least 0"),
+        (r#"{"step":1.5}"#, "invalid value: floating point `1.5`"),
+        (r#"{"step":null,"loss":1}"#, "\"step\" must be a whole number"),
         (r#"{"step":1,"step":2}"#, "duplicate field `step`"),
-        (r#"{"step":1,"lr":0.1}"#, "unknown field `lr`"),
         (r#"{"step":1,"loss":"high"}"#, "expected a number"),
-        (r#"{"step":1,"loss":1e999}"#, "number out of range"),
         (r#"{"step":1,"domain":"sketch"}"#, "an evaluation needs \"split\""),
-        (r#"{"step":1,"n":5,"correct":5}"#, "an evaluation needs \"domain\""),
-        (r#"{"step":1,"domain":"sketch","split":"test","n":5,"correct":5}"#, "test"),
+        (r#"{"metric":"accuracy","value":0.985,"step":3}"#, "an evaluation needs \"domain\""),
         (
-            r#"{"step":1,"domain":"ink","split":"in","n":5,"correct":5}"#,
-            "domain \"ink\" is not allowed; allowed: photo, sketch",
+            r#"{"step":1,"domain":"sketch","split":"val","n":5,"correct":5}"#,
+            "\"val\" is not a split; allowed: in, out",
         ),
         (r#"{"step":1,"domain":"sketch","split":"in","correct":5}"#, "\"correct\" needs \"n\""),
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":6}"#, "6 of 5 correct"),
@@ -91,6 +153,48 @@ fn every_fault_is_named_in_one_line() {
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":1,"value":0.2}"#, "exclude each other"),
         (r#"{"step":1,"domain":"sketch","split":"in","value":NaN}"#, "\"value\" must be finite"),
         (r#"{"step":1,"domain":"sketch","split":"in","value":1,"method":"swa"}"#, "swa"),
+        (r#"{"domain":"sketch","split":"in","value":1}"#, "\"step\" is missing"),
+        ("{'loss': 1.2, 'step': 10}", "it is no JSON object"),
+        (r#"{"step":3"#, "it is no JSON object"),
+        (r#""step": 3,"#, "it is no JSON object"),
+        (r#"{"step":1,"loss":1e999}"#, "number out of range"),
+    ] {
+        let mut lines = lines(&["photo", "sketch"], Some(9));
+        assert_eq!(lines.read(line.as_bytes()), plain(line.as_bytes()), "{line}");
+        let Some(Outcome::Failed { class: ErrorClass::BadConfig, message }) = lines.lacks() else { panic!() };
+        assert!(message.contains(fault) && message.ends_with(line), "{line}: {message}");
+        // With an evaluation the line is counted, and the trial succeeds.
+        assert!(lines.read(good()).is_ok() && lines.lacks().is_none());
+        let notes = lines.notes();
+        assert!(
+            notes.len() == 1
+                && notes[0].starts_with("1 line looks like a metric and cannot be read; the first: ")
+                && notes[0].contains(fault)
+                && notes[0].ends_with(line),
+            "{notes:?}"
+        );
+    }
+    let mut odd = lines(&[], None);
+    assert!(
+        odd.read(b"{\"step\":1,\"domain\":\"caf\xe9\",\"split\":\"in\",\"value\":1}")
+            .unwrap()
+            .events
+            .is_empty()
+    );
+    assert!(odd.notes()[0].contains("it is no UTF-8"));
+    let long = format!(r#"{{"step":-1,"more":"{}"}}"#, "é".repeat(1_000));
+    let mut lines = lines(&[], None);
+    assert!(lines.read(long.as_bytes()).is_ok() && lines.notes()[0].len() < 1_000);
+}
+
+#[test]
+fn what_contradicts_the_sweep_file_or_ends_a_run_in_an_unreadable_way_fails_the_trial() {
+    for (line, fault) in [
+        (r#"{"step":10}"#, "step 10 is after the sweep's last step, 9"),
+        (
+            r#"{"step":1,"domain":"ink","split":"in","n":5,"correct":5}"#,
+            "domain \"ink\" is not allowed; allowed: photo, sketch",
+        ),
         (r#"{"step":1,"diverged":{"step":1}}"#, "excludes all other keys"),
         (r#"{"diverged":true}"#, "invalid type: boolean `true`"),
     ] {
@@ -100,53 +204,92 @@ fn every_fault_is_named_in_one_line() {
             "{line}: {refused}"
         );
     }
-    let long = format!(r#"{{"step":1,"more":"{}"}}"#, "é".repeat(1_000));
-    assert!(lines(&[], None).read(long.as_bytes()).unwrap_err().len() < 1_000);
 }
 
 #[test]
-fn nothing_is_reported_twice() {
+fn unknown_keys_are_counted_and_passed_over() {
     let mut lines = lines(&[], None);
-    let judged = |split: &str, step: u32| {
-        format!(r#"{{"step":{step},"domain":"any name","split":"{split}","value":1}}"#).into_bytes()
+    let line = br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":0.5}"#;
+    assert_eq!(
+        lines.read(line),
+        events(vec![evaluation(Method::Plain, 3, Score::Value { value: 0.5, n: 0 }, None), progress(3)])
+    );
+    assert_eq!(lines.read(br#"{"train/loss":0.04,"step":1740,"f1":0}"#), events(vec![progress(1740)]));
+    assert_eq!(
+        lines.read(br#"{"diverged":{"step":1741,"why":"x"},"f1":1}"#),
+        events(vec![Event::Outcome(Outcome::Diverged { step: 1741 })])
+    );
+    assert_eq!(lines.notes(), ["4 unknown keys of metrics were passed over: f1 (3), train/loss (1)"]);
+}
+
+#[test]
+fn of_two_training_losses_the_first_counts_and_an_evaluation_has_one_value() {
+    let mut lines = lines(&[], None);
+    let judged = |split: &str, step: u32, value: &str| {
+        format!(r#"{{"step":{step},"domain":"any + name","split":"{split}","value":{value}}}"#).into_bytes()
     };
-    assert!(
-        lines.read(&judged("in", 4)).is_ok()
-            && lines.read(&judged("out", 4)).is_ok()
-            && lines.read(&judged("in", 2)).is_ok()
-    );
-    assert!(
-        lines
-            .read(&judged("in", 4))
-            .unwrap_err()
-            .contains("the plain evaluation of any name/in at step 4 was reported before")
-    );
-    assert!(lines.read(br#"{"step":4,"loss":1}"#).is_ok());
-    for step in [3, 4] {
-        let again = format!(r#"{{"step":{step},"loss":1}}"#);
-        assert!(
+    for line in [judged("in", 4, "1"), judged("out", 4, "1"), judged("in", 2, "1")] {
+        assert_eq!(
             lines
-                .read(again.as_bytes())
-                .unwrap_err()
-                .contains("comes after that of step 4; steps must ascend")
+                .read(&line)
+                .unwrap()
+                .events
+                .iter()
+                .filter(|event| matches!(event, Event::Evaluations(_)))
+                .count(),
+            1
         );
     }
+    assert_eq!(lines.read(&judged("in", 4, "1.0")), events(vec![]));
+    let refused = lines.read(&judged("in", 4, "0.5")).unwrap_err();
     assert!(
-        lines
-            .read(br#"{"step":1,"domain":"a+b","split":"in","value":1}"#)
-            .unwrap_err()
-            .contains("no leading '.'")
+        refused.contains("the plain evaluation of any + name/in at step 4 was reported before, as 1"),
+        "{refused}"
     );
+    assert_eq!(lines.notes(), [""; 0]);
+
+    assert_eq!(lines.read(br#"{"step":4,"loss":1}"#), events(vec![loss(4, 1.0)]));
+    for step in [4, 3] {
+        assert_eq!(lines.read(format!(r#"{{"step":{step},"loss":0.5}}"#).as_bytes()), events(vec![]));
+    }
+    assert_eq!(lines.read(br#"{"step":5,"loss":0.5}"#), events(vec![loss(5, 0.5), progress(5)]));
+    assert_eq!(
+        lines.notes(),
+        ["2 training losses were passed over; the first: step 4 has one already, which counts"]
+    );
+    let mut lines = self::lines(&[], None);
+    assert!(lines.read(br#"{"step":1,"domain":"a/b","split":"in","value":1}"#).is_ok());
+    assert!(lines.notes()[0].contains("no leading '.'"));
+}
+
+#[test]
+fn a_trial_that_must_reach_a_step_is_incomplete_below_it() {
+    let mut lines = lines(&[], None);
+    lines.complete_at = Some(30);
+    let incomplete = |lines: &MetricLines, newest: &str| {
+        let Some(Outcome::Failed { class: ErrorClass::Transient, message }) = lines.lacks() else { panic!() };
+        assert!(
+            message.starts_with("incomplete: ") && message.contains(newest) && message.ends_with("is 30"),
+            "{message}"
+        );
+    };
+    incomplete(&lines, "no step");
+    assert!(lines.read(good()).is_ok());
+    incomplete(&lines, "step 0");
+    assert!(lines.read(br#"{"step":29}"#).is_ok());
+    incomplete(&lines, "step 29");
+    assert!(lines.read(br#"{"step":30.0}"#).is_ok());
+    assert_eq!(lines.lacks(), None);
 }
 
 #[test]
 fn a_loss_that_python_prints_as_no_number_is_divergence() {
-    for loss in ["NaN", "Infinity", "-Infinity", "\"NaN\""] {
+    for loss in ["NaN", "Infinity", "-Infinity", "\"NaN\"", "\"inf\""] {
         for rest in ["", r#","domain":"NaN \" {Infinity}","split":"in","value":1"#] {
             let line = format!(r#"{{"step":3{rest},"loss":{loss}}}"#);
             assert_eq!(
                 lines(&[], None).read(line.as_bytes()),
-                Ok(Some(vec![Event::Outcome(Outcome::Diverged { step: 3 })])),
+                events(vec![Event::Outcome(Outcome::Diverged { step: 3 })]),
                 "{line}"
             );
         }
@@ -154,13 +297,21 @@ fn a_loss_that_python_prints_as_no_number_is_divergence() {
 }
 
 proptest! {
-    /// Any line is read, passed on or refused; strings are never changed.
+    /// Any line is read, passed on or refused.
     #[test]
     fn no_line_is_too_odd(line in ".{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let mut lines = lines(&[], None);
         let _ = lines.read(line.as_bytes());
         let _ = lines.read(&bytes);
-        let text = serde_json::to_string(&format!("NaN{line}Infinity")).unwrap();
-        prop_assert_eq!(quote_non_numbers(&text).into_owned(), text);
+    }
+
+    /// Whatever stands around it, a metric is read, and nothing of the rest is lost.
+    #[test]
+    fn no_neighbour_hides_a_metric(before in "[^{}\u{1b}\r\n]{0,40}", after in "[^{}\u{1b}\r\n]{0,40}", value in 0.0..1.0_f64) {
+        let line = format!(r#"{before}{{"step":1,"loss":{value}}}{after}"#);
+        let read = lines(&[], None).read(line.as_bytes()).unwrap();
+        prop_assert_eq!(read.events, vec![loss(1, value), progress(1)]);
+        let rest = format!("{before}{after}").trim_end().to_owned();
+        prop_assert_eq!(read.output, Some(rest.into_bytes()).filter(|rest| !rest.is_empty()));
     }
 }

@@ -1,6 +1,10 @@
 //! The process of an attempt: how it is started, and what its output means.
 
 pub(crate) mod child;
+pub(crate) mod escapes;
+mod json_objects;
 pub(crate) mod launch;
 pub(crate) mod lines;
+mod metric_line;
 pub(crate) mod metric_lines;
+mod unused_output;

@@ -8,9 +8,12 @@ use sortie_core::record::Fingerprint;
 use super::unit_of_work::{STEP_MAX, UnitOfWork, one_line};
 use crate::store::StoreError;
 use crate::store::backend::{AttemptRow, given};
+use crate::store::types::TrialEvent;
 
 /// How much of an attempt's output one batch may bring, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 18;
+/// How many notes of one batch are kept.
+const NOTES_MAX: usize = 16;
 /// The longest name of a domain, in bytes.
 const DOMAIN_BYTES_MAX: usize = 200;
 
@@ -30,9 +33,8 @@ impl UnitOfWork {
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
         for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
             let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
-            let plain = !domain.is_empty()
-                && domain.len() <= DOMAIN_BYTES_MAX
-                && !domain.contains(|c: char| c.is_control() || c == '+');
+            let plain =
+                !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(char::is_control);
             if !known || !plain || *step > steps {
                 return foreign(format!("step {step} on domain {domain:?}"));
             }
@@ -65,7 +67,7 @@ impl UnitOfWork {
 
     pub(super) fn store_batch(&mut self, row: &AttemptRow, batch: &Batch) {
         let token = row.token;
-        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed } = batch;
+        let Batch { sequence, fingerprint, evaluations, losses, log, artifacts, resumed, notes } = batch;
         // A short attempt may end before its first heartbeat.
         let step = evaluations
             .iter()
@@ -93,6 +95,10 @@ impl UnitOfWork {
         self.changes.artifacts.extend(artifacts.iter().map(|artifact| (token, artifact.clone())));
         if let Some(resumed) = resumed {
             self.changes.resumed.insert(token, *resumed);
+        }
+        for note in notes.iter().take(NOTES_MAX) {
+            let (at_ms, what, detail) = (self.now.0, "noted".to_owned(), one_line(note));
+            self.changes.events.push((row.trial, TrialEvent { at_ms, token: Some(token), what, detail }));
         }
         if !log.is_empty() {
             self.changes.logs.push((token, *sequence, log[..log.len().min(LOG_BYTES_MAX)].to_vec()));

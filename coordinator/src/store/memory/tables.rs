@@ -136,6 +136,12 @@ impl Tables {
         self.in_sweep(sweep).filter(|(_, trial)| trial.state.name() == state).count() as u64
     }
 
+    /// The trial as it was named first, in whichever sweep: its numbers are written as they were there.
+    pub(super) fn first_of(&self, spec_hash: SpecHash) -> Option<&Trial> {
+        let all = self.by_id.range((spec_hash, SweepKey(i64::MIN))..=(spec_hash, SweepKey(i64::MAX)));
+        self.trials.get(all.map(|(_, id)| id).min()?)
+    }
+
     pub(super) fn existing_result(
         &self,
         spec_hash: SpecHash,

@@ -198,7 +198,9 @@ impl Trials for MemoryTransaction {
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
             let id = TrialKey(self.tables.trials.len() as i64 + 1);
-            let (position, point, reused_here) = (*position, point.clone(), existing.is_some());
+            let first = self.tables.first_of(*spec_hash).map(|first| first.point.clone());
+            let (position, point, reused_here) =
+                (*position, first.unwrap_or_else(|| point.clone()), existing.is_some());
             let trial = Trial {
                 sweep,
                 spec_hash: *spec_hash,

@@ -10,6 +10,7 @@ use sortie_core::job::{Finished, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, Score};
+use sortie_core::parameters::set_written;
 use sortie_core::trial::Point;
 
 use super::engine::{Arg, Row};
@@ -110,11 +111,14 @@ pub(super) fn fault(row: &Row) -> Result<Fault, StoreError> {
     })
 }
 
+/// With what was written for its numbers: an attempt at it begins.
 pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
+    let mut point = point(row)?;
+    set_written(&mut point.parameters, &row.json("trials", "written")?);
     Ok(WaitingTrial {
         id: row.key("trials", "id")?,
         spec_hash: row.parsed("trials", "trial_id")?,
-        point: point(row)?,
+        point,
         state: state(row)?,
         existing: row.maybe_int("trials", "existing")?.map(AttemptToken),
         attempts: small(row.count("attempts", "attempts")?),

@@ -83,8 +83,8 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, seed, split_seed, {STATE}, existing, attempts)
-        SELECT t.id, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T},
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts)
+        SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
@@ -146,12 +146,14 @@ statements! {
         SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
         JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
         WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
-    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, seed, split_seed, state, result, reused)
-        SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters, v.seed, v.split_seed,
+    insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, written, seed, split_seed, state, result, reused)
+        SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters,
+            COALESCE((SELECT first.written FROM trials AS first WHERE first.trial_id = v.trial_id ORDER BY first.id LIMIT 1), v.written),
+            v.seed, v.split_seed,
             CASE WHEN v.existing IS NULL THEN v.state ELSE 'succeeded' END, v.existing, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
                            WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND (r.state = 'blocked' OR {LEFT})) AS existing
-              FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, seed BIGINT, split_seed BIGINT,
+              FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, written TEXT, seed BIGINT, split_seed BIGINT,
                          state TEXT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
     count_reused: "SELECT COUNT(*) AS reused FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND reused = 1";

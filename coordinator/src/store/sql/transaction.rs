@@ -8,6 +8,7 @@ use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
+use sortie_core::parameters::written_numbers;
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -197,13 +198,15 @@ impl Trials for SqlTransaction {
                     json!([spec_hash.to_string(), place, member.to_string()])
                 }),
             );
-            let parameters = serde_json::to_string(&point.parameters)
-                .map_err(|error| sqlx::Error::Encode(error.into()))?;
+            let encoded = |error: serde_json::Error| sqlx::Error::Encode(error.into());
+            let parameters = serde_json::to_string(&point.parameters).map_err(encoded)?;
+            let written = serde_json::to_string(&written_numbers(&point.parameters)).map_err(encoded)?;
             lists.push(json!([
                 spec_hash.to_string(),
                 position,
                 point.held_out_label(),
                 parameters,
+                written,
                 point.seed,
                 point.split_seed,
                 state.as_str()
