@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::grpc::{self, Coordinator, Offer};
-use crate::store::{OpenOptions, Settings, Store, StoreError};
+use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
@@ -23,8 +23,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What a coordinator needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `sqlite://PATH` or `postgres://...`.
-    pub database: String,
+    /// The database.
+    pub database: DatabaseUrl,
     /// What the user allows the database.
     pub options: OpenOptions,
     /// Where to listen; port 0 takes a free one.
