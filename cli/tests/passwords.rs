@@ -171,10 +171,11 @@ fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
         Start::serve(&["--db"], "a value is required").with("SORTIE_DB", url),
         Start::serve(&[&format!("--database={url}")], "unexpected argument"),
         Start::serve(&["--lease", url], "not shown"),
-        Start::serve(&["--listen", url], "not shown"),
+        Start::of(&["serve", "--stop-on-stdin-close", "--listen", url], "not shown"),
         Start::serve(&["--log-format", url], "not shown"),
         Start::serve(&["--db", "a", "--db", url], "cannot be used multiple times"),
-        Start::serve(&["--lease", "10"], "not shown").with("SORTIE_LISTEN", url).with("SORTIE_LEASE", url),
+        Start::serve(&[], "not shown").with("SORTIE_LEASE", url),
+        Start::of(&["serve", "--stop-on-stdin-close"], "not shown").with("SORTIE_LISTEN", url),
         Start::serve(&["--help"], "The database").with("SORTIE_DB", url).with("SORTIE_LEASE", url),
         Start::serve(&["--help"], "The database").with_settings(format!("db = \"{url}\"\n")),
         Start::of(&["run", "--help"], "The database").with("SORTIE_DB", url),
@@ -207,8 +208,11 @@ fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
         .with("SORTIE_LOG", "trace"),
     ];
     for scheme in ["http", "https", "ftp"] {
-        for command in [&["status"][..], &["worker", "--devices", "cpu"], &["export", "s", "-o", "x"]] {
-            let words = [command, &["--coordinator", &format!("{scheme}://{login}")]].concat();
+        for command in
+            [&["status"][..], &["worker", "--devices", "cpu"], &["export", "s", "--format", "csv", "-o", "x"]]
+        {
+            let url = format!("{scheme}://{login}");
+            let words = [command, &["--coordinator", &url]].concat();
             starts.push(Start::of(&words, "the coordinator's URL has a user").with("SORTIE_LOG", "trace"));
         }
     }
