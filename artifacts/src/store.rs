@@ -116,6 +116,19 @@ fn parsed(url: &str) -> Result<Url, ArtifactError> {
     })
 }
 
+/// Refuses addresses of a service that hold a password: errors of the service show them.
+fn check_endpoints(variables: impl Iterator<Item = (String, String)>) -> Result<(), ArtifactError> {
+    for (name, value) in variables {
+        if name.to_ascii_uppercase().starts_with("AWS_ENDPOINT") && may_hold_password(&value) {
+            return Err(ArtifactError::Url {
+                url: name,
+                reason: "a user or a password stands in it: give the access by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl ArtifactStore {
     /// Opens a store whose folder exists. Services are configured as their own tools are: `AWS_*` variables for `s3://BUCKET/PREFIX`.
     ///
@@ -134,6 +147,7 @@ impl ArtifactStore {
                 (Arc::new(local.with_automatic_cleanup(true)), Path::default())
             }
             "s3" | "s3a" => {
+                check_endpoints(std::env::vars())?;
                 let (store, root) =
                     object_store::parse_url_opts(&parsed, std::env::vars()).map_err(failed)?;
                 (Arc::from(store), root)
@@ -317,6 +331,15 @@ mod tests {
             assert_eq!(store.delete_in(key, &prefixes).await.unwrap(), 0, "{key}");
         }
         assert!(folder.path().join("17-secret").exists());
+    }
+
+    #[test]
+    fn the_address_of_a_service_holds_no_password() {
+        let check =
+            |value: &str| check_endpoints([("AWS_ENDPOINT_URL".to_owned(), value.to_owned())].into_iter());
+        check("http://127.0.0.1:9000").unwrap();
+        let error = check("http://me:visible@127.0.0.1:9000").unwrap_err().to_string();
+        assert!(error.contains("AWS_ENDPOINT_URL") && !error.contains("visible"), "{error}");
     }
 
     #[test]

@@ -227,6 +227,11 @@ fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
         let words = ["--db", "a.db", "--store", &store.replace("KEY", &key)];
         starts.push(Start::serve(&words, "s3://BUCKET/PREFIX").with("SORTIE_LOG", "trace"));
     }
+    starts.push(
+        Start::serve(&["--db", "a.db", "--store", "s3://bucket/x"], "AWS_ENDPOINT")
+            .with("AWS_ENDPOINT", &format!("http://{login}"))
+            .with("AWS_SECRET_ACCESS_KEY", &secret),
+    );
     starts.push(Start::of(&["run", "missing.toml", "--db", url], "missing.toml"));
     starts.push(Start::of(&["run", "missing.toml", "--db", &format!("{url}#")], "missing.toml"));
     starts

@@ -69,7 +69,7 @@ pub enum ServeError {
     Exposed(SocketAddr),
     /// The artifact store cannot be used.
     #[error("{0}; name another with --store")]
-    Artifacts(#[from] ArtifactError),
+    Artifacts(ArtifactError),
     /// A bug: the task that writes ended.
     #[error(
         "the task that writes to the database ended; what was acknowledged is safe, start again and report this"
@@ -78,6 +78,13 @@ pub enum ServeError {
     /// The transport failed.
     #[error("server: {0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+/// It is not the source of the error: its text is a part of it already.
+impl From<ArtifactError> for ServeError {
+    fn from(error: ArtifactError) -> Self {
+        Self::Artifacts(error)
+    }
 }
 
 /// A coordinator that has its database and its port, and answers once it [`runs`](Server::run).

@@ -19,6 +19,11 @@ pub fn shown(text: &str) -> &str {
     if may_hold_password(text) { NOT_SHOWN } else { text }
 }
 
+/// The address of a file as it may be shown. Its query is left out, since it may be a key to the file.
+pub fn shown_address(url: &str) -> &str {
+    if may_hold_password(url) { NOT_SHOWN } else { url.split(['?', '#']).next().unwrap_or_default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +44,12 @@ mod tests {
         }
         for plain in ["", "sortie.db", "sqlite://a/b.db", "http://127.0.0.1:7070", "me@host", "a@b:c", "10"] {
             assert_eq!(shown(plain), plain);
+        }
+        assert_eq!(shown_address("https://host/a.pth?Signature=key"), "https://host/a.pth");
+        for hidden in
+            ["https://me:key@host/a.pth", "https://me:k?ey@host/a.pth", "https://host/a.pth?secret=key"]
+        {
+            assert_eq!(shown_address(hidden), NOT_SHOWN);
         }
     }
 }

@@ -85,6 +85,8 @@ async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
             drop(elsewhere);
             heard = listener.recv().await.map(|_| ());
         }
+        // It holds a connection, and a pool that closes waits for all of them.
+        drop(listener);
         tokio::time::sleep(LISTEN_AGAIN).await;
     }
 }
