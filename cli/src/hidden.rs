@@ -104,18 +104,24 @@ mod tests {
 
     const SECRET: &str = "postgres://me:visible@host/db";
 
+    /// The flags of a command and of those below it.
+    fn flags(command: &Command) -> Vec<Arg> {
+        let below = command.get_subcommands().flat_map(flags);
+        command.get_arguments().cloned().chain(below).collect()
+    }
+
     #[test]
-    fn settings_that_may_hold_a_password_have_the_type_for_it() {
-        let command = crate::Arguments::command();
-        let subcommands = command.get_subcommands().flat_map(Command::get_arguments);
-        let mut hidden: Vec<&str> = subcommands
-            .chain(command.get_arguments())
-            .filter(|arg| is_hidden(arg))
-            .filter_map(Arg::get_long)
-            .collect();
-        hidden.sort_unstable();
-        hidden.dedup();
-        assert_eq!(hidden, ["coordinator", "db", "store"]);
+    fn whatever_is_a_url_has_the_type_that_hides_it() {
+        let is_url = |arg: &Arg| {
+            let names = arg.get_value_names().unwrap_or_default();
+            names.iter().any(|name| name.contains("URL") || name.contains("://"))
+        };
+        let mut urls: Vec<Arg> = flags(&crate::Arguments::command()).into_iter().filter(is_url).collect();
+        urls.sort_by_key(|arg| arg.get_long().map(str::to_owned));
+        urls.dedup_by_key(|arg| arg.get_long().map(str::to_owned));
+        let names: Vec<_> = urls.iter().filter_map(Arg::get_long).collect();
+        assert_eq!(names, ["coordinator", "db", "from", "store"]);
+        assert!(urls.iter().all(is_hidden));
         assert!(!format!("{:?}", Hidden::from(SECRET.to_owned())).contains("visible"));
     }
 

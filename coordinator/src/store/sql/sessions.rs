@@ -14,7 +14,7 @@ use crate::store::database_url::ServerUrl;
 /// Until the next try while no server answers.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// How long two sessions may take to show that they are two: far longer than the few answers take.
-const CHECK_MAX: Duration = Duration::from_secs(5);
+const CHECK_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to end a session that is not needed any more.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Sets a session up. A pooler passes on few settings that stand in the start of a session, but every statement.
+/// Sets a session up. A pooler passes on every statement, but few settings that stand in the start of a session.
 async fn set_up(connection: &mut PgConnection, settings: &[(&str, &str)]) -> Result<(), Error> {
     let mut text = String::new();
     for (name, value) in settings {
@@ -84,12 +84,13 @@ pub(super) async fn check(url: &ServerUrl) -> Result<Connector, String> {
         connected => connected,
     }
     .map_err(|failed| failed.message(url, &options))?;
-    let mut second = connect(&options, deadline).await.map_err(|failed| failed.message(url, &options))?;
-    let answered = two_sessions(&mut first, &mut second).await;
-    match answered {
-        Ok(()) => warn_if_not_durable(&mut first).await,
-        Err(reason) => return Err(reason),
-    }
+    let deadline = Instant::now() + url.connect_limit();
+    let mut second = connect(&options, deadline).await.map_err(|failed| match failed {
+        Failed::TimeOut => ONE_SESSION.to_owned(),
+        failed => failed.message(url, &options),
+    })?;
+    two_sessions(&mut first, &mut second).await?;
+    warn_if_not_durable(&mut first).await;
     for session in [first, second] {
         // A server that does not take leave has nothing that is missed.
         let _ = timeout(CLOSE_MAX, session.close()).await;
@@ -168,7 +169,7 @@ pub(super) fn connection_message(error: &Error) -> String {
         Error::Database(error) => error.message().to_owned(),
         error if is_tls(error) => {
             format!(
-                "no TLS with the server: {}; sslrootcert names the file of its root certificate, sslmode what is checked",
+                "no TLS with the server ({}): sslrootcert names the file of its root certificate, and sslmode what is checked",
                 tls_reason(error)
             )
         }
@@ -190,7 +191,7 @@ fn tls_reason(error: &Error) -> String {
 async fn two_sessions(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), String> {
     let deadline = Instant::now() + CHECK_MAX;
     let refused = |error: Error| {
-        // Within a transaction of statements too, a session that is another one shows by what it does not know.
+        // Another session shows by what it does not know.
         if code_is(&error, &FOREIGN_STATEMENT) { POOLER.to_owned() } else { connection_message(&error) }
     };
     let alone = async {
@@ -226,8 +227,14 @@ async fn two_sessions(first: &mut PgConnection, second: &mut PgConnection) -> Re
     };
     match timeout_at(deadline, interleaved).await {
         Ok(Ok(true)) => Ok(()),
-        // The second transaction waits for the end of the first.
-        Ok(Ok(false)) | Err(_) => Err(POOLER.to_owned()),
+        Ok(Ok(false)) => Err(POOLER.to_owned()),
+        // The second transaction may wait for the end of the first.
+        Err(_) => {
+            let seconds = CHECK_MAX.as_secs();
+            Err(format!(
+                "two transactions at a time got no answer within {seconds} s: it is too busy, or {POOLER}"
+            ))
+        }
         Ok(Err(error)) => Err(refused(error)),
     }
 }
