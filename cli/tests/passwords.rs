@@ -155,18 +155,37 @@ fn toml_text(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// Files of settings that cannot be read, with a URL in them.
+fn of_settings_files(url: &str) -> Vec<Start> {
+    let texts = [
+        "db = URL",
+        "db = \"URL",
+        "db = 'URL' x",
+        "db = \"URL\"\ndb = \"URL\"",
+        "db = [\"URL\"]",
+        "db = { url = \"URL\" }",
+        "lease = \"URL\"",
+        "listen = \"URL\"",
+        "\"URL\" = 1",
+        "URL = 1",
+        "database = \"URL\"",
+    ];
+    let start = |text: &str| Start::serve(&[], "sortie.toml").with_settings(text.replace("URL", url));
+    texts.map(start).into()
+}
+
 /// Passwords in wrong places, other URLs, files that cannot be read, variables of other programs.
 fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
     let secret = format!("{LEFT}{RIGHT}");
     let url = format!("postgres://me:{secret}@127.0.0.1:1/db?connect_timeout=1");
     let url = url.as_str();
-    let settings = |text: &str| Start::serve(&[], "sortie.toml").with_settings(text.replace("URL", url));
     let login = format!("me:{secret}@127.0.0.1:1");
     let pgpass = folder.join("pgpass");
     std::fs::write(&pgpass, format!("127.0.0.1:1:{secret}\n127.0.0.1:1:*:me:{secret}\n")).unwrap();
     std::fs::set_permissions(&pgpass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let bare = "postgres://me@127.0.0.1:1/db?connect_timeout=1";
-    let mut starts = vec![
+    let mut starts = of_settings_files(url);
+    starts.extend([
         Start::serve(&[url], "not shown"),
         Start::serve(&["--db"], "a value is required").with("SORTIE_DB", url),
         Start::serve(&[&format!("--database={url}")], "unexpected argument"),
@@ -184,17 +203,6 @@ fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
         Start::of(&["serv", url], "unrecognized subcommand"),
         Start::serve(&["--nonsense"], "unexpected argument").with("SORTIE_DB", url),
         Start::serve(&["--db", url], "SORTIE_LOG cannot be read").with("SORTIE_LOG", &format!("a=={url}")),
-        settings("db = URL"),
-        settings("db = \"URL"),
-        settings("db = 'URL' x"),
-        settings("db = \"URL\"\ndb = \"URL\""),
-        settings("db = [\"URL\"]"),
-        settings("db = { url = \"URL\" }"),
-        settings("lease = \"URL\""),
-        settings("listen = \"URL\""),
-        settings("\"URL\" = 1"),
-        settings("URL = 1"),
-        settings("database = \"URL\""),
         Start::serve(&["--db", bare], "no server answers").with("PGPASSWORD", &secret),
         Start::serve(&["--db", bare], "PGSSLMODE is not right").with("PGSSLMODE", &secret),
         Start::serve(&["--db", bare], "no server answers").with("PGPASSFILE", pgpass.to_str().unwrap()),
@@ -206,7 +214,7 @@ fn of_other_kinds(folder: &Path, refusing: &str) -> Vec<Start> {
             "no such account",
         )
         .with("SORTIE_LOG", "trace"),
-    ];
+    ]);
     for scheme in ["http", "https", "ftp"] {
         for command in
             [&["status"][..], &["worker", "--devices", "cpu"], &["export", "s", "--format", "csv", "-o", "x"]]
