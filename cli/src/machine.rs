@@ -36,6 +36,19 @@ pub struct Machine {
     /// CPU threads of each trial [default: the processors divided by the slots]
     #[arg(long, value_name = "N", env = "SORTIE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// The name under which the coordinator holds faults of this machine against it [default: the host's name; machines are told apart by
+    /// the id of the system's start and by what their workers were started with]
+    #[arg(long = "machine", value_name = "NAME", env = "SORTIE_MACHINE", value_parser = machine_name)]
+    pub name: Option<String>,
+}
+
+/// A name that fits a table's column.
+fn machine_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.is_empty() || text.len() > 100 || !text.chars().all(fits) {
+        return Err("must be 1 to 100 letters, digits, '.', '_' and '-'".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 impl Machine {
@@ -72,6 +85,7 @@ impl Machine {
             launcher: Arc::new(launcher),
             observer: Arc::default(),
             command_guard: allow_commands.then(folders::own_program),
+            machine: self.name.clone(),
             tags: Vec::new(),
             grace: GRACE,
             time_left: None,
@@ -108,6 +122,12 @@ impl Machine {
         let gpus = launcher::usable_gpus(&trainer.probe, visible);
         let gpus =
             gpus.map_err(|reason| AgentError::Machine(format!("{reason}; --devices cpu trains on the CPU")))?;
+        if let (true, Some(value)) = (gpus.is_empty(), visible.filter(|value| !value.is_empty())) {
+            tracing::warn!(
+                ?value,
+                "CUDA sees no GPU by this value of CUDA_VISIBLE_DEVICES: this worker trains on the CPU"
+            );
+        }
         Ok((gpus, Some(trainer.probe)))
     }
 }

@@ -103,6 +103,7 @@ pub fn worker(worker: v1::Worker) -> Result<WorkerRow> {
     Ok(WorkerRow {
         worker: worker.worker_id,
         host: worker.host,
+        machine: worker.machine,
         pid: worker.pid,
         devices: worker.devices,
         tags: worker.tags,

@@ -85,6 +85,7 @@ async fn work(url: &str) {
     let (version, worker_id) = (Some(v1::Version::ours("test")), "w".to_owned());
     let register = v1::RegisterRequest {
         version,
+        machine: worker_id.clone(),
         worker_id: worker_id.clone(),
         allow_commands: true,
         slots: 64,
@@ -97,7 +98,7 @@ async fn work(url: &str) {
     for lease in leases {
         let point = lease.spec.unwrap().point.unwrap();
         let mut batch = v1::Batch { sequence: 1, ..Default::default() };
-        let failed = v1::Failed { error_class: "bad-data".into(), message: "torn".into() };
+        let failed = v1::Failed { error_class: "bad-config".into(), message: "torn".into() };
         let mut outcome = Outcome::Failed(failed);
         if point.held_out != ["c"] || point.seed == 0 {
             batch.evaluations = evaluations(&point);

@@ -46,10 +46,16 @@ pub enum ErrorClass {
     Lost,
     /// The device's or the machine's memory was not enough.
     OutOfMemory,
-    /// The specification cannot run on this worker.
+    /// The specification cannot run anywhere.
     BadConfig,
-    /// The data is missing or not readable.
+    /// The data cannot be understood.
     BadData,
+    /// This machine lacks something that others may have: a library, a program, a path, room on a disk, a permission.
+    Machine,
+    /// One of this machine's devices does not work any more.
+    Device,
+    /// The attempt made no progress for longer than its sweep allows.
+    Stalled,
 }
 named!(ErrorClass, "error class", {
     Transient => "transient",
@@ -58,7 +64,27 @@ named!(ErrorClass, "error class", {
     OutOfMemory => "out-of-memory",
     BadConfig => "bad-config",
     BadData => "bad-data",
+    Machine => "machine",
+    Device => "device",
+    Stalled => "stalled",
 });
+
+/// Where the cause of a failure lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// In the trial: it is the same everywhere.
+    Trial,
+    /// In the machine, for the trial's kind of work. It costs the trial nothing.
+    Machine,
+    /// In the machine's devices. It costs the trial nothing.
+    Device,
+    /// In the trial on this device: a larger one may run it.
+    TrialOnDevice,
+    /// Unknown: it counts against both.
+    Unknown,
+    /// Nowhere: nothing is wrong with either.
+    Nobody,
+}
 
 /// When a failed attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,18 +112,29 @@ impl ErrorClass {
             Self::Transient => policy(Some(3), 2),
             // Other processes may have freed memory by then.
             Self::OutOfMemory => policy(Some(3), 20),
-            Self::BadConfig | Self::BadData => policy(Some(1), 0),
+            Self::BadConfig => policy(Some(1), 0),
+            // Once more, on another machine if there is one.
+            Self::BadData | Self::Stalled => policy(Some(2), 0),
+            Self::Machine | Self::Device => policy(None, 0),
         }
     }
 
-    /// Whether an attempt that ended like this may be its worker's fault rather than its trial's.
-    pub fn blames_worker(self) -> bool {
-        matches!(self, Self::Transient | Self::BadData)
+    /// Where the cause of an attempt's end like this lies.
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::BadConfig => Blame::Trial,
+            Self::Machine => Blame::Machine,
+            Self::Device => Blame::Device,
+            Self::OutOfMemory => Blame::TrialOnDevice,
+            Self::Transient | Self::BadData | Self::Stalled => Blame::Unknown,
+            Self::Preempted | Self::Lost => Blame::Nobody,
+        }
     }
 }
 
 impl RetryPolicy {
-    fn exhausted(self, failures: u32) -> bool {
+    /// Whether a trial that failed so often before ends with another failure of the class.
+    pub fn exhausted(self, failures: u32) -> bool {
         self.attempts_max.is_some_and(|max| failures.saturating_add(1) >= max)
     }
 

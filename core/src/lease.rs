@@ -5,6 +5,7 @@ use crate::combine::Member;
 use crate::job::Outcome;
 use crate::keep::Keep;
 use crate::keys::AttemptToken;
+use crate::limits::Limits;
 use crate::metrics::{Evaluation, TrainingLoss};
 use crate::record::Fingerprint;
 use crate::trial::{SpecHash, TrialSpec};
@@ -26,6 +27,8 @@ pub struct Lease {
     pub checkpoints: Vec<CheckpointRef>,
     /// What is left of it besides its metrics.
     pub keep: Keep,
+    /// How long the attempt may take.
+    pub limits: Limits,
     /// The step after whose update the first attempt kills itself, if it is to.
     pub kill_at: Option<u64>,
     /// Of a combination: what it is made of, in the order of its specification.

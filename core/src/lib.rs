@@ -13,6 +13,8 @@ pub mod keep;
 pub mod keys;
 pub mod lease;
 pub mod libtorch;
+pub mod limits;
+pub mod machine;
 pub mod metrics;
 pub mod names;
 pub mod parameters;

@@ -1,5 +1,7 @@
 //! Requirements of sweeps and abilities of workers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The requirements of a sweep.
@@ -34,16 +36,48 @@ impl Abilities {
         self.lack(requirements).is_none()
     }
 
-    /// What keeps a trial with these requirements from running here, in the words of the worker's options; none if nothing does.
-    pub fn lack(&self, requirements: &Requirements) -> Option<String> {
+    /// What keeps a trial with these requirements from running here; none if nothing does.
+    pub fn lack(&self, requirements: &Requirements) -> Option<Lack> {
         let Requirements { tags, gpu_memory_gib, commands, worker: _ } = requirements;
         if *commands && !self.commands {
-            return Some("--allow-commands".to_owned());
+            return Some(Lack::Commands);
         }
         if let Some(tag) = tags.iter().find(|tag| !self.tags.contains(tag)) {
-            return Some(format!("--tag {tag}"));
+            return Some(Lack::Tag(tag.clone()));
         }
-        (*gpu_memory_gib > self.gpu_memory_gib).then(|| format!("{gpu_memory_gib} GiB of memory on each GPU"))
+        (*gpu_memory_gib > self.gpu_memory_gib).then_some(Lack::GpuMemory(*gpu_memory_gib))
+    }
+}
+
+/// What a worker lacks. Its text is in the words of the worker's options.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lack {
+    /// It runs no programs that a sweep names.
+    Commands,
+    /// It does not have this tag.
+    Tag(String),
+    /// One of its GPUs has less memory than this, in GiB.
+    GpuMemory(f64),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commands => f.write_str("--allow-commands"),
+            Self::Tag(tag) => write!(f, "--tag {tag}"),
+            Self::GpuMemory(gib) => write!(f, "{gib} GiB of memory on each GPU"),
+        }
+    }
+}
+
+impl Lack {
+    /// What is said when every worker lacks it.
+    pub fn of_all(&self) -> String {
+        match self {
+            Self::Commands => "no worker allows commands".to_owned(),
+            Self::Tag(tag) => format!("no worker has tag {tag}"),
+            Self::GpuMemory(gib) => format!("no worker has {gib} GiB of memory on each GPU"),
+        }
     }
 }
 
@@ -68,7 +102,8 @@ mod tests {
             (needs(&[], 40.0, false), Some("40 GiB of memory on each GPU")),
             (needs(&[], 0.0, true), Some("--allow-commands")),
         ] {
-            assert_eq!(worker.lack(&requirements).as_deref(), lack, "{requirements:?}");
+            let found = worker.lack(&requirements).map(|lack| lack.to_string());
+            assert_eq!(found.as_deref(), lack, "{requirements:?}");
         }
     }
 }

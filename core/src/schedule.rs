@@ -1,8 +1,10 @@
 //! Allocates trials to workers: priorities first, then fair shares.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crate::keys::SweepKey;
+use crate::machine::WorkKind;
 use crate::requirements::{Abilities, Requirements};
 
 /// A sweep that may have trials to assign.
@@ -14,6 +16,8 @@ pub struct Candidate {
     pub priority: i64,
     /// What its trials need.
     pub require: Requirements,
+    /// The kinds of work that its trials are.
+    pub kinds: Vec<WorkKind>,
     /// How many of its trials run now.
     pub running: u64,
     /// How many of its trials wait and may be assigned, as far as they were counted.
@@ -31,6 +35,12 @@ pub struct Request {
     pub abilities: Abilities,
     /// The worker's id.
     pub worker: String,
+    /// The worker's machine.
+    pub machine: String,
+    /// Kinds of work for which the machine is quarantined.
+    pub quarantined: Vec<WorkKind>,
+    /// Kinds of work of which the machine gets one trial, to see whether it is fit again.
+    pub on_trial: Vec<WorkKind>,
 }
 
 /// Which sweeps' trials a request is for.
@@ -53,6 +63,11 @@ impl Request {
 
     /// Whether trials of this sweep may be assigned to this worker.
     pub fn fits(&self, candidate: &Candidate) -> bool {
+        self.may_run(candidate) && !self.quarantined.iter().any(|kind| candidate.kinds.contains(kind))
+    }
+
+    /// Whether trials of this sweep might be assigned to this worker if its machine were not quarantined.
+    pub fn may_run(&self, candidate: &Candidate) -> bool {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
         named && self.wants(candidate.sweep) && self.abilities.meet(&candidate.require)
     }
@@ -60,14 +75,21 @@ impl Request {
 
 /// Allocates waiting trials to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
 /// waiting for this worker, and among those from the sweep that has the fewest trials running. Equal sweeps take turns in the order of
-/// their submission. Gives the sweeps of each request's trials.
+/// their submission. A machine gets one trial of a kind that it is on trial for. Gives the sweeps of each request's trials.
 pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<SweepKey>> {
     let mut allocated = Vec::with_capacity(requests.len());
+    let mut tried: BTreeSet<(&str, &WorkKind)> = BTreeSet::new();
     for request in requests {
         let mut sweeps = Vec::new();
         for _ in 0..request.count_max {
-            let eligible =
-                candidates.iter_mut().filter(|candidate| candidate.waiting > 0 && request.fits(candidate));
+            let has_its_one = |candidate: &Candidate| {
+                request.on_trial.iter().any(|kind| {
+                    candidate.kinds.contains(kind) && tried.contains(&(request.machine.as_str(), kind))
+                })
+            };
+            let eligible = candidates.iter_mut().filter(|candidate| {
+                candidate.waiting > 0 && request.fits(candidate) && !has_its_one(candidate)
+            });
             let Some(next) = eligible
                 .min_by_key(|candidate| (Reverse(candidate.priority), candidate.running, candidate.sweep))
             else {
@@ -76,19 +98,12 @@ pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<S
             next.waiting -= 1;
             next.running += 1;
             sweeps.push(next.sweep);
+            let on_trial = request.on_trial.iter().filter(|kind| next.kinds.contains(kind));
+            tried.extend(on_trial.map(|kind| (request.machine.as_str(), kind)));
         }
         allocated.push(sweeps);
     }
     allocated
-}
-
-/// How many attempts in a row may fail on a worker, for reasons that may be its own, before it is quarantined.
-pub const FAILURES_IN_ROW_MAX: u32 = 5;
-
-/// Whether a worker is quarantined after this many failures in a row. The last worker that is not quarantined never is: if all trials fail
-/// on all workers, the fault is theirs, and their retry policies end them.
-pub fn is_quarantined(failures_in_row: u32, other_fit_workers: u64) -> bool {
-    failures_in_row >= FAILURES_IN_ROW_MAX && other_fit_workers > 0
 }
 
 #[cfg(test)]
@@ -96,11 +111,26 @@ mod tests {
     use super::*;
 
     fn candidate(sweep: i64, priority: i64, running: u64, waiting: u64) -> Candidate {
-        Candidate { sweep: SweepKey(sweep), priority, running, waiting, require: Requirements::default() }
+        Candidate {
+            sweep: SweepKey(sweep),
+            priority,
+            running,
+            waiting,
+            require: Requirements::default(),
+            kinds: vec![WorkKind::Commands],
+        }
     }
 
     fn request(count_max: u32) -> Request {
-        Request { count_max, wanted: Wanted::Any, abilities: Abilities::default(), worker: "w1".into() }
+        Request {
+            count_max,
+            wanted: Wanted::Any,
+            abilities: Abilities::default(),
+            worker: "w1".into(),
+            machine: "m1".into(),
+            quarantined: Vec::new(),
+            on_trial: Vec::new(),
+        }
     }
 
     /// The keys of the sweeps that each request gets trials of.
@@ -144,9 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_fit_worker_is_never_quarantined() {
-        assert!(!is_quarantined(FAILURES_IN_ROW_MAX - 1, 9));
-        assert!(is_quarantined(FAILURES_IN_ROW_MAX, 1));
-        assert!(!is_quarantined(1_000, 0));
+    fn a_quarantined_machine_gets_other_kinds_and_one_on_trial_gets_one() {
+        let mut data = candidate(2, 0, 0, 9);
+        data.kinds = vec![WorkKind::Dataset("PACS".into()), WorkKind::Device];
+        let quarantined = Request { quarantined: vec![WorkKind::Commands], ..request(2) };
+        let on_trial = Request { on_trial: vec![WorkKind::Commands], ..request(3) };
+        let same_machine = Request { worker: "w2".into(), ..on_trial.clone() };
+        let mut candidates = [candidate(1, 5, 0, 9), data];
+        assert_eq!(
+            allocated(&mut candidates, &[quarantined, on_trial, same_machine]),
+            [vec![2, 2], vec![1, 2, 2], vec![2, 2, 2]]
+        );
     }
 }

@@ -114,7 +114,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
 /// The reason without the path, which the report gives beside it.
 fn reason(error: DataError) -> String {
     match error {
-        DataError::BadData { reason, .. } => reason,
+        DataError::BadData { reason, .. } | DataError::Damaged { reason, .. } => reason,
         other => other.to_string(),
     }
 }

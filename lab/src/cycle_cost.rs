@@ -230,7 +230,7 @@ fn blocked_sweep(blocked: u64) -> String {
     let rates: Vec<String> = (1..=blocked / HELD_OUT).map(|rate| format!("{rate}e-9")).collect();
     format!(
         "name = \"blocked\"\n[data]\ndataset = \"PACS\"\n[model]\nbackbone = \"efficientnet-lite0\"\n[train]\nsteps = 20\n\
-         [grid]\nlr = [{}]\nheld_out = \"each\"\nseeds = {MEMBERS}\n\
+         [grid]\ndropout = 0.0\nweight_decay = 0.0\nlr = [{}]\nheld_out = \"each\"\nseeds = {MEMBERS}\n\
          [[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n",
         rates.join(", ")
     )

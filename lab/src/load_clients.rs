@@ -38,6 +38,7 @@ pub async fn register_all(url: &str, workers: usize) -> Result<Vec<LoadClient>> 
         let id = worker_id.clone();
         let request = v1::RegisterRequest {
             version,
+            machine: id.clone(),
             worker_id: id,
             host,
             devices,

@@ -62,6 +62,7 @@ CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     worker_id TEXT NOT NULL UNIQUE,
     host TEXT NOT NULL,
+    machine TEXT NOT NULL,
     pid BIGINT NOT NULL,
     devices TEXT NOT NULL,
     slots BIGINT NOT NULL,
@@ -70,11 +71,16 @@ CREATE TABLE workers (
     registered_ms BIGINT NOT NULL,
     seen_ms BIGINT NOT NULL,
     left_ms BIGINT,
-    failures_in_row BIGINT NOT NULL DEFAULT 0,
-    quarantined_until_ms BIGINT,
-    quarantine_reason TEXT,
-    checkpoints TEXT CHECK (checkpoints IN ('shared', 'local')),
-    CHECK ((quarantined_until_ms IS NULL) = (quarantine_reason IS NULL))
+    checkpoints TEXT CHECK (checkpoints IN ('shared', 'local'))
+);
+
+CREATE TABLE machine_faults (
+    machine TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    failures_in_row BIGINT NOT NULL,
+    until_ms BIGINT,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (machine, kind)
 );
 
 CREATE TABLE attempts (

@@ -65,6 +65,7 @@ CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,
     worker_id       TEXT    NOT NULL UNIQUE,
     host            TEXT    NOT NULL,
+    machine         TEXT    NOT NULL,      -- what workers share that were started alike on one host
     pid             INTEGER NOT NULL,
     devices         TEXT    NOT NULL,      -- comma separated
     slots           INTEGER NOT NULL,
@@ -73,12 +74,18 @@ CREATE TABLE workers (
     registered_ms   INTEGER NOT NULL,
     seen_ms         INTEGER NOT NULL,
     left_ms         INTEGER,               -- when it reported its end
-    failures_in_row INTEGER NOT NULL DEFAULT 0,
-    quarantined_until_ms INTEGER,          -- gets no trials before that
-    quarantine_reason    TEXT,
-    checkpoints     TEXT CHECK (checkpoints IN ('shared', 'local')), -- shared: it reaches the artifact store; NULL: not known yet
-    CHECK ((quarantined_until_ms IS NULL) = (quarantine_reason IS NULL))
+    checkpoints     TEXT CHECK (checkpoints IN ('shared', 'local')) -- shared: it reaches the artifact store; NULL: not known yet
 ) STRICT;
+
+-- What is held against a machine for one kind of work: 'commands', 'devices', 'dataset PACS'. Without a row, nothing is.
+CREATE TABLE machine_faults (
+    machine         TEXT    NOT NULL,
+    kind            TEXT    NOT NULL,
+    failures_in_row INTEGER NOT NULL,      -- attempts that failed there since one succeeded
+    until_ms        INTEGER,               -- quarantined: gets no such trials before that, and one at a time after it until one succeeds
+    reason          TEXT    NOT NULL,
+    PRIMARY KEY (machine, kind)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempts (
     token          INTEGER PRIMARY KEY,    -- the fencing token

@@ -4,13 +4,15 @@ use sortie_core::artifact::Artifact;
 use sortie_core::keep::Keep;
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
+use sortie_core::limits::Limits;
 
 use crate::convert::{parse, required};
 use crate::{WireError, v1};
 
 impl From<&Lease> for v1::Lease {
     fn from(lease: &Lease) -> Self {
-        let Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, kill_at, members } = lease;
+        let Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, limits, kill_at, members } =
+            lease;
         Self {
             token: token.0,
             attempt: *attempt,
@@ -19,6 +21,7 @@ impl From<&Lease> for v1::Lease {
             spec: Some(spec.into()),
             checkpoints: checkpoints.iter().map(Into::into).collect(),
             keep: Some((*keep).into()),
+            limits: Some(v1::Limits { hours: limits.hours, stall_minutes: limits.stall_minutes }),
             kill_at: *kill_at,
             members: members.iter().map(Into::into).collect(),
         }
@@ -29,7 +32,8 @@ impl TryFrom<v1::Lease> for Lease {
     type Error = WireError;
 
     fn try_from(wire: v1::Lease) -> Result<Self, WireError> {
-        let v1::Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, kill_at, members } = wire;
+        let v1::Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, limits, kill_at, members } =
+            wire;
         Ok(Self {
             token: AttemptToken(token),
             attempt,
@@ -38,6 +42,10 @@ impl TryFrom<v1::Lease> for Lease {
             spec: required("lease.spec", spec)?.try_into()?,
             checkpoints: checkpoints.into_iter().map(Into::into).collect(),
             keep: keep.map_or(Ok(Keep::default()), TryInto::try_into)?,
+            limits: limits.map_or(Limits::default(), |v1::Limits { hours, stall_minutes }| Limits {
+                hours,
+                stall_minutes,
+            }),
             kill_at,
             members: members.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })

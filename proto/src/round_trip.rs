@@ -10,6 +10,7 @@ use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
+use sortie_core::limits::Limits;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::plan::SpecHasher;
 use sortie_core::record::Fingerprint;
@@ -146,6 +147,8 @@ fn lease() -> impl Strategy<Value = Lease> {
         Just(KeepWeights::Selected),
         Just(KeepWeights::Both)
     ];
+    let limit = || option::of(0.1..1e5);
+    let limits = (limit(), limit()).prop_map(|(hours, stall_minutes)| Limits { hours, stall_minutes });
     let keep = (weights, any::<bool>()).prop_map(|(weights, logits)| Keep { weights, logits });
     let member = (spec_hash(), vec(artifact(), 0..3), ".{0,9}").prop_map(|(spec_hash, files, host)| Member {
         spec_hash,
@@ -154,11 +157,13 @@ fn lease() -> impl Strategy<Value = Lease> {
     });
     (
         (token(), any::<u32>(), spec_hash(), ".{0,20}", spec()),
-        (vec(checkpoint, 0..3), keep, option::of(any::<u64>()), vec(member, 0..3)),
+        (vec(checkpoint, 0..3), keep, limits, option::of(any::<u64>()), vec(member, 0..3)),
     )
-        .prop_map(|((token, attempt, spec_hash, sweep, spec), (checkpoints, keep, kill_at, members))| {
-            Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, kill_at, members }
-        })
+        .prop_map(
+            |((token, attempt, spec_hash, sweep, spec), (checkpoints, keep, limits, kill_at, members))| {
+                Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, limits, kill_at, members }
+            },
+        )
 }
 
 /// Through the bytes that are sent.

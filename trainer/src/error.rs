@@ -12,7 +12,7 @@ pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 /// Why a trial ended without a result. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    /// Images or weights are missing, unreadable, or not what the specification says.
+    /// This machine's images or weights are missing, unreadable, or not what the specification says.
     #[error("{}: {reason}", path.display())]
     BadData {
         /// The file or folder at fault.
@@ -20,7 +20,18 @@ pub enum TrialError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The specification cannot run on this worker.
+    /// An image that cannot be understood: it is the same wherever the dataset is.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This machine lacks something: room on a disk, a permission, threads.
+    #[error("{0}")]
+    Machine(String),
+    /// The specification cannot run anywhere.
     #[error("{0}")]
     BadConfig(String),
     /// The training loss stopped being a number; an outcome of the trial, not an error of the worker.
@@ -54,7 +65,8 @@ impl TrialError {
     /// The class by which the coordinator decides about another attempt; none for divergence, which is an outcome of its own.
     pub fn class(&self) -> Option<ErrorClass> {
         match self {
-            Self::BadData { .. } => Some(ErrorClass::BadData),
+            Self::BadData { .. } | Self::Machine(_) => Some(ErrorClass::Machine),
+            Self::Damaged { .. } => Some(ErrorClass::BadData),
             Self::BadConfig(_) => Some(ErrorClass::BadConfig),
             Self::Diverged { .. } => None,
             Self::OutOfMemory(_) => Some(ErrorClass::OutOfMemory),
@@ -87,6 +99,8 @@ impl From<DataError> for TrialError {
     fn from(error: DataError) -> Self {
         match error {
             DataError::BadData { path, reason } => Self::BadData { path, reason },
+            DataError::Damaged { path, reason } => Self::Damaged { path, reason },
+            DataError::Machine(message) => Self::Machine(message),
             DataError::BadConfig(message) => Self::BadConfig(message),
             DataError::Other(message) => Self::Other(message),
         }

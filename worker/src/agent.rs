@@ -208,8 +208,11 @@ impl Agent {
     /// Starts the trials of an answer.
     async fn take(&mut self, response: v1::LeaseResponse) -> Result<PollResult, AgentError> {
         let v1::LeaseResponse { leases, idle, quarantined, unfit } = response;
-        self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined });
+        self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined.clone() });
         if leases.is_empty() && idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
+            if !quarantined.is_empty() {
+                return Err(AgentError::HeldBack(quarantined));
+            }
             tracing::info!("nothing is left to do");
             return Ok(PollResult::Idle);
         }

@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub launcher: Arc<Launcher>,
     /// The program whose `guard` subcommand runs a sweep's own commands; none where that is not allowed.
     pub command_guard: Option<PathBuf>,
+    /// The name that the user gave this machine, instead of the id of the system's start.
+    pub machine: Option<String>,
     /// The tags that the user gave this worker.
     pub tags: Vec<String>,
     /// Memory of the smallest GPU in GiB; 0 without GPUs.
@@ -79,6 +81,9 @@ pub enum AgentError {
         /// The last error.
         reason: String,
     },
+    /// It was to end when nothing is left for it, and its machine is quarantined for what is left.
+    #[error("trials wait, and none is for this machine: it is {0}")]
+    HeldBack(String),
     /// Asked to stop twice.
     #[error(
         "stopped at once; trials that were running were not handed back and are free again when their leases expire"

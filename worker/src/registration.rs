@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sortie_proto::v1;
 
 use crate::config::AgentConfig;
+use crate::machine::identity::machine_id;
 
 /// The registration of this worker, under an id of its own.
 pub(crate) fn registration(config: &AgentConfig) -> v1::RegisterRequest {
@@ -17,6 +18,7 @@ pub(crate) fn registration(config: &AgentConfig) -> v1::RegisterRequest {
     v1::RegisterRequest {
         version: Some(v1::Version::ours("sortie worker")),
         worker_id: format!("{host}-{pid}-{unique}"),
+        machine: machine_id(config, &host),
         host,
         pid,
         devices: devices.into_iter().map(str::to_owned).collect(),

@@ -12,8 +12,10 @@ use super::style;
 pub struct WorkerRow {
     /// Its id.
     pub worker: String,
-    /// Its machine.
+    /// The name of its host.
     pub host: String,
+    /// What it shares with workers that were started alike on the same host.
+    pub machine: String,
     /// Its process.
     pub pid: u32,
     /// The devices that it trains on.
@@ -29,7 +31,7 @@ pub struct WorkerRow {
     /// The time since its last sign of life.
     #[serde(rename = "seen_seconds_ago", serialize_with = "style::seconds")]
     pub seen_ago: Duration,
-    /// Why it was quarantined; empty if it was not.
+    /// For what its machine is quarantined, and why; empty if it is not.
     pub reason: String,
     /// What it runs: SWEEP/PREFIX of each trial.
     pub trials: Vec<String>,
@@ -55,7 +57,7 @@ impl WorkerList {
         header.extend(tagged.then_some("tags"));
         header.extend(["slots", "state", "last seen", "runs"]);
         header.extend(stored.then_some("checkpoints"));
-        header.extend(explained.then_some("reason"));
+        header.extend(if explained { &["machine", "reason"][..] } else { &[] });
         let mut table = style::table(header);
         for worker in &self.workers {
             let mut row = vec![format!("{}:{}", worker.host, worker.pid), worker.devices.join(", ")];
@@ -63,7 +65,9 @@ impl WorkerList {
             let seen = format!("{} ago", style::short(worker.seen_ago));
             row.extend([worker.slots.to_string(), worker.state.to_string(), seen, worker.trials.join(", ")]);
             row.extend(stored.then(|| worker.checkpoints.clone()));
-            row.extend(explained.then(|| worker.reason.clone()));
+            if explained {
+                row.extend([worker.machine.clone(), worker.reason.clone()]);
+            }
             table.add_row(row);
         }
         table.trim_fmt()
@@ -78,6 +82,7 @@ mod tests {
         WorkerRow {
             worker: "w1".into(),
             host: "gpu4".into(),
+            machine: "gpu4-7f3a90c2".into(),
             pid: 4_711,
             devices: vec!["cuda:0".into(), "cuda:1".into()],
             tags: Vec::new(),
@@ -108,6 +113,7 @@ mod tests {
             text.contains("tags")
                 && text.contains("night")
                 && text.contains("reason")
+                && text.contains("gpu4-7f3a90c2")
                 && text.contains("5 failures in a row"),
             "{text}"
         );

@@ -11,7 +11,7 @@ use sortie_core::spec::SweepSpec;
 use crate::connection::{Client, Connection, RetryingClient};
 use crate::measured::MeasuredArguments;
 use crate::output;
-use crate::watching::{follow_submission, is_stopped, until_over};
+use crate::watching::{follow_submission, is_over, is_stopped, line, until_over};
 use sortie_proto::v1;
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
@@ -152,7 +152,9 @@ async fn until(
         if !std::mem::replace(&mut waits, true) {
             output::note(&format!("waiting until the trials of sweep {sweep} have ended"));
         }
-        until_over(&mut RetryingClient::connect(connection).await?, sweep, &mut String::new()).await?;
+        let mut asking = RetryingClient::connect(connection).await?;
+        let status = until_over(&mut asking, sweep, &mut String::new()).await?;
+        ensure!(is_over(&status), "sweep {sweep} has {}", line(&status, None));
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;

@@ -287,8 +287,10 @@ impl Report<'_> {
             ));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        if let Err(error) = agent {
-            bail!("{error}");
+        match agent {
+            // What is done is shown, and the reason after it.
+            Ok(()) | Err(AgentError::HeldBack(_)) => {}
+            Err(error) => bail!("{error}"),
         }
         if status.succeeded > 0 {
             self.write_results().await?;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::connection::{Connection, RetryingClient};
-use crate::watching::{line, until_over};
+use crate::watching::{is_over, line, until_over};
 
 /// Wait until every trial of a sweep has ended, silently, even if the coordinator is restarted meanwhile.
 ///
-/// Ends with exit code 0 if every trial succeeded, and with 1 and one line otherwise.
+/// Ends with exit code 0 if every trial succeeded, and with 1 and one line otherwise: also when what is left waits only for machines that
+/// are quarantined.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -36,6 +37,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             Err(_) => bail!("gave up after {seconds} s: {last_state}"),
         },
     };
+    ensure!(is_over(&status), "sweep {sweep} has {}", line(&status, None));
     ensure!(
         status.succeeded == status.planned,
         "sweep {sweep} ended with {}; `sortie trials {sweep}` says why",

@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// End the quarantines of this machine: one trial is tried there, and the machine is fit again if that succeeds.
+    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["all", "json"])]
+    release: Option<String>,
 }
 
 /// Prints the list.
@@ -22,7 +25,15 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let workers = Client::connect(connection).await?.workers(arguments.all).await?;
+    let mut client = Client::connect(connection).await?;
+    if let Some(machine) = &arguments.release {
+        return output::text(&match client.release(machine).await? {
+            0 => format!("machine {machine} was not quarantined"),
+            1 => format!("machine {machine} is tried again"),
+            count => format!("machine {machine} is tried again, for {count} kinds of work"),
+        });
+    }
+    let workers = client.workers(arguments.all).await?;
     let list = WorkerList { workers: workers.into_iter().map(rows::worker).collect::<Result<_>>()? };
     if arguments.json {
         return output::json(&list);

@@ -155,6 +155,15 @@ impl Client {
         Ok(self.0.workers(v1::WorkersRequest { all }).await?.into_inner().workers)
     }
 
+    /// Ends the quarantines of a machine. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn release(&mut self, machine: &str) -> Answer<u64> {
+        let request = v1::ReleaseRequest { machine: machine.to_owned() };
+        Ok(self.0.release(request).await?.into_inner().quarantines)
+    }
+
     /// The answer to a query in SQL: its columns, and then its rows.
     ///
     /// # Errors

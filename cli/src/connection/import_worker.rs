@@ -30,6 +30,7 @@ impl ImportWorker {
             version: Some(v1::Version::ours("sortie")),
             worker_id: worker_id.clone(),
             host: "import".to_owned(),
+            machine: worker_id.clone(),
             pid,
             slots: IMPORT_LEASES,
             tags: vec![tag.to_owned()],

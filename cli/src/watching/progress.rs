@@ -50,6 +50,7 @@ pub fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
         None if status.running == 0 && status.state() == SweepState::Paused => "paused".to_owned(),
         None if status.running == 0 && status.state() == SweepState::Expanding => "expanding".to_owned(),
         None if status.running == 0 && status.delayed => "waits after a failure".to_owned(),
+        None if status.running == 0 && !status.waits_for.is_empty() => status.waits_for.clone(),
         None if status.running == 0 => "waits for a free worker".to_owned(),
         None => "not known yet".to_owned(),
     }
@@ -89,6 +90,9 @@ pub fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.steps_planned += status.steps_planned;
         total.running_ms += status.running_ms;
         total.finished_attempts += status.finished_attempts;
+        if total.waits_for.is_empty() {
+            total.waits_for.clone_from(&status.waits_for);
+        }
     }
     let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
     total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
@@ -146,6 +150,9 @@ mod tests {
         assert_eq!(eta(&SweepStatus { running: 0, ..status.clone() }), None);
         let idle = SweepStatus { running: 0, ..status };
         assert_eq!(time_left(&idle, None), "waits for a free worker");
+        let held_up = SweepStatus { waits_for: "no worker has tag a100".into(), ..idle.clone() };
+        assert_eq!(time_left(&held_up, None), "no worker has tag a100");
+        assert_eq!(time_left(&total(&[held_up]), None), "no worker has tag a100");
         let delayed = SweepStatus { delayed: true, ..idle.clone() };
         assert_eq!(time_left(&delayed, None), "waits after a failure");
         assert!(

@@ -8,7 +8,10 @@ use super::progress::{is_over, line};
 use crate::connection::{ClientError, RetryingClient};
 use crate::output;
 
-/// Waits until a sweep is over; `last_state` gets the last state that is known, or why the coordinator does not answer.
+/// How many answers in a row must say that nobody can run what waits, before that is believed: a worker may be just starting.
+const STUCK_ANSWERS: u32 = 10;
+
+/// Waits until a sweep is over, or until nobody can run what is left of it; `last_state` gets the last state that is known, or why the coordinator does not answer.
 ///
 /// # Errors
 /// One line: the coordinator refuses, or does not know the sweep.
@@ -17,7 +20,7 @@ pub async fn until_over(
     sweep: &str,
     last_state: &mut String,
 ) -> Result<SweepStatus> {
-    poll(client, Some(sweep), &mut Waiter { sweep, last_state, noted: false }).await
+    poll(client, Some(sweep), &mut Waiter { sweep, last_state, noted: false, stuck: 0 }).await
 }
 
 struct Waiter<'a> {
@@ -25,6 +28,8 @@ struct Waiter<'a> {
     last_state: &'a mut String,
     /// Whether the outage was noted.
     noted: bool,
+    /// How many answers in a row said that nobody can run what is left.
+    stuck: u32,
 }
 
 impl Watcher for Waiter<'_> {
@@ -36,7 +41,8 @@ impl Watcher for Waiter<'_> {
         let status = sweeps.into_iter().next();
         let status =
             status.with_context(|| format!("the coordinator's answer does not contain sweep {sweep}"))?;
-        if is_over(&status) {
+        self.stuck = if status.stuck { self.stuck + 1 } else { 0 };
+        if is_over(&status) || self.stuck >= STUCK_ANSWERS {
             return Ok(Some(status));
         }
         *self.last_state = format!("sweep {sweep} has {}", line(&status, None));

@@ -43,7 +43,7 @@ async fn every_end_of_a_command_has_its_outcome() {
         ("exit 78".into(), failed(ErrorClass::BadConfig, "crashed, exit 78")),
         ("exit 75".into(), failed(ErrorClass::Transient, "crashed, exit 75")),
         (format!("{JUDGED}; exit 1"), failed(ErrorClass::Transient, "crashed, exit 1")),
-        ("no-such-program".into(), failed(ErrorClass::BadConfig, "crashed, exit 127")),
+        ("no-such-program".into(), failed(ErrorClass::Machine, "crashed, exit 127")),
         ("kill -SEGV $$".into(), failed(ErrorClass::Transient, "signal 11 (SIGSEGV)")),
         ("kill -TERM $$".into(), failed(ErrorClass::Transient, "signal 15 (SIGTERM)")),
         ("kill -9 $$".into(), failed(ErrorClass::Transient, "signal 9 (SIGKILL)")),
@@ -84,7 +84,7 @@ async fn a_program_that_cannot_be_run_is_named() {
     for (program, reason) in [("/no/such/program", "No such file"), ("/etc/passwd", "Permission denied")] {
         let token = agent.fake.queue(&command_trial(&[program], &[], None));
         let outcome = agent.fake.wait_for_outcome(token).await;
-        let Outcome::Failed { class: ErrorClass::BadConfig, message } = outcome else {
+        let Outcome::Failed { class: ErrorClass::Machine, message } = outcome else {
             panic!("{outcome:?}")
         };
         assert!(message.contains(&format!("cannot run \"{program}\": {reason}")), "{message}");

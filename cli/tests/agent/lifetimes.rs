@@ -199,7 +199,7 @@ async fn a_heartbeat_that_crosses_the_end_of_a_trial_warns_of_nothing() {
     let token = fake.queue(&spec("Gone", 0));
     let mut worker = Worker::start(folder.path(), &fake.url(), &["--exit-when-idle"]);
     let outcome = fake.wait_for_outcome(token).await;
-    assert!(matches!(outcome, Outcome::Failed { class: ErrorClass::BadData, .. }));
+    assert!(matches!(outcome, Outcome::Failed { class: ErrorClass::Machine, .. }));
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
     let stderr = worker.stderr();
     let crossed = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.iter().any(|(of, _)| *of == token));

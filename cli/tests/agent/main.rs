@@ -94,7 +94,7 @@ async fn a_missing_folder_fails_the_trial_by_path_and_the_worker_lives_on() {
         let Some(Outcome::Failed { class, message }) = fake.outcome(token) else {
             panic!("{:?}", fake.heard())
         };
-        assert_eq!(class, ErrorClass::BadData);
+        assert_eq!(class, ErrorClass::Machine);
         let path = folder.path().join("data/Gone");
         assert!(message.contains(path.to_str().unwrap()) && message.lines().count() == 1, "{message}");
     }
@@ -113,7 +113,7 @@ async fn a_lost_lease_ends_the_process_without_another_word() {
     fake.script(|script| script.stale.insert(lost));
     wait_for_death(trial).await;
     let next = fake.queue(&spec("Gone", 1));
-    assert_eq!(class(&fake.wait_for_outcome(next).await), Some(ErrorClass::BadData));
+    assert_eq!(class(&fake.wait_for_outcome(next).await), Some(ErrorClass::Machine));
     assert_eq!(fake.outcome(lost), None);
     let silent = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.is_empty());
     eventually("silence about it", || fake.heard().last().is_some_and(silent).then_some(())).await;

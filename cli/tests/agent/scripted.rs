@@ -56,6 +56,7 @@ impl Agent {
             launcher: launcher(folder.path(), program).into(),
             observer: Default::default(),
             command_guard: Some(env!("CARGO_BIN_EXE_sortie").into()),
+            machine: None,
             tags: Vec::new(),
             gpu_memory_gib: 0.0,
             grace: Duration::from_secs(1),

@@ -137,6 +137,14 @@ impl SweepService for Script {
         Ok(Response::new(v1::WorkersResponse { workers: self.workers.clone() }))
     }
 
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        self.note(&request.into_inner().machine);
+        Ok(Response::new(v1::ReleaseResponse { quarantines: 1 }))
+    }
+
     async fn artifacts(
         &self,
         request: Request<v1::ArtifactsRequest>,

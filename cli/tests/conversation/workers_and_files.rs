@@ -21,6 +21,16 @@ fn workers_are_listed() {
 }
 
 #[test]
+fn a_machine_is_released_by_name() {
+    let coordinator = Coordinator::start(Script::default());
+    assert_eq!(
+        coordinator.says(&["workers", "--release", "gpu4-7f3a90c2"]),
+        "machine gpu4-7f3a90c2 is tried again\n"
+    );
+    assert_eq!(coordinator.asked(), ["\"gpu4-7f3a90c2\""]);
+}
+
+#[test]
 fn where_workers_keep_checkpoints_is_listed() {
     let worker = v1::Worker {
         host: "gpu4".into(),

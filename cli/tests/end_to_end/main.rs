@@ -167,45 +167,56 @@ fn a_killed_coordinator_comes_back_and_its_workers_with_it() {
     assert_eq!(attempts.len(), 6, "a running trial was thrown away{}", world.logs());
 }
 
-/// What is done to the images, and what the failed trials must name.
-type Damage = (fn(&World), &'static str);
+/// What is done to the images, what the trials must name, the class of their failures, and whether they end by it.
+type Damage = (fn(&World), &'static str, &'static str, bool);
 
 #[test]
-fn bad_data_fails_the_trial_by_path_and_the_worker_lives_on() {
+fn what_is_wrong_with_the_data_is_named_by_path_and_a_machines_own_fault_fails_no_trial() {
     let damages: [Damage; 3] = [
-        (|world| fs::rename(world.data().join("Tiny"), world.data().join("Gone")).unwrap(), "data/Tiny"),
+        (
+            |world| fs::rename(world.data().join("Tiny"), world.data().join("Gone")).unwrap(),
+            "data/Tiny",
+            "machine: ",
+            false,
+        ),
         (
             |world| fs::remove_dir_all(world.data().join("Tiny/mono/objects")).unwrap(),
             "data/Tiny/mono/objects",
+            "machine: ",
+            false,
         ),
         (
             |world| {
-                let image = fs::read_dir(world.data().join("Tiny/noto/objects"))
-                    .unwrap()
-                    .next()
-                    .unwrap()
-                    .unwrap()
-                    .path();
+                let images = fs::read_dir(world.data().join("Tiny/noto/objects"));
+                let image = images.unwrap().next().unwrap().unwrap().path();
                 fs::write(image, b"\x89PNG\r\n\x1a\nand then nothing").unwrap();
             },
             "data/Tiny/noto/objects/",
+            "bad-data: ",
+            true,
         ),
     ];
-    for (damage, path) in damages {
+    for (damage, path, class, ends) in damages {
         let Some(world) = World::new() else { return };
         world.submit("tiny", 4, "1");
         damage(&world);
-        // It takes all six trials, one after the other, and ends as it should.
-        wait(&mut world.start_worker(), &world);
-        let trials = world.json(&["trials", "tiny", "--state", "failed", "--json"]);
-        let trials = trials["trials"].as_array().unwrap();
-        assert_eq!(trials.len(), 6, "{}", world.logs());
-        for trial in trials {
-            let error = trial["error"].as_str().unwrap();
-            assert!(
-                error.starts_with("bad-data: ") && error.contains(path) && !error.contains('\n'),
-                "{error}"
-            );
+        let mut worker = world.start_worker();
+        if ends {
+            // It takes all six trials, one after the other, and ends as it should.
+            wait(&mut worker, &world);
+        } else {
+            assert!(!worker.wait().unwrap().success(), "{}", world.logs());
+        }
+        let status = world.status("tiny");
+        let (queued, failed) = if ends { (0, 6) } else { (6, 0) };
+        assert_eq!((&status["queued"], &status["failed"]), (&queued.into(), &failed.into()), "{status}");
+        let trials = world.json(&["trials", "tiny", "--json"]);
+        let mut errors: Vec<&str> =
+            trials["trials"].as_array().unwrap().iter().filter_map(|trial| trial["error"].as_str()).collect();
+        errors.retain(|error| !error.is_empty());
+        assert!(!errors.is_empty(), "{}", world.logs());
+        for error in errors {
+            assert!(error.starts_with(class) && error.contains(path) && !error.contains('\n'), "{error}");
         }
     }
 }

@@ -37,9 +37,9 @@ pub(super) fn refused(error: StoreError) -> Status {
         }
         StoreError::SlowQuery { .. } => Status::deadline_exceeded(error.to_string()),
         StoreError::QueriesRunning => Status::resource_exhausted(error.to_string()),
-        StoreError::UnknownSweep { .. } | StoreError::UnknownWorker(_) => {
-            Status::not_found(error.to_string())
-        }
+        StoreError::UnknownSweep { .. }
+        | StoreError::UnknownMachine { .. }
+        | StoreError::UnknownWorker(_) => Status::not_found(error.to_string()),
         StoreError::Database(_) | StoreError::NoAnswer(_) | StoreError::Open { .. } => {
             tracing::error!(%error, "the database failed");
             // The caller may try again: nothing was stored.

@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::keys::AttemptToken;
+use sortie_core::machine::WorkKind;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
@@ -163,7 +164,12 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let waits = matches!(state, StateName::Blocked | StateName::Queued | StateName::Running);
         let members =
             || (state == StateName::Blocked).then(|| "until all its members have a result".to_owned());
-        let note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
+        let mut note = spec.outdated().filter(|_| waits).or_else(members).unwrap_or_default();
+        if note.is_empty() && state == StateName::Queued {
+            let held_up =
+                self.0.store.held_up(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
+            note = held_up.map(|held_up| held_up.reason).unwrap_or_default();
+        }
         Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note)))
     }
 
@@ -217,10 +223,20 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         request: Request<v1::WorkersRequest>,
     ) -> Result<Response<v1::WorkersResponse>, Status> {
         let workers = self.0.store.workers(request.into_inner().all).await.map_err(refused)?;
-        let lease = self.0.store.settings().lease;
+        let silent_after = self.0.store.settings().silent_after();
         Ok(Response::new(v1::WorkersResponse {
-            workers: workers.into_iter().map(|line| worker_wire(line, lease)).collect(),
+            workers: workers.into_iter().map(|line| worker_wire(line, silent_after)).collect(),
         }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let machine = request.into_inner().machine;
+        let quarantines = self.0.store.release(&machine).await.map_err(refused)?;
+        tracing::info!(%machine, quarantines, "a user released a machine");
+        Ok(Response::new(v1::ReleaseResponse { quarantines }))
     }
 
     async fn results(

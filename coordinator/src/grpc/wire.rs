@@ -12,9 +12,6 @@ use crate::store::{
     TrialHistory, TrialLine, WorkerLine,
 };
 
-/// A worker that was not heard of for so many leases is called silent.
-const SILENT_LEASES: u32 = 4;
-
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
     let SweepStatus {
         sweep,
@@ -31,7 +28,9 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         reused,
         ..
     } = status;
-    let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, .. } = status;
+    let SweepStatus { steps_done, steps_planned, running_ms, finished_attempts, delayed, held_up, .. } =
+        status;
+    let (waits_for, stuck) = held_up.map(|held_up| (held_up.reason, held_up.stuck)).unwrap_or_default();
     v1::SweepStatus {
         sweep,
         planned,
@@ -46,6 +45,8 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         running_ms,
         finished_attempts,
         cancelled,
+        waits_for,
+        stuck,
         state: v1::SweepState::number(state),
         priority,
         reused,
@@ -98,16 +99,17 @@ pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String) -> v
     }
 }
 
-pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
+pub(super) fn worker_wire(line: WorkerLine, silent_after: Duration) -> v1::Worker {
     let silent_for = line.silent_for();
     let state = match () {
         () if line.left => WorkerState::Left,
-        () if line.is_quarantined() => WorkerState::Quarantined,
         () if !line.trials.is_empty() => WorkerState::Working,
-        () if silent_for > lease * SILENT_LEASES => WorkerState::Silent,
+        () if silent_for > silent_after => WorkerState::Silent,
+        () if line.quarantines().next().is_some() => WorkerState::Quarantined,
         () => WorkerState::Idle,
     };
-    let WorkerLine { worker, quarantine, trials, .. } = line;
+    let quarantines: Vec<String> = line.quarantines().map(|fault| fault.quarantine(line.read_at)).collect();
+    let WorkerLine { worker, trials, .. } = line;
     v1::Worker {
         worker_id: worker.id,
         host: worker.host,
@@ -118,7 +120,8 @@ pub(super) fn worker_wire(line: WorkerLine, lease: Duration) -> v1::Worker {
         software: worker.software,
         state: v1::WorkerState::number(state),
         seen_ms_ago: milliseconds(silent_for),
-        reason: quarantine.map(|quarantine| quarantine.reason).unwrap_or_default(),
+        reason: quarantines.join("; "),
+        machine: worker.machine,
         trials,
         checkpoints: worker.checkpoints.map(|place| place.to_string()).unwrap_or_default(),
     }

@@ -127,12 +127,16 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
         gpu_memory_gib,
         allow_commands,
         checkpoints,
+        machine,
     } = request;
     check_version(version.as_ref())?;
     let software = version.map(|version| version.software).unwrap_or_default();
     let wrong = |field, reason: String| invalid(WireError::Value { field, reason });
     if worker_id.is_empty() || worker_id.len() > 200 {
         return Err(wrong("worker_id", "must have 1 to 200 bytes".to_owned()));
+    }
+    if machine.is_empty() || machine.len() > 200 {
+        return Err(wrong("machine", "must have 1 to 200 bytes".to_owned()));
     }
     if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.is_empty() || tag.len() > 100) {
         return Err(wrong("tags", format!("at most {TAGS_MAX} tags of 1 to 100 bytes")));
@@ -145,7 +149,7 @@ fn worker_of(request: v1::RegisterRequest) -> Result<Worker, Status> {
     let checkpoints = checkpoints.map(|place| place.parse()).transpose().map_err(wrong_place)?;
     tags.sort();
     let abilities = Abilities { tags, gpu_memory_gib, commands: allow_commands };
-    Ok(Worker { id: worker_id, host, pid, devices, slots, abilities, software, checkpoints })
+    Ok(Worker { id: worker_id, host, machine, pid, devices, slots, abilities, software, checkpoints })
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -32,6 +32,14 @@ pub enum StoreError {
         /// The sweeps that there are.
         known: String,
     },
+    /// No worker registered with this machine.
+    #[error("there is no machine {name:?}; quarantined are: {known}")]
+    UnknownMachine {
+        /// The name.
+        name: String,
+        /// The machines that are quarantined.
+        known: String,
+    },
     /// The sweep is cancelled, and what was asked needs one that is not.
     #[error("sweep {0:?} is cancelled; `sortie resume {0}` opens it again")]
     Cancelled(String),

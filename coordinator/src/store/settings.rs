@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// How long a worker that was quarantined gets no trials.
-pub(super) const QUARANTINE: Duration = Duration::from_secs(600);
-
 /// How a coordinator treats its workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long a lease lasts after a heartbeat.
     pub lease: Duration,
+}
+
+impl Settings {
+    /// A worker that was last heard from longer ago is not counted on. Those that wait for trials are noted every ten seconds at least.
+    pub fn silent_after(&self) -> Duration {
+        self.lease.max(Duration::from_secs(10)) * 2
+    }
 }
 
 /// What a user may allow a database.

@@ -6,6 +6,7 @@ use sortie_core::artifact::Artifact;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
+use sortie_core::machine::{self, Fault, HeldUp, Standing};
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
 use sortie_core::status::SweepState;
@@ -16,8 +17,10 @@ use sortie_core::trial::{Point, SpecHash};
 pub struct Worker {
     /// Unique for the process's lifetime.
     pub id: String,
-    /// Its machine.
+    /// The name of its host.
     pub host: String,
+    /// What it shares with workers that were started alike on the same host.
+    pub machine: String,
     /// The agent's process id there.
     pub pid: u32,
     /// Its devices.
@@ -62,7 +65,7 @@ pub struct Claimed {
     pub leases: Vec<Lease>,
     /// Whether nothing is queued or running that this claim could get before a user acts.
     pub idle: bool,
-    /// Why the worker gets nothing for a while; empty unless it was quarantined.
+    /// Why the worker gets none of the trials that wait; empty unless its machine is quarantined for all that it may run.
     pub quarantined: String,
     /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
     pub unfit: String,
@@ -164,6 +167,8 @@ pub struct SweepStatus {
     pub running_ms: u64,
     /// How many those are.
     pub finished_attempts: u64,
+    /// Why its queued trials do not run, where no worker may run them.
+    pub held_up: Option<HeldUp>,
 }
 
 impl SweepStatus {
@@ -187,6 +192,7 @@ impl SweepStatus {
             steps_planned: 0,
             running_ms: 0,
             finished_attempts: 0,
+            held_up: None,
         }
     }
 }
@@ -302,8 +308,8 @@ pub struct WorkerLine {
     pub read_at: Timestamp,
     /// Whether it reported its end.
     pub left: bool,
-    /// Its last quarantine, which may be over.
-    pub quarantine: Option<Quarantine>,
+    /// What is held against its machine.
+    pub faults: Vec<Fault>,
     /// SWEEP/PREFIX of what it runs.
     pub trials: Vec<String>,
 }
@@ -314,19 +320,16 @@ impl WorkerLine {
         self.read_at.since(self.seen)
     }
 
-    /// Whether it gets no trials because its attempts kept failing.
-    pub fn is_quarantined(&self) -> bool {
-        self.quarantine.as_ref().is_some_and(|quarantine| quarantine.until > self.read_at)
+    /// The kinds of work for which its machine is quarantined.
+    pub fn quarantines(&self) -> impl Iterator<Item = &Fault> {
+        self.faults.iter().filter(|fault| fault.standing(self.read_at) == Standing::Quarantined)
     }
-}
 
-/// A worker whose attempts kept failing gets no trials for a while.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantine {
-    /// When that is over.
-    pub until: Timestamp,
-    /// One line.
-    pub reason: String,
+    /// As the fitness of machines is decided.
+    pub fn candidate(&self) -> machine::Candidate<'_> {
+        let Worker { id, machine, abilities, .. } = &self.worker;
+        machine::Candidate { worker: id, machine, abilities }
+    }
 }
 
 /// Which part of a sweep's records is asked for.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sortie_coordinator::store::Quarantine;
 use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
 use sortie_core::keys::AttemptToken;
 use tokio::time::Instant;
@@ -153,14 +152,14 @@ pub async fn failures_use_up_their_budget_and_say_why_in_one_line(f: Fixture) {
     let line = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows.remove(0);
     assert_eq!(
         (line.error.as_str(), line.attempts, line.worker.as_str()),
-        ("transient: two lines", 3, "host:7")
+        ("transient: two lines (one machine only)", 3, "host:7")
     );
 }
 
 pub async fn each_class_has_a_budget_of_its_own(f: Fixture) {
     f.submit(SWEEP).await;
     for (class, budget) in
-        [(ErrorClass::OutOfMemory, 3), (ErrorClass::BadConfig, 1), (ErrorClass::BadData, 1)]
+        [(ErrorClass::OutOfMemory, 3), (ErrorClass::BadConfig, 1), (ErrorClass::BadData, 2)]
     {
         // Other classes before cost it nothing.
         let mut lease = f.claim_one().await;
@@ -270,97 +269,4 @@ pub async fn after_an_outage_every_lease_gets_time(f: Fixture) {
     assert_eq!(f.store.grant_grace().await.unwrap(), 0);
     f.pass(11);
     assert_eq!(f.store.reap_by(Instant::now() + Duration::from_secs(600)).await.unwrap(), Some(1));
-}
-
-/// Fails trials on a worker, each once, and gives what its next claim gets.
-async fn fail_on(f: &Fixture, worker: &str, times: u32) -> sortie_coordinator::store::Claimed {
-    for _ in 0..times {
-        let lease = f.claim_as(worker, 1).await.leases.pop().expect("it gets trials");
-        f.fail(lease.token, ErrorClass::Transient).await;
-    }
-    f.claim_as(worker, 1).await
-}
-
-pub async fn a_worker_that_keeps_failing_is_quarantined_for_a_while(f: Fixture) {
-    f.submit(&large_sweep(10)).await;
-    f.store.register(&worker("w2")).await.unwrap();
-    let still = fail_on(&f, "w1", 4).await;
-    assert_eq!((still.leases.len(), still.quarantined.as_str()), (1, ""));
-    // A result shows that it is fit, and the count starts again.
-    f.succeed(still.leases[0].token).await;
-    let still = fail_on(&f, "w1", 4).await;
-    f.fail(still.leases[0].token, ErrorClass::Transient).await;
-    let quarantined = f.claim_as("w1", 1).await;
-    assert_eq!(
-        (quarantined.leases.len(), quarantined.quarantined.as_str()),
-        (0, "its last 5 attempts failed, the last one as transient")
-    );
-    assert!(!quarantined.idle);
-    assert_eq!(f.claim_as("w2", 1).await.leases.len(), 1);
-    let line = f.store.workers(true).await.unwrap().remove(0);
-    assert_eq!(
-        line.quarantine,
-        Some(Quarantine { until: Timestamp(T0 + 600_000), reason: quarantined.quarantined.clone() })
-    );
-    f.pass(600);
-    let back = f.claim_as("w1", 1).await;
-    assert_eq!((back.leases.len(), back.quarantined.as_str()), (1, ""));
-    // It has not shown that it is fit: one failure more is enough.
-    f.store.register(&worker("w2")).await.unwrap();
-    f.fail(back.leases[0].token, ErrorClass::BadData).await;
-    assert_eq!(f.claim_as("w1", 1).await.quarantined, "its last 6 attempts failed, the last one as bad-data");
-}
-
-pub async fn the_last_fit_worker_is_never_quarantined(f: Fixture) {
-    f.submit(&large_sweep(10)).await;
-    for gone in ["w2", "w3"] {
-        f.store.register(&worker(gone)).await.unwrap();
-    }
-    f.store.leave("w2").await.unwrap();
-    // w3 is not heard from for longer than anybody waits.
-    f.pass(41);
-    f.store.heartbeat("w1", Vec::new()).await.unwrap();
-    let still = fail_on(&f, "w1", 9).await;
-    assert_eq!((still.leases.len(), still.quarantined.as_str()), (1, ""));
-}
-
-pub async fn failures_in_many_slots_keep_a_worker_quarantined(f: Fixture) {
-    f.submit(&large_sweep(10)).await;
-    f.store.register(&worker("w2")).await.unwrap();
-    for lease in f.claim(7).await {
-        f.fail(lease.token, ErrorClass::Transient).await;
-    }
-    let quarantined = f.claim_as("w1", 1).await;
-    assert_eq!(
-        (quarantined.leases.len(), quarantined.quarantined.as_str()),
-        (0, "its last 7 attempts failed, the last one as transient")
-    );
-}
-
-pub async fn of_two_workers_that_fail_together_one_stays(f: Fixture) {
-    f.submit(&large_sweep(10)).await;
-    f.store.register(&worker("w2")).await.unwrap();
-    let mut last = Vec::new();
-    for name in ["w1", "w2"] {
-        last.push(fail_on(&f, name, 4).await.leases.remove(0).token);
-    }
-    // They may share a transaction.
-    tokio::join!(f.fail(last[0], ErrorClass::Transient), f.fail(last[1], ErrorClass::Transient));
-    let quarantined = [f.claim_as("w1", 1).await, f.claim_as("w2", 1).await]
-        .iter()
-        .filter(|claimed| !claimed.quarantined.is_empty())
-        .count();
-    assert_eq!(quarantined, 1);
-}
-
-pub async fn only_what_may_be_the_workers_fault_quarantines_it(f: Fixture) {
-    f.submit(&large_sweep(10)).await;
-    f.store.register(&worker("w2")).await.unwrap();
-    for class in [ErrorClass::OutOfMemory, ErrorClass::BadConfig, ErrorClass::Preempted] {
-        for _ in 0..3 {
-            let lease = f.claim_one().await;
-            f.fail(lease.token, class).await;
-        }
-    }
-    assert_eq!(f.claim_as("w1", 1).await.quarantined, "");
 }

@@ -182,7 +182,7 @@ pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {
         ("VALUES (1, 'x'), (2, NULL)", vec![vec![int(1), text("x")], vec![int(2), QueryValue::Null]]),
         ("SELECT (SELECT COUNT(*) FROM v_trials)", vec![vec![int(4)]]),
         (
-            "WITH v AS (SELECT * FROM v_trials) SELECT COUNT(*) FROM v AS a JOIN v_evaluations AS e ON e.spec_hash = a.spec_hash",
+            "WITH v AS (SELECT * FROM v_trials) SELECT COUNT(*) FROM v AS a JOIN v_evaluations AS e ON e.trial_id = a.trial_id",
             vec![vec![int(3)]],
         ),
         // What a query calls its own things is its own affair.

@@ -15,7 +15,7 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
     f.pass(4);
     f.succeed(first.next().unwrap()).await;
     f.complete(first.next().unwrap(), Outcome::Diverged { step: 2 }).await.unwrap();
-    f.fail(first.next().unwrap(), ErrorClass::BadData).await;
+    f.fail(first.next().unwrap(), ErrorClass::BadConfig).await;
     f.fail(first.next().unwrap(), ErrorClass::Transient).await;
     f.store.heartbeat("w1", vec![(first.next().unwrap(), 7), (first.next().unwrap(), 5)]).await.unwrap();
     f.cancel("seed=2").await;

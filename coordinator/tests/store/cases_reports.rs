@@ -281,7 +281,7 @@ fn reported(dataset: &str, weights: &str) -> Batch {
     Batch { sequence: 1, fingerprint: Some(fingerprint), ..Batch::default() }
 }
 
-pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
+pub async fn other_data_under_the_same_name_is_the_machines_fault(f: Fixture) {
     f.submit(&large_sweep(2)).await;
     let mut leases = f.claim(5).await.into_iter();
     let (first, concurrent) = (leases.next().unwrap().token, leases.next().unwrap().token);
@@ -297,11 +297,12 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
         f.complete_with(other_weights, reported("a", "x"), Outcome::Succeeded).await.is_ok(),
         "the attempt has nothing to correct"
     );
-    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 3));
-    let lines = f.store.trials("first", Some(StateName::Failed), 0).await.unwrap().rows;
+    // It is the machine's fault: the trials wait for another one.
+    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 0));
+    let lines = f.store.trials("first", Some(StateName::Queued), 0).await.unwrap().rows;
     let why = |what: &str, digest: &str, pinned: &str| {
         format!(
-            "bad-data: the {what} on this worker has digest {digest}, but earlier results were made with {pinned}"
+            "machine: the {what} on this worker has digest {digest}, but earlier results were made with {pinned}"
         )
     };
     let expected = [
@@ -309,11 +310,14 @@ pub async fn other_data_under_the_same_name_is_bad_data(f: Fixture) {
         why("dataset of PACS", "c", "a"),
         why("weights of efficientnet-lite0", "x", "w"),
     ];
-    assert_eq!(lines.iter().map(|line| line.error.clone()).collect::<Vec<_>>(), expected);
+    let errors: Vec<String> =
+        lines.into_iter().map(|line| line.error).filter(|error| !error.is_empty()).collect();
+    assert_eq!(errors, expected);
     // One that ended before it read anything has nothing to compare; one with the right data is fine; it is known after a restart.
     let f = f.restart().await;
     let last = leases.next().unwrap().token;
     f.complete_with(last, reported("a", "w"), Outcome::Succeeded).await.unwrap();
+    // That the machine succeeded shows that it is fit again.
     f.succeed(f.claim_one().await.token).await;
     assert_eq!(f.count(StateName::Succeeded).await, 3);
 }
@@ -326,7 +330,7 @@ pub async fn of_two_that_would_pin_a_name_at_once_one_does(f: Fixture) {
     for answer in futures::future::join_all(ends).await {
         answer.unwrap();
     }
-    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Failed).await), (1, 1));
+    assert_eq!((f.count(StateName::Succeeded).await, f.count(StateName::Queued).await), (1, 3));
 }
 
 pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {

@@ -81,7 +81,7 @@ async fn run_all(f: &Fixture) {
         let reported = Batch { sequence: 1, evaluations: evaluations(&mut dice), ..Batch::default() };
         let outcome = match dice.below(12) {
             0 => Outcome::Diverged { step: 3 },
-            1 => failed(ErrorClass::BadData),
+            1 => failed(ErrorClass::BadConfig),
             _ => Outcome::Succeeded,
         };
         f.complete_with(lease.token, reported, outcome).await.unwrap();

@@ -301,6 +301,7 @@ pub fn filter(condition: &str) -> Filter {
 pub fn worker(id: &str) -> Worker {
     let (id, devices) = (id.to_owned(), vec!["cpu".to_owned()]);
     Worker {
+        machine: id.clone(),
         id,
         host: "host".into(),
         pid: 7,

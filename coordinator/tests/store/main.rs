@@ -6,6 +6,7 @@ mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
+mod cases_machines;
 mod cases_queries;
 mod cases_query_limits;
 mod cases_query_refusals;
@@ -129,11 +130,20 @@ contract! {
         a_restarted_coordinator_knows_everything_and_gives_attempts_time_to_come_back,
         no_token_is_issued_twice_whatever_restarts,
         after_an_outage_every_lease_gets_time,
-        a_worker_that_keeps_failing_is_quarantined_for_a_while,
-        the_last_fit_worker_is_never_quarantined,
-        failures_in_many_slots_keep_a_worker_quarantined,
-        of_two_workers_that_fail_together_one_stays,
-        only_what_may_be_the_workers_fault_quarantines_it,
+    }
+    cases_machines {
+        a_machine_that_keeps_failing_is_quarantined_for_a_while,
+        the_last_fit_machine_is_never_quarantined_for_unknown_faults,
+        failures_in_many_slots_keep_a_machine_quarantined,
+        of_two_machines_that_fail_together_one_stays,
+        only_what_may_be_the_machines_fault_quarantines_it,
+        a_machines_own_fault_costs_the_trial_nothing,
+        workers_of_one_machine_share_its_standing,
+        a_quarantine_is_for_a_kind_of_work,
+        a_trial_that_failed_on_one_machine_goes_to_another,
+        trials_for_other_machines_hide_no_others,
+        trials_that_no_machine_may_run_wait_and_say_why,
+        a_released_machine_gets_one_trial_until_one_succeeds,
     }
     cases_reports {
         held_out_domains_never_reach_the_validation_table,
@@ -145,7 +155,7 @@ contract! {
         what_a_trial_does_not_evaluate_is_refused,
         a_command_may_report_any_domain_that_has_a_plain_name,
         absurd_numbers_and_texts_hurt_nobody_else,
-        other_data_under_the_same_name_is_bad_data,
+        other_data_under_the_same_name_is_the_machines_fault,
         of_two_that_would_pin_a_name_at_once_one_does,
         logs_are_read_in_order_by_attempt,
     }

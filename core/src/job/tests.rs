@@ -65,7 +65,14 @@ fn each_error_class_has_its_budget_and_its_wait() {
     let end = |class, failures| after(running(OLD), &complete(OLD, failed(class), failures), NOW);
     let queued =
         |seconds| State::Queued { lost: None, not_before: Some(NOW.plus(Duration::from_secs(seconds))) };
-    assert_eq!(end(ErrorClass::BadData, 0).name(), StateName::Failed);
+    assert_eq!(end(ErrorClass::BadConfig, 0).name(), StateName::Failed);
+    for class in [ErrorClass::BadData, ErrorClass::Stalled] {
+        assert_eq!((end(class, 0), end(class, 1).name()), (State::FRESH, StateName::Failed), "{class}");
+    }
+    // What is the machine's fault costs the trial nothing.
+    for class in [ErrorClass::Machine, ErrorClass::Device] {
+        assert_eq!(end(class, 1_000_000), State::FRESH, "{class}");
+    }
     assert_eq!((end(ErrorClass::Transient, 0), end(ErrorClass::Transient, 1)), (queued(2), queued(4)));
     assert_eq!(end(ErrorClass::Transient, 2).name(), StateName::Failed);
     assert_eq!(end(ErrorClass::Preempted, 1_000_000), State::FRESH);

@@ -11,6 +11,7 @@ use crate::catalogue;
 use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::keep::Keep;
+use crate::limits::Limits;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
@@ -26,7 +27,7 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, grid, combine } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, limits, grid, combine } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -73,6 +74,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         work,
         require,
         keep,
+        limits: checked_limits(limits)?,
         grid,
         combine: Vec::new(),
         kill_at: None,
@@ -82,6 +84,15 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     let sweep = SweepSpec { combine, ..sweep };
     size(&sweep)?;
     Ok(sweep)
+}
+
+fn checked_limits(limits: Limits) -> Result<Limits, SpecError> {
+    for (key, value) in [("limits.hours", limits.hours), ("limits.stall_minutes", limits.stall_minutes)] {
+        if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= Limits::MAX)) {
+            return wrong(key, value, "more than 0, at most 100000");
+        }
+    }
+    Ok(limits)
 }
 
 fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {

@@ -11,6 +11,7 @@ use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
+use crate::limits::Limits;
 use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
@@ -28,6 +29,8 @@ pub struct SweepFile {
     pub(super) run: Option<RunTable>,
     pub(super) require: Option<RequireTable>,
     pub(super) keep: Option<KeepTable>,
+    #[serde(default)]
+    pub(super) limits: Limits,
     #[serde(default)]
     pub(super) grid: GridTable,
     #[serde(default)]

@@ -38,7 +38,7 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run. Requirements and `[keep]`, which change no result, are the new file's.
+    /// longer lists stay, since their trials may have run. Requirements, `[keep]` and `[limits]`, which change no result, are the new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
@@ -73,6 +73,7 @@ impl SweepSpec {
             work,
             require,
             keep,
+            limits: new.limits,
             grid,
             combine,
             kill_at: self.kill_at,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::axis::Axis;
 use crate::combine::Combine;
 use crate::keep::Keep;
+use crate::limits::Limits;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Work};
@@ -28,6 +29,9 @@ pub struct SweepSpec {
     pub require: Requirements,
     /// The artifacts that are kept of them. No part of any trial's identity.
     pub keep: Keep,
+    /// How long their attempts may take. No part of any trial's identity.
+    #[serde(default)]
+    pub limits: Limits,
     /// What differs between them.
     pub grid: Grid,
     /// Ensembles and averages over them, which are trials too.

@@ -224,7 +224,7 @@ fn build(
             None => Ok(image),
         };
         let image =
-            image.map_err(|reason| DataError::bad_data(&folder.domains[domain][index].path, reason))?;
+            image.map_err(|reason| DataError::damaged(&folder.domains[domain][index].path, reason))?;
         let offset = writer.append(&image.pixels)?;
         progress.advance(1);
         Ok(Entry { offset, height: image.height as u32, width: image.width as u32 })

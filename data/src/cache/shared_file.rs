@@ -66,7 +66,7 @@ impl SharedFile {
         }
         self.build(build)?;
         let unreadable = || format!("{}: what was just written there cannot be read", self.path.display());
-        Ok(open()?.ok_or_else(|| DataError::Other(unreadable()))?)
+        Ok(open()?.ok_or_else(|| DataError::Machine(unreadable()))?)
     }
 
     /// None where there is no such file, or another one than this.
@@ -205,7 +205,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> DataError {
         }
         _ => "",
     };
-    DataError::Other(format!("cannot {what} {} in the cache: {error}{remedy}", path.display()))
+    DataError::Machine(format!("cannot {what} {} in the cache: {error}{remedy}", path.display()))
 }
 
 fn map(file: &File) -> io::Result<Mmap> {

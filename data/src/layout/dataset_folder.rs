@@ -94,7 +94,7 @@ impl DatasetFolder {
                 if content.is_some_and(|content| blake3::hash(&bytes) != *content) {
                     return Err(DataError::bad_data(&file.path, "it changed while the dataset was read"));
                 }
-                decode(&bytes).map_err(|reason| DataError::bad_data(&file.path, reason))
+                decode(&bytes).map_err(|reason| DataError::damaged(&file.path, reason))
             }
             Source::Digits(digits) => digits.image(domain, index),
         }

@@ -197,7 +197,7 @@ mod tests {
         let path = std::path::Path::new("/data/PACS");
         assert_eq!(
             failed(TrialError::bad_data(path, "is missing")),
-            (ErrorClass::BadData, "/data/PACS: is missing".to_owned())
+            (ErrorClass::Machine, "/data/PACS: is missing".to_owned())
         );
         assert_eq!(failed(TrialError::BadConfig("no GPU".into())).0, ErrorClass::BadConfig);
         assert_eq!(failed(TrialError::OutOfMemory("CUDA".into())).0, ErrorClass::OutOfMemory);

@@ -48,7 +48,7 @@ fn run(
 ) -> Result<(), TrialError> {
     let (artifacts, stop) = (&environment.artifacts, environment.stop.as_ref());
     let store = artifacts.store.as_ref().ok_or_else(|| {
-        TrialError::Other("a combination needs an artifact store, and this worker reaches none".to_owned())
+        TrialError::Machine("a combination needs an artifact store, and this worker reaches none".to_owned())
     })?;
     let folder = ArtifactFolder::open(store, assignment.spec_hash.to_string(), artifacts.token.0)?;
     let mut state = prepare(model::load, spec, environment, sink)?;

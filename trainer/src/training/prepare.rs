@@ -189,6 +189,6 @@ fn load_images(
     let root: &Path = &environment.data_root;
     let folder = DatasetFolder::scan(root, &spec.settings.dataset)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(environment.threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| TrialError::Other(format!("cannot start threads: {error}")))?;
+    let pool = pool.map_err(|error| TrialError::Machine(format!("cannot start threads: {error}")))?;
     Ok(pool.install(|| Images::open(folder, &environment.cache_dir, spec.settings.cache_pixels, progress))?)
 }

@@ -59,8 +59,9 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
             );
         }
         Some(65) => ErrorClass::BadData,
-        // The statuses of shells for a program that cannot be run or is missing.
-        Some(78 | 126 | 127) => ErrorClass::BadConfig,
+        Some(78) => ErrorClass::BadConfig,
+        // The statuses of shells for a program that cannot be run or is missing: another machine may have it.
+        Some(126 | 127) => ErrorClass::Machine,
         Some(75) => ErrorClass::Transient,
         _ if was_oom_killed(&end) || names_lack_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
         _ => ErrorClass::Transient,
@@ -71,6 +72,16 @@ pub(crate) fn of_command(end: ProcessEnd, evaluations: u64) -> Outcome {
 /// A failure that the worker reports, not the process.
 pub(crate) fn transient(message: String) -> Outcome {
     one_line(Outcome::Failed { class: ErrorClass::Transient, message })
+}
+
+/// This machine lacks something that the trial needs.
+pub(crate) fn machine(message: String) -> Outcome {
+    one_line(Outcome::Failed { class: ErrorClass::Machine, message })
+}
+
+/// An attempt that went on for too long.
+pub(crate) fn stalled(message: String) -> Outcome {
+    one_line(Outcome::Failed { class: ErrorClass::Stalled, message })
 }
 
 /// A trial that cannot run like this anywhere.
@@ -220,7 +231,8 @@ mod tests {
         for (code, last_lines, class) in [
             (65, "MemoryError", ErrorClass::BadData),
             (78, "", ErrorClass::BadConfig),
-            (127, "", ErrorClass::BadConfig),
+            (127, "", ErrorClass::Machine),
+            (126, "", ErrorClass::Machine),
             (75, "", ErrorClass::Transient),
             (1, "KeyError: 'x'", ErrorClass::Transient),
             (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),

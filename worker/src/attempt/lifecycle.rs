@@ -19,6 +19,7 @@ use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::AttemptLog;
 use crate::attempt::ending::{self, ProcessEnd};
 use crate::attempt::outbox::Outbox;
+use crate::attempt::time_limits::TimeLimits;
 use crate::config::AgentConfig;
 use crate::connection::deliver::{Refusal, ReportClient};
 use crate::connection::session::Session;
@@ -63,6 +64,7 @@ pub(crate) struct Attempt<'a> {
     /// Why the agent ended it.
     stop_reason: Option<StopReason>,
     report_client: ReportClient,
+    limits: TimeLimits,
 }
 
 /// Why the agent ended an attempt.
@@ -102,6 +104,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
         evaluations: 0,
         stop_reason: None,
         report_client,
+        limits: TimeLimits::of(&lease),
     };
     let (destination, trainer) = match attempt.is_command {
         true => (None, None),
@@ -160,7 +163,7 @@ impl Attempt<'_> {
         trainer: Option<Result<Trainer, LaunchError>>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
-        let trainer = trainer.transpose().map_err(|error| ending::transient(error.to_string()))?;
+        let trainer = trainer.transpose().map_err(|error| ending::machine(error.to_string()))?;
         let mut launch = launch::prepare(
             &self.shared.config,
             lease,
@@ -172,7 +175,7 @@ impl Attempt<'_> {
             self.outbox.fingerprint(fingerprint.into());
         }
         Child::spawn(launch, log)
-            .map_err(|error| ending::transient(format!("cannot start the trial's process: {error}")))
+            .map_err(|error| ending::machine(format!("cannot start the trial's process: {error}")))
     }
 
     /// Follows the process until it ends; none if nothing is to be reported.
@@ -183,10 +186,11 @@ impl Attempt<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut kill_at: Option<Instant> = None;
         let mut due = false;
+        self.limits.begin();
         let (status, last_output) = loop {
             tokio::select! {
                 // An attempt that was stopped is read on, because its end comes after its last output.
-                message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match message {
+                message = child.next(), if !self.outbox.is_full() || self.stop_reason.is_some() => match self.limits.saw(message) {
                     Message::Event(Event::Handshake(trainer)) => self.check_build(child, &trainer),
                     Message::Event(event) => self.note(event),
                     Message::Printed(bytes) => self.outbox.log(&bytes),
@@ -210,6 +214,14 @@ impl Attempt<'_> {
                 _ = ticks.tick() => {
                     due = true;
                     self.outbox.spill();
+                    if self.outbox.is_full() {
+                        // The process waits for its agent, not the other way round.
+                        self.limits.pause();
+                    } else if let Some(message) = self.limits.exceeded() && self.stop_reason.is_none() {
+                        // Killed, because what hangs does not listen.
+                        child.kill();
+                        self.stop_reason = Some(StopReason::Broken(ending::stalled(message)));
+                    }
                 }
                 order = next_order(&mut self.orders) => match order {
                     Order::Run => {}

@@ -8,3 +8,4 @@ pub(crate) mod lifecycle;
 pub(crate) mod log_head_tail;
 pub(crate) mod outbox;
 pub(crate) mod spool;
+pub(crate) mod time_limits;

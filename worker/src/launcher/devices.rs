@@ -87,12 +87,9 @@ pub fn plan(selection: &DeviceSelection, gpus: &[String], count: Option<usize>) 
 /// weeks, and nobody would notice.
 pub fn usable_gpus(probe: &Probe, visible: Option<&OsStr>) -> Result<Vec<String>, String> {
     let words = visible.map(words).unwrap_or_default();
-    let odd = words.iter().find(|word| !names_a_gpu(word));
-    if let Some(odd) = odd {
-        let value = visible.unwrap_or_default();
-        return Err(format!(
-            "CUDA_VISIBLE_DEVICES is {value:?}, and {odd:?} names no GPU, so CUDA would see none"
-        ));
+    // Slurm writes `NoDevFiles` for a job without a GPU.
+    if visible.is_some_and(|value| !value.is_empty()) && words.is_empty() {
+        return Ok(Vec::new());
     }
     let Some(driver) = &probe.driver else {
         return match words.first() {
@@ -154,8 +151,8 @@ pub fn smallest_gpu_gib(slots: &[Slot], probe: &Probe) -> f64 {
 fn words(variable: &OsStr) -> Vec<String> {
     let words: Vec<String> =
         variable.to_string_lossy().split(',').map(|word| word.trim().to_owned()).collect();
-    // As CUDA reads it: -1 hides itself and whatever follows.
-    words.into_iter().take_while(|word| !word.is_empty() && !word.starts_with('-')).collect()
+    // As CUDA reads it: what names no GPU, such as -1, hides itself and whatever follows.
+    words.into_iter().take_while(|word| names_a_gpu(word)).collect()
 }
 
 /// Numbers, and ids of GPUs and their slices, which may be cut short.
@@ -166,7 +163,7 @@ fn names_a_gpu(word: &str) -> bool {
 /// The GPUs of this machine where no libtorch was asked: those that CUDA_VISIBLE_DEVICES names, else one per `/dev/nvidiaN`.
 pub fn gpus_without_libtorch(variable: Option<&OsStr>, dev: &Path) -> Vec<String> {
     if let Some(allowed) = variable {
-        return words(allowed).into_iter().take_while(|word| names_a_gpu(word)).collect();
+        return words(allowed);
     }
     let Ok(entries) = std::fs::read_dir(dev) else {
         return Vec::new();
@@ -257,6 +254,9 @@ mod tests {
             (driver.gpus, driver.error) = (Vec::new(), Some("CUDA_ERROR_NO_DEVICE".to_owned()));
         });
         assert!(usable_gpus(&hidden, Some(OsStr::new("-1"))).unwrap().is_empty());
+        for none in ["NoDevFiles", "-1", "x,0"] {
+            assert!(usable_gpus(&probe, Some(OsStr::new(none))).unwrap().is_empty(), "{none}");
+        }
     }
 
     #[test]
@@ -284,7 +284,6 @@ mod tests {
                 None,
                 "x.so is missing",
             ),
-            (recorded(|_| {}), Some("NoDevFiles"), "\"NoDevFiles\" names no GPU"),
             (recorded(|probe| probe.driver = None), Some("0"), "no NVIDIA driver is installed"),
             (none_seen("CUDA_ERROR_NO_DEVICE"), Some("7"), "shows none"),
             (none_seen("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), None, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),

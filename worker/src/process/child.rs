@@ -35,7 +35,7 @@ const GUARD_GRACE: Duration = Duration::from_secs(1);
 pub(crate) enum Message {
     /// It reported an event.
     Event(Event),
-    /// It printed output that the coordinator gets at once.
+    /// It printed something; the output that the coordinator gets at once, if any of it.
     Printed(Vec<u8>),
     /// It printed a line that breaks the schema, which is this outcome.
     Broken(Outcome),
@@ -272,7 +272,10 @@ impl OutputForwarder {
     /// Logs output that is no event.
     async fn keep(&mut self, bytes: &[u8]) {
         let head = self.log.write(bytes);
-        if !head.is_empty() {
+        if head.is_empty() {
+            // A sign of progress, for which nobody waits.
+            let _ = self.sender.try_send(Message::Printed(Vec::new()));
+        } else {
             let _ = self.sender.send(Message::Printed(head.to_vec())).await;
         }
     }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sortie_core::filter::Filter;
 use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, apply};
+use sortie_core::machine::WorkKind;
 
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptState, Changes, Move, Progress, StoredSweepState, SweepRow, Transaction, TrialRow,
+    AttemptState, Changes, Move, Progress, Release, StoredSweepState, SweepRow, Transaction, TrialRow,
 };
 use crate::store::types::{SweepAction, TrialAction, TrialEvent};
 
@@ -72,6 +73,12 @@ pub(crate) async fn act_on_trials(
             _ => {}
         }
         tx.update_sweep(&row).await?;
+        if *action == TrialAction::Retry {
+            // The user has mended something, perhaps on a machine.
+            for kind in WorkKind::of(&row.spec.work) {
+                tx.release(&Release::Kind(kind), now).await?;
+            }
+        }
     }
     let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
     let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);

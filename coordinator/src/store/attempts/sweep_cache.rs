@@ -6,6 +6,8 @@ use std::sync::Arc;
 use sortie_core::combine::{Combine, Needs};
 use sortie_core::keep::Keep;
 use sortie_core::keys::SweepKey;
+use sortie_core::limits::Limits;
+use sortie_core::machine::WorkKind;
 use sortie_core::plan::SpecHasher;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
@@ -21,7 +23,9 @@ pub(crate) struct SweepInfo {
     pub(crate) name: String,
     pub(crate) work: Work,
     pub(crate) require: Requirements,
+    pub(crate) kinds: Vec<WorkKind>,
     pub(crate) keep: Keep,
+    pub(crate) limits: Limits,
     pub(crate) kill_at: Option<u64>,
     pub(crate) combine: Vec<Combine>,
     pub(crate) needs: Needs,
@@ -36,13 +40,15 @@ impl From<SweepRow> for SweepInfo {
         let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
         let needs = row.spec.needs();
-        let SweepSpec { name, work, require, keep, kill_at, combine, .. } = row.spec;
+        let SweepSpec { name, work, require, keep, limits, kill_at, combine, .. } = row.spec;
         Self {
             revision: row.revision,
             name,
+            kinds: WorkKind::of(&work),
             work,
             require,
             keep,
+            limits,
             kill_at,
             combine,
             needs,

@@ -1,13 +1,14 @@
 //! The attempts that one transaction concerns, and their changes. Pure: rows in, changes out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::job::{
-    self, AttemptEnd, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State, Timestamp,
+    self, AttemptEnd, Blame, Decision, Effect, ErrorClass, Event, FailureHistory, Outcome, Refused, State,
+    Timestamp,
 };
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::lease::{Batch, Completion};
 
 use super::sweep_cache::SweepInfo;
@@ -16,6 +17,8 @@ use crate::store::backend::{AttemptRow, AttemptState, Changes, Move, Progress};
 use crate::store::request::Request;
 use crate::store::types::TrialEvent;
 
+/// What follows the reason of a trial that ended after failures on one machine only.
+const ONE_MACHINE: &str = " (one machine only)";
 /// The last step that a command may report: the largest integer of the databases.
 pub(super) const STEP_MAX: u64 = (1 << 63) - 1;
 /// How much of a failure's message is kept, in bytes.
@@ -32,13 +35,24 @@ pub(crate) struct UnitOfWork {
     pub(crate) ended: bool,
     /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
     pub(crate) to_compare: Vec<AttemptToken>,
-    /// Workers whose standing changes: failures in a row, and the class of the last.
-    pub(crate) failing: BTreeMap<WorkerKey, (u32, ErrorClass)>,
+    /// What ended attempts say about machines, in their order.
+    pub(crate) verdicts: Vec<Verdict>,
     pub(super) attempts: BTreeMap<AttemptToken, AttemptRow>,
     sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
     expired: Vec<AttemptToken>,
     failures: HashMap<(TrialKey, ErrorClass), u32>,
+    /// The machines on which earlier attempts failed.
+    failed_on: HashMap<TrialKey, BTreeSet<String>>,
     pub(super) pins: HashMap<(&'static str, String), String>,
+}
+
+/// What the end of an attempt says about its machine.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) machine: String,
+    pub(crate) sweep: SweepKey,
+    /// Whose fault a failure is, and its message; none for a result.
+    pub(crate) failure: Option<(Blame, String)>,
 }
 
 impl UnitOfWork {
@@ -56,11 +70,12 @@ impl UnitOfWork {
             free_at: None,
             ended: false,
             to_compare: Vec::new(),
-            failing: BTreeMap::new(),
+            verdicts: Vec::new(),
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
             sweeps,
             expired,
             failures: HashMap::new(),
+            failed_on: HashMap::new(),
             pins: HashMap::new(),
         }
     }
@@ -81,6 +96,12 @@ impl UnitOfWork {
 
     pub(crate) fn note_failures(&mut self, failures: Vec<(TrialKey, ErrorClass, u32)>) {
         self.failures.extend(failures.into_iter().map(|(trial, class, count)| ((trial, class), count)));
+    }
+
+    pub(crate) fn note_machines(&mut self, failed_on: Vec<(TrialKey, String)>) {
+        for (trial, machine) in failed_on {
+            self.failed_on.entry(trial).or_default().insert(machine);
+        }
     }
 
     /// The state of a trial as it is by now, if this transaction moved it.
@@ -123,7 +144,7 @@ impl UnitOfWork {
         }
         self.store_batch(&row, batch);
         if let Some(message) = self.pinned_mismatch(token, false) {
-            self.finish(token, bad_data(message))?;
+            self.finish(token, differs(message))?;
             return Err(Refused::Stale(token).into());
         }
         Ok(())
@@ -147,7 +168,7 @@ impl UnitOfWork {
         }
         let succeeded = *outcome == Outcome::Succeeded;
         let outcome = match self.pinned_mismatch(*token, succeeded) {
-            Some(message) if succeeded => bad_data(message),
+            Some(message) if succeeded => differs(message),
             _ => outcome.clone(),
         };
         self.finish(*token, outcome)
@@ -180,13 +201,28 @@ impl UnitOfWork {
     fn finish(&mut self, token: AttemptToken, outcome: Outcome) -> Result<(), StoreError> {
         let row = self.held(token)?;
         let outcome = match outcome {
-            Outcome::Failed { class, message } => Outcome::Failed { class, message: one_line(&message) },
+            Outcome::Failed { class, message } => {
+                let mut message = one_line(&message);
+                if self.ends_on_one_machine(&row, class) {
+                    message.push_str(ONE_MACHINE);
+                }
+                Outcome::Failed { class, message }
+            }
             other => other,
         };
         let class = if let Outcome::Failed { class, .. } = &outcome { *class } else { ErrorClass::Transient };
         let event = Event::Complete { token, past: self.past(row.trial, class, token), outcome };
         self.apply_event(token, &event)?;
         Ok(())
+    }
+
+    /// Whether a trial ends by this failure without having been tried on another machine, for a reason that may be the machine's.
+    fn ends_on_one_machine(&self, row: &AttemptRow, class: ErrorClass) -> bool {
+        let failures = self.failures.get(&(row.trial, class)).copied().unwrap_or(0);
+        let elsewhere = |machines: &BTreeSet<String>| machines.iter().any(|machine| *machine != row.machine);
+        matches!(class.blame(), Blame::Unknown | Blame::TrialOnDevice)
+            && class.policy().exhausted(failures)
+            && !self.failed_on.get(&row.trial).is_some_and(elsewhere)
     }
 
     fn past(&self, trial: TrialKey, class: ErrorClass, token: AttemptToken) -> FailureHistory {
@@ -211,7 +247,7 @@ impl UnitOfWork {
     /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
     fn apply_event(&mut self, token: AttemptToken, event: &Event) -> Result<bool, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
-        let (trial, worker) = (row.trial, row.worker);
+        let trial = row.trial;
         let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {
             return Ok(false);
         };
@@ -237,7 +273,7 @@ impl UnitOfWork {
         }
         match effect {
             Some(Effect::Revive(token)) => self.revive(trial, token),
-            Some(Effect::End(token, end)) => self.end(worker, token, end),
+            Some(Effect::End(token, end)) => self.end(token, end),
             Some(Effect::Start(_) | Effect::ResetFailures) | None => {}
         }
         Ok(true)
@@ -264,7 +300,7 @@ impl UnitOfWork {
         self.changes.events.push((trial, event));
     }
 
-    fn end(&mut self, worker: WorkerKey, token: AttemptToken, end: AttemptEnd) {
+    fn end(&mut self, token: AttemptToken, end: AttemptEnd) {
         let now = self.now;
         let has_result = matches!(end, AttemptEnd::Reported(Outcome::Succeeded | Outcome::Diverged { .. }));
         if has_result && self.attempts.get(&token).is_some_and(|row| row.repeated) {
@@ -285,16 +321,20 @@ impl UnitOfWork {
                 (AttemptState::Failed, Some(class), Some(message))
             }
         };
-        let in_row = self.failing.get(&worker).map(|(in_row, _)| *in_row);
-        let in_row =
-            in_row.or_else(|| self.attempts.get(&token).map(|row| row.worker_failures_in_row)).unwrap_or(0);
-        match class {
-            Some(class) if class.blames_worker() => drop(self.failing.insert(worker, (in_row + 1, class))),
-            // A result shows that the worker is fit; a failure of another kind shows nothing.
-            None if state != AttemptState::Cancelled && in_row > 0 => {
-                self.failing.insert(worker, (0, ErrorClass::Transient));
+        if let Some(row) = self.attempts.get(&token) {
+            let (machine, sweep) = (row.machine.clone(), row.sweep);
+            match class.map(ErrorClass::blame) {
+                Some(Blame::Trial | Blame::Nobody) => {}
+                Some(blame) => {
+                    let message = message.clone().unwrap_or_default();
+                    self.verdicts.push(Verdict { machine, sweep, failure: Some((blame, message)) });
+                }
+                // A result shows that the machine is fit. It may have been blamed in this very transaction.
+                None if has_result && (row.suspect || !self.verdicts.is_empty()) => {
+                    self.verdicts.push(Verdict { machine, sweep, failure: None });
+                }
+                None => {}
             }
-            _ => {}
         }
         self.advance(token, |progress| {
             *progress = Progress { state, class, message, ended: Some(now), ..*progress };
@@ -311,8 +351,9 @@ impl UnitOfWork {
     }
 }
 
-fn bad_data(message: String) -> Outcome {
-    Outcome::Failed { class: ErrorClass::BadData, message }
+/// Its machine has other data or weights than those that the name is pinned to.
+fn differs(message: String) -> Outcome {
+    Outcome::Failed { class: ErrorClass::Machine, message }
 }
 
 pub(super) fn one_line(message: &str) -> String {

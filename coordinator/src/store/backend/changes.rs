@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{State, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey, WorkerKey};
+use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, SpecHash};
 
 use super::rows::Progress;
-use crate::store::types::{Quarantine, TrialEvent};
+use crate::store::types::TrialEvent;
 
 /// A trial to be added.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,13 +43,6 @@ pub(crate) struct NewAttempt {
     pub(crate) started: Timestamp,
 }
 
-/// A change of a worker's standing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WorkerChange {
-    pub(crate) failures_in_row: u32,
-    pub(crate) quarantine: Option<Quarantine>,
-}
-
 /// Everything that one transaction changes about trials, attempts and workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Changes {
@@ -69,8 +63,8 @@ pub(crate) struct Changes {
     pub(crate) events: Vec<(TrialKey, TrialEvent)>,
     /// Kind, name and digest.
     pub(crate) pins: Vec<(&'static str, String, String)>,
-    /// By worker.
-    pub(crate) workers: BTreeMap<WorkerKey, WorkerChange>,
+    /// What is held against machines from now on; none if nothing is any more.
+    pub(crate) faults: BTreeMap<(String, WorkKind), Option<Fault>>,
     /// Workers that gave a sign of life, by name, and when.
     pub(crate) seen: BTreeMap<String, Timestamp>,
     /// Workers that reported their end, by name, and when.

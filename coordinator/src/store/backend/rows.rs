@@ -3,13 +3,12 @@
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, State, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::machine;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::requirements::Abilities;
 use sortie_core::spec::SweepSpec;
 use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, SpecHash};
-
-use crate::store::types::Quarantine;
 
 /// A sweep as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +91,16 @@ pub(crate) struct WorkerRow {
     pub(crate) name: String,
     pub(crate) abilities: Abilities,
     pub(crate) seen: Timestamp,
-    pub(crate) failures_in_row: u32,
-    pub(crate) quarantine: Option<Quarantine>,
+    pub(crate) machine: String,
+    /// Whether anything is held against its machine.
+    pub(crate) suspect: bool,
+}
+
+impl WorkerRow {
+    /// As the fitness of machines is decided.
+    pub(crate) fn candidate(&self) -> machine::Candidate<'_> {
+        machine::Candidate { worker: &self.name, machine: &self.machine, abilities: &self.abilities }
+    }
 }
 
 /// A trial as a user's actions need it.
@@ -138,8 +145,10 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AttemptRow {
     pub(crate) token: AttemptToken,
-    pub(crate) worker: WorkerKey,
-    pub(crate) worker_failures_in_row: u32,
+    /// Its worker's machine.
+    pub(crate) machine: String,
+    /// Whether anything is held against that.
+    pub(crate) suspect: bool,
     pub(crate) trial: TrialKey,
     pub(crate) sweep: SweepKey,
     pub(crate) held_out: String,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::record::TrialRecord;
 
 use super::changes::{Changes, NewTrial};
@@ -19,6 +20,15 @@ use crate::store::query::Rows;
 use crate::store::types::{
     Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
 };
+
+/// Whose quarantines are ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// All of a machine.
+    Machine(String),
+    /// Those for a kind of work.
+    Kind(WorkKind),
+}
 
 /// How the names of sweeps start that verify a trial.
 pub(crate) const VERIFIES: &str = "verify-";
@@ -62,6 +72,8 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn artifacts(&self, trial: TrialKey) -> Result<TrialArtifacts, StoreError>;
     /// All reports of the attempt that gave a trial its result; none if the trial has no result.
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError>;
+    /// What is held against machines.
+    async fn faults(&self) -> Result<Vec<Fault>, StoreError>;
     /// Workers that were seen lately, or all that ever were.
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError>;
     /// A sweep by name.
@@ -144,6 +156,13 @@ pub(crate) trait Attempts: Send {
     async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError>;
+    /// The machines on which attempts at these trials failed, since they were forgiven and since this time. Attempts that were lost or
+    /// handed back do not count.
+    async fn failed_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
     async fn failures(&mut self, trials: &[TrialKey])
     -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError>;
@@ -166,8 +185,12 @@ pub(crate) trait Workers: Send {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError>;
     /// Workers by name; unknown ones are left out.
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Workers that were seen since this time and are not quarantined.
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError>;
+    /// Workers that were seen since this time and have not left.
+    async fn live_workers(&mut self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError>;
+    /// What is held against machines.
+    async fn faults(&mut self) -> Result<Vec<Fault>, StoreError>;
+    /// Ends the quarantines of a machine, or for a kind of work: one trial is tried there. Gives how many there were.
+    async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError>;
 }
 
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.

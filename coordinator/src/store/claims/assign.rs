@@ -1,23 +1,27 @@
 //! Assigning trials to claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use sortie_core::combine::Member;
+use sortie_core::combine::{Member, Needs};
 use sortie_core::job::Timestamp;
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::schedule::{self, Candidate, Request};
 
 use super::claim_request::ClaimRequest;
+use super::fitness::Fitness;
 use super::lease::{ClaimContext, lease};
 use crate::store::StoreError;
-use crate::store::attempts::UnitOfWork;
+use crate::store::attempts::{SweepInfo, UnitOfWork};
 use crate::store::backend::{OpenSweep, Transaction, WaitingTrial};
 use crate::store::request::Answer;
 use crate::store::types::{Claim, Claimed};
 
 /// How many checkpoints an attempt is offered: one may be damaged, or on a disk that it does not reach.
 const CHECKPOINTS_MAX: usize = 4;
+/// How far into a queue a claim looks for trials that did not fail on its machine.
+const QUEUE_MAX: u64 = 4_096;
 /// A waiting worker's sign of life is noted this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -50,14 +54,20 @@ pub(crate) async fn assign(
             continue;
         }
         let require = info.require.clone();
+        let kinds = info.kinds.clone();
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
-        candidates.push(Candidate { sweep: id, priority, require, running, waiting });
+        candidates.push(Candidate { sweep: id, priority, require, kinds, running, waiting });
     }
+    let suspect = workers.iter().any(|worker| worker.suspect);
+    let mut fitness = if suspect { Some(Fitness::read(now, context.silent_after, tx).await?) } else { None };
     let asked: Vec<ClaimRequest<'_>> =
-        claims.iter().map(|claim| ClaimRequest::new(claim, &workers, &open, now)).collect();
+        claims.iter().map(|claim| ClaimRequest::new(claim, &workers, &open, fitness.as_ref(), now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
     let allocated = schedule::allocate(&mut candidates, &requests);
     let mut queues = queues(&open, &allocated, now, context, tx).await?;
+    if fitness.is_none() && queues.iter().any(|queue| !queue.failed_on.is_empty()) {
+        fitness = Some(Fitness::read(now, context.silent_after, tx).await?);
+    }
     let members = members(&queues, tx).await?;
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
@@ -73,9 +83,9 @@ pub(crate) async fn assign(
         let mut leases = Vec::with_capacity(sweeps.len());
         for sweep in sweeps {
             let info = context.sweeps.get(sweep, 0, tx).await?;
-            // Fewer than were counted if another coordinator takes trials at the same time.
-            let Some(trial) =
-                queues.iter_mut().find(|queue| queue.sweep == sweep).and_then(|queue| queue.trials.pop())
+            // Fewer than were counted if another coordinator takes trials at the same time, or if some are for other machines.
+            let queue = queues.iter_mut().find(|queue| queue.sweep == sweep);
+            let Some(trial) = queue.and_then(|queue| queue.next(&worker.machine, &info, fitness.as_ref()))
             else {
                 continue;
             };
@@ -85,12 +95,19 @@ pub(crate) async fn assign(
                     tried.insert(lease.token, trial.id);
                 }
                 leases.push(lease);
+                // A machine on trial gets no other trial of the kind for a while, whatever becomes of this one.
+                for fault in asked.on_trial(&info.kinds) {
+                    let fault = Fault { until: Some(now.plus(QUARANTINE)), ..fault.clone() };
+                    unit.changes.faults.insert((fault.machine.clone(), fault.kind.clone()), Some(fault));
+                }
             }
         }
         let idle = leases.is_empty() && !context.look_again && asked.is_idle(&open, &candidates);
         let unfit =
             if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
-        answers.push(Ok(Claimed { leases, idle, quarantined: asked.quarantined(), unfit }));
+        let quarantined =
+            if leases.is_empty() { asked.quarantined(&open, &candidates) } else { String::new() };
+        answers.push(Ok(Claimed { leases, idle, quarantined, unfit }));
     }
     offer_checkpoints(&mut answers, &tried, tx).await?;
     Ok(answers)
@@ -98,8 +115,23 @@ pub(crate) async fn assign(
 
 struct Queue {
     sweep: SweepKey,
-    /// The next one last.
-    trials: Vec<WaitingTrial>,
+    trials: VecDeque<WaitingTrial>,
+    /// The machines on which trials failed lately.
+    failed_on: BTreeMap<TrialKey, BTreeSet<String>>,
+}
+
+impl Queue {
+    /// The next trial for a machine: one that failed there goes to another, if there is one that is fit.
+    fn next(&mut self, machine: &str, info: &SweepInfo, fitness: Option<&Fitness>) -> Option<WaitingTrial> {
+        let is_for_others = |trial: &WaitingTrial| {
+            self.failed_on.get(&trial.id).is_some_and(|machines| {
+                machines.contains(machine)
+                    && fitness.is_some_and(|fitness| fitness.others_fit(machines, &info.require, &info.kinds))
+            })
+        };
+        let index = self.trials.iter().position(|trial| !is_for_others(trial))?;
+        self.trials.remove(index)
+    }
 }
 
 async fn queues(
@@ -114,12 +146,37 @@ async fn queues(
         let count = allocated.iter().flatten().filter(|sweep| *sweep == id).count() as u64;
         if count > 0 {
             let needs = context.sweeps.get(*id, 0, tx).await?.needs;
-            let mut trials = tx.waiting(*id, count, now, needs).await?;
-            trials.reverse();
-            queues.push(Queue { sweep: *id, trials });
+            queues.push(queue(*id, count, now, needs, tx).await?);
         }
     }
     Ok(queues)
+}
+
+/// At least this many trials that any machine may get, if there are so many, among others that failed on some machine lately.
+async fn queue(
+    sweep: SweepKey,
+    count: u64,
+    now: Timestamp,
+    needs: Needs,
+    tx: &mut dyn Transaction,
+) -> Result<Queue, StoreError> {
+    let mut asked = count;
+    loop {
+        let trials = tx.waiting(sweep, asked, now, needs).await?;
+        let tried: Vec<TrialKey> =
+            trials.iter().filter(|trial| trial.attempts > 0).map(|trial| trial.id).collect();
+        let mut failed_on: BTreeMap<TrialKey, BTreeSet<String>> = BTreeMap::new();
+        if !tried.is_empty() {
+            for (trial, machine) in tx.failed_on(&tried, now.minus(QUARANTINE)).await? {
+                failed_on.entry(trial).or_default().insert(machine);
+            }
+        }
+        let (found, held) = (trials.len() as u64, failed_on.len() as u64);
+        if held == 0 || found < asked || found - held >= count || asked >= QUEUE_MAX {
+            return Ok(Queue { sweep, trials: trials.into(), failed_on });
+        }
+        asked = (2 * (count + held)).min(QUEUE_MAX);
+    }
 }
 
 /// What the combinations among these trials are made of: one look for all of them, and none where there are none.

@@ -2,16 +2,20 @@
 
 use sortie_core::job::Timestamp;
 use sortie_core::keys::SweepKey;
+use sortie_core::machine::{Fault, Standing, WorkKind};
 use sortie_core::schedule::{Candidate, Request, Wanted};
 
+use super::fitness::Fitness;
 use crate::store::backend::{OpenSweep, WorkerRow};
-use crate::store::types::{Claim, Quarantine};
+use crate::store::types::Claim;
 
 /// A claim, and the facts that decide which trials it gets.
 pub(super) struct ClaimRequest<'a> {
     pub(super) claim: &'a Claim,
     pub(super) worker: Option<&'a WorkerRow>,
     pub(super) request: Request,
+    /// What is held against the worker's machine, and keeps some trials from it.
+    faults: Vec<Fault>,
     now: Timestamp,
 }
 
@@ -20,17 +24,34 @@ impl<'a> ClaimRequest<'a> {
         claim: &'a Claim,
         workers: &'a [WorkerRow],
         open: &[OpenSweep],
+        fitness: Option<&Fitness>,
         now: Timestamp,
     ) -> Self {
         let worker = workers.iter().find(|worker| worker.name == claim.worker_id);
         let wanted = claim.sweep.as_ref().map_or(Wanted::Any, |name| {
             Wanted::Named(open.iter().find(|sweep| sweep.name == *name).map(|sweep| sweep.id))
         });
-        let fit = worker.is_some_and(|worker| quarantine(worker, now).is_none());
-        let count_max = if fit { claim.count_max } else { 0 };
-        let abilities = worker.map(|worker| worker.abilities.clone()).unwrap_or_default();
-        let request = Request { count_max, wanted, abilities, worker: claim.worker_id.clone() };
-        Self { claim, worker, request, now }
+        let count_max = if worker.is_some() { claim.count_max } else { 0 };
+        let (abilities, machine) =
+            worker.map(|worker| (worker.abilities.clone(), worker.machine.clone())).unwrap_or_default();
+        let held = |standing| {
+            let faults = fitness.into_iter().flat_map(|fitness| fitness.faults_of(&machine, standing));
+            faults.cloned().collect::<Vec<Fault>>()
+        };
+        let (quarantines, trials) = (held(Standing::Quarantined), held(Standing::OnTrial));
+        let kinds = |faults: &[Fault]| faults.iter().map(|fault| fault.kind.clone()).collect();
+        let (quarantined, on_trial) = (kinds(&quarantines), kinds(&trials));
+        let worker_id = claim.worker_id.clone();
+        let request =
+            Request { count_max, wanted, abilities, worker: worker_id, machine, quarantined, on_trial };
+        Self { claim, worker, request, faults: [quarantines, trials].concat(), now }
+    }
+
+    /// What the machine is on trial for, among these kinds of work.
+    pub(super) fn on_trial(&self, kinds: &[WorkKind]) -> impl Iterator<Item = &Fault> {
+        let on_trial =
+            |fault: &&Fault| fault.standing(self.now) == Standing::OnTrial && kinds.contains(&fault.kind);
+        self.faults.iter().filter(on_trial)
     }
 
     pub(super) fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {
@@ -65,13 +86,18 @@ impl<'a> ClaimRequest<'a> {
         lacking.next().unwrap_or_default()
     }
 
-    pub(super) fn quarantined(&self) -> String {
-        let quarantine = self.worker.and_then(|worker| quarantine(worker, self.now));
-        quarantine.map(|quarantine| quarantine.reason.clone()).unwrap_or_default()
+    /// Why the worker gets none of the trials that wait: the first quarantine that keeps one from it.
+    pub(super) fn quarantined(&self, open: &[OpenSweep], candidates: &[Candidate]) -> String {
+        let waiting = |candidate: &&Candidate| {
+            let unfinished = open.iter().any(|sweep| sweep.id == candidate.sweep && sweep.unfinished);
+            unfinished && self.request.may_run(candidate)
+        };
+        let mut kinds = candidates.iter().filter(waiting).flat_map(|candidate| &candidate.kinds);
+        let quarantine = kinds.find_map(|kind| {
+            let of =
+                |fault: &&Fault| fault.kind == *kind && fault.standing(self.now) == Standing::Quarantined;
+            self.faults.iter().find(of)
+        });
+        quarantine.map(|fault| fault.quarantine(self.now)).unwrap_or_default()
     }
-}
-
-/// The worker's quarantine, unless it is over.
-fn quarantine(worker: &WorkerRow, now: Timestamp) -> Option<&Quarantine> {
-    worker.quarantine.as_ref().filter(|quarantine| quarantine.until > now)
 }

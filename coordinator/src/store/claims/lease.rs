@@ -1,11 +1,15 @@
 //! Leasing one trial.
 
+use std::time::Duration;
+
 use sortie_core::combine::{Combination, Combine, Member};
 use sortie_core::job::{Decision, Event, apply};
 use sortie_core::keys::WorkerKey;
 use sortie_core::lease::Lease;
 use sortie_core::trial::TrialSpec;
 
+#[cfg(doc)]
+use crate::store::Settings;
 use crate::store::StoreError;
 use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
 use crate::store::backend::{Move, NewAttempt, WaitingTrial};
@@ -15,6 +19,8 @@ use crate::store::types::TrialEvent;
 pub(crate) struct ClaimContext<'a> {
     pub(crate) sweeps: &'a mut SweepCache,
     pub(crate) tokens: &'a mut Tokens,
+    /// See [`Settings::silent_after`].
+    pub(crate) silent_after: Duration,
     /// A trial turned out to have an existing result: the claim that would have got it should look again.
     pub(crate) look_again: bool,
 }
@@ -74,6 +80,7 @@ pub(super) fn lease(
         spec,
         checkpoints: Vec::new(),
         keep,
+        limits: info.limits,
         kill_at,
         members,
     }))

@@ -2,7 +2,9 @@
 
 mod assign;
 mod claim_request;
+mod fitness;
 mod lease;
 
 pub(crate) use assign::assign;
+pub(crate) use fitness::Fitness;
 pub(crate) use lease::ClaimContext;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use sortie_core::job::StateName;
 use sortie_core::keys::{AttemptToken, TrialKey};
+use sortie_core::machine::{HeldUp, WorkKind, held_up};
 use sortie_core::record::TrialRecord;
+use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
+use sortie_core::status::SweepState;
 use sortie_core::trial::Work;
 
 use super::store::Store;
@@ -61,11 +64,35 @@ impl Store {
     /// [`StoreError::UnknownSweep`].
     #[tracing::instrument(level = "debug", skip_all, fields(sweep = sweep))]
     pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        let status = self.backend.status(sweep).await?;
+        let mut status = self.backend.status(sweep).await?;
+        for status in &mut status {
+            let waits = status.state == SweepState::Open && status.queued > 0 && status.running == 0;
+            if waits && !status.delayed {
+                let spec = self.spec(&status.sweep).await?;
+                status.held_up = self.held_up(&spec.require, &WorkKind::of(&spec.work)).await?;
+            }
+        }
         match sweep {
             Some(name) if status.is_empty() => Err(self.unknown(name).await?),
             _ => Ok(status),
         }
+    }
+
+    /// Why trials with these requirements, of these kinds, do not run; none if some worker may run them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn held_up(
+        &self,
+        require: &Requirements,
+        kinds: &[WorkKind],
+    ) -> Result<Option<HeldUp>, StoreError> {
+        let workers = self.backend.workers(Some(self.settings.silent_after())).await?;
+        let faults = self.backend.faults().await?;
+        let now = self.backend.now().await?;
+        let live: Vec<_> = workers.iter().filter(|line| !line.left).map(|line| line.candidate()).collect();
+        Ok(held_up(&live, require, kinds, &faults, now))
     }
 
     /// A page of a sweep's trials in the order in which they run: those from this position on. The next page starts at

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::store::Store;
 use crate::store::StoreError;
 use crate::store::admin::TrialsRequest;
+use crate::store::backend::Release;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialAction};
 use crate::store::writer::{Act, Command, Message, Submit};
 
@@ -48,6 +49,28 @@ impl Store {
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
             other => other,
         }
+    }
+
+    /// Ends the quarantines of a machine, so that one trial of each kind is tried there. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownMachine`] for one that no worker registered with.
+    #[tracing::instrument(level = "debug", skip_all, fields(%machine))]
+    pub async fn release(&self, machine: &str) -> Result<u64, StoreError> {
+        let workers = self.backend.workers(None).await?;
+        if !workers.iter().any(|line| line.worker.machine == machine) {
+            let mut known: Vec<&str> = workers
+                .iter()
+                .filter(|line| line.quarantines().next().is_some())
+                .map(|line| line.worker.machine.as_str())
+                .collect();
+            known.sort_unstable();
+            known.dedup();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(StoreError::UnknownMachine { name: machine.to_owned(), known });
+        }
+        let release = Release::Machine(machine.to_owned());
+        self.ask(|reply| Message::Command(Command::Release(release, reply))).await
     }
 
     /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.

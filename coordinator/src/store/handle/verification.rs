@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::certificate::{metrics_digest, weights_digest};
+use sortie_core::machine::WorkKind;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::{SweepSpec, Verification};
 
@@ -12,8 +13,6 @@ use crate::store::backend::{ReportedData, VERIFIES};
 use crate::store::types::{SubmitOptions, TrialEvent, WorkerLine};
 use crate::store::writer::{Command, Message, Note};
 
-/// A worker that was not heard of for so many leases is not asked to verify.
-const SILENT_LEASES: u32 = 2;
 /// How many verifications of one trial are kept.
 const VERIFICATIONS_MAX: u32 = 1_000;
 
@@ -58,7 +57,7 @@ impl Store {
     pub async fn verify(&self, name: &str, kill_at: u64, steps: Option<u64>) -> Result<Verified, StoreError> {
         let history = self.backend.history(self.find(name).await?).await?;
         let spec = self.spec(&history.sweep).await?;
-        let worker = self.able_worker(&spec.require).await?;
+        let worker = self.able_worker(&spec.require, &WorkKind::of(&spec.work)).await?;
         let verification = Verification { kill_at, steps, worker: worker.worker.id.clone() };
         let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.spec_hash.short())).await?;
         let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;
@@ -73,10 +72,16 @@ impl Store {
     }
 
     /// A worker that may run such trials, the one that runs the fewest now.
-    async fn able_worker(&self, require: &Requirements) -> Result<WorkerLine, StoreError> {
-        let heard = self.settings.lease.max(Duration::from_secs(10)) * SILENT_LEASES;
-        let mut workers = self.backend.workers(Some(heard)).await?;
-        workers.retain(|line| !line.left && !line.is_quarantined() && line.worker.abilities.meet(require));
+    async fn able_worker(
+        &self,
+        require: &Requirements,
+        kinds: &[WorkKind],
+    ) -> Result<WorkerLine, StoreError> {
+        let mut workers = self.backend.workers(Some(self.settings.silent_after())).await?;
+        workers.retain(|line| {
+            let quarantined = line.quarantines().any(|fault| kinds.contains(&fault.kind));
+            !line.left && !quarantined && line.worker.abilities.meet(require)
+        });
         let first = workers.into_iter().min_by_key(|line| line.trials.len());
         first.ok_or_else(|| {
             StoreError::Verification(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::Fault;
 use sortie_core::record::{Detail, TrialRecord};
 
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
@@ -225,13 +226,18 @@ impl Backend for Memory {
         }))
     }
 
+    async fn faults(&self) -> Result<Vec<Fault>, StoreError> {
+        Ok(self.tables.lock().await.faults.values().cloned().collect())
+    }
+
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         let read_at = self.clock.now();
         let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
         let tables = self.tables.lock().await;
         let mut lines = Vec::new();
         for (id, line) in tables.workers.iter().filter(|(_, line)| line.seen >= since) {
-            let mut line = WorkerLine { read_at, ..line.clone() };
+            let faults = tables.faults_of(&line.worker.machine).cloned().collect();
+            let mut line = WorkerLine { read_at, faults, ..line.clone() };
             for (token, attempt) in tables.attempts.iter().filter(|(_, attempt)| attempt.worker == *id) {
                 let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
                 if trial.state.name() == StateName::Running && trial.state.token() == Some(*token) {

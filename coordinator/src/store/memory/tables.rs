@@ -7,6 +7,7 @@ use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::combine::Needs;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::{Point, SpecHash};
@@ -47,7 +48,7 @@ pub(super) struct Tables {
     /// The trials by id and sweep: each is there once.
     pub(super) by_id: BTreeMap<(SpecHash, SweepKey), TrialKey>,
     pub(super) workers: BTreeMap<WorkerKey, WorkerLine>,
-    pub(super) failures_in_row: HashMap<WorkerKey, u32>,
+    pub(super) faults: BTreeMap<(String, WorkKind), Fault>,
     pub(super) attempts: BTreeMap<AttemptToken, Attempt>,
     pub(super) validation: BTreeMap<EvaluationKey, Evaluation>,
     pub(super) held_out: BTreeMap<EvaluationKey, Evaluation>,
@@ -266,6 +267,17 @@ impl Tables {
         Some((*steps.iter().min()?, steps.len() as u64))
     }
 
+    /// The machine of an attempt's worker.
+    pub(super) fn machine_of(&self, attempt: &Attempt) -> Result<String, StoreError> {
+        let worker = self.workers.get(&attempt.worker).ok_or_else(|| missing("workers"))?;
+        Ok(worker.worker.machine.clone())
+    }
+
+    /// What is held against a machine.
+    pub(super) fn faults_of(&self, machine: &str) -> impl Iterator<Item = &Fault> {
+        self.faults.values().filter(move |fault| fault.machine == machine)
+    }
+
     /// Everything that a write refers to is as it was read.
     pub(super) fn check(&self, changes: &Changes) -> Result<(), StoreError> {
         for (id, moved) in &changes.moves {
@@ -352,10 +364,10 @@ impl Tables {
     }
 
     pub(super) fn apply_to_workers(&mut self, changes: &Changes) {
-        for (id, change) in &changes.workers {
-            self.failures_in_row.insert(*id, change.failures_in_row);
-            if let Some(line) = self.workers.get_mut(id) {
-                line.quarantine.clone_from(&change.quarantine);
+        for (of, fault) in &changes.faults {
+            match fault {
+                Some(fault) => drop(self.faults.insert(of.clone(), fault.clone())),
+                None => drop(self.faults.remove(of)),
             }
         }
         for line in self.workers.values_mut() {

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
 use sortie_core::combine::{Member, Needs};
-use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp, WAIT_MAX};
+use sortie_core::job::{Blame, ErrorClass, Finished, State, StateName, Timestamp, WAIT_MAX};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::record::Fingerprint;
 
-use super::tables::{Attempt, MemoryTransaction, Trial, lock_failed, missing};
+use super::tables::{Attempt, MemoryTransaction, Tables, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, StoredSweepState,
-    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
-    given,
+    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, Release,
+    StoredSweepState, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial,
+    WorkerRow, Workers, given,
 };
-use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 
 #[tonic::async_trait]
@@ -259,9 +259,9 @@ impl Attempts for MemoryTransaction {
         }
         for line in self.tables.workers.values_mut() {
             line.seen = line.seen.min(now);
-            if let Some(quarantine) = &mut line.quarantine {
-                quarantine.until = quarantine.until.min(now.plus(QUARANTINE));
-            }
+        }
+        for until in self.tables.faults.values_mut().filter_map(|fault| fault.until.as_mut()) {
+            *until = (*until).min(now.plus(QUARANTINE));
         }
         Ok(renewed)
     }
@@ -272,10 +272,12 @@ impl Attempts for MemoryTransaction {
         for token in tokens {
             let Some(attempt) = tables.attempts.get(token) else { continue };
             let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+            let machine = tables.machine_of(attempt)?;
+            let suspect = tables.faults_of(&machine).next().is_some();
             rows.push(AttemptRow {
                 token: *token,
-                worker: attempt.worker,
-                worker_failures_in_row: tables.failures_in_row.get(&attempt.worker).copied().unwrap_or(0),
+                machine,
+                suspect,
                 trial: attempt.trial,
                 sweep: trial.sweep,
                 held_out: trial.point.held_out_label(),
@@ -301,6 +303,27 @@ impl Attempts for MemoryTransaction {
             .filter_map(expired)
             .take(usize::try_from(count_max).unwrap_or(usize::MAX))
             .collect())
+    }
+
+    async fn failed_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        let mut found = BTreeSet::new();
+        for id in trials {
+            let trial = self.tables.trials.get(id).ok_or_else(|| missing("trials"))?;
+            for (token, attempt) in self.tables.attempts_of(*id) {
+                let counts = attempt.progress.state == AttemptState::Failed
+                    && attempt.progress.class.is_some_and(|class| class.blame() != Blame::Nobody)
+                    && attempt.progress.ended.is_some_and(|ended| ended >= since)
+                    && trial.forgiven.is_none_or(|forgiven| *token > forgiven);
+                if counts {
+                    found.insert((*id, self.tables.machine_of(attempt)?));
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     async fn failures(
@@ -370,6 +393,12 @@ impl Attempts for MemoryTransaction {
     }
 }
 
+fn worker_row(tables: &Tables, id: WorkerKey, line: &WorkerLine) -> WorkerRow {
+    let Worker { id: name, machine, abilities, .. } = line.worker.clone();
+    let suspect = tables.faults_of(&machine).next().is_some();
+    WorkerRow { id, name, abilities, seen: line.seen, machine, suspect }
+}
+
 #[tonic::async_trait]
 impl Workers for MemoryTransaction {
     async fn register(&mut self, worker: &Worker, now: Timestamp) -> Result<(), StoreError> {
@@ -383,7 +412,7 @@ impl Workers for MemoryTransaction {
             seen: now,
             read_at: now,
             left: false,
-            quarantine: None,
+            faults: Vec::new(),
             trials: Vec::new(),
         };
         self.tables.workers.insert(id, line);
@@ -392,28 +421,33 @@ impl Workers for MemoryTransaction {
 
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
         let tables = &self.tables;
-        let row = |(id, line): (&WorkerKey, &WorkerLine)| WorkerRow {
-            id: *id,
-            name: line.worker.id.clone(),
-            abilities: line.worker.abilities.clone(),
-            seen: line.seen,
-            failures_in_row: tables.failures_in_row.get(id).copied().unwrap_or(0),
-            quarantine: line.quarantine.clone(),
-        };
-        Ok(tables
-            .workers
-            .iter()
-            .filter(|(_, line)| names.contains(&line.worker.id.as_str()))
-            .map(row)
-            .collect())
+        let named = tables.workers.iter().filter(|(_, line)| names.contains(&line.worker.id.as_str()));
+        Ok(named.map(|(id, line)| worker_row(tables, *id, line)).collect())
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
-        let fit = |line: &WorkerLine| {
-            let free = line.quarantine.as_ref().is_none_or(|quarantine| quarantine.until <= now);
-            line.seen >= since && free && !line.left
+    async fn live_workers(&mut self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError> {
+        let tables = &self.tables;
+        let live = tables.workers.iter().filter(|(_, line)| line.seen >= since && !line.left);
+        Ok(live.map(|(id, line)| worker_row(tables, *id, line)).collect())
+    }
+
+    async fn faults(&mut self) -> Result<Vec<Fault>, StoreError> {
+        Ok(self.tables.faults.values().cloned().collect())
+    }
+
+    async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError> {
+        let meant = |fault: &Fault| match whose {
+            Release::Machine(machine) => fault.machine == *machine,
+            Release::Kind(kind) => fault.kind == *kind,
         };
-        Ok(self.tables.workers.iter().filter(|(_, line)| fit(line)).map(|(id, _)| *id).collect())
+        let mut released = 0;
+        for fault in self.tables.faults.values_mut().filter(|fault| meant(fault)) {
+            if fault.until.is_some_and(|until| until > now) {
+                fault.until = Some(now);
+                released += 1;
+            }
+        }
+        Ok(released)
     }
 }
 

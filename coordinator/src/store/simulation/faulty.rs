@@ -8,14 +8,15 @@ use std::time::Duration;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::Fault;
 use sortie_core::record::TrialRecord;
 
 use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, ReportedData, SweepRow,
-    Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, Release, ReportedData,
+    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
@@ -136,6 +137,10 @@ impl Backend for FaultyBackend {
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         self.inner.proof(trial).await
     }
+    async fn faults(&self) -> Result<Vec<Fault>, StoreError> {
+        self.inner.faults().await
+    }
+
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         self.inner.workers(seen_within).await
     }
@@ -236,6 +241,14 @@ impl Attempts for FaultyTransaction {
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError> {
         self.inner.expired(now, count_max).await
     }
+    async fn failed_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        self.inner.failed_on(trials, since).await
+    }
+
     async fn failures(
         &mut self,
         trials: &[TrialKey],
@@ -264,8 +277,16 @@ impl Workers for FaultyTransaction {
     async fn workers(&mut self, names: &[&str]) -> Result<Vec<WorkerRow>, StoreError> {
         self.inner.workers(names).await
     }
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
-        self.inner.fit_workers(since, now).await
+    async fn live_workers(&mut self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError> {
+        self.inner.live_workers(since).await
+    }
+
+    async fn faults(&mut self) -> Result<Vec<Fault>, StoreError> {
+        self.inner.faults().await
+    }
+
+    async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError> {
+        self.inner.release(whose, now).await
     }
 }
 

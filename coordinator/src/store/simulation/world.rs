@@ -297,6 +297,7 @@ impl Simulation {
             1 => failed(ErrorClass::Transient),
             2 => failed(ErrorClass::OutOfMemory),
             3 | 4 => failed(ErrorClass::Preempted),
+            5 => failed(ErrorClass::Machine),
             _ => Outcome::Succeeded,
         };
         (outcome, 1 + self.below(4))
@@ -316,7 +317,12 @@ impl Simulation {
     }
 
     async fn life(self: &Rc<Self>, worker: usize, id: &str) {
-        let process = Worker { id: id.to_owned(), host: id.to_owned(), ..Worker::default() };
+        let process = Worker {
+            id: id.to_owned(),
+            host: id.to_owned(),
+            machine: format!("m{worker}"),
+            ..Worker::default()
+        };
         while self.call(worker, Call::Register(process.clone())).await.is_none() {
             sleep(Duration::from_secs(1)).await;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sortie_core::job::{Finished, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
 
@@ -349,6 +350,10 @@ impl Backend for SqlBackend {
         Ok(Some(ReportedData { evaluations, losses, artifacts, resumed, worker }))
     }
 
+    async fn faults(&self) -> Result<Vec<Fault>, StoreError> {
+        self.fetch(self.sql().faults, Vec::new()).await?.iter().map(rows::fault).collect()
+    }
+
     async fn workers(&self, seen_within: Option<Duration>) -> Result<Vec<WorkerLine>, StoreError> {
         let read_at = self.now().await?;
         let since = seen_within.map_or(Timestamp(0), |duration| read_at.minus(duration));
@@ -356,13 +361,17 @@ impl Backend for SqlBackend {
         for row in self.fetch(self.sql().running, Vec::new()).await? {
             running.entry(row.key("attempts", "worker")?).or_default().push(row.text("trials", "trial")?);
         }
+        let faults = self.faults().await?;
         let mut lines = Vec::new();
         for row in self.fetch(self.sql().worker_lines, vec![since.0.into()]).await? {
             let devices = row.text("workers", "devices")?;
+            let machine = row.text("workers", "machine")?;
+            let faults = faults.iter().filter(|fault| fault.machine == machine).cloned().collect();
             lines.push(WorkerLine {
                 worker: Worker {
                     id: row.text("workers", "worker_id")?,
                     host: row.text("workers", "host")?,
+                    machine,
                     pid: rows::small(row.count("workers", "pid")?),
                     devices: devices
                         .split(',')
@@ -377,7 +386,7 @@ impl Backend for SqlBackend {
                 seen: Timestamp(row.int("workers", "seen_ms")?),
                 read_at,
                 left: row.maybe_int("workers", "left_ms")?.is_some(),
-                quarantine: rows::quarantine(&row)?,
+                faults,
                 trials: running.remove(&row.key("workers", "id")?).unwrap_or_default(),
             });
         }

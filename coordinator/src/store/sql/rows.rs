@@ -8,6 +8,7 @@ use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
 use sortie_core::job::{Finished, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, TrialKey};
+use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::trial::Point;
 
@@ -16,7 +17,7 @@ use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow, given,
 };
-use crate::store::types::{ArtifactLocation, Quarantine, StoredArtifact, TrialLine};
+use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 
 /// The place in the grid of a row of `trials`.
 pub(super) fn point(row: &Row) -> Result<Point, StoreError> {
@@ -93,15 +94,20 @@ pub(super) fn worker(row: &Row) -> Result<WorkerRow, StoreError> {
         name: row.text("workers", "worker_id")?,
         abilities: row.json("workers", "abilities")?,
         seen: Timestamp(row.int("workers", "seen_ms")?),
-        failures_in_row: small(row.count("workers", "failures_in_row")?),
-        quarantine: quarantine(row)?,
+        machine: row.text("workers", "machine")?,
+        suspect: row.int("machine_faults", "suspect")? != 0,
     })
 }
 
-/// Why and until when a worker gets no trials.
-pub(super) fn quarantine(row: &Row) -> Result<Option<Quarantine>, StoreError> {
-    let Some(until) = row.maybe_int("workers", "quarantined_until_ms")? else { return Ok(None) };
-    Ok(Some(Quarantine { until: Timestamp(until), reason: row.text("workers", "quarantine_reason")? }))
+/// What is held against a machine.
+pub(super) fn fault(row: &Row) -> Result<Fault, StoreError> {
+    Ok(Fault {
+        machine: row.text("machine_faults", "machine")?,
+        kind: row.parsed("machine_faults", "kind")?,
+        failures_in_row: small(row.count("machine_faults", "failures_in_row")?),
+        until: row.maybe_int("machine_faults", "until_ms")?.map(Timestamp),
+        reason: row.text("machine_faults", "reason")?,
+    })
 }
 
 pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
@@ -123,8 +129,8 @@ pub(super) fn trial(row: &Row) -> Result<TrialRow, StoreError> {
 pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow {
         token: AttemptToken(row.int("attempts", "token")?),
-        worker: row.key("attempts", "worker")?,
-        worker_failures_in_row: small(row.count("workers", "failures_in_row")?),
+        machine: row.text("workers", "machine")?,
+        suspect: row.int("machine_faults", "suspect")? != 0,
         trial: row.key("trials", "trial")?,
         sweep: row.key("trials", "sweep_id")?,
         held_out: row.text("trials", "held_out")?,

@@ -44,19 +44,33 @@ statements! {
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
     renew_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running' AND (expires_ms < $1 OR expires_ms > $2)";
     shorten_waits: "UPDATE trials SET not_before_ms = $1 WHERE state = 'queued' AND not_before_ms > $1";
-    shorten_quarantines: "UPDATE workers SET quarantined_until_ms = $1 WHERE quarantined_until_ms > $1";
+    shorten_quarantines: "UPDATE machine_faults SET until_ms = $1 WHERE until_ms > $1";
     seen_by_now: "UPDATE workers SET seen_ms = $1 WHERE seen_ms > $1";
     note_time: "UPDATE epochs SET latest_ms = $1 WHERE id = (SELECT MAX(id) FROM epochs)";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
 
-    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+    register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints, machine)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10)
         ON CONFLICT (worker_id) DO UPDATE SET seen_ms = excluded.seen_ms, left_ms = NULL, checkpoints = excluded.checkpoints";
-    workers: "$pack(id, worker_id, abilities, seen_ms, failures_in_row, quarantined_until_ms, quarantine_reason)
-        SELECT w.id, w.worker_id, w.abilities, w.seen_ms, w.failures_in_row, w.quarantined_until_ms, w.quarantine_reason
-        FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name";
-    fit_workers: "SELECT id FROM workers WHERE seen_ms >= $1 AND left_ms IS NULL
-            AND (quarantined_until_ms IS NULL OR quarantined_until_ms <= $2)";
+    workers: &format!("$pack(id, worker_id, machine, abilities, seen_ms, suspect)
+        SELECT w.id, w.worker_id, w.machine, w.abilities, w.seen_ms, {SUSPECT}
+        FROM $rows(name TEXT) AS v JOIN workers AS w ON w.worker_id = v.name");
+    live_workers: &format!("SELECT w.id, w.worker_id, w.machine, w.abilities, w.seen_ms, {SUSPECT}
+        FROM workers AS w WHERE w.seen_ms >= $1 AND w.left_ms IS NULL ORDER BY w.id");
+    faults: "SELECT machine, kind, failures_in_row, until_ms, reason FROM machine_faults ORDER BY machine, kind";
+    store_faults: "INSERT INTO machine_faults (machine, kind, failures_in_row, until_ms, reason)
+        SELECT v.machine, v.kind, v.failures_in_row, v.until_ms, v.reason
+        FROM $rows(machine TEXT, kind TEXT, failures_in_row BIGINT, until_ms BIGINT, reason TEXT) AS v
+        WHERE true ON CONFLICT (machine, kind) DO UPDATE SET failures_in_row = excluded.failures_in_row,
+            until_ms = excluded.until_ms, reason = excluded.reason";
+    clear_fault: "DELETE FROM machine_faults WHERE machine = $1 AND kind = $2";
+    release_machine: "UPDATE machine_faults SET until_ms = $2 WHERE machine = $1 AND until_ms > $2";
+    release_kind: "UPDATE machine_faults SET until_ms = $2 WHERE kind = $1 AND until_ms > $2";
+    failed_on: "SELECT DISTINCT a.trial, w.machine
+        FROM $rows(trial BIGINT) AS v JOIN trials AS t ON t.id = v.trial JOIN attempts AS a ON a.trial = t.id
+        JOIN workers AS w ON w.id = a.worker
+        WHERE a.outcome = 'failed' AND a.error_class NOT IN ('preempted', 'lost') AND a.ended_ms >= $2
+            AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
@@ -77,9 +91,9 @@ statements! {
             (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
-    attempts: &format!("$pack(token, worker, failures_in_row, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
+    attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
             ended_ms, sequence, step, dataset_digest, weights_digest, repeated)
-        SELECT a.token, a.worker, w.failures_in_row, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
+        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -170,8 +184,6 @@ statements! {
         SELECT v.trial, v.token, v.at_ms, v.what, v.detail
         FROM $rows(trial BIGINT, token BIGINT, at_ms BIGINT, what TEXT, detail TEXT) AS v";
     pin: "INSERT INTO digests (kind, name, digest) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO NOTHING";
-    standing: "UPDATE workers SET failures_in_row = v.failures_in_row, quarantined_until_ms = v.quarantined_until_ms, quarantine_reason = v.quarantine_reason
-        FROM $rows(id BIGINT, failures_in_row BIGINT, quarantined_until_ms BIGINT, quarantine_reason TEXT) AS v WHERE workers.id = v.id";
     seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
 
@@ -219,7 +231,7 @@ statements! {
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.token = $1";
     worker_lines: "SELECT w.id, w.worker_id, w.host, w.pid, w.devices, w.slots, w.abilities, w.software, w.seen_ms, w.left_ms,
-            w.quarantined_until_ms, w.quarantine_reason, w.checkpoints
+            w.machine, w.checkpoints
         FROM workers AS w WHERE w.seen_ms >= $1 ORDER BY w.id";
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
         FROM trials AS t JOIN attempts AS a ON a.token = t.holder JOIN sweeps AS s ON s.id = t.sweep_id
@@ -356,6 +368,9 @@ fn scores(table: &str) -> String {
         FROM $rows(token BIGINT) AS v"
     )
 }
+
+/// Whether anything is held against the machine of worker `w`: the rare case, in which its faults are read.
+const SUSPECT: &str = "CAST(CASE WHEN EXISTS (SELECT 1 FROM machine_faults AS f WHERE f.machine = w.machine) THEN 1 ELSE 0 END AS BIGINT) AS suspect";
 
 /// The state of a trial: its name, and the columns of which each belongs to one state (see the migration).
 const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result";

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
+use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::machine::{Fault, QUARANTINE};
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -14,10 +15,9 @@ use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, SweepRow, Sweeps, Transaction,
-    TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, Release, SweepRow, Sweeps,
+    Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
-use crate::store::settings::QUARANTINE;
 use crate::store::types::{ArtifactLocation, Worker};
 
 /// See the module.
@@ -274,6 +274,16 @@ impl Attempts for SqlTransaction {
         rows.iter().map(|row| row.int("trials", "token").map(AttemptToken)).collect()
     }
 
+    async fn failed_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        let trials = rows_arg(trials.iter().map(|trial| json!([trial])));
+        let rows = self.tx.fetch(self.sql().failed_on, vec![trials, since.0.into()]).await?;
+        rows.iter().map(|row| Ok((row.key("attempts", "trial")?, row.text("workers", "machine")?))).collect()
+    }
+
     async fn failures(
         &mut self,
         trials: &[TrialKey],
@@ -336,6 +346,7 @@ impl Workers for SqlTransaction {
             worker.software.as_str().into(),
             now.0.into(),
             worker.checkpoints.map(ArtifactLocation::as_str).into(),
+            worker.machine.as_str().into(),
         ];
         let touched = self.tx.execute(self.sql().register, args).await?;
         expect("register of a worker", touched, 1)
@@ -347,9 +358,20 @@ impl Workers for SqlTransaction {
         rows.iter().map(rows::worker).collect()
     }
 
-    async fn fit_workers(&mut self, since: Timestamp, now: Timestamp) -> Result<Vec<WorkerKey>, StoreError> {
-        let rows = self.tx.fetch(self.sql().fit_workers, vec![since.0.into(), now.0.into()]).await?;
-        rows.iter().map(|row| row.key("workers", "id")).collect()
+    async fn live_workers(&mut self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError> {
+        self.tx.fetch(self.sql().live_workers, vec![since.0.into()]).await?.iter().map(rows::worker).collect()
+    }
+
+    async fn faults(&mut self) -> Result<Vec<Fault>, StoreError> {
+        self.tx.fetch(self.sql().faults, Vec::new()).await?.iter().map(rows::fault).collect()
+    }
+
+    async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError> {
+        let (statement, name) = match whose {
+            Release::Machine(machine) => (self.sql().release_machine, machine.clone()),
+            Release::Kind(kind) => (self.sql().release_kind, kind.to_string()),
+        };
+        self.tx.execute(statement, vec![name.into(), now.0.into()]).await
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sortie_core::job::ErrorClass;
 use sortie_core::keys::AttemptToken;
+use sortie_core::machine::Fault;
 use sortie_core::metrics::Evaluation;
 
 use super::engine::Arg;
@@ -147,14 +148,17 @@ impl SqlTransaction {
     }
 
     async fn write_workers(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let standing = changes.workers.iter().map(|(id, change)| {
-            let (until, reason) = (
-                change.quarantine.as_ref().map(|quarantine| quarantine.until.0),
-                change.quarantine.as_ref().map(|quarantine| &quarantine.reason),
-            );
-            json!([id, change.failures_in_row, until, reason])
+        let faults = changes.faults.values().flatten().map(|fault| {
+            let Fault { machine, kind, failures_in_row, until, reason } = fault;
+            json!([machine, kind.to_string(), failures_in_row, until.map(|until| until.0), reason])
         });
-        self.write_rows("standing of workers", self.sql().standing, standing.collect()).await?;
+        self.write_rows("standing of machines", self.sql().store_faults, faults.collect()).await?;
+        for ((machine, kind), _) in changes.faults.iter().filter(|(_, fault)| fault.is_none()) {
+            // Another coordinator may have cleared it before.
+            self.tx
+                .execute(self.sql().clear_fault, vec![machine.as_str().into(), kind.to_string().into()])
+                .await?;
+        }
         // A worker that is not registered any more gave a sign of life all the same: these two may touch fewer rows.
         for (sql, workers) in [(self.sql().seen, &changes.seen), (self.sql().left, &changes.left)] {
             if !workers.is_empty() {

@@ -2,26 +2,22 @@
 //!
 //! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_core::job::{ErrorClass, Timestamp};
-use sortie_core::keys::{AttemptToken, WorkerKey};
-use sortie_core::schedule::is_quarantined;
+use sortie_core::job::{Blame, Timestamp};
+use sortie_core::keys::AttemptToken;
+use sortie_core::machine::WorkKind;
 use tokio::time::Instant;
 
-use crate::store::attempts::{SweepCache, Tokens, UnitOfWork};
-use crate::store::backend::{Changes, Contradiction, Transaction, WorkerChange};
-use crate::store::claims::{self, ClaimContext};
+use crate::store::attempts::{SweepCache, Tokens, UnitOfWork, Verdict};
+use crate::store::backend::{Changes, Contradiction, Transaction};
+use crate::store::claims::{self, ClaimContext, Fitness};
 use crate::store::request::{PendingClaim, Request};
-use crate::store::settings::QUARANTINE;
-use crate::store::types::{Claim, Quarantine, TrialEvent};
+use crate::store::types::{Claim, TrialEvent};
 use crate::store::{Settings, StoreError};
 
 /// How many expired leases one transaction ends.
 const REAPED_MAX: u64 = 1_000;
-/// A worker that was not seen for this many leases is not counted on.
-const UNSEEN_LEASES: u32 = 4;
 
 /// What follows from a transaction, besides the answers to its requests.
 #[derive(Debug)]
@@ -70,16 +66,20 @@ impl BatchExecutor {
                 Request::Reap { reply, .. } => reply.set(unit.on_reap().map(Some)),
             }
         }
-        let mut context =
-            ClaimContext { sweeps: &mut self.sweeps, tokens: &mut self.tokens, look_again: false };
+        let mut context = ClaimContext {
+            sweeps: &mut self.sweeps,
+            tokens: &mut self.tokens,
+            silent_after: self.settings.silent_after(),
+            look_again: false,
+        };
         let (claims, replies): (Vec<&Claim>, Vec<_>) = waiting.into_iter().unzip();
         let answers = claims::assign(&claims, &mut unit, &mut context, tx).await?;
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.set(answer);
         }
         let look_again = context.look_again;
-        let UnitOfWork { mut changes, free_at, ended, failing, to_compare, .. } = unit.into_changes();
-        quarantined(failing, now, self.settings.lease, &mut changes, tx).await?;
+        let UnitOfWork { mut changes, free_at, ended, verdicts, to_compare, .. } = unit.into_changes();
+        self.judge(verdicts, now, &mut changes, tx).await?;
         let written = !changes.is_empty();
         if written {
             tx.write(&changes).await?;
@@ -123,12 +123,47 @@ impl BatchExecutor {
         let failing = unit.trials_that_may_fail(requests);
         if !failing.is_empty() {
             unit.note_failures(tx.failures(&failing).await?);
+            unit.note_machines(tx.failed_on(&failing, Timestamp(0)).await?);
         }
         for (kind, name) in unit.names_to_compare(requests) {
             let digest = tx.pinned(kind, &name).await?;
             unit.note_pin(kind, name, digest);
         }
         Ok(unit)
+    }
+
+    /// Changes what is held against machines by what the ends of attempts say about them.
+    async fn judge(
+        &mut self,
+        verdicts: Vec<Verdict>,
+        now: Timestamp,
+        changes: &mut Changes,
+        tx: &mut dyn Transaction,
+    ) -> Result<(), StoreError> {
+        if verdicts.is_empty() {
+            return Ok(());
+        }
+        let mut fitness = Fitness::read(now, self.settings.silent_after(), tx).await?;
+        for Verdict { machine, sweep, failure } in verdicts {
+            let info = self.sweeps.get(sweep, 0, tx).await?;
+            let Some((blame, message)) = failure else {
+                for kind in &info.kinds {
+                    if fitness.clear(&machine, kind) {
+                        changes.faults.insert((machine.clone(), kind.clone()), None);
+                    }
+                }
+                continue;
+            };
+            let device = info.kinds.contains(&WorkKind::Device) && blame == Blame::Device;
+            let Some(kind) = (if device { Some(&WorkKind::Device) } else { info.kinds.first() }) else {
+                continue;
+            };
+            let others = fitness.others_fit(&BTreeSet::from([machine.clone()]), &info.require, &info.kinds);
+            let fault = fitness.fault(&machine, kind).after_failure(blame, others, now, &message);
+            changes.faults.insert((machine, kind.clone()), Some(fault.clone()));
+            fitness.note(fault);
+        }
+        Ok(())
     }
 }
 
@@ -159,31 +194,4 @@ async fn note_contradictions(
         changes.events.push((trial, event));
     }
     if changes.is_empty() { Ok(()) } else { tx.write(&changes).await }
-}
-
-/// Quarantines workers whose attempts keep failing while others' do not.
-async fn quarantined(
-    failing: BTreeMap<WorkerKey, (u32, ErrorClass)>,
-    now: Timestamp,
-    lease: Duration,
-    changes: &mut Changes,
-    tx: &mut dyn Transaction,
-) -> Result<(), StoreError> {
-    let suspicious = failing.values().any(|(failures_in_row, _)| is_quarantined(*failures_in_row, 1));
-    let mut fit =
-        if suspicious { tx.fit_workers(now.minus(lease * UNSEEN_LEASES), now).await? } else { Vec::new() };
-    for (worker, (failures_in_row, class)) in failing {
-        let others = fit.iter().filter(|other| **other != worker).count() as u64;
-        let quarantined = is_quarantined(failures_in_row, others);
-        if quarantined {
-            // Several may fail in one transaction; the last one that is fit stays.
-            fit.retain(|other| *other != worker);
-        }
-        let quarantine = quarantined.then(|| Quarantine {
-            until: now.plus(QUARANTINE),
-            reason: format!("its last {failures_in_row} attempts failed, the last one as {class}"),
-        });
-        changes.workers.insert(worker, WorkerChange { failures_in_row, quarantine });
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::store::StoreError;
 use crate::store::admin::{self, Chunk, TrialsDone, TrialsRequest};
-use crate::store::backend::{Changes, Transaction};
+use crate::store::backend::{Changes, Release, Transaction};
 use crate::store::request::Reply;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Worker};
 
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     /// Changes the trials of one page.
     ActOnTrials(TrialsRequest, Reply<TrialsDone>),
     Note(Note, Reply<()>),
+    /// Answered by the number of quarantines that it ended.
+    Release(Release, Reply<u64>),
     /// Answered by the number of leases.
     Grace(Grace, Reply<u64>),
 }
@@ -148,6 +150,19 @@ impl Change for Note {
     async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
         let event = TrialEvent { at_ms: time.now.0, ..self.event.clone() };
         tx.write(&Changes { events: vec![(self.trial, event)], ..Changes::default() }).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Release {
+    type Done = u64;
+
+    async fn perform(&self, time: Time, tx: &mut dyn Transaction) -> Result<u64, StoreError> {
+        tx.release(self, time.now).await
+    }
+
+    fn commit(count: &u64) -> Commit {
+        if *count > 0 { Commit::Announced } else { Commit::Nothing }
     }
 }
 

@@ -109,6 +109,7 @@ impl Writer {
                 reply.send_answer(done);
             }
             Command::Note(note, reply) => reply.send_answer(self.change(&note).await),
+            Command::Release(release, reply) => reply.send_answer(self.change(&release).await),
             Command::Grace(grace, reply) => reply.send_answer(self.change(&grace).await),
         }
     }

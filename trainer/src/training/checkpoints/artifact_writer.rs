@@ -71,7 +71,8 @@ impl ArtifactWriter {
                 }
             }
         });
-        let thread = thread.map_err(|error| TrialError::Other(format!("cannot start a thread: {error}")))?;
+        let thread =
+            thread.map_err(|error| TrialError::Machine(format!("cannot start a thread: {error}")))?;
         Ok(Self { jobs: Some(jobs), results, waiting: 0, thread: Some(thread) })
     }
 

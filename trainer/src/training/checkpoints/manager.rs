@@ -229,7 +229,7 @@ impl CheckpointManager {
                 Ok(())
             }
             Err(reason) => {
-                Err(TrialError::Other(format!("the trial's results could not be written: {reason}")))
+                Err(TrialError::Machine(format!("the trial's results could not be written: {reason}")))
             }
         }
     }

@@ -51,7 +51,8 @@ impl Prefetcher {
                 }
             }
         });
-        let thread = thread.map_err(|error| TrialError::Other(format!("cannot start a thread: {error}")))?;
+        let thread =
+            thread.map_err(|error| TrialError::Machine(format!("cannot start a thread: {error}")))?;
         Ok(Self { batches: Some(batches), thread: Some(thread), waited: Duration::ZERO })
     }
 

@@ -1,0 +1,44 @@
+//! How long an attempt may take. No part of any trial's identity.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::trial::Work;
+
+/// How long Sortie's own trainer may make no step, no evaluation and no preparation step, in minutes, unless a sweep says otherwise.
+const STALL_MINUTES: f64 = 60.0;
+
+/// `[limits]` of a sweep file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Of one attempt, in hours.
+    pub hours: Option<f64>,
+    /// Without progress, in minutes. For a command, any output is progress.
+    pub stall_minutes: Option<f64>,
+}
+
+impl Limits {
+    /// The largest number of either, in its unit.
+    pub const MAX: f64 = 100_000.0;
+
+    /// How long an attempt may take; as long as it likes if none.
+    pub fn attempt(&self) -> Option<Duration> {
+        seconds(self.hours? * 3_600.0)
+    }
+
+    /// How long an attempt at this work may make no progress; as long as it likes if none: what a command prints is its own affair.
+    pub fn stall(&self, work: &Work) -> Option<Duration> {
+        let minutes = match (self.stall_minutes, work) {
+            (Some(minutes), _) => minutes,
+            (None, Work::Finetune(_)) => STALL_MINUTES,
+            (None, Work::Command(_)) => return None,
+        };
+        seconds(minutes * 60.0)
+    }
+}
+
+fn seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok()
+}
