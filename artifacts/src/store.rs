@@ -8,12 +8,16 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 use sortie_core::artifact::is_key;
+use sortie_core::secret::{self, NOT_SHOWN, may_hold_password};
 use url::Url;
 
 /// The file at the store's root whose content shows whether two processes see the same store.
 pub const MARK: &str = "sortie-store";
 /// The longest mark; what is longer is something else.
 const MARK_BYTES_MAX: u64 = 200;
+
+/// How a store is written.
+const FORM: &str = "write file:///FOLDER or s3://BUCKET/PREFIX";
 
 /// Why the artifact store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,11 @@ pub struct ArtifactStore {
 /// [`ArtifactError::Url`] for a relative path where there is no working folder.
 pub fn url_of(place: &str) -> Result<String, ArtifactError> {
     if place.contains("://") {
-        return Ok(place.trim_end_matches('/').to_owned());
+        return parsed(place).map(|_| place.trim_end_matches('/').to_owned());
+    }
+    // A name with a colon before an `@` may be an address without its slashes.
+    if may_hold_password(place) && !place.starts_with(['/', '.']) {
+        return Err(hidden(&format!("{FORM}, and a folder of such a name as ./NAME")));
     }
     folder_url(FilePath::new(place))
 }
@@ -82,6 +90,45 @@ pub fn folder_url(folder: &FilePath) -> Result<String, ArtifactError> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// An error about a URL that may hold a password.
+fn hidden(reason: &str) -> ArtifactError {
+    ArtifactError::Url { url: NOT_SHOWN.to_owned(), reason: reason.to_owned() }
+}
+
+/// The URL of a store. The key to a bucket is no part of it: the URL is shown, stored, and sent to workers.
+fn parsed(url: &str) -> Result<Url, ArtifactError> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let key = match scheme {
+        "file" => false,
+        // The name of a bucket has none of these. In a path they are ordinary.
+        "s3" | "s3a" => authority.contains([':', '@']) || rest.contains(['?', '#']),
+        _ => may_hold_password(url) || rest.contains('?'),
+    };
+    if key {
+        return Err(hidden(&format!(
+            "a user, a key, a password or parameters stand in it: {FORM}, and give the access by AWS_* variables"
+        )));
+    }
+    Url::parse(url).map_err(|error| ArtifactError::Url {
+        url: secret::shown(url).to_owned(),
+        reason: format!("{error}; {FORM}"),
+    })
+}
+
+/// Refuses addresses of a service that hold a password: errors of the service show them.
+fn check_endpoints(variables: impl Iterator<Item = (String, String)>) -> Result<(), ArtifactError> {
+    for (name, value) in variables {
+        if name.to_ascii_uppercase().starts_with("AWS_ENDPOINT") && may_hold_password(&value) {
+            return Err(ArtifactError::Url {
+                url: name,
+                reason: "a user or a password stands in it: give the access by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl ArtifactStore {
     /// Opens a store whose folder exists. Services are configured as their own tools are: `AWS_*` variables for `s3://BUCKET/PREFIX`.
     ///
@@ -90,8 +137,7 @@ impl ArtifactStore {
     pub fn open(url: &str) -> Result<Self, ArtifactError> {
         let wrong = |reason: String| ArtifactError::Url { url: url.to_owned(), reason };
         let failed = |error| ArtifactError::Store { url: url.to_owned(), error };
-        let parsed = Url::parse(url)
-            .map_err(|error| wrong(format!("{error}; write file:///FOLDER or s3://BUCKET/PREFIX")))?;
+        let parsed = parsed(url)?;
         let (inner, root): (Arc<dyn ObjectStore>, Path) = match parsed.scheme() {
             "file" => {
                 let folder = parsed
@@ -101,14 +147,13 @@ impl ArtifactStore {
                 (Arc::new(local.with_automatic_cleanup(true)), Path::default())
             }
             "s3" | "s3a" => {
+                check_endpoints(std::env::vars())?;
                 let (store, root) =
                     object_store::parse_url_opts(&parsed, std::env::vars()).map_err(failed)?;
                 (Arc::from(store), root)
             }
             other => {
-                return Err(wrong(format!(
-                    "{other}:// is not supported; write file:///FOLDER or s3://BUCKET/PREFIX"
-                )));
+                return Err(wrong(format!("{other}:// is not supported; {FORM}")));
             }
         };
         Ok(Self { url: url.to_owned(), inner, root })
@@ -289,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_a_service_holds_no_password() {
+        let check =
+            |value: &str| check_endpoints([("AWS_ENDPOINT_URL".to_owned(), value.to_owned())].into_iter());
+        check("http://127.0.0.1:9000").unwrap();
+        let error = check("http://me:visible@127.0.0.1:9000").unwrap_err().to_string();
+        assert!(error.contains("AWS_ENDPOINT_URL") && !error.contains("visible"), "{error}");
+    }
+
+    #[test]
     fn a_place_is_a_url_or_a_folder() {
         assert_eq!(url_of("s3://bucket/prefix/").unwrap(), "s3://bucket/prefix");
         let here = std::env::current_dir().unwrap();
@@ -296,6 +350,22 @@ mod tests {
             url_of("artifacts").unwrap(),
             Url::from_file_path(here.join("artifacts")).unwrap().as_str()
         );
+        for secret in [
+            "s3://KEY:visible@bucket/prefix",
+            "s3://KEY:vis/ible@bucket/prefix",
+            "s3://visible@bucket",
+            "s3a://bucket?secret=visible",
+            "s3://bucket/prefix#visible",
+            "https://KEY:visible@host:9000/bucket",
+            "https://host/bucket?key=visible",
+            "s3:KEY:visible@bucket",
+        ] {
+            let error = url_of(secret).unwrap_err().to_string();
+            assert!(!error.contains("isible") && error.contains("s3://BUCKET/PREFIX"), "{error}");
+            let error = ArtifactStore::create(secret).unwrap_err().to_string();
+            assert!(!error.contains("isible") && error.contains("s3://BUCKET/PREFIX"), "{error}");
+        }
+        assert_eq!(url_of("s3://bucket/a@b:c").unwrap(), "s3://bucket/a@b:c");
         for url in ["ftp://x/y", "http://x/y", "nonsense", "file://host/x"] {
             assert!(ArtifactStore::open(url).unwrap_err().to_string().starts_with("artifact store"), "{url}");
         }

@@ -6,6 +6,7 @@ mod conditions;
 mod connection;
 mod deadline;
 mod folders;
+mod hidden;
 mod logging;
 mod machine;
 mod measured;
@@ -21,7 +22,7 @@ mod watching;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use connection::Connection;
 
@@ -136,12 +137,17 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
 /// The arguments from flags, variables and settings files. An invalid settings file stops neither help nor a trial's program, which may
 /// start in any folder.
 fn arguments() -> anyhow::Result<Arguments> {
-    let mut command = Arguments::command();
+    let mut command = hidden::protect(Arguments::command());
     if std::env::args_os().nth(1).is_none_or(|word| word != settings::TRIAL_PROGRAM) {
-        command = settings::apply(command).inspect_err(|_| drop(Arguments::parse()))?;
+        command = settings::apply(command.clone()).inspect_err(|_| drop(parse(command)))?;
     }
-    let matches = command.get_matches();
-    Arguments::from_arg_matches(&matches).map_err(|error| error.exit())
+    Ok(parse(command))
+}
+
+/// The arguments; help and wrong usage end the process.
+fn parse(command: clap::Command) -> Arguments {
+    let read = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    read.unwrap_or_else(|error| hidden::error(error).exit())
 }
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {

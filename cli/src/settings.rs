@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, Command};
+use sortie_core::secret;
 use toml::Value;
+
+use crate::hidden;
 
 /// The command that runs as a trial: it depends on nothing of the place where it was started.
 pub const TRIAL_PROGRAM: &str = "synthetic";
@@ -49,12 +52,14 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
         for (key, value) in table {
             let Some(arg) = known.get(&key) else {
                 bail!(
-                    "{path}: {key} is no setting; allowed: {}",
+                    "{path}: {} is no setting; allowed: {}",
+                    secret::shown(&key),
                     known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
                 );
             };
-            let text =
-                read(arg, &key, &value).with_context(|| format!("{path}: {key} = {value} is not allowed"))?;
+            let text = read(arg, &key, &value).with_context(|| {
+                format!("{path}: {key} = {} is not allowed", hidden::value(arg, &value.to_string()))
+            })?;
             // Defaults live as long as the program does.
             defaults.entry(key).or_insert_with(|| text.leak());
         }
@@ -65,7 +70,7 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
 /// Also for commands below commands, such as `data cache`.
 fn with_default_values(command: Command, defaults: &BTreeMap<String, &'static str>) -> Command {
     let default = |arg: Arg| match arg.get_long().and_then(|long| defaults.get(long)) {
-        Some(default) if arg.get_env().is_some() => arg.default_value(*default),
+        Some(default) if arg.get_env().is_some() => hidden::with_default(arg, default),
         _ => arg,
     };
     command.mut_args(default).mut_subcommands(|command| with_default_values(command, defaults))
@@ -97,7 +102,7 @@ fn read(arg: &Arg, key: &str, value: &Value) -> Result<String> {
     };
     let alone = Command::new("sortie").no_binary_name(true).arg(arg.clone());
     alone.try_get_matches_from([format!("--{key}={text}")]).map_err(|error| {
-        let said = error.to_string();
+        let said = hidden::error(error).to_string();
         let first = said.lines().next().unwrap_or_default();
         anyhow!("{}", first.trim_start_matches("error: "))
     })?;

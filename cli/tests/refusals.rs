@@ -110,7 +110,7 @@ fn what_a_coordinator_cannot_use_is_named() {
         1,
         &["another coordinator"],
     );
-    refused(&["serve", "--listen", "127.0.0.1:0", "--db", "mysql://x"], 1, &["mysql://x", "sqlite://"]);
+    refused(&["serve", "--listen", "127.0.0.1:0", "--db", "mysql://x"], 1, &["mysql://", "sqlite://"]);
     refused(&["serve", "--listen", port, "--db", &database("b.db")], 1, &[port, "in use"]);
     refused(&["serve", "--listen", "0.0.0.0:0", "--db", &database("b.db")], 1, &["0.0.0.0:0", "--insecure"]);
     refused(&["serve", "--listen", "nonsense"], 2, &["nonsense"]);

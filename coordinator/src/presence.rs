@@ -5,8 +5,10 @@ use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::store::DatabaseUrl;
+
 /// Writes the address of the coordinator that holds this database. It is a hint: a folder that cannot be written has none.
-pub(crate) fn announce(database: &str, address: SocketAddr) {
+pub(crate) fn announce(database: &DatabaseUrl, address: SocketAddr) {
     if let Some(path) = lock_file(database)
         && let Err(error) = fs::write(&path, format!("http://{address}\n"))
     {
@@ -24,7 +26,7 @@ pub enum Presence {
 }
 
 /// Looks at the lock of a SQLite file; a database on a server is free always, since several coordinators may share it.
-pub fn presence(database: &str) -> Presence {
+pub fn presence(database: &DatabaseUrl) -> Presence {
     let Some(path) = lock_file(database) else { return Presence::Free };
     let Ok(file) = File::options().read(true).write(true).open(&path) else { return Presence::Free };
     match file.try_lock() {
@@ -41,11 +43,10 @@ pub fn presence(database: &str) -> Presence {
     }
 }
 
-fn lock_file(database: &str) -> Option<PathBuf> {
-    let path =
-        PathBuf::from(database.strip_prefix("sqlite://").or_else(|| database.strip_prefix("sqlite:"))?);
+fn lock_file(database: &DatabaseUrl) -> Option<PathBuf> {
+    let path = database.file()?;
     // A link is another name for the same file.
-    let mut path = path.canonicalize().unwrap_or(path).into_os_string();
+    let mut path = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     path.push(".lock");
     Some(path.into())
 }
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn an_address_is_there_as_long_as_the_lock_is_held() {
         let folder = tempfile::tempdir().unwrap();
-        let database = format!("sqlite://{}/s.db", folder.path().display());
+        let database = format!("sqlite://{}/s.db", folder.path().display()).parse().unwrap();
         assert_eq!(presence(&database), Presence::Free);
         let lock = File::create(folder.path().join("s.db.lock")).unwrap();
         lock.lock().unwrap();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::grpc::{self, Coordinator, Offer};
-use crate::store::{OpenOptions, Settings, Store, StoreError};
+use crate::store::{DatabaseUrl, OpenOptions, Settings, Store, StoreError};
 use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
@@ -23,8 +23,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What a coordinator needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `sqlite://PATH` or `postgres://...`.
-    pub database: String,
+    /// The database.
+    pub database: DatabaseUrl,
     /// What the user allows the database.
     pub options: OpenOptions,
     /// Where to listen; port 0 takes a free one.
@@ -69,7 +69,7 @@ pub enum ServeError {
     Exposed(SocketAddr),
     /// The artifact store cannot be used.
     #[error("{0}; name another with --store")]
-    Artifacts(#[from] ArtifactError),
+    Artifacts(ArtifactError),
     /// A bug: the task that writes ended.
     #[error(
         "the task that writes to the database ended; what was acknowledged is safe, start again and report this"
@@ -78,6 +78,13 @@ pub enum ServeError {
     /// The transport failed.
     #[error("server: {0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+/// It is not the source of the error: its text is a part of it already.
+impl From<ArtifactError> for ServeError {
+    fn from(error: ArtifactError) -> Self {
+        Self::Artifacts(error)
+    }
 }
 
 /// A coordinator that has its database and its port, and answers once it [`runs`](Server::run).

@@ -25,6 +25,7 @@ pub mod random;
 pub mod record;
 pub mod requirements;
 pub mod schedule;
+pub mod secret;
 pub mod selection;
 pub mod spec;
 pub mod split;

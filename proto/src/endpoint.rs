@@ -1,5 +1,6 @@
 //! Where a coordinator is, as users write it.
 
+use sortie_core::secret::may_hold_password;
 use tonic::transport::Uri;
 
 /// The coordinator that tools and workers talk to unless another is configured.
@@ -11,6 +12,11 @@ pub enum BadEndpoint {
     /// It is no URL of a coordinator.
     #[error("coordinator {0:?} is not a URL like {DEFAULT_COORDINATOR}")]
     NotAUrl(String),
+    /// It has a user, a password or parameters, so that it is not shown.
+    #[error(
+        "the coordinator's URL has a user, a password or parameters: connections are not authenticated yet; write it like {DEFAULT_COORDINATOR}"
+    )]
+    Login,
     /// It is on another machine, and nothing protects the traffic yet.
     #[error(
         "coordinator {0} is not on this machine, and connections are neither encrypted nor authenticated yet: add --insecure on a network that you trust"
@@ -23,6 +29,9 @@ pub enum BadEndpoint {
 /// # Errors
 /// [`BadEndpoint`], one line that says what to do.
 pub fn coordinator_uri(url: &str, insecure: bool) -> Result<Uri, BadEndpoint> {
+    if may_hold_password(url) || url.contains(['@', '?', '#']) {
+        return Err(BadEndpoint::Login);
+    }
     let not_a_url = || BadEndpoint::NotAUrl(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| not_a_url())?;
     let plain = uri.scheme_str() == Some("http")
@@ -57,6 +66,16 @@ mod tests {
             "http://a b:1",
         ] {
             assert!(matches!(coordinator_uri(bad, true), Err(BadEndpoint::NotAUrl(_))), "{bad}");
+        }
+        for secret in [
+            "http://me:visible@127.0.0.1:7070",
+            "http://visible@127.0.0.1:7070",
+            "http://me:vis/ible@127.0.0.1:7070",
+            "http://127.0.0.1:7070?token=visible",
+            "http://127.0.0.1:7070/#visible",
+            "me:visible@host",
+        ] {
+            assert_eq!(coordinator_uri(secret, true), Err(BadEndpoint::Login), "{secret}");
         }
     }
 }

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
 use sortie_coordinator::server::{Config, Server};
-use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
+use sortie_coordinator::store::{DEFAULT_URL, DatabaseUrl, OpenOptions};
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Detail;
 use sortie_core::trial::Work;
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::{Client, ClientError, Connection, RetryingClient};
+use crate::hidden::Hidden;
 use crate::machine::Machine;
 use crate::sweep_source::SweepArguments;
 use crate::watching::{self, Watcher};
@@ -42,8 +43,8 @@ pub struct Arguments {
     #[command(flatten)]
     sweep: SweepArguments,
     /// The database: a SQLite file on a disk of this machine, or a Postgres server.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = storage::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
-    db: String,
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "FILE | sqlite://FILE | postgres://...")]
+    db: Hidden,
     /// Write results.json, results.csv, figure.svg and figure.png into this folder.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -71,7 +72,8 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     let read = arguments.sweep.read()?;
     let name = read.spec.name.clone();
     let runs_commands = matches!(read.spec.work, Work::Command(_));
-    let coordinator = Coordinator::start_or_join(&arguments.db).await?;
+    let database = storage::database(&arguments.db)?;
+    let coordinator = Coordinator::start_or_join(&database).await?;
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
     let progress = client.submit(read.into_request(false, None)).await?;
@@ -91,7 +93,7 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
         Err(error) if coordinator.embedded.is_none() && is_transient(&error) => return Ok(None),
         ended => ended?,
     };
-    let report = Report { name: &name, arguments, connection };
+    let report = Report { name: &name, database: &database, arguments, connection };
     let code = report.finish(&ended, *stop.borrow() != Stop::No, &observed.borrow().clone()).await;
     coordinator.stop().await;
     code.map(Some)
@@ -109,7 +111,7 @@ struct Coordinator {
 }
 
 impl Coordinator {
-    async fn start_or_join(database: &str) -> Result<Self> {
+    async fn start_or_join(database: &DatabaseUrl) -> Result<Self> {
         for _ in 0..ADDRESS_SECONDS_MAX * 10 {
             match presence(database) {
                 Presence::Free => return Self::start(database).await,
@@ -117,7 +119,7 @@ impl Coordinator {
                     output::note(&format!(
                         "joining the coordinator at {coordinator}, which serves this database"
                     ));
-                    let connection = Connection { coordinator, insecure: false };
+                    let connection = Connection { coordinator: coordinator.into(), insecure: false };
                     return Ok(Self { connection, embedded: None });
                 }
                 Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -128,11 +130,11 @@ impl Coordinator {
         )
     }
 
-    async fn start(database: &str) -> Result<Self> {
+    async fn start(database: &DatabaseUrl) -> Result<Self> {
         let artifacts = storage::artifacts(None, database)?;
         let listen = ([127, 0, 0, 1], 0).into();
         let options = OpenOptions::default();
-        let database = database.to_owned();
+        let database = database.clone();
         let config = Config { database, options, listen, insecure: false, lease: LEASE, artifacts };
         let server = Server::open(&config).await?;
         let coordinator = format!(
@@ -147,7 +149,7 @@ impl Coordinator {
                 tracing::error!(%error, "the coordinator ended");
             }
         });
-        let connection = Connection { coordinator, insecure: false };
+        let connection = Connection { coordinator: coordinator.into(), insecure: false };
         Ok(Self { connection, embedded: Some((stop, task)) })
     }
 
@@ -269,6 +271,7 @@ fn preparation_line(preparation: &Preparation) -> String {
 /// The last lines of output.
 struct Report<'a> {
     name: &'a str,
+    database: &'a DatabaseUrl,
     arguments: &'a Arguments,
     connection: &'a Connection,
 }
@@ -332,8 +335,9 @@ impl Report<'_> {
     }
 
     fn next_steps(&self) -> String {
-        let Self { name, arguments, .. } = self;
-        let db = arguments.db.strip_prefix("sqlite://").unwrap_or(&arguments.db);
+        let Self { name, database, arguments, .. } = self;
+        // Without the password of a server, which the user knows where to write.
+        let db = database.file().map_or_else(|| database.to_string(), |file| file.display().to_string());
         let program = std::env::args().next().unwrap_or_else(|| "sortie".to_owned());
         let serve = if db == "sortie.db" { "serve".to_owned() } else { format!("serve --db {db}") };
         let written = match &arguments.output {

@@ -9,6 +9,7 @@ use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::hidden::Hidden;
 use crate::logging::{self, LogFormat};
 use crate::{output, storage};
 
@@ -18,8 +19,8 @@ use crate::{output, storage};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The database: a SQLite file on a disk of this machine, or a Postgres server, which several coordinators may share.
-    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_parser = storage::database_url, value_name = "FILE | sqlite://FILE | postgres://...")]
-    db: String,
+    #[arg(long, env = "SORTIE_DB", default_value = DEFAULT_URL, value_name = "FILE | sqlite://FILE | postgres://...")]
+    db: Hidden,
     /// Allow a SQLite file on a network disk: only this process can read it then, and a disk whose locks fail can destroy it.
     #[arg(long)]
     db_on_network_disk: bool,
@@ -37,7 +38,7 @@ pub struct Arguments {
     /// disk, below --cache. By default the folder `artifacts` beside a SQLite file, and `sortie/artifacts` in the XDG data folder
     /// (~/.local/share) with Postgres, where coordinators on several machines should name one place.
     #[arg(long, env = "SORTIE_STORE", value_name = "FOLDER | URL")]
-    store: Option<String>,
+    store: Option<Hidden>,
     /// Stop when standard input closes: for programs that start a coordinator of their own.
     #[arg(long)]
     stop_on_stdin_close: bool,
@@ -51,20 +52,14 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
     logging::start(arguments.log_format)?;
     let options = OpenOptions { network_disk: arguments.db_on_network_disk, ..OpenOptions::default() };
     let lease = Duration::from_secs(arguments.lease);
-    let artifacts = storage::artifacts(arguments.store.as_deref(), &arguments.db)?;
-    let config = Config {
-        database: arguments.db.clone(),
-        options,
-        listen: arguments.listen,
-        insecure,
-        lease,
-        artifacts,
-    };
+    let database = storage::database(&arguments.db)?;
+    let artifacts = storage::artifacts(arguments.store.as_ref(), &database)?;
+    let config = Config { database, options, listen: arguments.listen, insecure, lease, artifacts };
     let server = Server::open(&config).await?;
     let address = server.address().context("cannot read the address of the listening socket")?;
     // The first and only line on stdout, so that scripts learn the port that `--listen 127.0.0.1:0` took.
     output::text(&format!("listening on http://{address}"))?;
-    tracing::info!(%address, database = %sortie_coordinator::store::without_password(&config.database), store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
+    tracing::info!(%address, database = %config.database, store = server.artifacts().unwrap_or("none"), lease_seconds = arguments.lease, "coordinator is up");
     server.run(asked_to_stop(arguments.stop_on_stdin_close)).await?;
     tracing::info!("coordinator stopped");
     Ok(())

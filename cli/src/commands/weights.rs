@@ -6,6 +6,7 @@ use anyhow::Result;
 use sortie_core::finetune::Backbone;
 use sortie_core::pipe::{FetchWeightsRequest, Request};
 
+use crate::hidden::Hidden;
 use crate::{folders, trainer};
 
 /// List pretrained weights, or fetch some into the cache folder.
@@ -36,7 +37,7 @@ struct FetchArguments {
     backbone: Backbone,
     /// A .safetensors, .pth or .pt file, or its http(s) address [default: where torchvision publishes it].
     #[arg(long, value_name = "FILE|URL")]
-    from: Option<String>,
+    from: Option<Hidden>,
     /// First 8 or more digits of the file's SHA-256 [default: those in its name, as torchvision's files have them].
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -57,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Request::FetchWeights(FetchWeightsRequest {
                 cache,
                 backbone: *backbone,
-                from: from.clone(),
+                from: from.as_ref().map(|from| from.reveal().to_owned()),
                 sha256: sha256.clone(),
                 name: name.clone(),
             })

@@ -7,10 +7,9 @@ use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
-use sortie_proto::endpoint::coordinator_uri;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::{WireError, v1};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Streaming};
 
 use super::error::Answer;
@@ -38,14 +37,16 @@ impl Client {
     }
 
     async fn try_connect(connection: &Connection) -> Answer<Self> {
-        let url = &connection.coordinator;
         let channel = channel(connection).await?;
         let mut service =
             SweepServiceClient::new(channel).max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
         let hello = v1::HandshakeRequest { version: Some(v1::Version::ours("sortie")) };
         let answer = service.handshake(hello).await.map_err(|status| match status.code() {
             Code::FailedPrecondition | Code::Unavailable => ClientError::from(status),
-            _ => ClientError::NotSortie { url: url.clone(), message: status.message().to_owned() },
+            _ => match connection.uri() {
+                Ok(uri) => ClientError::NotSortie { url: shown(&uri), message: status.message().to_owned() },
+                Err(error) => error.into(),
+            },
         })?;
         v1::Version::check(answer.into_inner().version.as_ref())
             .map_err(|error| ClientError::Refused(error.to_string()))?;
@@ -252,10 +253,14 @@ impl Records {
 
 /// Opens a channel to the coordinator.
 pub(super) async fn channel(connection: &Connection) -> Answer<Channel> {
-    let url = &connection.coordinator;
-    let endpoint = Endpoint::from(coordinator_uri(url, connection.insecure)?);
-    let endpoint = endpoint.connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX)).tcp_nodelay(true);
-    endpoint.connect().await.map_err(|_| ClientError::Unreachable(url.clone()))
+    let uri = connection.uri()?;
+    let endpoint = Endpoint::from(uri.clone()).connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX));
+    endpoint.tcp_nodelay(true).connect().await.map_err(|_| ClientError::Unreachable(shown(&uri)))
+}
+
+/// As users write it.
+fn shown(uri: &Uri) -> String {
+    uri.to_string().trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]
@@ -265,7 +270,7 @@ mod tests {
     /// A server that accepts so many connections and answers none as a coordinator does.
     async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let coordinator = format!("http://{}", listener.local_addr().unwrap());
+        let coordinator = format!("http://{}", listener.local_addr().unwrap()).into();
         tokio::spawn(async move {
             for _ in 0..connections {
                 let (mut stream, _) = listener.accept().await.unwrap();

@@ -29,7 +29,6 @@ pub(super) fn refused(error: StoreError) -> Status {
         StoreError::Spec(_)
         | StoreError::Gap { .. }
         | StoreError::Foreign { .. }
-        | StoreError::Url { .. }
         | StoreError::Filter(_)
         | StoreError::Query(_)
         | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),

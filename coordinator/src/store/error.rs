@@ -21,12 +21,6 @@ pub enum StoreError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// The URL names no database that this build can open.
-    #[error("database {url:?} is not supported: use sqlite://PATH or postgres://USER@HOST/DATABASE")]
-    Url {
-        /// The URL.
-        url: String,
-    },
     /// The sweep file is not right, or does not fit the sweep that is stored under its name.
     #[error(transparent)]
     Spec(#[from] SpecError),

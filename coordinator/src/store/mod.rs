@@ -8,6 +8,7 @@ mod admin;
 mod attempts;
 mod backend;
 mod claims;
+mod database_url;
 mod error;
 mod handle;
 mod memory;
@@ -21,6 +22,7 @@ mod sql;
 mod types;
 mod writer;
 
+pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use error::StoreError;
 pub use handle::{Certificate, Store, Verified};
 pub use memory::Memory;
@@ -29,5 +31,5 @@ pub use query_limits::{
     QUERIES_MAX, QUERY_BYTES_MAX, QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX, QUERY_TIME_MAX,
 };
 pub use settings::{OpenOptions, Settings};
-pub use sql::{DEFAULT_URL, without_password};
+pub use sql::DEFAULT_URL;
 pub use types::*;

@@ -80,7 +80,8 @@ async fn a_database_clock_that_is_set_while_trials_run_ends_no_lease_early_and_n
     let Some(database) = Database::postgres() else { return };
     let mut admin = settable_clock(&database.url()).await;
     let settings = Settings { lease: TERM };
-    let store = Store::open(&database.url(), &OpenOptions::default(), settings).await.unwrap();
+    let store =
+        Store::open(&database.url().parse().unwrap(), &OpenOptions::default(), settings).await.unwrap();
     let store = Arc::new(store);
     store.register(&worker("w1")).await.unwrap();
     submit(&store, &large_sweep(2), Default::default()).await.unwrap();
@@ -139,7 +140,9 @@ async fn the_time_of_a_file_never_goes_back() {
     // Opened by the machine's own clock.
     let reopen = async {
         loop {
-            if let Ok(store) = Store::open(&database.url(), &OpenOptions::default(), SETTINGS).await {
+            if let Ok(store) =
+                Store::open(&database.url().parse().unwrap(), &OpenOptions::default(), SETTINGS).await
+            {
                 return store;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

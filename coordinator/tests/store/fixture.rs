@@ -121,7 +121,7 @@ impl Database {
         let options = OpenOptions { clock: Some(Arc::clone(&clock) as Arc<_>), ..OpenOptions::default() };
         match self {
             Self::Model(model) => Store::in_memory(model, SETTINGS, clock).await,
-            _ => Store::open(&self.url(), &options, SETTINGS).await,
+            _ => Store::open(&self.url().parse().unwrap(), &options, SETTINGS).await,
         }
     }
 

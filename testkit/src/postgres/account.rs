@@ -38,10 +38,10 @@ impl Account {
         Some(Self { uid: ids.next()?.ok()?, gid: ids.next()?.ok()? })
     }
 
-    /// Makes it the owner of a folder.
-    pub(super) fn own(self, folder: &Path) -> Result<()> {
-        chown(folder, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("cannot give {} to user {}", folder.display(), self.uid))
+    /// Makes it the owner of a folder or file.
+    pub(super) fn own(self, path: &Path) -> Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("cannot give {} to user {}", path.display(), self.uid))
     }
 
     /// Makes a program run as this account.

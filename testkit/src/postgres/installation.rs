@@ -10,7 +10,7 @@ use super::account::Account;
 use crate::{processes, programs};
 
 /// Ends the server when its standard input closes, and removes the data. After a line on its input, this process ends the server.
-const WATCHDOG: &str = include_str!("watchdog.sh");
+pub(super) const WATCHDOG: &str = include_str!("watchdog.sh");
 /// The database's superuser. There is no password: the server listens to this machine only.
 pub(super) const USER: &str = "sortie";
 
@@ -42,9 +42,7 @@ impl Installation {
 
     /// Makes `data` in the folder, which is the server's from now on. Nothing is synced: an empty database need not survive a crash.
     pub(super) fn make_data(&self, folder: &Path) -> Result<()> {
-        if let Some(account) = self.account {
-            account.own(folder)?;
-        }
+        self.own(folder)?;
         let mut initdb = self.command("initdb");
         initdb
             .args([
@@ -61,8 +59,13 @@ impl Installation {
         run(initdb)
     }
 
+    /// Makes a folder or file the server's.
+    pub(super) fn own(&self, path: &Path) -> Result<()> {
+        self.account.map_or(Ok(()), |account| account.own(path))
+    }
+
     /// The server on that port, as a child of its watchdog, which prints `server PID` first.
-    pub(super) fn server(&self, folder: &Path, port: u16) -> Command {
+    pub(super) fn server(&self, folder: &Path, port: u16, settings: &[String]) -> Command {
         let mut command = clean(Command::new("sh"));
         command
             .args(["-c", WATCHDOG, "sh"])
@@ -86,6 +89,10 @@ impl Installation {
         for setting in
             ["shared_buffers=32MB", "max_connections=100", "max_wal_senders=0", "wal_level=minimal"]
         {
+            command.args(["-c", setting]);
+        }
+        // The last one of a name counts.
+        for setting in settings {
             command.args(["-c", setting]);
         }
         self.as_server(&mut command, folder);

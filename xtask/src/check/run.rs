@@ -8,7 +8,8 @@ use crate::setup::{self, packages};
 
 /// Programs that the tests run beside ours. Some tests skip themselves where they are missing, which must not
 /// happen here.
-const NEEDS: [packages::Need; 1] = [("initdb", "postgresql")];
+const NEEDS: [packages::Need; 3] =
+    [("initdb", "postgresql"), ("pgbouncer", "pgbouncer"), ("openssl", "openssl")];
 
 /// Formats, lints, documents and tests the whole workspace; stops at the first thing that is wrong.
 pub fn run() -> Result<()> {

@@ -132,7 +132,7 @@ async fn the_model_refuses_what_comes_late() {
 #[tokio::test]
 async fn sqlite_refuses_what_comes_late() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
+    let url = format!("sqlite://{}", folder.path().join("sortie.db").display()).parse().unwrap();
     refuses_what_comes_late(sql::open(&url, &OpenOptions::default()).await.unwrap().as_ref()).await;
 }
 
@@ -144,7 +144,7 @@ async fn postgres_refuses_what_comes_late() {
     }
     let server = Postgres::start().unwrap();
     refuses_what_comes_late(
-        sql::open(&server.url("postgres"), &OpenOptions::default()).await.unwrap().as_ref(),
+        sql::open(&server.url("postgres").parse().unwrap(), &OpenOptions::default()).await.unwrap().as_ref(),
     )
     .await;
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::store::attempts::{SweepCache, Tokens};
 use crate::store::backend::Backend;
+use crate::store::database_url::DatabaseUrl;
 use crate::store::request::{Answer, Reply};
 use crate::store::settings::{OpenOptions, Settings};
 use crate::store::writer::{BatchExecutor, Message, Writer};
@@ -28,9 +29,13 @@ impl Store {
     /// lease of time to come back. Call it inside a tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Url`] and [`StoreError::Open`], each one line that says what to do.
+    /// [`StoreError::Open`], one line that says what to do.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn open(url: &str, options: &OpenOptions, settings: Settings) -> Result<Self, StoreError> {
+    pub async fn open(
+        url: &DatabaseUrl,
+        options: &OpenOptions,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
         Self::on(sql::open(url, options).await?, settings).await
     }
 

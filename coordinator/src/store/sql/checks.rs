@@ -4,6 +4,7 @@
 use sortie_testkit::postgres::Postgres;
 use sqlx::{Executor, Row, SqlSafeStr};
 
+use super::database::SqlBackend;
 use super::engine::Pool;
 use super::statements::{
     ARTIFACT_COLUMNS, Dialect, EVALUATION_COLUMNS, LOSS_COLUMNS, VALUES_ROWS_MAX, insert_values, statements,
@@ -11,6 +12,7 @@ use super::statements::{
 use super::{postgres, sqlite};
 use crate::store::OpenOptions;
 use crate::store::backend::Backend;
+use crate::store::database_url::{DatabaseUrl, Place};
 
 /// Statements that only Postgres is ever asked.
 const POSTGRES_ONLY: [&str; 3] = ["not_durable", "now", "notify"];
@@ -59,8 +61,7 @@ async fn answers(pool: &Pool, questions: &[&'static str]) -> Vec<String> {
 #[tokio::test]
 async fn sqlite_takes_every_statement_and_is_durable() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
-    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    let database = sqlite::open(&folder.path().join("sortie.db"), &OpenOptions::default()).await.unwrap();
     let questions = ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"];
     // 2 is FULL.
     assert_eq!(answers(&database.writer, &questions).await, ["wal", "2", "1"]);
@@ -70,8 +71,7 @@ async fn sqlite_takes_every_statement_and_is_durable() {
 #[tokio::test]
 async fn a_transaction_that_sqlite_undid_by_itself_is_followed_by_others() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
-    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    let database = sqlite::open(&folder.path().join("sortie.db"), &OpenOptions::default()).await.unwrap();
     let Pool::Sqlite(pool) = &database.writer else { panic!("{database:?}") };
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     // As after a failed commit: the driver believes in a transaction that is no more.
@@ -87,14 +87,18 @@ async fn a_transaction_that_sqlite_undid_by_itself_is_followed_by_others() {
 #[tokio::test]
 async fn sqlite_is_durable_whenever_a_transaction_asks_for_it() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("sortie.db").display());
-    let database = sqlite::open(&url, &OpenOptions::default()).await.unwrap();
+    let database = sqlite::open(&folder.path().join("sortie.db"), &OpenOptions::default()).await.unwrap();
     for (durable, level) in
         [(true, "2"), (false, "1"), (false, "1"), (true, "2"), (false, "1"), (true, "2"), (true, "2")]
     {
         drop(database.begin(durable).await.unwrap());
         assert_eq!(answers(&database.writer, &["PRAGMA synchronous"]).await, [level]);
     }
+}
+
+async fn open_server(url: &DatabaseUrl) -> SqlBackend {
+    let Place::Server(url) = url.place() else { panic!("{url}") };
+    postgres::open(url, &OpenOptions::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -104,12 +108,12 @@ async fn postgres_takes_every_statement_and_is_durable() {
         return;
     }
     let server = Postgres::start().unwrap();
-    let url = server.url("postgres");
-    let database = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    let url = server.url("postgres").parse().unwrap();
+    let database = open_server(&url).await;
     // Whatever the server's default is.
     let Pool::Postgres(pool) = &database.writer else { panic!("{database:?}") };
     pool.execute("ALTER DATABASE postgres SET synchronous_commit = off".into_sql_str()).await.unwrap();
-    let again = postgres::open(&url, &OpenOptions::default()).await.unwrap();
+    let again = open_server(&url).await;
     assert_eq!(answers(&again.writer, &["SHOW synchronous_commit", "SHOW fsync"]).await, ["on", "on"]);
     assert!(prepare_all(&again.writer, Dialect::Postgres).await > 60);
 }

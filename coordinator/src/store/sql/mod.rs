@@ -10,6 +10,9 @@ mod postgres;
 mod queries;
 mod reads;
 mod rows;
+#[cfg(test)]
+mod session_checks;
+mod sessions;
 mod sqlite;
 mod statements;
 mod time;
@@ -17,5 +20,4 @@ mod transaction;
 mod writes;
 
 pub(super) use open::open;
-pub use postgres::without_password;
 pub use sqlite::DEFAULT_URL;

@@ -1,6 +1,5 @@
 //! Opening a Postgres database: the pools, the migrations, and the ear for other coordinators.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,23 +7,27 @@ use std::time::Duration;
 use sortie_core::job::Timestamp;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use super::database::{SqlBackend, schema_message};
 use super::engine::Pool;
 use super::migrations;
 use super::queries::Queries;
+use super::sessions::{self, connection_message};
 use super::statements::Dialect;
 use super::time::{ProcessTime, TimeSource};
+use crate::store::database_url::ServerUrl;
 use crate::store::{OpenOptions, StoreError};
 
 const READERS_MAX: u32 = 4;
 /// One is used at a time; others take its place when the server it talked to has vanished.
 const WRITERS_MAX: u32 = 4;
-/// Every statement reaches its rows by key. The planner cannot know: its statistics lag behind tables that just grew, and a page of results
-/// that is a hundredth of a table would cost a look at all of it, a hundred times.
-const BY_KEY: [(&str, &str); 5] = [
+/// An acknowledged result survives a power cut, whatever the server's default. And every statement reaches its rows by key: the planner cannot
+/// know, since its statistics lag behind tables that just grew, and a page of results that is a hundredth of a table would cost a look at
+/// all of it, a hundred times.
+const SETTINGS: [(&str, &str); 6] = [
+    ("synchronous_commit", "on"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -37,30 +40,18 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// Connects, creates or migrates the tables.
-pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
-    let connect =
-        PgConnectOptions::from_str(url).map_err(|_| StoreError::Url { url: without_password(url) })?;
-    // An acknowledged result survives a power cut, whatever the server's default.
-    let connect = connect
-        .application_name("sortie")
-        .options([("synchronous_commit", "on")])
-        .statement_cache_capacity(200);
-    let failed = |reason: String| StoreError::Open { database: without_password(url), reason };
+pub(super) async fn open(url: &ServerUrl, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
+    let failed = |reason: String| StoreError::Open { database: url.to_string(), reason };
+    let connector = sessions::check(url).await.map_err(failed)?;
     let pool = |count| PgPoolOptions::new().max_connections(count).acquire_timeout(ACQUIRE_MAX);
-    // What users ask for is rarely a matter of keys.
-    let queries = connect.clone();
-    let connect = connect.options(BY_KEY);
-    let readers = pool(READERS_MAX)
-        .connect_with(connect.clone())
-        .await
-        .map_err(|error| failed(connection_message(&error)))?;
-    let writer =
-        pool(WRITERS_MAX).connect_with(connect).await.map_err(|error| failed(connection_message(&error)))?;
+    let readers = connector.pool(pool(READERS_MAX), &SETTINGS).await;
+    let readers = readers.map_err(|error| failed(connection_message(&error)))?;
+    let writer = connector.pool(pool(WRITERS_MAX), &SETTINGS).await;
+    let writer = writer.map_err(|error| failed(connection_message(&error)))?;
     migrations::migrator(&migrations::POSTGRES)
         .run(&writer)
         .await
         .map_err(|error| failed(migration_message(&error)))?;
-    warn_if_not_durable(&readers).await;
     let elsewhere = Arc::new(Notify::new());
     tokio::spawn(listen(readers.clone(), Arc::downgrade(&elsewhere)));
     Ok(SqlBackend {
@@ -68,7 +59,8 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         writer: Pool::Postgres(writer),
         readers: Pool::Postgres(readers),
         durable: AtomicBool::new(true),
-        queries: Queries::postgres(queries),
+        // What users ask for is rarely a matter of keys.
+        queries: Queries::postgres(connector),
         time: options
             .clock
             .clone()
@@ -76,15 +68,6 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
         elsewhere,
         _lock: None,
     })
-}
-
-async fn warn_if_not_durable(pool: &PgPool) {
-    let fsync: Result<String, sqlx::Error> = sqlx::query_scalar("SHOW fsync").fetch_one(pool).await;
-    if fsync.is_ok_and(|fsync| fsync == "off") {
-        tracing::warn!(
-            "this Postgres server runs with fsync = off: a power cut can lose what was acknowledged"
-        );
-    }
 }
 
 /// Passes on what other coordinators announce, for as long as anybody is interested. What is missed while the connection is away is found by
@@ -102,27 +85,9 @@ async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
             drop(elsewhere);
             heard = listener.recv().await.map(|_| ());
         }
+        // It holds a connection, and a pool that closes waits for all of them.
+        drop(listener);
         tokio::time::sleep(LISTEN_AGAIN).await;
-    }
-}
-
-/// A database's URL as it may be shown.
-pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((login, place)) => format!("{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
-        None => url.to_owned(),
-    }
-}
-
-fn connection_message(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        sqlx::Error::Io(error) => format!("no server answers ({error}); start it, or correct the URL"),
-        sqlx::Error::PoolTimedOut => {
-            format!("no server answers within {} s; start it, or correct the URL", ACQUIRE_MAX.as_secs())
-        }
-        other => other.to_string(),
     }
 }
 
@@ -130,16 +95,5 @@ fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => connection_message(error),
         other => schema_message(other, "database"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        assert_eq!(without_password("postgres://me:p@ss:word@host:5/db"), "postgres://me@host:5/db");
-        assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -32,10 +32,9 @@ const READERS_MAX: u32 = 4;
 const CACHE_KIB: &str = "-16384";
 
 /// Opens the file, creates or migrates it.
-pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
-    let path = sqlite_path(url)?;
+pub(super) async fn open(path: &Path, options: &OpenOptions) -> Result<SqlBackend, StoreError> {
     // A link is another name for the same file, and must have the same lock.
-    let path = path.canonicalize().unwrap_or(path);
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let failed = |reason: String| StoreError::Open { database: path.display().to_string(), reason };
     if let Some(name) = network_disk(&path).filter(|_| !options.network_disk) {
         return Err(failed(format!(
@@ -97,16 +96,6 @@ pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<SqlBackend,
 async fn latest(pool: &SqlitePool) -> Result<Timestamp, sqlx::Error> {
     let latest = "SELECT COALESCE(MAX(COALESCE(latest_ms, started_ms)), 0) FROM epochs";
     sqlx::query_scalar(latest).fetch_one(pool).await.map(Timestamp)
-}
-
-fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
-    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
-    match path {
-        Some(path) if !path.is_empty() && !path.starts_with(":memory:") && !path.contains('?') => {
-            Ok(PathBuf::from(path))
-        }
-        _ => Err(StoreError::Url { url: url.to_owned() }),
-    }
 }
 
 /// A lock file beside the database: two coordinators on one file would both assign its trials. The kernel drops the lock with the
@@ -213,15 +202,14 @@ mod tests {
     async fn a_database_of_an_earlier_build_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sortie.db");
-        let url = format!("sqlite://{}", path.display());
-        let database = open(&url, &OpenOptions::default()).await.unwrap();
+        let database = open(&path, &OpenOptions::default()).await.unwrap();
         let Pool::Sqlite(pool) = &database.writer else { panic!("{database:?}") };
         // An earlier build had another text of the first migration.
         let changed = "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1";
         pool.execute(changed.into_sql_str()).await.unwrap();
         pool.close().await;
         drop(database);
-        let error = open(&url, &OpenOptions::default()).await.unwrap_err().to_string();
+        let error = open(&path, &OpenOptions::default()).await.unwrap_err().to_string();
         let reason = "this database was made by an earlier build of Sortie; start with a new file";
         assert_eq!(error, format!("cannot open the database {}: {reason}", path.display()));
     }

@@ -9,10 +9,9 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgColumn, PgConnection};
 use sqlx::{
-    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Executor as _, Row as _,
-    SqlSafeStr as _, Statement as _,
+    AssertSqlSafe, Column as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _,
 };
 use sqlx::{Error, TypeInfo as _};
 
@@ -20,9 +19,11 @@ use super::refusals::{database_refuses, no_select, too_long, too_wide, uncallabl
 use crate::store::StoreError;
 use crate::store::query::{Output, QueryRow, QueryValue, VIEWS};
 use crate::store::query_limits::{QUERY_COLUMNS_MAX, QUERY_ROW_BYTES_MAX};
+use crate::store::sql::sessions::Connector;
 
 /// So that equal values are equal texts wherever the server stands.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
+    ("extra_float_digits", "1"),
     ("TimeZone", "UTC"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "iso_8601"),
@@ -118,14 +119,10 @@ const FOREIGN: &str = r"
     LIMIT 1";
 
 /// Answers a query.
-pub(super) async fn run(
-    connect: &PgConnectOptions,
-    sql: &str,
-    output: &mut Output,
-) -> Result<(), StoreError> {
+pub(super) async fn run(connector: &Connector, sql: &str, output: &mut Output) -> Result<(), StoreError> {
     let limit = output.limit().as_millis().max(1).to_string();
-    let session = connect.clone().options(SETTINGS).options([("statement_timeout", limit)]);
-    let mut connection = session.connect().await?;
+    let settings = [&SETTINGS[..], &[("statement_timeout", &limit)]].concat();
+    let mut connection = connector.connect(&settings).await?;
     let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
     let (slow, deadline, gone) = (output.slow(), output.deadline(), output.watch().gone());
     let ended = tokio::select! {
@@ -140,7 +137,7 @@ pub(super) async fn run(
     drop(connection);
     // A server notices that nobody listens only when it has something to send.
     let cancel = async {
-        let mut other = connect.connect().await?;
+        let mut other = connector.connect(&[]).await?;
         sqlx::query("SELECT pg_cancel_backend($1)").bind(process).execute(&mut other).await?;
         other.close().await
     };

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
 use super::refusals::refused;
@@ -12,6 +11,7 @@ use super::{postgres, sqlite};
 use crate::store::StoreError;
 use crate::store::query::{Rows, answer};
 use crate::store::query_limits::{QUERIES_MAX, QUERY_BYTES_MAX};
+use crate::store::sql::sessions::Connector;
 
 /// Where queries are answered, a few at a time.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(in crate::store::sql) struct Queries {
 enum Database {
     /// None: its file can be open only once.
     Sqlite(Option<PathBuf>),
-    Postgres(Box<PgConnectOptions>),
+    Postgres(Connector),
 }
 
 impl Queries {
@@ -32,8 +32,8 @@ impl Queries {
         Self::on(Database::Sqlite((!exclusive).then(|| path.to_owned())))
     }
 
-    pub(in crate::store::sql) fn postgres(connect: PgConnectOptions) -> Self {
-        Self::on(Database::Postgres(Box::new(connect)))
+    pub(in crate::store::sql) fn postgres(connector: Connector) -> Self {
+        Self::on(Database::Postgres(connector))
     }
 
     fn on(database: Database) -> Self {
@@ -66,8 +66,8 @@ impl Queries {
                 drop((output, permit));
                 let _ = ended.send(end);
             })),
-            Database::Postgres(connect) => drop(tokio::spawn(async move {
-                let end = postgres::run(&connect, &sql, &mut output).await;
+            Database::Postgres(connector) => drop(tokio::spawn(async move {
+                let end = postgres::run(&connector, &sql, &mut output).await;
                 drop((output, permit));
                 let _ = ended.send(end);
             })),
