@@ -8,7 +8,7 @@ use sortie_core::finetune::Settings;
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{DatasetSpec, SplitBy, Work};
+use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, SplitBy, Work};
 
 const PAPER: &str = r#"
 name = "pacs-dropout"
@@ -315,6 +315,8 @@ fn a_folder_or_the_file_can_say_what_a_dataset_holds() {
         domains: words(&["a", "b"]),
         classes: words(&["x", "y"]),
         split_by: SplitBy::Stem,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
     };
     let text = PAPER.replace("\"PACS\"", "\"Mine\"");
     assert_eq!(settings(&SweepSpec::parse(&text, Some(&found)).unwrap()).dataset, found);

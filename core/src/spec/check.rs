@@ -1,13 +1,13 @@
 //! From a file to a sweep: sets every default and checks every range.
 
 use super::combine;
+use super::dataset::domain_names;
 use super::error::{SpecError, misplaced, missing, wrong};
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, RequireTable, RunTable, SweepFile};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::sweep::{Grid, SweepSpec};
 use super::train::{STEPS_MAX, settings};
-use super::values::{check_name, folder_names};
-use crate::catalogue;
+use super::values::check_name;
 use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill};
 use crate::keep::Keep;
@@ -114,32 +114,18 @@ fn command_work(
     let (dataset, domains) = match data {
         None => (None, Vec::new()),
         Some(data) => {
-            let DataTable {
-                dataset: name,
-                domains,
-                classes,
-                group,
-                pixels,
-                augment,
-                out_transform,
-                cache_pixels,
-            } = data;
-            check_name("data.dataset", &name)?;
-            let shown =
-                pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
-            if classes.is_some() || group.is_some() || shown {
+            let request = data.request()?;
+            let DataTable { classes, group, pixels, augment, out_transform, cache_pixels, .. } = &data;
+            let read = classes.is_some() || group.is_some() || data.layout.is_some() || data.missing_classes.is_some();
+            let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
+            if read || shown {
                 return misplaced(
                     "data",
                     "a sweep that runs a command has only `dataset` and `domains` there",
                 );
             }
-            let known = discovered.cloned().or_else(|| catalogue::find(&name)).map(|known| known.domains);
-            (
-                Some(name),
-                domains
-                    .or(known)
-                    .map_or_else(|| Ok(Vec::new()), |domains| folder_names("data.domains", domains))?,
-            )
+            let domains = request.domains.or_else(|| discovered.map(|found| found.domains.clone()));
+            (Some(request.name), domains.map_or_else(|| Ok(Vec::new()), domain_names)?)
         }
     };
     let axes = free_axes(grid.axes)?;

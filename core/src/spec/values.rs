@@ -14,20 +14,6 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// Names of folders, sorted as the loader sorts them: the order decides domain indices and class labels.
-pub(super) fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecError> {
-    names.sort();
-    let distinct = names.is_sorted_by(|a, b| a < b);
-    if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
-        return wrong(
-            key,
-            names,
-            "2 or more different folder names without '/', '\\', '+', control characters, or a leading '.'",
-        );
-    }
-    Ok(names)
-}
-
 /// Whether it can name a folder and a column.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty()

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::Layout;
 use crate::named;
 
 /// A dataset of a trial: by name, never by path.
@@ -16,6 +17,12 @@ pub struct DatasetSpec {
     pub classes: Vec<String>,
     /// What the `in`/`out` split divides.
     pub split_by: SplitBy,
+    /// Where the images of a class of a domain lie below the dataset's folder.
+    #[serde(default, skip_serializing_if = "Layout::is_default")]
+    pub layout: Layout,
+    /// Whether a domain may lack a class.
+    #[serde(default, skip_serializing_if = "MissingClasses::is_refuse")]
+    pub missing_classes: MissingClasses,
 }
 
 impl DatasetSpec {
@@ -34,3 +41,20 @@ pub enum SplitBy {
     Stem,
 }
 named!(SplitBy, "split unit", { Image => "image", Stem => "stem" });
+
+/// What to do about a class that has no image in some domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingClasses {
+    /// The dataset is refused: a class that is missing is mostly a folder that was not copied.
+    #[default]
+    Refuse,
+    /// The domain has the other classes only.
+    Allow,
+}
+named!(MissingClasses, "rule for missing classes", { Refuse => "refuse", Allow => "allow" });
+
+impl MissingClasses {
+    fn is_refuse(&self) -> bool {
+        *self == Self::Refuse
+    }
+}
