@@ -87,7 +87,7 @@ pub fn check(found: Discovered, progress: &dyn Progress) -> Result<CheckReport, 
         .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
         .collect();
     progress.begin("checking", images.len() as u64);
-    let fault = |&(domain, index): &(usize, usize)| {
+    let broken = |&(domain, index): &(usize, usize)| {
         go_on(progress)?;
         let result = folder.decode(domain, index, None);
         progress.advance(1);
@@ -95,7 +95,7 @@ pub fn check(found: Discovered, progress: &dyn Progress) -> Result<CheckReport, 
         Ok(result.err().map(|error| BrokenImage { path: name.clone(), reason: reason(error) }))
     };
     let broken: Vec<BrokenImage> =
-        images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
+        images.par_iter().map(broken).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
     let (_, inputs) = folder.inputs();
     let digests: Result<Vec<_>, DataError> =
         inputs.par_iter().map(|input| Ok(blake3::hash(&content_digests::read(input.path)?))).collect();

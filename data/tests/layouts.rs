@@ -114,7 +114,7 @@ fn what_systems_and_programs_leave_is_ignored_and_counted() {
     let found = root.read().unwrap();
     assert_eq!(
         found.ignored.to_string(),
-        "1 ._*, 3 .DS_Store, 3 .ipynb_checkpoints, 2 .txt, 1 @eaDir, 1 Thumbs.db, 1 __MACOSX, 1 desktop.ini, 1 hidden, 1 lost+found"
+        "3 .DS_Store, 1 ._*, 3 .ipynb_checkpoints, 2 .txt, 1 @eaDir, 1 Thumbs.db, 1 __MACOSX, 1 desktop.ini, 1 hidden, 1 lost+found"
     );
     assert_eq!((&found.spec.domains, &found.spec.classes), (
         &list(&["Art", "Clipart"]).unwrap(),

@@ -82,8 +82,9 @@ fn with_png_end(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
     let mut end = PNG_SIGNATURE.len();
     // A chunk is its length, four letters, that many bytes, and a checksum.
-    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(end..end + 8).and_then(|head| head.as_array::<8>()) {
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    while let Some((length, rest)) = bytes.get(end..).and_then(<[u8]>::split_first_chunk) {
+        let length = u32::from_be_bytes(*length) as usize;
+        let Some(kind) = rest.first_chunk::<4>() else { break };
         let next = end.saturating_add(length).saturating_add(12);
         if kind == b"IEND" && next <= bytes.len() || kind == b"IDAT" && next > bytes.len() {
             return Cow::Borrowed(bytes);

@@ -132,10 +132,18 @@ pub(crate) fn group(path: &Path) -> Result<String, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::trial::{Layout, MissingClasses};
 
     fn spec(split_by: SplitBy) -> DatasetSpec {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        DatasetSpec { name: "Tiny".into(), domains: words("ink oil"), classes: words("cat dog"), split_by }
+        DatasetSpec {
+            name: "Tiny".into(),
+            domains: words("ink oil"),
+            classes: words("cat dog"),
+            split_by,
+            layout: Layout::default(),
+            missing_classes: MissingClasses::default(),
+        }
     }
 
     /// Two domains of two classes of two files; the files are empty, for nothing is decoded here.

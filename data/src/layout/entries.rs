@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(found, [("a", true), ("b.png", false)]);
         assert_eq!(
             ignored.to_string(),
-            "1 ._*, 1 .DS_Store, 1 .ipynb_checkpoints, 1 @eaDir, 1 Desktop.ini, 1 Thumbs.db, 1 __MACOSX, 2 hidden, 1 lost+found"
+            "1 .DS_Store, 1 ._*, 1 .ipynb_checkpoints, 1 @eaDir, 1 Desktop.ini, 1 Thumbs.db, 1 __MACOSX, 2 hidden, 1 lost+found"
         );
     }
 }
