@@ -219,7 +219,11 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["line 6", "\"ignore\"", "refuse, allow"],
     ),
     // What is known of PACS holds for its usual layout.
-    ("dataset = \"PACS\"", "dataset = \"PACS\"\nlayout = \"{domain}/full/{class}\"", &["PACS", "--data ROOT"]),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"PACS\"\nlayout = \"{domain}/full/{class}\"",
+        &["PACS", "--data ROOT"],
+    ),
     ("name = \"pacs-dropout\"", "name = \"a b\"", &["name = \"a b\""]),
     ("name = \"pacs-dropout\"", "", &["missing field `name`"]),
     ("[\"iid\"]", "[\"best\"]", &["best", "iid, loo, oracle, last"]),
@@ -374,10 +378,10 @@ fn a_folder_says_only_what_neither_the_file_nor_the_catalogue_does() {
     // In another layout the dataset is not the one that the catalogue knows.
     let other = with("layout = \"{domain}/full/{class}\"\nmissing_classes = \"allow\"", &found);
     assert_eq!((&other.domains, &other.classes), (&found.domains, &found.classes));
-    assert_eq!((other.layout.to_string(), other.missing_classes), (
-        "{domain}/full/{class}".to_owned(),
-        MissingClasses::Allow
-    ));
+    assert_eq!(
+        (other.layout.to_string(), other.missing_classes),
+        ("{domain}/full/{class}".to_owned(), MissingClasses::Allow)
+    );
     let plain = with("layout = \"{domain}/{class}\"\nmissing_classes = \"refuse\"", &found);
     assert_eq!(plain, settings(&parse(PAPER)).dataset);
 }

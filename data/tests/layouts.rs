@@ -116,10 +116,10 @@ fn what_systems_and_programs_leave_is_ignored_and_counted() {
         found.ignored.to_string(),
         "3 .DS_Store, 1 ._*, 3 .ipynb_checkpoints, 2 .txt, 1 @eaDir, 1 Thumbs.db, 1 __MACOSX, 1 desktop.ini, 1 hidden, 1 lost+found"
     );
-    assert_eq!((&found.spec.domains, &found.spec.classes), (
-        &list(&["Art", "Clipart"]).unwrap(),
-        &list(&["Bed", "Bike"]).unwrap()
-    ));
+    assert_eq!(
+        (&found.spec.domains, &found.spec.classes),
+        (&list(&["Art", "Clipart"]).unwrap(), &list(&["Bed", "Bike"]).unwrap())
+    );
     let scanned = DatasetFolder::scan(root.root(), &found.spec).unwrap();
     assert_eq!(scanned.domains, found.folder.domains);
     assert_eq!(digest(scanned, root.root()), clean_digest);
@@ -205,10 +205,17 @@ fn a_level_too_many_is_named_and_its_layout_reads_the_images() {
         let layout = format!("{{domain}}/{part}/{{class}}");
         let refusal = root.refusal(&root.request());
         assert!(refusal.contains(&format!("write layout = \"{layout}\" under [data]")), "{refusal}");
-        let request =
-            DatasetRequest { layout: Some(layout.parse().unwrap()), domains: None, classes: None, ..root.request() };
+        let request = DatasetRequest {
+            layout: Some(layout.parse().unwrap()),
+            domains: None,
+            classes: None,
+            ..root.request()
+        };
         let found = read(root.root(), &request).unwrap().sound().unwrap();
-        assert_eq!((found.folder.domains[0][0].name.as_str(), found.ignored.to_string().as_str()), (first, beside));
+        assert_eq!(
+            (found.folder.domains[0][0].name.as_str(), found.ignored.to_string().as_str()),
+            (first, beside)
+        );
         let scanned = DatasetFolder::scan(root.root(), &found.spec).unwrap();
         assert_eq!(scanned.domains, found.folder.domains);
         assert!(scanned.domains.iter().all(|files| files.len() == 6));
@@ -240,11 +247,16 @@ fn names_are_as_they_are_on_disk() {
     let root = Root::new("OfficeHome", &domains, "", &["Bed", "Bike"]);
     assert_eq!(root.read().unwrap().spec.domains, domains);
     let catalogue = read(root.root(), &DatasetRequest::named("office_home")).unwrap_err().to_string();
-    assert!(catalogue.contains("office_home: the dataset's folder is missing; there is OfficeHome"), "{catalogue}");
+    assert!(
+        catalogue.contains("office_home: the dataset's folder is missing; there is OfficeHome"),
+        "{catalogue}"
+    );
     let spaced = DatasetRequest { domains: list(&["Art", "Real World"]), ..root.request() };
     let refusal = root.refusal(&spaced);
     assert!(
-        refusal.contains("Real World: the domain's folder is missing; there are Art, Clipart, Product, RealWorld"),
+        refusal.contains(
+            "Real World: the domain's folder is missing; there are Art, Clipart, Product, RealWorld"
+        ),
         "{refusal}"
     );
 }
@@ -256,7 +268,11 @@ fn a_plus_is_read_in_names_of_datasets_and_classes_and_refused_in_those_of_domai
     root.image("rock+water/C++/0.png");
     root.image("rock+water/hot air balloon/0.png");
     let refusal = root.refusal(&root.request());
-    assert!(refusal.contains("\"rock+water\"") && refusal.contains("rename the folder, for example to \"rock_water\""), "{refusal}");
+    assert!(
+        refusal.contains("\"rock+water\"")
+            && refusal.contains("rename the folder, for example to \"rock_water\""),
+        "{refusal}"
+    );
     let listed = DatasetRequest { domains: list(&["autumn", "dim grass"]), ..root.request() };
     assert_eq!(read(root.root(), &listed).unwrap().sound().unwrap().ignored.to_string(), "1 rock+water/");
 }

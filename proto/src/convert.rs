@@ -69,8 +69,7 @@ impl TryFrom<v1::Dataset> for DatasetSpec {
 
     fn try_from(wire: v1::Dataset) -> Result<Self, WireError> {
         let v1::Dataset { name, domains, classes, split_by, layout, missing_classes } = wire;
-        let layout =
-            if layout.is_empty() { Layout::default() } else { parse("dataset.layout", &layout)? };
+        let layout = if layout.is_empty() { Layout::default() } else { parse("dataset.layout", &layout)? };
         let missing_classes = if missing_classes.is_empty() {
             MissingClasses::default()
         } else {

@@ -67,7 +67,8 @@ impl SweepArguments {
     ) -> Result<Option<DatasetSpec>> {
         let is_known = if is_command { request.domains.is_some() } else { request.is_complete() };
         let is_generated = sortie_data::is_generated(root, &request.name);
-        if is_known && (is_command || is_generated || !self.data.typed && !root.join(&request.name).is_dir()) {
+        if is_known && (is_command || is_generated || !self.data.typed && !root.join(&request.name).is_dir())
+        {
             return Ok(None);
         }
         let found = sortie_data::read(root, request)?;
@@ -106,7 +107,10 @@ fn remarks(found: &sortie_data::Discovered) -> Vec<String> {
     let name = &found.spec.name;
     let ignored = (!found.ignored.is_empty()).then(|| format!("{name}: ignored {}", found.ignored));
     let missing = (!found.missing.is_empty()).then(|| {
-        format!("{name}: no image of {}, which missing_classes = \"allow\" permits", output::shortened(&found.missing))
+        format!(
+            "{name}: no image of {}, which missing_classes = \"allow\" permits",
+            output::shortened(&found.missing)
+        )
     });
     ignored.into_iter().chain(missing).collect()
 }
@@ -117,7 +121,8 @@ fn remarks(found: &sortie_data::Discovered) -> Vec<String> {
 /// One line: the file is not right, or it names another dataset.
 pub fn request_of(file: &Path, name: &str) -> Result<DatasetRequest> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the sweep file {shown}"))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the sweep file {shown}"))?;
     let sweep = SweepFile::parse(&text).with_context(|| shown.to_string())?;
     match sweep.dataset().with_context(|| shown.to_string())? {
         Some(request) if request.name == name => Ok(request),

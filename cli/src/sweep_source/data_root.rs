@@ -19,7 +19,8 @@ pub struct DataRoot {
 }
 
 fn with_flag(command: Command) -> Command {
-    let flag = Arg::new(NAME).long(NAME).env("SORTIE_DATA").value_name("ROOT").value_parser(value_parser!(PathBuf));
+    let flag =
+        Arg::new(NAME).long(NAME).env("SORTIE_DATA").value_name("ROOT").value_parser(value_parser!(PathBuf));
     command.arg(flag.help(
         "Check the folder ROOT/DATASET, and read from it what neither the file nor the built-in catalogue says",
     ))

@@ -116,8 +116,12 @@ fn command_work(
         Some(data) => {
             let request = data.request()?;
             let DataTable { classes, group, pixels, augment, out_transform, cache_pixels, .. } = &data;
-            let read = classes.is_some() || group.is_some() || data.layout.is_some() || data.missing_classes.is_some();
-            let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
+            let read = classes.is_some()
+                || group.is_some()
+                || data.layout.is_some()
+                || data.missing_classes.is_some();
+            let shown =
+                pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
             if read || shown {
                 return misplaced(
                     "data",

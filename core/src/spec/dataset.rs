@@ -143,7 +143,8 @@ fn sorted_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecEr
         || !distinct
         || !names.iter().all(|name| is_plain(&name.replace('+', "_")))
     {
-        let allowed = "2 or more different folder names without '/', '\\', control characters, or a leading '.'";
+        let allowed =
+            "2 or more different folder names without '/', '\\', control characters, or a leading '.'";
         return wrong(key, names, allowed);
     }
     Ok(names)

@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_gif_is_read_whatever_its_name() {
-        let file = b"GIF89a\x02\0\x01\0\x80\0\0\x0a\x14\x1e\x28\x32\x3c,\0\0\0\0\x02\0\x01\0\0\x02\x02\x44\x0a\0;";
+        let file =
+            b"GIF89a\x02\0\x01\0\x80\0\0\x0a\x14\x1e\x28\x32\x3c,\0\0\0\0\x02\0\x01\0\0\x02\x02\x44\x0a\0;";
         assert_eq!(&decode(file).unwrap().pixels[..], &[10, 20, 30, 40, 50, 60]);
     }
 

@@ -34,8 +34,7 @@ fn first_frame(bytes: &[u8]) -> Result<DecodedImage, &'static str> {
             _ => {}
         }
     }
-    let [left, top, width, height] =
-        [reader.number()?, reader.number()?, reader.number()?, reader.number()?];
+    let [left, top, width, height] = [reader.number()?, reader.number()?, reader.number()?, reader.number()?];
     let flags = reader.byte()?;
     let local = if flags & 0x80 == 0 { None } else { reader.palette(flags)? };
     // A frame may be larger than the picture says.
@@ -187,7 +186,10 @@ mod tests {
 
     fn bytes(hex: &str) -> Vec<u8> {
         let digits = hex.as_bytes().as_chunks::<2>().0;
-        digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        digits
+            .iter()
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
     }
 
     /// Four colours: 0a141e 28323c 46505a c8d2dc.
@@ -271,7 +273,11 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_refused() {
-        let whole = bytes("474946383961030002008100000a141e28323c46505ac8d2dc2c00000000030002000002044 4a85129003b".replace(' ', "").as_str());
+        let whole = bytes(
+            "474946383961030002008100000a141e28323c46505ac8d2dc2c00000000030002000002044 4a85129003b"
+                .replace(' ', "")
+                .as_str(),
+        );
         assert!(decode(&whole).is_ok());
         for length in 0..whole.len() - 3 {
             let reason = decode(&whole[..length]).unwrap_err();

@@ -9,7 +9,7 @@ use sortie_core::trial::{DatasetSpec, SplitBy};
 use super::dataset_folder::{self, DatasetFolder, Source};
 use super::entries::Ignored;
 use super::levels::{list, refuse_other_levels};
-use super::listing::{self, descend, list_images, levels};
+use super::listing::{self, descend, levels, list_images};
 use super::missing_folder::missing_folder;
 use crate::digits::DigitKind;
 use crate::error::DataError;

@@ -148,7 +148,10 @@ mod tests {
                 [&["CALTECH", "SUN"], &["crossval", "full", "test", "train"], &["0", "1"]],
                 "layout = \"{domain}/full/{class}\" under [data], or \"{domain}/{class}\" if crossval, full, test, train are",
             ),
-            ([&["ink", "oil"], &["b site", "a site"], &["cat", "dog"]], "layout = \"{domain}/a site/{class}\""),
+            (
+                [&["ink", "oil"], &["b site", "a site"], &["cat", "dog"]],
+                "layout = \"{domain}/a site/{class}\"",
+            ),
             ([&["v2"], &["ink", "oil"], &["cat", "dog"]], "layout = \"v2/{domain}/{class}\""),
         ] {
             let advice = of_grid(levels).unwrap();

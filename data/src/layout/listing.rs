@@ -45,11 +45,7 @@ pub(super) fn list_images(
     found
 }
 
-fn list_as_laid_out(
-    dataset: &Path,
-    spec: &DatasetSpec,
-    ignored: &mut Ignored,
-) -> Result<Listed, DataError> {
+fn list_as_laid_out(dataset: &Path, spec: &DatasetSpec, ignored: &mut Ignored) -> Result<Listed, DataError> {
     let [above, between, below] = levels(spec.layout.parts());
     let domains_folder = descend(dataset, above, ignored)?;
     let there = level(&domains_folder, ignored)?;
@@ -147,7 +143,8 @@ impl Listed {
         if let Some((domain, _)) = empty {
             return Err(DataError::bad_data(&dataset.join(domain), "the domain has no image"));
         }
-        let Some(first) = self.missing.first().filter(|_| spec.missing_classes == MissingClasses::Refuse) else {
+        let Some(first) = self.missing.first().filter(|_| spec.missing_classes == MissingClasses::Refuse)
+        else {
             return Ok(());
         };
         let what = if first.folder.is_dir() {
