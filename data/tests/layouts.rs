@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use sortie_core::spec::DatasetRequest;
-use sortie_core::trial::MissingClasses;
+use sortie_core::trial::{MissingClasses, SplitBy};
 use sortie_data::{DataError, DatasetFolder, Discovered, Images, NoProgress, check, read};
 
 /// A data root with one dataset.
@@ -239,6 +239,15 @@ fn folders_of_classes_that_look_like_parts_are_read_where_the_layout_says_so() {
     // Folders below classes are read as torchvision does, as ever.
     let root = Root::new("videos", &["a", "b"], "", &["run/1", "run/2", "walk/3", "walk/4"]);
     assert_eq!(root.read().unwrap().spec.classes, ["run", "walk"]);
+}
+
+#[test]
+fn a_split_that_the_dataset_forbids_is_refused_before_any_trial() {
+    let root = Root::usual();
+    fs::write(root.path("dataset.toml"), "group = \"stem\"\n").unwrap();
+    assert_eq!(root.read().unwrap().spec.split_by, SplitBy::Stem);
+    let by_image = DatasetRequest { split_by: Some(SplitBy::Image), ..root.request() };
+    assert!(root.refusal(&by_image).contains("dataset.toml: it says group = \"stem\""));
 }
 
 #[test]

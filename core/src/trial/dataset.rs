@@ -54,7 +54,16 @@ pub enum MissingClasses {
 named!(MissingClasses, "rule for missing classes", { Refuse => "refuse", Allow => "allow" });
 
 impl MissingClasses {
-    fn is_refuse(&self) -> bool {
+    /// Whether it is the usual rule, of which nothing has to be said.
+    pub fn is_refuse(&self) -> bool {
         *self == Self::Refuse
+    }
+
+    /// What every table, figure and report says of the dataset; nothing under the usual rule.
+    pub fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Refuse => None,
+            Self::Allow => Some("a domain may lack classes that others have (missing_classes = \"allow\")"),
+        }
     }
 }

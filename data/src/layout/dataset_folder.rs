@@ -49,7 +49,7 @@ impl DatasetFolder {
             }
             return Err(missing_folder(root, &spec.name));
         }
-        check_dataset_file(&folder.join("dataset.toml"), spec.split_by)?;
+        check_dataset_file(&folder, spec.split_by)?;
         let listed = list_images(&folder, spec, &mut Ignored::default())?;
         listed.check(&folder, spec)?;
         Ok(Self { domains: listed.domains, source: Source::Files(folder) })
@@ -103,7 +103,8 @@ impl DatasetFolder {
 }
 
 /// A file `dataset.toml` may say which images show the same object. A trial with another split would leak objects from `in` to `out`.
-fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
+pub(super) fn check_dataset_file(dataset: &Path, split_by: SplitBy) -> Result<(), DataError> {
+    let path = &dataset.join("dataset.toml");
     if !path.exists() {
         return Ok(());
     }

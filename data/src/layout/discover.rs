@@ -101,7 +101,8 @@ pub fn read(root: &Path, request: &DatasetRequest) -> Result<Discovered, DataErr
     let fault = few.or_else(|| {
         let allowed = request.clone().complete(Some(&spec));
         let named = allowed.err().map(|error| DataError::BadConfig(format!("{}: {error}", path.display())));
-        named.or_else(|| listed.check(&path, &spec).err())
+        let grouped = || dataset_folder::check_dataset_file(&path, spec.split_by).err();
+        named.or_else(grouped).or_else(|| listed.check(&path, &spec).err())
     });
     Ok(Discovered {
         spec,
