@@ -92,7 +92,7 @@ fn three_levels(folders: &[Vec<String>]) -> Option<String> {
         _ => format!(", or \"{{domain}}/{{class}}\" if {} are the classes", list(&second)),
     };
     Some(format!(
-        "between its domains ({}) and classes ({}) lies a level more ({}): write layout = \"{{domain}}/{chosen}/{{class}}\" under [data]{or}",
+        "between its domains ({}) and classes ({}) is one more level of folders ({}): write layout = \"{{domain}}/{chosen}/{{class}}\" under [data]{or}",
         list(&first),
         list(&third),
         list(&second)
