@@ -55,8 +55,9 @@ fn every_table_and_figure_says_that_domains_may_lack_classes() {
             records.push(succeeded(work, point(domain, dropout, 1e-3, 0), 900, 700));
         }
         let table = results("demo", work, &records, &IID).unwrap();
-        let mut texts: Vec<String> =
-            [Format::Table, Format::Markdown, Format::Latex, Format::Json].map(|format| table.render(format)).into();
+        let mut texts: Vec<String> = [Format::Table, Format::Markdown, Format::Latex, Format::Json]
+            .map(|format| table.render(format))
+            .into();
         let [a, b] = ["dropout=0", "dropout=0.5"].map(|text| Filter::parse(text).unwrap());
         let paired = paired("demo", work, &records, &Question::default(), [&a, &b]).unwrap();
         texts.extend([paired.text(), paired.json()]);

@@ -137,8 +137,14 @@ fn a_sweep_and_the_check_agree_about_every_folder() {
     let homes = ["Art", "Clipart", "Product"];
 
     dataset("mac", &homes, "", &["Bed", "Bike"]);
-    ["mac/.DS_Store", "mac/Art/.DS_Store", "mac/Art/Bed/Thumbs.db", "mac/Art/desktop.ini", "mac/Art/Bed/._0.png"]
-        .map(file);
+    [
+        "mac/.DS_Store",
+        "mac/Art/.DS_Store",
+        "mac/Art/Bed/Thumbs.db",
+        "mac/Art/desktop.ini",
+        "mac/Art/Bed/._0.png",
+    ]
+    .map(file);
     ["mac/__MACOSX/Art/Bed", "mac/.ipynb_checkpoints", "mac/Art/.ipynb_checkpoints"].map(folder);
     let said = asked(root.path(), "mac", "").unwrap();
     let ignored = "2 .DS_Store, 1 ._*, 2 .ipynb_checkpoints, 1 Thumbs.db, 1 __MACOSX, 1 desktop.ini";
@@ -156,7 +162,10 @@ fn a_sweep_and_the_check_agree_about_every_folder() {
     dataset("nico", &homes, "", &["Bed", "Bike"]);
     image("nico/public_test_flat/0.png");
     let refused = asked(root.path(), "nico", "").unwrap_err();
-    assert!(refused.contains("nico/public_test_flat: it holds no folders of classes (1 images in no class)"), "{refused}");
+    assert!(
+        refused.contains("nico/public_test_flat: it holds no folders of classes (1 images in no class)"),
+        "{refused}"
+    );
     asked(root.path(), "nico", "domains = [\"Art\", \"Clipart\", \"Product\"]").unwrap();
 
     dataset("office31", &["amazon", "dslr", "webcam"], "images/", &["back_pack", "bike"]);
@@ -176,7 +185,9 @@ fn a_sweep_and_the_check_agree_about_every_folder() {
     dataset("NICO++", &["autumn", "dim grass"], "", &["hot air balloon", "C++"]);
     asked(root.path(), "NICO++", "").unwrap();
     dataset("NICO++", &["rock+water"], "", &["hot air balloon", "C++"]);
-    assert!(asked(root.path(), "NICO++", "").unwrap_err().contains("'+' joins the names of held-out domains"));
+    assert!(
+        asked(root.path(), "NICO++", "").unwrap_err().contains("'+' joins the names of held-out domains")
+    );
     asked(root.path(), "none", "").unwrap_err();
 }
 
@@ -204,7 +215,11 @@ fn a_data_root_decides_nothing_that_is_known_without_it() {
     write_dataset(root.path(), 2, 4);
     for class in ["cat", "dog"] {
         std::fs::create_dir_all(root.path().join("Tiny/stray").join(class)).unwrap();
-        std::fs::copy(root.path().join("Tiny/ink/cat/0.png"), root.path().join("Tiny/stray").join(class).join("0.png")).unwrap();
+        std::fs::copy(
+            root.path().join("Tiny/ink/cat/0.png"),
+            root.path().join("Tiny/stray").join(class).join("0.png"),
+        )
+        .unwrap();
     }
     let [out, err] = planned("Tiny", "domains = [\"ink\", \"oil\"]\nclasses = [\"cat\", \"dog\"]").unwrap();
     assert_eq!((domains(&out), err.as_str()), (2, "Tiny: ignored 1 stray/\n"));

@@ -258,17 +258,17 @@ mod tests {
             ),
             ("no end", plain("02000100", "", "0000000002000100 00 02 02 5c00 00"), 2, "c8d2dc28323c"),
             ("too many", plain("02000100", "", "0000000002000100 00 02 03 5c2815 00 3b"), 2, "c8d2dc28323c"),
-            (
-                "no palette",
-                "4749463839610200010000000021fe03616263002c00000000020001000008050091050808003b".to_owned(),
-                2,
-                "c8c8c8010101",
-            ),
         ] {
             let image = decode(&bytes(&file)).unwrap_or_else(|reason| panic!("{what}: {reason}"));
             assert_eq!((image.width, &image.pixels[..]), (width, &bytes(pixels)[..]), "{what}");
             assert_eq!(image.height * image.width * 3, image.pixels.len(), "{what}");
         }
+    }
+
+    #[test]
+    fn numbers_without_a_palette_are_grays() {
+        let file = "4749463839610200010000000021fe03616263002c00000000020001000008050091050808003b";
+        assert_eq!(&decode(&bytes(file)).unwrap().pixels[..], &bytes("c8c8c8010101")[..]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn advice(folders: &[Vec<String>]) -> Option<String> {
     match depth {
         0 | 1 => Some(format!(
             "its images lie in {}, without a level of domains: they must lie in DOMAIN/CLASS/IMAGE",
-            if depth == 0 { "the folder itself".to_owned() } else { list(&names(folders, 0)) }
+            if depth == 0 { "the folder itself".to_owned() } else { list(names(folders, 0)) }
         )),
         3 => three_levels(folders),
         _ => None,
