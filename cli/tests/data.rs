@@ -137,15 +137,18 @@ fn a_sweep_and_the_check_agree_about_every_folder() {
     let homes = ["Art", "Clipart", "Product"];
 
     dataset("mac", &homes, "", &["Bed", "Bike"]);
-    [
+    for path in [
         "mac/.DS_Store",
         "mac/Art/.DS_Store",
         "mac/Art/Bed/Thumbs.db",
         "mac/Art/desktop.ini",
         "mac/Art/Bed/._0.png",
-    ]
-    .map(file);
-    ["mac/__MACOSX/Art/Bed", "mac/.ipynb_checkpoints", "mac/Art/.ipynb_checkpoints"].map(folder);
+    ] {
+        file(path);
+    }
+    for path in ["mac/__MACOSX/Art/Bed", "mac/.ipynb_checkpoints", "mac/Art/.ipynb_checkpoints"] {
+        folder(path);
+    }
     let said = asked(root.path(), "mac", "").unwrap();
     let ignored = "2 .DS_Store, 1 ._*, 2 .ipynb_checkpoints, 1 Thumbs.db, 1 __MACOSX, 1 desktop.ini";
     assert!(said.contains(&format!("mac: ignored {ignored}\n")), "{said}");

@@ -33,7 +33,7 @@ struct DatasetArgs {
     /// The dataset's folder
     #[arg(value_name = "ROOT/NAME")]
     dataset: PathBuf,
-    /// Read it as [data] of this sweep file says: its domains, classes, layout and missing_classes
+    /// Read it as `[data]` of this sweep file says: its domains, classes, layout and missing_classes
     #[arg(long, value_name = "FILE")]
     sweep: Option<PathBuf>,
 }
