@@ -9,7 +9,7 @@ use sortie_core::job::StateName;
 use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
-use sortie_core::trial::{Point, Work};
+use sortie_core::trial::{MissingClasses, Point, Work};
 
 use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
 use crate::question::Question;
@@ -25,6 +25,7 @@ pub struct Collector {
     pub(crate) spec: MetricSpec,
     /// The domains in the dataset's order.
     known_domains: Vec<String>,
+    pub(crate) missing_classes: MissingClasses,
     pub(crate) settings: Interner<Parameters>,
     pub(crate) names: Interner<String>,
     outlines: Interner<Outline>,
@@ -72,12 +73,9 @@ type TrialKey = (u32, u32, u64, u64);
 impl Collector {
     /// A collector of a sweep, by its name and the work of its trials, for a question.
     pub fn new(sweep: &str, work: &Work, question: &Question) -> Self {
-        Self::with(
-            sweep,
-            work.domains(),
-            question.ood_split.unwrap_or_else(|| OodSplit::default_for(work)),
-            question,
-        )
+        let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(work));
+        let collector = Self::with(sweep, work.domains(), ood_split, question);
+        Self { missing_classes: work.missing_classes(), ..collector }
     }
 
     fn with(sweep: &str, known_domains: &[String], ood_split: OodSplit, question: &Question) -> Self {
@@ -86,6 +84,7 @@ impl Collector {
             question: question.clone(),
             spec: MetricSpec { selection: question.selection, method: question.method, ood_split },
             known_domains: known_domains.to_vec(),
+            missing_classes: MissingClasses::default(),
             settings: Interner::default(),
             names: Interner::default(),
             outlines: Interner::default(),

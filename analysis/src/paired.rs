@@ -10,7 +10,7 @@ use sortie_core::metrics::Method;
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{Selection, mean};
-use sortie_core::trial::{Point, Work};
+use sortie_core::trial::{MissingClasses, Point, Work};
 
 use crate::collect::{Collector, TrialSummary};
 use crate::metric_spec::{AccuracyPair, OodSplit};
@@ -32,6 +32,9 @@ pub struct Paired {
     pub method: Method,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
+    /// Whether domains may lack classes; left out of JSON where they may not.
+    #[serde(skip_serializing_if = "MissingClasses::is_refuse")]
+    pub missing_classes: MissingClasses,
     /// The first setting.
     pub a: String,
     /// The second setting.
@@ -184,6 +187,7 @@ impl Collector {
             selection: self.question.selection,
             method: self.question.method,
             ood_split: self.spec.ood_split,
+            missing_classes: self.missing_classes,
             a: a.to_string(),
             b: b.to_string(),
             units: complete.len(),
@@ -384,7 +388,7 @@ impl Paired {
 
     /// The comparison for people, in points of a hundred.
     pub fn text(&self) -> String {
-        let Self { sweep, selection, method, a, b, units, planned, .. } = self;
+        let Self { sweep, selection, method, missing_classes, a, b, units, planned, .. } = self;
         let model =
             if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let mut text = format!(
@@ -436,8 +440,9 @@ impl Paired {
             text.push_str(&format!("\nworst held-out domain: {held_out}, {}\n", with_error(ood)));
         }
         text.push_str(&format!(
-            "\nselection {selection} reads {}; ± standard error over pairs; SD of one run across seeds: standard deviation of trials that differ only in the seed\n",
-            selection.reads()
+            "\nselection {selection} reads {}; ± standard error over pairs; SD of one run across seeds: standard deviation of trials that differ only in the seed{}\n",
+            selection.reads(),
+            missing_classes.note().map(|note| format!("; {note}")).unwrap_or_default()
         ));
         text
     }

@@ -196,6 +196,7 @@ impl Results {
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
+        used.extend(self.missing_classes.note().map(str::to_owned));
         let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
         if unmeasured > 0 {
             used.push(format!(

@@ -9,7 +9,7 @@ use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::Work;
+use sortie_core::trial::{MissingClasses, Work};
 
 use crate::axis::{Axis, AxisValue, names_of};
 use crate::collect::{Collector, TrialSummary};
@@ -79,6 +79,9 @@ pub struct Results {
     pub diverged: usize,
     /// Trials that a user cancelled. They are in no mean.
     pub cancelled: usize,
+    /// Whether domains may lack classes, so that their accuracies are not of the same task; left out of JSON where they may not.
+    #[serde(skip_serializing_if = "MissingClasses::is_refuse")]
+    pub missing_classes: MissingClasses,
     /// The planned cells, by row, then by held-out domain.
     pub cells: Vec<Cell>,
     /// One mean per row.
@@ -178,6 +181,7 @@ impl Collector {
             diverged: self.count(StateName::Diverged),
             cancelled: self.count(StateName::Cancelled),
             sweep: self.sweep,
+            missing_classes: self.missing_classes,
             cells,
             means,
             axes,

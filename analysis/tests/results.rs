@@ -4,11 +4,15 @@
 mod support;
 
 use proptest::prelude::*;
-use sortie_analysis::{Axis, Estimate, Format, OodSplit, Question, Results, results};
+use sortie_analysis::{
+    Axis, Estimate, FigureKind, FigureQuestion, Format, OodSplit, Question, Results, figure, paired, results,
+};
+use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
+use sortie_core::trial::{MissingClasses, Work};
 use support::{evaluation, point, record, succeeded, work};
 
 const IID: Question = Question {
@@ -37,6 +41,37 @@ fn incomplete() -> Results {
     records[3] = record(&work, records[3].point.clone(), StateName::Failed);
     records.push(succeeded(&work, point("photo+sketch", 0.5, 1e-3, 0), 100, 100));
     results("demo", &work, &records, &IID).unwrap()
+}
+
+#[test]
+fn every_table_and_figure_says_that_domains_may_lack_classes() {
+    let usual = work("PACS");
+    let Work::Finetune(mut settings) = usual.clone() else { panic!("a command") };
+    settings.dataset.missing_classes = MissingClasses::Allow;
+    let allowed = Work::Finetune(settings);
+    let said = |work: &Work| {
+        let mut records = Vec::new();
+        for (domain, dropout) in [("sketch", 0.0), ("photo", 0.0), ("sketch", 0.5), ("photo", 0.5)] {
+            records.push(succeeded(work, point(domain, dropout, 1e-3, 0), 900, 700));
+        }
+        let table = results("demo", work, &records, &IID).unwrap();
+        let mut texts: Vec<String> = [Format::Table, Format::Markdown, Format::Latex, Format::Json]
+            .map(|format| table.render(format))
+            .into();
+        let [a, b] = ["dropout=0", "dropout=0.5"].map(|text| Filter::parse(text).unwrap());
+        let paired = paired("demo", work, &records, &Question::default(), [&a, &b]).unwrap();
+        texts.extend([paired.text(), paired.json()]);
+        texts.push(figure("demo", work, &records, &FigureQuestion::of(FigureKind::Rates)).unwrap());
+        texts
+    };
+    let is_said =
+        |text: &str| text.contains("may lack classes") || text.contains("\"missing_classes\": \"allow\"");
+    for text in said(&allowed) {
+        assert!(is_said(&text), "{text}");
+    }
+    for text in said(&usual) {
+        assert!(!is_said(&text) && !text.contains("missing_classes"), "{text}");
+    }
 }
 
 fn close(value: Option<f64>, expected: f64) -> bool {

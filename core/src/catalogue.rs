@@ -1,6 +1,6 @@
 //! The datasets that a sweep file can name without listing their domains and classes.
 
-use crate::trial::{DatasetSpec, SplitBy};
+use crate::trial::{DatasetSpec, Layout, MissingClasses, SplitBy};
 
 struct Entry {
     folder: &'static str,
@@ -106,6 +106,8 @@ pub fn find(name: &str) -> Option<DatasetSpec> {
         domains: words(entry.domains),
         classes: words(entry.classes),
         split_by: entry.split_by,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
     })
 }
 

@@ -8,7 +8,7 @@ use sortie_core::finetune::Settings;
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::{DatasetSpec, SplitBy, Work};
+use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, SplitBy, Work};
 
 const PAPER: &str = r#"
 name = "pacs-dropout"
@@ -202,6 +202,28 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("dataset = \"PACS\"", "dataset = \"MyData\"", &["MyData", "--data ROOT"]),
     ("dataset = \"PACS\"", "dataset = \"../PACS\"", &["data.dataset"]),
     ("dataset = \"PACS\"", "dataset = \"X\"\ndomains = [\"a\"]\nclasses = [\"b\", \"c\"]", &["data.domains"]),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"X\"\ndomains = [\"a\", \"rock+water\"]\nclasses = [\"b\", \"c\"]",
+        &["data.domains = \"rock+water\" is not allowed", "rename the folder, for example to \"rock_water\""],
+    ),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"PACS\"\nlayout = \"{class}/{domain}\"",
+        &["data.layout = \"{class}/{domain}\" is not allowed", "{domain}/images/{class}"],
+    ),
+    ("dataset = \"PACS\"", "dataset = \"PACS\"\nlayout = 3", &["data.layout must be one text, not 3"]),
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"PACS\"\nmissing_classes = \"ignore\"",
+        &["line 6", "\"ignore\"", "refuse, allow"],
+    ),
+    // What is known of PACS holds for its usual layout.
+    (
+        "dataset = \"PACS\"",
+        "dataset = \"PACS\"\nlayout = \"{domain}/full/{class}\"",
+        &["PACS", "--data ROOT"],
+    ),
     ("name = \"pacs-dropout\"", "name = \"a b\"", &["name = \"a b\""]),
     ("name = \"pacs-dropout\"", "", &["missing field `name`"]),
     ("[\"iid\"]", "[\"best\"]", &["best", "iid, loo, oracle, last"]),
@@ -251,7 +273,7 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
         ("lr = [0.1, 1]", "seed = 3", &["grid.seed is not an axis: names are", "none of"]),
         ("lr = [0.1, 1]", "Lr = 3", &["grid.Lr"]),
         ("[\"a\", \"b\"]", "\"each\"", &["grid.held_out", "list the domains"]),
-        ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out = \"a+b\"", "'+' joins", "name it \"a-b\""]),
+        ("[\"a\", \"b\"]", "[\"a+b\"]", &["grid.held_out = \"a+b\"", "'+' joins", "for example to \"a_b\""]),
         (
             "lr = [0.1, 1]",
             "lr = 1\nmodel.lr = [1, 2]",
@@ -282,6 +304,16 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
         ),
         ("[run]", "[model]\nbackbone = \"efficientnet-lite0\"\n[run]", &["no [model]"]),
         ("[run]", "[data]\ndataset = \"PACS\"\npixels = 32\n[run]", &["only `dataset` and `domains`"]),
+        (
+            "[run]",
+            "[data]\ndataset = \"PACS\"\nlayout = \"{domain}/a/{class}\"\n[run]",
+            &["only `dataset` and `domains`"],
+        ),
+        (
+            "[run]",
+            "[data]\ndataset = \"PACS\"\nmissing_classes = \"allow\"\n[run]",
+            &["only `dataset` and `domains`"],
+        ),
         ("[\"python\", ", "[\"\", ", &["run.command", "a program"]),
     ] {
         let text = COMMAND.replacen(old, new, 1);
@@ -330,7 +362,7 @@ fn only_domains_have_no_plus_sign_in_their_names() {
     let refused = SweepSpec::parse(&text, None).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "data.domains = \"rock+water\" is not allowed: '+' joins the names of two held-out domains: name it \"rock-water\", and a folder of images too, by `mv` or `ln -s`"
+        "data.domains = \"rock+water\" is not allowed: '+' joins the names of held-out domains; rename the folder, for example to \"rock_water\""
     );
     let sweep = parse(&text.replace("rock+water", "rock-water"));
     assert_eq!(settings(&sweep).dataset.classes, ["C++", "hot air balloon"]);
@@ -364,6 +396,8 @@ fn a_folder_or_the_file_can_say_what_a_dataset_holds() {
         domains: words(&["a", "b"]),
         classes: words(&["x", "y"]),
         split_by: SplitBy::Stem,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
     };
     let text = PAPER.replace("\"PACS\"", "\"Mine\"");
     assert_eq!(settings(&SweepSpec::parse(&text, Some(&found)).unwrap()).dataset, found);
@@ -372,6 +406,41 @@ fn a_folder_or_the_file_can_say_what_a_dataset_holds() {
         "\"Mine\"\ndomains = [\"b\", \"a\"]\nclasses = [\"y\", \"x\"]\ngroup = \"stem\"",
     );
     assert_eq!(settings(&parse(&listed)).dataset, found);
+}
+
+#[test]
+fn a_folder_says_only_what_neither_the_file_nor_the_catalogue_does() {
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let found = DatasetSpec {
+        name: "PACS".into(),
+        domains: words(&["photo", "sketch", "stray"]),
+        classes: words(&["x", "y"]),
+        split_by: SplitBy::Stem,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
+    };
+    let with = |keys: &str, found: &DatasetSpec| {
+        let text = PAPER.replace("\"PACS\"", &format!("\"PACS\"\n{keys}"));
+        settings(&SweepSpec::parse(&text, Some(found)).unwrap()).dataset.clone()
+    };
+    assert_eq!(with("", &found), settings(&parse(PAPER)).dataset);
+    // In another layout the dataset is not the one that the catalogue knows.
+    let other = with("layout = \"{domain}/full/{class}\"\nmissing_classes = \"allow\"", &found);
+    assert_eq!((&other.domains, &other.classes), (&found.domains, &found.classes));
+    assert_eq!(
+        (other.layout.to_string(), other.missing_classes),
+        ("{domain}/full/{class}".to_owned(), MissingClasses::Allow)
+    );
+    let plain = with("layout = \"{domain}/{class}\"\nmissing_classes = \"refuse\"", &found);
+    assert_eq!(plain, settings(&parse(PAPER)).dataset);
+}
+
+#[test]
+fn a_plus_is_a_sign_like_others_in_names_of_datasets_and_classes() {
+    let text = "\"NICO++\"\ndomains = [\"autumn\", \"dim grass\"]\nclasses = [\"hot air balloon\", \"C++\"]";
+    let sweep = parse(&PAPER.replace("\"PACS\"", text));
+    let dataset = &settings(&sweep).dataset;
+    assert_eq!((dataset.name.as_str(), dataset.classes[0].as_str()), ("NICO++", "C++"));
 }
 
 proptest! {

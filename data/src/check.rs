@@ -1,14 +1,13 @@
 //! Reads every image of a dataset and reports counts and errors.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::cache::content_digests;
 use super::progress::{Progress, go_on};
-use super::{Discovered, discover};
+use super::{Discovered, Ignored};
 use crate::error::DataError;
 
 /// Broken files that are listed; all are counted.
@@ -25,10 +24,12 @@ pub struct CheckReport {
     pub domains: BTreeMap<String, DomainCount>,
     /// All images.
     pub n: u64,
-    /// Files that are no images by their name, by extension.
-    pub ignored: BTreeMap<String, u64>,
+    /// How many files and folders were not read, by what they are.
+    pub ignored: Ignored,
     /// `<domain>/<class>` without any image.
     pub missing: Vec<String>,
+    /// Why no sweep may use it, in one line: what `sortie submit` refuses it with.
+    pub fault: Option<String>,
     /// Images that cannot be read or decoded: the first 1,000.
     pub broken: Vec<BrokenImage>,
     /// How many there are.
@@ -58,16 +59,16 @@ pub struct BrokenImage {
 impl CheckReport {
     /// Whether trials can run on it.
     pub fn is_sound(&self) -> bool {
-        self.broken_count == 0 && self.missing.is_empty()
+        self.broken_count == 0 && self.fault.is_none()
     }
 }
 
-/// Checks the dataset in a folder `<root>/<name>`, in the current rayon pool. No cache is read or written.
+/// Checks a dataset that was found, in the current rayon pool. No cache is read or written.
 ///
 /// # Errors
-/// As [`discover`], and when it is cancelled.
-pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataError> {
-    let Discovered { spec, folder, ignored, missing, .. } = discover(path)?;
+/// When it is cancelled.
+pub fn check(found: Discovered, progress: &dyn Progress) -> Result<CheckReport, DataError> {
+    let Discovered { spec, folder, ignored, missing, fault, .. } = found;
     let mut domains = BTreeMap::new();
     for (name, files) in spec.domains.iter().zip(&folder.domains) {
         let mut count = DomainCount {
@@ -86,7 +87,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         .flat_map(|(d, files)| (0..files.len()).map(move |i| (d, i)))
         .collect();
     progress.begin("checking", images.len() as u64);
-    let fault = |&(domain, index): &(usize, usize)| {
+    let broken = |&(domain, index): &(usize, usize)| {
         go_on(progress)?;
         let result = folder.decode(domain, index, None);
         progress.advance(1);
@@ -94,7 +95,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         Ok(result.err().map(|error| BrokenImage { path: name.clone(), reason: reason(error) }))
     };
     let broken: Vec<BrokenImage> =
-        images.par_iter().map(fault).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
+        images.par_iter().map(broken).filter_map(Result::transpose).collect::<Result<_, DataError>>()?;
     let (_, inputs) = folder.inputs();
     let digests: Result<Vec<_>, DataError> =
         inputs.par_iter().map(|input| Ok(blake3::hash(&content_digests::read(input.path)?))).collect();
@@ -105,6 +106,7 @@ pub fn check(path: &Path, progress: &dyn Progress) -> Result<CheckReport, DataEr
         domains,
         ignored,
         missing,
+        fault: fault.map(|fault| fault.to_string()),
         broken_count: broken.len() as u64,
         broken: broken.into_iter().take(BROKEN_LISTED_MAX).collect(),
         digest: digests.ok().map(|digests| folder.digest(&inputs, &digests)),
@@ -122,8 +124,13 @@ fn reason(error: DataError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DatasetFolder, Images, NoProgress};
+    use crate::{DatasetFolder, Images, NoProgress, discover};
     use std::fs;
+    use std::path::Path;
+
+    fn check_at(path: &Path) -> Result<CheckReport, DataError> {
+        check(discover(path)?, &NoProgress)
+    }
 
     fn write(root: &Path, name: &str) {
         let path = root.join("T").join(name);
@@ -140,13 +147,13 @@ mod tests {
         fs::write(root.path().join("T/a/x/notes.TXT"), "").unwrap();
         fs::write(root.path().join("T/README"), "").unwrap();
         fs::write(root.path().join("T/dataset.toml"), "group = \"stem\"").unwrap();
-        let report = check(&root.path().join("T"), &NoProgress).unwrap();
+        let report = check_at(&root.path().join("T")).unwrap();
         assert!(report.is_sound());
         assert_eq!(
             (report.n, report.split_by, report.domains["a"].n, report.domains["a"].classes["x"]),
             (5, "stem", 3, 2)
         );
-        assert_eq!(report.ignored, BTreeMap::from([(String::new(), 1), (".txt".to_owned(), 1)]));
+        assert_eq!(report.ignored.to_string(), "1 without extension, 1 .txt");
         let found = discover(&root.path().join("T/")).unwrap();
         let folder = DatasetFolder::scan(&found.root, &found.spec).unwrap();
         let images = Images::open(folder, &root.path().join("cache"), None, &NoProgress).unwrap();
@@ -160,18 +167,20 @@ mod tests {
         write(root.path(), "b/y/1.png");
         fs::write(root.path().join("T/b/y/2.jpg"), "no picture").unwrap();
         fs::write(root.path().join("T/a/x/0.webp"), "").unwrap();
-        let report = check(&root.path().join("T"), &NoProgress).unwrap();
+        let report = check_at(&root.path().join("T")).unwrap();
         assert!(!report.is_sound());
         assert_eq!(report.missing, ["a/y", "b/x"]);
+        let fault = report.fault.unwrap();
+        assert!(fault.contains("T/a/y: the class is missing in this domain (so are b/x)"), "{fault}");
         let paths: Vec<&str> = report.broken.iter().map(|broken| broken.path.as_str()).collect();
         assert_eq!((paths, report.broken_count), (vec!["a/x/0.webp", "b/y/2.jpg"], 2));
         assert!(report.broken[1].reason.contains("no image format"), "{:?}", report.broken);
-        assert!(check(&root.path().join("T/a/x"), &NoProgress).is_err());
+        assert!(check_at(&root.path().join("T/a/x")).is_err());
         assert!(
-            check(&root.path().join("none"), &NoProgress)
+            check_at(&root.path().join("none"))
                 .unwrap_err()
                 .to_string()
-                .contains("none: there is no such folder")
+                .contains("none: the dataset's folder is missing")
         );
     }
 }

@@ -41,7 +41,7 @@ fn split_by_stem(images: &Images, domains: usize, split_seed: u64) -> Vec<Split>
 mod tests {
     use super::*;
     use crate::{DatasetFolder, NoProgress};
-    use sortie_core::trial::DatasetSpec;
+    use sortie_core::trial::{DatasetSpec, Layout, MissingClasses};
 
     /// Two domains; the second lacks one stem. One pixel each.
     fn images(root: &std::path::Path) -> Images {
@@ -59,6 +59,8 @@ mod tests {
             domains: words("a b"),
             classes: words("x y"),
             split_by: SplitBy::Stem,
+            layout: Layout::default(),
+            missing_classes: MissingClasses::default(),
         };
         Images::open(DatasetFolder::scan(root, &spec).unwrap(), &root.join("cache"), None, &NoProgress)
             .unwrap()

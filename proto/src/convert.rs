@@ -13,7 +13,7 @@ use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::{Fingerprint, TrialRecord};
-use sortie_core::trial::{DatasetSpec, Point, TrialSpec, Work};
+use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, Point, TrialSpec, Work};
 
 use crate::{API_VERSION, v1};
 
@@ -53,8 +53,14 @@ pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Wi
 
 impl From<&DatasetSpec> for v1::Dataset {
     fn from(dataset: &DatasetSpec) -> Self {
-        let DatasetSpec { name, domains, classes, split_by } = dataset.clone();
-        Self { name, domains, classes, split_by: split_by.to_string() }
+        let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset.clone();
+        // Empty is the default, as in messages from before these fields.
+        let layout = if layout.is_default() { String::new() } else { layout.to_string() };
+        let missing_classes = match missing_classes {
+            MissingClasses::Refuse => String::new(),
+            MissingClasses::Allow => missing_classes.to_string(),
+        };
+        Self { name, domains, classes, split_by: split_by.to_string(), layout, missing_classes }
     }
 }
 
@@ -62,8 +68,15 @@ impl TryFrom<v1::Dataset> for DatasetSpec {
     type Error = WireError;
 
     fn try_from(wire: v1::Dataset) -> Result<Self, WireError> {
-        let v1::Dataset { name, domains, classes, split_by } = wire;
-        Ok(Self { name, domains, classes, split_by: parse("dataset.split_by", &split_by)? })
+        let v1::Dataset { name, domains, classes, split_by, layout, missing_classes } = wire;
+        let layout = if layout.is_empty() { Layout::default() } else { parse("dataset.layout", &layout)? };
+        let missing_classes = if missing_classes.is_empty() {
+            MissingClasses::default()
+        } else {
+            parse("dataset.missing_classes", &missing_classes)?
+        };
+        let split_by = parse("dataset.split_by", &split_by)?;
+        Ok(Self { name, domains, classes, split_by, layout, missing_classes })
     }
 }
 

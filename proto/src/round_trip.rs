@@ -21,10 +21,25 @@ use sortie_core::trial::{Point, SpecHash, TrialSpec, Work};
 
 use crate::v1;
 
-/// Fine-tuning with combinations, from scratch, and any program.
-const SWEEPS: [&str; 3] = [
+/// Fine-tuning with combinations, from scratch, on a folder that is laid out in another way, and any program.
+const SWEEPS: [&str; 4] = [
     include_str!("../../examples/ensemble.toml"),
     include_str!("../../examples/scratch.toml"),
+    r#"
+    name = "laid-out"
+    [data]
+    dataset = "office31"
+    domains = ["amazon", "dslr", "webcam"]
+    classes = ["back_pack", "C++"]
+    layout = "{domain}/images/{class}"
+    missing_classes = "allow"
+    [model]
+    backbone = "efficientnet-lite0"
+    [grid]
+    dropout = [0.0, 0.9]
+    lr = 1e-3
+    weight_decay = 0
+    "#,
     include_str!("../../examples/command.toml"),
 ];
 

@@ -170,7 +170,7 @@ fn bad_data_and_divergence_are_outcomes_of_their_own() {
     let error =
         run_trial(&spec(tiny(), "pen"), &environment(root.path()), &mut Transcript::default()).unwrap_err();
     assert!(
-        matches!(&error, TrialError::BadData { path, .. } if path.ends_with("Tiny/oil/discs/3.png")),
+        matches!(&error, TrialError::Damaged { path, .. } if path.ends_with("Tiny/oil/discs/3.png")),
         "{error}"
     );
     let no_weights = TrialEnvironment { cache_dir: root.path().to_owned(), ..environment(root.path()) };

@@ -26,5 +26,7 @@ pub(super) fn notes(results: &Results, averaged: &[Axis], selects: bool) -> Vec<
             progress.push_str(&format!(", {count} {what}"));
         }
     }
-    vec![measured, progress]
+    let mut notes = vec![measured, progress];
+    notes.extend(results.missing_classes.note().map(str::to_owned));
+    notes
 }

@@ -95,7 +95,9 @@ fn finetune(settings: &Settings) -> Facts {
         (
             "Dataset",
             html! { (page::text(&dataset.name)) ": domains " (page::list(dataset.domains.iter().map(String::as_str))) "; "
-            (page::counted(classes, "class", "classes")) "; each domain " (split_by) "; train/validation split, 80/20 (the in and out splits)" },
+            (page::counted(classes, "class", "classes")) "; each domain " (split_by) "; train/validation split, 80/20 (the in and out splits)"
+            @if !dataset.layout.is_default() { "; laid out as " (page::text(&dataset.layout.to_string())) }
+            @if let Some(note) = dataset.missing_classes.note() { "; " (note) } },
         ),
         (
             "Images",

@@ -6,31 +6,43 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use sortie_data::DataError;
-use sortie_data::{CheckReport, DatasetFolder, Images, Progress, check, discover};
+use sortie_core::spec::DatasetRequest;
+use sortie_data::{CheckReport, DataError, Discovered, Images, Progress, check, dataset_at, read};
 
 use crate::folders;
+use crate::sweep_source::request_of;
 
 /// Check and decode the datasets on this machine.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read every image of a dataset: count domains and classes, and list what is broken or missing
     ///
-    /// RotatedMNIST and ColoredMNIST need no folder of their own: they are made from ROOT/MNIST. Exit code 1 if an image is broken or a
-    /// class is missing in a domain.
+    /// RotatedMNIST and ColoredMNIST need no folder of their own: they are made from ROOT/MNIST. Exit code 1 if an image is broken, or if
+    /// `sortie submit --data ROOT` would refuse the folder, such as one with a class that is missing in a domain.
     Check(CheckArgs),
     /// Decode a dataset now, so that no trial has to: all trials of this machine share the result
     Cache(CacheArgs),
 }
 
-/// Options of `data check`.
+/// Which dataset, and how it is read.
 #[derive(Args, Debug)]
-pub struct CheckArgs {
+struct DatasetArgs {
     /// The dataset's folder
     #[arg(value_name = "ROOT/NAME")]
     dataset: PathBuf,
+    /// Read it as `[data]` of this sweep file says: its domains, classes, layout and missing_classes
+    #[arg(long, value_name = "FILE")]
+    sweep: Option<PathBuf>,
+}
+
+/// Options of `data check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    dataset: DatasetArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -39,9 +51,8 @@ pub struct CheckArgs {
 /// Options of `data cache`.
 #[derive(Args, Debug)]
 pub struct CacheArgs {
-    /// The dataset's folder
-    #[arg(value_name = "ROOT/NAME")]
-    dataset: PathBuf,
+    #[command(flatten)]
+    dataset: DatasetArgs,
     /// The worker's cache folder [default: sortie/ in the XDG cache folder]
     #[arg(long, value_name = "DIR", env = "SORTIE_CACHE")]
     cache: Option<PathBuf>,
@@ -57,14 +68,26 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Cache(args) => run_cache(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-fn run_check(args: &CheckArgs) -> Result<ExitCode, DataError> {
+impl DatasetArgs {
+    /// By the same reader as `sortie submit`.
+    fn read(&self) -> Result<Discovered> {
+        let (root, name) = dataset_at(&self.dataset)?;
+        let request = match &self.sweep {
+            Some(file) => request_of(file, &name)?,
+            None => DatasetRequest::named(&name),
+        };
+        Ok(read(&root, &request)?)
+    }
+}
+
+fn run_check(args: &CheckArgs) -> Result<ExitCode> {
     let console = ConsoleProgress::start()?;
-    let report = check(&args.dataset, &console)?;
+    let report = check(args.dataset.read()?, &console)?;
     console.finish();
     if args.json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
@@ -74,13 +97,11 @@ fn run_check(args: &CheckArgs) -> Result<ExitCode, DataError> {
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_cache(args: &CacheArgs) -> Result<ExitCode, DataError> {
-    let cache =
-        folders::cache(args.cache.as_ref()).map_err(|error| DataError::Other(format!("{error:#}")))?;
-    let found = discover(&args.dataset)?;
-    let folder = DatasetFolder::scan(&found.root, &found.spec)?;
+fn run_cache(args: &CacheArgs) -> Result<ExitCode> {
+    let cache = folders::cache(args.cache.as_ref())?;
+    let found = args.dataset.read()?.sound()?;
     let console = ConsoleProgress::start()?;
-    let images = Images::open(folder, &cache, args.cache_pixels, &console)?;
+    let images = Images::open(found.folder, &cache, args.cache_pixels, &console)?;
     console.finish();
     println!("{}: {} images in {}", found.spec.name, images.count(), images.cache_folder().display());
     println!("{} MiB, digest {}", images.cached_bytes().div_ceil(1 << 20), images.digest());
@@ -93,9 +114,8 @@ fn text(report: &CheckReport) -> String {
         let classes: Vec<String> = count.classes.iter().map(|(class, n)| format!("{class} {n}")).collect();
         lines.push(format!("  {domain}: {} images; {}", count.n, classes.join(", ")));
     }
-    for (extension, n) in &report.ignored {
-        let what = if extension.is_empty() { "without extension" } else { extension };
-        lines.push(format!("ignored: {n} files {what}"));
+    if !report.ignored.is_empty() {
+        lines.push(format!("ignored: {}", report.ignored));
     }
     lines.extend(report.missing.iter().map(|class| format!("missing: no image in {class}")));
     lines.extend(report.broken.iter().map(|broken| format!("broken: {}: {}", broken.path, broken.reason)));
@@ -104,6 +124,7 @@ fn text(report: &CheckReport) -> String {
         lines.push(format!("broken: {unlisted} more"));
     }
     lines.extend(report.digest.iter().map(|digest| format!("digest: {digest}")));
+    lines.extend(report.fault.iter().map(|fault| format!("refused: {fault}")));
     lines.push(if report.is_sound() {
         "all images can be read".to_owned()
     } else {

@@ -115,6 +115,10 @@ fn work_rows(work: &Work) -> Vec<(&str, String)> {
                 ),
                 ("updates", updates_row(settings)),
             ];
+            let layout = (!dataset.layout.is_default()).then(|| ("layout", dataset.layout.to_string()));
+            let lacking = dataset.missing_classes.note().map(|note| ("classes", note.to_owned()));
+            // Below the dataset.
+            rows.splice(1..1, layout.into_iter().chain(lacking));
             rows.extend(also_evaluated(settings).map(|weights| ("also evaluated", weights)));
             rows
         }

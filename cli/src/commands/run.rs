@@ -80,7 +80,7 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     watching::follow_submission(progress, false).await?;
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
-    let data = arguments.sweep.data.as_ref();
+    let data = arguments.sweep.data.folder.as_ref();
     // The user names this sweep file, so its commands may run, but no other sweep's.
     let config = arguments.machine.agent(data, connection, runs_commands, visible.as_deref())?;
     let config = AgentConfig { sweep: Some(name.clone()), exit_when_idle: true, ..config };

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use sortie_core::spec::SweepSpec;
+use anyhow::{Context, Result, bail};
 use sortie_core::spec::file::SweepFile;
+use sortie_core::spec::{DatasetRequest, SweepSpec};
 use sortie_core::trial::DatasetSpec;
 use sortie_proto::v1;
 
-use super::dataset_folder::discover;
+use super::data_root::DataRoot;
 use super::find_preset;
+use crate::output;
 
 /// A sweep file and where to look for its images.
 #[derive(Debug, clap::Args)]
@@ -23,16 +24,15 @@ pub struct SweepArguments {
     /// Run the preset on this dataset instead of its own.
     #[arg(long, value_name = "NAME", requires = "preset")]
     pub dataset: Option<String>,
-    /// Read domains and classes from the folder ROOT/DATASET instead of the file or the built-in catalogue.
-    #[arg(long, env = "SORTIE_DATA", value_name = "ROOT")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataRoot,
 }
 
 /// A sweep file, read and checked.
 pub struct ReadSweep {
     /// Its text.
     pub text: String,
-    /// The dataset that `--data` names, if given.
+    /// The dataset as its folder shows it, if that was read.
     pub discovered: Option<DatasetSpec>,
     /// The sweep.
     pub spec: SweepSpec,
@@ -47,12 +47,34 @@ impl SweepArguments {
         let (name, text) = self.source()?;
         let named = || name.clone();
         let file = SweepFile::parse(&text).with_context(named)?;
-        let discovered = match (&self.data, file.dataset()) {
-            (Some(root), Some(dataset)) => Some(discover(root, dataset)?),
+        let discovered = match (&self.data.folder, file.dataset().with_context(named)?) {
+            (Some(root), Some(request)) => self.read_dataset(root, &request, file.is_command())?,
             _ => None,
         };
         let spec = SweepSpec::parse(&text, discovered.as_ref()).with_context(named)?;
         Ok(ReadSweep { text, discovered, spec })
+    }
+
+    /// Reads the dataset's folder: what the sweep leaves open, and whether its trials can use it, as `sortie data check` would.
+    ///
+    /// A folder that nobody named for this sweep is read only if it is there. A command reads its dataset in its own way, so that only
+    /// domains are asked for that nothing else says.
+    fn read_dataset(
+        &self,
+        root: &Path,
+        request: &DatasetRequest,
+        is_command: bool,
+    ) -> Result<Option<DatasetSpec>> {
+        let is_known = if is_command { request.domains.is_some() } else { request.is_complete() };
+        let is_generated = sortie_data::is_generated(root, &request.name);
+        if is_known && (is_command || is_generated || !self.data.typed && !root.join(&request.name).is_dir())
+        {
+            return Ok(None);
+        }
+        let found = sortie_data::read(root, request)?;
+        let found = if is_command { found } else { found.sound()? };
+        remarks(&found).iter().for_each(|remark| output::note(remark));
+        Ok(Some(found.spec))
     }
 
     /// Its name in error messages, and its text.
@@ -77,5 +99,34 @@ impl ReadSweep {
             no_reuse,
             priority,
         }
+    }
+}
+
+/// What there is to say about a dataset's folder that its sweep can use.
+fn remarks(found: &sortie_data::Discovered) -> Vec<String> {
+    let name = &found.spec.name;
+    let ignored = (!found.ignored.is_empty()).then(|| format!("{name}: ignored {}", found.ignored));
+    let missing = (!found.missing.is_empty()).then(|| {
+        format!(
+            "{name}: no image of {}, which missing_classes = \"allow\" permits",
+            output::shortened(&found.missing)
+        )
+    });
+    ignored.into_iter().chain(missing).collect()
+}
+
+/// What a sweep file says of the dataset in a folder `<root>/<name>`.
+///
+/// # Errors
+/// One line: the file is not right, or it names another dataset.
+pub fn request_of(file: &Path, name: &str) -> Result<DatasetRequest> {
+    let shown = file.display();
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the sweep file {shown}"))?;
+    let sweep = SweepFile::parse(&text).with_context(|| shown.to_string())?;
+    match sweep.dataset().with_context(|| shown.to_string())? {
+        Some(request) if request.name == name => Ok(request),
+        Some(request) => bail!("{shown}: its data.dataset is {:?}, not {name:?}", request.name),
+        None => bail!("{shown}: it has no [data] table"),
     }
 }

@@ -1,8 +1,8 @@
 //! Where a sweep comes from: a sweep file or a preset, and the folder of its dataset.
 
 mod arguments;
-mod dataset_folder;
+mod data_root;
 mod preset;
 
-pub use arguments::SweepArguments;
+pub use arguments::{SweepArguments, request_of};
 pub use preset::find_preset;

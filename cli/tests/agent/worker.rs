@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Backbone, FinetunePoint, Settings};
 use sortie_core::parameters::{Parameters, Scalar};
-use sortie_core::trial::{DatasetSpec, Point, SplitBy, TrialSpec, Work};
+use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, Point, SplitBy, TrialSpec, Work};
 
 use crate::fake::eventually;
 
@@ -116,7 +116,14 @@ pub async fn wait_for_death(pid: u32) {
 pub fn spec(dataset: &str, seed: u64) -> TrialSpec {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let (name, split_by) = (dataset.to_owned(), SplitBy::Image);
-    let dataset = DatasetSpec { name, domains: words("ink oil"), classes: words("bars discs"), split_by };
+    let dataset = DatasetSpec {
+        name,
+        domains: words("ink oil"),
+        classes: words("bars discs"),
+        split_by,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
+    };
     let settings = Settings {
         pixels: 32,
         steps: 20,

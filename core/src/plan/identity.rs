@@ -9,7 +9,7 @@ use crate::combine::Combination;
 use crate::command::CommandSettings;
 use crate::finetune::{AXES, Settings};
 use crate::parameters::Scalar;
-use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Point, SpecHash, TrialSpec, Work};
+use crate::trial::{DatasetSpec, MissingClasses, PROTOCOL_VERSION, Point, SpecHash, TrialSpec, Work};
 
 impl TrialSpec {
     /// The identity of the trial: a hash of the canonical text of its specification.
@@ -102,7 +102,7 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
         ..
     } = settings;
     let Settings { average, ensemble, .. } = settings;
-    let DatasetSpec { name, domains, classes, split_by } = dataset;
+    let DatasetSpec { name, domains, classes, split_by, layout, missing_classes } = dataset;
     let facts: [(&str, &dyn fmt::Display); 22] = [
         ("dataset.name", &json(name)),
         ("dataset.domains", &json(domains)),
@@ -129,6 +129,13 @@ fn finetune_lines(settings: &Settings, text: &mut String) {
     ];
     for (key, value) in facts {
         line(text, key, value);
+    }
+    // Younger than the first stored trials: at their defaults they are no part of the text, so that old trials keep their names.
+    if !layout.is_default() {
+        line(text, "dataset.layout", &json(layout));
+    }
+    if *missing_classes != MissingClasses::default() {
+        line(text, "dataset.missing_classes", missing_classes);
     }
 }
 
@@ -174,6 +181,29 @@ mod tests {
     fn the_identity_is_pinned() {
         // If this changes, stored results no longer match the trials that a sweep file plans.
         assert_eq!(example().hash().to_string(), "14c2b2ccaf82d77d2ecd00acfb58823c");
+    }
+
+    #[test]
+    fn what_is_read_of_a_dataset_is_in_the_identity_unless_it_is_the_default() {
+        let with = |change: fn(&mut DatasetSpec)| {
+            let mut spec = example();
+            if let Work::Finetune(settings) = &mut spec.work {
+                change(&mut settings.dataset);
+            }
+            spec.hash()
+        };
+        let default = |dataset: &mut DatasetSpec| {
+            dataset.layout = "{domain}/{class}".parse().unwrap();
+            dataset.missing_classes = MissingClasses::Refuse;
+        };
+        assert_eq!(with(default), example().hash());
+        let ids = std::collections::BTreeSet::from([
+            example().hash(),
+            with(|dataset| dataset.layout = "{domain}/full/{class}".parse().unwrap()),
+            with(|dataset| dataset.layout = "{domain}/train/{class}".parse().unwrap()),
+            with(|dataset| dataset.missing_classes = MissingClasses::Allow),
+        ]);
+        assert_eq!(ids.len(), 4);
     }
 
     #[test]

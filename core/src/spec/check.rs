@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::axis::Axis;
 use super::combine;
+use super::dataset::domain_names;
 use super::error::{SpecError, misplaced, missing, wrong};
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, RequireTable, RunTable, SweepFile};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::sweep::{Grid, SweepSpec};
 use super::train::{STEPS_MAX, settings};
-use super::values::{check_dataset, check_name, domain_names};
+use super::values::check_name;
 use super::written::note_numbers;
-use crate::catalogue;
 use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
@@ -165,15 +165,25 @@ fn command_data(
     discovered: Option<&DatasetSpec>,
 ) -> Result<(Option<String>, Vec<String>), SpecError> {
     let Some(data) = data else { return Ok((None, Vec::new())) };
-    let DataTable { dataset, domains, classes, group, pixels, augment, out_transform, cache_pixels } = data;
-    check_dataset(&dataset)?;
+    let request = data.request()?;
+    let DataTable {
+        classes,
+        group,
+        layout,
+        missing_classes,
+        pixels,
+        augment,
+        out_transform,
+        cache_pixels,
+        ..
+    } = &data;
+    let read = classes.is_some() || group.is_some() || layout.is_some() || missing_classes.is_some();
     let shown = pixels.is_some() || augment.is_some() || out_transform.is_some() || cache_pixels.is_some();
-    if classes.is_some() || group.is_some() || shown {
+    if read || shown {
         return misplaced("data", "a sweep that runs a command has only `dataset` and `domains` there");
     }
-    let known = discovered.cloned().or_else(|| catalogue::find(&dataset)).map(|known| known.domains);
-    let domains = domains.or(known).map(|domains| domain_names("data.domains", domains)).transpose()?;
-    Ok((Some(dataset), domains.unwrap_or_default()))
+    let domains = request.domains.or_else(|| discovered.map(|found| found.domains.clone()));
+    Ok((Some(request.name), domains.map_or_else(|| Ok(Vec::new()), domain_names)?))
 }
 
 /// Whether every placeholder of a command stands for something.

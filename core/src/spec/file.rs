@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
-use crate::trial::SplitBy;
+use crate::trial::{MissingClasses, SplitBy};
 
 /// The whole file. It has either the settings of Sortie's trainer (`[data]`, `[model]`, `[train]`) or the command to run (`[run]`).
 #[derive(Debug, Deserialize)]
@@ -77,6 +77,8 @@ pub struct DataTable {
     pub(super) domains: Option<Vec<String>>,
     pub(super) classes: Option<Vec<String>>,
     pub(super) group: Option<SplitBy>,
+    pub(super) layout: Option<String>,
+    pub(super) missing_classes: Option<MissingClasses>,
     pub(super) pixels: Option<u32>,
     pub(super) augment: Option<bool>,
     pub(super) out_transform: Option<OutTransform>,
@@ -259,13 +261,6 @@ impl SweepFile {
             let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count() + 1;
             SpecError::Syntax { line, message: super::syntax::plain(text, start, error.message()) }
         })
-    }
-}
-
-impl SweepFile {
-    /// The dataset that it names, if any.
-    pub fn dataset(&self) -> Option<&str> {
-        self.data.as_ref().map(|data| data.dataset.as_str())
     }
 }
 

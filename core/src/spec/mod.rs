@@ -6,6 +6,7 @@
 mod axis;
 mod check;
 mod combine;
+mod dataset;
 mod differences;
 mod error;
 pub mod file;
@@ -19,6 +20,7 @@ mod verification;
 mod written;
 
 pub use axis::Axis;
+pub use dataset::DatasetRequest;
 pub use error::{Change, SpecError};
 pub use sweep::{Grid, SweepSpec};
 pub use verification::{CHECKPOINT_STEPS_BEFORE, Verification};

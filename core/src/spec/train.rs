@@ -2,14 +2,13 @@
 
 use super::error::{SpecError, misplaced, wrong};
 use super::file::{AverageTable, DataTable, ModelTable, TrainTable};
-use super::values::{check_dataset, check_name, domain_names, folder_names};
-use crate::catalogue;
+use super::values::check_name;
 use crate::finetune::{
     Average, AverageEvery, Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule,
     Settings,
 };
 use crate::parameters::Scalar;
-use crate::trial::{DatasetSpec, SplitBy};
+use crate::trial::DatasetSpec;
 
 /// Far above any real training, and low enough that arithmetic on steps cannot overflow.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
@@ -35,7 +34,7 @@ pub(super) fn settings(
     }
     let (augment, out_transform) =
         (data.augment.unwrap_or(!digits), data.out_transform.unwrap_or(OutTransform::Train));
-    let dataset = dataset(data, discovered)?;
+    let dataset = data.request()?.complete(discovered)?;
 
     let TrainTable { steps, batch_per_domain, evaluate_every, precision, optimizer, momentum, .. } = train;
     let steps = steps.unwrap_or(10_000);
@@ -84,22 +83,6 @@ pub(super) fn settings(
         average,
         ensemble,
     })
-}
-
-/// The file takes precedence over the folder, and the folder over the catalogue.
-fn dataset(data: DataTable, discovered: Option<&DatasetSpec>) -> Result<DatasetSpec, SpecError> {
-    let name = data.dataset;
-    check_dataset(&name)?;
-    let known = discovered.cloned().or_else(|| catalogue::find(&name));
-    let split_by = data.group.or(known.as_ref().map(|known| known.split_by)).unwrap_or(SplitBy::Image);
-    let domains = data.domains.or(known.as_ref().map(|known| known.domains.clone()));
-    let classes = data.classes.or(known.map(|known| known.classes));
-    let (Some(domains), Some(classes)) = (domains, classes) else {
-        return Err(SpecError::UnknownDataset { name, known: catalogue::names().join(", ") });
-    };
-    let domains = domain_names("data.domains", domains)?;
-    let classes = folder_names("data.classes", classes)?;
-    Ok(DatasetSpec { name, domains, classes, split_by })
 }
 
 /// Only sgd has momentum.

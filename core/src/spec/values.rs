@@ -14,51 +14,18 @@ pub(super) fn check_name(key: &str, name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// A dataset's name, which is that of its folder.
-pub(super) fn check_dataset(name: &str) -> Result<(), SpecError> {
-    let key = "data.dataset";
-    match check_name(key, &name.replace('+', "_")) {
-        Ok(()) if !name.starts_with('+') => Ok(()),
-        _ => wrong(
-            key,
-            name,
-            "1 to 100 letters, digits, '.', '_', '-' and '+', not starting with '.', '-' or '+'",
-        ),
-    }
-}
-
-/// Names of domains: of folders, and none with a plus sign.
-pub(super) fn domain_names(key: &str, names: Vec<String>) -> Result<Vec<String>, SpecError> {
-    no_plus(key, &names)?;
-    folder_names(key, names)
-}
-
 /// Refuses a domain whose name would read as a pair's.
 pub(super) fn no_plus(key: &str, names: &[String]) -> Result<(), SpecError> {
     match names.iter().find(|name| name.contains('+')) {
         Some(name) => {
-            let other = name.replace('+', "-");
+            let other = name.replace('+', "_");
             let allowed = format!(
-                "'+' joins the names of two held-out domains: name it {other:?}, and a folder of images too, by `mv` or `ln -s`"
+                "'+' joins the names of held-out domains; rename the folder, for example to {other:?}"
             );
             wrong(key, name, allowed)
         }
         None => Ok(()),
     }
-}
-
-/// Names of folders, sorted as the loader sorts them: the order decides domain indices and class labels.
-pub(super) fn folder_names(key: &str, mut names: Vec<String>) -> Result<Vec<String>, SpecError> {
-    names.sort();
-    let distinct = names.is_sorted_by(|a, b| a < b);
-    if !(2..=100_000).contains(&names.len()) || !distinct || !names.iter().all(|name| is_plain(name)) {
-        return wrong(
-            key,
-            names,
-            "2 or more different folder names without '/', '\\', control characters, or a leading '.'",
-        );
-    }
-    Ok(names)
 }
 
 /// Whether it can name a folder and a column.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::Layout;
 use crate::named;
 
 /// A dataset of a trial: by name, never by path.
@@ -16,6 +17,12 @@ pub struct DatasetSpec {
     pub classes: Vec<String>,
     /// What the `in`/`out` split divides.
     pub split_by: SplitBy,
+    /// Where the images of a class of a domain lie below the dataset's folder.
+    #[serde(default, skip_serializing_if = "Layout::is_default")]
+    pub layout: Layout,
+    /// Whether a domain may lack a class.
+    #[serde(default, skip_serializing_if = "MissingClasses::is_refuse")]
+    pub missing_classes: MissingClasses,
 }
 
 impl DatasetSpec {
@@ -34,3 +41,29 @@ pub enum SplitBy {
     Stem,
 }
 named!(SplitBy, "split unit", { Image => "image", Stem => "stem" });
+
+/// What to do about a class that has no image in some domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingClasses {
+    /// The dataset is refused: a class that is missing is mostly a folder that was not copied.
+    #[default]
+    Refuse,
+    /// The domain has the other classes only.
+    Allow,
+}
+named!(MissingClasses, "rule for missing classes", { Refuse => "refuse", Allow => "allow" });
+
+impl MissingClasses {
+    /// Whether it is the usual rule, of which nothing has to be said.
+    pub fn is_refuse(&self) -> bool {
+        *self == Self::Refuse
+    }
+
+    /// What every table, figure and report says of the dataset; nothing under the usual rule.
+    pub fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Refuse => None,
+            Self::Allow => Some("a domain may lack classes that others have (missing_classes = \"allow\")"),
+        }
+    }
+}

@@ -2,12 +2,14 @@
 
 mod dataset;
 mod hash;
+mod layout;
 mod point;
 mod specification;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use dataset::{DatasetSpec, SplitBy};
+pub use dataset::{DatasetSpec, MissingClasses, SplitBy};
 pub use hash::{BadSpecHash, SpecHash};
+pub use layout::{BadLayout, Layout, LayoutPart};
 pub use point::Point;
 pub use specification::{PROTOCOL_VERSION, TrialSpec, Work};

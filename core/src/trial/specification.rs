@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dataset::MissingClasses;
 use super::point::Point;
 use crate::combine::Combination;
 use crate::command::CommandSettings;
@@ -43,6 +44,14 @@ impl Work {
         match self {
             Self::Finetune(settings) => Some(settings.weights.as_str()).filter(|weights| !weights.is_empty()),
             Self::Command(_) => None,
+        }
+    }
+
+    /// Whether domains of its dataset may lack classes; commands read their dataset in their own way.
+    pub fn missing_classes(&self) -> MissingClasses {
+        match self {
+            Self::Finetune(settings) => settings.dataset.missing_classes,
+            Self::Command(_) => MissingClasses::default(),
         }
     }
 

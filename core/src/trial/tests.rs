@@ -9,6 +9,8 @@ pub(crate) fn example() -> TrialSpec {
         domains: words("art_painting cartoon photo sketch"),
         classes: words("dog elephant giraffe guitar horse house person"),
         split_by: SplitBy::Image,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
     };
     let settings = Settings::reference(dataset, Backbone::EfficientNetLite0);
     let (held_out, lr, weight_decay) = (words("sketch"), 1e-3, 1e-4);

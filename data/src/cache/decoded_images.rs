@@ -244,7 +244,7 @@ fn build(
 mod tests {
     use super::*;
     use crate::NoProgress;
-    use sortie_core::trial::{DatasetSpec, SplitBy};
+    use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, SplitBy};
     use std::fs;
 
     fn folder(root: &Path) -> DatasetFolder {
@@ -254,6 +254,8 @@ mod tests {
             domains: words("a b"),
             classes: words("x y"),
             split_by: SplitBy::Image,
+            layout: Layout::default(),
+            missing_classes: MissingClasses::default(),
         };
         for (index, (domain, class)) in
             [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")].into_iter().enumerate()

@@ -1,20 +1,25 @@
 //! Encoded image bytes to RGB, as Pillow's `convert("RGB")` would: alpha is dropped, gray is repeated, palettes are looked up, and an
 //! EXIF orientation is ignored (docs/protocol.md, "Data protocol").
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::decoded_image::{DecodedImage, SIDE_PIXELS_MAX};
-use super::jpeg;
+use super::{gif, jpeg};
 
 /// Raise this when some file is decoded or shrunk to other pixels than before. Old caches are then no longer used.
 pub(crate) const DECODER_VERSION: u32 = 1;
 const DECODED_BYTES_MAX: u64 = 1 << 30;
+const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+/// The last chunk of a PNG, which is empty: length, name, checksum.
+const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
 /// Decodes an image. The content decides the format, because PACS holds PNGs under other names.
 ///
-/// A JPEG that ends too early is gray where data are missing, as in the reference; other formats must be complete.
+/// A JPEG that ends too early is gray where data are missing, as in the reference; other formats must have all of their picture. A PNG may
+/// lack the chunk that only says that it ends. Of an animation the first frame is read.
 ///
 /// # Errors
 /// A one-line reason: not an image, damaged, of a kind that is not supported, or larger than 16,384 pixels on a side.
@@ -28,11 +33,15 @@ fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
     if jpeg::is_jpeg(bytes) {
         return jpeg::decode(bytes);
     }
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    if gif::is_gif(bytes) {
+        return gif::decode(bytes);
+    }
+    let mut reader = ImageReader::new(Cursor::new(with_png_end(bytes)))
+        .with_guessed_format()
+        .map_err(|error| error.to_string())?;
     let format = reader
         .format()
-        .ok_or("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP)")?;
+        .ok_or("its content is no image format that is read here (JPEG, PNG, PPM, BMP, TIFF, WebP, GIF)")?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_PIXELS_MAX);
     limits.max_image_height = Some(SIDE_PIXELS_MAX);
@@ -64,6 +73,28 @@ fn decode_unguarded(bytes: &[u8]) -> Result<DecodedImage, String> {
         other => other.into_rgb8().into_raw(),
     };
     Ok(DecodedImage { height, width, pixels: pixels.into_boxed_slice() })
+}
+
+/// A PNG that is cut off behind its picture, with the chunk that it lacks; anything else as it is.
+fn with_png_end(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !bytes.starts_with(PNG_SIGNATURE) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut end = PNG_SIGNATURE.len();
+    // A chunk is its length, four letters, that many bytes, and a checksum.
+    while let Some((length, rest)) = bytes.get(end..).and_then(<[u8]>::split_first_chunk) {
+        let length = u32::from_be_bytes(*length) as usize;
+        let Some(kind) = rest.first_chunk::<4>() else { break };
+        let next = end.saturating_add(length).saturating_add(12);
+        if kind == b"IEND" && next <= bytes.len() || kind == b"IDAT" && next > bytes.len() {
+            return Cow::Borrowed(bytes);
+        }
+        if next > bytes.len() {
+            break;
+        }
+        end = next;
+    }
+    Cow::Owned([&bytes[..end], PNG_END].concat())
 }
 
 /// What Pillow keeps of 16-bit colours; a conversion that rounds would differ by one level.
@@ -111,10 +142,32 @@ mod tests {
     }
 
     #[test]
+    fn a_png_that_lacks_only_its_end_is_whole() {
+        let pixels = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8, y as u8, 3]));
+        let good = encoded(pixels.clone(), ImageFormat::Png);
+        for missing in 1..=12 {
+            let decoded = decode(&good[..good.len() - missing]).unwrap();
+            assert_eq!(&decoded.pixels[..], &pixels.as_raw()[..], "{missing}");
+        }
+        // A chunk behind the picture may be cut, too.
+        let cut = [&good[..good.len() - 12], b"\0\0\0\x09tEXtComm"].concat();
+        assert_eq!(&decode(&cut).unwrap().pixels[..], &pixels.as_raw()[..]);
+    }
+
+    #[test]
+    fn a_gif_is_read_whatever_its_name() {
+        let file =
+            b"GIF89a\x02\0\x01\0\x80\0\0\x0a\x14\x1e\x28\x32\x3c,\0\0\0\0\x02\0\x01\0\0\x02\x02\x44\x0a\0;";
+        assert_eq!(&decode(file).unwrap().pixels[..], &[10, 20, 30, 40, 50, 60]);
+    }
+
+    #[test]
     fn damaged_images_are_refused() {
         let good = encoded(image::RgbImage::from_pixel(9, 9, image::Rgb([1, 2, 3])), ImageFormat::Png);
         assert!(decode(&good).is_ok());
         assert!(decode(&good[..good.len() - 20]).unwrap_err().contains("cannot be decoded"));
+        // A cut between two chunks of the picture looks like a PNG that only lacks its end.
+        assert!(decode(&good[..33]).unwrap_err().contains("cannot be decoded"));
         assert!(decode(b"this is a text").unwrap_err().contains("no image format"));
         assert!(decode(b"").is_err());
     }

@@ -1,9 +1,10 @@
-//! From the bytes of a file to RGB pixels, and from these to another size: `decode` chooses the format, `jpeg` reads JPEG,
+//! From the bytes of a file to RGB pixels, and from these to another size: `decode` chooses the format, `jpeg` and `gif` read theirs,
 //! `bilinear_resize` resizes as Pillow does.
 
 mod bilinear_resize;
 mod decode;
 mod decoded_image;
+mod gif;
 mod jpeg;
 
 pub use bilinear_resize::BilinearResizer;

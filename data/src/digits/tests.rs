@@ -7,7 +7,7 @@ use sortie_core::catalogue;
 use sortie_core::trial::DatasetSpec;
 
 use super::dataset::{FILES, permutation};
-use crate::{DatasetFolder, Images, NoProgress, check};
+use crate::{DatasetFolder, Images, NoProgress, check, discover};
 
 const TRAIN: usize = 60;
 const TEST: usize = 40;
@@ -102,7 +102,7 @@ fn the_dataset_is_the_same_compressed_or_not_and_pinned() {
     assert_ne!(digests[0], open(plain.path(), "RotatedMNIST").digest());
     // Part of stored results: if this order changes, RECIPE_VERSION must be raised.
     assert_eq!(permutation(10), PINNED_ORDER);
-    let report = check(&plain.path().join("RotatedMNIST"), &NoProgress).unwrap();
+    let report = check(discover(&plain.path().join("RotatedMNIST")).unwrap(), &NoProgress).unwrap();
     assert!(report.broken_count == 0 && report.n == 100, "{report:?}");
 }
 const PINNED_ORDER: [u32; 10] = [9, 7, 3, 8, 5, 4, 1, 0, 2, 6];

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use sortie_core::trial::{DatasetSpec, SplitBy};
 
-use super::image_files::{ImageFile, entries, file_name, image_file, image_paths};
+use super::entries::Ignored;
+use super::image_files::ImageFile;
+use super::listing::list_images;
+use super::missing_folder::missing_folder;
 use crate::cache::content_digests::{self, Input};
 use crate::decoding::{DecodedImage, decode};
 use crate::digits::{self, DigitKind, Digits};
@@ -35,7 +38,8 @@ impl DatasetFolder {
     ///
     /// # Errors
     /// [`DataError::BadData`] naming the path: a folder of the dataset, a domain or a class is missing, a class has no image in some
-    /// domain, a domain has a class that the specification does not know, or `dataset.toml` demands another split.
+    /// domain (unless the specification allows that), a domain has a class that the specification does not know, or `dataset.toml`
+    /// demands another split.
     pub fn scan(root: &Path, spec: &DatasetSpec) -> Result<Self, DataError> {
         let folder = root.join(&spec.name);
         if !folder.is_dir() {
@@ -43,15 +47,12 @@ impl DatasetFolder {
                 let (domains, digits) = digits::list(root, kind, spec)?;
                 return Ok(Self { domains, source: Source::Digits(Box::new(digits)) });
             }
-            return Err(DataError::bad_data(&folder, "the dataset's folder is missing"));
+            return Err(missing_folder(root, &spec.name));
         }
-        check_dataset_file(&folder.join("dataset.toml"), spec.split_by)?;
-        let domains = spec
-            .domains
-            .iter()
-            .map(|domain| scan_domain(&folder, domain, &spec.classes))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { domains, source: Source::Files(folder) })
+        check_dataset_file(&folder, spec.split_by)?;
+        let listed = list_images(&folder, spec, &mut Ignored::default())?;
+        listed.check(&folder, spec)?;
+        Ok(Self { domains: listed.domains, source: Source::Files(folder) })
     }
 
     /// The files that decide the pixels, and the folder that holds them.
@@ -102,7 +103,8 @@ impl DatasetFolder {
 }
 
 /// A file `dataset.toml` may say which images show the same object. A trial with another split would leak objects from `in` to `out`.
-fn check_dataset_file(path: &Path, split_by: SplitBy) -> Result<(), DataError> {
+pub(super) fn check_dataset_file(dataset: &Path, split_by: SplitBy) -> Result<(), DataError> {
+    let path = &dataset.join("dataset.toml");
     if !path.exists() {
         return Ok(());
     }
@@ -128,39 +130,21 @@ pub(crate) fn group(path: &Path) -> Result<String, DataError> {
     }
 }
 
-fn scan_domain(dataset: &Path, domain: &str, classes: &[String]) -> Result<Vec<ImageFile>, DataError> {
-    let folder = dataset.join(domain);
-    if !folder.is_dir() {
-        return Err(DataError::bad_data(&folder, "the domain's folder is missing"));
-    }
-    for (entry, is_folder) in entries(&folder)? {
-        let name = file_name(&entry);
-        if is_folder && !name.starts_with('.') && !classes.contains(&name) {
-            return Err(DataError::bad_data(&entry, "this class is not among those of the trial's dataset"));
-        }
-    }
-    let mut files = Vec::new();
-    for (label, class) in classes.iter().enumerate() {
-        let class_folder = folder.join(class);
-        if !class_folder.is_dir() {
-            return Err(DataError::bad_data(&class_folder, "the class is missing in this domain"));
-        }
-        let paths = image_paths(&class_folder, &mut |_| ())?;
-        if paths.is_empty() {
-            return Err(DataError::bad_data(&class_folder, "the class has no image in this domain"));
-        }
-        files.extend(paths.into_iter().map(|path| image_file(dataset, path, label)));
-    }
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sortie_core::trial::{Layout, MissingClasses};
 
     fn spec(split_by: SplitBy) -> DatasetSpec {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        DatasetSpec { name: "Tiny".into(), domains: words("ink oil"), classes: words("cat dog"), split_by }
+        DatasetSpec {
+            name: "Tiny".into(),
+            domains: words("ink oil"),
+            classes: words("cat dog"),
+            split_by,
+            layout: Layout::default(),
+            missing_classes: MissingClasses::default(),
+        }
     }
 
     /// Two domains of two classes of two files; the files are empty, for nothing is decoded here.

@@ -1,8 +1,8 @@
 //! Image files, and where they are found in a folder. Nothing is decoded here.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::entries::{Ignored, entries};
 use crate::error::DataError;
 
 /// Other files are ignored (docs/protocol.md, "Data protocol").
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 8;
 pub struct ImageFile {
     /// Its location.
     pub path: PathBuf,
-    /// `<domain>/<class>/<file>` with forward slashes: its name in the dataset's digest.
+    /// Its path below the dataset's folder, usually `<domain>/<class>/<file>`, with forward slashes: its name in the dataset's digest.
     pub name: String,
     /// Index of its class in the sorted list of classes.
     pub label: usize,
@@ -23,18 +23,15 @@ pub struct ImageFile {
     pub stem: String,
 }
 
-pub(crate) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
+pub(super) fn image_file(dataset: &Path, path: PathBuf, label: usize) -> ImageFile {
     let inside = path.strip_prefix(dataset).unwrap_or(&path);
     let name = inside.to_string_lossy().replace('\\', "/");
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     ImageFile { path, name, label, stem }
 }
 
-/// The image files in and below a class folder, in the order that splits count in; `ignored` gets the others.
-pub(crate) fn image_paths(
-    class_folder: &Path,
-    ignored: &mut dyn FnMut(&Path),
-) -> Result<Vec<PathBuf>, DataError> {
+/// The image files in and below a class folder, in the order that splits count in; the others are counted.
+pub(super) fn image_paths(class_folder: &Path, ignored: &mut Ignored) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = Vec::new();
     collect(class_folder, 0, &mut paths, ignored)?;
     // By folder first, then by name, both in byte order: the order of torchvision's `sorted(os.walk(...))`.
@@ -49,40 +46,49 @@ fn collect(
     folder: &Path,
     depth: usize,
     paths: &mut Vec<PathBuf>,
-    ignored: &mut dyn FnMut(&Path),
+    ignored: &mut Ignored,
 ) -> Result<(), DataError> {
-    if depth > DEPTH_MAX {
-        return Err(DataError::bad_data(folder, format!("folders are nested more than {DEPTH_MAX} deep")));
-    }
-    for (path, is_folder) in entries(folder)? {
-        if is_folder {
-            collect(&path, depth + 1, paths, ignored)?;
-        } else if is_image(&path) {
-            paths.push(path);
+    check_depth(folder, depth)?;
+    for entry in entries(folder, ignored)? {
+        if entry.is_folder {
+            collect(&entry.path, depth + 1, paths, ignored)?;
+        } else if is_image(&entry.path) {
+            paths.push(entry.path);
         } else {
-            ignored(&path);
+            ignored.add_file(&entry.path);
         }
     }
     Ok(())
 }
 
-/// The entries of a folder, and whether each is a folder. Only links need another system call.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
-    let bad = |error: std::io::Error| DataError::bad_data(folder, error);
-    let entry = |entry: std::io::Result<fs::DirEntry>| {
-        let entry = entry?;
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        let is_folder = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
-        Ok((path, is_folder))
-    };
-    fs::read_dir(folder).map_err(bad)?.map(|found| entry(found).map_err(bad)).collect()
+/// The folders in and below a folder that hold images themselves, each as the names of the folders on the way to it.
+pub(super) fn image_folders(folder: &Path) -> Result<Vec<Vec<String>>, DataError> {
+    let mut found = Vec::new();
+    let mut left = vec![(folder.to_path_buf(), Vec::new())];
+    while let Some((folder, names)) = left.pop() {
+        check_depth(&folder, names.len())?;
+        let entries = entries(&folder, &mut Ignored::default())?;
+        for entry in entries.iter().filter(|entry| entry.is_folder) {
+            let mut names: Vec<String> = names.clone();
+            names.push(entry.name.clone());
+            left.push((entry.path.clone(), names));
+        }
+        if entries.iter().any(|entry| !entry.is_folder && is_image(&entry.path)) {
+            found.push(names);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
-pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+fn check_depth(folder: &Path, depth: usize) -> Result<(), DataError> {
+    if depth > DEPTH_MAX {
+        return Err(DataError::bad_data(folder, format!("folders are nested more than {DEPTH_MAX} deep")));
+    }
+    Ok(())
 }
 
-fn is_image(path: &Path) -> bool {
+pub(super) fn is_image(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     EXTENSIONS.contains(&extension.as_str())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sortie_core::finetune::{Backbone, FinetunePoint, FinetuneSpec, Settings};
-use sortie_core::trial::{DatasetSpec, SplitBy};
+use sortie_core::trial::{DatasetSpec, Layout, MissingClasses, SplitBy};
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
@@ -15,6 +15,8 @@ pub fn tiny() -> DatasetSpec {
         domains: words("ink oil pen"),
         classes: words("bars discs"),
         split_by: SplitBy::Image,
+        layout: Layout::default(),
+        missing_classes: MissingClasses::default(),
     }
 }
 
