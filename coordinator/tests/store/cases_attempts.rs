@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
+use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
 use tokio::time::Instant;
 

@@ -1,7 +1,5 @@
 //! `sortie verify`: a trial twice more, once uninterrupted and once killed and resumed, and whether both came to the same result.
 
-use std::time::Duration;
-
 use sortie_core::certificate::{metrics_digest, weights_digest};
 use sortie_core::machine::WorkKind;
 use sortie_core::requirements::Requirements;
