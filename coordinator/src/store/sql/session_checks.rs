@@ -94,6 +94,8 @@ async fn tls_is_used_as_the_url_says() {
     }
     let Some(mut server) = server() else { return };
     let plain = server.url("postgres");
+    // A busy machine may be slow to start a session.
+    let plain_patient = format!("{plain}?connect_timeout=60");
     let refused = open(&format!("{plain}?sslmode=require")).await.unwrap_err();
     assert!(refused.contains("server does not support TLS"), "{refused}");
 
@@ -110,11 +112,11 @@ async fn tls_is_used_as_the_url_says() {
     let named = plain.replace("127.0.0.1", "localhost");
     let with = |url: &str, mode: &str, root: Option<&Path>| {
         let root = root.map_or_else(String::new, |root| format!("&sslrootcert={}", root.display()));
-        format!("{url}?sslmode={mode}{root}")
+        format!("{url}?connect_timeout=60&sslmode={mode}{root}")
     };
     let (right, wrong) = (authority.root(), stranger.root());
     for url in [
-        plain.clone(),
+        plain_patient.clone(),
         with(&plain, "prefer", None),
         with(&plain, "require", None),
         // The name is not checked.
@@ -145,7 +147,7 @@ async fn tls_is_used_as_the_url_says() {
     // A server whose TLS is older than ours: wished for, it is done without; required, it is refused.
     let old = [("ssl_min_protocol_version", "TLSv1"), ("ssl_max_protocol_version", "TLSv1.1")];
     server.configure(&[&tls[..], &old].concat()).unwrap();
-    let database = open(&plain).await.unwrap();
+    let database = open(&plain_patient).await.unwrap();
     assert_eq!(first_text(&database, "SHOW synchronous_commit").await, "on");
     assert_eq!(sessions(&server).await.0, 0);
     let error = open(&with(&plain, "require", None)).await.unwrap_err();
