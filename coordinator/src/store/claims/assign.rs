@@ -44,20 +44,7 @@ pub(crate) async fn assign(
     let workers = tx.workers(&names).await?;
     let wanted = claims.iter().map(|claim| u64::from(claim.count_max)).sum();
     let open = tx.open_sweeps(wanted, now).await?;
-    let mut candidates = Vec::with_capacity(open.len());
-    let mut outdated = Vec::new();
-    for sweep in &open {
-        let info = context.sweeps.get(sweep.id, sweep.revision, tx).await?;
-        // Its trials bear the names of other numbers than those that workers of this build would make.
-        if let Some(reason) = &info.outdated {
-            outdated.push((sweep.id, reason.clone()));
-            continue;
-        }
-        let require = info.require.clone();
-        let kinds = info.kinds.clone();
-        let OpenSweep { id, priority, running, waiting, .. } = *sweep;
-        candidates.push(Candidate { sweep: id, priority, require, kinds, running, waiting });
-    }
+    let (mut candidates, outdated) = candidates(&open, context, tx).await?;
     let suspect = workers.iter().any(|worker| worker.suspect);
     let mut fitness = if suspect { Some(Fitness::read(now, context.silent_after, tx).await?) } else { None };
     let asked: Vec<ClaimRequest<'_>> =
@@ -111,6 +98,28 @@ pub(crate) async fn assign(
     }
     offer_checkpoints(&mut answers, &tried, tx).await?;
     Ok(answers)
+}
+
+/// The sweeps whose trials may be assigned, and why those of the others may not.
+async fn candidates(
+    open: &[OpenSweep],
+    context: &mut ClaimContext<'_>,
+    tx: &mut dyn Transaction,
+) -> Result<(Vec<Candidate>, Vec<(SweepKey, String)>), StoreError> {
+    let mut candidates = Vec::with_capacity(open.len());
+    let mut outdated = Vec::new();
+    for sweep in open {
+        let info = context.sweeps.get(sweep.id, sweep.revision, tx).await?;
+        // Its trials bear the names of other numbers than those that workers of this build would make.
+        if let Some(reason) = &info.outdated {
+            outdated.push((sweep.id, reason.clone()));
+            continue;
+        }
+        let (require, kinds) = (info.require.clone(), info.kinds.clone());
+        let OpenSweep { id, priority, running, waiting, .. } = *sweep;
+        candidates.push(Candidate { sweep: id, priority, require, kinds, running, waiting });
+    }
+    Ok((candidates, outdated))
 }
 
 struct Queue {
