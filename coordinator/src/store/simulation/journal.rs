@@ -228,9 +228,16 @@ impl Journal {
         self.attempts.entry(token).and_modify(|attempt| attempt.refused = true);
     }
 
-    /// No worker reports a batch before the one before it was acknowledged, and no network delivers one.
-    pub(super) fn missed(&mut self, token: AttemptToken, at: Timestamp) {
-        self.violated(at, format!("a batch of attempt {token} was acknowledged, and is missed"));
+    /// A batch came, and the one before it is not there. An attempt that was told that it is stale may send one without the one before;
+    /// after a power cut it may hold its trial again.
+    pub(super) fn missed(&mut self, token: AttemptToken, sequence: u64, at: Timestamp) {
+        let acknowledged =
+            self.attempts.get(&token).is_none_or(|attempt| attempt.acknowledged + 1 >= sequence);
+        if acknowledged {
+            let rule =
+                format!("the batch before {sequence} of attempt {token} was acknowledged, and is missed");
+            self.violated(at, rule);
+        }
     }
 
     pub(super) fn ended(&mut self, token: AttemptToken, left: RequestStart, at: Timestamp) {

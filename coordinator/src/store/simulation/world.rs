@@ -238,8 +238,8 @@ impl Simulation {
                 }
                 Some(CallResult::Refused)
             }
-            Err(StoreError::Gap { token, .. }) => {
-                self.journal.borrow_mut().missed(token, self.clock.now());
+            Err(StoreError::Gap { token, got, .. }) => {
+                self.journal.borrow_mut().missed(token, got, self.clock.now());
                 Some(CallResult::Refused)
             }
             // After a power cut, a worker whose registration was acknowledged is still known.
