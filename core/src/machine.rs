@@ -1,6 +1,6 @@
 //! Machines: the kinds of work that one may be unable to do, and what failures say about it.
 //!
-//! A machine is what workers that were started alike on one host share: see `worker::machine_id`. A machine's fault costs no trial an
+//! A machine is what workers that were started alike on one host share: see `worker/src/machine/identity.rs`. A machine's fault costs no trial an
 //! attempt; the machine gets no more trials of that kind for a while, and then one at a time until one succeeds.
 
 use std::convert::Infallible;

@@ -36,7 +36,7 @@ pub(crate) struct UnitOfWork {
     /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
     pub(crate) to_compare: Vec<AttemptToken>,
     /// What ended attempts say about machines, in their order.
-    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) machine_outcomes: Vec<MachineOutcome>,
     pub(super) attempts: BTreeMap<AttemptToken, AttemptRow>,
     sweeps: BTreeMap<SweepKey, Arc<SweepInfo>>,
     expired: Vec<AttemptToken>,
@@ -48,7 +48,7 @@ pub(crate) struct UnitOfWork {
 
 /// What the end of an attempt says about its machine.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct MachineOutcome {
     pub(crate) machine: String,
     pub(crate) sweep: SweepKey,
     /// Whose fault a failure is, and its message; none for a result.
@@ -70,7 +70,7 @@ impl UnitOfWork {
             free_at: None,
             ended: false,
             to_compare: Vec::new(),
-            verdicts: Vec::new(),
+            machine_outcomes: Vec::new(),
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
             sweeps,
             expired,
@@ -327,11 +327,15 @@ impl UnitOfWork {
                 Some(Blame::Trial | Blame::Nobody) => {}
                 Some(blame) => {
                     let message = message.clone().unwrap_or_default();
-                    self.verdicts.push(Verdict { machine, sweep, failure: Some((blame, message)) });
+                    self.machine_outcomes.push(MachineOutcome {
+                        machine,
+                        sweep,
+                        failure: Some((blame, message)),
+                    });
                 }
                 // A result shows that the machine is fit. It may have been blamed in this very transaction.
-                None if has_result && (row.suspect || !self.verdicts.is_empty()) => {
-                    self.verdicts.push(Verdict { machine, sweep, failure: None });
+                None if has_result && (row.suspect || !self.machine_outcomes.is_empty()) => {
+                    self.machine_outcomes.push(MachineOutcome { machine, sweep, failure: None });
                 }
                 None => {}
             }

@@ -9,7 +9,7 @@ use sortie_core::keys::AttemptToken;
 use sortie_core::machine::WorkKind;
 use tokio::time::Instant;
 
-use crate::store::attempts::{SweepCache, Tokens, UnitOfWork, Verdict};
+use crate::store::attempts::{MachineOutcome, SweepCache, Tokens, UnitOfWork};
 use crate::store::backend::{Changes, Contradiction, Transaction};
 use crate::store::claims::{self, ClaimContext, Fitness};
 use crate::store::request::{PendingClaim, Request};
@@ -78,8 +78,9 @@ impl BatchExecutor {
             reply.set(answer);
         }
         let look_again = context.look_again;
-        let UnitOfWork { mut changes, free_at, ended, verdicts, to_compare, .. } = unit.into_changes();
-        self.judge(verdicts, now, &mut changes, tx).await?;
+        let UnitOfWork { mut changes, free_at, ended, machine_outcomes, to_compare, .. } =
+            unit.into_changes();
+        self.update_faults(machine_outcomes, now, &mut changes, tx).await?;
         let written = !changes.is_empty();
         if written {
             tx.write(&changes).await?;
@@ -133,18 +134,18 @@ impl BatchExecutor {
     }
 
     /// Changes what is held against machines by what the ends of attempts say about them.
-    async fn judge(
+    async fn update_faults(
         &mut self,
-        verdicts: Vec<Verdict>,
+        machine_outcomes: Vec<MachineOutcome>,
         now: Timestamp,
         changes: &mut Changes,
         tx: &mut dyn Transaction,
     ) -> Result<(), StoreError> {
-        if verdicts.is_empty() {
+        if machine_outcomes.is_empty() {
             return Ok(());
         }
         let mut fitness = Fitness::read(now, self.settings.silent_after(), tx).await?;
-        for Verdict { machine, sweep, failure } in verdicts {
+        for MachineOutcome { machine, sweep, failure } in machine_outcomes {
             let info = self.sweeps.get(sweep, 0, tx).await?;
             let Some((blame, message)) = failure else {
                 for kind in &info.kinds {
