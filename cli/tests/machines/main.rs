@@ -190,14 +190,11 @@ fn other_data_under_the_same_name_on_one_machine() {
         let words = ["--data", data.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
         WorkerProcess::on(&world, machine).args(&words)
     };
-    // The first result pins what the name means.
-    let mut healthy = on("healthy", &data).start();
+    // The first result pins what the name means. Then the broken machine is alone for a while.
+    let first = on("healthy", &data).start();
     world.wait_until("work", "a result", |status| status["succeeded"].as_u64() >= Some(1));
-    let _broken = on("broken", &own).start();
-    world.wait_until("work", "the end", |status| status["queued"] == 0 && status["running"] == 0);
-    let status = world.status("work");
-    assert_eq!((&status["succeeded"], &status["failed"]), (&status["planned"], &0.into()), "{status}");
-    healthy.0.kill().unwrap();
+    drop(first);
+    beside_a_healthy_one(&world, on("broken", &own), on("healthy", &data), "has digest");
 }
 
 #[test]
