@@ -217,9 +217,13 @@ pub fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// Whether a process is stopped, as after SIGSTOP.
+/// Whether all threads of a process are stopped, as some time after SIGSTOP.
+///
+/// The signal is sent to one thread, and the others run on until the kernel lets that one run.
 pub fn is_stopped(pid: u32) -> bool {
-    state(pid) == Some('T')
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads: Vec<_> = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
+    !threads.is_empty() && threads.into_iter().all(|thread| state(thread) == Some('T'))
 }
 
 /// Sends a signal to a process by its id. It is no error if the process has ended.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sortie_core::job::{ErrorClass, Outcome};
+use sortie_testkit::processes::is_stopped;
 
 use crate::fake::{Fake, Heard, eventually};
 use crate::scripted::Agent;
@@ -80,6 +81,7 @@ async fn an_agent_that_was_stopped_and_goes_on_after_its_lease_was_lost_never_wr
     let pid = process_in(&folder.path().join("pid")).await;
     eventually("a report", || (fake.batches(lost).len() > 1).then_some(())).await;
     worker.signal(Signal::STOP);
+    eventually("the stop", || is_stopped(worker.child.id()).then_some(())).await;
     // Somebody else takes the trial while the agent sleeps; its process does not.
     fake.script(|script| script.stale.insert(lost));
     let before = fake.batches(lost).len();
