@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::settings;
+
 /// The folder of weights, decoded datasets and logs: `given` (a flag or SORTIE_CACHE), else `sortie/` in the XDG cache folder.
 ///
 /// # Errors
@@ -31,18 +33,20 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 /// The trainer's program: SORTIE_TRAINER, else the one beside this program.
 ///
 /// # Errors
-/// One line where this program's own path cannot be read.
+/// One line where this program's own path cannot be read, or SORTIE_TRAINER is no path.
 pub fn trainer() -> Result<PathBuf> {
-    let named = std::env::var_os("SORTIE_TRAINER").filter(|path| !path.is_empty()).map(PathBuf::from);
     let own = std::env::current_exe().context("cannot find this program's own path")?;
-    Ok(named.unwrap_or_else(|| own.with_file_name("sortie-trainer")))
+    Ok(settings::variable("SORTIE_TRAINER")?.unwrap_or_else(|| own.with_file_name("sortie-trainer")))
 }
 
 /// The folders that `cargo xtask setup` may have filled: the given cache folder, that of SORTIE_CACHE, and the XDG one.
-pub fn setup_folders(cache: &Path) -> Vec<PathBuf> {
-    let named = std::env::var_os("SORTIE_CACHE").filter(|path| !path.is_empty()).map(PathBuf::from);
+///
+/// # Errors
+/// One line where SORTIE_CACHE is no path.
+pub fn setup_folders(cache: &Path) -> Result<Vec<PathBuf>> {
+    let named = settings::variable("SORTIE_CACHE")?;
     let user = directories::BaseDirs::new().map(|folders| folders.cache_dir().join("sortie"));
-    [Some(cache.to_path_buf()), named, user].into_iter().flatten().collect()
+    Ok([Some(cache.to_path_buf()), named, user].into_iter().flatten().collect())
 }
 
 /// This very program, even if its file was replaced or removed since it was started.

@@ -1,7 +1,6 @@
 //! Settings that may hold a password. Their type decides that no help text, no message and no log shows them.
 
 use std::any::TypeId;
-use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,29 +8,31 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use sortie_core::secret::{self, NOT_SHOWN, may_hold_password};
 
+use crate::home;
+
 /// What a user gave for a setting that may hold a password, such as the URL of a database. Whoever reads it keeps it in a type that does not
 /// show it either.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
 impl Hidden {
+    /// A text that the program has made.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text, which must not be shown.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-impl From<String> for Hidden {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
 impl FromStr for Hidden {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+    /// The text; the path of a file may begin with `~`.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        home::expand_text(text).map(Self)
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
         let names: Vec<_> = urls.iter().filter_map(Arg::get_long).collect();
         assert_eq!(names, ["coordinator", "db", "from", "store"]);
         assert!(urls.iter().all(is_hidden));
-        assert!(!format!("{:?}", Hidden::from(SECRET.to_owned())).contains("visible"));
+        assert!(!format!("{:?}", Hidden::new(SECRET.to_owned())).contains("visible"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Machine {
         let coordinator = connection.uri()?.into();
         let cache = folders::cache(self.cache.as_ref()).map_err(usage)?;
         let data = folders::absolute(&data.cloned().unwrap_or_else(|| cache.join("data"))).map_err(usage)?;
-        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache);
+        let launcher = self.libtorch.launcher(folders::trainer().map_err(usage)?, &cache).map_err(usage)?;
         let (gpus, probe) = self.gpus(allow_commands, &launcher, visible)?;
         let slots = launcher::plan(&self.devices, &gpus, self.slots.map(usize::from));
         let slots = slots.map_err(AgentError::Devices)?;

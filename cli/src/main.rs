@@ -7,6 +7,7 @@ mod connection;
 mod deadline;
 mod folders;
 mod hidden;
+mod home;
 mod logging;
 mod machine;
 mod measured;
@@ -34,10 +35,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Start a coordinator with `sortie serve` and one `sortie worker` per machine; submit a sweep file; ask for results.
 ///
-/// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory, then from
-/// `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in the files, such as
-/// `coordinator = "http://127.0.0.1:7070"`, except --allow-commands. Exit codes: 0 done, 1 refused or failed with one line on stderr,
-/// 2 wrong usage.
+/// Settings come from flags, then from SORTIE_* environment variables, then from `sortie.toml` in the working directory (but for
+/// `sortie worker`), then from `sortie/sortie.toml` in the XDG configuration folder (~/.config). Flags that have a variable can stand in
+/// the files, such as `coordinator = "http://127.0.0.1:7070"`, except --allow-commands. Switches are 1, true, yes, on or 0, false, no,
+/// off; an empty value is not set; `~` is the home folder. Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong
+/// usage.
 #[derive(Debug, Parser)]
 #[command(name = "sortie", version, arg_required_else_help = true)]
 struct Arguments {
@@ -137,17 +139,19 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
 /// The arguments from flags, variables and settings files. An invalid settings file stops neither help nor a trial's program, which may
 /// start in any folder.
 fn arguments() -> anyhow::Result<Arguments> {
-    let mut command = hidden::protect(Arguments::command());
+    let mut command = settings::read_alike(hidden::protect(Arguments::command()));
     if std::env::args_os().nth(1).is_none_or(|word| word != settings::TRIAL_PROGRAM) {
-        command = settings::apply(command.clone()).inspect_err(|_| drop(parse(command)))?;
+        command = settings::with_files(command.clone()).inspect_err(|_| drop(parse(command)))?;
     }
     Ok(parse(command))
 }
 
 /// The arguments; help and wrong usage end the process.
 fn parse(command: clap::Command) -> Arguments {
-    let read = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
-    read.unwrap_or_else(|error| hidden::error(error).exit())
+    let command = settings::without_empty_variables(command);
+    let read = command.clone().try_get_matches();
+    let read = read.and_then(|matches| Arguments::from_arg_matches(&matches));
+    read.unwrap_or_else(|error| settings::name_variable(hidden::error(error), &command).exit())
 }
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {

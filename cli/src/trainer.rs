@@ -24,9 +24,11 @@ pub struct Libtorch {
 
 impl Libtorch {
     /// A launcher that finds a trainer with it.
-    pub fn launcher(&self, trainer: PathBuf, cache: &Path) -> Launcher {
-        let libtorch = self.libtorch.clone().filter(|path| !path.as_os_str().is_empty());
-        Launcher::new(trainer, BUILD, libtorch, folders::setup_folders(cache))
+    ///
+    /// # Errors
+    /// One line where SORTIE_CACHE is no path.
+    pub fn launcher(&self, trainer: PathBuf, cache: &Path) -> Result<Launcher> {
+        Ok(Launcher::new(trainer, BUILD, self.libtorch.clone(), folders::setup_folders(cache)?))
     }
 }
 
@@ -36,7 +38,7 @@ impl Libtorch {
 /// # Errors
 /// One line that says why not.
 pub fn replace_process(request: &Request, libtorch: &Libtorch, cache: PathBuf) -> Result<()> {
-    let trainer = libtorch.launcher(folders::trainer()?, &cache).find()?;
+    let trainer = libtorch.launcher(folders::trainer()?, &cache)?.find()?;
     let (precision, device) = match request {
         Request::Bench(bench) => (bench.precision, bench.device.as_str()),
         Request::Evaluate(evaluate) => (Precision::Fp32, evaluate.device.as_str()),

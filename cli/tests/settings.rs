@@ -52,8 +52,8 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
         ),
         ("lease = 0", "1 error: sortie.toml: lease = 0 is not allowed: "),
         (
-            "insecure = \"yes\"",
-            "1 error: sortie.toml: insecure = \"yes\" is not allowed: allowed: true or false",
+            "insecure = \"maybe\"",
+            "1 error: sortie.toml: insecure = \"maybe\" is not allowed: allowed: 1, true, yes, on, 0, false, no, off",
         ),
         ("lease", "1 error: sortie.toml, line 1: "),
     ] {
@@ -63,4 +63,80 @@ fn a_bad_file_is_one_line_and_does_not_hide_the_help() {
         assert!(asks(folder, &["status", "--help"], &[]).starts_with("0 "));
         assert!(asks(folder, &["fly"], &[]).starts_with("2 "));
     }
+}
+
+#[test]
+fn variables_are_spelled_as_people_spell_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // The address is refused before the database is opened, unless the switch is on.
+    let serve = ["serve", "--listen", "0.0.0.0:0", "--db", "nowhere/a.db"];
+    let said = |insecure| asks(folder, &serve, &[("SORTIE_INSECURE", insecure)]);
+    assert!(
+        ["", "0", "False", "off"].iter().all(|off| said(off).contains("can be reached from other machines"))
+    );
+    assert!(["1", "true", "YES", "on"].iter().all(|on| said(on).contains("nowhere/a.db")));
+    let answer = asks(folder, &["status"], &[("SORTIE_INSECURE", "maybe")]);
+    assert!(
+        answer.starts_with("2 error: invalid value 'maybe' for '--insecure, set by SORTIE_INSECURE': allowed: 1, true, yes, on, "),
+        "{answer}"
+    );
+    // An empty variable is one that is not set.
+    let unreachable = "1 error: cannot reach the coordinator at http://127.0.0.1:7070: ";
+    assert!(asks(folder, &["status"], &[("SORTIE_COORDINATOR", "")]).starts_with(unreachable));
+    let answer =
+        asks(folder, &["serve", "--db", "nowhere/a.db"], &[("SORTIE_LEASE", ""), ("SORTIE_LOG_FORMAT", "")]);
+    assert!(answer.starts_with("1 error: ") && answer.contains("nowhere"), "{answer}");
+    let answer = asks(folder, &["serve"], &[("SORTIE_LEASE", "soon")]);
+    assert!(
+        answer.starts_with("2 error: invalid value 'soon' for '--lease <SECONDS>, set by SORTIE_LEASE'"),
+        "{answer}"
+    );
+    // A flag is never said to come from a variable.
+    let answer = asks(folder, &["serve", "--lease=soon"], &[("SORTIE_LEASE", "soon")]);
+    assert!(answer.starts_with("2 error: invalid value 'soon' for '--lease <SECONDS>':"), "{answer}");
+}
+
+#[test]
+fn a_tilde_is_the_home_folder_in_flags_variables_and_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let home = home.to_str().unwrap();
+    // There is no such folder below the home folder, which the error names.
+    let said = format!("{home}/missing/a.db");
+    let environment = [("HOME", home)];
+    for words in [&["serve", "--db", "sqlite://~/missing/a.db"][..], &["serve", "--db=~/missing/a.db"]] {
+        let answer = asks(folder.path(), words, &environment);
+        assert!(answer.starts_with("1 ") && answer.contains(&said), "{answer}");
+    }
+    let answer = asks(folder.path(), &["serve"], &[("HOME", home), ("SORTIE_DB", "~/missing/a.db")]);
+    assert!(answer.starts_with("1 ") && answer.contains(&said), "{answer}");
+    let answer = asks(folder.path(), &["plan", "~/missing.toml"], &environment);
+    assert!(answer.starts_with("1 ") && answer.contains(&format!("{home}/missing.toml")), "{answer}");
+    fs::write(folder.path().join("sortie.toml"), "db = \"sqlite://~/missing/a.db\"\nstore = \"~/store\"")
+        .unwrap();
+    let answer = asks(folder.path(), &["serve"], &environment);
+    assert!(answer.starts_with("1 ") && answer.contains(&said), "{answer}");
+    fs::write(folder.path().join("sortie.toml"), "store = \"~nobody/store\"").unwrap();
+    let answer = asks(folder.path(), &["serve"], &environment);
+    assert!(
+        answer.starts_with("1 error: sortie.toml: store = ") && answer.contains("write the whole path"),
+        "{answer}"
+    );
+    assert!(!folder.path().join("~").exists() && !folder.path().join("~nobody").exists());
+}
+
+#[test]
+fn a_worker_reads_the_users_file_and_not_the_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("config/sortie")).unwrap();
+    fs::write(folder.join("sortie.toml"), "colour = 1").unwrap();
+    fs::write(folder.join("config/sortie/sortie.toml"), "devices = \"users\"").unwrap();
+    for words in [&["worker"][..], &["--coordinator", "http://127.0.0.1:1", "worker"]] {
+        let answer = asks(folder, words, &[]);
+        assert!(answer.contains("users") && !answer.contains("colour"), "{answer}");
+    }
+    assert!(asks(folder, &["run", "x.toml"], &[]).contains("colour is no setting"));
 }

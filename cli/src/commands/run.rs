@@ -119,7 +119,7 @@ impl Coordinator {
                     output::note(&format!(
                         "joining the coordinator at {coordinator}, which serves this database"
                     ));
-                    let connection = Connection { coordinator: coordinator.into(), insecure: false };
+                    let connection = Connection { coordinator: Hidden::new(coordinator), insecure: false };
                     return Ok(Self { connection, embedded: None });
                 }
                 Presence::Served(None) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -149,7 +149,7 @@ impl Coordinator {
                 tracing::error!(%error, "the coordinator ended");
             }
         });
-        let connection = Connection { coordinator: coordinator.into(), insecure: false };
+        let connection = Connection { coordinator: Hidden::new(coordinator), insecure: false };
         Ok(Self { connection, embedded: Some((stop, task)) })
     }
 

@@ -31,7 +31,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub machine: Machine,
     /// Let sweeps run commands of their own on this machine, as the user that runs this worker (docs/commands.md)
-    #[arg(long, env = "SORTIE_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "SORTIE_ALLOW_COMMANDS")]
     pub allow_commands: bool,
     /// A tag of this worker: sweeps may require tags. May be repeated
     #[arg(long = "tag", value_name = "TAG", env = "SORTIE_TAGS", value_delimiter = ',')]

@@ -266,11 +266,12 @@ fn shown(uri: &Uri) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hidden::Hidden;
 
     /// A server that accepts so many connections and answers none as a coordinator does.
     async fn connect_to(connections: usize, says: &'static [u8]) -> ClientError {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let coordinator = format!("http://{}", listener.local_addr().unwrap()).into();
+        let coordinator = Hidden::new(format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(async move {
             for _ in 0..connections {
                 let (mut stream, _) = listener.accept().await.unwrap();

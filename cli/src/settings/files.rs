@@ -1,28 +1,32 @@
 //! Settings files: `sortie.toml` in the working directory, then the one in the user's configuration folder.
 //!
-//! A setting is a flag that has an environment variable too. What the files say becomes the flag's default, so that flags and variables
-//! win over it and `--help` shows it.
+//! What the files say becomes the flag's default, so that flags and variables win over it and `--help` shows it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, Command};
 use sortie_core::secret;
 use toml::Value;
 
+use super::values::{is_switch, switch};
 use crate::hidden;
 
 /// The command that runs as a trial: it depends on nothing of the place where it was started.
 pub const TRIAL_PROGRAM: &str = "synthetic";
 
+/// A worker depends on nothing of the folder that it was started in: it reads the user's file only.
+const WORKER: &str = "worker";
+
 /// Reads the files that are there and gives the command their values as defaults.
 ///
 /// # Errors
 /// One line that names the file and the key.
-pub fn apply(command: Command) -> Result<Command> {
+pub fn with_files(command: Command) -> Result<Command> {
+    let folders_file = (!is_worker(&command)).then(|| PathBuf::from("sortie.toml"));
     let mut files = Vec::new();
-    for path in [Some(PathBuf::from("sortie.toml")), user_file()].into_iter().flatten() {
+    for path in [folders_file, user_file()].into_iter().flatten() {
         match std::fs::read_to_string(&path) {
             Ok(text) => files.push((path.display().to_string(), text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -39,7 +43,13 @@ fn user_file() -> Option<PathBuf> {
     Some(directories::BaseDirs::new()?.config_dir().join("sortie/sortie.toml"))
 }
 
-/// The first file that has a key decides.
+/// Whether the words of the command line name the worker's command.
+fn is_worker(command: &Command) -> bool {
+    let matches = command.clone().ignore_errors(true).try_get_matches();
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some(WORKER))
+}
+
+/// The first file that has a key decides. An empty value decides nothing.
 fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command> {
     let known = settings(&command);
     let mut defaults: BTreeMap<String, &'static str> = BTreeMap::new();
@@ -60,8 +70,10 @@ fn with_defaults(command: Command, files: &[(String, String)]) -> Result<Command
             let text = read(arg, &key, &value).with_context(|| {
                 format!("{path}: {key} = {} is not allowed", hidden::value(arg, &value.to_string()))
             })?;
-            // Defaults live as long as the program does.
-            defaults.entry(key).or_insert_with(|| text.leak());
+            if let Some(text) = text {
+                // Defaults live as long as the program does.
+                defaults.entry(key).or_insert_with(|| text.leak());
+            }
         }
     }
     Ok(with_default_values(command, &defaults))
@@ -89,24 +101,28 @@ fn is_permission(arg: &Arg) -> bool {
     arg.get_long() == Some("allow-commands")
 }
 
-/// The value as the flag would be given it; refused where the flag would refuse it.
-fn read(arg: &Arg, key: &str, value: &Value) -> Result<String> {
-    if let ArgAction::SetTrue = arg.get_action() {
-        return Ok(value.as_bool().context("allowed: true or false")?.to_string());
-    }
+/// The value as the flag would be given it; refused where the flag would refuse it; none where it is empty.
+fn read(arg: &Arg, key: &str, value: &Value) -> Result<Option<String>> {
     let text = match value {
+        Value::String(text) if text.is_empty() => return Ok(None),
         Value::String(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
+        Value::Boolean(on) if is_switch(arg) => on.to_string(),
+        _ if is_switch(arg) => bail!("allowed: true or false"),
         _ => bail!("allowed: a text or a number"),
     };
+    if is_switch(arg) {
+        switch(&text).map_err(anyhow::Error::msg)?;
+        return Ok(Some(text));
+    }
     let alone = Command::new("sortie").no_binary_name(true).arg(arg.clone());
     alone.try_get_matches_from([format!("--{key}={text}")]).map_err(|error| {
         let said = hidden::error(error).to_string();
         let first = said.lines().next().unwrap_or_default();
         anyhow!("{}", first.trim_start_matches("error: "))
     })?;
-    Ok(text)
+    Ok(Some(text))
 }
 
 #[cfg(test)]
@@ -119,12 +135,14 @@ mod tests {
         let insecure = Arg::new("insecure")
             .long("insecure")
             .env("SORTIE_A_TEST_THAT_NOBODY_SETS")
-            .action(ArgAction::SetTrue);
+            .action(clap::ArgAction::SetTrue);
         let root = Command::new("sortie")
             .arg(free("coordinator").global(true).default_value("built in"))
             .arg(insecure.global(true));
         let root = root.subcommand(Command::new(TRIAL_PROGRAM).arg(free("seconds")));
-        root.subcommand(Command::new("serve").arg(lease).arg(Arg::new("json").long("json")))
+        crate::settings::read_alike(
+            root.subcommand(Command::new("serve").arg(lease).arg(Arg::new("json").long("json"))),
+        )
     }
 
     fn with(files: &[&str]) -> Result<Command> {
@@ -151,12 +169,31 @@ mod tests {
     }
 
     #[test]
+    fn switches_are_spelled_as_people_do_and_an_empty_value_decides_nothing() {
+        let insecure = |text: &str| {
+            let matches =
+                with(&[text, "insecure = \"no\""]).unwrap().try_get_matches_from(["sortie", "serve"]);
+            matches.unwrap().subcommand_matches("serve").unwrap().get_flag("insecure")
+        };
+        for text in ["insecure = true", "insecure = 1", "insecure = \"yes\"", "insecure = \"On\""] {
+            assert!(insecure(text), "{text}");
+        }
+        for text in ["", "insecure = false", "insecure = 0", "insecure = \"off\"", "insecure = \"\""] {
+            assert!(!insecure(text), "{text}");
+        }
+        let command = with(&["coordinator = \"\"", "coordinator = \"http://far\""]).unwrap();
+        let matches = command.try_get_matches_from(["sortie", "serve"]).unwrap();
+        assert_eq!(matches.get_one::<String>("coordinator").unwrap(), "http://far");
+    }
+
+    #[test]
     fn what_is_wrong_is_one_line_that_names_it() {
         for (text, parts) in [
             ("lease = \"x\"", &["0.toml: lease = \"x\" is not allowed", "invalid"][..]),
             ("lease = 0", &["lease = 0", "1.."]),
             ("lease = [1]", &["lease = [1]", "a text or a number"]),
-            ("insecure = 1", &["insecure = 1", "true or false"]),
+            ("insecure = 2", &["insecure = 2", "1, true, yes, on"]),
+            ("insecure = [1]", &["insecure = [1]", "true or false"]),
             ("seconds = 3", &["seconds is no setting; allowed: coordinator, insecure, lease"]),
             ("json = \"x\"", &["json is no setting; allowed: coordinator, insecure, lease"]),
             ("\n\nlease = ", &["0.toml, line 3"]),
