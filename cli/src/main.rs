@@ -6,6 +6,7 @@ mod conditions;
 mod connection;
 mod deadline;
 mod folders;
+mod fonts;
 mod hidden;
 mod home;
 mod logging;
@@ -128,7 +129,7 @@ fn run_alone(command: &Command) -> Option<anyhow::Result<ExitCode>> {
     let done = |ended: anyhow::Result<()>| Some(ended.map(|()| ExitCode::SUCCESS));
     match command {
         Command::Synthetic(arguments) => Some(commands::synthetic::run(arguments)),
-        Command::Data(command) => Some(Ok(commands::data::run(command))),
+        Command::Data(command) => Some(commands::data::run(command)),
         Command::Weights(arguments) => done(commands::weights::run(arguments)),
         Command::Evaluate(arguments) => done(commands::evaluate::run(arguments)),
         Command::Bench(command) => done(commands::bench::run(command)),

@@ -25,4 +25,4 @@ mod time_budget;
 pub use agent::run;
 pub use config::{AgentConfig, AgentError};
 pub use observation::{Observation, Observer};
-pub use signals::{Stop, stop_requests};
+pub use signals::{Stop, StopSignals, stop_requests, stop_signals};

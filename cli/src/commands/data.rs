@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sortie_core::spec::DatasetRequest;
 use sortie_data::{CheckReport, DataError, Discovered, Images, Progress, check, dataset_at, read};
 
-use crate::folders;
 use crate::sweep_source::request_of;
+use crate::{folders, output};
 
 /// Check and decode the datasets on this machine.
 #[derive(Debug, Subcommand)]
@@ -62,15 +62,14 @@ pub struct CacheArgs {
 }
 
 /// Runs a `data` command.
-pub fn run(command: &Command) -> ExitCode {
-    let result = match command {
+///
+/// # Errors
+/// One line.
+pub fn run(command: &Command) -> Result<ExitCode> {
+    match command {
         Command::Check(args) => run_check(args),
         Command::Cache(args) => run_cache(args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 impl DatasetArgs {
@@ -90,9 +89,9 @@ fn run_check(args: &CheckArgs) -> Result<ExitCode> {
     let report = check(args.dataset.read()?, &console)?;
     console.finish();
     if args.json {
-        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        output::json(&report)?
     } else {
-        print!("{}", text(&report));
+        output::text(&text(&report))?
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -103,8 +102,9 @@ fn run_cache(args: &CacheArgs) -> Result<ExitCode> {
     let console = ConsoleProgress::start()?;
     let images = Images::open(found.folder, &cache, args.cache_pixels, &console)?;
     console.finish();
-    println!("{}: {} images in {}", found.spec.name, images.count(), images.cache_folder().display());
-    println!("{} MiB, digest {}", images.cached_bytes().div_ceil(1 << 20), images.digest());
+    let (folder, mebibytes) = (images.cache_folder().display(), images.cached_bytes().div_ceil(1 << 20));
+    output::text(&format!("{}: {} images in {folder}", found.spec.name, images.count()))?;
+    output::text(&format!("{mebibytes} MiB, digest {}", images.digest()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,7 +133,7 @@ fn text(report: &CheckReport) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Shows progress on standard error: a bar on a terminal, else a line at each tenth. Ctrl-C and SIGTERM cancel the work.
+/// Shows progress on standard error: a bar on a terminal, else a line at each tenth. Ctrl-C, SIGTERM and SIGHUP cancel the work.
 struct ConsoleProgress {
     cancelled: Arc<AtomicBool>,
     bar: ProgressBar,
@@ -145,7 +145,7 @@ struct ConsoleProgress {
 impl ConsoleProgress {
     fn start() -> Result<Self, DataError> {
         let cancelled = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        for signal in sortie_worker::stop_signals() {
             // A second one ends the program at once.
             signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&cancelled))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&cancelled)))
@@ -173,7 +173,7 @@ impl Progress for ConsoleProgress {
             self.bar.set_length(images);
             self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         } else {
-            eprintln!("{what} {images} images");
+            output::note(&format!("{what} {images} images"));
         }
     }
 
@@ -185,7 +185,7 @@ impl Progress for ConsoleProgress {
         let before = self.done.fetch_add(images, Ordering::Relaxed);
         let (done, total) = (before + images, self.total.load(Ordering::Relaxed).max(1));
         if before * 10 / total != done * 10 / total {
-            eprintln!("{done} of {total} images");
+            output::note(&format!("{done} of {total} images"));
         }
     }
 

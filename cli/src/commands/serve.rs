@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sortie_coordinator::server::{Config, Server};
 use sortie_coordinator::store::{DEFAULT_URL, OpenOptions};
+use sortie_worker::StopSignals;
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::hidden::Hidden;
 use crate::logging::{self, LogFormat};
@@ -67,19 +67,16 @@ pub async fn run(arguments: &Arguments, insecure: bool) -> Result<()> {
 
 async fn asked_to_stop(on_stdin_close: bool) {
     // If signal handlers cannot be installed, the default action still ends the process.
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let Ok(mut signals) = StopSignals::listen() else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => {}
         () = stdin_closed(), if on_stdin_close => {}
     }
     tracing::info!("stopping; once more ends it at once");
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        signals.next().await;
         std::process::exit(1);
     });
 }

@@ -136,27 +136,27 @@ async fn no_trial_survives_a_killed_agent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_asked_to_stop_hands_its_trials_back() {
-    let fake = Fake::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    make_endless(folder.path(), "Endless");
-    let tokens = [fake.queue(&spec("Endless", 0)), fake.queue(&spec("Endless", 1))];
-    let mut worker = Worker::start(folder.path(), &fake.url(), &["--slots", "2"]);
-    let trial = worker.trial().await;
-    let both = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.len() == 2);
-    eventually("both", || fake.heard().iter().any(both).then_some(())).await;
-    // Twice, as `timeout` does, which signals a program and its group.
-    worker.signal(Signal::TERM);
-    worker.signal(Signal::TERM);
-    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
-    for token in tokens {
-        assert_eq!(
-            fake.outcome(token).as_ref().and_then(class),
-            Some(ErrorClass::Preempted),
-            "{}",
-            worker.stderr()
-        );
+    // Twice, as `timeout` does, which signals a program and its group; and as the end of a login does.
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::HUP, Signal::HUP]] {
+        let fake = Fake::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        make_endless(folder.path(), "Endless");
+        let tokens = [fake.queue(&spec("Endless", 0)), fake.queue(&spec("Endless", 1))];
+        let mut worker = Worker::start(folder.path(), &fake.url(), &["--slots", "2"]);
+        let trial = worker.trial().await;
+        let both = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.len() == 2);
+        eventually("both", || fake.heard().iter().any(both).then_some(())).await;
+        for signal in signals {
+            worker.signal(signal);
+        }
+        assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
+        for token in tokens {
+            let outcome = fake.outcome(token);
+            let class = outcome.as_ref().and_then(class);
+            assert_eq!(class, Some(ErrorClass::Preempted), "{}", worker.stderr());
+        }
+        assert!(!is_trial(trial));
     }
-    assert!(!is_trial(trial));
 }
 
 #[tokio::test(flavor = "multi_thread")]
