@@ -84,20 +84,20 @@ impl Results {
                 "l".repeat(self.axes.len()),
                 "r".repeat(block.header.len() - self.axes.len())
             );
-            let line = |cells: &[String]| {
-                let cells = cells.iter().enumerate().map(|(column, cell)| match cell.strip_suffix('*') {
-                    Some(best) if column >= self.axes.len() => format!("\\textbf{{{}}}", latex_text(best)),
-                    _ => latex_text(cell),
-                });
-                format!("{} \\\\\n", cells.collect::<Vec<_>>().join(" & "))
+            let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
+            let numbers = |(column, cell): (usize, &String)| match cell.strip_suffix('*') {
+                Some(best) if column >= self.axes.len() => format!("\\textbf{{{}}}", latex_text(best)),
+                _ => latex_text(cell),
             };
             text.push_str(&format!(
                 "\n{}\\begin{{tabular}}{{{columns}}}\n\\toprule\n",
                 comment(&block.title)
             ));
-            text.push_str(&line(&block.header));
+            text.push_str(&line(block.header.iter().map(|cell| latex_text(cell)).collect()));
             text.push_str("\\midrule\n");
-            block.rows.iter().for_each(|row| text.push_str(&line(row)));
+            for row in &block.rows {
+                text.push_str(&line(row.iter().enumerate().map(numbers).collect()));
+            }
             text.push_str("\\bottomrule\n\\end{tabular}\n");
         }
         text.push_str(&format!("\n{}", comment(&self.legend().replace("* best", "bold: best"))));
@@ -319,7 +319,8 @@ pub(crate) fn markdown_text(text: &str) -> String {
     plain
 }
 
-/// Escapes LaTeX's special characters.
+/// Escapes LaTeX's special characters, and those that its usual encodings of fonts show as another one. Brackets and a star would be read
+/// as arguments of the `\\` before them.
 fn latex_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
@@ -328,6 +329,14 @@ fn latex_text(text: &str) -> String {
             '~' => plain.push_str("\\textasciitilde{}"),
             '^' => plain.push_str("\\textasciicircum{}"),
             '±' => plain.push_str("$\\pm$"),
+            '−' => plain.push_str("$-$"),
+            '×' => plain.push_str("$\\times$"),
+            '<' => plain.push_str("\\textless{}"),
+            '>' => plain.push_str("\\textgreater{}"),
+            '|' => plain.push_str("\\textbar{}"),
+            '`' => plain.push_str("\\textasciigrave{}"),
+            '"' => plain.push_str("''"),
+            '[' | ']' | '*' => plain.extend(['{', character, '}']),
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => plain.extend(['\\', character]),
             '\n' | '\r' => plain.push(' '),
             _ => plain.push(character),

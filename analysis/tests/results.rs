@@ -331,6 +331,13 @@ fn names_become_plain_latex() {
         text.contains("% sweep s_1") && text.contains(r"dropout & art\_painting & mean & done \\"),
         "{text}"
     );
+    // Some characters would be another one in print; a star at the end of a domain's name marks no best number.
+    let odd = r#"[a]<b>|"c"^~{d}#*"#;
+    let text = results("s", &work, &[succeeded(&work, point(odd, 0.5, 1e-3, 0), 900, 800)], &IID);
+    let text = text.unwrap().render(Format::Latex);
+    let escaped =
+        r"{[}a{]}\textless{}b\textgreater{}\textbar{}''c''\textasciicircum{}\textasciitilde{}\{d\}\#{*}";
+    assert!(text.contains(&format!(r"dropout & {escaped} & mean & done \\")), "{text}");
 }
 
 #[test]
