@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tempfile::{Builder, TempPath};
 
+use crate::fonts;
+
 /// Values that are shown one by one, and how many are where there are more.
 const VALUES_SHOWN: usize = 8;
 const VALUES_FIRST: usize = 5;
@@ -119,7 +121,15 @@ pub fn file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// One line: the figure cannot be drawn, or the path cannot be written.
 pub fn picture(path: &Path, svg: &str) -> Result<()> {
     if path.extension().is_some_and(|ending| ending == "png") {
-        return file(path, &sortie_analysis::png(svg, PNG_SCALE)?);
+        let (found, missing) = fonts::that_have(sortie_analysis::uncovered(svg), &fonts::folders());
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(char::to_string).collect();
+            note(&format!(
+                "the picture cannot show {}: no font of this machine has it; install one, such as Noto Sans CJK, or write a .svg",
+                shortened(&missing)
+            ));
+        }
+        return file(path, &sortie_analysis::png(svg, PNG_SCALE, found)?);
     }
     file(path, svg.as_bytes())
 }

@@ -6,6 +6,7 @@ mod colormap;
 mod curves;
 mod draw;
 mod error;
+mod fonts;
 mod frame;
 mod grid;
 mod notes;
@@ -20,5 +21,6 @@ mod tests;
 
 pub use draw::figure;
 pub use error::FigureError;
+pub use fonts::{covered, uncovered};
 pub use png::png;
 pub use question::{FigureKind, FigureQuestion};

@@ -1,4 +1,4 @@
-//! Renders SVG to PNG with an embedded font, so that pictures do not depend on the machine's fonts.
+//! Renders SVG to PNG with an embedded font, so that pictures do not depend on the machine's fonts where that font has all characters.
 
 use std::sync::Arc;
 
@@ -7,22 +7,21 @@ use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 
 use super::FigureError;
+use super::fonts::{FAMILY, embedded};
 
 /// The largest side in pixels.
 const SIDE_PIXELS_MAX: f32 = 16_384.0;
 
-/// The family of the embedded font.
-const FAMILY: &str = "DejaVu Sans";
-
-/// Renders an SVG document of [`super::figure`] on white, `scale` pixels per unit.
+/// Renders an SVG document of [`super::figure`] on white, `scale` pixels per unit. `others` are the contents of font files, for the characters
+/// that the embedded font lacks ([`super::uncovered`]).
 ///
 /// # Errors
 /// [`FigureError::Render`] for text that is no SVG and for a scale that makes an empty or an enormous picture.
-pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
+pub fn png(svg: &str, scale: f32, others: Vec<Vec<u8>>) -> Result<Vec<u8>, FigureError> {
     let mut fonts = Database::new();
-    // DejaVu Sans is free to embed (Bitstream Vera licence) and stays legible at the size of a caption.
-    fonts.load_font_data(dejavu::sans::regular().to_vec());
-    // This is the only font, whatever family the document names.
+    fonts.load_font_data(embedded().to_vec());
+    others.into_iter().for_each(|font| fonts.load_font_data(font));
+    // This is the font, whatever family the document names.
     fonts.set_sans_serif_family(FAMILY);
     let options = Options { font_family: FAMILY.to_owned(), fontdb: Arc::new(fonts), ..Options::default() };
     let tree = Tree::from_str(svg, &options).map_err(|error| FigureError::Render(error.to_string()))?;

@@ -1,10 +1,11 @@
 //! A small SVG writer for lines, markers and text. All text is escaped.
 
 use std::fmt::Write as _;
-use std::sync::LazyLock;
 
+use skrifa::MetadataProvider as _;
 use skrifa::instance::{LocationRef, Size};
-use skrifa::{FontRef, MetadataProvider as _};
+
+use super::fonts::FONT;
 
 /// The colours of Okabe and Ito that stay visible on white paper.
 pub(super) const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -253,17 +254,16 @@ impl Svg {
     }
 }
 
-/// A text's width in DejaVu Sans, the widest of the families that a document names.
+/// A text's width in DejaVu Sans, the widest of the families that a document names. Characters that it lacks, such as Chinese ones, are as
+/// wide as the font is high.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    static FONT: LazyLock<Option<FontRef<'static>>> =
-        LazyLock::new(|| FontRef::new(dejavu::sans::regular()).ok());
     let Some(font) = &*FONT else { return text.chars().count() as f64 * size };
     let (characters, metrics) =
         (font.charmap(), font.glyph_metrics(Size::unscaled(), LocationRef::default()));
     let units = f64::from(font.metrics(Size::unscaled(), LocationRef::default()).units_per_em);
-    let advance = |character| {
-        let glyph = characters.map(character).unwrap_or_default();
-        f64::from(metrics.advance_width(glyph).unwrap_or_default())
+    let advance = |character| match characters.map(character) {
+        Some(glyph) => f64::from(metrics.advance_width(glyph).unwrap_or_default()),
+        None => units,
     };
     text.chars().map(advance).sum::<f64>() / units * size
 }

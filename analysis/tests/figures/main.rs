@@ -8,8 +8,10 @@ mod scatter;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
+
 use pictures::{count, dots, show};
-use sortie_analysis::{FigureError, FigureKind, FigureQuestion, OodSplit, figure, png};
+use sortie_analysis::{FigureError, FigureKind, FigureQuestion, OodSplit, covered, figure, png, uncovered};
 use sortie_core::job::StateName;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
@@ -112,7 +114,44 @@ fn a_picture_shows_text_without_any_font_of_the_machine() {
     let svg = draw(FigureKind::Rates, &work, &sweep(&work)).unwrap();
     let without: String =
         svg.lines().filter(|line| !line.starts_with("<text")).map(|line| format!("{line}\n")).collect();
-    assert_ne!(png(&svg, 1.0).unwrap(), png(&without, 1.0).unwrap());
+    assert_ne!(png(&svg, 1.0, Vec::new()).unwrap(), png(&without, 1.0, Vec::new()).unwrap());
+}
+
+/// The embedded font as the file of another one, whose last characters are Chinese: the codes of the last group of its table of characters
+/// are moved. It is found by its bytes.
+fn chinese_font() -> Vec<u8> {
+    let mut font = dejavu::sans::regular().to_vec();
+    let number = |font: &[u8], at: usize| u32::from_be_bytes(font[at..at + 4].try_into().unwrap());
+    let tables = u16::from_be_bytes(font[4..6].try_into().unwrap());
+    let entry = (0..usize::from(tables)).map(|table| 12 + 16 * table);
+    let entry = entry.into_iter().find(|&at| &font[at..at + 4] == b"cmap").unwrap();
+    let table = number(&font, entry + 8) as usize;
+    let subtables = u16::from_be_bytes(font[table + 2..table + 4].try_into().unwrap());
+    let subtables =
+        (0..usize::from(subtables)).map(|one| table + number(&font, table + 4 + 8 * one + 4) as usize);
+    // Format 12: groups of a first code, a last code and a glyph.
+    let long = subtables.into_iter().find(|&at| font[at..at + 2] == [0, 12]).unwrap();
+    let group = long + 16 + 12 * (number(&font, long + 12) as usize - 1);
+    let codes = number(&font, group + 4) - number(&font, group);
+    font[group..group + 4].copy_from_slice(&0x2_0000_u32.to_be_bytes());
+    font[group + 4..group + 8].copy_from_slice(&(0x2_0000 + codes).to_be_bytes());
+    font
+}
+
+#[test]
+fn characters_that_the_embedded_font_lacks_come_from_other_fonts() {
+    let svg = |name: &str| {
+        draw(FigureKind::Rates, &work("PACS"), &sweep(&work("PACS"))).unwrap().replace("sketch", name)
+    };
+    assert!(uncovered(&svg("esquisse à l'encre, тушь ± …")).is_empty());
+    let (chinese, wanted) = (svg("\u{20000}"), BTreeSet::from(['\u{20000}']));
+    assert_eq!(uncovered(&chinese), wanted);
+    assert_eq!(covered(&chinese_font(), &wanted), wanted);
+    assert!(covered(dejavu::sans::regular(), &wanted).is_empty() && covered(b"no font", &wanted).is_empty());
+    let pixels = |svg: &str, fonts| png(svg, 1.0, fonts).unwrap();
+    assert_ne!(pixels(&chinese, Vec::new()), pixels(&chinese, vec![chinese_font()]));
+    // Where the embedded font has everything, no other one is used.
+    assert_eq!(pixels(&svg("encre"), Vec::new()), pixels(&svg("encre"), vec![chinese_font()]));
 }
 
 #[test]
@@ -166,7 +205,7 @@ fn a_picture_of_no_size_is_refused() {
     };
     let svg = figure("s", &work, &records, &question).unwrap();
     for scale in [0.0, -1.0, f32::NAN, 1e9] {
-        assert!(matches!(png(&svg, scale), Err(FigureError::Render(_))), "{scale}");
+        assert!(matches!(png(&svg, scale, Vec::new()), Err(FigureError::Render(_))), "{scale}");
     }
-    assert!(matches!(png("no svg", 1.0), Err(FigureError::Render(_))));
+    assert!(matches!(png("no svg", 1.0, Vec::new()), Err(FigureError::Render(_))));
 }

@@ -32,8 +32,9 @@ pub fn words(svg: &str) -> String {
 /// Writes pictures for people to look at, in colour and as a black-and-white printer shows them, where `SORTIE_FIGURES` names a folder.
 pub fn show(name: &str, svg: &str) {
     if let Ok(folder) = std::env::var("SORTIE_FIGURES") {
-        std::fs::write(format!("{folder}/{name}-grey.png"), png(&grey(svg), 2.0 / 1.5).unwrap()).unwrap();
-        std::fs::write(format!("{folder}/{name}.png"), png(svg, 2.0 / 1.5).unwrap()).unwrap();
+        std::fs::write(format!("{folder}/{name}-grey.png"), png(&grey(svg), 2.0 / 1.5, Vec::new()).unwrap())
+            .unwrap();
+        std::fs::write(format!("{folder}/{name}.png"), png(svg, 2.0 / 1.5, Vec::new()).unwrap()).unwrap();
         std::fs::write(format!("{folder}/{name}.svg"), svg).unwrap();
     }
 }
