@@ -83,6 +83,8 @@ pub fn sweeps(
             queued: status.queued,
             delayed: status.delayed,
             running: status.running,
+            preparing: status.preparing,
+            preparation: Some(status.preparation).filter(|text| !text.is_empty()),
             succeeded: status.succeeded,
             reused: status.reused,
             diverged: status.diverged,
@@ -188,6 +190,8 @@ mod tests {
             state: v1::SweepState::Open.into(),
             planned: 6,
             running: 2,
+            preparing: 1,
+            preparation: "decoding, 3 of 9 images".into(),
             queued: 1,
             succeeded: 1,
             reused: 1,
@@ -202,11 +206,11 @@ mod tests {
         let list = sweeps(vec![status], eta).unwrap();
         assert_eq!(
             list.text(),
-            " sweep  state  priority  done            running  queued  failed  diverged  cancelled  time left\n \
-             pacs   open   -3        1/6 (1 reused)  2        1       0       0         2          15 seconds"
+            " sweep  state  priority  done            running                      queued  failed  diverged  cancelled  time left\n \
+             pacs   open   -3        1/6 (1 reused)  2 (decoding, 3 of 9 images)  1       0       0         2          15 seconds"
         );
         let expected = serde_json::json!({"sweeps": [{
-            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "blocked": 0, "queued": 1, "delayed": false, "running": 2, "succeeded": 1, "reused": 1,
+            "sweep": "pacs", "state": "open", "priority": -3, "planned": 6, "blocked": 0, "queued": 1, "delayed": false, "running": 2, "preparing": 1, "preparation": "decoding, 3 of 9 images", "succeeded": 1, "reused": 1,
             "diverged": 0, "failed": 0, "cancelled": 2, "steps_done": 150, "steps_planned": 400, "eta_seconds": 15,
         }]});
         assert_eq!(serde_json::to_value(list).unwrap(), expected);

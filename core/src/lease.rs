@@ -7,6 +7,7 @@ use crate::keep::Keep;
 use crate::keys::AttemptToken;
 use crate::limits::Limits;
 use crate::metrics::{Evaluation, TrainingLoss};
+use crate::pipe::Preparation;
 use crate::record::Fingerprint;
 use crate::trial::{SpecHash, TrialSpec};
 
@@ -33,6 +34,24 @@ pub struct Lease {
     pub kill_at: Option<u64>,
     /// Of a combination: what it is made of, in the order of its specification.
     pub members: Vec<Member>,
+}
+
+/// What a worker's heartbeat says of one attempt: it is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alive {
+    /// The attempt.
+    pub token: AttemptToken,
+    /// The last step whose update is made.
+    pub step: u64,
+    /// What it does before its first step, and how far that is; none once it trains.
+    pub preparation: Option<Preparation>,
+}
+
+impl Alive {
+    /// An attempt that has made this step.
+    pub fn at(token: AttemptToken, step: u64) -> Self {
+        Self { token, step, preparation: None }
+    }
 }
 
 /// Reports of one attempt.

@@ -105,7 +105,7 @@ async fn stop_and_continue(settings: ClusterSettings) {
     let outcome = Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {}));
     let complete = client.complete(v1::CompleteRequest { token, batch, outcome }).await;
     assert_eq!(complete.unwrap_err().code(), Code::Aborted);
-    let attempts = vec![v1::Progress { token, step: 20 }];
+    let attempts = vec![v1::Progress { token, step: 20, preparation: None }];
     let heartbeat = client.heartbeat(v1::HeartbeatRequest { worker_id: "nobody".into(), attempts }).await;
     assert_eq!(heartbeat.unwrap().into_inner().lost, [token]);
 

@@ -95,6 +95,7 @@ CREATE TABLE attempts (
     message TEXT,
     sequence BIGINT NOT NULL DEFAULT 0,
     step BIGINT NOT NULL DEFAULT 0,
+    preparation TEXT,
     software TEXT,
     libtorch TEXT,
     device TEXT,

@@ -100,6 +100,7 @@ CREATE TABLE attempts (
     message        TEXT,                   -- failed or diverged: why, in one line
     sequence       INTEGER NOT NULL DEFAULT 0, -- how many batches of reports were accepted
     step           INTEGER NOT NULL DEFAULT 0, -- the last step that it reported
+    preparation    TEXT,                   -- what it does before its first step, for people; NULL once it trains
     software       TEXT,                   -- this and what it ran on: NULL until it reports it
     libtorch       TEXT,
     device         TEXT,

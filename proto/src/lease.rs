@@ -3,8 +3,9 @@
 use sortie_core::artifact::Artifact;
 use sortie_core::keep::Keep;
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Batch, Completion, Lease};
+use sortie_core::lease::{Alive, Batch, Completion, Lease};
 use sortie_core::limits::Limits;
+use sortie_core::pipe::Preparation;
 
 use crate::convert::{parse, required};
 use crate::{WireError, v1};
@@ -49,6 +50,24 @@ impl TryFrom<v1::Lease> for Lease {
             kill_at,
             members: members.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<Alive> for v1::Progress {
+    fn from(alive: Alive) -> Self {
+        let Alive { token, step, preparation } = alive;
+        let preparation =
+            preparation.map(|Preparation { what, done, total }| v1::Preparation { what, done, total });
+        Self { token: token.0, step, preparation }
+    }
+}
+
+impl From<v1::Progress> for Alive {
+    fn from(wire: v1::Progress) -> Self {
+        let v1::Progress { token, step, preparation } = wire;
+        let preparation =
+            preparation.map(|v1::Preparation { what, done, total }| Preparation { what, done, total });
+        Self { token: AttemptToken(token), step, preparation }
     }
 }
 

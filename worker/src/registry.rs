@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sortie_core::keys::AttemptToken;
+use sortie_core::lease::Alive;
+use sortie_core::pipe::Preparation;
 use tokio::sync::watch;
 
 /// An order to an attempt. Later variants outrank earlier ones, and an order is never revoked.
@@ -18,11 +20,40 @@ pub(crate) enum Order {
     Abandon,
 }
 
+/// How far an attempt is.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    step: AtomicU64,
+    preparation: Mutex<Option<Preparation>>,
+}
+
+impl Place {
+    /// It prepares its first step.
+    pub(crate) fn prepares(&self, preparation: Preparation) {
+        *self.preparation() = Some(preparation);
+    }
+
+    /// The update of this step is made.
+    pub(crate) fn made(&self, step: u64) {
+        *self.preparation() = None;
+        self.step.store(step, Ordering::Relaxed);
+    }
+
+    /// A panic of another holder cannot leave it half changed: every change is one assignment.
+    fn preparation(&self) -> MutexGuard<'_, Option<Preparation>> {
+        self.preparation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self, token: AttemptToken) -> Alive {
+        Alive { token, step: self.step.load(Ordering::Relaxed), preparation: self.preparation().clone() }
+    }
+}
+
 /// The attempt's side of its entry.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The last step whose update is made; sent with each heartbeat.
-    pub(crate) step: Arc<AtomicU64>,
+    /// How far it is; sent with each heartbeat.
+    pub(crate) place: Arc<Place>,
     /// What to do.
     pub(crate) orders: watch::Receiver<Order>,
     /// Set when the process has ended and the end is being reported.
@@ -31,7 +62,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug)]
 struct Handle {
-    step: Arc<AtomicU64>,
+    place: Arc<Place>,
     orders: watch::Sender<Order>,
     ending: Arc<AtomicBool>,
 }
@@ -56,12 +87,12 @@ pub(crate) struct Registry {
 impl Registry {
     /// Adds an attempt.
     pub(crate) fn add(&self, token: AttemptToken) -> Entry {
-        let step = Arc::new(AtomicU64::new(0));
+        let place = Arc::new(Place::default());
         let (sender, orders) = watch::channel(Order::Run);
         let ending = Arc::new(AtomicBool::new(false));
         self.lock()
-            .insert(token, Handle { step: Arc::clone(&step), orders: sender, ending: Arc::clone(&ending) });
-        Entry { step, orders, ending }
+            .insert(token, Handle { place: Arc::clone(&place), orders: sender, ending: Arc::clone(&ending) });
+        Entry { place, orders, ending }
     }
 
     /// Removes an attempt that is over.
@@ -69,9 +100,9 @@ impl Registry {
         self.lock().remove(&token);
     }
 
-    /// Every attempt and its step.
-    pub(crate) fn progress(&self) -> Vec<(AttemptToken, u64)> {
-        self.lock().iter().map(|(token, handle)| (*token, handle.step.load(Ordering::Relaxed))).collect()
+    /// Every attempt and how far it is.
+    pub(crate) fn progress(&self) -> Vec<Alive> {
+        self.lock().iter().map(|(token, handle)| handle.place.alive(*token)).collect()
     }
 
     /// Gives one attempt an order.
@@ -113,8 +144,12 @@ mod tests {
     fn orders_are_never_taken_back() {
         let registry = Registry::default();
         let (one, two) = (registry.add(AttemptToken(1)), registry.add(AttemptToken(2)));
-        one.step.store(7, Ordering::Relaxed);
-        assert_eq!(registry.progress(), [(AttemptToken(1), 7), (AttemptToken(2), 0)]);
+        let decoding = || Preparation { what: "decoding".to_owned(), done: 3, total: 9 };
+        one.place.prepares(decoding());
+        one.place.made(7);
+        two.place.prepares(decoding());
+        let alive = |token, step, preparation| Alive { token: AttemptToken(token), step, preparation };
+        assert_eq!(registry.progress(), [alive(1, 7, None), alive(2, 0, Some(decoding()))]);
         assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);
         assert_eq!(registry.order(AttemptToken(2), Order::Run), AttemptPhase::Ending);

@@ -24,6 +24,10 @@ pub struct SweepRow {
     pub delayed: bool,
     /// Trials that run.
     pub running: u64,
+    /// Those of them that did not begin their first step yet.
+    pub preparing: u64,
+    /// What one of those does, and how far it is.
+    pub preparation: Option<String>,
     /// Trials with a result.
     pub succeeded: u64,
     /// Those of them whose result is another sweep's.
@@ -77,7 +81,12 @@ impl SweepList {
                 row.state.to_string(),
                 row.priority.to_string(),
                 format!("{}/{}{reused}", row.succeeded, row.planned),
-                row.running.to_string(),
+                row.running.to_string()
+                    + &row
+                        .preparation
+                        .as_ref()
+                        .map(|preparation| format!(" ({preparation})"))
+                        .unwrap_or_default(),
                 format!("{}{blocked}", row.queued),
                 row.failed.to_string(),
                 row.diverged.to_string(),

@@ -264,8 +264,7 @@ impl Display {
 }
 
 fn preparation_line(preparation: &Preparation) -> String {
-    let Preparation { what, done, total } = preparation;
-    format!("preparation: {what}, {done} of {total} images")
+    format!("preparation: {preparation}")
 }
 
 /// The last lines of output.

@@ -82,6 +82,10 @@ pub fn total(sweeps: &[SweepStatus]) -> SweepStatus {
         total.blocked += status.blocked;
         total.queued += status.queued;
         total.running += status.running;
+        total.preparing += status.preparing;
+        if total.preparation.is_empty() {
+            total.preparation.clone_from(&status.preparation);
+        }
         total.succeeded += status.succeeded;
         total.diverged += status.diverged;
         total.failed += status.failed;
@@ -108,6 +112,9 @@ pub fn total(sweeps: &[SweepStatus]) -> SweepStatus {
 /// The progress in one line.
 pub fn line(total: &SweepStatus, eta: Option<Duration>) -> String {
     let mut line = format!("{}/{} trials done, {} running", total.succeeded, total.planned, total.running);
+    if !total.preparation.is_empty() {
+        line.push_str(&format!(" ({})", total.preparation));
+    }
     for (count, what) in
         [(total.failed, "failed"), (total.diverged, "diverged"), (total.cancelled, "cancelled")]
     {

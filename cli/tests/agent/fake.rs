@@ -42,6 +42,8 @@ pub struct Script {
     pub store: (String, String),
     /// Tokens that no longer hold their trial.
     pub stale: BTreeSet<i64>,
+    /// What an attempt does before its first step, by the last heartbeat.
+    pub preparation: Option<v1::Preparation>,
     queue: VecDeque<v1::Lease>,
     running: BTreeSet<i64>,
     heard: Vec<Heard>,
@@ -240,9 +242,11 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let attempts: Vec<(i64, u64)> =
-            request.into_inner().attempts.iter().map(|attempt| (attempt.token, attempt.step)).collect();
+        let attempts = request.into_inner().attempts;
         let mut script = self.script();
+        script.preparation = attempts.iter().find_map(|attempt| attempt.preparation.clone());
+        let attempts: Vec<(i64, u64)> =
+            attempts.iter().map(|attempt| (attempt.token, attempt.step)).collect();
         let lost =
             attempts.iter().map(|(token, _)| *token).filter(|token| script.stale.contains(token)).collect();
         script.heard.push(Heard::Heartbeat(attempts));

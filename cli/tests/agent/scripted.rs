@@ -109,6 +109,23 @@ async fn failure_of(script: &str) -> (ErrorClass, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_say_what_comes_before_the_first_step() {
+    let script = r#"
+echo '{"preparation":{"what":"decoding","done":300,"total":1244}}'
+while [ ! -e "${0%/*}/go" ]; do sleep 0.05; done
+echo '{"progress":{"step":0}}'
+sleep 600"#;
+    let agent = Agent::start(script).await;
+    agent.fake.queue(&spec("Any", 0));
+    let said = eventually("a preparation", || agent.fake.script(|script| script.preparation.clone())).await;
+    assert_eq!((said.what.as_str(), said.done, said.total), ("decoding", 300, 1_244));
+    fs::write(agent.folder.path().join("go"), b"").unwrap();
+    let over = || agent.fake.script(|script| script.preparation.is_none()).then_some(());
+    eventually("the first step", over).await;
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_end_of_a_process_has_its_class() {
     let cases = [
         (

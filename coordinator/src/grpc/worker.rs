@@ -65,8 +65,7 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
-        let attempts =
-            attempts.into_iter().map(|attempt| (AttemptToken(attempt.token), attempt.step)).collect();
+        let attempts = attempts.into_iter().map(Into::into).collect();
         let stored = async { self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused) };
         let lost = stored.instrument(tracing::debug_span!("heartbeat", worker = %worker_id)).await?;
         // Outside of the span, which the default level leaves out: a warning names its worker itself.

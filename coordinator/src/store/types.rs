@@ -149,6 +149,10 @@ pub struct SweepStatus {
     pub delayed: bool,
     /// See `blocked`.
     pub running: u64,
+    /// Of the running: trials before their first step.
+    pub preparing: u64,
+    /// What one of those does, for people.
+    pub preparation: Option<String>,
     /// See `blocked`.
     pub succeeded: u64,
     /// See `blocked`.
@@ -183,6 +187,8 @@ impl SweepStatus {
             queued: 0,
             delayed: false,
             running: 0,
+            preparing: 0,
+            preparation: None,
             succeeded: 0,
             diverged: 0,
             failed: 0,

@@ -3,6 +3,7 @@
 use sortie_coordinator::store::{StoreError, SweepAction, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
+use sortie_core::lease::Alive;
 use sortie_core::status::SweepState;
 
 use crate::fixture::*;
@@ -12,12 +13,12 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     let (runs, expired) = (f.claim_one().await, f.claim_one().await);
     f.store.report(runs.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.pass(10);
-    f.store.heartbeat("w1", vec![(runs.token, 1)]).await.unwrap();
+    f.store.heartbeat("w1", vec![Alive::at(runs.token, 1)]).await.unwrap();
     assert_eq!(f.store.reap().await.unwrap(), 1);
     assert_eq!(f.cancel("").await, 4);
     assert_eq!(f.count(StateName::Cancelled).await, 4);
     for token in [runs.token, expired.token] {
-        assert_eq!(f.store.heartbeat("w1", vec![(token, 2)]).await.unwrap(), [token]);
+        assert_eq!(f.store.heartbeat("w1", vec![Alive::at(token, 2)]).await.unwrap(), [token]);
         assert!(is_stale(&f.store.report(token, batch(2, vec![evaluation("sketch", 1, 1)])).await));
         assert!(is_stale(&f.complete(token, Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(token, failed(ErrorClass::Transient)).await));
@@ -70,7 +71,10 @@ pub async fn a_user_action_reaches_every_page(f: Fixture) {
     let leases = f.claim(3).await;
     assert_eq!(f.cancel("held_out=photo").await, 600);
     assert_eq!(
-        f.store.heartbeat("w1", vec![(leases[0].token, 1), (leases[1].token, 1)]).await.unwrap(),
+        f.store
+            .heartbeat("w1", vec![Alive::at(leases[0].token, 1), Alive::at(leases[1].token, 1)])
+            .await
+            .unwrap(),
         [leases[0].token]
     );
     assert_eq!(f.cancel("").await, 600);

@@ -174,6 +174,7 @@ contract! {
     cases_reads {
         status_counts_trials_and_steps,
         progress_never_goes_backwards,
+        what_comes_before_the_first_step_is_shown,
         long_answers_come_in_pages,
         a_trial_is_found_by_a_prefix_that_means_only_it,
         a_trials_history_has_everything_in_order,

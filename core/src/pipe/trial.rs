@@ -12,6 +12,7 @@
 //! ```
 //! The handshake is the first event, an outcome the last.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::artifact::{Artifact, CheckpointRef, Resumed};
@@ -112,6 +113,13 @@ pub struct Preparation {
     pub done: u64,
     /// Images in all.
     pub total: u64,
+}
+
+impl fmt::Display for Preparation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, done, total } = self;
+        write!(out, "{what}, {done} of {total} images")
+    }
 }
 
 #[cfg(test)]

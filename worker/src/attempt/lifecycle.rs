@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome};
@@ -27,7 +27,7 @@ use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch;
-use crate::registry::{Entry, Order};
+use crate::registry::{Entry, Order, Place};
 use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
@@ -53,7 +53,7 @@ type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 pub(crate) struct Attempt<'a> {
     shared: &'a Shared,
     is_command: bool,
-    step: Arc<AtomicU64>,
+    place: Arc<Place>,
     orders: watch::Receiver<Order>,
     is_ending: Arc<AtomicBool>,
     outbox: Outbox,
@@ -84,7 +84,7 @@ enum StopReason {
 pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry) -> Option<Duration> {
     let (token, spec_hash) = (lease.token, lease.spec_hash);
     let log_path = shared.config.cache.join("logs").join(format!("{spec_hash}-{token}.log"));
-    let Entry { step, orders, ending: is_ending } = entry;
+    let Entry { place, orders, ending: is_ending } = entry;
     let report_client = ReportClient {
         session: Arc::clone(&shared.session),
         token,
@@ -94,7 +94,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
     let mut attempt = Attempt {
         shared,
         is_command: matches!(lease.spec.work, Work::Command(_)),
-        step,
+        place,
         orders,
         is_ending,
         outbox: Outbox::new(shared.state_dir.reports(token)),
@@ -305,10 +305,13 @@ impl Attempt<'_> {
         match event {
             // `watch` checks it, because it can end the process.
             Event::Handshake(_) => {}
-            Event::Preparation(preparation) => self.shared.config.observer.prepares(Some(preparation)),
+            Event::Preparation(preparation) => {
+                self.place.prepares(preparation.clone());
+                self.shared.config.observer.prepares(Some(preparation));
+            }
             Event::Progress(progress) => {
                 self.shared.config.observer.prepares(None);
-                self.step.store(progress.step, Ordering::Relaxed);
+                self.place.made(progress.step);
             }
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
+use sortie_core::lease::Alive;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::watch;
@@ -212,12 +213,11 @@ impl Session {
     /// Reports that attempts are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
-        attempts: Vec<(AttemptToken, u64)>,
+        attempts: Vec<Alive>,
         limit: Duration,
     ) -> Result<Vec<AttemptToken>, CallError> {
         self.ensure_registered().await?;
-        let attempts =
-            attempts.into_iter().map(|(token, step)| v1::Progress { token: token.0, step }).collect();
+        let attempts = attempts.into_iter().map(Into::into).collect();
         let request = v1::HeartbeatRequest { worker_id: self.worker_id().to_owned(), attempts };
         let mut client = self.client.clone();
         let answer = self.call(limit, client.heartbeat(request)).await;

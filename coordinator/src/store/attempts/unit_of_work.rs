@@ -9,7 +9,7 @@ use sortie_core::job::{
     Timestamp,
 };
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
-use sortie_core::lease::{Batch, Completion};
+use sortie_core::lease::{Alive, Batch, Completion};
 
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
@@ -110,14 +110,10 @@ impl UnitOfWork {
     }
 
     /// Extends leases; gives the tokens that no longer hold their trial.
-    pub(crate) fn on_heartbeat(
-        &mut self,
-        worker: &str,
-        attempts: &[(AttemptToken, u64)],
-    ) -> Vec<AttemptToken> {
+    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[Alive]) -> Vec<AttemptToken> {
         self.changes.seen.insert(worker.to_owned(), self.now);
         let mut lost = Vec::new();
-        for &(token, step) in attempts {
+        for &Alive { token, step, ref preparation } in attempts {
             let Ok(row) = self.held(token) else {
                 lost.push(token);
                 continue;
@@ -129,7 +125,11 @@ impl UnitOfWork {
                 lost.push(token);
                 continue;
             }
-            self.advance(token, |now| now.step = step);
+            let preparation = preparation.as_ref().map(|preparation| one_line(&preparation.to_string()));
+            self.advance(token, |now| {
+                now.step = step;
+                now.preparation = preparation;
+            });
         }
         lost
     }
@@ -341,7 +341,7 @@ impl UnitOfWork {
             }
         }
         self.advance(token, |progress| {
-            *progress = Progress { state, class, message, ended: Some(now), ..*progress };
+            *progress = Progress { state, class, message, ended: Some(now), preparation: None, ..*progress };
         });
     }
 

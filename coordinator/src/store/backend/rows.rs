@@ -139,6 +139,8 @@ pub(crate) struct Progress {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) sequence: u64,
     pub(crate) step: u64,
+    /// What it does before its first step, for people.
+    pub(crate) preparation: Option<String>,
 }
 
 /// An attempt with its trial.
@@ -176,8 +178,15 @@ pub(crate) struct Contradiction {
 
 impl Progress {
     /// That of an attempt that has just begun.
-    pub(crate) const BEGUN: Self =
-        Self { state: AttemptState::Running, class: None, message: None, ended: None, sequence: 0, step: 0 };
+    pub(crate) const BEGUN: Self = Self {
+        state: AttemptState::Running,
+        class: None,
+        message: None,
+        ended: None,
+        sequence: 0,
+        step: 0,
+        preparation: None,
+    };
 }
 
 /// What an attempt reported.

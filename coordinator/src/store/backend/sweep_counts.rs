@@ -30,6 +30,15 @@ pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
     }
 }
 
+/// Adds a running trial that is before its first step. Of several the first by its text is shown.
+pub(crate) fn note_preparation(status: &mut SweepStatus, preparation: Option<&String>) {
+    let Some(preparation) = preparation else { return };
+    status.preparing += 1;
+    if status.preparation.as_ref().is_none_or(|shown| preparation < shown) {
+        status.preparation = Some(preparation.clone());
+    }
+}
+
 /// Turns trials into steps. Work whose steps are not known beforehand counts one a trial.
 pub(crate) fn count_steps(status: &mut SweepStatus, sweep: &SweepRow, steps_running: u64) {
     let finished = status.succeeded + status.diverged + status.failed + status.cancelled;

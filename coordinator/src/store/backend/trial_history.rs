@@ -17,6 +17,7 @@ pub(crate) struct Attempt {
     pub(crate) class: Option<ErrorClass>,
     pub(crate) message: Option<String>,
     pub(crate) step: u64,
+    pub(crate) preparation: Option<String>,
     pub(crate) device: Option<String>,
     pub(crate) worker: String,
     pub(crate) resumed: Option<Resumed>,
@@ -32,12 +33,12 @@ impl Attempt {
     /// Its beginning, where it took up another's work, and its end if there was one.
     fn events(self, tokens: &[AttemptToken]) -> Vec<TrialEvent> {
         let token = Some(self.token);
-        let place = match self.device {
-            Some(device) => format!("on {}, {device}", self.worker),
-            None => format!("on {}", self.worker),
-        };
+        let mut detail = format!("on {}", self.worker);
+        for more in [self.device, self.preparation].into_iter().flatten() {
+            detail.push_str(&format!(", {more}"));
+        }
         let mut events =
-            vec![TrialEvent { at_ms: self.started_ms, token, what: "started".to_owned(), detail: place }];
+            vec![TrialEvent { at_ms: self.started_ms, token, what: "started".to_owned(), detail }];
         if let Some(Resumed { token: from, step, exact }) = self.resumed {
             let exactly =
                 if exact { "" } else { ", not exactly: on another device, number of threads or libtorch" };

@@ -54,7 +54,10 @@ impl Backend for Memory {
                     continue;
                 };
                 match trial.state.name() {
-                    StateName::Running => steps_running += attempt.progress.step,
+                    StateName::Running => {
+                        steps_running += attempt.progress.step;
+                        sweep_counts::note_preparation(&mut status, attempt.progress.preparation.as_ref());
+                    }
                     StateName::Succeeded if !trial.reused => {
                         status.finished_attempts += 1;
                         let ended = attempt.progress.ended.unwrap_or(attempt.started);
@@ -148,6 +151,7 @@ impl Backend for Memory {
                 class: progress.class,
                 message: progress.message,
                 step: progress.step,
+                preparation: progress.preparation,
                 device: Some(attempt.fingerprint.device.clone()).filter(|device| !device.is_empty()),
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,

@@ -100,6 +100,8 @@ impl SqlBackend {
             blocked: row.count("trials", "blocked")?,
             queued: row.count("trials", "queued")?,
             running: row.count("trials", "running")?,
+            preparing: row.count("attempts", "preparing")?,
+            preparation: row.maybe_text("attempts", "preparation")?,
             delayed: row.count("trials", "queued")? > 0 && row.int("trials", "ready")? == 0,
             ..SweepStatus::empty(sweep.spec.name.clone(), sweep.shown_state())
         };
@@ -144,6 +146,7 @@ impl SqlBackend {
                 class: row.maybe_parsed("attempts", "error_class")?,
                 message: text("message")?,
                 step: row.count("attempts", "step")?,
+                preparation: text("preparation")?,
                 device: text("device")?,
                 worker: row.text("workers", "worker")?,
                 resumed: rows::resumed(&row)?,

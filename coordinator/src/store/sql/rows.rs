@@ -146,6 +146,7 @@ pub(super) fn attempt(row: &Row) -> Result<AttemptRow, StoreError> {
             ended: row.maybe_int("attempts", "ended_ms")?.map(Timestamp),
             sequence: row.count("attempts", "sequence")?,
             step: row.count("attempts", "step")?,
+            preparation: row.maybe_text("attempts", "preparation")?,
         },
         dataset_digest: row.maybe_text("attempts", "dataset_digest")?,
         weights_digest: row.maybe_text("attempts", "weights_digest")?,

@@ -92,8 +92,8 @@ statements! {
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
     attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
-            ended_ms, sequence, step, dataset_digest, weights_digest, repeated)
-        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.dataset_digest, a.weights_digest,
+            ended_ms, sequence, step, preparation, dataset_digest, weights_digest, repeated)
+        SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.dataset_digest, a.weights_digest,
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
@@ -170,9 +170,9 @@ statements! {
         WHERE trials.id = v.id AND trials.state = v.from_state
             AND COALESCE(trials.lost, trials.holder, trials.result) IS NOT DISTINCT FROM v.from_attempt";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
-            sequence = v.sequence, step = v.step
+            sequence = v.sequence, step = v.step, preparation = v.preparation
         FROM $rows(token BIGINT, from_outcome TEXT, from_sequence BIGINT, outcome TEXT, error_class TEXT, message TEXT, ended_ms BIGINT,
-                   sequence BIGINT, step BIGINT) AS v
+                   sequence BIGINT, step BIGINT, preparation TEXT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
             dataset_digest = v.dataset_digest, weights_digest = v.weights_digest
@@ -196,7 +196,11 @@ statements! {
             CAST(CASE WHEN EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued'
                                        AND (t.not_before_ms IS NULL OR t.not_before_ms <= $2)) THEN 1 ELSE 0 END AS BIGINT) AS ready,
             (SELECT CAST(COALESCE(SUM(a.step), 0) AS BIGINT) FROM trials AS t JOIN attempts AS a ON a.token = t.holder
-             WHERE t.sweep_id = s.id AND t.state = 'running') AS steps_running
+             WHERE t.sweep_id = s.id AND t.state = 'running') AS steps_running,
+            (SELECT COUNT(a.preparation) FROM trials AS t JOIN attempts AS a ON a.token = t.holder
+             WHERE t.sweep_id = s.id AND t.state = 'running') AS preparing,
+            (SELECT MIN(a.preparation) FROM trials AS t JOIN attempts AS a ON a.token = t.holder
+             WHERE t.sweep_id = s.id AND t.state = 'running') AS preparation
         FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
     finished: "SELECT t.sweep_id, t.state, t.reused, COUNT(*) AS trials FROM trials AS t
         WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
@@ -218,7 +222,7 @@ statements! {
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3)
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
-    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.device,
+    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member

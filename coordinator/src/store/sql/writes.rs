@@ -106,7 +106,8 @@ impl SqlTransaction {
                 after.message,
                 after.ended.map(|time| time.0),
                 after.sequence,
-                after.step
+                after.step,
+                after.preparation
             ])
         });
         self.write_rows("advance of attempts", self.sql().advance_attempts, advanced.collect()).await?;

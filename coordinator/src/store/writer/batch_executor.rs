@@ -100,7 +100,7 @@ impl BatchExecutor {
         for request in requests {
             match request {
                 Request::Heartbeat { attempts, .. } => {
-                    tokens.extend(attempts.iter().map(|(token, _)| *token))
+                    tokens.extend(attempts.iter().map(|attempt| attempt.token))
                 }
                 Request::Report { token, .. } => tokens.push(*token),
                 Request::Complete { completion, .. } => tokens.push(completion.token),
