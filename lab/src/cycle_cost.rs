@@ -227,11 +227,14 @@ async fn measure(options: &CycleCostOptions, coordinator: &Coordinator, cycles: 
 
 /// A sweep that no worker here runs, with this number of combinations of two trials each.
 fn blocked_sweep(blocked: u64) -> String {
-    let rates: Vec<String> = (1..=blocked / HELD_OUT).map(|rate| format!("{rate}e-9")).collect();
+    let choices = blocked / HELD_OUT;
+    // An axis has at most 10,000 values.
+    let decays = if choices.is_multiple_of(100) { 100 } else { 1 };
+    let values = |count: u64| (1..=count).map(|value| format!("{value}e-9")).collect::<Vec<_>>().join(", ");
+    let (rates, decays) = (values(choices / decays), values(decays));
     format!(
         "name = \"blocked\"\n[data]\ndataset = \"PACS\"\n[model]\nbackbone = \"efficientnet-lite0\"\n[train]\nsteps = 20\n\
-         [grid]\ndropout = 0.0\nweight_decay = 0.0\nlr = [{}]\nheld_out = \"each\"\nseeds = {MEMBERS}\n\
-         [[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n",
-        rates.join(", ")
+         [grid]\ndropout = 0.0\nweight_decay = [{decays}]\nlr = [{rates}]\nheld_out = \"each\"\nseeds = {MEMBERS}\n\
+         [[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"seed\"\n"
     )
 }

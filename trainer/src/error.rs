@@ -9,6 +9,25 @@ use tch::TchError;
 /// The error of a [`crate::training::TrialSink`] that cannot take a report.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What CUDA says of a GPU, a driver or a connection that does not work: the descriptions of its error codes 3, 35, 46, 100, 101, 127, 214,
+/// 220, 226, 304, 401, 714, 802 and 803 (`cudaGetErrorString`). Faults that a program can cause, such as an illegal access, are none of them.
+const GPU_FAULTS: [&str; 14] = [
+    "initialization error",
+    "CUDA driver version is insufficient for CUDA runtime version",
+    "all CUDA-capable devices are busy or unavailable",
+    "no CUDA-capable device is detected",
+    "invalid device ordinal",
+    "startup failure in cuda runtime",
+    "uncorrectable ECC error encountered",
+    "uncorrectable NVLink error detected during the execution",
+    "Invalid access of peer GPU memory over nvlink or a hardware error",
+    "OS call failed or operation not supported on this OS",
+    "the operation cannot be performed in the present state",
+    "hardware stack error",
+    "system not yet initialized",
+    "system has unsupported display driver / cuda driver combination",
+];
+
 /// Why a trial ended without a result. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
@@ -31,6 +50,9 @@ pub enum TrialError {
     /// This machine lacks something: room on a disk, a permission, threads.
     #[error("{0}")]
     Machine(String),
+    /// The device does not work, or not any more.
+    #[error("{0}")]
+    Device(String),
     /// The specification cannot run anywhere.
     #[error("{0}")]
     BadConfig(String),
@@ -67,6 +89,7 @@ impl TrialError {
         match self {
             Self::BadData { .. } | Self::Machine(_) => Some(ErrorClass::Machine),
             Self::Damaged { .. } => Some(ErrorClass::BadData),
+            Self::Device(_) => Some(ErrorClass::Device),
             Self::BadConfig(_) => Some(ErrorClass::BadConfig),
             Self::Diverged { .. } => None,
             Self::OutOfMemory(_) => Some(ErrorClass::OutOfMemory),
@@ -83,6 +106,9 @@ impl TrialError {
             // Advice about PyTorch's settings follows.
             let facts = line.split(" If reserved but unallocated").next().unwrap_or(&line);
             return Self::OutOfMemory(facts.to_owned());
+        }
+        if GPU_FAULTS.iter().any(|phrase| text.contains(phrase)) {
+            return Self::Device(line);
         }
         match line.split_once("does not have a deterministic implementation") {
             // Another attempt would fail in the same way.
@@ -137,6 +163,12 @@ mod tests {
         let error = TrialError::from_libtorch_text(unrepeatable);
         assert_eq!(error.class(), Some(ErrorClass::BadConfig));
         assert!(error.to_string().starts_with("libtorch cannot repeat foo_backward_cuda exactly"), "{error}");
+        let gone = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be asynchronously reported";
+        let error = TrialError::from_libtorch_text(gone);
+        assert_eq!(error.class(), Some(ErrorClass::Device));
+        assert_eq!(error.to_string(), "CUDA error: uncorrectable ECC error encountered");
+        let own = "CUDA error: an illegal memory access was encountered";
+        assert_eq!(TrialError::from_libtorch_text(own).class(), Some(ErrorClass::Transient));
         let cpu = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes";
         assert_eq!(TrialError::from_libtorch_text(cpu).class(), Some(ErrorClass::OutOfMemory));
         assert_eq!(TrialError::from_libtorch_text("shape mismatch\nat 3").to_string(), "shape mismatch");

@@ -1,8 +1,7 @@
 //! The agent's main loop: takes trials for free slots, starts attempts, and shuts down in order.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
@@ -27,6 +26,7 @@ use crate::machine::oom::OomKills;
 use crate::registration::registration;
 use crate::registry::{Order, Registry};
 use crate::signals::Stop;
+use crate::slots::{Slots, TakenSlot};
 use crate::state_dir::StateDir;
 use crate::time_budget::{TimeBudget, TrialRequest};
 
@@ -66,7 +66,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         destination.clone(),
         config.cache.join("artifacts"),
     ));
-    let free = Arc::new(Mutex::new((0..config.slots.len()).collect()));
+    let slots = Slots::new(config.slots.clone());
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared {
         config,
@@ -76,7 +76,7 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         destination,
     });
     let mut agent =
-        Agent { shared, registry, free, attempts: JoinSet::new(), time, held_back: String::new() };
+        Agent { shared, registry, slots, attempts: JoinSet::new(), time, held_back: String::new() };
     let mut stopping = stop.clone();
     let worked = tokio::select! {
         worked = agent.work() => worked,
@@ -130,7 +130,7 @@ enum PollResult {
 struct Agent {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
-    free: Arc<Mutex<BTreeSet<usize>>>,
+    slots: Arc<Slots>,
     attempts: JoinSet<Finished>,
     time: TimeBudget,
     /// Why the coordinator gives this worker no trials; empty if it does give some.
@@ -145,7 +145,10 @@ impl Agent {
         let mut poll: Option<Poll> = None;
         let mut not_before = Instant::now();
         loop {
-            let free = lock(&self.free).len();
+            let free = self.slots.free();
+            if let (true, Some(reason)) = (self.attempts.is_empty(), self.slots.all_lost()) {
+                return Err(AgentError::DevicesLost(reason));
+            }
             if let Some(line) = self.shared.config.observer.other_build() {
                 poll = None;
                 if self.attempts.is_empty() {
@@ -277,30 +280,28 @@ impl Agent {
                 .await;
             return Ok(false);
         }
-        let index = lock(&self.free).pop_first();
-        let Some(index) = index else {
+        let Some(slot) = self.slots.take() else {
             // More than was asked for.
             self.give_back(token, "the worker has no free slot".to_owned()).await;
             return Ok(true);
         };
-        self.run(lease, index);
+        self.run(lease, slot);
         Ok(true)
     }
 
-    fn run(&mut self, lease: Lease, index: usize) {
+    fn run(&mut self, lease: Lease, slot: TakenSlot) {
         let token = lease.token;
         // Registered before its task first runs, so that it misses no order.
         let entry = self.registry.add(token);
-        let slot_guard =
-            SlotGuard { free: Arc::clone(&self.free), registry: Arc::clone(&self.registry), index, token };
+        let guard = AttemptGuard { slot, registry: Arc::clone(&self.registry), token };
         let shared = Arc::clone(&self.shared);
         // Every level shows this span: lines within it do not name their trial themselves.
         let span = tracing::error_span!("attempt", trial = %lease.spec_hash.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
         let attempt = async move {
             let sweep = lease.sweep.clone();
-            let took = lifecycle::run(&shared, lease, &shared.config.slots[index], entry).await;
+            let took = lifecycle::run(&shared, lease, &guard.slot, entry).await;
             // Moved into the task: the slot becomes free when the attempt is over, or when its task is dropped.
-            drop(slot_guard);
+            drop(guard);
             took.map(|took| (sweep, took))
         };
         self.attempts.spawn(attempt.instrument(span));
@@ -351,22 +352,15 @@ async fn next_answer(poll: &mut Option<Poll>) -> Answer {
     }
 }
 
-/// A slot while an attempt has it. Freed however the attempt ends.
-struct SlotGuard {
-    free: Arc<Mutex<BTreeSet<usize>>>,
+/// An attempt's slot and its entry in the registry, which end with it, however it ends.
+struct AttemptGuard {
+    slot: TakenSlot,
     registry: Arc<Registry>,
-    index: usize,
     token: AttemptToken,
 }
 
-impl Drop for SlotGuard {
+impl Drop for AttemptGuard {
     fn drop(&mut self) {
         self.registry.remove(self.token);
-        lock(&self.free).insert(self.index);
     }
-}
-
-/// A panic of another holder cannot leave the set half changed: every change is one call.
-fn lock(free: &Mutex<BTreeSet<usize>>) -> MutexGuard<'_, BTreeSet<usize>> {
-    free.lock().unwrap_or_else(PoisonError::into_inner)
 }

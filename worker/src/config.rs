@@ -62,6 +62,9 @@ pub enum AgentError {
     /// The trainer's program was replaced by one of another build while this worker ran.
     #[error("{0}")]
     OtherBuild(String),
+    /// None of its devices works any more.
+    #[error("no device of this worker works any more: {0}")]
+    DevicesLost(String),
     /// This machine lacks something that its devices need.
     #[error("{0}")]
     Machine(String),

@@ -19,6 +19,7 @@ mod process;
 mod registration;
 mod registry;
 mod signals;
+mod slots;
 mod state_dir;
 mod time_budget;
 

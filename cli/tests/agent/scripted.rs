@@ -32,15 +32,28 @@ impl Agent {
 
     /// Runs an agent that has only so much time left.
     pub async fn start_for(script: &str, time_left: Option<Duration>) -> Self {
-        Self::begin(script, time_left, |_| {}).await
+        Self::begin(script, time_left, &[], |_| {}).await
     }
 
     /// Runs an agent against a coordinator that is prepared for it.
     pub async fn start_with(script: &str, prepare: impl FnOnce(&mut Script)) -> Self {
-        Self::begin(script, None, prepare).await
+        Self::begin(script, None, &[], prepare).await
     }
 
-    async fn begin(script: &str, time_left: Option<Duration>, prepare: impl FnOnce(&mut Script)) -> Self {
+    /// Runs an agent with a slot on each of these GPUs.
+    pub async fn start_on(script: &str, gpus: &[&str]) -> Self {
+        Self::begin(script, None, gpus, |_| {}).await
+    }
+
+    /// On the CPU where no GPU is given.
+    async fn begin(
+        script: &str,
+        time_left: Option<Duration>,
+        gpus: &[&str],
+        prepare: impl FnOnce(&mut Script),
+    ) -> Self {
+        let gpus: Vec<String> = gpus.iter().map(|gpu| (*gpu).to_owned()).collect();
+        let devices = if gpus.is_empty() { DeviceSelection::Cpu } else { DeviceSelection::All };
         let fake = Fake::start().await;
         fake.script(prepare);
         let folder = tempfile::tempdir().unwrap();
@@ -49,7 +62,7 @@ impl Agent {
             coordinator: sortie_proto::endpoint::coordinator_uri(&fake.url(), false).unwrap().into(),
             data: folder.path().to_owned(),
             cache: folder.path().to_owned(),
-            slots: launcher::plan(&DeviceSelection::Cpu, &[], None).unwrap(),
+            slots: launcher::plan(&devices, &gpus, None).unwrap(),
             threads: 3,
             sweep: None,
             exit_when_idle: false,
@@ -106,6 +119,37 @@ async fn failure_of(script: &str) -> (ErrorClass, String) {
         Outcome::Failed { class, message } => (class, message),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_does_not_work_any_more_gets_no_more_trials() {
+    let gone = r#"echo '{"outcome":{"failed":{"class":"device","message":"it fell off the bus"}}}'"#;
+    let script = format!(
+        r#"if [ "$CUDA_VISIBLE_DEVICES" = GPU-a ]; then {gone}; else sleep 1; echo '{{"outcome":"succeeded"}}'; fi"#
+    );
+    let agent = Agent::start_on(&script, &["GPU-a", "GPU-b"]).await;
+    let tokens = [0, 1, 2, 3].map(|seed| agent.fake.queue(&spec("Any", seed)));
+    let mut outcomes = Vec::new();
+    for token in tokens {
+        outcomes.push(agent.fake.wait_for_outcome(token).await);
+    }
+    // The worker has another one: its machine is fit, and the trial was handed back.
+    let lost = outcomes.iter().position(|outcome| *outcome != Outcome::Succeeded).unwrap();
+    let message = "cuda:0 does not work any more: it fell off the bus".to_owned();
+    assert_eq!(
+        outcomes.remove(lost),
+        Outcome::Failed { class: ErrorClass::Preempted, message: message.clone() }
+    );
+    assert_eq!(outcomes, [Outcome::Succeeded, Outcome::Succeeded, Outcome::Succeeded]);
+    agent.end().await;
+
+    // With its last device, the worker ends.
+    let agent = Agent::start_on(&script, &["GPU-a"]).await;
+    let token = agent.fake.queue(&spec("Any", 0));
+    let ended = tokio::time::timeout(Duration::from_secs(60), agent.task).await.unwrap().unwrap();
+    let said = "no device of this worker works any more: cuda:0: it fell off the bus";
+    assert_eq!(ended.unwrap_err().to_string(), said);
+    assert_eq!(agent.fake.outcome(token), Some(Outcome::Failed { class: ErrorClass::Device, message }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,18 @@
 //! Machines that lack something, beside one that does not: no trial fails, and the broken machine is named with its reason.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod kernel;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "it is shared with other tests")]
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sortie_core::trial::PROTOCOL_VERSION;
 use support::World;
 
 /// The program of the sweep that runs a command: it prints one metric.
@@ -36,7 +38,11 @@ fn submit_limited(world: &World, limits: &str, seeds: usize) {
 }
 
 /// A worker on a machine of this name. What it is given may be broken.
-struct WorkerProcess(Command);
+struct WorkerProcess {
+    command: Command,
+    /// Where its log goes.
+    log: PathBuf,
+}
 
 impl WorkerProcess {
     fn on(world: &World, machine: &str) -> Self {
@@ -48,26 +54,34 @@ impl WorkerProcess {
         command
             .args(["worker", "--devices", devices, "--threads", "1", "--coordinator", &world.url])
             .args(["--machine", machine])
-            .env("PATH", format!("{}:/usr/bin:/bin", world.folder.path().join("bin").display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let log = world.folder.path().join(format!("{machine}.log"));
-        command.stderr(fs::File::options().create(true).append(true).open(log).unwrap());
-        Self(command)
+            .env("PATH", format!("{}:/usr/bin:/bin", world.folder.path().join("bin").display()));
+        Self { command, log: world.folder.path().join(format!("{machine}.log")) }
     }
 
     fn args(mut self, words: &[&str]) -> Self {
-        self.0.args(words);
+        self.command.args(words);
         self
     }
 
     fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
-        self.0.env(name, value);
+        self.command.env(name, value);
         self
     }
 
+    /// Started by another program, which these words begin.
+    fn below(self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        Self { command, log: self.log }
+    }
+
     fn start(mut self) -> Running {
-        Running(self.0.spawn().unwrap())
+        let log = fs::File::options().create(true).append(true).open(self.log).unwrap();
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Running(self.command.spawn().unwrap())
     }
 }
 
@@ -154,7 +168,7 @@ fn a_wrong_data_folder_on_one_machine() {
 }
 
 #[test]
-fn weights_that_one_machine_cannot_read() {
+fn weights_that_one_machine_lacks() {
     let broken = |world: &World, worker: WorkerProcess| {
         let (cache, data) = (folder(world, "cache"), world.data());
         worker.args(&["--data", data.to_str().unwrap(), "--cache", &cache])
@@ -174,6 +188,34 @@ fn no_libtorch_on_one_machine() {
         ])
     };
     trainings_beside(broken, "libtorch_cpu.so");
+}
+
+#[test]
+fn a_gpu_without_cuda_libraries_on_one_machine() {
+    let Some(world) = World::new() else { return };
+    world.submit("work", 4, "1");
+    let (data, cache) = (world.data(), support::prerequisites().unwrap());
+    let words = ["--data", data.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+    // What a trainer says of a machine with a GPU and a libtorch for the CPU.
+    let gpu = r#"{"uuid":"GPU-0","name":"NVIDIA H200","memory_bytes":150754820096}"#;
+    let probe = format!(
+        r#"{{"trainer":{{"build":"{}","protocol_version":{PROTOCOL_VERSION},"libtorch":"2.11.0+cpu"}},"folder":"/","cuda":null,"driver":{{"version":13000,"error":null,"gpus":[{gpu}]}}}}"#,
+        env!("SORTIE_BUILD")
+    );
+    let trainer = world.folder.path().join("trainer");
+    fs::write(&trainer, format!("#!/bin/sh\necho '{probe}'\n")).unwrap();
+    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    let broken = WorkerProcess::with_devices(&world, "broken", "all").args(&words);
+    assert!(!broken.env("SORTIE_TRAINER", &trainer).start().end());
+    let said = fs::read_to_string(world.folder.path().join("broken.log")).unwrap();
+    assert!(said.contains("has no CUDA libraries"), "{said}");
+    // It took no trial.
+    let healthy = WorkerProcess::on(&world, "healthy").args(&words).args(&["--exit-when-idle"]);
+    assert!(healthy.start().end());
+    let status = world.status("work");
+    assert_eq!((&status["succeeded"], &status["failed"]), (&status["planned"], &0.into()), "{status}");
+    let attempts = world.json(&["trials", "work", "--json"])["trials"].as_array().unwrap().clone();
+    assert!(attempts.iter().all(|trial| trial["attempts"] == 1), "{attempts:?}");
 }
 
 #[test]

@@ -46,16 +46,17 @@ impl ComputeDevice {
     /// there is no CUDA.
     ///
     /// # Errors
-    /// [`TrialError::BadConfig`] when the CUDA libraries are not there, do not load, or see no such GPU.
+    /// [`TrialError::Machine`] when the CUDA libraries are not there or do not load, [`TrialError::Device`] when they see no such GPU:
+    /// one was there when the worker was started.
     pub fn open(self) -> Result<Device, TrialError> {
         let Self::Cuda(index) = self else {
             return Ok(Device::Cpu);
         };
-        load_cuda_libraries().map_err(TrialError::BadConfig)?;
+        load_cuda_libraries().map_err(TrialError::Machine)?;
         libtorch::make_deterministic()?;
         let count = Cuda::device_count();
         if index as i64 >= count {
-            return Err(TrialError::BadConfig(format!("{self} is not there: libtorch sees {count} GPUs")));
+            return Err(TrialError::Device(format!("{self} is not there: libtorch sees {count} GPUs")));
         }
         Ok(Device::Cuda(index))
     }

@@ -83,7 +83,7 @@ pub(super) fn prepare<'a>(
 fn set_threads(threads: Option<usize>) -> Result<(), TrialError> {
     if let Some(threads) = threads {
         let threads = i32::try_from(threads.max(1))
-            .map_err(|_| TrialError::BadConfig(format!("{threads} threads are too many")))?;
+            .map_err(|_| TrialError::Machine(format!("{threads} threads are too many")))?;
         tch::set_num_threads(threads);
     }
     Ok(())

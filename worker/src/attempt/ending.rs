@@ -142,6 +142,9 @@ fn describe(end: &ProcessEnd) -> String {
             None => format!("was killed by signal {signal}"),
         },
         (None, Some(0)) => "ended with exit 0 and reported no result".to_owned(),
+        (None, Some(code)) if was_oom_killed(end) => {
+            format!("was killed by the kernel because memory ran out (exit {code})")
+        }
         (None, Some(code)) => format!("crashed, exit {code}"),
         (None, None) => format!("ended with {status}"),
     }
@@ -211,6 +214,11 @@ mod tests {
             ErrorClass::OutOfMemory
         );
         assert_eq!(failed(of_trial(ProcessEnd { oom_killed: true, ..end(11, "") })).0, ErrorClass::Transient);
+        let (class, message) = failed(of_command(ProcessEnd { oom_killed: true, ..end(137 << 8, "Killed") }));
+        assert_eq!(class, ErrorClass::OutOfMemory);
+        let said =
+            "the command was killed by the kernel because memory ran out (exit 137); it printed last: Killed";
+        assert_eq!(message, said);
         let (class, message) = failed(of_trial(end(3 << 8, "a | b")));
         assert_eq!(
             (class, message.as_str()),

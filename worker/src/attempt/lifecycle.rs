@@ -28,6 +28,7 @@ use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch;
 use crate::registry::{Entry, Order, Place};
+use crate::slots::TakenSlot;
 use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
@@ -81,7 +82,8 @@ enum StopReason {
 
 /// Runs an attempt. Returns when its process has ended and its end is acknowledged, refused or abandoned. Returns how long a trial took
 /// that succeeded.
-pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry) -> Option<Duration> {
+pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry: Entry) -> Option<Duration> {
+    let slot = taken.slot();
     let (token, spec_hash) = (lease.token, lease.spec_hash);
     let log_path = shared.config.cache.join("logs").join(format!("{spec_hash}-{token}.log"));
     let Entry { place, orders, ending: is_ending } = entry;
@@ -122,6 +124,7 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
         tracing::info!("trial abandoned");
         return None;
     };
+    let outcome = without_device(outcome, taken);
     match &outcome {
         Outcome::Succeeded => tracing::info!("trial succeeded"),
         Outcome::Diverged { step } => tracing::warn!(step, "trial diverged"),
@@ -137,6 +140,16 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, slot: &Slot, entry: Entry
         destination.clear_checkpoints(spec_hash, tokens).await;
     }
     took
+}
+
+/// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
+/// whole.
+fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
+    let Outcome::Failed { class: ErrorClass::Device, message } = outcome else { return outcome };
+    let device = &taken.slot().device;
+    tracing::error!(%device, reason = %message, "this device gets no more trials until the worker is started again");
+    let class = if taken.lose_device(&message) { ErrorClass::Preempted } else { ErrorClass::Device };
+    Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
 }
 
 /// Finds what Sortie's own trainer needs: where its artifacts go, and a trainer that runs here.

@@ -20,9 +20,9 @@ impl ArtifactFolder {
     /// Opens the store of a URL.
     ///
     /// # Errors
-    /// [`TrialError::BadConfig`] naming the URL.
+    /// [`TrialError::Machine`] naming the URL: the coordinator, which gave it, reaches it.
     pub(crate) fn open(url: &str, trial: String, token: i64) -> Result<Self, TrialError> {
-        let store = ArtifactStore::create(url).map_err(|error| TrialError::BadConfig(first_line(&error)))?;
+        let store = ArtifactStore::create(url).map_err(|error| TrialError::Machine(first_line(&error)))?;
         Ok(Self { store, trial, token })
     }
 
