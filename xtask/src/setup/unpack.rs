@@ -107,12 +107,14 @@ mod tests {
         let out = folder.path().join("deep/out");
         wheel(&path, &out, |name| name.ends_with(".so").then(|| name.replace("torch/", "").into())).unwrap();
         assert_eq!(fs::read(out.join("lib/libc10.so")).unwrap(), b"torch/lib/libc10.so");
-        // Whoever may read an ordinary file may run this one, and nobody else may read it.
-        let ordinary = folder.path().join("ordinary");
-        fs::write(&ordinary, "").unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        let (plain, program) = (mode(&ordinary), mode(&out.join("lib/libc10.so")));
-        assert_eq!((program & 0o666, program & 0o111), (plain, (plain & 0o444) >> 2));
+        assert_eq!(mode(&out.join("lib/libc10.so")) & 0o100, 0o100);
+        // Whoever may read it may run it, and nobody else.
+        for (given, expected) in [(0o664, 0o775), (0o640, 0o750), (0o600, 0o700)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(given)).unwrap();
+            make_executable(&path).unwrap();
+            assert_eq!(mode(&path), expected);
+        }
         assert!(!folder.path().join("deep/evil.so").exists());
         assert!(!out.join("other.py").exists());
         let nothing = wheel(&path, &out, |_| None).unwrap_err();
