@@ -1,14 +1,11 @@
 //! What commands print: one JSON object, or text for people.
 
-use std::ffi::OsString;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tempfile::{Builder, TempPath};
 
 use crate::fonts;
 
@@ -40,13 +37,18 @@ pub fn bytes(bytes: &[u8]) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// A file that appears under its name when it is complete, and not at all if that never comes. Until then it lies beside that place under a
-/// name of its own.
+/// A file that a user names. It appears under its name when it is complete, and not at all if that never comes.
 pub struct NewFile {
     path: PathBuf,
-    /// Where it lies until it is complete; none if the path is no regular file but a terminal, a pipe or the like, which is written at once.
-    partial: Option<TempPath>,
-    file: BufWriter<File>,
+    target: BufWriter<Target>,
+}
+
+/// What is written.
+enum Target {
+    /// A file, which has the permissions of the one that it replaces.
+    New(sortie_files::NewFile),
+    /// A terminal, a pipe or the like, which is written at once.
+    Open(File),
 }
 
 impl NewFile {
@@ -61,47 +63,51 @@ impl NewFile {
         let there = target.metadata().ok();
         if there.as_ref().is_some_and(|there| !there.is_file()) {
             let file = File::options().write(true).open(&target).with_context(cannot)?;
-            return Ok(Self { path: target, partial: None, file: BufWriter::new(file) });
+            return Ok(Self { path: target, target: BufWriter::new(Target::Open(file)) });
         }
-        let mut prefix = OsString::from(".");
-        prefix.push(target.file_name().with_context(|| format!("{}: it names no file", cannot()))?);
-        prefix.push(".");
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        // What every new file may be, less what the umask takes away.
-        let permissions = Permissions::from_mode(0o666);
-        let partial =
-            Builder::new().prefix(&prefix).suffix(".partial").permissions(permissions).tempfile_in(folder);
-        let (file, partial) = partial.with_context(cannot)?.into_parts();
+        let mut new = sortie_files::NewFile::create(&target).with_context(cannot)?;
         if let Some(there) = there {
-            file.set_permissions(there.permissions()).with_context(cannot)?;
+            new.file().set_permissions(there.permissions()).with_context(cannot)?;
         }
-        Ok(Self { path: target, partial: Some(partial), file: BufWriter::new(file) })
+        Ok(Self { path: target, target: BufWriter::new(Target::New(new)) })
     }
 
     /// Gives it its name: it is complete.
     ///
     /// # Errors
     /// One line that names the path.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         let cannot = || format!("cannot write {}", self.path.display());
-        self.file.flush().with_context(cannot)?;
-        if let Some(partial) = self.partial.take() {
-            partial.persist(&self.path).map_err(|failed| failed.error).with_context(cannot)?;
+        match self.target.into_inner().map_err(|failed| failed.into_error()).with_context(cannot)? {
+            Target::New(new) => new.finish().with_context(cannot),
+            Target::Open(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        self.target.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        self.target.flush()
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::New(new) => new.write(bytes),
+            Self::Open(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::New(new) => new.flush(),
+            Self::Open(file) => file.flush(),
+        }
     }
 }
 
@@ -159,6 +165,9 @@ pub fn shortened(values: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

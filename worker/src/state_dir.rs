@@ -2,7 +2,7 @@
 //! Each holds a lock in its folder while it runs, and one that starts removes what ended ones left.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -84,10 +84,7 @@ impl StateDir {
 
     /// Replaces the file atomically, so that it is never read half written.
     fn write(&self, record: &Record) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.persist(self.folder.join(RECORD)).map_err(|error| error.error)?;
-        Ok(())
+        sortie_files::replace(&self.folder.join(RECORD), &serde_json::to_vec(record)?)
     }
 
     /// A panic of another holder cannot leave the record half changed: every change is one call.
@@ -197,6 +194,19 @@ mod tests {
         kept.wait().unwrap();
         drop(next);
         assert!(!cache.path().join("agents/next").exists());
+    }
+
+    #[test]
+    fn another_user_of_the_cache_may_read_what_runs() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let cache = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::open(cache.path(), "one").unwrap();
+        let ordinary = cache.path().join("ordinary");
+        fs::write(&ordinary, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        for name in [RECORD, LOCK] {
+            assert_eq!(mode(&state_dir.folder.join(name)), mode(&ordinary), "{name}");
+        }
     }
 
     #[test]

@@ -35,7 +35,8 @@ struct FetchArguments {
     /// The network, as a sweep names it.
     #[arg(value_name = "BACKBONE")]
     backbone: Backbone,
-    /// A .safetensors, .pth or .pt file, or its http(s) address [default: where torchvision publishes it].
+    /// A .safetensors file or one of PyTorch's (.pth, .pth.tar, .pt, .ckpt, .pkl, .bin), or its http(s) address [default: where
+    /// torchvision publishes it].
     #[arg(long, value_name = "FILE|URL")]
     from: Option<Hidden>,
     /// First 8 or more digits of the file's SHA-256 [default: those in its name, as torchvision's files have them].

@@ -36,6 +36,7 @@ pub fn run_fetch(request: &FetchWeightsRequest) -> ExitCode {
         Ok(fetched) => {
             let how = if fetched.was_there { "was there already" } else { "is there" };
             println!("{} {how}, SHA-256 {}", fetched.path.display(), fetched.sha256);
+            println!("read as {backbone}: {}", fetched.contents);
             ExitCode::SUCCESS
         }
         Err(error @ FetchError::Usage(_)) => failed(&error, 2),

@@ -1,8 +1,7 @@
 //! Copies or downloads weights into the cache folder, and verifies them.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{BufReader, Read};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,14 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use sortie_core::finetune::{Backbone, Precision};
 use sortie_core::secret::{self, shown_address};
+use sortie_files::NewFile;
 use tch::Device;
 use ureq::tls::{RootCerts, TlsConfig};
 
+use super::load::{FileWeights, read};
+use super::state::FILE_BYTES_MAX;
 use super::{Source, assemble, registry, weights_file};
+use crate::error::TrialError;
 
 const CONNECT_SECONDS_MAX: u64 = 30;
 const ANSWER_SECONDS_MAX: u64 = 60;
@@ -43,6 +46,8 @@ pub struct Fetched {
     pub sha256: String,
     /// Whether the very same file was there before.
     pub was_there: bool,
+    /// Which of its tensors are read: their number, what stands before their names, whose names they are.
+    pub contents: String,
 }
 
 /// Why weights could not be fetched. Every message is one line.
@@ -94,27 +99,23 @@ pub fn fetch(
         let sha256 = copy(&mut file, &mut std::io::sink(), &mut |_| ())
             .map_err(|source| FetchError::File { path: target.clone(), source })?;
         if sha256.starts_with(expected.as_str()) {
-            return Ok(Fetched { path: target, sha256, was_there: true });
+            let unfit = |reason| FetchError::Unfit { from: target.display().to_string(), reason };
+            let contents = check_network(&target, backbone).map_err(unfit)?;
+            return Ok(Fetched { path: target, sha256, was_there: true, contents });
         }
     }
     let in_folder = |source| FetchError::File { path: folder.clone(), source };
     std::fs::create_dir_all(&folder).map_err(in_folder)?;
-    let suffix = format!(".{}", plan.ending);
-    let mut builder = tempfile::Builder::new();
-    // A cache may be shared: the umask decides who reads the file, as it does for any other.
-    builder.prefix(".fetch-").suffix(&suffix).permissions(Permissions::from_mode(0o666));
-    let mut staged = builder.tempfile_in(&folder).map_err(in_folder)?;
-    let sha256 = plan.receive(staged.as_file_mut(), progress)?;
+    let mut staged = NewFile::create(&target).map_err(in_folder)?;
+    let sha256 = plan.receive(staged.file(), progress)?;
     let unfit = |reason: String| FetchError::Unfit { from: plan.shown().to_owned(), reason };
     if let Some(expected) = plan.sha256.as_deref().filter(|expected| !sha256.starts_with(expected)) {
         return Err(unfit(format!("its SHA-256 is {sha256} where {expected} was expected to begin it")));
     }
-    check_network(staged.path(), backbone).map_err(unfit)?;
-    staged.as_file().sync_all().map_err(in_folder)?;
-    staged
-        .persist(&target)
-        .map_err(|error| FetchError::File { path: target.clone(), source: error.error })?;
-    Ok(Fetched { path: target, sha256, was_there: false })
+    let contents = check_network(staged.partial_path(), backbone).map_err(unfit)?;
+    staged.file().sync_all().map_err(in_folder)?;
+    staged.finish().map_err(|source| FetchError::File { path: target.clone(), source })?;
+    Ok(Fetched { path: target, sha256, was_there: false, contents })
 }
 
 /// An address may hold a password, or a key in its query.
@@ -145,15 +146,16 @@ impl Plan {
         // A query is not part of the file's name.
         let path = if is_url { from.split(['?', '#']).next().unwrap_or_default() } else { &from };
         let file = path.rsplit('/').next().unwrap_or_default();
-        let [safetensors, pth] = weights_file::ENDINGS;
-        let ending = match file.rsplit_once('.') {
-            Some((_, "safetensors")) => safetensors,
-            Some((_, "pth" | "pt")) => pth,
-            _ => {
-                let from = shown(&from, is_url);
-                return Err(usage(format!("{from:?} does not end with .safetensors, .pth or .pt")));
-            }
+        let Some(found) = weights_file::ending(file) else {
+            let [others @ .., last] = weights_file::ENDINGS.map(|ending| format!(".{ending}"));
+            let (from, others) = (shown(&from, is_url), others.join(", "));
+            return Err(usage(format!("{from:?} does not end with {others} or {last}")));
         };
+        let ending = match found {
+            weights_file::SAFETENSORS => found,
+            _ => weights_file::PYTORCH,
+        };
+        let stem = file.strip_suffix(found).and_then(|stem| stem.strip_suffix('.')).unwrap_or(file);
         let sha256 = match sha256 {
             Some(digits)
                 if (8..=64).contains(&digits.len())
@@ -164,7 +166,7 @@ impl Plan {
             Some(digits) => {
                 return Err(usage(format!("--sha256 {digits:?} is not 8 to 64 hexadecimal digits")));
             }
-            None => registry::digits_in_name(file).map(str::to_owned),
+            None => registry::digits_in_name(stem).map(str::to_owned),
         };
         if is_url && sha256.is_none() {
             return Err(usage(format!(
@@ -182,7 +184,7 @@ impl Plan {
 
     fn target(&self, folder: &Path) -> Result<PathBuf, FetchError> {
         let target = folder.join(format!("{}.{}", self.name, self.ending));
-        let preferred = target.with_file_name(format!("{}.{}", self.name, weights_file::ENDINGS[0]));
+        let preferred = target.with_file_name(format!("{}.{}", self.name, weights_file::SAFETENSORS));
         if preferred != target && preferred.is_file() {
             let text = format!(
                 "{} is there and is read in preference to {}: remove it first",
@@ -236,7 +238,7 @@ fn copy(
     into: &mut dyn std::io::Write,
     progress: &mut dyn FnMut(u64),
 ) -> std::io::Result<String> {
-    let mut from = BufReader::with_capacity(BLOCK_BYTES, from).take(weights_file::FILE_BYTES_MAX + 1);
+    let mut from = BufReader::with_capacity(BLOCK_BYTES, from).take(FILE_BYTES_MAX + 1);
     let (mut hasher, mut block, mut done) = (Sha256::new(), vec![0; BLOCK_BYTES], 0);
     loop {
         let length = from.read(&mut block)?;
@@ -245,11 +247,8 @@ fn copy(
             return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
         }
         done += length as u64;
-        if done > weights_file::FILE_BYTES_MAX {
-            return Err(std::io::Error::other(format!(
-                "it has more than {} bytes",
-                weights_file::FILE_BYTES_MAX
-            )));
+        if done > FILE_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it has more than {} bytes", FILE_BYTES_MAX)));
         }
         hasher.update(&block[..length]);
         into.write_all(&block[..length])?;
@@ -257,15 +256,16 @@ fn copy(
     }
 }
 
-/// Checks that the file holds exactly this network's tensors.
-fn check_network(path: &Path, backbone: Backbone) -> Result<(), String> {
-    use crate::error::TrialError;
+/// Checks that the file holds this network's tensors, and says where in it they are.
+fn check_network(path: &Path, backbone: Backbone) -> Result<String, String> {
     let check = || {
-        let source = Source::file(weights_file::read(path)?, Device::Cpu, Precision::Fp32);
-        assemble(backbone, source, i64::from(backbone.pixels()))
+        let FileWeights { state, found, .. } = read(path, backbone)?;
+        let source = Source::file(state, Device::Cpu, Precision::Fp32);
+        assemble(backbone, source, i64::from(backbone.pixels()))?;
+        Ok(found.describe())
     };
     match check() {
-        Ok(_) => Ok(()),
+        Ok(contents) => Ok(contents),
         // The path is that of a temporary file, so the message leaves it out.
         Err(TrialError::BadData { reason, .. }) => {
             Err(format!("these are no weights of {backbone}: {reason}"))
@@ -346,8 +346,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            other.contains("no weights of resnet18: it holds no tensor conv1.weight")
-                || other.contains("conv1.weight"),
+            other.contains("no weights of resnet18: missing: 97 of the network's 100 tensors ("),
             "{other}"
         );
         assert_eq!(std::fs::read_dir(cache.path().join("weights")).unwrap().count(), 0, "a file remained");
@@ -393,9 +392,11 @@ mod tests {
         let plain = request(cache.path(), "w.pth");
         assert!(refused(FetchRequest { name: Some("a/b"), ..plain }).contains("\"a/b\" is not a name"));
         assert!(refused(FetchRequest { sha256: Some("12"), ..plain }).contains("--sha256 \"12\""));
-        assert!(refused(request(cache.path(), "w.bin")).contains("does not end with"));
+        assert!(refused(request(cache.path(), "w.onnx")).ends_with(
+            "\"w.onnx\" does not end with .safetensors, .pth, .pth.tar, .pt, .ckpt, .pkl or .bin"
+        ));
         assert!(refused(request(cache.path(), "https://localhost/w.pth")).contains("give its --sha256"));
-        for secret in ["https://me:visible@localhost/w.pth", "https://localhost/w.bin?key=visible"] {
+        for secret in ["https://me:visible@localhost/w.pth", "https://localhost/w.onnx?key=visible"] {
             assert!(!refused(request(cache.path(), secret)).contains("visible"));
         }
         assert!(refused(FetchRequest { from: None, ..plain }).contains("there are none of mnist-cnn"));

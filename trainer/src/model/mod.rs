@@ -1,8 +1,9 @@
 //! Pretrained networks. A new architecture is one file that implements [`Backbone`] and one line in `load`.
 //!
 //! `convolution` is the building block of most networks, and `batch_norm_folding` folds its BatchNorm. `source` hands a network its
-//! tensors: from a `state` dictionary that `weights_file` has read (`pytorch_file` for PyTorch's own formats), or by random
-//! initialisation. `registry` knows where weights come from and `fetch` downloads them.
+//! tensors: from a `state` dictionary, or by random initialisation. `weights_file` opens files (`pytorch_file` reads PyTorch's own
+//! formats), and `matching` finds the network's tensors among those of a file. `registry` knows where weights come from and `fetch`
+//! downloads them.
 
 mod backbone;
 mod batch_norm_folding;
@@ -10,6 +11,7 @@ mod convolution;
 mod efficientnet_lite;
 mod fetch;
 mod load;
+mod matching;
 mod mnist_cnn;
 mod pytorch_file;
 pub mod registry;
@@ -26,4 +28,4 @@ pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use load::{LoadRequest, Pretrained, assemble, facts, load, load_random};
 pub use source::{Classifier, Source};
 pub use state::StateDict;
-pub use weights_file::{find as find_weights, read as read_weights};
+pub use weights_file::find as find_weights;

@@ -10,9 +10,6 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::{NamedTensor, StateDict};
 use crate::error::TrialError;
 
-/// Prefixes of the layer that fine-tuning replaces.
-const CLASSIFIERS: [&str; 4] = ["fc.", "_fc.", "heads.", "classifier."];
-
 /// The distribution of a tensor's values in random initialisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Initial {
@@ -41,6 +38,8 @@ enum Origin {
         seed: u64,
         position: u64,
     },
+    /// Tensors of the right sizes that take no room.
+    Outline,
 }
 
 impl Source {
@@ -55,9 +54,14 @@ impl Source {
         Self { origin: Origin::Scratch { seed, position: 0 }, device, compute: compute_kind(precision) }
     }
 
-    /// Whether the network is trained from random values.
+    /// Tensors of the right sizes without values of their own, for what wants to know the names and sizes only.
+    pub(super) fn outline() -> Self {
+        Self { origin: Origin::Outline, device: Device::Cpu, compute: Kind::Float }
+    }
+
+    /// Whether the network is no pretrained one.
     pub(super) fn is_scratch(&self) -> bool {
-        matches!(self.origin, Origin::Scratch { .. })
+        !matches!(self.origin, Origin::File(_))
     }
 
     /// The number format of products.
@@ -90,35 +94,20 @@ impl Source {
                 *position += 1;
                 initial.draw(shape, &mut rng)?
             }
+            Origin::Outline => {
+                let tensor = Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_expand(shape, false)?;
+                return Ok(NamedTensor { name, tensor });
+            }
         };
         let tensor = tensor.f_to_device(self.device)?;
         let tensor = if shape.len() == 4 { channels_last(&tensor)? } else { tensor };
         Ok(NamedTensor { name, tensor })
     }
 
-    /// Replaces a part of all names in a file, for networks whose modules had other names in earlier releases.
-    pub(super) fn rename(&mut self, from: &str, to: &str) {
-        if let Origin::File(state) = &mut self.origin {
-            state.rename(from, to);
-        }
-    }
-
     /// The pretrained classifier, if there is one, once the network has all its tensors.
-    ///
-    /// # Errors
-    /// [`TrialError::BadData`] naming the first tensor that does not belong to this network.
-    pub(super) fn finish(
-        self,
-        classifier: Option<&str>,
-        width: i64,
-    ) -> Result<Option<Classifier>, TrialError> {
-        let Origin::File(mut state) = self.origin else { return Ok(None) };
-        let head = classifier.and_then(|module| state.take_classifier(module, width));
-        state.finish(|name| {
-            name.ends_with(".num_batches_tracked")
-                || CLASSIFIERS.iter().any(|prefix| name.starts_with(prefix))
-        })?;
-        Ok(head)
+    pub(super) fn finish(self, classifier: Option<&str>, width: i64) -> Option<Classifier> {
+        let Origin::File(mut state) = self.origin else { return None };
+        state.take_classifier(classifier?, width)
     }
 }
 

@@ -7,6 +7,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::TrialError;
 
+/// Bytes of a weights file at most: more than any supported network has.
+pub(super) const FILE_BYTES_MAX: u64 = 4 << 30;
+
 /// The tensors of a weights file, by name, on the CPU, contiguous, floating-point tensors in single precision.
 #[derive(Debug)]
 pub struct StateDict {
@@ -15,11 +18,10 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// The tensors as a network needs them. A prefix `module.`, which PyTorch's data parallelism adds, is removed from every name.
-    /// Floating-point tensors of any other width become single precision.
+    /// The tensors as a network needs them: floating-point tensors of any other width become single precision.
     ///
     /// # Errors
-    /// [`TrialError::BadData`] naming the file when there is no tensor in it, or two come to have one name.
+    /// [`TrialError::BadData`] naming the file when two have one name.
     pub fn new(path: &Path, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self, TrialError> {
         let mut state = Self { path: path.to_path_buf(), tensors: BTreeMap::new() };
         for (name, tensor) in tensors {
@@ -27,12 +29,11 @@ impl StateDict {
                 Kind::Half | Kind::BFloat16 | Kind::Double => tensor.f_to_kind(Kind::Float)?,
                 _ => tensor,
             };
-            let name = name.strip_prefix("module.").map_or_else(|| name.clone(), str::to_owned);
             if state.tensors.insert(name.clone(), tensor).is_some() {
                 return Err(state.bad(format!("the tensor {name} is there twice")));
             }
         }
-        if state.tensors.is_empty() { Err(state.bad("it holds no tensors".into())) } else { Ok(state) }
+        Ok(state)
     }
 
     /// Takes a tensor of single precision out of the dictionary.
@@ -62,21 +63,26 @@ impl StateDict {
         Some((weight, self.take(&format!("{module}.bias"), &[classes]).ok()?))
     }
 
-    /// Replaces `from` by `to` in every name that contains it.
-    pub fn rename(&mut self, from: &str, to: &str) {
-        let old = std::mem::take(&mut self.tensors);
-        self.tensors = old.into_iter().map(|(name, tensor)| (name.replace(from, to), tensor)).collect();
-    }
-
-    /// Checks that only names remain that `known` accepts. Any other tensor means that the file holds another network.
+    /// Gives tensors other names: pairs of the old and the new one.
     ///
     /// # Errors
-    /// [`TrialError::BadData`] naming the first unexpected tensor.
-    pub fn finish(&self, known: impl Fn(&str) -> bool) -> Result<(), TrialError> {
-        match self.tensors.keys().find(|name| !known(name)) {
-            Some(name) => Err(self.bad(format!("it holds an unexpected tensor {name}"))),
-            None => Ok(()),
+    /// [`TrialError::BadData`] when two come to have one name.
+    pub(super) fn renamed<'a>(
+        mut self,
+        names: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, TrialError> {
+        let mut old = std::mem::take(&mut self.tensors);
+        for (from, to) in names {
+            if let Some(tensor) = old.remove(from)
+                && self.tensors.insert(to.to_owned(), tensor).is_some()
+            {
+                return Err(self.bad(format!("the tensor {to} is there twice")));
+            }
         }
+        for (name, tensor) in old {
+            self.tensors.entry(name).or_insert(tensor);
+        }
+        Ok(self)
     }
 
     /// BLAKE3 over names, kinds, shapes and bytes of all tensors, in hexadecimal digits.
@@ -112,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_and_other_widths_are_made_uniform() {
+    fn other_widths_are_made_uniform() {
         let tensor = Tensor::from_slice(&[1.5_f32, -2.0]);
         let plain = state(&[("a.weight", tensor.shallow_clone())]).unwrap();
         for kind in [Kind::Half, Kind::BFloat16, Kind::Double] {
-            let mut other = state(&[("module.a.weight", tensor.to_kind(kind))]).unwrap();
+            let mut other = state(&[("a.weight", tensor.to_kind(kind))]).unwrap();
             assert_eq!(other.digest().unwrap(), plain.digest().unwrap());
             assert_eq!(other.take("a.weight", &[2]).unwrap(), tensor);
         }
@@ -126,12 +132,13 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let tensor = Tensor::from_slice(&[1.5_f32, -2.0]);
         let text = |error: TrialError| error.to_string();
-        assert_eq!(text(state(&[]).unwrap_err()), "w.pth: it holds no tensors");
-        let twice = state(&[("a", tensor.shallow_clone()), ("module.a", tensor.shallow_clone())]);
+        let twice = state(&[("a", tensor.shallow_clone()), ("a", tensor.shallow_clone())]);
         assert_eq!(text(twice.unwrap_err()), "w.pth: the tensor a is there twice");
-        let mut one = state(&[("a", tensor)]).unwrap();
+        let two = state(&[("a", tensor.shallow_clone()), ("b", tensor.shallow_clone())]).unwrap();
+        let twice = two.renamed([("a", "c"), ("b", "c")].into_iter());
+        assert_eq!(text(twice.unwrap_err()), "w.pth: the tensor c is there twice");
+        let mut one = state(&[("x", tensor)]).unwrap().renamed([("x", "a")].into_iter()).unwrap();
         assert_eq!(text(one.take("b", &[3]).unwrap_err()), "w.pth: it holds no tensor b, a Float [3]");
-        assert_eq!(text(one.finish(|_| false).unwrap_err()), "w.pth: it holds an unexpected tensor a");
         assert_eq!(
             text(one.take("a", &[3]).unwrap_err()),
             "w.pth: tensor a is Float [2] where Float [3] belongs"

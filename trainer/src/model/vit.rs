@@ -3,6 +3,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::matching::Naming;
 use super::source::{Initial, Source};
 use super::{ArchitectureInfo, Backbone, NamedTensor, Normalisation, Pass};
 use crate::error::TrialError;
@@ -24,6 +25,29 @@ pub(super) struct Size {
 pub(super) const VIT_B: Size = Size { layers: 12, heads: 12, width: 768, inner: 3_072 };
 /// ViT-L/16.
 pub(super) const VIT_L: Size = Size { layers: 24, heads: 16, width: 1_024, inner: 4_096 };
+
+/// Other names of its tensors.
+pub(super) const NAMINGS: [Naming; 2] = [
+    // In the files of torchvision's first release of these networks.
+    Naming { of: "", parts: &[(".mlp.0.", ".mlp.linear_1."), (".mlp.3.", ".mlp.linear_2.")] },
+    Naming {
+        of: "timm's",
+        parts: &[
+            ("class_token", "cls_token"),
+            ("conv_proj.", "patch_embed.proj."),
+            ("encoder.pos_embedding", "pos_embed"),
+            ("encoder.layers.encoder_layer_", "blocks."),
+            ("encoder.ln.", "norm."),
+            (".ln_1.", ".norm1."),
+            (".ln_2.", ".norm2."),
+            (".self_attention.in_proj_", ".attn.qkv."),
+            (".self_attention.out_proj.", ".attn.proj."),
+            (".mlp.0.", ".mlp.fc1."),
+            (".mlp.3.", ".mlp.fc2."),
+            ("heads.head.", "head."),
+        ],
+    },
+];
 
 impl Size {
     /// What is known about it.
@@ -53,9 +77,6 @@ impl Vit {
     /// # Errors
     /// [`TrialError::BadData`] when a tensor is missing or of another shape.
     pub(super) fn load(source: &mut Source, size: Size, pixels: i64) -> Result<Self, TrialError> {
-        // Files of torchvision's first release of these networks call the perceptron's layers so.
-        source.rename(".mlp.linear_1.", ".mlp.0.");
-        source.rename(".mlp.linear_2.", ".mlp.3.");
         let Size { layers, width, .. } = size;
         let class_token = source.parameter("class_token".into(), &[1, 1, width], Initial::Constant(0.0))?;
         // torchvision cuts this normal distribution off at 2, which is 55 deviations away.

@@ -7,39 +7,51 @@ use std::path::{Path, PathBuf};
 use sortie_core::finetune::Backbone;
 use tch::Tensor;
 
-use super::{StateDict, pytorch_file, registry};
+use super::matching::TensorName;
+use super::pytorch_file::Checkpoint;
+use super::registry;
+use super::state::FILE_BYTES_MAX;
 use crate::error::TrialError;
 
-/// Larger than any supported network.
-pub(super) const FILE_BYTES_MAX: u64 = 4 << 30;
-/// The endings of weights files, the preferred one first.
-pub(super) const ENDINGS: [&str; 2] = ["safetensors", "pth"];
+/// The ending of a file of safetensors.
+pub(super) const SAFETENSORS: &str = "safetensors";
+/// The ending of what `torch.save` writes, in the cache folder.
+pub(super) const PYTORCH: &str = "pth";
+/// All endings of weights files, the preferred one first. From the second one on they mean the same: PyTorch gives its format no ending.
+pub(super) const ENDINGS: [&str; 7] = [SAFETENSORS, PYTORCH, "pth.tar", "pt", "ckpt", "pkl", "bin"];
+
+const EMPTY: &str = "it holds no tensors";
 
 /// The folder below the cache folder that holds weights.
 pub(super) fn folder(cache: &Path) -> PathBuf {
     cache.join("weights")
 }
 
-/// The weights file of this name: `<cache>/weights/<name>.safetensors`, else `.pth`.
+/// The weights file of this name: `<cache>/weights/<name>.safetensors`, else `.pth`, else one of the other endings.
 ///
 /// # Errors
 /// [`TrialError::BadData`] naming the file when there is none, with what to do about it; [`TrialError::BadConfig`] when the name cannot
 /// be a file's.
 pub fn find(cache: &Path, name: &str, backbone: Backbone) -> Result<PathBuf, TrialError> {
     check_name(name).map_err(TrialError::BadConfig)?;
-    let [preferred, other] = ENDINGS.map(|ending| folder(cache).join(format!("{name}.{ending}")));
-    if preferred.is_file() {
-        return Ok(preferred);
-    }
-    if other.is_file() {
-        return Ok(other);
+    let file = |ending: &str| folder(cache).join(format!("{name}.{ending}"));
+    if let Some(found) = ENDINGS.iter().map(|ending| file(ending)).find(|path| path.is_file()) {
+        return Ok(found);
     }
     let advice = if name == backbone.as_str() {
         registry::advice(backbone)
     } else {
         format!("`sortie weights fetch {backbone} --name {name} --from FILE` stages them")
     };
-    Err(TrialError::bad_data(&other, format!("the pretrained weights are not there; {advice}")))
+    Err(TrialError::bad_data(&file(PYTORCH), format!("the pretrained weights are not there; {advice}")))
+}
+
+/// The ending of a file's name among [`ENDINGS`], the longest that fits.
+pub(super) fn ending(file: &str) -> Option<&'static str> {
+    let fits = |ending: &&&str| {
+        file.strip_suffix(**ending).is_some_and(|stem| stem.len() > 1 && stem.ends_with('.'))
+    };
+    ENDINGS.iter().filter(fits).max_by_key(|ending| ending.len()).copied()
 }
 
 /// Names are single components of paths.
@@ -53,16 +65,70 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads all tensors of a weights file, whichever format it has.
-///
-/// # Errors
-/// [`TrialError::BadData`] naming the file and what was unexpected in it.
-pub fn read(path: &Path) -> Result<StateDict, TrialError> {
-    let tensors = read_tensors(path).map_err(|reason| TrialError::bad_data(path, reason))?;
-    StateDict::new(path, tensors)
+/// An open weights file, whichever format it has. A tensor is read when it is wanted.
+pub(super) struct WeightsFile {
+    path: PathBuf,
+    names: Vec<TensorName>,
+    content: Content,
+    /// Bytes of the tensors that were read.
+    bytes: u64,
 }
 
-fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
+enum Content {
+    Safetensors(Vec<Tensor>),
+    PyTorch(Checkpoint),
+}
+
+impl WeightsFile {
+    /// Opens a weights file.
+    ///
+    /// # Errors
+    /// [`TrialError::BadData`] naming the file and what was unexpected in it.
+    pub(super) fn open(path: &Path) -> Result<Self, TrialError> {
+        let (names, content) = content(path).map_err(|reason| TrialError::bad_data(path, reason))?;
+        Ok(Self { path: path.to_path_buf(), names, content, bytes: 0 })
+    }
+
+    /// The names of all tensors, in the order of the file; those of safetensors, which have no order, sorted.
+    pub(super) fn names(&self) -> &[TensorName] {
+        &self.names
+    }
+
+    /// Reads a tensor by its place among the names, after it was seen to have this size, where one is given.
+    ///
+    /// # Errors
+    /// [`TrialError::BadData`] naming the file and the tensor.
+    pub(super) fn read(&mut self, index: usize, size: Option<&[i64]>) -> Result<Tensor, TrialError> {
+        self.read_sized(index, size).map_err(|reason| {
+            let name = self.names.get(index).map_or("", |tensor| tensor.name.as_str());
+            TrialError::bad_data(&self.path, format!("tensor {name}: {reason}"))
+        })
+    }
+
+    fn read_sized(&mut self, index: usize, size: Option<&[i64]>) -> Result<Tensor, String> {
+        let found = match &self.content {
+            Content::Safetensors(tensors) => tensors[index].size(),
+            Content::PyTorch(checkpoint) => checkpoint.size(index)?.to_vec(),
+        };
+        if let Some(size) = size
+            && found != size
+        {
+            return Err(format!("it has size {found:?} where {size:?} belongs"));
+        }
+        let tensor = match &mut self.content {
+            Content::Safetensors(tensors) => tensors[index].shallow_clone(),
+            Content::PyTorch(checkpoint) => checkpoint.read(index)?,
+        };
+        self.bytes += (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        if self.bytes > FILE_BYTES_MAX {
+            return Err(format!("with it more than {FILE_BYTES_MAX} bytes would be read"));
+        }
+        Ok(tensor)
+    }
+}
+
+/// The names in a file, of which there is at least one.
+fn content(path: &Path) -> Result<(Vec<TensorName>, Content), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut file = File::open(path).map_err(text)?;
     let length = file.metadata().map_err(text)?.len();
@@ -80,9 +146,19 @@ fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
     }
     // Safetensors: the length of its header in eight bytes, then that header, which is JSON.
     if start[8] != b'{' {
-        return pytorch_file::read(path);
+        let checkpoint = Checkpoint::open(path)?;
+        let names = checkpoint.names();
+        return if names.is_empty() { Err(EMPTY.into()) } else { Ok((names, Content::PyTorch(checkpoint))) };
     }
-    Tensor::read_safetensors(path).map_err(|error| format!("not a file of safetensors: {error}"))
+    let mut tensors =
+        Tensor::read_safetensors(path).map_err(|error| format!("not a file of safetensors: {error}"))?;
+    if tensors.is_empty() {
+        return Err(EMPTY.into());
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let (names, tensors): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
+    let names = names.into_iter().map(|name| TensorName { name, nest: 0 }).collect();
+    Ok((names, Content::Safetensors(tensors)))
 }
 
 #[cfg(test)]
@@ -96,6 +172,27 @@ mod tests {
         (folder, path)
     }
 
+    fn opened(path: &Path) -> Result<Vec<TensorName>, String> {
+        WeightsFile::open(path).map(|file| file.names).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn endings_of_several_parts_are_endings() {
+        for (file, expected) in [
+            ("a.pth.tar", Some("pth.tar")),
+            ("model_best.pth.tar", Some("pth.tar")),
+            ("a.b.pt", Some("pt")),
+            ("x.safetensors", Some(SAFETENSORS)),
+            ("a.tar", None),
+            ("pth", None),
+            (".pth", None),
+            ("apth", None),
+            ("a.onnx", None),
+        ] {
+            assert_eq!(ending(file), expected, "{file}");
+        }
+    }
+
     #[test]
     fn safetensors_are_read_and_damaged_ones_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -106,12 +203,19 @@ mod tests {
             &path,
         )
         .unwrap();
-        let mut state = read(&path).unwrap();
-        assert_eq!(state.take("a.weight", &[2, 2]).unwrap(), tensor);
+        let mut file = WeightsFile::open(&path).unwrap();
+        let names: Vec<&str> = file.names().iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, ["a.weight", "n"]);
+        assert_eq!(file.read(0, Some(&[2, 2])).unwrap().to_kind(tch::Kind::Float), tensor);
+        let error = file.read(0, Some(&[4])).unwrap_err().to_string();
+        assert!(
+            error.ends_with("w.safetensors: tensor a.weight: it has size [2, 2] where [4] belongs"),
+            "{error}"
+        );
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             let (_folder, path) = written("cut.safetensors", &bytes[..length]);
-            let error = read(&path).unwrap_err().to_string();
+            let error = opened(&path).unwrap_err();
             assert!(
                 error.contains("cut.safetensors: ") && error.lines().count() == 1,
                 "cut at {length}: {error}"
@@ -121,7 +225,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[position] ^= 0xff;
             let (_folder, path) = written("damaged.safetensors", &damaged);
-            let _ = read(&path);
+            let _ = opened(&path);
         }
     }
 
@@ -141,11 +245,11 @@ mod tests {
         assert!(advice("mine", Backbone::ResNet50V2).contains("fetch resnet50-v2 --name mine --from FILE"));
         assert!(advice("../mine", Backbone::ResNet50V2).contains("\"../mine\" is not a name for weights"));
         std::fs::create_dir(folder(cache.path())).unwrap();
-        for ending in ["pth", "safetensors"] {
+        for ending in ENDINGS.iter().rev() {
             let path = folder(cache.path()).join(format!("mine.{ending}"));
             std::fs::write(&path, b"").unwrap();
             assert_eq!(find(cache.path(), "mine", Backbone::ResNet18).unwrap(), path);
-            assert!(read(&path).unwrap_err().to_string().ends_with("the file is empty or cut off"));
+            assert!(opened(&path).unwrap_err().ends_with("the file is empty or cut off"));
         }
     }
 }

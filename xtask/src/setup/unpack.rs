@@ -43,12 +43,16 @@ pub fn wheel(wheel: &Path, folder: &Path, place: impl Fn(&str) -> Option<PathBuf
         let written = write(&mut entry, &target, |bytes| progress.set(done + bytes));
         done += written.with_context(|| format!("cannot write {}", target.display()))?;
         if entry.unix_mode().is_some_and(|mode| mode & 0o111 != 0) {
-            let permissions = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(&target, permissions)
-                .with_context(|| format!("cannot write {}", target.display()))?;
+            make_executable(&target).with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     Ok(())
+}
+
+/// Lets run a file whoever may read it, which the umask has decided.
+fn make_executable(path: &Path) -> io::Result<()> {
+    let mode = path.metadata()?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | (mode & 0o444) >> 2))
 }
 
 /// Package and version; the platform would leave no room for a bar on a narrow terminal.
@@ -103,6 +107,14 @@ mod tests {
         let out = folder.path().join("deep/out");
         wheel(&path, &out, |name| name.ends_with(".so").then(|| name.replace("torch/", "").into())).unwrap();
         assert_eq!(fs::read(out.join("lib/libc10.so")).unwrap(), b"torch/lib/libc10.so");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&out.join("lib/libc10.so")) & 0o100, 0o100);
+        // Whoever may read it may run it, and nobody else.
+        for (given, expected) in [(0o664, 0o775), (0o640, 0o750), (0o600, 0o700)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(given)).unwrap();
+            make_executable(&path).unwrap();
+            assert_eq!(mode(&path), expected);
+        }
         assert!(!folder.path().join("deep/evil.so").exists());
         assert!(!out.join("other.py").exists());
         let nothing = wheel(&path, &out, |_| None).unwrap_err();
