@@ -207,6 +207,29 @@ fn more_of_the_papers_runs_have_the_same_axes() {
     assert_eq!((names(&one), &one["lr"]), (names(&whole), &json!([0.0005])));
 }
 
+#[test]
+fn a_rate_that_a_domainbed_sweep_sets_is_no_part_of_its_algorithms_name() {
+    let run = |hparams_seed: i64, dropout: f64| Run {
+        name: hparams_seed.to_string(),
+        algorithm: "ERM".to_owned(),
+        dataset: "VLCS".to_owned(),
+        test_envs: vec![0],
+        hparams_seed,
+        hparams: json!({ "resnet_dropout": dropout }).as_object().unwrap().clone(),
+        set_hparams: ["resnet_dropout".to_owned()].into(),
+        records: vec![Record { step: 0, in_acc: vec![dropout; 4], out_acc: vec![dropout; 4] }],
+        ..Run::default()
+    };
+    // DomainBed chooses among its settings; where it cannot tell runs apart, rates are compared as everywhere else.
+    let launched = vec![run(0, 0.5), run(1, 0.75)];
+    assert_eq!(tables_of(&imported(launched.clone())), tables(&launched, &SelectionMethod::ALL));
+    let by_hand = tables_of(&imported(vec![run(0, 0.5), run(0, 0.75)]));
+    assert!(
+        by_hand.contains("\nERM dropout 0.5   ") && by_hand.contains("\nERM dropout 0.75  "),
+        "{by_hand}"
+    );
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let accuracies = || prop::collection::vec((0_u8..8).prop_map(|eighths| f64::from(eighths) / 8.0), 4);
     (0_i64..4, accuracies(), accuracies()).prop_map(|(hundreds, in_acc, out_acc)| Record {
