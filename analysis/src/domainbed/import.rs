@@ -229,7 +229,7 @@ fn axes(runs: &[Run], known_axes: &BTreeSet<String>) -> Result<BTreeMap<String, 
     let mut first_of = BTreeMap::new();
     for run in runs {
         let same = (&run.algorithm, run.hparams_seed, run.trial_seed, &run.test_envs);
-        let first: &Run = *first_of.entry(same).or_insert(run);
+        let first: &Run = first_of.entry(same).or_insert(run);
         let differs = |name: &&String| run.hparams.get(name.as_str()) != first.hparams.get(name.as_str());
         names.extend(all.iter().copied().filter(differs));
     }

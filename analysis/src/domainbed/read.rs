@@ -364,6 +364,11 @@ mod tests {
         write(root.path(), "run/ensemble300_results.jsonl", &[stranger]);
         let error = read(root.path()).unwrap_err().to_string();
         assert!(error.contains("ensemble300_results.jsonl, line 1: it belongs to another run"), "{error}");
+        // Runs begin in the file of the plain model only.
+        let stray = line(300, "1").replace("\"note\"", "\"real_test_envs\": [2], \"note\"");
+        write(root.path(), "run/ensemble300_results.jsonl", &[stray]);
+        let error = read(root.path()).unwrap_err().to_string();
+        assert!(error.contains("ensemble300_results.jsonl, line 1: it belongs to another run"), "{error}");
         write(root.path(), "run/swa500_results.jsonl", &[line(500, "1")]);
         let error = read(root.path()).unwrap_err().to_string();
         assert!(error.contains("run has several files swa*_results.jsonl; allowed: one"), "{error}");
