@@ -183,6 +183,11 @@ fn repeated_steps_count_as_domainbed_counts_them() {
     let said = import(&world, &tree, "again");
     assert_eq!((&said["repeated"], &said["contradicted"]), (&2.into(), &1.into()));
     assert_eq!(tables(&world, "again"), expected);
+    // What a run says later changes nothing.
+    let text = fs::read_to_string(tree.join("11/results.jsonl")).unwrap();
+    fs::write(tree.join("11/results.jsonl"), text.repeat(2)).unwrap();
+    assert_eq!(import(&world, &tree, "again")["imported"], 0);
+    assert_eq!(tables(&world, "again"), expected);
     // Exported, they are there again.
     let exported = world.folder.path().join("exported");
     world.json(&["export", "again", "--format", "domainbed", "-o", exported.to_str().unwrap(), "--json"]);
