@@ -95,7 +95,7 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
     runs
 }
 
-/// The runs that an import skipped, for [`super::tables`] to count: DomainBed counts their records and takes nothing from them.
+/// The runs that an import skipped, for [`super::tables()`] to count: DomainBed counts their records and takes nothing from them.
 pub fn skipped(work: &Work, imported: &Imported) -> Vec<Run> {
     let run = |skipped: &SkippedRun| Run {
         name: skipped.name.clone(),
