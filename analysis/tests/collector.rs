@@ -318,7 +318,8 @@ fn figures_and_domainbed_leave_combined_trials_out() {
         figure("s", &work, records, &FigureQuestion::of(FigureKind::Rates)).unwrap()
     };
     assert_eq!(draw(&records), draw(&plain));
-    let runs = |records: &[TrialRecord]| sortie_analysis::domainbed::runs(&work, records);
+    let runs =
+        |records: &[TrialRecord]| sortie_analysis::domainbed::runs(&work, records, &Default::default());
     assert_eq!(runs(&records), runs(&plain));
 }
 

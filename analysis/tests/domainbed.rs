@@ -13,6 +13,7 @@ use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::parameters::Scalar;
+use sortie_core::spec::Imported;
 use sortie_core::trial::{Point, Work};
 use support::{point, record, succeeded, work};
 
@@ -28,8 +29,8 @@ fn real_sweep() -> Option<PathBuf> {
 fn a_real_sweep_gives_the_tables_of_domainbeds_collector() {
     let Some(sweep) = real_sweep() else { return };
     let folders = read(&sweep.join("records")).unwrap();
-    assert_eq!((folders.runs.len(), folders.repeated, folders.torn), (40, 0, 0));
-    assert!(folders.runs.iter().all(|run| run.done));
+    assert_eq!((folders.runs.len(), folders.torn), (40, 0));
+    assert!(folders.runs.iter().all(|run| run.done && run.repeated() == (0, 0)));
     let expected = std::fs::read_to_string(sweep.join("expected_tables.txt")).unwrap();
     assert_eq!(tables(&folders.runs, &SelectionMethod::ALL), expected);
 }
@@ -41,11 +42,8 @@ fn runs_without_records_unknown_datasets_and_nothing_at_all_are_survived() {
         algorithm: "an algorithm of the user's".into(),
         dataset: dataset.into(),
         test_envs: vec![0],
-        trial_seed: 0,
-        hparams_seed: 0,
-        hparams: Default::default(),
         records,
-        done: false,
+        ..Run::default()
     };
     assert_eq!(tables(&[], &SelectionMethod::ALL), "Total records: 0\n");
     let unknown = run("Mine", vec![Record { step: 0, in_acc: vec![0.5, 0.5], out_acc: vec![0.5, 0.5] }]);
@@ -72,7 +70,7 @@ fn sorties_trials_become_runs_that_domainbed_tells_apart() {
         averaged,
         record(&work, point("sketch", 0.0, 1e-3, 9), StateName::Failed),
     ];
-    let found = runs(&work, &records);
+    let found = runs(&work, &records, &Imported::default());
     let names: Vec<_> = found
         .iter()
         .map(|run| (run.algorithm.as_str(), run.test_envs.as_slice(), run.trial_seed, run.hparams_seed))
@@ -132,7 +130,7 @@ fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
             }
         }
     }
-    let found = runs(&command("train"), &records);
+    let found = runs(&command("train"), &records, &Imported::default());
     let keys: BTreeSet<_> = found
         .iter()
         .map(|run| (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone()))
@@ -144,7 +142,7 @@ fn no_two_runs_of_a_sweep_are_the_same_to_domainbed() {
         [("algorithm".to_owned(), Scalar::Text("ERM".into())), numbers("hparams_seed", 7.0)].into();
     let at = Point { held_out: vec!["C".into()], parameters, seed: 0, split_seed: 5 };
     let imported = command(IMPORTED);
-    let found = runs(&imported, &[succeeded(&imported, at, 900, 700)]);
+    let found = runs(&imported, &[succeeded(&imported, at, 900, 700)], &Imported::default());
     assert_eq!((found[0].algorithm.as_str(), found[0].hparams_seed, found[0].trial_seed), ("ERM", 7, 5));
     assert!(unshown(&imported).is_none() && unshown(&work("EmojiStyles")).unwrap().contains("does not know"));
     let fewer = Work::Command(CommandSettings {

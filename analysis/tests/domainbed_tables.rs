@@ -278,22 +278,10 @@ fn run() -> impl Strategy<Value = Run> {
     });
     let names = (0..SETS.len(), 0..ALGORITHMS.len());
     (names, envs, 0..3_i64, 0..3_i64, vec(record, 0..4)).prop_map(
-        |((set, algorithm), test_envs, trial_seed, hparams_seed, mut records)| {
-            // A reader lets no step of a run count twice.
-            records.sort_by_key(|record| record.step);
-            records.dedup_by_key(|record| record.step);
+        |((set, algorithm), test_envs, trial_seed, hparams_seed, records)| {
+            // A run that restarted has some steps twice.
             let (algorithm, dataset) = (ALGORITHMS[algorithm].to_owned(), SETS[set].0.to_owned());
-            Run {
-                name: String::new(),
-                algorithm,
-                dataset,
-                test_envs,
-                trial_seed,
-                hparams_seed,
-                hparams: Default::default(),
-                records,
-                done: true,
-            }
+            Run { algorithm, dataset, test_envs, trial_seed, hparams_seed, records, ..Run::default() }
         },
     )
 }
@@ -323,15 +311,13 @@ fn whole_sweep() -> impl Strategy<Value = Vec<Run>> {
             });
             let (algorithm, dataset, test_envs) = ("ERM".to_owned(), "VLCS".to_owned(), test_envs.clone());
             Run {
-                name: String::new(),
                 algorithm,
                 dataset,
                 test_envs,
                 trial_seed: *trial_seed,
                 hparams_seed: *hparams_seed,
-                hparams: Default::default(),
                 records: records.collect(),
-                done: true,
+                ..Run::default()
             }
         })
         .collect()

@@ -11,7 +11,7 @@ mod states;
 mod version;
 
 pub use convert::WireError;
-pub use version::{API_VERSION, MESSAGE_BYTES_MAX};
+pub use version::{API_VERSION, MESSAGE_BYTES_MAX, TRIALS_NAMED_MAX};
 
 /// Version 1 of the protocol.
 #[expect(

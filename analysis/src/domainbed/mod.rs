@@ -1,8 +1,10 @@
 //! DomainBed's records, selection methods and tables, to the character (docs/protocol.md, "DomainBed"). `trials` makes runs of Sortie's
-//! own trials, `read` and `write` handle run folders, `select` chooses as DomainBed's methods do, `tables` prints what its collector
-//! prints.
+//! own trials, `import` sweeps of other programs' runs; `read` (a line: `parse`) and `write` handle run folders, `select` chooses as
+//! DomainBed's methods do, `tables` prints what its collector prints.
 
+mod import;
 mod numpy;
+mod parse;
 mod read;
 mod registry;
 mod run;
@@ -11,10 +13,10 @@ mod tables;
 mod trials;
 mod write;
 
+pub use import::{ImportError, ImportedSweep};
 pub use read::{Folders, ReadError, read};
-pub use registry::domain_names;
 pub use run::{MISSING, Record, Run};
 pub use select::SelectionMethod;
 pub use tables::tables;
-pub use trials::{IMPORTED, left_out, runs, unshown};
+pub use trials::{IMPORTED, left_out, runs, skipped, unshown};
 pub use write::write;

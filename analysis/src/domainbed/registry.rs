@@ -64,7 +64,7 @@ pub(super) const DATASETS: [(&str, &[&str]); 18] = [
 ];
 
 /// Names for the domains of a dataset, in DomainBed's order: its labels if they are sorted and valid names, else `env0`, `env1`, ...
-pub fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
+pub(super) fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
     let labels = DATASETS
         .iter()
         .find(|(name, labels)| *name == dataset && labels.len() == envs)

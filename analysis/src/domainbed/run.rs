@@ -1,9 +1,12 @@
 //! A run of a DomainBed sweep.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
+use sortie_core::metrics::Method;
 
 /// One run of a DomainBed sweep: its identity and its records.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
     /// The name of its folder.
     pub name: String,
@@ -11,16 +14,22 @@ pub struct Run {
     pub algorithm: String,
     /// The dataset, such as `VLCS`.
     pub dataset: String,
-    /// Indices of the held-out domains; one, or two for leave-one-domain-out pairs.
+    /// Indices of the held-out domains, sorted; one, or two for leave-one-domain-out pairs.
     pub test_envs: Vec<usize>,
     /// The seed of the split and, in DomainBed, the replicate.
     pub trial_seed: i64,
-    /// The seed of the hyper-parameters. Their values are never compared.
+    /// The seed of the hyper-parameters; 0 for the default ones. Their values are never compared.
     pub hparams_seed: i64,
+    /// The seed of everything else, where the records have it.
+    pub seed: Option<i64>,
     /// The hyper-parameters, by name.
     pub hparams: Map<String, Value>,
-    /// The records in the order in which they were written.
+    /// The names of those that the command line set.
+    pub set_hparams: BTreeSet<String>,
+    /// The records in the order in which they were written, those that repeat a step included: DomainBed counts each.
     pub records: Vec<Record>,
+    /// The records of other models of the trajectory, as the paper's reference code writes them beside its own.
+    pub others: BTreeMap<Method, Vec<Record>>,
     /// Whether the run has recorded its end.
     pub done: bool,
 }
@@ -38,3 +47,52 @@ pub struct Record {
 
 /// The value for an accuracy that was not measured, as in the files.
 pub const MISSING: f64 = -1.0;
+
+/// The records of a run: for each step the first that has an accuracy, and the others with their places, counted from 0.
+pub(super) struct SortedRecords<'a> {
+    pub(super) evaluations: Vec<&'a Record>,
+    pub(super) further: Vec<(usize, &'a Record)>,
+}
+
+impl<'a> SortedRecords<'a> {
+    pub(super) fn of(records: &'a [Record]) -> Self {
+        let (mut evaluations, mut further, mut steps) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (place, record) in records.iter().enumerate() {
+            if record.measures() && steps.insert(record.step) {
+                evaluations.push(record);
+            } else {
+                further.push((place, record));
+            }
+        }
+        Self { evaluations, further }
+    }
+}
+
+impl Record {
+    /// Whether it has any accuracy.
+    pub(super) fn measures(&self) -> bool {
+        self.in_acc.iter().chain(&self.out_acc).any(|accuracy| *accuracy != MISSING)
+    }
+}
+
+impl Run {
+    /// The records of each model of the trajectory.
+    pub(super) fn models(&self) -> impl Iterator<Item = (Method, &Vec<Record>)> {
+        let others = self.others.iter().map(|(method, records)| (*method, records));
+        std::iter::once((Method::Plain, &self.records)).chain(others)
+    }
+
+    /// How many records repeat a step, and how many of these say something else than the first.
+    pub fn repeated(&self) -> (usize, usize) {
+        let (mut repeated, mut contradicted) = (0, 0);
+        for (_, records) in self.models() {
+            let mut first: BTreeMap<i64, &Record> = BTreeMap::new();
+            for record in records {
+                let known = *first.entry(record.step).or_insert(record);
+                repeated += usize::from(!std::ptr::eq(known, record));
+                contradicted += usize::from(known != record);
+            }
+        }
+        (repeated, contradicted)
+    }
+}

@@ -7,19 +7,20 @@ use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, SplitName};
 use sortie_core::parameters::{Parameters, Scalar};
 use sortie_core::record::TrialRecord;
+use sortie_core::spec::{FurtherRecord, Imported, SkippedRun};
 use sortie_core::trial::{Point, Work};
 
 use super::registry::DATASETS;
 use super::{MISSING, Record, Run};
 
-/// The axis that becomes a part of the algorithm's name.
-const DROPOUT: &str = "dropout";
+/// The axes that become a part of the algorithm's name: Sortie's, and that of DomainBed's hyper-parameter.
+const DROPOUT: [&str; 2] = ["dropout", "resnet_dropout"];
 /// The axis that is the algorithm's name, where a command has one.
-const ALGORITHM: &str = "algorithm";
+pub(super) const ALGORITHM: &str = "algorithm";
 /// The command of imported sweeps, which is never run.
 pub const IMPORTED: &str = "domainbed";
 /// The axis with the number of a setting in an imported sweep.
-const HPARAMS_SEED: &str = "hparams_seed";
+pub(super) const HPARAMS_SEED: &str = "hparams_seed";
 /// DomainBed's name for plain fine-tuning.
 const ERM: &str = "ERM";
 
@@ -51,7 +52,10 @@ pub fn left_out(records: &[TrialRecord]) -> Option<String> {
 /// DomainBed takes the best hyper-parameters and averages trial seeds. So `hparams_seed` numbers the settings and `trial_seed` the pairs of
 /// seed and split. The dropout rate and the method, which are to be compared, are part of the algorithm's name: `ERM dropout 0.9 average`.
 /// Combinations are left out: DomainBed would treat them as settings.
-pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
+///
+/// The runs of a DomainBed sweep that was imported keep its own numbers, and have all their records again: `imported` holds those that no
+/// trial does.
+pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Run> {
     let records: Vec<&TrialRecord> =
         records.iter().filter(|record| record.point.combine().is_none()).collect();
     let numbers = RunNumbers::of(work, &records);
@@ -76,18 +80,33 @@ pub fn runs(work: &Work, records: &[TrialRecord]) -> Vec<Run> {
             hparams.insert("split".to_owned(), record.point.split_seed.into());
             runs.push(Run {
                 name: format!("{}-{method}", record.id),
-                algorithm: algorithm(&record.point, method),
+                algorithm: numbers.algorithm(&record.point, method),
                 dataset: dataset.to_owned(),
                 test_envs: record.point.held_out.iter().filter_map(env).collect(),
                 trial_seed: numbers.trial_seed(&record.point),
                 hparams_seed: numbers.hparams_seed(&record.point),
                 hparams,
-                records: steps(record, method, &domains),
+                records: steps(record, method, &domains, imported.further_of(&record.point, method)),
                 done: true,
+                ..Run::default()
             });
         }
     }
     runs
+}
+
+/// The runs that an import skipped, for [`super::tables()`] to count: DomainBed counts their records and takes nothing from them.
+pub fn skipped(work: &Work, imported: &Imported) -> Vec<Run> {
+    let run = |skipped: &SkippedRun| Run {
+        name: skipped.name.clone(),
+        algorithm: skipped.algorithm.clone(),
+        dataset: work.dataset().unwrap_or_default().to_owned(),
+        records: (0..skipped.records)
+            .map(|_| Record { step: 0, in_acc: Vec::new(), out_acc: Vec::new() })
+            .collect(),
+        ..Run::default()
+    };
+    imported.skipped.iter().map(run).collect()
 }
 
 /// The dataset's domains, followed by others that a program reported.
@@ -104,21 +123,10 @@ fn domains(work: &Work, records: &[&TrialRecord]) -> Vec<String> {
     domains
 }
 
-fn algorithm(point: &Point, method: Method) -> String {
-    let mut name = point.parameters.get(ALGORITHM).map_or_else(|| ERM.to_owned(), ToString::to_string);
-    if let Some(rate) = point.parameters.get(DROPOUT).filter(|rate| rate.as_number() != Some(0.0)) {
-        name.push_str(&format!(" {DROPOUT} {rate}"));
-    }
-    if method != Method::Plain {
-        name.push_str(&format!(" {method}"));
-    }
-    name
-}
-
-/// The seeds that identify settings and replicates in DomainBed.
+/// The names and seeds that identify algorithms, settings and replicates in DomainBed.
 struct RunNumbers {
-    /// Whether the sweep was imported and has these seeds already.
-    imported: bool,
+    /// Whether the sweep has these seeds already: it was imported, and they tell its runs apart.
+    own: bool,
     settings: BTreeMap<Parameters, i64>,
     replicates: BTreeMap<(u64, u64), i64>,
 }
@@ -126,25 +134,44 @@ struct RunNumbers {
 impl RunNumbers {
     fn of(work: &Work, records: &[&TrialRecord]) -> Self {
         let imported = matches!(work, Work::Command(settings) if settings.command.first().is_some_and(|word| word == IMPORTED));
+        let mut seen = BTreeSet::new();
+        let own = imported
+            && records.iter().filter(|record| record.state == StateName::Succeeded).all(|record| {
+                let Point { held_out, parameters, split_seed, .. } = &record.point;
+                seen.insert((held_out, parameters.get(ALGORITHM), parameters.get(HPARAMS_SEED), split_seed))
+            });
         let settings: BTreeSet<Parameters> = records.iter().map(|record| setting(&record.point)).collect();
         let replicates: BTreeSet<(u64, u64)> =
             records.iter().map(|record| replicate(&record.point)).collect();
         Self {
-            imported,
+            own,
             settings: settings.into_iter().zip(0..).collect(),
             replicates: replicates.into_iter().zip(0..).collect(),
         }
     }
 
+    /// The algorithm's name; with the dropout rate, unless the sweep has DomainBed's own numbers, in which the rate is a part of the setting.
+    fn algorithm(&self, point: &Point, method: Method) -> String {
+        let mut name = point.parameters.get(ALGORITHM).map_or_else(|| ERM.to_owned(), ToString::to_string);
+        let rates = DROPOUT.iter().filter_map(|axis| point.parameters.get(*axis));
+        for rate in rates.filter(|rate| !self.own && rate.as_number() != Some(0.0)) {
+            name.push_str(&format!(" dropout {rate}"));
+        }
+        if method != Method::Plain {
+            name.push_str(&format!(" {method}"));
+        }
+        name
+    }
+
     fn hparams_seed(&self, point: &Point) -> i64 {
-        if self.imported {
+        if self.own {
             return point.parameters.get(HPARAMS_SEED).and_then(Scalar::as_number).unwrap_or_default() as i64;
         }
         self.settings.get(&setting(point)).copied().unwrap_or_default()
     }
 
     fn trial_seed(&self, point: &Point) -> i64 {
-        if self.imported {
+        if self.own {
             return point.split_seed as i64;
         }
         self.replicates.get(&replicate(point)).copied().unwrap_or_default()
@@ -153,7 +180,7 @@ impl RunNumbers {
 
 fn setting(point: &Point) -> Parameters {
     let mut setting = point.parameters.clone();
-    setting.retain(|name, _| name != DROPOUT && name != ALGORITHM);
+    setting.retain(|name, _| !DROPOUT.contains(&name.as_str()) && name != ALGORITHM);
     setting
 }
 
@@ -161,7 +188,8 @@ fn replicate(point: &Point) -> (u64, u64) {
     (point.split_seed, point.seed)
 }
 
-fn steps(record: &TrialRecord, method: Method, domains: &[String]) -> Vec<Record> {
+/// The records of a trial, and those that an import noted, at their places.
+fn steps(record: &TrialRecord, method: Method, domains: &[String], further: &[FurtherRecord]) -> Vec<Record> {
     let mut steps: BTreeMap<i64, Record> = BTreeMap::new();
     for Evaluation { step, domain, split, score, .. } in
         record.validation.iter().chain(&record.held_out).filter(|row| row.method == method)
@@ -177,5 +205,13 @@ fn steps(record: &TrialRecord, method: Method, domains: &[String]) -> Vec<Record
         };
         accuracies[env] = score.accuracy();
     }
-    steps.into_values().collect()
+    let mut records: Vec<Record> = steps.into_values().collect();
+    for FurtherRecord { place, step, in_acc, out_acc } in further {
+        let [in_acc, out_acc] = [in_acc, out_acc].map(|accuracies| {
+            let missing = std::iter::repeat(MISSING);
+            accuracies.iter().copied().chain(missing).take(domains.len()).collect()
+        });
+        records.insert((*place).min(records.len()), Record { step: *step, in_acc, out_acc });
+    }
+    records
 }

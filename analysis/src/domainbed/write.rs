@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Record, Run};
 
-/// Writes a folder for each run below `root`, which is created. Fractions keep their last bit.
+/// Writes a folder for each run below `root`, which is created. Fractions keep their last bit. Other models of a trajectory are runs of
+/// their own in what [`super::runs`] makes, and are not written here.
 ///
 /// # Errors
 /// With the error of the system.
@@ -28,8 +29,8 @@ pub fn write(root: &Path, runs: &[Run]) -> io::Result<()> {
 }
 
 fn line(run: &Run, record: &Record) -> Value {
-    let Run { name, algorithm, dataset, test_envs, trial_seed, hparams_seed, hparams, .. } = run;
-    let args = json!({
+    let Run { name, algorithm, dataset, test_envs, trial_seed, hparams_seed, seed, hparams, .. } = run;
+    let mut args = json!({
         "algorithm": algorithm,
         "dataset": dataset,
         "test_envs": test_envs,
@@ -41,6 +42,9 @@ fn line(run: &Run, record: &Record) -> Value {
         "uda_holdout_fraction": 0,
         "task": "domain_generalization",
     });
+    if let Some(seed) = seed {
+        args["seed"] = (*seed).into();
+    }
     let mut fields = Map::new();
     fields.insert("args".to_owned(), args);
     fields.insert("hparams".to_owned(), Value::Object(hparams.clone()));

@@ -138,6 +138,7 @@ async fn control(
         r#where: which.filter.map(Filter::to_string).unwrap_or_default(),
         state: which.state.map_or(0, TrialState::number),
         priority: which.priority,
+        ..ControlRequest::default()
     };
     let mut client = Client::connect(connection).await?;
     let trials = client.control(request).await?;

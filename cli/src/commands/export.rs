@@ -124,11 +124,13 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
             folder.display()
         );
     }
-    let (work, records) = Client::connect(connection).await?.records(sweep, Detail::All).await?;
+    let mut client = Client::connect(connection).await?;
+    let imported = client.describe(sweep).await?.imported;
+    let (work, records) = client.records(sweep, Detail::All).await?;
     if let Some(why) = domainbed::left_out(&records) {
         output::note(&format!("note: {why}"));
     }
-    let runs = domainbed::runs(&work, &records);
+    let runs = domainbed::runs(&work, &records, &imported);
     domainbed::write(folder, &runs).with_context(cannot)?;
     if let Some(why) = domainbed::unshown(&work) {
         output::note(&format!("note: {why}"));

@@ -1,15 +1,14 @@
-//! `sortie import`: results of other programs as a sweep.
+//! `sortie import`: results of other programs as sweeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use serde_json::json;
-use sortie_analysis::domainbed::{self, Folders, MISSING, Run};
+use sortie_analysis::domainbed::{self, Folders, ImportedSweep, Run};
 use sortie_core::job::StateName;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::named;
-use sortie_core::parameters::Scalar;
 use sortie_core::record::Fingerprint;
 use sortie_core::trial::Point;
 use sortie_proto::v1;
@@ -18,11 +17,18 @@ use sortie_proto::v1::complete_request::Outcome;
 use crate::connection::{Client, ClientError, Connection, ImportWorker};
 use crate::output;
 
+/// The largest text of what a sweep notes of its runs' records besides its trials: some ten thousand records.
+const NOTES_BYTES_MAX: usize = 4 << 20;
+
 /// Store the results of another program as a sweep of its own.
 ///
-/// domainbed: a folder of run folders, as DomainBed and programs that descend from it write them. Fractions keep their last bit; -1 and NaN
-/// count as not measured. The sweep's grid is that of the runs: trials without a run are cancelled, and shown as missing. Importing
-/// again adds new runs; results that were imported before stay as they are, even if their run has more records now.
+/// domainbed: a tree of run folders, as DomainBed and programs that descend from it (SWAD, the code of "Fine-tuning with Very Large Dropout")
+/// write them. Fractions keep their last bit; -1 and NaN count as not measured. Runs on several datasets become a sweep each,
+/// NAME-DATASET. Runs that hold out no domain, or more than two, are skipped and counted.
+///
+/// The sweep's grid is that of the runs. Its axes are algorithm and hparams_seed; seed and hyper-parameters too, where they were set by
+/// hand and not drawn by hparams_seed. Trials without a run are cancelled, and shown as missing. Importing again adds new runs; results
+/// that were imported before stay as they are, even if their run has more records now.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The program that wrote the files: domainbed.
@@ -30,13 +36,13 @@ pub struct Arguments {
     /// The folder that holds the run folders.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The new sweep's name.
+    /// The new sweep's name. Where there are several datasets, each becomes NAME-DATASET.
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// Of several datasets, the one to import.
+    /// Of several datasets, the one to import. Its sweep is called NAME.
     #[arg(long, value_name = "DATASET")]
     dataset: Option<String>,
-    /// Print one JSON object.
+    /// Print one JSON object. Where there are several datasets, it has a list `sweeps`.
     #[arg(long)]
     json: bool,
 }
@@ -54,216 +60,213 @@ named!(Program, "program", { DomainBed => "domainbed" });
 /// One line: the files cannot be read, or the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let Arguments { program: Program::DomainBed, folder, name, dataset, json } = arguments;
-    let Folders { runs, repeated, contradicted, torn, empty } = domainbed::read(folder)?;
-    let tree = ImportedRuns::of(runs, dataset.as_deref())?;
+    let Folders { runs, torn, empty } = domainbed::read(folder)?;
+    let datasets = datasets(runs, name, dataset.as_deref())?;
     let mut client = Client::connect(connection).await?;
-    let request =
-        v1::SubmitRequest { text: tree.sweep_file(name)?, discovered: None, no_reuse: true, priority: None };
-    let mut progress = client.submit(request).await?;
-    while progress.message().await.map_err(ClientError::from)?.is_some() {}
-    let missing = tree.match_trials(&mut client, name).await?;
-    let mut import_worker = ImportWorker::connect(connection, &tag(name)).await?;
-    let delivered = tree.deliver(&mut import_worker, name).await;
-    import_worker.leave().await?;
-    let imported = delivered?;
-    tree.check(&mut client, name).await?;
-    let (runs, unfinished) = (tree.runs.len(), tree.runs.values().filter(|run| !run.done).count());
+    // All of them are looked at before any is stored.
+    let mut imports = Vec::new();
+    for (name, (dataset, runs)) in datasets {
+        imports.push(Import::prepare(&mut client, &name, &dataset, runs).await?);
+    }
+    let mut counts = Vec::new();
+    for import in &imports {
+        counts.push(import.import(&mut client, connection).await?);
+    }
     if *json {
-        return output::json(&json!({
-            "sweep": name, "runs": runs, "imported": imported, "missing": missing, "unfinished": unfinished,
-            "repeated": repeated, "contradicted": contradicted, "torn": torn, "empty": empty,
-        }));
+        let mut said = match counts.as_slice() {
+            [one] => json!(one),
+            several => json!({ "sweeps": several }),
+        };
+        (said["torn"], said["empty"]) = (torn.into(), empty.into());
+        return output::json(&said);
     }
-    let mut text = format!("sweep {name}: {imported} of {runs} runs imported");
-    if imported < runs {
-        text.push_str("; the others were there already");
-    }
-    for (count, what) in [
-        (missing, "runs of the grid are not in the folder: cancelled"),
-        (unfinished, "runs do not say that they came to their end (no file \"done\")"),
-        (repeated, "lines say a step again: the first counts"),
-        (contradicted, "of these say something else"),
-        (torn, "lines are torn"),
-        (empty, "folders have no record"),
-    ] {
+    let mut text: String = counts.iter().map(Counts::text).collect();
+    for (count, what) in [(torn, "lines are torn"), (empty, "folders have no record")] {
         if count > 0 {
-            text.push_str(&format!("\n  {count} {what}"));
+            text.push_str(&format!("  {count} {what}\n"));
         }
     }
     output::text(&text)
 }
 
-/// The identity of a run: algorithm, hparams_seed, trial_seed and held-out domains.
-type Key = (String, i64, i64, Vec<usize>);
-
-/// The runs of one dataset.
-struct ImportedRuns {
-    dataset: String,
-    domains: Vec<String>,
-    runs: BTreeMap<Key, Run>,
+/// The runs of each dataset that is imported, by the names of the sweeps.
+fn datasets(
+    runs: Vec<Run>,
+    name: &str,
+    dataset: Option<&str>,
+) -> Result<BTreeMap<String, (String, Vec<Run>)>> {
+    let mut found: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        found.entry(run.dataset.clone()).or_default().push(run);
+    }
+    if let Some(dataset) = dataset {
+        let Some(runs) = found.remove(dataset) else {
+            let known: Vec<String> = found.into_keys().collect();
+            bail!("--dataset {dataset}: there are only runs on {}", known.join(", "));
+        };
+        return Ok([(name.to_owned(), (dataset.to_owned(), runs))].into());
+    }
+    let several = found.len() > 1;
+    let named = |dataset: &str| if several { format!("{name}-{dataset}") } else { name.to_owned() };
+    Ok(found.into_iter().map(|(dataset, runs)| (named(&dataset), (dataset, runs))).collect())
 }
 
-impl ImportedRuns {
-    fn of(runs: Vec<Run>, dataset: Option<&str>) -> Result<Self> {
-        let datasets: BTreeSet<String> = runs.iter().map(|run| run.dataset.clone()).collect();
-        let known = datasets.iter().cloned().collect::<Vec<_>>().join(", ");
-        let dataset = match (dataset, datasets.len()) {
-            (Some(dataset), _) if datasets.contains(dataset) => dataset.to_owned(),
-            (Some(dataset), _) => bail!("--dataset {dataset}: there are only runs on {known}"),
-            (None, 1) => known,
-            (None, _) => bail!("there are runs on several datasets ({known}): name one with --dataset"),
-        };
-        let (mut found, mut envs) = (BTreeMap::new(), 0);
-        for run in runs.into_iter().filter(|run| run.dataset == dataset) {
-            if run.test_envs.is_empty()
-                || run.test_envs.len() > 2
-                || run.trial_seed < 0
-                || run.hparams_seed < 0
-            {
-                let Run { name, test_envs, trial_seed, hparams_seed, .. } = &run;
-                bail!(
-                    "run {name} has test_envs {test_envs:?}, trial_seed {trial_seed} and hparams_seed {hparams_seed}; allowed: one or two domains, seeds from 0"
-                );
-            }
-            envs = run
-                .records
-                .iter()
-                .map(|record| record.in_acc.len())
-                .chain(run.test_envs.iter().map(|env| env + 1))
-                .fold(envs, usize::max);
-            // Conditions of users name runs by their algorithm.
-            let name = run.algorithm.as_str();
-            if name.is_empty()
-                || name != name.trim()
-                || name.contains(" and ")
-                || name.contains(char::is_control)
-            {
-                bail!(
-                    "run {} has the algorithm {name:?}; allowed: names without \" and \", and without spaces at their ends",
-                    run.name
-                );
-            }
-            let key = (run.algorithm.clone(), run.hparams_seed, run.trial_seed, run.test_envs.clone());
-            let name = run.name.clone();
-            if let Some(other) = found.insert(key, run) {
-                bail!("runs {} and {name} have the same algorithm, seeds and held-out domains", other.name);
+/// What was imported of one dataset.
+#[derive(Debug, Serialize)]
+struct Counts {
+    sweep: String,
+    runs: usize,
+    imported: usize,
+    missing: usize,
+    unfinished: usize,
+    skipped: usize,
+    repeated: usize,
+    contradicted: usize,
+}
+
+impl Counts {
+    fn text(&self) -> String {
+        let Self { sweep, runs, imported, missing, unfinished, skipped, repeated, contradicted } = self;
+        let mut text = format!("sweep {sweep}: {imported} of {runs} runs imported");
+        if imported < runs {
+            text.push_str("; the others were there already");
+        }
+        text.push('\n');
+        for (count, what) in [
+            (missing, "runs of the grid are not in the folder: cancelled"),
+            (unfinished, "runs do not say that they came to their end (no file \"done\")"),
+            (skipped, "runs hold out no domain or more than two: skipped"),
+            (repeated, "lines say a step again: the first counts"),
+            (contradicted, "of these say something else"),
+        ] {
+            if *count > 0 {
+                text.push_str(&format!("  {count} {what}\n"));
             }
         }
-        Ok(Self { domains: domainbed::domain_names(&dataset, envs), dataset, runs: found })
+        text
     }
+}
 
-    /// The sweep file that plans these runs. Its command exists nowhere.
-    fn sweep_file(&self, name: &str) -> Result<String> {
-        let seeds = |seed: fn(&Key) -> i64| self.runs.keys().map(seed).collect::<BTreeSet<_>>();
-        let algorithms: BTreeSet<&String> = self.runs.keys().map(|(algorithm, ..)| algorithm).collect();
-        let held_out: BTreeSet<usize> = self.runs.keys().flat_map(|(.., envs)| envs.clone()).collect();
-        let held_out: Vec<&String> = held_out.into_iter().filter_map(|env| self.domains.get(env)).collect();
-        let pairs = self.runs.keys().any(|(.., envs)| envs.len() == 2);
-        let file = json!({
-            "name": name,
-            "select": if pairs { ["iid", "loo", "oracle"].as_slice() } else { ["iid", "oracle"].as_slice() },
-            // The sweep's name is part of its trials' ids, because DomainBed's seeds do not identify what was run.
-            "run": { "command": [domainbed::IMPORTED, name] },
-            "data": { "dataset": self.dataset, "domains": self.domains },
-            "require": { "tags": [tag(name)] },
-            "grid": {
-                "algorithm": algorithms,
-                "hparams_seed": seeds(|(_, seed, ..)| *seed),
-                "held_out": held_out,
-                "splits": seeds(|(_, _, seed, _)| *seed),
-                "seeds": [0],
-            },
-        });
-        let table = toml::Table::try_from(file).context("cannot write the sweep file")?;
-        toml::to_string(&table).context("cannot write the sweep file")
-    }
+/// A sweep that is imported.
+struct Import {
+    sweep: ImportedSweep,
+    /// The names of runs whose trials have a result already.
+    known: BTreeSet<String>,
+}
 
-    fn run_at(&self, point: &Point) -> Option<&Run> {
-        let algorithm = match point.parameters.get("algorithm")? {
-            Scalar::Text(algorithm) => algorithm.clone(),
-            other => other.to_string(),
-        };
-        let hparams_seed = point.parameters.get("hparams_seed")?.as_number()? as i64;
-        let env = |domain: &String| self.domains.iter().position(|known| known == domain);
-        let mut envs: Vec<usize> = point.held_out.iter().map(env).collect::<Option<_>>()?;
-        envs.sort_unstable();
-        self.runs.get(&(algorithm, hparams_seed, i64::try_from(point.split_seed).ok()?, envs))
-    }
+/// A trial of the sweep, as the coordinator lists it.
+struct StoredTrial {
+    id: String,
+    point: Point,
+    state: StateName,
+}
 
-    /// The points of a sweep's trials, with their states.
-    async fn trials(client: &mut Client, name: &str) -> Result<Vec<(Point, StateName)>> {
-        let mut trials = client.trials(name, None).await?;
-        let mut found = Vec::new();
-        while let Some(trial) = trials.message().await.map_err(ClientError::from)? {
-            let point = trial.point.context("the coordinator sent a trial without its point")?;
-            found.push((
-                point.try_into().map_err(ClientError::from)?,
-                v1::TrialState::read("trial.state", trial.state)?,
-            ));
+impl Import {
+    /// Compares the runs with what is stored.
+    async fn prepare(client: &mut Client, name: &str, dataset: &str, runs: Vec<Run>) -> Result<Self> {
+        let is_there = client.status(None).await?.iter().any(|status| status.sweep == name);
+        let (mut axes, mut trials) = (BTreeSet::new(), Vec::new());
+        if is_there {
+            axes.extend(client.describe(name).await?.grid.axes.into_keys());
+            trials = stored_trials(client, name).await?;
         }
-        Ok(found)
+        let sweep = ImportedSweep::of(name, dataset, runs, &axes)?;
+        let succeeded = trials.iter().filter(|trial| trial.state == StateName::Succeeded);
+        let known = succeeded.filter_map(|trial| Some(sweep.run_at(&trial.point)?.name.clone())).collect();
+        Ok(Self { sweep, known })
+    }
+
+    /// Stores the sweep and delivers the runs.
+    async fn import(&self, client: &mut Client, connection: &Connection) -> Result<Counts> {
+        let name = &self.sweep.name;
+        let notes = self.sweep.notes(|run| self.known.contains(&run.name));
+        let imported = if notes.is_empty() { String::new() } else { serde_json::to_string(&notes)? };
+        if imported.len() > NOTES_BYTES_MAX {
+            let records: usize = notes.further.iter().map(|of| of.records.len()).sum();
+            bail!(
+                "sweep {name}: {records} records repeat a step or measure nothing, {} bytes of text; allowed: at most {NOTES_BYTES_MAX}",
+                imported.len()
+            );
+        }
+        let file =
+            toml::Table::try_from(self.sweep.file(&tag(name))).context("cannot write the sweep file")?;
+        let text = toml::to_string(&file).context("cannot write the sweep file")?;
+        let request = v1::SubmitRequest { text, no_reuse: true, imported, ..v1::SubmitRequest::default() };
+        let mut progress = client.submit(request).await?;
+        while progress.message().await.map_err(ClientError::from)?.is_some() {}
+        let missing = self.match_trials(client).await?;
+        let mut import_worker = ImportWorker::connect(connection, &tag(name)).await?;
+        let delivered = self.deliver(&mut import_worker).await;
+        import_worker.leave().await?;
+        let imported = delivered?;
+        self.check(client).await?;
+        let runs = || self.sweep.trials().map(|(_, run)| run);
+        let (repeated, contradicted): (Vec<usize>, Vec<usize>) = runs().map(Run::repeated).unzip();
+        Ok(Counts {
+            sweep: name.clone(),
+            runs: runs().len(),
+            imported,
+            missing,
+            unfinished: runs().filter(|run| !run.done).count(),
+            skipped: self.sweep.skipped(),
+            repeated: repeated.iter().sum(),
+            contradicted: contradicted.iter().sum(),
+        })
     }
 
     /// Cancels the trials that have no run, and retries those that have one now. Returns how many have none.
-    async fn match_trials(&self, client: &mut Client, name: &str) -> Result<usize> {
-        let mut missing = 0;
-        for (point, state) in Self::trials(client, name).await? {
-            let there = self.run_at(&point).is_some();
+    async fn match_trials(&self, client: &mut Client) -> Result<usize> {
+        let (mut missing, mut cancel, mut retry) = (0, Vec::new(), Vec::new());
+        for StoredTrial { id, point, state } in stored_trials(client, &self.sweep.name).await? {
+            let there = self.sweep.run_at(&point).is_some();
             missing += usize::from(!there);
-            let action = match (there, state) {
-                (false, StateName::Queued) => v1::ControlAction::Cancel,
-                (true, StateName::Cancelled) => v1::ControlAction::Retry,
-                _ => continue,
-            };
-            let text = |name: &str| point.parameters.get(name).map(ToString::to_string).unwrap_or_default();
-            let condition = format!(
-                "algorithm={} and hparams_seed={} and held_out={} and split={}",
-                text("algorithm"),
-                text("hparams_seed"),
-                point.held_out_label(),
-                point.split_seed
-            );
-            let (sweep, action) = (name.to_owned(), action.into());
-            client
-                .control(v1::ControlRequest { sweep, action, r#where: condition, ..Default::default() })
-                .await?;
+            match (there, state) {
+                (false, StateName::Queued) => cancel.push(id),
+                (true, StateName::Cancelled) => retry.push(id),
+                _ => {}
+            }
+        }
+        for (ids, action) in [(cancel, v1::ControlAction::Cancel), (retry, v1::ControlAction::Retry)] {
+            for ids in ids.chunks(sortie_proto::TRIALS_NAMED_MAX) {
+                let (sweep, action, trials) = (self.sweep.name.clone(), action.into(), ids.to_vec());
+                client
+                    .control(v1::ControlRequest { sweep, action, trials, ..v1::ControlRequest::default() })
+                    .await?;
+            }
         }
         Ok(missing)
     }
 
     /// Every run must have become a result.
-    async fn check(&self, client: &mut Client, name: &str) -> Result<()> {
-        let trials = Self::trials(client, name).await?;
-        let present = trials
+    async fn check(&self, client: &mut Client) -> Result<()> {
+        let (name, runs) = (&self.sweep.name, self.sweep.trials().len());
+        let present = stored_trials(client, name)
+            .await?
             .iter()
-            .filter(|(point, state)| *state == StateName::Succeeded && self.run_at(point).is_some())
+            .filter(|trial| trial.state == StateName::Succeeded && self.sweep.run_at(&trial.point).is_some())
             .count();
-        if present != self.runs.len() {
+        if present != runs {
             bail!(
-                "sweep {name} has results of {present} of the {} runs; import again, or see `sortie trials {name}`",
-                self.runs.len()
+                "sweep {name} has results of {present} of the {runs} runs; import again, or see `sortie trials {name}`"
             );
         }
         Ok(())
     }
 
     /// Reports the runs to the coordinator. Returns how many were new.
-    async fn deliver(&self, import_worker: &mut ImportWorker, name: &str) -> Result<usize> {
+    async fn deliver(&self, import_worker: &mut ImportWorker) -> Result<usize> {
         let mut delivered = 0;
         loop {
-            let leases = import_worker.lease(name).await?;
+            let leases = import_worker.lease(&self.sweep.name).await?;
             if leases.is_empty() {
                 return Ok(delivered);
             }
             for lease in leases {
                 let spec = lease.spec.context("the coordinator sent a trial without its specification")?;
-                let point: Point = spec
-                    .point
-                    .context("the coordinator sent a trial without its point")?
-                    .try_into()
-                    .map_err(ClientError::from)?;
+                let point = spec.point.context("the coordinator sent a trial without its point")?;
                 let run = self
-                    .run_at(&point)
+                    .sweep
+                    .run_at(&point.try_into().map_err(ClientError::from)?)
                     .with_context(|| format!("trial {} is none of the runs", lease.trial_id))?;
                 let fingerprint = Fingerprint {
                     software: "domainbed".to_owned(),
@@ -273,7 +276,7 @@ impl ImportedRuns {
                 let batch = v1::Batch {
                     sequence: 1,
                     fingerprint: Some(fingerprint.into()),
-                    evaluations: self.evaluations(run).iter().map(Into::into).collect(),
+                    evaluations: self.sweep.evaluations(run).iter().map(Into::into).collect(),
                     log: log(run).into_bytes(),
                     ..v1::Batch::default()
                 };
@@ -285,29 +288,21 @@ impl ImportedRuns {
             }
         }
     }
+}
 
-    fn evaluations(&self, run: &Run) -> Vec<Evaluation> {
-        let mut evaluations = Vec::new();
-        for record in &run.records {
-            for (split, accuracies) in [(SplitName::In, &record.in_acc), (SplitName::Out, &record.out_acc)] {
-                for (domain, &value) in
-                    self.domains.iter().zip(accuracies).filter(|(_, value)| **value != MISSING)
-                {
-                    let score = Score::Value { value, n: 0 };
-                    let step = u64::try_from(record.step).unwrap_or_default();
-                    evaluations.push(Evaluation {
-                        method: Method::Plain,
-                        step,
-                        domain: domain.clone(),
-                        split,
-                        score,
-                        loss: None,
-                    });
-                }
-            }
-        }
-        evaluations
+/// The trials of a sweep.
+async fn stored_trials(client: &mut Client, name: &str) -> Result<Vec<StoredTrial>> {
+    let mut trials = client.trials(name, None).await?;
+    let mut found = Vec::new();
+    while let Some(trial) = trials.message().await.map_err(ClientError::from)? {
+        let point = trial.point.context("the coordinator sent a trial without its point")?;
+        found.push(StoredTrial {
+            id: trial.trial_id,
+            point: point.try_into().map_err(ClientError::from)?,
+            state: v1::TrialState::read("trial.state", trial.state)?,
+        });
     }
+    Ok(found)
 }
 
 /// The output of `sortie logs` for an imported run.

@@ -12,6 +12,7 @@ use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::selection::Selection;
+use sortie_core::spec::Imported;
 use sortie_core::trial::Work;
 
 use crate::connection::{Client, Connection};
@@ -109,8 +110,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
     let bytes = match layout {
         Layout::DomainBed => {
+            let imported = client.describe(&arguments.sweep).await?.imported;
             let (work, records) = client.records(&arguments.sweep, Detail::Scores).await?;
-            domainbeds(arguments, &work, &records)?.into_bytes()
+            domainbeds(arguments, &work, &records, &imported)?.into_bytes()
         }
         Layout::Sortie(_) | Layout::Parquet => sortie_tables(arguments, layout, &mut client).await?,
     };
@@ -165,7 +167,12 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
     Ok(answers.join(&b'\n'))
 }
 
-fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Result<String> {
+fn domainbeds(
+    arguments: &Arguments,
+    work: &Work,
+    records: &[TrialRecord],
+    imported: &Imported,
+) -> Result<String> {
     let methods = arguments.select.iter().map(|selection| match selection {
         Selection::Iid => Ok(SelectionMethod::Iid),
         Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
@@ -192,5 +199,7 @@ fn domainbeds(arguments: &Arguments, work: &Work, records: &[TrialRecord]) -> Re
     if let Some(why) = domainbed::left_out(records) {
         output::note(&format!("note: {why}"));
     }
-    Ok(domainbed::tables(&domainbed::runs(work, records), &methods))
+    let mut runs = domainbed::runs(work, records, imported);
+    runs.extend(domainbed::skipped(work, imported));
+    Ok(domainbed::tables(&runs, &methods))
 }

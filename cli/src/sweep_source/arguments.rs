@@ -98,6 +98,7 @@ impl ReadSweep {
             discovered: self.discovered.as_ref().map(Into::into),
             no_reuse,
             priority,
+            ..v1::SubmitRequest::default()
         }
     }
 }

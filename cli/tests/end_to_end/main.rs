@@ -4,7 +4,6 @@
 mod combine;
 mod extend;
 mod import;
-#[expect(dead_code, reason = "each test file uses its part of the shared module")]
 #[path = "../support/mod.rs"]
 mod support;
 

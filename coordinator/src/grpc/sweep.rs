@@ -13,7 +13,7 @@ use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::spec::SweepSpec;
 use sortie_core::status::UserAction;
-use sortie_core::trial::DatasetSpec;
+use sortie_core::trial::{DatasetSpec, SpecHash};
 use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
@@ -62,10 +62,14 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<Self::SubmitStream>, Status> {
-        let v1::SubmitRequest { text, discovered, no_reuse, priority } = request.into_inner();
+        let v1::SubmitRequest { text, discovered, no_reuse, priority, imported } = request.into_inner();
         let discovered: Option<DatasetSpec> =
             discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
-        let spec = SweepSpec::parse(&text, discovered.as_ref()).map_err(|error| refused(error.into()))?;
+        let mut spec = SweepSpec::parse(&text, discovered.as_ref()).map_err(|error| refused(error.into()))?;
+        if !imported.is_empty() {
+            let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
+            spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
+        }
         let options = SubmitOptions { reuse: !no_reuse, priority };
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
@@ -109,16 +113,22 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ControlRequest>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
-        let v1::ControlRequest { sweep, action, r#where, state, priority } = request.into_inner();
+        let v1::ControlRequest { sweep, action, r#where, state, priority, trials } = request.into_inner();
         let store = Arc::clone(&self.0.store);
         let act = |action| store.act(&sweep, action);
         let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
         let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
+        let named = named_trials(&trials)?;
         // On a task of its own: a caller that goes away must not leave it half done.
         let on_trials = async |action| {
             let (store, sweep) = (Arc::clone(&store), sweep.clone());
-            let done = tokio::spawn(async move { store.act_on_trials(&sweep, action, &filter, state).await });
+            let done = tokio::spawn(async move {
+                match named.as_slice() {
+                    [] => store.act_on_trials(&sweep, action, &filter, state).await,
+                    named => store.act_on_named(&sweep, action, named).await,
+                }
+            });
             done.await.unwrap_or(Err(StoreError::Stopping))
         };
         let action = v1::ControlAction::read("action", action).map_err(invalid)?;
@@ -350,6 +360,21 @@ fn progress_stream(
     })
 }
 
+/// The trials that a request names.
+fn named_trials(ids: &[String]) -> Result<Vec<SpecHash>, Status> {
+    if ids.len() > sortie_proto::TRIALS_NAMED_MAX {
+        let max = sortie_proto::TRIALS_NAMED_MAX;
+        return Err(Status::invalid_argument(format!(
+            "trials has {} ids; allowed: at most {max}",
+            ids.len()
+        )));
+    }
+    let read = |id: &String| {
+        id.parse::<SpecHash>().map_err(|error| Status::invalid_argument(format!("trials: {error}")))
+    };
+    ids.iter().map(read).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use v1::sweep_service_server::SweepService as _;
@@ -418,5 +443,15 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let status = store.status(Some("large")).await.unwrap().remove(0);
         assert_eq!((status.cancelled, status.queued), (2_500, 0));
+    }
+
+    #[test]
+    fn too_many_trials_and_ids_that_are_none_are_refused_by_name() {
+        let id = "94f9de813446924ef6b1cf831eaa3ef4".to_owned();
+        assert_eq!(named_trials(&vec![id.clone(); 1_000]).unwrap().len(), 1_000);
+        let error = named_trials(&vec![id; 1_001]).unwrap_err();
+        assert_eq!(error.message(), "trials has 1001 ids; allowed: at most 1000");
+        let error = named_trials(&["94f9".to_owned()]).unwrap_err();
+        assert_eq!(error.message(), "trials: \"94f9\" is not a trial id; it must be 32 hexadecimal digits");
     }
 }

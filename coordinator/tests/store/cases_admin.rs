@@ -4,7 +4,9 @@ use sortie_coordinator::store::{StoreError, SweepAction, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::lease::Alive;
+use sortie_core::record::TrialRecord;
 use sortie_core::status::SweepState;
+use sortie_core::trial::SpecHash;
 
 use crate::fixture::*;
 
@@ -80,6 +82,38 @@ pub async fn a_user_action_reaches_every_page(f: Fixture) {
     assert_eq!(f.cancel("").await, 600);
     assert_eq!(f.retry("seed=299", None).await, 4);
     assert_eq!((f.count(StateName::Queued).await, f.count(StateName::Cancelled).await), (4, 1_196));
+}
+
+pub async fn trials_are_named_by_their_ids(f: Fixture) {
+    f.submit(SWEEP).await;
+    let runs = f.claim_one().await;
+    f.submit(&SWEEP.replace("first", "second")).await;
+    let ids: Vec<SpecHash> =
+        f.store.records("first", 0).await.unwrap().rows.iter().map(|record| record.id).collect();
+    let unknown: SpecHash = "00000000000000000000000000000000".parse().unwrap();
+    let act = async |action, ids: &[SpecHash]| f.store.act_on_named("first", action, ids).await.unwrap();
+    assert_eq!(act(TrialAction::Cancel, &[]).await, 0);
+    // One that runs, one that waits twice, and one that is nowhere.
+    let named = [ids[0], ids[2], ids[2], unknown];
+    assert_eq!(runs.spec_hash, ids[0]);
+    assert_eq!(act(TrialAction::Cancel, &named).await, 2);
+    assert_eq!(act(TrialAction::Cancel, &named).await, 0);
+    assert!(is_stale(&f.complete(runs.token, Outcome::Succeeded).await));
+    let states = |rows: Vec<TrialRecord>| rows.iter().map(|record| record.state).collect::<Vec<_>>();
+    let (waits, cancelled) = (StateName::Queued, StateName::Cancelled);
+    let first = f.store.records("first", 0).await.unwrap().rows;
+    assert_eq!(states(first), [cancelled, waits, cancelled, waits]);
+    assert_eq!(states(f.store.records("second", 0).await.unwrap().rows), [waits; 4]);
+    assert_eq!(act(TrialAction::Retry, &[ids[1], ids[2]]).await, 1);
+    let first = f.store.records("first", 0).await.unwrap().rows;
+    assert_eq!(states(first), [cancelled, waits, waits, waits]);
+    assert_eq!(f.status("first").await.state, SweepState::Open);
+    let missing = f.store.act_on_named("frist", TrialAction::Cancel, &ids).await.unwrap_err();
+    assert!(missing.to_string().starts_with("there is no sweep \"frist\""), "{missing}");
+    // Trials that are named are there, however many are still to come.
+    let progress = f.store.submit(&spec(&large_sweep(1_550)), Default::default()).await.unwrap();
+    assert_eq!(act(TrialAction::Cancel, &[ids[1]]).await, 1);
+    assert!(!progress.borrow().is_done(), "it was done before anything was cancelled");
 }
 
 pub async fn conditions_that_would_miss_trials_are_refused(f: Fixture) {

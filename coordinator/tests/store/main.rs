@@ -165,6 +165,7 @@ contract! {
         a_cancelled_attempt_is_stale_and_writes_nothing,
         a_filter_and_a_state_say_which_trials_are_meant,
         a_user_action_reaches_every_page,
+        trials_are_named_by_their_ids,
         conditions_that_would_miss_trials_are_refused,
         retry_runs_what_ended_without_a_result_and_forgives,
         retry_ends_the_wait_after_a_failure,

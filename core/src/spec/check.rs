@@ -8,6 +8,7 @@ use super::dataset::domain_names;
 use super::error::{SpecError, misplaced, missing, wrong};
 use super::file::{DataTable, GridTable, HeldOut, KeepTable, RequireTable, RunTable, SweepFile};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
+use super::imported::Imported;
 use super::sweep::{Grid, SweepSpec};
 use super::train::{STEPS_MAX, settings};
 use super::values::check_name;
@@ -88,6 +89,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         grid,
         combine: Vec::new(),
         kill_at: None,
+        imported: Imported::default(),
     };
     size(&sweep)?;
     let combine = combine::checked(combine, &sweep)?;

@@ -77,6 +77,7 @@ impl SweepSpec {
             grid,
             combine,
             kill_at: self.kill_at,
+            imported: self.imported.grown_by(&new.imported),
         };
         size(&grown)?;
         Ok(grown)

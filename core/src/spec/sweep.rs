@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::axis::Axis;
+use super::imported::Imported;
 use crate::combine::Combine;
 use crate::keep::Keep;
 use crate::limits::Limits;
@@ -39,6 +40,9 @@ pub struct SweepSpec {
     pub combine: Vec<Combine>,
     /// For `sortie verify`: the first attempt at each trial kills itself after the update of this step.
     pub kill_at: Option<u64>,
+    /// What an import read and no trial holds.
+    #[serde(default, skip_serializing_if = "Imported::is_empty")]
+    pub imported: Imported,
 }
 
 /// The axes of a sweep.

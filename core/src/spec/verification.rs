@@ -1,7 +1,7 @@
 //! The sweeps of `sortie verify`: one trial of another sweep, run once uninterrupted and once killed and resumed, on one worker.
 
 use super::error::wrong;
-use super::{Axis, Grid, SpecError, SweepSpec};
+use super::{Axis, Grid, Imported, SpecError, SweepSpec};
 use crate::combine::COMBINE;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Point, Work};
@@ -89,6 +89,7 @@ impl SweepSpec {
             grid: grid.clone(),
             combine: Vec::new(),
             kill_at,
+            imported: Imported::default(),
         };
         Ok([sweep("a", None), sweep("b", Some(*kill_at))])
     }

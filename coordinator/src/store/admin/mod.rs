@@ -7,4 +7,4 @@ mod trials;
 
 pub(crate) use combinations::settle;
 pub(crate) use submit::{Chunk, expand, store_sweep};
-pub(crate) use trials::{TrialsDone, TrialsRequest, act, act_on_trials};
+pub(crate) use trials::{TrialsDone, TrialsRequest, WhichTrials, act, act_on_trials};

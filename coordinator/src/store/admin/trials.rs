@@ -1,10 +1,13 @@
 //! What users do with what is stored: pause, resume, cancel, retry, a priority. One transaction each, or one for each page of trials.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sortie_core::filter::Filter;
 use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, apply};
+use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::machine::WorkKind;
+use sortie_core::trial::SpecHash;
 
 use crate::store::StoreError;
 use crate::store::backend::{
@@ -34,11 +37,22 @@ pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transactio
 pub(crate) struct TrialsRequest {
     pub(crate) sweep: String,
     pub(crate) action: TrialAction,
-    pub(crate) filter: Filter,
-    /// Only trials in this state.
-    pub(crate) state: Option<StateName>,
-    /// Those from this position on.
-    pub(crate) from: i64,
+    pub(crate) which: WhichTrials,
+}
+
+/// The trials that a user means.
+#[derive(Clone, Debug)]
+pub(crate) enum WhichTrials {
+    /// Those of a page.
+    Page {
+        filter: Filter,
+        /// Only trials in this state.
+        state: Option<StateName>,
+        /// Those from this position on.
+        from: i64,
+    },
+    /// Those with these ids, as many as a page has at most.
+    Named(Vec<SpecHash>),
 }
 
 /// What was done to a page of trials.
@@ -49,51 +63,26 @@ pub(crate) struct TrialsDone {
     pub(crate) next: Option<i64>,
 }
 
-/// Cancels or retries the trials of one page.
+/// Cancels or retries the trials of one page, or those that are named.
 pub(crate) async fn act_on_trials(
     request: &TrialsRequest,
     now: Timestamp,
     lease: Duration,
     tx: &mut dyn Transaction,
 ) -> Result<TrialsDone, StoreError> {
-    let TrialsRequest { sweep, action, filter, state, from } = request;
+    let TrialsRequest { sweep, action, which } = request;
     let mut row = stored_sweep(sweep, tx).await?;
-    if *from == 0 {
-        if let Some(example) = row.spec.example() {
-            filter.check(&example)?;
-        }
-        // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
-        let whole = *filter == Filter::default() && state.is_none();
-        refuse_to_miss_trials(&row, *action, whole)?;
-        match action {
-            TrialAction::Cancel if whole => row.state = StoredSweepState::Cancelled,
-            TrialAction::Retry if row.state == StoredSweepState::Cancelled => {
-                row.state = StoredSweepState::Open
-            }
-            _ => {}
-        }
-        tx.update_sweep(&row).await?;
-        if *action == TrialAction::Retry {
-            // The user has mended something, perhaps on a machine.
-            for kind in WorkKind::of(&row.spec.work) {
-                tx.release(&Release::Kind(kind), now).await?;
-            }
-        }
+    if !matches!(which, WhichTrials::Page { from: 1.., .. }) {
+        begin(&mut row, *action, which, now, tx).await?;
     }
-    let rows = tx.trial_rows(row.id, *from, PAGE_TRIALS).await?;
-    let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
-    let meant = |trial: &&TrialRow| {
-        filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)
-    };
-    let mut trials: Vec<TrialRow> = rows.iter().filter(meant).cloned().collect();
+    let (mut trials, next) = trials_of(row.id, which, tx).await?;
     if *action == TrialAction::Retry {
         // A combination runs on its members: those without a result come first.
         let combinations =
             trials.iter().filter(|trial| row.spec.combines(&trial.point)).map(|trial| trial.id);
         let lost = tx.lost_members(&combinations.collect::<Vec<_>>()).await?;
-        trials.extend(
-            lost.into_iter().filter(|member| !rows.iter().any(|own| own.id == member.id && meant(&own))),
-        );
+        let meant: BTreeSet<TrialKey> = trials.iter().map(|trial| trial.id).collect();
+        trials.extend(lost.into_iter().filter(|member| !meant.contains(&member.id)));
     }
     let mut changes = Changes::default();
     for trial in &trials {
@@ -121,11 +110,69 @@ pub(crate) async fn act_on_trials(
     Ok(TrialsDone { changed, next })
 }
 
+/// Checks the request, and does what concerns the sweep as a whole.
+async fn begin(
+    row: &mut SweepRow,
+    action: TrialAction,
+    which: &WhichTrials,
+    now: Timestamp,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
+    let whole = match which {
+        WhichTrials::Named(_) => false,
+        WhichTrials::Page { filter, state, .. } => {
+            if let Some(example) = row.spec.example() {
+                filter.check(&example)?;
+            }
+            *filter == Filter::default() && state.is_none()
+        }
+    };
+    refuse_to_miss_trials(row, action, which, whole)?;
+    match action {
+        // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
+        TrialAction::Cancel if whole => row.state = StoredSweepState::Cancelled,
+        TrialAction::Retry if row.state == StoredSweepState::Cancelled => row.state = StoredSweepState::Open,
+        _ => {}
+    }
+    tx.update_sweep(row).await?;
+    if action == TrialAction::Retry {
+        // The user has mended something, perhaps on a machine.
+        for kind in WorkKind::of(&row.spec.work) {
+            tx.release(&Release::Kind(kind), now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The trials that are meant, and where the next page starts.
+async fn trials_of(
+    sweep: SweepKey,
+    which: &WhichTrials,
+    tx: &mut dyn Transaction,
+) -> Result<(Vec<TrialRow>, Option<i64>), StoreError> {
+    let (filter, state, from) = match which {
+        WhichTrials::Named(ids) => return Ok((tx.trials_named(sweep, ids).await?, None)),
+        WhichTrials::Page { filter, state, from } => (filter, state, *from),
+    };
+    let mut rows = tx.trial_rows(sweep, from, PAGE_TRIALS).await?;
+    let next = rows.last().filter(|_| rows.len() as u64 == PAGE_TRIALS).map(|last| last.position + 1);
+    rows.retain(|trial| {
+        filter.matches(&trial.point) && state.is_none_or(|state| trial.state.name() == state)
+    });
+    Ok((rows, next))
+}
+
 /// Conditions cannot reach the trials of a sweep that are still to be added: what is to be cancelled would run, and with what is retried
-/// the rest of a cancelled sweep would come to life.
-fn refuse_to_miss_trials(row: &SweepRow, action: TrialAction, whole: bool) -> Result<(), StoreError> {
+/// the rest of a cancelled sweep would come to life. Trials that are named are stored.
+fn refuse_to_miss_trials(
+    row: &SweepRow,
+    action: TrialAction,
+    which: &WhichTrials,
+    whole: bool,
+) -> Result<(), StoreError> {
     let cancelled = row.state == StoredSweepState::Cancelled;
-    if whole || row.expanded >= row.planned || (action == TrialAction::Retry && !cancelled) {
+    let named = matches!(which, WhichTrials::Named(_));
+    if whole || row.expanded >= row.planned || (!cancelled && (named || action == TrialAction::Retry)) {
         return Ok(());
     }
     let sweep = row.spec.name.clone();

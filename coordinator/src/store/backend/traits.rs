@@ -9,6 +9,7 @@ use sortie_core::job::{ErrorClass, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::record::TrialRecord;
+use sortie_core::trial::SpecHash;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
@@ -143,6 +144,12 @@ pub(crate) trait Trials: Send {
         sweep: SweepKey,
         from: i64,
         count_max: u64,
+    ) -> Result<Vec<TrialRow>, StoreError>;
+    /// The trials of a sweep with these ids, each once; ids that it does not have are left out.
+    async fn trials_named(
+        &mut self,
+        sweep: SweepKey,
+        trials: &[SpecHash],
     ) -> Result<Vec<TrialRow>, StoreError>;
 }
 

@@ -3,11 +3,12 @@
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::spec::SweepSpec;
+use sortie_core::trial::SpecHash;
 use tokio::sync::watch;
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::admin::TrialsRequest;
+use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials};
 use crate::store::backend::Release;
 use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialAction};
 use crate::store::writer::{Act, Command, Message, Submit};
@@ -88,15 +89,38 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let (mut changed, mut next) = (0, Some(0));
         while let Some(from) = next {
-            let request =
-                TrialsRequest { sweep: sweep.to_owned(), action, filter: filter.clone(), state, from };
-            let done = match self.ask(|reply| Message::Command(Command::ActOnTrials(request, reply))).await {
-                Err(StoreError::UnknownSweep { .. }) => return Err(self.unknown(sweep).await?),
-                other => other?,
-            };
+            let done =
+                self.act_on(sweep, action, WhichTrials::Page { filter: filter.clone(), state, from }).await?;
             changed += done.changed;
             next = done.next;
         }
         Ok(changed)
+    }
+
+    /// Cancels or retries the trials of a sweep with these ids, in one transaction; others are left alone. Returns how many it changed.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`]; [`StoreError::Incomplete`] for a retry of a cancelled sweep that is not stored completely.
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
+    pub async fn act_on_named(
+        &self,
+        sweep: &str,
+        action: TrialAction,
+        trials: &[SpecHash],
+    ) -> Result<u64, StoreError> {
+        Ok(self.act_on(sweep, action, WhichTrials::Named(trials.to_vec())).await?.changed)
+    }
+
+    async fn act_on(
+        &self,
+        sweep: &str,
+        action: TrialAction,
+        which: WhichTrials,
+    ) -> Result<TrialsDone, StoreError> {
+        let request = TrialsRequest { sweep: sweep.to_owned(), action, which };
+        match self.ask(|reply| Message::Command(Command::ActOnTrials(request, reply))).await {
+            Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
+            other => other,
+        }
     }
 }

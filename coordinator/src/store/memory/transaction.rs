@@ -9,6 +9,7 @@ use sortie_core::job::{Blame, ErrorClass, Finished, State, StateName, Timestamp,
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::record::Fingerprint;
+use sortie_core::trial::SpecHash;
 
 use super::tables::{Attempt, MemoryTransaction, Tables, Trial, lock_failed, missing};
 use crate::store::StoreError;
@@ -142,14 +143,7 @@ impl Trials for MemoryTransaction {
             trials.iter().filter_map(|id| tables.members.get(id)).flatten().copied().collect();
         let rows = members.into_iter().filter_map(|id| Some((id, tables.trials.get(&id)?)));
         let lost = rows.filter(|(_, trial)| is_lost(trial.state.name()));
-        Ok(lost
-            .map(|(id, trial)| TrialRow {
-                id,
-                position: trial.position,
-                point: trial.point.clone(),
-                state: trial.state,
-            })
-            .collect())
+        Ok(lost.map(|(id, trial)| trial_row(id, trial)).collect())
     }
 
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
@@ -229,15 +223,21 @@ impl Trials for MemoryTransaction {
     ) -> Result<Vec<TrialRow>, StoreError> {
         let rows = self.tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from);
         let rows = rows.take(usize::try_from(count_max).unwrap_or(usize::MAX));
-        Ok(rows
-            .map(|(id, trial)| TrialRow {
-                id,
-                position: trial.position,
-                point: trial.point.clone(),
-                state: trial.state,
-            })
-            .collect())
+        Ok(rows.map(|(id, trial)| trial_row(id, trial)).collect())
     }
+
+    async fn trials_named(
+        &mut self,
+        sweep: SweepKey,
+        trials: &[SpecHash],
+    ) -> Result<Vec<TrialRow>, StoreError> {
+        let rows = self.tables.in_sweep(sweep).filter(|(_, trial)| trials.contains(&trial.spec_hash));
+        Ok(rows.map(|(id, trial)| trial_row(id, trial)).collect())
+    }
+}
+
+fn trial_row(id: TrialKey, trial: &Trial) -> TrialRow {
+    TrialRow { id, position: trial.position, point: trial.point.clone(), state: trial.state }
 }
 
 #[tonic::async_trait]

@@ -11,6 +11,7 @@ use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::record::TrialRecord;
+use sortie_core::trial::SpecHash;
 
 use super::dice::SimulationRng;
 use crate::store::StoreError;
@@ -218,6 +219,13 @@ impl Trials for FaultyTransaction {
         count_max: u64,
     ) -> Result<Vec<TrialRow>, StoreError> {
         self.inner.trial_rows(sweep, from, count_max).await
+    }
+    async fn trials_named(
+        &mut self,
+        sweep: SweepKey,
+        trials: &[SpecHash],
+    ) -> Result<Vec<TrialRow>, StoreError> {
+        self.inner.trials_named(sweep, trials).await
     }
 }
 

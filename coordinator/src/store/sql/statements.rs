@@ -159,6 +159,9 @@ statements! {
     count_reused: "SELECT COUNT(*) AS reused FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND reused = 1";
     trial_rows: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T}
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)");
+    trials_named: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T} FROM trials AS t
+        WHERE t.sweep_id = $2 AND t.trial_id IN (SELECT v.trial_id FROM $rows(trial_id TEXT) AS v)
+        ORDER BY t.position $lock(FOR UPDATE OF t)");
 
     insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
         SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";

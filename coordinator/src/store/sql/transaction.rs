@@ -9,6 +9,7 @@ use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::parameters::written_numbers;
+use sortie_core::trial::SpecHash;
 
 use super::engine::{Arg, Row, Tx};
 use super::rows;
@@ -245,6 +246,16 @@ impl Trials for SqlTransaction {
     ) -> Result<Vec<TrialRow>, StoreError> {
         let rows =
             self.tx.fetch(self.sql().trial_rows, vec![sweep.into(), from.into(), count_max.into()]).await?;
+        rows.iter().map(rows::trial).collect()
+    }
+
+    async fn trials_named(
+        &mut self,
+        sweep: SweepKey,
+        trials: &[SpecHash],
+    ) -> Result<Vec<TrialRow>, StoreError> {
+        let ids = rows_arg(trials.iter().map(|trial| json!([trial])));
+        let rows = self.tx.fetch(self.sql().trials_named, vec![ids, sweep.into()]).await?;
         rows.iter().map(rows::trial).collect()
     }
 }
