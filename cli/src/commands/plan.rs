@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use sortie_core::combine::{Choice, Combine, SEED};
 use sortie_core::finetune::{Average, AverageEvery, Schedule, Settings};
-use sortie_core::parameters::number;
+use sortie_core::parameters::{Scalar, number};
 use sortie_core::requirements::Requirements;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
@@ -64,7 +64,7 @@ fn describe(spec: &SweepSpec) -> String {
     let points: Vec<_> = spec.point_at(0).into_iter().collect();
     let names = sortie_analysis::parameter_names(&points);
     for name in &names {
-        let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(ToString::to_string)));
+        let values = grid.axes.get(name).map(|axis| list(axis.values.iter().map(Scalar::argument)));
         rows.push((name, values.unwrap_or_default()));
     }
     rows.extend([("seeds", seeds(&grid.seeds)), (split_seeds(&grid.splits), seeds(&grid.splits))]);
@@ -250,11 +250,11 @@ mod tests {
     fn long_axes_are_cut_short() {
         let text = COMMAND
             .replace("seeds = 3", "seeds = 300")
-            .replace("dropout = 0\n", "dropout = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
+            .replace("dropout = 0\n", "dropout = [1, 2.0, 3, 4, 5, 6, 7, 8, 1_000_000]\n");
         let text = describe(&SweepSpec::parse(&text, None).unwrap());
         for line in [
             "seeds          0, 1, 2, 3, 4, ..., 299 (300 values)\n",
-            "dropout        1, 2, 3, 4, 5, ..., 9 (9 values)\n",
+            "dropout        1, 2.0, 3, 4, 5, ..., 1000000 (9 values)\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

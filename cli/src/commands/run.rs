@@ -291,11 +291,9 @@ impl Report<'_> {
             Ok(()) | Err(AgentError::HeldBack(_)) => {}
             Err(error) => bail!("{error}"),
         }
-        if status.succeeded > 0 {
-            self.write_results().await?;
-        }
+        let axes = if status.succeeded > 0 { self.write_results().await? } else { Vec::new() };
         if over && status.succeeded == status.planned {
-            output::text(&self.next_steps())?;
+            output::text(&self.next_steps(&axes))?;
             return Ok(ExitCode::SUCCESS);
         }
         let why = [&observed.held_back, &observed.last_failure].into_iter().find(|reason| !reason.is_empty());
@@ -303,8 +301,8 @@ impl Report<'_> {
         bail!("{} of {} trials have no result{why}", status.planned - status.succeeded, status.planned)
     }
 
-    /// Prints the results table, after it wrote the files that were asked for.
-    async fn write_results(&self) -> Result<()> {
+    /// Prints the results table, after it wrote the files that were asked for. Returns the axes that make its rows.
+    async fn write_results(&self) -> Result<Vec<String>> {
         let folder = self.arguments.output.as_deref();
         if let Some(folder) = folder {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -314,7 +312,8 @@ impl Report<'_> {
         if let Some(folder) = folder {
             self.write_files(folder, &results, &mut client).await?;
         }
-        output::bytes(results.render(Format::Table).as_bytes())
+        output::bytes(results.render(Format::Table).as_bytes())?;
+        Ok(results.axes.iter().map(ToString::to_string).collect())
     }
 
     async fn write_files(&self, folder: &Path, results: &Results, client: &mut Client) -> Result<()> {
@@ -333,7 +332,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn next_steps(&self) -> String {
+    fn next_steps(&self, axes: &[String]) -> String {
         let Self { name, database, arguments, .. } = self;
         // Without the password of a server, which the user knows where to write.
         let db = database.file().map_or_else(|| database.to_string(), |file| file.display().to_string());
@@ -343,13 +342,19 @@ impl Report<'_> {
             Some(folder) => format!("\nTables and the figure are in {}.\n", shown(folder)),
             None => String::new(),
         };
+        let by = if axes.is_empty() { String::new() } else { format!(" --by {}", axes.join(",")) };
+        let figure = match axes {
+            _ if axes.iter().any(|axis| axis == "dropout") => "--kind rates -o rates.svg".to_owned(),
+            [axis, ..] => format!("--kind box --by {axis} -o box.svg"),
+            [] => "--kind scatter -o scatter.svg".to_owned(),
+        };
         format!(
             "{written}
 Ask more: start the coordinator (Ctrl-C ends it, and nothing is lost),
     {program} {serve}
 and in a second terminal:
-    {program} results {name} --by dropout,lr
-    {program} figure {name} --kind rates -o rates.svg
+    {program} results {name}{by}
+    {program} figure {name} {figure}
     {program} trials {name}
 Raise `seeds` in the sweep file and run it again to add trials; those that are done are kept."
         )

@@ -10,6 +10,7 @@ mod logs;
 mod scripted;
 mod worker;
 
+use std::path::Path;
 use std::time::Duration;
 
 use fake::{Fake, Heard, eventually};
@@ -157,6 +158,25 @@ async fn a_worker_that_is_asked_to_stop_hands_its_trials_back() {
         }
         assert!(!is_trial(trial));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_nohup_the_end_of_the_terminal_stops_nothing() {
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    make_endless(folder.path(), "Endless");
+    let token = fake.queue(&spec("Endless", 0));
+    let ignoring = ["env", "--ignore-signal=HUP"];
+    let mut worker = Worker::start_below(&ignoring, Path::new("."), folder.path(), &fake.url(), &[]);
+    let trial = worker.trial().await;
+    worker.signal(Signal::HUP);
+    let heard = fake.heard().len();
+    let alive = |heard: &Heard| matches!(heard, Heard::Heartbeat(attempts) if attempts.len() == 1);
+    let beats = || fake.heard().iter().skip(heard).filter(|heard| alive(heard)).count();
+    eventually("heartbeats", || (beats() > 3).then_some(())).await;
+    assert!(is_trial(trial) && fake.outcome(token).is_none());
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,9 +31,15 @@ impl Worker {
 
     /// Likewise, in this working directory.
     pub fn start_in(working: &Path, folder: &Path, url: &str, arguments: &[&str]) -> Self {
+        // The tests themselves may run below `nohup`.
+        Self::start_below(&["env", "--default-signal=HUP"], working, folder, url, arguments)
+    }
+
+    /// Likewise, started by these words.
+    pub fn start_below(words: &[&str], working: &Path, folder: &Path, url: &str, arguments: &[&str]) -> Self {
         let stderr = fs::File::create(folder.join("stderr")).unwrap();
-        let mut command = command();
-        command.current_dir(working);
+        let mut command = without_settings(Command::new(words[0]));
+        command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_sortie")).current_dir(working);
         command.args(["worker", "--devices", "cpu", "--threads", "1", "--coordinator", url]);
         // Programs for tests note in it what was acknowledged.
         command.env("SORTIE_JOURNAL", folder.join("journal"));
@@ -71,7 +77,10 @@ impl Drop for Worker {
 
 /// The program, without the settings of whoever runs the tests.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_sortie")))
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SORTIE_") {
             command.env_remove(name);

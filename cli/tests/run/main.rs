@@ -115,7 +115,7 @@ fn interrupted_and_killed_in_every_part_it_goes_on_and_runs_nothing_twice() {
     let output = run.wait_with_output().unwrap();
     let (table, said) = texts(&output);
     assert!(output.status.success(), "{table}{said}");
-    assert!(table.contains("dropout") && table.contains("serve"), "{table}");
+    assert!(table.contains(" --by dropout") && table.contains("serve"), "{table}");
     assert_eq!(sweep.succeeded(), (6, 6));
     for name in ["results.json", "results.csv", "figure.svg", "figure.png"] {
         assert!(sweep.folder.path().join("out").join(name).metadata().unwrap().len() > 0, "{name}");
