@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sortie_analysis::covered;
 
-/// Folders below folders that are looked into.
-const DEPTH_MAX: usize = 8;
+/// Folders that are looked into, at most.
+const FOLDERS_MAX: usize = 10_000;
 /// Larger files are no fonts.
 const BYTES_MAX: u64 = 128 << 20;
 
@@ -21,15 +21,24 @@ pub fn folders() -> Vec<PathBuf> {
 
 /// The contents of font files that together have these characters, and the characters that none has. Reads nothing if none is wanted.
 pub fn that_have(mut wanted: BTreeSet<char>, folders: &[PathBuf]) -> (Vec<Vec<u8>>, BTreeSet<char>) {
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in folders {
-        look_into(folder, 0, &mut wanted, &mut found);
+        look_into(folder, &mut seen, &mut wanted, &mut found);
     }
     (found, wanted)
 }
 
-/// In the order of names. What cannot be read is passed over.
-fn look_into(folder: &Path, depth: usize, wanted: &mut BTreeSet<char>, found: &mut Vec<Vec<u8>>) {
+/// In the order of names. What cannot be read is passed over, and what a link leads to is read once.
+fn look_into(
+    folder: &Path,
+    seen: &mut BTreeSet<PathBuf>,
+    wanted: &mut BTreeSet<char>,
+    found: &mut Vec<Vec<u8>>,
+) {
+    let Ok(real) = folder.canonicalize() else { return };
+    if seen.len() >= FOLDERS_MAX || !seen.insert(real) {
+        return;
+    }
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -38,8 +47,8 @@ fn look_into(folder: &Path, depth: usize, wanted: &mut BTreeSet<char>, found: &m
             return;
         }
         let Ok(there) = path.metadata() else { continue };
-        if there.is_dir() && depth < DEPTH_MAX {
-            look_into(&path, depth + 1, wanted, found);
+        if there.is_dir() {
+            look_into(&path, seen, wanted, found);
         } else if there.is_file()
             && there.len() <= BYTES_MAX
             && is_font(&path)
@@ -70,6 +79,7 @@ mod tests {
         fs::create_dir_all(&below).unwrap();
         fs::write(folder.path().join("a.ttf"), b"no font").unwrap();
         fs::write(below.join("read.me"), dejavu::sans::regular()).unwrap();
+        std::os::unix::fs::symlink(folder.path(), below.join("up")).unwrap();
         let look = |wanted: &str| that_have(wanted.chars().collect(), &[folder.path().to_owned()]);
         assert_eq!(look("é\u{20000}"), (Vec::new(), BTreeSet::from(['é', '\u{20000}'])));
         fs::write(below.join("Sans.TTF"), dejavu::sans::regular()).unwrap();

@@ -139,4 +139,7 @@ fn a_worker_reads_the_users_file_and_not_the_folders() {
         assert!(answer.contains("users") && !answer.contains("colour"), "{answer}");
     }
     assert!(asks(folder, &["run", "x.toml"], &[]).contains("colour is no setting"));
+    fs::write(folder.join("sortie.toml"), "sweep = \"folders\"").unwrap();
+    let help = asks(folder, &["worker", "--help"], &[]);
+    assert!(help.starts_with("0 ") && help.contains("users") && !help.contains("folders]"), "{help}");
 }

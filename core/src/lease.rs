@@ -38,7 +38,7 @@ pub struct Lease {
 
 /// What a worker's heartbeat says of one attempt: it is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alive {
+pub struct AttemptHeartbeat {
     /// The attempt.
     pub token: AttemptToken,
     /// The last step whose update is made.
@@ -47,7 +47,7 @@ pub struct Alive {
     pub preparation: Option<Preparation>,
 }
 
-impl Alive {
+impl AttemptHeartbeat {
     /// An attempt that has made this step.
     pub fn at(token: AttemptToken, step: u64) -> Self {
         Self { token, step, preparation: None }

@@ -3,7 +3,7 @@
 use sortie_core::artifact::Artifact;
 use sortie_core::keep::Keep;
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch, Completion, Lease};
+use sortie_core::lease::{AttemptHeartbeat, Batch, Completion, Lease};
 use sortie_core::limits::Limits;
 use sortie_core::pipe::Preparation;
 
@@ -53,16 +53,16 @@ impl TryFrom<v1::Lease> for Lease {
     }
 }
 
-impl From<Alive> for v1::Progress {
-    fn from(alive: Alive) -> Self {
-        let Alive { token, step, preparation } = alive;
+impl From<AttemptHeartbeat> for v1::Progress {
+    fn from(alive: AttemptHeartbeat) -> Self {
+        let AttemptHeartbeat { token, step, preparation } = alive;
         let preparation =
             preparation.map(|Preparation { what, done, total }| v1::Preparation { what, done, total });
         Self { token: token.0, step, preparation }
     }
 }
 
-impl From<v1::Progress> for Alive {
+impl From<v1::Progress> for AttemptHeartbeat {
     fn from(wire: v1::Progress) -> Self {
         let v1::Progress { token, step, preparation } = wire;
         let preparation =

@@ -9,12 +9,12 @@ use tch::TchError;
 /// The error of a [`crate::training::TrialSink`] that cannot take a report.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What CUDA says of a GPU, a driver or a connection that does not work: the descriptions of its error codes 3, 35, 46, 100, 101, 127, 214,
-/// 220, 226, 304, 401, 714, 802 and 803 (`cudaGetErrorString`). Faults that a program can cause, such as an illegal access, are none of them.
-const GPU_FAULTS: [&str; 14] = [
-    "initialization error",
+/// What CUDA says of a GPU, a driver or a connection that does not work: the descriptions of its error codes 3, 35, 100, 101, 127, 214, 220,
+/// 226, 304, 802 and 803 (`cudaGetErrorString`). Faults that a program can cause, such as an illegal access, and devices that are busy are
+/// none of them.
+const GPU_FAULTS: [&str; 11] = [
+    "CUDA error: initialization error",
     "CUDA driver version is insufficient for CUDA runtime version",
-    "all CUDA-capable devices are busy or unavailable",
     "no CUDA-capable device is detected",
     "invalid device ordinal",
     "startup failure in cuda runtime",
@@ -22,8 +22,6 @@ const GPU_FAULTS: [&str; 14] = [
     "uncorrectable NVLink error detected during the execution",
     "Invalid access of peer GPU memory over nvlink or a hardware error",
     "OS call failed or operation not supported on this OS",
-    "the operation cannot be performed in the present state",
-    "hardware stack error",
     "system not yet initialized",
     "system has unsupported display driver / cuda driver combination",
 ];

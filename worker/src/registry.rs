@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::pipe::Preparation;
 use tokio::sync::watch;
 
@@ -22,12 +22,12 @@ pub(crate) enum Order {
 
 /// How far an attempt is.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct AttemptProgress {
     step: AtomicU64,
     preparation: Mutex<Option<Preparation>>,
 }
 
-impl Place {
+impl AttemptProgress {
     /// It prepares its first step.
     pub(crate) fn prepares(&self, preparation: Preparation) {
         *self.preparation() = Some(preparation);
@@ -44,8 +44,12 @@ impl Place {
         self.preparation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn alive(&self, token: AttemptToken) -> Alive {
-        Alive { token, step: self.step.load(Ordering::Relaxed), preparation: self.preparation().clone() }
+    fn alive(&self, token: AttemptToken) -> AttemptHeartbeat {
+        AttemptHeartbeat {
+            token,
+            step: self.step.load(Ordering::Relaxed),
+            preparation: self.preparation().clone(),
+        }
     }
 }
 
@@ -53,7 +57,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// How far it is; sent with each heartbeat.
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<AttemptProgress>,
     /// What to do.
     pub(crate) orders: watch::Receiver<Order>,
     /// Set when the process has ended and the end is being reported.
@@ -62,7 +66,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug)]
 struct Handle {
-    place: Arc<Place>,
+    place: Arc<AttemptProgress>,
     orders: watch::Sender<Order>,
     ending: Arc<AtomicBool>,
 }
@@ -87,7 +91,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// Adds an attempt.
     pub(crate) fn add(&self, token: AttemptToken) -> Entry {
-        let place = Arc::new(Place::default());
+        let place = Arc::new(AttemptProgress::default());
         let (sender, orders) = watch::channel(Order::Run);
         let ending = Arc::new(AtomicBool::new(false));
         self.lock()
@@ -101,7 +105,7 @@ impl Registry {
     }
 
     /// Every attempt and how far it is.
-    pub(crate) fn progress(&self) -> Vec<Alive> {
+    pub(crate) fn progress(&self) -> Vec<AttemptHeartbeat> {
         self.lock().iter().map(|(token, handle)| handle.place.alive(*token)).collect()
     }
 
@@ -148,7 +152,8 @@ mod tests {
         one.place.prepares(decoding());
         one.place.made(7);
         two.place.prepares(decoding());
-        let alive = |token, step, preparation| Alive { token: AttemptToken(token), step, preparation };
+        let alive =
+            |token, step, preparation| AttemptHeartbeat { token: AttemptToken(token), step, preparation };
         assert_eq!(registry.progress(), [alive(1, 7, None), alive(2, 0, Some(decoding()))]);
         assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);

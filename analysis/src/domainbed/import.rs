@@ -191,6 +191,9 @@ impl ImportedSweep {
     }
 }
 
+/// The largest whole number up to which each is a number on an axis of its own.
+const HPARAMS_SEED_MAX: i64 = 1 << 53;
+
 fn check(run: &Run) -> Result<(), ImportError> {
     let wrong = |problem: String| Err(ImportError::Run { run: run.name.clone(), problem });
     let Run { trial_seed, hparams_seed, seed, algorithm, .. } = run;
@@ -199,6 +202,9 @@ fn check(run: &Run) -> Result<(), ImportError> {
         return wrong(format!(
             "trial_seed {trial_seed}, hparams_seed {hparams_seed}{seed}; allowed: seeds from 0"
         ));
+    }
+    if *hparams_seed > HPARAMS_SEED_MAX {
+        return wrong(format!("hparams_seed {hparams_seed}; allowed: at most {HPARAMS_SEED_MAX}"));
     }
     // Conditions of users name runs by their algorithm.
     if algorithm.is_empty()
@@ -239,6 +245,11 @@ fn axes(runs: &[Run], known_axes: &BTreeSet<String>) -> Result<BTreeMap<String, 
         if let Some(first) = axes.insert(axis.clone(), name.clone()) {
             return Err(ImportError::SameAxis { axis, first, second: name.clone() });
         }
+    }
+    // An axis of an earlier import that no run here has.
+    let own = [ALGORITHM, HPARAMS_SEED];
+    for axis in known_axes.iter().filter(|axis| !own.contains(&axis.as_str())) {
+        axes.entry(axis.clone()).or_insert_with(|| axis.clone());
     }
     Ok(axes)
 }
@@ -347,13 +358,13 @@ mod tests {
             (&grid["batch_size"], &grid["steps_hparam"], &grid["milestones"], &grid["bn"], &grid["unknown"]),
             (&json!([32.0]), &json!([300.0]), &json!(["[1,2]"]), &json!([true]), &Value::Null)
         );
-        // So is what was an axis before.
+        // So is what was an axis before, also if no run has it any more.
         let known = ["lr", "batch_size", "hparams_seed", "gone"].map(str::to_owned).into();
         let alone = ImportedSweep::of("theirs", "Mine", runs()[..3].to_vec(), &known).unwrap();
         let grid = alone.file("tag")["grid"].clone();
         assert_eq!(
             (&grid["lr"], &grid["batch_size"], &grid["gone"]),
-            (&json!([0.001]), &json!([32.0]), &Value::Null)
+            (&json!([0.001]), &json!([32.0]), &json!(["-"]))
         );
         // A run that lacks a hyper-parameter has a value of its own.
         let mut one = runs();

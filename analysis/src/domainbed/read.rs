@@ -13,6 +13,8 @@ const RECORDS: &str = "results.jsonl";
 const DONE: &str = "done";
 /// How far below the root a run folder may lie: SWAD's `train_output` has a folder for each dataset.
 const DEPTH_MAX: usize = 3;
+/// Bytes of a file of records at most: some hundred thousand records.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 /// The files of other models of the trajectory start with these and the step from which the model counts: `swa300_results.jsonl`.
 const OTHERS: [(&str, Method); 2] = [("swa", Method::Average), ("ensemble", Method::Ensemble)];
 
@@ -37,6 +39,14 @@ pub enum ReadError {
         path: PathBuf,
         /// The error of the system.
         error: io::Error,
+    },
+    /// No run has so many records.
+    #[error("{} has {bytes} bytes; allowed: at most {FILE_BYTES_MAX}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
     },
     /// There are no run folders.
     #[error("{} has no folder with a file {RECORDS}", .0.display())]
@@ -160,6 +170,10 @@ fn read_file(
     runs: &mut Vec<Run>,
     folders: &mut Folders,
 ) -> Result<(), ReadError> {
+    let bytes = path.metadata().map_err(io_error(path))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(ReadError::TooLarge { path: path.to_owned(), bytes });
+    }
     let text = std::fs::read(path).map_err(io_error(path))?;
     for (line, bytes) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let Some(fields) = parse::object(bytes) else {

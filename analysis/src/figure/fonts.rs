@@ -19,10 +19,23 @@ pub(super) static FONT: LazyLock<Option<FontRef<'static>>> = LazyLock::new(|| Fo
 
 /// The characters of an SVG document that the embedded font lacks, such as Chinese ones. Its tags have none.
 pub fn uncovered(svg: &str) -> BTreeSet<char> {
-    let visible = |character: &char| !character.is_ascii() && !character.is_whitespace();
+    let visible =
+        |character: &char| !character.is_ascii() && !character.is_whitespace() && !is_ignorable(*character);
     let wanted: BTreeSet<char> = svg.chars().filter(visible).collect();
     let covered = covered(embedded(), &wanted);
     wanted.difference(&covered).copied().collect()
+}
+
+/// Whether a character is never shown itself (Unicode's Default_Ignorable_Code_Point): marks of variants, joiners, soft hyphens.
+fn is_ignorable(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Those of these characters that a font has. `font` is a file's content, which may hold several fonts; what is no font has none.

@@ -143,7 +143,7 @@ fn characters_that_the_embedded_font_lacks_come_from_other_fonts() {
     let svg = |name: &str| {
         draw(FigureKind::Rates, &work("PACS"), &sweep(&work("PACS"))).unwrap().replace("sketch", name)
     };
-    assert!(uncovered(&svg("esquisse à l'encre, тушь ± …")).is_empty());
+    assert!(uncovered(&svg("esquisse à l'encre, тушь ± …, ink\u{fe0f}\u{200d}")).is_empty());
     let (chinese, wanted) = (svg("\u{20000}"), BTreeSet::from(['\u{20000}']));
     assert_eq!(uncovered(&chinese), wanted);
     assert_eq!(covered(&chinese_font(), &wanted), wanted);

@@ -10,6 +10,7 @@ use sortie_analysis::domainbed::{self, Folders, ImportedSweep, Run};
 use sortie_core::job::StateName;
 use sortie_core::named;
 use sortie_core::record::Fingerprint;
+use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Point;
 use sortie_proto::v1;
 use sortie_proto::v1::complete_request::Outcome;
@@ -150,8 +151,7 @@ impl Counts {
 /// A sweep that is imported.
 struct Import {
     sweep: ImportedSweep,
-    /// The names of runs whose trials have a result already.
-    known: BTreeSet<String>,
+    request: v1::SubmitRequest,
 }
 
 /// A trial of the sweep, as the coordinator lists it.
@@ -172,27 +172,16 @@ impl Import {
         }
         let sweep = ImportedSweep::of(name, dataset, runs, &axes)?;
         let succeeded = trials.iter().filter(|trial| trial.state == StateName::Succeeded);
-        let known = succeeded.filter_map(|trial| Some(sweep.run_at(&trial.point)?.name.clone())).collect();
-        Ok(Self { sweep, known })
+        let known: BTreeSet<String> =
+            succeeded.filter_map(|trial| Some(sweep.run_at(&trial.point)?.name.clone())).collect();
+        let request = request(&sweep, &known)?;
+        Ok(Self { sweep, request })
     }
 
     /// Stores the sweep and delivers the runs.
     async fn import(&self, client: &mut Client, connection: &Connection) -> Result<Counts> {
         let name = &self.sweep.name;
-        let notes = self.sweep.notes(|run| self.known.contains(&run.name));
-        let imported = if notes.is_empty() { String::new() } else { serde_json::to_string(&notes)? };
-        if imported.len() > NOTES_BYTES_MAX {
-            let records: usize = notes.further.iter().map(|of| of.records.len()).sum();
-            bail!(
-                "sweep {name}: {records} records repeat a step or measure nothing, {} bytes of text; allowed: at most {NOTES_BYTES_MAX}",
-                imported.len()
-            );
-        }
-        let file =
-            toml::Table::try_from(self.sweep.file(&tag(name))).context("cannot write the sweep file")?;
-        let text = toml::to_string(&file).context("cannot write the sweep file")?;
-        let request = v1::SubmitRequest { text, no_reuse: true, imported, ..v1::SubmitRequest::default() };
-        let mut progress = client.submit(request).await?;
+        let mut progress = client.submit(self.request.clone()).await?;
         while progress.message().await.map_err(ClientError::from)?.is_some() {}
         let missing = self.match_trials(client).await?;
         let mut import_worker = ImportWorker::connect(connection, &tag(name)).await?;
@@ -288,6 +277,25 @@ impl Import {
             }
         }
     }
+}
+
+/// What stores a sweep, checked. `known` are the names of runs whose trials have a result already.
+fn request(sweep: &ImportedSweep, known: &BTreeSet<String>) -> Result<v1::SubmitRequest> {
+    let name = &sweep.name;
+    let notes = sweep.notes(|run| known.contains(&run.name));
+    let imported = if notes.is_empty() { String::new() } else { serde_json::to_string(&notes)? };
+    if imported.len() > NOTES_BYTES_MAX {
+        let records: usize = notes.further.iter().map(|of| of.records.len()).sum();
+        bail!(
+            "sweep {name}: {records} records repeat a step or measure nothing, {} bytes of text; allowed: at most {NOTES_BYTES_MAX}",
+            imported.len()
+        );
+    }
+    notes.check()?;
+    let file = toml::Table::try_from(sweep.file(&tag(name))).context("cannot write the sweep file")?;
+    let text = toml::to_string(&file).context("cannot write the sweep file")?;
+    SweepSpec::parse(&text, None)?;
+    Ok(v1::SubmitRequest { text, no_reuse: true, imported, ..v1::SubmitRequest::default() })
 }
 
 /// The trials of a sweep.

@@ -45,7 +45,10 @@ fn user_file() -> Option<PathBuf> {
 
 /// Whether the words of the command line name the worker's command.
 fn is_worker(command: &Command) -> bool {
-    let matches = command.clone().ignore_errors(true).try_get_matches();
+    // A request for help is an error to clap, which names no command.
+    let command = command.clone().disable_help_flag(true);
+    let command = command.mut_subcommands(|command| command.disable_help_flag(true));
+    let matches = command.ignore_errors(true).try_get_matches();
     matches.is_ok_and(|matches| matches.subcommand_name() == Some(WORKER))
 }
 

@@ -69,6 +69,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         if !imported.is_empty() {
             let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
             spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
+            spec.imported.check().map_err(|error| refused(error.into()))?;
         }
         let options = SubmitOptions { reuse: !no_reuse, priority };
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;

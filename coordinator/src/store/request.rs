@@ -3,7 +3,7 @@
 
 use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch, Completion};
+use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ pub(crate) enum Request {
     /// Answered by the tokens that no longer hold their trial.
     Heartbeat {
         worker: String,
-        attempts: Vec<Alive>,
+        attempts: Vec<AttemptHeartbeat>,
         reply: Reply<Vec<AttemptToken>>,
     },
     Report {

@@ -3,7 +3,7 @@
 use sortie_coordinator::store::{StoreError, SweepAction, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::record::TrialRecord;
 use sortie_core::status::SweepState;
 use sortie_core::trial::SpecHash;
@@ -15,12 +15,12 @@ pub async fn a_cancelled_attempt_is_stale_and_writes_nothing(f: Fixture) {
     let (runs, expired) = (f.claim_one().await, f.claim_one().await);
     f.store.report(runs.token, batch(1, vec![evaluation("sketch", 0, 1)])).await.unwrap();
     f.pass(10);
-    f.store.heartbeat("w1", vec![Alive::at(runs.token, 1)]).await.unwrap();
+    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(runs.token, 1)]).await.unwrap();
     assert_eq!(f.store.reap().await.unwrap(), 1);
     assert_eq!(f.cancel("").await, 4);
     assert_eq!(f.count(StateName::Cancelled).await, 4);
     for token in [runs.token, expired.token] {
-        assert_eq!(f.store.heartbeat("w1", vec![Alive::at(token, 2)]).await.unwrap(), [token]);
+        assert_eq!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 2)]).await.unwrap(), [token]);
         assert!(is_stale(&f.store.report(token, batch(2, vec![evaluation("sketch", 1, 1)])).await));
         assert!(is_stale(&f.complete(token, Outcome::Succeeded).await));
         assert!(is_stale(&f.complete(token, failed(ErrorClass::Transient)).await));
@@ -74,7 +74,10 @@ pub async fn a_user_action_reaches_every_page(f: Fixture) {
     assert_eq!(f.cancel("held_out=photo").await, 600);
     assert_eq!(
         f.store
-            .heartbeat("w1", vec![Alive::at(leases[0].token, 1), Alive::at(leases[1].token, 1)])
+            .heartbeat(
+                "w1",
+                vec![AttemptHeartbeat::at(leases[0].token, 1), AttemptHeartbeat::at(leases[1].token, 1)]
+            )
             .await
             .unwrap(),
         [leases[0].token]

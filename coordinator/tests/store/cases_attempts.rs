@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use tokio::time::Instant;
 
 use crate::fixture::*;
@@ -18,7 +18,10 @@ pub async fn a_stale_attempt_writes_nothing(f: Fixture) {
     assert_eq!(new.spec_hash, old.spec_hash);
     f.pass(1);
     assert_eq!(
-        f.store.heartbeat("w1", vec![Alive::at(old.token, 5), Alive::at(new.token, 1)]).await.unwrap(),
+        f.store
+            .heartbeat("w1", vec![AttemptHeartbeat::at(old.token, 5), AttemptHeartbeat::at(new.token, 1)])
+            .await
+            .unwrap(),
         [old.token]
     );
     let late = batch(1, vec![evaluation("sketch", 0, 9)]);
@@ -45,7 +48,7 @@ pub async fn an_expired_lease_that_nobody_took_comes_back_to_life(f: Fixture) {
     assert_eq!(f.store.reap().await.unwrap(), 0);
     assert_eq!(f.count(StateName::Running).await, 0);
     f.pass(1);
-    assert!(f.store.heartbeat("w1", vec![Alive::at(lease.token, 3)]).await.unwrap().is_empty());
+    assert!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 3)]).await.unwrap().is_empty());
     assert_eq!(f.count(StateName::Running).await, 1);
     // A revived lease is as long as any other.
     f.pass(9);
@@ -63,7 +66,7 @@ pub async fn what_comes_back_to_life_in_the_moment_of_a_claim_has_one_holder(f: 
     f.pass(10);
     f.store.reap().await.unwrap();
     // They arrive together: either may come first.
-    let beats = vec![Alive::at(leases[0].token, 1)];
+    let beats = vec![AttemptHeartbeat::at(leases[0].token, 1)];
     let (lost, claimed) =
         tokio::join!(f.store.heartbeat("w1", beats), f.store.claim(claim("w1", 4), Duration::ZERO));
     let trials: Vec<_> = claimed.unwrap().leases.iter().map(|lease| lease.spec_hash).collect();
@@ -104,7 +107,10 @@ pub async fn an_end_reported_again_is_stored_once(f: Fixture) {
         assert_eq!((line.line.state.as_str(), line.events.len()), (end, 2), "{outcome:?}");
         // Only an end may be repeated: every other report comes too late.
         assert!(is_stale(&f.store.report(lease.token, batch(2, vec![])).await), "{outcome:?}");
-        assert_eq!(f.store.heartbeat("w1", vec![Alive::at(lease.token, 9)]).await.unwrap(), [lease.token]);
+        assert_eq!(
+            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 9)]).await.unwrap(),
+            [lease.token]
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sortie_coordinator::store::{Claim, StoreError, SubmitOptions, SweepAction, Worker};
 use sortie_core::job::{ErrorClass, StateName};
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::requirements::Abilities;
 use sortie_core::status::SweepState;
 
@@ -271,7 +271,7 @@ pub async fn a_paused_or_cancelled_sweep_assigns_nothing_and_lets_run_what_runs(
     f.act("first", SweepAction::Pause).await;
     assert_eq!(f.status("first").await.state, SweepState::Paused);
     assert_eq!(f.claim(1).await, []);
-    assert!(f.store.heartbeat("w1", vec![Alive::at(lease.token, 1)]).await.unwrap().is_empty());
+    assert!(f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 1)]).await.unwrap().is_empty());
     f.succeed(lease.token).await;
     f.cancel("").await;
     assert_eq!(f.status("first").await.state, SweepState::Cancelled);

@@ -2,7 +2,7 @@
 
 use sortie_coordinator::store::{StoreError, SweepStatus};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
-use sortie_core::lease::{Alive, Lease};
+use sortie_core::lease::{AttemptHeartbeat, Lease};
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Fingerprint;
 use sortie_core::status::SweepState;
@@ -20,7 +20,13 @@ pub async fn status_counts_trials_and_steps(f: Fixture) {
     f.fail(first.next().unwrap(), ErrorClass::BadConfig).await;
     f.fail(first.next().unwrap(), ErrorClass::Transient).await;
     f.store
-        .heartbeat("w1", vec![Alive::at(first.next().unwrap(), 7), Alive::at(first.next().unwrap(), 5)])
+        .heartbeat(
+            "w1",
+            vec![
+                AttemptHeartbeat::at(first.next().unwrap(), 7),
+                AttemptHeartbeat::at(first.next().unwrap(), 5),
+            ],
+        )
         .await
         .unwrap();
     f.cancel("seed=2").await;
@@ -54,7 +60,7 @@ pub async fn progress_never_goes_backwards(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;
     for (reported, expected) in [(5, 5), (9, 9), (3, 9)] {
-        f.store.heartbeat("w1", vec![Alive::at(lease.token, reported)]).await.unwrap();
+        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, reported)]).await.unwrap();
         assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows[0].step, expected);
     }
     // Reports bring it too, for a short attempt may end before its first heartbeat.
@@ -67,7 +73,7 @@ pub async fn what_comes_before_the_first_step_is_shown(f: Fixture) {
     let leases = f.claim(2).await;
     let prepares = |lease: &Lease, done| {
         let preparation = Some(Preparation { what: "decoding\n".to_owned(), done, total: 1_244 });
-        Alive { preparation, ..Alive::at(lease.token, 0) }
+        AttemptHeartbeat { preparation, ..AttemptHeartbeat::at(lease.token, 0) }
     };
     let shown = async || {
         let status = f.status("first").await;
@@ -79,7 +85,7 @@ pub async fn what_comes_before_the_first_step_is_shown(f: Fixture) {
     assert_eq!(shown().await, (2, 2, Some("decoding , 300 of 1244 images".to_owned())));
     let history = f.store.history(&leases[0].spec_hash.to_string()).await.unwrap();
     assert!(history.events[0].detail.ends_with(", decoding , 4 of 1244 images"), "{:?}", history.events);
-    f.store.heartbeat("w1", vec![Alive::at(leases[1].token, 1)]).await.unwrap();
+    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(leases[1].token, 1)]).await.unwrap();
     assert_eq!(shown().await, (2, 1, Some("decoding , 4 of 1244 images".to_owned())));
     f.complete(leases[0].token, Outcome::Succeeded).await.unwrap();
     assert_eq!(shown().await, (1, 0, None));
@@ -167,7 +173,7 @@ pub async fn a_trials_history_has_everything_in_order(f: Fixture) {
         sortie_core::lease::Batch { sequence: 1, fingerprint: Some(fingerprint), ..Default::default() };
     f.store.report(first.token, reported).await.unwrap();
     f.pass(2);
-    f.store.heartbeat("w1", vec![Alive::at(first.token, 6)]).await.unwrap();
+    f.store.heartbeat("w1", vec![AttemptHeartbeat::at(first.token, 6)]).await.unwrap();
     f.fail(first.token, ErrorClass::Transient).await;
     f.pass(1);
     f.retry("", None).await;

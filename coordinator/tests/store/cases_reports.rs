@@ -3,7 +3,7 @@
 use sortie_coordinator::store::{PageRequest, StoreError, SubmitOptions};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch};
+use sortie_core::lease::{AttemptHeartbeat, Batch};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint, TrialRecord};
 
@@ -46,7 +46,7 @@ pub async fn reports_are_numbered_and_repeats_are_stored_once(f: Fixture) {
         "there is no such attempt"
     );
     assert_eq!(
-        f.store.heartbeat("w1", vec![Alive::at(AttemptToken(99), 0)]).await.unwrap(),
+        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(AttemptToken(99), 0)]).await.unwrap(),
         [AttemptToken(99)]
     );
 }
@@ -293,7 +293,7 @@ pub async fn absurd_numbers_and_texts_hurt_nobody_else(f: Fixture) {
     let message = Outcome::Failed { class: ErrorClass::BadConfig, message };
     // They share a transaction with requests that are in order.
     let (heartbeat, report, end, claim, fine) = tokio::join!(
-        f.store.heartbeat("w1", vec![Alive::at(leases[0].token, u64::MAX)]),
+        f.store.heartbeat("w1", vec![AttemptHeartbeat::at(leases[0].token, u64::MAX)]),
         f.store.report(leases[1].token, odd),
         f.complete(leases[2].token, message),
         f.store.claim(claim("w\0", 1), std::time::Duration::ZERO),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sortie_coordinator::store::{OpenOptions, Settings, Store};
 use sortie_core::job::{ErrorClass, Outcome, StateName, Timestamp};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 use tokio::time::Instant;
 
@@ -27,11 +27,14 @@ pub async fn a_clock_that_is_set_before_a_restart_ends_no_lease_early_and_none_l
         f = f.restart().await;
         f.pass(9);
         assert_eq!(f.store.reap().await.unwrap(), 0, "{step}");
-        assert!(f.store.heartbeat("w1", vec![Alive::at(alive.token, 1)]).await.unwrap().is_empty(), "{step}");
+        assert!(
+            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(alive.token, 1)]).await.unwrap().is_empty(),
+            "{step}"
+        );
         f.pass(2);
         assert_eq!(f.store.reap().await.unwrap(), 1, "{step}");
         assert_eq!(
-            f.store.heartbeat("w1", vec![Alive::at(dead.token, 1)]).await.unwrap(),
+            f.store.heartbeat("w1", vec![AttemptHeartbeat::at(dead.token, 1)]).await.unwrap(),
             [],
             "{step}: it comes back"
         );
@@ -54,7 +57,7 @@ fn beat(
     tokio::spawn(async move {
         let mut lost = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            lost.extend(store.heartbeat("w1", vec![Alive::at(token, 1)]).await.unwrap());
+            lost.extend(store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         lost

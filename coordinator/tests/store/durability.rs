@@ -9,7 +9,7 @@ use std::time::Duration;
 use sortie_coordinator::store::{OpenOptions, Store, StoreError};
 use sortie_core::job::{Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch};
+use sortie_core::lease::{AttemptHeartbeat, Batch};
 use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _, SqliteConnection};
 use tempfile::TempDir;
 
@@ -123,7 +123,7 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_with_room_it_goes_on() 
     }
     let (report, heartbeat) = tokio::join!(
         store.report(lease.token, printed(acknowledged + 1, 20_000)),
-        store.heartbeat("w1", vec![Alive::at(lease.token, 3)]),
+        store.heartbeat("w1", vec![AttemptHeartbeat::at(lease.token, 3)]),
     );
     assert!(report.is_err());
     drop(heartbeat);

@@ -16,7 +16,7 @@ use sortie_coordinator::store::{
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch, Completion, Lease};
+use sortie_core::lease::{AttemptHeartbeat, Batch, Completion, Lease};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint};
 
@@ -270,8 +270,10 @@ impl Pair {
                 shown(claimed)
             }
             Step::Heartbeat { worker, attempts } => {
-                let attempts =
-                    attempts.iter().map(|(attempt, step)| Alive::at(self.token(*attempt), *step)).collect();
+                let attempts = attempts
+                    .iter()
+                    .map(|(attempt, step)| AttemptHeartbeat::at(self.token(*attempt), *step))
+                    .collect();
                 shown(store.heartbeat(WORKERS[*worker], attempts).await)
             }
             Step::Report { attempt, choice } => {

@@ -8,7 +8,7 @@ use sortie_coordinator::store::{Store, StoreError, TrialAction};
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Completion};
+use sortie_core::lease::{AttemptHeartbeat, Completion};
 use sortie_core::trial::SpecHash;
 use sortie_testkit::postgres::Postgres;
 
@@ -154,7 +154,7 @@ async fn interfere(stores: [Arc<Store>; 2], clock: Arc<MockClock>, task: usize) 
         }
         // In another order everywhere.
         tokens.reverse();
-        let attempts = tokens.iter().map(|token| Alive::at(*token, round as u64)).collect();
+        let attempts = tokens.iter().map(|token| AttemptHeartbeat::at(*token, round as u64)).collect();
         match store.heartbeat("w1", attempts).await {
             Ok(lost) => tokens.retain(|token| !lost.contains(token)),
             Err(error) => note(error),

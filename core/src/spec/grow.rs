@@ -80,6 +80,7 @@ impl SweepSpec {
             imported: self.imported.grown_by(&new.imported),
         };
         size(&grown)?;
+        grown.imported.check()?;
         Ok(grown)
     }
 

@@ -2,8 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::SpecError;
 use crate::metrics::Method;
 use crate::trial::Point;
+
+/// Records of skipped runs at most: tables count each.
+const SKIPPED_RECORDS_MAX: u64 = 1_000_000;
+/// Bytes of the JSON at most: a message that describes a sweep has it.
+const BYTES_MAX: u64 = 8 << 20;
 
 /// What an import read and no trial of its sweep holds. It changes no identity and no result; DomainBed's tables count it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,6 +65,29 @@ impl Imported {
         self.skipped.is_empty() && self.further.is_empty()
     }
 
+    /// Whether it is small enough to be stored.
+    ///
+    /// # Errors
+    /// [`SpecError::TooLarge`].
+    pub fn check(&self) -> Result<(), SpecError> {
+        let records = self.skipped.iter().fold(0_u64, |sum, run| sum.saturating_add(run.records));
+        // What serialises to JSON is as long as its text.
+        let bytes = serde_json::to_string(self).map_or(u64::MAX, |text| text.len() as u64);
+        for (size, what, max) in [
+            (records, "records of skipped runs", SKIPPED_RECORDS_MAX),
+            (bytes, "bytes of runs and records that are no trials", BYTES_MAX),
+        ] {
+            if size > max {
+                return Err(SpecError::TooLarge {
+                    key: "imported".to_owned(),
+                    size: format!("{size} {what}"),
+                    max,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// The records of a trial and method that are no evaluations.
     pub fn further_of(&self, point: &Point, method: Method) -> &[FurtherRecord] {
         let of = |records: &&FurtherRecords| records.method == method && records.point == *point;
@@ -83,6 +112,17 @@ mod tests {
     use super::*;
     use crate::spec::SweepSpec;
     use crate::trial::tests::example;
+
+    #[test]
+    fn what_is_too_much_is_refused() {
+        let run = |name: &str, records| SkippedRun { name: name.into(), algorithm: "ERM".into(), records };
+        let imported = |skipped| Imported { skipped, further: Vec::new() };
+        assert_eq!(imported(vec![run("a", SKIPPED_RECORDS_MAX)]).check(), Ok(()));
+        let error = imported(vec![run("a", u64::MAX), run("b", 1)]).check().unwrap_err().to_string();
+        assert!(error.starts_with("imported has 18446744073709551615 records of skipped runs"), "{error}");
+        let error = imported(vec![run(&"a".repeat(9 << 20), 1)]).check().unwrap_err().to_string();
+        assert!(error.contains("bytes of runs and records"), "{error}");
+    }
 
     #[test]
     fn a_later_import_replaces_what_it_read_again_and_keeps_the_rest() {

@@ -238,11 +238,16 @@ impl<'a> Candidate<'a> {
     }
 }
 
+/// Names in one line. A file may name anything.
+fn shown(names: &[&str]) -> String {
+    names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 fn complaint(wanted: &Wanted, missing: Vec<&str>, left_over: Vec<&str>) -> String {
     let some = |names: Vec<&str>| match names.len() {
         0 => String::new(),
-        n if n > NAMES_SHOWN => format!(" ({}, ...)", names[..NAMES_SHOWN].join(", ")),
-        _ => format!(" ({})", names.join(", ")),
+        n if n > NAMES_SHOWN => format!(" ({}, ...)", shown(&names[..NAMES_SHOWN])),
+        _ => format!(" ({})", shown(&names)),
     };
     format!(
         "missing: {} of the network's {} tensors{}; left over: {}{}",

@@ -27,7 +27,7 @@ use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
 use crate::process::launch;
-use crate::registry::{Entry, Order, Place};
+use crate::registry::{AttemptProgress, Entry, Order};
 use crate::slots::TakenSlot;
 use crate::state_dir::StateDir;
 
@@ -54,7 +54,7 @@ type Delivery = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 pub(crate) struct Attempt<'a> {
     shared: &'a Shared,
     is_command: bool,
-    place: Arc<Place>,
+    place: Arc<AttemptProgress>,
     orders: watch::Receiver<Order>,
     is_ending: Arc<AtomicBool>,
     outbox: Outbox,
@@ -145,8 +145,11 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
 /// An attempt whose device does not work any more: its worker uses it no more. While it has others, nothing is wrong with the machine as a
 /// whole.
 fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
-    let Outcome::Failed { class: ErrorClass::Device, message } = outcome else { return outcome };
     let device = &taken.slot().device;
+    let message = match outcome {
+        Outcome::Failed { class: ErrorClass::Device, message } if !taken.slot().visible.is_empty() => message,
+        other => return other,
+    };
     tracing::error!(%device, reason = %message, "this device gets no more trials until the worker is started again");
     let class = if taken.lose_device(&message) { ErrorClass::Preempted } else { ErrorClass::Device };
     Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }

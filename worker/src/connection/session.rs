@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sortie_core::job::Outcome;
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::watch;
@@ -213,7 +213,7 @@ impl Session {
     /// Reports that attempts are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
-        attempts: Vec<Alive>,
+        attempts: Vec<AttemptHeartbeat>,
         limit: Duration,
     ) -> Result<Vec<AttemptToken>, CallError> {
         self.ensure_registered().await?;

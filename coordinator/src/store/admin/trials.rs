@@ -98,8 +98,12 @@ pub(crate) async fn act_on_trials(
         changes.events.push((trial.id, event));
         if let (Some(Effect::End(..)), Some(token)) = (effect, token) {
             let Some(attempt) = tx.attempts(&[token]).await?.pop() else { continue };
-            let ended =
-                Progress { state: AttemptState::Cancelled, ended: Some(now), ..attempt.progress.clone() };
+            let ended = Progress {
+                state: AttemptState::Cancelled,
+                ended: Some(now),
+                preparation: None,
+                ..attempt.progress.clone()
+            };
             changes.progress.insert(token, (attempt.progress, ended));
         }
     }
@@ -172,7 +176,11 @@ fn refuse_to_miss_trials(
 ) -> Result<(), StoreError> {
     let cancelled = row.state == StoredSweepState::Cancelled;
     let named = matches!(which, WhichTrials::Named(_));
-    if whole || row.expanded >= row.planned || (!cancelled && (named || action == TrialAction::Retry)) {
+    let misses_none = match action {
+        TrialAction::Cancel => named,
+        TrialAction::Retry => !cancelled,
+    };
+    if whole || row.expanded >= row.planned || misses_none {
         return Ok(());
     }
     let sweep = row.spec.name.clone();

@@ -9,7 +9,7 @@ use sortie_core::job::{
     Timestamp,
 };
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
-use sortie_core::lease::{Alive, Batch, Completion};
+use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
 
 use super::sweep_cache::SweepInfo;
 use crate::store::StoreError;
@@ -110,10 +110,10 @@ impl UnitOfWork {
     }
 
     /// Extends leases; gives the tokens that no longer hold their trial.
-    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[Alive]) -> Vec<AttemptToken> {
+    pub(crate) fn on_heartbeat(&mut self, worker: &str, attempts: &[AttemptHeartbeat]) -> Vec<AttemptToken> {
         self.changes.seen.insert(worker.to_owned(), self.now);
         let mut lost = Vec::new();
-        for &Alive { token, step, ref preparation } in attempts {
+        for &AttemptHeartbeat { token, step, ref preparation } in attempts {
             let Ok(row) = self.held(token) else {
                 lost.push(token);
                 continue;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Batch, Completion};
+use sortie_core::lease::{AttemptHeartbeat, Batch, Completion};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -56,7 +56,7 @@ impl Store {
     pub async fn heartbeat(
         &self,
         worker_id: &str,
-        attempts: Vec<Alive>,
+        attempts: Vec<AttemptHeartbeat>,
     ) -> Result<Vec<AttemptToken>, StoreError> {
         let worker = worker_id.to_owned();
         self.ask(|reply| Message::Request(Request::Heartbeat { worker, attempts, reply })).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_core::lease::Alive;
+use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::spec::SweepSpec;
 use tokio::task::LocalSet;
 
@@ -142,13 +142,13 @@ async fn an_outage_longer_than_a_lease_costs_nobody_a_trial() {
         world.faults.lock().unwrap().refused = 100;
         tokio::time::sleep(Duration::from_secs(outage)).await;
         assert!(matches!(
-            store.heartbeat("w1", vec![Alive::at(token, 1)]).await,
+            store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await,
             Err(StoreError::Database(_))
         ));
         world.faults.lock().unwrap().refused = 0;
         // The worker comes back late, but within a lease.
         tokio::time::sleep(super::world::LEASE * 4 / 10).await;
-        assert_eq!(store.heartbeat("w1", vec![Alive::at(token, 1)]).await.unwrap(), []);
+        assert_eq!(store.heartbeat("w1", vec![AttemptHeartbeat::at(token, 1)]).await.unwrap(), []);
         assert_eq!(store.status(None).await.unwrap()[0].running, 1);
     }
     let name = store.trials("simulated", None, 0).await.unwrap().rows.remove(0).spec_hash.to_string();

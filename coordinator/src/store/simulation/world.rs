@@ -10,7 +10,7 @@ use std::time::Duration;
 use sortie_core::filter::Filter;
 use sortie_core::job::{ErrorClass, Outcome, Timestamp};
 use sortie_core::keys::AttemptToken;
-use sortie_core::lease::{Alive, Completion, Lease};
+use sortie_core::lease::{AttemptHeartbeat, Completion, Lease};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -249,7 +249,7 @@ impl Simulation {
             Call::Register(worker) => store.register(worker).await.map(|()| CallResult::Done),
             Call::Claim(claim, wait) => store.claim(claim.clone(), *wait).await.map(CallResult::Claimed),
             Call::Heartbeat(worker, tokens) => store
-                .heartbeat(worker, tokens.iter().map(|token| Alive::at(*token, 1)).collect())
+                .heartbeat(worker, tokens.iter().map(|token| AttemptHeartbeat::at(*token, 1)).collect())
                 .await
                 .map(CallResult::Lost),
             Call::Report(token, sequence) => {

@@ -8,7 +8,10 @@ use super::pickle_input::{Input, damaged};
 
 /// Bytes of a pickle at most. The numbers of tensors lie outside it.
 pub(super) const PICKLE_BYTES_MAX: u64 = 64 << 20;
-/// Values of one pickle at most, and those on its stack: a bound on memory. A checkpoint of the largest network has some ten thousand.
+/// Bytes of the name of a class or a function at most.
+const GLOBAL_BYTES_MAX: usize = 500;
+/// Values of one pickle at most: a bound on memory. As many may be pushed on its stack once more. A checkpoint of the largest network has
+/// some ten thousand.
 const VALUES_MAX: usize = 1 << 22;
 
 /// The place of a value among those of its pickle. Values refer to each other by it, so a pickle may repeat a value or contain itself.
@@ -87,6 +90,14 @@ impl<'a> Pickle<'a> {
     pub(super) fn values(&self) -> impl Iterator<Item = &Value<'a>> {
         self.values.iter()
     }
+}
+
+/// A class or a function. A pickle may refer to one text many times, and each name is a text of its own.
+fn global<'a>(module: &str, name: &str) -> Result<Value<'a>, String> {
+    if module.len() + name.len() > GLOBAL_BYTES_MAX {
+        return Err(format!("the name of a class has more than {GLOBAL_BYTES_MAX} bytes"));
+    }
+    Ok(Value::Global(format!("{module}.{name}")))
 }
 
 /// A stack machine, as Python's is.
@@ -234,16 +245,16 @@ impl<'a> Machine<'a> {
         match code {
             b'c' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
-                let global = format!("{}.{}", String::from_utf8_lossy(module), String::from_utf8_lossy(name));
-                self.push_value(Value::Global(global))?;
+                let global = global(&String::from_utf8_lossy(module), &String::from_utf8_lossy(name))?;
+                self.push_value(global)?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(module), Value::Text(name)) = (self.get(module), self.get(name)) else {
                     return Err("a class of the pickle has no name".into());
                 };
-                let global = format!("{module}.{name}");
-                self.push_value(Value::Global(global))?;
+                let global = global(module, name)?;
+                self.push_value(global)?;
             }
             // Extensions are numbers for classes that only the writer knows.
             0x82..=0x84 => {
@@ -269,10 +280,9 @@ impl<'a> Machine<'a> {
             }
             b'i' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
-                let global = format!("{}.{}", String::from_utf8_lossy(module), String::from_utf8_lossy(name));
+                let global = global(&String::from_utf8_lossy(module), &String::from_utf8_lossy(name))?;
                 let parts = self.pop_to_mark()?;
-                let (callable, arguments) =
-                    (self.add(Value::Global(global))?, self.add(Value::Sequence(parts))?);
+                let (callable, arguments) = (self.add(global)?, self.add(Value::Sequence(parts))?);
                 self.push_object(callable, arguments)?;
             }
             b'b' => {

@@ -98,3 +98,11 @@ fn memory_has_a_bound() {
     let marks = b"(".repeat(2 * VALUES_MAX + 1);
     assert!(read(&marks).unwrap_err().contains("more than 4194304 values"));
 }
+
+#[test]
+fn a_text_that_is_referred_to_often_does_not_become_many_long_names() {
+    let mut bytes = b"\x80\x04X\x58\x02\0\0".to_vec();
+    bytes.extend([b'a'; 600]);
+    bytes.extend(b"X\x01\0\0\0b\x93.");
+    assert_eq!(read(&bytes).unwrap_err(), "the name of a class has more than 500 bytes");
+}

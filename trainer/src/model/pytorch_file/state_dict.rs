@@ -12,6 +12,12 @@ use crate::model::matching::TensorName;
 const NAME_BYTES_MAX: usize = 1_000;
 /// How deep in each other dictionaries are looked into.
 const DEPTH_MAX: usize = 64;
+/// Bytes of the key of a storage, and of the name of its type, at most.
+const KEY_BYTES_MAX: usize = 500;
+/// Dimensions of a tensor at most: PyTorch allows 64.
+const DIMENSIONS_MAX: usize = 64;
+/// Values that are looked at, at most: those that are there under several names count each time.
+const LOOKS_MAX: usize = 1 << 24;
 /// Tensors of a checkpoint at most. One that is there under several names counts several times.
 const TENSORS_MAX: usize = 1 << 16;
 
@@ -58,7 +64,8 @@ pub(super) struct Entry {
 /// # Errors
 /// One line when there are too many.
 pub(super) fn entries(pickle: &Pickle) -> Result<Vec<Entry>, String> {
-    let mut search = Search { pickle, entries: Vec::new(), around: Vec::new(), barren: HashSet::new() };
+    let mut search =
+        Search { pickle, entries: Vec::new(), around: Vec::new(), barren: HashSet::new(), looks: 0 };
     search.look_into(pickle.root(), "", None)?;
     Ok(search.entries)
 }
@@ -86,6 +93,8 @@ struct Search<'a, 'b> {
     around: Vec<Id>,
     /// Values that hold no tensor.
     barren: HashSet<Id>,
+    /// How many values were looked at.
+    looks: usize,
 }
 
 impl Search<'_, '_> {
@@ -107,6 +116,7 @@ impl Search<'_, '_> {
             Value::Dict(items) => self.look_at(items, name, name.len(), None)?,
             Value::Sequence(items) => {
                 for (index, &item) in items.iter().enumerate() {
+                    self.count()?;
                     self.look_at_one(item, &format!("{name}{index}"), name.len(), None)?;
                 }
             }
@@ -145,6 +155,7 @@ impl Search<'_, '_> {
         module: Option<usize>,
     ) -> Result<(), String> {
         for &(key, value) in items {
+            self.count()?;
             let key: Cow<str> = match self.pickle.value(key) {
                 Value::Text(text) => Cow::Borrowed(text),
                 Value::Int(number) => Cow::Owned(number.to_string()),
@@ -155,6 +166,11 @@ impl Search<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), String> {
+        self.looks += 1;
+        if self.looks > LOOKS_MAX { Err("it refers to its values too often".into()) } else { Ok(()) }
     }
 
     fn look_at_one(&mut self, id: Id, name: &str, nest: usize, module: Option<usize>) -> Result<(), String> {
@@ -210,8 +226,8 @@ fn module_tables(pickle: &Pickle, attributes: &[(Id, Id)]) -> Option<[Vec<(Id, I
         },
         _ => &[],
     };
-    let left_out: Vec<&str> = left_out.iter().filter_map(|&name| text(pickle, name)).collect();
-    tables[1].retain(|(key, _)| !text(pickle, *key).is_some_and(|key| left_out.contains(&key)));
+    let left_out: HashSet<&str> = left_out.iter().filter_map(|&name| text(pickle, name)).collect();
+    tables[1].retain(|(key, _)| !text(pickle, *key).is_some_and(|key| left_out.contains(key)));
     Some(tables)
 }
 
@@ -285,7 +301,12 @@ fn layout(
             &Value::Int(number) if number >= 0 => Ok(number),
             _ => Err(damaged()),
         };
-        sequence(pickle, id).iter().map(number).collect()
+        let dimensions = sequence(pickle, id);
+        if dimensions.len() > DIMENSIONS_MAX {
+            Err(damaged())
+        } else {
+            dimensions.iter().map(number).collect()
+        }
     };
     let &Value::Int(offset) = pickle.value(offset) else { return Err(damaged()) };
     let offset = offset.checked_add(storage.start).filter(|&offset| offset >= 0).ok_or_else(damaged)?;
@@ -325,10 +346,13 @@ fn storage(pickle: &Pickle, name: Id) -> Result<Storage, String> {
         Value::Text(class) => &**class,
         _ => return Err(damaged()),
     };
+    if class.len() > KEY_BYTES_MAX {
+        return Err(damaged());
+    }
     let (kind, element_bytes) =
         element(class).ok_or_else(|| format!("a tensor's storage is {class}, which is not read"))?;
     let key = match pickle.value(*key) {
-        Value::Text(key) => key.to_string(),
+        Value::Text(key) if key.len() <= KEY_BYTES_MAX => key.to_string(),
         Value::Int(key) => key.to_string(),
         _ => return Err(damaged()),
     };

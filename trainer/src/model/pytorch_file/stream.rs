@@ -18,8 +18,14 @@ const LENGTH_BYTES: u64 = 8;
 /// An open stream.
 pub(super) struct Stream {
     file: File,
-    /// Where the numbers of each storage begin, in bytes.
-    places: HashMap<String, u64>,
+    places: HashMap<String, Place>,
+}
+
+/// Where the numbers of a storage lie in the file, in bytes.
+#[derive(Clone, Copy)]
+struct Place {
+    begin: u64,
+    bytes: u64,
 }
 
 impl Stream {
@@ -61,9 +67,12 @@ impl Stream {
     pub(super) fn read(&mut self, storage: &Storage) -> Result<Vec<u8>, String> {
         let place = self.places.get(&storage.key);
         let place = *place.ok_or_else(|| format!("the stream has no storage {:?}", storage.key))?;
-        // It lies in the file, which is no longer than a weights file may be.
+        // Several descriptions may name one storage. What is listed lies in the file, which is no longer than a weights file may be.
+        if storage.bytes() > place.bytes {
+            return Err(format!("the storage {:?} is shorter than a tensor says", storage.key));
+        }
         let mut bytes = vec![0; usize::try_from(storage.bytes()).map_err(|error| error.to_string())?];
-        self.file.read_exact_at(&mut bytes, place).map_err(|error| error.to_string())?;
+        self.file.read_exact_at(&mut bytes, place.begin).map_err(|error| error.to_string())?;
         Ok(bytes)
     }
 }
@@ -83,7 +92,7 @@ fn places(
     start: u64,
     saved: &Pickle,
     keys: &Pickle,
-) -> Result<HashMap<String, u64>, String> {
+) -> Result<HashMap<String, Place>, String> {
     let cut_off = || "the file is cut off".to_owned();
     let known: HashMap<String, Storage> =
         storages(saved)?.into_iter().map(|storage| (storage.key.clone(), storage)).collect();
@@ -106,7 +115,42 @@ fn places(
         }
         let begin = at + LENGTH_BYTES;
         at = begin.checked_add(storage.bytes()).filter(|&end| end <= length).ok_or_else(cut_off)?;
-        places.insert(key, begin);
+        places.insert(key, Place { begin, bytes: storage.bytes() });
     }
     Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+
+    /// One storage of a number, which two tensors name; the second says that it has 2^62.
+    #[test]
+    fn a_storage_is_never_longer_than_what_the_file_has_of_it() {
+        let tensor = |elements: &[u8]| {
+            let mut bytes =
+                b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
+            bytes.extend(b"X\x01\0\0\x000X\x03\0\0\0cpu");
+            bytes.extend(elements);
+            bytes.extend(b"tQK\0(K\x01t(K\x01t\x89NtR");
+            bytes
+        };
+        let mut bytes =
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+        bytes.extend(b"\x80\x02](");
+        bytes.extend([tensor(b"K\x01"), tensor(b"\x8a\x08\0\0\0\0\0\0\0\x40")].concat());
+        bytes.extend(b"e.\x80\x02]X\x01\0\0\x000a.");
+        bytes.extend(1_u64.to_le_bytes());
+        bytes.extend(0.5_f32.to_le_bytes());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        let (mut stream, entries) = Stream::open(file).unwrap().unwrap();
+        let storages: Vec<Storage> = entries.into_iter().map(|entry| entry.layout.unwrap().storage).collect();
+        assert_eq!(stream.read(&storages[0]).unwrap(), 0.5_f32.to_le_bytes());
+        let error = stream.read(&storages[1]).unwrap_err();
+        assert_eq!(error, "the storage \"0\" is shorter than a tensor says");
+    }
 }
