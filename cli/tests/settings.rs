@@ -139,7 +139,11 @@ fn a_worker_reads_the_users_file_and_not_the_folders() {
         assert!(answer.contains("users") && !answer.contains("colour"), "{answer}");
     }
     assert!(asks(folder, &["run", "x.toml"], &[]).contains("colour is no setting"));
-    fs::write(folder.join("sortie.toml"), "sweep = \"folders\"").unwrap();
+    fs::write(folder.join("sortie.toml"), "grace = 77").unwrap();
+    fs::write(folder.join("config/sortie/sortie.toml"), "devices = \"cuda:7\"").unwrap();
     let help = asks(folder, &["worker", "--help"], &[]);
-    assert!(help.starts_with("0 ") && help.contains("users") && !help.contains("folders]"), "{help}");
+    assert!(
+        help.starts_with("0 ") && help.contains("[default: cuda:7]") && !help.contains("[default: 77]"),
+        "{help}"
+    );
 }
