@@ -87,6 +87,7 @@ impl Machine {
             command_guard: allow_commands.then(folders::own_program),
             machine: self.name.clone(),
             tags: Vec::new(),
+            find_dataset: |root, name| sortie_data::find(root, name).map_err(|error| error.to_string()),
             grace: GRACE,
             time_left: None,
             time_for_unknown: TIME_FOR_UNKNOWN,

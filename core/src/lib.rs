@@ -20,6 +20,7 @@ pub mod names;
 pub mod parameters;
 pub mod pipe;
 pub mod plan;
+pub mod prerequisite;
 pub mod presets;
 pub mod random;
 pub mod record;

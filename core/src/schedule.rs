@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::keys::SweepKey;
 use crate::machine::WorkKind;
+use crate::prerequisite::{Findings, Prerequisite};
 use crate::requirements::{Abilities, Requirements};
 
 /// A sweep that may have trials to assign.
@@ -18,6 +19,8 @@ pub struct Candidate {
     pub require: Requirements,
     /// The kinds of work that its trials are.
     pub kinds: Vec<WorkKind>,
+    /// What its trials need that a worker can look for.
+    pub prerequisite: Option<Prerequisite>,
     /// How many of its trials run now.
     pub running: u64,
     /// How many of its trials wait and may be assigned, as far as they were counted.
@@ -41,6 +44,8 @@ pub struct Request {
     pub quarantined: Vec<WorkKind>,
     /// Kinds of work of which the machine gets one trial, to see whether it is fit again.
     pub on_trial: Vec<WorkKind>,
+    /// What the worker found of what it was asked to look for; none if it needs nothing for the trials that it takes.
+    pub findings: Option<Findings>,
 }
 
 /// Which sweeps' trials a request is for.
@@ -71,6 +76,22 @@ impl Request {
         let named = candidate.require.worker.as_ref().is_none_or(|worker| *worker == self.worker);
         named && self.wants(candidate.sweep) && self.abilities.meet(&candidate.require)
     }
+
+    /// What the worker must look for before trials of this sweep may be assigned to it.
+    pub fn must_look_for<'a>(&self, candidate: &'a Candidate) -> Option<&'a Prerequisite> {
+        let findings = self.findings.as_ref()?;
+        candidate.prerequisite.as_ref().filter(|prerequisite| !findings.know(prerequisite))
+    }
+
+    /// Why the worker's machine cannot run trials of this sweep, as the worker says.
+    pub fn lack(&self, candidate: &Candidate) -> Option<&str> {
+        self.findings.as_ref()?.lack(candidate.prerequisite.as_ref()?)
+    }
+
+    /// Whether trials of this sweep may be assigned now.
+    fn gets(&self, candidate: &Candidate) -> bool {
+        self.fits(candidate) && self.must_look_for(candidate).is_none() && self.lack(candidate).is_none()
+    }
 }
 
 /// Allocates waiting trials to requests, in the order of the requests: each trial comes from a sweep of the highest priority that has one
@@ -88,7 +109,7 @@ pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<S
                 })
             };
             let eligible = candidates.iter_mut().filter(|candidate| {
-                candidate.waiting > 0 && request.fits(candidate) && !has_its_one(candidate)
+                candidate.waiting > 0 && request.gets(candidate) && !has_its_one(candidate)
             });
             let Some(next) = eligible
                 .min_by_key(|candidate| (Reverse(candidate.priority), candidate.running, candidate.sweep))
@@ -109,6 +130,7 @@ pub fn allocate(candidates: &mut [Candidate], requests: &[Request]) -> Vec<Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prerequisite::Missing;
 
     fn candidate(sweep: i64, priority: i64, running: u64, waiting: u64) -> Candidate {
         Candidate {
@@ -118,6 +140,7 @@ mod tests {
             waiting,
             require: Requirements::default(),
             kinds: vec![WorkKind::Commands],
+            prerequisite: Some(Prerequisite::Program("python3".into())),
         }
     }
 
@@ -130,6 +153,7 @@ mod tests {
             machine: "m1".into(),
             quarantined: Vec::new(),
             on_trial: Vec::new(),
+            findings: None,
         }
     }
 
@@ -185,5 +209,27 @@ mod tests {
             allocated(&mut candidates, &[quarantined, on_trial, same_machine]),
             [vec![2, 2], vec![1, 2, 2], vec![2, 2, 2]]
         );
+    }
+
+    #[test]
+    fn a_worker_gets_trials_once_it_found_what_they_need() {
+        let program = Prerequisite::Program("python3".into());
+        let looked = |findings| Request { findings: Some(findings), ..request(1) };
+        let found = Findings { has: vec![program.clone()], ..Findings::default() };
+        let missing = Missing { prerequisite: program.clone(), reason: "it is in no folder of PATH".into() };
+        let lacking = Findings { lacks: vec![missing], ..Findings::default() };
+        for (request, gets, asked, lack) in [
+            (request(1), true, None, None),
+            (looked(Findings::default()), false, Some(&program), None),
+            (looked(found), true, None, None),
+            (looked(lacking), false, None, Some("it is in no folder of PATH")),
+        ] {
+            let candidate = candidate(1, 0, 0, 1);
+            assert_eq!(
+                allocated(&mut [candidate.clone()], std::slice::from_ref(&request))[0].len(),
+                usize::from(gets)
+            );
+            assert_eq!((request.must_look_for(&candidate), request.lack(&candidate)), (asked, lack));
+        }
     }
 }

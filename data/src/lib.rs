@@ -16,6 +16,8 @@ pub use cache::{ComputeRows, Images, Resized, SharedArray};
 pub use check::{BrokenImage, CheckReport, DomainCount, check};
 pub use decoding::{BilinearResizer, DecodedImage, ImageView, decode};
 pub use error::DataError;
-pub use layout::{DatasetFolder, Discovered, Ignored, ImageFile, dataset_at, discover, is_generated, read};
+pub use layout::{
+    DatasetFolder, Discovered, Ignored, ImageFile, dataset_at, discover, find, is_generated, read,
+};
 pub use progress::{NoProgress, Progress};
 pub use split::split_domains;

@@ -5,6 +5,7 @@ mod convert;
 pub mod endpoint;
 mod lease;
 mod peer;
+mod prerequisite;
 #[cfg(test)]
 mod round_trip;
 mod states;

@@ -8,6 +8,7 @@ use backon::BackoffBuilder as _;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
+use sortie_core::prerequisite::Prerequisite;
 use sortie_core::trial::Work;
 use sortie_proto::v1;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use crate::connection::heartbeat;
 use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
 use crate::machine::oom::OomKills;
+use crate::machine::prerequisites::Prerequisites;
 use crate::registration::registration;
 use crate::registry::{Order, Registry};
 use crate::signals::Stop;
@@ -75,8 +77,15 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         oom_kills: OomKills::find(),
         destination,
     });
-    let mut agent =
-        Agent { shared, registry, slots, attempts: JoinSet::new(), time, held_back: String::new() };
+    let mut agent = Agent {
+        shared,
+        registry,
+        slots,
+        attempts: JoinSet::new(),
+        time,
+        prerequisites: Prerequisites::default(),
+        held_back: String::new(),
+    };
     let mut stopping = stop.clone();
     let worked = tokio::select! {
         worked = agent.work() => worked,
@@ -120,7 +129,8 @@ type Finished = Option<(String, Duration)>;
 
 /// What to do after an answer of the coordinator.
 enum PollResult {
-    Leases,
+    /// Trials, or something to look for before the next request.
+    Something,
     /// No trials, or some that may not run here.
     Nothing,
     /// No trial is left that this worker could get.
@@ -133,6 +143,8 @@ struct Agent {
     slots: Arc<Slots>,
     attempts: JoinSet<Finished>,
     time: TimeBudget,
+    /// What to look for before each request for trials.
+    prerequisites: Prerequisites,
     /// Why the coordinator gives this worker no trials; empty if it does give some.
     held_back: String,
 }
@@ -178,7 +190,7 @@ impl Agent {
                     unreachable_since = None;
                     delays = retry::DELAYS.build();
                     match self.take(response).await? {
-                        PollResult::Leases => {}
+                        PollResult::Something => {}
                         PollResult::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
                         PollResult::Idle => return Ok(()),
                     }
@@ -210,16 +222,24 @@ impl Agent {
 
     /// Starts the trials of an answer.
     async fn take(&mut self, response: v1::LeaseResponse) -> Result<PollResult, AgentError> {
-        let v1::LeaseResponse { leases, idle, quarantined, unfit } = response;
+        let v1::LeaseResponse { leases, idle, quarantined, unfit, look_for } = response;
+        let look_for = look_for.into_iter().map(Prerequisite::try_from).collect::<Result<_, _>>();
+        let look_for = look_for.map_err(|error| AgentError::Incompatible(error.to_string()))?;
+        let looks = self.prerequisites.add(look_for);
         self.note_held_back(if quarantined.is_empty() { unfit } else { quarantined.clone() });
-        if leases.is_empty() && idle && self.shared.config.exit_when_idle && self.attempts.is_empty() {
+        if leases.is_empty()
+            && idle
+            && !looks
+            && self.shared.config.exit_when_idle
+            && self.attempts.is_empty()
+        {
             if !quarantined.is_empty() {
                 return Err(AgentError::HeldBack(quarantined));
             }
             tracing::info!("nothing is left to do");
             return Ok(PollResult::Idle);
         }
-        let mut taken = if leases.is_empty() { PollResult::Nothing } else { PollResult::Leases };
+        let mut taken = if leases.is_empty() && !looks { PollResult::Nothing } else { PollResult::Something };
         for lease in leases {
             if !self.start(lease).await? {
                 taken = PollResult::Nothing;
@@ -238,6 +258,7 @@ impl Agent {
         };
         let session = Arc::clone(&self.shared.session);
         let wait = wait_max.map_or(LEASE_WAIT, |wait_max| wait_max.min(LEASE_WAIT));
+        let (shared, prerequisites) = (Arc::clone(&self.shared), self.prerequisites.clone());
         let request = v1::LeaseRequest {
             count_max: u32::try_from(free.min(LEASES_PER_REQUEST)).unwrap_or(1),
             sweep,
@@ -247,6 +268,9 @@ impl Agent {
         Some(Box::pin(async move {
             sleep_until(not_before).await;
             let asked = Instant::now();
+            let look = tokio::task::spawn_blocking(move || prerequisites.look(&shared.config));
+            let findings = look.await.map_err(|error| CallError::Unavailable(error.to_string()))?;
+            let request = v1::LeaseRequest { findings: Some(findings.into()), ..request };
             session.lease(request, wait).await.map(|response| (response, asked))
         }))
     }

@@ -1,6 +1,6 @@
 //! The configuration of an agent, and why it may stop by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub tags: Vec<String>,
     /// Memory of the smallest GPU in GiB; 0 without GPUs.
     pub gpu_memory_gib: f64,
+    /// Looks for a dataset's folder below the data root, by its name; an error says in one line what is missing.
+    pub find_dataset: fn(&Path, &str) -> Result<(), String>,
     /// From the request to stop to the end of what does not stop.
     pub grace: Duration,
     /// How long this worker may work; for ever if none.

@@ -54,6 +54,8 @@ impl ImportWorker {
                 wait_ms: 1_000,
                 sweep,
                 return_when_idle: true,
+                // It trains nothing, and needs nothing for the trials that it takes.
+                findings: None,
             };
             let answer = self.service.lease(request).await?.into_inner();
             if answer.idle || !answer.leases.is_empty() {

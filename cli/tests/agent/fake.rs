@@ -231,6 +231,7 @@ impl WorkerService for Service {
                         idle,
                         quarantined: script.set_aside.clone(),
                         unfit: String::new(),
+                        look_for: Vec::new(),
                     }));
                 }
             }

@@ -71,6 +71,7 @@ impl Agent {
             command_guard: Some(env!("CARGO_BIN_EXE_sortie").into()),
             machine: None,
             tags: Vec::new(),
+            find_dataset: |_, _| Ok(()),
             gpu_memory_gib: 0.0,
             grace: Duration::from_secs(1),
             time_left,

@@ -117,18 +117,38 @@ fn a_store_that_one_machine_may_not_write() {
     assert!(kept > 0);
 }
 
-#[test]
-fn a_damaged_cache_of_images_is_made_anew() {
-    let Some(world) = World::new() else { return };
-    world.submit("work", 4, "1");
-    let (images, words) = own_cache(&world);
+/// A machine with a cache of its own, in which the decoded images are made, and the file that holds them.
+fn with_cached_images(world: &World) -> (PathBuf, Vec<String>) {
+    let (images, words) = own_cache(world);
     let [tiny, cache] = [world.data().join("Tiny"), images.with_file_name("")];
     let cached = world.sortie(&["data", "cache", tiny.to_str().unwrap(), "--cache", cache.to_str().unwrap()]);
     assert!(cached.status.success(), "{cached:?}");
-    let files = fs::read_dir(&images).unwrap().flatten().map(|version| version.path().join("images.bin"));
-    let files: Vec<PathBuf> = files.filter(|file| file.exists()).collect();
-    let whole = fs::metadata(&files[0]).unwrap().len();
-    fs::File::options().write(true).open(&files[0]).unwrap().set_len(whole / 2).unwrap();
+    let mut files = fs::read_dir(&images).unwrap().flatten().map(|version| version.path().join("images.bin"));
+    (files.find(|file| file.exists()).unwrap(), words)
+}
+
+/// Something changed in the middle of the decoded images. The first attempt that reads it fails, which costs the trial nothing, and the
+/// machine is named.
+#[test]
+fn decoded_images_that_are_damaged_on_one_machine() {
+    let broken = |world: &World, worker| {
+        let (file, words) = with_cached_images(world);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        with(worker, &words)
+    };
+    trainings_beside(broken, "images.bin: this file of the cache is damaged");
+}
+
+#[test]
+fn a_truncated_cache_of_images_is_made_anew() {
+    let Some(world) = World::new() else { return };
+    world.submit("work", 4, "1");
+    let (file, words) = with_cached_images(&world);
+    let whole = fs::metadata(&file).unwrap().len();
+    fs::File::options().write(true).open(&file).unwrap().set_len(whole / 2).unwrap();
     // The first result, on a machine whose cache is sound, pins which images the name means.
     let (data, common) = (world.data(), support::prerequisites().unwrap());
     let sound = ["--data", data.to_str().unwrap(), "--cache", common.to_str().unwrap()];
@@ -140,7 +160,7 @@ fn a_damaged_cache_of_images_is_made_anew() {
     let status = world.status("work");
     assert_eq!((&status["succeeded"], &status["failed"]), (&status["planned"], &0.into()), "{status}");
     assert!(quarantines(&world).is_empty());
-    assert_eq!(fs::metadata(&files[0]).unwrap().len(), whole);
+    assert_eq!(fs::metadata(&file).unwrap().len(), whole);
 }
 
 /// The memory controller's folder of this process, version 1 or 2.

@@ -48,10 +48,12 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
-        let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle } =
+        let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle, findings } =
             request.into_inner();
         let sweep = Some(sweep).filter(|name| !name.is_empty());
-        let claim = Claim { worker_id, count_max: count_max.clamp(1, LEASES_MAX), sweep, return_when_idle };
+        let findings = findings.map(TryInto::try_into).transpose().map_err(invalid)?;
+        let count_max = count_max.clamp(1, LEASES_MAX);
+        let claim = Claim { worker_id, count_max, sweep, return_when_idle, findings };
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         let mut stopping = self.0.stopping.clone();
         tokio::select! {
@@ -161,5 +163,12 @@ fn lease_response(claimed: &Claimed) -> v1::LeaseResponse {
     }
     let leases = claimed.leases.iter().map(Into::into);
     let (quarantined, unfit) = (claimed.quarantined.clone(), claimed.unfit.clone());
-    v1::LeaseResponse { leases: leases.collect(), idle: claimed.idle, quarantined, unfit }
+    let look_for = claimed.look_for.iter().cloned().map(Into::into);
+    v1::LeaseResponse {
+        leases: leases.collect(),
+        idle: claimed.idle,
+        quarantined,
+        unfit,
+        look_for: look_for.collect(),
+    }
 }

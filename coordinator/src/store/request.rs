@@ -99,10 +99,11 @@ pub(crate) struct PendingClaim {
 }
 
 impl PendingClaim {
-    /// Whether its answer can be sent: it got trials, or no longer waits for any.
+    /// Whether its answer can be sent: it got trials or something to look for, or no longer waits.
     pub(crate) fn is_settled(&self) -> bool {
         let Ok(claimed) = self.reply.answer() else { return true };
         !claimed.leases.is_empty()
+            || !claimed.look_for.is_empty()
             || (claimed.idle && self.claim.return_when_idle)
             || self.until <= Instant::now()
     }

@@ -7,6 +7,7 @@ use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
 use sortie_core::machine::{self, Fault, HeldUp, Standing};
+use sortie_core::prerequisite::{Findings, Prerequisite};
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
 use sortie_core::status::SweepState;
@@ -56,6 +57,8 @@ pub struct Claim {
     pub sweep: Option<String>,
     /// Whether to answer at once when nothing is left that this claim could get.
     pub return_when_idle: bool,
+    /// What the worker found of what it was asked to look for; none if it needs nothing for the trials that it takes.
+    pub findings: Option<Findings>,
 }
 
 /// What a claim gave.
@@ -69,6 +72,8 @@ pub struct Claimed {
     pub quarantined: String,
     /// What keeps the worker from trials that wait; empty if nothing does, and if it got some.
     pub unfit: String,
+    /// What trials that wait need, and the worker has not looked for yet.
+    pub look_for: Vec<Prerequisite>,
 }
 
 /// How a submission is to be stored.

@@ -1,7 +1,10 @@
 //! Whose fault a failure is: what is held against machines, and where trials go that failed on one.
 
-use sortie_coordinator::store::{Claimed, StoreError};
+use std::time::Duration;
+
+use sortie_coordinator::store::{Claim, Claimed, StoreError, SweepAction};
 use sortie_core::job::{ErrorClass, StateName};
+use sortie_core::prerequisite::{Findings, Missing, Prerequisite};
 
 use crate::fixture::*;
 
@@ -224,4 +227,48 @@ pub async fn a_released_machine_gets_one_trial_until_one_succeeds(f: Fixture) {
     assert!(f.claim_as("w1", 9).await.leases.is_empty());
     f.retry("", None).await;
     assert_eq!(f.claim(9).await.len(), 1);
+}
+
+pub async fn a_worker_looks_for_what_trials_need_before_it_gets_one(f: Fixture) {
+    f.submit(SWEEP).await;
+    let dataset = Prerequisite::Dataset("PACS".into());
+    let looked = |worker: &str, findings| Claim { findings: Some(findings), ..claim(worker, 1) };
+    let lacking = || Findings {
+        lacks: vec![Missing { prerequisite: dataset.clone(), reason: "/d/PACS:\nno such folder".into() }],
+        ..Findings::default()
+    };
+    // At once, although it may wait.
+    let first = f.store.claim(looked("w1", Findings::default()), PATIENCE * 10).await.unwrap();
+    assert!(first.leases.is_empty() && !first.idle);
+    assert_eq!(first.look_for, std::slice::from_ref(&dataset));
+    let quarantined = "quarantined for dataset PACS for 10 min: /d/PACS: no such folder";
+    let held_back = f.store.claim(looked("w1", lacking()), Duration::ZERO).await.unwrap();
+    assert_eq!((held_back.quarantined.as_str(), held_back.idle), (quarantined, true));
+    assert!(held_back.leases.is_empty() && held_back.look_for.is_empty());
+    assert!(f.status("first").await.held_up.unwrap().reason.ends_with(quarantined));
+    // One that waits may have been repaired: it is asked again once the machine is released.
+    let waiting = f.store.claim(looked("w1", lacking()), PATIENCE * 10);
+    let (again, released) = tokio::join!(waiting, f.store.release("w1"));
+    assert_eq!((again.unwrap().look_for.as_slice(), released.unwrap()), (std::slice::from_ref(&dataset), 1));
+    f.store.claim(looked("w1", lacking()), Duration::ZERO).await.unwrap();
+    // When that is over, no trial is tried.
+    f.pass(601);
+    f.store.heartbeat("w1", Vec::new()).await.unwrap();
+    let still = f.store.claim(looked("w1", lacking()), Duration::ZERO).await.unwrap();
+    assert_eq!((still.leases.len(), still.quarantined.as_str()), (0, quarantined));
+    f.store.register(&worker("w2")).await.unwrap();
+    let found = Findings { has: vec![dataset.clone()], ..Findings::default() };
+    let lease = f.store.claim(looked("w2", found), PATIENCE).await.unwrap().leases.remove(0);
+    assert_eq!(lease.attempt, 1);
+    // What no trial needs is held against nobody.
+    f.submit(COMMANDS).await;
+    f.act("first", SweepAction::Pause).await;
+    let mut able = worker("w3");
+    able.abilities.commands = true;
+    f.store.register(&able).await.unwrap();
+    let other = f.store.claim(looked("w3", lacking()), Duration::ZERO).await.unwrap();
+    assert_eq!(
+        (other.look_for, other.quarantined.as_str()),
+        (vec![Prerequisite::Program("true".into())], "")
+    );
 }

@@ -140,6 +140,7 @@ contract! {
         a_machines_own_fault_costs_the_trial_nothing,
         workers_of_one_machine_share_its_standing,
         a_quarantine_is_for_a_kind_of_work,
+        a_worker_looks_for_what_trials_need_before_it_gets_one,
         a_trial_that_failed_on_one_machine_goes_to_another,
         trials_for_other_machines_hide_no_others,
         trials_that_no_machine_may_run_wait_and_say_why,

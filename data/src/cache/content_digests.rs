@@ -1,7 +1,8 @@
 //! The digests of a dataset's files, cached in an index so that the start of a trial reads no image.
 //!
-//! `<cache>/images/index/<digest of the folder's path>.txt` has one line per file, `<BLAKE3> <size> <mtime> <ctime> <name>`, times in
-//! nanoseconds. A file whose size or times differ from the index is read again. An invalid line counts as missing.
+//! `<cache>/images/index/<digest of the folder's path>.txt` has a first line with the BLAKE3 of all others, and one line per file,
+//! `<BLAKE3> <size> <mtime> <ctime> <name>`, times in nanoseconds. A file whose size or times differ from the index is read again. A
+//! damaged index counts as missing.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use crate::error::DataError;
 use crate::progress::{Progress, go_on};
 
 const FILE_BYTES_MAX: u64 = 512 << 20;
-const FIRST_LINE: &str = "sortie contents 1";
+const FIRST_WORDS: &str = "sortie contents 2";
 
 /// A file that a dataset is made of.
 #[derive(Clone, Copy, Debug)]
@@ -121,14 +122,17 @@ fn stamp(path: &Path) -> Result<Stamp, DataError> {
     })
 }
 
-/// A missing or invalid index is empty: all files are read again.
+/// A missing or damaged index is empty: all files are read again.
 fn read_index(path: &Path) -> DigestIndex {
     let text = fs::read_to_string(path).unwrap_or_default();
-    let mut lines = text.lines();
-    if lines.next() != Some(FIRST_LINE) {
-        return DigestIndex::new();
+    match text.split_once('\n') {
+        Some((first, lines)) if first == first_line(lines) => lines.lines().filter_map(index_line).collect(),
+        _ => DigestIndex::new(),
     }
-    lines.filter_map(index_line).collect()
+}
+
+fn first_line(lines: &str) -> String {
+    format!("{FIRST_WORDS} {}", blake3::hash(lines.as_bytes()).to_hex())
 }
 
 fn index_line(line: &str) -> Option<(String, (Stamp, blake3::Hash))> {
@@ -141,7 +145,7 @@ fn index_line(line: &str) -> Option<(String, (Stamp, blake3::Hash))> {
 }
 
 fn index_text(inputs: &[Input], stamps: &[Stamp], digests: &[blake3::Hash]) -> String {
-    let mut text = format!("{FIRST_LINE}\n");
+    let mut text = String::new();
     for ((input, stamp), digest) in inputs.iter().zip(stamps).zip(digests) {
         let Stamp { size, modified_nanoseconds, changed_nanoseconds } = stamp;
         // A name with a line break would be read as two lines; such a file is read again each time.
@@ -155,7 +159,7 @@ fn index_text(inputs: &[Input], stamps: &[Stamp], digests: &[blake3::Hash]) -> S
             );
         }
     }
-    text
+    format!("{}\n{text}", first_line(&text))
 }
 
 #[cfg(test)]
@@ -201,8 +205,15 @@ mod tests {
             .into_iter()
             .find(|path| path.extension().is_some_and(|extension| extension == "txt"))
             .unwrap();
-        fs::write(index, "something else").unwrap();
+        fs::write(&index, "something else").unwrap();
         assert_eq!(digests().1, 2);
+        // One digit of a digest: another content, if it were believed.
+        let text = fs::read_to_string(&index).unwrap();
+        let digest = first[0].to_hex();
+        let digit = if digest.starts_with('0') { "1" } else { "0" };
+        let changed = format!("{digit}{}", &digest[1..]);
+        fs::write(&index, text.replace(&digest[..], &changed)).unwrap();
+        assert_eq!(digests(), (vec![first[0], blake3::hash(b"22")], 2));
     }
 
     #[test]

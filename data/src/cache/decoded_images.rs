@@ -83,7 +83,10 @@ impl Images {
     }
 
     /// The pixels of an image, at its original size unless `cache_pixels` shrank it.
-    pub fn pixels(&self, domain: usize, index: usize) -> ImageView<'_> {
+    ///
+    /// # Errors
+    /// [`DataError::Machine`] when the cache was damaged after it was made.
+    pub fn pixels(&self, domain: usize, index: usize) -> Result<ImageView<'_>, DataError> {
         self.decoded.image(self.flat_index.position(domain, index))
     }
 
@@ -189,15 +192,17 @@ impl Entry {
 impl Decoded {
     fn parse(payload: Payload, count: usize) -> Option<Self> {
         let end = payload.len().checked_sub(count * TABLE_ENTRY_BYTES)?;
-        let table: Vec<Entry> = payload[end..].as_chunks().0.iter().map(Entry::from_bytes).collect();
+        let table = payload.get(end..payload.len()).ok()?;
+        let table: Vec<Entry> = table.as_chunks().0.iter().map(Entry::from_bytes).collect();
         table.iter().all(|entry| entry.range(end).is_some()).then_some(Self { payload, table })
     }
 
-    fn image(&self, position: usize) -> ImageView<'_> {
+    fn image(&self, position: usize) -> Result<ImageView<'_>, DataError> {
         let entry = self.table[position];
         // Checked when the file was opened.
         let range = entry.range(self.payload.len()).unwrap_or_default();
-        ImageView { height: entry.height as usize, width: entry.width as usize, pixels: &self.payload[range] }
+        let pixels = self.payload.get(range)?;
+        Ok(ImageView { height: entry.height as usize, width: entry.width as usize, pixels })
     }
 }
 
@@ -281,7 +286,7 @@ mod tests {
         let first = open(root.path(), None).unwrap();
         assert_eq!((first.len(1), first.label(1, 1), first.count()), (2, 1, 4));
         for (index, (domain, image)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
-            let view = first.pixels(domain, image);
+            let view = first.pixels(domain, image).unwrap();
             assert_eq!((view.height, view.width), (3, 4 + index));
             assert!(view.pixels.as_chunks::<3>().0.iter().all(|&pixel| pixel == [index as u8, 2, 3]));
         }
@@ -290,13 +295,13 @@ mod tests {
         let second = open(root.path(), None).unwrap();
         assert_eq!(second.digest(), first.digest());
         assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), made);
-        // A damaged table is seen, and what was mapped before stays as it was.
+        // Damage in the table of images is seen when the file is opened, and what was mapped before stays as it was.
         let mut bytes = fs::read(&file).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] = 0xff;
+        let first_width = bytes.len() - 4 - 4 * TABLE_ENTRY_BYTES + 12;
+        bytes[first_width] ^= 1;
         fs::write(root.path().join("bad"), bytes).unwrap();
         fs::rename(root.path().join("bad"), &file).unwrap();
-        assert_eq!(open(root.path(), None).unwrap().pixels(1, 1), first.pixels(1, 1));
+        assert_eq!(open(root.path(), None).unwrap().pixels(1, 1).unwrap(), first.pixels(1, 1).unwrap());
     }
 
     #[test]
@@ -306,14 +311,14 @@ mod tests {
         let small = open(root.path(), Some(5)).unwrap();
         assert_eq!(original.digest(), small.digest());
         assert_ne!(original.cache_folder(), small.cache_folder());
-        assert_eq!((small.pixels(1, 1).height, small.pixels(1, 1).width), (2, 5));
-        assert_eq!(small.pixels(0, 0), original.pixels(0, 0));
+        assert_eq!((small.pixels(1, 1).unwrap().height, small.pixels(1, 1).unwrap().width), (2, 5));
+        assert_eq!(small.pixels(0, 0).unwrap(), original.pixels(0, 0).unwrap());
         fs::rename(root.path().join("T/a/x/1.png"), root.path().join("T/a/x/2.png")).unwrap();
         fs::remove_file(root.path().join("T/a/x/2.png")).unwrap();
         image::RgbImage::new(2, 2).save(root.path().join("T/a/x/1.png")).unwrap();
         let changed = open(root.path(), None).unwrap();
         assert_ne!(changed.digest(), original.digest());
-        assert_eq!((changed.pixels(0, 0).height, original.pixels(0, 0).height), (2, 3));
+        assert_eq!((changed.pixels(0, 0).unwrap().height, original.pixels(0, 0).unwrap().height), (2, 3));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The files that all trial processes of a machine share: `shared_file` is the format, `decoded_images` has the pixels of a dataset,
-//! `row_arrays` has network inputs and features, `content_digests` remembers the digests of image files.
+//! `checksums` finds damage in it, `row_arrays` has network inputs and features, `content_digests` remembers the digests of image files.
 
+mod checksums;
 pub(crate) mod content_digests;
 mod decoded_images;
 mod row_arrays;

@@ -69,16 +69,22 @@ impl Images {
 
 impl Resized {
     /// The input of an image: rows from the top, channels interleaved.
-    pub fn get(&self, domain: usize, index: usize) -> &[u8] {
+    ///
+    /// # Errors
+    /// [`DataError::Machine`] when the file was damaged after it was made.
+    pub fn get(&self, domain: usize, index: usize) -> Result<&[u8], DataError> {
         self.rows.get(domain, index)
     }
 }
 
 impl SharedArray {
     /// The row of an image.
-    pub fn get(&self, domain: usize, index: usize) -> &[f32] {
+    ///
+    /// # Errors
+    /// [`DataError::Machine`] when the file was damaged after it was made.
+    pub fn get(&self, domain: usize, index: usize) -> Result<&[f32], DataError> {
         // Rows begin at multiples of four bytes in a payload that begins at a multiple of 64.
-        bytemuck::cast_slice(self.rows.get(domain, index))
+        self.rows.get(domain, index).map(bytemuck::cast_slice)
     }
 }
 
@@ -122,9 +128,9 @@ impl Rows {
         SharedFile::new(path.to_path_buf(), &identity).open_or_build(&NoProgress, parse, build)
     }
 
-    fn get(&self, domain: usize, index: usize) -> &[u8] {
+    fn get(&self, domain: usize, index: usize) -> Result<&[u8], DataError> {
         let start = self.flat_index.position(domain, index) * self.row_bytes;
-        &self.payload[start..start + self.row_bytes]
+        self.payload.get(start..start + self.row_bytes)
     }
 }
 
@@ -154,18 +160,19 @@ mod tests {
         let mut resizer = BilinearResizer::default();
         let mut compute = |wanted: &[(usize, usize)]| {
             asked += wanted.len();
-            let resized = wanted
-                .iter()
-                .map(|&(domain, index)| resizer.resize(images.pixels(domain, index), 3, 3).unwrap().pixels);
+            let resized = wanted.iter().map(|&(domain, index)| {
+                resizer.resize(images.pixels(domain, index).unwrap(), 3, 3).unwrap().pixels
+            });
             Ok(resized.collect::<Vec<_>>().concat())
         };
         for _ in 0..2 {
             let resized = images.resized::<DataError>(3, &mut compute).unwrap();
             assert_eq!(
-                [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(domain, index)| resized.get(domain, index)[24]),
+                [(0, 0), (0, 1), (1, 0), (1, 1)]
+                    .map(|(domain, index)| resized.get(domain, index).unwrap()[24]),
                 [0, 1, 10, 11]
             );
-            assert_eq!(resized.get(1, 1).len(), 27);
+            assert_eq!(resized.get(1, 1).unwrap().len(), 27);
         }
         assert_eq!(asked, 4);
         assert!(
@@ -185,11 +192,11 @@ mod tests {
             Ok(wanted.iter().flat_map(|&(d, i)| [d as f32, i as f32, 0.5]).collect())
         };
         let rows = images.rows::<DataError>("first", 3, &mut compute).unwrap();
-        assert_eq!(rows.get(1, 0), [1.0, 0.0, 0.5]);
+        assert_eq!(rows.get(1, 0).unwrap(), [1.0, 0.0, 0.5]);
         let again = images.rows::<DataError>("first", 3, &mut |_| panic!("they are there")).unwrap();
-        assert_eq!(again.get(1, 1), [1.0, 1.0, 0.5]);
+        assert_eq!(again.get(1, 1).unwrap(), [1.0, 1.0, 0.5]);
         let other = images.rows::<DataError>("second", 1, &mut |wanted| Ok(vec![9.0; wanted.len()])).unwrap();
-        assert_eq!(other.get(0, 0), [9.0]);
+        assert_eq!(other.get(0, 0).unwrap(), [9.0]);
         let stop = images.rows::<DataError>("third", 1, &mut |_| Err(DataError::Other("stop".into())));
         assert_eq!(stop.unwrap_err().to_string(), "stop");
     }
@@ -199,6 +206,10 @@ mod tests {
     fn a_neighbouring_domain_is_never_read() {
         let root = tempfile::tempdir().unwrap();
         let images = images(root.path());
-        images.rows::<DataError>("r", 1, &mut |wanted| Ok(vec![9.0; wanted.len()])).unwrap().get(0, 2);
+        images
+            .rows::<DataError>("r", 1, &mut |wanted| Ok(vec![9.0; wanted.len()]))
+            .unwrap()
+            .get(0, 2)
+            .unwrap();
     }
 }

@@ -70,6 +70,9 @@ pub(crate) struct Digits {
     images: OnceLock<Result<idx::Images, String>>,
 }
 
+/// The folder below the data root that both datasets are made from.
+pub(crate) const SOURCE_FOLDER: &str = "MNIST";
+
 /// Lists the images of a dataset that is made from `<root>/MNIST`, by domain, with how they are made.
 pub(crate) fn list(
     root: &Path,
@@ -88,7 +91,7 @@ pub(crate) fn list(
         .iter()
         .map(|domain| setting(kind, &spec.name, domain))
         .collect::<Result<_, DataError>>()?;
-    let folder = root.join("MNIST");
+    let folder = root.join(SOURCE_FOLDER);
     let mut files = Vec::new();
     for name in FILES.into_iter().flat_map(|(images, labels)| [images, labels]) {
         files.push((find(&folder, name)?, name));

@@ -6,4 +6,4 @@ mod rotate;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use dataset::{DigitKind, Digits, list};
+pub(crate) use dataset::{DigitKind, Digits, SOURCE_FOLDER, list};

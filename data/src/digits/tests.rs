@@ -55,7 +55,7 @@ fn every_digit_is_in_one_domain_turned_by_its_angle() {
             let digit: usize = file.stem.parse().unwrap();
             seen.push(digit);
             assert_eq!(images.label(domain, index), digit % 10);
-            let view = images.pixels(domain, index);
+            let view = images.pixels(domain, index).unwrap();
             assert_eq!((view.height, view.width), (28, 28));
             let centre = 3 * (14 * 28 + 14);
             assert_eq!(view.pixels[centre..centre + 3], [100 + digit as u8; 3]);
@@ -79,7 +79,7 @@ fn colours_and_labels_are_noisy_as_stated() {
         for (index, file) in images.files(domain).enumerate() {
             let digit: usize = file.stem.parse().unwrap();
             let (label, pixel) =
-                (images.label(domain, index), &images.pixels(domain, index).pixels[28 * 3..][..3]);
+                (images.label(domain, index), &images.pixels(domain, index).unwrap().pixels[28 * 3..][..3]);
             flipped += usize::from((digit % 10 < 5) != (label == 1));
             let green = pixel[1] > 0;
             assert_eq!(pixel, if green { [0, 100 + digit as u8, 0] } else { [100 + digit as u8, 0, 0] });

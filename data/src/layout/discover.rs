@@ -11,7 +11,7 @@ use super::entries::Ignored;
 use super::levels::{list, refuse_other_levels};
 use super::listing::{self, descend, levels, list_images};
 use super::missing_folder::missing_folder;
-use crate::digits::DigitKind;
+use crate::digits::{DigitKind, SOURCE_FOLDER};
 use crate::error::DataError;
 
 /// A dataset as found in its folder.
@@ -68,6 +68,20 @@ pub fn dataset_at(given: &Path) -> Result<(PathBuf, String), DataError> {
 /// Whether a dataset has no folder of its own below this root and is made from the files of another one.
 pub fn is_generated(root: &Path, name: &str) -> bool {
     DigitKind::of_dataset(name).is_some() && !root.join(name).is_dir()
+}
+
+/// Looks for a dataset's folder below the data root, or for the one that it is made from, without reading what is in it.
+///
+/// # Errors
+/// [`DataError::BadData`] naming the folder, which is missing or cannot be listed.
+pub fn find(root: &Path, name: &str) -> Result<(), DataError> {
+    let name = if is_generated(root, name) { SOURCE_FOLDER } else { name };
+    let folder = root.join(name);
+    match std::fs::read_dir(&folder) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing_folder(root, name)),
+        Err(error) => Err(DataError::bad_data(&folder, error)),
+    }
 }
 
 /// Reads a dataset below the data root. Whoever asks what a folder holds, asks here: what a sweep file does not list, its folder shows.

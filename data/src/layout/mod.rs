@@ -11,6 +11,6 @@ mod listing;
 mod missing_folder;
 
 pub use dataset_folder::DatasetFolder;
-pub use discover::{Discovered, dataset_at, discover, is_generated, read};
+pub use discover::{Discovered, dataset_at, discover, find, is_generated, read};
 pub use entries::Ignored;
 pub use image_files::ImageFile;

@@ -9,4 +9,4 @@ mod unit_of_work;
 
 pub(crate) use sweep_cache::{SweepCache, SweepInfo};
 pub(crate) use tokens::Tokens;
-pub(crate) use unit_of_work::{MachineOutcome, UnitOfWork};
+pub(crate) use unit_of_work::{MachineOutcome, UnitOfWork, one_line};

@@ -9,6 +9,7 @@ use sortie_core::keys::SweepKey;
 use sortie_core::limits::Limits;
 use sortie_core::machine::WorkKind;
 use sortie_core::plan::SpecHasher;
+use sortie_core::prerequisite::Prerequisite;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
@@ -24,6 +25,7 @@ pub(crate) struct SweepInfo {
     pub(crate) work: Work,
     pub(crate) require: Requirements,
     pub(crate) kinds: Vec<WorkKind>,
+    pub(crate) prerequisite: Option<Prerequisite>,
     pub(crate) keep: Keep,
     pub(crate) limits: Limits,
     pub(crate) kill_at: Option<u64>,
@@ -45,6 +47,7 @@ impl From<SweepRow> for SweepInfo {
             revision: row.revision,
             name,
             kinds: WorkKind::of(&work),
+            prerequisite: Prerequisite::of(&work),
             work,
             require,
             keep,

@@ -360,6 +360,6 @@ fn differs(message: String) -> Outcome {
     Outcome::Failed { class: ErrorClass::Machine, message }
 }
 
-pub(super) fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].replace(|c: char| c.is_control(), " ")
 }

@@ -10,6 +10,7 @@ use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::schedule::{self, Candidate, Request};
 
 use super::claim_request::ClaimRequest;
+use super::findings;
 use super::fitness::Fitness;
 use super::lease::{ClaimContext, lease};
 use crate::store::StoreError;
@@ -45,11 +46,15 @@ pub(crate) async fn assign(
     let wanted = claims.iter().map(|claim| u64::from(claim.count_max)).sum();
     let open = tx.open_sweeps(wanted, now).await?;
     let (mut candidates, outdated) = candidates(&open, context, tx).await?;
-    let suspect = workers.iter().any(|worker| worker.suspect);
+    let suspect = workers.iter().any(|worker| worker.suspect) || findings::any_lacks(claims);
     let mut fitness = if suspect { Some(Fitness::read(now, context.silent_after, tx).await?) } else { None };
+    if let Some(fitness) = &mut fitness {
+        findings::quarantine_lacking(claims, &workers, &candidates, now, fitness, &mut unit.changes);
+    }
     let asked: Vec<ClaimRequest<'_>> =
         claims.iter().map(|claim| ClaimRequest::new(claim, &workers, &open, fitness.as_ref(), now)).collect();
     let requests: Vec<Request> = asked.iter().map(|asked| asked.request.clone()).collect();
+    let look_for: Vec<_> = asked.iter().map(|asked| asked.look_for(&candidates)).collect();
     let allocated = schedule::allocate(&mut candidates, &requests);
     let mut queues = queues(&open, &allocated, now, context, tx).await?;
     if fitness.is_none() && queues.iter().any(|queue| !queue.failed_on.is_empty()) {
@@ -58,7 +63,7 @@ pub(crate) async fn assign(
     let members = members(&queues, tx).await?;
     let mut tried = BTreeMap::new();
     let mut answers = Vec::with_capacity(asked.len());
-    for (asked, sweeps) in asked.into_iter().zip(allocated) {
+    for ((asked, sweeps), look_for) in asked.into_iter().zip(allocated).zip(look_for) {
         let Some(worker) = asked.worker else {
             answers.push(Err(StoreError::UnknownWorker(asked.claim.worker_id.clone())));
             continue;
@@ -94,7 +99,7 @@ pub(crate) async fn assign(
             if leases.is_empty() { asked.unfit(&open, &candidates, &outdated) } else { String::new() };
         let quarantined =
             if leases.is_empty() { asked.quarantined(&open, &candidates) } else { String::new() };
-        answers.push(Ok(Claimed { leases, idle, quarantined, unfit }));
+        answers.push(Ok(Claimed { leases, idle, quarantined, unfit, look_for }));
     }
     offer_checkpoints(&mut answers, &tried, tx).await?;
     Ok(answers)
@@ -115,9 +120,10 @@ async fn candidates(
             outdated.push((sweep.id, reason.clone()));
             continue;
         }
-        let (require, kinds) = (info.require.clone(), info.kinds.clone());
+        let (require, kinds, prerequisite) =
+            (info.require.clone(), info.kinds.clone(), info.prerequisite.clone());
         let OpenSweep { id, priority, running, waiting, .. } = *sweep;
-        candidates.push(Candidate { sweep: id, priority, require, kinds, running, waiting });
+        candidates.push(Candidate { sweep: id, priority, require, kinds, prerequisite, running, waiting });
     }
     Ok((candidates, outdated))
 }

@@ -1,8 +1,11 @@
 //! A claim, the facts that decide which trials it gets, and the reasons why it gets none.
 
+use std::collections::BTreeSet;
+
 use sortie_core::job::Timestamp;
 use sortie_core::keys::SweepKey;
 use sortie_core::machine::{Fault, Standing, WorkKind};
+use sortie_core::prerequisite::{PREREQUISITES_MAX, Prerequisite};
 use sortie_core::schedule::{Candidate, Request, Wanted};
 
 use super::fitness::Fitness;
@@ -41,9 +44,17 @@ impl<'a> ClaimRequest<'a> {
         let (quarantines, trials) = (held(Standing::Quarantined), held(Standing::OnTrial));
         let kinds = |faults: &[Fault]| faults.iter().map(|fault| fault.kind.clone()).collect();
         let (quarantined, on_trial) = (kinds(&quarantines), kinds(&trials));
-        let worker_id = claim.worker_id.clone();
-        let request =
-            Request { count_max, wanted, abilities, worker: worker_id, machine, quarantined, on_trial };
+        let (worker_id, findings) = (claim.worker_id.clone(), claim.findings.clone());
+        let request = Request {
+            count_max,
+            wanted,
+            abilities,
+            worker: worker_id,
+            machine,
+            quarantined,
+            on_trial,
+            findings,
+        };
         Self { claim, worker, request, faults: [quarantines, trials].concat(), now }
     }
 
@@ -52,6 +63,15 @@ impl<'a> ClaimRequest<'a> {
         let on_trial =
             |fault: &&Fault| fault.standing(self.now) == Standing::OnTrial && kinds.contains(&fault.kind);
         self.faults.iter().filter(on_trial)
+    }
+
+    /// What the worker must look for before it gets trials that wait.
+    pub(super) fn look_for(&self, candidates: &[Candidate]) -> Vec<Prerequisite> {
+        let waiting = |candidate: &&Candidate| candidate.waiting > 0 && self.request.fits(candidate);
+        let wanted = candidates.iter().filter(waiting);
+        let wanted: BTreeSet<_> =
+            wanted.filter_map(|candidate| self.request.must_look_for(candidate)).collect();
+        wanted.into_iter().take(PREREQUISITES_MAX).cloned().collect()
     }
 
     pub(super) fn is_idle(&self, open: &[OpenSweep], candidates: &[Candidate]) -> bool {

@@ -2,6 +2,7 @@
 
 mod assign;
 mod claim_request;
+mod findings;
 mod fitness;
 mod lease;
 

@@ -15,8 +15,11 @@ pub(super) struct WaitingClaims {
 }
 
 impl WaitingClaims {
-    /// This one waits, too.
-    pub(super) fn push(&mut self, claim: PendingClaim) {
+    /// This one waits, too. What its worker lacks now it may have by the time that something changes for it: it is asked again then.
+    pub(super) fn push(&mut self, mut claim: PendingClaim) {
+        if let Some(findings) = &mut claim.claim.findings {
+            findings.lacks.clear();
+        }
         self.claims.push(claim);
     }
 

@@ -174,7 +174,7 @@ impl BatchSource {
     ) -> Result<Tensor, TrialError> {
         let mut samples = Vec::with_capacity(chosen.len());
         for &ChosenImage { domain, index, position } in chosen {
-            let image = self.images.pixels(domain, index);
+            let image = self.images.pixels(domain, index)?;
             let mut rng = stream(self.spec.point.seed, purpose, domain as u32, step, position as u64);
             let augmentation = Augmentation::draw(&mut rng, image.height, image.width);
             samples.push(Sample { image, augmentation });
@@ -189,7 +189,7 @@ impl BatchSource {
         let mut resizer = BilinearResizer::default();
         for &(domain, index) in chosen {
             match &self.resized {
-                Some(resized) => bytes.extend_from_slice(resized.get(domain, index)),
+                Some(resized) => bytes.extend_from_slice(resized.get(domain, index)?),
                 None => {
                     bytes.extend_from_slice(&resize_image(&mut resizer, &self.images, domain, index, pixels)?)
                 }
@@ -207,7 +207,7 @@ pub(crate) fn resize_image(
     index: usize,
     pixels: u32,
 ) -> Result<Box<[u8]>, TrialError> {
-    let resized = resizer.resize(images.pixels(domain, index), pixels as usize, pixels as usize);
+    let resized = resizer.resize(images.pixels(domain, index)?, pixels as usize, pixels as usize);
     Ok(resized.map_err(TrialError::Other)?.pixels)
 }
 
@@ -221,6 +221,7 @@ struct ChosenImage {
 }
 
 fn rows(features: &SharedArray, chosen: &[ChosenImage]) -> Result<Tensor, TrialError> {
-    let rows: Vec<&[f32]> = chosen.iter().map(|choice| features.get(choice.domain, choice.index)).collect();
+    let rows = chosen.iter().map(|choice| features.get(choice.domain, choice.index));
+    let rows: Vec<&[f32]> = rows.collect::<Result<_, _>>()?;
     Ok(Tensor::f_from_slice(&rows.concat())?.f_view([chosen.len() as i64, -1])?)
 }
