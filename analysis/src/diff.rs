@@ -245,9 +245,14 @@ fn runs(a: &DiffSide, b: &DiffSide) -> Vec<Fact> {
 /// The first evaluation, by step, that differs in any bit.
 fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
     type Rows = BTreeMap<(u64, &'static str, String, &'static str), String>;
+    let accuracy = |row: &Evaluation| {
+        let numbers = row.accuracy().map(|accuracy| format!("accuracy {accuracy}"));
+        let named = row.metrics.iter().map(|(name, number)| format!("{name} {number}"));
+        numbers.into_iter().chain(named).collect::<Vec<_>>().join(", ")
+    };
     let text = |row: &Evaluation| match row.loss {
-        Some(loss) => format!("accuracy {}, loss {loss}", row.accuracy()),
-        None => format!("accuracy {}", row.accuracy()),
+        Some(loss) => format!("{}, loss {loss}", accuracy(row)),
+        None => accuracy(row),
     };
     let rows = |record: &TrialRecord| -> Rows {
         let all = record.validation.iter().chain(&record.held_out);

@@ -143,8 +143,8 @@ impl MetricSpec {
     fn ood_accuracy(self, rows: &[&Evaluation]) -> Option<f64> {
         // With `all`, both splits must be there.
         match (self.ood_split, rows) {
-            (OodSplit::In | OodSplit::Out, [row]) => Some(row.accuracy()),
-            (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score, b.score),
+            (OodSplit::In | OodSplit::Out, [row]) => row.accuracy(),
+            (OodSplit::All, [a, b]) if a.split != b.split => over_images(a.score?, b.score?),
             _ => None,
         }
     }

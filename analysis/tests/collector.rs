@@ -62,7 +62,7 @@ fn sweep(work: &Work, dice: &[u8]) -> Vec<TrialRecord> {
 fn fraction<'a>(rows: &'a [Evaluation], step: u64, domain: &'a str, split: SplitName) -> Option<f64> {
     rows.iter()
         .find(|row| (row.step, row.domain.as_str(), row.split) == (step, domain, split))
-        .map(Evaluation::accuracy)
+        .and_then(Evaluation::accuracy)
 }
 
 /// The mean `out` accuracy of the training domains after a step.

@@ -105,7 +105,7 @@ fn a_fraction_of_nobody_knows_how_many_images_is_no_part_of_a_whole() {
 }
 
 fn valued(domain: &str, split: SplitName, value: f64, n: u64) -> Evaluation {
-    Evaluation { score: Score::Value { value, n }, ..evaluation(3, domain, split, 0, 1) }
+    Evaluation { score: Some(Score::Value { value, n }), ..evaluation(3, domain, split, 0, 1) }
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn each_method_selects_by_itself() {
     let work = work("PACS");
     let mut trial = succeeded(&work, point("sketch", 0.0, 1e-3, 0), 900, 700);
     let average = |mut row: Evaluation, correct| {
-        (row.method, row.score) = (Method::Average, Score::Counts { n: 1_000, correct });
+        (row.method, row.score) = (Method::Average, Some(Score::Counts { n: 1_000, correct }));
         row
     };
     trial.validation.extend(trial.validation.clone().into_iter().map(|row| average(row, 950)));

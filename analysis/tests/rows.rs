@@ -48,7 +48,11 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
         .push(Evaluation { method: Method::Average, ..evaluation(300, "b, c", SplitName::Out, 2, 3) });
     for (step, (value, loss)) in (0..).zip(accuracies.iter().zip(losses)) {
         let score = Score::Value { value: *value, n: 0 };
-        first.held_out.push(Evaluation { score, loss: *loss, ..evaluation(step, "a", SplitName::In, 0, 1) });
+        first.held_out.push(Evaluation {
+            score: Some(score),
+            loss: *loss,
+            ..evaluation(step, "a", SplitName::In, 0, 1)
+        });
     }
     vec![first, trial(1, Scalar::Number(2.0.into()), StateName::Diverged)]
 }

@@ -122,7 +122,17 @@ fn evaluations(point: &v1::Point) -> Vec<v1::Evaluation> {
             for split in ["in", "out"] {
                 let (method, domain, split) = ("plain".to_owned(), domain.to_owned(), split.to_owned());
                 let loss = (split == "out").then_some(1.0 / 3.0);
-                rows.push(v1::Evaluation { method, step, domain, split, n: 100, correct, loss, value });
+                rows.push(v1::Evaluation {
+                    method,
+                    step,
+                    domain,
+                    split,
+                    n: Some(100),
+                    correct,
+                    loss,
+                    value,
+                    ..v1::Evaluation::default()
+                });
             }
         }
     }

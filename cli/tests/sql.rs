@@ -29,7 +29,15 @@ async fn fill(url: &str) {
     for (index, lease) in store.claim(claim, Duration::ZERO).await.unwrap().leases.into_iter().enumerate() {
         let told = |domain: &str, step, split, value| {
             let score = Score::Value { value, n: 0 };
-            Evaluation { method: Method::Plain, step, domain: domain.into(), split, score, loss: None }
+            Evaluation {
+                method: Method::Plain,
+                step,
+                domain: domain.into(),
+                split,
+                score: Some(score),
+                loss: None,
+                metrics: Default::default(),
+            }
         };
         let ood = 0.1 + 0.2 * index as f64;
         let evaluations = vec![

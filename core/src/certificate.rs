@@ -27,15 +27,19 @@ pub fn metrics_digest(evaluations: &[Evaluation], losses: &[TrainingLoss]) -> St
 }
 
 fn evaluation_line(evaluation: &Evaluation) -> String {
-    let Evaluation { method, step, domain, split, score, loss } = evaluation;
+    let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
     let mut line = format!("evaluation {method} {step} {domain:?} {split} ");
     // Writing to a string never fails.
     let _ = match score {
-        Score::Counts { n, correct } => write!(line, "{n} {correct}"),
-        Score::Value { value, n } => write!(line, "{n} {:016x}", value.to_bits()),
+        Some(Score::Counts { n, correct }) => write!(line, "{n} {correct}"),
+        Some(Score::Value { value, n }) => write!(line, "{n} {:016x}", value.to_bits()),
+        None => write!(line, "-"),
     };
     if let Some(loss) = loss {
         let _ = write!(line, " {:016x}", loss.to_bits());
+    }
+    for (name, value) in metrics {
+        let _ = write!(line, " {name}={:016x}", value.to_bits());
     }
     line
 }
@@ -52,8 +56,9 @@ mod tests {
             step,
             domain: "ink".into(),
             split: SplitName::Out,
-            score,
+            score: Some(score),
             loss: Some(0.5),
+            metrics: [("f1".to_owned(), 0.25)].into(),
         }
     }
 
@@ -71,6 +76,8 @@ mod tests {
         assert_ne!(one, metrics_digest(&rows, &[TrainingLoss { step: 0, loss: next }, losses[1]]));
         assert_ne!(one, metrics_digest(&[evaluation(0, 3), evaluation(1, 5)], &losses));
         assert_ne!(one, metrics_digest(&rows[..1], &losses));
+        let other = Evaluation { metrics: [("f1".to_owned(), 0.5)].into(), ..evaluation(1, 4) };
+        assert_ne!(one, metrics_digest(&[evaluation(0, 3), other], &losses));
         assert_ne!(
             one,
             metrics_digest(&[rows[0].clone(), Evaluation { loss: None, ..rows[1].clone() }], &losses)

@@ -56,6 +56,8 @@ pub enum ErrorClass {
     Device,
     /// The attempt made no progress for longer than its sweep allows.
     Stalled,
+    /// A sweep's own program ended by itself with an error.
+    Crashed,
 }
 named!(ErrorClass, "error class", {
     Transient => "transient",
@@ -67,6 +69,7 @@ named!(ErrorClass, "error class", {
     Machine => "machine",
     Device => "device",
     Stalled => "stalled",
+    Crashed => "crashed",
 });
 
 /// Where the cause of a failure lies.
@@ -114,8 +117,18 @@ impl ErrorClass {
             Self::OutOfMemory => policy(Some(3), 20),
             Self::BadConfig => policy(Some(1), 0),
             // Once more, on another machine if there is one.
-            Self::BadData | Self::Stalled => policy(Some(2), 0),
+            Self::BadData | Self::Stalled | Self::Crashed => policy(Some(2), 0),
             Self::Machine | Self::Device => policy(None, 0),
+        }
+    }
+
+    /// What the class does to a trial whose sweep may say how often programs that crash are tried again.
+    pub fn policy_with(self, retries: Option<u32>) -> RetryPolicy {
+        match (self, retries) {
+            (Self::Crashed, Some(retries)) => {
+                RetryPolicy { attempts_max: Some(retries.saturating_add(1)), ..self.policy() }
+            }
+            _ => self.policy(),
         }
     }
 
@@ -126,7 +139,7 @@ impl ErrorClass {
             Self::Machine => Blame::Machine,
             Self::Device => Blame::Device,
             Self::OutOfMemory => Blame::TrialOnDevice,
-            Self::Transient | Self::BadData | Self::Stalled => Blame::Unknown,
+            Self::Transient | Self::BadData | Self::Stalled | Self::Crashed => Blame::Unknown,
             Self::Preempted | Self::Lost => Blame::Nobody,
         }
     }
@@ -312,6 +325,8 @@ pub struct FailureHistory {
     pub failures: u32,
     /// Any number; see [`RetryPolicy::delay`].
     pub jitter: u64,
+    /// How often the sweep wants programs that crash to be tried again, if it says so.
+    pub retries: Option<u32>,
 }
 
 /// What the store has to do besides storing the trial's new state.
@@ -430,7 +445,7 @@ fn holds(state: State, by: AttemptToken) -> bool {
 }
 
 fn after_failure(token: AttemptToken, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
-    let policy = class.policy();
+    let policy = class.policy_with(past.retries);
     if policy.exhausted(past.failures) {
         return State::Finished(Finished::Failed(Some(token)));
     }

@@ -1,4 +1,4 @@
-//! How long an attempt may take. No part of any trial's identity.
+//! How long an attempt may take, and how often it is retried. No part of any trial's identity.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::trial::Work;
 /// How long Sortie's own trainer may make no step, no evaluation and no preparation step, in minutes, unless a sweep says otherwise.
 const STALL_MINUTES: f64 = 60.0;
 
-/// `[limits]` of a sweep file.
+/// How long an attempt may take, and how often a program that crashes is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -17,11 +17,16 @@ pub struct Limits {
     pub hours: Option<f64>,
     /// Without progress, in minutes. For a command, any output is progress.
     pub stall_minutes: Option<f64>,
+    /// How often a command that ended with an error is tried again; once if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 impl Limits {
     /// The largest number of either, in its unit.
     pub const MAX: f64 = 100_000.0;
+    /// The largest number of retries.
+    pub const RETRIES_MAX: u32 = 100;
 
     /// How long an attempt may take; as long as it likes if none.
     pub fn attempt(&self) -> Option<Duration> {

@@ -1,4 +1,6 @@
-//! The metrics of a trial: counts if there are any, so that accuracies can be added exactly.
+//! The metrics of a trial: counts if there are any, so that accuracies can be added exactly, and named numbers.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +39,66 @@ pub struct Evaluation {
     pub domain: String,
     /// The split of that domain.
     pub split: SplitName,
-    /// The result.
-    pub score: Score,
+    /// The accuracy; none if it was not reported, which only commands leave out.
+    pub score: Option<Score>,
     /// Mean cross entropy over the images, in nats; none if it was not reported.
     pub loss: Option<f64>,
+    /// What else was measured, by name ([`is_metric_name`]): finite numbers, in units that the sweep file may name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// At most so many named numbers has an evaluation.
+pub const METRICS_MAX: usize = 64;
+/// The longest name of a metric, in bytes.
+const METRIC_NAME_BYTES_MAX: usize = 100;
+/// What evaluations have besides named numbers; no metric has such a name.
+const MEASURED: [&str; 2] = [ACCURACY, LOSS];
+/// The name by which tables are asked for the accuracy.
+pub const ACCURACY: &str = "accuracy";
+/// The name by which tables are asked for the cross entropy.
+pub const LOSS: &str = "loss";
+
+/// Whether a metric may have this name: up to 100 letters, digits and `_.-/@`, of which the first is a letter; not `accuracy` or `loss`,
+/// which evaluations have anyway.
+pub fn is_metric_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.-/@".contains(c);
+    name.len() <= METRIC_NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(fits)
+        && !MEASURED.contains(&name)
+}
+
+/// Which numbers of a metric are better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Goal {
+    /// The higher ones.
+    #[default]
+    Max,
+    /// The lower ones.
+    Min,
+}
+named!(Goal, "goal", { Max => "max", Min => "min" });
+
+/// What a sweep file says about a metric (`[metrics]`). No part of any trial's identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricSettings {
+    /// Which of its numbers are better.
+    pub goal: Goal,
+    /// What its numbers count, for tables and figures: `fraction` is shown in per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+impl Goal {
+    /// Whether a number is better than another.
+    pub fn is_better(self, number: f64, than: f64) -> bool {
+        match self {
+            Self::Max => number > than,
+            Self::Min => number < than,
+        }
+    }
 }
 
 /// The result of a model on the images of one split of one domain.
@@ -94,9 +152,32 @@ impl Score {
 }
 
 impl Evaluation {
-    /// The fraction of images classified correctly.
-    pub fn accuracy(&self) -> f64 {
-        self.score.accuracy()
+    /// The fraction of images classified correctly, if it was reported.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.score.map(Score::accuracy)
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn fault(&self) -> Option<String> {
+        if let Some(fault) = self.score.and_then(Score::fault) {
+            return Some(fault);
+        }
+        if self.loss.is_some_and(f64::is_nan) {
+            return Some("loss NaN; a run whose loss is no number has diverged".to_owned());
+        }
+        if self.score.is_none() && self.loss.is_none() && self.metrics.is_empty() {
+            return Some("no number".to_owned());
+        }
+        if self.metrics.len() > METRICS_MAX {
+            return Some(format!("{} named numbers; at most {METRICS_MAX} are allowed", self.metrics.len()));
+        }
+        let fault = |(name, value): (&String, &f64)| {
+            if !is_metric_name(name) {
+                return Some(format!("a metric {name:?}, which is no name of one"));
+            }
+            (!value.is_finite()).then(|| format!("{name} {value}; allowed: a finite number"))
+        };
+        self.metrics.iter().find_map(fault)
     }
 }
 

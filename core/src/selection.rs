@@ -91,7 +91,7 @@ impl<'a> Validation<'a> {
     /// The i.i.d. accuracy after a step: the unweighted mean over training domains of accuracy on `out`; none if nothing was read.
     pub fn iid_accuracy(&self, step: u64) -> Option<f64> {
         let read = |row: &&Evaluation| row.step == step && row.split == SplitName::Out;
-        let accuracies: Vec<f64> = self.rows().filter(read).map(Evaluation::accuracy).collect();
+        let accuracies: Vec<f64> = self.rows().filter(read).filter_map(Evaluation::accuracy).collect();
         mean(&accuracies)
     }
 
@@ -108,7 +108,7 @@ impl<'a> Validation<'a> {
     pub fn iid_accuracies(self) -> BTreeMap<u64, f64> {
         let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for row in self.rows().filter(|row| row.split == SplitName::Out) {
-            steps.entry(row.step).or_default().push(row.accuracy());
+            steps.entry(row.step).or_default().extend(row.accuracy());
         }
         steps.into_iter().filter_map(|(step, accuracies)| Some((step, mean(&accuracies)?))).collect()
     }
@@ -158,7 +158,7 @@ impl CrossValidation {
         let wanted =
             |row: &&Evaluation| row.method == method && row.domain == *domain && row.split == SplitName::In;
         let accuracies: BTreeMap<u64, f64> =
-            pair.held_out.iter().filter(wanted).map(|row| (row.step, row.accuracy())).collect();
+            pair.held_out.iter().filter(wanted).filter_map(|row| Some((row.step, row.accuracy()?))).collect();
         Some(Self { domain: domain.clone(), accuracies: accuracies.into_iter().collect() })
     }
 
@@ -228,7 +228,7 @@ pub fn oracle(held_out: HeldOut<'_>) -> Option<Selected> {
     let step = held_out.rows().map(|row| row.step).max()?;
     let mut out = held_out.rows().filter(|row| row.step == step && row.split == SplitName::Out);
     match (out.next(), out.next()) {
-        (Some(row), None) => Some(Selected { step, score: row.accuracy() }),
+        (Some(row), None) => Some(Selected { step, score: row.accuracy()? }),
         _ => None,
     }
 }
@@ -259,7 +259,8 @@ mod tests {
         let point = Point { held_out, parameters: Parameters::new(), seed: 0, split_seed: 0 };
         let evaluation = |&(step, domain, split, correct): &(u64, &str, SplitName, u64)| {
             let score = Score::Counts { n: 10, correct };
-            Evaluation { method: Method::Plain, step, domain: domain.to_owned(), split, score, loss: None }
+            let (method, domain, score) = (Method::Plain, domain.to_owned(), Some(score));
+            Evaluation { method, step, domain, split, score, loss: None, metrics: BTreeMap::new() }
         };
         let (held_out, validation) =
             rows.iter().map(evaluation).partition(|row: &Evaluation| point.is_held_out(&row.domain));

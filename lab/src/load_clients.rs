@@ -131,10 +131,10 @@ async fn run_client(
             step: 1,
             domain,
             split,
-            n: 100,
+            n: Some(100),
             correct: 50,
             loss: Some(0.5),
-            value: None,
+            ..v1::Evaluation::default()
         };
         let batch = v1::Batch { sequence: 1, evaluations: vec![evaluation], ..v1::Batch::default() };
         let outcome = v1::complete_request::Outcome::Succeeded(v1::Succeeded {});

@@ -118,8 +118,9 @@ CREATE TABLE validation (
     split TEXT NOT NULL CHECK (split IN ('in', 'out')),
     n BIGINT CHECK (n > 0),
     correct BIGINT CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
-    accuracy DOUBLE PRECISION NOT NULL,
+    accuracy DOUBLE PRECISION CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss DOUBLE PRECISION,
+    metrics TEXT,
     PRIMARY KEY (token, method, step, domain, split)
 );
 
@@ -132,8 +133,9 @@ CREATE TABLE held_out (
     split TEXT NOT NULL CHECK (split IN ('in', 'out')),
     n BIGINT CHECK (n > 0),
     correct BIGINT CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
-    accuracy DOUBLE PRECISION NOT NULL,
+    accuracy DOUBLE PRECISION CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss DOUBLE PRECISION,
+    metrics TEXT,
     PRIMARY KEY (token, method, step, domain, split)
 );
 

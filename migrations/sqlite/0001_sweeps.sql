@@ -123,8 +123,9 @@ CREATE TABLE validation (
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
     n        INTEGER CHECK (n > 0),        -- images; NULL: not known
     correct  INTEGER CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)), -- NULL: only the accuracy is known
-    accuracy REAL    NOT NULL,
+    accuracy REAL    CHECK (accuracy IS NOT NULL OR correct IS NULL), -- NULL: not reported
     loss     REAL,                         -- NULL: not reported
+    metrics  TEXT,                         -- what else was measured: a JSON object of numbers by name; NULL: nothing
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 
@@ -137,8 +138,9 @@ CREATE TABLE held_out (
     split    TEXT    NOT NULL CHECK (split IN ('in', 'out')),
     n        INTEGER CHECK (n > 0),
     correct  INTEGER CHECK (correct IS NULL OR (n IS NOT NULL AND correct BETWEEN 0 AND n)),
-    accuracy REAL    NOT NULL,
+    accuracy REAL    CHECK (accuracy IS NOT NULL OR correct IS NULL),
     loss     REAL,
+    metrics  TEXT,
     PRIMARY KEY (token, method, step, domain, split)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,4 +1,4 @@
--- What may be asked by `sortie sql`: v_trials, v_evaluations and v_selected, whose columns docs/sql.md describes. They have the same names,
+-- What may be asked by `sortie sql`: the views v_*, whose columns docs/sql.md describes. They have the same names,
 -- order and meaning in migrations/postgres. The other views here only help them, and may change.
 
 -- Trials with their place in the grid as columns. An axis is NULL where a trial has none, or has something else there than it should.
@@ -41,6 +41,24 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
     p.parameters, e.method, e.step, e.domain, e.split, 'held-out' AS role, e.n, e.correct,
     e.accuracy, e.loss
 FROM trial_points AS p JOIN held_out AS e ON e.token = p.result WHERE p.state = 'succeeded';
+
+-- Named metrics, one row each.
+CREATE VIEW v_metrics AS
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, e.method, e.step, e.domain, e.split, 'training' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = p.result JOIN json_each(e.metrics) AS m
+WHERE p.state = 'succeeded' AND e.metrics IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, e.method, e.step, e.domain, e.split, 'held-out' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = p.result JOIN json_each(e.metrics) AS m
+WHERE p.state = 'succeeded' AND e.metrics IS NOT NULL;
+
+-- Training losses, one row for each reported step.
+CREATE VIEW v_losses AS
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, l.step, l.loss
+FROM trial_points AS p JOIN training_losses AS l ON l.token = p.result WHERE p.state = 'succeeded';
 
 -- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
 -- training domain was read), its place among the steps of its trial and method by that, and the last steps that were measured on the

@@ -361,10 +361,11 @@ impl From<&Evaluation> for v1::Evaluation {
 
 impl From<Evaluation> for v1::Evaluation {
     fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { method, step, domain, split, score, loss } = evaluation;
+        let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
         let (n, correct, value) = match score {
-            Score::Counts { n, correct } => (n, correct, None),
-            Score::Value { value, n } => (n, 0, Some(value)),
+            Some(Score::Counts { n, correct }) => (Some(n), correct, None),
+            Some(Score::Value { value, n }) => (Some(n).filter(|n| *n > 0), 0, Some(value)),
+            None => (None, 0, None),
         };
         Self {
             method: method.as_str().to_owned(),
@@ -375,6 +376,7 @@ impl From<Evaluation> for v1::Evaluation {
             correct,
             loss,
             value,
+            metrics: metrics.into_iter().collect(),
         }
     }
 }
@@ -383,19 +385,19 @@ impl TryFrom<v1::Evaluation> for Evaluation {
     type Error = WireError;
 
     fn try_from(wire: v1::Evaluation) -> Result<Self, WireError> {
-        let v1::Evaluation { method, step, domain, split, n, correct, loss, value } = wire;
-        let score = value.map_or(Score::Counts { n, correct }, |value| Score::Value { value, n });
-        if let Some(reason) = score.fault() {
-            return Err(WireError::Value { field: "evaluation.correct", reason });
-        }
-        if loss.is_some_and(f64::is_nan) {
-            return Err(WireError::Value {
-                field: "evaluation.loss",
-                reason: "NaN; a run whose loss is no number has diverged".to_owned(),
-            });
-        }
+        let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics } = wire;
+        let score = match (n, value) {
+            (n, Some(value)) => Some(Score::Value { value, n: n.unwrap_or(0) }),
+            (Some(n), None) => Some(Score::Counts { n, correct }),
+            (None, None) => None,
+        };
         let (method, split) = (parse("evaluation.method", &method)?, parse("evaluation.split", &split)?);
-        Ok(Self { method, step, domain, split, score, loss })
+        let metrics = metrics.into_iter().collect();
+        let evaluation = Self { method, step, domain, split, score, loss, metrics };
+        match evaluation.fault() {
+            Some(reason) => Err(WireError::Value { field: "evaluation", reason }),
+            None => Ok(evaluation),
+        }
     }
 }
 

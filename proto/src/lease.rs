@@ -22,7 +22,11 @@ impl From<&Lease> for v1::Lease {
             spec: Some(spec.into()),
             checkpoints: checkpoints.iter().map(Into::into).collect(),
             keep: Some((*keep).into()),
-            limits: Some(v1::Limits { hours: limits.hours, stall_minutes: limits.stall_minutes }),
+            limits: Some(v1::Limits {
+                hours: limits.hours,
+                stall_minutes: limits.stall_minutes,
+                retries: limits.retries,
+            }),
             kill_at: *kill_at,
             members: members.iter().map(Into::into).collect(),
         }
@@ -43,9 +47,10 @@ impl TryFrom<v1::Lease> for Lease {
             spec: required("lease.spec", spec)?.try_into()?,
             checkpoints: checkpoints.into_iter().map(Into::into).collect(),
             keep: keep.map_or(Ok(Keep::default()), TryInto::try_into)?,
-            limits: limits.map_or(Limits::default(), |v1::Limits { hours, stall_minutes }| Limits {
+            limits: limits.map_or(Limits::default(), |v1::Limits { hours, stall_minutes, retries }| Limits {
                 hours,
                 stall_minutes,
+                retries,
             }),
             kill_at,
             members: members.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,

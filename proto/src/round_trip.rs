@@ -12,9 +12,10 @@ use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::limits::Limits;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
+use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss, is_metric_name};
 use sortie_core::parameters::{Parameters, Scalar, set_written, written_numbers};
 use sortie_core::plan::SpecHasher;
+use sortie_core::prerequisite::{Findings, Missing, PREREQUISITES_MAX, Prerequisite};
 use sortie_core::record::Fingerprint;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Point, SpecHash, TrialSpec, Work};
@@ -51,6 +52,16 @@ fn spec() -> impl Strategy<Value = TrialSpec> {
         let planned = sweep.planned_at(index % sweep.trials_planned().unwrap(), &hasher).unwrap();
         TrialSpec { work: sweep.work, point: planned.point, combination: planned.combination }
     })
+}
+
+fn prerequisite() -> impl Strategy<Value = Prerequisite> {
+    prop_oneof![".*".prop_map(Prerequisite::Dataset), ".*".prop_map(Prerequisite::Program)]
+}
+
+fn findings() -> impl Strategy<Value = Findings> {
+    let missing = (prerequisite(), ".*").prop_map(|(prerequisite, reason)| Missing { prerequisite, reason });
+    (vec(prerequisite(), 0..PREREQUISITES_MAX / 2), vec(missing, 0..PREREQUISITES_MAX / 2))
+        .prop_map(|(has, lacks)| Findings { has, lacks })
 }
 
 fn spec_hash() -> impl Strategy<Value = SpecHash> {
@@ -95,9 +106,20 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
             .prop_map(|(value, n)| Score::Value { value, n })
     ];
     let split = prop_oneof![Just(SplitName::In), Just(SplitName::Out)];
-    (method(), any::<u64>(), ".{0,20}", split, score, option::of(number())).prop_map(
-        |(method, step, domain, split, score, loss)| Evaluation { method, step, domain, split, score, loss },
-    )
+    let metrics = proptest::collection::btree_map("[a-z][a-z0-9_.-]{0,9}", -1e300..1e300_f64, 0..4);
+    let metrics = metrics
+        .prop_filter("no metric has such a name", |metrics| metrics.keys().all(|name| is_metric_name(name)));
+    (method(), any::<u64>(), ".{0,20}", split, option::of(score), option::of(number()), metrics)
+        .prop_map(|(method, step, domain, split, score, loss, metrics)| Evaluation {
+            method,
+            step,
+            domain,
+            split,
+            score,
+            loss,
+            metrics,
+        })
+        .prop_filter("an evaluation without numbers is refused", |evaluation| evaluation.fault().is_none())
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
@@ -167,7 +189,8 @@ fn lease() -> impl Strategy<Value = Lease> {
         Just(KeepWeights::Both)
     ];
     let limit = || option::of(0.1..1e5);
-    let limits = (limit(), limit()).prop_map(|(hours, stall_minutes)| Limits { hours, stall_minutes });
+    let limits = (limit(), limit(), option::of(any::<u32>()))
+        .prop_map(|(hours, stall_minutes, retries)| Limits { hours, stall_minutes, retries });
     let keep = (weights, any::<bool>()).prop_map(|(weights, logits)| Keep { weights, logits });
     let member = (spec_hash(), vec(artifact(), 0..3), ".{0,9}").prop_map(|(spec_hash, files, host)| Member {
         spec_hash,
@@ -264,6 +287,12 @@ proptest! {
         let wire = v1::Scalar { value: Some(v1::scalar::Value::Number(value)), written: written.clone() };
         let read = Scalar::try_from(wire);
         prop_assert_eq!(read.is_ok(), value.is_finite() && written.parse::<f64>() == Ok(value));
+    }
+
+    #[test]
+    fn findings_arrive_as_they_were(findings in findings()) {
+        let arrived: Findings = sent(&v1::Findings::from(findings.clone())).try_into().unwrap();
+        prop_assert_eq!(arrived, findings);
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn evaluate(logits: &[f64], labels: &[usize]) -> (u64, f64) {
 fn check(output: &ProcessOutput, logits: &Tensors, labels: &BTreeMap<String, Vec<usize>>, tolerance: f64) {
     for row in &output.evaluations {
         let (correct, loss) = evaluate(&logits[&name(row)], &labels[&name(row)]);
-        assert_eq!(row.score, Score::Counts { n: labels[&name(row)].len() as u64, correct }, "{row:?}");
+        assert_eq!(row.score, Some(Score::Counts { n: labels[&name(row)].len() as u64, correct }), "{row:?}");
         assert!((row.loss.unwrap() - loss).abs() <= tolerance, "{row:?}: {loss}");
     }
 }
@@ -261,8 +261,9 @@ fn check_saved_network(members: &Members, output: &ProcessOutput) {
     let rows = found[0].logits.chunks_exact(2).zip(&found[0].labels);
     let correct = rows.filter(|(row, label)| usize::from(row[1] > row[0]) == **label).count() as u64;
     let held_out = output.evaluations.iter().filter(|row| row.domain == "pen");
-    let counted: u64 =
-        held_out.map(|row| if let Score::Counts { correct, .. } = row.score { correct } else { 0 }).sum();
+    let counted: u64 = held_out
+        .map(|row| if let Some(Score::Counts { correct, .. }) = row.score { correct } else { 0 })
+        .sum();
     assert_eq!(counted, correct);
 }
 

@@ -5,6 +5,7 @@
 //! process, for the system has it; nothing is flushed, for no test of ours cuts the power. Floats are written as their 64 bits in
 //! hexadecimal: what is compared later is what was sent.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -41,6 +42,7 @@ struct EvaluationLine<'a> {
     correct: u64,
     loss: Option<String>,
     value: Option<String>,
+    metrics: BTreeMap<&'a str, String>,
 }
 
 /// Notes what was acknowledged: a batch, an end, or both. Without SORTIE_JOURNAL it does nothing. A journal that cannot be written would
@@ -95,16 +97,17 @@ fn write(
 }
 
 fn evaluation_line(evaluation: &v1::Evaluation) -> EvaluationLine<'_> {
-    let v1::Evaluation { method, step, domain, split, n, correct, loss, value } = evaluation;
+    let v1::Evaluation { method, step, domain, split, n, correct, loss, value, metrics } = evaluation;
     EvaluationLine {
         method,
         step: *step,
         domain,
         split,
-        n: *n,
+        n: n.unwrap_or(0),
         correct: *correct,
         loss: loss.map(bits),
         value: value.map(bits),
+        metrics: metrics.iter().map(|(name, value)| (name.as_str(), bits(*value))).collect(),
     }
 }
 

@@ -184,8 +184,9 @@ impl ImportedSweep {
                 step,
                 domain: domain.clone(),
                 split,
-                score: Score::Value { value, n: 0 },
+                score: Some(Score::Value { value, n: 0 }),
                 loss: None,
+                metrics: Default::default(),
             }));
         }
     }
@@ -449,7 +450,7 @@ mod tests {
         assert_eq!(evaluations.len(), 2 * 5 + 6);
         assert_eq!(
             (evaluations[0].step, evaluations[0].domain.as_str(), evaluations[0].accuracy()),
-            (0, "env1", 0.5)
+            (0, "env1", Some(0.5))
         );
         // What is imported already stays as it is.
         assert!(made.notes(|run| run.name == "repeats").is_empty());

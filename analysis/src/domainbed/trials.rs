@@ -191,9 +191,9 @@ fn replicate(point: &Point) -> (u64, u64) {
 /// The records of a trial, and those that an import noted, at their places.
 fn steps(record: &TrialRecord, method: Method, domains: &[String], further: &[FurtherRecord]) -> Vec<Record> {
     let mut steps: BTreeMap<i64, Record> = BTreeMap::new();
-    for Evaluation { step, domain, split, score, .. } in
-        record.validation.iter().chain(&record.held_out).filter(|row| row.method == method)
-    {
+    for row in record.validation.iter().chain(&record.held_out).filter(|row| row.method == method) {
+        let Evaluation { step, domain, split, .. } = row;
+        let Some(accuracy) = row.accuracy() else { continue };
         let Ok(step) = i64::try_from(*step) else { continue };
         let Some(env) = domains.iter().position(|known| known == domain) else { continue };
         let empty =
@@ -203,7 +203,7 @@ fn steps(record: &TrialRecord, method: Method, domains: &[String], further: &[Fu
             SplitName::In => &mut record.in_acc,
             SplitName::Out => &mut record.out_acc,
         };
-        accuracies[env] = score.accuracy();
+        accuracies[env] = accuracy;
     }
     let mut records: Vec<Record> = steps.into_values().collect();
     for FurtherRecord { place, step, in_acc, out_acc } in further {

@@ -172,20 +172,21 @@ impl<W: Write + Send> EvaluationWriter<W> {
 
 /// The values of [`EVALUATION`].
 fn columns<'a>(evaluation: &'a Evaluation, role: &'static str) -> [CellValue<'a>; EVALUATION.len()] {
-    let Evaluation { method, step, domain, split, score, loss } = evaluation;
+    let Evaluation { method, step, domain, split, score, loss, metrics: _ } = evaluation;
+    let n = score.map_or(0, Score::n);
     [
         CellValue::Text(method.as_str()),
         CellValue::Integer(*step),
         CellValue::Text(domain),
         CellValue::Text(split.as_str()),
         CellValue::Text(role),
-        if score.n() == 0 { CellValue::Absent } else { CellValue::Integer(score.n()) },
-        if let Score::Counts { correct, .. } = score {
+        if n == 0 { CellValue::Absent } else { CellValue::Integer(n) },
+        if let Some(Score::Counts { correct, .. }) = score {
             CellValue::Integer(*correct)
         } else {
             CellValue::Absent
         },
-        CellValue::Number(score.accuracy()),
+        evaluation.accuracy().map_or(CellValue::Absent, CellValue::Number),
         loss.map_or(CellValue::Absent, CellValue::Number),
     ]
 }

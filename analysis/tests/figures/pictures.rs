@@ -122,10 +122,12 @@ pub fn realistic(work: &Work, point: Point) -> TrialRecord {
         let better = |rows: &[Evaluation], more: f64| -> Vec<Evaluation> {
             let plain = rows.iter().filter(|row| row.method == Method::Plain);
             let score = |row: &Evaluation| Score::Value {
-                value: row.accuracy() + more / 1_000.0 + 0.002 * noise(&format!("{setting} {method}")),
+                value: row.accuracy().unwrap()
+                    + more / 1_000.0
+                    + 0.002 * noise(&format!("{setting} {method}")),
                 n: 1_000,
             };
-            plain.map(|row| Evaluation { method, score: score(row), ..row.clone() }).collect()
+            plain.map(|row| Evaluation { method, score: Some(score(row)), ..row.clone() }).collect()
         };
         let (validation, held_out) = (better(&record.validation, iid), better(&record.held_out, ood));
         record.validation.extend(validation);

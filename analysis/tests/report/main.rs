@@ -130,7 +130,7 @@ fn combinations_are_rows_of_their_own_and_in_no_other_mean() {
         .filter(|record| record.point.combine().is_some())
         .flat_map(|record| &mut record.held_out)
     {
-        row.score = Score::Counts { n: 1_000, correct: 123 };
+        row.score = Some(Score::Counts { n: 1_000, correct: 123 });
     }
     let (first, second) = (text(&report(subject, &question())), text(&report(changed, &question())));
     assert_eq!(

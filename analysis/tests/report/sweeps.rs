@@ -213,7 +213,15 @@ fn evaluate(spec: &SweepSpec, record: &mut TrialRecord) {
                             * progress
                             + 100.0 * (1.0 - progress);
                     let score = Score::Counts { n: 1_000, correct: value.clamp(0.0, 1_000.0) as u64 };
-                    let row = Evaluation { method, step, domain: domain.clone(), split, score, loss: None };
+                    let row = Evaluation {
+                        method,
+                        step,
+                        domain: domain.clone(),
+                        split,
+                        score: Some(score),
+                        loss: None,
+                        metrics: Default::default(),
+                    };
                     match (held_out, split) {
                         (true, _) => record.held_out.push(row),
                         (false, SplitName::Out) => record.validation.push(row),

@@ -33,8 +33,9 @@ pub fn evaluation(step: u64, domain: &str, split: SplitName, correct: u64, n: u6
         step,
         domain: domain.to_owned(),
         split,
-        score: Score::Counts { n, correct },
+        score: Some(Score::Counts { n, correct }),
         loss: Some(1.0),
+        metrics: Default::default(),
     }
 }
 

@@ -42,7 +42,7 @@ async fn every_end_of_a_command_has_its_outcome() {
         ),
         ("exit 78".into(), failed(ErrorClass::BadConfig, "crashed, exit 78")),
         ("exit 75".into(), failed(ErrorClass::Transient, "crashed, exit 75")),
-        (format!("{JUDGED}; exit 1"), failed(ErrorClass::Transient, "crashed, exit 1")),
+        (format!("{JUDGED}; exit 1"), failed(ErrorClass::Crashed, "crashed, exit 1")),
         ("no-such-program".into(), failed(ErrorClass::Machine, "crashed, exit 127")),
         ("kill -SEGV $$".into(), failed(ErrorClass::Transient, "signal 11 (SIGSEGV)")),
         ("kill -TERM $$".into(), failed(ErrorClass::Transient, "signal 15 (SIGTERM)")),
@@ -111,10 +111,10 @@ echo '{{"step":3,"domain":"oil","split":"out","n":4,"correct":1,"loss":0.5,"meth
         step: 3,
         domain: "oil".into(),
         split: "out".into(),
-        n: 4,
+        n: Some(4),
         correct: 1,
         loss: Some(0.5),
-        value: None,
+        ..v1::Evaluation::default()
     };
     assert_eq!(batches.iter().flat_map(|batch| batch.evaluations.clone()).collect::<Vec<_>>(), [evaluation]);
     let losses: Vec<v1::TrainingLoss> = batches.iter().flat_map(|batch| batch.losses.clone()).collect();

@@ -77,7 +77,7 @@ const CASES: [Case; 21] = [
         "ownjson",
         r#"echo '{"train/loss":0.04,"train/lr":3e-4,"step":1740,"epoch":0}'; good"#,
         "succeeded",
-        &["noted: 3 unknown keys of metrics were passed over: epoch (1), train/loss (1), train/lr (1)"],
+        &["noted: 3 values on metric lines were passed over: epoch (1), train/loss (1), train/lr (1)"],
     ),
     (
         "hf",

@@ -317,8 +317,8 @@ fn a_trial_that_is_bad_everywhere_ends_on_one_machine_and_says_so() {
     let trials = world.json(&["trials", "work", "--json"])["trials"].as_array().unwrap().clone();
     for trial in trials {
         let error = trial["error"].as_str().unwrap();
-        assert!(error.starts_with("transient: ") && error.ends_with("(one machine only)"), "{error}");
-        assert_eq!(trial["attempts"], 3);
+        assert!(error.starts_with("crashed: ") && error.ends_with("(one machine only)"), "{error}");
+        assert_eq!(trial["attempts"], 2);
     }
 }
 

@@ -394,7 +394,15 @@ mod tests {
         use sortie_core::trial::Point;
         let record = |rows: usize| {
             let (method, score, split) = (Method::Plain, Score::Counts { n: 1, correct: 1 }, SplitName::Out);
-            let row = |step| Evaluation { method, step, domain: "a".to_owned(), split, score, loss: None };
+            let row = |step| Evaluation {
+                method,
+                step,
+                domain: "a".to_owned(),
+                split,
+                score: Some(score),
+                loss: None,
+                metrics: Default::default(),
+            };
             let point = Point { held_out: Vec::new(), parameters: Parameters::new(), seed: 0, split_seed: 0 };
             let id = "94f9de813446924ef6b1cf831eaa3ef4".parse().unwrap();
             TrialRecord {

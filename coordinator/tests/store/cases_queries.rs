@@ -59,7 +59,7 @@ pub async fn busy(f: &Fixture) {
     f.complete_with(lease.token, reported, Outcome::Succeeded).await.unwrap();
 }
 
-const COLUMNS: [(&str, &str); 3] = [
+const COLUMNS: [(&str, &str); 5] = [
     (
         "v_trials",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state attempts step \
@@ -69,6 +69,15 @@ const COLUMNS: [(&str, &str); 3] = [
         "v_evaluations",
         "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters method step domain split \
          role n correct accuracy loss",
+    ),
+    (
+        "v_metrics",
+        "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters method step domain split \
+         role metric value",
+    ),
+    (
+        "v_losses",
+        "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters step loss",
     ),
     (
         "v_selected",

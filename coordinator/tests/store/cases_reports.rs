@@ -92,13 +92,14 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
             step: step as u64,
             domain: "cartoon".into(),
             split: SplitName::In,
-            score,
+            score: Some(score),
             loss,
+            metrics: Default::default(),
         }
     };
     let rows: Vec<Evaluation> = odd.iter().enumerate().map(|(step, value)| row(step, *value)).collect();
     let counts = |correct| Evaluation {
-        score: Score::Counts { n: 3, correct },
+        score: Some(Score::Counts { n: 3, correct }),
         loss: Some(f64::INFINITY),
         ..evaluation("sketch", 0, 0)
     };
@@ -112,13 +113,14 @@ pub async fn numbers_are_kept_to_the_last_bit(f: Fixture) {
     };
     f.complete_with(token, batch, Outcome::Succeeded).await.unwrap();
     let record = f.record(0).await;
-    let bits =
-        |row: &Evaluation| (row.score.n(), row.accuracy().to_bits(), row.loss.map(f64::to_bits), row.step);
+    let bits = |row: &Evaluation| {
+        (row.score.unwrap().n(), row.accuracy().unwrap().to_bits(), row.loss.map(f64::to_bits), row.step)
+    };
     // Zero has no sign: adding zero takes it away, and changes nothing else.
     let parts = |row: &Evaluation| {
         (
-            row.score.n(),
-            (row.accuracy() + 0.0).to_bits(),
+            row.score.unwrap().n(),
+            (row.accuracy().unwrap() + 0.0).to_bits(),
             row.loss.map(|loss| (loss + 0.0).to_bits()),
             row.step,
         )
@@ -140,8 +142,8 @@ async fn assert_less_detail_gives_the_same(f: &Fixture, record: &TrialRecord) {
     let without_loss = |row: &Evaluation| Evaluation { loss: None, ..row.clone() };
     assert_eq!(scores, record.validation.iter().map(without_loss).collect::<Vec<_>>());
     assert_eq!(
-        scores.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>(),
-        record.validation.iter().map(|row| row.accuracy().to_bits()).collect::<Vec<_>>()
+        scores.iter().map(|row| row.accuracy().map(f64::to_bits)).collect::<Vec<_>>(),
+        record.validation.iter().map(|row| row.accuracy().map(f64::to_bits)).collect::<Vec<_>>()
     );
     let points = reported(Detail::Points).await;
     assert_eq!((points.id, points.state, points.validation.len()), (record.id, StateName::Succeeded, 0));
@@ -189,7 +191,7 @@ pub async fn what_a_trial_does_not_evaluate_is_refused(f: Fixture) {
     f.submit(SWEEP).await;
     let token = f.claim_one().await.token;
     let with = |evaluation: Evaluation| batch(1, vec![evaluation]);
-    let scored = |score| with(Evaluation { score, ..evaluation("photo", 0, 1) });
+    let scored = |score| with(Evaluation { score: Some(score), ..evaluation("photo", 0, 1) });
     let lost = |step, loss| Batch { losses: vec![TrainingLoss { step, loss }], ..batch(1, vec![]) };
     let cases = [
         (with(evaluation("moon", 0, 1)), "step 0 on domain \"moon\""),
@@ -404,4 +406,35 @@ pub async fn logs_are_read_in_order_by_attempt(f: Fixture) {
         f.store.log(&never.to_string(), None).await.unwrap(),
         sortie_coordinator::store::Log::default()
     );
+}
+
+/// Named metrics come back to the last bit, on training domains and on held-out ones apart; accuracy may be missing.
+pub async fn named_metrics_are_kept_apart_and_to_the_last_bit(f: Fixture) {
+    f.submit(SWEEP).await;
+    let token = f.claim_one().await.token;
+    let metrics = |first: f64| [("f1".to_owned(), first), ("train/nll".to_owned(), 1e-310)].into();
+    let named = |domain: &str, first| Evaluation { metrics: metrics(first), ..evaluation(domain, 0, 4) };
+    let bare = Evaluation { score: None, loss: None, ..named("cartoon", -0.0) };
+    let odd = f64::from_bits(0.1_f64.to_bits() + 1);
+    let evaluations = vec![bare, named("photo", 0.5), named("sketch", odd)];
+    let losses = vec![TrainingLoss { step: 0, loss: odd }];
+    let batch = Batch { sequence: 1, evaluations, losses, ..Batch::default() };
+    f.complete_with(token, batch, Outcome::Succeeded).await.unwrap();
+    let record = f.record(0).await;
+    assert_eq!(record.held_out, [named("photo", 0.5)]);
+    assert_eq!(
+        record.validation,
+        [
+            Evaluation { metrics: metrics(0.0), score: None, loss: None, ..evaluation("cartoon", 0, 4) },
+            named("sketch", odd)
+        ]
+    );
+    assert_eq!(record.validation[0].metrics["f1"].to_bits(), 0, "zero has no sign");
+    let page = PageRequest { from: 0, trials_max: 1, detail: Detail::Scores };
+    let scores = f.store.records("first", page).await.unwrap().rows.remove(0);
+    assert_eq!(scores.validation, record.validation.iter().map(plain).collect::<Vec<_>>());
+}
+
+fn plain(row: &Evaluation) -> Evaluation {
+    Evaluation { loss: None, metrics: Default::default(), ..row.clone() }
 }

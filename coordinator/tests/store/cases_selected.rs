@@ -59,8 +59,9 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
                             step,
                             domain: domain.to_owned(),
                             split,
-                            score: score(dice),
+                            score: Some(score(dice)),
                             loss: None,
+                            metrics: Default::default(),
                         });
                     }
                 }

@@ -323,8 +323,9 @@ pub fn evaluation(domain: &str, step: u64, correct: u64) -> Evaluation {
         step,
         domain: domain.into(),
         split: SplitName::Out,
-        score,
+        score: Some(score),
         loss: Some(0.5),
+        metrics: Default::default(),
     }
 }
 

@@ -82,7 +82,15 @@ fn batch_choice() -> impl Strategy<Value = BatchChoice> {
         (one_of(Method::ALL), prop_oneof![12 => 0..21_u64, 1 => Just(21)], domain, one_of(SplitName::ALL));
     let evaluation =
         (place, score, prop::option::of(number)).prop_map(|((method, step, domain, split), score, loss)| {
-            Evaluation { method, step, domain: domain.to_owned(), split, score, loss }
+            Evaluation {
+                method,
+                step,
+                domain: domain.to_owned(),
+                split,
+                score: Some(score),
+                loss,
+                metrics: Default::default(),
+            }
         });
     let offset = prop_oneof![8 => Just(0_i64), 1 => Just(-1), 1 => Just(1)];
     let digest = prop_oneof![5 => Just(None), 1 => (0..8_usize).prop_map(|digest| Some(digest / 6))];

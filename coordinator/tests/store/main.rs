@@ -151,6 +151,7 @@ contract! {
         reports_are_numbered_and_repeats_are_stored_once,
         a_batch_repeated_together_with_the_next_is_stored_once,
         numbers_are_kept_to_the_last_bit,
+        named_metrics_are_kept_apart_and_to_the_last_bit,
         of_two_rows_about_the_same_thing_the_first_counts,
         many_rows_in_one_batch_all_arrive_in_order,
         what_a_trial_does_not_evaluate_is_refused,

@@ -14,7 +14,7 @@ fn running(token: AttemptToken) -> State {
 }
 
 fn complete(token: AttemptToken, outcome: Outcome, failures: u32) -> Event {
-    Event::Complete { token, outcome, past: FailureHistory { failures, jitter: 500 } }
+    Event::Complete { token, outcome, past: FailureHistory { failures, jitter: 500, retries: None } }
 }
 
 fn failed(class: ErrorClass) -> Outcome {
@@ -66,7 +66,7 @@ fn each_error_class_has_its_budget_and_its_wait() {
     let queued =
         |seconds| State::Queued { lost: None, not_before: Some(NOW.plus(Duration::from_secs(seconds))) };
     assert_eq!(end(ErrorClass::BadConfig, 0).name(), StateName::Failed);
-    for class in [ErrorClass::BadData, ErrorClass::Stalled] {
+    for class in [ErrorClass::BadData, ErrorClass::Stalled, ErrorClass::Crashed] {
         assert_eq!((end(class, 0), end(class, 1).name()), (State::FRESH, StateName::Failed), "{class}");
     }
     // What is the machine's fault costs the trial nothing.

@@ -136,8 +136,15 @@ mod tests {
     fn events_are_written_as_documented_and_read_back_exactly() {
         let score = Score::Counts { n: 7, correct: 2 };
         let (domain, loss) = ("ink".into(), Some(0.1 + 0.2));
-        let evaluation =
-            Evaluation { method: Method::Plain, step: 3, domain, split: SplitName::Out, score, loss };
+        let evaluation = Evaluation {
+            method: Method::Plain,
+            step: 3,
+            domain,
+            split: SplitName::Out,
+            score: Some(score),
+            loss,
+            metrics: Default::default(),
+        };
         let failed = Outcome::Failed { class: ErrorClass::BadData, message: "x: \"gone\"\n".into() };
         let cases = [
             (Event::Progress(Progress { step: 3 }), r#"{"progress":{"step":3}}"#),

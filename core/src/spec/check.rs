@@ -6,7 +6,7 @@ use super::axis::Axis;
 use super::combine;
 use super::dataset::domain_names;
 use super::error::{SpecError, misplaced, missing, wrong};
-use super::file::{DataTable, GridTable, HeldOut, KeepTable, RequireTable, RunTable, SweepFile};
+use super::file::{DataTable, GridTable, HeldOut, KeepTable, LimitsTable, RequireTable, RunTable, SweepFile};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::imported::Imported;
 use super::sweep::{Grid, SweepSpec};
@@ -17,6 +17,7 @@ use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
 use crate::limits::Limits;
+use crate::metrics::{MetricSettings, is_metric_name};
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
@@ -38,13 +39,15 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, limits, grid, combine } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, limits, metrics, grid, combine } =
+        file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
         return wrong("select", select, "name at least one selection method");
     }
     let require = requirements(require.unwrap_or_default(), run.is_some())?;
+    let limits = checked_limits(limits, run.as_ref().and_then(|run| run.retries))?;
     let (work, grid) = match (run, model, train, data) {
         (Some(run), None, None, data) => command_work(run, data, discovered, grid)?,
         (Some(_), _, _, _) => {
@@ -85,7 +88,8 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         work,
         require,
         keep,
-        limits: checked_limits(limits)?,
+        limits,
+        metrics: checked_metrics(metrics)?,
         grid,
         combine: Vec::new(),
         kill_at: None,
@@ -98,13 +102,33 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     Ok(sweep)
 }
 
-fn checked_limits(limits: Limits) -> Result<Limits, SpecError> {
-    for (key, value) in [("limits.hours", limits.hours), ("limits.stall_minutes", limits.stall_minutes)] {
+fn checked_limits(table: LimitsTable, retries: Option<u32>) -> Result<Limits, SpecError> {
+    let LimitsTable { hours, stall_minutes } = table;
+    for (key, value) in [("limits.hours", hours), ("limits.stall_minutes", stall_minutes)] {
         if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= Limits::MAX)) {
             return wrong(key, value, "more than 0, at most 100000");
         }
     }
-    Ok(limits)
+    if let Some(retries) = retries.filter(|retries| *retries > Limits::RETRIES_MAX) {
+        return wrong("run.retries", retries, "0 to 100");
+    }
+    Ok(Limits { hours, stall_minutes, retries })
+}
+
+fn checked_metrics(
+    metrics: BTreeMap<String, MetricSettings>,
+) -> Result<BTreeMap<String, MetricSettings>, SpecError> {
+    for (name, settings) in &metrics {
+        if !is_metric_name(name) {
+            let allowed = "up to 100 letters, digits and _.-/@, beginning with a letter; accuracy and loss are known anyway";
+            return wrong("metrics", name, allowed);
+        }
+        let unit = settings.unit.as_deref().unwrap_or("x");
+        if unit.is_empty() || unit.len() > 20 || unit.contains(char::is_control) {
+            return wrong(&format!("metrics.{name}.unit"), unit, "1 to 20 bytes on one line");
+        }
+    }
+    Ok(metrics)
 }
 
 fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {
@@ -127,7 +151,7 @@ fn command_work(
     discovered: Option<&DatasetSpec>,
     grid: GridTable,
 ) -> Result<(Work, Grid), SpecError> {
-    let RunTable { command, steps, complete_at } = run;
+    let RunTable { command, steps, complete_at, retries: _ } = run;
     if command.first().is_none_or(|program| program.trim().is_empty() || is_flag_alone(program)) {
         return wrong("run.command", command, "a list that starts with a program");
     }

@@ -11,8 +11,7 @@ use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
-use crate::limits::Limits;
-use crate::metrics::Method;
+use crate::metrics::{Method, MetricSettings};
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 use crate::trial::{MissingClasses, SplitBy};
@@ -30,7 +29,9 @@ pub struct SweepFile {
     pub(super) require: Option<RequireTable>,
     pub(super) keep: Option<KeepTable>,
     #[serde(default)]
-    pub(super) limits: Limits,
+    pub(super) limits: LimitsTable,
+    #[serde(default)]
+    pub(super) metrics: BTreeMap<String, MetricSettings>,
     #[serde(default)]
     pub(super) grid: GridTable,
     #[serde(default)]
@@ -58,6 +59,15 @@ pub struct RunTable {
     pub(super) command: Vec<String>,
     pub(super) steps: Option<u64>,
     pub(super) complete_at: Option<u64>,
+    pub(super) retries: Option<u32>,
+}
+
+/// `[limits]`: how long an attempt may take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsTable {
+    pub(super) hours: Option<f64>,
+    pub(super) stall_minutes: Option<f64>,
 }
 
 /// `[require]`: which workers may run the sweep's trials.

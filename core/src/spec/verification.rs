@@ -86,6 +86,7 @@ impl SweepSpec {
             require: require.clone(),
             keep: self.keep,
             limits: self.limits,
+            metrics: Default::default(),
             grid: grid.clone(),
             combine: Vec::new(),
             kill_at,

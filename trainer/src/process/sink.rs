@@ -137,8 +137,9 @@ mod tests {
             step: 1,
             domain: "ink".into(),
             split: SplitName::Out,
-            score,
+            score: Some(score),
             loss: Some(loss),
+            metrics: Default::default(),
         }
     }
 

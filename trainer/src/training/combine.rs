@@ -259,8 +259,9 @@ fn evaluation_of(
         step: settings.steps,
         domain: settings.dataset.domains[domain].clone(),
         split,
-        score,
+        score: Some(score),
         loss: Some(loss),
+        metrics: Default::default(),
     })
 }
 
@@ -286,7 +287,7 @@ fn prefetcher(state: &TrialState, wanted: impl Fn(EvalSplit) -> bool) -> Result<
 }
 
 fn iid_of(evaluations: &[Evaluation]) -> f64 {
-    mean(&evaluations.iter().map(Evaluation::accuracy).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+    mean(&evaluations.iter().filter_map(Evaluation::accuracy).collect::<Vec<_>>()).unwrap_or(f64::NAN)
 }
 
 fn added(sum: &[Tensor], terms: &[Tensor]) -> Result<Vec<Tensor>, TrialError> {

@@ -78,7 +78,15 @@ impl TrialState<'_> {
                         let (score, loss) = evaluate(&by_split[&eval_split], &labels[&eval_split])?;
                         let EvalSplit { domain, split } = eval_split;
                         let domain = self.spec.settings.dataset.domains[domain].clone();
-                        evaluations.push(Evaluation { method, step, domain, split, score, loss: Some(loss) });
+                        evaluations.push(Evaluation {
+                            method,
+                            step,
+                            domain,
+                            split,
+                            score: Some(score),
+                            loss: Some(loss),
+                            metrics: Default::default(),
+                        });
                     }
                 }
                 None => {

@@ -60,6 +60,8 @@ pub(crate) fn of_command(end: ProcessEnd) -> Outcome {
         Some(126 | 127) => ErrorClass::Machine,
         Some(75) => ErrorClass::Transient,
         _ if was_oom_killed(&end) || names_lack_of_memory(&end.last_lines) => ErrorClass::OutOfMemory,
+        // 128 and more is what shells and interpreters make of a child that a signal killed.
+        Some(1..128) => ErrorClass::Crashed,
         _ => ErrorClass::Transient,
     };
     failed(class, "the command", &end)
@@ -239,7 +241,8 @@ mod tests {
             (127, "", ErrorClass::Machine),
             (126, "", ErrorClass::Machine),
             (75, "", ErrorClass::Transient),
-            (1, "KeyError: 'x'", ErrorClass::Transient),
+            (1, "KeyError: 'x'", ErrorClass::Crashed),
+            (134, "Aborted", ErrorClass::Transient),
             (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", ErrorClass::OutOfMemory),
             (1, "Traceback | MemoryError", ErrorClass::OutOfMemory),
         ] {

@@ -1,17 +1,20 @@
 //! One object that a command prints: the keys that mean something, and the types of their values.
 
+use std::collections::BTreeMap;
+
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
-use sortie_core::metrics::{Method, SplitName};
+use serde_json::Value;
+use sortie_core::metrics::{ACCURACY, LOSS, Method, Score, SplitName, is_metric_name};
 
 /// Integers above this are not exact everywhere that reads JSON.
 pub(super) const INTEGER_MAX: u64 = 1 << 53;
 
 /// The keys of [`MetricLine`].
-pub(super) const KEYS: [&str; 9] =
-    ["step", "domain", "split", "n", "correct", "value", "method", "loss", "diverged"];
+pub(super) const KEYS: [&str; 11] =
+    ["step", "domain", "split", "n", "correct", "value", "accuracy", "metrics", "method", "loss", "diverged"];
 
-/// An object with its known keys. Others are passed over.
+/// An object with its known keys.
 #[derive(Debug, Deserialize)]
 pub(super) struct MetricLine {
     pub(super) step: Option<Whole>,
@@ -20,9 +23,108 @@ pub(super) struct MetricLine {
     pub(super) n: Option<Whole>,
     pub(super) correct: Option<Whole>,
     pub(super) value: Option<Number>,
+    pub(super) accuracy: Option<Number>,
+    pub(super) metrics: Option<BTreeMap<String, Value>>,
     pub(super) method: Option<Method>,
     pub(super) loss: Option<Number>,
     pub(super) diverged: Option<Diverged>,
+}
+
+impl MetricLine {
+    /// Whether it measures anything.
+    pub(super) fn measures(&self) -> bool {
+        self.loss.is_some()
+            || self.correct.is_some()
+            || self.value.is_some()
+            || self.accuracy.is_some()
+            || self.metrics.is_some()
+    }
+
+    /// Whether it is an evaluation, and no training loss.
+    pub(super) fn is_evaluation(&self) -> bool {
+        let Self { domain, split, n, correct, value, accuracy, metrics, method, .. } = self;
+        let counts = n.is_some() || correct.is_some();
+        counts
+            || domain.is_some()
+            || split.is_some()
+            || value.is_some()
+            || accuracy.is_some()
+            || metrics.is_some()
+            || method.is_some()
+    }
+}
+
+/// What an evaluation measured.
+#[derive(Debug, Default)]
+pub(super) struct Measurements {
+    pub(super) score: Option<Score>,
+    pub(super) loss: Option<f64>,
+    pub(super) metrics: BTreeMap<String, f64>,
+    /// Keys whose values are not used.
+    pub(super) unused: Vec<String>,
+}
+
+impl Measurements {
+    /// Those of an evaluation with these other keys, which are named numbers, too.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub(super) fn of(line: &MetricLine, others: BTreeMap<String, Value>) -> Result<Self, String> {
+        let mut own = Self::default();
+        let (mut accuracy, mut loss) = (line.accuracy, line.loss);
+        for (name, value) in others.into_iter().chain(line.metrics.clone().unwrap_or_default()) {
+            let number = serde_json::from_value::<Number>(value.clone()).ok().filter(|_| !is_word(&value));
+            match (name.as_str(), number) {
+                (ACCURACY, Some(number)) if accuracy.is_none() => accuracy = Some(number),
+                (LOSS, Some(number)) if loss.is_none() => loss = Some(number),
+                (_, Some(Number::Finite(number))) if is_metric_name(&name) => {
+                    own.metrics.insert(name, number);
+                }
+                (_, Some(Number::NotFinite)) => own.unused.push(format!("{name}, no finite number")),
+                _ => own.unused.push(name),
+            }
+        }
+        let value = match (line.value, accuracy) {
+            (Some(_), Some(_)) => return Err("\"value\" and \"accuracy\" exclude each other".to_owned()),
+            (value, accuracy) => value.or(accuracy),
+        };
+        own.loss = loss.and_then(Number::finite);
+        own.score = score(line.n, line.correct, value)?;
+        match (own.score, line.n) {
+            (None, _) if own.metrics.is_empty() => {
+                Err("an evaluation needs \"n\" and \"correct\", \"accuracy\", or \"metrics\"".to_owned())
+            }
+            (None, Some(_)) => {
+                own.unused.push("n".to_owned());
+                Ok(own)
+            }
+            _ => Ok(own),
+        }
+    }
+}
+
+/// A text that is no number in disguise: `NaN` and `inf` are, which JSON cannot write.
+fn is_word(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok_and(f64::is_finite))
+}
+
+/// The accuracy as counts, or as a bare number.
+fn score(n: Option<Whole>, correct: Option<Whole>, value: Option<Number>) -> Result<Option<Score>, String> {
+    let (n, correct) = (n.map(|Whole(n)| n), correct.map(|Whole(correct)| correct));
+    if n.is_some_and(|n| n > INTEGER_MAX) {
+        return Err(format!("\"n\" is too large; the largest allowed is {INTEGER_MAX}"));
+    }
+    let score = match (n, correct, value) {
+        (_, Some(_), Some(_)) => return Err("\"correct\" excludes \"value\" and \"accuracy\"".to_owned()),
+        (Some(n), Some(correct), None) => Score::Counts { n, correct },
+        (None, Some(_), None) => return Err("\"correct\" needs \"n\"".to_owned()),
+        (n, None, Some(value)) => {
+            let value = value.finite().ok_or("\"value\" must be finite")?;
+            Score::Value { value, n: n.unwrap_or(0) }
+        }
+        (_, None, None) => return Ok(None),
+    };
+    score.fault().map_or(Ok(Some(score)), Err)
 }
 
 /// The loss stopped being a number at this step.

@@ -1,16 +1,18 @@
 //! The metrics that a command prints: JSON objects on its standard output, between whatever else it prints (docs/commands.md).
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use sortie_core::command::CommandSettings;
 use sortie_core::job::Outcome;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
+use sortie_core::metrics::{Evaluation, METRICS_MAX, Method, SplitName, TrainingLoss};
 use sortie_core::pipe::{Event, Progress};
 
 use super::escapes::without_escapes;
 use super::json_objects::{Piece, pieces, quote_non_numbers};
-use super::metric_line::{Diverged, INTEGER_MAX, KEYS, MetricLine, Number, Whole};
+use super::metric_line::{Diverged, INTEGER_MAX, KEYS, Measurements, MetricLine, Number, Whole};
 use super::unused_output::UnusedOutput;
 use crate::attempt::ending;
 
@@ -31,11 +33,13 @@ pub(crate) struct MetricLines {
     domains_are_open: bool,
     last_step: Option<u64>,
     complete_at: Option<u64>,
-    /// What was reported, by step, method, domain and split: the accuracy.
-    reported: BTreeMap<(u64, Method, usize, SplitName), f64>,
+    /// What was reported, by step, method, domain and split: the accuracy, and a hash of all numbers.
+    reported: BTreeMap<(u64, Method, usize, SplitName), (Option<f64>, u64)>,
     newest_step: Option<u64>,
     newest_loss: Option<u64>,
     diverged: bool,
+    /// The first object with a number that is no metric, for it has no step.
+    without_step: Option<String>,
     unused: UnusedOutput,
 }
 
@@ -74,6 +78,7 @@ impl MetricLines {
             newest_step: None,
             newest_loss: None,
             diverged: false,
+            without_step: None,
             unused: UnusedOutput::default(),
         }
     }
@@ -133,10 +138,11 @@ impl MetricLines {
             )));
         }
         self.reported.is_empty().then(|| {
-            ending::bad_config(
-                "the command ended with exit status 0 but printed no metrics; docs/commands.md says how"
-                    .to_owned(),
-            )
+            let nearly = self.without_step.as_ref().map(|line| format!("; this line has no \"step\": {line}"));
+            let nearly = nearly.unwrap_or_default();
+            ending::bad_config(format!(
+                "the command ended with exit status 0 but printed no metrics{nearly}; docs/commands.md says how"
+            ))
         })
     }
 
@@ -150,28 +156,29 @@ impl MetricLines {
         let text = quote_non_numbers(object);
         // It is an object, for it was found as one.
         let keys: BTreeMap<String, IgnoredAny> = serde_json::from_str(&text).unwrap_or_default();
+        let [diverges, has_step] = ["diverged", "step"].map(|key| keys.contains_key(key));
+        let values: Result<BTreeMap<String, Value>, serde_json::Error> = serde_json::from_str(&text);
         let parsed: Result<MetricLine, serde_json::Error> = serde_json::from_str(&text);
-        let diverges = keys.contains_key("diverged");
-        if !diverges && !keys.contains_key("step") {
-            let measures =
-                |line: &MetricLine| line.loss.is_some() || line.correct.is_some() || line.value.is_some();
-            if parsed.as_ref().is_ok_and(measures) {
+        if !diverges && !has_step {
+            if parsed.as_ref().is_ok_and(MetricLine::measures) {
                 self.unused.unreadable(format!("\"step\" is missing: {}", quoted(object)));
+            } else if values.is_ok_and(|values| values.values().any(Value::is_number)) {
+                self.without_step.get_or_insert_with(|| quoted(object));
             }
             return Ok(None);
         }
         let read = if object.contains(char::REPLACEMENT_CHARACTER) {
             unreadable("it is no UTF-8")
         } else {
-            parsed.map_err(|error| Fault::Unreadable(plain_reason(&error))).and_then(|line| self.events(line))
+            let read = parsed.and_then(|line| Ok((line, values?)));
+            let read = read.map_err(|error| Fault::Unreadable(plain_reason(&error)));
+            read.and_then(|(line, mut others)| {
+                others.retain(|key, _| !KEYS.contains(&key.as_str()));
+                self.events(line, others)
+            })
         };
         match read {
-            Ok(events) => {
-                for key in keys.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-                    self.unused.unknown_key(key);
-                }
-                Ok(Some(events))
-            }
+            Ok(events) => Ok(Some(events)),
             Err(Fault::Unreadable(reason)) if !diverges => {
                 self.unused.unreadable(format!("{reason}: {}", quoted(object)));
                 Ok(None)
@@ -182,63 +189,79 @@ impl MetricLines {
         }
     }
 
-    fn events(&mut self, line: MetricLine) -> Result<Vec<Event>, Fault> {
-        let MetricLine { step, domain, split, n, correct, value, method, loss, diverged } = line;
-        let is_evaluation = domain.is_some()
-            || split.is_some()
-            || n.is_some()
-            || correct.is_some()
-            || value.is_some()
-            || method.is_some();
-        if let Some(Diverged { step: Whole(at) }) = diverged {
-            if step.is_some() || is_evaluation || loss.is_some() {
+    /// The events of a line with these other keys.
+    fn events(&mut self, line: MetricLine, others: BTreeMap<String, Value>) -> Result<Vec<Event>, Fault> {
+        let is_evaluation = line.is_evaluation();
+        if let Some(Diverged { step: Whole(at) }) = line.diverged {
+            if line.step.is_some() || is_evaluation || line.loss.is_some() {
                 return unreadable("\"diverged\" excludes all other keys");
             }
+            self.pass_over(others.keys());
             return self.divergence(at);
         }
-        let Some(Whole(step)) = step else {
+        let Some(Whole(step)) = line.step else {
             return unreadable("\"step\" must be a whole number, at least 0");
         };
-        if matches!(loss, Some(Number::NotFinite)) {
+        if matches!(line.loss, Some(Number::NotFinite)) {
             return self.divergence(step);
         }
         self.check_step(step)?;
-        let loss = loss.and_then(Number::finite);
         let mut events = Vec::new();
         if is_evaluation {
-            let Some(domain) = domain else { return unreadable("an evaluation needs \"domain\"") };
-            let Some(split) = split else { return unreadable("an evaluation needs \"split\"") };
-            let score = score(n, correct, value).map_err(Fault::Unreadable)?;
-            let method = method.unwrap_or(Method::Plain);
-            if self.is_new((step, method, &domain, split), score)? {
-                events.push(Event::Evaluations(vec![Evaluation {
-                    method,
-                    step,
-                    domain,
-                    split,
-                    score,
-                    loss,
-                }]));
-            }
-        } else if let Some(loss) = loss {
-            match self.newest_loss {
-                Some(newest) if newest == step => {
-                    self.unused.repeated_loss(format!("step {step} has one already, which counts"));
-                }
-                Some(newest) if newest > step => self.unused.repeated_loss(format!(
-                    "that of step {step} comes after that of step {newest}, and steps must ascend"
-                )),
-                _ => {
-                    self.newest_loss = Some(step);
-                    events.push(Event::Losses(vec![TrainingLoss { step, loss }]));
-                }
-            }
+            events.extend(self.evaluation(step, line, others)?);
+        } else {
+            self.pass_over(others.keys());
+            events.extend(line.loss.and_then(Number::finite).and_then(|loss| self.loss(step, loss)));
         }
         if self.newest_step.is_none_or(|newest| newest < step) {
             self.newest_step = Some(step);
             events.push(Event::Progress(Progress { step }));
         }
         Ok(events)
+    }
+
+    fn pass_over<'a>(&mut self, keys: impl IntoIterator<Item = &'a String>) {
+        keys.into_iter().for_each(|key| self.unused.passed_over(key));
+    }
+
+    /// The event of an evaluation; none if it was reported before.
+    fn evaluation(
+        &mut self,
+        step: u64,
+        line: MetricLine,
+        others: BTreeMap<String, Value>,
+    ) -> Result<Option<Event>, Fault> {
+        let Some(domain) = line.domain.clone() else { return unreadable("an evaluation needs \"domain\"") };
+        let Some(split) = line.split else { return unreadable("an evaluation needs \"split\"") };
+        let measured = Measurements::of(&line, others).map_err(Fault::Unreadable)?;
+        let Measurements { score, loss, metrics, unused } = measured;
+        if metrics.len() > METRICS_MAX {
+            return unreadable(format!("{} named numbers; at most {METRICS_MAX} are allowed", metrics.len()));
+        }
+        self.pass_over(&unused);
+        let method = line.method.unwrap_or(Method::Plain);
+        let evaluation = Evaluation { method, step, domain, split, score, loss, metrics };
+        Ok(self.is_new(&evaluation)?.then(|| Event::Evaluations(vec![evaluation])))
+    }
+
+    /// The event of a training loss; none if it does not count.
+    fn loss(&mut self, step: u64, loss: f64) -> Option<Event> {
+        match self.newest_loss {
+            Some(newest) if newest == step => {
+                self.unused.repeated_loss(format!("step {step} has one already, which counts"));
+                None
+            }
+            Some(newest) if newest > step => {
+                self.unused.repeated_loss(format!(
+                    "that of step {step} comes after that of step {newest}, and steps must ascend"
+                ));
+                None
+            }
+            _ => {
+                self.newest_loss = Some(step);
+                Some(Event::Losses(vec![TrainingLoss { step, loss }]))
+            }
+        }
     }
 
     fn divergence(&mut self, step: u64) -> Result<Vec<Event>, Fault> {
@@ -259,20 +282,22 @@ impl MetricLines {
         }
     }
 
-    /// Whether an evaluation was not reported before; one that was must have the same value.
-    fn is_new(
-        &mut self,
-        (step, method, domain, split): (u64, Method, &str, SplitName),
-        score: Score,
-    ) -> Result<bool, Fault> {
+    /// Whether an evaluation was not reported before; one that was must have the same numbers.
+    fn is_new(&mut self, evaluation: &Evaluation) -> Result<bool, Fault> {
+        let Evaluation { method, step, domain, split, .. } = evaluation;
         let index = self.index_of(domain)?;
-        let at = (step, method, index, split);
-        if let Some(&first) = self.reported.get(&at) {
-            if first == score.accuracy() {
+        let at = (*step, *method, index, *split);
+        let numbers = hash_of_numbers(evaluation);
+        if let Some(&(accuracy, first)) = self.reported.get(&at) {
+            if first == numbers {
                 return Ok(false);
             }
+            let first = match accuracy {
+                Some(accuracy) if Some(accuracy) != evaluation.accuracy() => format!("as {accuracy}"),
+                _ => "with other numbers: all of them belong on one line".to_owned(),
+            };
             return Err(Fault::Refused(format!(
-                "the {method} evaluation of {domain}/{split} at step {step} was reported before, as {first}"
+                "the {method} evaluation of {domain}/{split} at step {step} was reported before, {first}"
             )));
         }
         if self.reported.len() >= EVALUATIONS_MAX {
@@ -280,7 +305,7 @@ impl MetricLines {
                 "too many evaluations: at most {EVALUATIONS_MAX} are allowed"
             )));
         }
-        self.reported.insert(at, score.accuracy());
+        self.reported.insert(at, (evaluation.accuracy(), numbers));
         Ok(true)
     }
 
@@ -307,25 +332,13 @@ impl MetricLines {
     }
 }
 
-fn score(n: Option<Whole>, correct: Option<Whole>, value: Option<Number>) -> Result<Score, String> {
-    let (n, correct) = (n.map(|Whole(n)| n), correct.map(|Whole(correct)| correct));
-    if n.is_some_and(|n| n > INTEGER_MAX) {
-        return Err(format!("\"n\" is too large; the largest allowed is {INTEGER_MAX}"));
+fn hash_of_numbers(evaluation: &Evaluation) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    evaluation.accuracy().map(f64::to_bits).hash(&mut hasher);
+    for (name, number) in &evaluation.metrics {
+        (name, number.to_bits()).hash(&mut hasher);
     }
-    let score = match (n, correct, value) {
-        (_, Some(_), Some(_)) => return Err("\"correct\" and \"value\" exclude each other".to_owned()),
-        (Some(n), Some(correct), None) => Score::Counts { n, correct },
-        (None, Some(_), None) => return Err("\"correct\" needs \"n\"".to_owned()),
-        (n, None, Some(value)) => {
-            let value = value.finite().ok_or("\"value\" must be finite")?;
-            Score::Value { value, n: n.unwrap_or(0) }
-        }
-        (_, None, None) => return Err("an evaluation needs \"n\" and \"correct\", or \"value\"".to_owned()),
-    };
-    match score.fault() {
-        Some(fault) => Err(fault),
-        None => Ok(score),
-    }
+    hasher.finish()
 }
 
 /// As names of domains in sweep files, but for the plus sign, which joins those that are held out.

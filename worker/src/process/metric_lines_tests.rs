@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use sortie_core::job::ErrorClass;
+use sortie_core::metrics::Score;
 
 fn lines(domains: &[&str], steps: Option<u64>) -> MetricLines {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
@@ -20,8 +21,9 @@ fn evaluation(method: Method, step: u64, score: Score, loss: Option<f64>) -> Eve
         step,
         domain: "sketch".into(),
         split: SplitName::Out,
-        score,
+        score: Some(score),
         loss,
+        metrics: BTreeMap::new(),
     }])
 }
 
@@ -149,8 +151,11 @@ fn what_looks_like_a_metric_and_cannot_be_read_is_counted_and_is_the_reason_wher
         (r#"{"step":1,"domain":"sketch","split":"in","correct":5}"#, "\"correct\" needs \"n\""),
         (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":6}"#, "6 of 5 correct"),
         (r#"{"step":1,"domain":"sketch","split":"in","n":0,"correct":0}"#, "0 of 0 correct"),
-        (r#"{"step":1,"domain":"sketch","split":"in","n":5}"#, "or \"value\""),
-        (r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":1,"value":0.2}"#, "exclude each other"),
+        (r#"{"step":1,"domain":"sketch","split":"in","n":5}"#, "or \"metrics\""),
+        (
+            r#"{"step":1,"domain":"sketch","split":"in","n":5,"correct":1,"value":0.2}"#,
+            "\"correct\" excludes \"value\"",
+        ),
         (r#"{"step":1,"domain":"sketch","split":"in","value":NaN}"#, "\"value\" must be finite"),
         (r#"{"step":1,"domain":"sketch","split":"in","value":1,"method":"swa"}"#, "swa"),
         (r#"{"domain":"sketch","split":"in","value":1}"#, "\"step\" is missing"),
@@ -206,20 +211,83 @@ fn what_contradicts_the_sweep_file_or_ends_a_run_in_an_unreadable_way_fails_the_
     }
 }
 
+fn named(step: u64, score: Option<Score>, loss: Option<f64>, metrics: &[(&str, f64)]) -> Event {
+    let metrics = metrics.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+    let (method, domain, split) = (Method::Plain, "sketch".to_owned(), SplitName::Out);
+    Event::Evaluations(vec![Evaluation { method, step, domain, split, score, loss, metrics }])
+}
+
 #[test]
-fn unknown_keys_are_counted_and_passed_over() {
+fn an_evaluation_may_have_named_numbers() {
     let mut lines = lines(&[], None);
-    let line = br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":0.5}"#;
-    assert_eq!(
-        lines.read(line),
-        events(vec![evaluation(Method::Plain, 3, Score::Value { value: 0.5, n: 0 }, None), progress(3)])
+    let value = |value| Some(Score::Value { value, n: 0 });
+    for (step, numbers, expected) in [
+        (1, r#""value":0.5,"f1":0.25"#, named(1, value(0.5), None, &[("f1", 0.25)])),
+        (
+            2,
+            r#""metrics":{"accuracy":0.81,"f1":0.7,"nll":0.9}"#,
+            named(2, value(0.81), None, &[("f1", 0.7), ("nll", 0.9)]),
+        ),
+        (3, r#""metrics":{"rmse":3},"loss":0.5"#, named(3, None, Some(0.5), &[("rmse", 3.0)])),
+        (
+            4,
+            r#""accuracy":1,"train/loss":2,"metrics":{"loss":0.25}"#,
+            named(4, value(1.0), Some(0.25), &[("train/loss", 2.0)]),
+        ),
+    ] {
+        let line = format!(r#"{{"step":{step},"domain":"sketch","split":"out",{numbers}}}"#);
+        assert_eq!(lines.read(line.as_bytes()), events(vec![expected, progress(step)]), "{line}");
+    }
+    assert_eq!(lines.notes(), [""; 0]);
+    // The same again is nothing new, other numbers for the same evaluation are refused.
+    let again = |f1: f64| format!(r#"{{"step":1,"domain":"sketch","split":"out","value":0.5,"f1":{f1}}}"#);
+    assert_eq!(lines.read(again(0.25).as_bytes()), events(vec![]));
+    let refused = lines.read(again(0.5).as_bytes()).unwrap_err();
+    assert!(
+        refused.contains("reported before, with other numbers: all of them belong on one line"),
+        "{refused}"
     );
+    for (numbers, reason) in [
+        (r#""value":1,"accuracy":1"#, "exclude each other"),
+        (r#""correct":1,"n":2,"accuracy":0.5"#, "excludes"),
+        (r#""metrics":{"f1":"high"}"#, "an evaluation needs"),
+    ] {
+        let line = format!(r#"{{"step":9,"domain":"sketch","split":"out",{numbers}}}"#);
+        let mut lines = self::lines(&[], None);
+        assert_eq!(lines.read(line.as_bytes()), plain(line.as_bytes()));
+        assert!(lines.notes()[0].contains(reason), "{:?}", lines.notes());
+    }
+}
+
+#[test]
+fn what_is_no_number_is_counted_and_passed_over() {
+    let mut lines = lines(&[], None);
+    let line =
+        br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":NaN,"lr":"0.1","time":[1],"auc":0.5}"#;
+    let expected = named(3, Some(Score::Value { value: 0.5, n: 0 }), None, &[("auc", 0.5)]);
+    assert_eq!(lines.read(line), events(vec![expected, progress(3)]));
     assert_eq!(lines.read(br#"{"train/loss":0.04,"step":1740,"f1":0}"#), events(vec![progress(1740)]));
     assert_eq!(
         lines.read(br#"{"diverged":{"step":1741,"why":"x"},"f1":1}"#),
         events(vec![Event::Outcome(Outcome::Diverged { step: 1741 })])
     );
-    assert_eq!(lines.notes(), ["4 unknown keys of metrics were passed over: f1 (3), train/loss (1)"]);
+    assert_eq!(
+        lines.notes(),
+        [
+            "6 values on metric lines were passed over: f1 (2), f1, no finite number (1), lr (1), time (1), train/loss (1)"
+        ]
+    );
+}
+
+#[test]
+fn a_line_that_lacks_only_its_step_is_shown_where_nothing_was_reported() {
+    let mut lines = lines(&[], None);
+    assert!(lines.read(br#"{"config":"a"}"#).is_ok());
+    let line = br#"{"epoch":3,"acc":0.9}"#;
+    assert_eq!(lines.read(line), plain(line));
+    assert_eq!(lines.notes(), [""; 0]);
+    let Some(Outcome::Failed { message, .. }) = lines.lacks() else { panic!() };
+    assert!(message.contains(r#"; this line has no "step": {"epoch":3,"acc":0.9}; docs"#), "{message}");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// Unknown keys that are counted by name.
+/// Keys that are counted by name.
 const NAMES_MAX: usize = 100;
-/// Unknown keys that a note names.
+/// Keys that a note names.
 const NAMES_SHOWN: usize = 8;
 /// Bytes of a key that a note shows.
 const NAME_BYTES_MAX: usize = 60;
@@ -15,7 +15,7 @@ pub(super) struct UnusedOutput {
     unreadable: u64,
     /// Why, and the line.
     pub(super) first_unreadable: Option<String>,
-    unknown_keys: BTreeMap<String, u64>,
+    passed_over: BTreeMap<String, u64>,
     /// Of further names.
     more_keys: u64,
     repeated_losses: u64,
@@ -29,12 +29,12 @@ impl UnusedOutput {
         self.first_unreadable.get_or_insert(why);
     }
 
-    /// A key that means nothing.
-    pub(super) fn unknown_key(&mut self, name: &str) {
-        if let Some(count) = self.unknown_keys.get_mut(name) {
+    /// A key of a metric line whose value is not used.
+    pub(super) fn passed_over(&mut self, name: &str) {
+        if let Some(count) = self.passed_over.get_mut(name) {
             *count += 1;
-        } else if self.unknown_keys.len() < NAMES_MAX {
-            self.unknown_keys.insert(name.to_owned(), 1);
+        } else if self.passed_over.len() < NAMES_MAX {
+            self.passed_over.insert(name.to_owned(), 1);
         } else {
             self.more_keys += 1;
         }
@@ -53,14 +53,14 @@ impl UnusedOutput {
             let count = counted(self.unreadable, "line looks like a metric", "lines look like metrics");
             notes.push(format!("{count} and cannot be read; the first: {first}"));
         }
-        if !self.unknown_keys.is_empty() {
-            let all = self.unknown_keys.values().sum::<u64>() + self.more_keys;
-            let count = counted(all, "unknown key of a metric was", "unknown keys of metrics were");
+        if !self.passed_over.is_empty() {
+            let all = self.passed_over.values().sum::<u64>() + self.more_keys;
+            let count = counted(all, "value on a metric line was", "values on metric lines were");
             let name = |(name, count): (&String, &u64)| {
                 format!("{} ({count})", name[..name.floor_char_boundary(NAME_BYTES_MAX)].escape_debug())
             };
-            let mut names: Vec<String> = self.unknown_keys.iter().take(NAMES_SHOWN).map(name).collect();
-            if self.unknown_keys.len() > NAMES_SHOWN || self.more_keys > 0 {
+            let mut names: Vec<String> = self.passed_over.iter().take(NAMES_SHOWN).map(name).collect();
+            if self.passed_over.len() > NAMES_SHOWN || self.more_keys > 0 {
                 names.push("others".to_owned());
             }
             notes.push(format!("{count} passed over: {}", names.join(", ")));
@@ -86,20 +86,20 @@ mod tests {
         let mut unused = UnusedOutput::default();
         assert_eq!(unused.notes(), [""; 0]);
         unused.unreadable("why: {a}".to_owned());
-        unused.unknown_key("f1");
+        unused.passed_over("f1");
         unused.repeated_loss("step 5".to_owned());
         assert_eq!(
             unused.notes(),
             [
                 "1 line looks like a metric and cannot be read; the first: why: {a}",
-                "1 unknown key of a metric was passed over: f1 (1)",
+                "1 value on a metric line was passed over: f1 (1)",
                 "1 training loss was passed over; the first: step 5"
             ]
         );
         for index in 0..1_000 {
             unused.unreadable("other".to_owned());
-            unused.unknown_key(&format!("{index:0>1000}"));
-            unused.unknown_key("f1");
+            unused.passed_over(&format!("{index:0>1000}"));
+            unused.passed_over("f1");
             unused.repeated_loss("other".to_owned());
         }
         let notes = unused.notes();
@@ -107,8 +107,8 @@ mod tests {
             notes[0].starts_with("1001 lines look like metrics") && notes[0].ends_with("why: {a}"),
             "{notes:?}"
         );
-        assert!(notes[1].starts_with("2001 unknown keys") && notes[1].ends_with(", others"), "{notes:?}");
+        assert!(notes[1].starts_with("2001 values") && notes[1].ends_with(", others"), "{notes:?}");
         assert_eq!(notes[2], "1001 training losses were passed over; the first: step 5");
-        assert!(notes.iter().all(|note| note.len() < 1_000) && unused.unknown_keys.len() == NAMES_MAX);
+        assert!(notes.iter().all(|note| note.len() < 1_000) && unused.passed_over.len() == NAMES_MAX);
     }
 }

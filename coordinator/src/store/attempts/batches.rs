@@ -31,16 +31,15 @@ impl UnitOfWork {
         let info = self.info(row)?;
         let steps = info.work.steps().unwrap_or(STEP_MAX);
         let foreign = |what: String| Err(StoreError::Foreign { token, what });
-        for Evaluation { step, domain, score, loss, .. } in &batch.evaluations {
+        for evaluation in &batch.evaluations {
+            let Evaluation { step, domain, .. } = evaluation;
             let known = info.work.domains().is_empty() || info.work.domains().contains(domain);
             let plain =
                 !domain.is_empty() && domain.len() <= DOMAIN_BYTES_MAX && !domain.contains(char::is_control);
             if !known || !plain || *step > steps {
                 return foreign(format!("step {step} on domain {domain:?}"));
             }
-            if let Some(fault) =
-                score.fault().or_else(|| loss.filter(|loss| loss.is_nan()).map(|loss| format!("loss {loss}")))
-            {
+            if let Some(fault) = evaluation.fault() {
                 return foreign(format!("step {step} on domain {domain:?} with {fault}"));
             }
         }
@@ -108,11 +107,12 @@ impl UnitOfWork {
 
 /// Zero has no sign, as in parameters: SQLite forgets it and Postgres does not, and the two must agree to the last bit.
 fn without_signed_zeros(evaluation: &Evaluation) -> Evaluation {
-    let score = match evaluation.score {
+    let score = evaluation.score.map(|score| match score {
         Score::Value { value, n } => Score::Value { value: value + 0.0, n },
         counts @ Score::Counts { .. } => counts,
-    };
-    Evaluation { score, loss: evaluation.loss.map(|loss| loss + 0.0), ..evaluation.clone() }
+    });
+    let metrics = evaluation.metrics.iter().map(|(name, value)| (name.clone(), value + 0.0)).collect();
+    Evaluation { score, loss: evaluation.loss.map(|loss| loss + 0.0), metrics, ..evaluation.clone() }
 }
 
 /// Texts that every database takes.

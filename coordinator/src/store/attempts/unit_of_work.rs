@@ -221,7 +221,7 @@ impl UnitOfWork {
         let failures = self.failures.get(&(row.trial, class)).copied().unwrap_or(0);
         let elsewhere = |machines: &BTreeSet<String>| machines.iter().any(|machine| *machine != row.machine);
         matches!(class.blame(), Blame::Unknown | Blame::TrialOnDevice)
-            && class.policy().exhausted(failures)
+            && class.policy_with(self.retries(row)).exhausted(failures)
             && !self.failed_on.get(&row.trial).is_some_and(elsewhere)
     }
 
@@ -230,11 +230,15 @@ impl UnitOfWork {
         // Any number will do, as long as trials that fail together get different ones.
         let jitter = token.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         // A user waits for a trial whose first attempt kills itself: it is queued again without a random delay.
-        let hurries = self
-            .attempts
-            .get(&token)
-            .is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
-        FailureHistory { failures, jitter: if hurries { 0 } else { jitter } }
+        let row = self.attempts.get(&token);
+        let hurries = row.is_some_and(|row| self.info(row).is_ok_and(|info| info.kill_at.is_some()));
+        let retries = row.and_then(|row| self.retries(row));
+        FailureHistory { failures, jitter: if hurries { 0 } else { jitter }, retries }
+    }
+
+    /// How often the sweep wants programs that crash to be tried again.
+    fn retries(&self, row: &AttemptRow) -> Option<u32> {
+        self.info(row).ok().and_then(|info| info.limits.retries)
     }
 
     /// The attempt's row, if it still holds its trial.

@@ -103,7 +103,9 @@ impl Backend for Memory {
                 .filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
             let reported = |table| {
                 let mut rows = Tables::evaluations(table, token);
-                rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| row.loss = None);
+                rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| {
+                    (row.loss, row.metrics) = (None, Default::default());
+                });
                 rows
             };
             TrialRecord {

@@ -265,7 +265,7 @@ impl Tables {
             let reported = table.iter().filter(|(key, _)| key.0 == late);
             let differing = reported.filter(|(key, row)| {
                 let same_thing = (early, key.1, key.2, key.3.clone(), key.4);
-                table.get(&same_thing).is_some_and(|other| (other.score, other.loss) != (row.score, row.loss))
+                table.get(&same_thing).is_some_and(|other| *other != **row)
             });
             differing.map(|(key, _)| key.2).collect()
         };

@@ -66,7 +66,8 @@ pub(super) fn batch(token: AttemptToken, sequence: u64) -> Batch {
         step: sequence,
         domain: domain.to_owned(),
         split: SplitName::Out,
-        score: Score::Counts { n: 1_000, correct },
+        score: Some(Score::Counts { n: 1_000, correct }),
+        metrics: Default::default(),
         loss: Some(1.0 / token.0 as f64),
     };
     let log = format!("{token}:{sequence};").into_bytes();

@@ -59,7 +59,7 @@ impl SqlBackend {
             for row in self.fetch(scores, vec![list.clone()]).await? {
                 let evaluations = by_token.entry(row.int(name, "token")?).or_default();
                 for line in row.text(name, "lines")?.lines() {
-                    match rows::evaluation(line, name, None)? {
+                    match rows::counted_evaluation(line, name)? {
                         Some(evaluation) => evaluations.push(evaluation),
                         None => uncounted = true,
                     }
@@ -69,13 +69,13 @@ impl SqlBackend {
         if detail == Detail::All || uncounted {
             let every = i64::from(detail == Detail::All);
             for row in self.fetch(exact, vec![list, every.into()]).await? {
-                let evaluation =
-                    rows::evaluation(&row.text(name, "line")?, name, Some(row.real(name, "accuracy")?))?;
-                let loss = if detail == Detail::All { row.maybe_real(name, "loss")? } else { None };
-                by_token
-                    .entry(row.int(name, "token")?)
-                    .or_default()
-                    .extend(evaluation.map(|evaluation| Evaluation { loss, ..evaluation }));
+                let accuracy = row.maybe_real(name, "accuracy")?;
+                let mut evaluation = rows::evaluation(&row.text(name, "line")?, name, accuracy)?;
+                if detail == Detail::All {
+                    evaluation.loss = row.maybe_real(name, "loss")?;
+                    evaluation.metrics = rows::metrics(name, row.maybe_text(name, "metrics")?.as_deref())?;
+                }
+                by_token.entry(row.int(name, "token")?).or_default().push(evaluation);
             }
         }
         // The databases give them in orders of their own.

@@ -1,5 +1,6 @@
 //! From rows to types, and back where a decision is written down.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -167,13 +168,18 @@ pub(super) fn trial_line(row: &Row) -> Result<TrialLine, StoreError> {
     })
 }
 
-/// An evaluation as [`super::statements`] writes it in one line, without loss; none where images were not counted, unless the accuracy is
-/// given.
+/// An evaluation as [`super::statements`] writes it in one line, without its floats; none where images were not counted.
+pub(super) fn counted_evaluation(line: &str, table: &'static str) -> Result<Option<Evaluation>, StoreError> {
+    let evaluation = evaluation(line, table, None)?;
+    Ok(evaluation.score.is_some().then_some(evaluation))
+}
+
+/// An evaluation as [`super::statements`] writes it in one line, and its accuracy, without loss and named numbers.
 pub(super) fn evaluation(
     line: &str,
     table: &'static str,
     accuracy: Option<f64>,
-) -> Result<Option<Evaluation>, StoreError> {
+) -> Result<Evaluation, StoreError> {
     let mut parts = line.splitn(6, '\t');
     let mut part =
         |column| parts.next().ok_or_else(|| corrupt(table, column, &format!("{line:?} is no evaluation")));
@@ -181,19 +187,26 @@ pub(super) fn evaluation(
         (part("method")?, part("split")?, part("step")?, part("n")?, part("correct")?, part("domain")?);
     let n = if n.is_empty() { 0 } else { parsed(table, "n", n)? };
     let score = match (correct, accuracy) {
-        ("", None) => return Ok(None),
-        ("", Some(value)) => Score::Value { value, n },
-        _ => Score::Counts { n, correct: parsed(table, "correct", correct)? },
+        ("", None) => None,
+        ("", Some(value)) => Some(Score::Value { value, n }),
+        _ => Some(Score::Counts { n, correct: parsed(table, "correct", correct)? }),
     };
     let (method, split) = (parsed(table, "method", method)?, parsed(table, "split", split)?);
-    Ok(Some(Evaluation {
+    Ok(Evaluation {
         method,
         step: parsed(table, "step", step)?,
         domain: domain.to_owned(),
         split,
         score,
         loss: None,
-    }))
+        metrics: BTreeMap::new(),
+    })
+}
+
+/// The named numbers of an evaluation, as they are stored.
+pub(super) fn metrics(table: &'static str, text: Option<&str>) -> Result<BTreeMap<String, f64>, StoreError> {
+    let Some(text) = text else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(text).map_err(|error| corrupt(table, "metrics", &error))
 }
 
 fn parsed<T: FromStr<Err: Display>>(
@@ -209,19 +222,21 @@ fn corrupt(table: &'static str, column: &'static str, reason: &dyn Display) -> S
 }
 
 /// The values of [`super::statements::EVALUATION_COLUMNS`].
-pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 9] {
-    let Evaluation { method, step, domain, split, score, loss } = evaluation;
-    let correct = if let Score::Counts { correct, .. } = score { Some(*correct) } else { None };
+pub(super) fn evaluation_args(token: AttemptToken, evaluation: &Evaluation) -> [Arg; 10] {
+    let Evaluation { method, step, domain, split, score, loss, metrics } = evaluation;
+    let correct = if let Some(Score::Counts { correct, .. }) = score { Some(*correct) } else { None };
+    let metrics = (!metrics.is_empty()).then(|| json!(metrics).to_string());
     [
         token.0.into(),
         method.as_str().into(),
         (*step).into(),
         domain.as_str().into(),
         split.as_str().into(),
-        Some(score.n()).filter(|n| *n > 0).into(),
+        score.map(Score::n).filter(|n| *n > 0).into(),
         correct.into(),
-        score.accuracy().into(),
+        evaluation.accuracy().into(),
         (*loss).into(),
+        metrics.into(),
     ]
 }
 

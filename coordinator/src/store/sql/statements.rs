@@ -352,7 +352,8 @@ fn contradictions(table: &str) -> String {
         JOIN {table} AS e ON e.token = late.token
         JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain
             AND f.split = e.split
-        WHERE f.n IS DISTINCT FROM e.n OR f.correct IS DISTINCT FROM e.correct OR f.accuracy <> e.accuracy OR f.loss IS DISTINCT FROM e.loss
+        WHERE f.n IS DISTINCT FROM e.n OR f.correct IS DISTINCT FROM e.correct OR f.accuracy IS DISTINCT FROM e.accuracy OR f.loss IS DISTINCT FROM e.loss
+            OR f.metrics IS DISTINCT FROM e.metrics
         GROUP BY late.trial, late.token, early.token"
     )
 }
@@ -364,7 +365,7 @@ const EVALUATION_LINE: &str = "concat_ws('\t', e.method, e.split, e.step, COALES
 /// Evaluations, one a row: all of them if the second argument is 1, else those whose correct images were not counted.
 fn evaluations(table: &str) -> String {
     format!(
-        "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss
+        "SELECT e.token, {EVALUATION_LINE} AS line, e.accuracy, e.loss, e.metrics
         FROM $rows(token BIGINT) AS v JOIN {table} AS e ON e.token = v.token
         WHERE CAST($2 AS BIGINT) = 1 OR e.correct IS NULL"
     )
@@ -393,7 +394,8 @@ const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS
         (SELECT 1 FROM artifacts AS l WHERE l.token = other.result AND l.kind = 'final-logits' AND l.key IS NOT NULL))";
 
 /// The columns of both tables of evaluations.
-pub(super) const EVALUATION_COLUMNS: &str = "token, method, step, domain, split, n, correct, accuracy, loss";
+pub(super) const EVALUATION_COLUMNS: &str =
+    "token, method, step, domain, split, n, correct, accuracy, loss, metrics";
 /// The columns of the table of artifacts.
 pub(super) const ARTIFACT_COLUMNS: &str = "token, kind, method, step, key, digest, bytes";
 /// The columns of the table of training losses.

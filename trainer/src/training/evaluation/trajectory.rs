@@ -84,7 +84,7 @@ impl Trajectory {
                     && evaluation.split == SplitName::Out
                     && !held_out.contains(&evaluation.domain)
             })
-            .map(Evaluation::accuracy)
+            .filter_map(Evaluation::accuracy)
             .collect();
         if accuracies.is_empty() {
             return false;
@@ -121,8 +121,9 @@ mod tests {
             step,
             domain: domain.to_owned(),
             split: SplitName::Out,
-            score: Score::Counts { n: 10, correct },
+            score: Some(Score::Counts { n: 10, correct }),
             loss: None,
+            metrics: Default::default(),
         };
         let held_out = ["sketch".to_owned()];
         let mut is_best = |step, correct, held| {

@@ -41,6 +41,6 @@ pub(super) fn too_long() -> StoreError {
 }
 
 fn views() -> String {
-    let [first, second, third] = VIEWS;
-    format!("{first}, {second} and {third}")
+    let (last, others) = VIEWS.split_last().unwrap_or((&"", &[]));
+    format!("{} and {last}", others.join(", "))
 }
