@@ -87,7 +87,12 @@ fn sorties_trials_become_runs_that_domainbed_tells_apart() {
         [Record { step: 20, in_acc: vec![0.9, 0.9, 0.9, 0.7], out_acc: vec![0.9, 0.9, 0.9, 0.7] }]
     );
     assert_eq!(found[3].records[0].in_acc, [0.9, 0.9, 0.9, MISSING]);
-    assert!(found[0].hparams["lr"] == 1e-3 && found[0].hparams["seed"] == 4);
+    // By DomainBed's names where it has the same; the others are Sortie's.
+    let hparams = serde_json::json!({
+        "lr": 1e-3, "weight_decay": 1e-4, "resnet_dropout": 0.9, "batch_size": 32, "head_lr_factor": 1,
+    });
+    assert_eq!(serde_json::Value::Object(found[2].hparams.clone()), hparams);
+    assert_eq!(found[0].seed, Some(4));
 
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &found).unwrap();

@@ -1,6 +1,8 @@
 //! Run folders of other programs as sweeps: what becomes a trial, and that DomainBed's tables stay what they were.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -8,14 +10,18 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use sortie_analysis::domainbed::{
-    IMPORTED, ImportedSweep, Record, Run, SelectionMethod, read, runs, skipped, tables,
+    IMPORTED, ImportedSweep, Record, Run, SelectionMethod, read, runs, skipped, tables, write as export,
 };
+use sortie_analysis::{Format, Question, results};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Evaluation, Method};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
+use sortie_core::selection::Selection;
+use sortie_core::spec::Imported;
 use sortie_core::trial::{Point, TrialSpec, Work};
+use support::{point, succeeded, work};
 
 /// Writes the lines of a run folder's file.
 fn write(folder: &Path, file: &str, lines: &[Value]) {
@@ -228,6 +234,95 @@ fn a_rate_that_a_domainbed_sweep_sets_is_no_part_of_its_algorithms_name() {
         by_hand.contains("\nERM dropout 0.5   ") && by_hand.contains("\nERM dropout 0.75  "),
         "{by_hand}"
     );
+}
+
+/// A sweep of Sortie's own: two rates, two learning rates, two seeds, every domain and every pair, and the average along the trajectory.
+fn own_sweep() -> (Work, Vec<TrialRecord>) {
+    let work = work("PACS");
+    let domains = work.domains().to_vec();
+    let pairs = (0..4).flat_map(|a| (a..4).map(move |b| (a, b)));
+    let held_out: Vec<String> = pairs
+        .map(|(a, b)| if a == b { domains[a].clone() } else { format!("{}+{}", domains[a], domains[b]) })
+        .collect();
+    let mut records = Vec::new();
+    for (number, held_out) in (0..).zip(&held_out) {
+        for (dropout, lr, seed) in [0.0, 0.9]
+            .into_iter()
+            .flat_map(|dropout| [1e-3, 5e-4].map(|lr| (dropout, lr)))
+            .flat_map(|(dropout, lr)| [3, 8].map(|seed| (dropout, lr, seed)))
+        {
+            let better = 50 * u64::from(dropout > 0.0) + 20 * u64::from(lr > 6e-4);
+            let plus = 7 * number + 3 * seed + better;
+            let mut record = succeeded(&work, point(held_out, dropout, lr, seed), 700 + plus, 500 + 2 * plus);
+            let better = succeeded(&work, record.point.clone(), 710 + plus, 520 + 2 * plus);
+            let average = |row: Evaluation| Evaluation { method: Method::Average, ..row };
+            record.validation.extend(better.validation.into_iter().map(average));
+            record.held_out.extend(better.held_out.into_iter().map(average));
+            records.push(record);
+        }
+    }
+    (work, records)
+}
+
+#[test]
+fn what_was_exported_comes_back_as_the_same_tables() {
+    let (work, records) = own_sweep();
+    let folder = tempfile::tempdir().unwrap();
+    let exported = runs(&work, &records, &Imported::default());
+    assert_eq!(exported.len(), 2 * records.len());
+    export(folder.path(), &exported).unwrap();
+    let sweep = imported(read(folder.path()).unwrap().runs);
+    let expected = json!({
+        "algorithm": ["ERM"], "batch_size": [32.0], "head_lr_factor": [1.0], "hparams_seed": [0.0], "lr": [0.0005, 0.001],
+        "resnet_dropout": [0.0, 0.9], "weight_decay": [0.0001],
+        "held_out": ["art_painting", "cartoon", "photo", "sketch"], "seeds": [3, 8], "splits": [0],
+    });
+    let mut grid = sweep.file("tag")["grid"].clone();
+    // The domains that are held out alone, and the pairs.
+    assert_eq!(grid["held_out"].as_array().unwrap().len(), 4);
+    grid["held_out"] = expected["held_out"].clone();
+    assert_eq!(grid, expected);
+    let (imported_work, imported_records) = stored(&sweep);
+    assert_eq!((imported_records.len(), imported_work.domains()), (records.len(), work.domains()));
+    for method in [Method::Plain, Method::Average] {
+        for selection in [Selection::Iid, Selection::Loo, Selection::Oracle] {
+            let table = |work: &Work, records: &[TrialRecord], by: &[&str]| {
+                let by = by.iter().map(|axis| (*axis).into()).collect();
+                let question = Question { selection, method, by, ..Question::default() };
+                results("s", work, records, &question).unwrap().render(Format::Csv)
+            };
+            let ours = table(&work, &records, &["dropout", "lr"]);
+            let theirs = table(&imported_work, &imported_records, &["resnet_dropout", "lr"]);
+            assert_eq!(theirs.replace("resnet_dropout", "dropout"), ours, "{method} {selection}");
+        }
+    }
+    assert_eq!(tables_of(&sweep), tables(&exported, &SelectionMethod::ALL));
+    // Out again, it is the same files.
+    let again = tempfile::tempdir().unwrap();
+    export(again.path(), &runs(&imported_work, &imported_records, &Imported::default())).unwrap();
+    let unnamed = |folder: &Path| {
+        let mut runs = read(folder).unwrap().runs;
+        // A folder is named after its trial, which is another one in the imported sweep.
+        runs.iter_mut().for_each(|run| run.name.clear());
+        let mut lines: Vec<String> = runs.iter().map(|run| format!("{run:?}")).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(unnamed(again.path()), unnamed(folder.path()));
+}
+
+#[test]
+fn a_model_whose_plain_run_is_not_there_stays_a_run_of_its_own() {
+    let (work, records) = own_sweep();
+    let exported = runs(&work, &records[..1], &Imported::default());
+    let alone = imported(vec![exported[1].clone()]);
+    assert_eq!(alone.file("tag")["grid"]["algorithm"], json!(["ERM average"]));
+    let mut line = short_keys(0, 0);
+    line["args"]["sortie"] = json!({"algorithm": 7});
+    let root = tempfile::tempdir().unwrap();
+    write(&root.path().join("r"), "results.jsonl", &[line]);
+    let error = read(root.path()).unwrap_err().to_string();
+    assert!(error.contains("line 1: \"sortie\" in args is not what `sortie export` writes: "), "{error}");
 }
 
 fn record() -> impl Strategy<Value = Record> {

@@ -164,7 +164,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Run(arguments) => return run::run(&arguments).await,
         Command::Serve(arguments) => serve::run(&arguments, connection.insecure).await,
         Command::Worker(arguments) => return worker::run(&arguments, connection).await,
-        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments, connection).await,
         Command::Presets(arguments) => presets::run(&arguments),
         Command::Submit(arguments) => submit::run(&arguments, connection).await,
         Command::Status(arguments) => status::run(&arguments, connection).await,

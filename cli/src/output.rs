@@ -153,6 +153,11 @@ pub fn note(note: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{note}");
 }
 
+/// Says on standard error what is allowed and may not be meant.
+pub fn warn(warnings: &[String]) {
+    warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+}
+
 /// Values in one line; of many the first few, the last, and how many there are.
 pub fn shortened(values: &[String]) -> String {
     match values.split_last() {

@@ -225,7 +225,7 @@ fn a_data_root_decides_nothing_that_is_known_without_it() {
         .unwrap();
     }
     let [out, err] = planned("Tiny", "domains = [\"ink\", \"oil\"]\nclasses = [\"cat\", \"dog\"]").unwrap();
-    assert_eq!((domains(&out), err.as_str()), (2, "Tiny: ignored 1 stray/\n"));
+    assert!(domains(&out) == 2 && err.starts_with("Tiny: ignored 1 stray/\n"), "{err}");
     assert_eq!(domains(&planned("Tiny", "").unwrap()[0]), 3);
     assert!(planned("Other", "").unwrap_err().contains("Other: the dataset's folder is missing"));
 }

@@ -102,6 +102,16 @@ impl Fault {
         format!("quarantined for {} for {} min: {}", self.kind, left.as_secs().div_ceil(60), self.reason)
     }
 
+    /// What keeps its machine from trials of this kind, or did until it was tried again; none for one that is fit.
+    pub fn held_against(&self, now: Timestamp) -> Option<String> {
+        let Self { machine, kind, reason, .. } = self;
+        match self.standing(now) {
+            Standing::Fit => None,
+            Standing::OnTrial => Some(format!("machine {machine} was quarantined for {kind}: {reason}")),
+            Standing::Quarantined => Some(format!("machine {machine} is {}", self.quarantine(now))),
+        }
+    }
+
     /// What another failure makes of it. `others_fit`: another machine may run such trials. The last one that may is quarantined only for
     /// faults that are certainly its own: if all trials fail everywhere, the fault is theirs, and their retry policies end them.
     #[must_use]
@@ -172,9 +182,7 @@ pub fn held_up(
     let quarantines = faults
         .iter()
         .filter(|fault| kinds.contains(&fault.kind) && fault.standing(now) == Standing::Quarantined);
-    for fault in quarantines {
-        reasons.push(format!("machine {} is {}", fault.machine, fault.quarantine(now)));
-    }
+    reasons.extend(quarantines.filter_map(|fault| fault.held_against(now)));
     let stuck = !reasons.is_empty();
     for lack in workers.iter().filter_map(|worker| worker.abilities.lack(require)) {
         let lack = lack.of_all();
@@ -213,6 +221,14 @@ mod tests {
         );
         let later = NOW.plus(QUARANTINE);
         assert_eq!(fault.standing(later), Standing::OnTrial);
+        assert_eq!(
+            [NOW, later].map(|now| fault.held_against(now).unwrap()),
+            [
+                "machine a is quarantined for commands for 10 min: python3 was not found",
+                "machine a was quarantined for commands: python3 was not found"
+            ]
+        );
+        assert_eq!(clean().held_against(NOW), None);
         // It failed again when it was tried.
         assert_eq!(
             fault.after_failure(Blame::Machine, true, later, "x").standing(later),

@@ -11,9 +11,10 @@ use sortie_core::spec::{FurtherRecord, FurtherRecords, Imported, SkippedRun};
 use sortie_core::split::seed_hash_of_text;
 use sortie_core::trial::Point;
 
+use super::exported::as_trials;
 use super::registry::domain_names;
 use super::run::SortedRecords;
-use super::trials::{ALGORITHM, HPARAMS_SEED, IMPORTED};
+use super::trials::{ALGORITHM, HPARAMS_SEED, IMPORTED, LACKING};
 use super::{MISSING, Record, Run};
 
 /// Why runs cannot become a sweep.
@@ -84,13 +85,14 @@ impl ImportedSweep {
         known_axes: &BTreeSet<String>,
     ) -> Result<Self, ImportError> {
         let count = runs.len();
+        let runs = as_trials(runs);
         let (runs, skipped): (Vec<Run>, Vec<Run>) =
             runs.into_iter().partition(|run| (1..=2).contains(&run.test_envs.len()));
         if runs.is_empty() {
             return Err(ImportError::Nothing { dataset: dataset.to_owned(), runs: count });
         }
         runs.iter().try_for_each(check)?;
-        let domains = domain_names(dataset, runs.iter().map(envs).max().unwrap_or(0));
+        let domains = domains(dataset, &runs);
         let axes = axes(&runs, known_axes)?;
         let mut placed: BTreeMap<PointKey, Run> = BTreeMap::new();
         for run in runs {
@@ -220,6 +222,20 @@ fn check(run: &Run) -> Result<(), ImportError> {
     Ok(())
 }
 
+/// The names of the domains: those of the sweep that was exported, if all runs agree on them, else DomainBed's labels.
+fn domains(dataset: &str, runs: &[Run]) -> Vec<String> {
+    let count = runs.iter().map(envs).max().unwrap_or(0);
+    let mut origins = runs.iter().map(|run| run.origin.as_ref().map(|origin| &origin.domains));
+    let first = origins.next().flatten().filter(|domains| domains.len() >= count);
+    match first {
+        // A sweep file has its domains sorted, and records count them in that order.
+        Some(first) if first.is_sorted_by(|a, b| a < b) && origins.all(|domains| domains == Some(first)) => {
+            first.clone()
+        }
+        _ => domain_names(dataset, count),
+    }
+}
+
 /// How many domains a run knows of.
 fn envs(run: &Run) -> usize {
     let records = run.models().flat_map(|(_, records)| records).map(|record| record.in_acc.len());
@@ -288,7 +304,7 @@ fn seed(run: &Run) -> u64 {
 /// A hyper-parameter as a value on an axis: `-` for a run that has none; what is no number, text or flag as its JSON.
 fn scalar(value: Option<&Value>) -> Scalar {
     match value {
-        None => Scalar::Text("-".to_owned()),
+        None => Scalar::Text(LACKING.to_owned()),
         Some(Value::Bool(flag)) => Scalar::Flag(*flag),
         Some(Value::String(text)) => Scalar::Text(text.clone()),
         // Refuses whole numbers that are no exact float.

@@ -1,7 +1,8 @@
 //! DomainBed's records, selection methods and tables, to the character (docs/protocol.md, "DomainBed"). `trials` makes runs of Sortie's
-//! own trials, `import` sweeps of other programs' runs; `read` (a line: `parse`) and `write` handle run folders, `select` chooses as
-//! DomainBed's methods do, `tables` prints what its collector prints.
+//! own trials, `import` sweeps of other programs' runs and of those that Sortie `exported`; `read` (a line: `parse`) and `write` handle
+//! run folders, `select` chooses as DomainBed's methods do, `tables` prints what its collector prints.
 
+mod exported;
 mod import;
 mod numpy;
 mod parse;
@@ -15,7 +16,7 @@ mod write;
 
 pub use import::{ImportError, ImportedSweep};
 pub use read::{Folders, ReadError, read};
-pub use run::{MISSING, Record, Run};
+pub use run::{MISSING, Origin, Record, Run};
 pub use select::SelectionMethod;
 pub use tables::tables;
 pub use trials::{IMPORTED, left_out, runs, skipped, unshown};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{MISSING, Record, Run};
+use super::{MISSING, Origin, Record, Run};
 
 /// The highest index of a domain: DomainBed's largest dataset has ten.
 const ENV_MAX: usize = 255;
@@ -58,8 +58,17 @@ pub(super) fn run(fields: &Map<String, Value>) -> Result<Run, String> {
         seed: number("seed")?,
         hparams: fields.get("hparams").and_then(Value::as_object).cloned().unwrap_or_default(),
         set_hparams: set_hparams(args.get("hparams")),
+        origin: origin(args.get(ORIGIN))?,
         ..Run::default()
     })
+}
+
+/// The key of what a run was in Sortie, among its arguments.
+pub(super) const ORIGIN: &str = "sortie";
+
+fn origin(given: Option<&Value>) -> Result<Option<Origin>, String> {
+    let read = given.cloned().map(serde_json::from_value).transpose();
+    read.map_err(|error| format!("{ORIGIN:?} in args is not what `sortie export` writes: {error}"))
 }
 
 /// Whether a file may hold several runs that differ in their held-out domains, as SWAD writes them.

@@ -220,6 +220,7 @@ impl Run {
             self.hparams.iter().filter_map(|(name, value)| Some((value, other.hparams.get(name)?)));
         self.algorithm == other.algorithm
             && self.dataset == other.dataset
+            && self.origin == other.origin
             && identity(self) == identity(other)
             && shared.all(|(ours, theirs)| ours == theirs)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sortie_core::metrics::Method;
 
@@ -32,6 +33,23 @@ pub struct Run {
     pub others: BTreeMap<Method, Vec<Record>>,
     /// Whether the run has recorded its end.
     pub done: bool,
+    /// The trial of Sortie's that it was, where `sortie export` wrote it.
+    pub origin: Option<Origin>,
+}
+
+/// A trial that was exported. To DomainBed's collector it has other names and numbers, which tell all of them apart there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its algorithm.
+    pub algorithm: String,
+    /// Its value on the axis `hparams_seed`, which imported sweeps have; else 0.
+    pub hparams_seed: i64,
+    /// The seed of its split.
+    pub split: i64,
+    /// The model of its trajectory.
+    pub method: Method,
+    /// The domains, in the order of the records' `env0`, `env1`, ...
+    pub domains: Vec<String>,
 }
 
 /// The accuracies that a run recorded after one step.

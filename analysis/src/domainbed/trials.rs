@@ -11,7 +11,7 @@ use sortie_core::spec::{FurtherRecord, Imported, SkippedRun};
 use sortie_core::trial::{Point, Work};
 
 use super::registry::DATASETS;
-use super::{MISSING, Record, Run};
+use super::{MISSING, Origin, Record, Run};
 
 /// The axes that become a part of the algorithm's name: Sortie's, and that of DomainBed's hyper-parameter.
 const DROPOUT: [&str; 2] = ["dropout", "resnet_dropout"];
@@ -21,6 +21,8 @@ pub(super) const ALGORITHM: &str = "algorithm";
 pub const IMPORTED: &str = "domainbed";
 /// The axis with the number of a setting in an imported sweep.
 pub(super) const HPARAMS_SEED: &str = "hparams_seed";
+/// The value of an imported run on an axis that it lacks.
+pub(super) const LACKING: &str = "-";
 /// DomainBed's name for plain fine-tuning.
 const ERM: &str = "ERM";
 
@@ -70,14 +72,6 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
             record.validation.iter().chain(&record.held_out).map(|row| row.method).collect();
         for method in methods {
             let env = |domain: &String| domains.iter().position(|known| known == domain);
-            let mut hparams: Map<String, Value> = record
-                .point
-                .parameters
-                .iter()
-                .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap_or_default()))
-                .collect();
-            hparams.insert("seed".to_owned(), record.point.seed.into());
-            hparams.insert("split".to_owned(), record.point.split_seed.into());
             runs.push(Run {
                 name: format!("{}-{method}", record.id),
                 algorithm: numbers.algorithm(&record.point, method),
@@ -85,7 +79,9 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
                 test_envs: record.point.held_out.iter().filter_map(env).collect(),
                 trial_seed: numbers.trial_seed(&record.point),
                 hparams_seed: numbers.hparams_seed(&record.point),
-                hparams,
+                seed: i64::try_from(record.point.seed).ok(),
+                hparams: hparams(work, &record.point),
+                origin: Some(origin(&record.point, method, &domains)),
                 records: steps(record, method, &domains, imported.further_of(&record.point, method)),
                 done: true,
                 ..Run::default()
@@ -93,6 +89,54 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
         }
     }
     runs
+}
+
+/// The hyper-parameters of a trial, by DomainBed's names where it has the same.
+fn hparams(work: &Work, point: &Point) -> Map<String, Value> {
+    let [dropout, resnet_dropout] = DROPOUT;
+    let mut hparams = Map::new();
+    for (name, value) in &point.parameters {
+        // They have places of their own; an imported run that lacks a hyper-parameter goes on without it.
+        if [ALGORITHM, HPARAMS_SEED].contains(&name.as_str()) || *value == Scalar::Text(LACKING.to_owned()) {
+            continue;
+        }
+        let renamed = matches!(work, Work::Finetune(_)) && name == dropout;
+        let name = if renamed { resnet_dropout } else { name };
+        hparams.insert(name.to_owned(), plain(value));
+    }
+    if let Work::Finetune(settings) = work {
+        hparams.insert("batch_size".to_owned(), settings.batch_per_domain.into());
+    }
+    hparams
+}
+
+/// A value as DomainBed has it: whole numbers, such as the size of a batch, are integers.
+fn plain(value: &Scalar) -> Value {
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= (1_u64 << 53) as f64;
+    match value.as_number().filter(whole) {
+        Some(number) => (number as i64).into(),
+        None => serde_json::to_value(value).unwrap_or_default(),
+    }
+}
+
+fn origin(point: &Point, method: Method, domains: &[String]) -> Origin {
+    Origin {
+        algorithm: base_algorithm(point),
+        hparams_seed: own_hparams_seed(point),
+        split: i64::try_from(point.split_seed).unwrap_or(i64::MAX),
+        method,
+        domains: domains.to_vec(),
+    }
+}
+
+/// The algorithm without what tells its runs apart.
+fn base_algorithm(point: &Point) -> String {
+    point.parameters.get(ALGORITHM).map_or_else(|| ERM.to_owned(), ToString::to_string)
+}
+
+/// The number of the setting in an imported sweep; 0 in others.
+fn own_hparams_seed(point: &Point) -> i64 {
+    point.parameters.get(HPARAMS_SEED).and_then(Scalar::as_number).unwrap_or_default() as i64
 }
 
 /// The runs that an import skipped, for [`super::tables()`] to count: DomainBed counts their records and takes nothing from them.
@@ -152,7 +196,7 @@ impl RunNumbers {
 
     /// The algorithm's name; with the dropout rate, unless the sweep has DomainBed's own numbers, in which the rate is a part of the setting.
     fn algorithm(&self, point: &Point, method: Method) -> String {
-        let mut name = point.parameters.get(ALGORITHM).map_or_else(|| ERM.to_owned(), ToString::to_string);
+        let mut name = base_algorithm(point);
         let rates = DROPOUT.iter().filter_map(|axis| point.parameters.get(*axis));
         for rate in rates.filter(|rate| !self.own && rate.as_number() != Some(0.0)) {
             name.push_str(&format!(" dropout {rate}"));
@@ -165,7 +209,7 @@ impl RunNumbers {
 
     fn hparams_seed(&self, point: &Point) -> i64 {
         if self.own {
-            return point.parameters.get(HPARAMS_SEED).and_then(Scalar::as_number).unwrap_or_default() as i64;
+            return own_hparams_seed(point);
         }
         self.settings.get(&setting(point)).copied().unwrap_or_default()
     }

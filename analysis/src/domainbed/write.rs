@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::parse::ORIGIN;
 use super::{Record, Run};
 
 /// Writes a folder for each run below `root`, which is created. Fractions keep their last bit. Other models of a trajectory are runs of
@@ -29,7 +30,8 @@ pub fn write(root: &Path, runs: &[Run]) -> io::Result<()> {
 }
 
 fn line(run: &Run, record: &Record) -> Value {
-    let Run { name, algorithm, dataset, test_envs, trial_seed, hparams_seed, seed, hparams, .. } = run;
+    let Run { name, algorithm, dataset, test_envs, trial_seed, hparams_seed, seed, hparams, origin, .. } =
+        run;
     let mut args = json!({
         "algorithm": algorithm,
         "dataset": dataset,
@@ -44,6 +46,9 @@ fn line(run: &Run, record: &Record) -> Value {
     });
     if let Some(seed) = seed {
         args["seed"] = (*seed).into();
+    }
+    if let Some(origin) = origin {
+        args[ORIGIN] = json!(origin);
     }
     let mut fields = Map::new();
     fields.insert("args".to_owned(), args);

@@ -24,7 +24,8 @@ use crate::output::NewFile;
 /// several types is written as text, and one with the name of another column as parameter.NAME. docs/export.md has more.
 ///
 /// domainbed: one run folder for each succeeded trial and each model of its trajectory, as DomainBed's collector reads them. Settings are
-/// numbered as hparams_seed, pairs of seed and split as trial_seed; the dropout rate and the model are part of the algorithm's name.
+/// numbered as hparams_seed, pairs of seed and split as trial_seed; the dropout rate and the model are part of the algorithm's name. hparams
+/// has the values of all axes. `sortie import domainbed` makes the same sweep of them.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.

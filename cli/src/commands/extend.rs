@@ -77,6 +77,9 @@ struct Added {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let (mut client, mut added) = (Client::connect(connection).await?, Added::default());
     let spec = client.describe(&arguments.sweep).await?;
+    if let Some(why) = spec.lacks_trials_for(&[arguments.select]) {
+        bail!("{why}");
+    }
     let own = spec.grid.seeds.len() as u64;
     let (seeds, estimate) = match (arguments.seeds, arguments.until_se) {
         (Some(seeds), _) => {

@@ -55,7 +55,9 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if !["svg", "png"].contains(&ending) {
         bail!("--output {}: the file's ending must be .svg or .png", path.display());
     }
-    let (work, records) = Client::connect(connection).await?.records(sweep, Detail::Scores).await?;
+    let mut client = Client::connect(connection).await?;
+    client.require_trials_for(sweep, &[*select]).await?;
+    let (work, records) = client.records(sweep, Detail::Scores).await?;
     let question = FigureQuestion {
         kind: *kind,
         selection: *select,

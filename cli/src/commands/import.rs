@@ -28,8 +28,9 @@ const NOTES_BYTES_MAX: usize = 4 << 20;
 /// NAME-DATASET. Runs that hold out no domain, or more than two, are skipped and counted.
 ///
 /// The sweep's grid is that of the runs. Its axes are algorithm and hparams_seed; seed and hyper-parameters too, where they were set by
-/// hand and not drawn by hparams_seed. Trials without a run are cancelled, and shown as missing. Importing again adds new runs; results
-/// that were imported before stay as they are, even if their run has more records now.
+/// hand and not drawn by hparams_seed. Runs that `sortie export` wrote are the trials that they were. Trials without a run are cancelled,
+/// and shown as missing. Importing again adds new runs; results that were imported before stay as they are, even if their run has more
+/// records now.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The program that wrote the files: domainbed.

@@ -10,10 +10,14 @@ use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
 
+use crate::connection::Connection;
 use crate::output;
 use crate::sweep_source::SweepArguments;
 
-/// Show what a sweep file would run. Needs no coordinator and stores nothing.
+/// Show what a sweep file would run, and warn of what is allowed and rarely meant. Stores nothing.
+///
+/// It needs no coordinator. If one answers, it also says why no worker may run the trials, and which machines were quarantined for such
+/// trials, as one whose dataset differs from the others'.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -31,18 +35,23 @@ struct Plan<'a> {
     updates: Option<u64>,
     #[serde(flatten)]
     spec: &'a SweepSpec,
+    warnings: &'a [String],
 }
 
 /// Prints the plan.
 ///
 /// # Errors
 /// As [`SweepArguments::read`].
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let spec = arguments.sweep.read()?.spec;
-    if arguments.json { output::json(&plan(&spec)) } else { output::text(&describe(&spec)) }
+pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
+    let read = arguments.sweep.read()?;
+    let outlook = read.outlook(connection).await;
+    let warnings = [read.warnings, outlook].concat();
+    output::warn(&warnings);
+    let spec = &read.spec;
+    if arguments.json { output::json(&plan(spec, &warnings)) } else { output::text(&describe(spec)) }
 }
 
-fn plan(spec: &SweepSpec) -> Plan<'_> {
+fn plan<'a>(spec: &'a SweepSpec, warnings: &'a [String]) -> Plan<'a> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
     let updates = match &spec.work {
         Work::Finetune(settings) => {
@@ -50,7 +59,7 @@ fn plan(spec: &SweepSpec) -> Plan<'_> {
         }
         Work::Command(_) => None,
     };
-    Plan { sweep: &spec.name, trials, updates, spec }
+    Plan { sweep: &spec.name, trials, updates, spec, warnings }
 }
 
 fn describe(spec: &SweepSpec) -> String {
@@ -232,7 +241,7 @@ mod tests {
         let text = describe(&spec);
         let line = "  combine        ensemble-across: ensemble across runs, of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
         assert!(text.starts_with("sweep ensemble: 168 trials\n") && text.contains(line), "{text}");
-        assert_eq!(plan(&spec).updates, Some(144 * 10_001));
+        assert_eq!(plan(&spec, &[]).updates, Some(144 * 10_001));
     }
 
     #[test]
@@ -263,7 +272,8 @@ mod tests {
     #[test]
     fn json_has_the_whole_specification() {
         let spec = SweepSpec::parse(COMMAND, None).unwrap();
-        let json = serde_json::to_value(plan(&spec)).unwrap();
+        let json = serde_json::to_value(plan(&spec, &["w".to_owned()])).unwrap();
+        assert_eq!(json["warnings"], serde_json::json!(["w"]));
         assert_eq!((&json["trials"], &json["updates"]), (&6.into(), &serde_json::Value::Null));
         assert_eq!(json["work"]["command"]["command"][1], "--lr={lr}");
         assert_eq!(

@@ -51,12 +51,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let mut client = Client::connect(connection).await?;
     let spec = client.describe(sweep).await?;
-    if let Some(lacking) =
-        select.iter().find(|selection| selection.needs_pairs() && !spec.select.contains(selection))
-    {
-        bail!(
-            "sweep {sweep} has no trials for --select {lacking}, because its file does not list {lacking} in `select`; allowed: iid, oracle, last"
-        );
+    if let Some(why) = spec.lacks_trials_for(select) {
+        bail!("{why}");
     }
     let (_, records) = client.records(sweep, Detail::Scores).await?;
     let (runs, trials) = (client.runs(sweep).await?, records.len());

@@ -152,6 +152,7 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
         ood_split,
     };
     let questions: Vec<Question> = arguments.select.iter().map(question).collect();
+    client.require_trials_for(&arguments.sweep, &arguments.select).await?;
     let collectors = client.collect_all(&arguments.sweep, &questions).await?;
     let mut answers = Vec::new();
     for collector in collectors {

@@ -76,7 +76,8 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     let coordinator = Coordinator::start_or_join(&database).await?;
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
-    let progress = client.submit(read.into_request(false, None)).await?;
+    output::warn(&read.warnings);
+    let progress = client.submit(read.request(false, None)).await?;
     watching::follow_submission(progress, false).await?;
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");

@@ -32,10 +32,15 @@ pub struct Arguments {
 /// # Errors
 /// One line: the file is not right, or the coordinator refuses it.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let request = arguments.sweep.read()?.into_request(arguments.no_reuse, arguments.priority);
+    let read = arguments.sweep.read()?;
+    output::warn(&read.warnings);
+    let request = read.request(arguments.no_reuse, arguments.priority);
     let progress = Client::connect(connection).await?.submit(request).await?;
     let last = follow_submission(progress, arguments.json).await.context(INTERRUPTED)?;
     let SubmitProgress { sweep, planned, added, reused, .. } = &last;
+    if added > reused {
+        output::warn(&read.outlook(connection).await);
+    }
     if arguments.json {
         return output::json(
             &json!({ "sweep": sweep, "planned": planned, "added": added, "reused": reused }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sortie_analysis::{Collector, Question};
 use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
+use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
@@ -77,6 +78,31 @@ impl Client {
         let spec = self.0.describe(v1::DescribeRequest { sweep: sweep.to_owned() }).await?.into_inner().spec;
         serde_json::from_str(&spec)
             .map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
+    }
+
+    /// Checks that a sweep planned the trials that these selection methods need.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Refused`] with the line of its file that plans them.
+    pub async fn require_trials_for(&mut self, sweep: &str, selections: &[Selection]) -> Answer<()> {
+        if !selections.iter().any(|selection| selection.needs_pairs()) {
+            return Ok(());
+        }
+        match self.describe(sweep).await?.lacks_trials_for(selections) {
+            Some(why) => Err(ClientError::Refused(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// What would keep a sweep file's trials from running now, and what is held against machines for such trials, one line each.
+    ///
+    /// # Errors
+    /// [`ClientError`]; also for a coordinator that does not know this request.
+    pub async fn outlook(&mut self, text: String, discovered: Option<v1::Dataset>) -> Answer<Vec<String>> {
+        let request = v1::OutlookRequest { text, discovered };
+        let v1::OutlookResponse { waits_for, faults } = self.0.outlook(request).await?.into_inner();
+        let waits = (!waits_for.is_empty()).then(|| format!("no worker may run its trials now: {waits_for}"));
+        Ok(waits.into_iter().chain(faults).collect())
     }
 
     /// The progress of a sweep; of all sweeps if none is named.

@@ -1,6 +1,7 @@
 //! The flags that name a sweep file, and the sweep that they name.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sortie_core::spec::file::SweepFile;
@@ -10,7 +11,11 @@ use sortie_proto::v1;
 
 use super::data_root::DataRoot;
 use super::find_preset;
+use crate::connection::{Client, Connection};
 use crate::output;
+
+/// How long a command that needs no coordinator waits for one.
+const OUTLOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// A sweep file and where to look for its images.
 #[derive(Debug, clap::Args)]
@@ -36,6 +41,8 @@ pub struct ReadSweep {
     pub discovered: Option<DatasetSpec>,
     /// The sweep.
     pub spec: SweepSpec,
+    /// What the file may say and rarely means, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl SweepArguments {
@@ -52,7 +59,8 @@ impl SweepArguments {
             _ => None,
         };
         let spec = SweepSpec::parse(&text, discovered.as_ref()).with_context(named)?;
-        Ok(ReadSweep { text, discovered, spec })
+        let warnings = file.warnings(&spec);
+        Ok(ReadSweep { text, discovered, spec, warnings })
     }
 
     /// Reads the dataset's folder: what the sweep leaves open, and whether its trials can use it, as `sortie data check` would.
@@ -91,10 +99,19 @@ impl SweepArguments {
 }
 
 impl ReadSweep {
+    /// What a coordinator that answers says of workers and machines for its trials; nothing where none answers.
+    pub async fn outlook(&self, connection: &Connection) -> Vec<String> {
+        let asked = async {
+            let mut client = Client::connect(connection).await?;
+            client.outlook(self.text.clone(), self.discovered.as_ref().map(Into::into)).await
+        };
+        tokio::time::timeout(OUTLOOK_TIME_MAX, asked).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// The request that stores it.
-    pub fn into_request(self, no_reuse: bool, priority: Option<i64>) -> v1::SubmitRequest {
+    pub fn request(&self, no_reuse: bool, priority: Option<i64>) -> v1::SubmitRequest {
         v1::SubmitRequest {
-            text: self.text,
+            text: self.text.clone(),
             discovered: self.discovered.as_ref().map(Into::into),
             no_reuse,
             priority,

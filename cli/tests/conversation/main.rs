@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 mod script;
+mod warnings;
 mod workers_and_files;
 
 use std::io::{BufRead, BufReader};

@@ -18,6 +18,7 @@ type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 pub struct Script {
     pub progress: Vec<v1::SubmitProgress>,
     pub status: v1::SweepStatus,
+    pub outlook: v1::OutlookResponse,
     pub trials: Vec<v1::Trial>,
     pub story: v1::ExplainResponse,
     pub logs: v1::LogsResponse,
@@ -67,6 +68,10 @@ impl SweepService for Script {
         let v1::SubmitRequest { no_reuse, priority, .. } = request.into_inner();
         self.note(&(no_reuse, priority));
         Ok(stream(&self.progress))
+    }
+
+    async fn outlook(&self, _: Request<v1::OutlookRequest>) -> Result<Response<v1::OutlookResponse>, Status> {
+        Ok(Response::new(self.outlook.clone()))
     }
 
     async fn extend(

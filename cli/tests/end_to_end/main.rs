@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 mod combine;
+mod evaluate;
 mod extend;
 mod import;
 #[path = "../support/mod.rs"]

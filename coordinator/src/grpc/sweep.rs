@@ -63,9 +63,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<Self::SubmitStream>, Status> {
         let v1::SubmitRequest { text, discovered, no_reuse, priority, imported } = request.into_inner();
-        let discovered: Option<DatasetSpec> =
-            discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
-        let mut spec = SweepSpec::parse(&text, discovered.as_ref()).map_err(|error| refused(error.into()))?;
+        let mut spec = read_sweep(&text, discovered)?;
         if !imported.is_empty() {
             let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
             spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
@@ -75,6 +73,20 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
         Ok(Response::new(progress_stream(progress).boxed()))
+    }
+
+    async fn outlook(
+        &self,
+        request: Request<v1::OutlookRequest>,
+    ) -> Result<Response<v1::OutlookResponse>, Status> {
+        let v1::OutlookRequest { text, discovered } = request.into_inner();
+        let spec = read_sweep(&text, discovered)?;
+        let outlook =
+            self.0.store.outlook(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
+        let waits_for = outlook.held_up.map(|held_up| held_up.reason).unwrap_or_default();
+        // A quarantine that keeps all trials waiting is said there.
+        let faults = outlook.faults.into_iter().filter(|fault| !waits_for.contains(fault)).collect();
+        Ok(Response::new(v1::OutlookResponse { waits_for, faults }))
     }
 
     async fn extend(
@@ -283,6 +295,12 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         });
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
     }
+}
+
+/// A sweep file, with what its sender found of its dataset.
+fn read_sweep(text: &str, discovered: Option<v1::Dataset>) -> Result<SweepSpec, Status> {
+    let discovered: Option<DatasetSpec> = discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
+    SweepSpec::parse(text, discovered.as_ref()).map_err(|error| refused(error.into()))
 }
 
 /// Reads a sweep's records page by page for as long as somebody takes them. How many trials make a page follows from how many evaluations

@@ -343,6 +343,15 @@ impl WorkerLine {
     }
 }
 
+/// Whether trials would run, as far as workers and machines decide it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Why they would not; none if some worker may run them.
+    pub held_up: Option<HeldUp>,
+    /// What is held against the machines of live workers for such trials, one line each.
+    pub faults: Vec<String>,
+}
+
 /// Which part of a sweep's records is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sortie_coordinator::store::{Claim, Claimed, StoreError, SweepAction};
 use sortie_core::job::{ErrorClass, StateName};
+use sortie_core::machine::WorkKind;
 use sortie_core::prerequisite::{Findings, Missing, Prerequisite};
+use sortie_core::requirements::Requirements;
 
 use crate::fixture::*;
 
@@ -200,10 +202,16 @@ pub async fn trials_that_no_machine_may_run_wait_and_say_why(f: Fixture) {
     assert_eq!((lacking.reason.as_str(), lacking.stuck), ("no worker allows commands", false));
     f.store.register(&worker("w2")).await.unwrap();
     assert_eq!(f.status("first").await.held_up, None);
+    let outlook = async |kind| f.store.outlook(&Requirements::default(), &[kind]).await.unwrap();
+    let pacs = outlook(WorkKind::Dataset("PACS".into())).await;
+    let against = "machine w1 is quarantined for dataset PACS for 10 min: two lines";
+    assert_eq!((pacs.held_up, pacs.faults), (None, vec![against.to_owned()]));
+    assert_eq!(outlook(WorkKind::Device).await.faults, [""; 0]);
     f.store.leave("w2").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck);
     f.store.leave("w1").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck, "it ended, and nobody else is there");
+    assert_eq!(outlook(WorkKind::Dataset("PACS".into())).await.faults, [""; 0]);
     assert_eq!(f.status("runs").await.held_up.unwrap().reason, "no worker is there");
 }
 

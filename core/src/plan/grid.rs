@@ -71,6 +71,24 @@ impl SweepSpec {
             * (self.held_out_count(true) - self.held_out_count(false)) as u64
     }
 
+    /// Why the sweep has no trials for one of these selection methods, and what plans them, in one line; none if it has them.
+    pub fn lacks_trials_for(&self, selections: &[Selection]) -> Option<String> {
+        let lacking = selections
+            .iter()
+            .find(|selection| selection.needs_pairs() && !self.select.contains(selection))?;
+        let select = [self.select.as_slice(), &[*lacking]].concat();
+        let listed: Vec<String> =
+            select.iter().map(|selection| format!("{:?}", selection.as_str())).collect();
+        let line = format!("select = [{}]", listed.join(", "));
+        let more = Self { select, ..self.clone() }.trials_for(*lacking);
+        let how = if more == 0 || self.work.domains().len() < 3 {
+            "it needs held-out domains and a dataset of at least three".to_owned()
+        } else {
+            format!("submit its file again with the line {line}, which plans {more} more")
+        };
+        Some(format!("sweep {} has no trials for --select {lacking}: {how}", self.name))
+    }
+
     /// The point of the grid's trial with this number, counted from 0; none after the last. Seeds vary slowest and held-out domains fastest, so
     /// that early results are balanced: the first setting is known on every domain before the second is tried, and every setting has one
     /// seed before any has two.

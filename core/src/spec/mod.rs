@@ -18,6 +18,7 @@ mod syntax;
 mod train;
 mod values;
 mod verification;
+mod warnings;
 mod written;
 
 pub use axis::Axis;

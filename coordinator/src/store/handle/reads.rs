@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sortie_core::job::StateName;
 use sortie_core::keys::{AttemptToken, TrialKey};
-use sortie_core::machine::{HeldUp, WorkKind, held_up};
+use sortie_core::machine::{Fault, HeldUp, WorkKind, held_up};
 use sortie_core::record::TrialRecord;
 use sortie_core::requirements::Requirements;
 use sortie_core::spec::SweepSpec;
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::backend::{SweepRow, VERIFIES};
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    Log, Outlook, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
 /// Trials that are listed where a name means several.
@@ -82,17 +82,28 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn held_up(
         &self,
         require: &Requirements,
         kinds: &[WorkKind],
     ) -> Result<Option<HeldUp>, StoreError> {
+        Ok(self.outlook(require, kinds).await?.held_up)
+    }
+
+    /// The same, with what is held against the machines of live workers.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn outlook(&self, require: &Requirements, kinds: &[WorkKind]) -> Result<Outlook, StoreError> {
         let workers = self.backend.workers(Some(self.settings.silent_after())).await?;
         let faults = self.backend.faults().await?;
         let now = self.backend.now().await?;
-        let live: Vec<_> = workers.iter().filter(|line| !line.left).map(|line| line.candidate()).collect();
-        Ok(held_up(&live, require, kinds, &faults, now))
+        let live: Vec<_> = workers.iter().filter(|line| !line.left).map(WorkerLine::candidate).collect();
+        let held_up = held_up(&live, require, kinds, &faults, now);
+        let is_live = |fault: &&Fault| live.iter().any(|candidate| candidate.machine == fault.machine);
+        let of_kind = faults.iter().filter(|fault| kinds.contains(&fault.kind)).filter(is_live);
+        Ok(Outlook { held_up, faults: of_kind.filter_map(|fault| fault.held_against(now)).collect() })
     }
 
     /// A page of a sweep's trials in the order in which they run: those from this position on. The next page starts at

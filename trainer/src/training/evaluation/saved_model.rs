@@ -84,7 +84,9 @@ impl LoadedNetwork {
             let classes = saved_model.spec.settings.dataset.classes.len();
             return Ok(Self { network, normaliser, classes, saved_model: Some(saved_model) });
         }
-        let mut checkpoint = Checkpoint::from_bytes(&bytes).map_err(bad)?;
+        let neither = "no weights and no checkpoint of a trial, which would name its classes";
+        let mut checkpoint =
+            Checkpoint::from_bytes(&bytes).map_err(|reason| bad(format!("{neither}: {reason}")))?;
         let spec = checkpoint.header.spec.clone();
         let (network, normaliser) = fresh(&spec, &spec.settings.weights, cache, device)?;
         let parameters = Parameters::gather(network.body_parameters(), network.head_parameters())?;
