@@ -2,6 +2,7 @@
 //! caller reads the store and writes the files.
 
 mod axis;
+mod chosen;
 mod collect;
 mod diff;
 pub mod domainbed;
@@ -17,6 +18,7 @@ mod rows;
 mod statistics;
 
 pub use axis::{Axis, AxisValue, parameter_names};
+pub use chosen::Chosen;
 pub use collect::Collector;
 pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
@@ -27,7 +29,7 @@ pub use listing::{
     SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
 };
 pub use metric_spec::OodSplit;
-pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
+pub use paired::{Comparison, DomainDifference, Paired, PairedError, SideChoice, paired};
 pub use question::Question;
 pub use render::Format;
 pub use report::{ReportQuestion, ReportSubject, report};
