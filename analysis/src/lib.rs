@@ -23,7 +23,9 @@ pub use collect::Collector;
 pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
-pub use figure::{FigureError, FigureKind, FigureQuestion, covered, figure, png, uncovered};
+pub use figure::{
+    FigureError, FigureKind, FigurePage, FigureQuestion, FigureWidth, covered, figure, pdf, png, uncovered,
+};
 pub use listing::{
     ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
     SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
