@@ -452,25 +452,6 @@ fn the_best_of_a_column_is_marked_only_when_the_column_is_complete() {
 }
 
 #[test]
-fn numbers_that_look_equal_have_equal_stars() {
-    let work = work("PACS");
-    let mut records = Vec::new();
-    for (rate, correct) in [(0.0, 70_030), (0.5, 69_980), (0.9, 69_900)] {
-        let mut trial = succeeded(&work, point("photo", rate, 1e-3, 0), 900, 0);
-        for row in &mut trial.held_out {
-            row.score = Score::Counts { n: 100_000, correct };
-        }
-        records.push(trial);
-    }
-    let found = results("s", &work, &records, &IID).unwrap();
-    for (format, marked) in [(Format::Table, "70.0*"), (Format::Latex, "\\textbf{70.0}")] {
-        // Of the domain and of the mean; 69.9 is not as good.
-        assert_eq!(found.render(format).matches(marked).count(), 4, "{}", found.render(format));
-        assert!(!found.render(format).contains("69.9*") && !found.render(format).contains("{69.9}"));
-    }
-}
-
-#[test]
 fn a_complete_row_has_the_mean_of_its_cells() {
     let work = work("PACS");
     let mut records = Vec::new();
