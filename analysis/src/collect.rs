@@ -35,6 +35,8 @@ pub struct Collector {
     pairs: Vec<Pair>,
     states: HashMap<StateName, usize>,
     holds_out: bool,
+    /// The steps at which combinations were evaluated.
+    pub(crate) combined_steps: BTreeSet<u64>,
 }
 
 /// A trial with one held-out domain.
@@ -93,6 +95,7 @@ impl Collector {
             pairs: Vec::new(),
             states: HashMap::new(),
             holds_out: false,
+            combined_steps: BTreeSet::new(),
         }
     }
 
@@ -120,6 +123,9 @@ impl Collector {
                         .map(|validation| Pair { key, validation }),
                 );
             }
+        }
+        if record.point.combine().is_some() {
+            self.combined_steps.extend(record.validation.iter().map(|row| row.step));
         }
         let [domain] = held_out.as_slice() else { return };
         let (score, measured) = match self.spec.measure(record) {
@@ -249,7 +255,7 @@ impl<T: Clone + Ord> Interner<T> {
     }
 
     /// All values, by number.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> + Clone {
         self.values.iter().map(|value| &**value)
     }
 

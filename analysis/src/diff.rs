@@ -357,9 +357,10 @@ impl Diff {
                 format!("different trials with the same {shared}: {} compared", places.compared)
             };
             text.push_str(&format!(
-                "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points\n",
+                "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points{}\n",
                 points(&places.ood),
-                points(&places.iid)
+                points(&places.iid),
+                if places.ood.se.is_some() { " (± standard error over pairs of trials)" } else { "" }
             ));
         }
         text

@@ -2,6 +2,7 @@
 //! caller reads the store and writes the files.
 
 mod axis;
+mod chosen;
 mod collect;
 mod diff;
 pub mod domainbed;
@@ -17,17 +18,20 @@ mod rows;
 mod statistics;
 
 pub use axis::{Axis, AxisValue, parameter_names};
+pub use chosen::Chosen;
 pub use collect::Collector;
 pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
-pub use figure::{FigureError, FigureKind, FigureQuestion, covered, figure, png, uncovered};
+pub use figure::{
+    FigureError, FigureKind, FigurePage, FigureQuestion, FigureWidth, covered, figure, pdf, png, uncovered,
+};
 pub use listing::{
     ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
     SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
 };
 pub use metric_spec::OodSplit;
-pub use paired::{Comparison, DomainDifference, Paired, PairedError, paired};
+pub use paired::{Comparison, DomainDifference, Paired, PairedError, SideChoice, paired};
 pub use question::Question;
 pub use render::Format;
 pub use report::{ReportQuestion, ReportSubject, report};

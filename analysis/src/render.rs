@@ -1,14 +1,16 @@
 //! Results as text: tables for a terminal, Markdown and LaTeX, and CSV and JSON for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use comfy_table::{LineStyle, Table, TableStyle};
 
 use sortie_core::metrics::Method;
 use sortie_core::named;
+use sortie_core::selection::Selection;
 
 use crate::axis::AxisValue;
+use crate::chosen::{self, Chosen};
 use crate::results::{Cell, CellKey, Mean, Results, key};
 use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::statistics::Estimate;
@@ -28,6 +30,9 @@ pub enum Format {
     Latex,
 }
 named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markdown => "markdown", Latex => "latex" });
+
+/// The sign ± where the best settings were taken.
+const PAIRS_OF_SEEDS: &str = "± standard error of the mean over pairs of seeds";
 
 /// One rule below the header, and no other rules.
 pub(crate) const STYLE: TableStyle =
@@ -65,7 +70,7 @@ impl Results {
             text.push_str(&line(&header));
             text.push_str(&line(&vec!["---".to_owned(); header.len()]));
             for mut row in block.rows {
-                for value in &mut row[..self.axes.len()] {
+                for value in &mut row[..block.texts] {
                     *value = markdown_text(value);
                 }
                 text.push_str(&line(&row));
@@ -79,14 +84,11 @@ impl Results {
         let comment = |text: &str| format!("% {}\n", text.replace('\n', " "));
         let mut text = comment(&self.caption());
         for block in self.blocks() {
-            let columns = format!(
-                "{}{}",
-                "l".repeat(self.axes.len()),
-                "r".repeat(block.header.len() - self.axes.len())
-            );
+            let columns =
+                format!("{}{}", "l".repeat(block.texts), "r".repeat(block.header.len() - block.texts));
             let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
             let numbers = |(column, cell): (usize, &String)| match cell.strip_suffix('*') {
-                Some(best) if column >= self.axes.len() => format!("\\textbf{{{}}}", latex_text(best)),
+                Some(best) if column >= block.texts => format!("\\textbf{{{}}}", latex_text(best)),
                 _ => latex_text(cell),
             };
             text.push_str(&format!(
@@ -135,6 +137,9 @@ impl Results {
             integer("ood_n"),
         ]);
         columns.extend([integer("planned"), integer("done")]);
+        if self.best {
+            columns.push(Column { name: "chosen".to_owned(), kind: ColumnKind::Text });
+        }
         let kinds: Vec<ColumnKind> = columns.iter().map(|column| column.kind).collect();
         let mut writer = RowWriter::new(format, columns, out)?;
         for cell in &self.cells {
@@ -150,6 +155,10 @@ impl Results {
                 values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
             }
             values.extend([cell.planned, cell.done].map(|count| CellValue::Integer(count as u64)));
+            if self.best {
+                let names = cell.chosen.iter().map(|chosen| format!("{} ({})", chosen.name(), chosen.seeds));
+                values.push(CellValue::Made(names.collect::<Vec<_>>().join("; ")));
+            }
             writer.row(&values)?;
         }
         writer.finish()
@@ -184,15 +193,19 @@ impl Results {
     fn legend(&self) -> String {
         let blocks = self.blocks();
         let is_used = |sign: char| {
-            blocks.iter().flat_map(|block| block.rows.iter().flatten()).any(|entry| entry.contains(sign))
+            let has = |entry: &String| entry.contains(sign);
+            let numbers = |block: &Block| block.rows.iter().any(|row| row[block.texts..].iter().any(has));
+            blocks.iter().any(numbers)
         };
         let signs = [
-            ('±', "± standard error"),
-            ('*', "* best of a complete column"),
+            ('±', if self.best { PAIRS_OF_SEEDS } else { "± standard error of the mean over trials" }),
+            ('*', "* best of a complete column, with all that are shown as equal to it"),
             ('(', "(done/planned) of an incomplete cell"),
         ];
         let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
         let mut used = vec![chosen, "in/out: train/validation split".to_owned()];
+        used.extend(step_note(self.selection, self.method));
+        used.extend(combined_note(&self.combined_steps));
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
@@ -206,13 +219,33 @@ impl Results {
         used.join("; ")
     }
 
-    fn blocks(&self) -> [Block; 2] {
+    fn blocks(&self) -> Vec<Block> {
         let ood = format!("o.o.d. accuracy (held-out domain, {} split), %", self.ood_split_label());
         let iid = "i.i.d. accuracy (training domains, out split), %".to_owned();
-        [
+        let mut blocks = vec![
             self.block(ood, |cell| &cell.ood, |mean| &mean.ood, true),
             self.block(iid, |cell| &cell.iid, |mean| &mean.iid, false),
-        ]
+        ];
+        blocks.extend(self.chosen_block());
+        blocks
+    }
+
+    /// The settings that were taken as the best; none if there was nothing to choose.
+    fn chosen_block(&self) -> Option<Block> {
+        let mut rows = Vec::new();
+        for mean in &self.means {
+            let cells = self.cells.iter().filter(|cell| cell.row == mean.row && !cell.chosen.is_empty());
+            let choices: Vec<(&str, &[Chosen])> =
+                cells.map(|cell| (cell.held_out.as_str(), cell.chosen.as_slice())).collect();
+            for (domain, setting, seeds) in chosen::lines(&choices) {
+                let row = mean.row.iter().map(|(_, value)| value.to_string());
+                rows.push(row.chain([domain, setting, seeds]).collect());
+            }
+        }
+        let mut header: Vec<String> = self.axes.iter().map(|axis| axis.to_string()).collect();
+        header.extend(["held out", "best setting", "pairs of seeds"].map(str::to_owned));
+        let title = "settings taken as the best".to_owned();
+        (!rows.is_empty()).then(|| Block { title, texts: header.len() - 1, header, rows })
     }
 
     pub(crate) fn ood_split_label(&self) -> &'static str {
@@ -261,7 +294,7 @@ impl Results {
             row.push(format!("{}/{}", mean.done, mean.planned));
         }
         header.extend(["mean".to_owned(), "done".to_owned()]);
-        Block { title, header, rows }
+        Block { title, texts: self.axes.len(), header, rows }
     }
 }
 
@@ -269,6 +302,8 @@ impl Results {
 struct Block {
     title: String,
     header: Vec<String>,
+    /// The number of columns with texts. The others have numbers.
+    texts: usize,
     rows: Vec<Vec<String>>,
 }
 
@@ -294,17 +329,50 @@ fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) 
 
 fn entry_text(entry: &Entry, best: Option<f64>) -> String {
     let Estimate { mean, se, .. } = entry.estimate;
-    let mut text = mean.map_or_else(|| "-".to_owned(), |mean| format!("{:.1}", 100.0 * mean));
+    let mut text = mean.map_or_else(|| "-".to_owned(), percent);
     if let Some(se) = se {
-        text.push_str(&format!(" ± {:.1}", 100.0 * se));
+        text.push_str(&format!(" ± {}", percent(se)));
     }
-    if best.is_some() && mean == best {
+    if shown_alike(mean, best) {
         text.push('*');
     }
     if entry.shows_progress && entry.done < entry.planned {
         text.push_str(&format!(" ({}/{})", entry.done, entry.planned));
     }
     text
+}
+
+/// A fraction in percent, as tables show it.
+pub(crate) fn percent(fraction: f64) -> String {
+    format!("{:.1}", 100.0 * fraction)
+}
+
+/// Whether a table shows both fractions, and as the same number: what looks equal to the best is marked like it.
+pub(crate) fn shown_alike(one: Option<f64>, best: Option<f64>) -> bool {
+    one.zip(best).is_some_and(|(one, best)| percent(one) == percent(best))
+}
+
+/// How the step of an average or an ensemble over steps is selected.
+pub(crate) fn step_note(selection: Selection, method: Method) -> Option<String> {
+    let step = match selection {
+        Selection::Iid => "taken at the step where its own i.i.d. accuracy is best",
+        Selection::Loo => "taken at the step that its own accuracies select",
+        Selection::Oracle | Selection::Last => "taken at the last step",
+    };
+    (method != Method::Plain).then(|| format!("weights used {method}: {step}"))
+}
+
+/// Where combinations of several trials were evaluated; none without combinations.
+pub(crate) fn combined_note(steps: &BTreeSet<u64>) -> Option<String> {
+    Some(format!("combinations of trials: evaluated once, at {}", combined_at(steps)?))
+}
+
+/// The steps after which combinations were evaluated, in words.
+pub(crate) fn combined_at(steps: &BTreeSet<u64>) -> Option<String> {
+    Some(match (steps.first()?, steps.last()?) {
+        (first, last) if first == last => format!("step {first}, the last of their members"),
+        (first, last) => format!("the last step of their members ({first} to {last})"),
+    })
 }
 
 /// Escapes Markdown's markup: `art_painting` must not become italic.

@@ -12,6 +12,7 @@ use sortie_core::selection::Selection;
 use sortie_core::trial::{MissingClasses, Work};
 
 use crate::axis::{Axis, AxisValue, names_of};
+use crate::chosen::{ChoiceAxes, Chosen};
 use crate::collect::{Collector, TrialSummary};
 use crate::metric_spec::{AccuracyPair, OodSplit};
 use crate::question::Question;
@@ -32,6 +33,8 @@ pub struct Cell {
     pub planned: usize,
     /// The number of these that succeeded.
     pub done: usize,
+    /// The settings that were taken as the best, the most frequent first; empty if none was chosen.
+    pub chosen: Vec<Chosen>,
     /// The values that are averaged.
     pub(crate) values: Vec<AccuracyPair>,
 }
@@ -82,6 +85,9 @@ pub struct Results {
     /// Whether domains may lack classes, so that their accuracies are not of the same task; left out of JSON where they may not.
     #[serde(skip_serializing_if = "MissingClasses::is_refuse")]
     pub missing_classes: MissingClasses,
+    /// The steps at which combinations of several trials were evaluated; left out of JSON where there are none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub combined_steps: BTreeSet<u64>,
     /// The planned cells, by row, then by held-out domain.
     pub cells: Vec<Cell>,
     /// One mean per row.
@@ -143,6 +149,7 @@ impl Collector {
         self.settle();
         let axes = self.row_axes()?;
         let (domains, best) = (self.domains(), self.question.best);
+        let open = if best { ChoiceAxes::of(self.settings.values(), &axes) } else { ChoiceAxes::default() };
         // Combined trials come last.
         let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&TrialSummary>> = BTreeMap::new();
         for trial in &self.trials {
@@ -165,9 +172,12 @@ impl Collector {
                 // Sums of floats depend on the order, and the order of arrival is arbitrary.
                 units.sort_by_key(|unit| unit.coordinates);
             }
-            cells.extend(
-                domains.iter().filter_map(|domain| Some(cell(&key, domain, row.get(domain.as_str())?))),
-            );
+            cells.extend(domains.iter().filter_map(|domain| {
+                let units = row.get(domain.as_str())?;
+                let done = units.iter().filter(|unit| unit.measured.is_some());
+                let chosen = open.chosen(done.map(|unit| self.settings.value(unit.setting)));
+                Some(Cell { chosen, ..cell(&key, domain, units) })
+            }));
             means.push(row_mean(&key, &row, domains.len()));
         }
         Ok(Results {
@@ -182,6 +192,7 @@ impl Collector {
             cancelled: self.count(StateName::Cancelled),
             sweep: self.sweep,
             missing_classes: self.missing_classes,
+            combined_steps: self.combined_steps,
             cells,
             means,
             axes,
@@ -237,6 +248,8 @@ struct Unit {
     /// The score by which the best is chosen.
     score: f64,
     done: bool,
+    /// The number of the setting: that of the best of several.
+    setting: u32,
     /// Setting and seeds, which identify it within its cell. The best of several has no setting.
     coordinates: (Option<u32>, u64, u64),
 }
@@ -248,6 +261,7 @@ impl Unit {
             measured,
             score,
             done: state == StateName::Succeeded,
+            setting,
             coordinates: (Some(ranks[setting as usize]), seed, split_seed),
         }
     }
@@ -256,11 +270,11 @@ impl Unit {
     fn better(self, other: Self) -> Self {
         let (_, seed, split) = self.coordinates;
         let done = self.done && other.done;
-        let measured = self
-            .measured
-            .zip(other.measured)
-            .map(|(own, others)| if other.score > self.score { others } else { own });
-        Self { measured, score: self.score.max(other.score), done, coordinates: (None, seed, split) }
+        let is_better = other.score > self.score;
+        let measured =
+            self.measured.zip(other.measured).map(|(own, others)| if is_better { others } else { own });
+        let setting = if is_better { other.setting } else { self.setting };
+        Self { measured, score: self.score.max(other.score), done, setting, coordinates: (None, seed, split) }
     }
 }
 
@@ -300,6 +314,7 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
         ood,
         planned: units.len(),
         done: done(units),
+        chosen: Vec::new(),
         values: measured,
     }
 }
@@ -339,13 +354,13 @@ pub(crate) fn key(axis: &Axis) -> String {
 }
 
 /// The names of a cell's fields in JSON or CSV.
-const TAKEN: [&str; 10] =
-    ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done"];
+const TAKEN: [&str; 11] =
+    ["iid", "ood", "iid_mean", "iid_se", "iid_n", "ood_mean", "ood_se", "ood_n", "planned", "done", "chosen"];
 
 // `Serialize` is implemented by hand because the keys of a row depend on the question.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.row.len() + 5))?;
+        let mut map = serializer.serialize_map(None)?;
         for (axis, value) in &self.row {
             map.serialize_entry(&key(axis), value)?;
         }
@@ -354,6 +369,9 @@ impl Serialize for Cell {
         map.serialize_entry("ood", &self.ood)?;
         map.serialize_entry("planned", &self.planned)?;
         map.serialize_entry("done", &self.done)?;
+        if !self.chosen.is_empty() {
+            map.serialize_entry("chosen", &self.chosen)?;
+        }
         map.end()
     }
 }

@@ -1,4 +1,4 @@
-//! Means with their standard errors, quantiles and bootstrap intervals.
+//! Means with their standard errors, quantiles and intervals.
 
 use serde::Serialize;
 use sortie_core::random::{Purpose, stream, uniform_below};
@@ -59,6 +59,44 @@ pub(crate) fn bootstrap_interval(values: &[f64]) -> Option<[f64; 2]> {
     Some([means[outside], means[RESAMPLES - 1 - outside]])
 }
 
+/// The 95% interval of the mean over all values, where only values of the same stratum are alike: strata are taken as they are, and the
+/// error is that of their own means (Student's t with Welch and Satterthwaite's degrees of freedom). None unless every stratum has two
+/// values.
+pub(crate) fn stratified_interval(strata: &[Vec<f64>]) -> Option<[f64; 2]> {
+    let all = strata.concat();
+    let (mean, n) = (mean(&all)?, all.len() as f64);
+    let (mut variance, mut per_freedom) = (0.0, 0.0);
+    for stratum in strata {
+        let share = stratum.len() as f64 / n;
+        let part = (share * Estimate::of(stratum).se?).powi(2);
+        variance += part;
+        per_freedom += part * part / (stratum.len() - 1) as f64;
+    }
+    if variance == 0.0 {
+        return Some([mean, mean]);
+    }
+    let reach = students_t(variance * variance / per_freedom, 2.0 * TAIL) * variance.sqrt();
+    Some([mean - reach, mean + reach])
+}
+
+/// The number that Student's t with these degrees of freedom (at least 1) is beyond, on either side, with this probability.
+fn students_t(freedom: f64, beyond: f64) -> f64 {
+    const STEPS: usize = 100_000;
+    // With t = sqrt(freedom) tan(angle), the density is cos(angle)^(freedom - 1) up to a factor.
+    let step = std::f64::consts::FRAC_PI_2 / STEPS as f64;
+    let density = |index: usize| ((index as f64 + 0.5) * step).cos().powf(freedom - 1.0);
+    let total: f64 = (0..STEPS).map(density).sum();
+    let (wanted, mut sum) = ((1.0 - beyond) * total, 0.0);
+    for index in 0..STEPS {
+        let here = density(index);
+        if sum + here >= wanted {
+            return freedom.sqrt() * ((index as f64 + (wanted - sum) / here) * step).tan();
+        }
+        sum += here;
+    }
+    f64::INFINITY
+}
+
 /// The total number of seeds that a comparison needs for the standard error `target`, if the error falls with the square root of their
 /// number. It is at least one more than `seeds`, and at most twice as many, because an error from few seeds is itself uncertain.
 pub fn seeds_for(seeds: u64, error: f64, target: f64) -> u64 {
@@ -85,6 +123,36 @@ mod tests {
         let estimate = Estimate::of(&[2.0, 4.0, 6.0, 8.0]);
         assert_eq!((estimate.mean, estimate.n), (Some(5.0), 4));
         assert!((estimate.se.unwrap() - (5.0_f64 / 3.0).sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn students_t_is_that_of_tables() {
+        // Tables of the 97.5th percentile; the last is between degrees of freedom, by SciPy.
+        for (freedom, expected) in [
+            (1.0, 12.7062),
+            (2.0, 4.3027),
+            (4.0, 2.7764),
+            (8.0, 2.3060),
+            (120.0, 1.9799),
+            (1e6, 1.9600),
+            (1.5, 6.0167),
+        ] {
+            let found = students_t(freedom, 0.05);
+            assert!((found - expected).abs() < 1e-4 * expected, "{freedom}: {found}");
+        }
+    }
+
+    #[test]
+    fn strata_that_disagree_do_not_widen_their_interval() {
+        // Means 3 and -2, variances 1 and 4, three values each: standard error sqrt(1/3 + 4/3) / 2, and by hand (5/3)^2 / (1/18 + 16/18)
+        // degrees of freedom.
+        let strata = [vec![2.0, 3.0, 4.0], vec![-4.0, -2.0, 0.0]];
+        let [low, high] = stratified_interval(&strata).unwrap();
+        let reach = students_t(25.0 / 9.0 / (17.0 / 18.0), 0.05) * (5.0_f64 / 3.0).sqrt() / 2.0;
+        assert!((low - (0.5 - reach)).abs() < 1e-9 && (high - (0.5 + reach)).abs() < 1e-9, "{low} {high}");
+        assert_eq!(stratified_interval(&[vec![1.0, 1.0], vec![3.0, 3.0]]), Some([2.0, 2.0]));
+        assert_eq!(stratified_interval(&[vec![1.0, 2.0], vec![3.0]]), None);
+        assert_eq!(stratified_interval(&[]), None);
     }
 
     #[test]

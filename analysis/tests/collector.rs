@@ -243,7 +243,7 @@ fn combined_trials_have_rows_of_their_own_behind_the_others() {
      0         ensemble   2         75.0         75.0         1/1
      0.9       ensemble   2         75.0         75.0         1/1
 
-    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; * best of a complete column
+    selection iid reads the out splits of the training domains; in/out: train/validation split; combinations of trials: evaluated once, at step 20, the last of their members; ± standard error of the mean over trials; * best of a complete column, with all that are shown as equal to it
     ");
     for (format, row) in [
         (Format::Markdown, "| - | all | 4 | 99.0 | 99.0 | 1/1 |"),

@@ -136,3 +136,22 @@ fn an_axis_called_like_a_cells_contents_hides_nothing() {
     assert_eq!((&json["cells"][0]["parameter.done"], &json["cells"][0]["done"]), (&7.0.into(), &1.into()));
     assert!(found.render(Format::Csv).starts_with("parameter.done,held_out,"));
 }
+
+#[test]
+fn numbers_that_look_equal_have_equal_stars() {
+    let work = work("PACS");
+    let mut records = Vec::new();
+    for (rate, correct) in [(0.0, 70_030), (0.5, 69_980), (0.9, 69_900)] {
+        let mut trial = succeeded(&work, point("photo", rate, 1e-3, 0), 900, 0);
+        for row in &mut trial.held_out {
+            row.score = Score::Counts { n: 100_000, correct };
+        }
+        records.push(trial);
+    }
+    let found = results("s", &work, &records, &IID).unwrap();
+    for (format, marked) in [(Format::Table, "70.0*"), (Format::Latex, "\\textbf{70.0}")] {
+        // Of the domain and of the mean; 69.9 is not as good.
+        assert_eq!(found.render(format).matches(marked).count(), 4, "{}", found.render(format));
+        assert!(!found.render(format).contains("69.9*") && !found.render(format).contains("{69.9}"));
+    }
+}

@@ -85,7 +85,7 @@ fn different_trials_at_one_grid_point_are_compared_by_their_accuracies() {
         (found.places.ood.mean.unwrap() - 0.05 / 3.0).abs() < 1e-12
             && (found.places.iid.mean.unwrap() + 0.01).abs() < 1e-12
     );
-    let line = "3 compared; one minus one: o.o.d. +1.67 ± 0.88, i.i.d. -1.00 ± 0.00 points";
+    let line = "3 compared; one minus one: o.o.d. +1.67 ± 0.88, i.i.d. -1.00 ± 0.00 points (± standard error over pairs of trials)";
     assert!(found.text().contains(line), "{}", found.text());
 }
 

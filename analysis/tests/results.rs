@@ -12,7 +12,7 @@ use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
-use sortie_core::trial::{MissingClasses, Work};
+use sortie_core::trial::{MissingClasses, Point, Work};
 use support::{evaluation, point, record, succeeded, work};
 
 const IID: Question = Question {
@@ -205,6 +205,37 @@ fn the_best_setting_is_taken_for_each_domain_and_seed() {
     let (cells, mean, text) = found(&records);
     assert_eq!(cells, [(Some(0.25), 2, 2, 2), (Some(0.6), 2, 2, 2)]);
     assert!(close(mean, (0.25 + 0.6) / 2.0) && text.contains("best setting of each row"), "{text}");
+    // The table, CSV and JSON name what was taken.
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in ["0 photo lr 1e-3 1/2", "0 photo lr 5e-4 1/2", "0 sketch lr 1e-3 2/2"] {
+        assert!(lines.contains(&line.split(' ').collect()), "{line}: {text}");
+    }
+    let all = results("s", &work, &records, &question).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&all.render(Format::Json)).unwrap();
+    assert_eq!(json["cells"][1]["chosen"], serde_json::json!([{ "setting": { "lr": 1e-3 }, "seeds": 2 }]));
+    let csv = all.render(Format::Csv);
+    assert!(
+        csv.lines().next().unwrap().ends_with(",done,chosen") && csv.contains(",2,2,lr 1e-3 (2)\n"),
+        "{csv}"
+    );
+    // Domains that agree have one line.
+    let agree = results("s", &work, &records[4..], &question).unwrap().render(Format::Table);
+    assert!(agree.contains("settings taken as the best"), "{agree}");
+    let mut both = records[4..].to_vec();
+    both.extend(records[4..].iter().cloned().map(|mut record| {
+        let trial =
+            succeeded(&work, Point { held_out: vec!["photo".to_owned()], ..record.point.clone() }, 0, 0);
+        (record.point, record.id, record.held_out) = (trial.point, trial.id, trial.held_out);
+        record
+    }));
+    let both = results("s", &work, &both, &question).unwrap().render(Format::Table);
+    assert!(both.lines().any(|line| line.split_whitespace().eq("0 all lr 1e-3 4/4".split(' '))), "{both}");
+    // Where nothing is chosen, nothing is named.
+    let mean = results("s", &work, &records, &Question { best: false, ..question.clone() }).unwrap();
+    assert!(
+        !mean.render(Format::Table).contains("taken as the best")
+            && !mean.render(Format::Json).contains("chosen")
+    );
     // Nobody knows the best of what is not done.
     records[1].state = StateName::Queued;
     let (cells, mean, text) = found(&records);
@@ -264,7 +295,7 @@ fn table() {
      0         90.5 ± 0.5   90.5 ± 0.5   90.5 ± 0.5   4/4
      0.5       92.5 ± 0.5   92.0 (1/2)   92.0         3/4
 
-    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; * best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error of the mean over trials; * best of a complete column, with all that are shown as equal to it; (done/planned) of an incomplete cell
     ");
 }
 
@@ -287,7 +318,7 @@ fn markdown() {
     | 0 | 90.5 ± 0.5 | 90.5 ± 0.5 | 90.5 ± 0.5 | 4/4 |
     | 0.5 | 92.5 ± 0.5 | 92.0 (1/2) | 92.0 | 3/4 |
 
-    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; \* best of a complete column; (done/planned) of an incomplete cell
+    selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error of the mean over trials; \* best of a complete column, with all that are shown as equal to it; (done/planned) of an incomplete cell
     ");
 }
 
@@ -316,7 +347,7 @@ fn latex() {
     \bottomrule
     \end{tabular}
 
-    % selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error; bold: best of a complete column; (done/planned) of an incomplete cell
+    % selection iid reads the out splits of the training domains; in/out: train/validation split; ± standard error of the mean over trials; bold: best of a complete column, with all that are shown as equal to it; (done/planned) of an incomplete cell
     ");
 }
 

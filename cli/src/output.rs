@@ -121,23 +121,29 @@ pub fn file(path: &Path, bytes: &[u8]) -> Result<()> {
     file.finish()
 }
 
-/// Writes a figure: as PNG if the file's ending is .png, else as SVG.
+/// Writes a figure: as PNG or PDF if that is the file's ending, else as SVG.
 ///
 /// # Errors
 /// One line: the figure cannot be drawn, or the path cannot be written.
 pub fn picture(path: &Path, svg: &str) -> Result<()> {
-    if path.extension().is_some_and(|ending| ending == "png") {
-        let (found, missing) = fonts::that_have(sortie_analysis::uncovered(svg), &fonts::folders());
-        if !missing.is_empty() {
-            let missing: Vec<String> = missing.iter().map(char::to_string).collect();
-            note(&format!(
-                "the picture cannot show {}: no font of this machine has it; install one, such as Noto Sans CJK, or write a .svg",
-                shortened(&missing)
-            ));
-        }
-        return file(path, &sortie_analysis::png(svg, PNG_SCALE, found)?);
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("png") => file(path, &sortie_analysis::png(svg, PNG_SCALE, other_fonts(svg))?),
+        Some("pdf") => file(path, &sortie_analysis::pdf(svg, other_fonts(svg))?),
+        _ => file(path, svg.as_bytes()),
     }
-    file(path, svg.as_bytes())
+}
+
+/// Fonts of this machine for the characters that the embedded font lacks. Notes those that no font has.
+fn other_fonts(svg: &str) -> Vec<Vec<u8>> {
+    let (found, missing) = fonts::that_have(sortie_analysis::uncovered(svg), &fonts::folders());
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(char::to_string).collect();
+        note(&format!(
+            "the picture cannot show {}: no font of this machine has it; install one, such as Noto Sans CJK, or write a .svg",
+            shortened(&missing)
+        ));
+    }
+    found
 }
 
 /// Prints one JSON object.

@@ -189,5 +189,11 @@ fn wrong_questions_are_named() {
         2,
         &["sum", "plain, average, ensemble"],
     );
+    refused(
+        &["figure", "s", "--kind", "rates", "--width", "41", "-o", "x.pdf"],
+        2,
+        &["41", "single (8.25 cm), double (17.1 cm) or a number of centimetres from 6 to 40"],
+    );
+    refused(&["results", "s", "--paired", "a=1", "a=2", "--by", "lr"], 2, &["--paired", "--by"]);
     refused(&["fly"], 2, &["fly"]);
 }

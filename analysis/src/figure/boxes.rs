@@ -1,6 +1,7 @@
 //! Box plots of the accuracies of single trials by the values of one axis. There is a panel for each held-out domain, and one for the mean.
 
-use super::frame::{Frame, MARGIN, NOTE, Ticks, WIDTH, draw_heading, rows};
+use super::frame::{Frame, MARGIN, NOTE, Ticks, draw_heading, rows};
+use super::page::FigurePage;
 use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::metric_spec::AccuracyPair;
@@ -93,8 +94,6 @@ fn group(row: &[(Axis, AxisValue)], values: &[AccuracyPair], planned: usize) -> 
 const HEIGHT: f64 = 78.0;
 /// Between the o.o.d. and the i.i.d. plot, and between panels.
 const GAP: f64 = 12.0;
-/// Width of a plot with its numbers.
-const HALF: f64 = (WIDTH - 2.0 * MARGIN - GAP) / 2.0;
 /// The width of a label that is always allowed; a longer one may be cut.
 const LABEL_MAX: f64 = 60.0;
 /// The largest number of label rows below a plot.
@@ -105,24 +104,41 @@ const ROW: f64 = 1.2 * NOTE;
 /// The plots of one kind of accuracy, in one column.
 struct PlotColumn {
     left: f64,
+    /// Width of a plot with its numbers.
+    width: f64,
     title: &'static str,
     spread: fn(&BoxGroup) -> &Option<Spread>,
 }
 
-const COLUMNS: [PlotColumn; 2] = [
-    PlotColumn { left: MARGIN, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
-    PlotColumn { left: MARGIN + HALF + GAP, title: "i.i.d. accuracy, %", spread: |group| &group.iid },
-];
+fn columns(page: &FigurePage) -> [PlotColumn; 2] {
+    let width = (page.units() - 2.0 * MARGIN - GAP) / 2.0;
+    [
+        PlotColumn { left: MARGIN, width, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
+        PlotColumn {
+            left: MARGIN + width + GAP,
+            width,
+            title: "i.i.d. accuracy, %",
+            spread: |group| &group.iid,
+        },
+    ]
+}
 
 /// Writes the figure.
-pub(super) fn draw(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> String {
+pub(super) fn draw(
+    page: &FigurePage,
+    panels: &[BoxPanel],
+    results: &Results,
+    spread_over: &[Axis],
+) -> String {
     let mut svg = Svg::default();
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
-    let top = draw_heading(&mut svg, &results.sweep, &notes(panels, results, spread_over));
+    let top = draw_heading(&mut svg, page, &results.sweep, &notes(panels, results, spread_over));
     let mut y = top;
-    for column in &COLUMNS {
+    let columns = columns(page);
+    // The same for both, so that their plots and labels are level.
+    let margin = columns.iter().map(|column| column.margin(panels)).fold(0.0, f64::max);
+    for column in &columns {
         svg.text((column.left, top + 0.5 * TEXT), TEXT, Anchor::Start, column.title);
-        let margin = column.margin(panels);
         y = top + TEXT;
         for (index, panel) in panels.iter().enumerate() {
             y += 2.0 * TEXT;
@@ -131,18 +147,18 @@ pub(super) fn draw(panels: &[BoxPanel], results: &Results, spread_over: &[Axis])
             let frame = Frame {
                 left: column.left + margin,
                 top: y,
-                width: HALF - margin,
-                height: HEIGHT,
+                width: column.width - margin,
+                height: page.height(HEIGHT),
                 x,
                 y: ticks.range(),
             };
             column.draw_panel(&mut svg, &frame, panel, &ticks);
-            y = column.draw_labels(&mut svg, &frame, panel, index + 1 == panels.len()) + GAP;
+            y = column.draw_labels(&mut svg, &frame, panel, (page, index + 1 == panels.len())) + GAP;
         }
-        let middle = column.left + (margin + HALF) / 2.0;
-        svg.text((middle, y + 2.0), TEXT, Anchor::Middle, &fitted(&axis, TEXT, HALF));
+        let middle = column.left + (margin + column.width) / 2.0;
+        svg.text((middle, y + 2.0), TEXT, Anchor::Middle, &fitted(&axis, TEXT, column.width));
     }
-    svg.finish(&format!("{}: accuracy by {axis}", results.sweep), WIDTH, y + 2.0 + MARGIN)
+    svg.finish(&format!("{}: accuracy by {axis}", results.sweep), page.units(), y + 2.0 + MARGIN)
 }
 
 fn notes(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> Vec<String> {
@@ -179,7 +195,7 @@ impl PlotColumn {
     fn draw_panel(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, ticks: &Ticks) {
         if self.left == MARGIN {
             // The title spans both columns.
-            let title = fitted(&panel.title, TEXT, WIDTH - 2.0 * MARGIN);
+            let title = fitted(&panel.title, TEXT, 2.0 * self.width + GAP);
             svg.text((MARGIN, frame.top - 0.7 * TEXT), TEXT, Anchor::Start, &title);
         }
         if panel.groups.iter().any(|group| (self.spread)(group).is_some()) {
@@ -202,7 +218,13 @@ impl PlotColumn {
 
     /// Writes the counts below each box, and the groups' names below them. Names that need several rows are only below the last panel.
     /// Returns the y position below the labels.
-    fn draw_labels(&self, svg: &mut Svg, frame: &Frame, panel: &BoxPanel, last: bool) -> f64 {
+    fn draw_labels(
+        &self,
+        svg: &mut Svg,
+        frame: &Frame,
+        panel: &BoxPanel,
+        (page, last): (&FigurePage, bool),
+    ) -> f64 {
         let pitch = frame.width / panel.groups.len() as f64;
         let mut y = frame.bottom() + 2.0;
         svg.text((self.left, y + ROW), NOTE, Anchor::Start, "n");
@@ -213,7 +235,7 @@ impl PlotColumn {
             let place = |(index, text): (usize, String)| {
                 let (x, _) = frame.place((index as f64, frame.y.0));
                 // The last label may be wider than its box, but must not leave the page.
-                (x.min(WIDTH - text_width(&text, NOTE) / 2.0 - 1.0), text)
+                (x.min(page.units() - text_width(&text, NOTE) / 2.0 - 1.0), text)
             };
             let texts: Vec<(f64, String)> = texts.into_iter().enumerate().map(place).collect();
             let rows = rows(&texts, NOTE, ROWS_MAX);

@@ -1,13 +1,16 @@
 //! Computes the data of a figure and draws it.
 
+use std::collections::BTreeSet;
+
 use sortie_core::metrics::Method;
-use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::Work;
 
+use super::scatter_points::Scatter;
+use super::settings::{Setting, setting};
 use super::{FigureError, FigureKind, FigureQuestion};
 use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
-use crate::axis::{Axis, AxisValue, parameter_names};
+use crate::axis::{Axis, parameter_names};
 use crate::collect::in_order;
 use crate::metric_spec::MetricSpec;
 use crate::question::Question;
@@ -15,6 +18,8 @@ use crate::results::{Results, results};
 
 /// The most values of an axis that box plots or a grid have room for.
 const VALUES_MAX: usize = 40;
+/// The most settings that look different.
+const SETTINGS_MAX: usize = 36;
 
 /// Draws a figure as an SVG document.
 ///
@@ -45,16 +50,14 @@ pub fn figure(
 
 /// Fails if the axes do not suit the kind of figure.
 fn check_by(asked: &FigureQuestion) -> Result<(), FigureError> {
+    let by = &asked.by;
+    let different = (1..by.len()).all(|index| !by[..index].contains(&by[index]));
     let fits = match asked.kind {
-        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => asked.by.is_empty(),
-        FigureKind::Box => asked.by.len() < 2,
-        FigureKind::Grid => match asked.by.as_slice() {
-            [] => true,
-            [rows, columns] => rows != columns,
-            _ => false,
-        },
+        FigureKind::Scatter | FigureKind::Rates | FigureKind::Curves => different,
+        FigureKind::Box => by.len() < 2,
+        FigureKind::Grid => by.is_empty() || (by.len() == 2 && different),
     };
-    let given = || asked.by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
+    let given = || by.iter().map(Axis::as_str).collect::<Vec<_>>().join(",");
     if fits { Ok(()) } else { Err(FigureError::By { kind: asked.kind, given: given() }) }
 }
 
@@ -70,24 +73,43 @@ struct FigureData<'a> {
 
 impl FigureData<'_> {
     fn draw(&self) -> Result<String, FigureError> {
-        let Self { sweep, records, asked, .. } = *self;
-        match asked.kind {
-            FigureKind::Rates | FigureKind::Curves => {
-                let mut rates = records.iter().map(|record| Axis::dropout().value(&record.point));
-                if !rates.all(|rate| matches!(rate, Some(AxisValue::Scalar(Scalar::Number(_))))) {
-                    return Err(FigureError::NoRates { sweep: sweep.to_owned(), kind: asked.kind });
-                }
-                let results = self.results(vec![Axis::dropout()])?;
-                self.check_measured()?;
-                let averaged = averaged_axes(records, &[Axis::dropout()]);
-                Ok(match asked.kind {
-                    FigureKind::Rates => rates::draw(&rates::Curves::of(&results), &results, &averaged),
-                    _ => curves::draw(&curves::trajectories(&results, records), &results, &averaged),
-                })
-            }
+        match self.asked.kind {
+            FigureKind::Rates => self.rates(),
+            FigureKind::Curves => self.curves(),
             FigureKind::Scatter => self.scatter(),
             FigureKind::Box | FigureKind::Grid => self.grouped(),
         }
+    }
+
+    fn rates(&self) -> Result<String, FigureError> {
+        let Self { sweep, records, asked, .. } = *self;
+        // A sweep without results is reported before missing axes.
+        self.check_measured()?;
+        let by = match asked.by.as_slice() {
+            [] => vec![
+                axes::of_rates(records)
+                    .ok_or_else(|| FigureError::NoNumbers { sweep: sweep.to_owned(), kind: asked.kind })?,
+            ],
+            by => by.to_vec(),
+        };
+        let results = self.results(by.clone())?;
+        if let Some(axis) = by.first().filter(|axis| !axes::is_numeric(axis, records)) {
+            let (sweep, axis, known) = (sweep.to_owned(), axis.to_string(), axes::numeric_names(records));
+            return Err(FigureError::NotNumeric { sweep, axis, kind: asked.kind, known });
+        }
+        self.check_settings(&by[1..])?;
+        let averaged = averaged_axes(records, &by);
+        Ok(rates::draw(&asked.page, &rates::Curves::of(&results), &results, &averaged))
+    }
+
+    fn curves(&self) -> Result<String, FigureError> {
+        let Self { records, asked, .. } = *self;
+        let by = if asked.by.is_empty() { axes::of_curves(records) } else { asked.by.clone() };
+        let results = self.results(by.clone())?;
+        self.check_settings(&by)?;
+        self.check_measured()?;
+        let trajectories = curves::trajectories(&by, &results, records);
+        Ok(curves::draw(&asked.page, &by, &trajectories, &results, &averaged_axes(records, &by)))
     }
 
     fn grouped(&self) -> Result<String, FigureError> {
@@ -106,8 +128,8 @@ impl FigureData<'_> {
         self.check_values(&by)?;
         let others = averaged_axes(records, &by);
         Ok(match asked.kind {
-            FigureKind::Grid => grid::draw(&grid::Grid::of(&results), &results, &others),
-            _ => boxes::draw(&boxes::panels(&results), &results, &others),
+            FigureKind::Grid => grid::draw(&asked.page, &grid::Grid::of(&results), &results, &others),
+            _ => boxes::draw(&asked.page, &boxes::panels(&results), &results, &others),
         })
     }
 
@@ -123,37 +145,61 @@ impl FigureData<'_> {
         Ok(())
     }
 
+    /// Fails if these axes make more settings than look different.
+    fn check_settings(&self, by: &[Axis]) -> Result<(), FigureError> {
+        let settings = axes::count(by, self.records);
+        if settings <= SETTINGS_MAX {
+            return Ok(());
+        }
+        let (by, kind) = (by.iter().map(Axis::as_str).collect::<Vec<_>>().join(","), self.asked.kind);
+        Err(FigureError::TooManySettings {
+            sweep: self.sweep.to_owned(),
+            by,
+            settings,
+            max: SETTINGS_MAX,
+            kind,
+        })
+    }
+
     fn scatter(&self) -> Result<String, FigureError> {
         let Self { sweep, work, records, combined, asked } = *self;
-        let results = self.results(Vec::new())?;
+        let by = if asked.by.is_empty() { axes::of_scatter(records) } else { asked.by.clone() };
+        let results = self.results(by.clone())?;
+        self.check_settings(&by)?;
         let spec = self.spec(&results);
-        let alone = records.iter().chain(combined).filter(|record| record.point.held_out.len() == 1);
-        let domains = in_order(work.domains(), alone.map(|record| record.point.held_out_label()));
-        let groups = scatter_points::groups(records, &asked.methods, spec, &domains);
+        let alone = || records.iter().filter(|record| record.point.held_out.len() == 1);
+        let held_out = alone().chain(combined.iter().filter(|record| record.point.held_out.len() == 1));
+        let domains = in_order(work.domains(), held_out.map(|record| record.point.held_out_label()));
+        let groups = scatter_points::groups(&by, records, &asked.methods, spec, &domains);
         let (models, combined_missing) = scatter_points::combined(combined, spec, &domains);
         if groups.is_empty() && models.is_empty() {
             self.check_measured()?;
-            return Err(FigureError::NoCompleteRate { sweep: sweep.to_owned() });
+            return Err(FigureError::NoCompleteSetting { sweep: sweep.to_owned() });
         }
-        let rates = scatter_points::rates(records);
-        let wanted =
-            asked.methods.iter().flat_map(|&method| rates.iter().map(move |&rate| (method, rate.cloned())));
-        let missing = wanted.filter(|(method, rate)| {
-            !groups.iter().any(|group| (group.method, &group.rate) == (*method, rate))
+        let settings: BTreeSet<Setting> = alone().map(|record| setting(&by, &record.point)).collect();
+        let wanted = asked
+            .methods
+            .iter()
+            .flat_map(|&method| settings.iter().map(move |setting| (method, setting.clone())));
+        let missing = wanted.filter(|(method, setting)| {
+            !groups.iter().any(|group| (group.method, &group.setting) == (*method, setting))
         });
-        let (methods, missing) = (&asked.methods, missing.collect());
+        let missing = missing.collect();
         let done = models.len();
         let models = scatter::with_room(models);
         let combined_hidden = done - models.len();
-        let scatter = scatter::Scatter {
+        let steps = combined.iter().flat_map(|record| &record.validation).map(|row| row.step);
+        let scatter = Scatter {
+            axes: &by,
             groups: &groups,
             combined: &models,
-            methods,
+            combined_steps: steps.collect(),
+            methods: &asked.methods,
             missing,
             combined_missing,
             combined_hidden,
         };
-        Ok(scatter::draw(&scatter, &results))
+        Ok(scatter::draw(&asked.page, &scatter, &results))
     }
 
     /// Results by these axes, with the method if there is only one.

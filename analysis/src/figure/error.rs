@@ -11,15 +11,28 @@ pub enum FigureError {
     /// There are no results.
     #[error(transparent)]
     Results(#[from] ResultsError),
-    /// The figure needs dropout rates.
-    #[error(
-        "sweep {sweep} has no axis \"dropout\" whose values are numbers, which a figure of kind {kind} needs"
-    )]
-    NoRates {
+    /// The figure needs an axis of numbers.
+    #[error("sweep {sweep} has no axis whose values are numbers, which a figure of kind {kind} needs for x")]
+    NoNumbers {
         /// The sweep.
         sweep: String,
         /// The kind of the figure.
         kind: FigureKind,
+    },
+    /// The values of the x axis are no numbers.
+    #[error(
+        "--by {axis}: not every trial of sweep {sweep} has a number on this axis, which a figure of kind {kind} needs for x; allowed: {}",
+        known.join(", ")
+    )]
+    NotNumeric {
+        /// The sweep.
+        sweep: String,
+        /// The axis.
+        axis: String,
+        /// The kind of the figure.
+        kind: FigureKind,
+        /// The axes of numbers.
+        known: Vec<String>,
     },
     /// The figure shows one kind of weights.
     #[error(
@@ -62,6 +75,22 @@ pub enum FigureError {
         /// The kind of the figure.
         kind: FigureKind,
     },
+    /// The axes make too many settings.
+    #[error(
+        "--by {by}: sweep {sweep} has {settings} settings on these axes; a figure of kind {kind} shows at most {max}"
+    )]
+    TooManySettings {
+        /// The sweep.
+        sweep: String,
+        /// The axes.
+        by: String,
+        /// The number of settings.
+        settings: usize,
+        /// The largest number allowed.
+        max: usize,
+        /// The kind of the figure.
+        kind: FigureKind,
+    },
     /// No trial has finished.
     #[error("sweep {sweep} has no finished trial with one held-out domain to draw")]
     NothingDone {
@@ -82,9 +111,9 @@ pub enum FigureError {
         /// The split of the held-out domain.
         split: &'static str,
     },
-    /// No dropout rate has a result for every held-out domain.
-    #[error("sweep {sweep} has no dropout rate with a finished trial for each held-out domain yet")]
-    NoCompleteRate {
+    /// No setting has a result for every held-out domain.
+    #[error("sweep {sweep} has no setting with a finished trial for each held-out domain yet")]
+    NoCompleteSetting {
         /// The sweep.
         sweep: String,
     },

@@ -1,12 +1,13 @@
 //! Axes: tidy numbers, the frame of a plot, the text around it, and labels that do not overlap.
 
-use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width, wrapped};
+use super::page::{FigurePage, POINTS_PER_UNIT};
+use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, text_width, wrapped};
 
-/// Width of every figure in user units: a column of a paper.
-pub(super) const WIDTH: f64 = 360.0;
 pub(super) const MARGIN: f64 = 8.0;
-/// Size of small text: 6.5 points where the page is printed 3.4 inches wide.
+/// Size of the smallest text: 6.2 points on paper.
 pub(super) const NOTE: f64 = 9.5;
+// Journals ask for text of six points.
+const _: () = assert!(NOTE * POINTS_PER_UNIT >= 6.0);
 
 /// Round numbers on an axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,16 +158,21 @@ pub(super) fn left_margin(ticks: &Ticks) -> f64 {
     MARGIN + 1.6 * TEXT + widest + 5.0
 }
 
-/// Writes the sweep's name and notes at the top of the page. Returns the y position below them.
-pub(super) fn draw_heading(svg: &mut Svg, title: &str, notes: &[String]) -> f64 {
-    let width = WIDTH - 2.0 * MARGIN;
-    let mut y = MARGIN + TEXT;
-    svg.text((MARGIN, y), TEXT + 1.0, Anchor::Start, &fitted(title, TEXT + 1.0, width));
-    for line in notes.iter().flat_map(|note| wrapped(note, NOTE, width)) {
+/// Writes the title, which is the sweep's name unless the page has another one, and the notes at the top of the page. A page without a
+/// caption has neither, unless it has a title of its own. Returns the y position below them.
+pub(super) fn draw_heading(svg: &mut Svg, page: &FigurePage, sweep: &str, notes: &[String]) -> f64 {
+    let width = page.units() - 2.0 * MARGIN;
+    let title = page.title.as_deref().or(page.caption.then_some(sweep)).unwrap_or_default();
+    let mut y = MARGIN;
+    for line in wrapped(title, TEXT + 1.0, width) {
+        y += 1.2 * TEXT;
+        svg.text((MARGIN, y), TEXT + 1.0, Anchor::Start, &line);
+    }
+    for line in notes.iter().filter(|_| page.caption).flat_map(|note| wrapped(note, NOTE, width)) {
         y += 1.35 * NOTE;
         svg.text((MARGIN, y), NOTE, Anchor::Start, &line);
     }
-    y + 2.0 * MARGIN
+    if y > MARGIN { y + 2.0 * MARGIN } else { y }
 }
 
 /// Moves label positions apart until neighbours are `gap` away from each other, as close to where they want to be as that allows, and

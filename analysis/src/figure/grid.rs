@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::colormap::Shade;
-use super::frame::{MARGIN, NOTE, WIDTH, draw_heading, rows};
+use super::frame::{MARGIN, NOTE, draw_heading, rows};
+use super::page::FigurePage;
 use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::Results;
@@ -105,7 +106,10 @@ impl GridPanel {
         let complete = self.cells.iter().flatten().all(|cell| cell.is_some_and(|cell| cell.is_complete()));
         let best = self.cells().filter_map(|cell| cell.percent).reduce(f64::max);
         if complete && self.cells().count() > 1 {
-            self.cells.iter_mut().flatten().flatten().for_each(|cell| cell.best = cell.percent == best);
+            // What looks equal to the best is marked like it.
+            let shown = |percent: f64| format!("{percent:.1}");
+            let is_best = |cell: &GridCell| cell.percent.map(shown) == best.map(shown);
+            self.cells.iter_mut().flatten().flatten().for_each(|cell| cell.best = is_best(cell));
         }
     }
 
@@ -129,15 +133,13 @@ impl GridPanel {
 /// The smallest span of the colours, in percentage points.
 const SCALE_MIN: f64 = 1.0;
 /// Height of a cell: two lines of text.
-const HEIGHT: f64 = 24.0;
+const HEIGHT: f64 = 26.0;
 /// Between panels.
 const GAP: f64 = 12.0;
 /// The least width of a cell, unless there are too many, and the largest.
 const WIDTHS: (f64, f64) = (30.0, 46.0);
 /// A longer label is cut.
 const LABEL_MAX: f64 = 60.0;
-/// Size of the second line of a cell, and of numbers that have no room otherwise.
-const SMALL: f64 = 8.0;
 
 /// Sizes that all panels share.
 struct Layout {
@@ -147,13 +149,13 @@ struct Layout {
     labels: f64,
     /// Width of a cell.
     cell: f64,
-    /// The text size of the numbers; none if they do not fit.
-    number: Option<f64>,
+    /// Whether the numbers fit.
+    numbers: bool,
 }
 
 impl Layout {
-    fn of(grid: &Grid) -> Self {
-        let room = WIDTH - 2.0 * MARGIN;
+    fn of(page: &FigurePage, grid: &Grid) -> Self {
+        let room = page.units() - 2.0 * MARGIN;
         let labels = grid.rows.iter().map(|label| text_width(label, NOTE).min(LABEL_MAX)).fold(0.0, f64::max)
             + 1.5 * NOTE
             + 5.0;
@@ -161,18 +163,17 @@ impl Layout {
         let fitting = ((room + GAP) / (labels + columns * WIDTHS.0 + GAP)).floor();
         let beside = fitting.clamp(1.0, grid.panels.len().max(1) as f64);
         let cell = (((room + GAP) / beside - GAP - labels) / columns).min(WIDTHS.1);
-        let widest =
-            |size: f64| grid.cells().map(|cell| text_width(&cell.texts().0, size)).fold(0.0, f64::max);
-        let number = [NOTE, SMALL].into_iter().find(|size| widest(*size) + 2.0 <= cell);
-        Self { beside: beside as usize, labels, cell, number }
+        let widest = grid.cells().map(|cell| text_width(&cell.texts().0, NOTE)).fold(0.0, f64::max);
+        Self { beside: beside as usize, labels, cell, numbers: widest + 2.0 <= cell }
     }
 }
 
 /// Writes the figure.
-pub(super) fn draw(grid: &Grid, results: &Results, averaged: &[Axis]) -> String {
+pub(super) fn draw(page: &FigurePage, grid: &Grid, results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
-    let layout = Layout::of(grid);
-    let mut y = draw_heading(&mut svg, &results.sweep, &notes(grid, &layout, results, averaged)) + 0.5 * TEXT;
+    let layout = Layout::of(page, grid);
+    let notes = notes(grid, &layout, results, averaged);
+    let mut y = draw_heading(&mut svg, page, &results.sweep, &notes) + 0.5 * TEXT;
     let step = layout.labels + layout.cell * grid.columns.len() as f64 + GAP;
     for panels in grid.panels.chunks(layout.beside) {
         let mut below = y;
@@ -189,13 +190,13 @@ pub(super) fn draw(grid: &Grid, results: &Results, averaged: &[Axis]) -> String 
         y = below + GAP;
     }
     draw_scale(&mut svg, y);
-    svg.finish(&format!("{}: o.o.d. accuracy by two axes", results.sweep), WIDTH, y + TEXT + MARGIN)
+    svg.finish(&format!("{}: o.o.d. accuracy by two axes", results.sweep), page.units(), y + TEXT + MARGIN)
 }
 
 fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> Vec<String> {
     let mut notes = super::notes::notes(results, averaged, true);
     let mut reading = vec!["mean o.o.d. accuracy, %; the panel \"mean\" is over held-out domains".to_owned()];
-    if layout.number.is_none() {
+    if !layout.numbers {
         reading.push("no room for numbers: each panel's title has its lowest and highest; a stroke: trials are missing".to_owned());
     } else if grid.cells().any(|cell| cell.done < cell.planned) {
         reading.push("done/planned where some are missing".to_owned());
@@ -223,8 +224,8 @@ fn draw_panel(
     let (x, y) = (left + layout.labels, top + 0.5 * TEXT);
     let scale = panel.scale();
     let numbers = || panel.cells().filter_map(|cell| cell.percent);
-    let range = match (layout.number, numbers().reduce(f64::min), numbers().reduce(f64::max)) {
-        (None, Some(low), Some(high)) => format!(" ({low:.1} to {high:.1})"),
+    let range = match (layout.numbers, numbers().reduce(f64::min), numbers().reduce(f64::max)) {
+        (false, Some(low), Some(high)) => format!(" ({low:.1} to {high:.1})"),
         _ => String::new(),
     };
     let room = layout.labels + width - text_width(&range, TEXT);
@@ -285,7 +286,7 @@ fn draw_cell(
         Stroke::solid(edge, 1.0),
     );
     let (number, progress) = cell.texts();
-    let Some(size) = layout.number else {
+    if !layout.numbers {
         if progress.is_some() {
             svg.polyline(
                 "missing",
@@ -294,12 +295,12 @@ fn draw_cell(
             );
         }
         return;
-    };
+    }
     let middle = x + layout.cell / 2.0;
-    let base = y + if progress.is_some() { 0.46 * HEIGHT } else { HEIGHT / 2.0 + 0.36 * size };
-    svg.text_in(ink, (middle, base), size, &number);
+    let base = y + if progress.is_some() { 0.46 * HEIGHT } else { HEIGHT / 2.0 + 0.36 * NOTE };
+    svg.text_in(ink, (middle, base), NOTE, &number);
     if let Some(progress) = progress {
-        svg.text_in(ink, (middle, y + 0.85 * HEIGHT), SMALL, &fitted(&progress, SMALL, layout.cell));
+        svg.text_in(ink, (middle, y + 0.85 * HEIGHT), NOTE, &fitted(&progress, NOTE, layout.cell));
     }
 }
 

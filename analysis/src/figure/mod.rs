@@ -1,6 +1,6 @@
-//! Figures as SVG, and as PNG for programs that cannot show SVG.
+//! Figures as SVG, as PDF for papers, and as PNG for programs that can show neither.
 
-mod axes;
+pub(crate) mod axes;
 mod boxes;
 mod colormap;
 mod curves;
@@ -9,18 +9,28 @@ mod error;
 mod fonts;
 mod frame;
 mod grid;
+mod key;
+mod legend;
 mod notes;
+mod page;
+mod pdf;
 mod png;
 mod question;
 mod rates;
 mod scatter;
 mod scatter_points;
+mod scatter_styles;
+mod settings;
 mod svg;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod x_scale;
 
 pub use draw::figure;
 pub use error::FigureError;
 pub use fonts::{covered, uncovered};
+pub use page::{FigurePage, FigureWidth};
+pub use pdf::pdf;
 pub use png::png;
 pub use question::{FigureKind, FigureQuestion};

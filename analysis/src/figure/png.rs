@@ -1,13 +1,9 @@
 //! Renders SVG to PNG with an embedded font, so that pictures do not depend on the machine's fonts where that font has all characters.
 
-use std::sync::Arc;
-
 use resvg::tiny_skia::{Color, Pixmap, Transform};
-use resvg::usvg::fontdb::Database;
-use resvg::usvg::{Options, Tree};
 
 use super::FigureError;
-use super::fonts::{FAMILY, embedded};
+use super::tree::tree;
 
 /// The largest side in pixels.
 const SIDE_PIXELS_MAX: f32 = 16_384.0;
@@ -18,13 +14,7 @@ const SIDE_PIXELS_MAX: f32 = 16_384.0;
 /// # Errors
 /// [`FigureError::Render`] for text that is no SVG and for a scale that makes an empty or an enormous picture.
 pub fn png(svg: &str, scale: f32, others: Vec<Vec<u8>>) -> Result<Vec<u8>, FigureError> {
-    let mut fonts = Database::new();
-    fonts.load_font_data(embedded().to_vec());
-    others.into_iter().for_each(|font| fonts.load_font_data(font));
-    // This is the font, whatever family the document names.
-    fonts.set_sans_serif_family(FAMILY);
-    let options = Options { font_family: FAMILY.to_owned(), fontdb: Arc::new(fonts), ..Options::default() };
-    let tree = Tree::from_str(svg, &options).map_err(|error| FigureError::Render(error.to_string()))?;
+    let tree = tree(svg, others)?;
     let (width, height) = (tree.size().width() * scale, tree.size().height() * scale);
     let fits = |side: f32| (1.0..=SIDE_PIXELS_MAX).contains(&side);
     let pixmap = if fits(width) && fits(height) {

@@ -4,6 +4,7 @@ use sortie_core::metrics::Method;
 use sortie_core::named;
 use sortie_core::selection::Selection;
 
+use super::page::FigurePage;
 use crate::axis::Axis;
 use crate::metric_spec::OodSplit;
 
@@ -12,9 +13,9 @@ use crate::metric_spec::OodSplit;
 pub enum FigureKind {
     /// I.i.d. against o.o.d. accuracy for every way to choose one setting per held-out domain (the paper's Figure 1).
     Scatter,
-    /// Accuracy against the dropout rate.
+    /// Accuracy against the values of an axis whose values are numbers, such as the dropout rate.
     Rates,
-    /// Accuracy against the step, by dropout rate.
+    /// Accuracy against the step, with a line for each setting.
     Curves,
     /// Box plots of the accuracies of single trials, by the dropout rate or another axis.
     Box,
@@ -27,7 +28,8 @@ impl FigureKind {
     /// The axes that a user may choose for it.
     pub(super) fn takes(self) -> &'static str {
         match self {
-            Self::Scatter | Self::Rates | Self::Curves => "none",
+            Self::Scatter | Self::Curves => "different axes, which tell settings apart",
+            Self::Rates => "an axis for x, and different ones, which tell settings apart",
             Self::Box => "one axis",
             Self::Grid => "two different axes",
         }
@@ -47,6 +49,8 @@ pub struct FigureQuestion {
     pub ood_split: Option<OodSplit>,
     /// The axes by which the figure groups trials; empty for its defaults.
     pub by: Vec<Axis>,
+    /// The page that it is drawn on.
+    pub page: FigurePage,
 }
 
 impl FigureQuestion {
@@ -58,6 +62,7 @@ impl FigureQuestion {
             methods: vec![Method::Plain],
             ood_split: None,
             by: Vec::new(),
+            page: FigurePage::default(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The data of the scatter figure: for each method and dropout rate all choices of one setting per held-out domain.
+//! The data of the scatter figure: for each method and setting on the figure's axes, such as a dropout rate, all choices of one setting of
+//! the other axes per held-out domain.
 //!
 //! The point of a choice is the mean over the held-out domains, so all points form a scaled Minkowski sum. Its hull is the sum of the
 //! domains' hulls and its centre the mean of their centres. Both are exact for any number of choices, and no choice has to be listed.
@@ -7,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::metrics::Method;
-use sortie_core::parameters::{Parameters, Scalar};
+use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 
+use super::settings::{Setting, setting};
 use crate::axis::Axis;
 use crate::collect::measured;
 use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec};
@@ -18,34 +20,53 @@ use crate::results::over_domains;
 /// A point (i.i.d., o.o.d.).
 pub(super) type ScatterPoint = (f64, f64);
 
-/// All choices of one setting per held-out domain, for one method and dropout rate.
+/// The data of the figure.
+#[derive(Debug)]
+pub(super) struct Scatter<'a> {
+    /// The axes whose settings are a group each.
+    pub axes: &'a [Axis],
+    pub groups: &'a [ScatterGroup],
+    pub combined: &'a [Combined],
+    /// The steps at which combinations were evaluated.
+    pub combined_steps: BTreeSet<u64>,
+    /// The methods to draw.
+    pub methods: &'a [Method],
+    /// Methods and settings without a result for some held-out domain.
+    pub missing: Vec<(Method, Setting)>,
+    /// The number of combinations without a result for some held-out domain.
+    pub combined_missing: usize,
+    /// The number of combinations for which there is no room.
+    pub combined_hidden: usize,
+}
+
+/// All choices of one setting of the other axes per held-out domain, for one method and one setting on the figure's axes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScatterGroup {
     pub method: Method,
-    /// The dropout rate; none if the sweep has no such axis.
-    pub rate: Option<Scalar>,
+    /// The values on the figure's axes.
+    pub setting: Setting,
     /// The number of choices, saturating.
     pub choices: u128,
     /// Corners of the convex hull of all choices in percent, counter-clockwise.
     pub hull: Vec<ScatterPoint>,
     /// The mean of all choices in percent.
     pub centre: ScatterPoint,
-    /// The settings of each held-out domain, as fractions.
-    settings: Vec<Vec<ScatterPoint>>,
+    /// The settings to choose from, of each held-out domain, as fractions.
+    choice: Vec<Vec<ScatterPoint>>,
 }
 
 impl ScatterGroup {
-    pub(super) fn new(method: Method, rate: Option<Scalar>, settings: Vec<Vec<ScatterPoint>>) -> Self {
-        let percent = |point: ScatterPoint| scaled(point, 100.0 / settings.len() as f64);
-        let centre = settings.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
-        let hull = hull_of_sums(&settings).into_iter().map(percent).collect();
-        Self { method, rate, choices: product(&settings), hull, centre: percent(centre), settings }
+    pub(super) fn new(method: Method, setting: Setting, choice: Vec<Vec<ScatterPoint>>) -> Self {
+        let percent = |point: ScatterPoint| scaled(point, 100.0 / choice.len() as f64);
+        let centre = choice.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
+        let hull = hull_of_sums(&choice).into_iter().map(percent).collect();
+        Self { method, setting, choices: product(&choice), hull, centre: percent(centre), choice }
     }
 
     /// The points of all choices in percent. If there are more than `most`, it yields that many different ones, spread evenly and always
     /// the same. Points are computed one by one, so memory does not grow with their number.
     pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
-        let percent = 100.0 / self.settings.len() as f64;
+        let percent = 100.0 / self.choice.len() as f64;
         IndexSequence::through(self.choices, most)
             .map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
     }
@@ -54,7 +75,7 @@ impl ScatterGroup {
     fn mixed_radix_sum(&self, mut choice: u128) -> ScatterPoint {
         let mut rest = self.choices;
         let mut sum = (0.0, 0.0);
-        for domain in &self.settings {
+        for domain in &self.choice {
             rest /= domain.len() as u128;
             // If the number of choices saturated, `rest` becomes zero before the last domains.
             let digit = choice.checked_div(rest).unwrap_or(choice);
@@ -65,8 +86,10 @@ impl ScatterGroup {
     }
 }
 
-/// One group for each method and dropout rate with a result for every held-out domain: by method in the given order, then by rate.
+/// One group for each method and setting on these axes with a result for every held-out domain: by method in the given order, then by
+/// setting.
 pub(super) fn groups(
+    axes: &[Axis],
     records: &[TrialRecord],
     methods: &[Method],
     spec: MetricSpec,
@@ -75,25 +98,26 @@ pub(super) fn groups(
     let mut groups = Vec::new();
     for &method in methods {
         let spec = MetricSpec { method, ..spec };
-        let mut rates: BTreeMap<Option<Scalar>, Choices<'_>> = BTreeMap::new();
+        let mut settings: BTreeMap<Setting, Choices<'_>> = BTreeMap::new();
         for (record, measured) in measured(spec, records) {
             let [held_out] = record.point.held_out.as_slice() else { continue };
-            // A setting is all parameters except the rate. One setting is chosen per held-out domain.
-            let mut setting = record.point.parameters.clone();
-            let rate = setting.remove(Axis::dropout().as_str());
-            rates
-                .entry(rate)
+            // One setting of all other parameters is chosen per held-out domain.
+            let mut others = record.point.parameters.clone();
+            others.retain(|name, _| !axes.iter().any(|axis| *axis == Axis::Parameter(name.clone())));
+            settings
+                .entry(setting(axes, &record.point))
                 .or_default()
                 .entry(held_out)
                 .or_default()
-                .entry(setting)
+                .entry(others)
                 .or_default()
                 .push(measured);
         }
-        rates.retain(|_, choices| choices.len() == domains.len());
-        groups.extend(
-            rates.into_iter().map(|(rate, choices)| ScatterGroup::new(method, rate, over_seeds(&choices))),
-        );
+        settings.retain(|_, choices| choices.len() == domains.len());
+        let group = |(setting, choices): (Setting, Choices<'_>)| {
+            ScatterGroup::new(method, setting, over_seeds(&choices))
+        };
+        groups.extend(settings.into_iter().map(group));
     }
     groups
 }
@@ -107,12 +131,6 @@ fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
         (mean.iid, mean.ood)
     };
     choices.values().map(|settings| settings.values().map(point).collect()).collect()
-}
-
-/// The dropout rates of the trials; none for trials without this axis.
-pub(super) fn rates(records: &[TrialRecord]) -> BTreeSet<Option<&Scalar>> {
-    let alone = records.iter().filter(|record| record.point.held_out.len() == 1);
-    alone.map(|record| record.point.parameters.get(Axis::dropout().as_str())).collect()
 }
 
 /// A combination of several trials. It is one point, because there is nothing to choose.

@@ -15,10 +15,10 @@ pub(super) const BLACK: &str = "#000000";
 pub(super) const GREY: &str = "#b8b8b8";
 /// Dash patterns, which replace colours in black and white.
 pub(super) const DASHES: [&str; 5] = ["", "6 2.5", "2 2", "7 2 2 2", "10 3"];
-/// Size of ordinary text: 7.5 points where the page is printed 3.4 inches wide.
+/// Size of ordinary text: 7.1 points on paper.
 pub(super) const TEXT: f64 = 11.0;
 /// Pixels of a screen per user unit, unless the page that shows the figure decides otherwise.
-const SHOWN: f64 = 1.5;
+pub(super) const SHOWN: f64 = 1.5;
 
 /// The shape of a data point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use super::grid::{Grid, GridCell};
 use super::rates::Curves;
 use super::scatter::with_room;
 use super::scatter_points::{Combined, ScatterGroup, ScatterPoint, combined, groups, hull, hull_of_sums};
+use super::settings::name;
 use crate::metric_spec::MetricSpec;
 use crate::{Axis, OodSplit, Question, results};
 
@@ -47,18 +48,18 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
     );
     records[0].validation.extend(validation);
     records[0].held_out.extend(held_out);
-    let found = trajectories(&by_dropout(&records), &records);
+    let found = trajectories(&[Axis::dropout()], &by_dropout(&records), &records);
     let summary: Vec<_> = found
         .iter()
-        .map(|trajectory| (trajectory.rate, trajectory.trials, trajectory.points.len()))
+        .map(|trajectory| (name(&trajectory.setting), trajectory.trials, trajectory.points.len()))
         .collect();
-    assert_eq!(summary, [(0.0, 2, 1), (0.9, 1, 1)]);
+    assert_eq!(summary, [("0".to_owned(), 2, 1), ("0.9".to_owned(), 1, 1)]);
     assert!((found[0].points[0].ood - 60.0).abs() < 1e-9 && (found[0].points[0].iid - 85.0).abs() < 1e-9);
     assert_eq!(found[1].points, [CurvePoint { step: 20, ood: 60.0, iid: 85.0 }]);
 }
 
 fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<ScatterGroup> {
-    groups(records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
+    groups(&[Axis::dropout()], records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -88,7 +89,24 @@ fn a_group_holds_every_choice_with_seeds_averaged() {
         assert!(points.iter().any(|&found| near(found, point)), "{point:?} in {points:?}");
     }
     assert!(near(groups[0].centre, (87.5, 77.5)));
-    assert_eq!((groups[0].rate.clone(), groups[0].hull.len()), (Some(Scalar::Number(0.5.into())), 4));
+    assert_eq!((name(&groups[0].setting), groups[0].hull.len()), ("0.5".to_owned(), 4));
+    // With the learning rate as an axis too, nothing is left to choose.
+    let axes = [Axis::dropout(), Axis::from("lr")];
+    let alone = super::scatter_points::groups(
+        &axes,
+        &records,
+        &[Method::Plain],
+        SPEC,
+        &["photo".to_owned(), "sketch".to_owned()],
+    );
+    let found: Vec<_> =
+        alone.iter().map(|group| (name(&group.setting), group.choices, group.centre)).collect();
+    assert_eq!(found.len(), 2);
+    for ((setting, choices, centre), expected) in
+        found.into_iter().zip([("0.5, 1e-3", (85.5, 76.0)), ("0.5, 2e-3", (89.5, 79.0))])
+    {
+        assert!((setting.as_str(), choices) == (expected.0, 1) && near(centre, expected.1), "{setting}");
+    }
 }
 
 #[test]
@@ -102,15 +120,16 @@ fn curves_are_the_results_in_percent() {
         record(&work, point("sketch", 0.5, 1e-3, 0), StateName::Queued),
     ];
     let curves = Curves::of(&by_dropout(&records));
-    assert_eq!(curves.rates, [0.0, 0.5]);
-    let photo = curves.domains[0].values[0].unwrap();
+    assert_eq!(curves.x, [0.0, 0.5]);
+    let photo = curves.domains[0].1[0].unwrap();
     // Two values one point away from their mean: se = sqrt(2) / sqrt(2).
     assert!(near((photo.percent, photo.se.unwrap()), (51.0, 1.0)) && photo.complete);
-    assert_eq!(curves.domains[0].values[1], None);
-    let sketch = curves.domains[1].values[0].unwrap();
+    assert_eq!(curves.domains[0].1[1], None);
+    let sketch = curves.domains[1].1[0].unwrap();
     assert!(near((sketch.percent, 0.0), (60.0, 0.0)) && !sketch.complete && sketch.se.is_none());
     // Only seed 0 is done for both domains.
-    let (ood, iid) = (curves.ood.values[0].unwrap(), curves.iid.values[0].unwrap());
+    let [means] = curves.means.as_slice() else { panic!("{curves:?}") };
+    let (ood, iid) = (means.ood[0].unwrap(), means.iid[0].unwrap());
     assert!(near((ood.percent, iid.percent), (55.0, 92.0)) && !ood.complete);
 }
 
@@ -135,6 +154,25 @@ fn incomplete() -> Vec<TrialRecord> {
     let last = records.len() - 1;
     records[last] = record(&work, records[last].point.clone(), StateName::Running);
     records
+}
+
+#[test]
+fn further_axes_tell_the_means_of_settings_apart() {
+    let by = vec![Axis::from("lr"), Axis::dropout()];
+    let question = Question { by, ..Question::default() };
+    let curves = Curves::of(&results("s", &work("PACS"), &incomplete(), &question).unwrap());
+    assert_eq!((curves.x.as_slice(), curves.domains.len()), (&[1e-3, 5e-3][..], 0));
+    let found: Vec<(String, Vec<f64>)> = curves
+        .means
+        .iter()
+        .map(|means| {
+            let percent = means.ood.iter().flatten().map(|value| (10.0 * value.percent).round() / 10.0);
+            (name(&means.setting), percent.collect())
+        })
+        .collect();
+    // The mean of both domains, whose accuracies are 20 points apart.
+    assert_eq!(found, [("0".to_owned(), vec![70.2, 74.2]), ("0.9".to_owned(), vec![71.2, 75.1])]);
+    assert!(curves.means[0].ood[1].unwrap().complete && !curves.means[1].ood[1].unwrap().complete);
 }
 
 #[test]
@@ -217,6 +255,26 @@ fn a_grid_has_means_and_marks_the_best_of_complete_panels() {
     mean: 70.20 3/3, 74.20 3/3
     mean: 71.20 3/3, 75.10 2/3
     ");
+}
+
+#[test]
+fn cells_that_look_equal_are_all_marked_best() {
+    let work = work("PACS");
+    let mut records = Vec::new();
+    // 0.70002 and 0.70000 are both shown as 70.0.
+    for (rate, lr, correct) in
+        [(0.0, 1e-3, 70_002), (0.0, 5e-3, 70_000), (0.9, 1e-3, 69_000), (0.9, 5e-3, 60_000)]
+    {
+        let mut trial = succeeded(&work, point("photo", rate, lr, 0), 900, 0);
+        for row in &mut trial.held_out {
+            row.score = sortie_core::metrics::Score::Counts { n: 100_000, correct };
+        }
+        records.push(trial);
+    }
+    let question = Question { by: vec![Axis::dropout(), Axis::from("lr")], ..Question::default() };
+    let grid = Grid::of(&results("s", &work, &records, &question).unwrap());
+    let best: Vec<bool> = grid.panels[0].cells.iter().flatten().map(|cell| cell.unwrap().best).collect();
+    assert_eq!(best, [true, true, false, false]);
 }
 
 #[test]
@@ -330,7 +388,7 @@ proptest! {
             all = all.iter().flat_map(|a: &ScatterPoint| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
         }
         prop_assert_eq!(hull_of_sums(&sets), hull(&all));
-        let group = ScatterGroup::new(Method::Plain, None, sets.clone());
+        let group = ScatterGroup::new(Method::Plain, Vec::new(), sets.clone());
         prop_assert_eq!(group.choices, all.len() as u128);
         let percent = 100.0 / sets.len() as f64;
         let (x, y) = all.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));

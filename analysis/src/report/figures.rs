@@ -5,8 +5,7 @@ use sortie_core::metrics::Method;
 use sortie_core::selection::{Selection, Validation};
 
 use super::{Report, page};
-use crate::axis::Axis;
-use crate::figure::{FigureError, FigureKind, FigureQuestion, figure};
+use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figure};
 
 /// The namespace of an SVG file, which SVG inside HTML does not need.
 const NAMESPACE: &str = " xmlns=\"http://www.w3.org/2000/svg\"";
@@ -30,7 +29,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
 fn wanted(report: &Report<'_>) -> Vec<(FigureKind, Vec<Method>)> {
     let first = report.methods.first().copied().unwrap_or(Method::Plain);
     let mut wanted = Vec::new();
-    if report.axes.contains(&Axis::dropout()) {
+    if axes::of_rates(&report.records).is_some_and(|axis| report.axes.contains(&axis)) {
         wanted.extend(report.methods.iter().map(|method| (FigureKind::Rates, vec![*method])));
     }
     if !report.axes.is_empty() || report.methods.len() > 1 {
@@ -71,7 +70,7 @@ fn one(
     };
     let svg = match drawn {
         Ok(svg) => svg,
-        Err(FigureError::NoRates { .. } | FigureError::NoPair { .. } | FigureError::Results(_)) => {
+        Err(FigureError::NoNumbers { .. } | FigureError::NoPair { .. } | FigureError::Results(_)) => {
             return None;
         }
         Err(error) => {
@@ -80,11 +79,12 @@ fn one(
             );
         }
     };
-    let caption = format!("{} (weights used: {names}; selection {selection})", description(kind));
+    let caption = format!("{} (weights used: {names}; selection {selection})", description(report, kind));
     // The numbers of a figure are in tables, so its title is enough for a screen reader.
+    let label = html! { (caption) "; its numbers are in the tables of section Results" }.into_string();
     let svg = svg.replacen(NAMESPACE, "", 1).replacen(
         "role=\"img\"",
-        &format!("role=\"img\" aria-label=\"{caption}; its numbers are in the tables of section Results\""),
+        &format!("role=\"img\" aria-label=\"{label}\""),
         1,
     );
     Some(html! {
@@ -95,16 +95,21 @@ fn one(
     })
 }
 
-fn description(kind: FigureKind) -> &'static str {
-    match kind {
-        FigureKind::Rates => "Accuracy against the dropout rate, all other settings averaged",
+fn description(report: &Report<'_>, kind: FigureKind) -> String {
+    let what = match kind {
+        FigureKind::Rates => {
+            let axis = axes::of_rates(&report.records).map(|axis| axis.to_string()).unwrap_or_default();
+            let axis = if axis == "dropout" { "the dropout rate".to_owned() } else { axis };
+            return format!("Accuracy against {axis}, all other settings averaged");
+        }
         FigureKind::Scatter => {
             "O.o.d. against i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre; combinations across trials are single points"
         }
-        FigureKind::Curves => "Accuracy against the training step, all other settings averaged",
+        FigureKind::Curves => "Accuracy against the training step, mean over trials",
         FigureKind::Box => {
             "Accuracies of single trials: median, quartiles, whiskers to 1.5 interquartile ranges"
         }
         FigureKind::Grid => "Mean o.o.d. accuracy over two axes",
-    }
+    };
+    what.to_owned()
 }

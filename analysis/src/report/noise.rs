@@ -87,12 +87,16 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
     }
     let looked = compared.iter().any(|(_, choice, _)| choice.after_looking);
     let caption = html! {
-        "B minus A in points, pairs of trials that agree in all but " (page::text(axis.as_str())) "; ± standard error and 95% interval over units (a held-out "
-        "domain with its seeds; percentile bootstrap); selection " (selection.as_str()) "."
+        "B minus A in points, pairs of trials that agree in all but " (page::text(axis.as_str())) "; ± standard error over units (a held-out domain with "
+        "its seeds). 95% interval by domain: of the spread between seeds within each held-out domain (Student's t); over units: of all units alike "
+        "(bootstrap), which differences between domains widen. Selection " (selection.as_str()) "."
     };
     html! {
         h3 { "Paired comparison" }
         (page::table(&numbers.table(), caption, false, head(&compared), html! { @for (method, choice, paired) in &compared { (rows(*method, choice, paired)) } }))
+        @for (method, _, paired) in &compared {
+            p { @if compared.len() > 1 { "Weights used " (method.as_str()) ": " } (paired.verdict_on("A", "B")) "." }
+        }
         p.note {
             @if looked {
                 b { "Chosen after looking: " } "B is the rate with the best mean o.o.d. accuracy of this very sweep, so its advantage is overstated and the interval "
@@ -152,7 +156,8 @@ fn head(compared: &[(Method, ComparedValues, Paired)]) -> Markup {
     html! {
         tr {
             (page::column("A")) (page::column("B")) (page::column("accuracy"))
-            (page::number_column("difference")) (page::number_column("95% interval")) (page::number_column("better, equal, worse"))
+            (page::number_column("difference")) (page::number_column("95% interval by domain"))
+            (page::number_column("95% interval over units")) (page::number_column("better, equal, worse"))
             (page::number_column("SD of one run across seeds"))
             @for domain in domains { (page::number_column(page::text(&domain.held_out))) }
         }
@@ -166,14 +171,15 @@ fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
     ];
     html! {
         tbody {
-            tr.group { th scope="rowgroup" colspan=(7 + paired.domains.len()) { "weights used: " (method.as_str()) "; " (paired.units) " units" } }
+            tr.group { th scope="rowgroup" colspan=(8 + paired.domains.len()) { "weights used: " (method.as_str()) "; " (paired.units) " units" } }
             @for (name, comparison, domains) in &all {
                 tr {
                     th scope="row" { (page::text(&choice.a.to_string())) }
                     th scope="row" { (page::text(&choice.b.to_string())) }
                     th scope="row" { (name) }
                     td.number { (page::points(&comparison.difference)) }
-                    td.number { (interval(comparison)) }
+                    td.number { (range(comparison.interval_by_domain)) }
+                    td.number { (range(comparison.interval)) }
                     td.number { (comparison.better) ", " (comparison.equal) ", " (comparison.worse) }
                     td.number { (comparison.between_seeds.map_or_else(|| "–".to_owned(), |noise| format!("{:.1}", 100.0 * noise))) }
                     @for domain in domains { td.number { (page::points(domain)) } }
@@ -183,8 +189,8 @@ fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
     }
 }
 
-fn interval(comparison: &Comparison) -> String {
-    comparison.interval.map_or_else(
+fn range(interval: Option<[f64; 2]>) -> String {
+    interval.map_or_else(
         || "–".to_owned(),
         |[low, high]| format!("{} to {}", page::difference(low), page::difference(high)),
     )

@@ -2,6 +2,7 @@
 
 use maud::{Markup, Render, html};
 
+use crate::render;
 use crate::statistics::Estimate;
 
 /// A longer text may be broken after a joining character; a short one, such as the number 5e-4, never is.
@@ -47,7 +48,7 @@ pub(super) fn text(text: &str) -> Markup {
     let joints: &[char] = if shown.len() > TEXT_WHOLE { &['_', '-', '.', '/', '+'] } else { &[] };
     let parts: Vec<&str> = shown.split_inclusive(joints).collect();
     html! {
-        bdi {
+        bdi.short[shown.len() <= TEXT_WHOLE] {
             @for (index, part) in parts.iter().enumerate() { @if index > 0 { wbr; } (part) }
             @if end.is_some() { "…" }
         }
@@ -95,7 +96,7 @@ pub(super) const ROWS_TOGETHER: usize = 28;
 
 /// A mean with its standard error, in percent.
 pub(super) fn percent(estimate: &Estimate) -> Markup {
-    with_error(estimate, |mean| format!("{:.1}", 100.0 * mean))
+    with_error(estimate, render::percent)
 }
 
 /// A difference with its standard error, in points.
@@ -115,7 +116,7 @@ fn with_error(estimate: &Estimate, shown: fn(f64) -> String) -> Markup {
             Some(mean) => (shown(mean)),
             None => "–",
         }
-        @if let Some(se) = estimate.se { span.error { " ± " (format!("{:.1}", 100.0 * se)) } }
+        @if let Some(se) = estimate.se { span.error { " ± " (render::percent(se)) } }
     }
 }
 

@@ -103,10 +103,6 @@ fn what_does_not_fit_is_one_line() {
         "a figure of kind box cannot be drawn --by lr,seed; allowed: one axis"
     );
     assert!(error(&by(&["speed"])).contains("no axis \"speed\""));
-    assert_eq!(
-        error(&FigureQuestion { kind: FigureKind::Rates, ..by(&["lr"]) }),
-        "a figure of kind rates cannot be drawn --by lr; allowed: none"
-    );
     let seeds: Vec<TrialRecord> =
         (0..41).map(|seed| realistic(&work, point("photo", 0.5, 1e-3, seed))).collect();
     let error = figure("s", &work, &seeds, &by(&["seed"])).unwrap_err().to_string();

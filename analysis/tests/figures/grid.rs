@@ -25,8 +25,8 @@ fn the_two_longest_axes_make_a_grid_per_domain_and_one_for_the_mean() {
     let work = work("PACS");
     let mut records = sweep(&work, &[0.0, 0.5, 0.9, 0.95]);
     let svg = draw(&work, &records, &[]);
-    // Four rates and three weight decays, for four domains and the mean, each with one best cell.
-    assert_eq!((count(&svg, "cell"), count(&svg, "best")), (60, 5));
+    // Four rates and three weight decays, for four domains and the mean, each with a best cell; in two of them another one looks equal.
+    assert_eq!((count(&svg, "cell"), count(&svg, "best")), (60, 7));
     assert_eq!(svg, draw(&work, &records, &["dropout", "weight_decay"]));
     let text = words(&svg);
     assert!(

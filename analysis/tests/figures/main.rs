@@ -3,6 +3,7 @@
 
 mod boxes;
 mod grid;
+mod papers;
 mod pictures;
 mod scatter;
 #[path = "../support/mod.rs"]
@@ -11,7 +12,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use pictures::{count, dots, show};
-use sortie_analysis::{FigureError, FigureKind, FigureQuestion, OodSplit, covered, figure, png, uncovered};
+use sortie_analysis::{
+    Axis, FigureError, FigureKind, FigureQuestion, OodSplit, covered, figure, png, uncovered,
+};
 use sortie_core::job::StateName;
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
@@ -170,18 +173,31 @@ fn nothing_finished_is_one_line() {
 }
 
 #[test]
-fn figures_need_rates_of_dropout() {
+fn rates_need_an_axis_of_numbers() {
     let work = work("PACS");
-    for rate in [None, Some(Scalar::Text("high".into()))] {
-        let mut trial = succeeded(&work, point("photo", 0.5, 1e-3, 0), 950, 900);
-        trial.point.parameters.remove("dropout");
-        trial.point.parameters.extend(rate.map(|rate| ("dropout".to_owned(), rate)));
-        let error = draw(FigureKind::Rates, &work, &[trial]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "sweep demo & <more> has no axis \"dropout\" whose values are numbers, which a figure of kind rates needs"
-        );
-    }
+    let mut trial = succeeded(&work, point("photo", 0.5, 1e-3, 0), 950, 900);
+    trial.point.parameters.insert("optimiser".to_owned(), Scalar::Text("sgd".into()));
+    let by = |axes: &[&str]| FigureQuestion {
+        by: axes.iter().map(|axis| Axis::from(*axis)).collect(),
+        ..FigureQuestion::of(FigureKind::Rates)
+    };
+    let error = |question: &FigureQuestion, trial: &TrialRecord| {
+        figure("s", &work, std::slice::from_ref(trial), question).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error(&by(&["optimiser"]), &trial),
+        "--by optimiser: not every trial of sweep s has a number on this axis, which a figure of kind rates needs for x; allowed: \
+         dropout, lr, weight_decay, head_lr_factor, seed, split"
+    );
+    assert_eq!(
+        error(&by(&["lr", "lr"]), &trial),
+        "a figure of kind rates cannot be drawn --by lr,lr; allowed: an axis for x, and different ones, which tell settings apart"
+    );
+    trial.point.parameters.retain(|name, _| name == "optimiser");
+    assert_eq!(
+        error(&by(&[]), &trial),
+        "sweep s has no axis whose values are numbers, which a figure of kind rates needs for x"
+    );
 }
 
 #[test]
@@ -191,7 +207,7 @@ fn scatter_needs_every_domain_at_a_rate() {
         succeeded(&work, point("photo", 0.5, 1e-3, 0), 950, 900),
         record(&work, point("sketch", 0.5, 1e-3, 0), StateName::Queued),
     ];
-    assert!(matches!(draw(FigureKind::Scatter, &work, &records), Err(FigureError::NoCompleteRate { .. })));
+    assert!(matches!(draw(FigureKind::Scatter, &work, &records), Err(FigureError::NoCompleteSetting { .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What figures are looked at with: counts of their elements, pictures for people, and accuracies like those of real sweeps.
 
-use sortie_analysis::png;
+use sortie_analysis::{pdf, png};
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::command::CommandSettings;
 use sortie_core::metrics::{Evaluation, Method, Score};
@@ -36,6 +36,7 @@ pub fn show(name: &str, svg: &str) {
             .unwrap();
         std::fs::write(format!("{folder}/{name}.png"), png(svg, 2.0 / 1.5, Vec::new()).unwrap()).unwrap();
         std::fs::write(format!("{folder}/{name}.svg"), svg).unwrap();
+        std::fs::write(format!("{folder}/{name}.pdf"), pdf(svg, Vec::new()).unwrap()).unwrap();
     }
 }
 

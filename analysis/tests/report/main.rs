@@ -114,7 +114,8 @@ fn every_number_of_the_summaries_is_that_of_sortie_results() {
     }
     // 24 settings and three models: tables of their own.
     assert!(
-        text.contains("\nEvery setting, selection loo\n") && text.matches("Cells: n = 3.").count() == 18,
+        text.contains("\nEvery setting, selection loo\n")
+            && text.matches("Cells: mean ± standard error, n = 3.").count() == 18,
         "{text}"
     );
     assert!(text.contains("0 | 0.95 | o.o.d. | ") && text.contains("Chosen after looking"), "{text}");

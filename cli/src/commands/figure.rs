@@ -1,9 +1,9 @@
-//! `sortie figure`: results as SVG or PNG.
+//! `sortie figure`: results as SVG, PDF or PNG.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sortie_analysis::{Axis, FigureKind, FigureQuestion, OodSplit};
+use sortie_analysis::{Axis, FigureKind, FigurePage, FigureQuestion, FigureWidth, OodSplit};
 use sortie_core::metrics::Method;
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
@@ -11,7 +11,10 @@ use sortie_core::selection::Selection;
 use crate::connection::{Client, Connection};
 use crate::output;
 
-/// Draw the results of a sweep, as SVG or PNG.
+/// Draw the results of a sweep, as SVG, PDF or PNG.
+///
+/// Text is equally large at every --width: 6 points or more on paper, in fonts that a PDF embeds. Above the plot stand the sweep's name and a
+/// caption, which says how the numbers were made and what is missing; --no-caption leaves both to the paper.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The sweep's name.
@@ -28,17 +31,32 @@ pub struct Arguments {
     ood_split: Option<OodSplit>,
     /// What to draw: rates, curves, scatter, box or grid.
     ///
-    /// rates: accuracy against dropout rate. curves: accuracy against the step, by dropout rate. scatter: o.o.d. against i.i.d. accuracy of
-    /// every choice of one setting per held-out domain, with hull and centre, by method and dropout rate (the paper's Figure 1). box: box
-    /// plots of the accuracies of single trials. grid: a heat map of mean o.o.d. accuracies over two axes.
+    /// rates: accuracy against the numbers of an axis, such as dropout or lr. curves: accuracy against the step, a line for each setting.
+    /// scatter: o.o.d. against i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre, by method and dropout
+    /// rate (the paper's Figure 1). box: box plots of the accuracies of single trials. grid: a heat map of mean o.o.d. accuracies over two
+    /// axes.
     #[arg(long)]
     kind: FigureKind,
-    /// The axes of box (one, by default dropout or the first parameter that varies) and grid (two, rows first, by default the two parameters
-    /// with most values): any axis of the sweep's grid, and seed and split.
+    /// The axes of the figure, comma separated: any axis of the sweep's grid, and seed and split.
+    ///
+    /// rates: the one for x, then those whose settings have lines of their own; by default dropout or the first parameter of numbers that
+    /// varies. curves: those whose settings have a line each; by default all parameters that vary if they make at most 8 settings, or else
+    /// dropout. scatter: those whose settings are a group each; by default dropout, or the only parameter that varies. box: one, by default
+    /// dropout or the first parameter that varies. grid: two, rows first, by default the two parameters with most values.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
-    /// The file to write, SVG or PNG by its ending.
-    #[arg(long, short, value_name = "FILE.svg|FILE.png")]
+    /// The width on paper: single (8.25 cm, a column of ICML or CVPR), double (17.1 cm, both columns) or a number of centimetres from 6 to 40
+    /// (13.97 for NeurIPS and ICLR).
+    #[arg(long, value_name = "single|double|CM", default_value_t = FigureWidth::SINGLE)]
+    width: FigureWidth,
+    /// A title instead of the sweep's name.
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Leave out the caption and the sweep's name.
+    #[arg(long)]
+    no_caption: bool,
+    /// The file to write: SVG, PDF or PNG by its ending.
+    #[arg(long, short, value_name = "FILE.svg|FILE.pdf|FILE.png")]
     output: PathBuf,
     /// Print one JSON object with the name of the file.
     #[arg(long)]
@@ -50,10 +68,22 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses, nothing is done yet, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, select, methods, ood_split, kind, by, output: path, json } = arguments;
+    let Arguments {
+        sweep,
+        select,
+        methods,
+        ood_split,
+        kind,
+        by,
+        width,
+        title,
+        no_caption,
+        output: path,
+        json,
+    } = arguments;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    if !["svg", "png"].contains(&ending) {
-        bail!("--output {}: the file's ending must be .svg or .png", path.display());
+    if !["svg", "pdf", "png"].contains(&ending) {
+        bail!("--output {}: the file's ending must be .svg, .pdf or .png", path.display());
     }
     let mut client = Client::connect(connection).await?;
     client.require_trials_for(sweep, &[*select]).await?;
@@ -64,6 +94,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         methods: methods.clone(),
         ood_split: *ood_split,
         by: by.clone(),
+        page: FigurePage { width: *width, title: title.clone(), caption: !no_caption },
     };
     let svg = sortie_analysis::figure(sweep, &work, &records, &question)?;
     output::picture(path, &svg)?;

@@ -45,12 +45,17 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
     /// Take the best setting of a row for each held-out domain and pair of seeds, as DomainBed does, by what the selection method reads.
-    /// Without this option, a row is the mean over its settings, as in the paper. Cells then count pairs of seeds.
+    /// Without this option, a row is the mean over its settings, as in the paper. Cells then count pairs of seeds. A table names the
+    /// settings that were taken, and for how many pairs of seeds each.
     #[arg(long)]
     best: bool,
     /// Compare two settings instead, given by conditions as for `sortie trials --where`, such as --paired dropout=0 dropout=0.9. The trials
-    /// of a pair agree in all axes that neither condition names. A positive difference means that the second setting is better.
-    #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with_all = ["by", "best"])]
+    /// of a pair agree in all axes that neither condition names. A positive difference means that the second setting is better. With
+    /// --best, each side takes its best setting instead.
+    ///
+    /// The interval by domain says whether the difference is more than noise between seeds on these held-out domains. The interval over
+    /// pairs takes all pairs alike.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with = "by")]
     paired: Vec<Filter>,
     /// The format: table, csv, json, markdown, latex (for booktabs), parquet (the same cells as csv, needs --output) or domainbed.
     #[arg(long, default_value_t = Layout::Sortie(Format::Table))]

@@ -7,6 +7,7 @@ use maud::{Markup, Render, html};
 use super::super::{Report, page, progress, selection};
 use super::limits::ROWS_MAX;
 use crate::axis::{Axis, AxisValue};
+use crate::render::shown_alike;
 use crate::results::{Cell, CellKey, Mean, Results};
 use crate::statistics::Estimate;
 
@@ -112,8 +113,8 @@ fn replicates(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String])
     html! {
         @match planned.as_slice() {
             [] => {},
-            [one] => { "Cells: n = " (one) @if !complete { ", where nothing is missing" } "." },
-            [low, .., high] => { "Cells: n = " (low) " to " (high) @if !complete { ", where nothing is missing" } "." },
+            [one] => { "Cells: mean ± standard error, n = " (one) @if !complete { ", where nothing is missing" } "." },
+            [low, .., high] => { "Cells: mean ± standard error, n = " (low) " to " (high) @if !complete { ", where nothing is missing" } "." },
         }
     }
 }
@@ -197,5 +198,5 @@ fn entry(shown: &Accuracy<'_>, cell: Option<&Cell>, best: Option<f64>) -> Markup
 
 fn marked(estimate: &Estimate, best: Option<f64>) -> impl Render {
     let number = page::percent(estimate);
-    html! { @if best.is_some() && estimate.mean == best { strong { (number) } } @else { (number) } }
+    html! { @if shown_alike(estimate.mean, best) { strong { (number) } } @else { (number) } }
 }

@@ -59,7 +59,7 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> 
         }
     };
     html! {
-        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
+        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %, mean ± standard error over trials; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
         @if rows > ROWS_MAX { p.note { (page::count((rows - ROWS_MAX) as u64)) " further settings are left out." } }
     }
 }

@@ -1,6 +1,6 @@
 //! The results by setting, by the main axis, and of combinations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 use sortie_core::combine::{COMBINE, MEMBERS};
@@ -14,6 +14,7 @@ use super::limits::ROWS_MAX;
 use super::plain;
 use crate::axis::{Axis, parameter_names};
 use crate::question::Question;
+use crate::render::combined_at;
 use crate::results::{Results, results};
 
 pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
@@ -149,6 +150,8 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     for record in &report.combined {
         of.entry(record.point.combine().unwrap_or_default()).or_default().push(record.clone());
     }
+    let steps: BTreeSet<u64> =
+        report.combined.iter().flat_map(|record| &record.validation).map(|row| row.step).collect();
     let found: Vec<(&str, Results)> = report
         .spec
         .combine
@@ -186,8 +189,8 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     let caption = html! { "models that combine several trials." };
     html! {
         p {
-            "Each is made of the final models of several trials and evaluated once, at the members' last step, so nothing is selected. They are in no "
-            "mean of any other table."
+            "Each is made of the final models of several trials, and nothing is selected. They are in no mean of any other table."
+            @if let Some(at) = combined_at(&steps) { " They were evaluated once, at " (at) "." }
         }
         (accuracy::tables(&Accuracy::ood(report).unmarked(), &groups, &caption, numbers))
         (accuracy::tables(&Accuracy::iid(report), &groups, &caption, numbers))
