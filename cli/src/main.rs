@@ -63,14 +63,20 @@ enum Command {
     Wait(commands::wait::Arguments),
     /// Start no more trials of a sweep; those that run go on.
     Pause(commands::control::SweepArguments),
-    /// Go on with a paused or cancelled sweep.
+    /// Go on with a paused sweep, or with a cancelled one and all its cancelled trials.
     Resume(commands::control::SweepArguments),
-    /// Cancel a sweep, or some of its trials. Trials that succeeded keep their results; `retry` runs cancelled trials after all.
+    /// Cancel a sweep, or some of its trials. Trials that succeeded keep their results. `resume` undoes it for a whole sweep; `retry` runs
+    /// cancelled trials after all.
     Cancel(commands::control::CancelArguments),
     /// Run trials again that failed, diverged or were cancelled. Their earlier attempts stay on record.
     Retry(commands::control::RetryArguments),
     /// Set which sweeps are served first.
     Priority(commands::control::PriorityArguments),
+    /// Give a sweep another name. A file with the old name is a new sweep then.
+    Rename(commands::control::RenameArguments),
+    /// Put a sweep away: lists leave it out and no trial starts any more. Its results stay, under its name.
+    Archive(commands::control::ArchiveArguments),
+    Delete(commands::delete::Arguments),
     Trials(commands::trials::Arguments),
     Explain(commands::explain::Arguments),
     Logs(commands::logs::Arguments),
@@ -157,8 +163,8 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, diff, explain, export, extend, figure, import, logs, plan, presets, report,
-        results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
+        artifacts, control, delete, diff, explain, export, extend, figure, import, logs, plan, presets,
+        report, results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
     };
     match command {
         Command::Run(arguments) => return run::run(&arguments).await,
@@ -174,6 +180,9 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Cancel(arguments) => control::cancel(&arguments, connection).await,
         Command::Retry(arguments) => control::retry(&arguments, connection).await,
         Command::Priority(arguments) => control::priority(&arguments, connection).await,
+        Command::Rename(arguments) => control::rename(&arguments, connection).await,
+        Command::Archive(arguments) => control::archive(&arguments, connection).await,
+        Command::Delete(arguments) => delete::run(&arguments, connection).await,
         Command::Trials(arguments) => trials::run(&arguments, connection).await,
         Command::Explain(arguments) => explain::run(&arguments, connection).await,
         Command::Logs(arguments) => logs::run(&arguments, connection).await,

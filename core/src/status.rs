@@ -13,6 +13,8 @@ pub enum SweepState {
     Paused,
     /// A user cancelled it.
     Cancelled,
+    /// A user put it away: lists leave it out, and no trial starts until a user takes it back.
+    Archived,
     /// Another build planned it, and this one runs none of it.
     Outdated,
 }
@@ -21,6 +23,7 @@ named!(SweepState, "sweep state", {
     Open => "open",
     Paused => "paused",
     Cancelled => "cancelled",
+    Archived => "archived",
     Outdated => "outdated",
 });
 
@@ -59,6 +62,12 @@ pub enum UserAction {
     Retry,
     /// The sweep gets another priority.
     Priority,
+    /// The sweep gets another name.
+    Rename,
+    /// The sweep is put away.
+    Archive,
+    /// It is taken back.
+    Unarchive,
 }
 named!(UserAction, "action", {
     Pause => "pause",
@@ -66,4 +75,7 @@ named!(UserAction, "action", {
     Cancel => "cancel",
     Retry => "retry",
     Priority => "priority",
+    Rename => "rename",
+    Archive => "archive",
+    Unarchive => "unarchive",
 });

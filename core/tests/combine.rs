@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sortie_core::combine::{CombinationKind, Readiness};
 use sortie_core::parameters::Scalar;
-use sortie_core::spec::SweepSpec;
+use sortie_core::spec::{Resubmission, SweepSpec};
 use sortie_core::trial::{Point, SpecHash, TrialSpec};
 
 const SWEEP: &str = "name = 's'\n[data]\ndataset = 'PACS'\n[model]\nbackbone = 'efficientnet-lite0'\n[train]\nsteps = 20\n\
@@ -109,6 +109,55 @@ fn a_sweep_that_grows_keeps_its_combinations_as_they_were() {
     let grown = old.grown_by(&parse(&renamed)).unwrap();
     assert!(ids(&grown).is_superset(&ids(&old)));
     assert_eq!(grown.trials_planned(), Some(108 + 4 + 4 + 4 + 4));
+}
+
+#[test]
+fn a_file_that_was_made_smaller_adds_nothing() {
+    let old = parse(&text(3, COMBINE));
+    let ids = |sweep: &SweepSpec| sweep.trials().map(|trial| trial.hash()).collect::<BTreeSet<_>>();
+    let smaller = |seeds: u32, changes: &[(&str, &str)]| {
+        let changed = |text: String, (from, to): &(&str, &str)| text.replace(from, to);
+        parse(&changes.iter().fold(text(seeds, COMBINE), changed))
+    };
+    for new in [
+        smaller(2, &[]),
+        smaller(2, &[("[0.0, 0.9]", "[0.9]")]),
+        smaller(3, &[("['photo', 'sketch']", "'sketch'")]),
+        // An axis in which the members differ.
+        smaller(3, &[("[5e-4, 1e-3]", "[1e-3]"), ("members = [1, 4]", "members = [1, 3]")]),
+        smaller(1, &[("[5e-4, 1e-3]", "1e-3"), ("members = [1, 4]", "members = 1")]),
+    ] {
+        let grown = old.grown_by(&new).unwrap();
+        assert!(ids(&grown) == ids(&old), "{:?}", grown.combine);
+        let Resubmission { trials, combinations, changes, kept } = old.resubmission(&new).unwrap();
+        assert_eq!((trials, combinations, changes), (0, 0, Vec::new()));
+        assert!(!kept.is_empty());
+    }
+    // Smaller numbers that the file asks for are added, of the trials that the sweep has.
+    let asked = smaller(3, &[("members = [1, 4]", "members = [2]")]);
+    assert_eq!(old.grown_by(&asked).unwrap().combine[1].members, [1, 4, 2]);
+    let elsewhere = smaller(3, &[("members = [1, 4]", "members = [2]"), ("[5e-4, 1e-3]", "[1e-3]")]);
+    let error = old.grown_by(&elsewhere).unwrap_err().to_string();
+    assert!(error.contains("combine.few"), "{error}");
+}
+
+#[test]
+fn a_resubmission_shows_what_it_adds_changes_and_keeps() {
+    let old = parse(&text(3, FEW));
+    let file = text(4, FEW).replace("[0.0, 0.9]", "[0.5, 0.9]").replace("'photo', ", "");
+    let new = parse(&format!("{file}[keep]\nweights = 'final'\n[require]\ntags = ['a100']\n"));
+    let Resubmission { trials, combinations, changes, kept } = old.resubmission(&new).unwrap();
+    // 3 rates, 2 domains, 6 settings, 4 seeds; before 2 rates and 3 seeds. Each has an ensemble of three and one of four.
+    assert_eq!((trials, combinations), (144 - 72, 2 * 36 - 24));
+    let changed: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+    assert_eq!(changed, ["require", "keep", "grid.dropout", "grid.seeds", "combine.few"]);
+    assert_eq!((changes[2].old.as_str(), changes[2].new.as_str()), ("[0, 0.9]", "[0, 0.9, 0.5]"));
+    let held = |key: &str, values: &str| (key.to_owned(), values.to_owned());
+    let expected =
+        [held("grid.dropout", "0"), held("grid.held_out", "photo"), held("combine.few.members", "3")];
+    assert_eq!(kept, expected);
+    let error = old.resubmission(&parse(&file.replace("steps = 20", "steps = 30"))).unwrap_err().to_string();
+    assert!(error.contains("steps is 20 there and 30 here"), "{error}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn leave_one_out_plans_each_pair_of_held_out_domains_once() {
     assert_eq!(all.trials().count(), 720);
     assert_eq!(all.trials().map(|trial| trial.hash()).collect::<HashSet<_>>().len(), 720);
     assert_eq!(sets(&all).len(), 10);
+    let scalar = with(r#"["iid"]"#, r#""photo""#);
+    assert_eq!(scalar, with(r#"["iid"]"#, r#"["photo"]"#));
     let one = with(r#"["loo"]"#, r#"["photo"]"#);
     assert_eq!(sets(&one), ["art_painting+photo", "cartoon+photo", "photo", "photo+sketch"]);
     // A sweep grows by them like by any others: what was planned stays.
@@ -169,7 +171,8 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("5e-5, 1e-5]", "-1e-5]", &["grid.weight_decay = -1e-5"]),
     ("efficientnet-lite0", "resnet51", &["line 7", "resnet51", "efficientnet-lite0"]),
     ("\"each\"", "[\"moon\"]", &["grid.held_out = \"moon\"", "art_painting, cartoon, photo, sketch"]),
-    ("\"each\"", "\"all\"", &["line 18", "\"each\" or a list"]),
+    ("\"each\"", "\"all\"", &["grid.held_out = \"all\"", "\"each\", or domains: art_painting"]),
+    ("\"each\"", "3", &["line 18", "\"each\", a domain or a list of domains"]),
     ("seeds = 3", "seeds = 0", &["grid.seeds = 0"]),
     ("seeds = 3", "seeds = -1", &["line 19", "not negative"]),
     ("seeds = 3", "seeds = 3000000", &["grid.seeds = 3000000", "1 to 10000"]),

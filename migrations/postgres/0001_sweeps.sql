@@ -10,10 +10,11 @@ CREATE TABLE epochs (
 
 CREATE TABLE sweeps (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    name TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
     spec TEXT NOT NULL,
     revision BIGINT NOT NULL DEFAULT 1,
-    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled')),
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled', 'deleted')),
+    archived BIGINT NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)),
     priority BIGINT NOT NULL,
     reuse BIGINT NOT NULL CHECK (reuse IN (0, 1)),
     created_ms BIGINT NOT NULL,
@@ -21,6 +22,7 @@ CREATE TABLE sweeps (
     expanded BIGINT NOT NULL,
     base BIGINT NOT NULL
 );
+CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
 
 CREATE TABLE trials (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -58,6 +60,7 @@ CREATE TABLE members (
     member BIGINT NOT NULL REFERENCES trials (id),
     PRIMARY KEY (trial, place)
 );
+CREATE INDEX members_by_member ON members (member);
 
 CREATE TABLE workers (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,

@@ -19,7 +19,7 @@ SELECT t.id, t.state, t.holder, t.result, t.reused, s.name AS sweep, t.trial_id,
             THEN CAST(trunc(CAST(CAST(t.parameters AS JSON) ->> 'members' AS DOUBLE PRECISION)) AS BIGINT) END
         END AS members,
     t.parameters
-FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id;
+FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id AND s.state <> 'deleted';
 
 CREATE VIEW v_trials AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,

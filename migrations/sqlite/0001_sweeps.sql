@@ -10,11 +10,13 @@ CREATE TABLE epochs (
 ) STRICT;
 
 CREATE TABLE sweeps (
-    id         INTEGER PRIMARY KEY,
-    name       TEXT    NOT NULL UNIQUE,
+    id         INTEGER PRIMARY KEY AUTOINCREMENT, -- that of a deleted sweep never comes back: coordinators remember sweeps by it
+    name       TEXT    NOT NULL,
     spec       TEXT    NOT NULL,           -- SweepSpec as JSON
     revision   INTEGER NOT NULL DEFAULT 1, -- grows whenever the row changes
-    state      TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled')),
+    -- deleted: nobody sees it, and its rows are being removed
+    state      TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled', 'deleted')),
+    archived   INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)), -- 1: lists leave it out, and none of its trials starts
     priority   INTEGER NOT NULL,           -- higher ones are served first
     reuse      INTEGER NOT NULL CHECK (reuse IN (0, 1)), -- results of the same trials in other sweeps are taken over
     created_ms INTEGER NOT NULL,
@@ -22,6 +24,7 @@ CREATE TABLE sweeps (
     expanded   INTEGER NOT NULL,           -- how many of them have been looked at: below `planned` the sweep is expanding
     base       INTEGER NOT NULL            -- position of the first trial that this expansion adds
 ) STRICT;
+CREATE UNIQUE INDEX sweeps_by_name ON sweeps (name) WHERE state <> 'deleted';
 
 CREATE TABLE trials (
     id         INTEGER PRIMARY KEY,
@@ -62,6 +65,7 @@ CREATE TABLE members (
     member INTEGER NOT NULL REFERENCES trials (id),
     PRIMARY KEY (trial, place)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX members_by_member ON members (member);
 
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,

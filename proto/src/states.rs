@@ -49,7 +49,7 @@ macro_rules! states {
 
 states! {
     StateName <=> TrialState { Blocked, Queued, Running, Succeeded, Diverged, Failed, Cancelled }
-    SweepState <=> SweepState { Expanding, Open, Paused, Cancelled, Outdated }
-    UserAction <=> ControlAction { Pause, Resume, Cancel, Retry, Priority }
+    SweepState <=> SweepState { Expanding, Open, Paused, Cancelled, Archived, Outdated }
+    UserAction <=> ControlAction { Pause, Resume, Cancel, Retry, Priority, Rename, Archive, Unarchive }
     WorkerState <=> WorkerState { Working, Idle, Silent, Quarantined, Left }
 }

@@ -1,4 +1,4 @@
-//! `sortie pause`, `resume`, `cancel`, `retry` and `priority`: actions on a stored sweep.
+//! `sortie pause`, `resume`, `cancel`, `retry`, `priority`, `rename` and `archive`: actions on a stored sweep.
 
 use anyhow::Result;
 use serde_json::json;
@@ -57,6 +57,25 @@ pub struct PriorityArguments {
     priority: i64,
 }
 
+/// A sweep and its new name.
+#[derive(Debug, clap::Args)]
+pub struct RenameArguments {
+    #[command(flatten)]
+    sweep: SweepArguments,
+    /// The new name: letters, digits, '.', '_' and '-'.
+    name: String,
+}
+
+/// A sweep that is put away, or taken back.
+#[derive(Debug, clap::Args)]
+pub struct ArchiveArguments {
+    #[command(flatten)]
+    sweep: SweepArguments,
+    /// Take it back: it is listed again, and its trials start again.
+    #[arg(long)]
+    undo: bool,
+}
+
 /// Starts no more trials of a sweep.
 ///
 /// # Errors
@@ -68,13 +87,14 @@ pub async fn pause(arguments: &SweepArguments, connection: &Connection) -> Resul
     .await
 }
 
-/// Starts trials of a paused sweep again.
+/// Starts trials of a paused or cancelled sweep again.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Result<()> {
-    control(arguments, UserAction::Resume, TrialChoice::default(), connection, |sweep, _| {
-        format!("sweep {sweep} is open again")
+    control(arguments, UserAction::Resume, TrialChoice::default(), connection, |sweep, trials| match trials {
+        0 => format!("sweep {sweep} is open again"),
+        _ => format!("sweep {sweep} is open again, and so are its {trials} trials that were cancelled"),
     })
     .await
 }
@@ -84,7 +104,8 @@ pub async fn resume(arguments: &SweepArguments, connection: &Connection) -> Resu
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Result<()> {
-    let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
+    let which =
+        TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, ..TrialChoice::default() };
     control(&arguments.sweep, UserAction::Cancel, which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials cancelled")
     })
@@ -96,7 +117,8 @@ pub async fn cancel(arguments: &CancelArguments, connection: &Connection) -> Res
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn retry(arguments: &RetryArguments, connection: &Connection) -> Result<()> {
-    let which = TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, priority: 0 };
+    let which =
+        TrialChoice { filter: arguments.filter.as_ref(), state: arguments.state, ..TrialChoice::default() };
     control(&arguments.sweep, UserAction::Retry, which, connection, |sweep, trials| {
         format!("sweep {sweep}: {trials} trials will run again")
     })
@@ -116,12 +138,42 @@ pub async fn priority(arguments: &PriorityArguments, connection: &Connection) ->
     .await
 }
 
+/// Gives a sweep another name.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn rename(arguments: &RenameArguments, connection: &Connection) -> Result<()> {
+    let name = arguments.name.as_str();
+    let which = TrialChoice { name, ..TrialChoice::default() };
+    control(&arguments.sweep, UserAction::Rename, which, connection, |sweep, _| {
+        format!("sweep {sweep} is called {name} from now on; write that into its file, too")
+    })
+    .await
+}
+
+/// Puts a sweep away, or takes it back.
+///
+/// # Errors
+/// One line: the coordinator refuses.
+pub async fn archive(arguments: &ArchiveArguments, connection: &Connection) -> Result<()> {
+    let action = if arguments.undo { UserAction::Unarchive } else { UserAction::Archive };
+    control(&arguments.sweep, action, TrialChoice::default(), connection, |sweep, _| match action {
+        UserAction::Unarchive => format!("sweep {sweep} is listed again, and its trials start again"),
+        _ => format!(
+            "sweep {sweep} is archived; its results stay, and `sortie archive --undo {sweep}` takes it back"
+        ),
+    })
+    .await
+}
+
 /// The trials of the sweep that an action is about.
 #[derive(Clone, Copy, Default)]
 struct TrialChoice<'a> {
     filter: Option<&'a Filter>,
     state: Option<StateName>,
     priority: i64,
+    /// The sweep's new name.
+    name: &'a str,
 }
 
 async fn control(
@@ -138,6 +190,7 @@ async fn control(
         r#where: which.filter.map(Filter::to_string).unwrap_or_default(),
         state: which.state.map_or(0, TrialState::number),
         priority: which.priority,
+        name: which.name.to_owned(),
         ..ControlRequest::default()
     };
     let mut client = Client::connect(connection).await?;

@@ -165,7 +165,7 @@ struct StoredTrial {
 impl Import {
     /// Compares the runs with what is stored.
     async fn prepare(client: &mut Client, name: &str, dataset: &str, runs: Vec<Run>) -> Result<Self> {
-        let is_there = client.status(None).await?.iter().any(|status| status.sweep == name);
+        let is_there = client.status_of_all().await?.iter().any(|status| status.sweep == name);
         let (mut axes, mut trials) = (BTreeSet::new(), Vec::new());
         if is_there {
             axes.extend(client.describe(name).await?.grid.axes.into_keys());

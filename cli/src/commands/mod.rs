@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod bench;
 pub mod control;
 pub mod data;
+pub mod delete;
 pub mod diff;
 pub mod evaluate;
 pub mod explain;

@@ -14,8 +14,11 @@ use crate::{output, rows};
 /// Show the progress of sweeps and the time left.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The sweep's name; all sweeps if none is given.
+    /// The sweep's name; all sweeps that are not archived if none is given.
     sweep: Option<String>,
+    /// Archived sweeps too.
+    #[arg(long, conflicts_with_all = ["sweep", "watch"])]
+    all: bool,
     /// Update until every trial has ended, also if the coordinator restarts. Exits with code 1 if a trial failed.
     #[arg(long)]
     watch: bool,
@@ -23,6 +26,9 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+const NO_SWEEP: &str =
+    "there is no sweep: `sortie submit SWEEP.toml` stores one, `sortie status --all` lists archived ones too";
 
 /// Prints the status, once or until the end.
 ///
@@ -32,13 +38,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if arguments.watch {
         return watch(&mut RetryingClient::connect(connection).await?, arguments).await;
     }
-    let sweeps = Client::connect(connection).await?.status(arguments.sweep.as_deref()).await?;
+    let mut client = Client::connect(connection).await?;
+    let sweeps = match arguments.all {
+        true => client.status_of_all().await?,
+        false => client.status(arguments.sweep.as_deref()).await?,
+    };
     let list = rows::sweeps(sweeps, watching::eta)?;
     if arguments.json {
         return output::json(&list);
     }
     if list.sweeps.is_empty() {
-        return output::text("no sweep was submitted yet: `sortie submit SWEEP.toml`");
+        return output::text(NO_SWEEP);
     }
     output::text(&list.text())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use sortie_proto::v1::SubmitProgress;
+use sortie_proto::v1::{KeptValues, PreviewResponse, SettingChange, SubmitProgress};
 
 use crate::connection::{Client, Connection};
 use crate::output;
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Serve this sweep before those with lower numbers. New sweeps have 0; an old one keeps what it has.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i64>,
+    /// Store nothing: show which trials, combinations and settings would change.
+    #[arg(long)]
+    dry_run: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -35,7 +38,15 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let read = arguments.sweep.read()?;
     output::warn(&read.warnings);
     let request = read.request(arguments.no_reuse, arguments.priority);
-    let progress = Client::connect(connection).await?.submit(request).await?;
+    let mut client = Client::connect(connection).await?;
+    let preview = client.preview(request.clone()).await?;
+    if arguments.dry_run {
+        return show(&preview, arguments.json);
+    }
+    if !arguments.json {
+        differences(&preview).iter().for_each(|line| output::note(line));
+    }
+    let progress = client.submit(request).await?;
     let last = follow_submission(progress, arguments.json).await.context(INTERRUPTED)?;
     let SubmitProgress { sweep, planned, added, reused, .. } = &last;
     if added > reused {
@@ -47,6 +58,49 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         );
     }
     output::text(&summary(&last))
+}
+
+/// Shows what would change.
+fn show(preview: &PreviewResponse, json: bool) -> Result<()> {
+    let PreviewResponse { sweep, is_new, trials, combinations, changes, kept } = preview;
+    if !json {
+        let mut text = plan(preview);
+        differences(preview).iter().for_each(|line| text.push_str(&format!("\n{line}")));
+        return output::text(&text);
+    }
+    let change =
+        |SettingChange { key, old, new }: &SettingChange| json!({ "key": key, "old": old, "new": new });
+    let kept: Vec<_> =
+        kept.iter().map(|KeptValues { key, values }| json!({ "key": key, "values": values })).collect();
+    output::json(&json!({
+        "sweep": sweep, "is_new": is_new, "trials": trials, "combinations": combinations,
+        "changes": changes.iter().map(change).collect::<Vec<_>>(), "kept": kept,
+    }))
+}
+
+fn plan(preview: &PreviewResponse) -> String {
+    let PreviewResponse { sweep, is_new, trials, combinations, .. } = preview;
+    let verb = if *is_new { "would be new, with" } else { "is stored, and would get" };
+    match (trials, combinations) {
+        (0, 0) => format!("sweep {sweep} is stored, and would get no trials"),
+        (_, 0) => format!("sweep {sweep} {verb} {trials} trials"),
+        _ => format!("sweep {sweep} {verb} {trials} trials and {combinations} combinations"),
+    }
+}
+
+/// What differs between the file and the stored sweep, one line each; nothing for a new sweep.
+fn differences(preview: &PreviewResponse) -> Vec<String> {
+    let change = |SettingChange { key, old, new }: &SettingChange| format!("{key}: {old} -> {new}");
+    let kept = |KeptValues { key, values }: &KeptValues| format!("{key}: {values}");
+    let list = |title: &str, items: Vec<String>| {
+        (!items.is_empty()).then(|| format!("{title}: {}", items.join("; ")))
+    };
+    let changes = list("what changes", preview.changes.iter().map(change).collect());
+    let kept = list(
+        "what the sweep keeps, though the file does not have it",
+        preview.kept.iter().map(kept).collect(),
+    );
+    changes.into_iter().chain(kept).collect()
 }
 
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";

@@ -62,6 +62,14 @@ impl Client {
         Ok(self.0.submit(request).await?.into_inner())
     }
 
+    /// What storing a sweep would change.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn preview(&mut self, request: v1::SubmitRequest) -> Answer<v1::PreviewResponse> {
+        Ok(self.0.preview(request).await?.into_inner())
+    }
+
     /// Adds seeds to a sweep until it has so many; streams the progress.
     ///
     /// # Errors
@@ -105,16 +113,33 @@ impl Client {
         Ok(waits.into_iter().chain(faults).collect())
     }
 
-    /// The progress of a sweep; of all sweeps if none is named.
+    /// The progress of a sweep; of all sweeps that are not archived if none is named.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn status(&mut self, sweep: Option<&str>) -> Answer<Vec<v1::SweepStatus>> {
-        let request = v1::StatusRequest { sweep: sweep.unwrap_or_default().to_owned() };
+        let request = v1::StatusRequest { sweep: sweep.unwrap_or_default().to_owned(), archived: false };
         Ok(self.0.status(request).await?.into_inner().sweeps)
     }
 
-    /// Pauses, resumes, cancels or retries. Returns how many trials that changed.
+    /// The progress of all sweeps, archived ones too.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status_of_all(&mut self) -> Answer<Vec<v1::SweepStatus>> {
+        let request = v1::StatusRequest { archived: true, ..v1::StatusRequest::default() };
+        Ok(self.0.status(request).await?.into_inner().sweeps)
+    }
+
+    /// Deletes a sweep, or asks what would be gone; an error says why it may not be deleted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete(&mut self, sweep: &str, only_ask: bool) -> Answer<v1::DeleteResponse> {
+        Ok(self.0.delete(v1::DeleteRequest { sweep: sweep.to_owned(), only_ask }).await?.into_inner())
+    }
+
+    /// Pauses, resumes, cancels, retries, archives or renames. Returns how many trials that changed.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -16,8 +16,8 @@ pub fn is_over(status: &SweepStatus) -> bool {
     match status.state() {
         SweepState::Expanding => false,
         SweepState::Cancelled => status.blocked + status.queued + status.running == 0,
-        // This build runs none of what is left.
-        SweepState::Outdated => status.running == 0,
+        // This build runs none of what is left, or nobody does before a user takes the sweep back.
+        SweepState::Outdated | SweepState::Archived => status.running == 0,
         SweepState::Open | SweepState::Paused | SweepState::Unspecified => {
             status.planned > 0 && ended(status) >= status.planned
         }
@@ -26,7 +26,7 @@ pub fn is_over(status: &SweepStatus) -> bool {
 
 /// Whether no further trial starts until a user resumes the sweep.
 pub fn is_stopped(status: &SweepStatus) -> bool {
-    matches!(status.state(), SweepState::Paused | SweepState::Cancelled)
+    matches!(status.state(), SweepState::Paused | SweepState::Cancelled | SweepState::Archived)
 }
 
 /// The time left, from the time that finished attempts took, shared between the trials that run now.
@@ -45,6 +45,9 @@ pub fn eta(status: &SweepStatus) -> Option<Duration> {
 pub fn time_left(status: &SweepStatus, eta: Option<Duration>) -> String {
     match eta {
         _ if status.state() == SweepState::Outdated => "another build planned it".to_owned(),
+        _ if status.state() == SweepState::Archived && ended(status) < status.planned => {
+            "archived".to_owned()
+        }
         _ if is_over(status) => outcome(status),
         Some(eta) => HumanDuration(eta).to_string(),
         None if status.running == 0 && status.state() == SweepState::Paused => "paused".to_owned(),
@@ -101,7 +104,13 @@ pub fn total(sweeps: &[SweepStatus]) -> SweepStatus {
     let mut waiting = sweeps.iter().filter(|status| status.queued > 0);
     total.delayed = total.queued > 0 && waiting.all(|status| status.delayed);
     // The first state of this list that a sweep has is shown. Without sweeps, nothing is over.
-    let least = [SweepState::Expanding, SweepState::Open, SweepState::Paused, SweepState::Cancelled];
+    let least = [
+        SweepState::Expanding,
+        SweepState::Open,
+        SweepState::Paused,
+        SweepState::Archived,
+        SweepState::Cancelled,
+    ];
     let is_left =
         |state: &SweepState| sweeps.iter().any(|status| status.state() == *state && !is_over(status));
     let all_over = if sweeps.is_empty() { SweepState::Open } else { SweepState::Cancelled };

@@ -271,3 +271,51 @@ fn a_program_is_given_what_stands_in_the_file() {
     expected.sort();
     assert_eq!(seen, expected, "{}", world.logs());
 }
+
+/// What a refused command says.
+fn refusal(world: &World, words: &[&str]) -> String {
+    let output = world.sortie(words);
+    assert!(!output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn sweeps_are_previewed_cancelled_resumed_renamed_archived_and_deleted() {
+    let world = World::of_commands();
+    let file = |seeds: u32, name: &str| {
+        let path = world.folder.path().join(format!("{name}.toml"));
+        fs::write(&path, format!("{}seeds = {seeds}\n", sweep(name, "", &[("one", "good")]))).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let submit = |seeds, name: &str, flag: &str| world.json(&["submit", &file(seeds, name), flag, "--json"]);
+    let dry = submit(3, "old", "--dry-run");
+    assert_eq!((&dry["is_new"], &dry["trials"]), (&true.into(), &3.into()));
+    assert!(refusal(&world, &["status", "old"]).contains("none was submitted yet"));
+    submit(3, "old", "--no-reuse");
+    let dry = submit(4, "old", "--dry-run");
+    let keys: Vec<&str> =
+        dry["changes"].as_array().unwrap().iter().map(|c| c["key"].as_str().unwrap()).collect();
+    assert_eq!((&dry["trials"], keys), (&1.into(), vec!["grid.seeds", "reuse"]));
+    let smaller = submit(2, "old", "--dry-run");
+    assert_eq!((&smaller["trials"], &smaller["kept"][0]["values"]), (&0.into(), &"2".into()));
+    assert_eq!(world.json(&["cancel", "old", "--json"])["trials"], 3);
+    assert!(refusal(&world, &["submit", &file(3, "old"), "--dry-run"]).contains("is cancelled"));
+    assert_eq!(world.json(&["resume", "old", "--json"])["trials"], 3);
+    work(&world);
+    assert_eq!(world.status("old")["succeeded"], 3, "{}", world.logs());
+    world.json(&["rename", "old", "new", "--json"]);
+    world.json(&["archive", "new", "--json"]);
+    assert_eq!(world.json(&["status", "--json"])["sweeps"].as_array().unwrap().len(), 0);
+    assert_eq!(world.json(&["status", "--all", "--json"])["sweeps"][0]["state"], "archived");
+    assert_eq!(trials(&world, "new").len(), 3);
+    assert_eq!(submit(3, "copy", "--priority=1")["reused"], 3);
+    let reused = refusal(&world, &["delete", "new", "--yes"]);
+    assert!(reused.contains("sweep \"copy\" reuses the results of 3 trials"), "{reused}");
+    let asked = refusal(&world, &["delete", "copy"]);
+    assert!(asked.contains("sweep copy has 3 trials, 3 of them with a result: add --yes"), "{asked}");
+    world.json(&["delete", "copy", "--yes", "--json"]);
+    assert_eq!(world.json(&["delete", "new", "--yes", "--json"])["trials"], 3);
+    assert_eq!(world.json(&["status", "--all", "--json"])["sweeps"].as_array().unwrap().len(), 0);
+    let rows = world.json(&["sql", "select count(*) as n from v_trials", "--json"]);
+    assert_eq!(rows["rows"][0]["n"], 0, "{rows}");
+}

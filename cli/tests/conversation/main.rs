@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 mod script;
+mod sweeps;
 mod warnings;
 mod workers_and_files;
 
@@ -114,13 +115,19 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
     let coordinator = Coordinator::start(Script::default());
     for (words, text) in [
         (&["pause", "s"][..], "sweep s is paused; trials that run go on\n"),
-        (&["resume", "s"], "sweep s is open again\n"),
+        (&["resume", "s"], "sweep s is open again, and so are its 3 trials that were cancelled\n"),
         (
             &["cancel", "s", "--where", "lr=0.1 and seed=2", "--state", "queued"],
             "sweep s: 3 trials cancelled\n",
         ),
         (&["retry", "s", "--state", "diverged"], "sweep s: 3 trials will run again\n"),
         (&["priority", "s", "-4"], "sweep s has priority -4\n"),
+        (&["rename", "s", "t"], "sweep s is called t from now on; write that into its file, too\n"),
+        (
+            &["archive", "s"],
+            "sweep s is archived; its results stay, and `sortie archive --undo s` takes it back\n",
+        ),
+        (&["archive", "s", "--undo"], "sweep s is listed again, and its trials start again\n"),
     ] {
         assert_eq!(coordinator.says(words), text);
     }
@@ -141,6 +148,9 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
         r#"("s", Cancel, "lr=0.1 and seed=2", Queued, 0)"#,
         r#"("s", Retry, "", Diverged, 0)"#,
         r#"("s", Priority, "", Unspecified, -4)"#,
+        r#"("s", Rename, "t")"#,
+        r#"("s", Archive, "", Unspecified, 0)"#,
+        r#"("s", Unarchive, "", Unspecified, 0)"#,
         r#"("s", Retry, "", Unspecified, 0)"#,
     ];
     assert_eq!(coordinator.asked(), expected);

@@ -17,6 +17,7 @@ type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 #[derive(Clone, Default)]
 pub struct Script {
     pub progress: Vec<v1::SubmitProgress>,
+    pub preview: v1::PreviewResponse,
     pub status: v1::SweepStatus,
     pub outlook: v1::OutlookResponse,
     pub trials: Vec<v1::Trial>,
@@ -74,6 +75,10 @@ impl SweepService for Script {
         Ok(Response::new(self.outlook.clone()))
     }
 
+    async fn preview(&self, _: Request<v1::SubmitRequest>) -> Result<Response<v1::PreviewResponse>, Status> {
+        Ok(Response::new(self.preview.clone()))
+    }
+
     async fn extend(
         &self,
         request: Request<v1::ExtendRequest>,
@@ -94,8 +99,12 @@ impl SweepService for Script {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let sweep = request.into_inner().sweep;
-        self.note(&sweep);
+        let v1::StatusRequest { sweep, archived } = request.into_inner();
+        if archived {
+            self.note(&"all")
+        } else {
+            self.note(&sweep)
+        }
         if sweep == "nope" {
             return Err(Status::not_found("no sweep is called \"nope\"; there is s"));
         }
@@ -107,9 +116,23 @@ impl SweepService for Script {
         request: Request<v1::ControlRequest>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
         let request = request.into_inner();
-        let v1::ControlRequest { sweep, r#where, priority, .. } = &request;
-        self.note(&(sweep, request.action(), r#where, request.state(), priority));
+        let v1::ControlRequest { sweep, r#where, priority, name, .. } = &request;
+        if name.is_empty() {
+            self.note(&(sweep, request.action(), r#where, request.state(), priority));
+        } else {
+            self.note(&(sweep, request.action(), name));
+        }
         Ok(Response::new(v1::ControlResponse { trials: if self.changes_nothing { 0 } else { 3 } }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let v1::DeleteRequest { sweep, only_ask } = request.into_inner();
+        self.note(&(sweep, only_ask));
+        let store = "file:///store".to_owned();
+        Ok(Response::new(v1::DeleteResponse { trials: 4, succeeded: 3, files: 2, bytes: 2_048, store }))
     }
 
     async fn trials(

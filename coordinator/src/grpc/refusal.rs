@@ -32,9 +32,13 @@ pub(super) fn refused(error: StoreError) -> Status {
         | StoreError::Filter(_)
         | StoreError::Query(_)
         | StoreError::Trial { .. } => Status::invalid_argument(error.to_string()),
-        StoreError::Cancelled(_) | StoreError::Incomplete { .. } | StoreError::Verification(_) => {
-            Status::failed_precondition(error.to_string())
-        }
+        StoreError::Cancelled(_)
+        | StoreError::Archived(_)
+        | StoreError::NameTaken(_)
+        | StoreError::TrialsRun { .. }
+        | StoreError::Reused { .. }
+        | StoreError::Incomplete { .. }
+        | StoreError::Verification(_) => Status::failed_precondition(error.to_string()),
         StoreError::SlowQuery { .. } => Status::deadline_exceeded(error.to_string()),
         StoreError::QueriesRunning => Status::resource_exhausted(error.to_string()),
         StoreError::UnknownSweep { .. }

@@ -21,10 +21,12 @@ use tonic::{Request, Response, Status};
 use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
 use super::wire::{
-    artifacts_wire, certificate_wire, history_wire, row_wire, status_wire, trial_wire, worker_wire,
+    artifacts_wire, certificate_wire, history_wire, preview_wire, row_wire, status_wire, trial_wire,
+    worker_wire,
 };
 use crate::store::{
-    PageRequest, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, TrialAction, Verified,
+    PageRequest, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, SweepContents,
+    TrialAction, Verified,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
@@ -62,14 +64,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<Self::SubmitStream>, Status> {
-        let v1::SubmitRequest { text, discovered, no_reuse, priority, imported } = request.into_inner();
-        let mut spec = read_sweep(&text, discovered)?;
-        if !imported.is_empty() {
-            let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
-            spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
-            spec.imported.check().map_err(|error| refused(error.into()))?;
-        }
-        let options = SubmitOptions { reuse: !no_reuse, priority };
+        let (spec, options) = read_submission(request.into_inner())?;
         let progress = self.0.store.submit(&spec, options).await.map_err(refused)?;
         tracing::info!(sweep = %spec.name, planned = progress.borrow().planned, "sweep submitted");
         Ok(Response::new(progress_stream(progress).boxed()))
@@ -87,6 +82,15 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         // A quarantine that keeps all trials waiting is said there.
         let faults = outlook.faults.into_iter().filter(|fault| !waits_for.contains(fault)).collect();
         Ok(Response::new(v1::OutlookResponse { waits_for, faults }))
+    }
+
+    async fn preview(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::PreviewResponse>, Status> {
+        let (spec, options) = read_submission(request.into_inner())?;
+        let preview = self.0.store.preview(&spec, options).await.map_err(refused)?;
+        Ok(Response::new(preview_wire(spec.name, preview)))
     }
 
     async fn extend(
@@ -112,13 +116,12 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let name = request.into_inner().sweep;
-        let status = self
-            .0
-            .store
-            .status(Some(name.as_str()).filter(|name| !name.is_empty()))
-            .await
-            .map_err(refused)?;
+        let v1::StatusRequest { sweep, archived } = request.into_inner();
+        let status = match Some(sweep.as_str()).filter(|sweep| !sweep.is_empty()) {
+            None if archived => self.0.store.status_of_all().await,
+            sweep => self.0.store.status(sweep).await,
+        };
+        let status = status.map_err(refused)?;
         Ok(Response::new(v1::StatusResponse { sweeps: status.into_iter().map(status_wire).collect() }))
     }
 
@@ -126,35 +129,50 @@ impl v1::sweep_service_server::SweepService for SweepApi {
         &self,
         request: Request<v1::ControlRequest>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
-        let v1::ControlRequest { sweep, action, r#where, state, priority, trials } = request.into_inner();
-        let store = Arc::clone(&self.0.store);
-        let act = |action| store.act(&sweep, action);
+        let v1::ControlRequest { sweep, action, r#where, state, priority, trials, name } =
+            request.into_inner();
         let filter = if r#where.is_empty() { Ok(Filter::default()) } else { Filter::parse(&r#where) };
         let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let state = v1::TrialState::read_if_any("state", state).map_err(invalid)?;
         let named = named_trials(&trials)?;
-        // On a task of its own: a caller that goes away must not leave it half done.
-        let on_trials = async |action| {
-            let (store, sweep) = (Arc::clone(&store), sweep.clone());
-            let done = tokio::spawn(async move {
-                match named.as_slice() {
-                    [] => store.act_on_trials(&sweep, action, &filter, state).await,
-                    named => store.act_on_named(&sweep, action, named).await,
-                }
-            });
-            done.await.unwrap_or(Err(StoreError::Stopping))
-        };
         let action = v1::ControlAction::read("action", action).map_err(invalid)?;
-        let trials = match action {
-            UserAction::Pause => act(SweepAction::Pause).await.map(|()| 0),
-            UserAction::Resume => act(SweepAction::Resume).await.map(|()| 0),
-            UserAction::Priority => act(SweepAction::Priority(priority)).await.map(|()| 0),
-            UserAction::Cancel => on_trials(TrialAction::Cancel).await,
-            UserAction::Retry => on_trials(TrialAction::Retry).await,
-        };
+        // On a task of its own: a caller that goes away must not leave it half done.
+        let (store, meant) = (Arc::clone(&self.0.store), sweep.clone());
+        let done = tokio::spawn(async move {
+            let act = |action| store.act(&meant, action);
+            let on_trials = async |action| match named.as_slice() {
+                [] => store.act_on_trials(&meant, action, &filter, state).await,
+                named => store.act_on_named(&meant, action, named).await,
+            };
+            match action {
+                UserAction::Pause => act(SweepAction::Pause).await,
+                UserAction::Resume => act(SweepAction::Resume).await,
+                UserAction::Priority => act(SweepAction::Priority(priority)).await,
+                UserAction::Rename => act(SweepAction::Rename(name)).await,
+                UserAction::Archive => act(SweepAction::Archive).await,
+                UserAction::Unarchive => act(SweepAction::Unarchive).await,
+                UserAction::Cancel => on_trials(TrialAction::Cancel).await,
+                UserAction::Retry => on_trials(TrialAction::Retry).await,
+            }
+        });
+        let trials = done.await.unwrap_or(Err(StoreError::Stopping));
         let trials = trials.map_err(refused)?;
         tracing::info!(%sweep, %action, trials, "a user acted");
         Ok(Response::new(v1::ControlResponse { trials }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let v1::DeleteRequest { sweep, only_ask } = request.into_inner();
+        let SweepContents { trials, succeeded, files, bytes } =
+            self.0.store.delete(&sweep, only_ask).await.map_err(refused)?;
+        if !only_ask {
+            tracing::info!(%sweep, trials, succeeded, files, bytes, "a user deleted a sweep; its files stay");
+        }
+        let store = self.0.artifacts.as_ref().map(|offer| offer.url.clone()).unwrap_or_default();
+        Ok(Response::new(v1::DeleteResponse { trials, succeeded, files, bytes, store }))
     }
 
     async fn trials(
@@ -362,7 +380,9 @@ fn progress_stream(
         let done = expanded >= planned;
         if cancelled && !done {
             return Some((
-                Err(Status::failed_precondition(format!("sweep {sweep:?} was cancelled meanwhile"))),
+                Err(Status::failed_precondition(format!(
+                    "sweep {sweep:?} was cancelled or deleted meanwhile"
+                ))),
                 None,
             ));
         }
@@ -377,6 +397,18 @@ fn progress_stream(
         let message = v1::SubmitProgress { sweep, planned, expanded, added, reused, done };
         Some((Ok(message), (!done).then_some(progress)))
     })
+}
+
+/// The sweep that a request brings, and how it is to be stored.
+fn read_submission(request: v1::SubmitRequest) -> Result<(SweepSpec, SubmitOptions), Status> {
+    let v1::SubmitRequest { text, discovered, no_reuse, priority, imported } = request;
+    let mut spec = read_sweep(&text, discovered)?;
+    if !imported.is_empty() {
+        let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
+        spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
+        spec.imported.check().map_err(|error| refused(error.into()))?;
+    }
+    Ok((spec, SubmitOptions { reuse: !no_reuse, priority }))
 }
 
 /// The trials that a request names.

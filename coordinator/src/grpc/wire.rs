@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use sortie_core::job::StateName;
+use sortie_core::spec::{Change, Resubmission};
 use sortie_core::status::WorkerState;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
 use crate::store::{
-    ArtifactLocation, Certificate, QueryRow, QueryValue, StoredArtifact, SweepStatus, TrialArtifacts,
-    TrialHistory, TrialLine, WorkerLine,
+    ArtifactLocation, Certificate, Preview, QueryRow, QueryValue, StoredArtifact, SweepStatus,
+    TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
 pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
@@ -56,6 +57,19 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
         reused,
         delayed,
     }
+}
+
+pub(super) fn preview_wire(sweep: String, preview: Preview) -> v1::PreviewResponse {
+    let (is_new, Resubmission { trials, combinations, changes, kept }) = match preview {
+        Preview::New { trials, combinations } => {
+            (true, Resubmission { trials, combinations, changes: Vec::new(), kept: Vec::new() })
+        }
+        Preview::Stored(resubmission) => (false, resubmission),
+    };
+    let change = |Change { key, old, new }| v1::SettingChange { key, old, new };
+    let changes = changes.into_iter().map(change).collect();
+    let kept = kept.into_iter().map(|(key, values)| v1::KeptValues { key, values }).collect();
+    v1::PreviewResponse { sweep, is_new, trials, combinations, changes, kept }
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {

@@ -43,6 +43,32 @@ pub enum StoreError {
     /// The sweep is cancelled, and what was asked needs one that is not.
     #[error("sweep {0:?} is cancelled; `sortie resume {0}` opens it again")]
     Cancelled(String),
+    /// The sweep is archived, and what was asked needs one that is not.
+    #[error("sweep {0:?} is archived; `sortie archive --undo {0}` takes it back")]
+    Archived(String),
+    /// Another sweep has the name.
+    #[error("there is a sweep {0:?} already; choose another name")]
+    NameTaken(String),
+    /// Trials of the sweep run.
+    #[error(
+        "sweep {sweep:?} cannot be deleted while {running} of its trials run: `sortie cancel {sweep}` ends them"
+    )]
+    TrialsRun {
+        /// The sweep's name.
+        sweep: String,
+        /// How many.
+        running: u64,
+    },
+    /// Other sweeps have results of this one.
+    #[error(
+        "sweep {sweep:?} cannot be deleted: {users}; delete those first, or put this one away by `sortie archive {sweep}`"
+    )]
+    Reused {
+        /// The sweep's name.
+        sweep: String,
+        /// The other sweeps, and what they have.
+        users: String,
+    },
     /// Conditions would miss the trials of a sweep that are not stored yet.
     #[error("sweep {sweep:?} is not stored completely, so conditions would miss trials: {advice}")]
     Incomplete {

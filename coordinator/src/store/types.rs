@@ -10,6 +10,7 @@ use sortie_core::machine::{self, Fault, HeldUp, Standing};
 use sortie_core::prerequisite::{Findings, Prerequisite};
 use sortie_core::record::Detail;
 use sortie_core::requirements::Abilities;
+use sortie_core::spec::Resubmission;
 use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, SpecHash};
 
@@ -91,6 +92,20 @@ impl Default for SubmitOptions {
     }
 }
 
+/// What a submission would change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Preview {
+    /// There is no such sweep yet.
+    New {
+        /// Trials of its grid.
+        trials: u64,
+        /// Combinations over them.
+        combinations: u64,
+    },
+    /// It is stored.
+    Stored(Resubmission),
+}
+
 /// How far a submission is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submitted {
@@ -116,14 +131,33 @@ impl Submitted {
 }
 
 /// What a user does to a sweep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SweepAction {
     /// No trial starts any more; those that run go on.
     Pause,
-    /// Trials start again, also of a cancelled sweep.
+    /// Trials start again. A cancelled sweep gets its cancelled trials back.
     Resume,
     /// Higher ones are served first.
     Priority(i64),
+    /// It gets this name.
+    Rename(String),
+    /// Lists leave it out, and no trial starts any more; those that run go on.
+    Archive,
+    /// The opposite.
+    Unarchive,
+}
+
+/// What is stored of a sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepContents {
+    /// Its trials.
+    pub trials: u64,
+    /// How many of them have a result.
+    pub succeeded: u64,
+    /// Files that its attempts left, here or on disks of workers.
+    pub files: u64,
+    /// The size of those.
+    pub bytes: u64,
 }
 
 /// What a user does to trials.
@@ -133,6 +167,8 @@ pub enum TrialAction {
     Cancel,
     /// Run again what ended without a result.
     Retry,
+    /// Undo the cancellation of a sweep: its cancelled trials wait again, and then the sweep is open.
+    Resume,
 }
 
 /// How far a sweep is.

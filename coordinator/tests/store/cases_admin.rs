@@ -175,6 +175,37 @@ pub async fn retry_runs_what_ended_without_a_result_and_forgives(f: Fixture) {
     );
 }
 
+pub async fn resume_undoes_the_cancellation_of_a_sweep_and_nothing_else(f: Fixture) {
+    // More trials than one page has, and combinations over them.
+    let combine = "[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"dropout\"\n";
+    f.submit(&format!("{}{combine}", large_sweep(300))).await;
+    let leases = f.claim(3).await;
+    f.succeed(leases[0].token).await;
+    f.fail(leases[1].token, ErrorClass::BadConfig).await;
+    let counts = async || {
+        let status = f.status("first").await;
+        [status.blocked, status.queued, status.cancelled, status.succeeded, status.failed]
+    };
+    let are = async |expected| {
+        while counts().await != expected {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    // The combination of the trial that failed has failed with it.
+    within(are([599, 1_197, 0, 1, 2])).await;
+    assert_eq!(f.cancel("").await, 1_797);
+    assert_eq!(counts().await, [0, 0, 1_797, 1, 2]);
+    assert_eq!(f.store.act("first", SweepAction::Resume).await.unwrap(), 1_797);
+    assert_eq!((f.status("first").await.state, counts().await), (SweepState::Open, [599, 1_198, 0, 1, 2]));
+    assert!(is_stale(&f.complete(leases[2].token, Outcome::Succeeded).await));
+    // What was cancelled by itself stays so, and a sweep that is open has nothing to undo.
+    assert_eq!(f.cancel("seed=7").await, 6);
+    assert_eq!(f.store.act("first", SweepAction::Resume).await.unwrap(), 0);
+    f.act("first", SweepAction::Pause).await;
+    assert_eq!(f.store.act("first", SweepAction::Resume).await.unwrap(), 0);
+    assert_eq!(f.count(StateName::Cancelled).await, 6);
+}
+
 pub async fn retry_ends_the_wait_after_a_failure(f: Fixture) {
     f.submit(SWEEP).await;
     let lease = f.claim_one().await;

@@ -52,6 +52,7 @@ enum Step {
     Grace,
     Pass(u64),
     Act { sweep: usize, action: SweepAction },
+    Delete { sweep: usize, only_ask: bool },
     OnTrials { sweep: usize, action: TrialAction, condition: usize, state: Option<StateName> },
     Restart,
 }
@@ -111,7 +112,9 @@ fn step() -> impl Strategy<Value = Step> {
     let (sweep, worker, attempt) = (0..SWEEPS.len(), 0..WORKERS.len(), 0..40_usize);
     let submission =
         (sweep.clone(), 0..GRIDS.len(), prop::bool::weighted(0.7), prop::option::weighted(0.3, -1..3_i64));
-    let action = prop_oneof![1 => Just(SweepAction::Pause), 3 => Just(SweepAction::Resume), 1 => (-2..3_i64).prop_map(SweepAction::Priority)];
+    let action = prop_oneof![1 => Just(SweepAction::Pause), 3 => Just(SweepAction::Resume), 1 => (-2..3_i64).prop_map(SweepAction::Priority),
+        1 => Just(SweepAction::Archive), 3 => Just(SweepAction::Unarchive),
+        1 => sweep.clone().prop_map(|sweep| SweepAction::Rename(SWEEPS[sweep].to_owned()))];
     let trial_action = one_of(&[TrialAction::Cancel, TrialAction::Retry, TrialAction::Retry]);
     let (states, conditions) = (prop::option::weighted(0.3, one_of(StateName::ALL)), 0..CONDITIONS.len());
     prop_oneof![
@@ -129,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Grace),
         4 => prop_oneof![3 => 0..4_u64, 2 => 5..12_u64, 1 => Just(700)].prop_map(Step::Pass),
         1 => (sweep.clone(), action).prop_map(|(sweep, action)| Step::Act { sweep, action }),
+        1 => (sweep.clone(), any::<bool>()).prop_map(|(sweep, only_ask)| Step::Delete { sweep, only_ask }),
         1 => (sweep, trial_action, conditions, states)
             .prop_map(|(sweep, action, condition, state)| Step::OnTrials { sweep, action, condition, state }),
         1 => Just(Step::Restart),
@@ -295,7 +299,8 @@ impl Pair {
             }
             Step::Reap => shown(store.reap().await),
             Step::Grace => shown(store.grant_grace().await),
-            Step::Act { sweep, action } => shown(store.act(SWEEPS[*sweep], *action).await),
+            Step::Act { sweep, action } => shown(store.act(SWEEPS[*sweep], action.clone()).await),
+            Step::Delete { sweep, only_ask } => shown(store.delete(SWEEPS[*sweep], *only_ask).await),
             Step::OnTrials { sweep, action, condition, state } => shown(
                 store.act_on_trials(SWEEPS[*sweep], *action, &filter(CONDITIONS[*condition]), *state).await,
             ),
@@ -307,8 +312,9 @@ impl Pair {
     async fn compare_everything(&self) -> Result<(), TestCaseError> {
         let Some([model, real]) = &self.stores else { return Ok(()) };
         prop_assert_eq!(shown(model.status(None).await), shown(real.status(None).await));
+        prop_assert_eq!(shown(model.status_of_all().await), shown(real.status_of_all().await));
         prop_assert_eq!(shown(model.workers(true).await), shown(real.workers(true).await));
-        for status in model.status(None).await.unwrap() {
+        for status in model.status_of_all().await.unwrap() {
             let sweep = status.sweep.as_str();
             let lines = model.trials(sweep, None, 0).await;
             prop_assert_eq!(shown(real.trials(sweep, None, 0).await), shown(Ok(lines.as_ref().unwrap())));

@@ -6,6 +6,7 @@ mod cases_artifacts;
 mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
+mod cases_housekeeping;
 mod cases_machines;
 mod cases_queries;
 mod cases_query_limits;
@@ -170,9 +171,19 @@ contract! {
         trials_are_named_by_their_ids,
         conditions_that_would_miss_trials_are_refused,
         retry_runs_what_ended_without_a_result_and_forgives,
+        resume_undoes_the_cancellation_of_a_sweep_and_nothing_else,
         retry_ends_the_wait_after_a_failure,
         a_retried_attempt_that_was_lost_may_still_come_back_until_somebody_has_the_trial,
         an_unknown_sweep_is_named_with_those_that_exist,
+    }
+    cases_housekeeping {
+        a_deleted_sweep_is_gone_with_all_that_was_stored_of_it,
+        a_large_sweep_is_removed_also_after_a_restart_and_nobody_reuses_it_meanwhile,
+        what_is_needed_is_not_deleted_and_the_refusal_names_who_needs_it,
+        a_worker_that_still_runs_a_trial_of_a_deleted_sweep_is_refused,
+        a_sweep_that_is_still_being_stored_can_be_deleted_and_renamed,
+        a_renamed_sweep_keeps_everything_but_its_name,
+        an_archived_sweep_is_out_of_sight_and_keeps_its_results,
     }
     cases_reads {
         status_counts_trials_and_steps,

@@ -172,7 +172,7 @@ fn checked_filter(text: &str, sweep: &SweepSpec, key: &str) -> Result<Filter, Sp
 }
 
 /// The combinations of both, for a sweep that grows. One that is there may get further numbers of members; what else changed under its
-/// name is noted.
+/// name is noted. A file that was made smaller adds none: its number of all trials is only a part of those of the sweep.
 pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>) -> Vec<Combine> {
     let mut all = old.combine.clone();
     for ours in &new.combine {
@@ -196,10 +196,17 @@ pub(super) fn grown(old: &SweepSpec, new: &SweepSpec, changes: &mut Vec<Change>)
             all.push(ours.clone());
             continue;
         };
-        let members = union(&theirs.members, &ours.members);
-        if (Combine { members: members.clone(), ..theirs.clone() })
-            != (Combine { members: members.clone(), ..ours.clone() })
-        {
+        let (listed, stored) = (ours.candidates(new), theirs.candidates(old));
+        let asked = ours.members.iter().copied().filter(|count| *count != listed || listed >= stored);
+        let members = union(&theirs.members, &asked.collect::<Vec<_>>());
+        let is_part = ours.over.len() == theirs.over.len()
+            && ours.over.iter().all(|(axis, values)| {
+                theirs.over.get(axis).is_some_and(|stored| values.iter().all(|value| stored.contains(value)))
+            });
+        // Of fewer values, the first so many trials are not those of the sweep, unless they are all.
+        let over = if is_part && members == theirs.members { &theirs.over } else { &ours.over };
+        let same = Combine { members: members.clone(), over: over.clone(), ..ours.clone() };
+        if (Combine { members: members.clone(), ..theirs.clone() }) != same {
             let key = format!("combine.{} (which may have another name)", ours.name);
             changes.push(Change { key, old: theirs.to_string(), new: ours.to_string() });
         }

@@ -251,12 +251,12 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// Which domains are held out, one trial each.
+/// Which domains are held out, one trial each. A domain that is called "each" stands in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HeldOut {
     /// `"each"`: every domain of the dataset in turn.
     Each,
-    /// The listed ones.
+    /// The listed ones, or the one that stands there.
     List(Vec<String>),
 }
 
@@ -367,14 +367,11 @@ impl<'de> Deserialize<'de> for HeldOut {
             type Value = HeldOut;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"each\" or a list of domains")
+                f.write_str("\"each\", a domain or a list of domains")
             }
 
             fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<HeldOut, E> {
-                if value == "each" {
-                    return Ok(HeldOut::Each);
-                }
-                Err(E::invalid_value(Unexpected::Str(value), &self))
+                Ok(if value == "each" { HeldOut::Each } else { HeldOut::List(vec![value.to_owned()]) })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HeldOut, A::Error> {

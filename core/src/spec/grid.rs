@@ -106,7 +106,7 @@ pub(super) fn held_out_domains(
         } else {
             domains.join(", ")
         };
-        return wrong("grid.held_out", unknown, format!("domains are {allowed}"));
+        return wrong("grid.held_out", unknown, format!("\"each\", or domains: {allowed}"));
     }
     distinct("grid.held_out", held_out)
 }

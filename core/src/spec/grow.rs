@@ -8,11 +8,20 @@ use super::differences::differences;
 use super::error::{Change, SpecError, wrong};
 use super::grid::size;
 use super::sweep::{Grid, SweepSpec};
-use super::values::AXIS_VALUES_MAX;
+use super::values::{AXIS_VALUES_MAX, check_name};
 use crate::combine::Combine;
 use crate::trial::PROTOCOL_VERSION;
 
 impl SweepSpec {
+    /// The same sweep under another name.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] for what is no name.
+    pub fn renamed(&self, name: &str) -> Result<Self, SpecError> {
+        check_name("name", name)?;
+        Ok(Self { name: name.to_owned(), ..self.clone() })
+    }
+
     /// The same sweep with this many seeds: further ones count on from the largest.
     ///
     /// # Errors

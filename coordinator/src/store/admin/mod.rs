@@ -1,10 +1,12 @@
-//! What users do, one transaction for each action or page, and what follows from it in the background: adding a sweep's trials, and
-//! letting combinations start.
+//! What users do, one transaction for each action or page, and what follows from it in the background: adding a sweep's trials,
+//! letting combinations start, and removing what is deleted.
 
 mod combinations;
+mod removal;
 mod submit;
 mod trials;
 
 pub(crate) use combinations::settle;
+pub(crate) use removal::{delete, remove};
 pub(crate) use submit::{Chunk, expand, store_sweep};
 pub(crate) use trials::{TrialsDone, TrialsRequest, WhichTrials, act, act_on_trials};

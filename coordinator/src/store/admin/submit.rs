@@ -30,6 +30,7 @@ pub(crate) async fn store_sweep(
                 spec: spec.clone(),
                 revision: 1,
                 state,
+                archived: false,
                 priority,
                 reuse,
                 planned,
@@ -39,10 +40,8 @@ pub(crate) async fn store_sweep(
             row.id = tx.insert_sweep(&row, now).await?;
             row
         }
-        Some(mut row) if row.state == StoredSweepState::Cancelled => {
-            return Err(StoreError::Cancelled(std::mem::take(&mut row.spec.name)));
-        }
         Some(mut row) => {
+            row.check_open()?;
             row.spec = row.spec.grown_by(spec)?;
             (row.planned, row.expanded) = (planned(&row.spec), 0);
             row.base = tx.next_position(row.id).await?;

@@ -1,10 +1,10 @@
-//! What users do with what is stored: pause, resume, cancel, retry, a priority. One transaction each, or one for each page of trials.
+//! What users do with what is stored: pause, resume, cancel, retry, a priority, another name, archive. One transaction each, or one for each page of trials.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sortie_core::filter::Filter;
-use sortie_core::job::{Decision, Effect, Event, State, StateName, Timestamp, apply};
+use sortie_core::job::{Decision, Effect, Event, Finished, State, StateName, Timestamp, apply};
 use sortie_core::keys::{SweepKey, TrialKey};
 use sortie_core::machine::WorkKind;
 use sortie_core::trial::SpecHash;
@@ -19,15 +19,30 @@ use crate::store::types::{SweepAction, TrialAction, TrialEvent};
 const PAGE_TRIALS: u64 = 1_000;
 
 /// Changes a sweep. Repeated, it changes nothing.
-pub(crate) async fn act(name: &str, action: SweepAction, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+pub(crate) async fn act(
+    name: &str,
+    action: &SweepAction,
+    tx: &mut dyn Transaction,
+) -> Result<(), StoreError> {
     let mut row = stored_sweep(name, tx).await?;
     match action {
+        SweepAction::Pause | SweepAction::Resume | SweepAction::Priority(_) if row.archived => {
+            return Err(StoreError::Archived(name.to_owned()));
+        }
         SweepAction::Pause if row.state == StoredSweepState::Cancelled => {
             return Err(StoreError::Cancelled(name.to_owned()));
         }
         SweepAction::Pause => row.state = StoredSweepState::Paused,
         SweepAction::Resume => row.state = StoredSweepState::Open,
-        SweepAction::Priority(priority) => row.priority = priority,
+        SweepAction::Priority(priority) => row.priority = *priority,
+        SweepAction::Rename(new) => {
+            if new != name && tx.sweep(new).await?.is_some() {
+                return Err(StoreError::NameTaken(new.clone()));
+            }
+            row.spec = row.spec.renamed(new)?;
+        }
+        SweepAction::Archive => row.archived = true,
+        SweepAction::Unarchive => row.archived = false,
     }
     tx.update_sweep(&row).await
 }
@@ -63,7 +78,7 @@ pub(crate) struct TrialsDone {
     pub(crate) next: Option<i64>,
 }
 
-/// Cancels or retries the trials of one page, or those that are named.
+/// Cancels, retries or resumes the trials of one page, or those that are named.
 pub(crate) async fn act_on_trials(
     request: &TrialsRequest,
     now: Timestamp,
@@ -76,6 +91,11 @@ pub(crate) async fn act_on_trials(
         begin(&mut row, *action, which, now, tx).await?;
     }
     let (mut trials, next) = trials_of(row.id, which, tx).await?;
+    if *action == TrialAction::Resume && next.is_none() && row.state == StoredSweepState::Cancelled {
+        // Last, so that a resumption that was cut off can be repeated.
+        row.state = StoredSweepState::Open;
+        tx.update_sweep(&row).await?;
+    }
     if *action == TrialAction::Retry {
         // A combination runs on its members: those without a result come first.
         let combinations =
@@ -88,7 +108,10 @@ pub(crate) async fn act_on_trials(
     for trial in &trials {
         let (event, what) = match action {
             TrialAction::Cancel => (Event::Cancel, "cancelled"),
-            TrialAction::Retry => (Event::Retry { combination: row.spec.combines(&trial.point) }, "retried"),
+            TrialAction::Resume if trial.state != State::Finished(Finished::Cancelled) => continue,
+            TrialAction::Retry | TrialAction::Resume => {
+                (Event::Retry { combination: row.spec.combines(&trial.point) }, "retried")
+            }
         };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
         let forgive = effect == Some(Effect::ResetFailures);
@@ -131,6 +154,9 @@ async fn begin(
             *filter == Filter::default() && state.is_none()
         }
     };
+    if row.archived && action != TrialAction::Cancel {
+        return Err(StoreError::Archived(row.spec.name.clone()));
+    }
     refuse_to_miss_trials(row, action, which, whole)?;
     match action {
         // A whole sweep that is cancelled adds no further trials either; one that is retried is open again.
@@ -139,7 +165,8 @@ async fn begin(
         _ => {}
     }
     tx.update_sweep(row).await?;
-    if action == TrialAction::Retry {
+    row.revision += 1;
+    if action != TrialAction::Cancel {
         // The user has mended something, perhaps on a machine.
         for kind in WorkKind::of(&row.spec.work) {
             tx.release(&Release::Kind(kind), now).await?;
@@ -179,6 +206,7 @@ fn refuse_to_miss_trials(
     let misses_none = match action {
         TrialAction::Cancel => named,
         TrialAction::Retry => !cancelled,
+        TrialAction::Resume => true,
     };
     if whole || row.expanded >= row.planned || misses_none {
         return Ok(());
@@ -192,7 +220,7 @@ fn refuse_to_miss_trials(
     Err(StoreError::Incomplete { sweep, advice })
 }
 
-async fn stored_sweep(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
+pub(super) async fn stored_sweep(name: &str, tx: &mut dyn Transaction) -> Result<SweepRow, StoreError> {
     // The store puts the names that there are into this error.
     tx.sweep(name)
         .await?

@@ -40,6 +40,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
         spec,
         revision: 1,
         state,
+        archived: false,
         priority,
         reuse,
         planned: 1,

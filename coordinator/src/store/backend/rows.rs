@@ -10,6 +10,8 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, SpecHash};
 
+use crate::store::StoreError;
+
 /// A sweep as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SweepRow {
@@ -17,6 +19,8 @@ pub(crate) struct SweepRow {
     pub(crate) spec: SweepSpec,
     pub(crate) revision: i64,
     pub(crate) state: StoredSweepState,
+    /// Lists leave it out, and none of its trials starts.
+    pub(crate) archived: bool,
     pub(crate) priority: i64,
     pub(crate) reuse: bool,
     pub(crate) planned: u64,
@@ -30,17 +34,34 @@ pub(crate) enum StoredSweepState {
     Open,
     Paused,
     Cancelled,
+    /// Nobody finds it any more, and its rows are being removed.
+    Deleted,
 }
-sortie_core::named!(StoredSweepState, "sweep state", { Open => "open", Paused => "paused", Cancelled => "cancelled" });
+sortie_core::named!(StoredSweepState, "sweep state", {
+    Open => "open",
+    Paused => "paused",
+    Cancelled => "cancelled",
+    Deleted => "deleted",
+});
 
 impl SweepRow {
+    /// Refuses a sweep that takes no submission before a user opens it.
+    pub(crate) fn check_open(&self) -> Result<(), StoreError> {
+        match self.state {
+            _ if self.archived => Err(StoreError::Archived(self.spec.name.clone())),
+            StoredSweepState::Cancelled => Err(StoreError::Cancelled(self.spec.name.clone())),
+            StoredSweepState::Open | StoredSweepState::Paused | StoredSweepState::Deleted => Ok(()),
+        }
+    }
+
     /// The state as users see it.
     pub(crate) fn shown_state(&self) -> SweepState {
         match self.state {
+            _ if self.archived => SweepState::Archived,
             StoredSweepState::Open if self.expanded < self.planned => SweepState::Expanding,
             StoredSweepState::Open => SweepState::Open,
             StoredSweepState::Paused => SweepState::Paused,
-            StoredSweepState::Cancelled => SweepState::Cancelled,
+            StoredSweepState::Cancelled | StoredSweepState::Deleted => SweepState::Cancelled,
         }
     }
 }
@@ -57,6 +78,16 @@ pub(crate) struct OpenSweep {
     pub(crate) waiting: u64,
     /// Whether any trial waits, perhaps after a failure, or is still to be added.
     pub(crate) unfinished: bool,
+}
+
+/// A sweep that has results of another one's attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReusingSweep {
+    pub(crate) name: String,
+    /// How many of its trials have such a result.
+    pub(crate) trials: u64,
+    /// How many of those are members of its combinations.
+    pub(crate) members: u64,
 }
 
 /// A trial that may be assigned.

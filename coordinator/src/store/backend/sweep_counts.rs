@@ -25,7 +25,8 @@ pub(crate) fn count_finished(status: &mut SweepStatus, state: StateName, trials:
 /// A sweep that another build planned and that is not over shows that instead of its own state.
 pub(crate) fn note_outdated(status: &mut SweepStatus, sweep: &SweepRow) {
     let is_over = sweep.expanded >= sweep.planned && status.blocked + status.queued == 0;
-    if sweep.spec.outdated().is_some() && !is_over && sweep.state == StoredSweepState::Open {
+    if sweep.spec.outdated().is_some() && !is_over && sweep.state == StoredSweepState::Open && !sweep.archived
+    {
         status.state = SweepState::Outdated;
     }
 }

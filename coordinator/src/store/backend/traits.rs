@@ -13,13 +13,14 @@ use sortie_core::trial::SpecHash;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
-    AttemptRow, Contradiction, OpenSweep, ReportedData, SweepRow, TrialRow, WaitingCombination, WaitingTrial,
-    WorkerRow,
+    AttemptRow, Contradiction, OpenSweep, ReportedData, ReusingSweep, SweepRow, TrialRow, WaitingCombination,
+    WaitingTrial, WorkerRow,
 };
 use crate::store::StoreError;
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
+    Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker,
+    WorkerLine,
 };
 
 /// Whose quarantines are ended.
@@ -46,8 +47,10 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Whether that clock may be set while the database is open.
     fn clock_may_step(&self) -> bool;
 
-    /// How far one sweep is, or all of them in the order of their submission.
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError>;
+    /// How far one sweep is, or all of them in the order of their submission; those that were archived only if that is asked for.
+    async fn status(&self, sweep: Option<&str>, archived: bool) -> Result<Vec<SweepStatus>, StoreError>;
+    /// What is stored of a sweep.
+    async fn contents(&self, sweep: SweepKey) -> Result<SweepContents, StoreError>;
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(
         &self,
@@ -96,7 +99,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
 /// What a transaction reads and writes of sweeps.
 #[tonic::async_trait]
 pub(crate) trait Sweeps: Send {
-    /// Sweeps that are neither paused nor cancelled; waiting trials are counted up to `count_max`.
+    /// Sweeps that are neither paused nor cancelled nor archived; waiting trials are counted up to `count_max`.
     async fn open_sweeps(&mut self, count_max: u64, now: Timestamp) -> Result<Vec<OpenSweep>, StoreError>;
     /// A sweep by name, to be changed: others that would change it wait.
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError>;
@@ -159,7 +162,7 @@ pub(crate) trait Attempts: Send {
     /// Gives every lease one full term from now, and none more than two. No trial that waits after a failure and no quarantine ends later
     /// than the longest one would that begins now. The clock may have been set, either way. Gives how many leases changed.
     async fn renew_leases(&mut self, now: Timestamp, lease: Duration) -> Result<u64, StoreError>;
-    /// Attempts with their trials; unknown ones are left out.
+    /// Attempts with their trials; unknown ones, and those of deleted sweeps, are left out.
     async fn attempts(&mut self, tokens: &[AttemptToken]) -> Result<Vec<AttemptRow>, StoreError>;
     /// Attempts whose leases ended before now, at most `count_max`.
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError>;
@@ -200,9 +203,27 @@ pub(crate) trait Workers: Send {
     async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError>;
 }
 
+/// What a transaction reads and removes of sweeps that users delete. Such a sweep is first marked as deleted, from when on nobody finds it
+/// or its results, and then removed bit by bit.
+#[tonic::async_trait]
+pub(crate) trait Removal: Send {
+    /// Keeps every other transaction from changing trials, or taking over their results, until this one ends.
+    async fn lock_trials(&mut self) -> Result<(), StoreError>;
+    /// How many trials of a sweep run.
+    async fn running(&mut self, sweep: SweepKey) -> Result<u64, StoreError>;
+    /// The other sweeps that have results of this one's attempts.
+    async fn reused_by(&mut self, sweep: SweepKey) -> Result<Vec<ReusingSweep>, StoreError>;
+    /// A sweep that is deleted and not removed.
+    async fn deleted_sweep(&mut self) -> Result<Option<SweepKey>, StoreError>;
+    /// Removes the last trials of a deleted sweep, at most `count_max`, with all that is stored of them. Gives how many there were.
+    async fn remove_trials(&mut self, sweep: SweepKey, count_max: u64) -> Result<u64, StoreError>;
+    /// Removes a deleted sweep that has no trials.
+    async fn remove_sweep(&mut self, sweep: SweepKey) -> Result<(), StoreError>;
+}
+
 /// A transaction. Rows that it reads are locked against other coordinators where there can be any.
 #[tonic::async_trait]
-pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers {
+pub(crate) trait Transaction: Sweeps + Trials + Attempts + Workers + Removal {
     /// See [`Backend::now`].
     async fn now(&mut self) -> Result<Timestamp, StoreError>;
     /// Issues the number of a coordinator's life.

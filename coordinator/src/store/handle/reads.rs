@@ -58,13 +58,31 @@ impl Store {
         Ok(StoreError::UnknownSweep { name: name.to_owned(), known })
     }
 
-    /// How far one sweep is, or all of them in the order of their submission.
+    /// How far one sweep is, or all of them that are not archived, in the order of their submission.
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`].
     #[tracing::instrument(level = "debug", skip_all, fields(sweep = sweep))]
     pub async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        let mut status = self.backend.status(sweep).await?;
+        let status = self.backend.status(sweep, false).await?;
+        match sweep {
+            Some(name) if status.is_empty() => Err(self.unknown(name).await?),
+            _ => self.with_reasons(status).await,
+        }
+    }
+
+    /// How far all sweeps are, the archived ones too.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn status_of_all(&self) -> Result<Vec<SweepStatus>, StoreError> {
+        let status = self.backend.status(None, true).await?;
+        self.with_reasons(status).await
+    }
+
+    /// The same, with the reasons why trials wait that no worker may run.
+    async fn with_reasons(&self, mut status: Vec<SweepStatus>) -> Result<Vec<SweepStatus>, StoreError> {
         for status in &mut status {
             let waits = status.state == SweepState::Open && status.queued > 0 && status.running == 0;
             if waits && !status.delayed {
@@ -72,10 +90,7 @@ impl Store {
                 status.held_up = self.held_up(&spec.require, &WorkKind::of(&spec.work)).await?;
             }
         }
-        match sweep {
-            Some(name) if status.is_empty() => Err(self.unknown(name).await?),
-            _ => Ok(status),
-        }
+        Ok(status)
     }
 
     /// Why trials with these requirements, of these kinds, do not run; none if some worker may run them.

@@ -2,16 +2,16 @@
 
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
-use sortie_core::spec::SweepSpec;
+use sortie_core::spec::{Change, SweepSpec};
 use sortie_core::trial::SpecHash;
 use tokio::sync::watch;
 
 use super::store::Store;
 use crate::store::StoreError;
 use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials};
-use crate::store::backend::Release;
-use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialAction};
-use crate::store::writer::{Act, Command, Message, Submit};
+use crate::store::backend::{Release, StoredSweepState};
+use crate::store::types::{Preview, SubmitOptions, Submitted, SweepAction, SweepContents, TrialAction};
+use crate::store::writer::{Act, Command, Delete, Message, Submit};
 
 impl Store {
     /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
@@ -29,6 +29,29 @@ impl Store {
         self.ask(|reply| Message::Command(Command::Submit(submit, reply))).await
     }
 
+    /// What submitting a sweep would change.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    #[tracing::instrument(level = "debug", skip_all, fields(sweep = %spec.name))]
+    pub async fn preview(&self, spec: &SweepSpec, options: SubmitOptions) -> Result<Preview, StoreError> {
+        let Some(row) = self.backend.sweep(&spec.name).await? else {
+            let (trials, combinations) = spec.sizes();
+            return Ok(Preview::New { trials, combinations });
+        };
+        row.check_open()?;
+        let mut resubmission = row.spec.resubmission(spec)?;
+        let priority = options.priority.unwrap_or(row.priority);
+        let options = [
+            ("priority", row.priority.to_string(), priority.to_string()),
+            ("reuse", row.reuse.to_string(), options.reuse.to_string()),
+        ];
+        for (key, old, new) in options.into_iter().filter(|(_, old, new)| old != new) {
+            resubmission.changes.push(Change { key: key.to_owned(), old, new });
+        }
+        Ok(Preview::Stored(resubmission))
+    }
+
     /// Adds seeds to a sweep's grid until it has so many, as submitting a file with them would.
     ///
     /// # Errors
@@ -39,16 +62,37 @@ impl Store {
         self.submit(&row.spec.with_seeds(seeds)?, SubmitOptions { reuse: row.reuse, priority: None }).await
     }
 
-    /// Changes a sweep.
+    /// Changes a sweep. Returns how many trials that changed: those of a cancelled sweep that is resumed wait again.
     ///
     /// # Errors
-    /// [`StoreError::UnknownSweep`].
+    /// [`StoreError::UnknownSweep`]; [`StoreError::Archived`] and [`StoreError::Cancelled`] where the action needs one that is not;
+    /// [`StoreError::NameTaken`] and [`StoreError::Spec`] for a name that it cannot have.
     #[tracing::instrument(level = "debug", skip_all, fields(%sweep))]
-    pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<(), StoreError> {
+    pub async fn act(&self, sweep: &str, action: SweepAction) -> Result<u64, StoreError> {
+        if action == SweepAction::Resume && self.sweep(sweep).await?.state == StoredSweepState::Cancelled {
+            return self.act_on_trials(sweep, TrialAction::Resume, &Filter::default(), None).await;
+        }
         let act = Act { sweep: sweep.to_owned(), action };
         match self.ask(|reply| Message::Command(Command::Act(act, reply))).await {
+            Ok(()) => Ok(0),
             Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
-            other => other,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a sweep with all that is stored of it, or only looks whether that may be. Nobody finds it from then on; its rows are removed
+    /// in the background, also after a restart. Files that its attempts left stay where they are. Returns what was stored.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSweep`]; [`StoreError::TrialsRun`] and [`StoreError::Reused`] for one that is needed.
+    #[tracing::instrument(level = "debug", skip_all, fields(%sweep, only_ask))]
+    pub async fn delete(&self, sweep: &str, only_ask: bool) -> Result<SweepContents, StoreError> {
+        let contents = self.backend.contents(self.sweep(sweep).await?.id).await?;
+        let delete = Delete { sweep: sweep.to_owned(), only_ask };
+        match self.ask(|reply| Message::Command(Command::Delete(delete, reply))).await {
+            Ok(()) => Ok(contents),
+            Err(StoreError::UnknownSweep { .. }) => Err(self.unknown(sweep).await?),
+            Err(error) => Err(error),
         }
     }
 
@@ -74,7 +118,7 @@ impl Store {
         self.ask(|reply| Message::Command(Command::Release(release, reply))).await
     }
 
-    /// Cancels or retries trials of a sweep: those that the filter and the state mean. Returns how many it changed.
+    /// Cancels, retries or resumes trials of a sweep: those that the filter and the state mean. Returns how many it changed.
     ///
     /// # Errors
     /// [`StoreError::UnknownSweep`], [`StoreError::Filter`] for an axis that the sweep does not have, and [`StoreError::Incomplete`] for

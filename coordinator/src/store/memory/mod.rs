@@ -2,6 +2,7 @@
 //! run the whole coordinator on it.
 
 mod reads;
+mod removal;
 mod tables;
 mod transaction;
 

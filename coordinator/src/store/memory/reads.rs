@@ -1,8 +1,10 @@
 //! Questions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_core::artifact::ArtifactKind;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
@@ -11,10 +13,11 @@ use sortie_core::record::{Detail, TrialRecord};
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, ReportedData, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history,
+    Backend, ReportedData, StoredSweepState, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history,
 };
 use crate::store::types::{
-    Log, Page, PageRequest, StoredArtifact, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts, TrialHistory,
+    TrialLine, WorkerLine,
 };
 
 /// Rows of one page.
@@ -37,11 +40,16 @@ impl Backend for Memory {
         false
     }
 
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+    async fn status(&self, sweep: Option<&str>, archived: bool) -> Result<Vec<SweepStatus>, StoreError> {
         let now = self.clock.now();
         let tables = self.tables.lock().await;
         let mut all = Vec::new();
-        for row in tables.sweeps.values().filter(|row| sweep.is_none_or(|name| name == row.spec.name)) {
+        let is_meant = |row: &&SweepRow| match sweep {
+            _ if row.state == StoredSweepState::Deleted => false,
+            Some(name) => name == row.spec.name,
+            None => archived || !row.archived,
+        };
+        for row in tables.sweeps.values().filter(is_meant) {
             let mut status = SweepStatus {
                 priority: row.priority,
                 planned: row.planned,
@@ -73,6 +81,27 @@ impl Backend for Memory {
             all.push(status);
         }
         Ok(all)
+    }
+
+    async fn contents(&self, sweep: SweepKey) -> Result<SweepContents, StoreError> {
+        let tables = self.tables.lock().await;
+        let mut contents = SweepContents::default();
+        let mut keys = BTreeSet::new();
+        for (id, trial) in tables.in_sweep(sweep) {
+            contents.trials += 1;
+            let state = trial.state.name();
+            contents.succeeded += u64::from(state == StateName::Succeeded);
+            let cleared = matches!(state, StateName::Succeeded | StateName::Diverged);
+            let files = tables.attempts_of(id).flat_map(|(token, _)| tables.artifacts_of(*token));
+            for file in files
+                .filter(|file| !(file.key.is_empty() || cleared && file.kind == ArtifactKind::Checkpoint))
+            {
+                keys.insert(file.key.as_str());
+                contents.bytes += file.bytes;
+            }
+        }
+        contents.files = keys.len() as u64;
+        Ok(contents)
     }
 
     async fn trials(
@@ -127,6 +156,7 @@ impl Backend for Memory {
     ) -> Result<Vec<(TrialKey, String)>, StoreError> {
         let tables = self.tables.lock().await;
         let in_sweep = |trial: &Trial| match (sweep, tables.sweeps.get(&trial.sweep)) {
+            _ if tables.is_deleted(trial.sweep) => false,
             (Some(name), Some(row)) => row.spec.name == name,
             (wanted, _) => wanted.is_none(),
         };
@@ -258,7 +288,7 @@ impl Backend for Memory {
     }
 
     async fn sweep(&self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.tables.lock().await.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+        Ok(self.tables.lock().await.named(name).cloned())
     }
 
     async fn sweep_names(&self) -> Result<Vec<String>, StoreError> {
@@ -269,6 +299,7 @@ impl Backend for Memory {
             .sweeps
             .values()
             .rev()
+            .filter(|sweep| sweep.state != StoredSweepState::Deleted)
             .map(|sweep| sweep.spec.name.clone())
             .take(20)
             .collect())

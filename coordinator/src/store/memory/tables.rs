@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::store::StoreError;
-use crate::store::backend::{AttemptState, Changes, Progress, SweepRow};
+use crate::store::backend::{AttemptState, Changes, Progress, StoredSweepState, SweepRow};
 use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
 
 pub(super) type EvaluationKey = (AttemptToken, Method, u64, String, SplitName);
@@ -43,6 +43,8 @@ impl Memory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     pub(super) epoch: i64,
+    /// How many there ever were: the id of one that is deleted does not come back.
+    pub(super) sweeps_made: i64,
     pub(super) sweeps: BTreeMap<SweepKey, SweepRow>,
     pub(super) trials: BTreeMap<TrialKey, Trial>,
     /// The trials by id and sweep: each is there once.
@@ -159,7 +161,7 @@ impl Tables {
             .by_id
             .range((spec_hash, SweepKey(0))..)
             .take_while(|((same, _), _)| *same == spec_hash)
-            .filter(|((_, other), _)| *other != sweep);
+            .filter(|((_, other), _)| *other != sweep && !self.is_deleted(*other));
         let trials = same.filter_map(|(_, id)| self.trials.get(id));
         // Any would do; the newest, as in the databases.
         trials
@@ -167,6 +169,15 @@ impl Tables {
             .filter_map(|trial| trial.state.token())
             .filter(enough)
             .max()
+    }
+
+    pub(super) fn is_deleted(&self, sweep: SweepKey) -> bool {
+        self.sweeps.get(&sweep).is_none_or(|row| row.state == StoredSweepState::Deleted)
+    }
+
+    /// The sweep of this name.
+    pub(super) fn named(&self, name: &str) -> Option<&SweepRow> {
+        self.sweeps.values().find(|row| row.spec.name == name && row.state != StoredSweepState::Deleted)
     }
 
     pub(super) fn attempts_of(

@@ -36,11 +36,12 @@ impl Sweeps for MemoryTransaction {
                     .iter()
                     .any(|state| tables.count(sweep.id, *state) > 0),
         };
-        Ok(tables.sweeps.values().filter(|sweep| sweep.state == StoredSweepState::Open).map(open).collect())
+        let is_open = |sweep: &&SweepRow| sweep.state == StoredSweepState::Open && !sweep.archived;
+        Ok(tables.sweeps.values().filter(is_open).map(open).collect())
     }
 
     async fn sweep(&mut self, name: &str) -> Result<Option<SweepRow>, StoreError> {
-        Ok(self.tables.sweeps.values().find(|sweep| sweep.spec.name == name).cloned())
+        Ok(self.tables.named(name).cloned())
     }
 
     async fn sweep_by_id(&mut self, id: SweepKey) -> Result<Option<SweepRow>, StoreError> {
@@ -48,7 +49,8 @@ impl Sweeps for MemoryTransaction {
     }
 
     async fn insert_sweep(&mut self, sweep: &SweepRow, _: Timestamp) -> Result<SweepKey, StoreError> {
-        let id = SweepKey(self.tables.sweeps.len() as i64 + 1);
+        self.tables.sweeps_made += 1;
+        let id = SweepKey(self.tables.sweeps_made);
         self.tables.sweeps.insert(id, SweepRow { id, ..sweep.clone() });
         Ok(id)
     }
@@ -64,8 +66,10 @@ impl Sweeps for MemoryTransaction {
     }
 
     async fn expanding(&mut self) -> Result<Option<SweepRow>, StoreError> {
-        let expanding =
-            |sweep: &&SweepRow| sweep.expanded < sweep.planned && sweep.state != StoredSweepState::Cancelled;
+        let expanding = |sweep: &&SweepRow| {
+            let goes_on = matches!(sweep.state, StoredSweepState::Open | StoredSweepState::Paused);
+            sweep.expanded < sweep.planned && goes_on
+        };
         let key =
             |sweep: &&SweepRow| (std::cmp::Reverse(sweep.priority), sweep.planned - sweep.expanded, sweep.id);
         Ok(self.tables.sweeps.values().filter(expanding).min_by_key(key).cloned())
@@ -191,7 +195,7 @@ impl Trials for MemoryTransaction {
             let existing = needs.and_then(|needs| self.tables.existing_result(*spec_hash, sweep, needs));
             let fresh = if members.is_empty() { State::FRESH } else { State::Blocked };
             let state = existing.map_or(fresh, |token| State::Finished(Finished::Succeeded(token)));
-            let id = TrialKey(self.tables.trials.len() as i64 + 1);
+            let id = TrialKey(self.tables.trials.keys().next_back().map_or(1, |last| last.0 + 1));
             let first = self.tables.first_of(*spec_hash).map(|first| first.point.clone());
             let (position, point, reused_here) =
                 (*position, first.unwrap_or_else(|| point.clone()), existing.is_some());
@@ -274,6 +278,9 @@ impl Attempts for MemoryTransaction {
         for token in tokens {
             let Some(attempt) = tables.attempts.get(token) else { continue };
             let trial = tables.trials.get(&attempt.trial).ok_or_else(|| missing("trials"))?;
+            if tables.is_deleted(trial.sweep) {
+                continue;
+            }
             let machine = tables.machine_of(attempt)?;
             let suspect = tables.faults_of(&machine).next().is_some();
             rows.push(AttemptRow {

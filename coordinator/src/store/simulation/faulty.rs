@@ -16,12 +16,14 @@ use sortie_core::trial::SpecHash;
 use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, Release, ReportedData,
-    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, Release, Removal,
+    ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination,
+    WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
-    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker, WorkerLine,
+    Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, Worker,
+    WorkerLine,
 };
 
 /// What is wrong with a database.
@@ -104,8 +106,11 @@ impl Backend for FaultyBackend {
     fn clock_may_step(&self) -> bool {
         self.inner.clock_may_step()
     }
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
-        self.inner.status(sweep).await
+    async fn status(&self, sweep: Option<&str>, archived: bool) -> Result<Vec<SweepStatus>, StoreError> {
+        self.inner.status(sweep, archived).await
+    }
+    async fn contents(&self, sweep: SweepKey) -> Result<SweepContents, StoreError> {
+        self.inner.contents(sweep).await
     }
     async fn trials(
         &self,
@@ -295,6 +300,28 @@ impl Workers for FaultyTransaction {
 
     async fn release(&mut self, whose: &Release, now: Timestamp) -> Result<u64, StoreError> {
         self.inner.release(whose, now).await
+    }
+}
+
+#[tonic::async_trait]
+impl Removal for FaultyTransaction {
+    async fn lock_trials(&mut self) -> Result<(), StoreError> {
+        self.inner.lock_trials().await
+    }
+    async fn running(&mut self, sweep: SweepKey) -> Result<u64, StoreError> {
+        self.inner.running(sweep).await
+    }
+    async fn reused_by(&mut self, sweep: SweepKey) -> Result<Vec<ReusingSweep>, StoreError> {
+        self.inner.reused_by(sweep).await
+    }
+    async fn deleted_sweep(&mut self) -> Result<Option<SweepKey>, StoreError> {
+        self.inner.deleted_sweep().await
+    }
+    async fn remove_trials(&mut self, sweep: SweepKey, count_max: u64) -> Result<u64, StoreError> {
+        self.inner.remove_trials(sweep, count_max).await
+    }
+    async fn remove_sweep(&mut self, sweep: SweepKey) -> Result<(), StoreError> {
+        self.inner.remove_sweep(sweep).await
     }
 }
 

@@ -9,6 +9,7 @@ mod open;
 mod postgres;
 mod queries;
 mod reads;
+mod removal;
 mod rows;
 #[cfg(test)]
 mod session_checks;

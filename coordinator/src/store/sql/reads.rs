@@ -22,8 +22,8 @@ use crate::store::StoreError;
 use crate::store::backend::{Backend, ReportedData, SweepRow, Transaction, sweep_counts, trial_history};
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Page, PageRequest, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine, Worker,
-    WorkerLine,
+    Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine,
+    Worker, WorkerLine,
 };
 
 /// Rows of one page.
@@ -191,14 +191,25 @@ impl Backend for SqlBackend {
         matches!(self.time, TimeSource::Database)
     }
 
-    async fn status(&self, sweep: Option<&str>) -> Result<Vec<SweepStatus>, StoreError> {
+    async fn status(&self, sweep: Option<&str>, archived: bool) -> Result<Vec<SweepStatus>, StoreError> {
         let now = self.now().await?;
         let mut all = Vec::new();
-        for row in self.fetch(self.sql().status, vec![sweep.unwrap_or_default().into(), now.0.into()]).await?
-        {
+        let args = vec![sweep.unwrap_or_default().into(), now.0.into(), i64::from(archived).into()];
+        for row in self.fetch(self.sql().status, args).await? {
             all.push(self.sweep_status(&row).await?);
         }
         Ok(all)
+    }
+
+    async fn contents(&self, sweep: SweepKey) -> Result<SweepContents, StoreError> {
+        let row = self.fetch(self.sql().contents, vec![sweep.into()]).await?.pop();
+        let Some(row) = row else { return Ok(SweepContents::default()) };
+        Ok(SweepContents {
+            trials: row.count("trials", "trials")?,
+            succeeded: row.count("trials", "succeeded")?,
+            files: row.count("artifacts", "files")?,
+            bytes: row.count("artifacts", "bytes")?,
+        })
     }
 
     async fn trials(

@@ -82,6 +82,7 @@ pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
         spec: row.json("sweeps", "spec")?,
         revision: row.int("sweeps", "revision")?,
         state: row.parsed("sweeps", "state")?,
+        archived: row.int("sweeps", "archived")? != 0,
         priority: row.int("sweeps", "priority")?,
         reuse: row.int("sweeps", "reuse")? != 0,
         planned: row.count("sweeps", "planned")?,

@@ -82,11 +82,11 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued')
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
-        FROM sweeps AS s WHERE s.state = 'open' ORDER BY s.id";
+        FROM sweeps AS s WHERE s.state = 'open' AND s.archived = 0 ORDER BY s.id";
     waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
-             WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id
+             WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id AND {THERE}
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
             (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
@@ -97,6 +97,7 @@ statements! {
             CAST(CASE WHEN EXISTS (SELECT 1 FROM attempts AS b WHERE b.trial = a.trial AND b.token < a.token)
                  THEN 1 ELSE 0 END AS BIGINT) AS repeated
         FROM $rows(token BIGINT) AS v JOIN attempts AS a ON a.token = v.token JOIN trials AS t ON t.id = a.trial
+        JOIN sweeps AS s ON s.id = t.sweep_id AND s.state <> 'deleted'
         JOIN workers AS w ON w.id = a.worker ORDER BY t.id $lock(FOR UPDATE OF t, a)");
     expired: "SELECT t.holder AS token FROM trials AS t WHERE t.state = 'running' AND t.expires_ms <= $1 LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)";
     failures: "SELECT a.trial, a.error_class, COUNT(*) AS failures
@@ -132,27 +133,29 @@ statements! {
     contradictions_of_held_out: &contradictions("held_out");
     pinned: "SELECT digest FROM digests WHERE kind = $1 AND name = $2";
 
-    sweep: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1";
-    sweep_to_change: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1 $lock(FOR UPDATE)";
-    sweep_by_id: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
-    expanding: "SELECT id, spec, revision, state, priority, reuse, planned, expanded, base FROM sweeps
-        WHERE expanded < planned AND state <> 'cancelled' ORDER BY priority DESC, planned - expanded, id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
-    insert_sweep: "INSERT INTO sweeps (name, spec, state, priority, reuse, created_ms, planned, expanded, base)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
-    update_sweep: "UPDATE sweeps SET spec = $1, state = $2, priority = $3, reuse = $4, planned = $5, expanded = $6, base = $7,
-            revision = revision + 1 WHERE id = $8 AND revision = $9";
+    sweep: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps WHERE name = $1 AND state <> 'deleted'";
+    sweep_to_change: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps
+        WHERE name = $1 AND state <> 'deleted' $lock(FOR UPDATE)";
+    sweep_by_id: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps WHERE id = $1";
+    expanding: "SELECT id, spec, revision, state, archived, priority, reuse, planned, expanded, base FROM sweeps
+        WHERE expanded < planned AND state IN ('open', 'paused') ORDER BY priority DESC, planned - expanded, id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
+    insert_sweep: "INSERT INTO sweeps (name, spec, state, archived, priority, reuse, created_ms, planned, expanded, base)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+    update_sweep: "UPDATE sweeps SET name = $1, spec = $2, state = $3, archived = $4, priority = $5, reuse = $6, planned = $7, expanded = $8,
+            base = $9, revision = revision + 1 WHERE id = $10 AND revision = $11";
     next_position: "SELECT COALESCE(MAX(position) + 1, 0) AS next FROM trials WHERE sweep_id = $1";
+    // In this order: SQLite would go through the sweep's trials for each of them, since it does not know how many there are.
     insert_members: "INSERT INTO members (trial, place, member)
-        SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v
-        JOIN trials AS c ON c.trial_id = v.trial_id AND c.sweep_id = $2 JOIN trials AS t ON t.trial_id = v.member AND t.sweep_id = $2
-        WHERE true ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
+        SELECT c.id, v.place, t.id FROM $rows(trial_id TEXT, place BIGINT, member TEXT) AS v CROSS JOIN trials AS c CROSS JOIN trials AS t
+        WHERE c.trial_id = v.trial_id AND c.sweep_id = $2 AND t.trial_id = v.member AND t.sweep_id = $2
+        ON CONFLICT (trial, place) DO UPDATE SET member = excluded.member";
     insert_trials: &format!("INSERT INTO trials (sweep_id, trial_id, position, held_out, parameters, written, seed, split_seed, state, result, reused)
         SELECT CAST($2 AS BIGINT), v.trial_id, v.position, v.held_out, v.parameters,
             COALESCE((SELECT first.written FROM trials AS first WHERE first.trial_id = v.trial_id ORDER BY first.id LIMIT 1), v.written),
             v.seed, v.split_seed,
             CASE WHEN v.existing IS NULL THEN v.state ELSE 'succeeded' END, v.existing, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
-                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND (r.state = 'blocked' OR {LEFT})) AS existing
+                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND {THERE} AND (r.state = 'blocked' OR {LEFT})) AS existing
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, written TEXT, seed BIGINT, split_seed BIGINT,
                          state TEXT) AS r) AS v
         WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
@@ -192,7 +195,7 @@ statements! {
     seen: "UPDATE workers SET seen_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
     left: "UPDATE workers SET left_ms = v.at_ms FROM $rows(name TEXT, at_ms BIGINT) AS v WHERE workers.worker_id = v.name";
 
-    status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.priority, s.reuse, s.planned, s.expanded, s.base,
+    status: "SELECT s.id, s.name, s.spec, s.revision, s.state, s.archived, s.priority, s.reuse, s.planned, s.expanded, s.base,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') AS blocked,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'queued') AS queued,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'running') AS running,
@@ -204,7 +207,7 @@ statements! {
              WHERE t.sweep_id = s.id AND t.state = 'running') AS preparing,
             (SELECT MIN(a.preparation) FROM trials AS t JOIN attempts AS a ON a.token = t.holder
              WHERE t.sweep_id = s.id AND t.state = 'running') AS preparation
-        FROM sweeps AS s WHERE $1 = '' OR s.name = $1 ORDER BY s.id";
+        FROM sweeps AS s WHERE s.state <> 'deleted' AND (s.name = $1 OR $1 = '' AND (s.archived = 0 OR CAST($3 AS BIGINT) = 1)) ORDER BY s.id";
     finished: "SELECT t.sweep_id, t.state, t.reused, COUNT(*) AS trials FROM trials AS t
         WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.sweep_id = $1 GROUP BY t.sweep_id, t.state, t.reused";
     durations: "SELECT COUNT(*) AS attempts,
@@ -223,7 +226,7 @@ statements! {
     scores_of_validation: &scores("validation");
     scores_of_held_out: &scores("held_out");
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
-        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3)
+        WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) AND s.state <> 'deleted'
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
@@ -245,7 +248,35 @@ statements! {
     running: "SELECT a.worker, s.name || '/' || substr(t.trial_id, 1, 8) AS trial
         FROM trials AS t JOIN attempts AS a ON a.token = t.holder JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.state = 'running' ORDER BY a.token";
-    sweep_names: "SELECT name FROM sweeps ORDER BY id DESC LIMIT 20";
+    sweep_names: "SELECT name FROM sweeps WHERE state <> 'deleted' ORDER BY id DESC LIMIT 20";
+    contents: "SELECT (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = $1) AS trials,
+            (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = $1
+                AND t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded') AS succeeded,
+            COUNT(DISTINCT r.key) AS files, CAST(COALESCE(SUM(r.bytes), 0) AS BIGINT) AS bytes
+        FROM trials AS t JOIN attempts AS a ON a.trial = t.id JOIN artifacts AS r ON r.token = a.token
+        WHERE t.sweep_id = $1 AND r.key IS NOT NULL
+            -- Those of trials that came to a result are deleted.
+            AND (r.kind <> 'checkpoint' OR t.state NOT IN ('succeeded', 'diverged'))";
+
+    lock_trials: "LOCK TABLE trials IN EXCLUSIVE MODE";
+    running_of: "SELECT COUNT(*) AS running FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'running'";
+    reused_by: "SELECT s.name, COUNT(*) AS trials,
+            CAST(SUM(CASE WHEN EXISTS (SELECT 1 FROM members AS m WHERE m.member = t.id) THEN 1 ELSE 0 END) AS BIGINT) AS members
+        FROM sweeps AS s JOIN trials AS t ON t.sweep_id = s.id JOIN attempts AS a ON a.token = t.result JOIN trials AS own ON own.id = a.trial
+        WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 1
+            AND own.sweep_id = $1 AND s.id <> $1 AND s.state <> 'deleted' GROUP BY s.id, s.name ORDER BY s.id";
+    deleted_sweep: "SELECT id FROM sweeps WHERE state = 'deleted' ORDER BY id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
+    last_trials: "SELECT t.id FROM trials AS t WHERE t.sweep_id = $1 ORDER BY t.position DESC LIMIT $2 $lock(FOR UPDATE OF t)";
+    remove_validation: &of_attempts("validation");
+    remove_held_out: &of_attempts("held_out");
+    remove_losses: &of_attempts("training_losses");
+    remove_artifacts: &of_attempts("artifacts");
+    remove_logs: &of_attempts("logs");
+    remove_attempts: "DELETE FROM attempts WHERE trial IN (SELECT v.trial FROM $rows(trial BIGINT) AS v)";
+    remove_events: "DELETE FROM trial_events WHERE trial IN (SELECT v.trial FROM $rows(trial BIGINT) AS v)";
+    remove_members: "DELETE FROM members WHERE trial IN (SELECT v.trial FROM $rows(trial BIGINT) AS v)";
+    remove_trials: "DELETE FROM trials WHERE id IN (SELECT v.trial FROM $rows(trial BIGINT) AS v)";
+    remove_sweep: "DELETE FROM sweeps WHERE id = $1 AND state = 'deleted'";
 }
 
 /// The statements of a database.
@@ -337,6 +368,14 @@ fn lines(which: &str) -> String {
     )
 }
 
+/// Removes what the attempts at some trials left in a table.
+fn of_attempts(table: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE token IN
+            (SELECT a.token FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial)"
+    )
+}
+
 /// Evaluations in one of their tables that differ from what an earlier attempt at the same trial reported under the same circumstances.
 fn contradictions(table: &str) -> String {
     format!(
@@ -386,6 +425,10 @@ const SUSPECT: &str = "CAST(CASE WHEN EXISTS (SELECT 1 FROM machine_faults AS f 
 const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result";
 /// The same of a table that is called `t`.
 const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_ms, t.result";
+
+/// Whether the sweep of the trial `other` is not deleted.
+const THERE: &str =
+    "NOT EXISTS (SELECT 1 FROM sweeps AS gone WHERE gone.id = other.sweep_id AND gone.state = 'deleted')";
 
 /// Whether the trial `other` left what the fourth and the fifth argument ask for: final weights, final logits.
 const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS

@@ -45,11 +45,11 @@ impl SqlTransaction {
         statements(self.dialect)
     }
 
-    async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, StoreError> {
+    pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, StoreError> {
         Ok(self.tx.fetch(sql, args).await?.pop())
     }
 
-    async fn one_int(
+    pub(super) async fn one_int(
         &mut self,
         sql: &'static str,
         args: Vec<Arg>,
@@ -93,6 +93,7 @@ impl Sweeps for SqlTransaction {
             sweep.spec.name.as_str().into(),
             encoded(sweep)?,
             sweep.state.as_str().into(),
+            i64::from(sweep.archived).into(),
             sweep.priority.into(),
             i64::from(sweep.reuse).into(),
             now.0.into(),
@@ -105,8 +106,10 @@ impl Sweeps for SqlTransaction {
 
     async fn update_sweep(&mut self, sweep: &SweepRow) -> Result<(), StoreError> {
         let args = vec![
+            sweep.spec.name.as_str().into(),
             encoded(sweep)?,
             sweep.state.as_str().into(),
+            i64::from(sweep.archived).into(),
             sweep.priority.into(),
             i64::from(sweep.reuse).into(),
             sweep.planned.into(),

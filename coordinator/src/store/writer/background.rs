@@ -1,10 +1,10 @@
-//! The writer's work in the background: adding trials to sweeps, and letting combinations start.
+//! The writer's work in the background: adding trials to sweeps, letting combinations start, and removing deleted sweeps.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::command::{Expand, Settle};
+use super::command::{Expand, Remove, Settle};
 use super::writer_task::Writer;
 use crate::store::backend::StoredSweepState;
 
@@ -13,7 +13,7 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// A look that takes long is followed by a pause of this many times as long.
 const SETTLE_PAUSES: u32 = 20;
 /// After the database refused some, until the next try.
-const EXPAND_AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(500);
 
 impl Writer {
     /// Adds some trials to a sweep whose grid is not stored completely.
@@ -33,7 +33,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "cannot add trials to a sweep; trying again");
-                self.expansion.task.pause(EXPAND_AGAIN);
+                self.expansion.task.pause(AGAIN);
             }
         }
     }
@@ -55,7 +55,7 @@ impl Writer {
                         open.push((id, progress));
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => progress.send_modify(|submitted| submitted.cancelled = true),
                 Err(error) => {
                     tracing::warn!(%error, sweep = name, "cannot read how far a submission is");
                     open.push((id, progress));
@@ -81,6 +81,19 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "cannot look for combinations whose members have ended; trying again")
+            }
+        }
+    }
+
+    /// Removes some trials of a sweep that a user deleted.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub(super) async fn remove(&mut self) {
+        match self.change(&Remove).await {
+            Ok(Some(_)) => {}
+            Ok(None) => self.removal.done(),
+            Err(error) => {
+                tracing::error!(%error, "cannot remove the rows of a deleted sweep; trying again");
+                self.removal.pause(AGAIN);
             }
         }
     }

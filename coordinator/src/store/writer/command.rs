@@ -15,6 +15,8 @@ use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Wor
 
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
+/// Trials that one transaction removes: each may have thousands of rows.
+const REMOVE_TRIALS: u64 = 50;
 
 /// A request that has a transaction of its own, and the reply that its caller waits for.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) enum Command {
     /// Answered when the sweep is stored; its trials follow.
     Submit(Submit, Reply<watch::Receiver<Submitted>>),
     Act(Act, Reply<()>),
+    /// Answered when nobody finds the sweep any more; its rows are removed later.
+    Delete(Delete, Reply<()>),
     /// Changes the trials of one page.
     ActOnTrials(TrialsRequest, Reply<TrialsDone>),
     Note(Note, Reply<()>),
@@ -83,6 +87,13 @@ pub(crate) struct Act {
     pub(crate) action: SweepAction,
 }
 
+/// Deletes a sweep, or only looks whether it may be deleted.
+#[derive(Debug)]
+pub(crate) struct Delete {
+    pub(crate) sweep: String,
+    pub(crate) only_ask: bool,
+}
+
 /// Notes something about a trial, at the time of the transaction.
 #[derive(Debug)]
 pub(crate) struct Note {
@@ -101,6 +112,10 @@ pub(super) struct Expand;
 /// Looks which combinations need not wait for their members any more; gives how many.
 #[derive(Debug)]
 pub(super) struct Settle;
+
+/// Removes some trials of a sweep that is deleted; gives which sweep.
+#[derive(Debug)]
+pub(super) struct Remove;
 
 #[tonic::async_trait]
 impl Change for Register {
@@ -130,7 +145,22 @@ impl Change for Act {
     type Done = ();
 
     async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<(), StoreError> {
-        admin::act(&self.sweep, self.action, tx).await
+        admin::act(&self.sweep, &self.action, tx).await
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Delete {
+    /// Whether anything changed.
+    type Done = bool;
+
+    async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<bool, StoreError> {
+        admin::delete(&self.sweep, self.only_ask, tx).await?;
+        Ok(!self.only_ask)
+    }
+
+    fn commit(changed: &bool) -> Commit {
+        if *changed { Commit::Quiet } else { Commit::Nothing }
     }
 }
 
@@ -202,5 +232,18 @@ impl Change for Settle {
 
     fn commit(count: &u64) -> Commit {
         if *count > 0 { Commit::Announced } else { Commit::Nothing }
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Remove {
+    type Done = Option<SweepKey>;
+
+    async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<Option<SweepKey>, StoreError> {
+        admin::remove(REMOVE_TRIALS, tx).await
+    }
+
+    fn commit(sweep: &Option<SweepKey>) -> Commit {
+        if sweep.is_some() { Commit::Quiet } else { Commit::Nothing }
     }
 }

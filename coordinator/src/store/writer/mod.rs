@@ -12,6 +12,6 @@ mod waiting_claims;
 mod writer_task;
 
 pub(crate) use batch_executor::BatchExecutor;
-pub(crate) use command::{Act, Command, Grace, Note, Register, Submit};
+pub(crate) use command::{Act, Command, Delete, Grace, Note, Register, Submit};
 pub(crate) use serving::returns;
 pub(crate) use writer_task::{Message, Writer};

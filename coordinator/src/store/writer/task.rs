@@ -68,6 +68,19 @@ impl Expansion {
         receiver
     }
 
+    /// A sweep has another name.
+    pub(super) fn rename(&self, old: &str, new: &str) {
+        for (_, progress) in &self.submissions {
+            progress.send_if_modified(|submitted| {
+                let is_meant = submitted.sweep == old;
+                if is_meant {
+                    submitted.sweep = new.to_owned();
+                }
+                is_meant
+            });
+        }
+    }
+
     pub(super) fn note(&mut self, chunk: &Chunk) {
         for (_, progress) in self.submissions.iter().filter(|(id, _)| *id == chunk.sweep) {
             progress.send_modify(|submitted| {

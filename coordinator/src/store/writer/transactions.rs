@@ -12,7 +12,7 @@ use super::writer_task::Writer;
 use crate::store::StoreError;
 use crate::store::backend::Transaction;
 use crate::store::request::{Answer, Request};
-use crate::store::types::Submitted;
+use crate::store::types::{Submitted, SweepAction};
 
 /// How often a transaction that ran into another coordinator's is tried again.
 const CONFLICTS_MAX: u32 = 5;
@@ -99,6 +99,16 @@ impl Writer {
                 let done = self.on_act(&act).await;
                 reply.send_answer(done);
             }
+            Command::Delete(delete, reply) => {
+                let done = self.change(&delete).await;
+                if let Ok(true) = done {
+                    self.removal.want();
+                    // Whoever waits for its trials, or for the end of its submission, learns of it.
+                    self.claims.wake();
+                    self.expansion.task.want();
+                }
+                reply.send_answer(done.map(drop));
+            }
             Command::ActOnTrials(request, reply) => {
                 let done = self.change(&request).await;
                 if done.is_ok() {
@@ -122,6 +132,9 @@ impl Writer {
 
     async fn on_act(&mut self, act: &Act) -> Answer<()> {
         self.change(act).await?;
+        if let SweepAction::Rename(new) = &act.action {
+            self.expansion.rename(&act.sweep, new);
+        }
         self.claims.wake();
         // A sweep that is open again may have trials that are not stored yet.
         self.expansion.task.want();

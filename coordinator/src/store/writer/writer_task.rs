@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     pub(super) expansion: Expansion,
     /// Wanted when trials ended, or combinations were added, since combinations were looked at.
     pub(super) combinations: Task,
+    /// Wanted when a sweep was deleted, and at the start: a coordinator may have ended before it had removed one.
+    pub(super) removal: Task,
     /// When to look for changes that nobody announces. The time stays where it is, whatever comes before it: in a busy hour a time that moves
     /// would never come.
     look_at: Instant,
@@ -50,10 +52,11 @@ impl Writer {
         executor: BatchExecutor,
         messages: mpsc::Receiver<Message>,
     ) -> Self {
-        let (claims, expansion, combinations) = (WaitingClaims::default(), Expansion::new(), Task::due_now());
+        let (claims, expansion) = (WaitingClaims::default(), Expansion::new());
+        let (combinations, removal) = (Task::due_now(), Task::due_now());
         let look_at = Instant::now() + LOOK_INTERVAL;
         let steps = StepWatch::default();
-        Self { backend, steps, executor, messages, claims, expansion, combinations, look_at }
+        Self { backend, steps, executor, messages, claims, expansion, combinations, removal, look_at }
     }
 
     /// Runs until all handles to the store are gone.
@@ -99,6 +102,9 @@ impl Writer {
             if self.combinations.is_due() {
                 self.settle().await;
             }
+            if self.removal.is_due() {
+                self.remove().await;
+            }
         }
     }
 
@@ -113,7 +119,8 @@ impl Writer {
 
     /// When there is something to do even if no message comes.
     fn due(&self) -> Instant {
-        let due = [self.claims.due(), self.expansion.task.due(), self.combinations.due()];
-        due.into_iter().flatten().fold(self.look_at, Instant::min)
+        let background = [self.expansion.task.due(), self.combinations.due(), self.removal.due()];
+        let due = background.into_iter().chain([self.claims.due()]);
+        due.flatten().fold(self.look_at, Instant::min)
     }
 }
