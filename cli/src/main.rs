@@ -91,6 +91,8 @@ enum Command {
     Sql(commands::sql::Arguments),
     Export(commands::export::Arguments),
     Import(commands::import::Arguments),
+    Backup(commands::backup::Arguments),
+    Restore(commands::restore::Arguments),
     #[command(subcommand)]
     Data(commands::data::Command),
     Weights(commands::weights::Arguments),
@@ -163,8 +165,8 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, control, delete, diff, explain, export, extend, figure, import, logs, plan, presets,
-        report, results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
+        artifacts, backup, control, delete, diff, explain, export, extend, figure, import, logs, plan, presets,
+        report, restore, results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
     };
     match command {
         Command::Run(arguments) => return run::run(&arguments).await,
@@ -197,6 +199,8 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Sql(arguments) => sql::run(&arguments, connection).await,
         Command::Export(arguments) => export::run(&arguments, connection).await,
         Command::Import(arguments) => import::run(&arguments, connection).await,
+        Command::Backup(arguments) => backup::run(&arguments, connection).await,
+        Command::Restore(arguments) => restore::run(&arguments).await,
         Command::Synthetic(_)
         | Command::Data(_)
         | Command::Weights(_)

@@ -91,8 +91,9 @@ async fn work(url: &str) {
         slots: 64,
         ..Default::default()
     };
-    service.register(register).await.unwrap();
-    let request = v1::LeaseRequest { worker_id, count_max: 64, wait_ms: 1_000, ..Default::default() };
+    let incarnation = service.register(register).await.unwrap().into_inner().incarnation;
+    let request =
+        v1::LeaseRequest { worker_id, count_max: 64, wait_ms: 1_000, incarnation, ..Default::default() };
     let leases = service.lease(request).await.unwrap().into_inner().leases;
     assert_eq!(leases.len(), 12);
     for lease in leases {
@@ -104,10 +105,8 @@ async fn work(url: &str) {
             batch.evaluations = evaluations(&point);
             outcome = Outcome::Succeeded(v1::Succeeded {});
         }
-        service
-            .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) })
-            .await
-            .unwrap();
+        let (token, batch, outcome) = (lease.token, Some(batch), Some(outcome));
+        service.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await.unwrap();
     }
 }
 

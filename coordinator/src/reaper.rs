@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How often expired leases are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -33,8 +33,11 @@ pub(crate) async fn run(store: Arc<Store>) {
                     looked = Instant::now();
                     tracing::warn!(leases, "nothing was heard for a while; leases get time to be extended");
                 }
+                Err(StoreError::Lost(_)) => return,
                 Err(error) => tracing::error!(%error, "cannot extend leases"),
             },
+            // The server ends, and says why.
+            Err(StoreError::Lost(_)) => return,
             Err(error) => tracing::error!(%error, "cannot look for expired leases"),
         }
     }

@@ -15,6 +15,8 @@ use crate::{presence, reaper};
 
 /// How long requests that run may take to end once the server is asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long they may take once the database is lost: nothing is stored any more.
+const LOSS_GRACE: Duration = Duration::from_secs(1);
 /// How long an artifact store may take to answer at the start.
 const STORE_ANSWERS: Duration = Duration::from_secs(30);
 /// Connections whose other end vanished are noticed after about this long.
@@ -141,7 +143,8 @@ impl Server {
     /// Answers until `stop` ends; then lets what runs end, within a few seconds, and closes the database.
     ///
     /// # Errors
-    /// [`ServeError::Transport`].
+    /// [`ServeError::Transport`]; [`StoreError::Lost`] when the database is not any more what was opened: from then on nothing is
+    /// acknowledged.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { listener, coordinator, stop: stopping } = self;
         let reaper = tokio::spawn(reaper::run(Arc::clone(&coordinator.store)));
@@ -157,17 +160,23 @@ impl Server {
             });
         let mut server = std::pin::pin!(server);
         let ended = tokio::select! {
-            ended = &mut server => ended,
+            ended = &mut server => ended.map_err(ServeError::from),
             () = coordinator.store.ended() => return Err(ServeError::Writer),
+            reason = coordinator.store.lost() => {
+                // Who waits for an answer learns why there is none.
+                stopping.send_replace(true);
+                let _ = tokio::time::timeout(LOSS_GRACE, server).await;
+                Err(StoreError::Lost(reason).into())
+            }
             () = stop => {
                 stopping.send_replace(true);
-                tokio::time::timeout(STOP_GRACE, server).await.unwrap_or(Ok(()))
+                tokio::time::timeout(STOP_GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
             }
         };
         reaper.abort();
         // A database that does not answer must not keep this process.
         let _ = tokio::time::timeout(STOP_GRACE, coordinator.store.close()).await;
-        Ok(ended?)
+        ended
     }
 }
 

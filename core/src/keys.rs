@@ -17,6 +17,11 @@ impl fmt::Display for AttemptToken {
     }
 }
 
+/// Names a database: a random number, which a database that was restored from a backup does not share with the one that the backup was made
+/// of. A token means nothing under another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub i64);
+
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident),+) => {$(
         $(#[$doc])*

@@ -30,10 +30,7 @@ impl NewFile {
         let mut prefix = OsString::from(".");
         prefix.push(name);
         prefix.push(".");
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder(path);
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".partial").permissions(Permissions::from_mode(MODE));
         #[expect(clippy::disallowed_methods, reason = "the permissions are given")]
@@ -57,6 +54,25 @@ impl NewFile {
     /// What the system says.
     pub fn finish(self) -> io::Result<()> {
         self.partial.persist(&self.path).map_err(|failed| failed.error)
+    }
+
+    /// The same, when it is on the disk: a power cut leaves it whole, or what was there before.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn finish_on_disk(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let folder = folder(&self.path).to_owned();
+        self.finish()?;
+        // Its name is in the folder.
+        File::open(folder)?.sync_all()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 

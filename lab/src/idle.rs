@@ -79,13 +79,14 @@ pub async fn run(options: &IdleOptions) -> Result<()> {
     Ok(())
 }
 
-async fn wait((mut client, worker_id): LoadClient, stop: Arc<AtomicBool>) -> Result<()> {
+async fn wait((mut client, worker_id, incarnation): LoadClient, stop: Arc<AtomicBool>) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
         let request = v1::LeaseRequest {
             worker_id: worker_id.clone(),
             count_max: 1,
             wait_ms,
+            incarnation,
             ..v1::LeaseRequest::default()
         };
         client.lease(request).await?;

@@ -15,8 +15,8 @@ use crate::clock::now;
 /// Seeds of a benchmark's sweep; the number of values on its other axis follows from the number of trials.
 pub const SEEDS: u64 = 1_000;
 
-/// A connection and the worker id that it is registered under.
-pub type LoadClient = (WorkerServiceClient<Channel>, String);
+/// A connection, the worker id that it is registered under, and the incarnation of the coordinator's database.
+pub type LoadClient = (WorkerServiceClient<Channel>, String, i64);
 
 /// The times of cycles.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ pub async fn register_all(url: &str, workers: usize) -> Result<Vec<LoadClient>> 
             allow_commands: true,
             ..v1::RegisterRequest::default()
         };
-        client.register(request).await?;
-        clients.push((client, worker_id));
+        let incarnation = client.register(request).await?.into_inner().incarnation;
+        clients.push((client, worker_id, incarnation));
     }
     Ok(clients)
 }
@@ -108,7 +108,7 @@ async fn run_client(
     sweep: String,
     stop: Arc<AtomicBool>,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (mut client, worker_id) = client;
+    let (mut client, worker_id, incarnation) = client;
     let (mut lease_ms, mut complete_ms) = (Vec::new(), Vec::new());
     while !stop.load(Ordering::Relaxed)
         && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
@@ -120,6 +120,7 @@ async fn run_client(
             count_max: 1,
             wait_ms: 20_000,
             sweep,
+            incarnation,
             ..v1::LeaseRequest::default()
         };
         let mut leases = client.lease(request).await?.into_inner().leases;
@@ -139,9 +140,8 @@ async fn run_client(
         let batch = v1::Batch { sequence: 1, evaluations: vec![evaluation], ..v1::Batch::default() };
         let outcome = v1::complete_request::Outcome::Succeeded(v1::Succeeded {});
         let started = now();
-        client
-            .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome: Some(outcome) })
-            .await?;
+        let (token, batch, outcome) = (lease.token, Some(batch), Some(outcome));
+        client.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await?;
         complete_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
     }
     Ok((lease_ms, complete_ms))

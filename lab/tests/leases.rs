@@ -100,13 +100,21 @@ async fn stop_and_continue(settings: ClusterSettings) {
         losses: vec![loss],
         ..v1::Batch::default()
     });
-    let report = client.report(v1::ReportRequest { token, batch: batch.clone() }).await;
+    let nobody = v1::RegisterRequest {
+        version: Some(v1::Version::ours("test")),
+        worker_id: "nobody".into(),
+        machine: "nobody".into(),
+        ..v1::RegisterRequest::default()
+    };
+    let incarnation = client.register(nobody).await.unwrap().into_inner().incarnation;
+    let report = client.report(v1::ReportRequest { token, batch: batch.clone(), incarnation }).await;
     assert_eq!(report.unwrap_err().code(), Code::Aborted);
     let outcome = Some(v1::complete_request::Outcome::Succeeded(v1::Succeeded {}));
-    let complete = client.complete(v1::CompleteRequest { token, batch, outcome }).await;
+    let complete = client.complete(v1::CompleteRequest { token, batch, outcome, incarnation }).await;
     assert_eq!(complete.unwrap_err().code(), Code::Aborted);
     let attempts = vec![v1::Progress { token, step: 20, preparation: None }];
-    let heartbeat = client.heartbeat(v1::HeartbeatRequest { worker_id: "nobody".into(), attempts }).await;
+    let worker_id = "nobody".to_owned();
+    let heartbeat = client.heartbeat(v1::HeartbeatRequest { worker_id, attempts, incarnation }).await;
     assert_eq!(heartbeat.unwrap().into_inner().lost, [token]);
 
     // The worker continues, learns that it has lost its lease, and runs the next trial, which no other worker could take.

@@ -1,11 +1,20 @@
 -- Sweeps, trials, attempts and what they reported. NULL means that there is no such value, and no other value means that. Times are
--- milliseconds since the Unix epoch by the database's clock. migrations/sqlite holds the same tables under the same numbers, with the
--- comments on every column, and with the latest time of each epoch, which a server with a clock of its own does not need.
+-- milliseconds since the Unix epoch by the database's clock. migrations/sqlite holds the same tables and columns under the same numbers, with
+-- the comments on every column. A backup of either is a file of that kind.
+
+-- Which database this is: one row with a random number, odd so that it is not 0. A backup has no row; what is restored from it gets a number of
+-- its own. Workers name it in every request, so nothing that was begun in another database is accepted in this one.
+CREATE TABLE incarnation (
+    number BIGINT NOT NULL
+);
+INSERT INTO incarnation (number)
+VALUES ((CAST(CAST('x' || substr(md5(CAST(gen_random_uuid() AS TEXT)), 1, 16) AS BIT(64)) AS BIGINT) & 9223372036854775807) | 1);
 
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
     id BIGINT PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    started_ms BIGINT NOT NULL
+    started_ms BIGINT NOT NULL,
+    latest_ms BIGINT                       -- NULL but in what was restored from a backup: a server has a clock of its own
 );
 
 CREATE TABLE sweeps (

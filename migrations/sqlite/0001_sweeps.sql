@@ -2,6 +2,13 @@
 -- must fail, not store NULL. NULL means that there is no such value, and no other value means that.
 -- Times are milliseconds since the Unix epoch by the coordinator's clock. migrations/postgres holds the same tables under the same numbers.
 
+-- Which database this is: one row with a random number, odd so that it is not 0. A backup has no row; what is restored from it gets a number of
+-- its own. Workers name it in every request, so nothing that was begun in another database is accepted in this one.
+CREATE TABLE incarnation (
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO incarnation (number) VALUES ((random() & 9223372036854775807) | 1);
+
 -- One row per start of a coordinator. Its id is the upper half of the fencing tokens that it issues, so that no token is issued twice.
 CREATE TABLE epochs (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

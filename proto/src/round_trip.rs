@@ -9,7 +9,7 @@ use sortie_core::combine::Member;
 use sortie_core::command::WorkerValues;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::keep::{Keep, KeepWeights};
-use sortie_core::keys::AttemptToken;
+use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::{Batch, Completion, Lease};
 use sortie_core::limits::Limits;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss, is_metric_name};
@@ -307,7 +307,7 @@ proptest! {
     #[test]
     fn reports_and_ends_arrive_as_they_were(token in token(), batch in option::of(batch()), outcome in outcome()) {
         let completion = Completion { token, batch, outcome };
-        let arrived: Completion = sent(&v1::CompleteRequest::from(completion.clone())).try_into().unwrap();
+        let arrived: Completion = sent(&v1::CompleteRequest::new(completion.clone(), Incarnation(1))).try_into().unwrap();
         prop_assert_eq!(arrived, completion);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 use sortie_core::job::{ErrorClass, Outcome};
-use sortie_core::keys::AttemptToken;
+use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::Lease;
 use sortie_core::prerequisite::Prerequisite;
 use sortie_core::trial::Work;
@@ -26,7 +26,7 @@ use crate::connection::session::{CallError, Session};
 use crate::machine::oom::OomKills;
 use crate::machine::prerequisites::Prerequisites;
 use crate::registration::registration;
-use crate::registry::{Order, Registry};
+use crate::registry::{AttemptKey, Order, Registry};
 use crate::signals::Stop;
 use crate::slots::{Slots, TakenSlot};
 use crate::state_dir::StateDir;
@@ -120,8 +120,8 @@ async fn time_is_up(ends: Option<Instant>) {
     }
 }
 
-/// An answer, and when it was asked for.
-type Answer = Result<(v1::LeaseResponse, Instant), CallError>;
+/// An answer, the incarnation that its leases belong to, and when it was asked for.
+type Answer = Result<(v1::LeaseResponse, Incarnation, Instant), CallError>;
 type Poll = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A sweep, and how long a trial of it took that succeeded.
@@ -186,10 +186,10 @@ impl Agent {
             };
             poll = None;
             match answer {
-                Ok((response, asked)) => {
+                Ok((response, incarnation, asked)) => {
                     unreachable_since = None;
                     delays = retry::DELAYS.build();
-                    match self.take(response).await? {
+                    match self.take(response, incarnation).await? {
                         PollResult::Something => {}
                         PollResult::Nothing => not_before = asked + PAUSE_AFTER_EMPTY,
                         PollResult::Idle => return Ok(()),
@@ -221,7 +221,11 @@ impl Agent {
     }
 
     /// Starts the trials of an answer.
-    async fn take(&mut self, response: v1::LeaseResponse) -> Result<PollResult, AgentError> {
+    async fn take(
+        &mut self,
+        response: v1::LeaseResponse,
+        incarnation: Incarnation,
+    ) -> Result<PollResult, AgentError> {
         let v1::LeaseResponse { leases, idle, quarantined, unfit, look_for } = response;
         let look_for = look_for.into_iter().map(Prerequisite::try_from).collect::<Result<_, _>>();
         let look_for = look_for.map_err(|error| AgentError::Incompatible(error.to_string()))?;
@@ -241,7 +245,7 @@ impl Agent {
         }
         let mut taken = if leases.is_empty() && !looks { PollResult::Nothing } else { PollResult::Something };
         for lease in leases {
-            if !self.start(lease).await? {
+            if !self.start(lease, incarnation).await? {
                 taken = PollResult::Nothing;
             }
         }
@@ -271,7 +275,8 @@ impl Agent {
             let look = tokio::task::spawn_blocking(move || prerequisites.look(&shared.config));
             let findings = look.await.map_err(|error| CallError::Unavailable(error.to_string()))?;
             let request = v1::LeaseRequest { findings: Some(findings.into()), ..request };
-            session.lease(request, wait).await.map(|response| (response, asked))
+            let (response, incarnation) = session.lease(request, wait).await?;
+            Ok((response, incarnation, asked))
         }))
     }
 
@@ -289,35 +294,35 @@ impl Agent {
     }
 
     /// Starts a trial; false if it was handed back because it may not run here.
-    async fn start(&mut self, lease: v1::Lease) -> Result<bool, AgentError> {
-        let token = AttemptToken(lease.token);
+    async fn start(&mut self, lease: v1::Lease, incarnation: Incarnation) -> Result<bool, AgentError> {
+        let key = AttemptKey { incarnation, token: AttemptToken(lease.token) };
         let lease = match lease::read_lease(lease) {
             Ok(lease) => lease,
             Err(reason) => {
-                self.give_back(token, format!("the worker's build differs: {reason}")).await;
+                self.give_back(key, format!("the worker's build differs: {reason}")).await;
                 return Err(AgentError::Incompatible(reason));
             }
         };
         if matches!(lease.spec.work, Work::Command(_)) && self.shared.config.command_guard.is_none() {
-            tracing::error!(%token, sweep = %lease.sweep, "the coordinator sent a command, which this worker was not allowed to run");
-            self.give_back(token, "this worker may not run commands; --allow-commands lets it".to_owned())
+            tracing::error!(token = %key.token, sweep = %lease.sweep, "the coordinator sent a command, which this worker was not allowed to run");
+            self.give_back(key, "this worker may not run commands; --allow-commands lets it".to_owned())
                 .await;
             return Ok(false);
         }
         let Some(slot) = self.slots.take() else {
             // More than was asked for.
-            self.give_back(token, "the worker has no free slot".to_owned()).await;
+            self.give_back(key, "the worker has no free slot".to_owned()).await;
             return Ok(true);
         };
-        self.run(lease, slot);
+        self.run(lease, key, slot);
         Ok(true)
     }
 
-    fn run(&mut self, lease: Lease, slot: TakenSlot) {
-        let token = lease.token;
+    fn run(&mut self, lease: Lease, key: AttemptKey, slot: TakenSlot) {
+        let token = key.token;
         // Registered before its task first runs, so that it misses no order.
-        let entry = self.registry.add(token);
-        let guard = AttemptGuard { slot, registry: Arc::clone(&self.registry), token };
+        let entry = self.registry.add(key);
+        let guard = AttemptGuard { slot, registry: Arc::clone(&self.registry), key };
         let shared = Arc::clone(&self.shared);
         // Every level shows this span: lines within it do not name their trial themselves.
         let span = tracing::error_span!("attempt", trial = %lease.spec_hash.short(), sweep = %lease.sweep, attempt = lease.attempt, %token);
@@ -332,10 +337,10 @@ impl Agent {
     }
 
     /// Returns a trial that never started. Its lease expires if this does not arrive.
-    async fn give_back(&self, token: AttemptToken, message: String) {
+    async fn give_back(&self, key: AttemptKey, message: String) {
         let outcome = Outcome::Failed { class: ErrorClass::Preempted, message };
-        if let Err(error) = self.shared.session.complete(token, None, &outcome).await {
-            tracing::warn!(%token, ?error, "a trial was not handed back");
+        if let Err(error) = self.shared.session.complete(key, None, &outcome).await {
+            tracing::warn!(token = %key.token, ?error, "a trial was not handed back");
         }
     }
 
@@ -380,11 +385,11 @@ async fn next_answer(poll: &mut Option<Poll>) -> Answer {
 struct AttemptGuard {
     slot: TakenSlot,
     registry: Arc<Registry>,
-    token: AttemptToken,
+    key: AttemptKey,
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        self.registry.remove(self.token);
+        self.registry.remove(self.key);
     }
 }

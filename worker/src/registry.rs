@@ -4,10 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sortie_core::keys::AttemptToken;
+use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::AttemptHeartbeat;
 use sortie_core::pipe::Preparation;
 use tokio::sync::watch;
+
+/// Names an attempt for good: its token, and the incarnation of the database that issued it. After the database was restored from a backup, a
+/// token may mean another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AttemptKey {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) token: AttemptToken,
+}
 
 /// An order to an attempt. Later variants outrank earlier ones, and an order is never revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +64,8 @@ impl AttemptProgress {
 /// The attempt's side of its entry.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// The attempt.
+    pub(crate) key: AttemptKey,
     /// How far it is; sent with each heartbeat.
     pub(crate) place: Arc<AttemptProgress>,
     /// What to do.
@@ -85,34 +95,41 @@ pub(crate) enum AttemptPhase {
 /// Every attempt that is not over.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    attempts: Mutex<BTreeMap<AttemptToken, Handle>>,
+    attempts: Mutex<BTreeMap<AttemptKey, Handle>>,
 }
 
 impl Registry {
     /// Adds an attempt.
-    pub(crate) fn add(&self, token: AttemptToken) -> Entry {
+    pub(crate) fn add(&self, key: AttemptKey) -> Entry {
         let place = Arc::new(AttemptProgress::default());
         let (sender, orders) = watch::channel(Order::Run);
         let ending = Arc::new(AtomicBool::new(false));
         self.lock()
-            .insert(token, Handle { place: Arc::clone(&place), orders: sender, ending: Arc::clone(&ending) });
-        Entry { place, orders, ending }
+            .insert(key, Handle { place: Arc::clone(&place), orders: sender, ending: Arc::clone(&ending) });
+        Entry { key, place, orders, ending }
     }
 
     /// Removes an attempt that is over.
-    pub(crate) fn remove(&self, token: AttemptToken) {
-        self.lock().remove(&token);
+    pub(crate) fn remove(&self, key: AttemptKey) {
+        self.lock().remove(&key);
     }
 
-    /// Every attempt and how far it is.
-    pub(crate) fn progress(&self) -> Vec<AttemptHeartbeat> {
-        self.lock().iter().map(|(token, handle)| handle.place.alive(*token)).collect()
+    /// Every attempt of an incarnation, and how far it is.
+    pub(crate) fn progress(&self, incarnation: Incarnation) -> Vec<AttemptHeartbeat> {
+        let attempts = self.lock();
+        let ours = attempts.iter().filter(|(key, _)| key.incarnation == incarnation);
+        ours.map(|(key, handle)| handle.place.alive(key.token)).collect()
+    }
+
+    /// The attempts of other incarnations.
+    pub(crate) fn foreign(&self, incarnation: Incarnation) -> Vec<AttemptKey> {
+        self.lock().keys().filter(|key| key.incarnation != incarnation).copied().collect()
     }
 
     /// Gives one attempt an order.
-    pub(crate) fn order(&self, token: AttemptToken, order: Order) -> AttemptPhase {
+    pub(crate) fn order(&self, key: AttemptKey, order: Order) -> AttemptPhase {
         let attempts = self.lock();
-        let Some(handle) = attempts.get(&token) else {
+        let Some(handle) = attempts.get(&key) else {
             return AttemptPhase::Unknown;
         };
         raise(&handle.orders, order);
@@ -127,7 +144,7 @@ impl Registry {
     }
 
     /// A panic of another holder cannot leave the map half changed: every change is one call.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptToken, Handle>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptKey, Handle>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,20 +164,27 @@ mod tests {
     #[test]
     fn orders_are_never_taken_back() {
         let registry = Registry::default();
-        let (one, two) = (registry.add(AttemptToken(1)), registry.add(AttemptToken(2)));
+        let key = |incarnation, token| AttemptKey {
+            incarnation: Incarnation(incarnation),
+            token: AttemptToken(token),
+        };
+        let (one, two) = (registry.add(key(5, 1)), registry.add(key(5, 2)));
         let decoding = || Preparation { what: "decoding".to_owned(), done: 3, total: 9 };
         one.place.prepares(decoding());
         one.place.made(7);
         two.place.prepares(decoding());
         let alive =
             |token, step, preparation| AttemptHeartbeat { token: AttemptToken(token), step, preparation };
-        assert_eq!(registry.progress(), [alive(1, 7, None), alive(2, 0, Some(decoding()))]);
-        assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Running);
+        let _other = registry.add(key(6, 2));
+        assert_eq!(registry.progress(Incarnation(5)), [alive(1, 7, None), alive(2, 0, Some(decoding()))]);
+        assert_eq!(registry.progress(Incarnation(6)), [alive(2, 0, None)]);
+        assert_eq!(registry.foreign(Incarnation(6)), [key(5, 1), key(5, 2)]);
+        assert_eq!(registry.order(key(5, 1), Order::Abandon), AttemptPhase::Running);
         two.ending.store(true, Ordering::Relaxed);
-        assert_eq!(registry.order(AttemptToken(2), Order::Run), AttemptPhase::Ending);
+        assert_eq!(registry.order(key(5, 2), Order::Run), AttemptPhase::Ending);
         registry.order_all(Order::HandBack);
         assert_eq!((*one.orders.borrow(), *two.orders.borrow()), (Order::Abandon, Order::HandBack));
-        registry.remove(AttemptToken(1));
-        assert_eq!(registry.order(AttemptToken(1), Order::Abandon), AttemptPhase::Unknown);
+        registry.remove(key(5, 1));
+        assert_eq!(registry.order(key(5, 1), Order::Abandon), AttemptPhase::Unknown);
     }
 }

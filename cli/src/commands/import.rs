@@ -272,7 +272,12 @@ impl Import {
                 };
                 let outcome = Some(Outcome::Succeeded(v1::Succeeded {}));
                 import_worker
-                    .complete(v1::CompleteRequest { token: lease.token, batch: Some(batch), outcome })
+                    .complete(v1::CompleteRequest {
+                        token: lease.token,
+                        batch: Some(batch),
+                        outcome,
+                        ..v1::CompleteRequest::default()
+                    })
                     .await?;
                 delivered += 1;
             }

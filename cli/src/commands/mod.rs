@@ -1,6 +1,7 @@
 //! One file for each command. No command needs another.
 
 pub mod artifacts;
+pub mod backup;
 pub mod bench;
 pub mod control;
 pub mod data;
@@ -16,6 +17,7 @@ pub mod logs;
 pub mod plan;
 pub mod presets;
 pub mod report;
+pub mod restore;
 pub mod results;
 pub mod run;
 pub mod serve;

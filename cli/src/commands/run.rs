@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sortie_analysis::{FigureKind, FigureQuestion, Format, Question, Results};
 use sortie_coordinator::presence::{Presence, presence};
-use sortie_coordinator::server::{Config, Server};
+use sortie_coordinator::server::{Config, ServeError, Server};
 use sortie_coordinator::store::{DEFAULT_URL, DatabaseUrl, OpenOptions};
 use sortie_core::pipe::Preparation;
 use sortie_core::record::Detail;
@@ -91,13 +91,14 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     // It has ended already, unless the coordinator is gone. Its trials end with it.
     agent.abort();
     let ended = match ended {
-        Err(error) if coordinator.embedded.is_none() && is_transient(&error) => return Ok(None),
+        Err(error) if is_transient(&error) && coordinator.embedded.is_none() => return Ok(None),
+        // Why it does not answer is known here.
+        Err(error) if is_transient(&error) => return coordinator.stop().await.and(Err(error)),
         ended => ended?,
     };
     let report = Report { name: &name, database: &database, arguments, connection };
     let code = report.finish(&ended, *stop.borrow() != Stop::No, &observed.borrow().clone()).await;
-    coordinator.stop().await;
-    code.map(Some)
+    coordinator.stop().await.and(code.map(Some))
 }
 
 /// Whether the coordinator may only be unreachable for now.
@@ -108,7 +109,13 @@ fn is_transient(error: &anyhow::Error) -> bool {
 /// The coordinator of the sweep: in this process, or another one that serves the database.
 struct Coordinator {
     connection: Connection,
-    embedded: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    embedded: Option<Embedded>,
+}
+
+/// A coordinator in this process.
+struct Embedded {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Coordinator {
@@ -146,21 +153,21 @@ impl Coordinator {
         let task = tokio::spawn(async move {
             // An error means that the sender was dropped, so the command ends.
             let stopped = async { drop(stopped.await) };
-            if let Err(error) = server.run(stopped).await {
-                tracing::error!(%error, "the coordinator ended");
-            }
+            server.run(stopped).await
         });
         let connection = Connection { coordinator: Hidden::new(coordinator), insecure: false };
-        Ok(Self { connection, embedded: Some((stop, task)) })
+        Ok(Self { connection, embedded: Some(Embedded { stop, task }) })
     }
 
     /// Shuts down the coordinator of this process.
-    async fn stop(self) {
-        if let Some((stop, task)) = self.embedded {
-            // Either may have ended already.
-            let _ = stop.send(());
-            let _ = task.await;
-        }
+    ///
+    /// # Errors
+    /// Why it had ended before.
+    async fn stop(self) -> Result<()> {
+        let Some(Embedded { stop, task }) = self.embedded else { return Ok(()) };
+        // It may have ended already.
+        let _ = stop.send(());
+        task.await.context("the coordinator ended with a panic")?.context("the coordinator ended")
     }
 }
 

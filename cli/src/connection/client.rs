@@ -223,6 +223,14 @@ impl Client {
         Ok(self.0.query(v1::QueryRequest { sql: sql.to_owned() }).await?.into_inner())
     }
 
+    /// The bytes of a backup, one portion after the other.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn backup(&mut self) -> Answer<Streaming<v1::BackupChunk>> {
+        Ok(self.0.backup(v1::BackupRequest {}).await?.into_inner())
+    }
+
     /// What a sweep's trials run, and all of them with their evaluations.
     ///
     /// # Errors

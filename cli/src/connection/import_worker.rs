@@ -15,6 +15,8 @@ const IMPORT_LEASES: u32 = 64;
 pub struct ImportWorker {
     service: WorkerServiceClient<Channel>,
     worker_id: String,
+    /// Of the coordinator's database.
+    incarnation: i64,
 }
 
 impl ImportWorker {
@@ -37,8 +39,8 @@ impl ImportWorker {
             allow_commands: true,
             ..v1::RegisterRequest::default()
         };
-        service.register(request).await?;
-        Ok(Self { service, worker_id })
+        let incarnation = service.register(request).await?.into_inner().incarnation;
+        Ok(Self { service, worker_id, incarnation })
     }
 
     /// The next trials of a sweep; none when there are no more.
@@ -56,6 +58,7 @@ impl ImportWorker {
                 return_when_idle: true,
                 // It trains nothing, and needs nothing for the trials that it takes.
                 findings: None,
+                incarnation: self.incarnation,
             };
             let answer = self.service.lease(request).await?.into_inner();
             if answer.idle || !answer.leases.is_empty() {
@@ -69,7 +72,7 @@ impl ImportWorker {
     /// # Errors
     /// [`super::ClientError`].
     pub async fn complete(&mut self, request: v1::CompleteRequest) -> Answer<()> {
-        self.service.complete(request).await?;
+        self.service.complete(v1::CompleteRequest { incarnation: self.incarnation, ..request }).await?;
         Ok(())
     }
 
@@ -78,7 +81,9 @@ impl ImportWorker {
     /// # Errors
     /// [`super::ClientError`].
     pub async fn leave(&mut self) -> Answer<()> {
-        self.service.leave(v1::LeaveRequest { worker_id: self.worker_id.clone() }).await?;
+        self.service
+            .leave(v1::LeaveRequest { worker_id: self.worker_id.clone(), incarnation: self.incarnation })
+            .await?;
         Ok(())
     }
 }

@@ -48,6 +48,8 @@ pub struct Script {
     running: BTreeSet<i64>,
     heard: Vec<Heard>,
     next_token: i64,
+    /// Of the database, in every handshake. What names another one is refused.
+    pub incarnation: i64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -207,11 +209,13 @@ impl WorkerService for Service {
             lease_ms: 400,
             store: script.store.0.clone(),
             store_mark: script.store.1.clone(),
+            incarnation: script.incarnation,
         }))
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
         let request = request.into_inner();
+        self.script().check_worker(request.incarnation)?;
         self.script().heard.push(Heard::Lease(request.clone()));
         let deadline = tokio::time::Instant::now() + Duration::from_millis(request.wait_ms);
         loop {
@@ -243,8 +247,9 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let attempts = request.into_inner().attempts;
+        let v1::HeartbeatRequest { attempts, incarnation, .. } = request.into_inner();
         let mut script = self.script();
+        script.check_worker(incarnation)?;
         script.preparation = attempts.iter().find_map(|attempt| attempt.preparation.clone());
         let attempts: Vec<(i64, u64)> =
             attempts.iter().map(|attempt| (attempt.token, attempt.step)).collect();
@@ -263,9 +268,9 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let v1::ReportRequest { token, batch } = request.into_inner();
+        let v1::ReportRequest { token, batch, incarnation } = request.into_inner();
         let mut script = self.script();
-        if script.stale.contains(&token) {
+        if script.stale.contains(&token) || incarnation != script.incarnation {
             return Err(Status::aborted("stale"));
         }
         if script.refuse_reports {
@@ -283,10 +288,10 @@ impl WorkerService for Service {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let v1::CompleteRequest { token, batch, outcome } = request.into_inner();
+        let v1::CompleteRequest { token, batch, outcome, incarnation } = request.into_inner();
         let slow = {
             let mut script = self.script();
-            if script.stale.contains(&token) {
+            if script.stale.contains(&token) || incarnation != script.incarnation {
                 return Err(Status::aborted("stale"));
             }
             script.running.remove(&token);
@@ -305,6 +310,17 @@ impl WorkerService for Service {
 }
 
 impl Script {
+    /// Issues tokens once more after this one, and knows no attempt that runs: as a database that was restored from a backup.
+    pub fn forget(&mut self, token: i64) {
+        self.next_token = token;
+        self.running.clear();
+        self.queue.clear();
+    }
+
+    fn check_worker(&self, incarnation: i64) -> Result<(), Status> {
+        if incarnation == self.incarnation { Ok(()) } else { Err(Status::not_found("another incarnation")) }
+    }
+
     /// Idempotent by (token, sequence), as the contract has it; the same number with other content is a defect.
     fn store(&mut self, token: i64, batch: v1::Batch) {
         for heard in &self.heard {

@@ -209,3 +209,60 @@ async fn a_heartbeat_that_crosses_the_end_of_a_trial_warns_of_nothing() {
     assert!(fake.heard()[told..].iter().any(crossed), "no heartbeat crossed");
     assert!(!stderr.contains("lease lost") && !stderr.contains("was not reported"), "{stderr}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_before_a_restore_is_refused_and_the_worker_goes_on_with_the_restored_database() {
+    let mut fake = Fake::start().await;
+    fake.script(|script| script.incarnation = 11);
+    let folder = tempfile::tempdir().unwrap();
+    let pids = ["running", "ending"].map(|name| folder.path().join(name));
+    // One runs on and has nothing to report; the other ends during the outage, so that its end waits to be delivered.
+    let silent = r#"echo '{"step":0,"loss":0.5}'; sleep 600"#;
+    let go = folder.path().join("go");
+    let ending = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done; echo '{{\"step\":0,\"domain\":\"oil\",\"split\":\"in\",\"value\":0.5}}'",
+        go.display()
+    );
+    let tokens: Vec<i64> = [silent, ending.as_str()]
+        .iter()
+        .zip(&pids)
+        .map(|(script, pid)| {
+            fake.queue(&shell(&format!("echo $$ > {}; {script}", pid.display()), &["oil"], None))
+        })
+        .collect();
+    let worker = Worker::start(folder.path(), &fake.url(), &["--allow-commands", "--slots", "2"]);
+    let running = process_in(&pids[0]).await;
+    let other = process_in(&pids[1]).await;
+    eventually("reports", || (!fake.batches(tokens[0]).is_empty()).then_some(())).await;
+    fake.kill();
+    fs::write(&go, "").unwrap();
+    wait_for_death(other).await;
+    let heard = fake.heard().len();
+    // The same tokens mean nothing, or something else, in the restored database: the first is issued again.
+    fake.script(|script| {
+        script.incarnation = 12;
+        script.forget(tokens[0] - 1);
+    });
+    let again = fake.queue(&shell(
+        "echo '{\"step\":0,\"domain\":\"oil\",\"split\":\"in\",\"value\":1}'",
+        &["oil"],
+        None,
+    ));
+    assert_eq!(again, tokens[0]);
+    fake.resume().await;
+    wait_for_death(running).await;
+    assert_eq!(fake.wait_for_outcome(again).await, Outcome::Succeeded, "{}", worker.stderr());
+    let heard = &fake.heard()[heard..];
+    let registered = heard.iter().filter(|heard| matches!(heard, Heard::Register(_))).count();
+    assert!(registered >= 1, "{heard:?}");
+    // Nothing of the old attempts was stored, under either token.
+    let losses = heard.iter().filter(|heard| match heard {
+        Heard::Report(_, batch) | Heard::Complete(_, Some(batch), _) => !batch.losses.is_empty(),
+        _ => false,
+    });
+    assert_eq!(losses.count(), 0, "{heard:?}");
+    let ends = heard.iter().filter(|heard| matches!(heard, Heard::Complete(..))).count();
+    assert_eq!(ends, 1, "{heard:?}");
+    let stderr = worker.stderr();
+    assert!(stderr.contains("lease lost") || stderr.contains("lease was lost"), "{stderr}");
+}

@@ -27,6 +27,9 @@ pub struct Script {
     pub artifacts: v1::ArtifactsResponse,
     pub certificate: v1::Certificate,
     pub results: Vec<v1::ResultsChunk>,
+    pub backup: Vec<String>,
+    /// The backup ends in an error after these.
+    pub backup_breaks: bool,
     /// A sweep as JSON.
     pub spec: String,
     /// Actions find no trial to change.
@@ -54,6 +57,7 @@ impl SweepService for Script {
     type TrialsStream = Stream<v1::Trial>;
     type ResultsStream = Stream<v1::ResultsChunk>;
     type QueryStream = Stream<v1::QueryChunk>;
+    type BackupStream = Stream<v1::BackupChunk>;
 
     async fn handshake(
         &self,
@@ -211,6 +215,12 @@ impl SweepService for Script {
 
     async fn query(&self, _: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
         Ok(stream(&[]))
+    }
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let chunks = self.backup.iter().map(|data| Ok(v1::BackupChunk { data: data.clone().into_bytes() }));
+        let end = self.backup_breaks.then(|| Err(Status::unavailable("the disk is full")));
+        Ok(Response::new(tokio_stream::iter(chunks.chain(end).collect::<Vec<_>>())))
     }
 }
 

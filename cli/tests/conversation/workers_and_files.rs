@@ -82,3 +82,17 @@ fn what_a_trial_left_is_listed() {
     let nothing = Coordinator::start(Script { artifacts: nothing, ..Script::default() });
     assert!(nothing.says(&["artifacts", "94f9"]).contains("has left nothing"));
 }
+
+#[test]
+fn a_backup_is_complete_or_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backup");
+    let names = || std::fs::read_dir(folder.path()).unwrap().count();
+    let backup = vec!["one".to_owned(), "two".to_owned()];
+    let whole = Coordinator::start(Script { backup: backup.clone(), ..Script::default() });
+    let words = ["backup", path.to_str().unwrap()];
+    assert_eq!(whole.says(&words), format!("wrote {}\n", path.display()));
+    let torn = Script { backup: vec!["other".to_owned()], backup_breaks: true, ..Script::default() };
+    assert_eq!(Coordinator::start(torn).refuses(&words, 1), "error: the disk is full\n");
+    assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), names()), ("onetwo", 1));
+}

@@ -51,6 +51,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     type TrialsStream = Answer<v1::Trial>;
     type ResultsStream = Answer<v1::ResultsChunk>;
     type QueryStream = Answer<v1::QueryChunk>;
+    type BackupStream = Answer<v1::BackupChunk>;
 
     async fn handshake(
         &self,
@@ -312,6 +313,16 @@ impl v1::sweep_service_server::SweepService for SweepApi {
             )))
         });
         Ok(Response::new(stream::once(async { Ok(first) }).chain(rest.map_err(refused)).boxed()))
+    }
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let backup = self.0.store.backup().await.map_err(refused)?;
+        tracing::info!("a user makes a backup");
+        let chunks = stream::try_unfold(backup, |mut backup| async move {
+            let chunk = backup.next().await?;
+            Ok::<_, StoreError>(chunk.map(|data| (v1::BackupChunk { data }, backup)))
+        });
+        Ok(Response::new(chunks.map_err(refused).boxed()))
     }
 }
 

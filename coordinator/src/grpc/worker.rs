@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::coordinator::{Coordinator, SOFTWARE};
-use super::refusal::{check_version, invalid, refused};
+use super::refusal::{check_attempt, check_version, check_worker, invalid, refused};
 use crate::store::{Claim, Claimed, Worker};
 
 /// The longest that a request for trials waits.
@@ -43,13 +43,23 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
             lease_ms: millis(lease),
             store,
             store_mark,
+            incarnation: self.0.store.incarnation().0,
         }))
     }
 
     #[tracing::instrument(level = "debug", skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
-        let v1::LeaseRequest { worker_id, count_max, wait_ms, sweep, return_when_idle, findings } =
-            request.into_inner();
+        let request = request.into_inner();
+        let v1::LeaseRequest {
+            worker_id,
+            count_max,
+            wait_ms,
+            sweep,
+            return_when_idle,
+            findings,
+            incarnation,
+        } = request;
+        check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
         let sweep = Some(sweep).filter(|name| !name.is_empty());
         let findings = findings.map(TryInto::try_into).transpose().map_err(invalid)?;
         let count_max = count_max.clamp(1, LEASES_MAX);
@@ -66,7 +76,8 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let v1::HeartbeatRequest { worker_id, attempts } = request.into_inner();
+        let v1::HeartbeatRequest { worker_id, attempts, incarnation } = request.into_inner();
+        check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
         let attempts = attempts.into_iter().map(Into::into).collect();
         let stored = async { self.0.store.heartbeat(&worker_id, attempts).await.map_err(refused) };
         let lost = stored.instrument(tracing::debug_span!("heartbeat", worker = %worker_id)).await?;
@@ -82,9 +93,10 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let v1::ReportRequest { token, batch } = request.into_inner();
+        let v1::ReportRequest { token, batch, incarnation } = request.into_inner();
+        let token = check_attempt(token, incarnation, self.0.store.incarnation())?;
         let batch = batch.ok_or(WireError::Missing("batch")).and_then(TryInto::try_into).map_err(invalid)?;
-        self.0.store.report(AttemptToken(token), batch).await.map_err(refused)?;
+        self.0.store.report(token, batch).await.map_err(refused)?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 
@@ -92,7 +104,9 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let completion: Completion = request.into_inner().try_into().map_err(invalid)?;
+        let request = request.into_inner();
+        check_attempt(request.token, request.incarnation, self.0.store.incarnation())?;
+        let completion: Completion = request.try_into().map_err(invalid)?;
         let (token, outcome) = (completion.token, completion.outcome.clone());
         let stored = async { self.0.store.complete(completion).await.map_err(refused) };
         stored.instrument(tracing::debug_span!("complete", %token)).await?;
@@ -109,7 +123,8 @@ impl v1::worker_service_server::WorkerService for WorkerApi {
 
     #[tracing::instrument(skip_all, fields(worker = %request.get_ref().worker_id))]
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
-        let worker_id = request.into_inner().worker_id;
+        let v1::LeaveRequest { worker_id, incarnation } = request.into_inner();
+        check_worker(&worker_id, incarnation, self.0.store.incarnation())?;
         self.0.store.leave(&worker_id).await.map_err(refused)?;
         tracing::info!("worker left");
         Ok(Response::new(v1::LeaveResponse {}))

@@ -103,6 +103,9 @@ pub enum StoreError {
     /// Too many queries run already.
     #[error("{QUERIES_MAX} queries run already: ask again when one of them has ended")]
     QueriesRunning,
+    /// A backup is made already, or one that was made is still being read.
+    #[error("a backup is being made already: try again when it is done")]
+    BackupRunning,
     /// No worker was registered under this id.
     #[error("worker {0:?} is not registered")]
     UnknownWorker(String),
@@ -157,6 +160,9 @@ pub enum StoreError {
     /// The database did not answer; it may the next time.
     #[error("the database did not answer within {} s", .0.as_secs())]
     NoAnswer(Duration),
+    /// The database is not any more what the coordinator opened: nothing can be stored, now or later. One line that says what became of it.
+    #[error("{0}")]
+    Lost(String),
     /// The coordinator is stopping.
     #[error("the coordinator is stopping")]
     Stopping,
@@ -192,8 +198,21 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(Arc::new(error))
+        match error.as_database_error() {
+            Some(message) if is_damage(message) => {
+                Self::Lost(format!("the database is damaged ({message}): restore a backup, and start again"))
+            }
+            _ => Self::Database(Arc::new(error)),
+        }
     }
+}
+
+/// Whether SQLite found something in its file that it did not write there.
+fn is_damage(error: &dyn sqlx::error::DatabaseError) -> bool {
+    // SQLITE_CORRUPT and SQLITE_NOTADB: the lower byte is the kind.
+    let kind = |code: &str| code.parse::<i32>().map(|code| code & 0xFF);
+    let is_sqlite = error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some();
+    is_sqlite && error.code().is_some_and(|code| matches!(kind(&code), Ok(11 | 26)))
 }
 
 impl StoreError {
@@ -215,6 +234,7 @@ impl StoreError {
         let error = match self {
             Self::Database(error) => error,
             Self::NoAnswer(limit) => return Some(Self::NoAnswer(*limit)),
+            Self::Lost(reason) => return Some(Self::Lost(reason.clone())),
             _ => return None,
         };
         let outage = match error.as_ref() {

@@ -1,6 +1,7 @@
 //! What the store promises, on every database that it runs on.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod backups;
 mod cases_admin;
 mod cases_artifacts;
 mod cases_attempts;
@@ -19,6 +20,7 @@ mod cases_verification;
 mod clock_steps;
 mod durability;
 mod fixture;
+mod losses;
 mod machine;
 mod timers;
 mod two;

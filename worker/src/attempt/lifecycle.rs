@@ -86,10 +86,10 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
     let slot = taken.slot();
     let (token, spec_hash) = (lease.token, lease.spec_hash);
     let log_path = shared.config.cache.join("logs").join(format!("{spec_hash}-{token}.log"));
-    let Entry { place, orders, ending: is_ending } = entry;
+    let Entry { key, place, orders, ending: is_ending } = entry;
     let report_client = ReportClient {
         session: Arc::clone(&shared.session),
-        token,
+        attempt: key,
         #[cfg(feature = "test-hooks")]
         trial: spec_hash,
     };

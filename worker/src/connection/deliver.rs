@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use backon::Retryable as _;
 use sortie_core::job::Outcome;
-use sortie_core::keys::AttemptToken;
 use sortie_proto::v1;
 
 use crate::connection::retry;
 use crate::connection::session::{CallError, Session};
+use crate::registry::AttemptKey;
 
 /// The coordinator refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct ReportClient {
     pub(crate) session: Arc<Session>,
-    pub(crate) token: AttemptToken,
+    pub(crate) attempt: AttemptKey,
     #[cfg(feature = "test-hooks")]
     pub(crate) trial: sortie_core::trial::SpecHash,
 }
@@ -32,17 +32,17 @@ impl ReportClient {
     /// Delivers a batch, however long that takes.
     #[tracing::instrument(name = "delivering", level = "debug", skip_all, fields(sequence = batch.sequence))]
     pub(crate) async fn report(self, batch: v1::Batch) -> Result<(), Refusal> {
-        until_answered(|| self.session.report(self.token, batch.clone())).await?;
+        until_answered(|| self.session.report(self.attempt, batch.clone())).await?;
         #[cfg(feature = "test-hooks")]
-        crate::journal::note(self.token, self.trial, Some(&batch), None);
+        crate::journal::note(self.attempt.token, self.trial, Some(&batch), None);
         Ok(())
     }
 
     /// Ends the attempt, however long that takes.
     pub(crate) async fn complete(self, batch: Option<v1::Batch>, outcome: Outcome) -> Result<(), Refusal> {
-        until_answered(|| self.session.complete(self.token, batch.clone(), &outcome)).await?;
+        until_answered(|| self.session.complete(self.attempt, batch.clone(), &outcome)).await?;
         #[cfg(feature = "test-hooks")]
-        crate::journal::note(self.token, self.trial, batch.as_ref(), Some(&outcome));
+        crate::journal::note(self.attempt.token, self.trial, batch.as_ref(), Some(&outcome));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::AgentError;
 use crate::connection::session::{CallError, Session};
-use crate::registry::{AttemptPhase, Order, Registry};
+use crate::registry::{AttemptKey, AttemptPhase, Order, Registry};
 
 /// Sends heartbeats. Returns only when the coordinator was restarted as a build of another API version.
 pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> AgentError {
@@ -13,12 +13,12 @@ pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> Agent
         let interval = session.heartbeat_interval().await;
         // Give up waiting after this, so that the next heartbeat is not late.
         let limit = interval.clamp(Duration::from_secs(1), Duration::from_secs(5));
-        match session.heartbeat(registry.progress(), limit).await {
+        match beat(&session, &registry, limit).await {
             Ok(lost) => {
-                for token in lost {
+                for key in lost {
                     // An attempt whose end was reported meanwhile holds no lease any more, which is right.
-                    if registry.order(token, Order::Abandon) == AttemptPhase::Running {
-                        tracing::warn!(%token, "lease lost; ending the trial's process");
+                    if registry.order(key, Order::Abandon) == AttemptPhase::Running {
+                        tracing::warn!(token = %key.token, "lease lost; ending the trial's process");
                     }
                 }
             }
@@ -32,4 +32,14 @@ pub(crate) async fn run(session: Arc<Session>, registry: Arc<Registry>) -> Agent
         }
         tokio::time::sleep(interval).await;
     }
+}
+
+/// Sends one heartbeat. Gives the attempts that no longer hold their trial: also those that began before the database was restored from a
+/// backup.
+async fn beat(session: &Session, registry: &Registry, limit: Duration) -> Result<Vec<AttemptKey>, CallError> {
+    let incarnation = session.ensure_registered().await?;
+    let mut lost = registry.foreign(incarnation);
+    let tokens = session.heartbeat(incarnation, registry.progress(incarnation), limit).await?;
+    lost.extend(tokens.into_iter().map(|token| AttemptKey { incarnation, token }));
+    Ok(lost)
 }

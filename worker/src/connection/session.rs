@@ -5,13 +5,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sortie_core::job::Outcome;
-use sortie_core::keys::AttemptToken;
+use sortie_core::keys::{AttemptToken, Incarnation};
 use sortie_core::lease::AttemptHeartbeat;
 use sortie_proto::v1;
 use sortie_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
+
+use crate::registry::AttemptKey;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that the coordinator answers at once. A call that timed out may still have been served; every call can be repeated.
@@ -81,9 +83,9 @@ pub(crate) struct Session {
     client: WorkerServiceClient<Channel>,
     registration: v1::RegisterRequest,
     url: String,
-    /// Whether this worker is registered with the coordinator that runs now, as far as is known. Locked while registering, so that one
-    /// call registers.
-    registered: tokio::sync::Mutex<bool>,
+    /// With which incarnation of the database this worker is registered, if it is with the coordinator that runs now, as far as is known.
+    /// Locked while registering, so that one call registers.
+    registered: tokio::sync::Mutex<Option<Incarnation>>,
     reachability: Mutex<Reachability>,
     heartbeat: watch::Sender<Option<Duration>>,
     store_info: watch::Sender<Option<StoreInfo>>,
@@ -111,7 +113,7 @@ impl Session {
             .keep_alive_while_idle(true);
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(sortie_proto::MESSAGE_BYTES_MAX);
-        let (registered, reachability) = (tokio::sync::Mutex::new(false), Mutex::new(Reachability::Unknown));
+        let (registered, reachability) = (tokio::sync::Mutex::new(None), Mutex::new(Reachability::Unknown));
         let (heartbeat, store_info) = (watch::Sender::new(None), watch::Sender::new(None));
         Self {
             client,
@@ -161,11 +163,11 @@ impl Session {
         v1::RegisterRequest { checkpoints: checkpoints.to_owned(), ..self.registration.clone() }
     }
 
-    /// Registers the worker with a coordinator that may have been restarted since.
-    pub(crate) async fn ensure_registered(&self) -> Result<(), CallError> {
+    /// Registers the worker with a coordinator that may have been restarted since. Gives the incarnation of its database.
+    pub(crate) async fn ensure_registered(&self) -> Result<Incarnation, CallError> {
         let mut registered = self.registered.lock().await;
-        if *registered {
-            return Ok(());
+        if let Some(incarnation) = *registered {
+            return Ok(incarnation);
         }
         let mut client = self.client.clone();
         let answer = self.call(CALL_TIMEOUT, client.register(self.registration())).await.map_err(
@@ -185,40 +187,43 @@ impl Session {
             *known = store_info;
             differs
         });
-        *registered = true;
+        let incarnation = Incarnation(answer.incarnation);
+        *registered = Some(incarnation);
         tracing::info!(coordinator = %self.url, worker = %self.worker_id(), "registered");
-        Ok(())
+        Ok(incarnation)
     }
 
     /// This worker may not be registered: the next call except reports registers it first.
     pub(crate) async fn forget_registration(&self) {
-        *self.registered.lock().await = false;
+        *self.registered.lock().await = None;
     }
 
-    /// Takes queued trials; waits up to `wait` for one.
+    /// Takes queued trials; waits up to `wait` for one. Gives the incarnation that they belong to, too.
     #[tracing::instrument(name = "claiming", level = "debug", skip_all, fields(count = request.count_max))]
     pub(crate) async fn lease(
         &self,
         mut request: v1::LeaseRequest,
         wait: Duration,
-    ) -> Result<v1::LeaseResponse, CallError> {
-        self.ensure_registered().await?;
+    ) -> Result<(v1::LeaseResponse, Incarnation), CallError> {
+        let incarnation = self.ensure_registered().await?;
+        request.incarnation = incarnation.0;
         request.worker_id = self.worker_id().to_owned();
         request.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let mut client = self.client.clone();
         let answer = self.call(wait + CALL_TIMEOUT, client.lease(request)).await;
-        self.note_loss(answer).await
+        self.note_loss(answer).await.map(|answer| (answer, incarnation))
     }
 
-    /// Reports that attempts are alive. Returns those that no longer hold their trial.
+    /// Reports that attempts of an incarnation are alive. Returns those that no longer hold their trial.
     pub(crate) async fn heartbeat(
         &self,
+        incarnation: Incarnation,
         attempts: Vec<AttemptHeartbeat>,
         limit: Duration,
     ) -> Result<Vec<AttemptToken>, CallError> {
-        self.ensure_registered().await?;
-        let attempts = attempts.into_iter().map(Into::into).collect();
-        let request = v1::HeartbeatRequest { worker_id: self.worker_id().to_owned(), attempts };
+        let (worker_id, attempts) =
+            (self.worker_id().to_owned(), attempts.into_iter().map(Into::into).collect());
+        let request = v1::HeartbeatRequest { worker_id, attempts, incarnation: incarnation.0 };
         let mut client = self.client.clone();
         let answer = self.call(limit, client.heartbeat(request)).await;
         let lost = self.note_loss(answer).await?.lost;
@@ -226,22 +231,23 @@ impl Session {
     }
 
     /// Delivers reports.
-    pub(crate) async fn report(&self, token: AttemptToken, batch: v1::Batch) -> Result<(), CallError> {
+    pub(crate) async fn report(&self, attempt: AttemptKey, batch: v1::Batch) -> Result<(), CallError> {
+        let AttemptKey { incarnation: Incarnation(incarnation), token: AttemptToken(token) } = attempt;
         let mut client = self.client.clone();
-        let answer = self
-            .call(CALL_TIMEOUT, client.report(v1::ReportRequest { token: token.0, batch: Some(batch) }))
-            .await;
+        let request = v1::ReportRequest { token, batch: Some(batch), incarnation };
+        let answer = self.call(CALL_TIMEOUT, client.report(request)).await;
         self.note_loss(answer).await.map(|_| ())
     }
 
     /// Ends an attempt.
     pub(crate) async fn complete(
         &self,
-        token: AttemptToken,
+        attempt: AttemptKey,
         batch: Option<v1::Batch>,
         outcome: &Outcome,
     ) -> Result<(), CallError> {
-        let request = v1::CompleteRequest { token: token.0, batch, outcome: Some(outcome.into()) };
+        let AttemptKey { incarnation: Incarnation(incarnation), token: AttemptToken(token) } = attempt;
+        let request = v1::CompleteRequest { token, batch, outcome: Some(outcome.into()), incarnation };
         let mut client = self.client.clone();
         let answer = self.call(CALL_TIMEOUT, client.complete(request)).await;
         self.note_loss(answer).await.map(|_| ())
@@ -250,11 +256,10 @@ impl Session {
     /// Reports that this worker ends and holds no trial, if it is registered and the coordinator answers within `limit`.
     pub(crate) async fn leave(&self, limit: Duration) {
         // Locked while registering: then this worker is not registered yet.
-        if !self.registered.try_lock().is_ok_and(|registered| *registered) {
-            return;
-        }
+        let registered = self.registered.try_lock().ok().and_then(|registered| *registered);
+        let Some(Incarnation(incarnation)) = registered else { return };
         let mut client = self.client.clone();
-        let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned() };
+        let request = v1::LeaveRequest { worker_id: self.worker_id().to_owned(), incarnation };
         // If this fails, the coordinator notices the missing heartbeats.
         let _ = self.call(limit, client.leave(request)).await;
     }

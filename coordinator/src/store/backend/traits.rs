@@ -1,12 +1,13 @@
 //! What a database must be able to do: a narrow interface below all decisions. The two real databases implement it in
 //! [`crate::store::sql`], the in-memory model in [`crate::store::memory`].
 
+use std::fs::File;
 use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::SpecHash;
@@ -41,6 +42,9 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Opens a transaction in which everything that it reads stays as it was read until the end. One that is dropped changes nothing.
     /// A durable one has survived a power cut when its commit returns; another one survives with the next durable one.
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError>;
+
+    /// Which database it is.
+    fn incarnation(&self) -> Incarnation;
 
     /// The time that leases end by. Where several coordinators may share a database it is the database's clock.
     async fn now(&self) -> Result<Timestamp, StoreError>;
@@ -88,6 +92,11 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Answers a query of a user's. Only real databases can.
     async fn query(&self, _sql: &str, _limit: Duration) -> Result<Rows, StoreError> {
         Err(StoreError::Query("a model in memory has no SQL".to_owned()))
+    }
+
+    /// Copies all of it as it is at one moment into a SQLite file without a name. Only real databases can.
+    async fn backup(&self) -> Result<File, StoreError> {
+        Err(StoreError::Query("a model in memory has no file".to_owned()))
     }
 
     /// Waits until another coordinator on the same database announces that trials may have become free. Never returns where there can be none.

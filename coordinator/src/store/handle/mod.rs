@@ -1,10 +1,12 @@
 //! The handle that callers hold: opening, what workers and users ask for, and `sortie verify`.
 
+mod backup;
 mod reads;
 mod store;
 mod users;
 mod verification;
 mod workers;
 
+pub use backup::Backup;
 pub use store::Store;
 pub use verification::{Certificate, Verified};

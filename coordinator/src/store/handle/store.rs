@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use sortie_core::keys::Incarnation;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock::Clock;
 use crate::store::attempts::{SweepCache, Tokens};
@@ -22,6 +23,10 @@ pub struct Store {
     pub(in crate::store) backend: Arc<dyn Backend>,
     pub(in crate::store) writer: mpsc::Sender<Message>,
     pub(in crate::store) settings: Settings,
+    /// One backup at a time.
+    pub(super) backups: Arc<Semaphore>,
+    /// What became of a database that is lost.
+    lost: watch::Receiver<Option<String>>,
 }
 
 impl Store {
@@ -64,8 +69,14 @@ impl Store {
         let (writer, requests) = mpsc::channel(REQUESTS_MAX);
         let executor =
             BatchExecutor { settings, sweeps: SweepCache::default(), tokens: Tokens::of_epoch(epoch) };
-        tokio::spawn(Writer::new(Arc::clone(&backend), executor, requests).run());
-        Ok(Self { backend, writer, settings })
+        let (lose, lost) = watch::channel(None);
+        tokio::spawn(Writer::new(Arc::clone(&backend), executor, requests, lose).run());
+        Ok(Self { backend, writer, settings, backups: Arc::new(Semaphore::new(1)), lost })
+    }
+
+    /// Which database it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.backend.incarnation()
     }
 
     /// How it treats workers.
@@ -85,6 +96,17 @@ impl Store {
         self.writer.closed().await;
     }
 
+    /// Waits until the database is lost: it is not any more what was opened. Gives what became of it.
+    pub async fn lost(&self) -> String {
+        let mut lost = self.lost.clone();
+        let found = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match found {
+            Some(reason) => reason,
+            // The writer is gone, which `ended` tells.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits for the statements that run and closes the database.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
@@ -96,6 +118,8 @@ impl Store {
 impl Store {
     /// A store whose writer has ended, as after a bug.
     pub(crate) fn without_writer(settings: Settings) -> Self {
-        Self { backend: Arc::new(Memory::default()), writer: mpsc::channel(1).0, settings }
+        let (writer, lost) = (mpsc::channel(1).0, watch::channel(None).1);
+        let backups = Arc::new(Semaphore::new(1));
+        Self { backend: Arc::new(Memory::default()), writer, settings, backups, lost }
     }
 }

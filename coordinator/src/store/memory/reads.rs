@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sortie_core::artifact::ArtifactKind;
 use sortie_core::job::{StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::record::{Detail, TrialRecord};
 
@@ -30,6 +30,11 @@ impl Backend for Memory {
         tokio::task::yield_now().await;
         let tables = Arc::clone(&self.tables).lock_owned().await;
         Ok(Box::new(MemoryTransaction { tables, clock: Arc::clone(&self.clock) }))
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        // No model is restored from another.
+        Incarnation(1)
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::SpecHash;
@@ -99,6 +99,9 @@ impl Backend for FaultyBackend {
             adds_nothing,
             states: HashMap::new(),
         }))
+    }
+    fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation()
     }
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.inner.now().await

@@ -1,12 +1,16 @@
 //! The two databases as one: connections, arguments and rows. Nothing here knows a table.
 
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use sortie_core::keys::{SweepKey, TrialKey};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, Column as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Column as _, PgPool, Postgres, Row as _, SqlSafeStr, Sqlite, SqlitePool,
+};
 
-use super::statements::PACKED;
+use super::statements::{Dialect, PACKED};
 use crate::store::StoreError;
 
 /// One value of a statement.
@@ -19,6 +23,16 @@ pub(super) enum Arg {
     Real(Option<f64>),
     Bytes(Vec<u8>),
 }
+
+/// What the values of a column are, by the name of the type in SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Integer,
+    Text,
+    Real,
+    Bytes,
+}
+sortie_core::named!(Kind, "type of a column", { Integer => "INTEGER", Text => "TEXT", Real => "REAL", Bytes => "BLOB" });
 
 /// A value, or NULL.
 macro_rules! from_value {
@@ -106,7 +120,28 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error: T::Err| corrupt(table, column, &error))
 }
 
+/// A value of a row, to be written elsewhere.
+macro_rules! value {
+    ($row:expr, $index:expr, $kind:expr) => {
+        match $kind {
+            Kind::Integer => Arg::Int($row.try_get($index)?),
+            Kind::Text => Arg::Text($row.try_get($index)?),
+            Kind::Real => Arg::Real($row.try_get($index)?),
+            Kind::Bytes => Arg::Bytes($row.try_get($index)?),
+        }
+    };
+}
+
 impl Row {
+    /// The value of a column by its place.
+    pub(super) fn value(&self, column: usize, kind: Kind) -> Result<Arg, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => value!(row, column, kind),
+            Self::Postgres(row) => value!(row, column, kind),
+            Self::Packed(_) => return Err(corrupt("a packed answer", PACKED, &"it has no order")),
+        })
+    }
+
     pub(super) fn int(&self, table: &'static str, column: &'static str) -> Result<i64, StoreError> {
         get!(self, table, column)
     }
@@ -246,6 +281,16 @@ impl Pool {
         })
     }
 
+    /// Opens a transaction that only reads, and sees everything as it is at one moment.
+    pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
+            }
+        })
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
@@ -289,8 +334,26 @@ impl Tx {
         }
     }
 
+    /// All rows of a question, one after the other: they are never all in memory.
+    pub(super) fn stream(&mut self, sql: String) -> BoxStream<'_, Result<Row, sqlx::Error>> {
+        match self {
+            Self::Sqlite(tx) => sqlx::query(AssertSqlSafe(sql)).fetch(&mut **tx).map_ok(Row::Sqlite).boxed(),
+            Self::Postgres(tx) => {
+                sqlx::query(AssertSqlSafe(sql)).fetch(&mut **tx).map_ok(Row::Postgres).boxed()
+            }
+        }
+    }
+
+    /// Which database it is on.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     /// Runs a statement; gives how many rows it touched.
-    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, StoreError> {
+    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64, StoreError> {
         Ok(match self {
             Self::Sqlite(tx) => sqlx::query_with(sql, arguments!(SqliteArguments, args))
                 .execute(&mut **tx)

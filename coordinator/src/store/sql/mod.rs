@@ -1,15 +1,19 @@
 //! The only SQL of the project. [`statements`] has every statement, once for both databases; [`engine`] hides their drivers.
 
+mod backup;
 #[cfg(test)]
 mod checks;
+mod copy;
 mod database;
 mod engine;
+mod file_guard;
 mod migrations;
 mod open;
 mod postgres;
 mod queries;
 mod reads;
 mod removal;
+mod restore;
 mod rows;
 #[cfg(test)]
 mod session_checks;
@@ -21,4 +25,5 @@ mod transaction;
 mod writes;
 
 pub(super) use open::open;
+pub(super) use restore::{Filled, fill};
 pub use sqlite::DEFAULT_URL;

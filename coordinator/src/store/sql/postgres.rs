@@ -5,12 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sortie_core::job::Timestamp;
-use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::database::{SqlBackend, schema_message};
+use super::database::{SqlBackend, incarnation, schema_message};
 use super::engine::Pool;
 use super::migrations;
 use super::queries::Queries;
@@ -36,6 +37,9 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 /// How long a request waits for a connection before its caller must try again.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// How long the sessions of a coordinator that has ended may take to vanish, and until the next look.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+const LEAVE_AGAIN: Duration = Duration::from_millis(50);
 /// After the ear was lost, until the next try.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
@@ -52,6 +56,8 @@ pub(super) async fn open(url: &ServerUrl, options: &OpenOptions) -> Result<SqlBa
         .run(&writer)
         .await
         .map_err(|error| failed(migration_message(&error)))?;
+    let incarnation =
+        incarnation(&Pool::Postgres(writer.clone()), Dialect::Postgres).await.map_err(failed)?;
     let elsewhere = Arc::new(Notify::new());
     tokio::spawn(listen(readers.clone(), Arc::downgrade(&elsewhere)));
     Ok(SqlBackend {
@@ -66,8 +72,40 @@ pub(super) async fn open(url: &ServerUrl, options: &OpenOptions) -> Result<SqlBa
             .clone()
             .map_or(TimeSource::Database, |clock| TimeSource::Process(ProcessTime::new(clock, Timestamp(0)))),
         elsewhere,
+        incarnation,
+        guard: None,
         _lock: None,
     })
+}
+
+/// Refuses a database that a coordinator has open, as far as this account may see its sessions.
+///
+/// # Errors
+/// [`StoreError::Open`].
+pub(super) async fn refuse_if_served(url: &ServerUrl) -> Result<(), StoreError> {
+    let failed = |reason: String| StoreError::Open { database: url.to_string(), reason };
+    let connector = sessions::check(url).await.map_err(failed)?;
+    let failed_query = |error: sqlx::Error| failed(connection_message(&error));
+    let mut connection = connector.connect(&[]).await.map_err(failed_query)?;
+    let others = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sortie'
+        AND pid <> pg_backend_pid()";
+    let deadline = Instant::now() + LEAVE_MAX;
+    loop {
+        let others: i64 =
+            sqlx::query_scalar(others).fetch_one(&mut connection).await.map_err(failed_query)?;
+        if others == 0 {
+            break;
+        }
+        // A session that has just ended may still be listed.
+        if Instant::now() >= deadline {
+            return Err(failed(
+                "a coordinator has it open; stop that one, or use another database".to_owned(),
+            ));
+        }
+        sleep(LEAVE_AGAIN).await;
+    }
+    let _ = timeout(LEAVE_MAX, connection.close()).await;
+    Ok(())
 }
 
 /// Passes on what other coordinators announce, for as long as anybody is interested. What is missed while the connection is away is found by
@@ -75,7 +113,7 @@ pub(super) async fn open(url: &ServerUrl, options: &OpenOptions) -> Result<SqlBa
 async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
     while elsewhere.strong_count() > 0 && !pool.is_closed() {
         let Ok(mut listener) = PgListener::connect_with(&pool).await else {
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            sleep(LISTEN_AGAIN).await;
             continue;
         };
         let mut heard = listener.listen("sortie").await;
@@ -87,7 +125,7 @@ async fn listen(pool: PgPool, elsewhere: std::sync::Weak<Notify>) {
         }
         // It holds a connection, and a pool that closes waits for all of them.
         drop(listener);
-        tokio::time::sleep(LISTEN_AGAIN).await;
+        sleep(LISTEN_AGAIN).await;
     }
 }
 

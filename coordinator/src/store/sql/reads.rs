@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::atomic;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::job::{Finished, State, StateName, Timestamp};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
 use sortie_core::record::{Detail, TrialRecord};
@@ -17,7 +18,7 @@ use super::engine::{Arg, Row};
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
-use super::transaction::SqlTransaction;
+use super::transaction::silent_clock;
 use crate::store::StoreError;
 use crate::store::backend::{Backend, ReportedData, SweepRow, Transaction, sweep_counts, trial_history};
 use crate::store::query::Rows;
@@ -37,7 +38,12 @@ impl SqlBackend {
     }
 
     async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        self.check_file()?;
         self.readers.fetch(sql, args).await
+    }
+
+    fn check_file(&self) -> Result<(), StoreError> {
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.check())
     }
 
     /// The evaluations in a table by attempt. Floats are read only where they are asked for or hold more than the counts.
@@ -159,17 +165,22 @@ impl SqlBackend {
 #[tonic::async_trait]
 impl Backend for SqlBackend {
     async fn begin(&self, durable: bool) -> Result<Box<dyn Transaction>, StoreError> {
+        self.check_file()?;
         // SQLite knows no durability of single transactions: the connection's is changed where it must be. A connection that is new, as
         // after an error, is durable, whatever is noted about it here.
         if self.dialect == Dialect::Sqlite && self.durable.load(atomic::Ordering::Relaxed) != durable {
             self.writer.execute_anew(if durable { self.sql().full } else { self.sql().normal }).await?;
             self.durable.store(durable, atomic::Ordering::Relaxed);
         }
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.transaction().await?;
         if self.dialect == Dialect::Postgres && !durable {
-            tx.execute(self.sql().not_durable, Vec::new()).await?;
+            tx.tx.execute(self.sql().not_durable, Vec::new()).await?;
         }
-        Ok(Box::new(SqlTransaction { tx, dialect: self.dialect, time: self.time.clone() }))
+        Ok(Box::new(tx))
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
@@ -177,12 +188,7 @@ impl Backend for SqlBackend {
             TimeSource::Process(time) => Ok(time.now()),
             TimeSource::Database => {
                 let row = self.fetch(self.sql().now, Vec::new()).await?.pop();
-                let silent = || StoreError::Corrupt {
-                    table: "the clock",
-                    column: "now_ms",
-                    reason: "no row came back".to_owned(),
-                };
-                row.ok_or_else(silent)?.int("the clock", "now_ms").map(Timestamp)
+                row.ok_or_else(silent_clock)?.int("the clock", "now_ms").map(Timestamp)
             }
         }
     }
@@ -420,7 +426,13 @@ impl Backend for SqlBackend {
     }
 
     async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
+        self.check_file()?;
         self.queries.ask(sql, limit).await
+    }
+
+    async fn backup(&self) -> Result<File, StoreError> {
+        self.check_file()?;
+        self.copy_to_file().await
     }
 
     async fn changed_elsewhere(&self) {

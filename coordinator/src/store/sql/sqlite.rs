@@ -8,18 +8,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sortie_core::job::Timestamp;
-use sqlx::SqlitePool;
+use sortie_core::keys::Incarnation;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, SqlitePool};
 use tokio::sync::Notify;
 
-use super::database::{SqlBackend, schema_message};
+use super::database::{SqlBackend, incarnation, schema_message};
 use super::engine::Pool;
+use super::file_guard::{FileGuard, user_version};
 use super::migrations;
 use super::queries::Queries;
-use super::statements::Dialect;
+use super::statements::{Dialect, statements};
 use super::time::{ProcessTime, STORED_INTERVAL, TimeSource};
 use crate::clock::MonotonicClock;
 use crate::store::{OpenOptions, StoreError};
@@ -61,12 +63,14 @@ pub(super) async fn open(path: &Path, options: &OpenOptions) -> Result<SqlBacken
     if let Some(pages) = options.pages_max {
         connect = connect.pragma("max_page_count", pages.to_string());
     }
-    let writer = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await;
+    let writer = pool(1).connect_with(connect.clone()).await;
     let writer = writer.map_err(|error| failed(database_message(&error)))?;
     migrations::migrator(&migrations::SQLITE)
         .run(&writer)
         .await
         .map_err(|error| failed(migration_message(&error)))?;
+    let incarnation = incarnation(&Pool::Sqlite(writer.clone()), Dialect::Sqlite).await.map_err(failed)?;
+    stamp(&writer, incarnation).await.map_err(|error| failed(database_message(&error)))?;
     let stored = latest(&writer).await.map_err(|error| failed(database_message(&error)))?;
     let clock = options
         .clock
@@ -76,10 +80,11 @@ pub(super) async fn open(path: &Path, options: &OpenOptions) -> Result<SqlBacken
     let readers = if options.network_disk {
         writer.clone()
     } else {
-        let readers =
-            SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(connect.read_only(true)).await;
+        let readers = pool(READERS_MAX).connect_with(connect.read_only(true)).await;
         readers.map_err(|error| failed(database_message(&error)))?
     };
+    let guard = FileGuard::new(&path, incarnation, options.network_disk)
+        .map_err(|error| failed(error.to_string()))?;
     Ok(SqlBackend {
         dialect: Dialect::Sqlite,
         writer: Pool::Sqlite(writer),
@@ -88,14 +93,28 @@ pub(super) async fn open(path: &Path, options: &OpenOptions) -> Result<SqlBacken
         queries: Queries::sqlite(&path, options.network_disk),
         time: TimeSource::Process(time),
         elsewhere: Arc::new(Notify::new()),
+        incarnation,
+        guard: Some(Arc::new(guard)),
         _lock: Some(lock),
     })
 }
 
+/// Connections that stay open: SQLite deletes the log with the last one, and the guard would take that for a loss.
+fn pool(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections_max).max_lifetime(None).idle_timeout(None)
+}
+
+/// Writes the incarnation into the header of the file, where the guard sees it.
+async fn stamp(pool: &SqlitePool, incarnation: Incarnation) -> Result<(), sqlx::Error> {
+    let version = user_version(incarnation);
+    // Not out of the log, where it would be until the next checkpoint.
+    let text = format!("PRAGMA user_version = {version}; PRAGMA wal_checkpoint(PASSIVE)");
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(pool).await.map(|_| ())
+}
+
 /// The latest time that was stored.
 async fn latest(pool: &SqlitePool) -> Result<Timestamp, sqlx::Error> {
-    let latest = "SELECT COALESCE(MAX(COALESCE(latest_ms, started_ms)), 0) FROM epochs";
-    sqlx::query_scalar(latest).fetch_one(pool).await.map(Timestamp)
+    sqlx::query_scalar(statements(Dialect::Sqlite).latest).fetch_one(pool).await.map(Timestamp)
 }
 
 /// A lock file beside the database: two coordinators on one file would both assign its trials. The kernel drops the lock with the
@@ -132,7 +151,7 @@ fn lock(database: &Path) -> Result<File, StoreError> {
 }
 
 /// Whether a file is absent, empty or begins as SQLite's do. One that cannot be read is found out later.
-fn may_be_a_database(path: &Path) -> bool {
+pub(super) fn may_be_a_database(path: &Path) -> bool {
     let mut start = [0; 16];
     match File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
         Ok(()) => start == *b"SQLite format 3\0",
@@ -169,7 +188,7 @@ fn network_disk_name(magic: u32) -> Option<&'static str> {
     })
 }
 
-fn database_message(error: &sqlx::Error) -> String {
+pub(super) fn database_message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         other => other.to_string(),

@@ -18,7 +18,8 @@ pub(super) enum Dialect {
 macro_rules! statements {
     ($($name:ident: $text:expr;)+) => {
         /// The text of each statement. `$rows(...)` is a table made of one JSON argument; `$pack(...)`, at the beginning, makes SQLite
-        /// give its rows as one, for each row crosses a thread there; `$lock(...)` is a lock where there are any.
+        /// give its rows as one, for each row crosses a thread there; `$lock(...)` is a lock where there are any; `$random()` is any
+        /// integer; `$ids()` lets Postgres take the ids of new rows.
         #[derive(Debug)]
         pub(super) struct Statements { $(pub(super) $name: &'static str,)+ }
 
@@ -40,14 +41,24 @@ statements! {
     full: "PRAGMA synchronous = FULL";
     normal: "PRAGMA synchronous = NORMAL";
     not_durable: "SET LOCAL synchronous_commit = off";
-    now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+    now: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms,
+        (SELECT number FROM incarnation) AS incarnation";
+    incarnation: "SELECT number FROM incarnation";
     new_epoch: "INSERT INTO epochs (started_ms) VALUES ($1) RETURNING id";
     renew_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running' AND (expires_ms < $1 OR expires_ms > $2)";
     shorten_waits: "UPDATE trials SET not_before_ms = $1 WHERE state = 'queued' AND not_before_ms > $1";
     shorten_quarantines: "UPDATE machine_faults SET until_ms = $1 WHERE until_ms > $1";
     seen_by_now: "UPDATE workers SET seen_ms = $1 WHERE seen_ms > $1";
+    latest: "SELECT COALESCE(MAX(COALESCE(latest_ms, started_ms)), 0) AS latest FROM epochs";
     note_time: "UPDATE epochs SET latest_ms = $1 WHERE id = (SELECT MAX(id) FROM epochs)";
     notify: "SELECT CAST(pg_notify('sortie', '') AS TEXT) AS nothing";
+
+    new_incarnation: "INSERT INTO incarnation (number) VALUES (($random() & 9223372036854775807) | 1) RETURNING number";
+    skip_epochs: "INSERT INTO epochs (id, started_ms) $ids() SELECT COALESCE(MAX(id), 0) + 65536 + ($random() & 65535), $1 FROM epochs";
+    note_interrupted: "INSERT INTO trial_events (trial, token, at_ms, what, detail)
+        SELECT id, holder, $1, 'restored', 'the database was restored from a backup that was made while this attempt ran' FROM trials
+        WHERE state = 'running'";
+    end_leases: "UPDATE trials SET expires_ms = $1 WHERE state = 'running'";
 
     register: "INSERT INTO workers (worker_id, host, pid, devices, slots, abilities, software, registered_ms, seen_ms, checkpoints, machine)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10)
@@ -279,6 +290,12 @@ statements! {
     remove_sweep: "DELETE FROM sweeps WHERE id = $1 AND state = 'deleted'";
 }
 
+/// What the databases write differently: see [`Statements`].
+const IDIOMS: [&str; 5] = ["$rows(", "$lock(", "$pack(", "$random(", "$ids("];
+/// 64 random bits on Postgres, whose random() has fewer.
+const RANDOM: &str =
+    "CAST(CAST('x' || substr(md5(CAST(gen_random_uuid() AS TEXT)), 1, 16) AS BIT(64)) AS BIGINT)";
+
 /// The statements of a database.
 pub(super) fn statements(dialect: Dialect) -> &'static Statements {
     static SQLITE: LazyLock<Statements> = LazyLock::new(|| Statements::of(Dialect::Sqlite));
@@ -294,19 +311,21 @@ impl Dialect {
     fn text(self, template: &str) -> &'static str {
         let (mut text, mut tail) = (String::new(), "");
         let mut rest = template;
-        while let Some(at) = ["$rows(", "$lock(", "$pack("].iter().filter_map(|idiom| rest.find(idiom)).min()
-        {
+        while let Some(at) = IDIOMS.iter().filter_map(|idiom| rest.find(idiom)).min() {
             text.push_str(&rest[..at]);
             let idiom = &rest[at..];
             let end = idiom.find(')').map_or(idiom.len(), |end| end + 1);
-            let inner = &idiom[6..end - 1];
-            match (&idiom[..6], self) {
-                ("$rows(", _) => text.push_str(&self.rows(inner)),
-                ("$lock(", Self::Postgres) => text.push_str(inner),
-                ("$pack(", Self::Sqlite) => {
+            let (name, inner) = idiom[..end - 1].split_once('(').unwrap_or_default();
+            match (name, self) {
+                ("$rows", _) => text.push_str(&self.rows(inner)),
+                ("$lock", Self::Postgres) => text.push_str(inner),
+                ("$pack", Self::Sqlite) => {
                     text.push_str(&packed(inner));
                     tail = ")";
                 }
+                ("$random", Self::Sqlite) => text.push_str("random()"),
+                ("$random", Self::Postgres) => text.push_str(RANDOM),
+                ("$ids", Self::Postgres) => text.push_str("OVERRIDING SYSTEM VALUE"),
                 _ => {}
             }
             rest = &idiom[end..];

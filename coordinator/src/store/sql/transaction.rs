@@ -1,17 +1,19 @@
 //! One transaction on a real database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
 use sortie_core::combine::{Member, Needs};
 use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
-use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
+use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::parameters::written_numbers;
 use sortie_core::trial::SpecHash;
 
 use super::engine::{Arg, Row, Tx};
+use super::file_guard::FileGuard;
 use super::rows;
 use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
@@ -28,6 +30,8 @@ pub(super) struct SqlTransaction {
     pub(super) tx: Tx,
     pub(super) dialect: Dialect,
     pub(super) time: TimeSource,
+    pub(super) incarnation: Incarnation,
+    pub(super) guard: Option<Arc<FileGuard>>,
 }
 
 /// Rows as one argument: see [`Dialect`].
@@ -398,7 +402,13 @@ impl Transaction for SqlTransaction {
         match &self.time {
             TimeSource::Process(time) => Ok(time.now()),
             TimeSource::Database => {
-                self.one_int(self.sql().now, Vec::new(), "the clock", "now_ms").await.map(Timestamp)
+                let row = self.one(self.sql().now, Vec::new()).await?.ok_or_else(silent_clock)?;
+                // Whoever restores it waits for the transactions that have seen the number before.
+                if row.maybe_int("incarnation", "incarnation")? != Some(self.incarnation.0) {
+                    let reason = "the database was restored from a backup while this coordinator had it open: start again";
+                    return Err(StoreError::Lost(reason.to_owned()));
+                }
+                row.int("the clock", "now_ms").map(Timestamp)
             }
         }
     }
@@ -412,21 +422,22 @@ impl Transaction for SqlTransaction {
     }
 
     async fn commit(mut self: Box<Self>, news: bool) -> Result<(), StoreError> {
-        match (self.dialect, &self.time) {
-            (Dialect::Sqlite, TimeSource::Process(time)) => {
-                let time = time.clone();
-                let Some(now) = time.to_store() else { return self.tx.commit().await };
-                self.tx.execute(self.sql().note_time, vec![now.0.into()]).await?;
-                self.tx.commit().await?;
-                time.note_stored(now);
-                Ok(())
-            }
-            (Dialect::Postgres, _) if news => {
-                self.tx.fetch(self.sql().notify, Vec::new()).await?;
-                self.tx.commit().await
-            }
-            _ => self.tx.commit().await,
+        let stored = match (self.dialect, &self.time) {
+            (Dialect::Sqlite, TimeSource::Process(time)) => time.to_store().map(|now| (time.clone(), now)),
+            _ => None,
+        };
+        if let Some((_, now)) = &stored {
+            self.tx.execute(self.sql().note_time, vec![now.0.into()]).await?;
         }
+        if self.dialect == Dialect::Postgres && news {
+            self.tx.fetch(self.sql().notify, Vec::new()).await?;
+        }
+        self.tx.commit().await?;
+        if let Some((time, now)) = stored {
+            time.note_stored(now);
+        }
+        // What is acknowledged was written while the file was there.
+        self.guard.map_or(Ok(()), |guard| guard.check())
     }
 
     async fn rollback(self: Box<Self>) {
@@ -435,6 +446,11 @@ impl Transaction for SqlTransaction {
             tracing::debug!(%error, "a transaction that changed nothing did not end in order");
         }
     }
+}
+
+/// The database did not say what time it is.
+pub(super) fn silent_clock() -> StoreError {
+    StoreError::Corrupt { table: "the clock", column: "now_ms", reason: "no row came back".to_owned() }
 }
 
 /// A specification is numbers, names and lists: it always encodes.

@@ -34,7 +34,7 @@ impl Writer {
                     conflicts += 1;
                     tracing::debug!(%error, conflicts, "a transaction is tried again");
                 }
-                other => return other,
+                other => return self.noted(other),
             }
         }
     }
@@ -148,9 +148,20 @@ impl Writer {
         loop {
             match in_time(self.change_once(change)).await {
                 Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => conflicts += 1,
-                other => return other,
+                other => return self.noted(other),
             }
         }
+    }
+
+    /// Tells that the database is lost, if that is why a transaction failed. Claims that wait learn it, too.
+    fn noted<T>(&mut self, ended: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Lost(reason)) = &ended
+            && self.lost.borrow().is_none()
+        {
+            self.lost.send_replace(Some(reason.clone()));
+            self.claims.wake();
+        }
+        ended
     }
 
     async fn change_once<C: Change>(&mut self, change: &C) -> Result<C::Done, StoreError> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::batch_executor::BatchExecutor;
@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     pub(super) steps: StepWatch,
     pub(super) executor: BatchExecutor,
     messages: mpsc::Receiver<Message>,
+    /// Where it is told that the database is lost.
+    pub(super) lost: watch::Sender<Option<String>>,
     pub(super) claims: WaitingClaims,
     pub(super) expansion: Expansion,
     /// Wanted when trials ended, or combinations were added, since combinations were looked at.
@@ -51,12 +53,13 @@ impl Writer {
         backend: Arc<dyn Backend>,
         executor: BatchExecutor,
         messages: mpsc::Receiver<Message>,
+        lost: watch::Sender<Option<String>>,
     ) -> Self {
         let (claims, expansion) = (WaitingClaims::default(), Expansion::new());
         let (combinations, removal) = (Task::due_now(), Task::due_now());
         let look_at = Instant::now() + LOOK_INTERVAL;
         let steps = StepWatch::default();
-        Self { backend, steps, executor, messages, claims, expansion, combinations, removal, look_at }
+        Self { backend, steps, executor, messages, lost, claims, expansion, combinations, removal, look_at }
     }
 
     /// Runs until all handles to the store are gone.
