@@ -144,7 +144,7 @@ fn numbers_that_look_equal_have_equal_stars() {
     for (rate, correct) in [(0.0, 70_030), (0.5, 69_980), (0.9, 69_900)] {
         let mut trial = succeeded(&work, point("photo", rate, 1e-3, 0), 900, 0);
         for row in &mut trial.held_out {
-            row.score = Score::Counts { n: 100_000, correct };
+            row.score = Some(Score::Counts { n: 100_000, correct });
         }
         records.push(trial);
     }

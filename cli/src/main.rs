@@ -165,8 +165,9 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, backup, control, delete, diff, explain, export, extend, figure, import, logs, plan, presets,
-        report, restore, results, run, serve, sql, status, submit, trials, verify, wait, worker, workers,
+        artifacts, backup, control, delete, diff, explain, export, extend, figure, import, logs, plan,
+        presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait, worker,
+        workers,
     };
     match command {
         Command::Run(arguments) => return run::run(&arguments).await,

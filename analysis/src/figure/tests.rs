@@ -267,7 +267,7 @@ fn cells_that_look_equal_are_all_marked_best() {
     {
         let mut trial = succeeded(&work, point("photo", rate, lr, 0), 900, 0);
         for row in &mut trial.held_out {
-            row.score = sortie_core::metrics::Score::Counts { n: 100_000, correct };
+            row.score = Some(sortie_core::metrics::Score::Counts { n: 100_000, correct });
         }
         records.push(trial);
     }

@@ -35,9 +35,9 @@ fn settings(work: &Work, dropouts: &[f64], lrs: &[f64], decays: &[f64]) -> Vec<T
 fn trained(mut record: TrialRecord) -> TrialRecord {
     let earlier = |rows: &[sortie_core::metrics::Evaluation]| -> Vec<_> {
         let at = |row: &sortie_core::metrics::Evaluation, step: u64| {
-            let value = row.accuracy() - 0.004 * (20 - step) as f64;
+            let value = row.accuracy().unwrap() - 0.004 * (20 - step) as f64;
             let score = sortie_core::metrics::Score::Value { value, n: 1_000 };
-            sortie_core::metrics::Evaluation { step, score, ..row.clone() }
+            sortie_core::metrics::Evaluation { step, score: Some(score), ..row.clone() }
         };
         rows.iter().flat_map(|row| [0, 5, 10].map(|step| at(row, step))).collect()
     };

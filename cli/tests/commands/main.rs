@@ -131,12 +131,7 @@ const CASES: [Case; 21] = [
             "\"val\" is not a split; allowed: in, out: {\"step\":0,\"domain\":\"x\",\"split\":\"val\",\"value\":1.0}",
         ],
     ),
-    (
-        "extra",
-        r#"echo '{"step":0,"domain":"x","split":"in","value":1.0,"f1":0.5}'"#,
-        "succeeded",
-        &[],
-    ),
+    ("extra", r#"echo '{"step":0,"domain":"x","split":"in","value":1.0,"f1":0.5}'"#, "succeeded", &[]),
     ("longline", r#"head -c 1200000 /dev/zero | tr '\0' '#'; good"#, "succeeded", &[]),
 ];
 

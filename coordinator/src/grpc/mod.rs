@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod refusal;
+mod request;
 mod routes;
 mod sweep;
 mod wire;

@@ -11,22 +11,20 @@ use sortie_core::keys::AttemptToken;
 use sortie_core::machine::WorkKind;
 use sortie_core::names::UnknownName;
 use sortie_core::record::{Detail, TrialRecord};
-use sortie_core::spec::SweepSpec;
 use sortie_core::status::UserAction;
-use sortie_core::trial::{DatasetSpec, SpecHash};
 use sortie_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status};
 
 use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
+use super::request::{named_trials, read_submission, read_sweep};
 use super::wire::{
     artifacts_wire, certificate_wire, history_wire, preview_wire, row_wire, status_wire, trial_wire,
     worker_wire,
 };
 use crate::store::{
-    PageRequest, QUERY_TIME_MAX, StoreError, SubmitOptions, Submitted, SweepAction, SweepContents,
-    TrialAction, Verified,
+    PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction, Verified,
 };
 
 /// Evaluations that are read at a time, about: few enough for flat memory, many enough that asking costs little.
@@ -326,12 +324,6 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     }
 }
 
-/// A sweep file, with what its sender found of its dataset.
-fn read_sweep(text: &str, discovered: Option<v1::Dataset>) -> Result<SweepSpec, Status> {
-    let discovered: Option<DatasetSpec> = discovered.map(TryInto::try_into).transpose().map_err(invalid)?;
-    SweepSpec::parse(text, discovered.as_ref()).map_err(|error| refused(error.into()))
-}
-
 /// Reads a sweep's records page by page for as long as somebody takes them. How many trials make a page follows from how many evaluations
 /// they have.
 async fn read_records(
@@ -408,33 +400,6 @@ fn progress_stream(
         let message = v1::SubmitProgress { sweep, planned, expanded, added, reused, done };
         Some((Ok(message), (!done).then_some(progress)))
     })
-}
-
-/// The sweep that a request brings, and how it is to be stored.
-fn read_submission(request: v1::SubmitRequest) -> Result<(SweepSpec, SubmitOptions), Status> {
-    let v1::SubmitRequest { text, discovered, no_reuse, priority, imported } = request;
-    let mut spec = read_sweep(&text, discovered)?;
-    if !imported.is_empty() {
-        let invalid = |error| Status::invalid_argument(format!("imported: {error}"));
-        spec.imported = serde_json::from_str(&imported).map_err(invalid)?;
-        spec.imported.check().map_err(|error| refused(error.into()))?;
-    }
-    Ok((spec, SubmitOptions { reuse: !no_reuse, priority }))
-}
-
-/// The trials that a request names.
-fn named_trials(ids: &[String]) -> Result<Vec<SpecHash>, Status> {
-    if ids.len() > sortie_proto::TRIALS_NAMED_MAX {
-        let max = sortie_proto::TRIALS_NAMED_MAX;
-        return Err(Status::invalid_argument(format!(
-            "trials has {} ids; allowed: at most {max}",
-            ids.len()
-        )));
-    }
-    let read = |id: &String| {
-        id.parse::<SpecHash>().map_err(|error| Status::invalid_argument(format!("trials: {error}")))
-    };
-    ids.iter().map(read).collect()
 }
 
 #[cfg(test)]

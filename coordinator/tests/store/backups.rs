@@ -69,8 +69,9 @@ fn odd_batch() -> Batch {
         step,
         domain: domain.into(),
         split: SplitName::Out,
-        score,
+        score: Some(score),
         loss: Some(0.1 + 0.2),
+        metrics: [("f1".to_owned(), 0.1)].into(),
     };
     let evaluations = vec![
         evaluation("cartoon", 20, Score::Counts { n: 3, correct: 1 }),

@@ -125,7 +125,7 @@ fn checked_metrics(
         }
         let unit = settings.unit.as_deref().unwrap_or("x");
         if unit.is_empty() || unit.len() > 20 || unit.contains(char::is_control) {
-            return wrong(&format!("metrics.{name}.unit"), unit, "1 to 20 bytes on one line");
+            return wrong(format!("metrics.{name}.unit"), unit, "1 to 20 bytes on one line");
         }
     }
     Ok(metrics)

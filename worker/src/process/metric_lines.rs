@@ -33,14 +33,21 @@ pub(crate) struct MetricLines {
     domains_are_open: bool,
     last_step: Option<u64>,
     complete_at: Option<u64>,
-    /// What was reported, by step, method, domain and split: the accuracy, and a hash of all numbers.
-    reported: BTreeMap<(u64, Method, usize, SplitName), (Option<f64>, u64)>,
+    /// What was reported, by step, method, domain and split.
+    reported: BTreeMap<(u64, Method, usize, SplitName), Reported>,
     newest_step: Option<u64>,
     newest_loss: Option<u64>,
     diverged: bool,
     /// The first object with a number that is no metric, for it has no step.
     without_step: Option<String>,
     unused: UnusedOutput,
+}
+
+/// An evaluation that was reported, in so few bytes that a million of them fit into memory.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    accuracy: Option<f64>,
+    hash_of_numbers: u64,
 }
 
 /// What a line means.
@@ -288,11 +295,11 @@ impl MetricLines {
         let index = self.index_of(domain)?;
         let at = (*step, *method, index, *split);
         let numbers = hash_of_numbers(evaluation);
-        if let Some(&(accuracy, first)) = self.reported.get(&at) {
-            if first == numbers {
+        if let Some(first) = self.reported.get(&at) {
+            if first.hash_of_numbers == numbers {
                 return Ok(false);
             }
-            let first = match accuracy {
+            let first = match first.accuracy {
                 Some(accuracy) if Some(accuracy) != evaluation.accuracy() => format!("as {accuracy}"),
                 _ => "with other numbers: all of them belong on one line".to_owned(),
             };
@@ -305,7 +312,7 @@ impl MetricLines {
                 "too many evaluations: at most {EVALUATIONS_MAX} are allowed"
             )));
         }
-        self.reported.insert(at, (evaluation.accuracy(), numbers));
+        self.reported.insert(at, Reported { accuracy: evaluation.accuracy(), hash_of_numbers: numbers });
         Ok(true)
     }
 
