@@ -404,11 +404,13 @@ fn progress_stream(
 
 #[cfg(test)]
 mod tests {
+    use sortie_core::spec::SweepSpec;
     use v1::sweep_service_server::SweepService as _;
 
     use super::*;
     use crate::clock::MonotonicClock;
-    use crate::store::{Memory, Settings, Store};
+
+    use crate::store::{Memory, Settings, Store, SubmitOptions};
 
     /// More trials than two transactions cancel.
     const SWEEP: &str = "name = 'large'\n[run]\ncommand = ['run']\n[grid]\nseeds = 2500\n";
