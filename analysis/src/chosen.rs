@@ -68,6 +68,10 @@ impl ChoiceAxes {
         for setting in settings {
             *counts.entry(self.0.iter().map(|axis| axis.of(setting, 0, 0)).collect()).or_default() += 1;
         }
+        // Combinations have none of these axes.
+        if counts.keys().flatten().all(|value| *value == AxisValue::Absent) {
+            return Vec::new();
+        }
         let named = |(values, seeds): (Vec<AxisValue>, usize)| {
             let values = self.0.iter().cloned().zip(values);
             Chosen { setting: values.filter(|(_, value)| *value != AxisValue::Absent).collect(), seeds }

@@ -69,38 +69,6 @@ pub fn is_metric_name(name: &str) -> bool {
         && !MEASURED.contains(&name)
 }
 
-/// Which numbers of a metric are better.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Goal {
-    /// The higher ones.
-    #[default]
-    Max,
-    /// The lower ones.
-    Min,
-}
-named!(Goal, "goal", { Max => "max", Min => "min" });
-
-/// What a sweep file says about a metric (`[metrics]`). No part of any trial's identity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetricSettings {
-    /// Which of its numbers are better.
-    pub goal: Goal,
-    /// What its numbers count, for tables and figures: `fraction` is shown in per cent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-}
-
-impl Goal {
-    /// Whether a number is better than another.
-    pub fn is_better(self, number: f64, than: f64) -> bool {
-        match self {
-            Self::Max => number > than,
-            Self::Min => number < than,
-        }
-    }
-}
-
 /// The result of a model on the images of one split of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -164,9 +132,6 @@ impl Evaluation {
         }
         if self.loss.is_some_and(f64::is_nan) {
             return Some("loss NaN; a run whose loss is no number has diverged".to_owned());
-        }
-        if self.score.is_none() && self.loss.is_none() && self.metrics.is_empty() {
-            return Some("no number".to_owned());
         }
         if self.metrics.len() > METRICS_MAX {
             return Some(format!("{} named numbers; at most {METRICS_MAX} are allowed", self.metrics.len()));

@@ -74,7 +74,7 @@ SELECT m.sweep, m.id, m.token, m.held_out, m.method, m.step, m.iid,
     MAX(CASE WHEN m.tested = 1 THEN m.step END) OVER (PARTITION BY m.sweep, m.id, m.method) AS last_tested
 FROM (
     SELECT d.sweep, d.id, d.token, d.held_out, d.method, d.step, d.trained, d.tested,
-        (SELECT sum(e.accuracy ORDER BY e.domain) / count(*) FROM validation AS e
+        (SELECT sum(e.accuracy ORDER BY e.domain) / count(e.accuracy) FROM validation AS e
             WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out') AS iid
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested

@@ -74,12 +74,13 @@ FROM (
     SELECT d.sweep, d.id, d.token, d.held_out, d.method, d.step, d.trained, d.tested,
         (WITH RECURSIVE sums (domain, total, domains) AS (
             SELECT * FROM (SELECT e.domain, e.accuracy, 1 FROM validation AS e
-                WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' ORDER BY e.domain LIMIT 1)
+                WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
+                ORDER BY e.domain LIMIT 1)
             UNION ALL
             SELECT e.domain, s.total + e.accuracy, s.domains + 1
-            FROM sums AS s JOIN validation AS e ON e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out'
+            FROM sums AS s JOIN validation AS e ON e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
                 AND e.domain = (SELECT MIN(f.domain) FROM validation AS f WHERE f.token = d.token AND f.method = d.method
-                    AND f.step = d.step AND f.split = 'out' AND f.domain > s.domain)
+                    AND f.step = d.step AND f.split = 'out' AND f.accuracy IS NOT NULL AND f.domain > s.domain)
         ) SELECT total / domains FROM sums ORDER BY domains DESC LIMIT 1) AS iid
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested

@@ -9,7 +9,7 @@ use super::frame::{Ticks, draw_heading};
 use super::key::{CurveEnd, CurveLook, Key, label_max};
 use super::page::FigurePage;
 use super::settings::{Setting, name, named, names, setting, value_label};
-use super::svg::{Fill, Svg, TEXT, fitted};
+use super::svg::{Fill, Svg, TEXT, wrapped};
 use crate::axis::Axis;
 use crate::metric_spec::{AccuracyPair, MetricSpec};
 use crate::results::{Results, over_domains};
@@ -73,7 +73,7 @@ pub(super) fn draw(
     let last = points().map(|point| point.step).max().unwrap_or(1).max(1) as f64;
     let label = |trajectory: &Trajectory| match axes {
         [] => Vec::new(),
-        [_] => vec![fitted(&named(axes, &trajectory.setting).concat(), TEXT, label_max(page))],
+        [_] => wrapped(&named(axes, &trajectory.setting).concat(), TEXT, label_max(page)),
         _ => value_label(&trajectory.setting, TEXT, label_max(page)),
     };
     let key = Key::of(trajectories.iter().map(label).collect());

@@ -8,7 +8,7 @@ use super::frame::{Frame, Ticks, draw_heading};
 use super::key::{CurveEnd, CurveLook, Key, label_max};
 use super::page::FigurePage;
 use super::settings::{Setting, named, value_label};
-use super::svg::{Fill, Stroke, Svg, TEXT, fitted};
+use super::svg::{Fill, Stroke, Svg, TEXT, fitted, wrapped};
 use super::x_scale::XScale;
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Mean, Results};
@@ -123,11 +123,8 @@ pub(super) fn draw(page: &FigurePage, curves: &Curves, results: &Results, averag
     let frame = key.frame_beside(page, &ticks, top, scale.range());
     frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
-    let title = match axis.as_str() {
-        "dropout" => "dropout rate".to_owned(),
-        _ if scale.logarithmic => format!("{axis} (logarithmic)"),
-        _ => axis,
-    };
+    let name = if axis == "dropout" { "dropout rate" } else { axis.as_str() };
+    let title = if scale.logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
     let bottom =
         frame.draw_x_axis(&mut svg, &scale.ticks(), &fitted(&title, TEXT, page.units() - frame.left));
     let last = |curve: &Curve| {
@@ -160,7 +157,7 @@ fn drawn<'a>(page: &FigurePage, curves: &'a Curves, further: &[Axis]) -> Vec<Dra
             _ => {
                 let look = CurveLook::of(index);
                 let label = match further {
-                    [_] => cut(&named(further, setting).concat()),
+                    [_] => wrapped(&named(further, setting).concat(), TEXT, label_max(page)),
                     _ => value_label(setting, TEXT, label_max(page)),
                 };
                 ([look, look.dashed()], [label, Vec::new()])

@@ -105,7 +105,7 @@ fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Ve
         let all = missing.len() + groups.len();
         let named = missing.iter().take(NAMED_MAX);
         let names: Vec<String> =
-            named.map(|(method, setting)| styles.parts(*method, setting).join(" ")).collect();
+            named.map(|(method, setting)| styles.name_among_all(*method, setting)).collect();
         let more = if missing.len() > NAMED_MAX { ", …" } else { "" };
         let names = format!("{}{more}", names.join(", "));
         notes.push(format!(

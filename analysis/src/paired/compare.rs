@@ -66,10 +66,13 @@ impl Collector {
         for ((domain, ..), unit) in &units {
             complete.entry(*domain).or_default().extend(*unit);
         }
-        complete.retain(|_, units| !units.is_empty());
+        // With the domains that have none: an interval by domain needs units of each.
         let of = |value: fn(&AccuracyPair) -> f64| -> Vec<Vec<f64>> {
             complete.values().map(|units| units.iter().map(value).collect()).collect()
         };
+        let ood = Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood));
+        let iid = Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid));
+        complete.retain(|_, units| !units.is_empty());
         let names_combined = a.axes().chain(b.axes()).any(|axis| axis == COMBINE);
         let combined = names_combined.then(|| combined_note(&self.combined_steps)).flatten();
         let steps = step_note(self.question.selection, self.question.method).into_iter().chain(combined);
@@ -83,8 +86,8 @@ impl Collector {
             b: b.to_string(),
             units: complete.values().map(Vec::len).sum(),
             planned: units.len(),
-            ood: Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood)),
-            iid: Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid)),
+            ood,
+            iid,
             domains: self.domain_differences(&keys, &complete),
             chosen: self.side_choices([a, b], &candidates, &sides),
             steps: steps.collect(),

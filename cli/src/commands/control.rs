@@ -71,7 +71,7 @@ pub struct RenameArguments {
 pub struct ArchiveArguments {
     #[command(flatten)]
     sweep: SweepArguments,
-    /// Take it back: it is listed again, and its trials start again.
+    /// Take it back: it is listed again, and its trials start again unless it is paused or cancelled.
     #[arg(long)]
     undo: bool,
 }
@@ -158,7 +158,9 @@ pub async fn rename(arguments: &RenameArguments, connection: &Connection) -> Res
 pub async fn archive(arguments: &ArchiveArguments, connection: &Connection) -> Result<()> {
     let action = if arguments.undo { UserAction::Unarchive } else { UserAction::Archive };
     control(&arguments.sweep, action, TrialChoice::default(), connection, |sweep, _| match action {
-        UserAction::Unarchive => format!("sweep {sweep} is listed again, and its trials start again"),
+        UserAction::Unarchive => {
+            format!("sweep {sweep} is listed again; its trials start again unless it is paused or cancelled")
+        }
         _ => format!(
             "sweep {sweep} is archived; its results stay, and `sortie archive --undo {sweep}` takes it back"
         ),

@@ -56,9 +56,13 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let mut text = format!("sweep {sweep} is deleted, with {}", described(&gone));
     if gone.files > 0 {
-        let place = if gone.store.is_empty() { "on the workers' disks" } else { &gone.store };
+        let place = if gone.store.is_empty() {
+            "on the workers' disks".to_owned()
+        } else {
+            format!("in {} or on the workers' disks", gone.store)
+        };
         let (files, size) = (gone.files, HumanBytes(gone.bytes));
-        text.push_str(&format!("; {files} files ({size}) that they left stay, in {place}"));
+        text.push_str(&format!("; {files} files ({size}) that they left stay, {place}"));
     }
     output::text(&text)
 }

@@ -10,7 +10,7 @@ use crate::{folders, trainer};
 
 /// Measure the accuracy of a pretrained network, or of one that a trial saved, on a folder of images.
 ///
-/// Weights and checkpoints of a trial name its classes: the folder's are matched with them by name, whatever else the folder has. A class
+/// Weights and checkpoints of a trial name its classes: the folder's are matched with them by name. A class
 /// that the network does not have is refused by name. A folder with some of its classes is evaluated on those; the output says how many
 /// there are. A prediction is always the class of the largest of all outputs, not only of those that the folder has. Pretrained weights
 /// name no classes: a folder with as many is taken in sorted order, and on any other there are logits only. The output says so.

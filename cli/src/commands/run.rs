@@ -331,7 +331,14 @@ impl Report<'_> {
         }
         let (work, records) = client.records(self.name, Detail::Scores).await?;
         let question = FigureQuestion::of(FigureKind::Scatter);
-        let svg = sortie_analysis::figure(self.name, &work, &records, &question)?;
+        let svg = match sortie_analysis::figure(self.name, &work, &records, &question) {
+            Ok(svg) => svg,
+            // The tables say what there is.
+            Err(error) => {
+                output::note(&format!("no figure: {error}"));
+                return Ok(());
+            }
+        };
         for ending in ["svg", "png"] {
             let path = folder.join(format!("figure.{ending}"));
             output::picture(&path, &svg)?;

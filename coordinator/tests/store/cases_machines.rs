@@ -268,6 +268,14 @@ pub async fn a_worker_looks_for_what_trials_need_before_it_gets_one(f: Fixture) 
     let found = Findings { has: vec![dataset.clone()], ..Findings::default() };
     let lease = f.store.claim(looked("w2", found), PATIENCE).await.unwrap().leases.remove(0);
     assert_eq!(lease.attempt, 1);
+    // What trials need that it may not run is not held against it.
+    let tagged = other_sweep("tagged", "0.25").replace("PACS", "VLCS") + "\n[require]\ntags = [\"large\"]\n";
+    f.submit(&tagged).await;
+    let missing = Missing { prerequisite: Prerequisite::Dataset("VLCS".into()), reason: "gone".into() };
+    let findings = Findings { has: vec![dataset.clone()], lacks: vec![missing] };
+    let others = f.store.claim(looked("w2", findings), Duration::ZERO).await.unwrap();
+    assert_eq!((others.leases.len(), others.quarantined.as_str()), (1, ""));
+    f.act("tagged", SweepAction::Pause).await;
     // What no trial needs is held against nobody.
     f.submit(COMMANDS).await;
     f.act("first", SweepAction::Pause).await;

@@ -7,6 +7,8 @@ use sortie_core::lease::{AttemptHeartbeat, Batch};
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName, TrainingLoss};
 use sortie_core::record::{Detail, Fingerprint, TrialRecord};
 
+use sortie_proto::v1;
+
 use crate::fixture::*;
 
 pub async fn held_out_domains_never_reach_the_validation_table(f: Fixture) {
@@ -433,6 +435,14 @@ pub async fn named_metrics_are_kept_apart_and_to_the_last_bit(f: Fixture) {
     let page = PageRequest { from: 0, trials_max: 1, detail: Detail::Scores };
     let scores = f.store.records("first", page).await.unwrap().rows.remove(0);
     assert_eq!(scores.validation, record.validation.iter().map(plain).collect::<Vec<_>>());
+    // What tables are made of goes over the wire, also where nothing of an evaluation is left.
+    let sent = v1::Evaluation::from(&scores.validation[0]);
+    assert_eq!(Evaluation::try_from(sent).unwrap(), plain(&record.validation[0]));
+    let token = f.claim_one().await.token;
+    let nothing = Evaluation { score: None, loss: None, ..evaluation("cartoon", 0, 4) };
+    let batch = Batch { sequence: 1, evaluations: vec![nothing], ..Batch::default() };
+    let refused = f.store.report(token, batch).await.unwrap_err().to_string();
+    assert!(refused.contains("no number"), "{refused}");
 }
 
 fn plain(row: &Evaluation) -> Evaluation {

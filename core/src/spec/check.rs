@@ -17,7 +17,6 @@ use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
 use crate::limits::Limits;
-use crate::metrics::{MetricSettings, is_metric_name};
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
@@ -89,7 +88,6 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         require,
         keep,
         limits,
-        metrics: checked_metrics(metrics)?,
         grid,
         combine: Vec::new(),
         kill_at: None,
@@ -113,22 +111,6 @@ fn checked_limits(table: LimitsTable, retries: Option<u32>) -> Result<Limits, Sp
         return wrong("run.retries", retries, "0 to 100");
     }
     Ok(Limits { hours, stall_minutes, retries })
-}
-
-fn checked_metrics(
-    metrics: BTreeMap<String, MetricSettings>,
-) -> Result<BTreeMap<String, MetricSettings>, SpecError> {
-    for (name, settings) in &metrics {
-        if !is_metric_name(name) {
-            let allowed = "up to 100 letters, digits and _.-/@, beginning with a letter; accuracy and loss are known anyway";
-            return wrong("metrics", name, allowed);
-        }
-        let unit = settings.unit.as_deref().unwrap_or("x");
-        if unit.is_empty() || unit.len() > 20 || unit.contains(char::is_control) {
-            return wrong(format!("metrics.{name}.unit"), unit, "1 to 20 bytes on one line");
-        }
-    }
-    Ok(metrics)
 }
 
 fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {

@@ -27,7 +27,6 @@ impl SweepSpec {
         note("require", json(&self.require), json(&other.require));
         note("keep", json(&self.keep), json(&other.keep));
         note("limits", json(&self.limits), json(&other.limits));
-        note("metrics", json(&self.metrics), json(&other.metrics));
         note("kill_at", json(&self.kill_at), json(&other.kill_at));
         let missing = || "missing".to_owned();
         let axes: BTreeSet<&String> = self.grid.axes.keys().chain(other.grid.axes.keys()).collect();

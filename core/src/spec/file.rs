@@ -11,7 +11,7 @@ use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
-use crate::metrics::{Method, MetricSettings};
+use crate::metrics::Method;
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 use crate::trial::{MissingClasses, SplitBy};
@@ -30,8 +30,6 @@ pub struct SweepFile {
     pub(super) keep: Option<KeepTable>,
     #[serde(default)]
     pub(super) limits: LimitsTable,
-    #[serde(default)]
-    pub(super) metrics: BTreeMap<String, MetricSettings>,
     #[serde(default)]
     pub(super) grid: GridTable,
     #[serde(default)]

@@ -47,7 +47,7 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run. Requirements, `[keep]`, `[limits]` and `[metrics]`, which change no result, are the new file's.
+    /// longer lists stay, since their trials may have run. Requirements, `[keep]` and `[limits]`, which change no result, are the new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
@@ -83,7 +83,6 @@ impl SweepSpec {
             require,
             keep,
             limits: new.limits,
-            metrics: new.metrics.clone(),
             grid,
             combine,
             kill_at: self.kill_at,

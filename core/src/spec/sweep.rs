@@ -9,7 +9,6 @@ use super::imported::Imported;
 use crate::combine::Combine;
 use crate::keep::Keep;
 use crate::limits::Limits;
-use crate::metrics::MetricSettings;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Work};
@@ -34,9 +33,6 @@ pub struct SweepSpec {
     /// How long their attempts may take. No part of any trial's identity.
     #[serde(default)]
     pub limits: Limits,
-    /// What is known of their named metrics. No part of any trial's identity.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metrics: BTreeMap<String, MetricSettings>,
     /// What differs between them.
     pub grid: Grid,
     /// Ensembles and averages over them, which are trials too.

@@ -86,7 +86,6 @@ impl SweepSpec {
             require: require.clone(),
             keep: self.keep,
             limits: self.limits,
-            metrics: Default::default(),
             grid: grid.clone(),
             combine: Vec::new(),
             kill_at,

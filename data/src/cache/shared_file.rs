@@ -67,7 +67,7 @@ impl SharedFile {
             return Ok(found);
         }
         if self.path.exists() {
-            tracing::warn!(file = %self.path.display(), "this file of the cache is damaged; it is built again");
+            tracing::warn!(file = %self.path.display(), "this file of the cache is damaged, or of another build; it is made again");
         }
         self.build(build)?;
         let unreadable = || format!("{}: what was just written there cannot be read", self.path.display());

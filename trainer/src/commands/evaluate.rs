@@ -246,8 +246,9 @@ impl Evaluated {
             }
             text.push_str(&line(name, one.correct(), one.n()));
             for (class, (name, row)) in dataset.classes.iter().zip(&one.confusion).enumerate() {
-                if self.is_present(class) {
-                    text.push_str(&line(&format!("  {name}"), row[class], row.iter().sum()));
+                let n: u64 = row.iter().sum();
+                if n > 0 {
+                    text.push_str(&line(&format!("  {name}"), row[class], n));
                 }
             }
         }

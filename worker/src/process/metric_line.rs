@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use sortie_core::metrics::{ACCURACY, LOSS, Method, Score, SplitName, is_metric_name};
+use sortie_core::metrics::{ACCURACY, LOSS, METRICS_MAX, Method, Score, SplitName, is_metric_name};
 
 /// Integers above this are not exact everywhere that reads JSON.
 pub(super) const INTEGER_MAX: u64 = 1 << 53;
@@ -77,7 +77,9 @@ impl Measurements {
             match (name.as_str(), number) {
                 (ACCURACY, Some(number)) if accuracy.is_none() => accuracy = Some(number),
                 (LOSS, Some(number)) if loss.is_none() => loss = Some(number),
-                (_, Some(Number::Finite(number))) if is_metric_name(&name) => {
+                (_, Some(Number::Finite(number)))
+                    if is_metric_name(&name) && own.metrics.len() < METRICS_MAX =>
+                {
                     own.metrics.insert(name, number);
                 }
                 (_, Some(Number::NotFinite)) => own.unused.push(format!("{name}, no finite number")),

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use sortie_core::command::CommandSettings;
 use sortie_core::job::Outcome;
-use sortie_core::metrics::{Evaluation, METRICS_MAX, Method, SplitName, TrainingLoss};
+use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::pipe::{Event, Progress};
 
 use super::escapes::without_escapes;
@@ -242,9 +242,6 @@ impl MetricLines {
         let Some(split) = line.split else { return unreadable("an evaluation needs \"split\"") };
         let measured = Measurements::of(&line, others).map_err(Fault::Unreadable)?;
         let Measurements { score, loss, metrics, unused } = measured;
-        if metrics.len() > METRICS_MAX {
-            return unreadable(format!("{} named numbers; at most {METRICS_MAX} are allowed", metrics.len()));
-        }
         self.pass_over(&unused);
         let method = line.method.unwrap_or(Method::Plain);
         let evaluation = Evaluation { method, step, domain, split, score, loss, metrics };
@@ -296,12 +293,19 @@ impl MetricLines {
         let at = (*step, *method, index, *split);
         let numbers = hash_of_numbers(evaluation);
         if let Some(first) = self.reported.get(&at) {
+            // A program that goes on from its own checkpoint prints the same accuracy again, perhaps beside another time.
+            if first.accuracy == evaluation.accuracy() && first.accuracy.is_some() {
+                if first.hash_of_numbers != numbers {
+                    self.pass_over(evaluation.metrics.keys());
+                }
+                return Ok(false);
+            }
             if first.hash_of_numbers == numbers {
                 return Ok(false);
             }
             let first = match first.accuracy {
-                Some(accuracy) if Some(accuracy) != evaluation.accuracy() => format!("as {accuracy}"),
-                _ => "with other numbers: all of them belong on one line".to_owned(),
+                Some(accuracy) => format!("as {accuracy}"),
+                None => "with other numbers".to_owned(),
             };
             return Err(Fault::Refused(format!(
                 "the {method} evaluation of {domain}/{split} at step {step} was reported before, {first}"

@@ -6,6 +6,9 @@ use super::trials::stored_sweep;
 use crate::store::StoreError;
 use crate::store::backend::{ReusingSweep, StoredSweepState, Transaction};
 
+/// Sweeps that a refusal names.
+const USERS_SHOWN: usize = 5;
+
 /// Marks a sweep as deleted, or only looks whether that may be. Nobody finds it or its results from then on. Its attempts are stale.
 pub(crate) async fn delete(name: &str, only_ask: bool, tx: &mut dyn Transaction) -> Result<(), StoreError> {
     if !only_ask {
@@ -19,7 +22,9 @@ pub(crate) async fn delete(name: &str, only_ask: bool, tx: &mut dyn Transaction)
     }
     let users = tx.reused_by(row.id).await?;
     if !users.is_empty() {
-        let users = users.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let more = users.len().saturating_sub(USERS_SHOWN);
+        let more = (more > 0).then(|| format!("{more} more sweeps"));
+        let users = users.iter().take(USERS_SHOWN).map(shown).chain(more).collect::<Vec<_>>().join(", ");
         return Err(StoreError::Reused { sweep: name.to_owned(), users });
     }
     if only_ask {

@@ -28,8 +28,11 @@ impl Store {
     pub async fn backup(&self) -> Result<Backup, StoreError> {
         let running = Arc::clone(&self.backups).try_acquire_owned();
         let running = running.map_err(|_| StoreError::BackupRunning)?;
-        let file = File::from_std(self.backend.backup().await?);
-        Ok(Backup { file, _running: running })
+        // In a task of its own: a caller that goes away does not stop the database, so the next one must wait for it.
+        let backend = Arc::clone(&self.backend);
+        let made = tokio::spawn(async move { (backend.backup().await, running) });
+        let (file, running) = made.await.map_err(|_| StoreError::Stopping)?;
+        Ok(Backup { file: File::from_std(file?), _running: running })
     }
 }
 

@@ -45,7 +45,7 @@ impl Identity {
     }
 }
 
-/// What only grows: nothing here ever makes the file shorter.
+/// What only grows: nothing here ever makes the file shorter. A VACUUM by another program does; the coordinator then ends once for nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Extent {
     bytes: u64,
@@ -72,7 +72,9 @@ impl FileGuard {
         }
         let (stamps, last, gone) = ([user_version(incarnation); 2], Mutex::default(), OnceLock::new());
         let mut guard = Self { path: path.to_owned(), file, identities, stamps, last, gone };
-        guard.stamps[0] = number(&guard.header()?, USER_VERSION_AT);
+        let header = guard.header()?;
+        guard.stamps[0] = number(&header, USER_VERSION_AT);
+        guard.last = Mutex::new(Extent { bytes: 0, changes: number(&header, CHANGES_AT) });
         Ok(guard)
     }
 
@@ -92,7 +94,7 @@ impl FileGuard {
             let path = self.path.display();
             let _ = self.gone.set(format!(
                 "the database {path} {fate} while this coordinator had it open, so nothing can be stored in it any more: \
-                 put the file back, or restore a backup, and start again"
+                 start it again; if that fails, put the file back or restore a backup"
             ));
         }
         self.gone.get().map_or(Ok(()), |reason| Err(StoreError::Lost(reason.clone())))

@@ -411,7 +411,6 @@ fn contradictions(table: &str) -> String {
         JOIN {table} AS f ON f.token = early.token AND f.method = e.method AND f.step = e.step AND f.domain = e.domain
             AND f.split = e.split
         WHERE f.n IS DISTINCT FROM e.n OR f.correct IS DISTINCT FROM e.correct OR f.accuracy IS DISTINCT FROM e.accuracy OR f.loss IS DISTINCT FROM e.loss
-            OR f.metrics IS DISTINCT FROM e.metrics
         GROUP BY late.trial, late.token, early.token"
     )
 }

@@ -12,6 +12,12 @@ use crate::store::backend::StoredSweepState;
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// A look that takes long is followed by a pause of this many times as long.
 const SETTLE_PAUSES: u32 = 20;
+/// Trials that one transaction removes at most.
+const REMOVE_TRIALS_MAX: u64 = 50;
+/// A removal that takes longer is followed by a smaller one.
+const REMOVE_TIME: Duration = Duration::from_millis(200);
+/// A removal is followed by a pause of this many times as long.
+const REMOVE_PAUSES: u32 = 4;
 /// After the database refused some, until the next try.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -88,7 +94,15 @@ impl Writer {
     /// Removes some trials of a sweep that a user deleted.
     #[tracing::instrument(level = "debug", skip_all)]
     pub(super) async fn remove(&mut self) {
-        match self.change(&Remove).await {
+        let begun = Instant::now();
+        let removed = self.change(&Remove { trials_max: self.remove_trials }).await;
+        // A trial may have a million rows: what was slow is done in smaller parts, and others have their turn in between.
+        let took = begun.elapsed();
+        let is_slow = removed.is_err() || took > REMOVE_TIME;
+        self.remove_trials =
+            if is_slow { self.remove_trials / 4 } else { self.remove_trials * 2 }.clamp(1, REMOVE_TRIALS_MAX);
+        self.removal.pause(took * REMOVE_PAUSES);
+        match removed {
             Ok(Some(_)) => {}
             Ok(None) => self.removal.done(),
             Err(error) => {

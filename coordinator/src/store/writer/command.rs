@@ -15,8 +15,6 @@ use crate::store::types::{SubmitOptions, Submitted, SweepAction, TrialEvent, Wor
 
 /// Trials that one transaction adds to a sweep.
 const EXPAND_TRIALS: u64 = 500;
-/// Trials that one transaction removes: each may have thousands of rows.
-const REMOVE_TRIALS: u64 = 50;
 
 /// A request that has a transaction of its own, and the reply that its caller waits for.
 #[derive(Debug)]
@@ -115,7 +113,10 @@ pub(super) struct Settle;
 
 /// Removes some trials of a sweep that is deleted; gives which sweep.
 #[derive(Debug)]
-pub(super) struct Remove;
+pub(super) struct Remove {
+    /// At most so many.
+    pub(super) trials_max: u64,
+}
 
 #[tonic::async_trait]
 impl Change for Register {
@@ -240,7 +241,7 @@ impl Change for Remove {
     type Done = Option<SweepKey>;
 
     async fn perform(&self, _: Time, tx: &mut dyn Transaction) -> Result<Option<SweepKey>, StoreError> {
-        admin::remove(REMOVE_TRIALS, tx).await
+        admin::remove(self.trials_max, tx).await
     }
 
     fn commit(sweep: &Option<SweepKey>) -> Commit {

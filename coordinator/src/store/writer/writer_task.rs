@@ -43,6 +43,8 @@ pub(crate) struct Writer {
     pub(super) combinations: Task,
     /// Wanted when a sweep was deleted, and at the start: a coordinator may have ended before it had removed one.
     pub(super) removal: Task,
+    /// How many trials of a deleted sweep the next transaction removes.
+    pub(super) remove_trials: u64,
     /// When to look for changes that nobody announces. The time stays where it is, whatever comes before it: in a busy hour a time that moves
     /// would never come.
     look_at: Instant,
@@ -59,7 +61,19 @@ impl Writer {
         let (combinations, removal) = (Task::due_now(), Task::due_now());
         let look_at = Instant::now() + LOOK_INTERVAL;
         let steps = StepWatch::default();
-        Self { backend, steps, executor, messages, lost, claims, expansion, combinations, removal, look_at }
+        Self {
+            backend,
+            steps,
+            executor,
+            messages,
+            lost,
+            claims,
+            expansion,
+            combinations,
+            removal,
+            remove_trials: 1,
+            look_at,
+        }
     }
 
     /// Runs until all handles to the store are gone.
@@ -82,6 +96,7 @@ impl Writer {
                 // Another coordinator may have ended before it had stored all trials of a sweep.
                 self.expansion.task.want();
                 self.combinations.want();
+                self.removal.want();
             }
             self.take_more(&mut messages);
             if messages.is_empty() && self.messages.is_closed() {
