@@ -295,7 +295,6 @@ fn a_command_that_could_not_be_filled_in_is_refused() {
         ("[\"python\", ", "[\"{flag:fast}\", ", &["run.command", "a program"]),
         ("[run]", "[run]\nsteps = 9\ncomplete_at = 10", &["run.complete_at = 10", "at most 9"]),
         ("[run]", "[run]\nretries = 101", &["run.retries = 101", "0 to 100"]),
-        ("[grid]", &["\"most\" is not a goal; allowed: max, min"]),
         (
             "[run]",
             "[run]\ncomplete_at = -1",

@@ -38,8 +38,7 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, limits, metrics, grid, combine } =
-        file;
+    let SweepFile { name, select, data, model, train, run, require, keep, limits, grid, combine } = file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {

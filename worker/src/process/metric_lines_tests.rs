@@ -242,7 +242,15 @@ fn an_evaluation_may_have_named_numbers() {
     // The same again is nothing new, other numbers for the same evaluation are refused.
     let again = |f1: f64| format!(r#"{{"step":1,"domain":"sketch","split":"out","value":0.5,"f1":{f1}}}"#);
     assert_eq!(lines.read(again(0.25).as_bytes()), events(vec![]));
-    let refused = lines.read(again(0.5).as_bytes()).unwrap_err();
+    assert_eq!(lines.read(again(0.5).as_bytes()), events(vec![]));
+    assert_eq!(lines.notes(), ["1 value on a metric line was passed over: f1 (1)"]);
+    let refused =
+        lines.read(br#"{"step":3,"domain":"sketch","split":"out","metrics":{"rmse":4}}"#).unwrap_err();
+    assert!(refused.contains("reported before, with other numbers"), "{refused}");
+    let many: Vec<String> = (0..70).map(|index| format!(r#""m{index:02}":1"#)).collect();
+    let line = format!(r#"{{"step":5,"domain":"sketch","split":"out","value":1,{}}}"#, many.join(","));
+    let read = lines.read(line.as_bytes()).unwrap().events;
+    assert!(matches!(&read[0], Event::Evaluations(rows) if rows[0].metrics.len() == METRICS_MAX));
     for (numbers, reason) in [
         (r#""value":1,"accuracy":1"#, "exclude each other"),
         (r#""correct":1,"n":2,"accuracy":0.5"#, "excludes"),
