@@ -54,15 +54,11 @@ fn evaluations(dice: &mut Dice) -> Vec<Evaluation> {
             for domain in DOMAINS.into_iter().take(2 + dice.below(5) as usize) {
                 for split in [SplitName::In, SplitName::Out] {
                     if dice.below(16) >= gaps {
-                        reported.push(Evaluation {
-                            method,
-                            step,
-                            domain: domain.to_owned(),
-                            split,
-                            score: Some(score(dice)),
-                            loss: None,
-                            metrics: Default::default(),
-                        });
+                        // Some have named metrics and no accuracy.
+                        let score = (dice.below(9) > 0).then(|| score(dice));
+                        let metrics = [("f1".to_owned(), 0.5)].into();
+                        let domain = domain.to_owned();
+                        reported.push(Evaluation { method, step, domain, split, score, loss: None, metrics });
                     }
                 }
             }
