@@ -211,7 +211,7 @@ async fn the_journal_holds_what_was_acknowledged_and_nothing_else() {
         all("losses"),
         [serde_json::json!([0, "3fe0000000000000"]), serde_json::json!([1, "c000000000000000"])]
     );
-    let judged = serde_json::json!({ "method": "plain", "step": 0, "domain": "oil", "split": "in", "n": 10, "correct": 4, "loss": null, "value": null });
+    let judged = serde_json::json!({ "method": "plain", "step": 0, "domain": "oil", "split": "in", "n": 10, "correct": 4, "loss": null, "value": null, "metrics": {} });
     assert_eq!(all("evaluations"), [judged]);
     assert_eq!(noted.iter().filter(|line| !line["outcome"].is_null()).count(), 1);
     // What is refused is not noted.

@@ -127,7 +127,10 @@ fn a_sweep_is_controlled_as_it_was_said_and_nothing_is_sent_that_cannot_be_read(
             &["archive", "s"],
             "sweep s is archived; its results stay, and `sortie archive --undo s` takes it back\n",
         ),
-        (&["archive", "s", "--undo"], "sweep s is listed again, and its trials start again\n"),
+        (
+            &["archive", "s", "--undo"],
+            "sweep s is listed again; its trials start again unless it is paused or cancelled\n",
+        ),
     ] {
         assert_eq!(coordinator.says(words), text);
     }
@@ -376,7 +379,7 @@ fn results_of_a_sweep_without_domains_point_to_its_trials() {
     let coordinator = Coordinator::start(Script { results, ..Script::default() });
     assert!(coordinator.refuses(&["results", "s"], 1).contains("`sortie trials s`"));
     let error = coordinator.refuses(&["figure", "s", "--kind", "rates", "-o", "x.svg"], 1);
-    assert!(error.contains("no axis \"dropout\""), "{error}");
+    assert!(error.contains("holds out no domain"), "{error}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_sweep_is_deleted_when_somebody_agrees() {
     let asked = coordinator.refuses(&["delete", "s"], 1);
     assert_eq!(asked, "error: sweep s has 4 trials, 3 of them with a result: add --yes to delete them\n");
     let text = "sweep s is deleted, with 4 trials, 3 of them with a result; \
-                2 files (2.00 KiB) that they left stay, in file:///store\n";
+                2 files (2.00 KiB) that they left stay, in file:///store or on the workers' disks\n";
     assert_eq!(coordinator.says(&["delete", "s", "--yes"]), text);
     let json = coordinator.json(&["delete", "s", "--yes"]);
     let left = json!({"sweep": "s", "trials": 4, "succeeded": 3, "files_left": 2, "bytes_left": 2_048, "store": "file:///store"});
