@@ -1,12 +1,16 @@
 //! The paper's Figure 1: every way to choose one setting per held-out domain is a point (i.i.d., o.o.d.), with one group of points for each
 //! method and dropout rate, or setting on other axes. A group shows all possible choices, not only the best one.
 
+use std::collections::BTreeSet;
+
+use sortie_core::metrics::Method;
+
 use super::frame::{Frame, Ticks, draw_heading, left_margin};
 use super::legend::Legend;
 use super::page::FigurePage;
 use super::scatter_points::{Combined, Scatter, ScatterGroup};
 use super::scatter_styles::ScatterStyles;
-use super::settings::named;
+use super::settings::{Setting, named};
 use super::svg::{BLACK, Stroke, Svg};
 use crate::render::combined_at;
 use crate::results::Results;
@@ -104,8 +108,14 @@ fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Ve
     if !missing.is_empty() {
         let all = missing.len() + groups.len();
         let named = missing.iter().take(NAMED_MAX);
-        let names: Vec<String> =
-            named.map(|(method, setting)| styles.name_among_all(*method, setting)).collect();
+        let settings: BTreeSet<_> = missing
+            .iter()
+            .map(|(_, setting)| setting)
+            .chain(groups.iter().map(|group| &group.setting))
+            .collect();
+        let name =
+            |(method, setting): &(Method, Setting)| styles.name_among(settings.len(), *method, setting);
+        let names: Vec<String> = named.map(name).collect();
         let more = if missing.len() > NAMED_MAX { ", …" } else { "" };
         let names = format!("{}{more}", names.join(", "));
         notes.push(format!(

@@ -103,10 +103,12 @@ impl ScatterStyles {
         }
     }
 
-    /// The name of a group that is not drawn, for the groups that are may have only one setting.
-    pub(super) fn name_among_all(&self, method: Method, setting: &Setting) -> String {
-        let method = Some(method.to_string()).filter(|_| self.methods.len() > 1 || setting.is_empty());
-        method.into_iter().chain(setting.iter().map(AxisValue::to_string)).collect::<Vec<_>>().join(" ")
+    /// The name of a group among those of so many settings, of which some are not drawn.
+    pub(super) fn name_among(&self, settings: usize, method: Method, setting: &Setting) -> String {
+        let values =
+            setting.iter().filter(|_| settings > 1 || self.methods.len() < 2).map(AxisValue::to_string);
+        let method = (self.methods.len() > 1 || setting.is_empty()).then(|| method.to_string());
+        method.into_iter().chain(values).collect::<Vec<_>>().join(" ")
     }
 
     pub(super) fn both(&self) -> bool {
