@@ -13,6 +13,7 @@ use crate::store::types::TrialEvent;
 const SETTLED_MAX: u64 = 500;
 
 /// Lets combinations start whose members all have a result. Ends a combination as failed if one of its members ended without a result.
+/// Those of a cancelled sweep are left alone: they are cancelled with it, a page after their members, and come back with it.
 /// Returns how many changed.
 ///
 /// It reads the members' states, not their events. So no event is missed and none counts twice, however often this runs.

@@ -153,8 +153,12 @@ impl Trials for MemoryTransaction {
     async fn combinations(&mut self, count_max: u64) -> Result<Vec<WaitingCombination>, StoreError> {
         let tables = &self.tables;
         let mut found = Vec::new();
+        let is_cancelled = |sweep: &SweepKey| {
+            tables.sweeps.get(sweep).is_some_and(|row| row.state == StoredSweepState::Cancelled)
+        };
+        let waits = |trial: &Trial| trial.state == State::Blocked && !is_cancelled(&trial.sweep);
         let mut blocked: Vec<(&TrialKey, &Trial)> =
-            tables.trials.iter().filter(|(_, trial)| trial.state == State::Blocked).collect();
+            tables.trials.iter().filter(|(_, trial)| waits(trial)).collect();
         blocked.sort_by_key(|(id, trial)| (trial.sweep, **id));
         for (id, _) in blocked {
             let members: Vec<&Trial> =

@@ -136,6 +136,7 @@ statements! {
             COALESCE((SELECT MIN(substr(t.trial_id, 1, 8) || ' ' || t.state) FROM members AS m JOIN trials AS t ON t.id = m.member
                       WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')), '') AS loser
         FROM trials AS c WHERE c.state = 'blocked'
+            AND NOT EXISTS (SELECT 1 FROM sweeps AS s WHERE s.id = c.sweep_id AND s.state = 'cancelled')
             AND (NOT EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member WHERE m.trial = c.id AND t.state <> 'succeeded')
                  OR EXISTS (SELECT 1 FROM members AS m JOIN trials AS t ON t.id = m.member
                             WHERE m.trial = c.id AND t.state IN ('diverged', 'failed', 'cancelled')))
