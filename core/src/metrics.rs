@@ -43,7 +43,7 @@ pub struct Evaluation {
     pub score: Option<Score>,
     /// Mean cross entropy over the images, in nats; none if it was not reported.
     pub loss: Option<f64>,
-    /// What else was measured, by name ([`is_metric_name`]): finite numbers, in units that the sweep file may name.
+    /// What else was measured, by name ([`is_metric_name`]): finite numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
 }
@@ -54,9 +54,9 @@ pub const METRICS_MAX: usize = 64;
 const METRIC_NAME_BYTES_MAX: usize = 100;
 /// What evaluations have besides named numbers; no metric has such a name.
 const MEASURED: [&str; 2] = [ACCURACY, LOSS];
-/// The name by which tables are asked for the accuracy.
+/// The key of the accuracy among the numbers of an evaluation.
 pub const ACCURACY: &str = "accuracy";
-/// The name by which tables are asked for the cross entropy.
+/// The key of the cross entropy there.
 pub const LOSS: &str = "loss";
 
 /// Whether a metric may have this name: up to 100 letters, digits and `_.-/@`, of which the first is a letter; not `accuracy` or `loss`,
@@ -82,7 +82,7 @@ pub enum Score {
     },
     /// A bare fraction, kept to the last bit: some programs and imported records have nothing else.
     Value {
-        /// The accuracy or another measurement; finite.
+        /// The accuracy; finite.
         value: f64,
         /// How many images were read; 0 if it is not known.
         n: u64,

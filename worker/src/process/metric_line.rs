@@ -76,7 +76,7 @@ impl Measurements {
             let number = serde_json::from_value::<Number>(value.clone()).ok().filter(|_| !is_word(&value));
             match (name.as_str(), number) {
                 (ACCURACY, Some(number)) if accuracy.is_none() => accuracy = Some(number),
-                (LOSS, Some(number)) if loss.is_none() => loss = Some(number),
+                (LOSS, Some(number @ Number::Finite(_))) if loss.is_none() => loss = Some(number),
                 (_, Some(Number::Finite(number)))
                     if is_metric_name(&name) && own.metrics.len() < METRICS_MAX =>
                 {
@@ -105,7 +105,7 @@ impl Measurements {
     }
 }
 
-/// A text that is no number in disguise: `NaN` and `inf` are, which JSON cannot write.
+/// A text that reads as a finite number. Only NaN and the infinities, which JSON cannot write, may come as texts.
 fn is_word(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok_and(f64::is_finite))
 }

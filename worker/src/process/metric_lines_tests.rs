@@ -267,7 +267,7 @@ fn an_evaluation_may_have_named_numbers() {
 fn what_is_no_number_is_counted_and_passed_over() {
     let mut lines = lines(&[], None);
     let line =
-        br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":NaN,"lr":"0.1","time":[1],"auc":0.5}"#;
+        br#"{"step":3,"domain":"sketch","split":"out","value":0.5,"f1":NaN,"lr":"0.1","time":[1],"auc":0.5,"metrics":{"loss":NaN}}"#;
     let expected = named(3, Some(Score::Value { value: 0.5, n: 0 }), None, &[("auc", 0.5)]);
     assert_eq!(lines.read(line), events(vec![expected, progress(3)]));
     assert_eq!(lines.read(br#"{"train/loss":0.04,"step":1740,"f1":0}"#), events(vec![progress(1740)]));
@@ -278,7 +278,7 @@ fn what_is_no_number_is_counted_and_passed_over() {
     assert_eq!(
         lines.notes(),
         [
-            "6 values on metric lines were passed over: f1 (2), f1, no finite number (1), lr (1), time (1), train/loss (1)"
+            "7 values on metric lines were passed over: f1 (2), f1, no finite number (1), loss, no finite number (1), lr (1), time (1), train/loss (1)"
         ]
     );
 }

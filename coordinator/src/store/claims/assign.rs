@@ -49,7 +49,10 @@ pub(crate) async fn assign(
     let suspect = workers.iter().any(|worker| worker.suspect) || findings::any_lacks(claims);
     let mut fitness = if suspect { Some(Fitness::read(now, context.silent_after, tx).await?) } else { None };
     if let Some(fitness) = &mut fitness {
-        findings::quarantine_lacking(claims, &workers, &open, &candidates, fitness, unit);
+        for claim in claims {
+            let asked = ClaimRequest::new(claim, &workers, &open, Some(fitness), now);
+            findings::quarantine_lacking(&asked, &candidates, fitness, unit);
+        }
     }
     let asked: Vec<ClaimRequest<'_>> =
         claims.iter().map(|claim| ClaimRequest::new(claim, &workers, &open, fitness.as_ref(), now)).collect();
