@@ -11,7 +11,7 @@ use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
 use sortie_core::trial::{MissingClasses, Point, Work};
 
-use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec, OodSplit};
+use crate::metric_spec::{MeasuredPair, Measurement, MetricSpec, OodSplit};
 use crate::question::Question;
 
 /// Takes the records of a sweep in any order and computes results. It keeps of each trial its point, its state and its accuracies at the
@@ -34,7 +34,8 @@ pub struct Collector {
     undecided: Vec<UndecidedTrial>,
     pairs: Vec<Pair>,
     states: HashMap<StateName, usize>,
-    holds_out: bool,
+    /// The trials that hold out nothing.
+    pub(crate) plain: Vec<PlainTrial>,
     /// The steps at which combinations were evaluated.
     pub(crate) combined_steps: BTreeSet<u64>,
 }
@@ -51,7 +52,21 @@ pub(crate) struct TrialSummary {
     pub split_seed: u64,
     /// The score by which settings are compared; higher is better. NaN without a selected step.
     pub score: f64,
-    pub measured: Option<AccuracyPair>,
+    pub measured: Option<MeasuredPair>,
+}
+
+/// A trial that holds out nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainTrial {
+    /// The number of its parameters in [`Collector::settings`].
+    pub setting: u32,
+    pub state: StateName,
+    pub seed: u64,
+    pub split_seed: u64,
+    /// The score by which settings are compared; higher is better. NaN without a selected step.
+    pub score: f64,
+    /// The i.i.d. value at the selected step.
+    pub value: Option<f64>,
 }
 
 /// A trial whose step is not selected yet: see [`Measurement::Undecided`].
@@ -59,7 +74,7 @@ pub(crate) struct TrialSummary {
 struct UndecidedTrial {
     trial: usize,
     outline: u32,
-    measured: Box<[Option<AccuracyPair>]>,
+    measured: Box<[Option<MeasuredPair>]>,
 }
 
 /// The accuracies of a trial with two held-out domains on one of them. They select steps of trials that hold out the other one.
@@ -84,7 +99,7 @@ impl Collector {
         Self {
             sweep: sweep.to_owned(),
             question: question.clone(),
-            spec: MetricSpec { selection: question.selection, method: question.method, ood_split },
+            spec: question.spec(ood_split),
             known_domains: known_domains.to_vec(),
             missing_classes: MissingClasses::default(),
             settings: Interner::default(),
@@ -94,7 +109,7 @@ impl Collector {
             undecided: Vec::new(),
             pairs: Vec::new(),
             states: HashMap::new(),
-            holds_out: false,
+            plain: Vec::new(),
             combined_steps: BTreeSet::new(),
         }
     }
@@ -110,7 +125,6 @@ impl Collector {
     pub fn push(&mut self, record: &TrialRecord) {
         let Point { held_out, parameters, seed, split_seed } = &record.point;
         *self.states.entry(record.state).or_default() += 1;
-        self.holds_out |= !held_out.is_empty();
         let setting = self.settings.number(parameters);
         if held_out.len() == 2
             && self.question.selection == Selection::Loo
@@ -119,13 +133,19 @@ impl Collector {
             for test in held_out {
                 let key = (setting, self.names.number(test), *seed, *split_seed);
                 self.pairs.extend(
-                    CrossValidation::of(record, test, self.spec.method)
+                    CrossValidation::of(record, test, self.spec.method, &self.spec.metrics.selected_by)
                         .map(|validation| Pair { key, validation }),
                 );
             }
         }
         if record.point.combine().is_some() {
             self.combined_steps.extend(record.validation.iter().map(|row| row.step));
+        }
+        if held_out.is_empty() {
+            let (state, measured) = (record.state, self.spec.measure_iid(record));
+            let (score, value) = measured.map_or((f64::NAN, None), |(score, value)| (score, Some(value)));
+            let (seed, split_seed) = (*seed, *split_seed);
+            self.plain.push(PlainTrial { setting, state, seed, split_seed, score, value });
         }
         let [domain] = held_out.as_slice() else { return };
         let (score, measured) = match self.spec.measure(record) {
@@ -185,7 +205,7 @@ impl Collector {
 
     /// Whether there are trials and none of them holds out a domain.
     pub(crate) fn holds_out_nothing(&self) -> bool {
-        !self.holds_out && !self.states.is_empty()
+        self.total() > 0 && self.plain.len() == self.total()
     }
 
     /// Whether some trials combine others.
@@ -210,10 +230,10 @@ pub(crate) fn in_order(known: &[String], domains: impl Iterator<Item = String>) 
 }
 
 /// The records with one held-out domain and accuracies, with their accuracies.
-pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&TrialRecord, AccuracyPair)> {
-    let MetricSpec { selection, method, ood_split } = spec;
-    let question = Question { selection, method, ..Question::default() };
-    let mut collector = Collector::with("", &[], ood_split, &question);
+pub(crate) fn measured(spec: MetricSpec, records: &[TrialRecord]) -> Vec<(&TrialRecord, MeasuredPair)> {
+    let question = Question { selection: spec.selection, method: spec.method, ..Question::default() };
+    let mut collector = Collector::with("", &[], spec.ood_split, &question);
+    collector.spec = spec;
     records.iter().for_each(|record| collector.push(record));
     collector.settle();
     let single = records.iter().filter(|record| record.point.held_out.len() == 1);

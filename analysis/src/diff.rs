@@ -12,9 +12,10 @@ use sortie_core::trial::{Point, SpecHash};
 
 use crate::axis::{Axis, AxisValue};
 use crate::collect::measured;
-use crate::metric_spec::{AccuracyPair, MetricSpec, OodSplit};
+use crate::metric_spec::{MeasuredPair, OodSplit};
 use crate::question::Question;
 use crate::render::STYLE;
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// The number of different trials that are listed.
@@ -138,10 +139,13 @@ pub struct UnpairedCounts {
 pub struct GridPointDifference {
     /// The number of grid points with a result on both sides.
     pub compared: usize,
-    /// O.o.d. accuracy, second minus first.
+    /// O.o.d. value, second minus first.
     pub ood: Estimate,
-    /// I.i.d. accuracy, second minus first.
+    /// I.i.d. value, second minus first.
     pub iid: Estimate,
+    /// How the differences are written.
+    #[serde(skip)]
+    scale: Scale,
 }
 
 /// Compares two sides. `question` decides how accuracies are measured.
@@ -283,9 +287,9 @@ fn places(a: &DiffSide, b: &DiffSide, question: &Question) -> GridPointDifferenc
         _ => (point.held_out_label(), common.iter().map(|axis| (axis.clone(), axis.value(point))).collect()),
     };
     let sums = |side: &DiffSide, other: BTreeMap<SpecHash, &TrialRecord>| {
-        let mut places: BTreeMap<GridPoint, Vec<AccuracyPair>> = BTreeMap::new();
+        let mut places: BTreeMap<GridPoint, Vec<MeasuredPair>> = BTreeMap::new();
         let ood_split = question.ood_split.unwrap_or_else(|| OodSplit::default_for(&side.spec.work));
-        let spec = MetricSpec { selection: question.selection, method: question.method, ood_split };
+        let spec = question.spec(ood_split);
         for (record, measured) in measured(spec, &side.records) {
             // A combination has no grid point.
             let counts = side.trial.is_some() || record.point.combine().is_none();
@@ -296,16 +300,20 @@ fn places(a: &DiffSide, b: &DiffSide, question: &Question) -> GridPointDifferenc
         places
             .into_iter()
             .map(|(place, all)| (place, crate::results::over_domains(&all)))
-            .collect::<BTreeMap<GridPoint, AccuracyPair>>()
+            .collect::<BTreeMap<GridPoint, MeasuredPair>>()
     };
     let (one, other) = (sums(a, b.meant()), sums(b, a.meant()));
-    let pairs: Vec<(AccuracyPair, AccuracyPair)> =
+    let pairs: Vec<(MeasuredPair, MeasuredPair)> =
         one.iter().filter_map(|(place, one)| Some((*one, *other.get(place)?))).collect();
-    let estimate = |value: fn(&AccuracyPair) -> f64| {
+    let estimate = |value: fn(&MeasuredPair) -> f64| {
         Estimate::of(&pairs.iter().map(|(a, b)| value(b) - value(a)).collect::<Vec<_>>())
     };
     GridPointDifference {
         compared: pairs.len(),
+        scale: Scale::of(
+            &question.metrics.shown,
+            pairs.iter().flat_map(|(a, b)| [a.iid, a.ood, b.iid, b.ood]),
+        ),
         ood: estimate(|measured| measured.ood),
         iid: estimate(|measured| measured.iid),
     }
@@ -357,9 +365,10 @@ impl Diff {
                 format!("different trials with the same {shared}: {} compared", places.compared)
             };
             text.push_str(&format!(
-                "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} points{}\n",
-                points(&places.ood),
-                points(&places.iid),
+                "\n{what}; {b} minus {a}: o.o.d. {}, i.i.d. {} {}{}\n",
+                points(&places.scale, &places.ood),
+                points(&places.scale, &places.iid),
+                places.scale.points(),
                 if places.ood.se.is_some() { " (± standard error over pairs of trials)" } else { "" }
             ));
         }
@@ -367,7 +376,7 @@ impl Diff {
     }
 }
 
-fn points(estimate: &Estimate) -> String {
-    let mean = estimate.mean.map_or_else(|| "-".to_owned(), |mean| format!("{:+.2}", 100.0 * mean));
-    estimate.se.map_or_else(|| mean.clone(), |se| format!("{mean} ± {:.2}", 100.0 * se))
+fn points(scale: &Scale, estimate: &Estimate) -> String {
+    let mean = estimate.mean.map_or_else(|| "-".to_owned(), |mean| scale.fine_difference(mean));
+    estimate.se.map_or_else(|| mean.clone(), |se| format!("{mean} ± {}", scale.fine_text(se)))
 }

@@ -15,7 +15,9 @@ mod render;
 mod report;
 mod results;
 mod rows;
+mod scale;
 mod statistics;
+mod units;
 
 pub use axis::{Axis, AxisValue, parameter_names};
 pub use chosen::Chosen;
@@ -24,17 +26,18 @@ pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
 pub use figure::{
-    FigureError, FigureKind, FigurePage, FigureQuestion, FigureWidth, covered, figure, pdf, png, uncovered,
+    CurveCollector, CurveSplit, FigureError, FigureKind, FigurePage, FigureQuestion, FigureWidth, TrialCurve,
+    covered, figure, pdf, png, trial_curves, uncovered,
 };
 pub use listing::{
     ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
     SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
 };
-pub use metric_spec::OodSplit;
+pub use metric_spec::{MetricChoice, OodSplit};
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, SideChoice, paired};
 pub use question::Question;
 pub use render::Format;
 pub use report::{ReportQuestion, ReportSubject, report};
 pub use results::{Cell, Mean, Results, ResultsError, results};
-pub use rows::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat};
+pub use rows::{EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat};
 pub use statistics::{Estimate, seeds_for};

@@ -4,7 +4,7 @@ use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
 
 use crate::axis::Axis;
-use crate::metric_spec::OodSplit;
+use crate::metric_spec::{MetricChoice, MetricSpec, OodSplit};
 
 /// What to compute from a sweep's records.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,19 @@ pub struct Question {
     /// Take the best setting of a row for each held-out domain and pair of seeds, by what the selection method reads, as DomainBed does.
     /// Otherwise take the mean over all settings, as in the paper.
     pub best: bool,
-    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
+    /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]). All images only of the
+    /// accuracy: other metrics of two splits make none of both.
     pub ood_split: Option<OodSplit>,
+    /// The metric, and the one by which steps and settings are selected.
+    pub metrics: MetricChoice,
+}
+
+impl Question {
+    /// What is measured of trials, on this part of the held-out domain.
+    pub(crate) fn spec(&self, ood_split: OodSplit) -> MetricSpec {
+        let Self { selection, method, ref metrics, .. } = *self;
+        MetricSpec { selection, method, ood_split, metrics: metrics.clone() }
+    }
 }
 
 impl Default for Question {
@@ -30,6 +41,7 @@ impl Default for Question {
             by: Vec::new(),
             best: false,
             ood_split: None,
+            metrics: MetricChoice::ACCURACY,
         }
     }
 }

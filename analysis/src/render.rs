@@ -5,14 +5,16 @@ use std::io::{self, Write};
 
 use comfy_table::{LineStyle, Table, TableStyle};
 
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, Metric};
 use sortie_core::named;
 use sortie_core::selection::Selection;
 
 use crate::axis::AxisValue;
 use crate::chosen::{self, Chosen};
+use crate::metric_spec::MetricChoice;
 use crate::results::{Cell, CellKey, Mean, Results, key};
 use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// The format of results.
@@ -127,15 +129,14 @@ impl Results {
         let number = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Number };
         let integer = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer };
         let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
-        columns.push(Column { name: "held_out".to_owned(), kind: ColumnKind::Text });
-        columns.extend([
-            number("iid_mean"),
-            number("iid_se"),
-            integer("iid_n"),
-            number("ood_mean"),
-            number("ood_se"),
-            integer("ood_n"),
-        ]);
+        let holds_out = !self.is_plain();
+        if holds_out {
+            columns.push(Column { name: "held_out".to_owned(), kind: ColumnKind::Text });
+        }
+        columns.extend([number("iid_mean"), number("iid_se"), integer("iid_n")]);
+        if holds_out {
+            columns.extend([number("ood_mean"), number("ood_se"), integer("ood_n")]);
+        }
         columns.extend([integer("planned"), integer("done")]);
         if self.best {
             columns.push(Column { name: "chosen".to_owned(), kind: ColumnKind::Text });
@@ -149,8 +150,9 @@ impl Results {
                 .zip(&kinds)
                 .map(|((_, value), kind)| CellValue::of_axis(value, *kind))
                 .collect();
-            values.push(CellValue::Text(&cell.held_out));
-            for Estimate { mean, se, n } in [cell.iid, cell.ood] {
+            values.extend(cell.held_out.as_deref().map(CellValue::Text));
+            let measured = [Some(cell.iid), cell.held_out.as_ref().map(|_| cell.ood)];
+            for Estimate { mean, se, n } in measured.into_iter().flatten() {
                 let number = |value: Option<f64>| value.map_or(CellValue::Absent, CellValue::Number);
                 values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
             }
@@ -202,15 +204,15 @@ impl Results {
             ('*', "* best of a complete column, with all that are shown as equal to it"),
             ('(', "(done/planned) of an incomplete cell"),
         ];
-        let chosen = format!("selection {} reads {}", self.selection, self.selection.reads());
-        let mut used = vec![chosen, "in/out: train/validation split".to_owned()];
-        used.extend(step_note(self.selection, self.method));
+        let mut used = vec![selection_note(self.selection, &self.metrics())];
+        used.push("in/out: train/validation split".to_owned());
+        used.extend(step_note(self.selection, self.method, &self.metrics().selected_by));
         used.extend(combined_note(&self.combined_steps));
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
         used.extend(self.missing_classes.note().map(str::to_owned));
-        let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.ood.n).sum();
+        let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.measured()).sum();
         if unmeasured > 0 {
             used.push(format!(
                 "succeeded trials without the evaluations that this table needs: {unmeasured}"
@@ -220,12 +222,19 @@ impl Results {
     }
 
     fn blocks(&self) -> Vec<Block> {
-        let ood = format!("o.o.d. accuracy (held-out domain, {} split), %", self.ood_split_label());
-        let iid = "i.i.d. accuracy (training domains, out split), %".to_owned();
-        let mut blocks = vec![
-            self.block(ood, |cell| &cell.ood, |mean| &mean.ood, true),
-            self.block(iid, |cell| &cell.iid, |mean| &mean.iid, false),
-        ];
+        let (scale, metric) = (self.scale(), self.metric.name());
+        let mut blocks = if self.is_plain() {
+            let title = scale.with_unit(&format!("{metric} (out split, mean over domains)"));
+            vec![self.block(title, &scale, |cell| &cell.iid, |mean| &mean.iid, true)]
+        } else {
+            let split = self.ood_split_label();
+            let ood = scale.with_unit(&format!("o.o.d. {metric} (held-out domain, {split} split)"));
+            let iid = scale.with_unit(&format!("i.i.d. {metric} (training domains, out split)"));
+            vec![
+                self.block(ood, &scale, |cell| &cell.ood, |mean| &mean.ood, true),
+                self.block(iid, &scale, |cell| &cell.iid, |mean| &mean.iid, false),
+            ]
+        };
         blocks.extend(self.chosen_block());
         blocks
     }
@@ -236,7 +245,7 @@ impl Results {
         for mean in &self.means {
             let cells = self.cells.iter().filter(|cell| cell.row == mean.row && !cell.chosen.is_empty());
             let choices: Vec<(&str, &[Chosen])> =
-                cells.map(|cell| (cell.held_out.as_str(), cell.chosen.as_slice())).collect();
+                cells.map(|cell| (cell.held_out.as_deref().unwrap_or("-"), cell.chosen.as_slice())).collect();
             for (domain, setting, seeds) in chosen::lines(&choices) {
                 let row = mean.row.iter().map(|(_, value)| value.to_string());
                 rows.push(row.chain([domain, setting, seeds]).collect());
@@ -258,6 +267,7 @@ impl Results {
     fn block(
         &self,
         title: String,
+        scale: &Scale,
         of_cell: fn(&Cell) -> &Estimate,
         of_mean: fn(&Mean) -> &Estimate,
         mark: bool,
@@ -268,16 +278,15 @@ impl Results {
             .iter()
             .map(|mean| mean.row.iter().map(|(_, value)| value.to_string()).collect())
             .collect();
-        let cells: BTreeMap<CellKey<'_>, &Cell> =
-            self.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
+        let cells: BTreeMap<CellKey<'_>, &Cell> = self.cells.iter().map(|cell| (cell.key(), cell)).collect();
         for domain in &self.domains {
             let column = self.means.iter().map(|mean| {
-                let cell = cells.get(&(&*mean.row, domain.as_str()))?;
+                let cell = cells.get(&(&*mean.row, Some(domain.as_str())))?;
                 let estimate = *of_cell(cell);
                 // A succeeded trial without these evaluations is not in the mean, so it counts as not done.
                 Some(Entry { estimate, planned: cell.planned, done: estimate.n, shows_progress: true })
             });
-            add_column(&mut rows, column.collect(), mark);
+            add_column(&mut rows, column.collect(), scale, mark);
             header.push(domain.clone());
         }
         let means = self.means.iter();
@@ -289,7 +298,7 @@ impl Results {
                 shows_progress: false,
             })
         });
-        add_column(&mut rows, column.collect(), mark);
+        add_column(&mut rows, column.collect(), scale, mark);
         for (row, mean) in rows.iter_mut().zip(&self.means) {
             row.push(format!("{}/{}", mean.done, mean.planned));
         }
@@ -316,24 +325,24 @@ struct Entry {
 }
 
 /// Appends one entry to every row. The best is marked only in a complete column, where no missing value could be better.
-fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, mark: bool) {
+fn add_column(rows: &mut [Vec<String>], column: Vec<Option<Entry>>, scale: &Scale, mark: bool) {
     let complete = column.iter().all(|entry| {
         entry.as_ref().is_some_and(|entry| entry.done == entry.planned && entry.estimate.mean.is_some())
     });
     let means = column.iter().flatten().filter_map(|entry| entry.estimate.mean);
-    let best = means.reduce(f64::max).filter(|_| mark && complete && column.len() > 1);
+    let best = scale.best(means).filter(|_| mark && complete && column.len() > 1);
     for (row, entry) in rows.iter_mut().zip(&column) {
-        row.push(entry.as_ref().map(|entry| entry_text(entry, best)).unwrap_or_default());
+        row.push(entry.as_ref().map(|entry| entry_text(entry, scale, best)).unwrap_or_default());
     }
 }
 
-fn entry_text(entry: &Entry, best: Option<f64>) -> String {
+fn entry_text(entry: &Entry, scale: &Scale, best: Option<f64>) -> String {
     let Estimate { mean, se, .. } = entry.estimate;
-    let mut text = mean.map_or_else(|| "-".to_owned(), percent);
+    let mut text = mean.map_or_else(|| "-".to_owned(), |mean| scale.text(mean));
     if let Some(se) = se {
-        text.push_str(&format!(" ± {}", percent(se)));
+        text.push_str(&format!(" ± {}", scale.text(se)));
     }
-    if shown_alike(mean, best) {
+    if scale.shown_alike(mean, best) {
         text.push('*');
     }
     if entry.shows_progress && entry.done < entry.planned {
@@ -342,22 +351,23 @@ fn entry_text(entry: &Entry, best: Option<f64>) -> String {
     text
 }
 
-/// A fraction in percent, as tables show it.
-pub(crate) fn percent(fraction: f64) -> String {
-    format!("{:.1}", 100.0 * fraction)
-}
-
-/// Whether a table shows both fractions, and as the same number: what looks equal to the best is marked like it.
-pub(crate) fn shown_alike(one: Option<f64>, best: Option<f64>) -> bool {
-    one.zip(best).is_some_and(|(one, best)| percent(one) == percent(best))
+/// What the selection method reads, and of which metric.
+pub(crate) fn selection_note(selection: Selection, metrics: &MetricChoice) -> String {
+    let by = match metrics {
+        MetricChoice { selected_by, .. } if selected_by.is_accuracy() => String::new(),
+        MetricChoice { selected_by, .. } => {
+            format!(", {} ({} is best)", selected_by.name(), selected_by.goal())
+        }
+    };
+    format!("selection {selection} reads {}{by}", selection.reads())
 }
 
 /// How the step of an average or an ensemble over steps is selected.
-pub(crate) fn step_note(selection: Selection, method: Method) -> Option<String> {
+pub(crate) fn step_note(selection: Selection, method: Method, selected_by: &Metric) -> Option<String> {
     let step = match selection {
-        Selection::Iid => "taken at the step where its own i.i.d. accuracy is best",
-        Selection::Loo => "taken at the step that its own accuracies select",
-        Selection::Oracle | Selection::Last => "taken at the last step",
+        Selection::Iid => format!("taken at the step where its own i.i.d. {} is best", selected_by.name()),
+        Selection::Loo => "taken at the step that its own values select".to_owned(),
+        Selection::Oracle | Selection::Last => "taken at the last step".to_owned(),
     };
     (method != Method::Plain).then(|| format!("weights used {method}: {step}"))
 }

@@ -6,28 +6,30 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sortie_core::combine::{COMBINE, MEMBERS, combine_of};
 use sortie_core::job::StateName;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, Metric};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::trial::{MissingClasses, Work};
 
 use crate::axis::{Axis, AxisValue, names_of};
 use crate::chosen::{ChoiceAxes, Chosen};
-use crate::collect::{Collector, TrialSummary};
-use crate::metric_spec::{AccuracyPair, OodSplit};
+use crate::collect::{Collector, PlainTrial, TrialSummary};
+use crate::metric_spec::{MeasuredPair, MetricChoice, MetricSpec, OodSplit};
 use crate::question::Question;
+use crate::scale::Scale;
 use crate::statistics::Estimate;
+use crate::units::{Unit, take_best};
 
 /// The trials of one row and one held-out domain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
     /// The row: one value per axis of [`Results::axes`].
     pub row: Vec<(Axis, AxisValue)>,
-    /// The column.
-    pub held_out: String,
-    /// I.i.d. accuracy over the cell's done trials.
+    /// The column; none where the sweep holds out nothing.
+    pub held_out: Option<String>,
+    /// The i.i.d. value over the cell's done trials.
     pub iid: Estimate,
-    /// O.o.d. accuracy over the cell's done trials.
+    /// The o.o.d. value over the cell's done trials; of no trial where the sweep holds out nothing.
     pub ood: Estimate,
     /// The number of trials planned in this cell.
     pub planned: usize,
@@ -35,8 +37,20 @@ pub struct Cell {
     pub done: usize,
     /// The settings that were taken as the best, the most frequent first; empty if none was chosen.
     pub chosen: Vec<Chosen>,
-    /// The values that are averaged.
-    pub(crate) values: Vec<AccuracyPair>,
+    /// The values that are averaged; none where the sweep holds out nothing.
+    pub(crate) values: Vec<MeasuredPair>,
+}
+
+impl Cell {
+    /// What identifies the cell.
+    pub(crate) fn key(&self) -> CellKey<'_> {
+        (&self.row, self.held_out.as_deref())
+    }
+
+    /// The number of trials with the values of this cell.
+    pub(crate) fn measured(&self) -> usize {
+        if self.held_out.is_some() { self.ood.n } else { self.iid.n }
+    }
 }
 
 /// A row's mean over its held-out domains. Only replicates (trials that differ in nothing but the held-out domain) that are done for every
@@ -45,16 +59,16 @@ pub struct Cell {
 pub struct Mean {
     /// The row: one value per axis of [`Results::axes`].
     pub row: Vec<(Axis, AxisValue)>,
-    /// I.i.d. accuracy over complete replicates.
+    /// The i.i.d. value over complete replicates.
     pub iid: Estimate,
-    /// O.o.d. accuracy over complete replicates.
+    /// The o.o.d. value over complete replicates.
     pub ood: Estimate,
     /// The number of trials planned in this row.
     pub planned: usize,
     /// The number of these that succeeded.
     pub done: usize,
     /// The values that are averaged.
-    pub(crate) values: Vec<AccuracyPair>,
+    pub(crate) values: Vec<MeasuredPair>,
     /// The number of planned replicates.
     pub(crate) replicates: usize,
 }
@@ -72,6 +86,12 @@ pub struct Results {
     pub best: bool,
     /// The images on which o.o.d. accuracy was measured.
     pub ood_split: OodSplit,
+    /// The metric; left out of JSON if it is the accuracy.
+    #[serde(skip_serializing_if = "Metric::is_accuracy")]
+    pub metric: Metric,
+    /// The metric by which steps and settings were selected; left out of JSON if it is the one that is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selected_by: Option<Metric>,
     /// Trials of the sweep, pairs of held-out domains included.
     pub planned: usize,
     /// Trials that succeeded.
@@ -100,12 +120,42 @@ pub struct Results {
     pub domains: Vec<String>,
 }
 
+impl Results {
+    /// Whether the sweep holds out no domain, so that there is one value for each row.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.cells.iter().any(|cell| cell.held_out.is_none())
+    }
+
+    /// Whether trials succeeded, and none has the values that were asked for.
+    pub fn is_unmeasured(&self) -> bool {
+        self.done > 0 && self.cells.iter().all(|cell| cell.measured() == 0)
+    }
+
+    /// How its values are written.
+    pub(crate) fn scale(&self) -> Scale {
+        let cells = self.cells.iter().flat_map(|cell| [cell.iid.mean, cell.ood.mean]);
+        Scale::of(&self.metric, cells.flatten())
+    }
+
+    /// What is measured of its trials.
+    pub(crate) fn spec(&self) -> MetricSpec {
+        let Self { selection, method, ood_split, .. } = *self;
+        MetricSpec { selection, method, ood_split, metrics: self.metrics() }
+    }
+
+    /// The metrics of the question.
+    pub(crate) fn metrics(&self) -> MetricChoice {
+        let shown = self.metric.clone();
+        MetricChoice { selected_by: self.selected_by.clone().unwrap_or_else(|| shown.clone()), shown }
+    }
+}
+
 /// Why there are no results.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResultsError {
     /// The sweep holds out no domain.
     #[error(
-        "sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie trials {sweep}` lists its trials"
+        "sweep {sweep} holds out no domain, so it has no o.o.d. results; `sortie results {sweep}` has its table"
     )]
     NoDomain {
         /// The sweep.
@@ -141,21 +191,19 @@ impl Collector {
     /// steps.
     ///
     /// # Errors
-    /// [`ResultsError`] when the sweep holds out no domain or lacks an axis of the rows.
+    /// [`ResultsError`] when the sweep lacks an axis of the rows.
     pub fn results(mut self) -> Result<Results, ResultsError> {
-        if self.holds_out_nothing() {
-            return Err(ResultsError::NoDomain { sweep: self.sweep });
-        }
         self.settle();
         let axes = self.row_axes()?;
+        if self.holds_out_nothing() {
+            return Ok(self.plain_results(axes));
+        }
         let (domains, best) = (self.domains(), self.question.best);
         let open = if best { ChoiceAxes::of(self.settings.values(), &axes) } else { ChoiceAxes::default() };
-        // Combined trials come last.
-        let mut rows: BTreeMap<(bool, Vec<AxisValue>), Vec<&TrialSummary>> = BTreeMap::new();
+        let mut rows: BTreeMap<RowKey, Vec<&TrialSummary>> = BTreeMap::new();
         for trial in &self.trials {
-            let parameters = self.settings.value(trial.setting);
-            let values = axes.iter().map(|axis| axis.of(parameters, trial.seed, trial.split_seed)).collect();
-            rows.entry((combine_of(parameters).is_some(), values)).or_default().push(trial);
+            let row = self.row(&axes, trial.setting, (trial.seed, trial.split_seed));
+            rows.entry(row).or_default().push(trial);
         }
         let ranks = self.settings.ranks();
         let (mut cells, mut means) = (Vec::new(), Vec::new());
@@ -180,16 +228,78 @@ impl Collector {
             }));
             means.push(row_mean(&key, &row, domains.len()));
         }
-        Ok(Results {
+        Ok(self.assemble(axes, domains, cells, means))
+    }
+
+    /// The results of a sweep without held-out domains: one cell for each row.
+    fn plain_results(self, axes: Vec<Axis>) -> Results {
+        let ranks = self.settings.ranks();
+        let best = self.question.best;
+        let open = if best { ChoiceAxes::of(self.settings.values(), &axes) } else { ChoiceAxes::default() };
+        let mut rows: BTreeMap<RowKey, Vec<Unit<f64>>> = BTreeMap::new();
+        for trial in &self.plain {
+            let PlainTrial { setting, state, seed, split_seed, score, value } = *trial;
+            rows.entry(self.row(&axes, setting, (seed, split_seed))).or_default().push(Unit {
+                measured: value,
+                score,
+                done: state == StateName::Succeeded,
+                setting,
+                coordinates: (Some(ranks[setting as usize]), seed, split_seed),
+            });
+        }
+        let (mut cells, mut means) = (Vec::new(), Vec::new());
+        for ((_, values), mut units) in rows {
+            if best {
+                take_best(&mut units);
+            }
+            units.sort_by_key(|unit| unit.coordinates);
+            let row: Vec<(Axis, AxisValue)> = axes.iter().cloned().zip(values).collect();
+            let chosen = open.chosen(
+                units
+                    .iter()
+                    .filter(|unit| unit.measured.is_some())
+                    .map(|unit| self.settings.value(unit.setting)),
+            );
+            let values: Vec<f64> = units.iter().filter_map(|unit| unit.measured).collect();
+            let (iid, ood) = (Estimate::of(&values), Estimate::of(&[]));
+            let (planned, done) = (units.len(), done(&units));
+            cells.push(Cell {
+                row: row.clone(),
+                held_out: None,
+                iid,
+                ood,
+                planned,
+                done,
+                chosen,
+                values: Vec::new(),
+            });
+            means.push(Mean { row, iid, ood, planned, done, values: Vec::new(), replicates: planned });
+        }
+        self.assemble(axes, Vec::new(), cells, means)
+    }
+
+    /// The key of a trial's row. Combined trials come last.
+    fn row(&self, axes: &[Axis], setting: u32, (seed, split_seed): (u64, u64)) -> RowKey {
+        let parameters = self.settings.value(setting);
+        let values = axes.iter().map(|axis| axis.of(parameters, seed, split_seed)).collect();
+        (combine_of(parameters).is_some(), values)
+    }
+
+    fn assemble(self, axes: Vec<Axis>, domains: Vec<String>, cells: Vec<Cell>, means: Vec<Mean>) -> Results {
+        Results {
             selection: self.question.selection,
             method: self.question.method,
-            best,
+            best: self.question.best,
             ood_split: self.spec.ood_split,
             planned: self.total(),
             done: self.count(StateName::Succeeded),
             failed: self.count(StateName::Failed),
             diverged: self.count(StateName::Diverged),
             cancelled: self.count(StateName::Cancelled),
+            metric: self.question.metrics.shown.clone(),
+            selected_by: Some(self.question.metrics)
+                .filter(MetricChoice::selects_by_another)
+                .map(|metrics| metrics.selected_by),
             sweep: self.sweep,
             missing_classes: self.missing_classes,
             combined_steps: self.combined_steps,
@@ -197,7 +307,7 @@ impl Collector {
             means,
             axes,
             domains,
-        })
+        }
     }
 
     fn row_axes(&self) -> Result<Vec<Axis>, ResultsError> {
@@ -242,74 +352,27 @@ impl Collector {
     }
 }
 
-/// A unit of a cell: a trial, or the best of several trials with the same seeds.
-struct Unit {
-    measured: Option<AccuracyPair>,
-    /// The score by which the best is chosen.
-    score: f64,
-    done: bool,
-    /// The number of the setting: that of the best of several.
-    setting: u32,
-    /// Setting and seeds, which identify it within its cell. The best of several has no setting.
-    coordinates: (Option<u32>, u64, u64),
-}
-
-impl Unit {
-    fn of(trial: &TrialSummary, ranks: &[u32]) -> Self {
-        let TrialSummary { setting, state, seed, split_seed, score, measured, .. } = *trial;
-        Self {
-            measured,
-            score,
-            done: state == StateName::Succeeded,
-            setting,
-            coordinates: (Some(ranks[setting as usize]), seed, split_seed),
-        }
-    }
-
-    /// The better of two with the same seeds, or the first of equals. It has no accuracies until both are done.
-    fn better(self, other: Self) -> Self {
-        let (_, seed, split) = self.coordinates;
-        let done = self.done && other.done;
-        let is_better = other.score > self.score;
-        let measured =
-            self.measured.zip(other.measured).map(|(own, others)| if is_better { others } else { own });
-        let setting = if is_better { other.setting } else { self.setting };
-        Self { measured, score: self.score.max(other.score), done, setting, coordinates: (None, seed, split) }
-    }
-}
-
-fn take_best(units: &mut Vec<Unit>) {
-    let mut best = BTreeMap::new();
-    for unit in units.drain(..) {
-        let (_, seed, split) = unit.coordinates;
-        let unit = Unit { coordinates: (None, seed, split), ..unit };
-        let better = match best.remove(&(seed, split)) {
-            Some(known) => Unit::better(known, unit),
-            None => unit,
-        };
-        best.insert((seed, split), better);
-    }
-    units.extend(best.into_values());
-}
+/// Whether a row is of combined trials, and its values.
+type RowKey = (bool, Vec<AxisValue>);
 
 /// Units of a row by held-out domain.
-type CellUnits<'a> = BTreeMap<&'a str, Vec<Unit>>;
+type CellUnits<'a> = BTreeMap<&'a str, Vec<Unit<MeasuredPair>>>;
 
-fn estimates(measured: &[AccuracyPair]) -> (Estimate, Estimate) {
-    let of = |value: fn(&AccuracyPair) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
+fn estimates(measured: &[MeasuredPair]) -> (Estimate, Estimate) {
+    let of = |value: fn(&MeasuredPair) -> f64| Estimate::of(&measured.iter().map(value).collect::<Vec<_>>());
     (of(|measured| measured.iid), of(|measured| measured.ood))
 }
 
-fn done(units: &[Unit]) -> usize {
+fn done<M>(units: &[Unit<M>]) -> usize {
     units.iter().filter(|unit| unit.done).count()
 }
 
-fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
-    let measured: Vec<AccuracyPair> = units.iter().filter_map(|unit| unit.measured).collect();
+fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit<MeasuredPair>]) -> Cell {
+    let measured: Vec<MeasuredPair> = units.iter().filter_map(|unit| unit.measured).collect();
     let (iid, ood) = estimates(&measured);
     Cell {
         row: row.to_vec(),
-        held_out: domain.to_owned(),
+        held_out: Some(domain.to_owned()),
         iid,
         ood,
         planned: units.len(),
@@ -320,14 +383,14 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit]) -> Cell {
 }
 
 fn row_mean(key: &[(Axis, AxisValue)], row: &CellUnits<'_>, domains: usize) -> Mean {
-    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<AccuracyPair>> = BTreeMap::new();
+    let mut replicates: BTreeMap<(Option<u32>, u64, u64), Vec<MeasuredPair>> = BTreeMap::new();
     for unit in row.values().flatten() {
         replicates.entry(unit.coordinates).or_default().extend(unit.measured);
     }
     let planned_replicates = replicates.len();
     // Each point is in the sweep once, so a replicate with as many values as there are domains has one for each domain. A combination of
     // some domains only has fewer, and no mean that is comparable with the others.
-    let complete: Vec<AccuracyPair> = replicates
+    let complete: Vec<MeasuredPair> = replicates
         .into_values()
         .filter(|values| values.len() == domains)
         .map(|values| over_domains(&values))
@@ -339,14 +402,14 @@ fn row_mean(key: &[(Axis, AxisValue)], row: &CellUnits<'_>, domains: usize) -> M
 }
 
 /// The unweighted mean over domains; there is at least one.
-pub(crate) fn over_domains(domains: &[AccuracyPair]) -> AccuracyPair {
+pub(crate) fn over_domains(domains: &[MeasuredPair]) -> MeasuredPair {
     let n = domains.len() as f64;
-    let sum = |value: fn(&AccuracyPair) -> f64| domains.iter().map(value).sum::<f64>();
-    AccuracyPair { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
+    let sum = |value: fn(&MeasuredPair) -> f64| domains.iter().map(value).sum::<f64>();
+    MeasuredPair { iid: sum(|domain| domain.iid) / n, ood: sum(|domain| domain.ood) / n }
 }
 
 /// The key of a cell: its row and its held-out domain.
-pub(crate) type CellKey<'a> = (&'a [(Axis, AxisValue)], &'a str);
+pub(crate) type CellKey<'a> = (&'a [(Axis, AxisValue)], Option<&'a str>);
 
 /// The name of a row's axis in JSON and CSV. It has a prefix if a field of a cell has the same name.
 pub(crate) fn key(axis: &Axis) -> String {
@@ -364,9 +427,13 @@ impl Serialize for Cell {
         for (axis, value) in &self.row {
             map.serialize_entry(&key(axis), value)?;
         }
-        map.serialize_entry("held_out", &self.held_out)?;
+        if let Some(held_out) = &self.held_out {
+            map.serialize_entry("held_out", held_out)?;
+        }
         map.serialize_entry("iid", &self.iid)?;
-        map.serialize_entry("ood", &self.ood)?;
+        if self.held_out.is_some() {
+            map.serialize_entry("ood", &self.ood)?;
+        }
         map.serialize_entry("planned", &self.planned)?;
         map.serialize_entry("done", &self.done)?;
         if !self.chosen.is_empty() {

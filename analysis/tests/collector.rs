@@ -158,7 +158,7 @@ proptest! {
             prop_assert_eq!(folded(&work, &records, &order, &wide), results("s", &work, &records, &wide).unwrap());
             for cell in &found.cells {
                 let of_cell = |trial: &&TrialRecord| {
-                    trial.point.held_out == [cell.held_out.clone()] && Axis::from("dropout").value(&trial.point).as_ref() == Some(&cell.row[0].1)
+                    trial.point.held_out.first() == cell.held_out.as_ref() && Axis::from("dropout").value(&trial.point).as_ref() == Some(&cell.row[0].1)
                 };
                 let trials: Vec<(f64, f64)> = records.iter().filter(of_cell).filter_map(|trial| by_hand(trial, &records, selection)).collect();
                 measured += trials.len();

@@ -5,7 +5,8 @@ mod support;
 
 use proptest::prelude::*;
 use sortie_analysis::{
-    Axis, Estimate, FigureKind, FigureQuestion, Format, OodSplit, Question, Results, figure, paired, results,
+    Axis, Estimate, FigureKind, FigureQuestion, Format, MetricChoice, OodSplit, Question, Results, figure,
+    paired, results,
 };
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
@@ -21,6 +22,7 @@ const IID: Question = Question {
     by: Vec::new(),
     best: false,
     ood_split: None,
+    metrics: MetricChoice::ACCURACY,
 };
 
 /// Two rates, two held-out domains, two seeds; at 0.5, `sketch` has one trial done, one failed, and a pair only selects.
@@ -112,7 +114,7 @@ fn the_step_is_selected_by_validation_and_the_split_is_the_one_asked_for() {
         (Selection::Iid, Some(OodSplit::Out), 0.4),
         (Selection::Iid, Some(OodSplit::All), 40.0 / 150.0),
     ] {
-        let question = Question { selection, method: Method::Plain, by: Vec::new(), best: false, ood_split };
+        let question = Question { selection, ood_split, ..IID };
         let results = results("s", &work, &[trial.clone()], &question).unwrap();
         assert!(close(results.cells[0].ood.mean, expected), "{question:?}");
     }

@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sortie_analysis::{AxisKinds, EvaluationWriter, ExportCounts, RowFormat};
+use sortie_analysis::{EvaluationWriter, ExportColumns, ExportCounts, RowFormat};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
@@ -58,8 +58,8 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
 }
 
 fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) {
-    let mut axes = AxisKinds::default();
-    records.iter().for_each(|record| axes.add(&record.point));
+    let mut axes = ExportColumns::default();
+    records.iter().for_each(|record| axes.add(record));
     let mut sheet = EvaluationWriter::new("s", &axes, format, Vec::new()).unwrap();
     records.iter().for_each(|record| sheet.push(record).unwrap());
     sheet.finish().unwrap()
@@ -123,8 +123,8 @@ fn axes_stand_in_their_usual_order_between_the_trial_and_its_seeds() {
 #[test]
 fn what_came_while_the_file_was_written_is_refused() {
     let records = sweep(&[], &[]);
-    let mut axes = AxisKinds::default();
-    axes.add(&records[1].point);
+    let mut axes = ExportColumns::default();
+    axes.add(&records[1]);
     let mut sheet = EvaluationWriter::new("s", &axes, RowFormat::Csv, Vec::new()).unwrap();
     sheet.push(&records[1]).unwrap();
     let error = sheet.push(&records[0]).unwrap_err().to_string();
@@ -132,6 +132,27 @@ fn what_came_while_the_file_was_written_is_refused() {
     let mut grown = records[1].clone();
     grown.point.parameters.insert("combine".to_owned(), Scalar::Text("x".to_owned()));
     assert!(sheet.push(&grown).unwrap_err().to_string().contains("axis combine"));
+}
+
+#[test]
+fn each_named_metric_has_a_column() {
+    let mut records = sweep(&[0.5], &[None]);
+    let metrics = [("f1", 0.1 + 0.2), ("lr", 7.0)].map(|(name, value)| (name.to_owned(), value));
+    records[0].held_out[0].metrics = metrics.into();
+    let (csv, _) = write(&records, RowFormat::Csv);
+    let text = String::from_utf8(csv).unwrap();
+    assert!(text.starts_with(&format!("{HEADER},f1,metric.lr\n")), "{text}");
+    assert!(
+        text.contains(",held-out,,,0.5,,0.30000000000000004,7\n")
+            && text.contains(",3,2,0.6666666666666666,1,,\n"),
+        "{text}"
+    );
+    let mut columns = ExportColumns::default();
+    columns.add(&records[1]);
+    records[0].point = records[1].point.clone();
+    let mut sheet = EvaluationWriter::new("s", &columns, RowFormat::Csv, Vec::new()).unwrap();
+    let error = sheet.push(&records[0]).unwrap_err().to_string();
+    assert_eq!(error, "sweep s got new values of metric f1 while it was exported: export it again");
 }
 
 #[test]

@@ -85,6 +85,7 @@ enum Command {
     Workers(commands::workers::Arguments),
     Results(commands::results::Arguments),
     Figure(commands::figure::Arguments),
+    Curves(commands::curves::Arguments),
     Diff(commands::diff::Arguments),
     Report(commands::report::Arguments),
     Extend(commands::extend::Arguments),
@@ -165,9 +166,9 @@ fn parse(command: clap::Command) -> Arguments {
 
 async fn execute(command: Command, connection: &Connection) -> anyhow::Result<ExitCode> {
     use commands::{
-        artifacts, backup, control, delete, diff, explain, export, extend, figure, import, logs, plan,
-        presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait, worker,
-        workers,
+        artifacts, backup, control, curves, delete, diff, explain, export, extend, figure, import, logs,
+        plan, presets, report, restore, results, run, serve, sql, status, submit, trials, verify, wait,
+        worker, workers,
     };
     match command {
         Command::Run(arguments) => return run::run(&arguments).await,
@@ -194,6 +195,7 @@ async fn execute(command: Command, connection: &Connection) -> anyhow::Result<Ex
         Command::Workers(arguments) => workers::run(&arguments, connection).await,
         Command::Results(arguments) => results::run(&arguments, connection).await,
         Command::Figure(arguments) => figure::run(&arguments, connection).await,
+        Command::Curves(arguments) => curves::run(&arguments, connection).await,
         Command::Diff(arguments) => diff::run(&arguments, connection).await,
         Command::Report(arguments) => report::run(&arguments, connection).await,
         Command::Extend(arguments) => extend::run(&arguments, connection).await,

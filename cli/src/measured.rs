@@ -1,7 +1,10 @@
 //! The flags that say what is measured of a trial.
 
-use sortie_analysis::OodSplit;
-use sortie_core::metrics::Method;
+use anyhow::{Result, bail};
+use sortie_analysis::{MetricChoice, OodSplit};
+use sortie_core::metrics::{Method, Metric};
+
+use crate::connection::Client;
 
 /// Options of what is measured of a trial.
 #[derive(Debug, clap::Args)]
@@ -13,4 +16,57 @@ pub struct MeasuredArguments {
     /// is in; it is out for datasets that are split by object, because other domains trained on the objects of `in`.
     #[arg(long, value_name = "SPLIT")]
     pub ood_split: Option<OodSplit>,
+    #[command(flatten)]
+    pub metric: MetricArguments,
+}
+
+/// Options of which number of an evaluation is read.
+#[derive(Debug, clap::Args)]
+pub struct MetricArguments {
+    /// The metric to show: accuracy (the default), loss, or a metric that the sweep file has under [metrics].
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// The metric on the validation splits by which steps and best settings are selected; by default the one that is shown.
+    #[arg(long, value_name = "NAME")]
+    pub select_metric: Option<String>,
+}
+
+impl MetricArguments {
+    /// The metrics, by what the sweep says of them.
+    ///
+    /// # Errors
+    /// One line: the sweep does not know one, or the coordinator refuses.
+    pub async fn choice(
+        &self,
+        client: &mut Client,
+        sweep: &str,
+        ood_split: Option<OodSplit>,
+    ) -> Result<MetricChoice> {
+        let Self { metric, select_metric } = self;
+        if metric.is_none() && select_metric.is_none() {
+            return Ok(MetricChoice::ACCURACY);
+        }
+        let spec = client.describe(sweep).await?;
+        let named = |name: &Option<String>| name.as_deref().map(|name| spec.metric(name)).transpose();
+        let (shown, selected_by) = match (named(metric), named(select_metric)) {
+            (Ok(shown), Ok(selected_by)) => (shown, selected_by),
+            (Err(why), _) => bail!("--metric: {why}"),
+            (_, Err(why)) => bail!("--select-metric: {why}"),
+        };
+        let shown = shown.unwrap_or(Metric::ACCURACY);
+        if ood_split == Some(OodSplit::All) && !shown.is_accuracy() {
+            bail!(
+                "--ood-split all: the {} of two splits does not add up to one of all images; allowed with --metric {}: in, out",
+                shown.name(),
+                shown.name()
+            );
+        }
+        Ok(MetricChoice { selected_by: selected_by.unwrap_or_else(|| shown.clone()), shown })
+    }
+
+    /// The flags that were given, as a command line has them.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let flags = [("--metric", &self.metric), ("--select-metric", &self.select_metric)];
+        flags.into_iter().filter_map(|(flag, name)| Some((flag, name.as_deref()?)))
+    }
 }

@@ -172,9 +172,9 @@ fn the_examples_of_the_documentation_run() {
 fn what_may_not_be_asked_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(folder.path());
-    let only = "error: only v_trials, v_evaluations, v_metrics, v_losses and v_selected may be read, not sqlite_master\n";
+    let only = "error: only v_trials, v_evaluations, v_metrics, v_curves and v_selected may be read, not sqlite_master\n";
     assert_eq!(coordinator.refuses("select * from sqlite_master"), only);
-    let trials = "error: the database refuses the query: no such table: trials (only v_trials, v_evaluations, v_metrics, v_losses and v_selected may be read; \
+    let trials = "error: the database refuses the query: no such table: trials (only v_trials, v_evaluations, v_metrics, v_curves and v_selected may be read; \
                   docs/sql.md describes them)\n";
     assert_eq!(coordinator.refuses("select * from trials"), trials);
     for sql in [

@@ -1,5 +1,6 @@
 //! The metrics of a trial: counts if there are any, so that accuracies can be added exactly, and named numbers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,10 @@ pub const ACCURACY: &str = "accuracy";
 /// The key of the cross entropy there.
 pub const LOSS: &str = "loss";
 
+/// Which names metrics may have, for messages ([`is_metric_name`]).
+pub const METRIC_NAMES: &str =
+    "up to 100 letters, digits and _.-/@, a letter first; not accuracy or loss, which need no entry";
+
 /// Whether a metric may have this name: up to 100 letters, digits and `_.-/@`, of which the first is a letter; not `accuracy` or `loss`,
 /// which evaluations have anyway.
 pub fn is_metric_name(name: &str) -> bool {
@@ -67,6 +72,94 @@ pub fn is_metric_name(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(fits)
         && !MEASURED.contains(&name)
+}
+
+/// Whether higher or lower values of a metric are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Goal {
+    /// Higher values.
+    Max,
+    /// Lower values.
+    Min,
+}
+named!(Goal, "goal", { Max => "max", Min => "min" });
+
+/// What a sweep file says of a named metric: an entry of `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricSettings {
+    /// Which values are better.
+    pub goal: Goal,
+    /// The unit that tables and figures show, such as `nats`; empty for none. Values in [`FRACTION`] are shown in per cent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+}
+
+/// The unit of numbers from 0 to 1 that are shown in per cent.
+pub const FRACTION: &str = "fraction";
+
+/// A number that evaluations have, by which steps and settings may be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Metric {
+    name: Cow<'static, str>,
+    goal: Goal,
+    unit: Cow<'static, str>,
+}
+
+impl Metric {
+    /// The accuracy.
+    pub const ACCURACY: Self =
+        Self { name: Cow::Borrowed(ACCURACY), goal: Goal::Max, unit: Cow::Borrowed(FRACTION) };
+    /// The mean cross entropy of an evaluation.
+    pub const LOSS: Self = Self { name: Cow::Borrowed(LOSS), goal: Goal::Min, unit: Cow::Borrowed("") };
+
+    /// A metric that a sweep file describes.
+    pub fn named(name: &str, settings: &MetricSettings) -> Self {
+        let MetricSettings { goal, unit } = settings;
+        Self { name: Cow::Owned(name.to_owned()), goal: *goal, unit: Cow::Owned(unit.clone()) }
+    }
+
+    /// A metric of which no file says anything. Its values are shown as they are; its goal means nothing.
+    pub fn undescribed(name: &str) -> Self {
+        Self { name: Cow::Owned(name.to_owned()), goal: Goal::Max, unit: Cow::Borrowed("") }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which values are better.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// Its unit; empty for none.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
+
+    /// Whether it is the accuracy.
+    pub fn is_accuracy(&self) -> bool {
+        self.name == ACCURACY
+    }
+
+    /// Its value in an evaluation; none if it was not reported.
+    pub fn of(&self, evaluation: &Evaluation) -> Option<f64> {
+        match &*self.name {
+            ACCURACY => evaluation.accuracy(),
+            LOSS => evaluation.loss,
+            name => evaluation.metrics.get(name).copied(),
+        }
+    }
+
+    /// A value as a score: the higher, the better.
+    pub fn score(&self, value: f64) -> f64 {
+        match self.goal {
+            Goal::Max => value,
+            Goal::Min => -value,
+        }
+    }
 }
 
 /// The result of a model on the images of one split of one domain.

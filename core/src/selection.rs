@@ -1,46 +1,46 @@
 //! Selects the step of a run. The types keep held-out metrics away from selectors that must not read them.
 //!
-//! A selector is a function of what it may read. [`Validation`] holds a run's accuracies on its training domains, [`CrossValidation`] what a
-//! run that held out two domains measures on one of them, [`HeldOut`] the accuracies on the test domain itself. The first two can only be
-//! made in such a way that the test domain's accuracies are not in them, so a selector that reads them does not compile:
+//! A selector is a function of what it may read. [`Validation`] holds what a run measures on its training domains, [`CrossValidation`] what a
+//! run that held out two domains measures on one of them, [`HeldOut`] what is measured on the test domain itself. The first two can only be
+//! made in such a way that nothing of the test domain is in them, so a selector that reads them does not compile:
 //!
 //! ```compile_fail
-//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, iid}};
+//! use sortie_core::{metrics::{Method, Metric}, record::TrialRecord, selection::{HeldOut, iid}};
 //! fn peek(record: &TrialRecord) {
-//!     iid(HeldOut::of(record, Method::Plain));
+//!     iid(HeldOut::of(record, Method::Plain, &Metric::ACCURACY));
 //! }
 //! ```
 //! ```compile_fail
-//! use sortie_core::{metrics::{Method, SplitName}, record::TrialRecord, selection::Validation};
+//! use sortie_core::{metrics::{Method, Metric, SplitName}, record::TrialRecord, selection::Validation};
 //! fn peek(record: &TrialRecord) -> Option<f64> {
-//!     Validation::of(record, Method::Plain).accuracy(300, SplitName::In)
+//!     Validation::of(record, Method::Plain, &Metric::ACCURACY).value(300, SplitName::In)
 //! }
 //! ```
 //! ```compile_fail
-//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{HeldOut, leave_one_out}};
+//! use sortie_core::{metrics::{Method, Metric}, record::TrialRecord, selection::{HeldOut, leave_one_out}};
 //! fn peek(run: &TrialRecord) {
-//!     leave_one_out(&HeldOut::of(run, Method::Plain).outline(), &[]);
+//!     leave_one_out(&HeldOut::of(run, Method::Plain, &Metric::ACCURACY).outline(), &[]);
 //! }
 //! ```
 //! ```compile_fail
-//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{Validation, leave_one_out}};
+//! use sortie_core::{metrics::{Method, Metric}, record::TrialRecord, selection::{Validation, leave_one_out}};
 //! fn peek(run: &TrialRecord) {
-//!     leave_one_out(&Validation::of(run, Method::Plain).outline(), &run.held_out);
+//!     leave_one_out(&Validation::of(run, Method::Plain, &Metric::ACCURACY).outline(), &run.held_out);
 //! }
 //! ```
 //! With the right types it does:
 //! ```
-//! use sortie_core::{metrics::Method, record::TrialRecord, selection::{CrossValidation, HeldOut, Validation, iid, leave_one_out, oracle}};
+//! use sortie_core::{metrics::{Method, Metric}, record::TrialRecord, selection::{CrossValidation, HeldOut, Validation, iid, leave_one_out, oracle}};
 //! fn select(record: &TrialRecord, pair: &CrossValidation) {
-//!     iid(Validation::of(record, Method::Plain));
-//!     leave_one_out(&Validation::of(record, Method::Plain).outline(), &[pair]);
-//!     oracle(HeldOut::of(record, Method::Plain));
+//!     iid(Validation::of(record, Method::Plain, &Metric::ACCURACY));
+//!     leave_one_out(&Validation::of(record, Method::Plain, &Metric::ACCURACY).outline(), &[pair]);
+//!     oracle(HeldOut::of(record, Method::Plain, &Metric::ACCURACY));
 //! }
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::metrics::{Evaluation, Method, SplitName};
+use crate::metrics::{Evaluation, Method, Metric, SplitName};
 use crate::named;
 use crate::record::TrialRecord;
 
@@ -75,24 +75,25 @@ impl Selection {
     }
 }
 
-/// A run's accuracies on its training domains.
+/// A run's values of a metric on its training domains.
 #[derive(Clone, Copy, Debug)]
 pub struct Validation<'a> {
     rows: &'a [Evaluation],
     method: Method,
+    metric: &'a Metric,
 }
 
 impl<'a> Validation<'a> {
     /// Those of one method of a run.
-    pub fn of(record: &'a TrialRecord, method: Method) -> Self {
-        Self { rows: &record.validation, method }
+    pub fn of(record: &'a TrialRecord, method: Method, metric: &'a Metric) -> Self {
+        Self { rows: &record.validation, method, metric }
     }
 
-    /// The i.i.d. accuracy after a step: the unweighted mean over training domains of accuracy on `out`; none if nothing was read.
-    pub fn iid_accuracy(&self, step: u64) -> Option<f64> {
+    /// The i.i.d. value after a step: the unweighted mean over training domains of the metric on `out`; none if nothing was read.
+    pub fn iid(&self, step: u64) -> Option<f64> {
         let read = |row: &&Evaluation| row.step == step && row.split == SplitName::Out;
-        let accuracies: Vec<f64> = self.rows().filter(read).filter_map(Evaluation::accuracy).collect();
-        mean(&accuracies)
+        let values: Vec<f64> = self.rows().filter(read).filter_map(|row| self.metric.of(row)).collect();
+        mean(&values)
     }
 
     fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
@@ -104,16 +105,16 @@ impl<'a> Validation<'a> {
         self.rows().map(|row| row.step).collect()
     }
 
-    /// The i.i.d. accuracy after each step that has one, in one pass over the run.
-    pub fn iid_accuracies(self) -> BTreeMap<u64, f64> {
+    /// The i.i.d. value after each step that has one, in one pass over the run.
+    pub fn iid_by_step(self) -> BTreeMap<u64, f64> {
         let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for row in self.rows().filter(|row| row.split == SplitName::Out) {
-            steps.entry(row.step).or_default().extend(row.accuracy());
+            steps.entry(row.step).or_default().extend(self.metric.of(row));
         }
-        steps.into_iter().filter_map(|(step, accuracies)| Some((step, mean(&accuracies)?))).collect()
+        steps.into_iter().filter_map(|(step, values)| Some((step, mean(&values)?))).collect()
     }
 
-    /// The steps and training domains, without any accuracy.
+    /// The steps and training domains, without any value.
     pub fn outline(self) -> Outline {
         let domains: BTreeSet<&str> = self.rows().map(|row| row.domain.as_str()).collect();
         Outline {
@@ -137,18 +138,18 @@ impl Outline {
     }
 }
 
-/// What a run that held out the test domain and one more measures on the latter: the accuracy on that domain's `in` split, which the run
+/// What a run that held out the test domain and one more measures on the latter: the score on that domain's `in` split, which the run
 /// never saw, after each step. It outlives the run's record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossValidation {
     domain: String,
     /// By step, ascending.
-    accuracies: Box<[(u64, f64)]>,
+    scores: Box<[(u64, f64)]>,
 }
 
 impl CrossValidation {
     /// That of one method of a run; none unless it held out the test domain and exactly one more.
-    pub fn of(pair: &TrialRecord, test_domain: &str, method: Method) -> Option<Self> {
+    pub fn of(pair: &TrialRecord, test_domain: &str, method: Method, metric: &Metric) -> Option<Self> {
         let [first, second] = pair.point.held_out.as_slice() else { return None };
         let domain = match (first == test_domain, second == test_domain) {
             (true, false) => second,
@@ -157,28 +158,29 @@ impl CrossValidation {
         };
         let wanted =
             |row: &&Evaluation| row.method == method && row.domain == *domain && row.split == SplitName::In;
-        let accuracies: BTreeMap<u64, f64> =
-            pair.held_out.iter().filter(wanted).filter_map(|row| Some((row.step, row.accuracy()?))).collect();
-        Some(Self { domain: domain.clone(), accuracies: accuracies.into_iter().collect() })
+        let score = |row: &Evaluation| Some((row.step, metric.score(metric.of(row)?)));
+        let scores: BTreeMap<u64, f64> = pair.held_out.iter().filter(wanted).filter_map(score).collect();
+        Some(Self { domain: domain.clone(), scores: scores.into_iter().collect() })
     }
 
-    fn accuracy(&self, step: u64) -> Option<f64> {
-        let at = self.accuracies.binary_search_by_key(&step, |&(step, _)| step).ok()?;
-        Some(self.accuracies[at].1)
+    fn score(&self, step: u64) -> Option<f64> {
+        let at = self.scores.binary_search_by_key(&step, |&(step, _)| step).ok()?;
+        Some(self.scores[at].1)
     }
 }
 
-/// A run's accuracies on the domains that it held out: for reports, and for an oracle.
+/// A run's values of a metric on the domains that it held out: for reports, and for an oracle.
 #[derive(Clone, Copy, Debug)]
 pub struct HeldOut<'a> {
     rows: &'a [Evaluation],
     method: Method,
+    metric: &'a Metric,
 }
 
 impl<'a> HeldOut<'a> {
     /// Those of one method of a run.
-    pub fn of(record: &'a TrialRecord, method: Method) -> Self {
-        Self { rows: &record.held_out, method }
+    pub fn of(record: &'a TrialRecord, method: Method, metric: &'a Metric) -> Self {
+        Self { rows: &record.held_out, method, metric }
     }
 
     /// The evaluations.
@@ -192,22 +194,23 @@ impl<'a> HeldOut<'a> {
 pub struct Selected {
     /// The step.
     pub step: u64,
-    /// The score by which settings are compared: the higher, the better. A fraction.
+    /// The score by which settings are compared: the higher, the better ([`Metric::score`]).
     pub score: f64,
 }
 
-/// The step with the best i.i.d. accuracy, the earliest of equals; none when the run has no evaluation.
+/// The step with the best i.i.d. value, the earliest of equals; none when the run has no evaluation.
 pub fn iid(validation: Validation<'_>) -> Option<Selected> {
-    best(validation.iid_accuracies().into_iter().map(|(step, score)| Selected { step, score }))
+    let scored = |(step, value)| Selected { step, score: validation.metric.score(value) };
+    best(validation.iid_by_step().into_iter().map(scored))
 }
 
-/// The last step, with its i.i.d. accuracy; none when the run has no evaluation.
+/// The last step, with its i.i.d. value; none when the run has no evaluation.
 pub fn last(validation: Validation<'_>) -> Option<Selected> {
     let step = validation.steps().last().copied()?;
-    Some(Selected { step, score: validation.iid_accuracy(step)? })
+    Some(Selected { step, score: validation.metric.score(validation.iid(step)?) })
 }
 
-/// The step with the best mean over the training domains of the accuracy of a run that held that domain out too; the earliest of equals.
+/// The step with the best mean over the training domains of the score of a run that held that domain out too; the earliest of equals.
 /// None unless there is just one such run for each training domain and a step that all of them evaluated. The order of those runs does
 /// not matter.
 pub fn leave_one_out(run: &Outline, pairs: &[&CrossValidation]) -> Option<Selected> {
@@ -217,18 +220,18 @@ pub fn leave_one_out(run: &Outline, pairs: &[&CrossValidation]) -> Option<Select
         return None;
     }
     let scored = run.steps.iter().filter_map(|&step| {
-        let accuracies: Option<Vec<f64>> = covered.values().map(|pair| pair.accuracy(step)).collect();
-        Some(Selected { step, score: mean(&accuracies?)? })
+        let scores: Option<Vec<f64>> = covered.values().map(|pair| pair.score(step)).collect();
+        Some(Selected { step, score: mean(&scores?)? })
     });
     best(scored)
 }
 
-/// The last step, with the accuracy on `out` of the only held-out domain; none when the run has no evaluation there.
+/// The last step, with the value on `out` of the only held-out domain; none when the run has no evaluation there.
 pub fn oracle(held_out: HeldOut<'_>) -> Option<Selected> {
     let step = held_out.rows().map(|row| row.step).max()?;
     let mut out = held_out.rows().filter(|row| row.step == step && row.split == SplitName::Out);
     match (out.next(), out.next()) {
-        (Some(row), None) => Some(Selected { step, score: row.accuracy()? }),
+        (Some(row), None) => Some(Selected { step, score: held_out.metric.score(held_out.metric.of(row)?) }),
         _ => None,
     }
 }
@@ -250,7 +253,7 @@ pub fn mean(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::job::StateName;
-    use crate::metrics::Score;
+    use crate::metrics::{Goal, MetricSettings, Score};
     use crate::parameters::Parameters;
     use crate::trial::{Point, tests::example};
 
@@ -297,19 +300,22 @@ mod tests {
         let with_b = run(&["b", "c"], &[(0, "b", In, 3), (5, "b", In, 4), (0, "c", In, 10)]);
         let pairs: Vec<_> = [&with_a, &with_b]
             .iter()
-            .filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain))
+            .filter_map(|pair| CrossValidation::of(pair, "c", Method::Plain, &Metric::ACCURACY))
             .collect();
-        let outline = Validation::of(&main, Method::Plain).outline();
+        let outline = Validation::of(&main, Method::Plain, &Metric::ACCURACY).outline();
         let (a, b) = (&pairs[0], &pairs[1]);
         assert_eq!(leave_one_out(&outline, &[a, b]), Some(Selected { step: 5, score: 0.4 }));
         assert_eq!(leave_one_out(&outline, &[b, a]), leave_one_out(&outline, &[a, b]));
         assert_eq!(leave_one_out(&outline, &[a]), None);
         assert_eq!((leave_one_out(&outline, &[a, a]), leave_one_out(&outline, &[a, b, a])), (None, None));
         assert!(
-            CrossValidation::of(&main, "c", Method::Plain).is_none()
-                && CrossValidation::of(&with_a, "b", Method::Plain).is_none()
+            CrossValidation::of(&main, "c", Method::Plain, &Metric::ACCURACY).is_none()
+                && CrossValidation::of(&with_a, "b", Method::Plain, &Metric::ACCURACY).is_none()
         );
-        assert_eq!(leave_one_out(&Validation::of(&main, Method::Average).outline(), &[]), None);
+        assert_eq!(
+            leave_one_out(&Validation::of(&main, Method::Average, &Metric::ACCURACY).outline(), &[]),
+            None
+        );
     }
 
     #[test]
@@ -318,10 +324,13 @@ mod tests {
             &["c"],
             &[(0, "c", Out, 9), (0, "c", In, 8), (7, "c", Out, 3), (7, "c", In, 2), (9, "a", Out, 1)],
         );
-        assert_eq!(oracle(HeldOut::of(&main, Method::Plain)), Some(Selected { step: 7, score: 0.3 }));
-        assert_eq!(oracle(HeldOut::of(&main, Method::Ensemble)), None);
+        assert_eq!(
+            oracle(HeldOut::of(&main, Method::Plain, &Metric::ACCURACY)),
+            Some(Selected { step: 7, score: 0.3 })
+        );
+        assert_eq!(oracle(HeldOut::of(&main, Method::Ensemble, &Metric::ACCURACY)), None);
         let pair = run(&["b", "c"], &[(0, "c", Out, 9), (0, "b", Out, 8)]);
-        assert_eq!(oracle(HeldOut::of(&pair, Method::Plain)), None);
+        assert_eq!(oracle(HeldOut::of(&pair, Method::Plain, &Metric::ACCURACY)), None);
     }
 
     #[test]
@@ -330,8 +339,27 @@ mod tests {
             &["c"],
             &[(0, "a", Out, 1), (3, "a", Out, 5), (6, "a", Out, 5), (9, "a", Out, 4), (9, "a", In, 10)],
         );
-        let validation = Validation::of(&main, Method::Plain);
+        let validation = Validation::of(&main, Method::Plain, &Metric::ACCURACY);
         assert_eq!(iid(validation), Some(Selected { step: 3, score: 0.5 }));
         assert_eq!(last(validation), Some(Selected { step: 9, score: 0.4 }));
+    }
+
+    #[test]
+    fn of_a_metric_whose_goal_is_low_the_lowest_is_the_best() {
+        let mut main = run(&["c"], &[(0, "a", Out, 1), (3, "a", Out, 5), (6, "a", Out, 5), (6, "c", Out, 2)]);
+        for (row, loss) in main.validation.iter_mut().zip([0.9, 0.2, 0.5]) {
+            row.loss = Some(loss);
+        }
+        main.held_out[0].loss = Some(0.7);
+        let validation = Validation::of(&main, Method::Plain, &Metric::LOSS);
+        assert_eq!(iid(validation), Some(Selected { step: 3, score: -0.2 }));
+        assert_eq!(last(validation), Some(Selected { step: 6, score: -0.5 }));
+        let held_out = HeldOut::of(&main, Method::Plain, &Metric::LOSS);
+        assert_eq!(oracle(held_out), Some(Selected { step: 6, score: -0.7 }));
+        let f1 = Metric::named("f1", &MetricSettings { goal: Goal::Max, unit: String::new() });
+        assert_eq!(iid(Validation::of(&main, Method::Plain, &f1)), None);
+        main.validation[0].metrics.insert("f1".to_owned(), 0.4);
+        let selected = iid(Validation::of(&main, Method::Plain, &f1));
+        assert_eq!(selected, Some(Selected { step: 0, score: 0.4 }));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use sortie_core::finetune::Settings;
+use sortie_core::metrics::{Goal, Metric};
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
@@ -445,6 +446,43 @@ fn a_plus_is_a_sign_like_others_in_names_of_datasets_and_classes() {
     let sweep = parse(&PAPER.replace("\"PACS\"", text));
     let dataset = &settings(&sweep).dataset;
     assert_eq!((dataset.name.as_str(), dataset.classes[0].as_str()), ("NICO++", "C++"));
+}
+
+#[test]
+fn metrics_of_a_command_have_a_goal_and_may_have_a_unit() {
+    const COMMAND: &str = "name = 's'\n[run]\ncommand = ['x']\n";
+    let sweep = parse(
+        &format!(
+            "{COMMAND}[metrics]\nf1 = {{ goal = 'max' }}\nval.nll = {{ goal = 'min', unit = 'nats' }}\n"
+        )
+        .replace("val.nll", "'val/nll'"),
+    );
+    let nll = sweep.metric("val/nll").unwrap();
+    assert_eq!((nll.name(), nll.goal(), nll.unit(), nll.score(2.0)), ("val/nll", Goal::Min, "nats", -2.0));
+    assert_eq!((sweep.metric("accuracy"), sweep.metric("loss")), (Ok(Metric::ACCURACY), Ok(Metric::LOSS)));
+    let unknown = sweep.metric("f2").unwrap_err();
+    assert!(
+        unknown.contains("allowed: accuracy, loss, f1, val/nll") && unknown.contains("[metrics] f2"),
+        "{unknown}"
+    );
+    // They decide no number, so that they may change.
+    let plain = parse(COMMAND);
+    assert_eq!(plain.grown_by(&sweep).unwrap().metrics, sweep.metrics);
+    assert_eq!(plain.differences(&sweep).len(), 1);
+    for (metrics, reason) in [
+        ("accuracy = { goal = 'max' }", "accuracy"),
+        ("f1 = { goal = 'up' }", "up"),
+        ("f1 = { unit = 's' }", "goal"),
+        ("'1f' = { goal = 'max' }", "1f"),
+        ("f1 = { goal = 'max', unit = 'far too long for a unit' }", "20 characters"),
+    ] {
+        let error =
+            SweepSpec::parse(&format!("{COMMAND}[metrics]\n{metrics}\n"), None).unwrap_err().to_string();
+        assert!(error.contains(reason) && !error.contains('\n'), "{metrics}: {error}");
+    }
+    let error =
+        SweepSpec::parse(&format!("{PAPER}\n[metrics]\nf1 = {{ goal = 'max' }}\n"), None).unwrap_err();
+    assert!(error.to_string().contains("accuracy and loss, and nothing else"), "{error}");
 }
 
 proptest! {

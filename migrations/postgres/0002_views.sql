@@ -57,11 +57,42 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
 FROM trial_points AS p JOIN held_out AS e ON e.token = p.result CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE p.state = 'succeeded' AND e.metrics IS NOT NULL;
 
--- Training losses, one row for each reported step.
-CREATE VIEW v_losses AS
+-- Every number of the attempt that counts or runs, one row each: losses of batches (split batch), and evaluations.
+CREATE VIEW v_curves AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, l.step, l.loss
-FROM trial_points AS p JOIN training_losses AS l ON l.token = p.result WHERE p.state = 'succeeded';
+    p.parameters, p.state, CAST('plain' AS TEXT) AS method, l.step, CAST(NULL AS TEXT) AS domain, CAST('batch' AS TEXT) AS split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric,
+    l.loss AS value
+FROM trial_points AS p JOIN training_losses AS l ON l.token = COALESCE(p.holder, p.result)
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.accuracy IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.loss IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('training' AS TEXT) AS role, m.key AS metric,
+    CAST(m.value AS DOUBLE PRECISION) AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result)
+    CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
+WHERE e.metrics IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('accuracy' AS TEXT) AS metric, e.accuracy AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.accuracy IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, CAST('loss' AS TEXT) AS metric, e.loss AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.loss IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, CAST('held-out' AS TEXT) AS role, m.key AS metric,
+    CAST(m.value AS DOUBLE PRECISION) AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result)
+    CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
+WHERE e.metrics IS NOT NULL;
 
 -- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
 -- training domain was read), its place among the steps of its trial and method by that, and the last steps that were measured on the

@@ -54,11 +54,38 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
 FROM trial_points AS p JOIN held_out AS e ON e.token = p.result JOIN json_each(e.metrics) AS m
 WHERE p.state = 'succeeded' AND e.metrics IS NOT NULL;
 
--- Training losses, one row for each reported step.
-CREATE VIEW v_losses AS
+-- Every number of the attempt that counts or runs, one row each: losses of batches (split batch), and evaluations.
+CREATE VIEW v_curves AS
 SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
-    p.parameters, l.step, l.loss
-FROM trial_points AS p JOIN training_losses AS l ON l.token = p.result WHERE p.state = 'succeeded';
+    p.parameters, p.state, 'plain' AS method, l.step, NULL AS domain, 'batch' AS split, 'training' AS role, 'loss' AS metric,
+    l.loss AS value
+FROM trial_points AS p JOIN training_losses AS l ON l.token = COALESCE(p.holder, p.result)
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'accuracy' AS metric, e.accuracy AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.accuracy IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, 'loss' AS metric, e.loss AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.loss IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'training' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+FROM trial_points AS p JOIN validation AS e ON e.token = COALESCE(p.holder, p.result) JOIN json_each(e.metrics) AS m
+WHERE e.metrics IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'accuracy' AS metric, e.accuracy AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.accuracy IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, 'loss' AS metric, e.loss AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result) WHERE e.loss IS NOT NULL
+UNION ALL
+SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p.weight_decay, p.head_lr_factor, p.combine, p.members,
+    p.parameters, p.state, e.method, e.step, e.domain, e.split, 'held-out' AS role, m.key AS metric, CAST(m.value AS REAL) AS value
+FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result) JOIN json_each(e.metrics) AS m
+WHERE e.metrics IS NOT NULL;
 
 -- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
 -- training domain was read), its place among the steps of its trial and method by that, and the last steps that were measured on the

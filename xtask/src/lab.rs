@@ -121,6 +121,7 @@ fn task(area: Area, arguments: &[&OsString]) -> Task {
         (Area::Bench, "train") => Task::Train,
         (Area::Acceptance, "slurm") => Task::Slurm,
         (Area::Acceptance, "deploy") => Task::Deploy,
+        (Area::Acceptance, "day") => Task::Workers,
         (Area::Bench | Area::Acceptance, _) => Task::Explain,
     }
 }

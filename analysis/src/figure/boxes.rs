@@ -4,8 +4,9 @@ use super::frame::{Frame, MARGIN, NOTE, Ticks, draw_heading, rows};
 use super::page::FigurePage;
 use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
-use crate::metric_spec::AccuracyPair;
+use crate::metric_spec::MeasuredPair;
 use crate::results::Results;
+use crate::scale::Scale;
 use crate::statistics::quantile;
 
 /// The boxes of one held-out domain, or of the mean over all.
@@ -22,7 +23,7 @@ pub(super) struct BoxGroup {
     pub label: String,
     pub n: usize,
     pub planned: usize,
-    /// The spread of o.o.d. accuracies in percent; none without trials.
+    /// The spread of o.o.d. values as figures place them; none without trials.
     pub ood: Option<Spread>,
     /// The spread of i.i.d. accuracies.
     pub iid: Option<Spread>,
@@ -62,25 +63,30 @@ impl Spread {
 
 /// The panels of results by one axis: the held-out domains in the dataset's order, then the mean.
 pub(super) fn panels(results: &Results) -> Vec<BoxPanel> {
+    let scale = results.scale();
     let mut panels: Vec<BoxPanel> = Vec::new();
     for domain in &results.domains {
         let groups = results.means.iter().map(|mean| {
-            let cell = results.cells.iter().find(|cell| cell.held_out == *domain && cell.row == mean.row);
+            let cell = results
+                .cells
+                .iter()
+                .find(|cell| cell.held_out.as_ref() == Some(domain) && cell.row == mean.row);
             let (values, planned) = cell.map_or((&[][..], 0), |cell| (&cell.values, cell.planned));
-            group(&mean.row, values, planned)
+            group(&mean.row, values, planned, &scale)
         });
         panels.push(BoxPanel { title: domain.clone(), groups: groups.collect() });
     }
-    let groups = results.means.iter().map(|mean| group(&mean.row, &mean.values, mean.replicates));
+    let groups = results.means.iter().map(|mean| group(&mean.row, &mean.values, mean.replicates, &scale));
     let title = "mean over held-out domains".to_owned();
     panels.push(BoxPanel { title, groups: groups.collect() });
     panels
 }
 
-fn group(row: &[(Axis, AxisValue)], values: &[AccuracyPair], planned: usize) -> BoxGroup {
+fn group(row: &[(Axis, AxisValue)], values: &[MeasuredPair], planned: usize, scale: &Scale) -> BoxGroup {
     let label = row.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ");
-    let spread =
-        |of: fn(&AccuracyPair) -> f64| Spread::of(values.iter().map(|value| 100.0 * of(value)).collect());
+    let spread = |of: fn(&MeasuredPair) -> f64| {
+        Spread::of(values.iter().map(|value| scale.plotted(of(value))).collect())
+    };
     BoxGroup {
         label,
         n: values.len(),
@@ -106,20 +112,16 @@ struct PlotColumn {
     left: f64,
     /// Width of a plot with its numbers.
     width: f64,
-    title: &'static str,
+    title: String,
     spread: fn(&BoxGroup) -> &Option<Spread>,
 }
 
-fn columns(page: &FigurePage) -> [PlotColumn; 2] {
+fn columns(page: &FigurePage, scale: &Scale) -> [PlotColumn; 2] {
     let width = (page.units() - 2.0 * MARGIN - GAP) / 2.0;
+    let title = |of: &str| fitted(&scale.with_unit(&format!("{of} {}", scale.name())), TEXT, width);
     [
-        PlotColumn { left: MARGIN, width, title: "o.o.d. accuracy, %", spread: |group| &group.ood },
-        PlotColumn {
-            left: MARGIN + width + GAP,
-            width,
-            title: "i.i.d. accuracy, %",
-            spread: |group| &group.iid,
-        },
+        PlotColumn { left: MARGIN, width, title: title("o.o.d."), spread: |group| &group.ood },
+        PlotColumn { left: MARGIN + width + GAP, width, title: title("i.i.d."), spread: |group| &group.iid },
     ]
 }
 
@@ -134,11 +136,12 @@ pub(super) fn draw(
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
     let top = draw_heading(&mut svg, page, &results.sweep, &notes(panels, results, spread_over));
     let mut y = top;
-    let columns = columns(page);
+    let scale = results.scale();
+    let columns = columns(page, &scale);
     // The same for both, so that their plots and labels are level.
     let margin = columns.iter().map(|column| column.margin(panels)).fold(0.0, f64::max);
     for column in &columns {
-        svg.text((column.left, top + 0.5 * TEXT), TEXT, Anchor::Start, column.title);
+        svg.text((column.left, top + 0.5 * TEXT), TEXT, Anchor::Start, &column.title);
         y = top + TEXT;
         for (index, panel) in panels.iter().enumerate() {
             y += 2.0 * TEXT;
@@ -158,7 +161,7 @@ pub(super) fn draw(
         let middle = column.left + (margin + column.width) / 2.0;
         svg.text((middle, y + 2.0), TEXT, Anchor::Middle, &fitted(&axis, TEXT, column.width));
     }
-    svg.finish(&format!("{}: accuracy by {axis}", results.sweep), page.units(), y + 2.0 + MARGIN)
+    svg.finish(&format!("{}: {} by {axis}", results.sweep, scale.name()), page.units(), y + 2.0 + MARGIN)
 }
 
 fn notes(panels: &[BoxPanel], results: &Results, spread_over: &[Axis]) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::page::FigurePage;
 use super::settings::{Setting, name, named, names, setting, value_label};
 use super::svg::{Fill, Svg, TEXT, wrapped};
 use crate::axis::Axis;
-use crate::metric_spec::{AccuracyPair, MetricSpec};
+use crate::metric_spec::MeasuredPair;
 use crate::results::{Results, over_domains};
 
 /// The trajectory of one setting.
@@ -20,11 +20,11 @@ pub(super) struct Trajectory {
     pub setting: Setting,
     /// How many trials are averaged.
     pub trials: usize,
-    /// Steps after which all of them were evaluated, with the mean accuracies in percent.
+    /// Steps after which all of them were evaluated, with the mean values as figures place them.
     pub points: Vec<CurvePoint>,
 }
 
-/// Mean accuracies after a step, in percent.
+/// Mean values after a step, as figures place them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct CurvePoint {
     pub step: u64,
@@ -34,24 +34,23 @@ pub(super) struct CurvePoint {
 
 /// One trajectory per setting on these axes that has succeeded trials, ascending.
 pub(super) fn trajectories(axes: &[Axis], results: &Results, records: &[TrialRecord]) -> Vec<Trajectory> {
-    let spec =
-        MetricSpec { selection: results.selection, method: results.method, ood_split: results.ood_split };
-    let mut settings: BTreeMap<Setting, Vec<BTreeMap<u64, AccuracyPair>>> = BTreeMap::new();
+    let (spec, scale) = (results.spec(), results.scale());
+    let mut settings: BTreeMap<Setting, Vec<BTreeMap<u64, MeasuredPair>>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
-        let steps: BTreeSet<u64> = Validation::of(record, results.method).steps();
-        let measured: BTreeMap<u64, AccuracyPair> =
+        let steps: BTreeSet<u64> = Validation::of(record, results.method, &results.metric).steps();
+        let measured: BTreeMap<u64, MeasuredPair> =
             steps.into_iter().filter_map(|step| Some((step, spec.at(record, step)?))).collect();
         if !measured.is_empty() {
             settings.entry(setting(axes, &record.point)).or_default().push(measured);
         }
     }
-    let trajectory = |(setting, trials): (Setting, Vec<BTreeMap<u64, AccuracyPair>>)| {
+    let trajectory = |(setting, trials): (Setting, Vec<BTreeMap<u64, MeasuredPair>>)| {
         let steps = trials.first().into_iter().flat_map(BTreeMap::keys).copied();
         let points = steps.filter_map(|step| {
-            let all: Option<Vec<AccuracyPair>> =
+            let all: Option<Vec<MeasuredPair>> =
                 trials.iter().map(|trial| trial.get(&step).copied()).collect();
             let mean = over_domains(&all?);
-            Some(CurvePoint { step, ood: 100.0 * mean.ood, iid: 100.0 * mean.iid })
+            Some(CurvePoint { step, ood: scale.plotted(mean.ood), iid: scale.plotted(mean.iid) })
         });
         Trajectory { setting, trials: trials.len(), points: points.collect() }
     };
@@ -79,7 +78,8 @@ pub(super) fn draw(
     let key = Key::of(trajectories.iter().map(label).collect());
     let key = key.with_dashes().with_axes(axes, page);
     let frame = key.frame_beside(page, &ticks, top, (-0.03 * last, 1.03 * last));
-    frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
+    let scale = results.scale();
+    frame.draw_y_axis(&mut svg, &ticks, &scale.with_unit(scale.name()));
     let steps = Ticks::around([0.0, last]);
     let numbers: Vec<(f64, String)> = steps
         .values
@@ -103,7 +103,7 @@ pub(super) fn draw(
         ends.extend(ood.last().filter(|_| !label.is_empty()).map(|&at| CurveEnd { at, look, label }));
     }
     key.draw(&mut svg, &frame, &ends);
-    svg.finish(&format!("{}: accuracy by step", results.sweep), page.units(), bottom)
+    svg.finish(&format!("{}: {} by step", results.sweep, scale.name()), page.units(), bottom)
 }
 
 fn notes(axes: &[Axis], trajectories: &[Trajectory], results: &Results, averaged: &[Axis]) -> Vec<String> {

@@ -12,9 +12,8 @@ use super::{FigureError, FigureKind, FigureQuestion};
 use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
 use crate::axis::{Axis, parameter_names};
 use crate::collect::in_order;
-use crate::metric_spec::MetricSpec;
 use crate::question::Question;
-use crate::results::{Results, results};
+use crate::results::{Results, ResultsError, results};
 
 /// The most values of an axis that box plots or a grid have room for.
 const VALUES_MAX: usize = 40;
@@ -166,12 +165,12 @@ impl FigureData<'_> {
         let by = if asked.by.is_empty() { axes::of_scatter(records) } else { asked.by.clone() };
         let results = self.results(by.clone())?;
         self.check_settings(&by)?;
-        let spec = self.spec(&results);
+        let (spec, scale) = (results.spec(), results.scale());
         let alone = || records.iter().filter(|record| record.point.held_out.len() == 1);
         let held_out = alone().chain(combined.iter().filter(|record| record.point.held_out.len() == 1));
         let domains = in_order(work.domains(), held_out.map(|record| record.point.held_out_label()));
-        let groups = scatter_points::groups(&by, records, &asked.methods, spec, &domains);
-        let (models, combined_missing) = scatter_points::combined(combined, spec, &domains);
+        let groups = scatter_points::groups(&by, records, &asked.methods, &spec, (&domains, &scale));
+        let (models, combined_missing) = scatter_points::combined(combined, &spec, (&domains, &scale));
         if groups.is_empty() && models.is_empty() {
             self.check_measured()?;
             return Err(FigureError::NoCompleteSetting { sweep: sweep.to_owned() });
@@ -209,13 +208,13 @@ impl FigureData<'_> {
     }
 
     fn results_of(&self, method: Method, by: Vec<Axis>) -> Result<Results, FigureError> {
-        let FigureQuestion { selection, ood_split, .. } = *self.asked;
-        let question = Question { selection, method, by, best: false, ood_split };
-        Ok(results(self.sweep, self.work, self.records, &question)?)
-    }
-
-    fn spec(&self, results: &Results) -> MetricSpec {
-        MetricSpec { selection: results.selection, method: results.method, ood_split: results.ood_split }
+        let FigureQuestion { selection, ood_split, ref metrics, .. } = *self.asked;
+        let question = Question { selection, method, by, best: false, ood_split, metrics: metrics.clone() };
+        let results = results(self.sweep, self.work, self.records, &question)?;
+        if results.is_plain() {
+            return Err(ResultsError::NoDomain { sweep: self.sweep.to_owned() }.into());
+        }
+        Ok(results)
     }
 
     /// Fails with the reason if there is nothing to draw.

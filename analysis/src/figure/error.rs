@@ -117,6 +117,28 @@ pub enum FigureError {
         /// The sweep.
         sweep: String,
     },
+    /// No number of the metric was reported.
+    #[error("{name} has no {metric}{split} by step")]
+    NoCurve {
+        /// The sweep or trial.
+        name: String,
+        /// The metric.
+        metric: String,
+        /// Of which images, if some were asked for.
+        split: String,
+    },
+    /// There are more curves than look different.
+    #[error(
+        "{name} has {lines} curves of these images; a figure shows at most {max}: name fewer trials with --where, or one of them"
+    )]
+    TooManyCurves {
+        /// The sweep or trial.
+        name: String,
+        /// The number of curves.
+        lines: usize,
+        /// The largest number allowed.
+        max: usize,
+    },
     /// The SVG cannot be rendered.
     #[error("cannot render the figure: {0}")]
     Render(String),

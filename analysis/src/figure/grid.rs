@@ -9,6 +9,7 @@ use super::page::FigurePage;
 use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::Results;
+use crate::scale::Scale;
 
 /// The data of the figure.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +33,8 @@ pub(super) struct GridPanel {
 /// One pair of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct GridCell {
-    /// The mean o.o.d. accuracy; none without trials.
-    pub percent: Option<f64>,
+    /// The mean o.o.d. value as figures place it; none without trials.
+    pub value: Option<f64>,
     pub done: usize,
     pub planned: usize,
     /// Whether this is the best cell of a panel without incomplete cells.
@@ -41,17 +42,17 @@ pub(super) struct GridCell {
 }
 
 impl GridCell {
-    fn new(mean: Option<f64>, done: usize, planned: usize) -> Self {
-        Self { percent: mean.map(|mean| 100.0 * mean), done, planned, best: false }
+    fn new(scale: &Scale, mean: Option<f64>, done: usize, planned: usize) -> Self {
+        Self { value: mean.map(|mean| scale.plotted(mean)), done, planned, best: false }
     }
 
     fn is_complete(&self) -> bool {
-        self.done == self.planned && self.percent.is_some()
+        self.done == self.planned && self.value.is_some()
     }
 
-    /// The accuracy, and done/planned if trials are missing.
-    fn texts(&self) -> (String, Option<String>) {
-        let number = self.percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:.1}"));
+    /// The value, and done/planned if trials are missing.
+    fn texts(&self, scale: &Scale) -> (String, Option<String>) {
+        let number = self.value.map_or_else(|| "–".to_owned(), |value| scale.plotted_text(value));
         (number, (self.done < self.planned).then(|| format!("{}/{}", self.done, self.planned)))
     }
 }
@@ -59,6 +60,7 @@ impl GridCell {
 impl Grid {
     /// The grid of results by two axes.
     pub(super) fn of(results: &Results) -> Self {
+        let scale = results.scale();
         let pairs = || results.means.iter().filter_map(|mean| pair(&mean.row));
         let rows: BTreeSet<&AxisValue> = pairs().map(|(row, _)| row).collect();
         let columns: BTreeSet<&AxisValue> = pairs().map(|(_, column)| column).collect();
@@ -67,20 +69,20 @@ impl Grid {
                 |row: &AxisValue| columns.iter().map(|column| cells.get(&(row, *column)).copied()).collect();
             let mut panel =
                 GridPanel { title: title.to_owned(), cells: rows.iter().map(|value| row(value)).collect() };
-            panel.mark_best();
+            panel.mark_best(&scale);
             panel
         };
         let mut panels: Vec<GridPanel> = Vec::new();
         for domain in &results.domains {
-            let cells = results.cells.iter().filter(|cell| cell.held_out == *domain);
+            let cells = results.cells.iter().filter(|cell| cell.held_out.as_ref() == Some(domain));
             let cells = cells.filter_map(|cell| {
-                Some((pair(&cell.row)?, GridCell::new(cell.ood.mean, cell.ood.n, cell.planned)))
+                Some((pair(&cell.row)?, GridCell::new(&scale, cell.ood.mean, cell.ood.n, cell.planned)))
             });
             panels.push(panel(domain, cells.collect()));
         }
         let means = results.means.iter();
         let means = means.filter_map(|mean| {
-            Some((pair(&mean.row)?, GridCell::new(mean.ood.mean, mean.ood.n, mean.replicates)))
+            Some((pair(&mean.row)?, GridCell::new(&scale, mean.ood.mean, mean.ood.n, mean.replicates)))
         });
         panels.push(panel("mean", means.collect()));
         let names = |values: &BTreeSet<&AxisValue>| values.iter().map(|value| value.to_string()).collect();
@@ -102,27 +104,28 @@ impl GridPanel {
         self.cells.iter().flatten().flatten()
     }
 
-    fn mark_best(&mut self) {
+    fn mark_best(&mut self, scale: &Scale) {
         let complete = self.cells.iter().flatten().all(|cell| cell.is_some_and(|cell| cell.is_complete()));
-        let best = self.cells().filter_map(|cell| cell.percent).reduce(f64::max);
+        let best = scale.best(self.cells().filter_map(|cell| cell.value));
         if complete && self.cells().count() > 1 {
             // What looks equal to the best is marked like it.
-            let shown = |percent: f64| format!("{percent:.1}");
-            let is_best = |cell: &GridCell| cell.percent.map(shown) == best.map(shown);
+            let shown = |value: f64| scale.plotted_text(value);
+            let is_best = |cell: &GridCell| cell.value.map(shown) == best.map(shown);
             self.cells.iter_mut().flatten().flatten().for_each(|cell| cell.best = is_best(cell));
         }
     }
 
-    /// The lowest and the highest accuracy. The scale spans at least one percentage point, so that small differences do not look large.
-    fn scale(&self) -> (f64, f64) {
-        let numbers = || self.cells().filter_map(|cell| cell.percent);
+    /// The lowest and the highest value. Shades of per cent span at least a point, so that small differences do not look large.
+    fn shades(&self, scale: &Scale) -> (f64, f64) {
+        let numbers = || self.cells().filter_map(|cell| cell.value);
         let (low, high) =
             (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
-        (low, high.max(low + SCALE_MIN))
+        let span = if scale.is_percent() { SCALE_MIN } else { f64::MIN_POSITIVE };
+        (low, high.max(low + span))
     }
 
     fn is_flat(&self) -> bool {
-        let numbers = || self.cells().filter_map(|cell| cell.percent);
+        let numbers = || self.cells().filter_map(|cell| cell.value);
         numbers()
             .reduce(f64::max)
             .zip(numbers().reduce(f64::min))
@@ -154,7 +157,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(page: &FigurePage, grid: &Grid) -> Self {
+    fn of(page: &FigurePage, grid: &Grid, scale: &Scale) -> Self {
         let room = page.units() - 2.0 * MARGIN;
         let labels = grid.rows.iter().map(|label| text_width(label, NOTE).min(LABEL_MAX)).fold(0.0, f64::max)
             + 1.5 * NOTE
@@ -163,7 +166,7 @@ impl Layout {
         let fitting = ((room + GAP) / (labels + columns * WIDTHS.0 + GAP)).floor();
         let beside = fitting.clamp(1.0, grid.panels.len().max(1) as f64);
         let cell = (((room + GAP) / beside - GAP - labels) / columns).min(WIDTHS.1);
-        let widest = grid.cells().map(|cell| text_width(&cell.texts().0, NOTE)).fold(0.0, f64::max);
+        let widest = grid.cells().map(|cell| text_width(&cell.texts(scale).0, NOTE)).fold(0.0, f64::max);
         Self { beside: beside as usize, labels, cell, numbers: widest + 2.0 <= cell }
     }
 }
@@ -171,7 +174,8 @@ impl Layout {
 /// Writes the figure.
 pub(super) fn draw(page: &FigurePage, grid: &Grid, results: &Results, averaged: &[Axis]) -> String {
     let mut svg = Svg::default();
-    let layout = Layout::of(page, grid);
+    let scale = results.scale();
+    let layout = Layout::of(page, grid, &scale);
     let notes = notes(grid, &layout, results, averaged);
     let mut y = draw_heading(&mut svg, page, &results.sweep, &notes) + 0.5 * TEXT;
     let step = layout.labels + layout.cell * grid.columns.len() as f64 + GAP;
@@ -184,24 +188,30 @@ pub(super) fn draw(page: &FigurePage, grid: &Grid, results: &Results, averaged: 
                 panel,
                 grid,
                 &layout,
-                &results.axes,
+                (&results.axes, &scale),
             ));
         }
         y = below + GAP;
     }
     draw_scale(&mut svg, y);
-    svg.finish(&format!("{}: o.o.d. accuracy by two axes", results.sweep), page.units(), y + TEXT + MARGIN)
+    svg.finish(
+        &format!("{}: o.o.d. {} by two axes", results.sweep, scale.name()),
+        page.units(),
+        y + TEXT + MARGIN,
+    )
 }
 
 fn notes(grid: &Grid, layout: &Layout, results: &Results, averaged: &[Axis]) -> Vec<String> {
     let mut notes = super::notes::notes(results, averaged, true);
-    let mut reading = vec!["mean o.o.d. accuracy, %; the panel \"mean\" is over held-out domains".to_owned()];
+    let scale = results.scale();
+    let shown = scale.with_unit(&format!("mean o.o.d. {}", scale.name()));
+    let mut reading = vec![format!("{shown}; the panel \"mean\" is over held-out domains")];
     if !layout.numbers {
         reading.push("no room for numbers: each panel's title has its lowest and highest; a stroke: trials are missing".to_owned());
     } else if grid.cells().any(|cell| cell.done < cell.planned) {
         reading.push("done/planned where some are missing".to_owned());
     }
-    if grid.panels.iter().any(GridPanel::is_flat) {
+    if scale.is_percent() && grid.panels.iter().any(GridPanel::is_flat) {
         reading.push("shades reach at least one point above a panel's lowest".to_owned());
     }
     if grid.cells().any(|cell| cell.best) {
@@ -218,14 +228,16 @@ fn draw_panel(
     panel: &GridPanel,
     grid: &Grid,
     layout: &Layout,
-    axes: &[Axis],
+    (axes, scale): (&[Axis], &Scale),
 ) -> f64 {
     let (width, height) = (layout.cell * grid.columns.len() as f64, HEIGHT * grid.rows.len() as f64);
     let (x, y) = (left + layout.labels, top + 0.5 * TEXT);
-    let scale = panel.scale();
-    let numbers = || panel.cells().filter_map(|cell| cell.percent);
+    let shades = panel.shades(scale);
+    let numbers = || panel.cells().filter_map(|cell| cell.value);
     let range = match (layout.numbers, numbers().reduce(f64::min), numbers().reduce(f64::max)) {
-        (false, Some(low), Some(high)) => format!(" ({low:.1} to {high:.1})"),
+        (false, Some(low), Some(high)) => {
+            format!(" ({} to {})", scale.plotted_text(low), scale.plotted_text(high))
+        }
         _ => String::new(),
     };
     let room = layout.labels + width - text_width(&range, TEXT);
@@ -239,7 +251,7 @@ fn draw_panel(
         let label = fitted(label, NOTE, LABEL_MAX);
         svg.text((x - 5.0, y + HEIGHT / 2.0 + 0.36 * NOTE), NOTE, Anchor::End, &label);
         for (column, cell) in cells.iter().enumerate() {
-            draw_cell(svg, (x + layout.cell * column as f64, y), cell.as_ref(), scale, layout);
+            draw_cell(svg, (x + layout.cell * column as f64, y), cell.as_ref(), shades, (layout, scale));
         }
     }
     // Frames are drawn over the neighbouring cells.
@@ -271,10 +283,10 @@ fn draw_cell(
     (x, y): (f64, f64),
     cell: Option<&GridCell>,
     (low, high): (f64, f64),
-    layout: &Layout,
+    (layout, scale): (&Layout, &Scale),
 ) {
     let Some(cell) = cell else { return };
-    let shade = cell.percent.map(|percent| Shade::at((percent - low) / (high - low)));
+    let shade = cell.value.map(|value| Shade::at((value - low) / (high - low)));
     let (fill, ink) =
         shade.map_or_else(|| ("#ffffff".to_owned(), BLACK), |shade| (shade.colour(), shade.ink()));
     let edge = if shade.is_some() { "#ffffff" } else { GREY };
@@ -285,7 +297,7 @@ fn draw_cell(
         &fill,
         Stroke::solid(edge, 1.0),
     );
-    let (number, progress) = cell.texts();
+    let (number, progress) = cell.texts(scale);
     if !layout.numbers {
         if progress.is_some() {
             svg.polyline(

@@ -25,6 +25,7 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod trial_curves;
 mod x_scale;
 
 pub use draw::figure;
@@ -34,3 +35,4 @@ pub use page::{FigurePage, FigureWidth};
 pub use pdf::pdf;
 pub use png::png;
 pub use question::{FigureKind, FigureQuestion};
+pub use trial_curves::{CurveCollector, CurveSplit, TrialCurve, trial_curves};

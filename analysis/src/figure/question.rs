@@ -6,7 +6,7 @@ use sortie_core::selection::Selection;
 
 use super::page::FigurePage;
 use crate::axis::Axis;
-use crate::metric_spec::OodSplit;
+use crate::metric_spec::{MetricChoice, OodSplit};
 
 /// The kind of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,8 @@ pub struct FigureQuestion {
     pub methods: Vec<Method>,
     /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
+    /// The metric that is drawn, and the one by which steps are selected.
+    pub metrics: MetricChoice,
     /// The axes by which the figure groups trials; empty for its defaults.
     pub by: Vec<Axis>,
     /// The page that it is drawn on.
@@ -61,6 +63,7 @@ impl FigureQuestion {
             selection: Selection::Iid,
             methods: vec![Method::Plain],
             ood_split: None,
+            metrics: MetricChoice::ACCURACY,
             by: Vec::new(),
             page: FigurePage::default(),
         }

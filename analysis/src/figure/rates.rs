@@ -12,6 +12,7 @@ use super::svg::{Fill, Stroke, Svg, TEXT, fitted, wrapped};
 use super::x_scale::XScale;
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Mean, Results};
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// One value of a curve.
@@ -19,8 +20,8 @@ use crate::statistics::Estimate;
 pub(super) struct CurveValue {
     /// The number on the x axis.
     pub x: f64,
-    pub percent: f64,
-    /// Standard error, in percentage points.
+    pub y: f64,
+    /// Standard error, likewise.
     pub se: Option<f64>,
     /// Whether every planned trial is in it.
     pub complete: bool,
@@ -52,6 +53,7 @@ pub(super) struct Curves {
 impl Curves {
     /// The curves of results by an axis of numbers and the axes that tell settings apart.
     pub(super) fn of(results: &Results) -> Self {
+        let scale = results.scale();
         let numbers: BTreeSet<&AxisValue> =
             results.means.iter().filter_map(|mean| Some(&mean.row.first()?.1)).collect();
         let setting = |row: &[(Axis, AxisValue)]| -> Setting {
@@ -61,8 +63,11 @@ impl Curves {
         let is_at = |row: &[(Axis, AxisValue)], x: &AxisValue| row.first().is_some_and(|(_, own)| own == x);
         let domain = |name: &String| {
             let values = numbers.iter().map(|x| {
-                let cell = results.cells.iter().find(|cell| cell.held_out == *name && is_at(&cell.row, x))?;
-                value(x, cell.ood, cell.ood.n == cell.planned)
+                let cell = results
+                    .cells
+                    .iter()
+                    .find(|cell| cell.held_out.as_ref() == Some(name) && is_at(&cell.row, x))?;
+                value(x, cell.ood, cell.ood.n == cell.planned, &scale)
             });
             (name.clone(), values.collect())
         };
@@ -70,7 +75,7 @@ impl Curves {
             let at = |x: &&AxisValue| {
                 let is_own = |mean: &&Mean| is_at(&mean.row, x) && setting(&mean.row) == *own;
                 let mean = results.means.iter().find(is_own)?;
-                value(x, estimate(mean), mean.done == mean.planned)
+                value(x, estimate(mean), mean.done == mean.planned, &scale)
             };
             numbers.iter().map(at).collect()
         };
@@ -94,9 +99,9 @@ impl Curves {
     }
 }
 
-fn value(x: &AxisValue, estimate: Estimate, complete: bool) -> Option<CurveValue> {
-    let (x, percent) = (as_number(x)?, 100.0 * estimate.mean?);
-    Some(CurveValue { x, percent, se: estimate.se.map(|se| 100.0 * se), complete })
+fn value(x: &AxisValue, estimate: Estimate, complete: bool, scale: &Scale) -> Option<CurveValue> {
+    let (x, y) = (as_number(x)?, scale.plotted(estimate.mean?));
+    Some(CurveValue { x, y, se: estimate.se.map(|se| scale.plotted(se)), complete })
 }
 
 /// A curve to draw. One without a label is another one's companion.
@@ -112,23 +117,23 @@ pub(super) fn draw(page: &FigurePage, curves: &Curves, results: &Results, averag
     let scale = XScale::of(&curves.x);
     let notes = notes(curves, &scale, results, averaged);
     let top = draw_heading(&mut svg, page, &results.sweep, &notes);
-    let ends = |value: &CurveValue| {
-        [value.percent - value.se.unwrap_or(0.0), value.percent + value.se.unwrap_or(0.0)]
-    };
+    let ends = |value: &CurveValue| [value.y - value.se.unwrap_or(0.0), value.y + value.se.unwrap_or(0.0)];
     let ticks = Ticks::around(curves.values().flat_map(ends));
     let further = results.axes.get(1..).unwrap_or_default();
     let drawn = drawn(page, curves, further);
     let key = Key::of(drawn.iter().map(|one| one.label.clone()).collect());
     let key = if further.is_empty() { key } else { key.with_dashes().with_axes(further, page) };
     let frame = key.frame_beside(page, &ticks, top, scale.range());
-    frame.draw_y_axis(&mut svg, &ticks, "accuracy, %");
+    let values = results.scale();
+    let title_of_y = values.with_unit(values.name());
+    frame.draw_y_axis(&mut svg, &ticks, &title_of_y);
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
     let name = if axis == "dropout" { "dropout rate" } else { axis.as_str() };
     let title = if scale.logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
     let bottom =
         frame.draw_x_axis(&mut svg, &scale.ticks(), &fitted(&title, TEXT, page.units() - frame.left));
     let last = |curve: &Curve| {
-        curve.iter().flatten().next_back().map(|value| frame.place((scale.at(value.x), value.percent)))
+        curve.iter().flatten().next_back().map(|value| frame.place((scale.at(value.x), value.y)))
     };
     let ends = drawn
         .iter()
@@ -139,7 +144,7 @@ pub(super) fn draw(page: &FigurePage, curves: &Curves, results: &Results, averag
     for one in &drawn {
         draw_curve(&mut svg, (&frame, &scale), one.curve, one.look);
     }
-    svg.finish(&format!("{}: accuracy by {title}", results.sweep), page.units(), bottom)
+    svg.finish(&format!("{}: {} by {title}", results.sweep, values.name()), page.units(), bottom)
 }
 
 /// The curves with their looks and labels, in the order of drawing.
@@ -199,21 +204,21 @@ fn notes(curves: &Curves, scale: &XScale, results: &Results, averaged: &[Axis]) 
 }
 
 fn draw_curve(svg: &mut Svg, (frame, scale): (&Frame, &XScale), curve: &Curve, look: CurveLook) {
-    let place = |value: &CurveValue, percent: f64| frame.place((scale.at(value.x), percent));
+    let place = |value: &CurveValue, y: f64| frame.place((scale.at(value.x), y));
     // A number without a result breaks the line.
     for run in curve.split(Option::is_none) {
-        let points: Vec<(f64, f64)> = run.iter().flatten().map(|value| place(value, value.percent)).collect();
+        let points: Vec<(f64, f64)> = run.iter().flatten().map(|value| place(value, value.y)).collect();
         svg.polyline("curve", &points, look.stroke);
     }
     for value in curve.iter().flatten() {
         if let Some(se) = value.se {
             svg.polyline(
                 "error",
-                &[place(value, value.percent - se), place(value, value.percent + se)],
+                &[place(value, value.y - se), place(value, value.y + se)],
                 Stroke::solid(look.stroke.colour, 0.9),
             );
         }
         let fill = if value.complete { Fill::Solid } else { Fill::Open };
-        svg.marker("value", look.marker, place(value, value.percent), look.radius, look.stroke.colour, fill);
+        svg.marker("value", look.marker, place(value, value.y), look.radius, look.stroke.colour, fill);
     }
 }

@@ -62,17 +62,19 @@ pub(super) fn draw(page: &FigurePage, scatter: &Scatter<'_>, results: &Results) 
         x: x_ticks.range(),
         y: y_ticks.range(),
     };
-    frame.draw_y_axis(&mut svg, &y_ticks, "o.o.d. accuracy, %");
+    let scale = results.scale();
+    let title = |of: &str| scale.with_unit(&format!("{of} {}", scale.name()));
+    frame.draw_y_axis(&mut svg, &y_ticks, &title("o.o.d."));
     let numbers: Vec<(f64, String)> =
         x_ticks.values.iter().map(|&value| (value, x_ticks.label(value))).collect();
-    let bottom = frame.draw_x_axis(&mut svg, &numbers, "i.i.d. accuracy, %");
+    let bottom = frame.draw_x_axis(&mut svg, &numbers, &title("i.i.d."));
     draw_groups(&mut svg, &frame, scatter.groups, &styles);
     legend.draw(&mut svg, &frame);
     draw_centres(&mut svg, &frame, scatter, &styles);
     for combined in scatter.combined {
         styles.combined(combined).draw_centre(&mut svg, "combined", frame.place(combined.at));
     }
-    svg.finish(&format!("{}: o.o.d. against i.i.d. accuracy", results.sweep), page.units(), bottom)
+    svg.finish(&format!("{}: o.o.d. against i.i.d. {}", results.sweep, scale.name()), page.units(), bottom)
 }
 
 fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Vec<String> {

@@ -14,8 +14,9 @@ use sortie_core::record::TrialRecord;
 use super::settings::{Setting, setting};
 use crate::axis::Axis;
 use crate::collect::measured;
-use crate::metric_spec::{AccuracyPair, Measurement, MetricSpec};
+use crate::metric_spec::{MeasuredPair, Measurement, MetricSpec};
 use crate::results::over_domains;
+use crate::scale::Scale;
 
 /// A point (i.i.d., o.o.d.).
 pub(super) type ScatterPoint = (f64, f64);
@@ -47,28 +48,31 @@ pub(super) struct ScatterGroup {
     pub setting: Setting,
     /// The number of choices, saturating.
     pub choices: u128,
-    /// Corners of the convex hull of all choices in percent, counter-clockwise.
+    /// Corners of the convex hull of all choices as figures place them, counter-clockwise.
     pub hull: Vec<ScatterPoint>,
-    /// The mean of all choices in percent.
+    /// The mean of all choices, likewise.
     pub centre: ScatterPoint,
-    /// The settings to choose from, of each held-out domain, as fractions.
+    /// The settings to choose from, of each held-out domain, as they were measured.
     choice: Vec<Vec<ScatterPoint>>,
+    /// What a figure shows of a measured 1.
+    one: f64,
 }
 
 impl ScatterGroup {
-    pub(super) fn new(method: Method, setting: Setting, choice: Vec<Vec<ScatterPoint>>) -> Self {
-        let percent = |point: ScatterPoint| scaled(point, 100.0 / choice.len() as f64);
+    /// `one` is what a figure shows of a measured 1.
+    pub(super) fn new(method: Method, setting: Setting, choice: Vec<Vec<ScatterPoint>>, one: f64) -> Self {
+        let plotted = |point: ScatterPoint| scaled(point, one / choice.len() as f64);
         let centre = choice.iter().map(|domain| mean(domain)).fold((0.0, 0.0), plus);
-        let hull = hull_of_sums(&choice).into_iter().map(percent).collect();
-        Self { method, setting, choices: product(&choice), hull, centre: percent(centre), choice }
+        let hull = hull_of_sums(&choice).into_iter().map(plotted).collect();
+        Self { method, setting, choices: product(&choice), hull, centre: plotted(centre), choice, one }
     }
 
-    /// The points of all choices in percent. If there are more than `most`, it yields that many different ones, spread evenly and always
+    /// The points of all choices as figures place them. If there are more than `most`, it yields that many different ones, spread evenly and always
     /// the same. Points are computed one by one, so memory does not grow with their number.
     pub(super) fn points(&self, most: u128) -> impl Iterator<Item = ScatterPoint> + '_ {
-        let percent = 100.0 / self.choice.len() as f64;
+        let factor = self.one / self.choice.len() as f64;
         IndexSequence::through(self.choices, most)
-            .map(move |choice| scaled(self.mixed_radix_sum(choice), percent))
+            .map(move |choice| scaled(self.mixed_radix_sum(choice), factor))
     }
 
     /// The sum over domains of a choice. The choice is a mixed-radix number with one digit for each domain.
@@ -92,12 +96,12 @@ pub(super) fn groups(
     axes: &[Axis],
     records: &[TrialRecord],
     methods: &[Method],
-    spec: MetricSpec,
-    domains: &[String],
+    spec: &MetricSpec,
+    (domains, scale): (&[String], &Scale),
 ) -> Vec<ScatterGroup> {
     let mut groups = Vec::new();
     for &method in methods {
-        let spec = MetricSpec { method, ..spec };
+        let spec = MetricSpec { method, ..spec.clone() };
         let mut settings: BTreeMap<Setting, Choices<'_>> = BTreeMap::new();
         for (record, measured) in measured(spec, records) {
             let [held_out] = record.point.held_out.as_slice() else { continue };
@@ -115,7 +119,7 @@ pub(super) fn groups(
         }
         settings.retain(|_, choices| choices.len() == domains.len());
         let group = |(setting, choices): (Setting, Choices<'_>)| {
-            ScatterGroup::new(method, setting, over_seeds(&choices))
+            ScatterGroup::new(method, setting, over_seeds(&choices), scale.plotted(1.0))
         };
         groups.extend(settings.into_iter().map(group));
     }
@@ -123,10 +127,10 @@ pub(super) fn groups(
 }
 
 /// Accuracies by held-out domain and setting.
-type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<AccuracyPair>>>;
+type Choices<'a> = BTreeMap<&'a str, BTreeMap<Parameters, Vec<MeasuredPair>>>;
 
 fn over_seeds(choices: &Choices<'_>) -> Vec<Vec<ScatterPoint>> {
-    let point = |seeds: &Vec<AccuracyPair>| {
+    let point = |seeds: &Vec<MeasuredPair>| {
         let mean = over_domains(seeds);
         (mean.iid, mean.ood)
     };
@@ -142,15 +146,15 @@ pub(super) struct Combined {
     pub members: f64,
     /// Its other parameters.
     pub rest: Parameters,
-    /// The mean over held-out domains, in percent.
+    /// The mean over held-out domains, as figures place it.
     pub at: ScatterPoint,
 }
 
 /// The combinations that are done for every held-out domain, and the number of the others.
 pub(super) fn combined(
     records: &[TrialRecord],
-    spec: MetricSpec,
-    domains: &[String],
+    spec: &MetricSpec,
+    (domains, scale): (&[String], &Scale),
 ) -> (Vec<Combined>, usize) {
     let mut groups: BTreeMap<&Parameters, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.point.held_out.len() == 1) {
@@ -158,7 +162,7 @@ pub(super) fn combined(
     }
     let planned = groups.len();
     let of = |(parameters, trials): (&Parameters, Vec<&TrialRecord>)| {
-        let mut seeds: BTreeMap<&str, Vec<AccuracyPair>> = BTreeMap::new();
+        let mut seeds: BTreeMap<&str, Vec<MeasuredPair>> = BTreeMap::new();
         for trial in trials {
             let held_out = trial.point.held_out.first()?;
             let Measurement::Selected { measured: Some(measured), .. } = spec.measure(trial) else {
@@ -169,11 +173,11 @@ pub(super) fn combined(
         if seeds.len() < domains.len() {
             return None;
         }
-        let AccuracyPair { iid, ood } =
+        let MeasuredPair { iid, ood } =
             over_domains(&seeds.values().map(|seeds| over_domains(seeds)).collect::<Vec<_>>());
         let mut rest = parameters.clone();
         let (name, members) = (rest.remove(COMBINE)?.to_string(), rest.remove(MEMBERS)?.as_number()?);
-        Some(Combined { name, members, rest, at: (100.0 * iid, 100.0 * ood) })
+        Some(Combined { name, members, rest, at: (scale.plotted(iid), scale.plotted(ood)) })
     };
     let combined: Vec<Combined> = groups.into_iter().filter_map(of).collect();
     let missing = planned - combined.len();

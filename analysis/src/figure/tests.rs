@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::job::StateName;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, Metric};
 use sortie_core::parameters::Scalar;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
@@ -19,11 +19,20 @@ use super::rates::Curves;
 use super::scatter::with_room;
 use super::scatter_points::{Combined, ScatterGroup, ScatterPoint, combined, groups, hull, hull_of_sums};
 use super::settings::name;
-use crate::metric_spec::MetricSpec;
+use crate::metric_spec::{MetricChoice, MetricSpec};
+use crate::scale::Scale;
 use crate::{Axis, OodSplit, Question, results};
 
-const SPEC: MetricSpec =
-    MetricSpec { selection: Selection::Iid, method: Method::Plain, ood_split: OodSplit::In };
+fn scale() -> Scale {
+    Scale::of(&Metric::ACCURACY, [])
+}
+
+const SPEC: MetricSpec = MetricSpec {
+    selection: Selection::Iid,
+    method: Method::Plain,
+    ood_split: OodSplit::In,
+    metrics: MetricChoice::ACCURACY,
+};
 
 fn by_dropout(records: &[TrialRecord]) -> crate::Results {
     results("s", &work("PACS"), records, &Question { by: vec![Axis::dropout()], ..Question::default() })
@@ -59,7 +68,13 @@ fn a_trajectory_is_the_mean_of_all_trials_where_all_were_evaluated() {
 }
 
 fn of(records: &[TrialRecord], methods: &[Method]) -> Vec<ScatterGroup> {
-    groups(&[Axis::dropout()], records, methods, SPEC, &["photo".to_owned(), "sketch".to_owned()])
+    groups(
+        &[Axis::dropout()],
+        records,
+        methods,
+        &SPEC,
+        (&["photo".to_owned(), "sketch".to_owned()], &scale()),
+    )
 }
 
 fn near(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -96,8 +111,8 @@ fn a_group_holds_every_choice_with_seeds_averaged() {
         &axes,
         &records,
         &[Method::Plain],
-        SPEC,
-        &["photo".to_owned(), "sketch".to_owned()],
+        &SPEC,
+        (&["photo".to_owned(), "sketch".to_owned()], &scale()),
     );
     let found: Vec<_> =
         alone.iter().map(|group| (name(&group.setting), group.choices, group.centre)).collect();
@@ -123,14 +138,14 @@ fn curves_are_the_results_in_percent() {
     assert_eq!(curves.x, [0.0, 0.5]);
     let photo = curves.domains[0].1[0].unwrap();
     // Two values one point away from their mean: se = sqrt(2) / sqrt(2).
-    assert!(near((photo.percent, photo.se.unwrap()), (51.0, 1.0)) && photo.complete);
+    assert!(near((photo.y, photo.se.unwrap()), (51.0, 1.0)) && photo.complete);
     assert_eq!(curves.domains[0].1[1], None);
     let sketch = curves.domains[1].1[0].unwrap();
-    assert!(near((sketch.percent, 0.0), (60.0, 0.0)) && !sketch.complete && sketch.se.is_none());
+    assert!(near((sketch.y, 0.0), (60.0, 0.0)) && !sketch.complete && sketch.se.is_none());
     // Only seed 0 is done for both domains.
     let [means] = curves.means.as_slice() else { panic!("{curves:?}") };
     let (ood, iid) = (means.ood[0].unwrap(), means.iid[0].unwrap());
-    assert!(near((ood.percent, iid.percent), (55.0, 92.0)) && !ood.complete);
+    assert!(near((ood.y, iid.y), (55.0, 92.0)) && !ood.complete);
 }
 
 /// Two learning rates at two dropout rates; one trial is still missing.
@@ -166,7 +181,7 @@ fn further_axes_tell_the_means_of_settings_apart() {
         .means
         .iter()
         .map(|means| {
-            let percent = means.ood.iter().flatten().map(|value| (10.0 * value.percent).round() / 10.0);
+            let percent = means.ood.iter().flatten().map(|value| (10.0 * value.y).round() / 10.0);
             (name(&means.setting), percent.collect())
         })
         .collect();
@@ -233,10 +248,10 @@ fn a_grid_has_means_and_marks_the_best_of_complete_panels() {
     for panel in &grid.panels {
         for row in &panel.cells {
             let cell = |cell: &Option<GridCell>| {
-                let Some(GridCell { percent, done, planned, best }) = cell else {
+                let Some(GridCell { value, done, planned, best }) = cell else {
                     return "not planned".to_owned();
                 };
-                let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2}"));
+                let percent = value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
                 format!("{percent} {done}/{planned}{}", if *best { " best" } else { "" })
             };
             text.push_str(&format!(
@@ -312,7 +327,7 @@ fn a_combined_model_is_one_point_if_it_is_done_for_every_domain() {
     let domains = ["photo".to_owned(), "sketch".to_owned()];
     // It was evaluated once, so that no selection method lacks anything, and as the model that it is.
     for selection in [Selection::Iid, Selection::Loo] {
-        let (models, missing) = combined(&records, MetricSpec { selection, ..SPEC }, &domains);
+        let (models, missing) = combined(&records, &MetricSpec { selection, ..SPEC }, (&domains, &scale()));
         let [model] = models.as_slice() else { panic!("{models:?}") };
         assert_eq!((model.name.as_str(), model.members, missing), ("ensemble", 18.0, 2));
         assert_eq!(model.rest, [("dropout".to_owned(), Scalar::Number(0.9.into()))].into());
@@ -388,7 +403,7 @@ proptest! {
             all = all.iter().flat_map(|a: &ScatterPoint| set.iter().map(move |b| (a.0 + b.0, a.1 + b.1))).collect();
         }
         prop_assert_eq!(hull_of_sums(&sets), hull(&all));
-        let group = ScatterGroup::new(Method::Plain, Vec::new(), sets.clone());
+        let group = ScatterGroup::new(Method::Plain, Vec::new(), sets.clone(), 100.0);
         prop_assert_eq!(group.choices, all.len() as u128);
         let percent = 100.0 / sets.len() as f64;
         let (x, y) = all.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));

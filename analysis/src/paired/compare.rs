@@ -13,9 +13,10 @@ use super::keys::{PairKeys, PairSide, units};
 use super::noise::SeedGroups;
 use crate::chosen::ChoiceAxes;
 use crate::collect::{Collector, TrialSummary};
-use crate::metric_spec::AccuracyPair;
+use crate::metric_spec::MeasuredPair;
 use crate::question::Question;
-use crate::render::{combined_note, step_note};
+use crate::render::{combined_note, selection_note, step_note};
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// Compares two settings of records in memory; [`Collector`] does the same with a stream.
@@ -41,6 +42,9 @@ impl Collector {
     /// # Errors
     /// [`PairedError`] when a setting has no trials, or none with a counterpart.
     pub fn paired(mut self, [a, b]: [&Filter; 2]) -> Result<Paired, PairedError> {
+        if self.holds_out_nothing() {
+            return Err(PairedError::NoDomain { sweep: self.sweep });
+        }
         self.settle();
         let parameters: Parameters =
             self.settings.values().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -62,20 +66,23 @@ impl Collector {
             SeedGroups::of_settings(&self, &candidates)
         };
         // The units that are complete, by held-out domain.
-        let mut complete: BTreeMap<Option<u32>, Vec<AccuracyPair>> = BTreeMap::new();
+        let mut complete: BTreeMap<Option<u32>, Vec<MeasuredPair>> = BTreeMap::new();
         for ((domain, ..), unit) in &units {
             complete.entry(*domain).or_default().extend(*unit);
         }
         // With the domains that have none: an interval by domain needs units of each.
-        let of = |value: fn(&AccuracyPair) -> f64| -> Vec<Vec<f64>> {
+        let of = |value: fn(&MeasuredPair) -> f64| -> Vec<Vec<f64>> {
             complete.values().map(|units| units.iter().map(value).collect()).collect()
         };
-        let ood = Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood));
-        let iid = Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid));
+        let metrics = &self.question.metrics;
+        let ood = Comparison::of(&of(|unit| unit.ood), noise.deviation(|trial| trial.ood), &metrics.shown);
+        let iid = Comparison::of(&of(|unit| unit.iid), noise.deviation(|trial| trial.iid), &metrics.shown);
         complete.retain(|_, units| !units.is_empty());
         let names_combined = a.axes().chain(b.axes()).any(|axis| axis == COMBINE);
         let combined = names_combined.then(|| combined_note(&self.combined_steps)).flatten();
-        let steps = step_note(self.question.selection, self.question.method).into_iter().chain(combined);
+        let steps = step_note(self.question.selection, self.question.method, &metrics.selected_by)
+            .into_iter()
+            .chain(combined);
         Ok(Paired {
             selection: self.question.selection,
             method: self.question.method,
@@ -91,6 +98,12 @@ impl Collector {
             domains: self.domain_differences(&keys, &complete),
             chosen: self.side_choices([a, b], &candidates, &sides),
             steps: steps.collect(),
+            scale: Scale::of(
+                &metrics.shown,
+                self.trials.iter().filter_map(|trial| trial.measured).flat_map(|pair| [pair.iid, pair.ood]),
+            ),
+            selected_by: selection_note(self.question.selection, metrics),
+            metric: metrics.shown.clone(),
             sweep: self.sweep,
         })
     }
@@ -123,13 +136,13 @@ impl Collector {
     fn domain_differences(
         &self,
         keys: &PairKeys<'_>,
-        complete: &BTreeMap<Option<u32>, Vec<AccuracyPair>>,
+        complete: &BTreeMap<Option<u32>, Vec<MeasuredPair>>,
     ) -> Vec<DomainDifference> {
         let domains = self.domains().into_iter().filter_map(|held_out| {
             let own = complete.iter().find(|(rank, _)| rank.map(|rank| keys.domain(rank)) == Some(&held_out));
             let (_, units) = own?;
             let estimate =
-                |value: fn(&AccuracyPair) -> f64| Estimate::of(&units.iter().map(value).collect::<Vec<_>>());
+                |value: fn(&MeasuredPair) -> f64| Estimate::of(&units.iter().map(value).collect::<Vec<_>>());
             Some(DomainDifference {
                 ood: estimate(|unit| unit.ood),
                 iid: estimate(|unit| unit.iid),

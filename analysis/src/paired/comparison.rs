@@ -2,15 +2,17 @@
 
 use serde::Serialize;
 use sortie_core::filter::UnknownAxis;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, Metric};
 use sortie_core::selection::Selection;
 use sortie_core::trial::MissingClasses;
 
 use crate::chosen::Chosen;
 use crate::metric_spec::OodSplit;
+use crate::scale::Scale;
 use crate::statistics::{Estimate, bootstrap_interval, stratified_interval};
 
-/// The comparison of setting B with setting A. Accuracies are fractions.
+/// The comparison of setting B with setting A. Accuracies are fractions, and a positive difference of a metric whose goal is `min` means
+/// that B is worse.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Paired {
     /// The sweep's name.
@@ -26,6 +28,9 @@ pub struct Paired {
     /// Whether domains may lack classes; left out of JSON where they may not.
     #[serde(skip_serializing_if = "MissingClasses::is_refuse")]
     pub missing_classes: MissingClasses,
+    /// The metric; left out of JSON if it is the accuracy.
+    #[serde(skip_serializing_if = "Metric::is_accuracy")]
+    pub metric: Metric,
     /// The first setting.
     pub a: String,
     /// The second setting.
@@ -34,9 +39,9 @@ pub struct Paired {
     pub units: usize,
     /// The number of planned units.
     pub planned: usize,
-    /// O.o.d. accuracy.
+    /// The o.o.d. value.
     pub ood: Comparison,
-    /// I.i.d. accuracy.
+    /// The i.i.d. value.
     pub iid: Comparison,
     /// By held-out domain, in the dataset's order.
     pub domains: Vec<DomainDifference>,
@@ -46,6 +51,12 @@ pub struct Paired {
     /// Notes on the steps at which averages, ensembles and combinations were evaluated.
     #[serde(skip)]
     pub(super) steps: Vec<String>,
+    /// How differences are written.
+    #[serde(skip)]
+    pub(crate) scale: Scale,
+    /// What the selection method reads.
+    #[serde(skip)]
+    pub(super) selected_by: String,
 }
 
 /// B minus A.
@@ -70,10 +81,11 @@ pub struct Comparison {
 
 impl Comparison {
     /// Of the differences of units, by held-out domain.
-    pub(super) fn of(by_domain: &[Vec<f64>], between_seeds: Option<f64>) -> Self {
+    pub(super) fn of(by_domain: &[Vec<f64>], between_seeds: Option<f64>, metric: &Metric) -> Self {
         let differences = by_domain.concat();
-        let count =
-            |wanted: fn(f64) -> bool| differences.iter().filter(|difference| wanted(**difference)).count();
+        let count = |wanted: fn(f64) -> bool| {
+            differences.iter().filter(|difference| wanted(metric.score(**difference))).count()
+        };
         Self {
             difference: Estimate::of(&differences),
             interval_by_domain: stratified_interval(by_domain),
@@ -91,9 +103,9 @@ impl Comparison {
 pub struct DomainDifference {
     /// The domain.
     pub held_out: String,
-    /// O.o.d. accuracy.
+    /// The o.o.d. value.
     pub ood: Estimate,
-    /// I.i.d. accuracy.
+    /// The i.i.d. value.
     pub iid: Estimate,
 }
 
@@ -111,6 +123,14 @@ pub struct SideChoice {
 /// Why two settings cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairedError {
+    /// The sweep holds out no domain.
+    #[error(
+        "sweep {sweep} holds out no domain, and pairs are compared on held-out domains; `sortie results {sweep}` has its table"
+    )]
+    NoDomain {
+        /// The sweep.
+        sweep: String,
+    },
     /// A condition names an unknown axis.
     #[error(transparent)]
     Axis(#[from] UnknownAxis),

@@ -7,7 +7,7 @@ use sortie_core::parameters::Scalar;
 
 use super::comparison::PairedError;
 use crate::collect::{Collector, TrialSummary};
-use crate::metric_spec::AccuracyPair;
+use crate::metric_spec::MeasuredPair;
 use crate::results::over_domains;
 
 /// Axes of every trial that are not parameters.
@@ -134,19 +134,19 @@ impl<'a> PairKeys<'a> {
 pub(super) fn units(
     collector: &Collector,
     [a, b]: &[PairSide; 2],
-) -> BTreeMap<UnitKey, Option<AccuracyPair>> {
+) -> BTreeMap<UnitKey, Option<MeasuredPair>> {
     let measured = |trial: &Option<usize>| collector.trials[(*trial)?].measured;
-    let mut differences: BTreeMap<UnitKey, Vec<Option<AccuracyPair>>> = BTreeMap::new();
+    let mut differences: BTreeMap<UnitKey, Vec<Option<MeasuredPair>>> = BTreeMap::new();
     for (key, first) in a {
         let Some(second) = b.get(key) else { continue };
         let (held_out, _, seed, split) = *key;
         let difference = measured(first)
             .zip(measured(second))
-            .map(|(a, b)| AccuracyPair { iid: b.iid - a.iid, ood: b.ood - a.ood });
+            .map(|(a, b)| MeasuredPair { iid: b.iid - a.iid, ood: b.ood - a.ood });
         differences.entry((held_out, seed, split)).or_default().push(difference);
     }
-    let unit = |differences: Vec<Option<AccuracyPair>>| {
-        let all: Option<Vec<AccuracyPair>> = differences.into_iter().collect();
+    let unit = |differences: Vec<Option<MeasuredPair>>| {
+        let all: Option<Vec<MeasuredPair>> = differences.into_iter().collect();
         all.map(|all| over_domains(&all))
     };
     differences.into_iter().map(|(key, differences)| (key, unit(differences))).collect()

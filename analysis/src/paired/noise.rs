@@ -6,10 +6,10 @@ use sortie_core::selection::mean;
 
 use super::keys::PairSide;
 use crate::collect::{Collector, TrialSummary};
-use crate::metric_spec::AccuracyPair;
+use crate::metric_spec::MeasuredPair;
 
 /// Accuracies of runs that differ only in the seed, by held-out domain, setting and split seed.
-pub(super) struct SeedGroups(BTreeMap<(u32, u32, u64), Vec<AccuracyPair>>);
+pub(super) struct SeedGroups(BTreeMap<(u32, u32, u64), Vec<MeasuredPair>>);
 
 impl SeedGroups {
     /// Trials of equal settings.
@@ -31,7 +31,7 @@ impl SeedGroups {
         let domains = collector.names.ranks();
         let mut runs: Vec<(u32, &TrialSummary)> = runs.collect();
         runs.sort_by_key(|(_, trial)| trial.seed);
-        let mut groups: BTreeMap<_, Vec<AccuracyPair>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<MeasuredPair>> = BTreeMap::new();
         for (setting, trial) in runs {
             let key = (domains[trial.domain as usize], setting, trial.split_seed);
             groups.entry(key).or_default().extend(trial.measured);
@@ -41,7 +41,7 @@ impl SeedGroups {
     }
 
     /// The square root of the mean variance, each group weighted by its degrees of freedom.
-    pub(super) fn deviation(&self, value: fn(&AccuracyPair) -> f64) -> Option<f64> {
+    pub(super) fn deviation(&self, value: fn(&MeasuredPair) -> f64) -> Option<f64> {
         let (mut squares, mut freedom) = (0.0, 0_usize);
         for group in self.0.values() {
             let values: Vec<f64> = group.iter().map(value).collect();

@@ -6,6 +6,7 @@ use sortie_core::metrics::Method;
 use super::comparison::{Comparison, DomainDifference, Paired, SideChoice};
 use crate::chosen::{self, Chosen};
 use crate::render::STYLE;
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 impl Paired {
@@ -17,7 +18,7 @@ impl Paired {
         text
     }
 
-    /// The comparison for people, in points of a hundred.
+    /// The comparison for people; of fractions in points of a hundred.
     pub fn text(&self) -> String {
         let Self { sweep, selection, method, a, b, units, planned, .. } = self;
         let model =
@@ -31,10 +32,14 @@ impl Paired {
             text.push_str(&format!("\n{}\n", self.by_domain()));
         }
         let by_ood = |a: &&DomainDifference, b: &&DomainDifference| {
-            a.ood.mean.unwrap_or_default().total_cmp(&b.ood.mean.unwrap_or_default())
+            let score = |own: &DomainDifference| self.metric.score(own.ood.mean.unwrap_or_default());
+            score(a).total_cmp(&score(b))
         };
         if let Some(DomainDifference { held_out, ood, .. }) = self.domains.iter().min_by(by_ood) {
-            text.push_str(&format!("\nworst held-out domain: {held_out}, {}\n", with_error(ood)));
+            text.push_str(&format!(
+                "\nworst held-out domain: {held_out}, {}\n",
+                with_error(&self.scale, ood)
+            ));
         }
         if !self.chosen.is_empty() {
             text.push_str(&format!("\n{}\n", self.settings()));
@@ -57,10 +62,11 @@ impl Paired {
                 .to_owned();
         };
         // Finer than in the table, where an end close to 0 looks like it.
-        let interval = format!("the 95% interval by domain, {:+.2} to {:+.2},", 100.0 * low, 100.0 * high);
+        let fine = |end: f64| self.scale.fine_difference(end);
+        let interval = format!("the 95% interval by domain, {} to {},", fine(low), fine(high));
         match (low > 0.0, high < 0.0) {
             (true, _) | (_, true) => {
-                let is = if mean > 0.0 { "better" } else { "worse" };
+                let is = if self.metric.score(mean) > 0.0 { "better" } else { "worse" };
                 format!(
                     "o.o.d., {b} is {is} than {a} by more than noise between seeds: {interval} excludes 0"
                 )
@@ -72,8 +78,9 @@ impl Paired {
     }
 
     fn differences(&self) -> String {
+        let points = self.scale.points();
         let header = [
-            "points",
+            points.as_str(),
             "difference",
             "95% interval by domain",
             "95% interval over pairs",
@@ -86,13 +93,12 @@ impl Paired {
         table.load_style(STYLE).set_header(header).add_rows(
             [("o.o.d.", &self.ood), ("i.i.d.", &self.iid)].map(|(name, comparison)| {
                 let Comparison { difference, better, equal, worse, between_seeds, .. } = comparison;
-                let noise =
-                    between_seeds.map_or_else(|| "-".to_owned(), |noise| format!("{:.1}", 100.0 * noise));
+                let noise = between_seeds.map_or_else(|| "-".to_owned(), |noise| self.scale.text(noise));
                 [
                     name.to_owned(),
-                    with_error(difference),
-                    range(comparison.interval_by_domain),
-                    range(comparison.interval),
+                    with_error(&self.scale, difference),
+                    range(&self.scale, comparison.interval_by_domain),
+                    range(&self.scale, comparison.interval),
                     better.to_string(),
                     equal.to_string(),
                     worse.to_string(),
@@ -107,7 +113,12 @@ impl Paired {
         let mut table = Table::new();
         table.load_style(STYLE).set_header(["held out", "o.o.d.", "i.i.d.", "pairs"]).add_rows(
             self.domains.iter().map(|DomainDifference { held_out, ood, iid }| {
-                [held_out.clone(), with_error(ood), with_error(iid), ood.n.to_string()]
+                [
+                    held_out.clone(),
+                    with_error(&self.scale, ood),
+                    with_error(&self.scale, iid),
+                    ood.n.to_string(),
+                ]
             }),
         );
         table.trim_fmt()
@@ -134,7 +145,7 @@ impl Paired {
     /// Explains the columns.
     fn legend(&self) -> String {
         let mut notes = vec![
-            format!("selection {} reads {}", self.selection, self.selection.reads()),
+            self.selected_by.clone(),
             "± standard error of the mean over pairs".to_owned(),
             "95% interval by domain: of the spread between seeds within each held-out domain (Student's t); over pairs: of all pairs \
              alike (bootstrap), which differences between domains widen"
@@ -151,15 +162,14 @@ impl Paired {
     }
 }
 
-fn points(difference: f64) -> String {
-    format!("{:+.1}", 100.0 * difference)
+fn range(scale: &Scale, interval: Option<[f64; 2]>) -> String {
+    interval.map_or_else(
+        || "-".to_owned(),
+        |[low, high]| format!("{} to {}", scale.difference(low), scale.difference(high)),
+    )
 }
 
-fn range(interval: Option<[f64; 2]>) -> String {
-    interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{} to {}", points(low), points(high)))
-}
-
-fn with_error(estimate: &Estimate) -> String {
-    let mean = estimate.mean.map_or_else(|| "-".to_owned(), points);
-    estimate.se.map_or_else(|| mean.clone(), |se| format!("{mean} ± {:.1}", 100.0 * se))
+fn with_error(scale: &Scale, estimate: &Estimate) -> String {
+    let mean = estimate.mean.map_or_else(|| "-".to_owned(), |mean| scale.difference(mean));
+    estimate.se.map_or_else(|| mean.clone(), |se| format!("{mean} ± {}", scale.text(se)))
 }

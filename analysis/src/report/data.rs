@@ -12,7 +12,7 @@ use super::{ReportQuestion, ReportSubject};
 use crate::axis::{Axis, parameter_names};
 use crate::collect::in_order;
 use crate::diff::RunFacts;
-use crate::metric_spec::{MetricSpec, OodSplit};
+use crate::metric_spec::{MetricChoice, MetricSpec, OodSplit};
 use crate::question::Question;
 use crate::results::{Results, results};
 
@@ -49,8 +49,10 @@ impl<'a> Report<'a> {
             if asked.selections.is_empty() { usual_selections(&spec) } else { distinct(&asked.selections) };
         let methods =
             if asked.methods.is_empty() { evaluated(&spec.work, &records) } else { distinct(&asked.methods) };
-        let chosen =
-            selections.iter().map(|selection| at_chosen_steps(&records, *selection, &methods)).collect();
+        let chosen = selections
+            .iter()
+            .map(|selection| at_chosen_steps(&records, *selection, &methods, &asked.metrics))
+            .collect();
         Self { name, spec, asked, records, chosen, combined, runs, selections, methods, axes, domains }
     }
 
@@ -59,10 +61,29 @@ impl<'a> Report<'a> {
         self.axes.iter().find(|axis| **axis == Axis::dropout()).or(self.axes.first())
     }
 
+    /// What is asked of trials, without axes.
+    pub(super) fn question(&self, selection: Selection, method: Method) -> Question {
+        let ReportQuestion { ood_split, metrics, .. } = self.asked;
+        Question {
+            selection,
+            method,
+            by: Vec::new(),
+            best: false,
+            ood_split: *ood_split,
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// The name of the metric.
+    pub(super) fn metric(&self) -> &str {
+        self.asked.metrics.shown.name()
+    }
+
     /// Results of the grid's trials; none if the sweep holds out no domain.
     pub(super) fn results(&self, selection: Selection, method: Method, by: Vec<Axis>) -> Option<Results> {
-        let question = Question { selection, method, by, best: false, ood_split: self.asked.ood_split };
-        results(&self.name, &self.spec.work, self.records_for(selection), &question).ok()
+        let question = Question { by, ..self.question(selection, method) };
+        let results = results(&self.name, &self.spec.work, self.records_for(selection), &question).ok()?;
+        (!results.is_plain()).then_some(results)
     }
 
     /// The trials of the grid with the evaluations that a selection method needs.
@@ -98,6 +119,7 @@ fn at_chosen_steps(
     records: &[TrialRecord],
     selection: Selection,
     methods: &[Method],
+    metrics: &MetricChoice,
 ) -> Option<Vec<TrialRecord>> {
     if selection.needs_pairs() {
         return None;
@@ -105,8 +127,9 @@ fn at_chosen_steps(
     let chosen = |record: &TrialRecord| {
         // The split of the held-out domain that is reported does not decide the step.
         let step = |method: &Method| {
-            let spec = MetricSpec { selection, method: *method, ood_split: OodSplit::All };
-            Some((*method, spec.select(record)?.step))
+            let (method, ood_split, metrics) = (*method, OodSplit::All, metrics.clone());
+            let spec = MetricSpec { selection, method, ood_split, metrics };
+            Some((method, spec.select(record)?.step))
         };
         let steps: Vec<(Method, u64)> = methods.iter().filter_map(step).collect();
         let rows = |rows: &[Evaluation]| {

@@ -35,7 +35,11 @@ fn wanted(report: &Report<'_>) -> Vec<(FigureKind, Vec<Method>)> {
     if !report.axes.is_empty() || report.methods.len() > 1 {
         wanted.push((FigureKind::Scatter, report.methods.clone()));
     }
-    if report.records.iter().any(|record| Validation::of(record, first).steps().len() > 1) {
+    if report
+        .records
+        .iter()
+        .any(|record| Validation::of(record, first, &report.asked.metrics.shown).steps().len() > 1)
+    {
         wanted.push((FigureKind::Curves, vec![first]));
     }
     if report.records.iter().filter(|record| record.point.held_out.len() == 1).count() > report.domains.len()
@@ -57,6 +61,7 @@ fn one(
         selection,
         methods: methods.to_vec(),
         ood_split: report.asked.ood_split,
+        metrics: report.asked.metrics.clone(),
         ..FigureQuestion::of(kind)
     };
     let names = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
@@ -96,20 +101,22 @@ fn one(
 }
 
 fn description(report: &Report<'_>, kind: FigureKind) -> String {
-    let what = match kind {
+    let metric = report.metric();
+    match kind {
         FigureKind::Rates => {
             let axis = axes::of_rates(&report.records).map(|axis| axis.to_string()).unwrap_or_default();
             let axis = if axis == "dropout" { "the dropout rate".to_owned() } else { axis };
-            return format!("Accuracy against {axis}, all other settings averaged");
+            return format!("The {} against {axis}, all other settings averaged", report.metric());
         }
         FigureKind::Scatter => {
-            "O.o.d. against i.i.d. accuracy of every choice of one setting per held-out domain, with hull and centre; combinations across trials are single points"
+            format!(
+                "O.o.d. against i.i.d. {metric} of every choice of one setting per held-out domain, with hull and centre; combinations across trials are single points"
+            )
         }
-        FigureKind::Curves => "Accuracy against the training step, mean over trials",
+        FigureKind::Curves => format!("The {metric} against the training step, mean over trials"),
         FigureKind::Box => {
-            "Accuracies of single trials: median, quartiles, whiskers to 1.5 interquartile ranges"
+            format!("The {metric} of single trials: median, quartiles, whiskers to 1.5 interquartile ranges")
         }
-        FigureKind::Grid => "Mean o.o.d. accuracy over two axes",
-    };
-    what.to_owned()
+        FigureKind::Grid => format!("Mean o.o.d. {metric} over two axes"),
+    }
 }

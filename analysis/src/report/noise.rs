@@ -2,15 +2,15 @@
 
 use maud::{Markup, html};
 use sortie_core::filter::Filter;
-use sortie_core::metrics::Method;
+use sortie_core::metrics::{Method, Metric};
 use sortie_core::parameters::Scalar;
 use sortie_core::selection::Selection;
 
 use super::{Report, page};
 use crate::axis::{Axis, AxisValue};
 use crate::paired::{Comparison, Paired, paired};
-use crate::question::Question;
 use crate::results::Mean;
+use crate::scale::Scale;
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
@@ -27,19 +27,19 @@ fn compare(
     selection: Selection,
     settings: [&Filter; 2],
 ) -> Option<Paired> {
-    let question = Question { selection, method, ood_split: report.asked.ood_split, ..Question::default() };
+    let question = report.question(selection, method);
     paired(&report.name, &report.spec.work, report.records_for(selection), &question, settings).ok()
 }
 
 /// The pooled standard deviation across seeds of all trials, from a comparison of all trials with themselves.
 fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numbering) -> Markup {
     let all = Filter::default();
-    let found: Vec<(Method, f64, f64)> = report
+    let found: Vec<(Method, Scale, f64, f64)> = report
         .methods
         .iter()
         .filter_map(|&method| {
-            let Paired { ood, iid, .. } = compare(report, method, selection, [&all, &all])?;
-            Some((method, ood.between_seeds?, iid.between_seeds?))
+            let Paired { ood, iid, scale, .. } = compare(report, method, selection, [&all, &all])?;
+            Some((method, scale, ood.between_seeds?, iid.between_seeds?))
         })
         .collect();
     if found.is_empty() {
@@ -48,14 +48,14 @@ fn spread(report: &Report<'_>, selection: Selection, numbers: &mut page::Numberi
     let head = html! { tr { (page::column("weights used")) (page::number_column("o.o.d.")) (page::number_column("i.i.d.")) } };
     let rows = html! {
         tbody {
-            @for (method, ood, iid) in &found {
-                tr { th scope="row" { (method.as_str()) } @for value in [ood, iid] { td.number { (format!("{:.2}", 100.0 * value)) } } }
+            @for (method, scale, ood, iid) in &found {
+                tr { th scope="row" { (method.as_str()) } @for value in [ood, iid] { td.number { (scale.fine_text(*value)) } } }
             }
         }
     };
     html! {
         p {
-            "The standard deviation of trials that differ only in the seed, in points, pooled over all settings and held-out "
+            "The standard deviation of trials that differ only in the seed" @if let Some((_, scale, ..)) = found.first() { ", in " (scale.points()) } ", pooled over all settings and held-out "
             "domains, under selection " (selection.as_str()) ". A difference of this size between two single trials could be seed noise."
         }
         (page::table(&numbers.table(), "SD of one run across seeds.", false, head, rows))
@@ -76,7 +76,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
         .iter()
         .filter_map(|&method| {
             let results = report.results(selection, method, vec![axis.clone()])?;
-            let choice = choose(axis, &results.means)?;
+            let choice = choose(axis, &results.means, &report.asked.metrics.shown)?;
             let filters = [filter(report, axis, &choice.a)?, filter(report, axis, &choice.b)?];
             let paired = compare(report, method, selection, [&filters[0], &filters[1]])?;
             (paired.units == paired.planned).then_some((method, choice, paired))
@@ -87,7 +87,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
     }
     let looked = compared.iter().any(|(_, choice, _)| choice.after_looking);
     let caption = html! {
-        "B minus A in points, pairs of trials that agree in all but " (page::text(axis.as_str())) "; ± standard error over units (a held-out domain with "
+        "B minus A" @if let Some((_, _, paired)) = compared.first() { " in " (paired.scale.points()) } ", pairs of trials that agree in all but " (page::text(axis.as_str())) "; ± standard error over units (a held-out domain with "
         "its seeds). 95% interval by domain: of the spread between seeds within each held-out domain (Student's t); over units: of all units alike "
         "(bootstrap), which differences between domains widen. Selection " (selection.as_str()) "."
     };
@@ -99,7 +99,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
         }
         p.note {
             @if looked {
-                b { "Chosen after looking: " } "B is the rate with the best mean o.o.d. accuracy of this very sweep, so its advantage is overstated and the interval "
+                b { "Chosen after looking: " } "B is the rate with the best mean o.o.d. " (report.metric()) " of this very sweep, so its advantage is overstated and the interval "
                 "does not account for the choice. It shows how large the difference is beside the noise; to test it, run new seeds."
             } @else {
                 "A and B are the ends of the axis, whatever came of them. No correction for several comparisons is made."
@@ -109,7 +109,7 @@ fn comparison(report: &Report<'_>, selection: Selection, numbers: &mut page::Num
 }
 
 /// Dropout 0 and the best other rate, or the least and the largest number of another axis. Both must be complete.
-fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
+fn choose(axis: &Axis, means: &[Mean], metric: &Metric) -> Option<ComparedValues> {
     let numbers = means.iter().filter_map(|mean| match mean.row.as_slice() {
         [(_, value @ AxisValue::Scalar(Scalar::Number(number)))] => Some((number.get(), value, mean)),
         _ => None,
@@ -122,8 +122,9 @@ fn choose(axis: &Axis, means: &[Mean]) -> Option<ComparedValues> {
     if dropout && numbers.len() > 2 {
         // The best rate is not known before all rates are complete.
         let all = numbers.iter().all(|(_, _, mean)| complete(mean));
+        let score = |mean: &Mean| mean.ood.mean.map(|mean| metric.score(mean));
         let best = numbers[1..].iter().max_by(|(_, _, x), (_, _, y)| {
-            x.ood.mean.partial_cmp(&y.ood.mean).unwrap_or(std::cmp::Ordering::Equal)
+            score(x).partial_cmp(&score(y)).unwrap_or(std::cmp::Ordering::Equal)
         });
         return best.filter(|_| all).map(|(_, b, _)| ComparedValues {
             a: a.clone(),
@@ -151,11 +152,15 @@ fn filter(report: &Report<'_>, axis: &Axis, value: &AxisValue) -> Option<Filter>
     means(&filter).then_some(filter)
 }
 
+fn paired_metric(compared: &[(Method, ComparedValues, Paired)]) -> &str {
+    compared.first().map(|(_, _, paired)| paired.metric.name()).unwrap_or_default()
+}
+
 fn head(compared: &[(Method, ComparedValues, Paired)]) -> Markup {
     let domains = compared.first().map(|(_, _, paired)| paired.domains.as_slice()).unwrap_or_default();
     html! {
         tr {
-            (page::column("A")) (page::column("B")) (page::column("accuracy"))
+            (page::column("A")) (page::column("B")) (page::column(paired_metric(compared)))
             (page::number_column("difference")) (page::number_column("95% interval by domain"))
             (page::number_column("95% interval over units")) (page::number_column("better, equal, worse"))
             (page::number_column("SD of one run across seeds"))
@@ -177,21 +182,21 @@ fn rows(method: Method, choice: &ComparedValues, paired: &Paired) -> Markup {
                     th scope="row" { (page::text(&choice.a.to_string())) }
                     th scope="row" { (page::text(&choice.b.to_string())) }
                     th scope="row" { (name) }
-                    td.number { (page::points(&comparison.difference)) }
-                    td.number { (range(comparison.interval_by_domain)) }
-                    td.number { (range(comparison.interval)) }
+                    td.number { (page::points(&paired.scale, &comparison.difference)) }
+                    td.number { (range(&paired.scale, comparison.interval_by_domain)) }
+                    td.number { (range(&paired.scale, comparison.interval)) }
                     td.number { (comparison.better) ", " (comparison.equal) ", " (comparison.worse) }
-                    td.number { (comparison.between_seeds.map_or_else(|| "–".to_owned(), |noise| format!("{:.1}", 100.0 * noise))) }
-                    @for domain in domains { td.number { (page::points(domain)) } }
+                    td.number { (comparison.between_seeds.map_or_else(|| "–".to_owned(), |noise| paired.scale.text(noise))) }
+                    @for domain in domains { td.number { (page::points(&paired.scale, domain)) } }
                 }
             }
         }
     }
 }
 
-fn range(interval: Option<[f64; 2]>) -> String {
+fn range(scale: &Scale, interval: Option<[f64; 2]>) -> String {
     interval.map_or_else(
         || "–".to_owned(),
-        |[low, high]| format!("{} to {}", page::difference(low), page::difference(high)),
+        |[low, high]| format!("{} to {}", page::difference(scale, low), page::difference(scale, high)),
     )
 }

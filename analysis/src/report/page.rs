@@ -2,7 +2,7 @@
 
 use maud::{Markup, Render, html};
 
-use crate::render;
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// A longer text may be broken after a joining character; a short one, such as the number 5e-4, never is.
@@ -94,29 +94,29 @@ pub(super) fn number_column(name: impl Render) -> Markup {
 /// Rows after which a table may be broken between pages.
 pub(super) const ROWS_TOGETHER: usize = 28;
 
-/// A mean with its standard error, in percent.
-pub(super) fn percent(estimate: &Estimate) -> Markup {
-    with_error(estimate, render::percent)
+/// A mean with its standard error.
+pub(super) fn mean(scale: &Scale, estimate: &Estimate) -> Markup {
+    with_error(scale, estimate, |value| scale.text(value))
 }
 
-/// A difference with its standard error, in points.
-pub(super) fn points(estimate: &Estimate) -> Markup {
-    with_error(estimate, difference)
+/// A difference with its standard error.
+pub(super) fn points(scale: &Scale, estimate: &Estimate) -> Markup {
+    with_error(scale, estimate, |value| difference(scale, value))
 }
 
-/// A difference in points.
-pub(super) fn difference(value: f64) -> String {
+/// A difference of two values.
+pub(super) fn difference(scale: &Scale, value: f64) -> String {
     // A proper minus sign is as wide as the plus.
-    format!("{:+.1}", 100.0 * value).replace('-', "\u{2212}")
+    scale.difference(value).replace('-', "\u{2212}")
 }
 
-fn with_error(estimate: &Estimate, shown: fn(f64) -> String) -> Markup {
+fn with_error(scale: &Scale, estimate: &Estimate, shown: impl Fn(f64) -> String) -> Markup {
     html! {
         @match estimate.mean {
             Some(mean) => (shown(mean)),
             None => "–",
         }
-        @if let Some(se) = estimate.se { span.error { " ± " (render::percent(se)) } }
+        @if let Some(se) = estimate.se { span.error { " ± " (scale.text(se)) } }
     }
 }
 

@@ -7,7 +7,7 @@ use sortie_core::spec::SweepSpec;
 use sortie_core::trial::SpecHash;
 
 use crate::diff::RunFacts;
-use crate::metric_spec::OodSplit;
+use crate::metric_spec::{MetricChoice, OodSplit};
 
 /// The sweep of a report.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct ReportQuestion {
     pub methods: Vec<Method>,
     /// The images on which o.o.d. accuracy is measured; none for the dataset's default ([`OodSplit::default_for`]).
     pub ood_split: Option<OodSplit>,
+    /// The metric that is shown, and the one by which steps are selected.
+    pub metrics: MetricChoice,
     /// The command that makes the page.
     pub command: String,
     /// Name and version of the program that makes it.

@@ -19,7 +19,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
             @for selection in &report.selections {
                 tr {
                     th scope="row" { (selection.as_str()) @if *selection == Selection::Oracle { " (oracle)" } }
-                    td { (takes(*selection)) }
+                    td { (takes(report, *selection)) }
                     td { (selection.reads()) @if *selection == Selection::Oracle { ": no method for an unseen domain, an upper bound only" } }
                 }
             }
@@ -33,7 +33,7 @@ pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Mar
     };
     let body = html! {
         p {
-            "O.o.d. accuracy is read on the held-out domain (" (split(report)) "), i.i.d. accuracy on the out splits of the training domains "
+            "The o.o.d. " (report.metric()) " is read on the held-out domain (" (split(report)) "), the i.i.d. " (report.metric()) " on the out splits of the training domains "
             "(unweighted mean over domains). No selection method but an oracle reads the held-out domain. Settings are averaged, not chosen: "
             "no table takes the best of several settings."
         }
@@ -61,14 +61,19 @@ pub(super) fn label(selection: Selection) -> &'static str {
 }
 
 /// The selected step, in words.
-pub(super) fn takes(selection: Selection) -> &'static str {
+pub(super) fn takes(report: &Report<'_>, selection: Selection) -> String {
     match selection {
-        Selection::Iid => "the step with the best i.i.d. accuracy, the earliest of equals",
-        Selection::Loo => {
-            "the step that does best on each training domain in turn, measured by runs that held out that domain too"
+        Selection::Iid => {
+            let metric = report.asked.metrics.selected_by.name();
+            format!("the step with the best i.i.d. {metric}, the earliest of equals")
         }
-        Selection::Oracle => "the last step; settings would be compared by the held-out domain itself",
-        Selection::Last => "the last step",
+        Selection::Loo => {
+            "the step that does best on each training domain in turn, measured by runs that held out that domain too".to_owned()
+        }
+        Selection::Oracle => {
+            "the last step; settings would be compared by the held-out domain itself".to_owned()
+        }
+        Selection::Last => "the last step".to_owned(),
     }
 }
 

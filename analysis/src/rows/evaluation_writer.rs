@@ -1,11 +1,10 @@
 //! Writes every evaluation of a sweep as a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use sortie_core::metrics::{Evaluation, Score};
 use sortie_core::record::TrialRecord;
-use sortie_core::trial::Point;
 
 use super::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::axis::in_order;
@@ -30,20 +29,29 @@ const EVALUATION: [(&str, ColumnKind); 9] = [
     ("loss", ColumnKind::Number),
 ];
 
-/// The axes of a sweep and the types of their values, collected from its trials: the columns of a file must be known before its first row.
+/// The axes of a sweep with the types of their values, and its named metrics, collected from its trials: the columns of a file must be
+/// known before its first row.
 #[derive(Clone, Debug, Default)]
-pub struct AxisKinds(BTreeMap<String, ColumnKind>);
+pub struct ExportColumns {
+    axes: BTreeMap<String, ColumnKind>,
+    metrics: BTreeSet<String>,
+}
 
-impl AxisKinds {
-    /// Adds the axes of a trial.
-    pub fn add(&mut self, point: &Point) {
-        for (name, value) in &point.parameters {
+impl ExportColumns {
+    /// Adds the axes of a trial, and the named metrics of its evaluations.
+    pub fn add(&mut self, record: &TrialRecord) {
+        for (name, value) in &record.point.parameters {
             let kind = ColumnKind::of(value);
-            match self.0.get_mut(name) {
+            match self.axes.get_mut(name) {
                 Some(known) => *known = known.and(kind),
                 None => {
-                    self.0.insert(name.clone(), kind);
+                    self.axes.insert(name.clone(), kind);
                 }
+            }
+        }
+        for name in record.validation.iter().chain(&record.held_out).flat_map(|row| row.metrics.keys()) {
+            if !self.metrics.contains(name) {
+                self.metrics.insert(name.clone());
             }
         }
     }
@@ -52,13 +60,13 @@ impl AxisKinds {
 /// Why a row cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationWriterError {
-    /// A trial has an axis or a type of value that the file's columns lack.
-    #[error("sweep {sweep} got new values of axis {axis} while it was exported: export it again")]
+    /// A trial has an axis, a type of value or a metric that the file's columns lack.
+    #[error("sweep {sweep} got new values of {column} while it was exported: export it again")]
     Changed {
         /// The sweep.
         sweep: String,
-        /// The axis.
-        axis: String,
+        /// The axis or metric.
+        column: String,
     },
     /// With the error of the system.
     #[error(transparent)]
@@ -77,12 +85,13 @@ pub struct ExportCounts {
 }
 
 /// A file with a row for each evaluation: its trial's columns (`sweep`, `trial_id`, `state`, `held_out`, the axes, `seed`, `split_seed`),
-/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`). An axis with the name of one of these
-/// columns is named `parameter.NAME`.
+/// then its own (`method`, `step`, `domain`, `split`, `role`, `n`, `correct`, `accuracy`, `loss`, and a column for each named metric). An axis
+/// with the name of one of these columns is named `parameter.NAME`, a metric with the name of another column `metric.NAME`.
 pub struct EvaluationWriter<W: Write + Send> {
     writer: RowWriter<W>,
     sweep: String,
     axes: Vec<Column>,
+    metrics: Vec<String>,
     written: ExportCounts,
 }
 
@@ -91,25 +100,31 @@ impl<W: Write + Send> EvaluationWriter<W> {
     ///
     /// # Errors
     /// With the error of the system.
-    pub fn new(sweep: &str, axes: &AxisKinds, format: RowFormat, out: W) -> io::Result<Self> {
+    pub fn new(sweep: &str, columns: &ExportColumns, format: RowFormat, out: W) -> io::Result<Self> {
         let fixed = |columns: &[(&str, ColumnKind)]| {
             columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
         };
         let taken =
             |name: &str| TRIAL.iter().chain(&SEEDS).chain(&EVALUATION).any(|(fixed, _)| *fixed == name);
-        let axes: Vec<Column> = in_order(axes.0.keys().map(String::as_str).collect())
-            .map(|name| Column { name: name.to_owned(), kind: axes.0[name] })
+        let axes: Vec<Column> = in_order(columns.axes.keys().map(String::as_str).collect())
+            .map(|name| Column { name: name.to_owned(), kind: columns.axes[name] })
             .collect();
         let shown = axes.iter().map(|axis| {
             let name = if taken(&axis.name) { format!("parameter.{}", axis.name) } else { axis.name.clone() };
             Column { name, kind: axis.kind }
         });
-        let columns =
+        let mut all: Vec<Column> =
             fixed(&TRIAL).into_iter().chain(shown).chain(fixed(&SEEDS)).chain(fixed(&EVALUATION)).collect();
+        for metric in &columns.metrics {
+            let taken = all.iter().any(|column| column.name == *metric);
+            let name = if taken { format!("metric.{metric}") } else { metric.clone() };
+            all.push(Column { name, kind: ColumnKind::Number });
+        }
         Ok(Self {
-            writer: RowWriter::new(format, columns, out)?,
+            writer: RowWriter::new(format, all, out)?,
             sweep: sweep.to_owned(),
             axes,
+            metrics: columns.metrics.iter().cloned().collect(),
             written: ExportCounts::default(),
         })
     }
@@ -117,15 +132,21 @@ impl<W: Write + Send> EvaluationWriter<W> {
     /// Writes a trial's evaluations. A trial without evaluations is one row, so that failed trials are in the file too.
     ///
     /// # Errors
-    /// [`EvaluationWriterError::Changed`] if it has an axis or a type of value that [`AxisKinds`] lacks.
+    /// [`EvaluationWriterError::Changed`] if it has an axis, a type of value or a metric that [`ExportColumns`] lacks.
     pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
-        let changed =
-            |axis: &str| EvaluationWriterError::Changed { sweep: self.sweep.clone(), axis: axis.to_owned() };
+        let changed = |column: &str| EvaluationWriterError::Changed {
+            sweep: self.sweep.clone(),
+            column: column.to_owned(),
+        };
         for (name, value) in &point.parameters {
-            let known = self.axes.iter().find(|axis| axis.name == *name).ok_or_else(|| changed(name))?;
+            let known = self
+                .axes
+                .iter()
+                .find(|axis| axis.name == *name)
+                .ok_or_else(|| changed(&format!("axis {name}")))?;
             if known.kind.and(ColumnKind::of(value)) != known.kind {
-                return Err(changed(name));
+                return Err(changed(&format!("axis {name}")));
             }
         }
         let (id, label) = (id.to_string(), point.held_out_label());
@@ -148,6 +169,15 @@ impl<W: Write + Send> EvaluationWriter<W> {
             for evaluation in evaluations {
                 row.truncate(own);
                 row.extend(columns(evaluation, role));
+                if let Some(name) = evaluation.metrics.keys().find(|name| !self.metrics.contains(name)) {
+                    return Err(changed(&format!("metric {name}")));
+                }
+                let value = |name: &String| evaluation.metrics.get(name);
+                row.extend(
+                    self.metrics
+                        .iter()
+                        .map(|name| value(name).map_or(CellValue::Absent, |value| CellValue::Number(*value))),
+                );
                 self.writer.row(&row)?;
                 self.written.evaluations += 1;
             }
@@ -155,6 +185,7 @@ impl<W: Write + Send> EvaluationWriter<W> {
         self.written.trials += 1;
         if validation.is_empty() && held_out.is_empty() {
             row.extend(EVALUATION.map(|_| CellValue::Absent));
+            row.extend(self.metrics.iter().map(|_| CellValue::Absent));
             self.writer.row(&row)?;
             self.written.without += 1;
         }

@@ -6,7 +6,7 @@ mod parquet;
 mod row_writer;
 mod text;
 
-pub use evaluation_writer::{AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts};
+pub use evaluation_writer::{EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts};
 pub use row_writer::RowFormat;
 
 pub(crate) use column::{CellValue, Column, ColumnKind};

@@ -1,12 +1,11 @@
 //! `sortie diff`: the differences between two sweeps or two trials.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sortie_analysis::{DiffSide, Question};
 use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
-use sortie_core::trial::SpecHash;
 
-use crate::connection::{Client, ClientError, Connection};
+use crate::connection::{Client, Connection};
 use crate::measured::MeasuredArguments;
 use crate::output;
 
@@ -47,29 +46,16 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         b.name,
         kind(&b)
     );
-    let MeasuredArguments { method, ood_split } = arguments.measured;
-    let question = Question { selection: arguments.select, method, ood_split, ..Question::default() };
+    let MeasuredArguments { method, ood_split, ref metric } = arguments.measured;
+    let metrics = metric.choice(&mut client, a.spec.name.as_str(), ood_split).await?;
+    let question =
+        Question { selection: arguments.select, method, ood_split, metrics, ..Question::default() };
     let found = sortie_analysis::diff(&a, &b, &question);
     output::text(&if arguments.json { found.json() } else { found.text() })
 }
 
 async fn side(client: &mut Client, name: &str) -> Result<DiffSide> {
-    let described = if name.contains('/') { None } else { Some(client.describe(name).await) };
-    let (sweep, spec, trial) = match described {
-        Some(Ok(spec)) => (name.to_owned(), spec, None),
-        Some(Err(error)) if !matches!(error, ClientError::Refused(_)) => return Err(error.into()),
-        refused => {
-            let history = match client.explain(name).await {
-                Ok(history) => history,
-                // An unknown name is reported as that of a sweep.
-                Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
-            };
-            let id: SpecHash =
-                history.trial.context("the coordinator does not say which trial it is")?.trial_id.parse()?;
-            let spec = client.describe(&history.sweep).await?;
-            (history.sweep, spec, Some(id))
-        }
-    };
+    let (sweep, spec, trial) = client.sweep_or_trial(name).await?;
     let (_, records) = client.records(&sweep, Detail::All).await?;
     let runs = client.runs(&sweep).await?;
     Ok(DiffSide { name: name.to_owned(), spec, records, runs, trial })

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sortie_analysis::{
-    AxisKinds, EvaluationWriter, EvaluationWriterError, ExportCounts, RowFormat, domainbed,
+    EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat, domainbed,
 };
 use sortie_core::named;
 use sortie_core::record::Detail;
+use sortie_core::trial::Work;
 
 use crate::connection::{Client, Connection};
 use crate::output;
@@ -19,7 +20,8 @@ use crate::output::NewFile;
 ///
 /// csv, jsonl, parquet: one row for each evaluation of each trial, in the order of the grid. Its trial: sweep, trial_id, state, held_out, a
 /// column for each axis, seed, split_seed. Itself: method, step, domain, split, role (training or held-out), n and correct (images; empty
-/// where they were not counted), accuracy (a fraction, exact to the last bit), loss (nats). A trial without evaluations, because it failed,
+/// where they were not counted), accuracy (a fraction, exact to the last bit; empty where it was not reported), loss (nats), and a column for each metric that the
+/// sweep's command named (metric.NAME if another column has its name). A trial without evaluations, because it failed,
 /// diverged, was cancelled or is not done, has one row whose columns from method on are empty; drop those by `step`. An axis with values of
 /// several types is written as text, and one with the name of another column as parameter.NAME. docs/export.md has more.
 ///
@@ -99,13 +101,16 @@ async fn write_rows<W: Write + Send>(
     connection: &Connection,
 ) -> Result<(W, ExportCounts)> {
     let mut client = Client::connect(connection).await?;
-    let mut axes = AxisKinds::default();
-    let (_, mut points) = client.stream_records(sweep, Detail::Points).await?;
-    while let Some(record) = points.next().await? {
-        axes.add(&record.point);
+    let mut columns = ExportColumns::default();
+    // Only commands report named metrics.
+    let named = matches!(client.describe(sweep).await?.work, Work::Command(_));
+    let detail = if named { Detail::All } else { Detail::Points };
+    let (_, mut records) = client.stream_records(sweep, detail).await?;
+    while let Some(record) = records.next().await? {
+        columns.add(&record);
     }
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
-    let mut writer = EvaluationWriter::new(sweep, &axes, format, out).map_err(cannot)?;
+    let mut writer = EvaluationWriter::new(sweep, &columns, format, out).map_err(cannot)?;
     let (_, mut records) = client.stream_records(sweep, Detail::All).await?;
     while let Some(record) = records.next().await? {
         writer.push(&record).map_err(|error| match error {

@@ -200,10 +200,12 @@ async fn refuse_stopped(connection: &Connection, sweep: &str) -> Result<()> {
 /// The mean o.o.d. difference between two settings.
 async fn difference(client: &mut Client, arguments: &Arguments, settings: [&Filter; 2]) -> Result<Estimate> {
     let Arguments { sweep, select, measured, .. } = arguments;
+    let metrics = measured.metric.choice(client, sweep, measured.ood_split).await?;
     let question = Question {
         selection: *select,
         method: measured.method,
         ood_split: measured.ood_split,
+        metrics,
         ..Question::default()
     };
     Ok(client.collect(sweep, &question).await?.paired(settings)?.ood.difference)

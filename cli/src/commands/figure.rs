@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sortie_analysis::{Axis, FigureKind, FigurePage, FigureQuestion, FigureWidth, OodSplit};
 use sortie_core::metrics::Method;
-use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::connection::{Client, Connection};
+use crate::measured::MetricArguments;
 use crate::output;
 
 /// Draw the results of a sweep, as SVG, PDF or PNG.
@@ -29,6 +29,8 @@ pub struct Arguments {
     /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
+    #[command(flatten)]
+    metric: MetricArguments,
     /// What to draw: rates, curves, scatter, box or grid.
     ///
     /// rates: accuracy against the numbers of an axis, such as dropout or lr. curves: accuracy against the step, a line for each setting.
@@ -73,6 +75,7 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         select,
         methods,
         ood_split,
+        metric,
         kind,
         by,
         width,
@@ -87,12 +90,14 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let mut client = Client::connect(connection).await?;
     client.require_trials_for(sweep, &[*select]).await?;
-    let (work, records) = client.records(sweep, Detail::Scores).await?;
+    let metrics = metric.choice(&mut client, sweep, *ood_split).await?;
+    let (work, records) = client.records(sweep, metrics.detail()).await?;
     let question = FigureQuestion {
         kind: *kind,
         selection: *select,
         methods: methods.clone(),
         ood_split: *ood_split,
+        metrics,
         by: by.clone(),
         page: FigurePage { width: *width, title: title.clone(), caption: !no_caption },
     };

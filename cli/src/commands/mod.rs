@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod backup;
 pub mod bench;
 pub mod control;
+pub mod curves;
 pub mod data;
 pub mod delete;
 pub mod diff;

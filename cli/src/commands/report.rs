@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sortie_analysis::{OodSplit, ReportQuestion, ReportSubject};
 use sortie_core::metrics::Method;
-use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
 
 use crate::connection::{Client, Connection};
+use crate::measured::MetricArguments;
 use crate::output;
 
 /// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
@@ -29,6 +29,8 @@ pub struct Arguments {
     /// The part of the held-out domain on which o.o.d. accuracy is measured: in, out or all, as for `sortie results`.
     #[arg(long, value_name = "SPLIT")]
     ood_split: Option<OodSplit>,
+    #[command(flatten)]
+    metric: MetricArguments,
     /// A date to print on the page. There is none by default, so that equal results give equal pages.
     #[arg(long, value_name = "TEXT")]
     date: Option<String>,
@@ -45,7 +47,7 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, select, methods, ood_split, date, output: path, json } = arguments;
+    let Arguments { sweep, select, methods, ood_split, metric, date, output: path, json } = arguments;
     if path.extension().and_then(|ending| ending.to_str()) != Some("html") {
         bail!("--output {}: the file's ending must be .html", path.display());
     }
@@ -54,12 +56,14 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if let Some(why) = spec.lacks_trials_for(select) {
         bail!("{why}");
     }
-    let (_, records) = client.records(sweep, Detail::Scores).await?;
+    let metrics = metric.choice(&mut client, sweep, *ood_split).await?;
+    let (_, records) = client.records(sweep, metrics.detail()).await?;
     let (runs, trials) = (client.runs(sweep).await?, records.len());
     let question = ReportQuestion {
         selections: select.clone(),
         methods: methods.clone(),
         ood_split: *ood_split,
+        metrics,
         command: arguments.command(),
         software: format!("Sortie {}", env!("CARGO_PKG_VERSION")),
         date: date.clone(),
@@ -84,6 +88,9 @@ impl Arguments {
         list("--select", self.select.iter().map(|selection| selection.as_str()).collect());
         list("--method", self.methods.iter().map(|method| method.as_str()).collect());
         list("--ood-split", self.ood_split.iter().map(|split| split.as_str()).collect());
+        for (flag, name) in self.metric.given() {
+            words.extend([flag.to_owned(), name.to_owned()]);
+        }
         words.extend(["-o", "report.html"].map(str::to_owned));
         words.join(" ")
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
-use sortie_analysis::{Axis, Format, Question, RowFormat};
+use sortie_analysis::{Axis, Format, MetricChoice, Question, RowFormat};
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -21,7 +21,7 @@ use crate::output;
 
 /// Print the results table of a sweep.
 ///
-/// Rows are settings, columns are held-out domains. Seeds are replicates: cells are means over trials, with their standard error.
+/// Rows are settings, columns are held-out domains. A sweep that holds out nothing has one column, the mean over its domains. Seeds are replicates: cells are means over trials, with their standard error.
 /// An incomplete cell shows how many of its trials are done.
 ///
 /// The in and out splits of a domain are its train/validation split, 80/20.
@@ -148,29 +148,53 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
 
 /// A table for each selection method.
 async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
-    let MeasuredArguments { method, ood_split } = arguments.measured;
+    let MeasuredArguments { method, ood_split, ref metric } = arguments.measured;
+    let metrics = metric.choice(client, &arguments.sweep, ood_split).await?;
     let question = |&selection| Question {
         selection,
         method,
         by: arguments.by.clone(),
         best: arguments.best,
         ood_split,
+        metrics: metrics.clone(),
     };
     let questions: Vec<Question> = arguments.select.iter().map(question).collect();
     client.require_trials_for(&arguments.sweep, &arguments.select).await?;
     let collectors = client.collect_all(&arguments.sweep, &questions).await?;
-    let mut answers = Vec::new();
+    let (mut answers, mut unmeasured) = (Vec::new(), false);
     for collector in collectors {
         answers.push(match (arguments.paired.as_slice(), layout) {
             ([a, b], Layout::Sortie(Format::Json)) => collector.paired([a, b])?.json().into_bytes(),
             ([a, b], _) => collector.paired([a, b])?.text().into_bytes(),
-            (_, Layout::Sortie(format)) => collector.results()?.render(format).into_bytes(),
+            (_, Layout::Sortie(format)) => {
+                let results = collector.results()?;
+                unmeasured |= results.is_unmeasured();
+                results.render(format).into_bytes()
+            }
             (_, Layout::Parquet | Layout::DomainBed) => {
                 collector.results()?.write_cells(RowFormat::Parquet, Vec::new())?
             }
         });
     }
+    if unmeasured {
+        suggest_metrics(arguments, &metrics, client).await?;
+    }
     Ok(answers.join(&b'\n'))
+}
+
+/// Names the metrics of the sweep file, for a table that has no number.
+async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &mut Client) -> Result<()> {
+    let spec = client.describe(&arguments.sweep).await?;
+    let others = spec.metrics.keys().filter(|name| *name != asked.shown.name());
+    let others: Vec<String> = others.map(|name| format!("--metric {name}")).collect();
+    if !others.is_empty() {
+        let name = asked.shown.name();
+        output::note(&format!(
+            "note: no trial has the {name} that this table needs; try {}",
+            others.join(" or ")
+        ));
+    }
+    Ok(())
 }
 
 fn domainbeds(
@@ -194,6 +218,7 @@ fn domainbeds(
         (arguments.best, "--best"),
         (arguments.measured.ood_split.is_some(), "--ood-split"),
         (arguments.measured.method != Method::Plain, "--method"),
+        (arguments.measured.metric.given().next().is_some(), "--metric"),
     ] {
         if given {
             bail!("{option} has no effect on DomainBed's tables: omit it with --format {DOMAINBED}");

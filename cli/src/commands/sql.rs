@@ -9,7 +9,7 @@ use crate::{output, rows};
 /// Query the coordinator's database in SQL.
 ///
 /// One SELECT statement over the views v_trials (every trial), v_evaluations (every measurement of a succeeded trial), v_metrics (their named
-/// metrics), v_losses (their training losses) and v_selected (the step that each selection method chooses, with its accuracies); docs/sql.md
+/// metrics), v_curves (every number of every trial by step) and v_selected (the step that each selection method chooses, with its accuracies); docs/sql.md
 /// describes their columns, which are alike on SQLite and Postgres. Nothing else can be read, and nothing can be changed. For example:
 ///
 /// sortie sql "select dropout, avg(ood_in) from v_selected where sweep = 'pacs' and selection = 'iid' and method = 'plain'

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use sortie_analysis::{Collector, Question};
 use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
-use sortie_core::trial::Work;
+use sortie_core::trial::{SpecHash, Work};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
 use sortie_proto::{WireError, v1};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -86,6 +87,31 @@ impl Client {
         let spec = self.0.describe(v1::DescribeRequest { sweep: sweep.to_owned() }).await?.into_inner().spec;
         serde_json::from_str(&spec)
             .map_err(|error| WireError::Value { field: "spec", reason: error.to_string() }.into())
+    }
+
+    /// The sweep of this name, or else the trial, with its sweep.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sweep_or_trial(
+        &mut self,
+        name: &str,
+    ) -> anyhow::Result<(String, SweepSpec, Option<SpecHash>)> {
+        let described = if name.contains('/') { None } else { Some(self.describe(name).await) };
+        match described {
+            Some(Ok(spec)) => Ok((name.to_owned(), spec, None)),
+            Some(Err(error)) if !matches!(error, ClientError::Refused(_)) => Err(error.into()),
+            refused => {
+                let history = match self.explain(name).await {
+                    Ok(history) => history,
+                    // An unknown name is reported as that of a sweep.
+                    Err(error) => return Err(refused.and_then(Result::err).unwrap_or(error).into()),
+                };
+                let trial = history.trial.context("the coordinator does not say which trial it is")?;
+                let spec = self.describe(&history.sweep).await?;
+                Ok((history.sweep, spec, Some(trial.trial_id.parse()?)))
+            }
+        }
     }
 
     /// Checks that a sweep planned the trials that these selection methods need.
@@ -244,12 +270,12 @@ impl Client {
         Ok((work, records))
     }
 
-    /// Collects a sweep's scores for a question. One trial after the other is read.
+    /// Collects a sweep's values for a question. One trial after the other is read.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn collect(&mut self, sweep: &str, question: &Question) -> Answer<Collector> {
-        let (work, records) = self.stream_records(sweep, Detail::Scores).await?;
+        let (work, records) = self.stream_records(sweep, question.metrics.detail()).await?;
         let mut collector = Collector::new(sweep, &work, question);
         records.collect(std::slice::from_mut(&mut collector)).await?;
         Ok(collector)
@@ -260,7 +286,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn collect_all(&mut self, sweep: &str, questions: &[Question]) -> Answer<Vec<Collector>> {
-        let (work, records) = self.stream_records(sweep, Detail::Scores).await?;
+        let accuracies = questions.iter().all(|question| question.metrics.detail() == Detail::Scores);
+        let detail = if accuracies { Detail::Scores } else { Detail::All };
+        let (work, records) = self.stream_records(sweep, detail).await?;
         let collector = |question| Collector::new(sweep, &work, question);
         let mut collectors: Vec<Collector> = questions.iter().map(collector).collect();
         records.collect(&mut collectors).await?;

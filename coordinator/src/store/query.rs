@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::StoreError;
 
 /// What a query may read.
-pub const VIEWS: [&str; 5] = ["v_trials", "v_evaluations", "v_metrics", "v_losses", "v_selected"];
+pub const VIEWS: [&str; 5] = ["v_trials", "v_evaluations", "v_metrics", "v_curves", "v_selected"];
 
 const CHUNK_ROWS: usize = 500;
 const CHUNK_BYTES: usize = 256 << 10;

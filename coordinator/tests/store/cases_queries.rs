@@ -76,8 +76,9 @@ const COLUMNS: [(&str, &str); 5] = [
          role metric value",
     ),
     (
-        "v_losses",
-        "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters step loss",
+        "v_curves",
+        "sweep trial_id held_out seed split_seed dropout lr weight_decay head_lr_factor combine members parameters state method step domain \
+         split role metric value",
     ),
     (
         "v_selected",
@@ -181,6 +182,13 @@ async fn assert_evaluations(f: &Fixture) {
         ]
     };
     assert_eq!(measured, [of("first"), of("second")].concat());
+    // Every number of them is a row of its own, whatever the trial's state.
+    let numbers = "SELECT sweep, domain, role, accuracy FROM v_evaluations ORDER BY sweep, domain";
+    let by_step =
+        "SELECT sweep, domain, role, value FROM v_curves WHERE metric = 'accuracy' ORDER BY sweep, domain";
+    assert_eq!(rows(f, numbers).await, rows(f, by_step).await);
+    let losses = "SELECT COUNT(*) FROM v_curves WHERE metric = 'loss' AND split <> 'batch' AND value = 0.5 AND state = 'succeeded'";
+    assert_eq!(rows(f, losses).await, [[int(6)]]);
 }
 
 pub async fn whatever_sql_can_ask_of_the_views_is_answered(f: Fixture) {

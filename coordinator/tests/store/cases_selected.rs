@@ -7,7 +7,7 @@ use sortie_analysis::{Axis, OodSplit, Question, results};
 use sortie_coordinator::store::QueryValue;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::lease::Batch;
-use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
+use sortie_core::metrics::{Evaluation, Method, Metric, Score, SplitName};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{HeldOut, Selected, Selection, Validation, iid, last, oracle};
 
@@ -134,8 +134,8 @@ fn expected(
         .filter(|record| record.state == StateName::Succeeded && record.point.held_out.len() == 1)
     {
         for method in METHODS {
-            let validation = Validation::of(record, method);
-            let held_out = HeldOut::of(record, method);
+            let validation = Validation::of(record, method, &Metric::ACCURACY);
+            let held_out = HeldOut::of(record, method, &Metric::ACCURACY);
             for (selection, chosen) in [
                 (Selection::Iid, iid(validation)),
                 (Selection::Last, last(validation)),
@@ -148,16 +148,16 @@ fn expected(
                         selection,
                         method,
                         by: vec![Axis::from("seed")],
-                        best: false,
                         ood_split: Some(split),
+                        ..Question::default()
                     };
                     let table = results("x", work, std::slice::from_ref(record), &question).unwrap();
                     let cell = &table.cells[0];
-                    assert!(cell.iid.mean.is_none() || cell.iid.mean == validation.iid_accuracy(step));
+                    assert!(cell.iid.mean.is_none() || cell.iid.mean == validation.iid(step));
                     cell.ood.mean
                 });
                 let key = (record.id.to_string(), method.to_string(), selection.to_string());
-                lines.insert(key, (step, score, validation.iid_accuracy(step), ood));
+                lines.insert(key, (step, score, validation.iid(step), ood));
             }
         }
     }

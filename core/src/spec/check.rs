@@ -6,7 +6,9 @@ use super::axis::Axis;
 use super::combine;
 use super::dataset::domain_names;
 use super::error::{SpecError, misplaced, missing, wrong};
-use super::file::{DataTable, GridTable, HeldOut, KeepTable, LimitsTable, RequireTable, RunTable, SweepFile};
+use super::file::{
+    DataTable, GridTable, HeldOut, KeepTable, LimitsTable, MetricTable, RequireTable, RunTable, SweepFile,
+};
 use super::grid::{finetune_grid, free_axes, held_out_domains, seeds, size};
 use super::imported::Imported;
 use super::sweep::{Grid, SweepSpec};
@@ -17,10 +19,14 @@ use crate::combine::CombinationKind;
 use crate::command::{BUILT_IN, CommandSettings, fill, flag_axis, is_flag_alone};
 use crate::keep::Keep;
 use crate::limits::Limits;
+use crate::metrics::{METRIC_NAMES, METRICS_MAX, MetricSettings, is_metric_name};
 use crate::parameters::Scalar;
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{DatasetSpec, PROTOCOL_VERSION, Work};
+
+/// The longest unit of a metric.
+const UNIT_CHARS_MAX: usize = 20;
 
 impl SweepSpec {
     /// Reads a sweep file. `discovered` is what a folder of images shows of a dataset that the file only names.
@@ -38,7 +44,8 @@ impl SweepSpec {
 }
 
 fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec, SpecError> {
-    let SweepFile { name, select, data, model, train, run, require, keep, limits, grid, combine } = file;
+    let SweepFile { name, select, data, model, train, run, require, keep, metrics, limits, grid, combine } =
+        file;
     check_name("name", &name)?;
     let select = select.unwrap_or_else(|| vec![Selection::Iid]);
     if select.is_empty() {
@@ -66,6 +73,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     if keep.is_some() && matches!(work, Work::Command(_)) {
         return misplaced("keep", "a sweep that runs a command saves only the files that the command writes");
     }
+    let metrics = checked_metrics(metrics, &work)?;
     let pairs = select.iter().find(|selection| selection.needs_pairs());
     if let Some(selection) = pairs
         && (work.domains().len() < 3 || grid.held_out.is_empty())
@@ -86,6 +94,7 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         work,
         require,
         keep,
+        metrics,
         limits,
         grid,
         combine: Vec::new(),
@@ -110,6 +119,31 @@ fn checked_limits(table: LimitsTable, retries: Option<u32>) -> Result<Limits, Sp
         return wrong("run.retries", retries, "0 to 100");
     }
     Ok(Limits { hours, stall_minutes, retries })
+}
+
+fn checked_metrics(
+    tables: BTreeMap<String, MetricTable>,
+    work: &Work,
+) -> Result<BTreeMap<String, MetricSettings>, SpecError> {
+    if !tables.is_empty() && matches!(work, Work::Finetune(_)) {
+        return misplaced("metrics", "Sortie's trainer reports accuracy and loss, and nothing else");
+    }
+    if tables.len() > METRICS_MAX {
+        return wrong("metrics", tables.len(), format!("at most {METRICS_MAX} of them"));
+    }
+    let mut metrics = BTreeMap::new();
+    for (name, MetricTable { goal, unit }) in tables {
+        if !is_metric_name(&name) {
+            return wrong("metrics", &name, METRIC_NAMES);
+        }
+        let unit = unit.unwrap_or_default();
+        if unit.chars().count() > UNIT_CHARS_MAX || unit.chars().any(char::is_control) {
+            let allowed = format!("at most {UNIT_CHARS_MAX} characters on one line");
+            return wrong(&format!("metrics.{name}.unit"), unit, allowed);
+        }
+        metrics.insert(name, MetricSettings { goal, unit });
+    }
+    Ok(metrics)
 }
 
 fn requirements(table: RequireTable, commands: bool) -> Result<Requirements, SpecError> {

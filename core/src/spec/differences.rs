@@ -26,6 +26,7 @@ impl SweepSpec {
         note("select", json(&self.select), json(&other.select));
         note("require", json(&self.require), json(&other.require));
         note("keep", json(&self.keep), json(&other.keep));
+        note("metrics", json(&self.metrics), json(&other.metrics));
         note("limits", json(&self.limits), json(&other.limits));
         note("kill_at", json(&self.kill_at), json(&other.kill_at));
         let missing = || "missing".to_owned();

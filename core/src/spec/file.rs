@@ -11,7 +11,7 @@ use super::SpecError;
 use crate::combine::{Choice, CombinationKind};
 use crate::finetune::{Backbone, Ensemble, Finetune, Optimizer, OutTransform, Precision, Schedule};
 use crate::keep::KeepWeights;
-use crate::metrics::Method;
+use crate::metrics::{Goal, Method};
 use crate::parameters::Scalar;
 use crate::selection::Selection;
 use crate::trial::{MissingClasses, SplitBy};
@@ -28,6 +28,8 @@ pub struct SweepFile {
     pub(super) run: Option<RunTable>,
     pub(super) require: Option<RequireTable>,
     pub(super) keep: Option<KeepTable>,
+    #[serde(default)]
+    pub(super) metrics: BTreeMap<String, MetricTable>,
     #[serde(default)]
     pub(super) limits: LimitsTable,
     #[serde(default)]
@@ -58,6 +60,14 @@ pub struct RunTable {
     pub(super) steps: Option<u64>,
     pub(super) complete_at: Option<u64>,
     pub(super) retries: Option<u32>,
+}
+
+/// An entry of `[metrics]`: a number that the command reports under this name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricTable {
+    pub(super) goal: Goal,
+    pub(super) unit: Option<String>,
 }
 
 /// `[limits]`: how long an attempt may take.

@@ -47,7 +47,8 @@ impl SweepSpec {
     }
 
     /// What a second submission under one name leads to: this specification, with the axes of both. Values that the new file no
-    /// longer lists stay, since their trials may have run. Requirements, `[keep]` and `[limits]`, which change no result, are the new file's.
+    /// longer lists stay, since their trials may have run. Requirements, `[keep]`, `[metrics]` and `[limits]`, which change no result, are the
+    /// new file's.
     ///
     /// # Errors
     /// [`SpecError::Changed`] when a fixed value differs, [`SpecError::TooLarge`] when the grid becomes too large.
@@ -82,6 +83,7 @@ impl SweepSpec {
             work,
             require,
             keep,
+            metrics: new.metrics.clone(),
             limits: new.limits,
             grid,
             combine,

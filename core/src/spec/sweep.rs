@@ -9,6 +9,7 @@ use super::imported::Imported;
 use crate::combine::Combine;
 use crate::keep::Keep;
 use crate::limits::Limits;
+use crate::metrics::{ACCURACY, LOSS, Metric, MetricSettings};
 use crate::requirements::Requirements;
 use crate::selection::Selection;
 use crate::trial::{PROTOCOL_VERSION, Work};
@@ -30,6 +31,9 @@ pub struct SweepSpec {
     pub require: Requirements,
     /// The artifacts that are kept of them. No part of any trial's identity.
     pub keep: Keep,
+    /// Which values of named metrics are better, and their units. No part of any trial's identity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, MetricSettings>,
     /// How long their attempts may take. No part of any trial's identity.
     #[serde(default)]
     pub limits: Limits,
@@ -60,6 +64,27 @@ pub struct Grid {
 }
 
 impl SweepSpec {
+    /// The metric of this name.
+    ///
+    /// # Errors
+    /// One line for a name of which the sweep file says nothing: without a goal, no value is better than another.
+    pub fn metric(&self, name: &str) -> Result<Metric, String> {
+        match (name, self.metrics.get(name)) {
+            (ACCURACY, _) => Ok(Metric::ACCURACY),
+            (LOSS, _) => Ok(Metric::LOSS),
+            (_, Some(settings)) => Ok(Metric::named(name, settings)),
+            _ => {
+                let known: Vec<&str> =
+                    [ACCURACY, LOSS].into_iter().chain(self.metrics.keys().map(String::as_str)).collect();
+                Err(format!(
+                    "metric {name:?}: sweep {} does not say which of its values are better; allowed: {}. If its command reports {name}, add `[metrics] {name} = {{ goal = \"max\" }}` (or \"min\") to its file and submit it again",
+                    self.name,
+                    known.join(", ")
+                ))
+            }
+        }
+    }
+
     /// Why this build does not run the trials that are left, in one line; none if it does.
     pub fn outdated(&self) -> Option<String> {
         let (name, theirs) = (&self.name, self.protocol);

@@ -85,6 +85,7 @@ impl SweepSpec {
             work: Work::Finetune(settings.clone()),
             require: require.clone(),
             keep: self.keep,
+            metrics: self.metrics.clone(),
             limits: self.limits,
             grid: grid.clone(),
             combine: Vec::new(),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{deploy, slurm};
+use super::{day, deploy, slurm};
 use crate::programs::ProgramOptions;
 
 /// An acceptance check.
@@ -13,6 +13,8 @@ pub enum AcceptanceCommand {
     Slurm(ProgramOptions),
     /// Check that systemd accepts the units, that the compose file fits its schema, and that the programs know every setting
     Deploy(deploy::DeployOptions),
+    /// Do a researcher's day: eight jobs of commands as users type them, each with what it must print
+    Day(day::DayOptions),
 }
 
 /// Runs the check.
@@ -23,5 +25,6 @@ pub fn run(command: &AcceptanceCommand) -> Result<()> {
     match command {
         AcceptanceCommand::Slurm(options) => slurm::run(options),
         AcceptanceCommand::Deploy(options) => deploy::run(options),
+        AcceptanceCommand::Day(options) => day::run(options),
     }
 }

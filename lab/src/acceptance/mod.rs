@@ -3,6 +3,7 @@
 
 mod command;
 mod daemon;
+mod day;
 mod deploy;
 mod descendants;
 mod slurm;

@@ -7,8 +7,8 @@ use maud::{Markup, Render, html};
 use super::super::{Report, page, progress, selection};
 use super::limits::ROWS_MAX;
 use crate::axis::{Axis, AxisValue};
-use crate::render::shown_alike;
 use crate::results::{Cell, CellKey, Mean, Results};
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// Domains that a table has room for on paper.
@@ -18,7 +18,7 @@ const DOMAINS_MAX: usize = 7;
 pub(super) struct Accuracy<'a> {
     /// The domains that make columns.
     domains: &'a [String],
-    /// The name of the numbers.
+    /// The name of the numbers, without their unit.
     title: String,
     of_cell: fn(&Cell) -> &Estimate,
     of_mean: fn(&Mean) -> &Estimate,
@@ -31,7 +31,7 @@ pub(super) struct Accuracy<'a> {
 impl<'a> Accuracy<'a> {
     /// O.o.d. accuracies.
     pub(super) fn ood(report: &'a Report<'_>) -> Self {
-        let title = format!("O.o.d. accuracy (held-out domain, {}), %", selection::split(report));
+        let title = format!("O.o.d. {} (held-out domain, {})", report.metric(), selection::split(report));
         Self {
             domains: &report.domains,
             title,
@@ -54,7 +54,7 @@ impl<'a> Accuracy<'a> {
 
     /// I.i.d. accuracies, without marks.
     pub(super) fn iid(report: &'a Report<'_>) -> Self {
-        let title = "I.i.d. accuracy (training domains, out splits) by held-out domain, %".to_owned();
+        let title = format!("I.i.d. {} (training domains, out splits) by held-out domain", report.metric());
         Self {
             domains: &report.domains,
             title,
@@ -83,12 +83,14 @@ pub(super) fn tables(
 ) -> Markup {
     let parts: Vec<&[String]> = shown.domains.chunks(DOMAINS_MAX).collect();
     let rows: usize = groups.iter().map(|group| group.results.means.len()).sum();
+    let scale = groups.first().map(|group| group.results.scale());
+    let name = scale.map_or_else(|| shown.title.clone(), |scale| scale.with_unit(&shown.title));
     let left_out: usize = groups.iter().map(|group| group.results.means.len().saturating_sub(ROWS_MAX)).sum();
     html! {
         @for (part, domains) in parts.iter().enumerate() {
             @let last = part + 1 == parts.len();
             @let title = html! {
-                (shown.title) ": " (caption)
+                (name) ": " (caption)
                 @if parts.len() > 1 { " Part " (part + 1) " of " (parts.len()) "." }
                 " " (replicates(shown, groups, domains))
             };
@@ -104,8 +106,10 @@ pub(super) fn tables(
 
 /// The number of trials in a cell, or its range.
 fn replicates(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String]) -> Markup {
-    let cells =
-        groups.iter().flat_map(|group| &group.results.cells).filter(|cell| domains.contains(&cell.held_out));
+    let cells = groups
+        .iter()
+        .flat_map(|group| &group.results.cells)
+        .filter(|cell| cell.held_out.as_ref().is_some_and(|own| domains.contains(own)));
     let mut planned: Vec<usize> = cells.clone().map(|cell| cell.planned).collect();
     planned.sort_unstable();
     planned.dedup();
@@ -137,14 +141,14 @@ fn head(shown: &Accuracy<'_>, groups: &[RowGroup<'_>], domains: &[String], last:
 
 fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bool) -> Markup {
     let RowGroup { name, results, axes } = group;
-    let cells: BTreeMap<CellKey<'_>, &Cell> =
-        results.cells.iter().map(|cell| ((&*cell.row, &*cell.held_out), cell)).collect();
-    let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, domain)).copied();
+    let scale = results.scale();
+    let cells: BTreeMap<CellKey<'_>, &Cell> = results.cells.iter().map(|cell| (cell.key(), cell)).collect();
+    let cell = |mean: &Mean, domain: &str| cells.get(&(&*mean.row, Some(domain))).copied();
     // A succeeded trial without these evaluations counts as missing.
     let complete = |cell: Option<&Cell>| cell.is_some_and(|cell| (shown.of_cell)(cell).n == cell.planned);
     let of_domain = |domain: &String| {
         let cells = results.means.iter().map(|mean| cell(mean, domain).filter(|cell| complete(Some(cell))));
-        best(cells.map(|cell| (shown.of_cell)(cell?).mean), shown.mark)
+        best(&scale, cells.map(|cell| (shown.of_cell)(cell?).mean), shown.mark)
     };
     let best_of: Vec<Option<f64>> = domains.iter().map(of_domain).collect();
     let whole = |mean: &&Mean| {
@@ -152,7 +156,7 @@ fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bo
     };
     let means =
         results.means.iter().map(|mean| Some(mean).filter(whole).and_then(|mean| (shown.of_mean)(mean).mean));
-    let best_mean = best(means, shown.mark && last);
+    let best_mean = best(&scale, means, shown.mark && last);
     let width = axes.len() + domains.len() + if last { 3 + usize::from(shown.iid_mean) } else { 0 };
     let changes = |row: usize| {
         row > 0 && axes.len() > 1 && results.means[row].row.first() != results.means[row - 1].row.first()
@@ -163,11 +167,11 @@ fn body(shown: &Accuracy<'_>, group: &RowGroup<'_>, domains: &[String], last: bo
             @for (row, mean) in results.means.iter().enumerate().take(ROWS_MAX) {
                 tr.first[changes(row)] {
                     @for axis in axes { th scope="row" { (progress::value_or_mixed(value(mean, axis))) } }
-                    @for (domain, best) in domains.iter().zip(&best_of) { td.number { (entry(shown, cell(mean, domain), *best)) } }
+                    @for (domain, best) in domains.iter().zip(&best_of) { td.number { (entry(shown, cell(mean, domain), &scale, *best)) } }
                     @if last {
-                        td.number { (marked((shown.of_mean)(mean), best_mean)) }
+                        td.number { (marked((shown.of_mean)(mean), &scale, best_mean)) }
                         td.number { (page::count((shown.of_mean)(mean).n as u64)) }
-                        @if shown.iid_mean { td.number { (page::percent(&mean.iid)) } }
+                        @if shown.iid_mean { td.number { (page::mean(&scale, &mean.iid)) } }
                         td.number { (mean.done) "/" (mean.planned) }
                     }
                 }
@@ -181,22 +185,22 @@ fn value<'a>(mean: &'a Mean, axis: &Axis) -> Option<&'a AxisValue> {
 }
 
 /// The best value of a complete column.
-fn best(column: impl Iterator<Item = Option<f64>>, mark: bool) -> Option<f64> {
+fn best(scale: &Scale, column: impl Iterator<Item = Option<f64>>, mark: bool) -> Option<f64> {
     let column: Option<Vec<f64>> = column.collect();
-    column.filter(|column| mark && column.len() > 1)?.into_iter().reduce(f64::max)
+    scale.best(column.filter(|column| mark && column.len() > 1)?.into_iter())
 }
 
-fn entry(shown: &Accuracy<'_>, cell: Option<&Cell>, best: Option<f64>) -> Markup {
+fn entry(shown: &Accuracy<'_>, cell: Option<&Cell>, scale: &Scale, best: Option<f64>) -> Markup {
     // A setting may not be planned with every domain.
     let Some(cell) = cell else { return html! {} };
     let estimate = (shown.of_cell)(cell);
     html! {
-        (marked(estimate, best))
+        (marked(estimate, scale, best))
         @if estimate.n < cell.planned { " " span.progress { "(" (estimate.n) "/" (cell.planned) ")" } }
     }
 }
 
-fn marked(estimate: &Estimate, best: Option<f64>) -> impl Render {
-    let number = page::percent(estimate);
-    html! { @if shown_alike(estimate.mean, best) { strong { (number) } } @else { (number) } }
+fn marked(estimate: &Estimate, scale: &Scale, best: Option<f64>) -> impl Render {
+    let number = page::mean(scale, estimate);
+    html! { @if scale.shown_alike(estimate.mean, best) { strong { (number) } } @else { (number) } }
 }

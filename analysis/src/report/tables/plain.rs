@@ -6,11 +6,13 @@ use maud::{Markup, html};
 use sortie_core::job::StateName;
 use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
-use sortie_core::selection::{Selected, Validation, iid, last};
+use sortie_core::selection::{Validation, iid, last};
 
 use super::super::{Report, page, progress};
 use super::limits::ROWS_MAX;
 use crate::axis::AxisValue;
+use crate::metric_spec::MetricChoice;
+use crate::scale::Scale;
 use crate::statistics::Estimate;
 
 /// The trials of one setting.
@@ -25,8 +27,8 @@ struct SettingAccuracies {
 pub(super) fn tables(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     html! {
         p {
-            "The sweep holds out no domain, so there is no o.o.d. accuracy. These are means over the out splits that trials evaluated, after the last step "
-            "and after the best one. The best step was chosen by the same numbers, so its accuracy is too high."
+            "The sweep holds out no domain, so there is nothing o.o.d. These are means over the out splits that trials evaluated, after the last step "
+            "and after the best one. The best step was chosen by the same numbers, so it looks better than it is."
         }
         @for &method in &report.methods { (table(report, method, numbers)) }
     }
@@ -36,8 +38,10 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> 
     let mut settings: BTreeMap<Vec<Option<AxisValue>>, SettingAccuracies> = BTreeMap::new();
     for record in &report.records {
         let values = report.axes.iter().map(|axis| axis.value(&record.point)).collect();
-        settings.entry(values).or_default().add(record, method);
+        settings.entry(values).or_default().add(record, method, &report.asked.metrics);
     }
+    let shown = settings.values().flat_map(|setting| setting.last.iter().chain(&setting.best));
+    let scale = Scale::of(&report.asked.metrics.shown, shown.copied());
     let rows = settings.len();
     let head = html! {
         tr {
@@ -50,8 +54,8 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> 
             @for (values, setting) in settings.iter().take(ROWS_MAX) {
                 tr {
                     @for value in values { th scope="row" { (progress::value_or_mixed(value.as_ref())) } }
-                    td.number { (page::percent(&Estimate::of(&setting.last))) }
-                    td.number { (page::percent(&Estimate::of(&setting.best))) }
+                    td.number { (page::mean(&scale, &Estimate::of(&setting.last))) }
+                    td.number { (page::mean(&scale, &Estimate::of(&setting.best))) }
                     td.number { (setting.last.len()) }
                     td.number { (setting.done) "/" (setting.planned) }
                 }
@@ -59,21 +63,21 @@ fn table(report: &Report<'_>, method: Method, numbers: &mut page::Numbering) -> 
         }
     };
     html! {
-        (page::table(&numbers.table(), html! { "Accuracy on the out splits, %, mean ± standard error over trials; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
+        (page::table(&numbers.table(), html! { (scale.with_unit(&format!("Mean {} on the out splits", scale.name()))) ", ± standard error over trials; weights used: " (method.as_str()) "." }, rows > page::ROWS_TOGETHER, head, body))
         @if rows > ROWS_MAX { p.note { (page::count((rows - ROWS_MAX) as u64)) " further settings are left out." } }
     }
 }
 
 impl SettingAccuracies {
-    fn add(&mut self, record: &TrialRecord, method: Method) {
+    fn add(&mut self, record: &TrialRecord, method: Method, metrics: &MetricChoice) {
         self.planned += 1;
         if record.state != StateName::Succeeded {
             return;
         }
         self.done += 1;
-        let validation = Validation::of(record, method);
-        let score = |selected: Option<Selected>| selected.map(|selected| selected.score);
-        self.last.extend(score(last(validation)));
-        self.best.extend(score(iid(validation)));
+        let validation = Validation::of(record, method, &metrics.selected_by);
+        let shown = Validation::of(record, method, &metrics.shown);
+        self.last.extend(last(validation).and_then(|selected| shown.iid(selected.step)));
+        self.best.extend(iid(validation).and_then(|selected| shown.iid(selected.step)));
     }
 }

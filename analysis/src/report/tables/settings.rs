@@ -30,7 +30,7 @@ pub(in crate::report) fn section(report: &Report<'_>, numbers: &mut page::Number
         }
         @for &selection in &report.selections {
             h3 { "Selection " (selection::label(selection)) }
-            p { "Takes " (selection::takes(selection)) "; reads " (selection.reads()) " to choose." }
+            p { "Takes " (selection::takes(report, selection)) "; reads " (selection.reads()) " to choose." }
             @match summarised(report) {
                 Some(first) => (summary(report, first, selection, numbers)),
                 None => (settings(report, selection, numbers)),
@@ -133,7 +133,8 @@ fn groups(all: &[(Method, Results)]) -> Vec<RowGroup<'_>> {
 
 /// The number of succeeded trials that are in no mean.
 fn unmeasured(all: &[(Method, Results)]) -> Markup {
-    let missing = |results: &Results| results.cells.iter().map(|cell| cell.done - cell.ood.n).sum::<usize>();
+    let missing =
+        |results: &Results| results.cells.iter().map(|cell| cell.done - cell.measured()).sum::<usize>();
     let found =
         all.iter().map(|(method, results)| (method, missing(results))).filter(|(_, missing)| *missing > 0);
     let found: Vec<String> = found
@@ -165,12 +166,7 @@ fn combined(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
                 ![COMBINE, MEMBERS].contains(&axis.as_str()) && own.iter().any(|name| name == axis.as_str())
             });
             by.insert(0, Axis::from(MEMBERS));
-            let question = Question {
-                selection: Selection::Last,
-                by,
-                ood_split: report.asked.ood_split,
-                ..Question::default()
-            };
+            let question = Question { by, ..report.question(Selection::Last, Method::Plain) };
             Some((combine.name.as_str(), results(&report.name, &report.spec.work, records, &question).ok()?))
         })
         .collect();

@@ -1,9 +1,13 @@
 //! Results of sweeps of commands, whose axes and accuracies can be anything.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod metrics;
+#[path = "../support/mod.rs"]
 mod support;
 
-use sortie_analysis::{Axis, Format, OodSplit, Question, results};
+use sortie_analysis::{
+    Axis, FigureKind, FigureQuestion, Format, MetricChoice, OodSplit, Question, figure, results,
+};
 use sortie_core::command::CommandSettings;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Evaluation, Method, Score, SplitName};
@@ -19,6 +23,7 @@ const IID: Question = Question {
     by: Vec::new(),
     best: false,
     ood_split: None,
+    metrics: MetricChoice::ACCURACY,
 };
 
 fn close(value: Option<f64>, expected: f64) -> bool {
@@ -119,10 +124,11 @@ fn an_axis_that_no_trial_has_and_a_sweep_without_domains_are_refused() {
         "sweep demo has no axis \"speed\" to make rows of; allowed: dropout, lr, weight_decay, head_lr_factor, seed, split"
     );
     let run = command(&[]);
-    let error = results("demo", &run, &[command_trial(&run, &[], "sgd", 0)], &IID).unwrap_err().to_string();
+    let (trial, kind) = (command_trial(&run, &[], "sgd", 0), FigureQuestion::of(FigureKind::Box));
+    let error = figure("demo", &run, &[trial], &kind).unwrap_err().to_string();
     assert_eq!(
         error,
-        "sweep demo holds out no domain, so it has no o.o.d. results; `sortie trials demo` lists its trials"
+        "sweep demo holds out no domain, so it has no o.o.d. results; `sortie results demo` has its table"
     );
 }
 
