@@ -272,14 +272,19 @@ fn first_difference(a: &TrialRecord, b: &TrialRecord) -> Option<Example> {
     Some(Example { trial: a.id.to_string(), evaluation, a: there(&first), b: there(&second) })
 }
 
-/// Held-out domains, values on the axes that both sides have, and seeds.
+/// Held-out domains, values on the axes on which both sides have some in common, and seeds.
 type GridPoint = (String, Vec<(Axis, Option<AxisValue>)>);
 
 fn places(a: &DiffSide, b: &DiffSide, question: &Question) -> GridPointDifference {
     let names =
         |side: &DiffSide| crate::axis::parameter_names(side.meant().values().map(|record| &record.point));
     let (own, others) = (names(a), names(b));
+    let values = |side: &DiffSide, axis: &Axis| {
+        side.meant().values().filter_map(|record| axis.value(&record.point)).collect::<BTreeSet<AxisValue>>()
+    };
     let common = own.iter().filter(|name| others.contains(name)).map(|name| Axis::from(name.as_str()));
+    // An axis on which the sides have no value in common is what they differ in, as a setting is.
+    let common = common.filter(|axis| !values(a, axis).is_disjoint(&values(b, axis)));
     let common: Vec<Axis> = common.chain([Axis::Seed, Axis::Split]).collect();
     // Two trials are compared at any points.
     let place = |point: &Point| match (a.trial, b.trial) {

@@ -90,6 +90,19 @@ fn different_trials_at_one_grid_point_are_compared_by_their_accuracies() {
 }
 
 #[test]
+fn sweeps_that_differ_in_a_fixed_value_of_an_axis_are_compared_across_it() {
+    let [one, mut two] = sides();
+    let places = [("photo", 0, 720), ("photo", 1, 710)];
+    two.records = places
+        .map(|(held_out, seed, ood)| succeeded(&two.spec.work, point(held_out, 0.0, 7e-3, seed), 890, ood))
+        .into();
+    let found = diff(&one, &two, &Question::default());
+    assert_eq!((found.shared.trials, found.places.compared), (0, 2));
+    // 0.02 and 0.
+    assert!((found.places.ood.mean.unwrap() - 0.01).abs() < 1e-12);
+}
+
+#[test]
 fn two_trials_are_compared_at_any_grid_points() {
     let [mut one, mut two] = sides();
     (one.trial, two.trial) = (Some(one.records[2].id), Some(two.records[3].id));
