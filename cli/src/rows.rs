@@ -38,7 +38,7 @@ pub fn trial(trial: v1::Trial, point: Point) -> Result<TrialRow> {
 /// # Errors
 /// One line: the answer has no trial, or an invalid one.
 pub fn history(history: v1::ExplainResponse) -> Result<TrialHistory> {
-    let v1::ExplainResponse { sweep, trial: found, token, waits_ms, events, note, members } = history;
+    let v1::ExplainResponse { sweep, trial: found, token, waits_ms, events, note, members, lacks } = history;
     let mut found = found.context("the coordinator's answer has no trial")?;
     let point: Point = found.point.take().unwrap_or_default().try_into()?;
     let attempts = Attempts::of(&events);
@@ -56,6 +56,7 @@ pub fn history(history: v1::ExplainResponse) -> Result<TrialHistory> {
         attempt: attempts.number(token),
         token: positive(token),
         note: non_empty(note),
+        lacks: non_empty(lacks),
         waits: Duration::from_millis(waits_ms),
         members,
         events: events.into_iter().map(event).collect(),

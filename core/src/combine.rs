@@ -116,15 +116,6 @@ impl Member {
     }
 }
 
-/// What combinations need of their members besides a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// Their final weights.
-    pub weights: bool,
-    /// Their final logits.
-    pub logits: bool,
-}
-
 /// Whether the members of a combination have their results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {

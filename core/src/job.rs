@@ -10,6 +10,10 @@ use crate::combine::Readiness;
 use crate::keys::AttemptToken;
 use crate::named;
 
+mod failure;
+
+pub use failure::{Blame, ErrorClass, RetryPolicy, WAIT_MAX};
+
 /// A point in time, in milliseconds since the Unix epoch, as the coordinator's clock gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -33,131 +37,6 @@ impl Timestamp {
 
 fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-/// Why an attempt ended without a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// Something that may not fail the next time.
-    Transient,
-    /// The worker was asked to stop and gave the trial back.
-    Preempted,
-    /// The lease expired: the worker died, hung, or lost its network.
-    Lost,
-    /// The device's or the machine's memory was not enough.
-    OutOfMemory,
-    /// The specification cannot run anywhere.
-    BadConfig,
-    /// The data cannot be understood.
-    BadData,
-    /// This machine lacks something that others may have: a library, a program, a path, room on a disk, a permission.
-    Machine,
-    /// One of this machine's devices does not work any more.
-    Device,
-    /// The attempt made no progress for longer than its sweep allows.
-    Stalled,
-    /// A sweep's own program ended by itself with an error.
-    Crashed,
-}
-named!(ErrorClass, "error class", {
-    Transient => "transient",
-    Preempted => "preempted",
-    Lost => "lost",
-    OutOfMemory => "out-of-memory",
-    BadConfig => "bad-config",
-    BadData => "bad-data",
-    Machine => "machine",
-    Device => "device",
-    Stalled => "stalled",
-    Crashed => "crashed",
-});
-
-/// Where the cause of a failure lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// In the trial: it is the same everywhere.
-    Trial,
-    /// In the machine, for the trial's kind of work. It costs the trial nothing.
-    Machine,
-    /// In the machine's devices. It costs the trial nothing.
-    Device,
-    /// In the trial on this device: a larger one may run it.
-    TrialOnDevice,
-    /// Unknown: it counts against both.
-    Unknown,
-    /// Nowhere: nothing is wrong with either.
-    Nobody,
-}
-
-/// When a failed attempt is followed by another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// How many attempts may end like this before the trial fails; none if such attempts do not count.
-    pub attempts_max: Option<u32>,
-    /// The wait before the second attempt; it doubles with every further failure of the class.
-    pub first_delay: Duration,
-}
-
-/// No failed trial waits nominally longer than this.
-const DELAY_MAX: Duration = Duration::from_secs(600);
-/// No failed trial waits longer than this.
-pub const WAIT_MAX: Duration = Duration::from_secs(900);
-
-impl ErrorClass {
-    /// What the class does to a trial.
-    pub fn policy(self) -> RetryPolicy {
-        let policy =
-            |attempts_max, seconds| RetryPolicy { attempts_max, first_delay: Duration::from_secs(seconds) };
-        match self {
-            Self::Preempted => policy(None, 0),
-            // A trial that crashes its workers must end at some time; lost machines must not end it.
-            Self::Lost => policy(Some(100), 0),
-            Self::Transient => policy(Some(3), 2),
-            // Other processes may have freed memory by then.
-            Self::OutOfMemory => policy(Some(3), 20),
-            Self::BadConfig => policy(Some(1), 0),
-            // Once more, on another machine if there is one.
-            Self::BadData | Self::Stalled | Self::Crashed => policy(Some(2), 0),
-            Self::Machine | Self::Device => policy(None, 0),
-        }
-    }
-
-    /// What the class does to a trial whose sweep may say how often programs that crash are tried again.
-    pub fn policy_with(self, retries: Option<u32>) -> RetryPolicy {
-        match (self, retries) {
-            (Self::Crashed, Some(retries)) => {
-                RetryPolicy { attempts_max: Some(retries.saturating_add(1)), ..self.policy() }
-            }
-            _ => self.policy(),
-        }
-    }
-
-    /// Where the cause of an attempt's end like this lies.
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::BadConfig => Blame::Trial,
-            Self::Machine => Blame::Machine,
-            Self::Device => Blame::Device,
-            Self::OutOfMemory => Blame::TrialOnDevice,
-            Self::Transient | Self::BadData | Self::Stalled | Self::Crashed => Blame::Unknown,
-            Self::Preempted | Self::Lost => Blame::Nobody,
-        }
-    }
-}
-
-impl RetryPolicy {
-    /// Whether a trial that failed so often before ends with another failure of the class.
-    pub fn exhausted(self, failures: u32) -> bool {
-        self.attempts_max.is_some_and(|max| failures.saturating_add(1) >= max)
-    }
-
-    /// The wait after this many earlier failures, between half and one and a half times its nominal length: trials that failed together
-    /// are not retried together. `jitter` is any number.
-    pub fn delay(self, failures: u32, jitter: u64) -> Duration {
-        let nominal =
-            self.first_delay.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(1)).min(DELAY_MAX);
-        nominal.mul_f64(0.5 + (jitter % 1_000) as f64 / 1_000.0)
-    }
 }
 
 /// How a finished attempt ended.
@@ -219,6 +98,8 @@ pub enum State {
         lost: Option<AttemptToken>,
         /// After a failure: it is not assigned earlier.
         not_before: Option<Timestamp>,
+        /// The attempt whose result counts until another succeeds, of a trial that runs again for its files.
+        earlier: Option<AttemptToken>,
     },
     /// An attempt has it.
     Running {
@@ -226,6 +107,8 @@ pub enum State {
         token: AttemptToken,
         /// When the lease ends unless a heartbeat extends it.
         expires_at: Timestamp,
+        /// See above.
+        earlier: Option<AttemptToken>,
     },
     /// It does not change any more unless a user retries it.
     Finished(Finished),
@@ -256,7 +139,7 @@ impl Finished {
 
 impl State {
     /// The state of a new trial, and of one that starts anew.
-    pub const FRESH: Self = Self::Queued { lost: None, not_before: None };
+    pub const FRESH: Self = Self::Queued { lost: None, not_before: None, earlier: None };
 
     /// The state's name.
     pub fn name(&self) -> StateName {
@@ -274,6 +157,27 @@ impl State {
     /// After a failure: the earliest time of the next attempt.
     pub fn not_before(&self) -> Option<Timestamp> {
         if let Self::Queued { not_before, .. } = self { *not_before } else { None }
+    }
+
+    /// Of a trial that runs again for its files: the attempt whose result counts until another succeeds.
+    pub fn earlier(&self) -> Option<AttemptToken> {
+        match self {
+            Self::Queued { earlier, .. } | Self::Running { earlier, .. } => *earlier,
+            Self::Blocked | Self::Finished(_) => None,
+        }
+    }
+
+    /// The attempt whose evaluations are the trial's result, if it has one.
+    pub fn accepted(&self) -> Option<AttemptToken> {
+        match self {
+            Self::Finished(Finished::Succeeded(token)) => Some(*token),
+            other => other.earlier(),
+        }
+    }
+
+    /// This end, unless an earlier result counts: no trial loses that.
+    fn or_earlier(&self, end: Finished) -> Self {
+        Self::Finished(self.earlier().map_or(end, Finished::Succeeded))
     }
 
     /// The attempt that the state names, if any.
@@ -314,6 +218,8 @@ pub enum Event {
         /// It is a combination, which is blocked until its members have a result.
         combination: bool,
     },
+    /// Its result lacks files that its sweep keeps: it runs again. The result counts until another attempt succeeds.
+    Again,
     /// The members of a combination have changed.
     Members(Readiness),
 }
@@ -378,7 +284,7 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] when the state does not allow the event; nothing changes then.
 pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Result<Decision, Refused> {
-    let running = |token| State::Running { token, expires_at: now.plus(lease) };
+    let running = |token| State::Running { token, expires_at: now.plus(lease), earlier: state.earlier() };
     match event {
         Event::Claim(token) => match state {
             State::Queued { not_before, .. } if not_before.is_none_or(|earliest| earliest <= now) => {
@@ -403,8 +309,8 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         }
         Event::Complete { token, outcome, past } => complete(state, *token, outcome, *past, now),
         Event::Reap(past) => match state {
-            State::Running { token, expires_at } if expires_at <= now => Ok(Decision::Move(
-                after_failure(token, ErrorClass::Lost, *past, now),
+            State::Running { token, expires_at, .. } if expires_at <= now => Ok(Decision::Move(
+                after_failure(state, token, ErrorClass::Lost, *past, now),
                 Some(Effect::End(token, AttemptEnd::Lost)),
             )),
             _ => Ok(Decision::Stay),
@@ -412,10 +318,10 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
         Event::Cancel => Ok(match state {
             State::Finished(_) => Decision::Stay,
             State::Blocked | State::Queued { .. } => {
-                Decision::Move(State::Finished(Finished::Cancelled), None)
+                Decision::Move(state.or_earlier(Finished::Cancelled), None)
             }
             State::Running { token, .. } => Decision::Move(
-                State::Finished(Finished::Cancelled),
+                state.or_earlier(Finished::Cancelled),
                 Some(Effect::End(token, AttemptEnd::Cancelled)),
             ),
         }),
@@ -425,8 +331,15 @@ pub fn apply(state: State, event: &Event, now: Timestamp, lease: Duration) -> Re
                 Decision::Move(next, Some(Effect::ResetFailures))
             }
             // A trial that waits after a failure runs now.
-            State::Queued { lost, not_before: Some(earliest) } if earliest > now => {
-                Decision::Move(State::Queued { lost, not_before: None }, Some(Effect::ResetFailures))
+            State::Queued { lost, not_before: Some(earliest), earlier } if earliest > now => {
+                Decision::Move(State::Queued { lost, not_before: None, earlier }, Some(Effect::ResetFailures))
+            }
+            _ => Decision::Stay,
+        }),
+        Event::Again => Ok(match state {
+            State::Finished(Finished::Succeeded(token)) => {
+                let next = State::Queued { lost: None, not_before: None, earlier: Some(token) };
+                Decision::Move(next, Some(Effect::ResetFailures))
             }
             _ => Decision::Stay,
         }),
@@ -444,15 +357,22 @@ fn holds(state: State, by: AttemptToken) -> bool {
     !matches!(state, State::Finished(_)) && state.token() == Some(by)
 }
 
-fn after_failure(token: AttemptToken, class: ErrorClass, past: FailureHistory, now: Timestamp) -> State {
+fn after_failure(
+    state: State,
+    token: AttemptToken,
+    class: ErrorClass,
+    past: FailureHistory,
+    now: Timestamp,
+) -> State {
     let policy = class.policy_with(past.retries);
     if policy.exhausted(past.failures) {
-        return State::Finished(Finished::Failed(Some(token)));
+        return state.or_earlier(Finished::Failed(Some(token)));
     }
     // Only a lost attempt may still report; one that reported its end must not.
     let lost = (class == ErrorClass::Lost).then_some(token);
     let delay = policy.delay(past.failures, past.jitter);
-    State::Queued { lost, not_before: (!delay.is_zero()).then(|| now.plus(delay)) }
+    let not_before = (!delay.is_zero()).then(|| now.plus(delay));
+    State::Queued { lost, not_before, earlier: state.earlier() }
 }
 
 fn complete(
@@ -472,8 +392,8 @@ fn complete(
     }
     let next = match outcome {
         Outcome::Succeeded => State::Finished(Finished::Succeeded(token)),
-        Outcome::Diverged { .. } => State::Finished(Finished::Diverged(token)),
-        Outcome::Failed { class, .. } => after_failure(token, *class, past, now),
+        Outcome::Diverged { .. } => state.or_earlier(Finished::Diverged(token)),
+        Outcome::Failed { class, .. } => after_failure(state, token, *class, past, now),
     };
     Ok(Decision::Move(next, Some(Effect::End(token, AttemptEnd::Reported(outcome.clone())))))
 }

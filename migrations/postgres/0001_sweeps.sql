@@ -25,7 +25,7 @@ CREATE TABLE sweeps (
     state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled', 'deleted')),
     archived BIGINT NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)),
     priority BIGINT NOT NULL,
-    reuse BIGINT NOT NULL CHECK (reuse IN (0, 1)),
+    reuse TEXT NOT NULL CHECK (reuse IN ('never', 'complete', 'anyway')),
     created_ms BIGINT NOT NULL,
     planned BIGINT NOT NULL,
     expanded BIGINT NOT NULL,
@@ -48,11 +48,13 @@ CREATE TABLE trials (
     holder BIGINT,
     expires_ms BIGINT,
     result BIGINT,
+    earlier BIGINT,
     forgiven BIGINT,
     reused BIGINT NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)),
     written TEXT NOT NULL DEFAULT '{}',
     UNIQUE (trial_id, sweep_id),
     CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
+    CHECK (state IN ('queued', 'running') OR earlier IS NULL),
     CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),
     CHECK (state = 'failed' OR (state IN ('succeeded', 'diverged')) = (result IS NOT NULL))
 );

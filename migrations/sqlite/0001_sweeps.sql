@@ -25,7 +25,8 @@ CREATE TABLE sweeps (
     state      TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paused', 'cancelled', 'deleted')),
     archived   INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)), -- 1: lists leave it out, and none of its trials starts
     priority   INTEGER NOT NULL,           -- higher ones are served first
-    reuse      INTEGER NOT NULL CHECK (reuse IN (0, 1)), -- results of the same trials in other sweeps are taken over
+    -- complete: results of the same trials in other sweeps are taken over that left the files which this one keeps; anyway: whatever they left
+    reuse      TEXT    NOT NULL CHECK (reuse IN ('never', 'complete', 'anyway')),
     created_ms INTEGER NOT NULL,
     planned    INTEGER NOT NULL,           -- trials of the grid
     expanded   INTEGER NOT NULL,           -- how many of them have been looked at: below `planned` the sweep is expanding
@@ -49,12 +50,14 @@ CREATE TABLE trials (
     holder     INTEGER,                    -- running: the attempt that has it
     expires_ms INTEGER,                    -- running: when the lease of that attempt ends
     result     INTEGER,                    -- finished: the attempt that ended it; its own, or that of the same trial in another sweep
+    earlier    INTEGER,                    -- queued or running again for its files: the attempt whose result counts until another succeeds
     forgiven   INTEGER,                    -- failures of attempts up to this one no longer count against it
     reused        INTEGER NOT NULL DEFAULT 0 CHECK (reused IN (0, 1)), -- 1: the result is that of the same trial in another sweep
     -- What the sweep file that named the trial first has for its numbers, such as {"lr":"1e-3"}: what its program is given.
     written    TEXT    NOT NULL DEFAULT '{}',
     UNIQUE (trial_id, sweep_id),
     CHECK (state = 'queued' OR (lost IS NULL AND not_before_ms IS NULL)),
+    CHECK (state IN ('queued', 'running') OR earlier IS NULL),
     CHECK ((state = 'running') = (holder IS NOT NULL) AND (state = 'running') = (expires_ms IS NOT NULL)),
     -- A combination can fail without an attempt.
     CHECK (state = 'failed' OR (state IN ('succeeded', 'diverged')) = (result IS NOT NULL))

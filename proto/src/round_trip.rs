@@ -191,7 +191,8 @@ fn lease() -> impl Strategy<Value = Lease> {
     let limit = || option::of(0.1..1e5);
     let limits = (limit(), limit(), option::of(any::<u32>()))
         .prop_map(|(hours, stall_minutes, retries)| Limits { hours, stall_minutes, retries });
-    let keep = (weights, any::<bool>()).prop_map(|(weights, logits)| Keep { weights, logits });
+    let keep = (weights, any::<bool>(), Keep::CHECKPOINT_MINUTES_ALLOWED)
+        .prop_map(|(weights, logits, checkpoint_minutes)| Keep { weights, logits, checkpoint_minutes });
     let member = (spec_hash(), vec(artifact(), 0..3), ".{0,9}").prop_map(|(spec_hash, files, host)| Member {
         spec_hash,
         files,

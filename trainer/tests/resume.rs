@@ -28,6 +28,8 @@ fn run(
     interruption: Interruption,
 ) -> ProcessOutput {
     let mut assignment = process::assignment(spec, folders, token);
+    // A killed attempt has an even token, the one that follows it the next odd one.
+    assignment.attempt = if token > 9 && token % 2 == 1 { 2 } else { 1 };
     assignment.checkpoints = checkpoints;
     process::run(&assignment, interruption)
 }
@@ -59,6 +61,12 @@ fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
     let uninterrupted = run(&spec, &folders, 1, Vec::new(), Interruption::default());
     assert_eq!(uninterrupted.outcome, Some(Outcome::Succeeded), "{}", uninterrupted.printed);
     assert_eq!(uninterrupted.losses.len() as u64, LAST + 1);
+    let log = &uninterrupted.printed;
+    for line in ["\nstarted from step 0\n", "\nstep 9  loss ", "\nevaluated after step 9: ", " (held out)\n"]
+    {
+        assert!(log.contains(line) && log.ends_with("\nsucceeded\n"), "no {line:?} in {log}");
+    }
+    assert!(log.contains("\nfinal-weights of the plain model after step 9 ("), "{log}");
     for &kill_at in kills {
         let token = 10 + 2 * kill_at as i64;
         let killed = run(&spec, &folders, token, Vec::new(), killed_at(kill_at));
@@ -69,6 +77,11 @@ fn check(finetune: Finetune, dropout: f64, kills: &[u64]) {
         let expected =
             kill_at.checked_sub(3).map(|step| Resumed { token: AttemptToken(token), step, exact: true });
         assert_eq!(resumed.resumed, expected);
+        let begins = expected.map_or("started from step 0: there was no checkpoint".to_owned(), |resumed| {
+            assert!(killed.printed.contains(&format!("\ncheckpoint after step {} (", resumed.step)));
+            format!("resumed after step {}", resumed.step)
+        });
+        assert!(resumed.printed.contains(&format!("\n{begins}\n")), "no {begins} in {}", resumed.printed);
         assert_eq!(resumed.result(), uninterrupted.result(), "{finetune} {dropout}, killed at {kill_at}");
     }
 }

@@ -22,6 +22,8 @@ pub struct TrialHistory {
     pub token: Option<i64>,
     /// Why no worker may run it.
     pub note: Option<String>,
+    /// Files that its sweep keeps and its result did not leave.
+    pub lacks: Option<String>,
     /// The time until it may run again after a failure.
     #[serde(rename = "waits_seconds", serialize_with = "style::seconds")]
     pub waits: Duration,
@@ -60,7 +62,7 @@ impl TrialHistory {
     }
 
     fn facts(&self) -> Vec<(&str, String)> {
-        let Self { trial, note, waits, members, .. } = self;
+        let Self { trial, note, lacks, waits, members, .. } = self;
         let point = &trial.point;
         let mut facts = vec![
             ("state", trial.state.to_string()),
@@ -68,6 +70,11 @@ impl TrialHistory {
             ("attempts", trial.attempts.to_string()),
         ];
         facts.extend(trial.reused_from.iter().map(|name| ("result", format!("reused from {name}"))));
+        facts.extend(
+            lacks
+                .iter()
+                .map(|files| ("lacks", format!("{files}, for which `sortie submit` lets it run again"))),
+        );
         facts.extend(note.iter().map(|note| ("waits", note.clone())));
         if !waits.is_zero() {
             facts.push(("waits", format!("{} after a failure", style::short(*waits))));

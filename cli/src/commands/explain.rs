@@ -1,6 +1,8 @@
 //! `sortie explain`: the history of one trial.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+
+use sortie_analysis::TrialHistory;
 
 use crate::connection::{Client, Connection};
 use crate::{output, rows};
@@ -13,13 +15,28 @@ pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Print a sweep file that runs this trial, with every setting spelled out: submitted, it makes the trial of the same id.
+    ///
+    /// A combination is printed with its members, which it runs on.
+    #[arg(long, conflicts_with = "json")]
+    config: bool,
 }
 
-/// Prints the history.
+/// Prints the history, or the file.
 ///
 /// # Errors
 /// One line: the coordinator refuses.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let history = rows::history(Client::connect(connection).await?.explain(&arguments.trial).await?)?;
+    let mut client = Client::connect(connection).await?;
+    let history = rows::history(client.explain(&arguments.trial).await?)?;
+    if arguments.config {
+        let TrialHistory { sweep, trial, members, .. } = &history;
+        let spec = client.describe(sweep).await?;
+        let file = spec.trial_file(trial.id, &trial.point).map_err(|reason| match members.as_slice() {
+            [] => anyhow!(reason),
+            members => anyhow!("{reason}; it combines {}", members.join(", ")),
+        })?;
+        return output::text(&file);
+    }
     if arguments.json { output::json(&history) } else { output::text(&history.text()) }
 }

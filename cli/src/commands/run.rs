@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::connection::{Client, ClientError, Connection, RetryingClient};
 use crate::hidden::Hidden;
 use crate::machine::Machine;
-use crate::sweep_source::SweepArguments;
+use crate::sweep_source::{Reuse, SweepArguments};
 use crate::watching::{self, Watcher};
 use crate::{logging, output, storage};
 
@@ -48,6 +48,12 @@ pub struct Arguments {
     /// Write results.json, results.csv, figure.svg and figure.png into this folder.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Let results count whatever files they left.
+    ///
+    /// Otherwise a trial whose result lacks weights or logits that [keep] asks for runs again. Its earlier result counts until it has
+    /// another.
+    #[arg(long)]
+    reuse_anyway: bool,
     #[command(flatten)]
     machine: Machine,
 }
@@ -77,8 +83,10 @@ async fn run_once(arguments: &Arguments, stop: &watch::Receiver<Stop>) -> Result
     let connection = &coordinator.connection;
     let mut client = Client::connect(connection).await?;
     output::warn(&read.warnings);
-    let progress = client.submit(read.request(false, None)).await?;
-    watching::follow_submission(progress, false).await?;
+    let reuse = Reuse { reuse_anyway: arguments.reuse_anyway, ..Reuse::default() };
+    let progress = client.submit(read.request(reuse, None)).await?;
+    let submitted = watching::follow_submission(progress, false).await?;
+    watching::lacking_line(submitted.lacking, "run again").iter().for_each(|line| output::note(line));
 
     let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
     let data = arguments.sweep.data.folder.as_ref();

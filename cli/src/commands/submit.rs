@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use sortie_proto::v1::{KeptValues, PreviewResponse, SettingChange, SubmitProgress};
+use sortie_proto::v1::{KeptValues, LackingTrials, PreviewResponse, SettingChange, SubmitProgress};
 
 use crate::connection::{Client, Connection};
 use crate::output;
-use crate::sweep_source::SweepArguments;
-use crate::watching::follow_submission;
+use crate::sweep_source::{Reuse, SweepArguments};
+use crate::watching::{follow_submission, lacking_line};
 
 /// Store a sweep. Submitting again is resuming; a larger grid adds only the difference.
 ///
@@ -19,6 +19,12 @@ pub struct Arguments {
     /// Run every trial, even if the same one has succeeded in another sweep.
     #[arg(long)]
     no_reuse: bool,
+    /// Let results count whatever files they left.
+    ///
+    /// Otherwise a trial whose result lacks weights or logits that [keep] asks for runs again. Its earlier result counts until it has
+    /// another.
+    #[arg(long, conflicts_with = "no_reuse")]
+    reuse_anyway: bool,
     /// Serve this sweep before those with lower numbers. New sweeps have 0; an old one keeps what it has.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i64>,
@@ -37,7 +43,8 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let read = arguments.sweep.read()?;
     output::warn(&read.warnings);
-    let request = read.request(arguments.no_reuse, arguments.priority);
+    let reuse = Reuse { no_reuse: arguments.no_reuse, reuse_anyway: arguments.reuse_anyway };
+    let request = read.request(reuse, arguments.priority);
     let mut client = Client::connect(connection).await?;
     let preview = client.preview(request.clone()).await?;
     if arguments.dry_run {
@@ -48,24 +55,26 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     }
     let progress = client.submit(request).await?;
     let last = follow_submission(progress, arguments.json).await.context(INTERRUPTED)?;
-    let SubmitProgress { sweep, planned, added, reused, .. } = &last;
-    if added > reused {
+    let SubmitProgress { sweep, planned, added, reused, lacking, .. } = &last;
+    if added > reused || lacking.is_some_and(|lacking| lacking.trials > 0) {
         output::warn(&read.outlook(connection).await);
     }
     if arguments.json {
         return output::json(
-            &json!({ "sweep": sweep, "planned": planned, "added": added, "reused": reused }),
+            &json!({ "sweep": sweep, "planned": planned, "added": added, "reused": reused, "lacking": lacking_json(*lacking) }),
         );
     }
+    lacking_line(*lacking, "run again").iter().for_each(|line| output::note(line));
     output::text(&summary(&last))
 }
 
 /// Shows what would change.
 fn show(preview: &PreviewResponse, json: bool) -> Result<()> {
-    let PreviewResponse { sweep, is_new, trials, combinations, changes, kept } = preview;
+    let PreviewResponse { sweep, is_new, trials, combinations, changes, kept, lacking } = preview;
     if !json {
         let mut text = plan(preview);
-        differences(preview).iter().for_each(|line| text.push_str(&format!("\n{line}")));
+        let lacking = lacking_line(*lacking, "would run again");
+        differences(preview).iter().chain(&lacking).for_each(|line| text.push_str(&format!("\n{line}")));
         return output::text(&text);
     }
     let change =
@@ -75,6 +84,7 @@ fn show(preview: &PreviewResponse, json: bool) -> Result<()> {
     output::json(&json!({
         "sweep": sweep, "is_new": is_new, "trials": trials, "combinations": combinations,
         "changes": changes.iter().map(change).collect::<Vec<_>>(), "kept": kept,
+        "lacking": lacking_json(*lacking),
     }))
 }
 
@@ -101,6 +111,11 @@ fn differences(preview: &PreviewResponse) -> Vec<String> {
         preview.kept.iter().map(kept).collect(),
     );
     changes.into_iter().chain(kept).collect()
+}
+
+fn lacking_json(lacking: Option<LackingTrials>) -> serde_json::Value {
+    let LackingTrials { trials, final_weights, selected_weights, logits } = lacking.unwrap_or_default();
+    json!({ "trials": trials, "final_weights": final_weights, "selected_weights": selected_weights, "logits": logits })
 }
 
 const INTERRUPTED: &str = "the sweep may not be stored completely; submit it again to complete it";
@@ -132,6 +147,7 @@ mod tests {
                 reused,
                 expanded: planned,
                 done: true,
+                lacking: None,
             })
         };
         assert_eq!(said(8, 8, 0), "sweep s: 8 trials submitted");

@@ -109,15 +109,26 @@ impl ReadSweep {
     }
 
     /// The request that stores it.
-    pub fn request(&self, no_reuse: bool, priority: Option<i64>) -> v1::SubmitRequest {
+    pub fn request(&self, reuse: Reuse, priority: Option<i64>) -> v1::SubmitRequest {
+        let Reuse { no_reuse, reuse_anyway } = reuse;
         v1::SubmitRequest {
             text: self.text.clone(),
             discovered: self.discovered.as_ref().map(Into::into),
             no_reuse,
+            reuse_anyway,
             priority,
             ..v1::SubmitRequest::default()
         }
     }
+}
+
+/// Which results that are there already count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reuse {
+    /// No other sweep's.
+    pub no_reuse: bool,
+    /// Whatever files they left.
+    pub reuse_anyway: bool,
 }
 
 /// What there is to say about a dataset's folder that its sweep can use.

@@ -4,5 +4,5 @@ mod arguments;
 mod data_root;
 mod preset;
 
-pub use arguments::{SweepArguments, request_of};
+pub use arguments::{Reuse, SweepArguments, request_of};
 pub use preset::find_preset;

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use sortie_proto::v1::SubmitProgress;
+use sortie_core::keep;
+use sortie_proto::v1::{LackingTrials, SubmitProgress};
 use tonic::Streaming;
 
 use super::bar::bar;
@@ -30,6 +31,13 @@ pub async fn follow_submission(
             None => return Err(ClientError::ConnectionLost.into()),
         }
     }
+}
+
+/// Trials whose results lack files, in one line; none without any.
+pub fn lacking_line(lacking: Option<LackingTrials>, what: &str) -> Option<String> {
+    let lacking = keep::LackingTrials::from(lacking.unwrap_or_default());
+    (lacking.trials > 0)
+        .then(|| format!("{lacking}: they {what}; --reuse-anyway lets their results count as they are"))
 }
 
 /// A bar on a terminal; elsewhere a line for every tenth, none for a small sweep.

@@ -74,7 +74,7 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
             checkpoint(899, "../../etc/passwd"),
             checkpoint(898, "/etc/passwd"),
         ],
-        keep: Some(v1::Keep { weights: "both".to_owned(), logits: false }),
+        keep: Some(v1::Keep { weights: "both".to_owned(), logits: false, checkpoint_minutes: Some(5.0) }),
         kill_at: Some(12),
         ..v1::Lease::default()
     };
@@ -83,6 +83,7 @@ async fn a_trial_is_told_what_the_lease_says_and_its_checkpoints_go_when_it_has_
     let told = assignment(&agent);
     assert_eq!((told.store.unwrap(), told.token.0, told.kill_at), (url(store.path()), token, Some(12)));
     assert_eq!((told.keep.weights.as_str(), told.keep.logits), ("both", false));
+    assert_eq!(told.keep.checkpoint_minutes, 5.0);
     let offered: Vec<(i64, &str)> =
         told.checkpoints.iter().map(|offered| (offered.token.0, offered.key.as_str())).collect();
     assert_eq!(offered, [(900, "checkpoints/x/900-3")], "a key that leads elsewhere is not passed on");

@@ -40,6 +40,7 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
         added,
         reused: added / 2,
         done,
+        lacking: None,
     };
     let script = Script {
         progress: vec![progress(50, 4, false), progress(55, 4, false), progress(100, 8, true)],
@@ -50,9 +51,10 @@ fn a_submission_tells_how_far_it_is_and_what_it_did() {
     let text = "sweep s: 8 trials added, 100 in all; 4 of them have succeeded in other sweeps and will not run again\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "50 of 100 trials looked at, 4 added\n");
+    let none_lacking = json!({"trials": 0, "final_weights": 0, "selected_weights": 0, "logits": 0});
     assert_eq!(
         coordinator.json(&["submit", path]),
-        json!({"sweep": "s", "planned": 100, "added": 8, "reused": 4})
+        json!({"sweep": "s", "planned": 100, "added": 8, "reused": 4, "lacking": none_lacking})
     );
     assert_eq!(coordinator.asked(), ["(true, Some(-2))", "(false, None)"]);
     // A coordinator that goes away in the middle.
@@ -234,6 +236,17 @@ fn a_trial_is_listed_and_explained() {
 }
 
 #[test]
+fn a_trial_whose_result_lacks_files_says_which() {
+    let trial = v1::Trial { state: v1::TrialState::Succeeded.into(), ..trial() };
+    let lacks = "final weights and logits".to_owned();
+    let story = v1::ExplainResponse { sweep: "s".into(), trial: Some(trial), lacks, ..Default::default() };
+    let coordinator = Coordinator::start(Script { story, ..Script::default() });
+    let line = "  lacks       final weights and logits, for which `sortie submit` lets it run again\n";
+    assert!(coordinator.says(&["explain", "94f9"]).contains(line));
+    assert_eq!(coordinator.json(&["explain", "94f9"])["lacks"], "final weights and logits");
+}
+
+#[test]
 fn a_linked_trial_says_to_what() {
     let trial = v1::Trial {
         reused_from: "other/94f9de81".into(),
@@ -386,8 +399,9 @@ fn results_of_a_sweep_without_domains_point_to_its_trials() {
 fn seeds_are_added_by_their_number_in_all() {
     let text = "name = 's'\n[run]\ncommand = ['true']\n[grid]\nseeds = 3\n";
     let spec = serde_json::to_string(&SweepSpec::parse(text, None).unwrap()).unwrap();
+    let (planned, added, reused, done) = (6, 3, 1, true);
     let done =
-        v1::SubmitProgress { sweep: "s".into(), planned: 6, expanded: 6, added: 3, reused: 1, done: true };
+        v1::SubmitProgress { sweep: "s".into(), planned, expanded: 6, added, reused, done, lacking: None };
     let coordinator = Coordinator::start(Script { spec, progress: vec![done], ..Script::default() });
     let said = coordinator.says(&["extend", "s", "--seeds", "+3"]);
     assert_eq!(

@@ -70,7 +70,10 @@ impl SweepService for Script {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<Self::SubmitStream>, Status> {
-        let v1::SubmitRequest { no_reuse, priority, .. } = request.into_inner();
+        let v1::SubmitRequest { no_reuse, reuse_anyway, priority, .. } = request.into_inner();
+        if reuse_anyway {
+            self.note(&"reuse anyway");
+        }
         self.note(&(no_reuse, priority));
         Ok(stream(&self.progress))
     }

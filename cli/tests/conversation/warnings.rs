@@ -36,6 +36,7 @@ fn plan_and_submit_warn_of_the_file_and_of_the_workers_and_go_on() {
         added: 4,
         reused,
         done: true,
+        lacking: None,
     };
     let script = Script { outlook, progress: vec![progress(1)], ..Script::default() };
     let coordinator = Coordinator::start(script.clone());

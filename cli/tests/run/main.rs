@@ -34,18 +34,27 @@ impl Sweep {
     }
 
     fn start(&self) -> Child {
+        self.command(&[]).spawn().unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
         command.args(["run", "tiny.toml", "--data", "data", "--devices", "cpu", "--threads", "1", "--cache"]);
         command.arg(&self.cache).args(["--output", "out"]).current_dir(self.folder.path());
         for variable in ["SORTIE_DB", "SORTIE_DATA", "SORTIE_STORE", "SORTIE_COORDINATOR"] {
             command.env_remove(variable);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// How many attempts succeeded, and for how many trials.
     fn succeeded(&self) -> (i64, i64) {
-        let sql = "SELECT COUNT(*), COUNT(DISTINCT trial) FROM attempts WHERE outcome = 'succeeded'";
+        self.counted("SELECT COUNT(*), COUNT(DISTINCT trial) FROM attempts WHERE outcome = 'succeeded'")
+    }
+
+    /// Two numbers from the database.
+    fn counted(&self, sql: &'static str) -> (i64, i64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let file = self.folder.path().join("sortie.db");
@@ -124,6 +133,39 @@ fn interrupted_and_killed_in_every_part_it_goes_on_and_runs_nothing_twice() {
     let output = sweep.start().wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(sweep.succeeded(), (6, 6));
+}
+
+#[test]
+fn trials_whose_results_lack_files_run_again_for_them_and_once() {
+    let Some(sweep) = Sweep::new(4) else { return };
+    let file = sweep.folder.path().join("tiny.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let run = |words: &[&str]| {
+        let output = sweep.command(words).output().unwrap();
+        let (table, said) = texts(&output);
+        assert!(output.status.success(), "{table}{said}");
+        (table, said)
+    };
+    let (first, said) = run(&[]);
+    assert!(!said.contains("lack"), "{said}");
+    // What each trial's process wrote is in the database.
+    let logged =
+        "SELECT COUNT(DISTINCT token), SUM(CAST(text AS TEXT) LIKE '%evaluated after step 4: %') FROM logs";
+    assert_eq!(sweep.counted(logged), (6, 6));
+    let weights = || sweep.counted("SELECT COUNT(*), COUNT(key) FROM artifacts WHERE kind = 'final-weights'");
+    assert_eq!(weights(), (6, 0));
+    fs::write(&file, format!("{plain}[keep]\nweights = \"final\"\ncheckpoint_minutes = 1440\n")).unwrap();
+    let (anyway, said) = run(&["--reuse-anyway"]);
+    assert!(!said.contains("lack"), "{said}");
+    assert_eq!((sweep.succeeded(), anyway == first), ((6, 6), true));
+    let (again, said) = run(&[]);
+    let line =
+        "6 trials lack final weights: they run again; --reuse-anyway lets their results count as they are\n";
+    assert!(said.contains(line), "{said}");
+    assert_eq!((sweep.succeeded(), weights()), ((12, 6), (12, 6)));
+    // The numbers are those of before, and nothing is lacking any more.
+    assert_eq!(again, first);
+    assert_eq!((run(&[]).0, sweep.succeeded()), (first, (12, 6)));
 }
 
 #[test]

@@ -20,8 +20,8 @@ use super::coordinator::{Coordinator, SOFTWARE};
 use super::refusal::{check_version, invalid, refused};
 use super::request::{named_trials, read_submission, read_sweep};
 use super::wire::{
-    artifacts_wire, certificate_wire, history_wire, preview_wire, row_wire, status_wire, trial_wire,
-    worker_wire,
+    artifacts_wire, certificate_wire, history_wire, preview_wire, progress_wire, row_wire, status_wire,
+    trial_wire, worker_wire,
 };
 use crate::store::{
     PageRequest, QUERY_TIME_MAX, StoreError, Submitted, SweepAction, SweepContents, TrialAction, Verified,
@@ -210,7 +210,8 @@ impl v1::sweep_service_server::SweepService for SweepApi {
                 self.0.store.held_up(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
             note = held_up.map(|held_up| held_up.reason).unwrap_or_default();
         }
-        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note)))
+        let lacks = self.0.store.lacks(&history, &spec).await.map_err(refused)?;
+        Ok(Response::new(history_wire(history, spec.work.steps().unwrap_or(0), note, lacks)))
     }
 
     async fn artifacts(
@@ -380,9 +381,9 @@ fn progress_stream(
             tokio::time::timeout(PROGRESS_INTERVAL, async { while progress.changed().await.is_ok() {} })
                 .await
                 .is_ok();
-        let Submitted { sweep, planned, expanded, added, reused, cancelled } = progress.borrow().clone();
-        let done = expanded >= planned;
-        if cancelled && !done {
+        let submitted = progress.borrow().clone();
+        let (sweep, done) = (&submitted.sweep, submitted.is_done());
+        if submitted.cancelled && !done {
             return Some((
                 Err(Status::failed_precondition(format!(
                     "sweep {sweep:?} was cancelled or deleted meanwhile"
@@ -398,8 +399,7 @@ fn progress_stream(
                 None,
             ));
         }
-        let message = v1::SubmitProgress { sweep, planned, expanded, added, reused, done };
-        Some((Ok(message), (!done).then_some(progress)))
+        Some((Ok(progress_wire(submitted)), (!done).then_some(progress)))
     })
 }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use sortie_core::job::StateName;
+use sortie_core::keep::Lacks;
 use sortie_core::spec::{Change, Resubmission};
 use sortie_core::status::WorkerState;
 use sortie_proto::v1;
 
 use super::coordinator::Offer;
 use crate::store::{
-    ArtifactLocation, Certificate, Preview, QueryRow, QueryValue, StoredArtifact, SweepStatus,
+    ArtifactLocation, Certificate, Preview, QueryRow, QueryValue, StoredArtifact, Submitted, SweepStatus,
     TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
 };
 
@@ -60,16 +61,24 @@ pub(super) fn status_wire(status: SweepStatus) -> v1::SweepStatus {
 }
 
 pub(super) fn preview_wire(sweep: String, preview: Preview) -> v1::PreviewResponse {
-    let (is_new, Resubmission { trials, combinations, changes, kept }) = match preview {
-        Preview::New { trials, combinations } => {
-            (true, Resubmission { trials, combinations, changes: Vec::new(), kept: Vec::new() })
+    let (is_new, Resubmission { trials, combinations, changes, kept }, lacking) = match preview {
+        Preview::New { trials, combinations, lacking } => {
+            (true, Resubmission { trials, combinations, changes: Vec::new(), kept: Vec::new() }, lacking)
         }
-        Preview::Stored(resubmission) => (false, resubmission),
+        Preview::Stored { resubmission, lacking } => (false, resubmission, lacking),
     };
     let change = |Change { key, old, new }| v1::SettingChange { key, old, new };
     let changes = changes.into_iter().map(change).collect();
     let kept = kept.into_iter().map(|(key, values)| v1::KeptValues { key, values }).collect();
-    v1::PreviewResponse { sweep, is_new, trials, combinations, changes, kept }
+    let lacking = Some(lacking.into());
+    v1::PreviewResponse { sweep, is_new, trials, combinations, changes, kept, lacking }
+}
+
+/// How far a submission is.
+pub(super) fn progress_wire(submitted: Submitted) -> v1::SubmitProgress {
+    let done = submitted.is_done();
+    let Submitted { sweep, planned, expanded, added, reused, lacking, cancelled: _ } = submitted;
+    v1::SubmitProgress { sweep, planned, expanded, added, reused, done, lacking: Some(lacking.into()) }
 }
 
 pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
@@ -93,7 +102,12 @@ pub(super) fn trial_wire(line: TrialLine, steps: u64) -> v1::Trial {
     }
 }
 
-pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String) -> v1::ExplainResponse {
+pub(super) fn history_wire(
+    history: TrialHistory,
+    steps: u64,
+    note: String,
+    lacks: Lacks,
+) -> v1::ExplainResponse {
     let events: Vec<_> = history
         .events
         .iter()
@@ -114,6 +128,7 @@ pub(super) fn history_wire(history: TrialHistory, steps: u64, note: String) -> v
         events,
         note,
         members,
+        lacks: lacks.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sortie_core::artifact::Artifact;
 use sortie_core::job::{StateName, Timestamp};
+use sortie_core::keep::LackingTrials;
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::Lease;
 use sortie_core::machine::{self, Fault, HeldUp, Standing};
@@ -77,18 +78,30 @@ pub struct Claimed {
     pub look_for: Vec<Prerequisite>,
 }
 
+/// Which results that are there already count for a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Its own, if they left the files that it keeps: no other sweep's.
+    Never,
+    /// Those of the same trials in any sweep that left the files which this one keeps. Its own trials without them run again.
+    Complete,
+    /// Those of the same trials in any sweep, whatever files they left, as long as its combinations have what they are made of.
+    Anyway,
+}
+sortie_core::named!(Reuse, "way to reuse results", { Never => "never", Complete => "complete", Anyway => "anyway" });
+
 /// How a submission is to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubmitOptions {
-    /// Whether results of the same trials in other sweeps are taken over.
-    pub reuse: bool,
+    /// Which results that are there already count.
+    pub reuse: Reuse,
     /// The sweep's priority; none leaves a stored one as it is, and is 0 for a new sweep.
     pub priority: Option<i64>,
 }
 
 impl Default for SubmitOptions {
     fn default() -> Self {
-        Self { reuse: true, priority: None }
+        Self { reuse: Reuse::Complete, priority: None }
     }
 }
 
@@ -101,9 +114,16 @@ pub enum Preview {
         trials: u64,
         /// Combinations over them.
         combinations: u64,
+        /// Of the trials, those whose results in other sweeps lack files.
+        lacking: LackingTrials,
     },
     /// It is stored.
-    Stored(Resubmission),
+    Stored {
+        /// What changes.
+        resubmission: Resubmission,
+        /// Its trials whose results lack files, here or in other sweeps.
+        lacking: LackingTrials,
+    },
 }
 
 /// How far a submission is.
@@ -119,6 +139,8 @@ pub struct Submitted {
     pub added: u64,
     /// How many of those had succeeded in another sweep.
     pub reused: u64,
+    /// Trials whose results lack files that the sweep keeps: they run again.
+    pub lacking: LackingTrials,
     /// A user called the sweep off meanwhile.
     pub cancelled: bool,
 }

@@ -96,9 +96,10 @@ pub async fn another_sweeps_checkpoints_are_not_offered(f: Fixture) {
 }
 
 pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_counts(f: Fixture) {
-    f.submit(&format!("{SWEEP}[keep]\nweights = \"final\"\nlogits = false\n")).await;
+    let text = format!("{SWEEP}[keep]\nweights = \"final\"\nlogits = false\n");
+    f.submit(&text).await;
     let lease = f.claim_one().await;
-    assert_eq!(lease.keep, Keep { weights: KeepWeights::Final, logits: false });
+    assert_eq!(lease.keep, Keep { weights: KeepWeights::Final, logits: false, ..Keep::default() });
     let logits = artifact(ArtifactKind::FinalLogits, 20, "");
     let weights = artifact(ArtifactKind::FinalWeights, 20, "weights/x");
     let first = left(
@@ -120,7 +121,7 @@ pub async fn artifacts_reported_again_are_stored_once_and_of_two_the_first_count
     let here = |artifact: Artifact| (lease.token, artifact, "host".to_owned(), None);
     assert_eq!(reported, [here(logits), here(weights)]);
     // A reused trial has the files of its result.
-    f.submit(&SWEEP.replace("\"first\"", "\"second\"")).await;
+    f.submit(&text.replace("\"first\"", "\"second\"")).await;
     assert_eq!(f.store.artifacts(&format!("second/{id}")).await.unwrap().artifacts.len(), 2);
 }
 

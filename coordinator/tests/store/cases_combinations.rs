@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sortie_coordinator::store::SubmitOptions;
+use sortie_coordinator::store::{Reuse, SubmitOptions};
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::lease::{Batch, Lease};
@@ -195,7 +195,7 @@ pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_one
     assert_eq!(next(&f).await.members.len(), 3);
     assert_eq!(f.store.trials("first", None, 0).await.unwrap().rows.len(), 20);
     // A new sweep that reuses nothing makes its own.
-    let options = SubmitOptions { reuse: false, ..SubmitOptions::default() };
+    let options = SubmitOptions { reuse: Reuse::Never, ..SubmitOptions::default() };
     f.submit_with(&sweep().replace("\"first\"", "\"third\""), options).await;
     assert!(
         f.claim(64).await.iter().filter(|lease| lease.sweep == "third").all(|lease| lease.members.is_empty())

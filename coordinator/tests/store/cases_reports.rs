@@ -1,6 +1,6 @@
 //! What attempts report, to the last bit, and what is refused.
 
-use sortie_coordinator::store::{PageRequest, StoreError, SubmitOptions};
+use sortie_coordinator::store::{PageRequest, Reuse, StoreError, SubmitOptions};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keys::AttemptToken;
 use sortie_core::lease::{AttemptHeartbeat, Batch};
@@ -247,8 +247,11 @@ pub async fn what_a_program_is_given_is_what_was_submitted_first(f: Fixture) {
     f.submit(&sweep("first", "[1e-3, 4.0]")).await;
     // The same sweep with another spelling, and another sweep with the same trials.
     f.submit(&sweep("first", "[0.001, 4, 1_000_000]")).await;
-    f.submit_with(&sweep("second", "[0.0010, 1e6, 0.5]"), SubmitOptions { reuse: false, priority: None })
-        .await;
+    f.submit_with(
+        &sweep("second", "[0.0010, 1e6, 0.5]"),
+        SubmitOptions { reuse: Reuse::Never, priority: None },
+    )
+    .await;
     let leases = f.claim_as("w2", 6).await.leases;
     let given = |of: &str| -> Vec<String> {
         let leases = leases.iter().filter(|lease| lease.sweep == of);

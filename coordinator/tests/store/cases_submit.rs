@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_coordinator::store::{StoreError, SubmitOptions, SweepAction};
+use sortie_coordinator::store::{Reuse, StoreError, SubmitOptions, SweepAction};
 use sortie_core::job::{Outcome, StateName};
 use sortie_core::lease::Batch;
 use sortie_core::spec::SpecError;
@@ -193,7 +193,7 @@ pub async fn a_claim_that_finds_only_results_elsewhere_goes_on_looking(f: Fixtur
 pub async fn without_reuse_everything_runs(f: Fixture) {
     f.submit(SWEEP).await;
     f.finish_everything().await;
-    let options = SubmitOptions { reuse: false, priority: None };
+    let options = SubmitOptions { reuse: Reuse::Never, priority: None };
     let submitted = f.submit_with(&SWEEP.replace("\"first\"", "\"second\""), options).await;
     assert_eq!((submitted.added, submitted.reused), (4, 0));
     f.finish_everything().await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sortie_coordinator::store::{
-    Claim, PageRequest, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
+    Claim, PageRequest, Reuse, Store, StoreError, SubmitOptions, SweepAction, TrialAction, Worker,
 };
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
@@ -271,8 +271,9 @@ impl Pair {
             }
             Step::Leave(worker) => shown(store.leave(WORKERS[*worker]).await),
             Step::Submit { sweep, grid, reuse, priority } => {
+                let reuse = if *reuse { Reuse::Complete } else { Reuse::Never };
                 let text = sweep_text(SWEEPS[*sweep], *grid);
-                shown(submit(store, &text, SubmitOptions { reuse: *reuse, priority: *priority }).await)
+                shown(submit(store, &text, SubmitOptions { reuse, priority: *priority }).await)
             }
             Step::Claim { worker, count_max, sweep } => {
                 let sweep = sweep.map(|sweep| SWEEPS[sweep].to_owned());

@@ -8,6 +8,7 @@ mod cases_attempts;
 mod cases_claims;
 mod cases_combinations;
 mod cases_housekeeping;
+mod cases_keep;
 mod cases_machines;
 mod cases_queries;
 mod cases_query_limits;
@@ -65,6 +66,14 @@ contract! {
         a_result_that_contradicts_an_earlier_attempt_is_noted,
         machines_may_differ,
         where_a_workers_artifacts_go_is_reported_when_it_knows,
+    }
+    cases_keep {
+        trials_without_the_files_that_are_kept_run_again_and_keep_their_results_meanwhile,
+        with_reuse_anyway_nothing_runs_again_and_what_is_lacking_is_said,
+        results_elsewhere_count_only_with_the_files_that_are_kept,
+        a_reused_result_that_stands_is_not_deleted_and_comes_back,
+        checkpoints_from_before_the_result_are_not_offered,
+        an_attempt_that_begins_anew_says_so,
     }
     cases_verification {
         a_resumed_run_is_certified,

@@ -10,7 +10,7 @@ const NEW: AttemptToken = AttemptToken(2);
 const RETRY: Event = Event::Retry { combination: false };
 
 fn running(token: AttemptToken) -> State {
-    State::Running { token, expires_at: NOW.plus(LEASE) }
+    State::Running { token, expires_at: NOW.plus(LEASE), earlier: None }
 }
 
 fn complete(token: AttemptToken, outcome: Outcome, failures: u32) -> Event {
@@ -32,7 +32,7 @@ fn after(state: State, event: &Event, now: Timestamp) -> State {
 #[test]
 fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     let later = NOW.plus(LEASE * 2);
-    let queued = State::Queued { lost: Some(OLD), not_before: None };
+    let queued = State::Queued { lost: Some(OLD), not_before: None, earlier: None };
     let lost = Some(Effect::End(OLD, AttemptEnd::Lost));
     assert_eq!(
         apply(running(OLD), &Event::Reap(FailureHistory::default()), later, LEASE),
@@ -44,7 +44,7 @@ fn an_expired_lease_is_revived_by_its_own_token_until_somebody_else_has_it() {
     );
     assert_eq!(
         after(queued, &Event::Claim(NEW), later),
-        State::Running { token: NEW, expires_at: later.plus(LEASE) }
+        State::Running { token: NEW, expires_at: later.plus(LEASE), earlier: None }
     );
     for event in [Event::Heartbeat(OLD), complete(OLD, Outcome::Succeeded, 0)] {
         assert_eq!(apply(running(NEW), &event, NOW, LEASE), Err(Refused::Stale(OLD)));
@@ -63,8 +63,11 @@ fn completing_twice_is_once_and_a_stale_token_never_completes() {
 #[test]
 fn each_error_class_has_its_budget_and_its_wait() {
     let end = |class, failures| after(running(OLD), &complete(OLD, failed(class), failures), NOW);
-    let queued =
-        |seconds| State::Queued { lost: None, not_before: Some(NOW.plus(Duration::from_secs(seconds))) };
+    let queued = |seconds| State::Queued {
+        lost: None,
+        not_before: Some(NOW.plus(Duration::from_secs(seconds))),
+        earlier: None,
+    };
     assert_eq!(end(ErrorClass::BadConfig, 0).name(), StateName::Failed);
     for class in [ErrorClass::BadData, ErrorClass::Stalled, ErrorClass::Crashed] {
         assert_eq!((end(class, 0), end(class, 1).name()), (State::FRESH, StateName::Failed), "{class}");
@@ -82,7 +85,7 @@ fn each_error_class_has_its_budget_and_its_wait() {
 
 #[test]
 fn a_trial_that_waits_is_not_assigned() {
-    let waiting = State::Queued { lost: None, not_before: Some(NOW.plus(LEASE)) };
+    let waiting = State::Queued { lost: None, not_before: Some(NOW.plus(LEASE)), earlier: None };
     assert_eq!(apply(waiting, &Event::Claim(NEW), NOW, LEASE), Err(Refused::NotQueued(StateName::Queued)));
     assert_eq!(after(waiting, &RETRY, NOW), State::FRESH);
 }
@@ -102,6 +105,42 @@ fn users_cancel_what_is_not_over_and_retry_what_has_no_result() {
     }
     for state in [running(OLD), State::Finished(Finished::Succeeded(OLD)), State::FRESH] {
         assert_eq!(apply(state, &RETRY, NOW, LEASE), Ok(Decision::Stay));
+    }
+}
+
+#[test]
+fn a_trial_that_runs_again_for_its_files_never_loses_its_result() {
+    let done = |token| State::Finished(Finished::Succeeded(token));
+    let queued = State::Queued { lost: None, not_before: None, earlier: Some(OLD) };
+    let held = State::Running { token: NEW, expires_at: NOW.plus(LEASE), earlier: Some(OLD) };
+    assert_eq!(
+        apply(done(OLD), &Event::Again, NOW, LEASE),
+        Ok(Decision::Move(queued, Some(Effect::ResetFailures)))
+    );
+    assert_eq!(after(queued, &Event::Claim(NEW), NOW), held);
+    assert_eq!(after(held, &Event::Heartbeat(NEW), NOW), held);
+    for (state, accepted) in [(done(OLD), OLD), (queued, OLD), (held, OLD), (done(NEW), NEW)] {
+        assert_eq!(state.accepted(), Some(accepted));
+    }
+    // Whatever becomes of the attempt: one that succeeds gives the result, and any other end leaves the earlier one.
+    assert_eq!(after(held, &complete(NEW, Outcome::Succeeded, 0), NOW), done(NEW));
+    let diverged = complete(NEW, Outcome::Diverged { step: 3 }, 0);
+    let failed_for_good = complete(NEW, failed(ErrorClass::BadConfig), 0);
+    for event in [&diverged, &failed_for_good, &Event::Cancel] {
+        assert_eq!(after(held, event, NOW), done(OLD));
+    }
+    assert_eq!(after(queued, &Event::Cancel, NOW), done(OLD));
+    assert_eq!(after(queued, &Event::Reuse(NEW), NOW), done(NEW));
+    // Tries in between keep it, too.
+    let again = after(held, &complete(NEW, failed(ErrorClass::Transient), 0), NOW);
+    assert_eq!((again.name(), again.accepted()), (StateName::Queued, Some(OLD)));
+    assert_eq!(after(again, &RETRY, NOW), queued);
+    let lost = after(held, &Event::Reap(FailureHistory::default()), NOW.plus(LEASE));
+    assert_eq!(lost, State::Queued { lost: Some(NEW), not_before: None, earlier: Some(OLD) });
+    assert_eq!(after(lost, &Event::Heartbeat(NEW), NOW), held);
+    // Only a result can lack files.
+    for state in [State::FRESH, held, State::Blocked, State::Finished(Finished::Failed(None))] {
+        assert_eq!(apply(state, &Event::Again, NOW, LEASE), Ok(Decision::Stay));
     }
 }
 

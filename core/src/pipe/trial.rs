@@ -49,6 +49,8 @@ pub struct Assignment {
     pub store: Option<String>,
     /// The attempt, which names the files that it writes.
     pub token: AttemptToken,
+    /// Which attempt at the trial it is: 1 for the first.
+    pub attempt: u32,
     /// Checkpoints of other attempts, the best first; any that is missing or damaged is passed over.
     pub checkpoints: Vec<CheckpointRef>,
     /// The artifacts that are kept of the trial.

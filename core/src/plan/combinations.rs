@@ -2,17 +2,31 @@
 
 use super::grid::PlannedTrial;
 use super::identity::SpecHasher;
-use crate::combine::{COMBINE, Choice, Combination, CombinationKind, Combine, MEMBERS, Needs, SEED};
+use crate::combine::{COMBINE, Choice, Combination, CombinationKind, Combine, MEMBERS, SEED};
 use crate::filter::Filter;
+use crate::keep::Needs;
 use crate::parameters::{Parameters, Scalar};
 use crate::spec::SweepSpec;
-use crate::trial::Point;
+use crate::trial::{Point, Work};
 
 impl SweepSpec {
     /// What its combinations need of its trials: a result that lacks it is no result for this sweep.
     pub fn needs(&self) -> Needs {
         let any = |needs: fn(&Combine) -> bool| self.combine.iter().any(needs);
-        Needs { weights: any(Combine::needs_weights), logits: any(Combine::needs_logits) }
+        let (weights, logits) = (any(Combine::needs_weights), any(Combine::needs_logits));
+        Needs { weights, logits, ..Needs::default() }
+    }
+
+    /// What its combinations need of its trials, and what `[keep]` asks for besides. Commands write what they write.
+    pub fn needs_and_keeps(&self) -> Needs {
+        let needs = self.needs();
+        let Work::Finetune(_) = &self.work else { return needs };
+        Needs {
+            weights: needs.weights || self.keep.weights.last(),
+            selected: self.keep.weights.selected(),
+            reported_logits: self.keep.logits,
+            ..needs
+        }
     }
 
     /// Whether the trial at this point is one of the sweep's combinations.

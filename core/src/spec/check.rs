@@ -81,12 +81,8 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
         let reason = "it holds out two domains and trains on the others, so it needs held-out domains and a dataset of at least three";
         return misplaced(&format!("select = {selection}"), reason);
     }
-    let KeepTable { weights, logits } = keep.unwrap_or_default();
-    let keep =
-        Keep { weights: weights.unwrap_or_default(), logits: logits.unwrap_or(Keep::default().logits) };
-    // Members of averages keep their weights by default; a file that says otherwise is refused.
     let averages = combine.iter().any(|table| table.kind == CombinationKind::Average);
-    let keep = if averages && weights.is_none() { keep.with_final_weights() } else { keep };
+    let keep = checked_keep(keep.unwrap_or_default(), averages)?;
     let sweep = SweepSpec {
         name,
         protocol: PROTOCOL_VERSION,
@@ -106,6 +102,21 @@ fn sweep(file: SweepFile, discovered: Option<&DatasetSpec>) -> Result<SweepSpec,
     let sweep = SweepSpec { combine, ..sweep };
     size(&sweep)?;
     Ok(sweep)
+}
+
+/// `[keep]` of a sweep; `averages`: whether it has averages of weights.
+fn checked_keep(table: KeepTable, averages: bool) -> Result<Keep, SpecError> {
+    let KeepTable { weights, logits, checkpoint_minutes } = table;
+    let allowed = Keep::CHECKPOINT_MINUTES_ALLOWED;
+    let checkpoint_minutes = checkpoint_minutes.unwrap_or(Keep::CHECKPOINT_MINUTES);
+    if !allowed.contains(&checkpoint_minutes) {
+        let (shortest, longest) = (allowed.start(), allowed.end());
+        return wrong("keep.checkpoint_minutes", checkpoint_minutes, format!("{shortest} to {longest}"));
+    }
+    let logits = logits.unwrap_or(Keep::default().logits);
+    let keep = Keep { weights: weights.unwrap_or_default(), logits, checkpoint_minutes };
+    // Members of averages keep their weights by default; a file that says otherwise is refused.
+    Ok(if averages && weights.is_none() { keep.with_final_weights() } else { keep })
 }
 
 fn checked_limits(table: LimitsTable, retries: Option<u32>) -> Result<Limits, SpecError> {

@@ -143,6 +143,7 @@ pub struct AverageTable {
 pub struct KeepTable {
     pub(super) weights: Option<KeepWeights>,
     pub(super) logits: Option<bool>,
+    pub(super) checkpoint_minutes: Option<f64>,
 }
 
 /// `[grid]`: every list is an axis, every scalar is fixed. Which axes there may be depends on the work.

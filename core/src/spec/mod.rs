@@ -3,6 +3,7 @@
 //! [`mod@file`] reads the TOML strictly; this module checks every value, names what is wrong in one line, and turns the file into a
 //! [`SweepSpec`], from which [`crate::plan`] plans trials.
 
+mod alone;
 mod axis;
 mod check;
 mod combine;
@@ -16,6 +17,7 @@ mod imported;
 mod resubmission;
 mod sweep;
 mod syntax;
+mod text;
 mod train;
 mod values;
 mod verification;

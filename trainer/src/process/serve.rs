@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::pipe::{Assignment, Event, LINE_BYTES_MAX};
 
+use super::log::{LoggedSink, TrialLog};
 use super::{EventSink, watchdog};
 
 use crate::error::TrialError;
@@ -39,14 +40,17 @@ fn serve() -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     // The second signal, or one that comes while a long step runs, is the agent's SIGKILL.
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
-    let ending = run_to_ending(&assignment, &stop, &mut sink);
+    let log = TrialLog::new(&assignment, io::stderr());
+    let mut logged = LoggedSink { sink: &mut sink, log };
+    let ending = run_to_ending(&assignment, &stop, &mut logged);
+    logged.log.ended(&ending);
     sink.end(ending)
 }
 
-fn run_to_ending<W: Write + Send>(
+fn run_to_ending<W: Write + Send, L: Write + Send>(
     assignment: &Assignment,
     stop: &Arc<AtomicBool>,
-    sink: &mut EventSink<W>,
+    sink: &mut LoggedSink<'_, W, L>,
 ) -> Outcome {
     let environment = match assignment.device.parse() {
         Ok(device) => TrialEnvironment {
@@ -59,6 +63,7 @@ fn run_to_ending<W: Write + Send>(
                 token: assignment.token,
                 checkpoints: assignment.checkpoints.clone(),
                 keep: assignment.keep,
+                interval_min: assignment.keep.checkpoint_interval(),
                 kill_at: assignment.kill_at,
                 ..Artifacts::default()
             },
@@ -72,7 +77,7 @@ fn run_to_ending<W: Write + Send>(
         Some(combination) => run_combination(combination, &assignment.spec, &environment, sink),
     }));
     let result = result.unwrap_or_else(|_| Err(TrialError::Other("the trial panicked".to_owned())));
-    sink.ending_of(result)
+    sink.sink.ending_of(result)
 }
 
 /// Keeps the pipe to the agent for events alone: whatever else in this process writes to standard output, C++ included, goes to

@@ -51,13 +51,13 @@ pub struct Artifacts {
 
 impl Default for Artifacts {
     fn default() -> Self {
-        let (checkpoints, interval_min) = (Vec::new(), Duration::from_secs(30));
+        let (checkpoints, keep) = (Vec::new(), Keep::default());
         Self {
             store: None,
             token: AttemptToken(0),
             checkpoints,
-            keep: Keep::default(),
-            interval_min,
+            interval_min: keep.checkpoint_interval(),
+            keep,
             kill_at: None,
         }
     }
@@ -79,6 +79,15 @@ pub trait TrialSink: Send {
     /// # Errors
     /// When the receiver is gone.
     fn started(&mut self, fingerprint: &Fingerprint) -> Result<(), SinkError>;
+
+    /// The trial starts from step 0, because it has no checkpoint that can be read; so many were passed over. Most receivers need not know.
+    ///
+    /// # Errors
+    /// When the receiver is gone.
+    fn began(&mut self, passed_over: usize) -> Result<(), SinkError> {
+        let _ = passed_over;
+        Ok(())
+    }
 
     /// The trial continues where another attempt stopped. The losses and evaluations are those that the other attempt had reported.
     ///

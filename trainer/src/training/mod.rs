@@ -31,3 +31,4 @@ pub use measure::{NetworkSpeed, measure_network};
 pub use network::{Network, dropout_mask, initial_head};
 pub use optimisation::{Optimiser, Parameters, Update};
 pub use run::run_trial;
+pub(crate) use stopwatch::now;

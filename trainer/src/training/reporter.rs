@@ -59,6 +59,11 @@ impl<'a> Reporter<'a> {
         self.sink.artifact(artifact).map_err(TrialError::Sink)
     }
 
+    /// Reports that the trial starts from step 0, and how many checkpoints could not be read.
+    pub(super) fn report_beginning(&mut self, passed_over: usize) -> Result<(), TrialError> {
+        self.sink.began(passed_over).map_err(TrialError::Sink)
+    }
+
     /// Reports that the trial continues from a checkpoint, and everything that an earlier attempt reported up to there.
     pub(super) fn report_resumed(
         &mut self,

@@ -83,8 +83,9 @@ pub fn assignment(spec: &FinetuneSpec, folders: &TestFolders, token: i64) -> Ass
         threads: 1,
         store: Some(format!("file://{}", folders.store.display())),
         token: AttemptToken(token),
+        attempt: 1,
         checkpoints: Vec::new(),
-        keep: Keep { weights: KeepWeights::Both, logits: true },
+        keep: Keep { weights: KeepWeights::Both, ..Keep::default() },
         kill_at: None,
         combination: None,
     }

@@ -80,6 +80,7 @@ fn finetune(
         threads: config.threads,
         store: store.map(str::to_owned),
         token: lease.token,
+        attempt: lease.attempt,
         checkpoints: lease.checkpoints.clone(),
         keep: lease.keep,
         kill_at: lease.kill_at,

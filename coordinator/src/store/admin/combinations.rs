@@ -28,7 +28,7 @@ pub(crate) async fn settle(
         let Decision::Move(to, _) = apply(State::Blocked, &Event::Members(readiness), now, lease)? else {
             continue;
         };
-        changes.moves.insert(id, Move { from: State::Blocked, to, forgive: false, reused: false });
+        changes.moves.insert(id, Move { from: State::Blocked, to, forgive: false });
         let (what, detail) = match readiness {
             Readiness::Impossible => {
                 ("failed", format!("its member {loser}: `sortie retry` takes both up again"))

@@ -8,5 +8,5 @@ mod trials;
 
 pub(crate) use combinations::settle;
 pub(crate) use removal::{delete, remove};
-pub(crate) use submit::{Chunk, expand, store_sweep};
+pub(crate) use submit::{Chunk, expand, grown_row, new_row, question, store_sweep};
 pub(crate) use trials::{TrialsDone, TrialsRequest, WhichTrials, act, act_on_trials};

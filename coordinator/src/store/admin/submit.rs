@@ -1,14 +1,20 @@
 //! Submitting: a sweep is stored at once, its trials a few hundred at a time.
 
-use sortie_core::job::Timestamp;
+use std::time::Duration;
+
+use sortie_core::job::{Decision, Event, Finished, State, Timestamp, apply};
+use sortie_core::keep::{LackingTrials, Needs};
 use sortie_core::keys::SweepKey;
 use sortie_core::plan::PlannedTrial;
 use sortie_core::plan::SpecHasher;
 use sortie_core::spec::SweepSpec;
+use sortie_core::trial::SpecHash;
 
 use crate::store::StoreError;
-use crate::store::backend::{NewTrial, StoredSweepState, SweepRow, Transaction};
-use crate::store::types::{SubmitOptions, Submitted};
+use crate::store::backend::{
+    Changes, FilesQuestion, LackingTrial, Move, NewTrial, StoredSweepState, SweepRow, Transaction,
+};
+use crate::store::types::{Reuse, SubmitOptions, Submitted, TrialEvent};
 
 /// Members of combinations that one transaction adds, or a little more: they are as many rows.
 const EXPAND_MEMBERS: usize = 5_000;
@@ -20,38 +26,49 @@ pub(crate) async fn store_sweep(
     now: Timestamp,
     tx: &mut dyn Transaction,
 ) -> Result<(SweepKey, Submitted), StoreError> {
-    let planned = |spec: &SweepSpec| spec.trials_planned().unwrap_or(u64::MAX);
     let row = match tx.sweep(&spec.name).await? {
         None => {
-            let (priority, reuse) = (options.priority.unwrap_or(0), options.reuse);
-            let (state, planned) = (StoredSweepState::Open, planned(spec));
-            let mut row = SweepRow {
-                id: SweepKey(0),
-                spec: spec.clone(),
-                revision: 1,
-                state,
-                archived: false,
-                priority,
-                reuse,
-                planned,
-                expanded: 0,
-                base: 0,
-            };
+            let mut row = new_row(spec, options);
             row.id = tx.insert_sweep(&row, now).await?;
             row
         }
-        Some(mut row) => {
-            row.check_open()?;
-            row.spec = row.spec.grown_by(spec)?;
-            (row.planned, row.expanded) = (planned(&row.spec), 0);
+        Some(row) => {
+            let mut row = grown_row(row, spec, options)?;
             row.base = tx.next_position(row.id).await?;
-            row.priority = options.priority.unwrap_or(row.priority);
-            row.reuse = options.reuse;
             tx.update_sweep(&row).await?;
             row
         }
     };
     Ok((row.id, Submitted { sweep: spec.name.clone(), planned: row.planned, ..Submitted::default() }))
+}
+
+/// A sweep that is not stored yet, as it will be.
+pub(crate) fn new_row(spec: &SweepSpec, options: SubmitOptions) -> SweepRow {
+    SweepRow {
+        id: SweepKey(0),
+        spec: spec.clone(),
+        revision: 1,
+        state: StoredSweepState::Open,
+        archived: false,
+        priority: options.priority.unwrap_or(0),
+        reuse: options.reuse,
+        planned: spec.trials_planned().unwrap_or(u64::MAX),
+        expanded: 0,
+        base: 0,
+    }
+}
+
+/// A stored sweep with what a submission adds to it, all of whose trials are to be looked at.
+pub(crate) fn grown_row(
+    row: SweepRow,
+    spec: &SweepSpec,
+    options: SubmitOptions,
+) -> Result<SweepRow, StoreError> {
+    row.check_open()?;
+    let spec = row.spec.grown_by(spec)?;
+    let (planned, priority) =
+        (spec.trials_planned().unwrap_or(u64::MAX), options.priority.unwrap_or(row.priority));
+    Ok(SweepRow { spec, planned, expanded: 0, priority, reuse: options.reuse, ..row })
 }
 
 /// What adding some trials did.
@@ -62,6 +79,8 @@ pub(crate) struct Chunk {
     pub(crate) expanded: u64,
     pub(crate) added: u64,
     pub(crate) reused: u64,
+    /// Trials whose results lack files.
+    pub(crate) lacking: LackingTrials,
 }
 
 /// Adds the next trials of one sweep that is not complete; none if all sweeps are. The same transaction stores in the sweep's row how far
@@ -86,8 +105,48 @@ pub(crate) async fn expand(count_max: u64, tx: &mut dyn Transaction) -> Result<O
         members += own.len();
         trials.push(NewTrial { spec_hash, position, point, members: own });
     }
-    let (added, reused) = tx.insert_trials(row.id, &trials, row.reuse.then(|| row.spec.needs())).await?;
+    let reuse = (row.reuse != Reuse::Never).then(|| row.needs());
+    let (added, reused) = tx.insert_trials(row.id, &trials, reuse).await?;
+    let lacking = run_again(&row, &trials, tx).await?;
     row.expanded = until;
     tx.update_sweep(&row).await?;
-    Ok(Some(Chunk { sweep: row.id, planned: row.planned, expanded: row.expanded, added, reused }))
+    Ok(Some(Chunk { sweep: row.id, planned: row.planned, expanded: row.expanded, added, reused, lacking }))
+}
+
+/// Lets those of these trials run again whose results lack files that their sweep keeps. Their results count until they have others.
+async fn run_again(
+    row: &SweepRow,
+    trials: &[NewTrial],
+    tx: &mut dyn Transaction,
+) -> Result<LackingTrials, StoreError> {
+    let mut lacking = LackingTrials::default();
+    // Combinations are made of their members' files, and leave what they leave.
+    let trials: Vec<SpecHash> =
+        trials.iter().filter(|trial| trial.members.is_empty()).map(|trial| trial.spec_hash).collect();
+    let Some(asked) = question(row, &trials) else { return Ok(lacking) };
+    let mut changes = Changes::default();
+    let now = tx.now().await?;
+    for LackingTrial { own, lacks } in tx.lacking(asked).await? {
+        lacking.count(lacks);
+        let Some((id, token)) = own else { continue };
+        let from = State::Finished(Finished::Succeeded(token));
+        let Decision::Move(to, _) = apply(from, &Event::Again, now, Duration::ZERO)? else { continue };
+        changes.moves.insert(id, Move { from, to, forgive: true });
+        let detail = format!("for its {lacks}; its result counts until it has another");
+        let event = TrialEvent { at_ms: now.0, token: Some(token), what: "again".to_owned(), detail };
+        changes.events.push((id, event));
+    }
+    if !changes.is_empty() {
+        tx.write(&changes).await?;
+    }
+    Ok(lacking)
+}
+
+/// What is asked about trials of a sweep, stored or not; nothing where no result can lack anything.
+pub(crate) fn question<'a>(row: &SweepRow, trials: &'a [SpecHash]) -> Option<FilesQuestion<'a>> {
+    let needs = row.needs();
+    // Sweeps that are not stored have no id.
+    let sweep = Some(row.id).filter(|id| id.0 != 0);
+    let asks = row.reuse != Reuse::Anyway && needs != Needs::default() && !trials.is_empty();
+    asks.then_some(FilesQuestion { sweep, trials, needs, elsewhere: row.reuse != Reuse::Never })
 }

@@ -115,7 +115,7 @@ pub(crate) async fn act_on_trials(
         };
         let Decision::Move(to, effect) = apply(trial.state, &event, now, lease)? else { continue };
         let forgive = effect == Some(Effect::ResetFailures);
-        changes.moves.insert(trial.id, Move { from: trial.state, to, forgive, reused: false });
+        changes.moves.insert(trial.id, Move { from: trial.state, to, forgive });
         let token = if let State::Running { token, .. } = trial.state { Some(token) } else { None };
         let event = TrialEvent { at_ms: now.0, token, what: what.to_owned(), detail: "by a user".to_owned() };
         changes.events.push((trial.id, event));

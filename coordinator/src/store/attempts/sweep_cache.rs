@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sortie_core::combine::{Combine, Needs};
-use sortie_core::keep::Keep;
+use sortie_core::combine::Combine;
+use sortie_core::keep::{Keep, Needs};
 use sortie_core::keys::SweepKey;
 use sortie_core::limits::Limits;
 use sortie_core::machine::WorkKind;
@@ -16,6 +16,7 @@ use sortie_core::trial::Work;
 
 use crate::store::StoreError;
 use crate::store::backend::{SweepRow, Transaction};
+use crate::store::types::Reuse;
 
 /// The facts of a sweep that do not change while its revision stays.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) struct SweepInfo {
     pub(crate) needs: Needs,
     /// Why this build runs none of its trials.
     pub(crate) outdated: Option<String>,
-    pub(crate) reuse: bool,
+    pub(crate) reuse: Reuse,
     pub(crate) hasher: SpecHasher,
 }
 
@@ -41,7 +42,7 @@ impl From<SweepRow> for SweepInfo {
     fn from(row: SweepRow) -> Self {
         let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
         let outdated = row.spec.outdated();
-        let needs = row.spec.needs();
+        let needs = row.needs();
         let SweepSpec { name, work, require, keep, limits, kill_at, combine, .. } = row.spec;
         Self {
             revision: row.revision,

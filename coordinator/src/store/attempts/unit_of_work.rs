@@ -256,12 +256,8 @@ impl UnitOfWork {
             return Ok(false);
         };
         let before = row.state;
-        let moved = self.changes.moves.entry(trial).or_insert(Move {
-            from: before,
-            to: next,
-            forgive: false,
-            reused: false,
-        });
+        let moved =
+            self.changes.moves.entry(trial).or_insert(Move { from: before, to: next, forgive: false });
         moved.to = next;
         // Two attempts at one trial can stand in one transaction: both must see where it is.
         for row in self.attempts.values_mut().filter(|row| row.trial == trial) {

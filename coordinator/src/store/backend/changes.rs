@@ -30,8 +30,6 @@ pub(crate) struct Move {
     pub(crate) to: State,
     /// Attempts so far no longer count against the trial.
     pub(crate) forgive: bool,
-    /// The result is another sweep's.
-    pub(crate) reused: bool,
 }
 
 /// A new attempt.

@@ -10,7 +10,7 @@ use sortie_testkit::postgres::Postgres;
 use super::{
     AttemptState, Backend, Changes, Move, NewAttempt, NewTrial, Progress, StoredSweepState, SweepRow,
 };
-use crate::store::types::Worker;
+use crate::store::types::{Reuse, Worker};
 use crate::store::{OpenOptions, StoreError, memory, sql};
 
 const SWEEP: &str = "name = 'checked'\n[run]\ncommand = ['run', '{x}']\n[grid]\nx = 1\n";
@@ -20,7 +20,7 @@ const OTHER: AttemptToken = AttemptToken(6);
 const TRIAL: TrialKey = TrialKey(1);
 
 fn running(token: AttemptToken) -> State {
-    State::Running { token, expires_at: NOW }
+    State::Running { token, expires_at: NOW, earlier: None }
 }
 
 fn progress(state: AttemptState, sequence: u64) -> Progress {
@@ -34,7 +34,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     let spec = SweepSpec::parse(SWEEP, None).unwrap();
     let point = spec.point_at(0).unwrap();
     let spec_hash = SpecHasher::of(&spec.work, spec.protocol).hash(&point, None);
-    let (state, priority, reuse) = (StoredSweepState::Open, 0, true);
+    let (state, priority, reuse) = (StoredSweepState::Open, 0, Reuse::Complete);
     let mut row = SweepRow {
         id: SweepKey(0),
         spec,
@@ -60,9 +60,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
     );
     let mut changes = Changes::default();
     changes.new_attempts.push(NewAttempt { token: HOLDER, trial: TRIAL, worker: WorkerKey(1), started: NOW });
-    changes
-        .moves
-        .insert(TRIAL, Move { from: State::FRESH, to: running(HOLDER), forgive: false, reused: false });
+    changes.moves.insert(TRIAL, Move { from: State::FRESH, to: running(HOLDER), forgive: false });
     changes.pins.push(("dataset", "PACS".to_owned(), "right".to_owned()));
     tx.write(&changes).await.unwrap();
     tx.commit(false).await.unwrap();
@@ -73,7 +71,7 @@ async fn prepare(backend: &dyn Backend) -> SweepRow {
 fn late() -> Vec<Changes> {
     let moved = |from| {
         let mut changes = Changes::default();
-        changes.moves.insert(TRIAL, Move { from, to: State::FRESH, forgive: false, reused: false });
+        changes.moves.insert(TRIAL, Move { from, to: State::FRESH, forgive: false });
         changes
     };
     let advanced = |token, before: Progress| {
@@ -85,7 +83,7 @@ fn late() -> Vec<Changes> {
     let mut late = vec![
         moved(State::FRESH),
         moved(running(OTHER)),
-        moved(State::Queued { lost: Some(HOLDER), not_before: None }),
+        moved(State::Queued { lost: Some(HOLDER), not_before: None, earlier: None }),
         advanced(HOLDER, progress(AttemptState::Failed, 0)),
         advanced(HOLDER, progress(AttemptState::Running, 1)),
         advanced(OTHER, progress(AttemptState::Running, 0)),
@@ -115,9 +113,7 @@ async fn refuses_what_comes_late(backend: &dyn Backend) {
     drop(tx);
     // What is not late goes through, and nothing else has come of all that.
     let mut changes = Changes::default();
-    changes
-        .moves
-        .insert(TRIAL, Move { from: running(HOLDER), to: running(HOLDER), forgive: false, reused: false });
+    changes.moves.insert(TRIAL, Move { from: running(HOLDER), to: running(HOLDER), forgive: false });
     changes.progress.insert(HOLDER, (progress(AttemptState::Running, 0), progress(AttemptState::Running, 1)));
     let mut tx = backend.begin(true).await.unwrap();
     tx.write(&changes).await.unwrap();

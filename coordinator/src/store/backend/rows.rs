@@ -2,6 +2,7 @@
 
 use sortie_core::artifact::{Artifact, Resumed};
 use sortie_core::job::{ErrorClass, State, Timestamp};
+use sortie_core::keep::{Lacks, Needs};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
@@ -11,6 +12,7 @@ use sortie_core::status::SweepState;
 use sortie_core::trial::{Point, SpecHash};
 
 use crate::store::StoreError;
+use crate::store::types::Reuse;
 
 /// A sweep as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +24,7 @@ pub(crate) struct SweepRow {
     /// Lists leave it out, and none of its trials starts.
     pub(crate) archived: bool,
     pub(crate) priority: i64,
-    pub(crate) reuse: bool,
+    pub(crate) reuse: Reuse,
     pub(crate) planned: u64,
     pub(crate) expanded: u64,
     pub(crate) base: i64,
@@ -45,6 +47,14 @@ sortie_core::named!(StoredSweepState, "sweep state", {
 });
 
 impl SweepRow {
+    /// The files that a result must have left to be one for this sweep.
+    pub(crate) fn needs(&self) -> Needs {
+        match self.reuse {
+            Reuse::Anyway => self.spec.needs(),
+            Reuse::Never | Reuse::Complete => self.spec.needs_and_keeps(),
+        }
+    }
+
     /// Refuses a sweep that takes no submission before a user opens it.
     pub(crate) fn check_open(&self) -> Result<(), StoreError> {
         match self.state {
@@ -141,6 +151,25 @@ pub(crate) struct TrialRow {
     pub(crate) position: i64,
     pub(crate) point: Point,
     pub(crate) state: State,
+}
+
+/// A question about trials of a sweep that is to be stored: whose results lack files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilesQuestion<'a> {
+    /// None for a sweep that is not stored yet.
+    pub(crate) sweep: Option<SweepKey>,
+    pub(crate) trials: &'a [SpecHash],
+    pub(crate) needs: Needs,
+    /// Whether results of other sweeps count for it.
+    pub(crate) elsewhere: bool,
+}
+
+/// A trial whose result lacks files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LackingTrial {
+    /// The trial of the sweep itself that has the result, and the attempt that gave it; none if only other sweeps have it.
+    pub(crate) own: Option<(TrialKey, AttemptToken)>,
+    pub(crate) lacks: Lacks,
 }
 
 /// How an attempt stands, by name.

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::combine::{Member, Needs};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, StateName, Timestamp};
+use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::record::TrialRecord;
@@ -14,8 +15,8 @@ use sortie_core::trial::SpecHash;
 
 use super::changes::{Changes, NewTrial};
 use super::rows::{
-    AttemptRow, Contradiction, OpenSweep, ReportedData, ReusingSweep, SweepRow, TrialRow, WaitingCombination,
-    WaitingTrial, WorkerRow,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, OpenSweep, ReportedData, ReusingSweep, SweepRow,
+    TrialRow, WaitingCombination, WaitingTrial, WorkerRow,
 };
 use crate::store::StoreError;
 use crate::store::query::Rows;
@@ -55,6 +56,8 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     async fn status(&self, sweep: Option<&str>, archived: bool) -> Result<Vec<SweepStatus>, StoreError>;
     /// What is stored of a sweep.
     async fn contents(&self, sweep: SweepKey) -> Result<SweepContents, StoreError>;
+    /// Trials whose results lack files, here or in other sweeps.
+    async fn lacking(&self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError>;
     /// A page of a sweep's trials in the order in which they run: those from this position on.
     async fn trials(
         &self,
@@ -150,6 +153,8 @@ pub(crate) trait Trials: Send {
         trials: &[NewTrial],
         reuse: Option<Needs>,
     ) -> Result<(u64, u64), StoreError>;
+    /// As [`Backend::lacking`].
+    async fn lacking(&mut self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError>;
     /// Trials of a sweep from a position on, by position.
     async fn trial_rows(
         &mut self,

@@ -21,6 +21,8 @@ pub(crate) struct Attempt {
     pub(crate) device: Option<String>,
     pub(crate) worker: String,
     pub(crate) resumed: Option<Resumed>,
+    /// Sortie's own trainer ran it, which can go on from checkpoints.
+    pub(crate) trains: bool,
 }
 
 /// What happened in the attempts at one trial, which come by token: for people they are attempt 1, 2, 3, ...
@@ -47,6 +49,9 @@ impl Attempt {
                 number.map_or("an earlier attempt".to_owned(), |index| format!("attempt {}", index + 1));
             let detail = format!("after step {step} of {earlier}{exactly}");
             events.push(TrialEvent { at_ms: self.started_ms, token, what: "resumed".to_owned(), detail });
+        } else if self.trains && self.step > 0 && tokens.first() != Some(&self.token) {
+            let detail = "from step 0: there was no checkpoint that it could read".to_owned();
+            events.push(TrialEvent { at_ms: self.started_ms, token, what: "restarted".to_owned(), detail });
         }
         if let Some(at_ms) = self.ended_ms {
             let mut detail = format!("at step {}", self.step);

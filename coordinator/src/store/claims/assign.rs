@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use sortie_core::combine::{Member, Needs};
+use sortie_core::combine::Member;
 use sortie_core::job::Timestamp;
+use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::schedule::{self, Candidate, Request};
@@ -87,7 +88,7 @@ pub(crate) async fn assign(
             let members = members.get(&trial.id).cloned().unwrap_or_default();
             if let Some(lease) = lease(&trial, members, &info, worker.id, unit, context)? {
                 if trial.attempts > 0 {
-                    tried.insert(lease.token, trial.id);
+                    tried.insert(lease.token, (trial.id, trial.state.earlier()));
                 }
                 leases.push(lease);
                 // A machine on trial gets no other trial of the kind for a while, whatever becomes of this one.
@@ -214,22 +215,25 @@ async fn members(
     Ok(members)
 }
 
-/// Tells leases, by token, what earlier attempts at their trials left: one look for all of them, and none where there was no attempt.
+/// Tells leases, by token, what earlier attempts at their trials left, after the result that stands if there is one: one look for all of them, and none where there was no attempt.
 async fn offer_checkpoints(
     answers: &mut [Answer<Claimed>],
-    tried: &BTreeMap<AttemptToken, TrialKey>,
+    tried: &BTreeMap<AttemptToken, (TrialKey, Option<AttemptToken>)>,
     tx: &mut dyn Transaction,
 ) -> Result<(), StoreError> {
     if tried.is_empty() {
         return Ok(());
     }
-    let trials: Vec<TrialKey> = tried.values().copied().collect();
+    let trials: Vec<TrialKey> = tried.values().map(|(trial, _)| *trial).collect();
     let found = tx.checkpoints(&trials).await?;
     let leases =
         answers.iter_mut().filter_map(|answer| answer.as_mut().ok()).flat_map(|claimed| &mut claimed.leases);
     for lease in leases {
-        let Some(trial) = tried.get(&lease.token) else { continue };
-        let own = found.iter().filter(|(of, _)| of == trial).map(|(_, checkpoint)| checkpoint.clone());
+        let Some((trial, earlier)) = tried.get(&lease.token) else { continue };
+        // Of a trial that runs again for its files, those before its result may lack what is wanted now.
+        let is_new = |token| earlier.is_none_or(|earlier| token > earlier);
+        let own = found.iter().filter(|(of, checkpoint)| of == trial && is_new(checkpoint.token));
+        let own = own.map(|(_, checkpoint)| checkpoint.clone());
         lease.checkpoints = own.take(CHECKPOINTS_MAX).collect();
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::store::Settings;
 use crate::store::StoreError;
 use crate::store::attempts::{SweepCache, SweepInfo, Tokens, UnitOfWork};
 use crate::store::backend::{Move, NewAttempt, WaitingTrial};
-use crate::store::types::TrialEvent;
+use crate::store::types::{Reuse, TrialEvent};
 
 /// Mutable state that assigning needs besides the unit of work.
 pub(crate) struct ClaimContext<'a> {
@@ -39,15 +39,13 @@ pub(super) fn lease(
         context.look_again = true;
         return Ok(None);
     }
-    let existing = trial.existing.filter(|_| info.reuse);
+    let existing = trial.existing.filter(|_| info.reuse != Reuse::Never);
     let token = existing.unwrap_or_else(|| context.tokens.issue());
     let event = if existing.is_some() { Event::Reuse(token) } else { Event::Claim(token) };
     let Decision::Move(to, _) = apply(trial.state, &event, unit.now, unit.lease)? else {
         return Ok(None);
     };
-    unit.changes
-        .moves
-        .insert(trial.id, Move { from: trial.state, to, forgive: false, reused: existing.is_some() });
+    unit.changes.moves.insert(trial.id, Move { from: trial.state, to, forgive: false });
     if existing.is_some() {
         let detail = "the same trial has succeeded in another sweep".to_owned();
         let event = TrialEvent { at_ms: unit.now.0, token: Some(token), what: "reused".to_owned(), detail };

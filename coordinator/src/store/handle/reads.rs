@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_core::job::StateName;
+use sortie_core::keep::{Lacks, LeftFiles};
 use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::machine::{Fault, HeldUp, WorkKind, held_up};
 use sortie_core::record::TrialRecord;
@@ -163,6 +164,20 @@ impl Store {
             history.events.sort_by_key(|event| (event.at_ms, event.what == "reused"));
         }
         Ok(history)
+    }
+
+    /// The files that the trial with this history should have left for its sweep and did not. Only results can lack any, and what
+    /// combinations leave nobody names.
+    ///
+    /// # Errors
+    /// [`StoreError::Trial`] when the trial is gone.
+    pub async fn lacks(&self, history: &TrialHistory, spec: &SweepSpec) -> Result<Lacks, StoreError> {
+        let TrialHistory { sweep, line, .. } = history;
+        if line.state != StateName::Succeeded || spec.combines(&line.point) {
+            return Ok(Lacks::default());
+        }
+        let left = self.artifacts(&format!("{sweep}/{}", line.spec_hash)).await?.artifacts;
+        Ok(spec.needs_and_keeps().lacks(LeftFiles::of(left.iter().map(|left| &left.artifact))))
     }
 
     /// A trial's files.

@@ -2,16 +2,23 @@
 
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
+use sortie_core::keep::LackingTrials;
+use sortie_core::plan::SpecHasher;
 use sortie_core::spec::{Change, SweepSpec};
 use sortie_core::trial::SpecHash;
 use tokio::sync::watch;
 
 use super::store::Store;
 use crate::store::StoreError;
-use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials};
-use crate::store::backend::{Release, StoredSweepState};
+use crate::store::admin::{TrialsDone, TrialsRequest, WhichTrials, grown_row, new_row, question};
+use crate::store::backend::{Release, StoredSweepState, SweepRow};
 use crate::store::types::{Preview, SubmitOptions, Submitted, SweepAction, SweepContents, TrialAction};
 use crate::store::writer::{Act, Command, Delete, Message, Submit};
+
+/// Trials whose files a preview asks for: a sweep may have millions, and nothing is decided by it.
+const PREVIEWED_MAX: u64 = 20_000;
+/// Of those, as many as one question names.
+const PREVIEW_PAGE: usize = 500;
 
 impl Store {
     /// Stores a sweep, or adds to the one of its name what is not there yet. Its trials follow in the background, a few thousand at a
@@ -37,9 +44,10 @@ impl Store {
     pub async fn preview(&self, spec: &SweepSpec, options: SubmitOptions) -> Result<Preview, StoreError> {
         let Some(row) = self.backend.sweep(&spec.name).await? else {
             let (trials, combinations) = spec.sizes();
-            return Ok(Preview::New { trials, combinations });
+            let lacking = self.lacking(&new_row(spec, options)).await?;
+            return Ok(Preview::New { trials, combinations, lacking });
         };
-        row.check_open()?;
+        let lacking = self.lacking(&grown_row(row.clone(), spec, options)?).await?;
         let mut resubmission = row.spec.resubmission(spec)?;
         let priority = options.priority.unwrap_or(row.priority);
         let options = [
@@ -49,7 +57,21 @@ impl Store {
         for (key, old, new) in options.into_iter().filter(|(_, old, new)| old != new) {
             resubmission.changes.push(Change { key: key.to_owned(), old, new });
         }
-        Ok(Preview::Stored(resubmission))
+        Ok(Preview::Stored { resubmission, lacking })
+    }
+
+    /// The trials of a sweep that is to be stored whose results lack files, among the first [`PREVIEWED_MAX`].
+    async fn lacking(&self, row: &SweepRow) -> Result<LackingTrials, StoreError> {
+        let mut lacking = LackingTrials::default();
+        let hasher = SpecHasher::of(&row.spec.work, row.spec.protocol);
+        let grid = row.spec.sizes().0.min(PREVIEWED_MAX);
+        for from in (0..grid).step_by(PREVIEW_PAGE) {
+            let page = (from..grid).take(PREVIEW_PAGE).map_while(|index| row.spec.point_at(index));
+            let trials: Vec<SpecHash> = page.map(|point| hasher.hash(&point, None)).collect();
+            let Some(asked) = question(row, &trials) else { break };
+            self.backend.lacking(asked).await?.into_iter().for_each(|found| lacking.count(found.lacks));
+        }
+        Ok(lacking)
     }
 
     /// Adds seeds to a sweep's grid until it has so many, as submitting a file with them would.

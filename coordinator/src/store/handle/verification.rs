@@ -8,7 +8,7 @@ use sortie_core::spec::{SweepSpec, Verification};
 use super::store::Store;
 use crate::store::StoreError;
 use crate::store::backend::{ReportedData, VERIFIES};
-use crate::store::types::{SubmitOptions, TrialEvent, WorkerLine};
+use crate::store::types::{Reuse, SubmitOptions, TrialEvent, WorkerLine};
 use crate::store::writer::{Command, Message, Note};
 
 /// How many verifications of one trial are kept.
@@ -60,7 +60,7 @@ impl Store {
         let prefix = self.free_prefix(&format!("{VERIFIES}{}", history.line.spec_hash.short())).await?;
         let [first, second] = spec.verified(&history.line.point, &verification, &prefix)?;
         // It must not reuse the trial's own result.
-        let options = SubmitOptions { reuse: false, priority: None };
+        let options = SubmitOptions { reuse: Reuse::Never, priority: None };
         for sweep in [&first, &second] {
             self.submit(sweep, options).await?;
         }

@@ -13,7 +13,8 @@ use sortie_core::record::{Detail, TrialRecord};
 use super::tables::{Memory, MemoryTransaction, Tables, Trial, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    Backend, ReportedData, StoredSweepState, SweepRow, Transaction, VERIFIES, sweep_counts, trial_history,
+    Backend, FilesQuestion, LackingTrial, ReportedData, StoredSweepState, SweepRow, Transaction, VERIFIES,
+    sweep_counts, trial_history,
 };
 use crate::store::types::{
     Log, Page, PageRequest, StoredArtifact, SweepContents, SweepStatus, TrialArtifacts, TrialHistory,
@@ -109,6 +110,10 @@ impl Backend for Memory {
         Ok(contents)
     }
 
+    async fn lacking(&self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        Ok(self.tables.lock().await.lacking(asked))
+    }
+
     async fn trials(
         &self,
         sweep: SweepKey,
@@ -131,10 +136,8 @@ impl Backend for Memory {
             tables.in_sweep(sweep).filter(|(_, trial)| trial.position >= from).take(trials_max).collect();
         let next = page.last().filter(|_| page.len() == trials_max).map(|(_, trial)| trial.position + 1);
         let record = |trial: &Trial| {
-            let token = trial
-                .state
-                .token()
-                .filter(|_| trial.state.name() == StateName::Succeeded && detail != Detail::Points);
+            let accepted = trial.state.accepted();
+            let token = accepted.filter(|_| detail != Detail::Points);
             let reported = |table| {
                 let mut rows = Tables::evaluations(table, token);
                 rows.iter_mut().filter(|_| detail == Detail::Scores).for_each(|row| {
@@ -145,7 +148,7 @@ impl Backend for Memory {
             TrialRecord {
                 id: trial.spec_hash,
                 point: trial.point.clone(),
-                state: trial.state.name(),
+                state: accepted.map_or(trial.state.name(), |_| StateName::Succeeded),
                 validation: reported(&tables.validation),
                 held_out: reported(&tables.held_out),
             }
@@ -177,7 +180,7 @@ impl Backend for Memory {
     async fn history(&self, trial: TrialKey) -> Result<TrialHistory, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let mut attempts = Vec::new();
+        let (mut attempts, combines) = (Vec::new(), tables.members.get(&trial));
         for (token, attempt) in tables.attempts_of(trial) {
             let progress = attempt.progress.clone();
             attempts.push(trial_history::Attempt {
@@ -192,6 +195,7 @@ impl Backend for Memory {
                 device: Some(attempt.fingerprint.device.clone()).filter(|device| !device.is_empty()),
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,
+                trains: !attempt.fingerprint.libtorch.is_empty() && combines.is_none_or(Vec::is_empty),
             });
         }
         let mut events = trial_history::events_of(attempts);

@@ -30,8 +30,9 @@ impl Removal for MemoryTransaction {
         };
         let mut found = Vec::new();
         for row in tables.sweeps.values().filter(|row| row.id != sweep && !tables.is_deleted(row.id)) {
-            let trials = tables.in_sweep(row.id).filter(|(_, trial)| trial.reused);
-            let ours = trials.filter(|(_, trial)| trial.state.token().is_some_and(is_ours));
+            let trials =
+                tables.in_sweep(row.id).filter(|(_, trial)| trial.reused || trial.state.earlier().is_some());
+            let ours = trials.filter(|(_, trial)| trial.state.accepted().is_some_and(is_ours));
             let ours: Vec<TrialKey> = ours.map(|(id, _)| id).collect();
             if !ours.is_empty() {
                 let (name, trials) = (row.spec.name.clone(), ours.len() as u64);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
-use sortie_core::combine::Needs;
-use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
+use sortie_core::job::{ErrorClass, Finished, State, StateName, Timestamp};
+use sortie_core::keep::{Lacks, LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, WorkKind};
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
@@ -15,7 +15,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::store::StoreError;
-use crate::store::backend::{AttemptState, Changes, Progress, StoredSweepState, SweepRow};
+use crate::store::backend::{
+    AttemptState, Changes, FilesQuestion, LackingTrial, Progress, StoredSweepState, SweepRow,
+};
 use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
 
 pub(super) type EvaluationKey = (AttemptToken, Method, u64, String, SplitName);
@@ -150,13 +152,7 @@ impl Tables {
         sweep: SweepKey,
         needs: Needs,
     ) -> Option<AttemptToken> {
-        let left = |token: &AttemptToken, kind| {
-            self.artifacts_of(*token).any(|artifact| artifact.kind == kind && !artifact.key.is_empty())
-        };
-        let enough = |token: &AttemptToken| {
-            (!needs.weights || left(token, ArtifactKind::FinalWeights))
-                && (!needs.logits || left(token, ArtifactKind::FinalLogits))
-        };
+        let enough = |token: &AttemptToken| !self.lacks(*token, needs).any();
         let same = self
             .by_id
             .range((spec_hash, SweepKey(0))..)
@@ -169,6 +165,40 @@ impl Tables {
             .filter_map(|trial| trial.state.token())
             .filter(enough)
             .max()
+    }
+
+    /// The files that an attempt should have left and did not.
+    pub(super) fn lacks(&self, token: AttemptToken, needs: Needs) -> Lacks {
+        needs.lacks(LeftFiles::of(self.artifacts_of(token)))
+    }
+
+    /// Trials whose results lack files, here or in other sweeps.
+    pub(super) fn lacking(&self, asked: FilesQuestion<'_>) -> Vec<LackingTrial> {
+        let FilesQuestion { sweep, trials, needs, elsewhere } = asked;
+        let sweep = sweep.unwrap_or(SweepKey(0));
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for spec_hash in trials {
+            let own = self.by_id.get(&(*spec_hash, sweep)).and_then(|id| Some((*id, self.trials.get(id)?)));
+            match own {
+                Some((id, trial)) if trial.state.name() == StateName::Succeeded => {
+                    let Some(token) = trial.state.token() else { continue };
+                    let lacks = self.lacks(token, needs);
+                    if lacks.any() {
+                        here.push((trial.position, LackingTrial { own: Some((id, token)), lacks }));
+                    }
+                }
+                Some((_, trial)) if trial.state.name() != StateName::Queued => {}
+                _ if elsewhere && self.existing_result(*spec_hash, sweep, needs).is_none() => {
+                    let newest = self.existing_result(*spec_hash, sweep, Needs::default());
+                    there.extend(
+                        newest.map(|token| LackingTrial { own: None, lacks: self.lacks(token, needs) }),
+                    );
+                }
+                _ => {}
+            }
+        }
+        here.sort_by_key(|(position, _)| *position);
+        here.into_iter().map(|(_, found)| found).chain(there).collect()
     }
 
     pub(super) fn is_deleted(&self, sweep: SweepKey) -> bool {
@@ -325,9 +355,12 @@ impl Tables {
 
     pub(super) fn apply(&mut self, changes: &Changes) {
         for (id, moved) in &changes.moves {
-            let newest = self.attempts_of(*id).next_back().map(|(token, _)| *token);
+            let own: Vec<AttemptToken> = self.attempts_of(*id).map(|(token, _)| *token).collect();
+            let newest = own.last().copied();
             if let Some(trial) = self.trials.get_mut(id) {
-                (trial.state, trial.reused) = (moved.to, moved.reused);
+                trial.state = moved.to;
+                trial.reused =
+                    matches!(moved.to, State::Finished(Finished::Succeeded(token)) if !own.contains(&token));
                 trial.forgiven = if moved.forgive { newest } else { trial.forgiven };
             }
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sortie_core::artifact::{ArtifactKind, CheckpointRef};
-use sortie_core::combine::{Member, Needs};
+use sortie_core::combine::Member;
 use sortie_core::job::{Blame, ErrorClass, Finished, State, StateName, Timestamp, WAIT_MAX};
+use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, SweepKey, TrialKey, WorkerKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::record::Fingerprint;
@@ -14,9 +15,9 @@ use sortie_core::trial::SpecHash;
 use super::tables::{Attempt, MemoryTransaction, Tables, Trial, lock_failed, missing};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, AttemptState, Attempts, Changes, Contradiction, NewTrial, OpenSweep, Release,
-    StoredSweepState, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial,
-    WorkerRow, Workers, given,
+    AttemptRow, AttemptState, Attempts, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial,
+    OpenSweep, Release, StoredSweepState, SweepRow, Sweeps, Transaction, TrialRow, Trials,
+    WaitingCombination, WaitingTrial, WorkerRow, Workers, given,
 };
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 
@@ -120,7 +121,7 @@ impl Trials for MemoryTransaction {
         for id in trials {
             for member in tables.members.get(id).into_iter().flatten().filter_map(|id| tables.trials.get(id))
             {
-                let token = member.state.token().filter(|_| member.state.name() == StateName::Succeeded);
+                let token = member.state.accepted();
                 let worker = token
                     .and_then(|token| tables.workers.get(&tables.attempts.get(&token)?.worker))
                     .map(|line| &line.worker);
@@ -223,6 +224,10 @@ impl Trials for MemoryTransaction {
         Ok((added, reused))
     }
 
+    async fn lacking(&mut self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        Ok(self.tables.lacking(asked))
+    }
+
     async fn trial_rows(
         &mut self,
         sweep: SweepKey,
@@ -306,7 +311,7 @@ impl Attempts for MemoryTransaction {
 
     async fn expired(&mut self, now: Timestamp, count_max: u64) -> Result<Vec<AttemptToken>, StoreError> {
         let expired = |trial: &Trial| match trial.state {
-            State::Running { token, expires_at } if expires_at <= now => Some(token),
+            State::Running { token, expires_at, .. } if expires_at <= now => Some(token),
             _ => None,
         };
         Ok(self

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::combine::{Member, Needs};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, State, StateName, Timestamp};
+use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::record::TrialRecord;
@@ -16,9 +17,9 @@ use sortie_core::trial::SpecHash;
 use super::dice::SimulationRng;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Attempts, Backend, Changes, Contradiction, NewTrial, OpenSweep, Release, Removal,
-    ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination,
-    WaitingTrial, WorkerRow, Workers,
+    AttemptRow, Attempts, Backend, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial, OpenSweep,
+    Release, Removal, ReportedData, ReusingSweep, SweepRow, Sweeps, Transaction, TrialRow, Trials,
+    WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::memory::Memory;
 use crate::store::types::{
@@ -105,6 +106,9 @@ impl Backend for FaultyBackend {
     }
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.inner.now().await
+    }
+    async fn lacking(&self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        self.inner.lacking(asked).await
     }
     fn clock_may_step(&self) -> bool {
         self.inner.clock_may_step()
@@ -220,6 +224,9 @@ impl Trials for FaultyTransaction {
     ) -> Result<(u64, u64), StoreError> {
         self.inner.insert_trials(sweep, trials, reuse).await
     }
+    async fn lacking(&mut self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        self.inner.lacking(asked).await
+    }
     async fn trial_rows(
         &mut self,
         sweep: SweepKey,
@@ -244,8 +251,12 @@ impl Attempts for FaultyTransaction {
         for row in rows.iter_mut().filter(|_| self.ignores_tokens) {
             self.states.insert(row.trial, row.state);
             row.state = match row.state {
-                State::Running { expires_at, .. } => State::Running { token: row.token, expires_at },
-                State::Queued { not_before, .. } => State::Queued { lost: Some(row.token), not_before },
+                State::Running { expires_at, earlier, .. } => {
+                    State::Running { token: row.token, expires_at, earlier }
+                }
+                State::Queued { not_before, earlier, .. } => {
+                    State::Queued { lost: Some(row.token), not_before, earlier }
+                }
                 other @ (State::Blocked | State::Finished(_)) => other,
             };
         }

@@ -7,6 +7,7 @@ mod copy;
 mod database;
 mod engine;
 mod file_guard;
+mod left_files;
 mod migrations;
 mod open;
 mod postgres;

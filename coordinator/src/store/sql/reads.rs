@@ -20,7 +20,9 @@ use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
 use super::transaction::silent_clock;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, ReportedData, SweepRow, Transaction, sweep_counts, trial_history};
+use crate::store::backend::{
+    Backend, FilesQuestion, LackingTrial, ReportedData, SweepRow, Transaction, sweep_counts, trial_history,
+};
 use crate::store::query::Rows;
 use crate::store::types::{
     Log, Page, PageRequest, SweepContents, SweepStatus, TrialArtifacts, TrialEvent, TrialHistory, TrialLine,
@@ -156,6 +158,7 @@ impl SqlBackend {
                 device: text("device")?,
                 worker: row.text("workers", "worker")?,
                 resumed: rows::resumed(&row)?,
+                trains: row.int("attempts", "trains")? != 0,
             });
         }
         Ok(trial_history::events_of(attempts))
@@ -216,6 +219,15 @@ impl Backend for SqlBackend {
             files: row.count("artifacts", "files")?,
             bytes: row.count("artifacts", "bytes")?,
         })
+    }
+
+    async fn lacking(&self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        let own = self.fetch(self.sql().lacking, rows::files_args(asked)).await?;
+        let elsewhere = match asked.elsewhere {
+            true => self.fetch(self.sql().lacking_elsewhere, rows::files_args(asked)).await?,
+            false => Vec::new(),
+        };
+        rows::lacking(&own, &elsewhere, asked.needs)
     }
 
     async fn trials(

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
 use sortie_core::combine::Member;
 use sortie_core::job::{Finished, State, StateName, Timestamp};
+use sortie_core::keep::{LeftFiles, Needs};
 use sortie_core::keys::{AttemptToken, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, Score};
@@ -17,7 +18,8 @@ use sortie_core::trial::Point;
 use super::engine::{Arg, Row};
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Contradiction, Progress, SweepRow, TrialRow, WaitingTrial, WorkerRow, given,
+    AttemptRow, Contradiction, FilesQuestion, LackingTrial, Progress, SweepRow, TrialRow, WaitingTrial,
+    WorkerRow, given,
 };
 use crate::store::types::{ArtifactLocation, StoredArtifact, TrialLine};
 
@@ -40,10 +42,12 @@ pub(super) fn state(row: &Row) -> Result<State, StoreError> {
         StateName::Queued => State::Queued {
             lost: row.maybe_int("trials", "lost")?.map(AttemptToken),
             not_before: row.maybe_int("trials", "not_before_ms")?.map(Timestamp),
+            earlier: row.maybe_int("trials", "earlier")?.map(AttemptToken),
         },
         StateName::Running => State::Running {
             token: token("holder")?,
             expires_at: Timestamp(row.int("trials", "expires_ms")?),
+            earlier: row.maybe_int("trials", "earlier")?.map(AttemptToken),
         },
         StateName::Succeeded => State::Finished(Finished::Succeeded(token("result")?)),
         StateName::Diverged => State::Finished(Finished::Diverged(token("result")?)),
@@ -54,16 +58,16 @@ pub(super) fn state(row: &Row) -> Result<State, StoreError> {
     })
 }
 
-/// The values of a state's columns: `state`, `lost`, `not_before_ms`, `holder`, `expires_ms`, `result`.
-pub(super) fn state_values(state: State) -> [Value; 6] {
+/// The values of a state's columns: `state`, `lost`, `not_before_ms`, `holder`, `expires_ms`, `result`, `earlier`.
+pub(super) fn state_values(state: State) -> [Value; 7] {
     let (mut lost, mut not_before_ms, mut holder, mut expires_ms, mut result) =
         (None, None, None, None, None);
     match state {
         State::Blocked => {}
-        State::Queued { lost: token, not_before } => {
+        State::Queued { lost: token, not_before, .. } => {
             (lost, not_before_ms) = (token, not_before.map(|time| time.0));
         }
-        State::Running { token, expires_at } => (holder, expires_ms) = (Some(token), Some(expires_at.0)),
+        State::Running { token, expires_at, .. } => (holder, expires_ms) = (Some(token), Some(expires_at.0)),
         State::Finished(_) => result = state.token(),
     }
     [
@@ -73,6 +77,7 @@ pub(super) fn state_values(state: State) -> [Value; 6] {
         json!(holder),
         json!(expires_ms),
         json!(result),
+        json!(state.earlier()),
     ]
 }
 
@@ -84,7 +89,7 @@ pub(super) fn sweep(row: &Row) -> Result<SweepRow, StoreError> {
         state: row.parsed("sweeps", "state")?,
         archived: row.int("sweeps", "archived")? != 0,
         priority: row.int("sweeps", "priority")?,
-        reuse: row.int("sweeps", "reuse")? != 0,
+        reuse: row.parsed("sweeps", "reuse")?,
         planned: row.count("sweeps", "planned")?,
         expanded: row.count("sweeps", "expanded")?,
         base: row.int("sweeps", "base")?,
@@ -309,4 +314,37 @@ pub(super) fn resumed(row: &Row) -> Result<Option<Resumed>, StoreError> {
 
 pub(super) fn small(value: u64) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
+}
+
+/// The files that results must have left, as arguments: see [`super::left_files`].
+pub(super) fn needs_args(needs: Needs) -> [Arg; 4] {
+    let Needs { weights, selected, logits, reported_logits } = needs;
+    [weights, selected, logits, reported_logits].map(|needed| i64::from(needed).into())
+}
+
+/// The arguments of the two statements about results that lack files. No sweep has the id 0.
+pub(super) fn files_args(asked: FilesQuestion<'_>) -> Vec<Arg> {
+    let trials = Value::Array(asked.trials.iter().map(|trial| json!([trial.to_string()])).collect());
+    let sweep = asked.sweep.map_or(0, |sweep| sweep.0);
+    [trials.to_string().into(), sweep.into()].into_iter().chain(needs_args(asked.needs)).collect()
+}
+
+/// What the two statements found: trials of the sweep itself, and those of others.
+pub(super) fn lacking(own: &[Row], elsewhere: &[Row], needs: Needs) -> Result<Vec<LackingTrial>, StoreError> {
+    let mut found = Vec::with_capacity(own.len() + elsewhere.len());
+    for (row, is_own) in own.iter().map(|row| (row, true)).chain(elsewhere.iter().map(|row| (row, false))) {
+        let is = |column| row.int("artifacts", column).map(|value| value != 0);
+        let left = LeftFiles {
+            weights: is("weights")?,
+            selected: is("selected")?,
+            logits: is("logits")?,
+            logits_left_out: is("logits_left_out")?,
+        };
+        let own = match is_own {
+            true => Some((row.key("trials", "id")?, AttemptToken(row.int("trials", "result")?))),
+            false => None,
+        };
+        found.push(LackingTrial { own, lacks: needs.lacks(left) });
+    }
+    Ok(found)
 }

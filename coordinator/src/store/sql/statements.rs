@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use super::left_files::{THERE, lacking, lacking_elsewhere, left};
+
 /// The one column of an answer that holds many rows.
 pub(super) const PACKED: &str = "packed";
 
@@ -98,10 +100,10 @@ statements! {
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id AND {THERE}
-                AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
+                AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {left})) AS existing,
             (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
-        ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
+        ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
     attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
             ended_ms, sequence, step, preparation, dataset_digest, weights_digest, repeated)
         SELECT a.token, w.machine, {SUSPECT}, t.id AS trial, t.sweep_id, t.held_out, {STATE_OF_T}, a.outcome, a.error_class, a.message, a.ended_ms, a.sequence, a.step, a.preparation, a.dataset_digest, a.weights_digest,
@@ -121,7 +123,7 @@ statements! {
     members: "$pack(trial, token, trial_id, kind, method, step, key, digest, bytes, host, checkpoints)
         SELECT m.trial, r.token, t.trial_id, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM $rows(trial BIGINT) AS v JOIN members AS m ON m.trial = v.trial JOIN trials AS t ON t.id = m.member
-        LEFT JOIN artifacts AS r ON r.token = t.result AND r.kind IN ('final-weights', 'final-logits') AND r.key IS NOT NULL
+        LEFT JOIN artifacts AS r ON r.token = COALESCE(t.earlier, t.result) AND r.kind IN ('final-weights', 'final-logits') AND r.key IS NOT NULL
         LEFT JOIN attempts AS a ON a.token = r.token LEFT JOIN workers AS w ON w.id = a.worker
         ORDER BY m.trial, m.place, r.kind, r.method, r.step";
     lost_members: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T} FROM trials AS t
@@ -167,10 +169,12 @@ statements! {
             v.seed, v.split_seed,
             CASE WHEN v.existing IS NULL THEN v.state ELSE 'succeeded' END, v.existing, CASE WHEN v.existing IS NULL THEN 0 ELSE 1 END
         FROM (SELECT r.*, (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
-                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND {THERE} AND (r.state = 'blocked' OR {LEFT})) AS existing
+                           WHERE CAST($3 AS BIGINT) = 1 AND other.trial_id = r.trial_id AND {THERE} AND (r.state = 'blocked' OR {left})) AS existing
               FROM $rows(trial_id TEXT, position BIGINT, held_out TEXT, parameters TEXT, written TEXT, seed BIGINT, split_seed BIGINT,
                          state TEXT) AS r) AS v
-        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING");
+        WHERE true ON CONFLICT (trial_id, sweep_id) DO NOTHING", left = left(4));
+    lacking: &lacking();
+    lacking_elsewhere: &lacking_elsewhere();
     count_reused: "SELECT COUNT(*) AS reused FROM trials WHERE sweep_id = $1 AND position BETWEEN $2 AND $3 AND reused = 1";
     trial_rows: &format!("SELECT t.id, t.position, t.held_out, t.parameters, t.seed, t.split_seed, {STATE_OF_T}
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3 $lock(FOR UPDATE OF t)");
@@ -181,10 +185,12 @@ statements! {
     insert_attempts: "INSERT INTO attempts (token, trial, worker, started_ms)
         SELECT v.token, v.trial, v.worker, v.started_ms FROM $rows(token BIGINT, trial BIGINT, worker BIGINT, started_ms BIGINT) AS v";
     move_trials: "UPDATE trials SET state = v.state, lost = v.lost, not_before_ms = v.not_before_ms, holder = v.holder,
-            expires_ms = v.expires_ms, result = v.result, reused = v.reused,
+            expires_ms = v.expires_ms, result = v.result, earlier = v.earlier,
+            reused = CASE WHEN v.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.token = v.result AND a.trial = trials.id)
+                THEN 1 ELSE 0 END,
             forgiven = CASE WHEN v.forgive = 1 THEN (SELECT MAX(a.token) FROM attempts AS a WHERE a.trial = trials.id) ELSE forgiven END
         FROM $rows(id BIGINT, from_state TEXT, from_attempt BIGINT, state TEXT, lost BIGINT, not_before_ms BIGINT, holder BIGINT,
-                   expires_ms BIGINT, result BIGINT, forgive BIGINT, reused BIGINT) AS v
+                   expires_ms BIGINT, result BIGINT, earlier BIGINT, forgive BIGINT) AS v
         WHERE trials.id = v.id AND trials.state = v.from_state
             AND COALESCE(trials.lost, trials.holder, trials.result) IS NOT DISTINCT FROM v.from_attempt";
     advance_attempts: "UPDATE attempts SET outcome = v.outcome, error_class = v.error_class, message = v.message, ended_ms = v.ended_ms,
@@ -231,7 +237,8 @@ statements! {
         JOIN attempts AS a ON a.token = few.result";
     trials: &lines("WHERE t.sweep_id = $1 AND ($2 = '' OR t.state = $2) AND t.position >= $3 ORDER BY t.position LIMIT $4");
     trial: &lines("WHERE t.id = $1");
-    records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed, t.state, t.result
+    records: "SELECT t.id, t.position, t.trial_id, t.held_out, t.parameters, t.seed, t.split_seed,
+            CASE WHEN t.earlier IS NULL THEN t.state ELSE 'succeeded' END AS state, COALESCE(t.earlier, t.result) AS result
         FROM trials AS t WHERE t.sweep_id = $1 AND t.position >= $2 ORDER BY t.position LIMIT $3";
     validation: &evaluations("validation");
     held_out: &evaluations("held_out");
@@ -241,7 +248,9 @@ statements! {
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) AND s.state <> 'deleted'
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
     attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device,
-            a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
+            a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
+            -- Commands have no libtorch, and what combines others trains nothing.
+            CAST(CASE WHEN a.libtorch <> '' AND NOT EXISTS (SELECT 1 FROM members AS m WHERE m.trial = a.trial) THEN 1 ELSE 0 END AS BIGINT) AS trains
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
         WHERE m.trial = $1 ORDER BY m.place";
@@ -274,8 +283,9 @@ statements! {
     running_of: "SELECT COUNT(*) AS running FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'running'";
     reused_by: "SELECT s.name, COUNT(*) AS trials,
             CAST(SUM(CASE WHEN EXISTS (SELECT 1 FROM members AS m WHERE m.member = t.id) THEN 1 ELSE 0 END) AS BIGINT) AS members
-        FROM sweeps AS s JOIN trials AS t ON t.sweep_id = s.id JOIN attempts AS a ON a.token = t.result JOIN trials AS own ON own.id = a.trial
-        WHERE t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 1
+        FROM sweeps AS s JOIN trials AS t ON t.sweep_id = s.id JOIN attempts AS a ON a.token = COALESCE(t.earlier, t.result)
+            JOIN trials AS own ON own.id = a.trial
+        WHERE (t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 1 OR t.earlier IS NOT NULL)
             AND own.sweep_id = $1 AND s.id <> $1 AND s.state <> 'deleted' GROUP BY s.id, s.name ORDER BY s.id";
     deleted_sweep: "SELECT id FROM sweeps WHERE state = 'deleted' ORDER BY id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
     last_trials: "SELECT t.id FROM trials AS t WHERE t.sweep_id = $1 ORDER BY t.position DESC LIMIT $2 $lock(FOR UPDATE OF t)";
@@ -441,19 +451,9 @@ fn scores(table: &str) -> String {
 const SUSPECT: &str = "CAST(CASE WHEN EXISTS (SELECT 1 FROM machine_faults AS f WHERE f.machine = w.machine) THEN 1 ELSE 0 END AS BIGINT) AS suspect";
 
 /// The state of a trial: its name, and the columns of which each belongs to one state (see the migration).
-const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result";
+const STATE: &str = "state, lost, not_before_ms, holder, expires_ms, result, earlier";
 /// The same of a table that is called `t`.
-const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_ms, t.result";
-
-/// Whether the sweep of the trial `other` is not deleted.
-const THERE: &str =
-    "NOT EXISTS (SELECT 1 FROM sweeps AS gone WHERE gone.id = other.sweep_id AND gone.state = 'deleted')";
-
-/// Whether the trial `other` left what the fourth and the fifth argument ask for: final weights, final logits.
-const LEFT: &str = "(CAST($4 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS w WHERE w.token = other.result AND w.kind = 'final-weights' AND w.key IS NOT NULL))
-    AND (CAST($5 AS BIGINT) = 0 OR EXISTS
-        (SELECT 1 FROM artifacts AS l WHERE l.token = other.result AND l.kind = 'final-logits' AND l.key IS NOT NULL))";
+const STATE_OF_T: &str = "t.state, t.lost, t.not_before_ms, t.holder, t.expires_ms, t.result, t.earlier";
 
 /// The columns of both tables of evaluations.
 pub(super) const EVALUATION_COLUMNS: &str =

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::artifact::CheckpointRef;
-use sortie_core::combine::{Member, Needs};
+use sortie_core::combine::Member;
 use sortie_core::job::{ErrorClass, StateName, Timestamp, WAIT_MAX};
+use sortie_core::keep::Needs;
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::{Fault, QUARANTINE};
 use sortie_core::parameters::written_numbers;
@@ -19,8 +20,8 @@ use super::statements::{Dialect, Statements, statements};
 use super::time::TimeSource;
 use crate::store::StoreError;
 use crate::store::backend::{
-    AttemptRow, Attempts, Changes, Contradiction, NewTrial, OpenSweep, Release, SweepRow, Sweeps,
-    Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
+    AttemptRow, Attempts, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial, OpenSweep, Release,
+    SweepRow, Sweeps, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers,
 };
 use crate::store::types::{ArtifactLocation, Worker};
 
@@ -99,7 +100,7 @@ impl Sweeps for SqlTransaction {
             sweep.state.as_str().into(),
             i64::from(sweep.archived).into(),
             sweep.priority.into(),
-            i64::from(sweep.reuse).into(),
+            sweep.reuse.as_str().into(),
             now.0.into(),
             sweep.planned.into(),
             sweep.expanded.into(),
@@ -115,7 +116,7 @@ impl Sweeps for SqlTransaction {
             sweep.state.as_str().into(),
             i64::from(sweep.archived).into(),
             sweep.priority.into(),
-            i64::from(sweep.reuse).into(),
+            sweep.reuse.as_str().into(),
             sweep.planned.into(),
             sweep.expanded.into(),
             sweep.base.into(),
@@ -144,11 +145,8 @@ impl Trials for SqlTransaction {
         now: Timestamp,
         needs: Needs,
     ) -> Result<Vec<WaitingTrial>, StoreError> {
-        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
-        let rows = self
-            .tx
-            .fetch(self.sql().waiting, vec![sweep.into(), count_max.into(), now.0.into(), weights, logits])
-            .await?;
+        let args = [sweep.into(), count_max.into(), now.0.into()].into_iter().chain(rows::needs_args(needs));
+        let rows = self.tx.fetch(self.sql().waiting, args.collect()).await?;
         rows.iter().map(rows::waiting).collect()
     }
 
@@ -221,14 +219,8 @@ impl Trials for SqlTransaction {
             ]));
         }
         let needs = reuse.unwrap_or_default();
-        let [weights, logits] = [needs.weights, needs.logits].map(|needed| i64::from(needed).into());
-        let args = vec![
-            rows_arg(lists.into_iter()),
-            sweep.into(),
-            i64::from(reuse.is_some()).into(),
-            weights,
-            logits,
-        ];
+        let args = [rows_arg(lists.into_iter()), sweep.into(), i64::from(reuse.is_some()).into()];
+        let args = args.into_iter().chain(rows::needs_args(needs)).collect();
         let added = self.tx.execute(self.sql().insert_trials, args).await?;
         if !members.is_empty() {
             let expected = members.len();
@@ -243,6 +235,15 @@ impl Trials for SqlTransaction {
         let args = vec![sweep.into(), first.position.into(), last.position.into()];
         let reused = self.one_int(self.sql().count_reused, args, "trials", "reused").await?;
         Ok((added, reused.unsigned_abs()))
+    }
+
+    async fn lacking(&mut self, asked: FilesQuestion<'_>) -> Result<Vec<LackingTrial>, StoreError> {
+        let own = self.tx.fetch(self.sql().lacking, rows::files_args(asked)).await?;
+        let elsewhere = match asked.elsewhere {
+            true => self.tx.fetch(self.sql().lacking_elsewhere, rows::files_args(asked)).await?,
+            false => Vec::new(),
+        };
+        rows::lacking(&own, &elsewhere, asked.needs)
     }
 
     async fn trial_rows(

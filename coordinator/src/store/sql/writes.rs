@@ -17,9 +17,9 @@ impl SqlTransaction {
     /// Writes all changes down; every statement that names a prior state must touch exactly its rows.
     pub(super) async fn write_changes(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let moves = changes.moves.iter().map(|(id, moved)| {
-            let (from, [state, lost, not_before, holder, expires, result]) =
+            let (from, [state, lost, not_before, holder, expires, result, earlier]) =
                 (moved.from, rows::state_values(moved.to));
-            let (forgive, reused) = (i64::from(moved.forgive), i64::from(moved.reused));
+            let forgive = i64::from(moved.forgive);
             json!([
                 id,
                 from.name().as_str(),
@@ -30,8 +30,8 @@ impl SqlTransaction {
                 holder,
                 expires,
                 result,
-                forgive,
-                reused
+                earlier,
+                forgive
             ])
         });
         self.write_rows("move of trials", self.sql().move_trials, moves.collect()).await?;

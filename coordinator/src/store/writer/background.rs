@@ -27,7 +27,7 @@ impl Writer {
     pub(super) async fn expand(&mut self) {
         match self.change(&Expand).await {
             Ok(Some(chunk)) => {
-                if chunk.added > 0 {
+                if chunk.added > 0 || chunk.lacking.trials > 0 {
                     self.claims.wake();
                     self.combinations.want();
                 }

@@ -88,6 +88,7 @@ impl Expansion {
                 submitted.expanded = chunk.expanded;
                 submitted.added += chunk.added;
                 submitted.reused += chunk.reused;
+                submitted.lacking.add(chunk.lacking);
             });
         }
         if chunk.expanded >= chunk.planned {

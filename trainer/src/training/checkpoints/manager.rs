@@ -57,7 +57,7 @@ impl CheckpointManager {
         state: &mut TrialState,
         reporter: &mut Reporter,
     ) -> Result<(), TrialError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(folder) = &self.folder else { return reporter.report_beginning(0) };
         for reference in candidates {
             let restored = folder
                 .read(&reference.key, &reference.digest)
@@ -74,7 +74,7 @@ impl CheckpointManager {
                 }
             }
         }
-        Ok(())
+        reporter.report_beginning(candidates.len())
     }
 
     /// Whether the weights of the best step are saved too.

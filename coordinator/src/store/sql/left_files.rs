@@ -1,0 +1,67 @@
+//! Parts of statements about the files that results left.
+
+/// Whether the sweep of the trial `other` is not deleted.
+pub(super) const THERE: &str =
+    "NOT EXISTS (SELECT 1 FROM sweeps AS gone WHERE gone.id = other.sweep_id AND gone.state = 'deleted')";
+
+/// Whether the result of the trial `other` left such a file, or reported it without keeping it.
+fn file(kind: &str, key: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM artifacts AS f WHERE f.token = other.result AND f.kind = '{kind}' AND f.key {key})"
+    )
+}
+
+fn kept(kind: &str) -> String {
+    file(kind, "IS NOT NULL")
+}
+
+/// Whether the result of the trial `other` left what four arguments from this one on ask for: the members of
+/// [`sortie_core::keep::Needs`].
+pub(super) fn left(first: usize) -> String {
+    let files = [
+        kept("final-weights"),
+        kept("selected-weights"),
+        kept("final-logits"),
+        format!("NOT {}", file("final-logits", "IS NULL")),
+    ];
+    let one = |(number, file): (usize, &String)| format!("(CAST(${number} AS BIGINT) = 0 OR {file})");
+    let all: Vec<String> = (first..).zip(&files).map(one).collect();
+    format!("({})", all.join(" AND "))
+}
+
+/// What the result of the trial `other` left, as columns: see [`sortie_core::keep::LeftFiles`].
+fn columns() -> String {
+    let columns = [
+        ("weights", kept("final-weights")),
+        ("selected", kept("selected-weights")),
+        ("logits", kept("final-logits")),
+        ("logits_left_out", file("final-logits", "IS NULL")),
+    ];
+    let column =
+        |(name, is): &(&str, String)| format!("CAST(CASE WHEN {is} THEN 1 ELSE 0 END AS BIGINT) AS {name}");
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// Trials of a sweep whose own results lack files.
+pub(super) fn lacking() -> String {
+    format!(
+        "SELECT other.id, other.result, {} FROM $rows(trial_id TEXT) AS v JOIN trials AS other ON other.trial_id = v.trial_id
+        WHERE other.sweep_id = $2 AND other.state = 'succeeded' AND NOT {} ORDER BY other.position",
+        columns(),
+        left(3)
+    )
+}
+
+/// Trials that wait in a sweep, or would, though they have results in other sweeps: all of those lack files.
+pub(super) fn lacking_elsewhere() -> String {
+    format!(
+        "SELECT {} FROM $rows(trial_id TEXT) AS v JOIN trials AS other ON other.id =
+            (SELECT other.id FROM trials AS other WHERE other.trial_id = v.trial_id AND other.sweep_id <> $2 AND other.state = 'succeeded'
+                AND {THERE} ORDER BY other.result DESC LIMIT 1)
+        WHERE NOT EXISTS (SELECT 1 FROM trials AS own WHERE own.trial_id = v.trial_id AND own.sweep_id = $2 AND own.state <> 'queued')
+            AND NOT EXISTS (SELECT 1 FROM trials AS other WHERE other.trial_id = v.trial_id AND other.sweep_id <> $2
+                AND other.state = 'succeeded' AND {THERE} AND {})",
+        columns(),
+        left(3)
+    )
+}
