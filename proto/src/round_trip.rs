@@ -198,12 +198,27 @@ fn lease() -> impl Strategy<Value = Lease> {
         host,
     });
     (
-        (token(), any::<u32>(), spec_hash(), ".{0,20}", spec()),
+        (token(), any::<u32>(), token(), spec_hash(), ".{0,20}", spec()),
         (vec(checkpoint, 0..3), keep, limits, option::of(any::<u64>()), vec(member, 0..3)),
     )
         .prop_map(
-            |((token, attempt, spec_hash, sweep, spec), (checkpoints, keep, limits, kill_at, members))| {
-                Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, limits, kill_at, members }
+            |(
+                (token, attempt, first, spec_hash, sweep, spec),
+                (checkpoints, keep, limits, kill_at, members),
+            )| {
+                Lease {
+                    token,
+                    attempt,
+                    first,
+                    spec_hash,
+                    sweep,
+                    spec,
+                    checkpoints,
+                    keep,
+                    limits,
+                    kill_at,
+                    members,
+                }
             },
         )
 }
@@ -266,7 +281,12 @@ proptest! {
         );
         let submitted = SweepSpec::parse(&text, None).unwrap();
         let stored: SweepSpec = serde_json::from_str(&serde_json::to_string(&submitted).unwrap()).unwrap();
-        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 1 };
+        let worker_values = WorkerValues {
+            data: "/data".into(),
+            device: "cpu".into(),
+            threads: 1,
+            checkpoints: "/checkpoints".into(),
+        };
         for (trial, (_, given)) in stored.trials().zip(&list) {
             let parameters = serde_json::to_string(&trial.point.parameters).unwrap();
             let written = serde_json::to_string(&written_numbers(&trial.point.parameters)).unwrap();

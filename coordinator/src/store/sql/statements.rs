@@ -82,6 +82,11 @@ statements! {
         JOIN workers AS w ON w.id = a.worker
         WHERE a.outcome = 'failed' AND a.error_class NOT IN ('preempted', 'lost') AND a.ended_ms >= $2
             AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
+    kept_on: "SELECT DISTINCT a.trial, w.machine
+        FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN workers AS w ON w.id = a.worker
+        WHERE w.checkpoints = 'local' AND a.ended_ms >= $2 AND EXISTS
+            (SELECT 1 FROM artifacts AS r WHERE r.token = a.token AND r.kind = 'checkpoint' AND r.key IS NOT NULL)
+        ORDER BY a.trial, w.machine";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
@@ -94,12 +99,13 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' AND s.archived = 0 ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts)
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts, first)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id AND {THERE}
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {LEFT})) AS existing,
-            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
+            (SELECT MIN(a.token) FROM attempts AS a WHERE a.trial = t.id) AS first
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)");
     attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
