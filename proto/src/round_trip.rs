@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
+use sortie_core::code::Code;
 use sortie_core::combine::Member;
 use sortie_core::command::WorkerValues;
 use sortie_core::job::{ErrorClass, Outcome};
@@ -123,14 +124,16 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
-    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}").prop_map(
-        |(software, libtorch, device, threads, dataset_digest, weights_digest)| Fingerprint {
+    let code = option::of("[a-z0-9+]{1,9}".prop_map(|build| Box::new(Code::of_build(&build))));
+    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}", code).prop_map(
+        |(software, libtorch, device, threads, dataset_digest, weights_digest, code)| Fingerprint {
             software,
             libtorch,
             device,
             threads,
             dataset_digest,
             weights_digest,
+            code,
         },
     )
 }

@@ -4,9 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
 use sortie_analysis::{Axis, Format, Question, RowFormat};
+use sortie_core::code;
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -170,7 +173,22 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
             }
         });
     }
+    note_mixture(client, &arguments.sweep).await?;
     Ok(answers.join(&b'\n'))
+}
+
+/// Notes in one line that the trials with a result did not all run the same.
+async fn note_mixture(client: &mut Client, sweep: &str) -> Result<()> {
+    // Where the coordinator cannot be asked, nothing is said: the results are the same.
+    let names = client.code_names(sweep).await?.unwrap_or_default();
+    let mut counts = BTreeMap::new();
+    for (name, _) in names.into_values().filter(|(_, has_result)| *has_result) {
+        *counts.entry(name).or_default() += 1;
+    }
+    if let Some(line) = code::mixture(&counts) {
+        output::note(&format!("note: {line}"));
+    }
+    Ok(())
 }
 
 fn domainbeds(

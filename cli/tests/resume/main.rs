@@ -1,6 +1,7 @@
 //! Programs that go on from their checkpoints, with real processes: coordinator, worker, guard, Python, SIGKILL.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
+mod code;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "it is shared with other tests")]
 mod support;
@@ -156,6 +157,7 @@ fn a_program_that_failed_goes_on_at_a_worker_with_another_disk() {
     let world = World::of_commands();
     submit(&world, ", \"--fail-at=40\"");
     let mut first = world.start_worker_with(&["--allow-commands"]);
+    wait_for_step(&world, 40);
     world.wait_until("work", "its failure", |status| status["queued"] == 1);
     kill(&mut first);
     // What the first worker has on its disk is gone; the coordinator's store has all that is needed.

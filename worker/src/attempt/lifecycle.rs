@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sortie_core::artifact::Artifact;
+use sortie_core::code::Code;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::lease::Lease;
 use sortie_core::pipe::{Event, Handshake};
+use sortie_core::record::Fingerprint;
 use sortie_core::trial::{PROTOCOL_VERSION, Work};
 use sortie_proto::v1;
 use tokio::sync::watch;
@@ -396,7 +398,10 @@ impl Attempt<'_> {
             }
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
-            Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
+            Event::Fingerprint(fingerprint) => {
+                let code = Some(Box::new(Code::of_build(self.shared.config.launcher.build())));
+                self.outbox.fingerprint(Fingerprint { code, ..fingerprint }.into());
+            }
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
             Event::Losses(losses) => self.outbox.losses(losses),

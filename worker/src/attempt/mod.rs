@@ -3,6 +3,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod attempt_log;
 pub(crate) mod checkpoints;
+mod code;
 pub(crate) mod ending;
 pub(crate) mod lease;
 pub(crate) mod lifecycle;

@@ -8,6 +8,7 @@ use sortie_core::lease::Lease;
 
 use crate::attempt::artifacts::ArtifactDestination;
 use crate::attempt::checkpoints::{CheckpointKeeper, TrialFolder, restore};
+use crate::attempt::code;
 use crate::attempt::ending;
 use crate::config::AgentConfig;
 use crate::process::launch::ProgramFolder;
@@ -44,6 +45,8 @@ pub(crate) async fn prepare(
         }
         None => None,
     };
+    // The command runs in the worker's own working directory.
+    let code = code::find(&settings.command, &std::env::current_dir().unwrap_or_default()).await;
     let keeper = CheckpointKeeper::new(folder, destination.cloned(), lease.spec_hash, lease.token, restored);
-    Ok((keeper, ProgramFolder { files, metrics, unread, earlier }))
+    Ok((keeper, ProgramFolder { files, metrics, unread, earlier, code }))
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process,
@@ -56,8 +56,11 @@ fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Resul
     }
     let unread = Unread::open();
     let child = Command::new(program).args(words).env_remove(UNREAD_VARIABLE).stdin(Stdio::null()).spawn()?;
+    let agent_is_gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&agent_is_gone);
     std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         wait_for_end();
+        gone.store(true, Ordering::Release);
         super::descendants::kill_all();
         if let Some(unread) = unread {
             // What cannot be saved is printed again if the trial begins again.
@@ -66,6 +69,10 @@ fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Resul
         die(Signal::KILL)
     })?;
     let status = wait_for(Pid::from_child(&child))?;
+    while agent_is_gone.load(Ordering::Acquire) {
+        // The watchdog has killed the command, and ends this process when it has saved the output.
+        std::thread::park();
+    }
     super::descendants::kill_all();
     end_as(status)
 }

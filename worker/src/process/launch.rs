@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sortie_core::code::Code;
 use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
 use sortie_core::lease::Lease;
@@ -49,6 +50,8 @@ pub(crate) struct ProgramFolder {
     pub(crate) unread: PathBuf,
     /// The metrics of the attempts that it goes on from, if it finds files of theirs.
     pub(crate) earlier: Option<Earlier>,
+    /// What the command runs.
+    pub(crate) code: Code,
 }
 
 /// How lines of a process's standard output are read.
@@ -149,6 +152,7 @@ fn command(
         software: concat!("sortie ", env!("CARGO_PKG_VERSION")).to_owned(),
         device: slot.device.clone(),
         threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
+        code: Some(Box::new(folder.code)),
         ..Fingerprint::default()
     };
     let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings).after(folder.earlier)));

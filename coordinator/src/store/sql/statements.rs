@@ -199,9 +199,9 @@ statements! {
                    sequence BIGINT, step BIGINT, preparation TEXT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
-            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest
+            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name
         FROM $rows(token BIGINT, software TEXT, libtorch TEXT, device TEXT, threads BIGINT, dataset_digest TEXT,
-                   weights_digest TEXT) AS v
+                   weights_digest TEXT, code TEXT, code_name TEXT) AS v
         WHERE attempts.token = v.token";
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
@@ -246,7 +246,7 @@ statements! {
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) AND s.state <> 'deleted'
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
-    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device,
+    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device, a.code,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
         FROM attempts AS a JOIN workers AS w ON w.id = a.worker WHERE a.trial = $1 ORDER BY a.token";
     members_of: "SELECT substr(t.trial_id, 1, 8) || ' ' || t.state AS member FROM members AS m JOIN trials AS t ON t.id = m.member
