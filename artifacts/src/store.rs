@@ -1,12 +1,14 @@
 //! Opening, recognising and clearing a store.
 
-use std::path::Path as FilePath;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, WriteMultipart};
 use sortie_core::artifact::is_key;
 use sortie_core::secret::{self, NOT_SHOWN, may_hold_password};
 use url::Url;
@@ -15,6 +17,11 @@ use url::Url;
 pub const MARK: &str = "sortie-store";
 /// The longest mark; what is longer is something else.
 const MARK_BYTES_MAX: u64 = 200;
+
+/// Files that are longer than this are written in parts of this size.
+const PART_BYTES: usize = 8 << 20;
+/// Parts of a file that are on their way at a time.
+const PARTS_AT_ONCE: usize = 4;
 
 /// How a store is written.
 const FORM: &str = "write file:///FOLDER or s3://BUCKET/PREFIX";
@@ -52,7 +59,15 @@ pub enum ArtifactError {
         /// The URL.
         url: String,
         /// What the system says.
-        error: std::io::Error,
+        error: io::Error,
+    },
+    /// A file of this machine cannot be read or written.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
     },
 }
 
@@ -167,7 +182,7 @@ impl ArtifactStore {
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
         {
-            std::fs::create_dir_all(&folder)
+            fs::create_dir_all(&folder)
                 .map_err(|error| ArtifactError::Folder { url: url.to_owned(), error })?;
         }
         Self::open(url)
@@ -253,6 +268,54 @@ impl ArtifactStore {
         read.await.map(Into::into).map_err(|error| self.failed(error))
     }
 
+    /// Writes what a file of this machine holds, all of it or nothing. No more than some parts of it are in memory at a time.
+    ///
+    /// # Errors
+    /// As [`ArtifactStore::put`], and [`ArtifactError::File`].
+    pub async fn put_file(&self, key: &str, file: &FilePath) -> Result<(), ArtifactError> {
+        let unread = |error| ArtifactError::File { file: file.to_owned(), error };
+        let path = self.path(key).ok_or_else(|| self.no_key(key))?;
+        let mut source = File::open(file).map_err(unread)?;
+        if source.metadata().map_err(unread)?.len() <= PART_BYTES as u64 {
+            return self.put(key, fs::read(file).map_err(unread)?).await;
+        }
+        let upload = self.inner.put_multipart(&path).await.map_err(|error| self.failed(error))?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let mut part = vec![0; PART_BYTES];
+        loop {
+            let written = match source.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => {
+                    upload.write(&part[..count]);
+                    upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|error| self.failed(error))
+                }
+                Err(error) => Err(unread(error)),
+            };
+            if let Err(error) = written {
+                // Parts that stay are invisible, and services delete them in time.
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        }
+        upload.finish().await.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Reads a file into a new one of this machine, whose folder exists. What it has read so far stays there when that fails.
+    ///
+    /// # Errors
+    /// As [`ArtifactStore::get`], and [`ArtifactError::File`].
+    pub async fn get_file(&self, key: &str, file: &FilePath) -> Result<(), ArtifactError> {
+        let unwritten = |error| ArtifactError::File { file: file.to_owned(), error };
+        let path = self.path(key).ok_or_else(|| self.no_key(key))?;
+        let found = self.inner.get(&path).await.map_err(|error| self.failed(error))?;
+        let mut target = File::create_new(file).map_err(unwritten)?;
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| self.failed(error))? {
+            target.write_all(&chunk).map_err(unwritten)?;
+        }
+        Ok(())
+    }
+
     /// Deletes a file.
     ///
     /// # Errors
@@ -306,7 +369,7 @@ mod tests {
         assert_eq!(store.marked("one").await.unwrap(), "one");
         assert_eq!(ArtifactStore::create(&url).unwrap().marked("two").await.unwrap(), "one");
         assert_eq!(ArtifactStore::open(&url).unwrap().mark().await.unwrap().as_deref(), Some("one"));
-        std::fs::write(folder.path().join("new store").join(MARK), "x".repeat(300)).unwrap();
+        fs::write(folder.path().join("new store").join(MARK), "x".repeat(300)).unwrap();
         assert_eq!(store.mark().await.unwrap(), None);
     }
 
@@ -315,9 +378,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactStore::create(&folder_url(folder.path()).unwrap()).unwrap();
         let checkpoints = folder.path().join("checkpoints/94f9");
-        std::fs::create_dir_all(&checkpoints).unwrap();
+        fs::create_dir_all(&checkpoints).unwrap();
         for name in ["17-3-aa", "17-6-bb", "18-6-cc", "170-6-dd"] {
-            std::fs::write(checkpoints.join(name), name).unwrap();
+            fs::write(checkpoints.join(name), name).unwrap();
         }
         let prefixes = ["17-".to_owned(), "18-".to_owned()];
         assert_eq!(store.delete_in("checkpoints/94f9", &prefixes).await.unwrap(), 3);
@@ -326,11 +389,28 @@ mod tests {
         // An empty folder goes too, and what is not there is no error.
         assert!(!checkpoints.exists());
         assert_eq!(store.delete_in("checkpoints/94f9", &prefixes).await.unwrap(), 0);
-        std::fs::write(folder.path().join("17-secret"), "").unwrap();
+        fs::write(folder.path().join("17-secret"), "").unwrap();
         for key in ["", "..", "checkpoints/..", "/"] {
             assert_eq!(store.delete_in(key, &prefixes).await.unwrap(), 0, "{key}");
         }
         assert!(folder.path().join("17-secret").exists());
+    }
+
+    #[tokio::test]
+    async fn a_long_file_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::create(&folder_url(&folder.path().join("store")).unwrap()).unwrap();
+        for length in [0, 1, PART_BYTES, 2 * PART_BYTES + 7] {
+            let (from, to) = (folder.path().join("from"), folder.path().join(format!("to-{length}")));
+            let content: Vec<u8> = (0..length).map(|byte| (byte % 251) as u8).collect();
+            fs::write(&from, &content).unwrap();
+            store.put_file("checkpoints/a/1-x", &from).await.unwrap();
+            store.get_file("checkpoints/a/1-x", &to).await.unwrap();
+            assert!(fs::read(&to).unwrap() == content, "{length} bytes");
+        }
+        let gone = store.put_file("checkpoints/a/2-x", &folder.path().join("gone")).await.unwrap_err();
+        assert!(gone.to_string().contains("gone"), "{gone}");
+        assert!(store.get_file("checkpoints/a/3-x", &folder.path().join("to-1")).await.is_err());
     }
 
     #[test]

@@ -29,8 +29,11 @@ pub struct CommandSettings {
 }
 
 /// Placeholders that every trial has: names of held-out domains joined by `+`, both seeds, the trial's id, the worker's data folder, the
-/// device (`cpu` or `cuda:0`), CPU threads, and the index of the last step.
-pub const BUILT_IN: [&str; 8] = ["held_out", "seed", "split", "trial", "data", "device", "threads", "steps"];
+/// device (`cpu` or `cuda:0`), CPU threads, the index of the last step, and the folder of the trial's checkpoints.
+pub const BUILT_IN: [&str; 9] =
+    ["held_out", "seed", "split", "trial", "data", "device", "threads", "steps", "checkpoints"];
+/// The variable that names the folder of the trial's checkpoints.
+pub const CHECKPOINTS_VARIABLE: &str = "SORTIE_CHECKPOINTS";
 
 /// An unknown placeholder, or an unmatched brace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +106,8 @@ pub struct WorkerValues {
     pub device: String,
     /// CPU threads.
     pub threads: usize,
+    /// The folder in which the program finds what an earlier attempt at its trial left there.
+    pub checkpoints: String,
 }
 
 /// A command line and the environment variables that go with it.
@@ -110,7 +115,7 @@ pub struct WorkerValues {
 pub struct Invocation {
     /// The program and its arguments; at least the program.
     pub words: Vec<String>,
-    /// `SORTIE_PARAM_<AXIS>` in capitals for every axis and every built-in name.
+    /// `SORTIE_PARAM_<AXIS>` in capitals for every axis and every built-in name, and [`CHECKPOINTS_VARIABLE`].
     pub environment: BTreeMap<String, String>,
 }
 
@@ -125,7 +130,7 @@ impl CommandSettings {
         point: &Point,
         worker_values: &WorkerValues,
     ) -> Result<Invocation, BadTemplate> {
-        let WorkerValues { data, device, threads } = worker_values;
+        let WorkerValues { data, device, threads, checkpoints } = worker_values;
         let mut values: BTreeMap<String, String> =
             point.parameters.iter().map(|(axis, value)| (axis.clone(), value.argument())).collect();
         let built_in = [
@@ -137,6 +142,7 @@ impl CommandSettings {
             device.clone(),
             threads.to_string(),
             self.steps.map_or_else(String::new, |steps| steps.to_string()),
+            checkpoints.clone(),
         ];
         values.extend(BUILT_IN.into_iter().map(str::to_owned).zip(built_in));
         let value = |name: &str| match flag_axis(name) {
@@ -154,7 +160,9 @@ impl CommandSettings {
                 words.push(filled);
             }
         }
-        let environment = values.into_iter().map(|(name, value)| (variable(&name), value)).collect();
+        let mut environment: BTreeMap<String, String> =
+            values.into_iter().map(|(name, value)| (variable(&name), value)).collect();
+        environment.insert(CHECKPOINTS_VARIABLE.to_owned(), checkpoints.clone());
         Ok(Invocation { words, environment })
     }
 }
@@ -200,6 +208,7 @@ mod tests {
             "{fast}",
             "{held_out}",
             "{data}",
+            "{checkpoints}/last.pt",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -220,7 +229,8 @@ mod tests {
         let point =
             Point { held_out: vec!["photo".into(), "sketch".into()], parameters, seed: 3, split_seed: 0 };
         let spec_hash: SpecHash = "14c2b2ccaf82d77d2ecd00acfb58823c".parse().unwrap();
-        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 2 };
+        let (data, device, checkpoints) = ("/data".into(), "cpu".into(), "/cache/checkpoints/x".into());
+        let worker_values = WorkerValues { data, device, threads: 2, checkpoints };
         let Invocation { words, environment } =
             settings.invocation(spec_hash, &point, &worker_values).unwrap();
         assert_eq!(
@@ -234,7 +244,8 @@ mod tests {
                 "x",
                 "false",
                 "photo+sketch",
-                "/data/PACS"
+                "/data/PACS",
+                "/cache/checkpoints/x/last.pt"
             ]
         );
         assert_eq!(environment["SORTIE_PARAM_LR"], "1e-3");
@@ -244,6 +255,7 @@ mod tests {
             (environment["SORTIE_PARAM_N"].as_str(), environment["SORTIE_PARAM_AMP"].as_str()),
             ("1000000", "true")
         );
-        assert_eq!(environment.len(), 5 + BUILT_IN.len());
+        assert_eq!(environment[CHECKPOINTS_VARIABLE], "/cache/checkpoints/x");
+        assert_eq!(environment.len(), 6 + BUILT_IN.len());
     }
 }

@@ -164,6 +164,13 @@ impl Filter {
         }])
     }
 
+    /// The filter without its conditions on an axis, and the values that those ask for.
+    pub fn split_off(&self, axis: &str) -> (Self, Vec<String>) {
+        let (apart, rest): (Vec<_>, Vec<_>) =
+            self.0.iter().cloned().partition(|condition| condition.axis() == axis);
+        (Self(rest), apart.iter().map(Condition::value).collect())
+    }
+
     /// The axes that it has conditions on.
     pub fn axes(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(Condition::axis)

@@ -18,6 +18,8 @@ pub struct Lease {
     pub token: AttemptToken,
     /// Which attempt at the trial it is: 1 for the first.
     pub attempt: u32,
+    /// The first attempt at the trial, perhaps this one: names what the trial's attempts share on a worker's disk.
+    pub first: AttemptToken,
     /// The trial.
     pub spec_hash: SpecHash,
     /// The sweep's name.

@@ -4,6 +4,7 @@
 pub mod artifact;
 pub mod catalogue;
 pub mod certificate;
+pub mod code;
 pub mod combine;
 pub mod command;
 pub mod filter;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::code::Code;
 use crate::job::StateName;
 use crate::metrics::Evaluation;
 use crate::named;
@@ -52,4 +53,7 @@ pub struct Fingerprint {
     pub dataset_digest: String,
     /// BLAKE3 over names and bytes of the pretrained weights.
     pub weights_digest: String,
+    /// What ran. The worker adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Box<Code>>,
 }

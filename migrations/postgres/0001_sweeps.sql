@@ -116,6 +116,8 @@ CREATE TABLE attempts (
     threads BIGINT,
     dataset_digest TEXT,
     weights_digest TEXT,
+    code TEXT,
+    code_name TEXT,
     resumed_token BIGINT,
     resumed_step BIGINT,
     exact BIGINT NOT NULL DEFAULT 1 CHECK (exact IN (0, 1)),

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use sortie_core::artifact::{Artifact, CheckpointRef, Resumed};
+use sortie_core::code::Code;
 use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
@@ -429,15 +430,19 @@ impl From<v1::TrainingLoss> for TrainingLoss {
 
 impl From<Fingerprint> for v1::Fingerprint {
     fn from(fingerprint: Fingerprint) -> Self {
-        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } = fingerprint;
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest }
+        let Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, code } =
+            fingerprint;
+        let code = code.map(|code| code.text()).unwrap_or_default();
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code }
     }
 }
 
 impl From<v1::Fingerprint> for Fingerprint {
     fn from(wire: v1::Fingerprint) -> Self {
-        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest } = wire;
-        Self { software, libtorch, device, threads, dataset_digest, weights_digest }
+        let v1::Fingerprint { software, libtorch, device, threads, dataset_digest, weights_digest, code } =
+            wire;
+        let code = Code::read(&code).map(Box::new);
+        Self { software, libtorch, device, threads, dataset_digest, weights_digest, code }
     }
 }
 

@@ -12,11 +12,23 @@ use crate::{WireError, v1};
 
 impl From<&Lease> for v1::Lease {
     fn from(lease: &Lease) -> Self {
-        let Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, limits, kill_at, members } =
-            lease;
+        let Lease {
+            token,
+            attempt,
+            first,
+            spec_hash,
+            sweep,
+            spec,
+            checkpoints,
+            keep,
+            limits,
+            kill_at,
+            members,
+        } = lease;
         Self {
             token: token.0,
             attempt: *attempt,
+            first: first.0,
             trial_id: spec_hash.to_string(),
             sweep: sweep.clone(),
             spec: Some(spec.into()),
@@ -37,11 +49,23 @@ impl TryFrom<v1::Lease> for Lease {
     type Error = WireError;
 
     fn try_from(wire: v1::Lease) -> Result<Self, WireError> {
-        let v1::Lease { token, attempt, trial_id, sweep, spec, checkpoints, keep, limits, kill_at, members } =
-            wire;
+        let v1::Lease {
+            token,
+            attempt,
+            first,
+            trial_id,
+            sweep,
+            spec,
+            checkpoints,
+            keep,
+            limits,
+            kill_at,
+            members,
+        } = wire;
         Ok(Self {
             token: AttemptToken(token),
             attempt,
+            first: AttemptToken(first),
             spec_hash: parse("lease.trial_id", &trial_id)?,
             sweep,
             spec: required("lease.spec", spec)?.try_into()?,

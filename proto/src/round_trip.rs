@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
 use sortie_core::artifact::{Artifact, ArtifactKind, CheckpointRef, Resumed};
+use sortie_core::code::Code;
 use sortie_core::combine::Member;
 use sortie_core::command::WorkerValues;
 use sortie_core::job::{ErrorClass, Outcome};
@@ -123,14 +124,16 @@ fn evaluation() -> impl Strategy<Value = Evaluation> {
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
-    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}").prop_map(
-        |(software, libtorch, device, threads, dataset_digest, weights_digest)| Fingerprint {
+    let code = option::of("[a-z0-9+]{1,9}".prop_map(|build| Box::new(Code::of_build(&build))));
+    (".{0,9}", ".{0,9}", ".{0,9}", any::<u32>(), ".{0,9}", ".{0,9}", code).prop_map(
+        |(software, libtorch, device, threads, dataset_digest, weights_digest, code)| Fingerprint {
             software,
             libtorch,
             device,
             threads,
             dataset_digest,
             weights_digest,
+            code,
         },
     )
 }
@@ -199,12 +202,27 @@ fn lease() -> impl Strategy<Value = Lease> {
         host,
     });
     (
-        (token(), any::<u32>(), spec_hash(), ".{0,20}", spec()),
+        (token(), any::<u32>(), token(), spec_hash(), ".{0,20}", spec()),
         (vec(checkpoint, 0..3), keep, limits, option::of(any::<u64>()), vec(member, 0..3)),
     )
         .prop_map(
-            |((token, attempt, spec_hash, sweep, spec), (checkpoints, keep, limits, kill_at, members))| {
-                Lease { token, attempt, spec_hash, sweep, spec, checkpoints, keep, limits, kill_at, members }
+            |(
+                (token, attempt, first, spec_hash, sweep, spec),
+                (checkpoints, keep, limits, kill_at, members),
+            )| {
+                Lease {
+                    token,
+                    attempt,
+                    first,
+                    spec_hash,
+                    sweep,
+                    spec,
+                    checkpoints,
+                    keep,
+                    limits,
+                    kill_at,
+                    members,
+                }
             },
         )
 }
@@ -267,7 +285,12 @@ proptest! {
         );
         let submitted = SweepSpec::parse(&text, None).unwrap();
         let stored: SweepSpec = serde_json::from_str(&serde_json::to_string(&submitted).unwrap()).unwrap();
-        let worker_values = WorkerValues { data: "/data".into(), device: "cpu".into(), threads: 1 };
+        let worker_values = WorkerValues {
+            data: "/data".into(),
+            device: "cpu".into(),
+            threads: 1,
+            checkpoints: "/checkpoints".into(),
+        };
         for (trial, (_, given)) in stored.trials().zip(&list) {
             let parameters = serde_json::to_string(&trial.point.parameters).unwrap();
             let written = serde_json::to_string(&written_numbers(&trial.point.parameters)).unwrap();

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
 use crate::attempt::artifacts::{self, DestinationWatch};
+use crate::attempt::checkpoints;
 use crate::attempt::lease;
 use crate::attempt::lifecycle::{self, Shared};
 use crate::config::{AgentConfig, AgentError};
@@ -68,6 +69,9 @@ pub async fn run(config: AgentConfig, stop: watch::Receiver<Stop>) -> Result<(),
         destination.clone(),
         config.cache.join("artifacts"),
     ));
+    let cache = config.cache.clone();
+    // It may take long on a slow disk, and no trial needs it.
+    tokio::task::spawn_blocking(move || checkpoints::clear_old(&cache));
     let slots = Slots::new(config.slots.clone());
     let time = TimeBudget::new(ends, config.time_for_unknown);
     let shared = Arc::new(Shared {

@@ -5,10 +5,12 @@ use serde_json::json;
 use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::status::UserAction;
+use sortie_core::trial::Point;
+use sortie_proto::TRIALS_NAMED_MAX;
 use sortie_proto::v1::{ControlAction, ControlRequest, TrialState};
 
-use crate::conditions::warn_of_unmet;
-use crate::connection::{Client, Connection};
+use crate::conditions::{TrialFilter, warn_of_unmet};
+use crate::connection::{Client, ClientError, Connection};
 use crate::output;
 
 /// A sweep.
@@ -186,24 +188,57 @@ async fn control(
     say: impl Fn(&str, u64) -> String,
 ) -> Result<()> {
     let SweepArguments { sweep, json } = arguments;
+    let mut client = Client::connect(connection).await?;
+    let filter = TrialFilter::read(&mut client, sweep, which.filter).await?;
     let request = ControlRequest {
         sweep: sweep.clone(),
         action: ControlAction::number(action),
-        r#where: which.filter.map(Filter::to_string).unwrap_or_default(),
+        r#where: filter.filter.to_string(),
         state: which.state.map_or(0, TrialState::number),
         priority: which.priority,
         name: which.name.to_owned(),
         ..ControlRequest::default()
     };
-    let mut client = Client::connect(connection).await?;
-    let trials = client.control(request).await?;
-    if let Some(filter) = which.filter.filter(|_| trials == 0) {
-        warn_of_unmet(&mut client, sweep, filter).await?;
+    let trials = match filter.is_about_code() {
+        true => by_code(&mut client, request, &filter, which.state).await?,
+        false => client.control(request).await?,
+    };
+    if which.filter.is_some() && trials == 0 {
+        warn_of_unmet(&mut client, sweep, &filter.filter).await?;
+        filter.warn_of_code(sweep);
     }
     if *json {
         return output::json(&json!({ "sweep": sweep, "action": action.as_str(), "trials": trials }));
     }
     output::text(&say(sweep, trials))
+}
+
+/// The same, where conditions are on what trials ran: the trials are named one by one.
+async fn by_code(
+    client: &mut Client,
+    request: ControlRequest,
+    filter: &TrialFilter,
+    state: Option<StateName>,
+) -> Result<u64> {
+    let mut stream = client.trials(&request.sweep, state).await?;
+    let mut meant = Vec::new();
+    let mut example: Option<Point> = None;
+    while let Some(trial) = stream.message().await.map_err(ClientError::from)? {
+        let point: Point = trial.point.unwrap_or_default().try_into()?;
+        if filter.matches(trial.trial_id.parse()?, &point) {
+            meant.push(trial.trial_id);
+        }
+        example.get_or_insert(point);
+    }
+    if let Some(example) = &example {
+        filter.filter.check(example)?;
+    }
+    let mut changed = 0;
+    // No ids at all would mean all trials.
+    for trials in meant.chunks(TRIALS_NAMED_MAX) {
+        changed += client.control(ControlRequest { trials: trials.to_vec(), ..request.clone() }).await?;
+    }
+    Ok(changed)
 }
 
 fn one_of(text: &str, allowed: &[StateName]) -> Result<StateName, String> {

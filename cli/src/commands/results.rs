@@ -1,5 +1,6 @@
 //! `sortie results`: tables of accuracies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +8,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
 use sortie_analysis::{Axis, Format, MetricChoice, Question, RowFormat};
+use sortie_core::code;
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
@@ -179,6 +181,7 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
     if unmeasured {
         suggest_metrics(arguments, &metrics, client).await?;
     }
+    note_mixture(client, &arguments.sweep).await?;
     Ok(answers.join(&b'\n'))
 }
 
@@ -193,6 +196,20 @@ async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &m
             "note: no trial has the {name} that this table needs; try {}",
             others.join(" or ")
         ));
+    }
+    Ok(())
+}
+
+/// Notes in one line that the trials with a result did not all run the same.
+async fn note_mixture(client: &mut Client, sweep: &str) -> Result<()> {
+    // Where the coordinator cannot be asked, nothing is said: the results are the same.
+    let names = client.code_names(sweep).await?.unwrap_or_default();
+    let mut counts = BTreeMap::new();
+    for (name, _) in names.into_values().filter(|(_, has_result)| *has_result) {
+        *counts.entry(name).or_default() += 1;
+    }
+    if let Some(line) = code::mixture(&counts) {
+        output::note(&format!("note: {line}"));
     }
     Ok(())
 }

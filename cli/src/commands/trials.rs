@@ -6,7 +6,7 @@ use sortie_core::filter::Filter;
 use sortie_core::job::StateName;
 use sortie_core::trial::Point;
 
-use crate::conditions::warn_of_unmet;
+use crate::conditions::{TrialFilter, warn_of_unmet};
 use crate::connection::{Client, ClientError, Connection};
 use crate::{output, rows};
 
@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Only trials in this state: blocked, queued, running, succeeded, diverged, failed or cancelled.
     #[arg(long)]
     state: Option<StateName>,
-    /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch'.
+    /// Only trials that meet these conditions, such as 'dropout=0.9 and held_out=sketch', or 'code=3f2a91c' for what ran.
     #[arg(long = "where", value_name = "CONDITIONS", value_parser = Filter::parse)]
     filter: Option<Filter>,
     /// Print one JSON object.
@@ -32,8 +32,8 @@ pub struct Arguments {
 /// One line: the coordinator refuses, or a condition names an axis that the sweep does not have.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let mut client = Client::connect(connection).await?;
+    let filter = TrialFilter::read(&mut client, &arguments.sweep, arguments.filter.as_ref()).await?;
     let mut stream = client.trials(&arguments.sweep, arguments.state).await?;
-    let filter = arguments.filter.clone().unwrap_or_default();
     let mut trials = Vec::new();
     // A value on every axis that some trial has: combinations have others than the trials that they combine.
     let mut example: Option<Point> = None;
@@ -45,15 +45,16 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
                 .parameters
                 .extend(point.parameters.iter().map(|(name, value)| (name.clone(), value.clone()))),
         }
-        if filter.matches(&point) {
+        if filter.matches(trial.trial_id.parse()?, &point) {
             trials.push(rows::trial(trial, point)?);
         }
     }
     if let Some(example) = &example {
-        filter.check(example)?;
+        filter.filter.check(example)?;
     }
     if trials.is_empty() {
-        warn_of_unmet(&mut client, &arguments.sweep, &filter).await?;
+        warn_of_unmet(&mut client, &arguments.sweep, &filter.filter).await?;
+        filter.warn_of_code(&arguments.sweep);
     }
     let list = TrialList { sweep: arguments.sweep.clone(), trials };
     if arguments.json {

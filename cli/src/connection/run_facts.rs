@@ -1,5 +1,7 @@
 //! What the accepted attempts of a sweep ran on.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use sortie_analysis::RunFacts;
 use sortie_core::trial::SpecHash;
@@ -17,15 +19,43 @@ impl Client {
     pub async fn runs(&mut self, sweep: &str) -> Result<Vec<(SpecHash, RunFacts)>> {
         // Names of sweeps have no quotes: `core::spec` refuses them.
         let query = format!(
-            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest from v_trials \
+            "select trial_id, software, libtorch, device, threads, exact, dataset_digest, weights_digest, code_name as code from v_trials \
              where sweep = '{sweep}' and state = 'succeeded' and device is not null order by trial_id"
         );
-        let mut chunks = match self.query(&query).await {
-            Ok(chunks) => chunks,
-            Err(ClientError::Refused(reason)) => {
+        match self.facts(&query).await? {
+            Ok(runs) => Ok(runs),
+            Err(reason) => {
                 output::note(&format!("note: the environment of attempts is left out: {reason}"));
-                return Ok(Vec::new());
+                Ok(Vec::new())
             }
+        }
+    }
+
+    /// The names of what the trials of a sweep ran (`sortie_core::code`), where that is known, and whether they succeeded.
+    ///
+    /// # Errors
+    /// [`ClientError`]; within, why the coordinator cannot answer queries.
+    pub async fn code_names(
+        &mut self,
+        sweep: &str,
+    ) -> Result<Result<BTreeMap<SpecHash, (String, bool)>, String>> {
+        let query = format!(
+            "select trial_id, code_name, state from v_trials where sweep = '{sweep}' and code_name is not null"
+        );
+        Ok(self.facts(&query).await?.map(|runs| {
+            let named = runs.into_iter().filter_map(|(id, mut facts)| {
+                let has_result = facts.get("state").is_some_and(|state| state == "succeeded");
+                Some((id, (facts.remove("code_name")?, has_result)))
+            });
+            named.collect()
+        }))
+    }
+
+    /// The answer to a query whose first column is a trial's id; within, why the coordinator cannot answer it.
+    async fn facts(&mut self, query: &str) -> Result<Result<Vec<(SpecHash, RunFacts)>, String>> {
+        let mut chunks = match self.query(query).await {
+            Ok(chunks) => chunks,
+            Err(ClientError::Refused(reason)) => return Ok(Err(reason)),
             Err(error) => return Err(error.into()),
         };
         let (mut columns, mut runs) = (Vec::new(), Vec::new());
@@ -45,7 +75,7 @@ impl Client {
                 runs.push((id, facts.collect()));
             }
         }
-        Ok(runs)
+        Ok(Ok(runs))
     }
 }
 

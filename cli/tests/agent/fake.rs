@@ -130,7 +130,8 @@ impl Fake {
         let token = self.script(|script| {
             script.next_token += 1;
             let token = script.next_token;
-            script.queue.push_back(v1::Lease { token, sweep: "test".to_owned(), ..lease });
+            let first = if lease.first == 0 { token } else { lease.first };
+            script.queue.push_back(v1::Lease { token, first, sweep: "test".to_owned(), ..lease });
             token
         });
         self.service.changed.notify_waiters();

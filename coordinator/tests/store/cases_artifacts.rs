@@ -247,6 +247,68 @@ pub async fn machines_may_differ(f: Fixture) {
     );
 }
 
+pub async fn every_lease_names_the_first_attempt(f: Fixture) {
+    f.submit(SWEEP).await;
+    let first = f.claim_one().await;
+    assert_eq!(first.first, first.token);
+    f.fail(first.token, ErrorClass::Preempted).await;
+    let second = f.claim_one().await;
+    f.fail(second.token, ErrorClass::Preempted).await;
+    let third = f.claim_one().await;
+    assert_eq!((second.spec_hash, second.first), (first.spec_hash, first.token));
+    assert_eq!((third.spec_hash, third.first, third.attempt), (first.spec_hash, first.token, 3));
+}
+
+/// An attempt at the first trial that left a checkpoint at step 3 and was handed back, on a worker that keeps its artifacts there.
+async fn handed_back(f: &Fixture, place: ArtifactLocation) -> sortie_core::trial::SpecHash {
+    for id in ["w1", "w2"] {
+        f.store.register(&Worker { checkpoints: Some(place), ..worker(id) }).await.unwrap();
+    }
+    f.submit(SWEEP).await;
+    let first = f.claim_one().await;
+    f.store.report(first.token, left(1, vec![checkpoint(3, "checkpoints/a/3")])).await.unwrap();
+    f.fail(first.token, ErrorClass::Preempted).await;
+    first.spec_hash
+}
+
+pub async fn a_trial_goes_back_to_the_machine_whose_disk_has_its_checkpoints(f: Fixture) {
+    let trial = handed_back(&f, ArtifactLocation::Local).await;
+    let others = f.claim_as("w2", 9).await.leases;
+    assert_eq!(others.len(), 3);
+    assert!(others.iter().all(|lease| lease.spec_hash != trial));
+    let again = f.claim_one().await;
+    assert_eq!((again.spec_hash, again.attempt, again.checkpoints.len()), (trial, 2, 1));
+    // Where that machine is gone, another one gets it, and so it does when it failed there.
+    f.fail(again.token, ErrorClass::Preempted).await;
+    f.store.leave("w1").await.unwrap();
+    let elsewhere = f.claim_as("w2", 1).await.leases.remove(0);
+    assert_eq!((elsewhere.spec_hash, elsewhere.attempt), (trial, 3));
+    f.fail(elsewhere.token, ErrorClass::Preempted).await;
+    f.store.register(&Worker { checkpoints: Some(ArtifactLocation::Local), ..worker("w1") }).await.unwrap();
+    let again = f.claim_one().await;
+    f.fail(again.token, ErrorClass::BadData).await;
+    assert!(f.claim(1).await.is_empty());
+    assert_eq!(f.claim_as("w2", 1).await.leases[0].attempt, 5);
+    for lease in others {
+        f.succeed(lease.token).await;
+    }
+}
+
+pub async fn after_some_minutes_any_machine_gets_it(f: Fixture) {
+    let trial = handed_back(&f, ArtifactLocation::Local).await;
+    let is_there = |leases: &[sortie_core::lease::Lease]| leases.iter().any(|lease| lease.spec_hash == trial);
+    assert!(!is_there(&f.claim_as("w2", 9).await.leases));
+    f.pass(601);
+    // Its machine is still there.
+    f.store.heartbeat("w1", Vec::new()).await.unwrap();
+    assert!(is_there(&f.claim_as("w2", 9).await.leases));
+}
+
+pub async fn a_trial_whose_checkpoints_are_shared_goes_anywhere(f: Fixture) {
+    let trial = handed_back(&f, ArtifactLocation::Shared).await;
+    assert_eq!(f.claim_as("w2", 1).await.leases[0].spec_hash, trial);
+}
+
 pub async fn where_a_workers_artifacts_go_is_reported_when_it_knows(f: Fixture) {
     let place = async || f.store.workers(true).await.unwrap()[0].worker.checkpoints;
     assert_eq!(place().await, None);

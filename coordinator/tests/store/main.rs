@@ -60,6 +60,10 @@ contract! {
     cases_artifacts {
         a_lease_offers_what_earlier_attempts_at_the_trial_left,
         another_sweeps_checkpoints_are_not_offered,
+        a_trial_goes_back_to_the_machine_whose_disk_has_its_checkpoints,
+        after_some_minutes_any_machine_gets_it,
+        a_trial_whose_checkpoints_are_shared_goes_anywhere,
+        every_lease_names_the_first_attempt,
         artifacts_reported_again_are_stored_once_and_of_two_the_first_counts,
         an_artifact_that_leads_elsewhere_is_refused,
         a_history_shows_where_an_attempt_took_up_anothers_work,

@@ -23,12 +23,29 @@ const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3_600);
 #[derive(Clone, Debug)]
 pub(crate) struct ArtifactDestination {
     store: ArtifactStore,
+    /// Whether it is the coordinator's store, which other workers reach.
+    is_shared: bool,
 }
 
 impl ArtifactDestination {
+    /// A store; whether other workers reach it.
+    pub(crate) fn new(store: ArtifactStore, is_shared: bool) -> Self {
+        Self { store, is_shared }
+    }
+
     /// The store's URL.
     pub(crate) fn url(&self) -> &str {
         self.store.url()
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &ArtifactStore {
+        &self.store
+    }
+
+    /// Whether other workers reach it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Deletes the checkpoints of these attempts at a trial that has ended. The same trial may run in another sweep at the same time:
@@ -83,7 +100,7 @@ pub(crate) async fn run(session: Arc<Session>, destination: DestinationWatch, ow
         let (found, name) = match shared(&offer, session.worker_id()).await {
             Ok(store) => {
                 tracing::info!(store = %store.url(), "checkpoints and artifacts go to the shared store");
-                (Some(ArtifactDestination { store }), "shared")
+                (Some(ArtifactDestination::new(store, true)), "shared")
             }
             Err(reason) => (local(&own, &reason), "local"),
         };
@@ -130,7 +147,7 @@ fn local(own: &Path, reason: &str) -> Option<ArtifactDestination> {
     match folder_url(own).and_then(|url| ArtifactStore::create(&url)) {
         Ok(store) => {
             tracing::info!(store = %store.url(), %reason, "checkpoints and artifacts stay on this machine");
-            Some(ArtifactDestination { store })
+            Some(ArtifactDestination::new(store, false))
         }
         Err(error) => {
             tracing::warn!(%error, %reason, "trials leave no checkpoints and no artifacts: no store can be written");

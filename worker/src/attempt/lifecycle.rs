@@ -6,19 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sortie_core::artifact::Artifact;
+use sortie_core::code::Code;
 use sortie_core::job::{ErrorClass, Outcome};
 use sortie_core::lease::Lease;
 use sortie_core::pipe::{Event, Handshake};
+use sortie_core::record::Fingerprint;
 use sortie_core::trial::{PROTOCOL_VERSION, Work};
 use sortie_proto::v1;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument as _;
 
 use crate::attempt::artifacts::{ArtifactDestination, DestinationWatch};
 use crate::attempt::attempt_log::{AttemptLog, LastOutput};
+use crate::attempt::checkpoints::CheckpointKeeper;
 use crate::attempt::ending::{self, ProcessEnd};
+use crate::attempt::orders;
 use crate::attempt::outbox::Outbox;
+use crate::attempt::program::{self, STORE_GRACE, STORE_LIMIT};
 use crate::attempt::time_limits::TimeLimits;
 use crate::config::AgentConfig;
 use crate::connection::deliver::{Refusal, ReportClient};
@@ -26,17 +32,13 @@ use crate::connection::session::Session;
 use crate::launcher::{LaunchError, Launcher, Slot, Trainer};
 use crate::machine::oom::OomKills;
 use crate::process::child::{Child, Message};
-use crate::process::launch;
+use crate::process::launch::{self, ProgramFolder};
 use crate::registry::{AttemptProgress, Entry, Order};
 use crate::slots::TakenSlot;
 use crate::state_dir::StateDir;
 
 /// Reports are gathered this long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How much later than the process the agent may get the signal that ended both.
-const SIGNAL_ECHO: Duration = Duration::from_millis(500);
-/// How long an acknowledgement that is on its way may take once the attempt is to be abandoned.
-const ACKNOWLEDGEMENT_GRACE: Duration = Duration::from_millis(500);
 
 /// What all attempts of an agent use.
 #[derive(Debug)]
@@ -65,6 +67,14 @@ pub(crate) struct Attempt<'a> {
     stop_reason: Option<StopReason>,
     report_client: ReportClient,
     limits: TimeLimits,
+    /// Stores the checkpoints of a command.
+    keeper: Option<CheckpointKeeper>,
+    /// The last step that was reported.
+    step: u64,
+    /// The coordinator accepts no more reports of it.
+    refused: bool,
+    /// When the worker asked it to stop.
+    handed_back_at: Option<Instant>,
 }
 
 /// Why the agent ended an attempt.
@@ -105,21 +115,22 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         stop_reason: None,
         report_client,
         limits: TimeLimits::of(&lease),
+        keeper: None,
+        step: 0,
+        refused: false,
+        handed_back_at: None,
     };
-    let (destination, trainer) = match attempt.is_command {
-        true => (None, None),
-        false => prepare(shared).instrument(tracing::debug_span!("preparing")).await,
-    };
+    let destination = shared.destination.found().await;
     let begun = Instant::now();
-    let outcome =
-        match attempt.start(&lease, slot, destination.as_ref(), trainer, AttemptLog::new(log_path.clone())) {
-            Ok(mut child) => {
-                tracing::info!(device = %slot.device, pid = child.pid(), "trial started");
-                let _noted = shared.state_dir.running(child.pid());
-                attempt.watch(&mut child).await
-            }
-            Err(outcome) => Some(outcome),
-        };
+    let log = AttemptLog::new(log_path.clone());
+    let outcome = match attempt.start(&lease, slot, destination.as_ref(), log).await {
+        Ok(mut child) => {
+            tracing::info!(device = %slot.device, pid = child.pid(), "trial started");
+            let _noted = shared.state_dir.running(child.pid());
+            attempt.watch(&mut child).await
+        }
+        Err(outcome) => Some(outcome),
+    };
     let Some(outcome) = outcome else {
         tracing::info!("trial abandoned");
         return None;
@@ -134,10 +145,15 @@ pub(crate) async fn run(shared: &Shared, lease: Lease, taken: &TakenSlot, entry:
         }
     }
     let took = (outcome == Outcome::Succeeded).then(|| begun.elapsed());
-    let has_end = attempt.end(outcome).await;
-    if let (true, Some(destination)) = (has_end, destination) {
+    attempt.store_last_checkpoints(&outcome).await;
+    let keeper = attempt.keeper.take();
+    if attempt.end(outcome).await {
         let tokens = lease.checkpoints.iter().map(|checkpoint| checkpoint.token).chain([token]);
-        destination.clear_checkpoints(spec_hash, tokens).await;
+        match (keeper, destination) {
+            (Some(keeper), _) => keeper.clear(tokens).await,
+            (None, Some(destination)) => destination.clear_checkpoints(spec_hash, tokens).await,
+            (None, None) => {}
+        }
     }
     took
 }
@@ -155,12 +171,7 @@ fn without_device(outcome: Outcome, taken: &TakenSlot) -> Outcome {
     Outcome::Failed { class, message: format!("{device} does not work any more: {message}") }
 }
 
-/// Finds what Sortie's own trainer needs: where its artifacts go, and a trainer that runs here.
-async fn prepare(shared: &Shared) -> (Option<ArtifactDestination>, Option<Result<Trainer, LaunchError>>) {
-    (shared.destination.found().await, Some(find_trainer(&shared.config.launcher).await))
-}
-
-/// On a blocking thread, because the first call loads libtorch to check that it fits.
+/// Finds a trainer that runs here. On a blocking thread, because the first call loads libtorch to check that it fits.
 async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> {
     let launcher = Arc::clone(launcher);
     let program = launcher.program().to_path_buf();
@@ -169,27 +180,77 @@ async fn find_trainer(launcher: &Arc<Launcher>) -> Result<Trainer, LaunchError> 
 }
 
 impl Attempt<'_> {
-    fn start(
+    async fn start(
         &mut self,
         lease: &Lease,
         slot: &Slot,
         destination: Option<&ArtifactDestination>,
-        trainer: Option<Result<Trainer, LaunchError>>,
         log: AttemptLog,
     ) -> Result<Child, Outcome> {
-        let trainer = trainer.transpose().map_err(|error| ending::machine(error.to_string()))?;
-        let mut launch = launch::prepare(
-            &self.shared.config,
-            lease,
-            slot,
-            destination.map(ArtifactDestination::url),
-            trainer.as_ref(),
-        )?;
+        let (trainer, folder) =
+            self.prepare(lease, destination).instrument(tracing::debug_span!("preparing")).await?;
+        let store = destination.map(ArtifactDestination::url);
+        let mut launch = launch::prepare(&self.shared.config, lease, slot, store, trainer.as_ref(), folder)?;
         if let Some(fingerprint) = launch.fingerprint.take() {
             self.outbox.fingerprint(fingerprint.into());
         }
         Child::spawn(launch, log)
             .map_err(|error| ending::machine(format!("cannot start the trial's process: {error}")))
+    }
+
+    /// Finds what the work needs: a trainer that runs here, or the folder of a command's checkpoints.
+    async fn prepare(
+        &mut self,
+        lease: &Lease,
+        destination: Option<&ArtifactDestination>,
+    ) -> Result<(Option<Trainer>, Option<ProgramFolder>), Outcome> {
+        match &lease.spec.work {
+            Work::Finetune(_) => {
+                let found = find_trainer(&self.shared.config.launcher).await;
+                Ok((Some(found.map_err(|error| ending::machine(error.to_string()))?), None))
+            }
+            Work::Command(settings) => {
+                let (keeper, folder) =
+                    program::prepare(&self.shared.config, settings, lease, destination).await?;
+                self.keeper = Some(keeper);
+                Ok((None, Some(folder)))
+            }
+        }
+    }
+
+    /// Stores the checkpoints that a command left which did not come to a result: another attempt goes on from them.
+    async fn store_last_checkpoints(&mut self, outcome: &Outcome) {
+        let has_end = matches!(outcome, Outcome::Succeeded | Outcome::Diverged { .. });
+        let Some(keeper) = self.keeper.as_mut().filter(|_| !has_end && !self.refused) else { return };
+        let limit = self
+            .handed_back_at
+            .map_or(STORE_LIMIT, |at| (self.shared.config.grace + STORE_GRACE).saturating_sub(at.elapsed()));
+        let mut orders = self.orders.clone();
+        tokio::select! {
+            stored = keeper.last(self.step, limit) => {
+                for stored in stored {
+                    self.report_checkpoint(stored);
+                }
+            }
+            () = orders::abandoned(&mut orders) => {}
+        }
+    }
+
+    /// Stores checkpoints that a command has written meanwhile, and on disk the reports that are too many for memory.
+    async fn store_meanwhile(&mut self) {
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| self.stop_reason.is_none())
+            && let Some(stored) = keeper.tick(self.step).await
+        {
+            self.report_checkpoint(stored);
+        }
+        self.outbox.spill();
+    }
+
+    fn report_checkpoint(&mut self, stored: Result<Artifact, String>) {
+        match stored {
+            Ok(artifact) => self.outbox.artifact((&artifact).into()),
+            Err(line) => self.outbox.notes(vec![line]),
+        }
     }
 
     /// Follows the process until it ends; none if nothing is to be reported.
@@ -227,7 +288,7 @@ impl Attempt<'_> {
                 }
                 _ = ticks.tick() => {
                     due = true;
-                    self.outbox.spill();
+                    self.store_meanwhile().await;
                     if self.outbox.is_full() {
                         // The process waits for its agent, not the other way round.
                         self.limits.pause();
@@ -237,12 +298,13 @@ impl Attempt<'_> {
                         self.stop_reason = Some(StopReason::Broken(ending::stalled(message)));
                     }
                 }
-                order = next_order(&mut self.orders) => match order {
+                order = orders::next(&mut self.orders) => match order {
                     Order::Run => {}
                     Order::HandBack => {
                         self.stop_reason.get_or_insert(StopReason::HandedBack);
                         child.terminate();
-                        kill_at = Some(Instant::now() + self.shared.config.grace);
+                        let now = *self.handed_back_at.insert(Instant::now());
+                        kill_at = Some(now + self.shared.config.grace);
                     }
                     Order::Abandon => self.stop_for(child, StopReason::Abandoned),
                 },
@@ -278,7 +340,11 @@ impl Attempt<'_> {
             && self.reported.is_none()
             && !status.is_some_and(|status| status.success())
         {
-            self.stop_reason = order_received_meanwhile(&mut self.orders).await;
+            self.stop_reason = match orders::given_meanwhile(&mut self.orders).await {
+                Some(Order::HandBack) => Some(StopReason::HandedBack),
+                Some(Order::Abandon) => Some(StopReason::Abandoned),
+                Some(Order::Run) | None => None,
+            };
         }
         let handed_back = matches!(self.stop_reason, Some(StopReason::HandedBack));
         match self.stop_reason.take() {
@@ -328,10 +394,14 @@ impl Attempt<'_> {
             Event::Progress(progress) => {
                 self.shared.config.observer.prepares(None);
                 self.place.made(progress.step);
+                self.step = progress.step;
             }
             Event::Outcome(ending) => self.reported = Some(ending),
             _ if self.discards_reports() || matches!(self.stop_reason, Some(StopReason::Broken(_))) => {}
-            Event::Fingerprint(fingerprint) => self.outbox.fingerprint(fingerprint.into()),
+            Event::Fingerprint(fingerprint) => {
+                let code = Some(Box::new(Code::of_build(self.shared.config.launcher.build())));
+                self.outbox.fingerprint(Fingerprint { code, ..fingerprint }.into());
+            }
             Event::Resumed(resumed) => self.outbox.resumed(resumed.into()),
             Event::Artifact(artifact) => self.outbox.artifact((&artifact).into()),
             Event::Losses(losses) => self.outbox.losses(losses),
@@ -343,6 +413,7 @@ impl Attempt<'_> {
         child.kill();
         self.delivery = None;
         self.outbox.clear();
+        self.refused = true;
         self.stop_reason = Some(reason);
     }
 
@@ -362,7 +433,7 @@ impl Attempt<'_> {
                 Err(Refusal::Stale) => tracing::warn!("the lease was lost before the trial's end was reported"),
                 Err(Refusal::Refused(reason)) => tracing::error!(%reason, "the coordinator refused the end of a trial"),
             },
-            () = abandoned(&mut orders) => tracing::warn!("the trial's end was not reported; it is free when its lease expires"),
+            () = orders::abandoned_for_good(&mut orders) => tracing::warn!("the trial's end was not reported; it is free when its lease expires"),
         }
         false
     }
@@ -417,35 +488,9 @@ fn unreadable(error: &std::io::Error) -> String {
     format!("cannot read reports that were stored on disk: {error}")
 }
 
-/// Batch systems signal every process of a job at once: a process that failed may have got its signal just before its agent did.
-async fn order_received_meanwhile(orders: &mut watch::Receiver<Order>) -> Option<StopReason> {
-    let asked = tokio::time::timeout(SIGNAL_ECHO, orders.wait_for(|order| *order != Order::Run)).await;
-    match asked.ok()?.as_deref() {
-        Ok(Order::HandBack) => Some(StopReason::HandedBack),
-        // An error means that the registry was dropped, so the agent ends.
-        Ok(Order::Abandon) | Err(_) => Some(StopReason::Abandoned),
-        Ok(Order::Run) => None,
-    }
-}
-
 async fn answered(delivery: &mut Option<Delivery>) -> Result<(), Refusal> {
     match delivery {
         Some(delivery) => delivery.as_mut().await,
         None => std::future::pending().await,
     }
-}
-
-async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
-    match orders.changed().await {
-        Ok(()) => *orders.borrow_and_update(),
-        // The registry was dropped, so the agent ends.
-        Err(_) => Order::Abandon,
-    }
-}
-
-async fn abandoned(orders: &mut watch::Receiver<Order>) {
-    // An error means that the registry was dropped, so the agent ends.
-    let _ = orders.wait_for(|order| *order == Order::Abandon).await;
-    // A heartbeat that was sent before the end was acknowledged may be answered that the lease is lost: wait for the acknowledgement.
-    sleep(ACKNOWLEDGEMENT_GRACE).await;
 }

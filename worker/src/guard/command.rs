@@ -6,16 +6,26 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process,
     kill_process_group, set_child_subreaper, setrlimit, wait,
 };
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// The variable that names the file for what the agent has not read when it ends. The command does not get it.
+pub(crate) const UNREAD_VARIABLE: &str = "SORTIE_GUARD_UNREAD";
+/// This process's standard output, which can be opened for reading, too, if it is a pipe.
+const OUTPUT: &str = "/proc/self/fd/1";
+/// More than a pipe holds.
+const UNREAD_BYTES_MAX: u64 = 4 << 20;
 
 /// The exit statuses of shells for a program that is missing, and for one that cannot be run.
 const NOT_FOUND: u8 = 127;
@@ -44,15 +54,57 @@ fn guard(program: &OsString, words: impl Iterator<Item = OsString>) -> io::Resul
     for signal in [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
-    let child = Command::new(program).args(words).stdin(Stdio::null()).spawn()?;
-    std::thread::Builder::new().name("watchdog".to_owned()).spawn(|| {
+    let unread = Unread::open();
+    let child = Command::new(program).args(words).env_remove(UNREAD_VARIABLE).stdin(Stdio::null()).spawn()?;
+    let agent_is_gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&agent_is_gone);
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         wait_for_end();
+        gone.store(true, Ordering::Release);
         super::descendants::kill_all();
+        if let Some(unread) = unread {
+            // What cannot be saved is printed again if the trial begins again.
+            let _ = unread.save();
+        }
         die(Signal::KILL)
     })?;
     let status = wait_for(Pid::from_child(&child))?;
+    while agent_is_gone.load(Ordering::Acquire) {
+        // The watchdog has killed the command, and ends this process when it has saved the output.
+        std::thread::park();
+    }
     super::descendants::kill_all();
     end_as(status)
+}
+
+/// What the command prints and nobody reads once the agent has ended. Checkpoints that the command wrote after it stay, so its metrics must
+/// not be lost.
+struct Unread {
+    /// The other end of standard output. While it is open, the command can go on printing until it is killed.
+    pipe: File,
+    file: PathBuf,
+}
+
+impl Unread {
+    /// None if the agent named no file, or the output is no pipe.
+    fn open() -> Option<Self> {
+        let file = PathBuf::from(std::env::var_os(UNREAD_VARIABLE)?);
+        let is_pipe = std::fs::metadata(OUTPUT).is_ok_and(|output| output.file_type().is_fifo());
+        // Without waiting: what is in the pipe once the command is dead is all that there is.
+        let mut options = File::options();
+        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        is_pipe.then(|| options.open(OUTPUT).ok())?.map(|pipe| Self { pipe, file })
+    }
+
+    fn save(self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        // It ends with an error where a process that cannot be killed still holds the other end.
+        let _ = self.pipe.take(UNREAD_BYTES_MAX).read_to_end(&mut bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        File::options().append(true).create(true).open(self.file)?.write_all(&bytes)
+    }
 }
 
 /// Waits for the end of standard input. A read error counts as the end.

@@ -3,4 +3,5 @@
 mod command;
 mod descendants;
 
+pub(crate) use command::UNREAD_VARIABLE;
 pub use command::run;

@@ -19,6 +19,7 @@ use crate::attempt::attempt_log::{AttemptLog, LastOutput};
 use crate::process::launch::{Launch, OutputParser};
 use crate::process::lines::{Line, Lines};
 use crate::process::metric_lines::Reading;
+use crate::process::metrics_record::MetricsRecord;
 use sortie_core::pipe::Event;
 use sortie_core::pipe::LINE_BYTES_MAX;
 
@@ -59,7 +60,7 @@ impl Child {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn spawn(launch: Launch, log: AttemptLog) -> io::Result<Self> {
-        let Launch { mut command, input, parser, guarded, .. } = launch;
+        let Launch { mut command, input, parser, guarded, record, .. } = launch;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A killed guard could not kill processes that left its group. Dropping the handle closes its input, which ends it.
         command.kill_on_drop(!guarded);
@@ -73,7 +74,7 @@ impl Child {
         if let Some(stdin) = process.stdin.take() {
             input_writer.spawn(write_input(stdin, input));
         }
-        let forwarder = OutputForwarder { log, parser, sender };
+        let forwarder = OutputForwarder { log, parser, record, sender };
         tokio::spawn(
             Supervisor {
                 process,
@@ -196,7 +197,9 @@ impl Supervisor {
         if let Some(rest) = lines.rest() {
             self.forwarder.forward(rest).await;
         }
-        let OutputForwarder { log, parser, sender } = self.forwarder;
+        let rest = self.forwarder.parser.rest();
+        self.forwarder.report(rest).await;
+        let OutputForwarder { log, parser, sender, .. } = self.forwarder;
         let (lacks, notes) = parser.end();
         let last_output = LastOutput { lacks, notes, ..log.end() };
         // There is no receiver any more when the agent itself ends.
@@ -235,6 +238,7 @@ async fn read(pipe: &mut Option<impl tokio::io::AsyncRead + Unpin>, buffer: &mut
 struct OutputForwarder {
     log: AttemptLog,
     parser: OutputParser,
+    record: Option<MetricsRecord>,
     sender: mpsc::Sender<Message>,
 }
 
@@ -248,11 +252,8 @@ impl OutputForwarder {
                 return false;
             }
         };
-        let (mut is_outcome, is_silent) = (false, events.is_empty());
-        for event in events {
-            is_outcome |= matches!(event, Event::Outcome(_));
-            let _ = self.sender.send(Message::Event(event)).await;
-        }
+        let is_silent = events.is_empty();
+        let is_outcome = self.report(events).await;
         match output {
             Some(mut output) => {
                 output.push(line.end.byte());
@@ -261,6 +262,19 @@ impl OutputForwarder {
             // A metric that was reported before is a sign of life all the same.
             None if is_silent => self.keep(b"").await,
             None => {}
+        }
+        is_outcome
+    }
+
+    /// Forwards events, and notes them before that; true if the outcome is among them.
+    async fn report(&mut self, events: Vec<Event>) -> bool {
+        if let Some(record) = &mut self.record {
+            record.note(&events);
+        }
+        let mut is_outcome = false;
+        for event in events {
+            is_outcome |= matches!(event, Event::Outcome(_));
+            let _ = self.sender.send(Message::Event(event)).await;
         }
         is_outcome
     }

@@ -1,5 +1,8 @@
 //! How the process of a lease is started and understood: Sortie's own trainer, or a command of the user's.
 
+use std::path::PathBuf;
+
+use sortie_core::code::Code;
 use sortie_core::command::{CommandSettings, Invocation, WorkerValues};
 use sortie_core::job::Outcome;
 use sortie_core::lease::Lease;
@@ -9,11 +12,14 @@ use tokio::process::Command;
 
 use crate::attempt::ending;
 use crate::config::AgentConfig;
+use crate::guard::UNREAD_VARIABLE;
 use crate::launcher::{Slot, Trainer};
 use crate::process::lines::{Line, LineEnd};
-use crate::process::metric_lines::{MetricLines, Reading};
+use crate::process::metric_lines::{Earlier, MetricLines, Reading};
+use crate::process::metrics_record::MetricsRecord;
 use sortie_core::pipe::Assignment;
 use sortie_core::pipe::CombinationAssignment;
+use sortie_core::pipe::Event;
 use sortie_core::pipe::LINE_BYTES_MAX;
 
 /// A process that is ready to start.
@@ -29,6 +35,23 @@ pub(crate) struct Launch {
     pub(crate) guarded: bool,
     /// The fingerprint of a command; the trainer reports its own.
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// Where a command's metrics are noted for later attempts.
+    pub(crate) record: Option<MetricsRecord>,
+}
+
+/// What a command finds of earlier attempts at its trial, and where it leaves something for later ones.
+#[derive(Debug)]
+pub(crate) struct ProgramFolder {
+    /// The folder of its checkpoints.
+    pub(crate) files: PathBuf,
+    /// The file of its metrics.
+    pub(crate) metrics: PathBuf,
+    /// Where its guard writes what the worker has not read when it is killed.
+    pub(crate) unread: PathBuf,
+    /// The metrics of the attempts that it goes on from, if it finds files of theirs.
+    pub(crate) earlier: Option<Earlier>,
+    /// What the command runs.
+    pub(crate) code: Code,
 }
 
 /// How lines of a process's standard output are read.
@@ -51,10 +74,11 @@ pub(crate) fn prepare(
     slot: &Slot,
     store: Option<&str>,
     trainer: Option<&Trainer>,
+    folder: Option<ProgramFolder>,
 ) -> Result<Launch, Outcome> {
     match &lease.spec.work {
         Work::Finetune(_) => finetune(config, lease, slot, store, trainer),
-        Work::Command(settings) => command(config, settings, lease, slot),
+        Work::Command(settings) => command(config, settings, lease, slot, folder),
     }
 }
 
@@ -93,7 +117,14 @@ fn finetune(
     let command = trainer.command(assignment.spec.settings.precision);
     let mut command = prepared(command.into(), config, slot);
     command.arg("trial");
-    Ok(Launch { command, input, parser: OutputParser::Events, guarded: false, fingerprint: None })
+    Ok(Launch {
+        command,
+        input,
+        parser: OutputParser::Events,
+        guarded: false,
+        fingerprint: None,
+        record: None,
+    })
 }
 
 fn command(
@@ -101,12 +132,15 @@ fn command(
     settings: &CommandSettings,
     lease: &Lease,
     slot: &Slot,
+    folder: Option<ProgramFolder>,
 ) -> Result<Launch, Outcome> {
+    let folder = folder.ok_or_else(|| ending::transient("no folder was made for checkpoints".to_owned()))?;
     let Some(guard) = &config.command_guard else {
         return Err(ending::bad_config("this worker runs no commands; --allow-commands lets it".to_owned()));
     };
     let data = config.data.display().to_string();
-    let worker_values = WorkerValues { data, device: slot.inside.to_owned(), threads: config.threads };
+    let (device, checkpoints) = (slot.inside.to_owned(), folder.files.display().to_string());
+    let worker_values = WorkerValues { data, device, threads: config.threads, checkpoints };
     let invocation = settings.invocation(lease.spec_hash, &lease.spec.point, &worker_values);
     let Invocation { words, environment } =
         invocation.map_err(|error| ending::bad_config(error.to_string()))?;
@@ -114,15 +148,17 @@ fn command(
     // In the worker's own working directory, so that a relative path in a sweep file means the same as on its command line.
     command.arg0("sortie").arg("guard").args(words).envs(environment);
     // Python buffers what it prints into a pipe: progress would be late, and the last lines before a crash lost.
-    command.env("PYTHONUNBUFFERED", "1");
+    command.env("PYTHONUNBUFFERED", "1").env(UNREAD_VARIABLE, &folder.unread);
     let fingerprint = Fingerprint {
         software: concat!("sortie ", env!("CARGO_PKG_VERSION")).to_owned(),
         device: slot.device.clone(),
         threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
+        code: Some(Box::new(folder.code)),
         ..Fingerprint::default()
     };
-    let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings)));
-    Ok(Launch { command, input: Vec::new(), parser, guarded: true, fingerprint: Some(fingerprint) })
+    let parser = OutputParser::Metrics(Box::new(MetricLines::new(settings).after(folder.earlier)));
+    let record = Some(MetricsRecord::new(folder.metrics));
+    Ok(Launch { command, input: Vec::new(), parser, guarded: true, fingerprint: Some(fingerprint), record })
 }
 
 fn prepared(mut command: Command, config: &AgentConfig, slot: &Slot) -> Command {
@@ -153,6 +189,14 @@ impl OutputParser {
                 ))),
             },
             Self::Metrics(lines) => lines.read(&line.text).map_err(ending::bad_config),
+        }
+    }
+
+    /// What is left to report when the process has ended: the metrics of earlier attempts, if it printed none that follows them.
+    pub(crate) fn rest(&mut self) -> Vec<Event> {
+        match self {
+            Self::Events => Vec::new(),
+            Self::Metrics(lines) => lines.take_up(None),
         }
     }
 

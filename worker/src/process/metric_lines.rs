@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use sortie_core::artifact::Resumed;
 use sortie_core::command::CommandSettings;
 use sortie_core::job::Outcome;
+use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Method, SplitName, TrainingLoss};
 use sortie_core::pipe::{Event, Progress};
 
@@ -41,6 +43,17 @@ pub(crate) struct MetricLines {
     /// The first object with a number that is no metric, for it has no step.
     without_step: Option<String>,
     unused: UnusedOutput,
+    /// What earlier attempts printed, until this one prints a step.
+    earlier: Option<Earlier>,
+}
+
+/// The metrics of the attempts whose checkpoints a command goes on from.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    /// The last of those attempts.
+    pub(crate) attempt: AttemptToken,
+    /// Losses and evaluations.
+    pub(crate) events: Vec<Event>,
 }
 
 /// An evaluation that was reported, in so few bytes that a million of them fit into memory.
@@ -87,7 +100,42 @@ impl MetricLines {
             diverged: false,
             without_step: None,
             unused: UnusedOutput::default(),
+            earlier: None,
         }
+    }
+
+    /// For an attempt that goes on from the checkpoints of others.
+    pub(crate) fn after(self, earlier: Option<Earlier>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// The metrics of earlier attempts that this one does not print itself: those before the first step that it prints, or all of them if
+    /// it prints none. Gives them once.
+    pub(crate) fn take_up(&mut self, first: Option<u64>) -> Vec<Event> {
+        let Some(Earlier { attempt, events }) = self.earlier.take().filter(|_| first != Some(0)) else {
+            return Vec::new();
+        };
+        let is_before = |step: u64| first.is_none_or(|first| step < first);
+        let (mut losses, mut evaluations) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Losses(more) => losses.extend(more.into_iter().filter(|loss| is_before(loss.step))),
+                Event::Evaluations(more) => {
+                    evaluations.extend(more.into_iter().filter(|evaluation| is_before(evaluation.step)));
+                }
+                _ => {}
+            }
+        }
+        losses.retain(|TrainingLoss { step, loss }| self.loss(*step, *loss).is_some());
+        evaluations.retain(|evaluation| self.is_new(evaluation).unwrap_or(false));
+        let steps = losses.iter().map(|loss| loss.step).chain(evaluations.iter().map(|row| row.step));
+        self.newest_step = steps.max().max(self.newest_step);
+        let step = first.map(|first| first - 1).or(self.newest_step).unwrap_or(0);
+        vec![
+            Event::Resumed(Resumed { token: attempt, step, exact: true }),
+            Event::Losses(losses),
+            Event::Evaluations(evaluations),
+        ]
     }
 
     /// What a line means.
@@ -204,16 +252,19 @@ impl MetricLines {
                 return unreadable("\"diverged\" excludes all other keys");
             }
             self.pass_over(others.keys());
-            return self.divergence(at);
+            let mut events = self.take_up(Some(at));
+            events.extend(self.divergence(at)?);
+            return Ok(events);
         }
         let Some(Whole(step)) = line.step else {
             return unreadable("\"step\" must be a whole number, at least 0");
         };
+        let mut events = self.take_up(Some(step));
         if matches!(line.loss, Some(Number::NotFinite)) {
-            return self.divergence(step);
+            events.extend(self.divergence(step)?);
+            return Ok(events);
         }
         self.check_step(step)?;
-        let mut events = Vec::new();
         if is_evaluation {
             events.extend(self.evaluation(step, line, others)?);
         } else {

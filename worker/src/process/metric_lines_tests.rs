@@ -387,3 +387,42 @@ proptest! {
         prop_assert_eq!(read.output, Some(rest.into_bytes()).filter(|rest| !rest.is_empty()));
     }
 }
+
+/// What an attempt printed up to the evaluation after step 2.
+fn earlier() -> Option<Earlier> {
+    let score = |step| evaluation(Method::Plain, step, Score::Counts { n: 10, correct: step }, None);
+    let events = vec![loss(0, 0.5), score(0), loss(1, 0.25), loss(2, 0.125), score(2)];
+    Some(Earlier { attempt: AttemptToken(7), events })
+}
+
+fn resumed(step: u64) -> Event {
+    Event::Resumed(Resumed { token: AttemptToken(7), step, exact: true })
+}
+
+#[test]
+fn what_earlier_attempts_printed_before_the_first_step_is_part_of_the_result() {
+    let score = evaluation(Method::Plain, 0, Score::Counts { n: 10, correct: 0 }, None);
+    let losses = |steps: &[(u64, f64)]| {
+        Event::Losses(steps.iter().map(|(step, loss)| TrainingLoss { step: *step, loss: *loss }).collect())
+    };
+    let Event::Evaluations(first) = score else { panic!() };
+    let mut going_on = lines(&["sketch"], Some(9)).after(earlier());
+    assert_eq!(going_on.read(b"loading"), plain(b"loading"));
+    let said = going_on.read(br#"{"step":2,"loss":0.125}"#).unwrap().events;
+    let taken = [resumed(1), losses(&[(0, 0.5), (1, 0.25)]), Event::Evaluations(first.clone())];
+    assert_eq!(said, [&taken[..], &[loss(2, 0.125), progress(2)]].concat());
+    assert_eq!(going_on.read(br#"{"step":3}"#), events(vec![progress(3)]), "they are given once");
+    // It was evaluated already, so nothing is lacking; a repeated evaluation must have the same accuracy.
+    assert_eq!(going_on.lacks(), None);
+    let other = br#"{"step":0,"domain":"sketch","split":"out","value":0.5}"#;
+    assert!(going_on.read(other).unwrap_err().contains("was reported before"));
+    assert_eq!(going_on.notes(), [""; 0]);
+
+    // A program that begins again, and one that had nothing left to print.
+    let mut again = lines(&["sketch"], Some(9)).after(earlier());
+    assert_eq!(again.read(br#"{"step":0,"loss":1.5}"#), events(vec![loss(0, 1.5), progress(0)]));
+    assert_eq!(again.take_up(None), []);
+    let mut done = lines(&["sketch"], Some(9)).after(earlier());
+    let rest = done.take_up(None);
+    assert_eq!((rest.len(), &rest[0], done.lacks()), (3, &resumed(2), None));
+}

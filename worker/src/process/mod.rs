@@ -7,4 +7,5 @@ pub(crate) mod launch;
 pub(crate) mod lines;
 mod metric_line;
 pub(crate) mod metric_lines;
+pub(crate) mod metrics_record;
 mod unused_output;

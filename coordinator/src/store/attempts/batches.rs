@@ -127,5 +127,6 @@ fn plain(reported: &Fingerprint) -> Fingerprint {
         threads: reported.threads,
         dataset_digest: one_line(&reported.dataset_digest),
         weights_digest: one_line(&reported.weights_digest),
+        code: reported.code.clone(),
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct WaitingTrial {
     pub(crate) existing: Option<AttemptToken>,
     /// How many attempts there were.
     pub(crate) attempts: u32,
+    /// The first of them.
+    pub(crate) first: Option<AttemptToken>,
 }
 
 /// A combination that waits no longer: all members have a result, or some member ended without one.

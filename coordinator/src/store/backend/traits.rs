@@ -187,6 +187,12 @@ pub(crate) trait Attempts: Send {
         trials: &[TrialKey],
         since: Timestamp,
     ) -> Result<Vec<(TrialKey, String)>, StoreError>;
+    /// The machines whose own disks have checkpoints of these trials, of attempts that ended since this time.
+    async fn kept_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError>;
     /// How many attempts at each of these trials ended with each class since they were forgiven.
     async fn failures(&mut self, trials: &[TrialKey])
     -> Result<Vec<(TrialKey, ErrorClass, u32)>, StoreError>;

@@ -19,6 +19,8 @@ pub(crate) struct Attempt {
     pub(crate) step: u64,
     pub(crate) preparation: Option<String>,
     pub(crate) device: Option<String>,
+    /// What it ran, in one line.
+    pub(crate) code: Option<String>,
     pub(crate) worker: String,
     pub(crate) resumed: Option<Resumed>,
     /// Sortie's own trainer ran it, which can go on from checkpoints.
@@ -36,7 +38,8 @@ impl Attempt {
     fn events(self, tokens: &[AttemptToken]) -> Vec<TrialEvent> {
         let token = Some(self.token);
         let mut detail = format!("on {}", self.worker);
-        for more in [self.device, self.preparation].into_iter().flatten() {
+        let code = self.code.map(|code| format!("ran {code}"));
+        for more in [self.device, code, self.preparation].into_iter().flatten() {
             detail.push_str(&format!(", {more}"));
         }
         let mut events =

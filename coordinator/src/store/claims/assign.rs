@@ -24,6 +24,8 @@ use crate::store::types::{Claim, Claimed};
 const CHECKPOINTS_MAX: usize = 4;
 /// How far into a queue a claim looks for trials that did not fail on its machine.
 const QUEUE_MAX: u64 = 4_096;
+/// For how long after an attempt only the machine whose disk has its checkpoints gets the trial, if that machine is there and fit.
+const KEPT_FOR: Duration = Duration::from_secs(600);
 /// A waiting worker's sign of life is noted this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -61,7 +63,7 @@ pub(crate) async fn assign(
     let look_for: Vec<_> = asked.iter().map(|asked| asked.look_for(&candidates)).collect();
     let allocated = schedule::allocate(&mut candidates, &requests);
     let mut queues = queues(&open, &allocated, now, context, tx).await?;
-    if fitness.is_none() && queues.iter().any(|queue| !queue.failed_on.is_empty()) {
+    if fitness.is_none() && queues.iter().any(Queue::prefers_machines) {
         fitness = Some(Fitness::read(now, context.silent_after, tx).await?);
     }
     let members = members(&queues, tx).await?;
@@ -136,17 +138,34 @@ struct Queue {
     sweep: SweepKey,
     trials: VecDeque<WaitingTrial>,
     /// The machines on which trials failed lately.
-    failed_on: BTreeMap<TrialKey, BTreeSet<String>>,
+    failed_on: Machines,
+    /// The machines whose own disks have their checkpoints.
+    kept_on: Machines,
 }
 
+type Machines = BTreeMap<TrialKey, BTreeSet<String>>;
+
 impl Queue {
-    /// The next trial for a machine: one that failed there goes to another, if there is one that is fit.
+    fn prefers_machines(&self) -> bool {
+        !(self.failed_on.is_empty() && self.kept_on.is_empty())
+    }
+
+    /// The next trial for a machine: one that failed there goes to another, if there is one that is fit. One that did not fail on the machine
+    /// whose disk has its checkpoints goes there.
     fn next(&mut self, machine: &str, info: &SweepInfo, fitness: Option<&Fitness>) -> Option<WaitingTrial> {
+        let any_fits = |like_this: &dyn Fn(&str) -> bool| {
+            fitness.is_some_and(|fitness| fitness.any_fits(like_this, &info.require, &info.kinds))
+        };
         let is_for_others = |trial: &WaitingTrial| {
-            self.failed_on.get(&trial.id).is_some_and(|machines| {
-                machines.contains(machine)
-                    && fitness.is_some_and(|fitness| fitness.others_fit(machines, &info.require, &info.kinds))
-            })
+            let failed_on = self.failed_on.get(&trial.id);
+            if failed_on.is_some_and(|machines| machines.contains(machine)) {
+                return any_fits(&|other| failed_on.is_some_and(|machines| !machines.contains(other)));
+            }
+            let kept = |other: &str| {
+                self.kept_on.get(&trial.id).is_some_and(|machines| machines.contains(other))
+                    && !failed_on.is_some_and(|machines| machines.contains(other))
+            };
+            !kept(machine) && any_fits(&kept)
         };
         let index = self.trials.iter().position(|trial| !is_for_others(trial))?;
         self.trials.remove(index)
@@ -184,15 +203,19 @@ async fn queue(
         let trials = tx.waiting(sweep, asked, now, needs).await?;
         let tried: Vec<TrialKey> =
             trials.iter().filter(|trial| trial.attempts > 0).map(|trial| trial.id).collect();
-        let mut failed_on: BTreeMap<TrialKey, BTreeSet<String>> = BTreeMap::new();
+        let (mut failed_on, mut kept_on) = (Machines::new(), Machines::new());
         if !tried.is_empty() {
             for (trial, machine) in tx.failed_on(&tried, now.minus(QUARANTINE)).await? {
                 failed_on.entry(trial).or_default().insert(machine);
             }
+            for (trial, machine) in tx.kept_on(&tried, now.minus(KEPT_FOR)).await? {
+                kept_on.entry(trial).or_default().insert(machine);
+            }
         }
-        let (found, held) = (trials.len() as u64, failed_on.len() as u64);
+        let held = failed_on.keys().chain(kept_on.keys()).collect::<BTreeSet<_>>().len() as u64;
+        let found = trials.len() as u64;
         if held == 0 || found < asked || found - held >= count || asked >= QUEUE_MAX {
-            return Ok(Queue { sweep, trials: trials.into(), failed_on });
+            return Ok(Queue { sweep, trials: trials.into(), failed_on, kept_on });
         }
         asked = (2 * (count + held)).min(QUEUE_MAX);
     }

@@ -1,6 +1,6 @@
 //! Which machines are fit for what: read only when something is held against one, or a trial failed on one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::job::Timestamp;
@@ -31,16 +31,16 @@ impl Fitness {
         Ok(Self { now, live, faults: faults.collect() })
     }
 
-    /// Whether a live worker on none of these machines may run trials with these requirements, of these kinds.
-    pub(crate) fn others_fit(
+    /// Whether a live worker on a machine like this may run trials with these requirements, of these kinds.
+    pub(crate) fn any_fits(
         &self,
-        machines: &BTreeSet<String>,
+        like_this: impl Fn(&str) -> bool,
         require: &Requirements,
         kinds: &[WorkKind],
     ) -> bool {
         let faults: Vec<Fault> = self.faults.values().cloned().collect();
-        let others = self.live.iter().filter(|worker| !machines.contains(&worker.machine));
-        others.into_iter().any(|worker| is_fit(worker.candidate(), require, kinds, &faults, self.now))
+        let mut workers = self.live.iter().filter(|worker| like_this(&worker.machine));
+        workers.any(|worker| is_fit(worker.candidate(), require, kinds, &faults, self.now))
     }
 
     /// What is held against a machine for a kind of work.

@@ -73,6 +73,7 @@ pub(super) fn lease(
     Ok(Some(Lease {
         token,
         attempt,
+        first: trial.first.unwrap_or(token),
         spec_hash: hash,
         sweep,
         spec,

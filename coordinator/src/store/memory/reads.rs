@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_core::artifact::ArtifactKind;
+use sortie_core::code::Code;
 use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
@@ -193,6 +194,7 @@ impl Backend for Memory {
                 step: progress.step,
                 preparation: progress.preparation,
                 device: Some(attempt.fingerprint.device.clone()).filter(|device| !device.is_empty()),
+                code: attempt.fingerprint.code.as_deref().map(Code::line),
                 worker: tables.place(attempt.worker),
                 resumed: attempt.resumed,
                 trains: !attempt.fingerprint.libtorch.is_empty() && combines.is_none_or(Vec::is_empty),

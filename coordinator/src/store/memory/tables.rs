@@ -1,6 +1,6 @@
 //! The tables, and what is read from and written to several of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
@@ -18,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::backend::{
     AttemptState, Changes, FilesQuestion, LackingTrial, Progress, StoredSweepState, SweepRow,
 };
-use crate::store::types::{TrialEvent, TrialLine, WorkerLine};
+use crate::store::types::{ArtifactLocation, TrialEvent, TrialLine, WorkerLine};
 
 pub(super) type EvaluationKey = (AttemptToken, Method, u64, String, SplitName);
 
@@ -286,6 +286,22 @@ impl Tables {
 
     pub(super) fn artifacts_of(&self, token: AttemptToken) -> impl Iterator<Item = &Artifact> {
         self.artifacts.iter().filter(move |((of, ..), _)| *of == token).map(|(_, artifact)| artifact)
+    }
+
+    /// The machines whose own disks have checkpoints of these trials, of attempts that ended since then.
+    pub(super) fn kept_on(&self, trials: &[TrialKey], since: Timestamp) -> Vec<(TrialKey, String)> {
+        let mut found = BTreeSet::new();
+        for trial in trials {
+            for (token, _) in self.checkpoints_of(*trial) {
+                let Some(attempt) = self.attempts.get(&token) else { continue };
+                let Some(line) = self.workers.get(&attempt.worker) else { continue };
+                let is_recent = attempt.progress.ended.is_some_and(|ended| ended >= since);
+                if is_recent && line.worker.checkpoints == Some(ArtifactLocation::Local) {
+                    found.insert((*trial, line.worker.machine.clone()));
+                }
+            }
+        }
+        found.into_iter().collect()
     }
 
     /// Checkpoints that attempts at a trial kept, the newest step first.

@@ -99,6 +99,7 @@ impl Trials for MemoryTransaction {
             };
             let existing = tables.existing_result(trial.spec_hash, trial.sweep, needs);
             let attempts = u32::try_from(tables.attempts_of(id).count()).unwrap_or(u32::MAX);
+            let first = tables.attempts_of(id).map(|(token, _)| *token).min();
             WaitingTrial {
                 id,
                 spec_hash: trial.spec_hash,
@@ -106,6 +107,7 @@ impl Trials for MemoryTransaction {
                 state: trial.state,
                 existing,
                 attempts,
+                first,
             }
         };
         Ok(tables
@@ -342,6 +344,14 @@ impl Attempts for MemoryTransaction {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    async fn kept_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        Ok(self.tables.kept_on(trials, since))
     }
 
     async fn failures(

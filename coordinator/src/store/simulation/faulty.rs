@@ -275,6 +275,13 @@ impl Attempts for FaultyTransaction {
     ) -> Result<Vec<(TrialKey, String)>, StoreError> {
         self.inner.failed_on(trials, since).await
     }
+    async fn kept_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        self.inner.kept_on(trials, since).await
+    }
 
     async fn failures(
         &mut self,

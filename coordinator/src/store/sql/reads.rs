@@ -7,6 +7,7 @@ use std::sync::atomic;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sortie_core::code::Code;
 use sortie_core::job::{Finished, State, StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
@@ -156,6 +157,7 @@ impl SqlBackend {
                 step: row.count("attempts", "step")?,
                 preparation: text("preparation")?,
                 device: text("device")?,
+                code: text("code")?.as_deref().and_then(Code::read).map(|code| code.line()),
                 worker: row.text("workers", "worker")?,
                 resumed: rows::resumed(&row)?,
                 trains: row.int("attempts", "trains")? != 0,

@@ -129,6 +129,7 @@ pub(super) fn waiting(row: &Row) -> Result<WaitingTrial, StoreError> {
         state: state(row)?,
         existing: row.maybe_int("trials", "existing")?.map(AttemptToken),
         attempts: small(row.count("attempts", "attempts")?),
+        first: row.maybe_int("attempts", "first")?.map(AttemptToken),
     })
 }
 

@@ -84,6 +84,11 @@ statements! {
         JOIN workers AS w ON w.id = a.worker
         WHERE a.outcome = 'failed' AND a.error_class NOT IN ('preempted', 'lost') AND a.ended_ms >= $2
             AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
+    kept_on: "SELECT DISTINCT a.trial, w.machine
+        FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN workers AS w ON w.id = a.worker
+        WHERE w.checkpoints = 'local' AND a.ended_ms >= $2 AND EXISTS
+            (SELECT 1 FROM artifacts AS r WHERE r.token = a.token AND r.kind = 'checkpoint' AND r.key IS NOT NULL)
+        ORDER BY a.trial, w.machine";
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,
@@ -96,12 +101,13 @@ statements! {
                    OR EXISTS (SELECT 1 FROM trials AS t WHERE t.sweep_id = s.id AND t.state = 'blocked') THEN 1 ELSE 0 END AS BIGINT)
                 AS unfinished
         FROM sweeps AS s WHERE s.state = 'open' AND s.archived = 0 ORDER BY s.id";
-    waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts)
+    waiting: &format!("$pack(id, trial_id, held_out, parameters, written, seed, split_seed, {STATE}, existing, attempts, first)
         SELECT t.id, t.trial_id, t.held_out, t.parameters, t.written, t.seed, t.split_seed, {STATE_OF_T},
             (SELECT MAX(CASE WHEN other.state = 'succeeded' THEN other.result END) FROM trials AS other
              WHERE other.trial_id = t.trial_id AND other.sweep_id <> t.sweep_id AND {THERE}
                 AND (EXISTS (SELECT 1 FROM members AS m WHERE m.trial = t.id) OR {left})) AS existing,
-            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts
+            (SELECT COUNT(*) FROM attempts AS a WHERE a.trial = t.id) AS attempts,
+            (SELECT MIN(a.token) FROM attempts AS a WHERE a.trial = t.id) AS first
         FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'queued' AND (t.not_before_ms IS NULL OR t.not_before_ms <= $3)
         ORDER BY t.position LIMIT $2 $lock(FOR UPDATE OF t SKIP LOCKED)", left = left(4));
     attempts: &format!("$pack(token, machine, suspect, trial, sweep_id, held_out, {STATE}, outcome, error_class, message,
@@ -199,9 +205,9 @@ statements! {
                    sequence BIGINT, step BIGINT, preparation TEXT) AS v
         WHERE attempts.token = v.token AND attempts.outcome = v.from_outcome AND attempts.sequence = v.from_sequence";
     fingerprints: "UPDATE attempts SET software = v.software, libtorch = v.libtorch, device = v.device, threads = v.threads,
-            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest
+            dataset_digest = v.dataset_digest, weights_digest = v.weights_digest, code = v.code, code_name = v.code_name
         FROM $rows(token BIGINT, software TEXT, libtorch TEXT, device TEXT, threads BIGINT, dataset_digest TEXT,
-                   weights_digest TEXT) AS v
+                   weights_digest TEXT, code TEXT, code_name TEXT) AS v
         WHERE attempts.token = v.token";
     resumed: "UPDATE attempts SET resumed_token = v.resumed_token, resumed_step = v.resumed_step, exact = v.exact
         FROM $rows(token BIGINT, resumed_token BIGINT, resumed_step BIGINT, exact BIGINT) AS v WHERE attempts.token = v.token";
@@ -247,7 +253,7 @@ statements! {
     find: "SELECT t.id, s.name || '/' || substr(t.trial_id, 1, 8) AS trial FROM trials AS t JOIN sweeps AS s ON s.id = t.sweep_id
         WHERE t.trial_id >= $1 AND t.trial_id < $2 AND ($3 = '' OR s.name = $3) AND s.state <> 'deleted'
         ORDER BY CASE WHEN s.name LIKE 'verify-%' THEN 1 ELSE 0 END, t.trial_id, t.sweep_id LIMIT $4";
-    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device,
+    attempts_of: "SELECT a.token, a.started_ms, a.ended_ms, a.outcome, a.error_class, a.message, a.step, a.preparation, a.device, a.code,
             a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker,
             -- Commands have no libtorch, and what combines others trains nothing.
             CAST(CASE WHEN a.libtorch <> '' AND NOT EXISTS (SELECT 1 FROM members AS m WHERE m.trial = a.trial) THEN 1 ELSE 0 END AS BIGINT) AS trains

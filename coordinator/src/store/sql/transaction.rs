@@ -306,6 +306,16 @@ impl Attempts for SqlTransaction {
         rows.iter().map(|row| Ok((row.key("attempts", "trial")?, row.text("workers", "machine")?))).collect()
     }
 
+    async fn kept_on(
+        &mut self,
+        trials: &[TrialKey],
+        since: Timestamp,
+    ) -> Result<Vec<(TrialKey, String)>, StoreError> {
+        let trials = rows_arg(trials.iter().map(|trial| json!([trial])));
+        let rows = self.tx.fetch(self.sql().kept_on, vec![trials, since.0.into()]).await?;
+        rows.iter().map(|row| Ok((row.key("attempts", "trial")?, row.text("workers", "machine")?))).collect()
+    }
+
     async fn failures(
         &mut self,
         trials: &[TrialKey],

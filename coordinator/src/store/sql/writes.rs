@@ -1,6 +1,7 @@
 //! Writing down what one transaction changes.
 
 use serde_json::{Value, json};
+use sortie_core::code::Code;
 use sortie_core::job::ErrorClass;
 use sortie_core::keys::AttemptToken;
 use sortie_core::machine::Fault;
@@ -119,7 +120,9 @@ impl SqlTransaction {
                 given(&fingerprint.device),
                 Some(fingerprint.threads).filter(|threads| *threads > 0),
                 given(&fingerprint.dataset_digest),
-                given(&fingerprint.weights_digest)
+                given(&fingerprint.weights_digest),
+                fingerprint.code.as_deref().map(Code::text),
+                fingerprint.code.as_deref().and_then(Code::name)
             ])
         });
         self.write_rows("note of fingerprints", self.sql().fingerprints, fingerprints.collect()).await

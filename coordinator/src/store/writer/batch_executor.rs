@@ -2,7 +2,7 @@
 //!
 //! A request that is refused changes nothing, so requests of many workers share a transaction and its flush to disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sortie_core::job::{Blame, Timestamp};
 use sortie_core::keys::AttemptToken;
@@ -159,7 +159,7 @@ impl BatchExecutor {
             let Some(kind) = (if device { Some(&WorkKind::Device) } else { info.kinds.first() }) else {
                 continue;
             };
-            let others = fitness.others_fit(&BTreeSet::from([machine.clone()]), &info.require, &info.kinds);
+            let others = fitness.any_fits(|other| *other != *machine, &info.require, &info.kinds);
             let fault = fitness.fault(&machine, kind).after_failure(blame, others, now, &message);
             changes.faults.insert((machine, kind.clone()), Some(fault.clone()));
             fitness.note(fault);
