@@ -19,7 +19,7 @@ pub struct TrialFilter {
     /// The conditions on axes.
     pub filter: Filter,
     codes: Vec<String>,
-    names: BTreeMap<SpecHash, (String, bool)>,
+    names: BTreeMap<SpecHash, String>,
 }
 
 impl TrialFilter {
@@ -50,7 +50,7 @@ impl TrialFilter {
 
     /// Whether a trial meets all conditions.
     pub fn matches(&self, id: SpecHash, point: &Point) -> bool {
-        let name = self.names.get(&id).map(|(name, _)| name.as_str());
+        let name = self.names.get(&id).map(String::as_str);
         let ran = |prefix: &String| name.is_some_and(|name| code::is_meant(name, prefix));
         self.filter.matches(point) && self.codes.iter().all(ran)
     }
@@ -58,7 +58,7 @@ impl TrialFilter {
     /// Notes what the trials ran, where none meets a condition on that.
     pub fn warn_of_code(&self, sweep: &str) {
         for prefix in &self.codes {
-            let mut known: Vec<String> = self.names.values().map(|(name, _)| name.clone()).collect();
+            let mut known: Vec<String> = self.names.values().cloned().collect();
             known.sort();
             known.dedup();
             if !known.iter().any(|name| code::is_meant(name, prefix)) {

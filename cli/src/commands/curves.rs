@@ -15,6 +15,7 @@ use sortie_core::record::Detail;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{Point, SpecHash};
 
+use crate::conditions::TrialFilter;
 use crate::connection::{Client, ClientError, Connection};
 use crate::{output, rows};
 
@@ -40,7 +41,7 @@ pub struct Arguments {
     /// Only numbers of these images: out, in or batch. A figure shows out by default, or else in, or else batch.
     #[arg(long)]
     split: Option<CurveSplit>,
-    /// Only trials that meet these conditions, such as 'dropout=0.9 and seed=0'.
+    /// Only trials that meet these conditions, such as 'dropout=0.9 and seed=0'; code=PREFIX means what they ran.
     #[arg(long = "where", value_name = "CONDITIONS", value_parser = Filter::parse)]
     filter: Option<Filter>,
     /// The format: table, csv, json, markdown, svg, pdf or png. Figures need --output.
@@ -150,26 +151,27 @@ async fn trials(
     sweep: &str,
     trial: Option<SpecHash>,
 ) -> Result<Option<Vec<SpecHash>>> {
-    let Some(filter) = &arguments.filter else { return Ok(trial.map(|trial| vec![trial])) };
+    let Some(conditions) = &arguments.filter else { return Ok(trial.map(|trial| vec![trial])) };
+    let filter = TrialFilter::read(client, sweep, Some(conditions)).await?;
     let (mut found, mut example) = (Vec::new(), None);
     let (_, mut records) = client.stream_records(sweep, Detail::Points).await?;
     while let Some(record) = records.next().await? {
         let example: &mut Point = example.get_or_insert_with(|| record.point.clone());
         example.parameters.extend(record.point.parameters.clone());
-        if filter.matches(&record.point) && trial.is_none_or(|trial| trial == record.id) {
+        if filter.matches(record.id, &record.point) && trial.is_none_or(|trial| trial == record.id) {
             found.push(record.id);
         }
     }
     if let Some(example) = &example {
-        filter.check(example)?;
+        filter.filter.check(example)?;
     }
-    ensure!(!found.is_empty(), "no trial of {} meets {:?}", arguments.name, filter.to_string());
+    ensure!(!found.is_empty(), "no trial of {} meets {:?}", arguments.name, conditions.to_string());
     ensure!(
         found.len() <= TRIALS_MAX,
         "{} trials of {} meet {:?}; at most {TRIALS_MAX} are shown at a time",
         found.len(),
         arguments.name,
-        filter.to_string()
+        conditions.to_string()
     );
     Ok(Some(found))
 }

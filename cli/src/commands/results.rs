@@ -1,6 +1,5 @@
 //! `sortie results`: tables of accuracies.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -202,12 +201,8 @@ async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &m
 
 /// Notes in one line that the trials with a result did not all run the same.
 async fn note_mixture(client: &mut Client, sweep: &str) -> Result<()> {
-    // Where the coordinator cannot be asked, nothing is said: the results are the same.
-    let names = client.code_names(sweep).await?.unwrap_or_default();
-    let mut counts = BTreeMap::new();
-    for (name, _) in names.into_values().filter(|(_, has_result)| *has_result) {
-        *counts.entry(name).or_default() += 1;
-    }
+    // Where the coordinator cannot answer queries, nothing is said: the results are the same.
+    let counts = client.code_counts(sweep).await?;
     if let Some(line) = code::mixture(&counts) {
         output::note(&format!("note: {line}"));
     }
