@@ -2,6 +2,7 @@
 
 use sortie_coordinator::store::{ArtifactLocation, StoreError, Worker};
 use sortie_core::artifact::{Artifact, ArtifactKind, Resumed};
+use sortie_core::code::Code;
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::keep::{Keep, KeepWeights};
 use sortie_core::keys::AttemptToken;
@@ -244,6 +245,30 @@ pub async fn machines_may_differ(f: Fixture) {
     f.complete_with(second.token, reported(2), Outcome::Succeeded).await.unwrap();
     assert!(
         events(&f, &first.spec_hash.to_string()).await.iter().all(|(what, _)| what != "nondeterministic")
+    );
+}
+
+pub async fn a_history_shows_what_every_attempt_ran(f: Fixture) {
+    f.submit(SWEEP).await;
+    let mut trial = String::new();
+    for (version, clean) in [("Python 3.12.1", Some(true)), ("Python 3.13.0", Some(false))] {
+        let lease = f.claim_one().await;
+        let code = Code {
+            commit: Some("3f2a91c0aa".to_owned()),
+            clean,
+            version: Some(version.to_owned()),
+            ..Code::default()
+        };
+        let fingerprint = Some(Fingerprint { code: Some(Box::new(code)), ..Fingerprint::default() });
+        f.store.report(lease.token, Batch { fingerprint, ..left(1, Vec::new()) }).await.unwrap();
+        f.fail(lease.token, ErrorClass::Preempted).await;
+        trial = lease.spec_hash.to_string();
+    }
+    let started = events(&f, &trial).await.into_iter().filter(|(what, _)| what == "started");
+    let details: Vec<String> = started.map(|(_, detail)| detail).collect();
+    assert_eq!(
+        details,
+        ["on host:7, ran 3f2a91c, Python 3.12.1", "on host:7, ran 3f2a91c (not clean), Python 3.13.0"]
     );
 }
 

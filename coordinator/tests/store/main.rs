@@ -64,6 +64,7 @@ contract! {
         after_some_minutes_any_machine_gets_it,
         a_trial_whose_checkpoints_are_shared_goes_anywhere,
         every_lease_names_the_first_attempt,
+        a_history_shows_what_every_attempt_ran,
         artifacts_reported_again_are_stored_once_and_of_two_the_first_counts,
         an_artifact_that_leads_elsewhere_is_refused,
         a_history_shows_where_an_attempt_took_up_anothers_work,

@@ -51,6 +51,7 @@ pub(super) fn prepare<'a>(
         libtorch: libtorch::loaded_build(),
         device: environment.device.describe(),
         threads: tch::get_num_threads().max(1).unsigned_abs(),
+        ..Fingerprint::default()
     };
     let (network, source) = network_and_batch_source(
         pretrained.backbone,
