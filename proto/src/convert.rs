@@ -9,7 +9,6 @@ use sortie_core::combine::{Combination, Member};
 use sortie_core::command::CommandSettings;
 use sortie_core::finetune::{Average, AverageEvery, Ensemble, Settings};
 use sortie_core::job::{ErrorClass, Outcome};
-use sortie_core::keep::{Keep, LackingTrials};
 use sortie_core::keys::AttemptToken;
 use sortie_core::metrics::{Evaluation, Score, TrainingLoss};
 use sortie_core::parameters::Scalar;
@@ -191,34 +190,6 @@ impl From<Resumed> for v1::Resumed {
 impl From<v1::Resumed> for Resumed {
     fn from(v1::Resumed { token, step, exact }: v1::Resumed) -> Self {
         Self { token: AttemptToken(token), step, exact }
-    }
-}
-
-impl From<LackingTrials> for v1::LackingTrials {
-    fn from(LackingTrials { trials, weights, selected, logits }: LackingTrials) -> Self {
-        Self { trials, final_weights: weights, selected_weights: selected, logits }
-    }
-}
-
-impl From<v1::LackingTrials> for LackingTrials {
-    fn from(wire: v1::LackingTrials) -> Self {
-        let v1::LackingTrials { trials, final_weights, selected_weights, logits } = wire;
-        Self { trials, weights: final_weights, selected: selected_weights, logits }
-    }
-}
-
-impl From<Keep> for v1::Keep {
-    fn from(Keep { weights, logits, checkpoint_minutes }: Keep) -> Self {
-        Self { weights: weights.to_string(), logits, checkpoint_minutes: Some(checkpoint_minutes) }
-    }
-}
-
-impl TryFrom<v1::Keep> for Keep {
-    type Error = WireError;
-
-    fn try_from(v1::Keep { weights, logits, checkpoint_minutes }: v1::Keep) -> Result<Self, WireError> {
-        let checkpoint_minutes = checkpoint_minutes.unwrap_or(Self::CHECKPOINT_MINUTES);
-        Ok(Self { weights: parse("keep.weights", &weights)?, logits, checkpoint_minutes })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod convert;
 pub mod endpoint;
+mod keep;
 mod lease;
 mod peer;
 mod prerequisite;

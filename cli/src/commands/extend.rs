@@ -11,7 +11,7 @@ use sortie_core::spec::SweepSpec;
 use crate::connection::{Client, Connection, RetryingClient};
 use crate::measured::MeasuredArguments;
 use crate::output;
-use crate::watching::{follow_submission, is_over, is_stopped, line, until_over};
+use crate::watching::{follow_submission, is_over, is_stopped, lacking_line, line, until_over};
 use sortie_proto::v1;
 
 /// Add seeds to a sweep: so many, or until a comparison is precise enough.
@@ -129,6 +129,9 @@ async fn add(client: &mut Client, sweep: &str, seeds: u64, json: bool, added: &m
         )
     };
     let last = follow_submission(client.extend(sweep, seeds).await?, json).await.with_context(again)?;
+    if !json {
+        lacking_line(last.lacking, "run again").iter().for_each(|line| output::note(line));
+    }
     (added.trials, added.reused) = (added.trials + last.added, added.reused + last.reused);
     Ok(())
 }

@@ -113,7 +113,7 @@ fn the_file_of_a_trial_plans_it_and_one_that_no_file_plans_is_refused() {
     let file = Coordinator::start(script.clone()).says(&["explain", &id, "--config"]);
     let ids: Vec<String> =
         SweepSpec::parse(&file, None).unwrap().trials().map(|trial| trial.hash().to_string()).collect();
-    assert_eq!(ids, [id.clone()]);
+    assert_eq!(ids, std::slice::from_ref(&id));
     let other = SweepSpec::parse(&text.replace("0.5", "0.25"), None).unwrap();
     let spec = serde_json::to_string(&other).unwrap();
     let error = Coordinator::start(Script { spec, ..script }).refuses(&["explain", &id, "--config"], 1);

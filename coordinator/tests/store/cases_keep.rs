@@ -137,6 +137,27 @@ pub async fn with_reuse_anyway_nothing_runs_again_and_what_is_lacking_is_said(f:
     assert_eq!(f.count(StateName::Succeeded).await, 4);
 }
 
+pub async fn whatever_is_reused_combinations_get_what_they_are_made_of(f: Fixture) {
+    let text = SWEEP.replace("lr = 1e-3", "lr = [1e-3, 1e-2]");
+    f.submit(&text).await;
+    finish_without_weights(&f).await;
+    let keep = format!("{text}[keep]\nweights = \"final\"\n");
+    assert_eq!(f.submit_with(&keep, ANYWAY).await.lacking.trials, 0);
+    let combine = "[[combine]]\nname = \"soup\"\nkind = \"average\"\nover = \"lr\"\n";
+    let submitted = f.submit_with(&format!("{keep}{combine}"), ANYWAY).await;
+    assert_eq!((submitted.added, submitted.lacking.trials, submitted.lacking.weights), (4, 8, 8));
+    // The combinations wait for them.
+    let leases = f.claim(16).await;
+    assert_eq!((leases.len(), f.count(StateName::Blocked).await), (8, 4));
+    for lease in &leases {
+        assert!(lease.members.is_empty());
+        succeed(&f, lease, 4, vec![file(ArtifactKind::FinalWeights, "weights/x")]).await;
+    }
+    let combinations = f.wait_for_a_trial(false).await;
+    let lease = within(combinations).await.unwrap().leases.remove(0);
+    assert!(lease.members.len() == 2 && lease.members.iter().all(|member| member.files.len() == 1));
+}
+
 pub async fn results_elsewhere_count_only_with_the_files_that_are_kept(f: Fixture) {
     f.submit(SWEEP).await;
     let leases = f.claim(8).await;

@@ -75,6 +75,7 @@ contract! {
     cases_keep {
         trials_without_the_files_that_are_kept_run_again_and_keep_their_results_meanwhile,
         with_reuse_anyway_nothing_runs_again_and_what_is_lacking_is_said,
+        whatever_is_reused_combinations_get_what_they_are_made_of,
         results_elsewhere_count_only_with_the_files_that_are_kept,
         a_reused_result_that_stands_is_not_deleted_and_comes_back,
         checkpoints_from_before_the_result_are_not_offered,

@@ -65,7 +65,6 @@ fn run_to_ending<W: Write + Send, L: Write + Send>(
                 keep: assignment.keep,
                 interval_min: assignment.keep.checkpoint_interval(),
                 kill_at: assignment.kill_at,
-                ..Artifacts::default()
             },
             stop: Arc::clone(stop),
         },

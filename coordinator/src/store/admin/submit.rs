@@ -147,6 +147,6 @@ pub(crate) fn question<'a>(row: &SweepRow, trials: &'a [SpecHash]) -> Option<Fil
     let needs = row.needs();
     // Sweeps that are not stored have no id.
     let sweep = Some(row.id).filter(|id| id.0 != 0);
-    let asks = row.reuse != Reuse::Anyway && needs != Needs::default() && !trials.is_empty();
+    let asks = needs != Needs::default() && !trials.is_empty();
     asks.then_some(FilesQuestion { sweep, trials, needs, elsewhere: row.reuse != Reuse::Never })
 }
