@@ -33,16 +33,16 @@ async fn another_version_is_refused_in_one_line() {
         fake.script(|script| match by_status {
             true => {
                 script.refuse_register =
-                    Some(Status::failed_precondition("sortie 9 speaks version 9 of the protocol"))
+                    Some(Status::failed_precondition("sortie 9 speaks version 99 of the protocol"))
             }
-            false => (script.refuse_register, script.api_version) = (None, Some(9)),
+            false => (script.refuse_register, script.api_version) = (None, Some(99)),
         });
         let folder = tempfile::tempdir().unwrap();
         let mut worker = Worker::start(folder.path(), &fake.url(), &[]);
         assert_eq!(worker.ended().await.code(), Some(1));
         let stderr = worker.stderr();
         assert!(
-            stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("version 9"),
+            stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("version 99"),
             "{stderr}"
         );
     }
