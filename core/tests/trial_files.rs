@@ -276,6 +276,7 @@ prop_compose! {
         flag in any::<bool>(),
         run in subsequence(&["steps = 9", "complete_at = 9", "retries = 0"][..], 0..=3),
         limits in maybe(&["[limits]\nhours = 0.5", "[limits]\nstall_minutes = 3"]),
+        metrics in maybe(&["[metrics]\nf1.goal = 'max'", "[metrics]\n'val/nll' = { goal = 'min', unit = 'n\"ats' }"]),
         held_out in maybe(&["held_out = ['x', 'y z']", "held_out = 'each'"]),
     ) -> String {
         let quoted = |text: &String| serde_json::to_string(text).unwrap().replace('\u{7f}', "\\u007F");
@@ -283,7 +284,7 @@ prop_compose! {
         let texts: Vec<String> = texts.iter().map(quoted).collect();
         let numbers: Vec<String> = numbers.into_iter().collect();
         let held_out = held_out.replace("'each'", "['each']");
-        format!("name = 's'\n{limits}\n[run]\ncommand = ['program', {}]\n{}\n[grid]\ntext = [{}]\nnumber = [{}]\nflag = {flag}\n{held_out}\n",
+        format!("name = 's'\n{limits}\n{metrics}\n[run]\ncommand = ['program', {}]\n{}\n[grid]\ntext = [{}]\nnumber = [{}]\nflag = {flag}\n{held_out}\n",
             words.join(", "), run.join("\n"), texts.join(", "), numbers.join(", "))
     }
 }

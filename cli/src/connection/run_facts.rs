@@ -35,10 +35,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; within, why the coordinator cannot answer queries.
-    pub async fn code_names(
-        &mut self,
-        sweep: &str,
-    ) -> Result<Result<BTreeMap<SpecHash, String>, String>> {
+    pub async fn code_names(&mut self, sweep: &str) -> Result<Result<BTreeMap<SpecHash, String>, String>> {
         let query = format!(
             "select trial_id, code_name from v_trials where sweep = '{sweep}' and code_name is not null"
         );

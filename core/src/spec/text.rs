@@ -7,6 +7,7 @@ use crate::command::CommandSettings;
 use crate::finetune::{Average, AverageEvery, Ensemble, Finetune, Optimizer, Schedule, Settings};
 use crate::keep::Keep;
 use crate::limits::Limits;
+use crate::metrics::MetricSettings;
 use crate::parameters::{Scalar, number};
 use crate::requirements::Requirements;
 use crate::trial::{DatasetSpec, Work};
@@ -19,8 +20,20 @@ impl SweepSpec {
     /// read, the worker that must run it.
     pub fn to_toml(&self) -> String {
         // Destructured, so that a new setting cannot be forgotten here.
-        let Self { name, select, work, require, keep, limits, grid, combine, .. } = self;
-        let Self { protocol: _, kill_at: _, imported: _, .. } = self;
+        let Self {
+            name,
+            protocol: _,
+            select,
+            work,
+            require,
+            keep,
+            metrics,
+            limits,
+            grid,
+            combine,
+            kill_at: _,
+            imported: _,
+        } = self;
         let mut file = File::default();
         file.set("name", &quoted(name));
         file.set("select", &list(select.iter().map(|selection| quoted(selection.as_str()))));
@@ -38,6 +51,13 @@ impl SweepSpec {
             file.set("weights", &quoted(weights.as_str()));
             file.set("logits", &logits.to_string());
             file.set("checkpoint_minutes", &float(*checkpoint_minutes));
+        }
+        if !metrics.is_empty() {
+            file.table("metrics");
+        }
+        for (name, MetricSettings { goal, unit }) in metrics {
+            let goal = quoted(goal.as_str());
+            file.set(name, &format!("{{ goal = {goal}, unit = {} }}", quoted(unit)));
         }
         let Limits { hours, stall_minutes, retries: _ } = limits;
         file.table("limits");

@@ -3,6 +3,7 @@
 
 mod reads;
 mod removal;
+mod sweeps;
 mod tables;
 mod transaction;
 
