@@ -106,7 +106,7 @@ fn description(report: &Report<'_>, kind: FigureKind) -> String {
         FigureKind::Rates => {
             let axis = axes::of_rates(&report.records).map(|axis| axis.to_string()).unwrap_or_default();
             let axis = if axis == "dropout" { "the dropout rate".to_owned() } else { axis };
-            return format!("The {} against {axis}, all other settings averaged", report.metric());
+            format!("The {metric} against {axis}, all other settings averaged")
         }
         FigureKind::Scatter => {
             format!(

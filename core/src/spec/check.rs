@@ -150,7 +150,7 @@ fn checked_metrics(
         let unit = unit.unwrap_or_default();
         if unit.chars().count() > UNIT_CHARS_MAX || unit.chars().any(char::is_control) {
             let allowed = format!("at most {UNIT_CHARS_MAX} characters on one line");
-            return wrong(&format!("metrics.{name}.unit"), unit, allowed);
+            return wrong(format!("metrics.{name}.unit"), unit, allowed);
         }
         metrics.insert(name, MetricSettings { goal, unit });
     }

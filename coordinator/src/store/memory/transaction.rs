@@ -16,7 +16,8 @@ use super::tables::{Attempt, MemoryTransaction, Tables, Trial, lock_failed, miss
 use crate::store::StoreError;
 use crate::store::backend::{
     AttemptRow, AttemptState, Attempts, Changes, Contradiction, FilesQuestion, LackingTrial, NewTrial,
-    Release, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow, Workers, given,
+    Release, StoredSweepState, Transaction, TrialRow, Trials, WaitingCombination, WaitingTrial, WorkerRow,
+    Workers, given,
 };
 use crate::store::types::{ArtifactLocation, Worker, WorkerLine};
 

@@ -130,7 +130,6 @@ pub fn parse(text: &str) -> Result<Vec<Step>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
