@@ -222,9 +222,8 @@ impl Attempt<'_> {
     async fn store_last_checkpoints(&mut self, outcome: &Outcome) {
         let has_end = matches!(outcome, Outcome::Succeeded | Outcome::Diverged { .. });
         let Some(keeper) = self.keeper.as_mut().filter(|_| !has_end && !self.refused) else { return };
-        let limit = self
-            .handed_back_at
-            .map_or(STORE_LIMIT, |at| (self.shared.config.grace + STORE_GRACE).saturating_sub(at.elapsed()));
+        let grace = self.shared.config.grace + STORE_GRACE;
+        let limit = self.handed_back_at.map_or(STORE_LIMIT, |at| grace.saturating_sub(at.elapsed()));
         let mut orders = self.orders.clone();
         tokio::select! {
             stored = keeper.last(self.step, limit) => {
@@ -232,14 +231,14 @@ impl Attempt<'_> {
                     self.report_checkpoint(stored);
                 }
             }
-            () = orders::abandoned(&mut orders) => {}
+            () = orders::handed_back_for(&mut orders, grace) => tracing::warn!("checkpoints were not stored: the worker stops"),
         }
     }
 
     /// Stores checkpoints that a command has written meanwhile, and on disk the reports that are too many for memory.
     async fn store_meanwhile(&mut self) {
         if let Some(keeper) = self.keeper.as_mut().filter(|_| self.stop_reason.is_none())
-            && let Some(stored) = keeper.tick(self.step).await
+            && let Some(stored) = keeper.tick(self.step, !self.outbox.may_hold_artifacts()).await
         {
             self.report_checkpoint(stored);
         }
@@ -347,6 +346,9 @@ impl Attempt<'_> {
             };
         }
         let handed_back = matches!(self.stop_reason, Some(StopReason::HandedBack));
+        if handed_back {
+            self.handed_back_at.get_or_insert_with(Instant::now);
+        }
         match self.stop_reason.take() {
             Some(StopReason::Abandoned) => None,
             Some(StopReason::Broken(outcome)) => Some(outcome),

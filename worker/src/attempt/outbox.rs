@@ -72,6 +72,14 @@ impl Outbox {
         self.spill();
     }
 
+    /// Whether files may be among what is not acknowledged.
+    pub(crate) fn may_hold_artifacts(&self) -> bool {
+        !self.spool.is_empty()
+            || self.sealed.is_some()
+            || self.sent.as_ref().is_some_and(|batch| !batch.artifacts.is_empty())
+            || self.waiting.iter().any(|row| matches!(row, Row::Artifact(_)))
+    }
+
     /// The checkpoint that the attempt resumed from.
     pub(crate) fn resumed(&mut self, resumed: v1::Resumed) {
         self.waiting.push_back(Row::Resumed(resumed));
@@ -211,6 +219,23 @@ mod tests {
         outbox.notes(vec!["four".to_owned()]);
         let last = outbox.batch().unwrap().map(|batch| (batch.sequence, batch.notes));
         assert_eq!(last, Some((4, vec!["four".to_owned()])));
+    }
+
+    #[test]
+    fn artifacts_are_held_until_they_are_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = outbox(&folder);
+        outbox.losses(losses(0..2));
+        assert!(!outbox.may_hold_artifacts());
+        outbox.artifact(v1::Artifact::default());
+        assert!(outbox.may_hold_artifacts());
+        outbox.batch().unwrap();
+        assert!(outbox.may_hold_artifacts(), "sent is not acknowledged");
+        outbox.acknowledged();
+        assert!(!outbox.may_hold_artifacts());
+        outbox.artifact(v1::Artifact::default());
+        outbox.losses(losses(0..50_000));
+        assert!(outbox.may_hold_artifacts(), "on disk");
     }
 
     #[test]

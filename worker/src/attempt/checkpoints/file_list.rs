@@ -8,9 +8,14 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use sortie_artifacts::ArtifactStore;
 use sortie_core::artifact::{is_digest, is_key};
+use sortie_core::trial::SpecHash;
+
+use super::folder::{BYTES_MAX, FILES_MAX};
 
 /// Raise this when the meaning of a list changes.
 const VERSION: u32 = 1;
+/// Digits of a file's digest that its key has.
+pub(super) const KEY_DIGITS: usize = 32;
 /// How much of a file is read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -46,22 +51,29 @@ impl FileList {
         self.files.values().chain(&self.metrics).filter_map(|file| file.key.as_deref())
     }
 
-    /// Reads the list at a key.
+    /// Reads the list of this trial at a key. It names no files but the trial's own: those of an old list are deleted.
     ///
     /// # Errors
     /// One line.
-    pub(super) async fn read(store: &ArtifactStore, key: &str) -> Result<Self, String> {
+    pub(super) async fn read(store: &ArtifactStore, trial: SpecHash, key: &str) -> Result<Self, String> {
         let bytes = store.get(key).await.map_err(|error| first_line(&error))?;
         let list: Self = serde_json::from_slice(&bytes)
             .map_err(|error| format!("{key} is no list of a program's checkpoints: {error}"))?;
         let plain =
             |path: &str| Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-        let stored =
-            |file: &StoredFile| file.key.as_ref().is_none_or(|key| is_key(key) && is_digest(&file.digest));
-        if list.version != VERSION
-            || !list.files.keys().all(|path| !path.is_empty() && plain(path))
-            || !list.files.values().chain(&list.metrics).all(stored)
-        {
+        let own = format!("checkpoints/{trial}/");
+        let stored = |file: &StoredFile| file.key.as_ref().is_none_or(|key| file.is_below(&own, key));
+        if !key.starts_with(&own) || !list.files.values().chain(&list.metrics).all(stored) {
+            return Err(format!("{key} names files that are not checkpoints of trial {trial}"));
+        }
+        let files = list.files.len();
+        let bytes: u128 = list.files.values().map(|file| u128::from(file.bytes)).sum();
+        if files > FILES_MAX || bytes > u128::from(BYTES_MAX) {
+            return Err(format!(
+                "{key} names {files} files of {bytes} bytes; at most {FILES_MAX} of {BYTES_MAX} are kept"
+            ));
+        }
+        if list.version != VERSION || !list.files.keys().all(|path| !path.is_empty() && plain(path)) {
             return Err(format!("{key} is no list of a program's checkpoints of version {VERSION}"));
         }
         Ok(list)
@@ -69,6 +81,16 @@ impl FileList {
 }
 
 impl StoredFile {
+    /// Whether a key is one that a worker writes for a file of this content: `OWN/TOKEN-DIGEST`.
+    fn is_below(&self, own: &str, key: &str) -> bool {
+        let name = key.strip_prefix(own).and_then(|name| name.split_once('-'));
+        is_key(key)
+            && is_digest(&self.digest)
+            && name.is_some_and(|(token, digest)| {
+                token.parse::<i64>().is_ok() && digest == &self.digest[..KEY_DIGITS]
+            })
+    }
+
     /// Reads it into a new file.
     ///
     /// # Errors

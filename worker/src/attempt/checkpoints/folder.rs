@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,9 +21,9 @@ use sortie_core::trial::SpecHash;
 use tokio::time::{Instant, sleep};
 
 /// Files of a program that are kept for its next attempt, at most.
-const FILES_MAX: usize = 1_000;
+pub(super) const FILES_MAX: usize = 1_000;
 /// Their bytes, at most.
-const BYTES_MAX: u64 = 64 << 30;
+pub(super) const BYTES_MAX: u64 = 64 << 30;
 /// Folders within folders, at most.
 const DEPTH_MAX: usize = 16;
 /// How long an attempt waits for the end of another one at its trial, which has lost its lease.
@@ -43,6 +44,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(crate) struct TrialFolder {
     root: PathBuf,
+    trial: SpecHash,
     /// Held, not read.
     _lock: File,
 }
@@ -56,22 +58,34 @@ impl TrialFolder {
         let cache = std::path::absolute(cache).map_err(|error| error.to_string())?;
         let root = cache.join("checkpoints").join(format!("{trial}-{first}"));
         let failed = |error: std::io::Error| format!("{}: {error}", root.display());
-        fs::create_dir_all(root.join("files")).map_err(failed)?;
-        let lock = File::create(root.join("lock")).map_err(failed)?;
+        let place = root.join("lock");
+        let make = || {
+            fs::create_dir_all(root.join("files"))?;
+            File::create(&place)
+        };
+        let mut lock = make().map_err(failed)?;
         let begun = Instant::now();
         loop {
             match lock.try_lock() {
                 // On a file system without locks it is used all the same.
-                Ok(()) | Err(TryLockError::Error(_)) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => sleep(LOCK_POLL).await,
-                Err(TryLockError::WouldBlock) => {
+                Ok(()) | Err(TryLockError::Error(_)) if is_at(&lock, &place) => break,
+                _ if begun.elapsed() >= LOCK_WAIT => {
                     return Err(format!("{}: another attempt at the trial still uses it", root.display()));
                 }
+                // Another attempt removed the folder while this one waited: its lock is that of a file that is no more.
+                Ok(()) | Err(TryLockError::Error(_)) => lock = make().map_err(failed)?,
+                Err(TryLockError::WouldBlock) => {}
             }
+            sleep(LOCK_POLL).await;
         }
-        // What another attempt removed while this one waited for the lock.
+        // Someone may have removed what it holds, and not the lock.
         fs::create_dir_all(root.join("files")).map_err(failed)?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root, trial, _lock: lock })
+    }
+
+    /// The trial.
+    pub(super) fn trial(&self) -> SpecHash {
+        self.trial
     }
 
     /// What the program sees.
@@ -116,6 +130,12 @@ impl TrialFolder {
         }
     }
 
+    /// A file of the program as it is now; none if it is no more.
+    pub(super) fn seen(&self, path: &str) -> Option<Seen> {
+        let metadata = fs::symlink_metadata(self.files().join(path)).ok()?;
+        Some(Seen { bytes: metadata.len(), modified: metadata.modified().ok()? })
+    }
+
     /// The program's files, by their paths below its folder, with forward slashes.
     ///
     /// # Errors
@@ -128,6 +148,15 @@ impl TrialFolder {
             return Err(format!("{bytes} bytes are there; at most {BYTES_MAX} are kept"));
         }
         Ok(files)
+    }
+}
+
+/// Whether a path leads to this open file: it may have been deleted, and another one made.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), path.metadata()) {
+        (Ok(file), Ok(path)) => place(file) == place(path),
+        _ => false,
     }
 }
 
@@ -202,6 +231,32 @@ mod tests {
         assert_eq!(folder.last_attempt(), Some(AttemptToken(9)));
         folder.remove();
         assert_eq!(fs::read_dir(cache.path().join("checkpoints")).unwrap().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_a_folder_that_was_removed_has_it_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let first = open(cache.path()).await.unwrap();
+        let place = cache.path().to_owned();
+        let waiting = tokio::spawn(async move { open(&place).await });
+        sleep(2 * LOCK_POLL).await;
+        first.remove();
+        drop(first);
+        let _second = waiting.await.unwrap().unwrap();
+        let refused = open(cache.path()).await.unwrap_err();
+        assert!(refused.contains("another attempt at the trial still uses it"), "{refused}");
+    }
+
+    #[test]
+    fn a_deleted_file_is_not_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let old = File::create(&path).unwrap();
+        assert!(is_at(&old, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&old, &path));
+        let new = File::create(&path).unwrap();
+        assert!(is_at(&new, &path) && !is_at(&old, &path));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use sortie_core::trial::SpecHash;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::file_list::{FileList, StoredFile, digest_of, first_line};
+use super::file_list::{FileList, KEY_DIGITS, StoredFile, digest_of, first_line};
 use super::folder::{Seen, TrialFolder};
 use super::restore::Restored;
 use crate::attempt::artifacts::ArtifactDestination;
@@ -24,12 +24,15 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// The pause after files went to a shared store.
 const STORE_INTERVAL: Duration = Duration::from_secs(60);
 /// Lists of a trial's files that are in the store at a time; older ones are deleted, with the files that no other list has.
-const LISTS_MAX: usize = 2;
+/// The coordinator may not know the last two yet: one that was stored while the program ran, and the one after its end.
+const LISTS_MAX: usize = 3;
 
 /// Stores the files of one attempt.
 #[derive(Debug)]
 pub(crate) struct CheckpointKeeper {
     job: SnapshotJob,
+    /// The attempts whose files this one took over.
+    earlier: BTreeSet<AttemptToken>,
     /// None while a task has it.
     known: Option<Known>,
     running: Option<JoinHandle<Stored>>,
@@ -43,9 +46,16 @@ type Stored = (Known, Result<Option<Artifact>, String>);
 /// What is stored already.
 #[derive(Debug, Default)]
 struct Known {
+    /// Files that are in the store, perhaps in no list yet.
     files: BTreeMap<String, (Seen, StoredFile)>,
+    /// The files of the newest list, as they were seen.
+    listed: BTreeMap<String, Seen>,
     /// The oldest first: the key of each list, and the list.
     lists: VecDeque<(String, FileList)>,
+    /// Keys that were written and that perhaps no list has.
+    loose: BTreeSet<String>,
+    /// Whether the last snapshot sent something to the store.
+    has_sent: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -65,18 +75,28 @@ impl CheckpointKeeper {
         token: AttemptToken,
         restored: Restored,
     ) -> Self {
-        let known = Known { files: restored.files, lists: restored.lists.into() };
+        let keys =
+            restored.lists.iter().flat_map(|(key, list)| std::iter::once(key.as_str()).chain(list.keys()));
+        let named = keys.filter_map(|key| key.rsplit_once('/')?.1.split_once('-')?.0.parse().ok());
+        let earlier = named.map(AttemptToken).collect();
+        let listed = restored.files.iter().map(|(path, (seen, _))| (path.clone(), *seen)).collect();
+        let known = Known { files: restored.files, listed, lists: restored.lists.into(), ..Known::default() };
         let job = SnapshotJob { folder: Arc::new(folder), destination, trial, token };
-        Self { job, known: Some(known), running: None, due: Instant::now(), reported: None }
+        Self { job, earlier, known: Some(known), running: None, due: Instant::now(), reported: None }
     }
 
     /// Stores what was changed and left alone since, in the background; `step` is the last that the program reported. Gives what was stored
-    /// meanwhile, or why it was not, once for each reason.
-    pub(crate) async fn tick(&mut self, step: u64) -> Option<Result<Artifact, String>> {
+    /// meanwhile, or why it was not, once for each reason. While the coordinator has not acknowledged the last list, nothing more is stored:
+    /// the lists that it knows would be deleted.
+    pub(crate) async fn tick(
+        &mut self,
+        step: u64,
+        is_acknowledged: bool,
+    ) -> Option<Result<Artifact, String>> {
         if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             return self.stored().await;
         }
-        if self.running.is_none() && Instant::now() >= self.due {
+        if self.running.is_none() && is_acknowledged && Instant::now() >= self.due {
             self.begin(step, LEFT_ALONE);
         }
         None
@@ -107,10 +127,7 @@ impl CheckpointKeeper {
         }
         self.job.folder.remove();
         let Some(destination) = &self.job.destination else { return };
-        let lists = self.known.iter().flat_map(|known| &known.lists);
-        let keys = lists.flat_map(|(key, list)| std::iter::once(key.as_str()).chain(list.keys()));
-        let named = keys.filter_map(|key| key.rsplit_once('/')?.1.split_once('-')?.0.parse().ok());
-        let tokens: BTreeSet<AttemptToken> = named.map(AttemptToken).chain(tokens).collect();
+        let tokens: BTreeSet<AttemptToken> = self.earlier.iter().copied().chain(tokens).collect();
         destination.clear_checkpoints(self.job.trial, tokens.into_iter()).await;
     }
 
@@ -128,9 +145,9 @@ impl CheckpointKeeper {
         let Ok((known, result)) = ended else {
             return self.news("storing them ended in a panic".to_owned()).map(Err);
         };
+        // Also after a snapshot that came to no list, because the folder was changed meanwhile.
+        let pause = if known.has_sent { STORE_INTERVAL } else { LOOK_INTERVAL };
         self.known = Some(known);
-        let is_shared = self.job.destination.as_ref().is_some_and(ArtifactDestination::is_shared);
-        let pause = if is_shared && matches!(result, Ok(Some(_))) { STORE_INTERVAL } else { LOOK_INTERVAL };
         self.due = Instant::now() + pause;
         match result {
             Ok(artifact) => artifact.map(Ok),
@@ -167,42 +184,39 @@ impl SnapshotJob {
         step: u64,
         left_alone: Duration,
     ) -> Result<Option<Artifact>, String> {
+        known.has_sent = false;
         let Some(destination) = &self.destination else { return Ok(None) };
         let listed = self.folder.list()?;
-        let is_changed = |path: &String, seen: &Seen| known.files.get(path).is_none_or(|(at, _)| at != seen);
-        let is_new = listed.iter().any(|(path, seen)| is_changed(path, seen));
-        if listed.is_empty() || !is_new && listed.len() == known.files.len() {
+        if listed.is_empty() || listed == known.listed {
             return Ok(None);
         }
         let is_young = |seen: &Seen| seen.modified.elapsed().is_ok_and(|age| age < left_alone);
-        if listed.iter().any(|(path, seen)| is_changed(path, seen) && is_young(seen)) {
+        if listed.iter().any(|(path, seen)| !known.has(path, seen) && is_young(seen)) {
             return Ok(None);
         }
-        let mut files = BTreeMap::new();
         for (path, seen) in &listed {
-            let stored = match known.files.get(path) {
-                Some((at, stored)) if at == seen => stored.clone(),
-                _ => self.store_file(destination, path, seen).await?,
-            };
-            files.insert(path.clone(), (*seen, stored));
+            if !known.has(path, seen) {
+                let stored = self.store_file(destination, known, path, seen).await?;
+                // What changed meanwhile was perhaps stored in part.
+                if self.folder.seen(path) == Some(*seen) {
+                    known.files.insert(path.clone(), (*seen, stored));
+                }
+            }
         }
-        // What changed meanwhile was perhaps stored in part.
-        if self.folder.list()? != listed {
+        if self.folder.list()? != listed || !listed.iter().all(|(path, seen)| known.has(path, seen)) {
             return Ok(None);
         }
+        known.files.retain(|path, _| listed.contains_key(path));
         let metrics = match destination.is_shared() {
-            true => Some(self.store_metrics(destination.store()).await?),
+            true => Some(self.store_metrics(destination.store(), known).await?),
             false => None,
         };
         let bytes = listed.values().map(|seen| seen.bytes).sum();
-        let list = FileList::new(
-            files.iter().map(|(path, (_, stored))| (path.clone(), stored.clone())).collect(),
-            metrics,
-        );
-        known.files = files;
+        let files = known.files.iter().map(|(path, (_, stored))| (path.clone(), stored.clone())).collect();
+        let list = FileList::new(files, metrics);
         let (key, digest) = self.store_list(destination.store(), &list, step).await?;
-        known.lists.retain(|(other, _)| *other != key);
-        known.lists.push_back((key.clone(), list));
+        known.listed = listed;
+        known.take_up(key.clone(), list);
         self.delete_old(destination.store(), known).await;
         Ok(Some(Artifact { kind: ArtifactKind::Checkpoint, method: Method::Plain, step, key, digest, bytes }))
     }
@@ -210,6 +224,7 @@ impl SnapshotJob {
     async fn store_file(
         &self,
         destination: &ArtifactDestination,
+        known: &mut Known,
         path: &str,
         seen: &Seen,
     ) -> Result<StoredFile, String> {
@@ -219,16 +234,18 @@ impl SnapshotJob {
         let file = self.folder.files().join(path);
         let digest = digest_of(&file).await?;
         let key = self.key(&digest);
+        known.sends(&key);
         destination.store().put_file(&key, &file).await.map_err(|error| first_line(&error))?;
         Ok(StoredFile { key: Some(key), digest, bytes: seen.bytes })
     }
 
     /// Stores the metrics that were printed so far: more than before the files were written, perhaps, and never fewer.
-    async fn store_metrics(&self, store: &ArtifactStore) -> Result<StoredFile, String> {
+    async fn store_metrics(&self, store: &ArtifactStore, known: &mut Known) -> Result<StoredFile, String> {
         let path = self.folder.metrics();
         let content = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (digest, bytes) = (blake3::hash(&content).to_hex().to_string(), content.len() as u64);
         let key = self.key(&digest);
+        known.sends(&key);
         store.put(&key, content).await.map_err(|error| first_line(&error))?;
         Ok(StoredFile { key: Some(key), digest, bytes })
     }
@@ -247,19 +264,53 @@ impl SnapshotJob {
     }
 
     fn key(&self, digest: &str) -> String {
-        format!("checkpoints/{}/{}-{}", self.trial, self.token, &digest[..32])
+        format!("checkpoints/{}/{}-{}", self.trial, self.token, &digest[..KEY_DIGITS])
     }
 
-    /// Deletes the oldest lists, and files that no other has. What stays costs only space.
+    /// Deletes the oldest lists, and files that no list has. What stays costs only space.
     async fn delete_old(&self, store: &ArtifactStore, known: &mut Known) {
         while known.lists.len() > LISTS_MAX {
-            let Some((key, list)) = known.lists.pop_front() else { return };
-            let needed: BTreeSet<&str> = known.lists.iter().flat_map(|(_, list)| list.keys()).collect();
-            for key in list.keys().filter(|key| !needed.contains(key)).chain([key.as_str()]) {
-                if let Err(error) = store.delete(key).await {
-                    tracing::debug!(%error, key, "an old checkpoint stays");
-                }
+            let Some((key, list)) = known.lists.pop_front() else { break };
+            known.loose.extend(list.keys().map(str::to_owned).chain([key]));
+        }
+        let kept = known.lists.iter();
+        let needed: BTreeSet<&str> = kept.flat_map(|(key, list)| list.keys().chain([key.as_str()])).collect();
+        for key in std::mem::take(&mut known.loose) {
+            if !needed.contains(key.as_str())
+                && let Err(error) = store.delete(&key).await
+            {
+                tracing::debug!(%error, key, "an old checkpoint stays");
             }
+        }
+    }
+}
+
+impl Known {
+    /// Whether a file is in the store as it was seen.
+    fn has(&self, path: &str, seen: &Seen) -> bool {
+        self.files.get(path).is_some_and(|(at, _)| at == seen)
+    }
+
+    /// Notes a key before it is written: it is deleted later, unless a list has it.
+    fn sends(&mut self, key: &str) {
+        self.loose.insert(key.to_owned());
+        self.has_sent = true;
+    }
+
+    /// Adds a list that was stored. It took the place of one with its key, if the step is the same.
+    fn take_up(&mut self, key: String, list: FileList) {
+        let replaced = self.lists.iter().filter(|(other, _)| *other == key);
+        self.loose.extend(replaced.flat_map(|(_, list)| list.keys().map(str::to_owned)));
+        self.lists.retain(|(other, _)| *other != key);
+        self.lists.push_back((key, list));
+    }
+}
+
+/// A snapshot that still runs would hold the folder's lock.
+impl Drop for CheckpointKeeper {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
         }
     }
 }

@@ -141,7 +141,8 @@ async fn damaged_checkpoints_are_passed_over() {
     first.write("last", "new one");
     let new = first.stored(5).await;
     drop(first);
-    let (_, list): (_, FileList) = ((), FileList::read(&machines.store, &new.key).await.unwrap());
+    let (_, list): (_, FileList) =
+        ((), FileList::read(&machines.store, TRIAL.parse().unwrap(), &new.key).await.unwrap());
     let file = list.files["last"].key.clone().unwrap();
     fs::write(machines.folder.path().join("store").join(file), "damaged").unwrap();
     let second = machines.attempt("b", 2, &[&new, &old], true).await;
@@ -163,18 +164,132 @@ async fn files_on_a_machines_own_disk_are_found_there_alone() {
 }
 
 #[tokio::test]
-async fn two_lists_are_kept_with_their_files() {
+async fn three_lists_are_kept_with_their_files() {
     let machines = Machines::new();
     let mut attempt = machines.attempt("a", 1, &[], true).await;
     attempt.write("same", "for ever");
-    for step in [1, 2, 3, 4] {
+    for step in [1, 2, 3, 4, 5] {
         attempt.write("last", &"x".repeat(step as usize));
         attempt.stored(step).await;
     }
     let stored = machines.stored();
-    // Two lists, two versions of a file, one that never changed, and the metrics, which are empty.
-    assert_eq!(stored.iter().filter(|name| name.ends_with("-files.json")).count(), 2, "{stored:?}");
-    assert_eq!(stored.len(), 6, "{stored:?}");
+    // Three lists, three versions of a file, one that never changed, and the metrics, which are empty.
+    assert_eq!(stored.iter().filter(|name| name.ends_with("-files.json")).count(), 3, "{stored:?}");
+    assert_eq!(stored.len(), 8, "{stored:?}");
+}
+
+#[tokio::test]
+async fn nothing_piles_up_while_the_step_stands_still() {
+    let machines = Machines::new();
+    let mut attempt = machines.attempt("a", 1, &[], true).await;
+    attempt.write("same", "for ever");
+    let mut newest = None;
+    for length in 1..=4 {
+        attempt.write("last", &"x".repeat(length));
+        newest = Some(attempt.stored(7).await);
+    }
+    // The list, both files, and the metrics.
+    let stored = machines.stored();
+    assert_eq!(stored.len(), 4, "{stored:?}");
+    drop(attempt);
+    let next = machines.attempt("b", 2, &[&newest.unwrap()], true).await;
+    assert_eq!(next.found.as_deref(), Some("xxxx"));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_broke_off_keeps_what_it_stored_and_leaves_nothing() {
+    let machines = Machines::new();
+    let mut attempt = machines.attempt("a", 1, &[], true).await;
+    attempt.write("same", "for ever");
+    attempt.write("last", "one");
+    let metrics = attempt.keeper.job.folder.metrics();
+    fs::remove_file(&metrics).unwrap();
+    attempt.last(7).await.pop().unwrap().unwrap_err();
+    let both = machines.stored();
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(attempt.keeper.due > Instant::now() + LOOK_INTERVAL);
+    // A file that is sent again would appear again.
+    let folder = machines.folder.path().join("store/checkpoints").join(TRIAL);
+    let same = both.iter().find(|name| fs::read(folder.join(name)).unwrap() == b"for ever").unwrap();
+    fs::remove_file(folder.join(same)).unwrap();
+    attempt.write("last", "newer");
+    fs::write(&metrics, "printed\n").unwrap();
+    let artifact = attempt.stored(7).await;
+    let list = FileList::read(&machines.store, TRIAL.parse().unwrap(), &artifact.key).await.unwrap();
+    assert!(list.keys().any(|key| key.ends_with(same)), "it is listed, and was not sent again");
+    let stored = machines.stored();
+    assert_eq!(stored.len(), 3, "the list, what is new of the files, and the metrics: {stored:?}");
+    assert!(both.iter().all(|name| !stored.contains(name)), "{stored:?}");
+}
+
+#[tokio::test]
+async fn nothing_more_is_stored_before_the_last_list_is_acknowledged() {
+    let machines = Machines::new();
+    let mut attempt = machines.attempt("a", 1, &[], true).await;
+    attempt.write("last", "one");
+    attempt.keeper.tick(1, false).await;
+    assert!(attempt.keeper.running.is_none());
+    attempt.keeper.tick(1, true).await;
+    assert!(attempt.keeper.running.is_some());
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_dropped_stores_nothing_more() {
+    let machines = Machines::new();
+    let mut attempt = machines.attempt("a", 1, &[], true).await;
+    attempt.write("last", "one");
+    attempt.keeper.begin(1, Duration::ZERO);
+    drop(attempt);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(machines.stored(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_earlier_attempts_stored_is_deleted_while_a_snapshot_runs() {
+    let machines = Machines::new();
+    let mut first = machines.attempt("a", 1, &[], true).await;
+    first.write("last", "one");
+    let artifact = first.stored(1).await;
+    drop(first);
+    let mut second = machines.attempt("b", 2, &[&artifact], true).await;
+    second.write("last", "newer");
+    second.keeper.begin(2, Duration::ZERO);
+    second.keeper.clear([AttemptToken(2)].into_iter()).await;
+    assert_eq!(machines.stored(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_list_that_names_other_files_is_passed_over() {
+    let machines = Machines::new();
+    let mut first = machines.attempt("a", 1, &[], true).await;
+    first.write("last", "one");
+    let artifact = first.stored(1).await;
+    let trial = TRIAL.parse().unwrap();
+    let good = FileList::read(&machines.store, trial, &artifact.key).await.unwrap();
+    let digest = good.files["last"].digest.clone();
+    let own = |name: String| Some(format!("checkpoints/{TRIAL}/{name}"));
+    let refused = async |file: StoredFile| {
+        let mut list = good.clone();
+        list.files.insert("more".to_owned(), file);
+        let content = serde_json::to_vec(&list).unwrap();
+        machines.store.put(&artifact.key, content).await.unwrap();
+        FileList::read(&machines.store, trial, &artifact.key).await.err()
+    };
+    let file = |key: Option<String>, bytes: u64| StoredFile { key, digest: digest.clone(), bytes };
+    let named = format!("1-{}", &digest[..KEY_DIGITS]);
+    assert_eq!(refused(file(own(named.clone()), 1)).await, None);
+    let other = TRIAL.replace('1', "2");
+    for key in [
+        Some(format!("final-weights/{TRIAL}/{named}")),
+        Some(format!("checkpoints/{other}/{named}")),
+        own(format!("deeper/{named}")),
+        own("1-1-files.json".to_owned()),
+    ] {
+        let reason = refused(file(key.clone(), 1)).await.unwrap_or_else(|| panic!("{key:?} is taken"));
+        assert!(reason.contains("not checkpoints of trial"), "{reason}");
+    }
+    let reason = refused(file(own(named), u64::MAX)).await.unwrap();
+    assert!(reason.contains("at most 1000 of"), "{reason}");
 }
 
 #[tokio::test]
@@ -184,7 +299,7 @@ async fn a_limit_is_reported_once_and_files_that_may_be_half_written_wait() {
     attempt.write("last", "young");
     for _ in 0..2 {
         attempt.keeper.due = Instant::now();
-        attempt.keeper.tick(1).await;
+        attempt.keeper.tick(1, true).await;
         let running = attempt.keeper.running.as_mut().unwrap();
         let (known, stored) = running.await.unwrap();
         attempt.keeper.running = None;

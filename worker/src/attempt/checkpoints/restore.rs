@@ -38,7 +38,7 @@ pub(crate) async fn restore(
     let mut lists = Vec::new();
     if let Some(store) = store {
         for checkpoint in offered {
-            match FileList::read(store, &checkpoint.key).await {
+            match FileList::read(store, folder.trial(), &checkpoint.key).await {
                 Ok(list) => lists.push((checkpoint.token, checkpoint.key.clone(), list)),
                 Err(reason) => tracing::warn!(%reason, "a checkpoint is passed over"),
             }
