@@ -89,11 +89,12 @@ impl<'a> Validation<'a> {
         Self { rows: &record.validation, method, metric }
     }
 
-    /// The i.i.d. value after a step: the unweighted mean over training domains of the metric on `out`; none if nothing was read.
+    /// The i.i.d. value after a step: the unweighted mean over training domains of the metric on `out`; none if nothing was read, or not the
+    /// metric of each domain that was.
     pub fn iid(&self, step: u64) -> Option<f64> {
         let read = |row: &&Evaluation| row.step == step && row.split == SplitName::Out;
-        let values: Vec<f64> = self.rows().filter(read).filter_map(|row| self.metric.of(row)).collect();
-        mean(&values)
+        let values: Option<Vec<f64>> = self.rows().filter(read).map(|row| self.metric.of(row)).collect();
+        mean(&values?)
     }
 
     fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
@@ -107,11 +108,15 @@ impl<'a> Validation<'a> {
 
     /// The i.i.d. value after each step that has one, in one pass over the run.
     pub fn iid_by_step(self) -> BTreeMap<u64, f64> {
-        let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        let mut steps: BTreeMap<u64, Vec<Option<f64>>> = BTreeMap::new();
         for row in self.rows().filter(|row| row.split == SplitName::Out) {
-            steps.entry(row.step).or_default().extend(self.metric.of(row));
+            steps.entry(row.step).or_default().push(self.metric.of(row));
         }
-        steps.into_iter().filter_map(|(step, values)| Some((step, mean(&values)?))).collect()
+        let whole = |(step, values): (u64, Vec<Option<f64>>)| {
+            let values: Option<Vec<f64>> = values.into_iter().collect();
+            Some((step, mean(&values?)?))
+        };
+        steps.into_iter().filter_map(whole).collect()
     }
 
     /// The steps and training domains, without any value.
@@ -361,5 +366,10 @@ mod tests {
         main.validation[0].metrics.insert("f1".to_owned(), 0.4);
         let selected = iid(Validation::of(&main, Method::Plain, &f1));
         assert_eq!(selected, Some(Selected { step: 0, score: 0.4 }));
+        // A domain without the metric makes no mean of the others.
+        main.validation[1].step = 0;
+        main.validation[1].domain = "b".to_owned();
+        let half = Validation::of(&main, Method::Plain, &f1);
+        assert_eq!((iid(half), half.iid(0)), (None, None));
     }
 }

@@ -62,6 +62,7 @@ CREATE INDEX trials_in_order ON trials (sweep_id, position);
 CREATE INDEX trials_queued ON trials (sweep_id, position) WHERE state = 'queued';
 CREATE INDEX trials_blocked ON trials (sweep_id, id) WHERE state = 'blocked';
 CREATE INDEX trials_running ON trials (sweep_id) WHERE state = 'running';
+CREATE INDEX trials_again ON trials (sweep_id) WHERE earlier IS NOT NULL;
 CREATE INDEX trials_finished ON trials (sweep_id, state, reused) WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled');
 
 -- Of a trial that combines others of its sweep: those.

@@ -30,7 +30,7 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
     a.dataset_digest, a.weights_digest, p.reused,
     a.libtorch, a.threads, a.code, a.code_name
 FROM trial_points AS p
-LEFT JOIN attempts AS a ON a.token = COALESCE(p.holder, p.result)
+LEFT JOIN attempts AS a ON a.token = COALESCE(p.holder, p.result, p.accepted)
 LEFT JOIN workers AS w ON w.id = a.worker;
 
 CREATE VIEW v_evaluations AS
@@ -90,7 +90,7 @@ FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.resu
 WHERE e.metrics IS NOT NULL;
 
 -- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
--- training domain was read), its place among the steps of its trial and method by that, and the last steps that were measured on the
+-- training domain was read, or not the accuracy of each that was), its place among the steps of its trial and method by that, and the last steps that were measured on the
 -- training domains and on the held-out one. core/src/selection.rs decides the same: it adds up the domains in their order, one after the
 -- other, and so must this, or steps that are equal there would not be here. AVG and SUM carry along what rounding loses, which that does
 -- not.
@@ -101,7 +101,8 @@ SELECT m.sweep, m.id, m.token, m.held_out, m.method, m.step, m.iid,
     MAX(CASE WHEN m.tested = 1 THEN m.step END) OVER (PARTITION BY m.sweep, m.id, m.method) AS last_tested
 FROM (
     SELECT d.sweep, d.id, d.token, d.held_out, d.method, d.step, d.trained, d.tested,
-        (WITH RECURSIVE sums (domain, total, domains) AS (
+        CASE WHEN EXISTS (SELECT 1 FROM validation AS e WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out'
+            AND e.accuracy IS NULL) THEN NULL ELSE (WITH RECURSIVE sums (domain, total, domains) AS (
             SELECT * FROM (SELECT e.domain, e.accuracy, 1 FROM validation AS e
                 WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
                 ORDER BY e.domain LIMIT 1)
@@ -110,7 +111,7 @@ FROM (
             FROM sums AS s JOIN validation AS e ON e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
                 AND e.domain = (SELECT MIN(f.domain) FROM validation AS f WHERE f.token = d.token AND f.method = d.method
                     AND f.step = d.step AND f.split = 'out' AND f.accuracy IS NOT NULL AND f.domain > s.domain)
-        ) SELECT total / domains FROM sums ORDER BY domains DESC LIMIT 1) AS iid
+        ) SELECT total / domains FROM sums ORDER BY domains DESC LIMIT 1) END AS iid
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested
         FROM (

@@ -120,7 +120,7 @@ impl GridPanel {
         let numbers = || self.cells().filter_map(|cell| cell.value);
         let (low, high) =
             (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
-        let span = if scale.is_percent() { SCALE_MIN } else { f64::MIN_POSITIVE };
+        let span = if scale.is_percent() { SCALE_MIN } else { 0.0 };
         (low, high.max(low + span))
     }
 
@@ -286,7 +286,7 @@ fn draw_cell(
     (layout, scale): (&Layout, &Scale),
 ) {
     let Some(cell) = cell else { return };
-    let shade = cell.value.map(|value| Shade::at((value - low) / (high - low)));
+    let shade = cell.value.map(|value| Shade::at(if high > low { (value - low) / (high - low) } else { 0.0 }));
     let (fill, ink) =
         shade.map_or_else(|| ("#ffffff".to_owned(), BLACK), |shade| (shade.colour(), shade.ink()));
     let edge = if shade.is_some() { "#ffffff" } else { GREY };

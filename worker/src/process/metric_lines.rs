@@ -251,6 +251,7 @@ impl MetricLines {
             if line.step.is_some() || is_evaluation || line.loss.is_some() {
                 return unreadable("\"diverged\" excludes all other keys");
             }
+            self.check_step(at)?;
             self.pass_over(others.keys());
             let mut events = self.take_up(Some(at));
             events.extend(self.divergence(at)?);
@@ -259,17 +260,30 @@ impl MetricLines {
         let Some(Whole(step)) = line.step else {
             return unreadable("\"step\" must be a whole number, at least 0");
         };
-        let mut events = self.take_up(Some(step));
+        self.check_step(step)?;
         if matches!(line.loss, Some(Number::NotFinite)) {
+            let mut events = self.take_up(Some(step));
             events.extend(self.divergence(step)?);
             return Ok(events);
         }
-        self.check_step(step)?;
-        if is_evaluation {
-            events.extend(self.evaluation(step, line, others)?);
+        // A line that cannot be read takes nothing up: what is taken up is given once.
+        let measured = if is_evaluation {
+            Ok(evaluation(step, &line, others)?)
         } else {
-            self.pass_over(others.keys());
-            events.extend(line.loss.and_then(Number::finite).and_then(|loss| self.loss(step, loss)));
+            Err((line.loss.and_then(Number::finite), others))
+        };
+        let mut events = self.take_up(Some(step));
+        match measured {
+            Ok((evaluation, unused)) => {
+                self.pass_over(&unused);
+                if self.is_new(&evaluation)? {
+                    events.push(Event::Evaluations(vec![evaluation]));
+                }
+            }
+            Err((loss, others)) => {
+                self.pass_over(others.keys());
+                events.extend(loss.and_then(|loss| self.loss(step, loss)));
+            }
         }
         if self.newest_step.is_none_or(|newest| newest < step) {
             self.newest_step = Some(step);
@@ -280,23 +294,6 @@ impl MetricLines {
 
     fn pass_over<'a>(&mut self, keys: impl IntoIterator<Item = &'a String>) {
         keys.into_iter().for_each(|key| self.unused.passed_over(key));
-    }
-
-    /// The event of an evaluation; none if it was reported before.
-    fn evaluation(
-        &mut self,
-        step: u64,
-        line: MetricLine,
-        others: BTreeMap<String, Value>,
-    ) -> Result<Option<Event>, Fault> {
-        let Some(domain) = line.domain.clone() else { return unreadable("an evaluation needs \"domain\"") };
-        let Some(split) = line.split else { return unreadable("an evaluation needs \"split\"") };
-        let measured = Measurements::of(&line, others).map_err(Fault::Unreadable)?;
-        let Measurements { score, loss, metrics, unused } = measured;
-        self.pass_over(&unused);
-        let method = line.method.unwrap_or(Method::Plain);
-        let evaluation = Evaluation { method, step, domain, split, score, loss, metrics };
-        Ok(self.is_new(&evaluation)?.then(|| Event::Evaluations(vec![evaluation])))
     }
 
     /// The event of a training loss; none if it does not count.
@@ -392,6 +389,20 @@ impl MetricLines {
         self.domains.push(domain.to_owned());
         Ok(self.domains.len() - 1)
     }
+}
+
+/// The evaluation of a line, and the keys that it does not use.
+fn evaluation(
+    step: u64,
+    line: &MetricLine,
+    others: BTreeMap<String, Value>,
+) -> Result<(Evaluation, Vec<String>), Fault> {
+    let Some(domain) = line.domain.clone() else { return unreadable("an evaluation needs \"domain\"") };
+    let Some(split) = line.split else { return unreadable("an evaluation needs \"split\"") };
+    let measured = Measurements::of(line, others).map_err(Fault::Unreadable)?;
+    let Measurements { score, loss, metrics, unused } = measured;
+    let method = line.method.unwrap_or(Method::Plain);
+    Ok((Evaluation { method, step, domain, split, score, loss, metrics }, unused))
 }
 
 fn hash_of_numbers(evaluation: &Evaluation) -> u64 {

@@ -418,6 +418,13 @@ fn what_earlier_attempts_printed_before_the_first_step_is_part_of_the_result() {
     assert!(going_on.read(other).unwrap_err().contains("was reported before"));
     assert_eq!(going_on.notes(), [""; 0]);
 
+    // A line that cannot be read is no first step.
+    let mut going_on = lines(&["sketch"], Some(9)).after(earlier());
+    let summary = going_on.read(br#"{"step":2,"accuracy":0.5}"#).unwrap();
+    assert_eq!(summary.events, []);
+    let said = going_on.read(br#"{"step":2,"loss":0.125}"#).unwrap().events;
+    assert_eq!(said, [&taken[..], &[loss(2, 0.125), progress(2)]].concat());
+
     // A program that begins again, and one that had nothing left to print.
     let mut again = lines(&["sketch"], Some(9)).after(earlier());
     assert_eq!(again.read(br#"{"step":0,"loss":1.5}"#), events(vec![loss(0, 1.5), progress(0)]));

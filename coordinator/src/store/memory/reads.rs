@@ -234,7 +234,7 @@ impl Backend for Memory {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
         let counts = |token: AttemptToken| {
-            Some(token) == row.state.token()
+            [row.state.token(), row.state.accepted()].contains(&Some(token))
                 || tables.attempts.get(&token).is_some_and(|own| own.trial == trial)
         };
         let kept = tables.artifacts.iter().filter(|((token, ..), _)| counts(*token));
@@ -254,7 +254,7 @@ impl Backend for Memory {
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         let tables = self.tables.lock().await;
         let row = tables.trials.get(&trial).ok_or_else(|| missing("trials"))?;
-        let token = row.state.token().filter(|_| row.state.name() == StateName::Succeeded);
+        let token = row.state.accepted();
         let Some((token, attempt)) = token.and_then(|token| Some((token, tables.attempts.get(&token)?)))
         else {
             return Ok(None);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_core::code::Code;
-use sortie_core::job::{Finished, State, StateName, Timestamp};
+use sortie_core::job::{StateName, Timestamp};
 use sortie_core::keys::{AttemptToken, Incarnation, SweepKey, TrialKey};
 use sortie_core::machine::Fault;
 use sortie_core::metrics::{Evaluation, TrainingLoss};
@@ -349,7 +349,8 @@ impl Backend for SqlBackend {
         let row = self.trial(trial).await?;
         let line = rows::trial_line(&row)?;
         let state = rows::state(&row)?;
-        let args = vec![state.token().map(|token| token.0).into(), trial.into()];
+        let of = |token: Option<AttemptToken>| token.map(|token| token.0).into();
+        let args = vec![of(state.token()), trial.into(), of(state.accepted())];
         let rows = self.fetch(self.sql().artifacts_of, args).await?;
         let artifacts = rows.iter().map(rows::artifact).collect::<Result<_, _>>()?;
         Ok(trial_history::artifacts(line, state, artifacts))
@@ -357,9 +358,7 @@ impl Backend for SqlBackend {
 
     async fn proof(&self, trial: TrialKey) -> Result<Option<ReportedData>, StoreError> {
         let row = self.trial(trial).await?;
-        let State::Finished(Finished::Succeeded(AttemptToken(token))) = rows::state(&row)? else {
-            return Ok(None);
-        };
+        let Some(AttemptToken(token)) = rows::state(&row)?.accepted() else { return Ok(None) };
         let Some(attempt) = self.fetch(self.sql().attempt, vec![token.into()]).await?.pop() else {
             return Ok(None);
         };
@@ -377,7 +376,7 @@ impl Backend for SqlBackend {
             });
         }
         let mut artifacts = Vec::new();
-        for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into()]).await? {
+        for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into(), token.into()]).await? {
             artifacts.push(rows::artifact(&row)?.artifact);
         }
         let (resumed, worker) = (rows::resumed(&attempt)?, attempt.text("workers", "worker")?);

@@ -264,7 +264,7 @@ statements! {
     log_of: "SELECT l.text FROM logs AS l WHERE l.token = $1 ORDER BY l.sequence";
     artifacts_of: "SELECT r.token, r.kind, r.method, r.step, r.key, r.digest, r.bytes, w.host, w.checkpoints
         FROM artifacts AS r JOIN attempts AS a ON a.token = r.token JOIN workers AS w ON w.id = a.worker
-        WHERE r.token = $1 OR r.token IN (SELECT own.token FROM attempts AS own WHERE own.trial = $2)
+        WHERE r.token = $1 OR r.token = $3 OR r.token IN (SELECT own.token FROM attempts AS own WHERE own.trial = $2)
         ORDER BY r.token, r.kind, r.method, r.step";
     losses_of: "SELECT step, loss FROM training_losses WHERE token = $1 ORDER BY step";
     attempt: "SELECT a.resumed_token, a.resumed_step, a.exact, w.host || ':' || CAST(w.pid AS TEXT) AS worker
@@ -278,7 +278,8 @@ statements! {
     sweep_names: "SELECT name FROM sweeps WHERE state <> 'deleted' ORDER BY id DESC LIMIT 20";
     contents: "SELECT (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = $1) AS trials,
             (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = $1
-                AND t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded') AS succeeded,
+                AND t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded')
+                + (SELECT COUNT(*) FROM trials AS t WHERE t.sweep_id = $1 AND t.earlier IS NOT NULL) AS succeeded,
             COUNT(DISTINCT r.key) AS files, CAST(COALESCE(SUM(r.bytes), 0) AS BIGINT) AS bytes
         FROM trials AS t JOIN attempts AS a ON a.trial = t.id JOIN artifacts AS r ON r.token = a.token
         WHERE t.sweep_id = $1 AND r.key IS NOT NULL
@@ -289,10 +290,11 @@ statements! {
     running_of: "SELECT COUNT(*) AS running FROM trials AS t WHERE t.sweep_id = $1 AND t.state = 'running'";
     reused_by: "SELECT s.name, COUNT(*) AS trials,
             CAST(SUM(CASE WHEN EXISTS (SELECT 1 FROM members AS m WHERE m.member = t.id) THEN 1 ELSE 0 END) AS BIGINT) AS members
-        FROM sweeps AS s JOIN trials AS t ON t.sweep_id = s.id JOIN attempts AS a ON a.token = COALESCE(t.earlier, t.result)
-            JOIN trials AS own ON own.id = a.trial
-        WHERE (t.state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND t.state = 'succeeded' AND t.reused = 1 OR t.earlier IS NOT NULL)
-            AND own.sweep_id = $1 AND s.id <> $1 AND s.state <> 'deleted' GROUP BY s.id, s.name ORDER BY s.id";
+        FROM (SELECT id, sweep_id, result AS token FROM trials
+                WHERE state IN ('succeeded', 'diverged', 'failed', 'cancelled') AND state = 'succeeded' AND reused = 1
+                UNION ALL SELECT id, sweep_id, earlier FROM trials WHERE earlier IS NOT NULL) AS t
+            JOIN sweeps AS s ON s.id = t.sweep_id JOIN attempts AS a ON a.token = t.token JOIN trials AS own ON own.id = a.trial
+        WHERE own.sweep_id = $1 AND s.id <> $1 AND s.state <> 'deleted' GROUP BY s.id, s.name ORDER BY s.id";
     deleted_sweep: "SELECT id FROM sweeps WHERE state = 'deleted' ORDER BY id LIMIT 1 $lock(FOR UPDATE SKIP LOCKED)";
     last_trials: "SELECT t.id FROM trials AS t WHERE t.sweep_id = $1 ORDER BY t.position DESC LIMIT $2 $lock(FOR UPDATE OF t)";
     remove_validation: &of_attempts("validation");
