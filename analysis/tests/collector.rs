@@ -65,13 +65,17 @@ fn fraction<'a>(rows: &'a [Evaluation], step: u64, domain: &'a str, split: Split
         .and_then(Evaluation::accuracy)
 }
 
-/// The mean `out` accuracy of the training domains after a step.
+/// The mean `out` accuracy of the training domains after a step; none where one that was read after some step is missing.
 fn iid(trial: &TrialRecord, step: u64) -> Option<f64> {
     let found: Vec<f64> = DOMAINS
         .iter()
         .filter_map(|domain| fraction(&trial.validation, step, domain, SplitName::Out))
         .collect();
-    (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+    let read = |domain: &&&str| {
+        trial.validation.iter().any(|row| row.domain == **domain && row.split == SplitName::Out)
+    };
+    let whole = found.len() == DOMAINS.iter().filter(read).count();
+    (whole && !found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
 }
 
 /// What a selection method thinks of a step, by its words in docs/protocol.md.

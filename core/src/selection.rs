@@ -89,16 +89,29 @@ impl<'a> Validation<'a> {
         Self { rows: &record.validation, method, metric }
     }
 
-    /// The i.i.d. value after a step: the unweighted mean over training domains of the metric on `out`; none if nothing was read, or not the
-    /// metric of each domain that was.
+    /// The i.i.d. value after a step: the unweighted mean over training domains of the metric on `out`; none if it is not known of a domain
+    /// that the run read after some step.
     pub fn iid(&self, step: u64) -> Option<f64> {
-        let read = |row: &&Evaluation| row.step == step && row.split == SplitName::Out;
-        let values: Option<Vec<f64>> = self.rows().filter(read).map(|row| self.metric.of(row)).collect();
-        mean(&values?)
+        let at = self.out_rows().filter(|row| row.step == step);
+        self.whole(&at.filter_map(|row| self.metric.of(row)).collect::<Vec<_>>(), self.domains())
     }
 
     fn rows(self) -> impl Iterator<Item = &'a Evaluation> {
         self.rows.iter().filter(move |row| row.method == self.method)
+    }
+
+    fn out_rows(self) -> impl Iterator<Item = &'a Evaluation> {
+        self.rows().filter(|row| row.split == SplitName::Out)
+    }
+
+    /// How many domains were read on `out` after some step.
+    fn domains(self) -> usize {
+        self.out_rows().map(|row| row.domain.as_str()).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The mean of the values of all domains; none of some of them only, which would depend on which.
+    fn whole(self, values: &[f64], domains: usize) -> Option<f64> {
+        if values.len() == domains { mean(values) } else { None }
     }
 
     /// The steps with an evaluation.
@@ -108,15 +121,12 @@ impl<'a> Validation<'a> {
 
     /// The i.i.d. value after each step that has one, in one pass over the run.
     pub fn iid_by_step(self) -> BTreeMap<u64, f64> {
-        let mut steps: BTreeMap<u64, Vec<Option<f64>>> = BTreeMap::new();
-        for row in self.rows().filter(|row| row.split == SplitName::Out) {
-            steps.entry(row.step).or_default().push(self.metric.of(row));
+        let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for row in self.out_rows() {
+            steps.entry(row.step).or_default().extend(self.metric.of(row));
         }
-        let whole = |(step, values): (u64, Vec<Option<f64>>)| {
-            let values: Option<Vec<f64>> = values.into_iter().collect();
-            Some((step, mean(&values?)?))
-        };
-        steps.into_iter().filter_map(whole).collect()
+        let domains = self.domains();
+        steps.into_iter().filter_map(|(step, values)| Some((step, self.whole(&values, domains)?))).collect()
     }
 
     /// The steps and training domains, without any value.
@@ -366,10 +376,12 @@ mod tests {
         main.validation[0].metrics.insert("f1".to_owned(), 0.4);
         let selected = iid(Validation::of(&main, Method::Plain, &f1));
         assert_eq!(selected, Some(Selected { step: 0, score: 0.4 }));
-        // A domain without the metric makes no mean of the others.
-        main.validation[1].step = 0;
-        main.validation[1].domain = "b".to_owned();
-        let half = Validation::of(&main, Method::Plain, &f1);
-        assert_eq!((iid(half), half.iid(0)), (None, None));
+        // A domain without the metric, or that was not read, makes no mean of the others.
+        for step in [0, 3] {
+            main.validation[1].step = step;
+            main.validation[1].domain = "b".to_owned();
+            let half = Validation::of(&main, Method::Plain, &f1);
+            assert_eq!((iid(half), half.iid(0)), (None, None));
+        }
     }
 }

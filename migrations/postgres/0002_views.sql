@@ -96,8 +96,8 @@ FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.resu
     CROSS JOIN LATERAL json_each_text(CAST(e.metrics AS JSON)) AS m
 WHERE e.metrics IS NOT NULL;
 
--- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
--- training domain was read, or not the accuracy of each that was), its place among the steps of its trial and method by that, and the last steps that were measured on the
+-- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: the accuracy on
+-- `out` is not known of a training domain that was read after some step), its place among the steps of its trial and method by that, and the last steps that were measured on the
 -- training domains and on the held-out one. core/src/selection.rs decides the same: it adds up the domains in their order, one after the
 -- other, and so must this, or steps that are equal there would not be here.
 CREATE VIEW ranked_steps AS
@@ -107,7 +107,8 @@ SELECT m.sweep, m.id, m.token, m.held_out, m.method, m.step, m.iid,
     MAX(CASE WHEN m.tested = 1 THEN m.step END) OVER (PARTITION BY m.sweep, m.id, m.method) AS last_tested
 FROM (
     SELECT d.sweep, d.id, d.token, d.held_out, d.method, d.step, d.trained, d.tested,
-        (SELECT CASE WHEN count(*) = count(e.accuracy) THEN sum(e.accuracy ORDER BY e.domain) / count(e.accuracy) END FROM validation AS e
+        (SELECT CASE WHEN count(e.accuracy) = (SELECT count(DISTINCT f.domain) FROM validation AS f
+            WHERE f.token = d.token AND f.method = d.method AND f.split = 'out') THEN sum(e.accuracy ORDER BY e.domain) / count(e.accuracy) END FROM validation AS e
             WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out') AS iid
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested

@@ -89,8 +89,8 @@ SELECT p.sweep, p.trial_id, p.held_out, p.seed, p.split_seed, p.dropout, p.lr, p
 FROM trial_points AS p JOIN held_out AS e ON e.token = COALESCE(p.holder, p.result, p.accepted) JOIN json_each(e.metrics) AS m
 WHERE e.metrics IS NOT NULL;
 
--- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: no `out` split of a
--- training domain was read, or not the accuracy of each that was), its place among the steps of its trial and method by that, and the last steps that were measured on the
+-- The steps after which a succeeded trial with one held-out domain was measured, each with its i.i.d. accuracy (NULL: the accuracy on
+-- `out` is not known of a training domain that was read after some step), its place among the steps of its trial and method by that, and the last steps that were measured on the
 -- training domains and on the held-out one. core/src/selection.rs decides the same: it adds up the domains in their order, one after the
 -- other, and so must this, or steps that are equal there would not be here. AVG and SUM carry along what rounding loses, which that does
 -- not.
@@ -101,8 +101,7 @@ SELECT m.sweep, m.id, m.token, m.held_out, m.method, m.step, m.iid,
     MAX(CASE WHEN m.tested = 1 THEN m.step END) OVER (PARTITION BY m.sweep, m.id, m.method) AS last_tested
 FROM (
     SELECT d.sweep, d.id, d.token, d.held_out, d.method, d.step, d.trained, d.tested,
-        CASE WHEN EXISTS (SELECT 1 FROM validation AS e WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out'
-            AND e.accuracy IS NULL) THEN NULL ELSE (WITH RECURSIVE sums (domain, total, domains) AS (
+        (WITH RECURSIVE sums (domain, total, domains) AS (
             SELECT * FROM (SELECT e.domain, e.accuracy, 1 FROM validation AS e
                 WHERE e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
                 ORDER BY e.domain LIMIT 1)
@@ -111,7 +110,8 @@ FROM (
             FROM sums AS s JOIN validation AS e ON e.token = d.token AND e.method = d.method AND e.step = d.step AND e.split = 'out' AND e.accuracy IS NOT NULL
                 AND e.domain = (SELECT MIN(f.domain) FROM validation AS f WHERE f.token = d.token AND f.method = d.method
                     AND f.step = d.step AND f.split = 'out' AND f.accuracy IS NOT NULL AND f.domain > s.domain)
-        ) SELECT total / domains FROM sums ORDER BY domains DESC LIMIT 1) END AS iid
+        ) SELECT CASE WHEN domains = (SELECT COUNT(DISTINCT f.domain) FROM validation AS f WHERE f.token = d.token AND f.method = d.method
+            AND f.split = 'out') THEN total / domains END FROM sums ORDER BY domains DESC LIMIT 1) AS iid
     FROM (
         SELECT u.sweep, u.id, u.token, u.held_out, u.method, u.step, MAX(u.trained) AS trained, MAX(u.tested) AS tested
         FROM (

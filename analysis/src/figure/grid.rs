@@ -286,7 +286,8 @@ fn draw_cell(
     (layout, scale): (&Layout, &Scale),
 ) {
     let Some(cell) = cell else { return };
-    let shade = cell.value.map(|value| Shade::at(if high > low { (value - low) / (high - low) } else { 0.0 }));
+    let shade =
+        cell.value.map(|value| Shade::at(if high > low { (value - low) / (high - low) } else { 0.0 }));
     let (fill, ink) =
         shade.map_or_else(|| ("#ffffff".to_owned(), BLACK), |shade| (shade.colour(), shade.ink()));
     let edge = if shade.is_some() { "#ffffff" } else { GREY };

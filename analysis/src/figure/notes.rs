@@ -12,7 +12,13 @@ pub(super) fn notes(results: &Results, averaged: &[Axis], selects: bool) -> Vec<
     let measured = format!(
         "o.o.d.: held-out domain, {split} split; i.i.d.: training domains, out split (in/out: train/validation)"
     );
-    let mut progress = if selects { format!("step selection {selection}; ") } else { String::new() };
+    let selected_by = results.metrics().selected_by;
+    let by = if selected_by.is_accuracy() {
+        String::new()
+    } else {
+        format!(" by {} ({} is best)", selected_by.name(), selected_by.goal())
+    };
+    let mut progress = if selects { format!("step selection {selection}{by}; ") } else { String::new() };
     if *method != Method::Plain {
         progress.push_str(&format!("weights used: {method}; "));
     }

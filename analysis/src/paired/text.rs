@@ -48,6 +48,14 @@ impl Paired {
         text
     }
 
+    /// The mean o.o.d. difference with its standard error and their unit.
+    pub fn ood_difference(&self) -> String {
+        let Estimate { mean, se, .. } = self.ood.difference;
+        let mean = mean.map_or_else(|| "-".to_owned(), |mean| self.scale.fine_difference(mean));
+        let se = se.map_or_else(|| "-".to_owned(), |se| self.scale.fine_text(se));
+        format!("{mean} ± {se} {}", self.scale.points())
+    }
+
     /// Whether the difference of o.o.d. accuracies is more than noise between seeds, in one sentence.
     pub fn verdict(&self) -> String {
         self.verdict_on(&self.a, &self.b)

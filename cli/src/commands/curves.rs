@@ -1,7 +1,8 @@
 //! `sortie curves`: losses and metrics by step.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,9 +45,9 @@ pub struct Arguments {
     /// Only trials that meet these conditions, such as 'dropout=0.9 and seed=0'; code=PREFIX means what they ran.
     #[arg(long = "where", value_name = "CONDITIONS", value_parser = Filter::parse)]
     filter: Option<Filter>,
-    /// The format: table, csv, json, markdown, svg, pdf or png. Figures need --output.
-    #[arg(long, default_value_t = Layout::Rows(QueryFormat::Table))]
-    format: Layout,
+    /// The format: table, csv, json, markdown, svg, pdf or png. Figures need --output. By default that of --output's ending, or else table.
+    #[arg(long)]
+    format: Option<Layout>,
     /// The same as --format json.
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -94,7 +95,13 @@ impl fmt::Display for Layout {
 /// # Errors
 /// One line: the name is unknown, nothing was measured, the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let layout = if arguments.json { Layout::Rows(QueryFormat::Json) } else { arguments.format };
+    let ending = arguments.output.as_deref().and_then(Path::extension).and_then(OsStr::to_str);
+    let by_ending = ending.and_then(|ending| ending.parse().ok());
+    let layout = match arguments.format.or(by_ending) {
+        _ if arguments.json => Layout::Rows(QueryFormat::Json),
+        Some(layout) => layout,
+        None => Layout::Rows(QueryFormat::Table),
+    };
     check(arguments, layout)?;
     let mut client = Client::connect(connection).await?;
     let (sweep, spec, trial) = client.sweep_or_trial(&arguments.name).await?;
@@ -209,9 +216,16 @@ async fn write_rows(
     let mut stream = client.query(query).await?;
     let columns = stream.message().await.map_err(ClientError::from)?.unwrap_or_default().columns;
     let mut writer = QueryWriter::new(format, columns);
+    let mut is_empty = true;
     while let Some(chunk) = stream.message().await.map_err(ClientError::from)? {
+        is_empty &= chunk.rows.is_empty();
         let rows = chunk.rows.into_iter().map(rows::query_row).collect();
         write(&writer.rows(rows))?;
+    }
+    if is_empty {
+        output::note(
+            "note: no such number was reported; without --metric and --split, all that were are shown",
+        );
     }
     write(&writer.end())
 }

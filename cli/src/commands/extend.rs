@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use sortie_analysis::{Estimate, Question};
+use sortie_analysis::{Paired, Question};
 use sortie_core::combine::{COMBINE, MEMBERS};
 use sortie_core::filter::Filter;
 use sortie_core::selection::Selection;
@@ -25,7 +25,7 @@ pub struct Arguments {
     /// +N: so many more; N: until there are so many.
     #[arg(long, value_name = "+N|N", value_parser = Seeds::parse, required_unless_present = "until_se", conflicts_with = "until_se")]
     seeds: Option<Seeds>,
-    /// Add seeds until the standard error of the mean o.o.d. difference of --paired is at most this fraction, such as 0.005. Needs
+    /// Add seeds until the standard error of the mean o.o.d. difference of --paired is at most this, in the metric's own unit: 0.005 is half a point of accuracy. Needs
     /// --trials-max too.
     #[arg(long, value_name = "SE", requires = "paired", requires = "trials_max")]
     until_se: Option<f64>,
@@ -81,25 +81,24 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         bail!("{why}");
     }
     let own = spec.grid.seeds.len() as u64;
-    let (seeds, estimate) = match (arguments.seeds, arguments.until_se) {
+    let (seeds, compared) = match (arguments.seeds, arguments.until_se) {
         (Some(seeds), _) => {
             let seeds = if let Seeds::More(more) = seeds { own.saturating_add(more) } else { seeds.in_all() };
             add(&mut client, &arguments.sweep, seeds, arguments.json, &mut added).await?;
             (seeds, None)
         }
         (None, target) => {
-            let target = target.filter(|target| *target > 0.0 && *target < 1.0);
+            let target = target.filter(|target| *target > 0.0 && target.is_finite());
             let target = target.context(
-                "--until-se must be a fraction above 0 and below 1, such as 0.005 for half a point",
+                "--until-se must be above 0, in the metric's own unit, such as 0.005 for half a point of accuracy",
             )?;
-            let (seeds, estimate) = until(target, arguments, connection, &mut added).await?;
-            (seeds, Some(estimate))
+            let (seeds, compared) = until(target, arguments, connection, &mut added).await?;
+            (seeds, Some(compared))
         }
     };
     let (sweep, Added { trials, reused }) = (&arguments.sweep, &added);
     if arguments.json {
-        let difference =
-            estimate.map(|estimate| json!({ "mean": estimate.mean, "se": estimate.se, "n": estimate.n }));
+        let difference = compared.map(|compared| compared.ood.difference);
         return output::json(
             &json!({ "sweep": sweep, "seeds": seeds, "added": trials, "reused": reused, "difference": difference }),
         );
@@ -108,8 +107,8 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     if *reused > 0 {
         text.push_str(&format!("; {reused} of them have succeeded in other sweeps and will not run again"));
     }
-    if let Some(estimate) = estimate {
-        text.push_str(&format!("; o.o.d. difference {}", shown(&estimate)));
+    if let Some(compared) = compared {
+        text.push_str(&format!("; o.o.d. difference {}", compared.ood_difference()));
     }
     output::text(&text)
 }
@@ -142,7 +141,7 @@ async fn until(
     arguments: &Arguments,
     connection: &Connection,
     added: &mut Added,
-) -> Result<(u64, Estimate)> {
+) -> Result<(u64, Paired)> {
     let Arguments { sweep, paired, .. } = arguments;
     let [a, b] = paired.as_slice() else { bail!("--paired needs two settings") };
     let combined = paired.iter().flat_map(Filter::axes).find(|axis| [COMBINE, MEMBERS].contains(axis));
@@ -164,11 +163,11 @@ async fn until(
         let mut client = Client::connect(connection).await?;
         let spec = client.describe(sweep).await?;
         let own = spec.grid.seeds.len() as u64;
-        let estimate = difference(&mut client, arguments, [a, b]).await?;
+        let compared = compare(&mut client, arguments, [a, b]).await?;
         // One pair has no standard error; two have one.
-        let error = estimate.se.unwrap_or(f64::INFINITY);
+        let error = compared.ood.difference.se.unwrap_or(f64::INFINITY);
         if error <= target {
-            return Ok((own, estimate));
+            return Ok((own, compared));
         }
         let wanted = sortie_analysis::seeds_for(own, error, target);
         let left = budget.saturating_sub(added.trials.saturating_sub(added.reused));
@@ -176,13 +175,13 @@ async fn until(
         ensure!(
             seeds > own,
             "the o.o.d. difference of {b} against {a} is {} with {own} seeds, and another seed needs {} trials where {} of --trials-max {budget} are left",
-            shown(&estimate),
+            compared.ood_difference(),
             trials_of(&spec, own + 1)? - trials_of(&spec, own)?,
             left,
         );
         output::note(&format!(
             "o.o.d. difference {} with {own} seeds: going on to {seeds}",
-            shown(&estimate)
+            compared.ood_difference()
         ));
         add(&mut client, sweep, seeds, true, added).await?;
     }
@@ -200,8 +199,8 @@ async fn refuse_stopped(connection: &Connection, sweep: &str) -> Result<()> {
     Ok(())
 }
 
-/// The mean o.o.d. difference between two settings.
-async fn difference(client: &mut Client, arguments: &Arguments, settings: [&Filter; 2]) -> Result<Estimate> {
+/// The comparison of two settings.
+async fn compare(client: &mut Client, arguments: &Arguments, settings: [&Filter; 2]) -> Result<Paired> {
     let Arguments { sweep, select, measured, .. } = arguments;
     let metrics = measured.metric.choice(client, sweep, measured.ood_split).await?;
     let question = Question {
@@ -211,7 +210,7 @@ async fn difference(client: &mut Client, arguments: &Arguments, settings: [&Filt
         metrics,
         ..Question::default()
     };
-    Ok(client.collect(sweep, &question).await?.paired(settings)?.ood.difference)
+    Ok(client.collect(sweep, &question).await?.paired(settings)?)
 }
 
 fn trials_of(spec: &SweepSpec, seeds: u64) -> Result<u64> {
@@ -223,13 +222,6 @@ fn affordable(spec: &SweepSpec, wanted: u64, trials: u64) -> Result<u64> {
     let own = spec.grid.seeds.len() as u64;
     let each = trials_of(spec, own + 1)? - trials_of(spec, own)?;
     Ok(wanted.min(own + trials / each.max(1)))
-}
-
-/// A difference in percentage points.
-fn shown(estimate: &Estimate) -> String {
-    let points =
-        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
-    format!("{} ± {} points", points(estimate.mean), points(estimate.se))
 }
 
 #[cfg(test)]

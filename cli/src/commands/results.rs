@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long)]
     best: bool,
     /// Compare two settings instead, given by conditions as for `sortie trials --where`, such as --paired dropout=0 dropout=0.9. The trials
-    /// of a pair agree in all axes that neither condition names. A positive difference means that the second setting is better. With
+    /// of a pair agree in all axes that neither condition names. A positive difference means that the second setting has higher values. With
     /// --best, each side takes its best setting instead.
     ///
     /// The interval by domain says whether the difference is more than noise between seeds on these held-out domains. The interval over
@@ -189,7 +189,10 @@ async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &m
     let spec = client.describe(&arguments.sweep).await?;
     let others = spec.metrics.keys().filter(|name| *name != asked.shown.name());
     let others: Vec<String> = others.map(|name| format!("--metric {name}")).collect();
-    if !others.is_empty() {
+    if asked.shown != asked.selected_by {
+        let (name, by) = (asked.shown.name(), asked.selected_by.name());
+        output::note(&format!("note: no trial has both the {name} and the {by} that this table needs"));
+    } else if !others.is_empty() {
         let name = asked.shown.name();
         output::note(&format!(
             "note: no trial has the {name} that this table needs; try {}",

@@ -57,7 +57,7 @@ fn of_script() -> Vec<Value> {
 /// Every number of the result is one that the undisturbed program printed, and the other way round.
 fn assert_is_result(world: &World, sweep: &str, printed: &[Value]) {
     let rows = |query: &str| world.json(&["sql", query, "--json"])["rows"].as_array().unwrap().clone();
-    let losses = rows("select step, loss from v_losses order by step");
+    let losses = rows("select step, value as loss from v_curves where split = 'batch' order by step");
     let is_loss = |row: &&Value| row.get("domain").is_none() && row.get("loss").is_some();
     let expected: Vec<&Value> = printed.iter().filter(is_loss).collect();
     assert_eq!(losses.len(), expected.len(), "{sweep}");

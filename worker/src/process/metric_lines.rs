@@ -341,8 +341,10 @@ impl MetricLines {
         let at = (*step, *method, index, *split);
         let numbers = hash_of_numbers(evaluation);
         if let Some(first) = self.reported.get(&at) {
-            // A program that goes on from its own checkpoint prints the same accuracy again, perhaps beside another time.
-            if first.accuracy == evaluation.accuracy() && first.accuracy.is_some() {
+            // A program that goes on from its own checkpoint prints the same accuracy again, perhaps beside another time. Without one of the
+            // two, the accuracies are not different.
+            let accuracy = evaluation.accuracy();
+            if first.accuracy.is_some() && (accuracy.is_none() || first.accuracy == accuracy) {
                 if first.hash_of_numbers != numbers {
                     self.pass_over(evaluation.metrics.keys());
                 }

@@ -376,7 +376,8 @@ impl Backend for SqlBackend {
             });
         }
         let mut artifacts = Vec::new();
-        for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into(), token.into()]).await? {
+        for row in self.fetch(self.sql().artifacts_of, vec![token.into(), 0_i64.into(), token.into()]).await?
+        {
             artifacts.push(rows::artifact(&row)?.artifact);
         }
         let (resumed, worker) = (rows::resumed(&attempt)?, attempt.text("workers", "worker")?);
