@@ -23,7 +23,7 @@ pub struct MeasuredArguments {
 /// Options of which number of an evaluation is read.
 #[derive(Debug, clap::Args)]
 pub struct MetricArguments {
-    /// The metric to show: accuracy (the default), loss, or a metric that the sweep file has under [metrics].
+    /// The metric to show: accuracy (the default), loss, or a metric that the sweep file has under `[metrics]`.
     #[arg(long, value_name = "NAME")]
     pub metric: Option<String>,
     /// The metric on the validation splits by which steps and best settings are selected; by default the one that is shown.

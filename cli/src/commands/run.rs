@@ -50,7 +50,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
     /// Let results count whatever files they left.
     ///
-    /// Otherwise a trial whose result lacks weights or logits that [keep] asks for runs again. Its earlier result counts until it has
+    /// Otherwise a trial whose result lacks weights or logits that `[keep]` asks for runs again. Its earlier result counts until it has
     /// another.
     #[arg(long)]
     reuse_anyway: bool,

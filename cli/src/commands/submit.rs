@@ -21,7 +21,7 @@ pub struct Arguments {
     no_reuse: bool,
     /// Let results count whatever files they left.
     ///
-    /// Otherwise a trial whose result lacks weights or logits that [keep] asks for runs again. Its earlier result counts until it has
+    /// Otherwise a trial whose result lacks weights or logits that `[keep]` asks for runs again. Its earlier result counts until it has
     /// another.
     #[arg(long, conflicts_with = "no_reuse")]
     reuse_anyway: bool,
