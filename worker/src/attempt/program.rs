@@ -31,8 +31,14 @@ pub(crate) async fn prepare(
     lease: &Lease,
     destination: Option<&ArtifactDestination>,
 ) -> Result<(CheckpointKeeper, ProgramFolder), Outcome> {
-    let folder = TrialFolder::open(&config.cache, lease.spec_hash, lease.first).await;
-    let folder = folder.map_err(ending::transient)?;
+    let folder = match TrialFolder::open(&config.cache, lease.spec_hash, lease.first).await {
+        Ok(folder) => folder,
+        Err(reason) => {
+            tracing::warn!(%reason, "this attempt gets a folder of its own");
+            let own = TrialFolder::of_attempt(&config.cache, lease.spec_hash, lease.first, lease.token).await;
+            own.map_err(ending::transient)?
+        }
+    };
     let store = destination.map(ArtifactDestination::store);
     let restored = restore(&folder, store, &lease.checkpoints, lease.token).await.map_err(ending::machine)?;
     let (files, metrics, unread) = (folder.files(), folder.metrics(), folder.unread());

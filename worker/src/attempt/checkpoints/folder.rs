@@ -55,8 +55,25 @@ impl TrialFolder {
     /// # Errors
     /// One line.
     pub(crate) async fn open(cache: &Path, trial: SpecHash, first: AttemptToken) -> Result<Self, String> {
+        Self::named(cache, trial, format!("{trial}-{first}")).await
+    }
+
+    /// A folder for one attempt alone: another one, whose worker hangs, may use that of the trial for as long as it likes.
+    ///
+    /// # Errors
+    /// One line.
+    pub(crate) async fn of_attempt(
+        cache: &Path,
+        trial: SpecHash,
+        first: AttemptToken,
+        token: AttemptToken,
+    ) -> Result<Self, String> {
+        Self::named(cache, trial, format!("{trial}-{first}-{token}")).await
+    }
+
+    async fn named(cache: &Path, trial: SpecHash, name: String) -> Result<Self, String> {
         let cache = std::path::absolute(cache).map_err(|error| error.to_string())?;
-        let root = cache.join("checkpoints").join(format!("{trial}-{first}"));
+        let root = cache.join("checkpoints").join(name);
         let failed = |error: std::io::Error| format!("{}: {error}", root.display());
         let place = root.join("lock");
         let make = || {
@@ -225,6 +242,12 @@ mod tests {
         let folder = open(cache.path()).await.unwrap();
         let refused = open(cache.path()).await.unwrap_err();
         assert!(refused.contains("another attempt at the trial still uses it"), "{refused}");
+        // An attempt that cannot have it gets one of its own.
+        let own =
+            TrialFolder::of_attempt(cache.path(), TRIAL.parse().unwrap(), AttemptToken(7), AttemptToken(9));
+        let own = own.await.unwrap();
+        assert!(own.files().is_dir() && own.last_attempt().is_none());
+        own.remove();
         folder.note_attempt(AttemptToken(9)).unwrap();
         drop(folder);
         let folder = open(cache.path()).await.unwrap();
