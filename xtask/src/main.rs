@@ -25,7 +25,8 @@ enum Command {
     Quickstart,
     /// Run everything that CI runs: format, lints, documentation, tests
     Test,
-    /// Check a deployment with real programs: `slurm` for a sweep on a Slurm cluster, `deploy` for the files in deploy/
+    /// Check a deployment with real programs: `slurm` for a sweep on a Slurm cluster, `deploy` for the files in deploy/,
+    /// `day` for a researcher's day of commands
     #[command(disable_help_flag = true)]
     Acceptance(lab::Options),
     /// Run a sweep while workers, coordinator and database are killed and the network is cut, and check its results
