@@ -75,8 +75,7 @@ impl v1::sweep_service_server::SweepService for SweepApi {
     ) -> Result<Response<v1::OutlookResponse>, Status> {
         let v1::OutlookRequest { text, discovered } = request.into_inner();
         let spec = read_sweep(&text, discovered)?;
-        let outlook =
-            self.0.store.outlook(&spec.require, &WorkKind::of(&spec.work)).await.map_err(refused)?;
+        let outlook = self.0.store.outlook(&spec).await.map_err(refused)?;
         let waits_for = outlook.held_up.map(|held_up| held_up.reason).unwrap_or_default();
         // A quarantine that keeps all trials waiting is said there.
         let faults = outlook.faults.into_iter().filter(|fault| !waits_for.contains(fault)).collect();

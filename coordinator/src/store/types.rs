@@ -406,7 +406,7 @@ impl WorkerLine {
 pub struct Outlook {
     /// Why they would not; none if some worker may run them.
     pub held_up: Option<HeldUp>,
-    /// What is held against the machines of live workers for such trials, one line each.
+    /// What is held against the machines of live workers for such trials, and what combinations lack, one line each.
     pub faults: Vec<String>,
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use sortie_coordinator::store::{Reuse, SubmitOptions};
+use sortie_coordinator::store::{ArtifactLocation, Reuse, SubmitOptions, Worker};
 use sortie_core::artifact::{Artifact, ArtifactKind};
 use sortie_core::job::{ErrorClass, Outcome, StateName};
 use sortie_core::lease::{Batch, Lease};
 use sortie_core::metrics::Method;
 use sortie_core::trial::SpecHash;
 
-use crate::fixture::{Fixture, SWEEP, T0, filter, within};
+use crate::fixture::{Fixture, SWEEP, T0, filter, within, worker};
 
 /// Eight trials of the grid and, for each domain and dropout rate, the ensemble of its two seeds.
 fn sweep() -> String {
@@ -173,6 +173,29 @@ pub async fn nothing_of_a_combination_is_lost_when_the_coordinator_restarts(f: F
         succeed(&f, &lease).await;
     }
     assert_eq!((f.count(StateName::Succeeded).await, f.claim_as("w1", 1).await.idle), (12, true));
+}
+
+pub async fn a_combination_goes_to_the_machine_whose_disk_has_the_most_of_its_members(f: Fixture) {
+    for name in ["w1", "w2"] {
+        let local = Some(ArtifactLocation::Local);
+        f.store.register(&Worker { checkpoints: local, ..worker(name) }).await.unwrap();
+    }
+    f.submit(&sweep().replace("seeds = 2", "seeds = 3")).await;
+    let of_first = f.claim_as("w1", 8).await.leases;
+    let of_second = f.claim_as("w2", 64).await.leases;
+    assert_eq!((of_first.len(), of_second.len()), (8, 4));
+    for lease in of_first.iter().chain(&of_second) {
+        succeed(&f, lease).await;
+    }
+    let mut combined = vec![next(&f).await];
+    // Of each combination two members of three.
+    assert!(f.claim_as("w2", 64).await.leases.is_empty());
+    combined.extend(f.claim_as("w1", 1).await.leases);
+    assert_eq!(combined.len(), 2);
+    // Where that machine is gone, another one gets the rest.
+    f.store.leave("w1").await.unwrap();
+    combined.extend(f.claim_as("w2", 64).await.leases);
+    assert!(combined.len() >= 4 && combined.iter().all(|lease| lease.members.len() == 3));
 }
 
 pub async fn combinations_elsewhere_are_taken_over_and_more_seeds_add_larger_ones(f: Fixture) {

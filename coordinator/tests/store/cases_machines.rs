@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use sortie_coordinator::store::{Claim, Claimed, StoreError, SweepAction};
+use sortie_coordinator::store::{ArtifactLocation, Claim, Claimed, StoreError, SweepAction, Worker};
 use sortie_core::job::{ErrorClass, StateName};
-use sortie_core::machine::WorkKind;
 use sortie_core::prerequisite::{Findings, Missing, Prerequisite};
-use sortie_core::requirements::Requirements;
 
 use crate::fixture::*;
 
@@ -124,7 +122,7 @@ pub async fn a_machines_own_fault_costs_the_trial_nothing(f: Fixture) {
 
 pub async fn workers_of_one_machine_share_its_standing(f: Fixture) {
     f.submit(&large_sweep(1)).await;
-    let beside = sortie_coordinator::store::Worker { machine: "w1".into(), ..worker("w2") };
+    let beside = Worker { machine: "w1".into(), ..worker("w2") };
     f.store.register(&beside).await.unwrap();
     let token = f.claim_one().await.token;
     f.fail(token, ErrorClass::Machine).await;
@@ -202,17 +200,38 @@ pub async fn trials_that_no_machine_may_run_wait_and_say_why(f: Fixture) {
     assert_eq!((lacking.reason.as_str(), lacking.stuck), ("no worker allows commands", false));
     f.store.register(&worker("w2")).await.unwrap();
     assert_eq!(f.status("first").await.held_up, None);
-    let outlook = async |kind| f.store.outlook(&Requirements::default(), &[kind]).await.unwrap();
-    let pacs = outlook(WorkKind::Dataset("PACS".into())).await;
+    let outlook = async |text: &str| f.store.outlook(&spec(text)).await.unwrap();
+    let pacs = outlook(SWEEP).await;
     let against = "machine w1 is quarantined for dataset PACS for 10 min: two lines";
     assert_eq!((pacs.held_up, pacs.faults), (None, vec![against.to_owned()]));
-    assert_eq!(outlook(WorkKind::Device).await.faults, [""; 0]);
+    let elsewhere = SWEEP.replace("PACS", "VLCS").replace("[\"photo\", \"sketch\"]", "\"each\"");
+    assert_eq!(outlook(&elsewhere).await.faults, [""; 0]);
     f.store.leave("w2").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck);
     f.store.leave("w1").await.unwrap();
     assert!(f.status("first").await.held_up.unwrap().stuck, "it ended, and nobody else is there");
-    assert_eq!(outlook(WorkKind::Dataset("PACS".into())).await.faults, [""; 0]);
+    assert_eq!(outlook(SWEEP).await.faults, [""; 0]);
     assert_eq!(f.status("runs").await.held_up.unwrap().reason, "no worker is there");
+}
+
+pub async fn combinations_over_several_machines_own_disks_are_warned_of(f: Fixture) {
+    let combined = format!("{SWEEP}[[combine]]\nname = \"pair\"\nkind = \"ensemble\"\nover = \"dropout\"\n");
+    let warnings = async |text: &str| f.store.outlook(&spec(text)).await.unwrap().faults;
+    let local = |name: &str| {
+        let host = format!("host-of-{name}");
+        Worker { checkpoints: Some(ArtifactLocation::Local), host, ..worker(name) }
+    };
+    f.store.register(&local("w3")).await.unwrap();
+    assert_eq!(warnings(&combined).await, [""; 0], "one machine has all");
+    f.store.register(&local("w4")).await.unwrap();
+    let lines = warnings(&combined).await;
+    assert!(
+        lines.len() == 1 && lines[0].contains("host-of-w3, host-of-w4 go to their own disks"),
+        "{lines:?}"
+    );
+    assert_eq!(warnings(SWEEP).await, [""; 0]);
+    f.store.leave("w4").await.unwrap();
+    assert_eq!(warnings(&combined).await, [""; 0]);
 }
 
 pub async fn a_released_machine_gets_one_trial_until_one_succeeds(f: Fixture) {

@@ -128,6 +128,7 @@ contract! {
     }
     cases_combinations {
         a_combination_starts_when_all_its_members_have_a_result,
+        a_combination_goes_to_the_machine_whose_disk_has_the_most_of_its_members,
         a_combination_fails_when_a_member_ends_without_a_result_and_is_retried_with_it,
         results_elsewhere_without_the_files_that_a_combination_needs_are_not_taken_over,
         nothing_of_a_combination_is_lost_when_the_coordinator_restarts,
@@ -162,6 +163,7 @@ contract! {
         a_trial_that_failed_on_one_machine_goes_to_another,
         trials_for_other_machines_hide_no_others,
         trials_that_no_machine_may_run_wait_and_say_why,
+        combinations_over_several_machines_own_disks_are_warned_of,
         a_released_machine_gets_one_trial_until_one_succeeds,
     }
     cases_reports {

@@ -33,6 +33,8 @@ pub(crate) struct UnitOfWork {
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended.
     pub(crate) ended: bool,
+    /// Whether a trial ended that a combination may wait for.
+    pub(crate) member_ended: bool,
     /// Attempts that gave a result, or diverged, at trials that were tried before: their reports can be compared now.
     pub(crate) to_compare: Vec<AttemptToken>,
     /// What ended attempts say about machines, in their order.
@@ -69,6 +71,7 @@ impl UnitOfWork {
             changes: Changes::default(),
             free_at: None,
             ended: false,
+            member_ended: false,
             to_compare: Vec::new(),
             machine_outcomes: Vec::new(),
             attempts: attempts.into_iter().map(|row| (row.token, row)).collect(),
@@ -102,6 +105,11 @@ impl UnitOfWork {
         for (trial, machine) in failed_on {
             self.failed_on.entry(trial).or_default().insert(machine);
         }
+    }
+
+    /// Notes that a trial ended of a sweep with combinations, or of one without.
+    pub(crate) fn note_end(&mut self, combines: bool) {
+        (self.ended, self.member_ended) = (true, self.member_ended || combines);
     }
 
     /// The state of a trial as it is by now, if this transaction moved it.
@@ -251,7 +259,7 @@ impl UnitOfWork {
     /// Applies an event to an attempt's trial and notes everything that follows; false if nothing did.
     fn apply_event(&mut self, token: AttemptToken, event: &Event) -> Result<bool, StoreError> {
         let row = self.attempts.get(&token).ok_or(StoreError::UnknownToken(token))?;
-        let trial = row.trial;
+        let (trial, combines) = (row.trial, self.info(row).is_ok_and(|info| !info.combine.is_empty()));
         let Decision::Move(next, effect) = job::apply(row.state, event, self.now, self.lease)? else {
             return Ok(false);
         };
@@ -268,7 +276,7 @@ impl UnitOfWork {
                 let free_at = not_before.unwrap_or(self.now);
                 self.free_at = Some(self.free_at.map_or(free_at, |earlier| earlier.min(free_at)));
             }
-            State::Finished(_) => self.ended = true,
+            State::Finished(_) => self.note_end(combines),
             State::Blocked | State::Running { .. } => {}
         }
         match effect {

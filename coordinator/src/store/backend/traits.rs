@@ -187,7 +187,8 @@ pub(crate) trait Attempts: Send {
         trials: &[TrialKey],
         since: Timestamp,
     ) -> Result<Vec<(TrialKey, String)>, StoreError>;
-    /// The machines whose own disks have checkpoints of these trials, of attempts that ended since this time.
+    /// The machines whose own disks have what these trials go on from: checkpoints of attempts that ended since this time; for a combination,
+    /// the results of the most of its members.
     async fn kept_on(
         &mut self,
         trials: &[TrialKey],

@@ -140,7 +140,7 @@ struct Queue {
     trials: VecDeque<WaitingTrial>,
     /// The machines on which trials failed lately.
     failed_on: Machines,
-    /// The machines whose own disks have their checkpoints.
+    /// The machines whose own disks have their checkpoints, or the most of their members.
     kept_on: Machines,
 }
 
@@ -152,7 +152,7 @@ impl Queue {
     }
 
     /// The next trial for a machine: one that failed there goes to another, if there is one that is fit. One that did not fail on the machine
-    /// whose disk has its checkpoints goes there.
+    /// whose disk has its checkpoints, or the most of its members, goes there.
     fn next(&mut self, machine: &str, info: &SweepInfo, fitness: Option<&Fitness>) -> Option<WaitingTrial> {
         let any_fits = |like_this: &dyn Fn(&str) -> bool| {
             fitness.is_some_and(|fitness| fitness.any_fits(like_this, &info.require, &info.kinds))
@@ -209,7 +209,11 @@ async fn queue(
             for (trial, machine) in tx.failed_on(&tried, now.minus(QUARANTINE)).await? {
                 failed_on.entry(trial).or_default().insert(machine);
             }
-            for (trial, machine) in tx.kept_on(&tried, now.minus(KEPT_FOR)).await? {
+        }
+        let goes_on = |trial: &&WaitingTrial| trial.attempts > 0 || trial.point.combine().is_some();
+        let going_on: Vec<TrialKey> = trials.iter().filter(goes_on).map(|trial| trial.id).collect();
+        if !going_on.is_empty() {
+            for (trial, machine) in tx.kept_on(&going_on, now.minus(KEPT_FOR)).await? {
                 kept_on.entry(trial).or_default().insert(machine);
             }
         }

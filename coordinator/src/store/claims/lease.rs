@@ -50,7 +50,8 @@ pub(super) fn lease(
         let detail = "the same trial has succeeded in another sweep".to_owned();
         let event = TrialEvent { at_ms: unit.now.0, token: Some(token), what: "reused".to_owned(), detail };
         unit.changes.events.push((trial.id, event));
-        (unit.ended, context.look_again) = (true, true);
+        unit.note_end(!info.combine.is_empty());
+        context.look_again = true;
         return Ok(None);
     }
     let combine =

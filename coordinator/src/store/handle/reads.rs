@@ -1,5 +1,6 @@
 //! What users ask.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_core::job::StateName;
@@ -17,7 +18,8 @@ use crate::store::StoreError;
 use crate::store::backend::{SweepRow, VERIFIES};
 use crate::store::query::Rows;
 use crate::store::types::{
-    Log, Outlook, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine, WorkerLine,
+    ArtifactLocation, Log, Outlook, Page, PageRequest, SweepStatus, TrialArtifacts, TrialHistory, TrialLine,
+    WorkerLine,
 };
 
 /// Trials that are listed where a name means several.
@@ -103,23 +105,35 @@ impl Store {
         require: &Requirements,
         kinds: &[WorkKind],
     ) -> Result<Option<HeldUp>, StoreError> {
-        Ok(self.outlook(require, kinds).await?.held_up)
+        Ok(self.outlook_of(require, kinds, false).await?.held_up)
     }
 
-    /// The same, with what is held against the machines of live workers.
+    /// The same of a sweep's trials, with what is held against the machines of live workers.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn outlook(&self, require: &Requirements, kinds: &[WorkKind]) -> Result<Outlook, StoreError> {
+    #[tracing::instrument(level = "debug", skip_all, fields(sweep = spec.name))]
+    pub async fn outlook(&self, spec: &SweepSpec) -> Result<Outlook, StoreError> {
+        self.outlook_of(&spec.require, &WorkKind::of(&spec.work), !spec.combine.is_empty()).await
+    }
+
+    async fn outlook_of(
+        &self,
+        require: &Requirements,
+        kinds: &[WorkKind],
+        combines: bool,
+    ) -> Result<Outlook, StoreError> {
         let workers = self.backend.workers(Some(self.settings.silent_after())).await?;
         let faults = self.backend.faults().await?;
         let now = self.backend.now().await?;
-        let live: Vec<_> = workers.iter().filter(|line| !line.left).map(WorkerLine::candidate).collect();
+        let workers: Vec<_> = workers.into_iter().filter(|line| !line.left).collect();
+        let live: Vec<_> = workers.iter().map(WorkerLine::candidate).collect();
         let held_up = held_up(&live, require, kinds, &faults, now);
         let is_live = |fault: &&Fault| live.iter().any(|candidate| candidate.machine == fault.machine);
         let of_kind = faults.iter().filter(|fault| kinds.contains(&fault.kind)).filter(is_live);
-        Ok(Outlook { held_up, faults: of_kind.filter_map(|fault| fault.held_against(now)).collect() })
+        let held_against = of_kind.filter_map(|fault| fault.held_against(now));
+        let disks = if combines { own_disks(&workers) } else { None };
+        Ok(Outlook { held_up, faults: held_against.chain(disks).collect() })
     }
 
     /// A page of a sweep's trials in the order in which they run: those from this position on. The next page starts at
@@ -255,4 +269,18 @@ impl Store {
     pub async fn query(&self, sql: &str, limit: Duration) -> Result<Rows, StoreError> {
         self.backend.query(sql, limit).await
     }
+}
+
+/// What combinations lack where the results of several machines go to their own disks.
+fn own_disks(live: &[WorkerLine]) -> Option<String> {
+    let own = live.iter().filter(|line| line.worker.checkpoints == Some(ArtifactLocation::Local));
+    let hosts: BTreeMap<&str, &str> =
+        own.map(|line| (line.worker.machine.as_str(), line.worker.host.as_str())).collect();
+    (hosts.len() > 1).then(|| {
+        let hosts = hosts.into_values().collect::<Vec<_>>().join(", ");
+        format!(
+            "a combination reads all its members on one machine, but the results of {hosts} go to their own disks: \
+             give the coordinator a --store that all of them reach"
+        )
+    })
 }

@@ -288,7 +288,8 @@ impl Tables {
         self.artifacts.iter().filter(move |((of, ..), _)| *of == token).map(|(_, artifact)| artifact)
     }
 
-    /// The machines whose own disks have checkpoints of these trials, of attempts that ended since then.
+    /// The machines whose own disks have what these trials go on from: checkpoints of attempts that ended since then, or the results of the
+    /// most of their members.
     pub(super) fn kept_on(&self, trials: &[TrialKey], since: Timestamp) -> Vec<(TrialKey, String)> {
         let mut found = BTreeSet::new();
         for trial in trials {
@@ -300,6 +301,20 @@ impl Tables {
                     found.insert((*trial, line.worker.machine.clone()));
                 }
             }
+            let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+            let members = self.members.get(trial).map(Vec::as_slice).unwrap_or_default();
+            for member in members.iter().filter_map(|member| self.trials.get(member)) {
+                let attempt = member.state.accepted().and_then(|token| self.attempts.get(&token));
+                let line = attempt.and_then(|attempt| self.workers.get(&attempt.worker));
+                if let Some(line) =
+                    line.filter(|line| line.worker.checkpoints == Some(ArtifactLocation::Local))
+                {
+                    *held.entry(&line.worker.machine).or_default() += 1;
+                }
+            }
+            let most = held.values().max().copied();
+            let of_most = held.into_iter().filter(|(_, held)| Some(*held) == most);
+            found.extend(of_most.map(|(machine, _)| (*trial, machine.to_owned())));
         }
         found.into_iter().collect()
     }

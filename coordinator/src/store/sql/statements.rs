@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::left_files::{THERE, lacking, lacking_elsewhere, left};
+use super::left_files::{THERE, kept_on, lacking, lacking_elsewhere, left};
 
 /// The one column of an answer that holds many rows.
 pub(super) const PACKED: &str = "packed";
@@ -84,11 +84,7 @@ statements! {
         JOIN workers AS w ON w.id = a.worker
         WHERE a.outcome = 'failed' AND a.error_class NOT IN ('preempted', 'lost') AND a.ended_ms >= $2
             AND (t.forgiven IS NULL OR a.token > t.forgiven) ORDER BY a.trial, w.machine";
-    kept_on: "SELECT DISTINCT a.trial, w.machine
-        FROM $rows(trial BIGINT) AS v JOIN attempts AS a ON a.trial = v.trial JOIN workers AS w ON w.id = a.worker
-        WHERE w.checkpoints = 'local' AND a.ended_ms >= $2 AND EXISTS
-            (SELECT 1 FROM artifacts AS r WHERE r.token = a.token AND r.kind = 'checkpoint' AND r.key IS NOT NULL)
-        ORDER BY a.trial, w.machine";
+    kept_on: &kept_on();
 
     open_sweeps: "$pack(id, name, revision, priority, running, waiting, unfinished)
         SELECT s.id, s.name, s.revision, s.priority,

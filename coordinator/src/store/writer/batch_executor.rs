@@ -26,6 +26,8 @@ pub(crate) struct Outcomes {
     pub(crate) free_at: Option<Timestamp>,
     /// Whether a trial ended: a sweep may be over now.
     pub(crate) ended: bool,
+    /// Whether a trial ended that a combination may wait for.
+    pub(crate) member_ended: bool,
     /// Whether a claim should look again at once.
     pub(crate) look_again: bool,
 }
@@ -78,7 +80,7 @@ impl BatchExecutor {
             reply.set(answer);
         }
         let look_again = context.look_again;
-        let UnitOfWork { mut changes, free_at, ended, machine_outcomes, to_compare, .. } =
+        let UnitOfWork { mut changes, free_at, ended, member_ended, machine_outcomes, to_compare, .. } =
             unit.into_changes();
         self.update_faults(machine_outcomes, now, &mut changes, tx).await?;
         let written = !changes.is_empty();
@@ -86,7 +88,7 @@ impl BatchExecutor {
             tx.write(&changes).await?;
             note_contradictions(&to_compare, now, tx).await?;
         }
-        Ok((Outcomes { free_at, ended, look_again }, written))
+        Ok((Outcomes { free_at, ended, member_ended, look_again }, written))
     }
 
     async fn load(

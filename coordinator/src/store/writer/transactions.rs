@@ -41,7 +41,7 @@ impl Writer {
 
     async fn transact_once(&mut self, requests: &mut [Request], durable: bool) -> Result<(), StoreError> {
         let (mut tx, now) = self.begin(durable).await?;
-        let Outcomes { free_at, ended, look_again } =
+        let Outcomes { free_at, ended, member_ended, look_again } =
             match self.executor.serve(requests, now, tx.as_mut()).await {
                 Ok((outcomes, true)) => {
                     tx.commit(outcomes.free_at.is_some() || outcomes.ended).await?;
@@ -59,7 +59,7 @@ impl Writer {
         if let Some(free_at) = free_at {
             self.claims.wake_at(Instant::now() + free_at.since(now));
         }
-        if ended {
+        if member_ended {
             self.combinations.want();
         }
         if look_again || (ended && self.claims.wait_for_the_end()) {

@@ -39,7 +39,7 @@ pub(crate) struct Writer {
     pub(super) lost: watch::Sender<Option<String>>,
     pub(super) claims: WaitingClaims,
     pub(super) expansion: Expansion,
-    /// Wanted when trials ended, or combinations were added, since combinations were looked at.
+    /// Wanted when trials ended in a sweep with combinations, or combinations were added, since combinations were looked at.
     pub(super) combinations: Task,
     /// Wanted when a sweep was deleted, and at the start: a coordinator may have ended before it had removed one.
     pub(super) removal: Task,
