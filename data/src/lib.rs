@@ -12,7 +12,7 @@ mod progress;
 mod split;
 
 pub use bench::{BenchResult, bench};
-pub use cache::{ComputeRows, Images, Resized, SharedArray};
+pub use cache::{CacheSize, ComputeRows, Images, RESIZED_BYTES_MAX, Resized, SharedArray};
 pub use check::{BrokenImage, CheckReport, DomainCount, check};
 pub use decoding::{BilinearResizer, DecodedImage, ImageView, decode};
 pub use error::DataError;

@@ -9,6 +9,7 @@ use sortie_core::requirements::Requirements;
 use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::Work;
+use sortie_data::{CacheSize, Discovered};
 
 use crate::connection::Connection;
 use crate::output;
@@ -33,6 +34,9 @@ struct Plan<'a> {
     trials: u64,
     /// Of all trials together; none for a command, whose steps are unknown.
     updates: Option<u64>,
+    /// Of a machine, for the images; none where the dataset's folder was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<CacheSize>,
     #[serde(flatten)]
     spec: &'a SweepSpec,
     warnings: &'a [String],
@@ -48,10 +52,21 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let warnings = [read.warnings, outlook].concat();
     output::warn(&warnings);
     let spec = &read.spec;
-    if arguments.json { output::json(&plan(spec, &warnings)) } else { output::text(&describe(spec)) }
+    let cache = cache_size(spec, read.discovered.as_ref());
+    if arguments.json {
+        output::json(&plan(spec, cache, &warnings))
+    } else {
+        output::text(&describe(spec, cache))
+    }
 }
 
-fn plan<'a>(spec: &'a SweepSpec, warnings: &'a [String]) -> Plan<'a> {
+/// What the images' cache will take; none where the folder was not read, or where a program reads it.
+fn cache_size(spec: &SweepSpec, found: Option<&Discovered>) -> Option<CacheSize> {
+    let Work::Finetune(settings) = &spec.work else { return None };
+    found?.folder.cache_size(settings.cache_pixels, settings.pixels)
+}
+
+fn plan<'a>(spec: &'a SweepSpec, cache: Option<CacheSize>, warnings: &'a [String]) -> Plan<'a> {
     let trials = spec.trials_planned().unwrap_or(u64::MAX);
     let updates = match &spec.work {
         Work::Finetune(settings) => {
@@ -59,13 +74,14 @@ fn plan<'a>(spec: &'a SweepSpec, warnings: &'a [String]) -> Plan<'a> {
         }
         Work::Command(_) => None,
     };
-    Plan { sweep: &spec.name, trials, updates, spec, warnings }
+    Plan { sweep: &spec.name, trials, updates, cache, spec, warnings }
 }
 
-fn describe(spec: &SweepSpec) -> String {
+fn describe(spec: &SweepSpec, cache: Option<CacheSize>) -> String {
     let grid = &spec.grid;
     let seeds = |seeds: &[u64]| list(seeds.iter().map(u64::to_string));
     let mut rows = work_rows(&spec.work);
+    rows.extend(cache.map(|size| ("cache", cache_row(size))));
     if !grid.held_out.is_empty() {
         rows.push(("held_out", output::shortened(&grid.held_out)));
     }
@@ -92,6 +108,12 @@ fn describe(spec: &SweepSpec) -> String {
         text.push_str(&format!("  {name:<width$} {value}\n"));
     }
     text
+}
+
+fn cache_row(CacheSize { images, bytes, is_exact }: CacheSize) -> String {
+    let about = if is_exact { "" } else { "about " };
+    let (size, images) = (indicatif::HumanBytes(bytes), indicatif::HumanCount(images));
+    format!("{about}{size} of disk on each machine, for {images} decoded images")
 }
 
 fn split_seeds(seeds: &[u64]) -> &'static str {
@@ -232,16 +254,16 @@ mod tests {
   select         iid (needs no further trials)
   workers        those that may run commands, tagged night, whose GPUs have at least 24 GiB
 ";
-        assert_eq!(describe(&spec), expected);
+        assert_eq!(describe(&spec, None), expected);
     }
 
     #[test]
     fn combinations_are_planned_beside_the_grid() {
         let spec = SweepSpec::parse(include_str!("../../../examples/ensemble.toml"), None).unwrap();
-        let text = describe(&spec);
+        let text = describe(&spec, None);
         let line = "  combine        ensemble-across: ensemble across runs, of 3, 6, 18 trials over lr, weight_decay, seed, 24 times\n";
         assert!(text.starts_with("sweep ensemble: 168 trials\n") && text.contains(line), "{text}");
-        assert_eq!(plan(&spec, &[]).updates, Some(144 * 10_001));
+        assert_eq!(plan(&spec, None, &[]).updates, Some(144 * 10_001));
     }
 
     #[test]
@@ -256,11 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn the_disk_for_the_images_is_said_where_their_folder_was_read() {
+        let spec = SweepSpec::parse(include_str!("../../../examples/figure1.toml"), None).unwrap();
+        assert!(!describe(&spec, None).contains("cache"));
+        let size = CacheSize { images: 586_575, bytes: 115 << 30, is_exact: false };
+        let row = "  cache          about 115.00 GiB of disk on each machine, for 586,575 decoded images\n";
+        assert!(describe(&spec, Some(size)).contains(row), "{}", describe(&spec, Some(size)));
+        assert_eq!(
+            serde_json::to_value(plan(&spec, Some(size), &[])).unwrap()["cache"]["bytes"],
+            115_u64 << 30
+        );
+        assert!(!serde_json::to_string(&plan(&spec, None, &[])).unwrap().contains("cache\":{"));
+    }
+
+    #[test]
     fn long_axes_are_cut_short() {
         let text = COMMAND
             .replace("seeds = 3", "seeds = 300")
             .replace("dropout = 0\n", "dropout = [1, 2.0, 3, 4, 5, 6, 7, 8, 1_000_000]\n");
-        let text = describe(&SweepSpec::parse(&text, None).unwrap());
+        let text = describe(&SweepSpec::parse(&text, None).unwrap(), None);
         for line in [
             "seeds          0, 1, 2, 3, 4, ..., 299 (300 values)\n",
             "dropout        1, 2.0, 3, 4, 5, ..., 1000000 (9 values)\n",
@@ -272,7 +308,7 @@ mod tests {
     #[test]
     fn json_has_the_whole_specification() {
         let spec = SweepSpec::parse(COMMAND, None).unwrap();
-        let json = serde_json::to_value(plan(&spec, &["w".to_owned()])).unwrap();
+        let json = serde_json::to_value(plan(&spec, None, &["w".to_owned()])).unwrap();
         assert_eq!(json["warnings"], serde_json::json!(["w"]));
         assert_eq!((&json["trials"], &json["updates"]), (&6.into(), &serde_json::Value::Null));
         assert_eq!(json["work"]["command"]["command"][1], "--lr={lr}");
@@ -281,6 +317,6 @@ mod tests {
             (&true.into(), &1e-3.into())
         );
         // Without held-out domains nothing is selected.
-        assert!(!describe(&spec).contains("held_out") && !describe(&spec).contains("select"));
+        assert!(!describe(&spec, None).contains("held_out") && !describe(&spec, None).contains("select"));
     }
 }

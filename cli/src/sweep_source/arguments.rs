@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sortie_core::spec::file::SweepFile;
 use sortie_core::spec::{DatasetRequest, SweepSpec};
-use sortie_core::trial::DatasetSpec;
+use sortie_data::Discovered;
 use sortie_proto::v1;
 
 use super::data_root::DataRoot;
@@ -37,8 +37,8 @@ pub struct SweepArguments {
 pub struct ReadSweep {
     /// Its text.
     pub text: String,
-    /// The dataset as its folder shows it, if that was read.
-    pub discovered: Option<DatasetSpec>,
+    /// The dataset's folder, if that was read.
+    pub discovered: Option<Discovered>,
     /// The sweep.
     pub spec: SweepSpec,
     /// What the file may say and rarely means, one line each.
@@ -58,7 +58,8 @@ impl SweepArguments {
             (Some(root), Some(request)) => self.read_dataset(root, &request, file.is_command())?,
             _ => None,
         };
-        let spec = SweepSpec::parse(&text, discovered.as_ref()).with_context(named)?;
+        let spec =
+            SweepSpec::parse(&text, discovered.as_ref().map(|found| &found.spec)).with_context(named)?;
         let warnings = file.warnings(&spec);
         Ok(ReadSweep { text, discovered, spec, warnings })
     }
@@ -72,7 +73,7 @@ impl SweepArguments {
         root: &Path,
         request: &DatasetRequest,
         is_command: bool,
-    ) -> Result<Option<DatasetSpec>> {
+    ) -> Result<Option<Discovered>> {
         let is_known = if is_command { request.domains.is_some() } else { request.is_complete() };
         let is_generated = sortie_data::is_generated(root, &request.name);
         if is_known && (is_command || is_generated || !self.data.typed && !root.join(&request.name).is_dir())
@@ -82,7 +83,7 @@ impl SweepArguments {
         let found = sortie_data::read(root, request)?;
         let found = if is_command { found } else { found.sound()? };
         remarks(&found).iter().for_each(|remark| output::note(remark));
-        Ok(Some(found.spec))
+        Ok(Some(found))
     }
 
     /// Its name in error messages, and its text.
@@ -103,7 +104,9 @@ impl ReadSweep {
     pub async fn outlook(&self, connection: &Connection) -> Vec<String> {
         let asked = async {
             let mut client = Client::connect(connection).await?;
-            client.outlook(self.text.clone(), self.discovered.as_ref().map(Into::into)).await
+            client
+                .outlook(self.text.clone(), self.discovered.as_ref().map(|found| (&found.spec).into()))
+                .await
         };
         tokio::time::timeout(OUTLOOK_TIME_MAX, asked).await.ok().and_then(Result::ok).unwrap_or_default()
     }
@@ -113,7 +116,7 @@ impl ReadSweep {
         let Reuse { no_reuse, reuse_anyway } = reuse;
         v1::SubmitRequest {
             text: self.text.clone(),
-            discovered: self.discovered.as_ref().map(Into::into),
+            discovered: self.discovered.as_ref().map(|found| (&found.spec).into()),
             no_reuse,
             reuse_anyway,
             priority,
@@ -132,7 +135,7 @@ pub struct Reuse {
 }
 
 /// What there is to say about a dataset's folder that its sweep can use.
-fn remarks(found: &sortie_data::Discovered) -> Vec<String> {
+fn remarks(found: &Discovered) -> Vec<String> {
     let name = &found.spec.name;
     let ignored = (!found.ignored.is_empty()).then(|| format!("{name}: ignored {}", found.ignored));
     let missing = (!found.missing.is_empty()).then(|| {

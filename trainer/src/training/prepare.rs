@@ -18,10 +18,9 @@ use super::{Network, Normaliser, Optimiser, Parameters, TrialEnvironment, TrialS
 use crate::error::TrialError;
 use crate::libtorch;
 use crate::model::{Backbone, LoadRequest, Pretrained};
-use sortie_data::{BilinearResizer, DatasetFolder, Images, Progress, Resized, SharedArray, split_domains};
-
-/// A larger dataset is resized at each use. That costs little compared with reading so much data.
-const RESIZED_BYTES_MAX: u64 = 16 << 30;
+use sortie_data::{
+    BilinearResizer, DatasetFolder, Images, Progress, RESIZED_BYTES_MAX, Resized, SharedArray, split_domains,
+};
 
 /// Loads everything, and reports the fingerprint. `load` supplies the pretrained network.
 pub(super) fn prepare<'a>(
