@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -55,6 +55,8 @@ pub struct Cluster {
     settings: ClusterSettings,
     /// The number of worker processes started so far.
     started: usize,
+    /// The number of databases made of backups so far.
+    restored: usize,
     channel: Channel,
     environment: Environment,
 }
@@ -97,6 +99,7 @@ impl Cluster {
             launch,
             settings,
             started: 0,
+            restored: 0,
             channel,
             environment,
         };
@@ -202,6 +205,39 @@ impl Cluster {
             }
             std::thread::sleep(REQUEST_MAX / 50);
         };
+        Ok(())
+    }
+
+    /// Makes a backup of the database, and returns its path.
+    ///
+    /// # Errors
+    /// When the coordinator does not make it.
+    pub fn backup(&self) -> Result<PathBuf> {
+        let path = self.environment.folder().join("chaos.backup");
+        self.sortie(&[
+            "backup",
+            &path.display().to_string(),
+            "--coordinator",
+            &format!("http://{}", self.target),
+        ])?;
+        Ok(path)
+    }
+
+    /// Makes a new database of a backup. The coordinator is started on it from now on; it must not run meanwhile.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn restore(&mut self, backup: &Path) -> Result<()> {
+        self.restored += 1;
+        self.launch.database = self.environment.database(&format!("restored{}", self.restored))?;
+        self.sortie(&["restore", &backup.display().to_string(), "--db", &self.launch.database])
+    }
+
+    fn sortie(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = without_settings(&self.launch.program);
+        let output = command.args(arguments).output().context("cannot start sortie")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "sortie {}: {}", arguments.join(" "), said.trim());
         Ok(())
     }
 

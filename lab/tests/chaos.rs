@@ -54,6 +54,7 @@ fn check(report: &Value, databases: u64) {
     };
     assert_eq!((count("/trials"), count("/kills/worker"), count("/kills/coordinator")), (300, 60, 10));
     assert_eq!((count("/kills/database"), count("/kills/network"), count("/stopped")), (databases, 3, 3));
+    assert_eq!(count("/restored"), 2);
     assert_eq!((count("/lost"), count("/doubled"), &report["identical"]), (0, 0, &Value::Bool(true)));
     assert_eq!(count("/processes_left"), 0);
     // The faults interrupted running trials that had reported results.

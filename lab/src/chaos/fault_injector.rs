@@ -1,6 +1,7 @@
 //! Injects faults into a cluster and repairs them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -8,6 +9,7 @@ use sortie_testkit::processes::Signal;
 use tokio::time::sleep;
 
 use super::fault_plan::{Fault, FaultCounts};
+use super::journal;
 use crate::clock::now;
 use crate::cluster::Cluster;
 
@@ -25,13 +27,20 @@ pub struct FaultInjector {
     stopped: BTreeMap<usize, (Instant, u32)>,
     /// The faults injected so far.
     pub injected: FaultCounts,
+    /// What the workers' journals held when a backup was begun, and when nobody served the database that it replaced any more.
+    undone: Vec<(JournalLengths, JournalLengths)>,
 }
+
+/// The number of calls in each worker's journal.
+type JournalLengths = BTreeMap<PathBuf, usize>;
 
 impl FaultInjector {
     /// An injector that has injected nothing yet.
     pub fn new(lease: Duration) -> Self {
-        let injected = FaultCounts { worker: 0, coordinator: 0, database: 0, network: 0, stopped: 0 };
-        Self { lease, begun: now(), cut: BTreeMap::new(), stopped: BTreeMap::new(), injected }
+        let injected =
+            FaultCounts { worker: 0, coordinator: 0, database: 0, network: 0, stopped: 0, restored: 0 };
+        let (cut, stopped, undone) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { lease, begun: now(), cut, stopped, injected, undone }
     }
 
     /// Injects a fault. The coordinator and the database run again when this returns; cuts and stops are repaired later.
@@ -77,8 +86,25 @@ impl FaultInjector {
                 self.stopped.insert(*index, (until, worker.pid()));
                 self.injected.stopped += 1;
             }
+            Fault::Restore(after) => {
+                let before = journal_lengths(cluster)?;
+                let backup = cluster.backup()?;
+                sleep(*after).await;
+                cluster.kill_coordinator()?;
+                cluster.restore(&backup)?;
+                self.undone.push((before, journal_lengths(cluster)?));
+                cluster.start_coordinator()?;
+                self.injected.restored += 1;
+            }
         }
         Ok(())
+    }
+
+    /// Whether a call, by its place in a journal, was acknowledged after a backup was begun that took the database's place later: it may be
+    /// gone.
+    pub fn is_undone(&self, journal: &Path, index: usize) -> bool {
+        let length = |lengths: &JournalLengths| lengths.get(journal).copied().unwrap_or_default();
+        self.undone.iter().any(|(before, after)| (length(before)..length(after)).contains(&index))
     }
 
     /// Ends the cuts and stops whose time has come.
@@ -112,4 +138,9 @@ impl FaultInjector {
     pub fn is_repaired(&self) -> bool {
         self.cut.is_empty() && self.stopped.is_empty()
     }
+}
+
+fn journal_lengths(cluster: &Cluster) -> Result<JournalLengths> {
+    let length = |path: PathBuf| journal::read(&path).map(|calls| (path, calls.len()));
+    cluster.journals().into_iter().map(length).collect()
 }

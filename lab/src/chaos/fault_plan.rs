@@ -28,6 +28,9 @@ pub enum Fault {
     CutNetwork(Vec<usize>, NetworkFault),
     /// SIGSTOP for a worker, and SIGCONT after its leases have ended.
     StopWorker(usize),
+    /// A backup, and after a while SIGKILL for the coordinator, which is started again on a database made of the backup. The workers know
+    /// nothing of it.
+    Restore(Duration),
 }
 
 /// The number of faults of each kind.
@@ -43,11 +46,13 @@ pub struct FaultCounts {
     pub network: u64,
     /// Stops of workers.
     pub stopped: u64,
+    /// Backups that take the database's place.
+    pub restored: u64,
 }
 
 impl FaultCounts {
     /// The counts for a number of kills of workers. To 60 of them belong 10 of the coordinator, 5 of the database server if there is one,
-    /// 3 cuts and 3 stops.
+    /// 3 cuts, 3 stops and 2 restored backups.
     pub fn of(kills: u64, store: Store) -> Self {
         let database = if store == Store::Postgres { kills.div_ceil(12) } else { 0 };
         Self {
@@ -56,6 +61,7 @@ impl FaultCounts {
             database,
             network: kills.div_ceil(20),
             stopped: kills.div_ceil(20),
+            restored: kills.div_ceil(30),
         }
     }
 }
@@ -92,6 +98,9 @@ pub fn plan_round(
     for _ in 0..counts.stopped {
         faults.push(Fault::StopWorker(below(&mut rng, workers)));
     }
+    for _ in 0..counts.restored {
+        faults.push(Fault::Restore(part_of(lease, &mut rng)));
+    }
     for last in (1..faults.len()).rev() {
         let other = below(&mut rng, last + 1);
         faults.swap(last, other);
@@ -119,6 +128,7 @@ impl fmt::Display for Fault {
                 write!(f, "cut the network of workers {workers:?} ({fault:?})")
             }
             Self::StopWorker(index) => write!(f, "stop worker {index}"),
+            Self::Restore(after) => write!(f, "make a backup, and restore it after {after:.1?}"),
         }
     }
 }
@@ -132,11 +142,13 @@ mod tests {
     #[test]
     fn a_round_has_the_counts_of_the_acceptance_and_depends_on_seed_and_number_only() {
         let counts = FaultCounts::of(60, Store::Postgres);
-        assert_eq!(counts, FaultCounts { worker: 60, coordinator: 10, database: 5, network: 3, stopped: 3 });
+        let expected =
+            FaultCounts { worker: 60, coordinator: 10, database: 5, network: 3, stopped: 3, restored: 2 };
+        assert_eq!(counts, expected);
         assert_eq!(FaultCounts::of(60, Store::Sqlite).database, 0);
         let faults = plan_round(1, 0, &counts, 4, LEASE);
         let count = |of: fn(&Fault) -> bool| faults.iter().filter(|fault| of(fault)).count();
-        assert_eq!((faults.len(), count(|fault| matches!(fault, Fault::KillWorker(_)))), (81, 60));
+        assert_eq!((faults.len(), count(|fault| matches!(fault, Fault::KillWorker(_)))), (83, 60));
         assert_eq!(count(|fault| matches!(fault, Fault::Database { crash: true, .. })), 3);
         assert_eq!(faults, plan_round(1, 0, &counts, 4, LEASE));
         assert_ne!(faults, plan_round(2, 0, &counts, 4, LEASE));
@@ -150,7 +162,9 @@ mod tests {
         {
             match fault {
                 Fault::KillWorker(index) | Fault::StopWorker(index) => assert!(index < 3),
-                Fault::KillCoordinator(away) | Fault::Database { away, .. } => assert!(away <= LEASE),
+                Fault::KillCoordinator(away) | Fault::Database { away, .. } | Fault::Restore(away) => {
+                    assert!(away <= LEASE);
+                }
                 Fault::CutNetwork(workers, _) => {
                     assert!(
                         (1..=3).contains(&workers.len()) && workers.iter().all(|index| *index < 3),

@@ -20,6 +20,7 @@ pub(super) struct ChaosReport {
     pub trials: u64,
     pub kills: KillCounts,
     pub stopped: u64,
+    pub restored: u64,
     pub attempts: u64,
     pub acknowledged_calls: u64,
     pub acknowledged_rows: u64,
@@ -47,14 +48,14 @@ impl ChaosReport {
             println!("{}", serde_json::to_string(self)?);
             return Ok(());
         }
-        let Self { store, seed, trials, stopped, attempts, lost, doubled, wasted_steps, .. } = self;
+        let Self { store, seed, trials, stopped, restored, attempts, lost, doubled, wasted_steps, .. } = self;
         let KillCounts { worker, coordinator, database, network } = &self.kills;
         println!("{store}, seed {seed}: {trials} trials in {:.0} s", self.seconds);
         println!(
             "  kills             {worker} of workers, {coordinator} of the coordinator, {database} of the database"
         );
         println!(
-            "  other faults      {network} cuts of the network, {stopped} workers stopped for longer than a lease"
+            "  other faults      {network} cuts of the network, {stopped} workers stopped for longer than a lease, {restored} backups that took the database's place"
         );
         println!(
             "  acknowledged      {} calls with {} rows",

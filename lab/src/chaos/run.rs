@@ -41,7 +41,7 @@ pub struct ChaosOptions {
     /// Start new rounds, with more trials each, for this many minutes [default: one round]
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Kills of workers in a round; the other faults follow: for 60, 10 of the coordinator, 5 of the database, 3 cuts, 3 stops
+    /// Kills of workers in a round; the other faults follow: for 60, 10 of the coordinator, 5 of the database, 3 cuts, 3 stops, 2 restored backups
     #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     kills: u64,
     /// Seed of the order of the faults
@@ -89,7 +89,10 @@ pub async fn run(options: &ChaosOptions) -> Result<()> {
     let stored = stored_rows::read(cluster.database()).await?;
     let mut calls = Vec::new();
     for path in cluster.journals() {
-        calls.extend(journal::read(&path)?);
+        let acknowledged = journal::read(&path)?.into_iter().enumerate();
+        calls.extend(
+            acknowledged.filter(|(index, _)| !injector.is_undone(&path, *index)).map(|(_, call)| call),
+        );
     }
     ensure!(
         !calls.is_empty(),
@@ -102,13 +105,14 @@ pub async fn run(options: &ChaosOptions) -> Result<()> {
     let check = check_consistency(&stored, &calls)?;
     show("lost", &check.lost);
     show("doubled", &check.doubled);
-    let FaultCounts { worker, coordinator, database, network, stopped } = injector.injected;
+    let FaultCounts { worker, coordinator, database, network, stopped, restored } = injector.injected;
     let report = ChaosReport {
         store: options.store.name().to_owned(),
         seed: options.seed,
         trials,
         kills: KillCounts { worker, coordinator, database, network },
         stopped,
+        restored,
         attempts: stored.attempts.len() as u64,
         acknowledged_calls: calls.len() as u64,
         acknowledged_rows: calls.iter().map(|call| (call.evaluations.len() + call.losses.len()) as u64).sum(),

@@ -23,6 +23,9 @@ pub const JOBS: [(&str, &str); 8] = [
     ("8-hand-over", include_str!("../../../day/8-hand-over.txt")),
 ];
 
+/// What runs after job 4 where `python3` has torch.
+pub const PYTORCH: (&str, &str) = ("pytorch", include_str!("../../../day/pytorch.txt"));
+
 /// The most of an output that a failure shows, in bytes.
 const SHOWN_MAX: usize = 8_000;
 
@@ -37,6 +40,9 @@ pub struct DayOptions {
     /// Keep the folder in which the jobs ran
     #[arg(long)]
     keep: bool,
+    /// After job 4, run its scripts with PyTorch, too: `python3` must have torch
+    #[arg(long)]
+    pytorch: bool,
 }
 
 /// Runs the jobs, and prints a line for each.
@@ -56,7 +62,9 @@ pub fn run(options: &DayOptions) -> Result<()> {
         port: free_port()?,
         background: BTreeMap::new(),
     };
-    let outcome = JOBS.into_iter().try_for_each(|(name, text)| {
+    let (before, after) = JOBS.split_at(4);
+    let pytorch = options.pytorch.then_some(&PYTORCH);
+    let outcome = before.iter().chain(pytorch).chain(after).try_for_each(|(name, text)| {
         day.job(text).with_context(|| format!("lab/day/{name}.txt"))?;
         println!("{name}: done");
         Ok(())
