@@ -12,19 +12,10 @@ use crate::shared::{DATASET, SWEEP, SharedSettings};
 /// The sweeps of a trial, by their numbers.
 pub(crate) type SweepSet = BTreeSet<usize>;
 
-/// Two sweeps whose different trials would be averaged.
+/// Two sweeps whose different trials would be averaged, and what tells them apart, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "sweeps {first} and {second} have different trials on {dataset}{row}, and trials of different sweeps are not averaged: tell them apart with {}",
-    ways.join(" or ")
-)]
-pub struct Mixed {
-    first: String,
-    second: String,
-    dataset: String,
-    row: String,
-    ways: Vec<String>,
-}
+#[error("{0}")]
+pub struct Mixed(String);
 
 /// The sweeps that are read together, all on one dataset.
 #[derive(Debug, Default)]
@@ -77,13 +68,13 @@ impl SweepGroup {
         let telling = self.telling(axes, (first, &one), (second, &other));
         let mut ways: Vec<String> = telling.as_deref().map(by).into_iter().collect();
         ways.push(by(SWEEP));
-        Mixed {
-            first: self.names[first].clone(),
-            second: self.names[second].clone(),
-            dataset: if self.dataset.is_empty() { "the same data".to_owned() } else { self.dataset.clone() },
-            row: if row.is_empty() { String::new() } else { format!(" at {row}") },
-            ways,
-        }
+        let (first, second) = (&self.names[first], &self.names[second]);
+        let dataset = if self.dataset.is_empty() { "the same data" } else { &self.dataset };
+        let at = if row.is_empty() { String::new() } else { format!(" at {row}") };
+        Mixed(format!(
+            "sweeps {first} and {second} have different trials on {dataset}{at}, and trials of different sweeps are not averaged: tell them apart with {}",
+            ways.join(" or ")
+        ))
     }
 
     /// An axis on which the trials of the two sweeps have no value in common: a parameter, or else a setting.

@@ -13,6 +13,9 @@ pub(crate) const SWEEP: &str = "sweep";
 /// The axis of the dataset.
 pub(crate) const DATASET: &str = "dataset";
 
+/// Axes by their names here, and by those of the paper's code.
+const THEIRS: [(&str, &str); 2] = [("dropout", "resnet_dropout"), ("head_lr_factor", "lastlrfac")];
+
 /// What all trials of a sweep share: its settings by name, such as `backbone` or `batch_per_domain`, and as `sweep` and `dataset` what its
 /// trials are called by and are on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,10 +36,12 @@ impl SharedSettings {
         Self { values, axes: spec.grid.axes.keys().cloned().collect() }
     }
 
-    /// The value of a trial on an axis: that of its point, or else the setting of that name.
+    /// The value of a trial on an axis: that of its point, or else the setting of that name. Runs of the paper's code that were imported
+    /// have it under its own name.
     pub fn value<'a>(&'a self, parameters: &'a Parameters, axis: &str) -> Option<&'a Scalar> {
         let shared = || self.values.get(axis).filter(|_| !self.axes.contains(axis));
-        parameters.get(axis).or_else(shared)
+        let theirs = || parameters.get(THEIRS.iter().find(|(ours, _)| *ours == axis)?.1);
+        parameters.get(axis).or_else(shared).or_else(theirs)
     }
 
     /// Gives parameters the settings of these names that they lack.
@@ -114,6 +119,11 @@ mod tests {
         let parameters = Parameters::from([own("backbone", "other"), own(COMBINE, "all"), own(MEMBERS, "3")]);
         assert_eq!(shared.value(&parameters, "backbone"), Some(&Scalar::Text("other".to_owned())));
         assert_eq!(shared.value(&parameters, "lr"), None);
+        // A run of the paper's code, which was imported.
+        let theirs = Parameters::from([("resnet_dropout".to_owned(), Scalar::Number(0.9.into()))]);
+        let imported = SharedSettings::default();
+        assert_eq!(imported.value(&theirs, "dropout"), Some(&Scalar::Number(0.9.into())));
+        assert_eq!(imported.value(&theirs, "head_lr_factor"), None);
         let extended = shared.extended(&point, ["precision", "nonsense", "dropout"]);
         assert_eq!(extended.parameters.len(), point.parameters.len() + 1);
     }

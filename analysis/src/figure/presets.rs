@@ -117,9 +117,13 @@ impl FigurePreset {
         (self == Self::NoSelection).then_some(Selection::Last)
     }
 
-    /// The settings that its conditions name.
+    /// The axes that its conditions name. Those that a trial lacks are looked up in its sweep's settings.
     pub(super) fn axes(self) -> &'static [&'static str] {
-        if self == Self::Pretraining { &["backbone"] } else { &[] }
+        match self {
+            Self::Pretraining => &["dropout", "head_lr_factor", "backbone"],
+            Self::LastLayerLr => &["dropout", "head_lr_factor"],
+            _ => &["dropout"],
+        }
     }
 }
 
@@ -134,7 +138,8 @@ mod tests {
             let clouds = preset.clouds();
             assert!((4..=6).contains(&clouds.len()), "{preset}");
             for (index, cloud) in clouds.iter().enumerate() {
-                assert!(Filter::parse(&cloud.conditions).is_ok(), "{}", cloud.conditions);
+                let conditions = Filter::parse(&cloud.conditions).unwrap();
+                assert!(conditions.axes().all(|axis| preset.axes().contains(&axis)), "{conditions}");
                 let same = |other: &Cloud| {
                     other.name == cloud.name
                         || (other.method, &other.conditions) == (cloud.method, &cloud.conditions)

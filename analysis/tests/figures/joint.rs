@@ -191,6 +191,24 @@ fn several_datasets_have_a_plot_each_in_every_kind() {
 }
 
 #[test]
+fn imported_runs_of_the_papers_code_make_its_figures_too() {
+    let imported = |(name, dataset): (&str, &str)| {
+        let mut one = sweep_of(name, spec("dropout-rates", dataset, &[]), &[0.0, 0.5, 0.9, 0.95]);
+        for record in &mut one.records {
+            let rate = record.point.parameters.remove("dropout").unwrap();
+            record.point.parameters.insert("resnet_dropout".to_owned(), rate);
+        }
+        one.spec.grid.axes.remove("dropout");
+        one
+    };
+    let figure = |preset| figures(FIELD.map(imported).to_vec(), &asked(preset, &[])).unwrap();
+    assert_eq!(dots(&figure(FigurePreset::Figure2)), [1_296; 16]);
+    // Imports have no combinations, but what the code averaged along its trajectories.
+    let svg = figure(FigurePreset::Figure1);
+    assert_eq!((count(&svg, "hull"), count(&svg, "combined")), (16, 0));
+}
+
+#[test]
 fn what_a_sweep_lacks_is_named_and_text_stays_legible() {
     let mut sweeps = field("figure1", &[0.0, 0.9]);
     sweeps[1].records.retain(|record| record.point.parameters["dropout"] == Scalar::Number(0.0.into()));
