@@ -9,10 +9,13 @@ use sortie_core::job::StateName;
 use sortie_core::parameters::Parameters;
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::{CrossValidation, Outline, Selected, Selection, leave_one_out};
-use sortie_core::trial::{MissingClasses, Point, Work};
+use sortie_core::trial::{MissingClasses, Point, SpecHash, Work};
 
+use crate::axis::Axis;
 use crate::metric_spec::{MeasuredPair, Measurement, MetricSpec, OodSplit};
+use crate::mixed::{Mixed, SweepGroup, SweepSet, row_name};
 use crate::question::Question;
+use crate::shared::SharedSettings;
 
 /// Takes the records of a sweep in any order and computes results. It keeps of each trial its point, its state and its accuracies at the
 /// selected step. If leave-one-out selects the step, it keeps the accuracies of every step until all trials are known.
@@ -38,6 +41,32 @@ pub struct Collector {
     pub(crate) plain: Vec<PlainTrial>,
     /// The steps at which combinations were evaluated.
     pub(crate) combined_steps: BTreeSet<u64>,
+    /// The sweeps that are read together.
+    group: SweepGroup,
+    /// Where trials stand in several of them.
+    pub(crate) sweep_sets: Interner<SweepSet>,
+    /// The trials of several sweeps, by their ids and the numbers of their parameters.
+    seen: HashMap<(SpecHash, u32), Seen>,
+}
+
+/// A trial that may stand in several sweeps.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    state: StateName,
+    /// The number of its sweeps in [`Collector::sweep_sets`].
+    sweeps: u32,
+    place: Place,
+}
+
+/// Where a trial is kept.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In [`Collector::trials`].
+    Trial(usize),
+    /// In [`Collector::plain`].
+    Plain(usize),
+    /// It only selects steps of others.
+    Nowhere,
 }
 
 /// A trial with one held-out domain.
@@ -53,6 +82,8 @@ pub(crate) struct TrialSummary {
     /// The score by which settings are compared; higher is better. NaN without a selected step.
     pub score: f64,
     pub measured: Option<MeasuredPair>,
+    /// The number of its sweeps in [`Collector::sweep_sets`].
+    pub sweeps: u32,
 }
 
 /// A trial that holds out nothing.
@@ -67,6 +98,8 @@ pub(crate) struct PlainTrial {
     pub score: f64,
     /// The i.i.d. value at the selected step.
     pub value: Option<f64>,
+    /// The number of its sweeps in [`Collector::sweep_sets`].
+    pub sweeps: u32,
 }
 
 /// A trial whose step is not selected yet: see [`Measurement::Undecided`].
@@ -111,7 +144,31 @@ impl Collector {
             states: HashMap::new(),
             plain: Vec::new(),
             combined_steps: BTreeSet::new(),
+            group: SweepGroup::default(),
+            sweep_sets: Interner::default(),
+            seen: HashMap::new(),
         }
+    }
+
+    /// Adds a sweep on the same dataset, before any trial is known. Returns its number for [`Collector::push_of`].
+    pub(crate) fn add_sweep(&mut self, name: &str, work: &Work, shared: SharedSettings) -> usize {
+        let group = &mut self.group;
+        work.dataset().unwrap_or_default().clone_into(&mut group.dataset);
+        group.names.push(name.to_owned());
+        group.shared.push(shared);
+        self.sweep = group.names.join(", ");
+        let new = work.domains().iter().filter(|domain| !self.known_domains.contains(domain));
+        let new: Vec<String> = new.cloned().collect();
+        self.known_domains.extend(new);
+        if !work.missing_classes().is_refuse() {
+            self.missing_classes = work.missing_classes();
+        }
+        group.names.len() - 1
+    }
+
+    /// The names of the settings that its sweeps share with their trials.
+    pub(crate) fn shared_names(&self) -> impl Iterator<Item = &str> {
+        self.group.shared.iter().flat_map(SharedSettings::names)
     }
 
     /// A collector with all of these records.
@@ -123,15 +180,50 @@ impl Collector {
 
     /// Takes a record. The caller can drop it afterwards.
     pub fn push(&mut self, record: &TrialRecord) {
-        let Point { held_out, parameters, seed, split_seed } = &record.point;
         *self.states.entry(record.state).or_default() += 1;
+        let setting = self.settings.number(&record.point.parameters);
+        self.place(record, setting, 0, Place::Nowhere);
+    }
+
+    /// Takes a record of one of several sweeps, under these parameters. The same trial of several sweeps counts once, with the result that
+    /// one of them has.
+    pub(crate) fn push_of(&mut self, sweep: usize, record: &TrialRecord, parameters: &Parameters) {
         let setting = self.settings.number(parameters);
-        if held_out.len() == 2
-            && self.question.selection == Selection::Loo
-            && record.state == StateName::Succeeded
-        {
+        let alone = SweepSet::from([sweep]);
+        let key = (record.id, setting);
+        let Some(mut seen) = self.seen.get(&key).copied() else {
+            *self.states.entry(record.state).or_default() += 1;
+            let sweeps = self.sweep_sets.number(&alone);
+            let place = self.place(record, setting, sweeps, Place::Nowhere);
+            // The trials of a single sweep are all different.
+            if self.group.names.len() > 1 {
+                self.seen.insert(key, Seen { state: record.state, sweeps, place });
+            }
+            return;
+        };
+        let all = self.sweep_sets.value(seen.sweeps) | &alone;
+        seen.sweeps = self.sweep_sets.number(&all);
+        if record.state == StateName::Succeeded && seen.state != StateName::Succeeded {
+            self.states.entry(seen.state).and_modify(|count| *count -= 1);
+            *self.states.entry(record.state).or_default() += 1;
+            seen.state = record.state;
+            seen.place = self.place(record, setting, seen.sweeps, seen.place);
+        }
+        match seen.place {
+            Place::Trial(index) => self.trials[index].sweeps = seen.sweeps,
+            Place::Plain(index) => self.plain[index].sweeps = seen.sweeps,
+            Place::Nowhere => {}
+        }
+        self.seen.insert(key, seen);
+    }
+
+    /// Keeps what a record says, instead of what is kept at a place if there is one.
+    fn place(&mut self, record: &TrialRecord, setting: u32, sweeps: u32, instead_of: Place) -> Place {
+        let Point { held_out, parameters: _, seed, split_seed } = &record.point;
+        let (seed, split_seed, state) = (*seed, *split_seed, record.state);
+        if held_out.len() == 2 && self.question.selection == Selection::Loo && state == StateName::Succeeded {
             for test in held_out {
-                let key = (setting, self.names.number(test), *seed, *split_seed);
+                let key = (setting, self.names.number(test), seed, split_seed);
                 self.pairs.extend(
                     CrossValidation::of(record, test, self.spec.method, &self.spec.metrics.selected_by)
                         .map(|validation| Pair { key, validation }),
@@ -142,34 +234,43 @@ impl Collector {
             self.combined_steps.extend(record.validation.iter().map(|row| row.step));
         }
         if held_out.is_empty() {
-            let (state, measured) = (record.state, self.spec.measure_iid(record));
+            let measured = self.spec.measure_iid(record);
             let (score, value) = measured.map_or((f64::NAN, None), |(score, value)| (score, Some(value)));
-            let (seed, split_seed) = (*seed, *split_seed);
-            self.plain.push(PlainTrial { setting, state, seed, split_seed, score, value });
+            let trial = PlainTrial { setting, state, seed, split_seed, score, value, sweeps };
+            let index = if let Place::Plain(index) = instead_of { index } else { self.plain.len() };
+            put(&mut self.plain, index, trial);
+            return Place::Plain(index);
         }
-        let [domain] = held_out.as_slice() else { return };
+        let [domain] = held_out.as_slice() else { return Place::Nowhere };
+        let index = if let Place::Trial(index) = instead_of { index } else { self.trials.len() };
         let (score, measured) = match self.spec.measure(record) {
             Measurement::Missing => (f64::NAN, None),
             Measurement::Selected { score, measured } => (score, measured),
             Measurement::Undecided { outline, measured } => {
-                self.undecided.push(UndecidedTrial {
-                    trial: self.trials.len(),
-                    outline: self.outlines.number(&outline),
-                    measured,
-                });
+                let outline = self.outlines.number(&outline);
+                self.undecided.push(UndecidedTrial { trial: index, outline, measured });
                 (f64::NAN, None)
             }
         };
-        let (domain, state) = (self.names.number(domain), record.state);
-        self.trials.push(TrialSummary {
-            setting,
-            domain,
-            state,
-            seed: *seed,
-            split_seed: *split_seed,
-            score,
-            measured,
-        });
+        let domain = self.names.number(domain);
+        let trial = TrialSummary { setting, domain, state, seed, split_seed, score, measured, sweeps };
+        put(&mut self.trials, index, trial);
+        Place::Trial(index)
+    }
+
+    /// Fails if a row by these axes has different trials of several sweeps.
+    pub(crate) fn check_sweeps(&self, axes: &[Axis]) -> Result<(), Mixed> {
+        let row = |setting, seeds, sweeps| {
+            (self.row(axes, setting, seeds), self.settings.value(setting), self.sweep_sets.value(sweeps))
+        };
+        let single =
+            self.trials.iter().map(|trial| row(trial.setting, (trial.seed, trial.split_seed), trial.sweeps));
+        let plain =
+            self.plain.iter().map(|trial| row(trial.setting, (trial.seed, trial.split_seed), trial.sweeps));
+        if self.group.names.len() < 2 {
+            return Ok(());
+        }
+        self.group.check(axes, single.chain(plain), |(_, values)| row_name(axes, values))
     }
 
     /// Selects the steps that depend on other trials. All trials must be known.
@@ -191,6 +292,12 @@ impl Collector {
                 (trial.score, trial.measured) = (score, measured[at]);
             }
         }
+    }
+
+    /// Whether one sweep has all trials with these sets of sweeps.
+    pub(crate) fn is_of_one_sweep(&self, sets: impl Iterator<Item = u32>) -> bool {
+        let common = sets.map(|set| self.sweep_sets.value(set).clone()).reduce(|all, one| &all & &one);
+        common.is_none_or(|common| !common.is_empty())
     }
 
     /// The number of trials.
@@ -217,6 +324,14 @@ impl Collector {
     pub(crate) fn domains(&self) -> Vec<String> {
         let numbers: BTreeSet<u32> = self.trials.iter().map(|trial| trial.domain).collect();
         in_order(&self.known_domains, numbers.into_iter().map(|number| self.names.value(number).clone()))
+    }
+}
+
+/// Puts a value at the end, or in the place of another.
+fn put<T>(values: &mut Vec<T>, index: usize, value: T) {
+    match values.get_mut(index) {
+        Some(known) => *known = value,
+        None => values.push(value),
     }
 }
 

@@ -7,15 +7,19 @@ mod collect;
 mod diff;
 pub mod domainbed;
 mod figure;
+mod joint;
 mod listing;
 mod metric_spec;
+mod mixed;
 mod paired;
 mod question;
 mod render;
 mod report;
 mod results;
+mod row_axes;
 mod rows;
 mod scale;
+mod shared;
 mod statistics;
 mod units;
 
@@ -26,18 +30,21 @@ pub use diff::{
     Diff, DiffSide, Example, Fact, GridPointDifference, RunFacts, SharedCounts, UnpairedCounts, diff,
 };
 pub use figure::{
-    CurveCollector, CurveSplit, FigureError, FigureKind, FigurePage, FigureQuestion, FigureWidth, TrialCurve,
-    covered, figure, pdf, png, trial_curves, uncovered,
+    CurveCollector, CurveSplit, FigureError, FigureKind, FigurePage, FigurePreset, FigureQuestion,
+    FigureWidth, TrialCurve, covered, figure, figures, pdf, png, trial_curves, uncovered,
 };
+pub use joint::{JointCollector, JointResults, SweepRecords};
 pub use listing::{
     ArtifactList, ArtifactRow, Certificate, HistoryEvent, QueryFormat, QueryValue, QueryWriter, SweepList,
     SweepRow, TrialHistory, TrialList, TrialRow, WorkerList, WorkerRow,
 };
 pub use metric_spec::{MetricChoice, OodSplit};
+pub use mixed::Mixed;
 pub use paired::{Comparison, DomainDifference, Paired, PairedError, SideChoice, paired};
 pub use question::Question;
 pub use render::Format;
-pub use report::{ReportQuestion, ReportSubject, report};
+pub use report::{ReportQuestion, ReportSubject, joint_report, report};
 pub use results::{Cell, Mean, Results, ResultsError, results};
 pub use rows::{EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat};
+pub use shared::SharedSettings;
 pub use statistics::{Estimate, seeds_for};

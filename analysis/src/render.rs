@@ -15,6 +15,7 @@ use crate::metric_spec::MetricChoice;
 use crate::results::{Cell, CellKey, Mean, Results, key};
 use crate::rows::{CellValue, Column, ColumnKind, RowFormat, RowWriter};
 use crate::scale::Scale;
+use crate::shared::DATASET;
 use crate::statistics::Estimate;
 
 /// The format of results.
@@ -35,6 +36,9 @@ named!(Format, "format", { Table => "table", Csv => "csv", Json => "json", Markd
 
 /// The sign ± where the best settings were taken.
 const PAIRS_OF_SEEDS: &str = "± standard error of the mean over pairs of seeds";
+
+/// The columns of a table of several datasets.
+const DATASETS_NOTE: &str = "columns: a dataset's mean over its held-out domains; mean: that of all datasets, ± as of independent ones";
 
 /// One rule below the header, and no other rules.
 pub(crate) const STYLE: TableStyle =
@@ -126,57 +130,35 @@ impl Results {
     /// # Errors
     /// With the error of the system.
     pub fn write_cells<W: Write + Send>(&self, format: RowFormat, out: W) -> io::Result<W> {
-        let number = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Number };
-        let integer = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer };
-        let mut columns: Vec<Column> = (0..self.axes.len()).map(|index| self.axis_column(index)).collect();
-        let holds_out = !self.is_plain();
-        if holds_out {
-            columns.push(Column { name: "held_out".to_owned(), kind: ColumnKind::Text });
-        }
-        columns.extend([number("iid_mean"), number("iid_se"), integer("iid_n")]);
-        if holds_out {
-            columns.extend([number("ood_mean"), number("ood_se"), integer("ood_n")]);
-        }
-        columns.extend([integer("planned"), integer("done")]);
-        if self.best {
-            columns.push(Column { name: "chosen".to_owned(), kind: ColumnKind::Text });
-        }
-        let kinds: Vec<ColumnKind> = columns.iter().map(|column| column.kind).collect();
-        let mut writer = RowWriter::new(format, columns, out)?;
-        for cell in &self.cells {
-            let mut values: Vec<CellValue<'_>> = cell
-                .row
-                .iter()
-                .zip(&kinds)
-                .map(|((_, value), kind)| CellValue::of_axis(value, *kind))
-                .collect();
-            values.extend(cell.held_out.as_deref().map(CellValue::Text));
-            let measured = [Some(cell.iid), cell.held_out.as_ref().map(|_| cell.ood)];
-            for Estimate { mean, se, n } in measured.into_iter().flatten() {
-                let number = |value: Option<f64>| value.map_or(CellValue::Absent, CellValue::Number);
-                values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
-            }
-            values.extend([cell.planned, cell.done].map(|count| CellValue::Integer(count as u64)));
-            if self.best {
-                let names = cell.chosen.iter().map(|chosen| format!("{} ({})", chosen.name(), chosen.seeds));
-                values.push(CellValue::Made(names.collect::<Vec<_>>().join("; ")));
-            }
-            writer.row(&values)?;
-        }
-        writer.finish()
+        write_cells(&[(None, self)], format, out)
     }
 
-    /// The column of an axis. Its type is that of its values, or text if they have several types.
-    fn axis_column(&self, index: usize) -> Column {
+    /// The type of an axis's values: text if they have several; none without a value.
+    fn axis_kind(&self, index: usize) -> Option<ColumnKind> {
         let kinds = self.cells.iter().filter_map(|cell| match cell.row.get(index) {
             Some((_, AxisValue::Scalar(scalar))) => Some(ColumnKind::of(scalar)),
             Some((_, AxisValue::Whole(_))) => Some(ColumnKind::Integer),
             Some((_, AxisValue::Absent)) | None => None,
         });
-        Column {
-            name: key(&self.axes[index]),
-            kind: kinds.reduce(ColumnKind::and).unwrap_or(ColumnKind::Text),
+        kinds.reduce(ColumnKind::and)
+    }
+
+    /// The values of a cell, without those of its axes and its dataset.
+    fn cell_values<'a>(&'a self, cell: &'a Cell) -> Vec<CellValue<'a>> {
+        let mut values: Vec<CellValue<'a>> =
+            cell.held_out.as_deref().map(CellValue::Text).into_iter().collect();
+        values.push(CellValue::Text(self.metric.name()));
+        let measured = [Some(cell.iid), cell.held_out.as_ref().map(|_| cell.ood)];
+        for Estimate { mean, se, n } in measured.into_iter().flatten() {
+            let number = |value: Option<f64>| value.map_or(CellValue::Absent, CellValue::Number);
+            values.extend([number(mean), number(se), CellValue::Integer(n as u64)]);
         }
+        values.extend([cell.planned, cell.done].map(|count| CellValue::Integer(count as u64)));
+        if self.best {
+            let names = cell.chosen.iter().map(|chosen| format!("{} ({})", chosen.name(), chosen.seeds));
+            values.push(CellValue::Made(names.collect::<Vec<_>>().join("; ")));
+        }
+        values
     }
 
     /// One line on the sweep, the selection and the number of trials.
@@ -185,14 +167,15 @@ impl Results {
         let model =
             if *method == Method::Plain { String::new() } else { format!(", weights used: {method}") };
         let best = if self.best { ", best setting of each row" } else { "" };
+        let what = if sweep.contains(", ") { "sweeps" } else { "sweep" };
         format!(
-            "sweep {sweep}{model}, selection {selection}{best}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
+            "{what} {sweep}{model}, selection {selection}{best}: {done} of {planned} trials done, {failed} failed, {diverged} diverged, {cancelled} cancelled{}",
             if *done == 0 { "; no result yet" } else { "" }
         )
     }
 
     /// Explains the selection, the splits and the signs in the tables.
-    fn legend(&self) -> String {
+    pub(crate) fn legend(&self) -> String {
         let blocks = self.blocks();
         let is_used = |sign: char| {
             let has = |entry: &String| entry.contains(sign);
@@ -208,11 +191,12 @@ impl Results {
         used.push("in/out: train/validation split".to_owned());
         used.extend(step_note(self.selection, self.method, &self.metrics().selected_by));
         used.extend(combined_note(&self.combined_steps));
+        used.extend(self.of_datasets.then(|| DATASETS_NOTE.to_owned()));
         used.extend(
             signs.into_iter().filter(|(sign, _)| is_used(*sign)).map(|(_, meaning)| meaning.to_owned()),
         );
         used.extend(self.missing_classes.note().map(str::to_owned));
-        let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.measured()).sum();
+        let unmeasured: usize = self.cells.iter().map(|cell| cell.done - cell.measured).sum();
         if unmeasured > 0 {
             used.push(format!(
                 "succeeded trials without the evaluations that this table needs: {unmeasured}"
@@ -221,9 +205,9 @@ impl Results {
         used.join("; ")
     }
 
-    fn blocks(&self) -> Vec<Block> {
+    pub(crate) fn blocks(&self) -> Vec<Block> {
         let (scale, metric) = (self.scale(), self.metric.name());
-        let mut blocks = if self.is_plain() {
+        let mut blocks = if self.is_plain {
             let title = scale.with_unit(&format!("{metric} (out split, mean over domains)"));
             vec![self.block(title, &scale, |cell| &cell.iid, |mean| &mean.iid, true)]
         } else {
@@ -272,6 +256,8 @@ impl Results {
         of_mean: fn(&Mean) -> &Estimate,
         mark: bool,
     ) -> Block {
+        // Of different datasets none is better.
+        let mark = mark && !self.axes.iter().any(|axis| axis.as_str() == DATASET);
         let mut header: Vec<String> = self.axes.iter().map(|axis| axis.to_string()).collect();
         let mut rows: Vec<Vec<String>> = self
             .means
@@ -284,7 +270,7 @@ impl Results {
                 let cell = cells.get(&(&*mean.row, Some(domain.as_str())))?;
                 let estimate = *of_cell(cell);
                 // A succeeded trial without these evaluations is not in the mean, so it counts as not done.
-                Some(Entry { estimate, planned: cell.planned, done: estimate.n, shows_progress: true })
+                Some(Entry { estimate, planned: cell.planned, done: cell.measured, shows_progress: true })
             });
             add_column(&mut rows, column.collect(), scale, mark);
             header.push(domain.clone());
@@ -307,13 +293,65 @@ impl Results {
     }
 }
 
+/// Writes a row for each cell of these results, which have the same axes, and returns the writer. Those of several sweeps have a column
+/// for the dataset.
+///
+/// # Errors
+/// With the error of the system.
+pub(crate) fn write_cells<W: Write + Send>(
+    parts: &[(Option<&str>, &Results)],
+    format: RowFormat,
+    out: W,
+) -> io::Result<W> {
+    let column = |name: &str, kind| Column { name: name.to_owned(), kind };
+    let (number, integer) =
+        (|name| column(name, ColumnKind::Number), |name| column(name, ColumnKind::Integer));
+    let Some((dataset, first)) = parts.first() else { return Ok(out) };
+    let mut columns: Vec<Column> = Vec::new();
+    for (index, axis) in first.axes.iter().enumerate() {
+        let kinds = parts.iter().filter_map(|(_, part)| part.axis_kind(index));
+        let name = if axis.as_str() == METRIC { format!("parameter.{axis}") } else { key(axis) };
+        columns.push(Column { name, kind: kinds.reduce(ColumnKind::and).unwrap_or(ColumnKind::Text) });
+    }
+    let kinds: Vec<ColumnKind> = columns.iter().map(|column| column.kind).collect();
+    // The rows may have it already.
+    let in_rows = first.axes.iter().any(|axis| axis.as_str() == DATASET);
+    if dataset.is_some() && !in_rows {
+        columns.push(column(DATASET, ColumnKind::Text));
+    }
+    let holds_out = parts.iter().any(|(_, part)| !part.is_plain);
+    columns.extend(holds_out.then(|| column("held_out", ColumnKind::Text)));
+    columns.push(column(METRIC, ColumnKind::Text));
+    columns.extend([number("iid_mean"), number("iid_se"), integer("iid_n")]);
+    if holds_out {
+        columns.extend([number("ood_mean"), number("ood_se"), integer("ood_n")]);
+    }
+    columns.extend([integer("planned"), integer("done")]);
+    columns.extend(first.best.then(|| column("chosen", ColumnKind::Text)));
+    let mut writer = RowWriter::new(format, columns, out)?;
+    for (dataset, part) in parts {
+        for cell in &part.cells {
+            let axes = cell.row.iter().zip(&kinds);
+            let mut values: Vec<CellValue<'_>> =
+                axes.map(|((_, value), kind)| CellValue::of_axis(value, *kind)).collect();
+            values.extend(dataset.filter(|_| !in_rows).map(CellValue::Text));
+            values.extend(part.cell_values(cell));
+            writer.row(&values)?;
+        }
+    }
+    writer.finish()
+}
+
+/// The column that names the metric.
+const METRIC: &str = "metric";
+
 /// The cells of a table as text.
-struct Block {
-    title: String,
-    header: Vec<String>,
+pub(crate) struct Block {
+    pub title: String,
+    pub header: Vec<String>,
     /// The number of columns with texts. The others have numbers.
-    texts: usize,
-    rows: Vec<Vec<String>>,
+    pub texts: usize,
+    pub rows: Vec<Vec<String>>,
 }
 
 struct Entry {

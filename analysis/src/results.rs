@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use sortie_core::combine::{COMBINE, MEMBERS, combine_of};
+use sortie_core::combine::combine_of;
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Method, Metric};
 use sortie_core::record::TrialRecord;
 use sortie_core::selection::Selection;
 use sortie_core::trial::{MissingClasses, Work};
 
-use crate::axis::{Axis, AxisValue, names_of};
+use crate::axis::{Axis, AxisValue};
 use crate::chosen::{ChoiceAxes, Chosen};
 use crate::collect::{Collector, PlainTrial, TrialSummary};
 use crate::metric_spec::{MeasuredPair, MetricChoice, MetricSpec, OodSplit};
+use crate::mixed::Mixed;
 use crate::question::Question;
+use crate::row_axes::row_axes;
 use crate::scale::Scale;
 use crate::statistics::Estimate;
 use crate::units::{Unit, take_best};
@@ -37,6 +39,8 @@ pub struct Cell {
     pub done: usize,
     /// The settings that were taken as the best, the most frequent first; empty if none was chosen.
     pub chosen: Vec<Chosen>,
+    /// The number of trials with the values of this cell.
+    pub(crate) measured: usize,
     /// The values that are averaged; none where the sweep holds out nothing.
     pub(crate) values: Vec<MeasuredPair>,
 }
@@ -45,11 +49,6 @@ impl Cell {
     /// What identifies the cell.
     pub(crate) fn key(&self) -> CellKey<'_> {
         (&self.row, self.held_out.as_deref())
-    }
-
-    /// The number of trials with the values of this cell.
-    pub(crate) fn measured(&self) -> usize {
-        if self.held_out.is_some() { self.ood.n } else { self.iid.n }
     }
 }
 
@@ -118,17 +117,18 @@ pub struct Results {
     /// The held-out domains that make columns, in the dataset's order.
     #[serde(skip)]
     pub domains: Vec<String>,
+    /// Whether the sweep holds out no domain, so that there is one value for each row.
+    #[serde(skip)]
+    pub(crate) is_plain: bool,
+    /// Whether columns are datasets instead of held-out domains.
+    #[serde(skip)]
+    pub(crate) of_datasets: bool,
 }
 
 impl Results {
-    /// Whether the sweep holds out no domain, so that there is one value for each row.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.cells.iter().any(|cell| cell.held_out.is_none())
-    }
-
     /// Whether trials succeeded, and none has the values that were asked for.
     pub fn is_unmeasured(&self) -> bool {
-        self.done > 0 && self.cells.iter().all(|cell| cell.measured() == 0)
+        self.done > 0 && self.cells.iter().all(|cell| cell.measured == 0)
     }
 
     /// How its values are written.
@@ -161,6 +161,15 @@ pub enum ResultsError {
         /// The sweep.
         sweep: String,
     },
+    /// Trials of different sweeps would be averaged.
+    #[error(transparent)]
+    Mixed(#[from] Mixed),
+    /// Some sweeps hold out domains and others none.
+    #[error("sweep {plain} holds out no domain, and others do: they have no table in common")]
+    Unlike {
+        /// A sweep that holds out none.
+        plain: String,
+    },
     /// No trial has the axis of the rows.
     #[error("sweep {sweep} has no axis {axis:?} to make rows of; allowed: {}", known.join(", "))]
     NoAxis {
@@ -192,9 +201,15 @@ impl Collector {
     ///
     /// # Errors
     /// [`ResultsError`] when the sweep lacks an axis of the rows.
-    pub fn results(mut self) -> Result<Results, ResultsError> {
+    pub fn results(self) -> Result<Results, ResultsError> {
+        let axes = row_axes(&[&self])?;
+        self.results_by(axes)
+    }
+
+    /// The same with these axes of the rows.
+    pub(crate) fn results_by(mut self, axes: Vec<Axis>) -> Result<Results, ResultsError> {
         self.settle();
-        let axes = self.row_axes()?;
+        self.check_sweeps(&axes)?;
         if self.holds_out_nothing() {
             return Ok(self.plain_results(axes));
         }
@@ -238,7 +253,7 @@ impl Collector {
         let open = if best { ChoiceAxes::of(self.settings.values(), &axes) } else { ChoiceAxes::default() };
         let mut rows: BTreeMap<RowKey, Vec<Unit<f64>>> = BTreeMap::new();
         for trial in &self.plain {
-            let PlainTrial { setting, state, seed, split_seed, score, value } = *trial;
+            let PlainTrial { setting, state, seed, split_seed, score, value, sweeps: _ } = *trial;
             rows.entry(self.row(&axes, setting, (seed, split_seed))).or_default().push(Unit {
                 measured: value,
                 score,
@@ -271,6 +286,7 @@ impl Collector {
                 planned,
                 done,
                 chosen,
+                measured: iid.n,
                 values: Vec::new(),
             });
             means.push(Mean { row, iid, ood, planned, done, values: Vec::new(), replicates: planned });
@@ -279,7 +295,7 @@ impl Collector {
     }
 
     /// The key of a trial's row. Combined trials come last.
-    fn row(&self, axes: &[Axis], setting: u32, (seed, split_seed): (u64, u64)) -> RowKey {
+    pub(crate) fn row(&self, axes: &[Axis], setting: u32, (seed, split_seed): (u64, u64)) -> RowKey {
         let parameters = self.settings.value(setting);
         let values = axes.iter().map(|axis| axis.of(parameters, seed, split_seed)).collect();
         (combine_of(parameters).is_some(), values)
@@ -287,6 +303,8 @@ impl Collector {
 
     fn assemble(self, axes: Vec<Axis>, domains: Vec<String>, cells: Vec<Cell>, means: Vec<Mean>) -> Results {
         Results {
+            is_plain: cells.iter().any(|cell| cell.held_out.is_none()),
+            of_datasets: false,
             selection: self.question.selection,
             method: self.question.method,
             best: self.question.best,
@@ -309,51 +327,10 @@ impl Collector {
             domains,
         }
     }
-
-    fn row_axes(&self) -> Result<Vec<Axis>, ResultsError> {
-        let parameters = names_of(self.settings.values());
-        let mut axes: Vec<Axis> = Vec::new();
-        for axis in &self.question.by {
-            // The axes of a sweep without trials are not known yet.
-            if let Axis::Parameter(name) = axis
-                && self.total() > 0
-                && !parameters.contains(name)
-            {
-                let known = parameters
-                    .iter()
-                    .map(String::as_str)
-                    .chain(["seed", "split"])
-                    .map(str::to_owned)
-                    .collect();
-                return Err(ResultsError::NoAxis { sweep: self.sweep.clone(), axis: name.clone(), known });
-            }
-            if !axes.contains(axis) {
-                axes.push(axis.clone());
-            }
-        }
-        let combined: Vec<Axis> =
-            if self.has_combined() { vec![COMBINE.into(), MEMBERS.into()] } else { Vec::new() };
-        if axes.is_empty() {
-            // A trial that lacks an axis does not make it vary.
-            let varies = |name: &String| {
-                self.settings.values().filter_map(|setting| setting.get(name)).collect::<BTreeSet<_>>().len()
-                    > 1
-            };
-            axes =
-                parameters.iter().filter(|name| varies(name)).map(|name| Axis::from(name.as_str())).collect();
-            axes.retain(|axis| !combined.contains(axis));
-        }
-        if axes.is_empty() && parameters.iter().any(|name| Axis::from(name.as_str()) == Axis::dropout()) {
-            axes.push(Axis::dropout());
-        }
-        // Combinations are averaged neither with single trials nor with other combinations.
-        axes.extend(combined.into_iter().filter(|axis| !axes.contains(axis)).collect::<Vec<_>>());
-        Ok(axes)
-    }
 }
 
 /// Whether a row is of combined trials, and its values.
-type RowKey = (bool, Vec<AxisValue>);
+pub(crate) type RowKey = (bool, Vec<AxisValue>);
 
 /// Units of a row by held-out domain.
 type CellUnits<'a> = BTreeMap<&'a str, Vec<Unit<MeasuredPair>>>;
@@ -378,6 +355,7 @@ fn cell(row: &[(Axis, AxisValue)], domain: &str, units: &[Unit<MeasuredPair>]) -
         planned: units.len(),
         done: done(units),
         chosen: Vec::new(),
+        measured: measured.len(),
         values: measured,
     }
 }

@@ -219,12 +219,12 @@ fn combined_trials_have_rows_of_their_own_behind_the_others() {
     let found = results("s", &work, &records, &question).unwrap();
     assert_eq!(found.axes, ["dropout", "combine", "members"].map(Axis::from));
     insta::assert_snapshot!(found.render(Format::Csv), @r"
-    dropout,combine,members,held_out,iid_mean,iid_se,iid_n,ood_mean,ood_se,ood_n,planned,done
-    0,,,photo,0.9,0,2,0.605,5.0000000000000044e-3,2,2,2
-    0.9,,,photo,0.9,0,2,0.705,5.0000000000000044e-3,2,2,2
-    ,all,4,photo,0.75,,1,0.99,,1,1,1
-    0,ensemble,2,photo,0.75,,1,0.8,,1,1,1
-    0.9,ensemble,2,photo,0.75,,1,0.9,,1,1,1
+    dropout,combine,members,held_out,metric,iid_mean,iid_se,iid_n,ood_mean,ood_se,ood_n,planned,done
+    0,,,photo,accuracy,0.9,0,2,0.605,5.0000000000000044e-3,2,2,2
+    0.9,,,photo,accuracy,0.9,0,2,0.705,5.0000000000000044e-3,2,2,2
+    ,all,4,photo,accuracy,0.75,,1,0.99,,1,1,1
+    0,ensemble,2,photo,accuracy,0.75,,1,0.8,,1,1,1
+    0.9,ensemble,2,photo,accuracy,0.75,,1,0.9,,1,1,1
     ");
     insta::assert_snapshot!(found.render(Format::Table), @r"
     sweep s, selection iid: 7 of 7 trials done, 0 failed, 0 diverged, 0 cancelled
@@ -351,6 +351,6 @@ fn cells_are_a_sheet_too() {
     let (work, records) = combined_sweep();
     let found = results("s", &work, &records, &Question::default()).unwrap();
     let jsonl = String::from_utf8(found.write_cells(RowFormat::Jsonl, Vec::new()).unwrap()).unwrap();
-    let first = r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
+    let first = r#"{"dropout":0.0,"combine":null,"members":null,"held_out":"photo","metric":"accuracy","iid_mean":0.9,"iid_se":0.0,"iid_n":2,"ood_mean":0.605,"#;
     assert!(jsonl.starts_with(first) && jsonl.lines().count() == found.cells.len(), "{jsonl}");
 }

@@ -376,11 +376,11 @@ fn names_become_plain_latex() {
 #[test]
 fn csv() {
     insta::assert_snapshot!(incomplete().render(Format::Csv), @r"
-    dropout,held_out,iid_mean,iid_se,iid_n,ood_mean,ood_se,ood_n,planned,done
-    0,photo,0.905,5.0000000000000044e-3,2,0.91,0.010000000000000009,2,2,2
-    0,sketch,0.905,5.0000000000000044e-3,2,0.71,0.010000000000000009,2,2,2
-    0.5,photo,0.925,5.0000000000000044e-3,2,0.95,0.010000000000000009,2,2,2
-    0.5,sketch,0.92,,1,0.74,,1,2,1
+    dropout,held_out,metric,iid_mean,iid_se,iid_n,ood_mean,ood_se,ood_n,planned,done
+    0,photo,accuracy,0.905,5.0000000000000044e-3,2,0.91,0.010000000000000009,2,2,2
+    0,sketch,accuracy,0.905,5.0000000000000044e-3,2,0.71,0.010000000000000009,2,2,2
+    0.5,photo,accuracy,0.925,5.0000000000000044e-3,2,0.95,0.010000000000000009,2,2,2
+    0.5,sketch,accuracy,0.92,,1,0.74,,1,2,1
     ");
 }
 

@@ -60,8 +60,8 @@ fn sweep(accuracies: &[f64], losses: &[Option<f64>]) -> Vec<TrialRecord> {
 fn write(records: &[TrialRecord], format: RowFormat) -> (Vec<u8>, ExportCounts) {
     let mut axes = ExportColumns::default();
     records.iter().for_each(|record| axes.add(record));
-    let mut sheet = EvaluationWriter::new("s", &axes, format, Vec::new()).unwrap();
-    records.iter().for_each(|record| sheet.push(record).unwrap());
+    let mut sheet = EvaluationWriter::new(&axes, format, Vec::new()).unwrap();
+    records.iter().for_each(|record| sheet.push("s", record).unwrap());
     sheet.finish().unwrap()
 }
 
@@ -125,13 +125,13 @@ fn what_came_while_the_file_was_written_is_refused() {
     let records = sweep(&[], &[]);
     let mut axes = ExportColumns::default();
     axes.add(&records[1]);
-    let mut sheet = EvaluationWriter::new("s", &axes, RowFormat::Csv, Vec::new()).unwrap();
-    sheet.push(&records[1]).unwrap();
-    let error = sheet.push(&records[0]).unwrap_err().to_string();
+    let mut sheet = EvaluationWriter::new(&axes, RowFormat::Csv, Vec::new()).unwrap();
+    sheet.push("s", &records[1]).unwrap();
+    let error = sheet.push("s", &records[0]).unwrap_err().to_string();
     assert_eq!(error, "sweep s got new values of axis layers while it was exported: export it again");
     let mut grown = records[1].clone();
     grown.point.parameters.insert("combine".to_owned(), Scalar::Text("x".to_owned()));
-    assert!(sheet.push(&grown).unwrap_err().to_string().contains("axis combine"));
+    assert!(sheet.push("s", &grown).unwrap_err().to_string().contains("axis combine"));
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn each_named_metric_has_a_column() {
     let mut columns = ExportColumns::default();
     columns.add(&records[1]);
     records[0].point = records[1].point.clone();
-    let mut sheet = EvaluationWriter::new("s", &columns, RowFormat::Csv, Vec::new()).unwrap();
-    let error = sheet.push(&records[0]).unwrap_err().to_string();
+    let mut sheet = EvaluationWriter::new(&columns, RowFormat::Csv, Vec::new()).unwrap();
+    let error = sheet.push("s", &records[0]).unwrap_err().to_string();
     assert_eq!(error, "sweep s got new values of metric f1 while it was exported: export it again");
 }
 

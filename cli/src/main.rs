@@ -19,6 +19,7 @@ mod rows;
 mod settings;
 mod storage;
 mod sweep_source;
+mod sweeps;
 mod trainer;
 mod watching;
 

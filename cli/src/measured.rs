@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use sortie_analysis::{MetricChoice, OodSplit};
 use sortie_core::metrics::{Method, Metric};
+use sortie_core::spec::SweepSpec;
 
 use crate::connection::Client;
 
@@ -42,11 +43,18 @@ impl MetricArguments {
         sweep: &str,
         ood_split: Option<OodSplit>,
     ) -> Result<MetricChoice> {
-        let Self { metric, select_metric } = self;
-        if metric.is_none() && select_metric.is_none() {
+        if self.given().next().is_none() {
             return Ok(MetricChoice::ACCURACY);
         }
-        let spec = client.describe(sweep).await?;
+        self.choice_of(&client.describe(sweep).await?, ood_split)
+    }
+
+    /// The same for a sweep that is known.
+    ///
+    /// # Errors
+    /// One line: the sweep does not know one.
+    pub fn choice_of(&self, spec: &SweepSpec, ood_split: Option<OodSplit>) -> Result<MetricChoice> {
+        let Self { metric, select_metric } = self;
         let named = |name: &Option<String>| name.as_deref().map(|name| spec.metric(name)).transpose();
         let (shown, selected_by) = match (named(metric), named(select_metric)) {
             (Ok(shown), Ok(selected_by)) => (shown, selected_by),

@@ -12,7 +12,7 @@ use sortie_core::split::seed_hash_of_text;
 use sortie_core::trial::Point;
 
 use super::exported::as_trials;
-use super::registry::domain_names;
+use super::registry::{domain_names, folder_of};
 use super::run::SortedRecords;
 use super::trials::{ALGORITHM, HPARAMS_SEED, IMPORTED, LACKING};
 use super::{MISSING, Record, Run};
@@ -121,7 +121,7 @@ impl ImportedSweep {
             "select": if pairs { ["iid", "loo", "oracle"].as_slice() } else { ["iid", "oracle"].as_slice() },
             // The sweep's name is part of its trials' ids, because DomainBed's seeds do not identify what was run.
             "run": { "command": [IMPORTED, self.name] },
-            "data": { "dataset": self.dataset, "domains": self.domains },
+            "data": { "dataset": folder_of(&self.dataset), "domains": self.domains },
             "require": { "tags": [tag] },
             "grid": grid,
         })

@@ -11,13 +11,16 @@ mod registry;
 mod run;
 mod select;
 mod tables;
+mod together;
 mod trials;
 mod write;
 
 pub use import::{ImportError, ImportedSweep};
 pub use read::{Folders, ReadError, read};
+pub use registry::name_of;
 pub use run::{MISSING, Origin, Record, Run};
 pub use select::SelectionMethod;
-pub use tables::tables;
+pub use tables::{latex, tables};
+pub use together::{MixedRuns, together};
 pub use trials::{IMPORTED, left_out, runs, skipped, unshown};
 pub use write::write;

@@ -63,6 +63,20 @@ pub(super) const DATASETS: [(&str, &[&str]); 18] = [
     ("SpawriousM2M_hard", SPAWRIOUS),
 ];
 
+/// The folders of the datasets that DomainBed knows by another name, and that name.
+const FOLDERS: [(&str, &str); 3] =
+    [("domain_net", "DomainNet"), ("office_home", "OfficeHome"), ("terra_incognita", "TerraIncognita")];
+
+/// DomainBed's name for a dataset that is known by its folder.
+pub fn name_of(folder: &str) -> &str {
+    FOLDERS.iter().find(|(own, _)| *own == folder).map_or(folder, |(_, name)| name)
+}
+
+/// The folder of a dataset that is known by DomainBed's name: what sweep files call it.
+pub(super) fn folder_of(name: &str) -> &str {
+    FOLDERS.iter().find(|(_, known)| *known == name).map_or(name, |(folder, _)| folder)
+}
+
 /// Names for the domains of a dataset, in DomainBed's order: its labels if they are sorted and valid names, else `env0`, `env1`, ...
 pub(super) fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
     let labels = DATASETS
@@ -85,6 +99,16 @@ pub(super) fn domain_names(dataset: &str, envs: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn datasets_are_known_by_their_folders_and_by_domainbeds_names() {
+        for (folder, name) in FOLDERS {
+            assert_eq!((name_of(folder), folder_of(name)), (name, folder));
+            assert!(DATASETS.iter().any(|(known, _)| *known == name), "{name}");
+            assert!(sortie_core::catalogue::find(folder).is_some(), "{folder}");
+        }
+        assert_eq!((name_of("PACS"), folder_of("Mine")), ("PACS", "Mine"));
+    }
 
     #[test]
     fn domains_have_their_labels_where_these_keep_their_order() {

@@ -16,14 +16,64 @@ const NOTHING: &str = "X";
 ///
 /// As in DomainBed, incomplete runs count with the steps that they have, and unknown datasets are left out.
 pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
-    let records: usize = runs.iter().map(|run| run.records.len()).sum();
-    let mut text = format!("Total records: {records}\n");
+    let mut text = format!("Total records: {}\n", records(runs));
+    all(&mut text, runs, methods, Form::Text);
+    text
+}
+
+/// The same as it prints with `--latex`: a document with booktabs' rules.
+pub fn latex(runs: &[Run], methods: &[SelectionMethod]) -> String {
+    let mut text = LATEX_HEAD.to_owned();
+    text.push_str(&format!("% Total records: {}\n", records(runs)));
+    all(&mut text, runs, methods, Form::Latex);
+    text.push_str("\\end{document}\n");
+    text
+}
+
+/// The lines before the first table.
+const LATEX_HEAD: &str = "\\documentclass{article}
+\\usepackage{booktabs}
+\\usepackage{adjustbox}
+\\begin{document}
+\\section{Full DomainBed results}
+";
+
+/// How tables are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Latex,
+}
+
+impl Form {
+    /// What separates a mean and its error.
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Text => "+/-",
+            Self::Latex => "$\\pm$",
+        }
+    }
+}
+
+/// The number of records, which count if no table shows their run too.
+fn records(runs: &[Run]) -> usize {
+    runs.iter().map(|run| run.records.len()).sum()
+}
+
+/// Adds the tables of each method: its datasets, then its averages.
+fn all(text: &mut String, runs: &[Run], methods: &[SelectionMethod], form: Form) {
     // Runs without records do not count.
     let runs: Vec<&Run> = runs.iter().filter(|run| !run.records.is_empty()).collect();
     let algorithms = algorithms(&runs);
     let datasets: Vec<_> =
         DATASETS.into_iter().filter(|(name, _)| runs.iter().any(|run| run.dataset == *name)).collect();
+    let heading = |text: &mut String, command: &str, title: &str| {
+        if form == Form::Latex {
+            text.push_str(&format!("\n\\{command}{{{title}}}\n"));
+        }
+    };
     for &method in methods {
+        heading(text, "subsection", &format!("Model selection: {}", method.title()));
         let groups = Groups::of(&runs, method);
         for &(dataset, labels) in &datasets {
             let rows = algorithms.iter().map(|algorithm| {
@@ -33,10 +83,12 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
                         .filter(move |(key, _)| key.test_env == env)
                         .map(|(_, accuracy)| *accuracy)
                 };
-                row((0..labels.len()).map(|env| MeanCell::of(&cell(env).collect::<Vec<_>>())).collect())
+                let cells = (0..labels.len()).map(|env| MeanCell::of(&cell(env).collect::<Vec<_>>(), form));
+                row(cells.collect())
             });
+            heading(text, "subsubsection", dataset);
             let head = format!("Dataset: {dataset}, model selection method: {}", method.title());
-            table(&mut text, &head, labels, &algorithms, rows, DATASET_CELL);
+            table(text, form, &head, labels, &algorithms, rows, DATASET_CELL);
         }
         let rows = algorithms.iter().map(|algorithm| {
             let cell = |&(dataset, _): &(&str, &[&str])| {
@@ -44,24 +96,19 @@ pub fn tables(runs: &[Run], methods: &[SelectionMethod]) -> String {
                 for (key, accuracy) in groups.of_algorithm(dataset, algorithm) {
                     trials.entry(key.trial_seed).or_default().push(*accuracy);
                 }
-                MeanCell::of(&trials.values().map(|accuracies| numpy::mean(accuracies)).collect::<Vec<_>>())
+                let means: Vec<f64> = trials.values().map(|accuracies| numpy::mean(accuracies)).collect();
+                MeanCell::of(&means, form)
             };
             row(datasets.iter().map(cell).collect())
         });
         if datasets.is_empty() {
             continue;
         }
+        heading(text, "subsubsection", "Averages");
         let names: Vec<&str> = datasets.iter().map(|(name, _)| *name).collect();
-        table(
-            &mut text,
-            &format!("Averages, model selection method: {}", method.title()),
-            &names,
-            &algorithms,
-            rows,
-            AVERAGES_CELL,
-        );
+        let head = format!("Averages, model selection method: {}", method.title());
+        table(text, form, &head, &names, &algorithms, rows, AVERAGES_CELL);
     }
-    text
 }
 
 /// The algorithms that DomainBed knows in its order, then the others in the order of the runs.
@@ -126,14 +173,14 @@ struct MeanCell {
 }
 
 impl MeanCell {
-    fn of(values: &[f64]) -> Self {
+    fn of(values: &[f64], form: Form) -> Self {
         if values.is_empty() {
             return Self { text: NOTHING.to_owned(), mean: None };
         }
         let root = (values.len() as f64).sqrt();
         let shares: Vec<f64> = values.iter().map(|value| value / root).collect();
         let (mean, error) = (100.0 * numpy::mean(values), 100.0 * numpy::deviation(&shares));
-        Self { text: format!("{mean:.1} +/- {error:.1}"), mean: Some(mean) }
+        Self { text: format!("{mean:.1} {} {error:.1}", form.sign()), mean: Some(mean) }
     }
 }
 
@@ -149,19 +196,38 @@ fn row(cells: Vec<MeanCell>) -> Vec<String> {
 
 fn table(
     text: &mut String,
+    form: Form,
     head: &str,
     labels: &[&str],
     algorithms: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
     width: usize,
 ) {
-    text.push_str(&format!("\n-------- {head}\n"));
-    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+    let heads = ["Algorithm"].into_iter().chain(labels.iter().copied()).chain(["Avg"]);
+    let (between, end) = if form == Form::Latex { (" & ", "\\\\") } else { ("  ", "") };
+    let line = |text: &mut String, cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<String> = cells.map(|cell| format!("{cell:<width$.width$}")).collect();
-        text.push_str(&format!("{} \n", padded.join("  ")));
+        text.push_str(&format!("{} {end}\n", padded.join(between)));
     };
-    line(&mut ["Algorithm"].into_iter().chain(labels.iter().copied()).chain(["Avg"]));
+    match form {
+        Form::Text => {
+            text.push_str(&format!("\n-------- {head}\n"));
+            line(text, &mut heads.into_iter());
+        }
+        Form::Latex => {
+            text.push_str("\n\\begin{center}\n\\adjustbox{max width=\\textwidth}{%\n");
+            // A column of text and one for each number.
+            text.push_str(&format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "c".repeat(labels.len() + 1)));
+            let bold: Vec<String> =
+                heads.map(|head| format!("\\textbf{{{}}}", head.replace('%', "\\%"))).collect();
+            line(text, &mut bold.iter().map(String::as_str));
+            text.push_str("\\midrule\n");
+        }
+    }
     for (algorithm, row) in algorithms.iter().zip(rows) {
-        line(&mut [*algorithm].into_iter().chain(row.iter().map(String::as_str)));
+        line(text, &mut [*algorithm].into_iter().chain(row.iter().map(String::as_str)));
+    }
+    if form == Form::Latex {
+        text.push_str("\\bottomrule\n\\end{tabular}}\n\\end{center}\n");
     }
 }

@@ -10,7 +10,7 @@ use sortie_core::record::TrialRecord;
 use sortie_core::spec::{FurtherRecord, Imported, SkippedRun};
 use sortie_core::trial::{Point, Work};
 
-use super::registry::DATASETS;
+use super::registry::{DATASETS, name_of};
 use super::{MISSING, Origin, Record, Run};
 
 /// The axes that become a part of the algorithm's name: Sortie's, and that of DomainBed's hyper-parameter.
@@ -28,7 +28,7 @@ const ERM: &str = "ERM";
 
 /// Why DomainBed's tables cannot show a sweep, in one line; none if they can.
 pub fn unshown(work: &Work) -> Option<String> {
-    let (dataset, domains) = (work.dataset().unwrap_or_default(), work.domains().len());
+    let (dataset, domains) = (name_of(work.dataset().unwrap_or_default()), work.domains().len());
     match DATASETS.iter().find(|(name, _)| *name == dataset) {
         None => {
             Some(format!("DomainBed does not know the dataset {dataset:?}, and leaves it out of its tables"))
@@ -62,7 +62,7 @@ pub fn runs(work: &Work, records: &[TrialRecord], imported: &Imported) -> Vec<Ru
         records.iter().filter(|record| record.point.combine().is_none()).collect();
     let numbers = RunNumbers::of(work, &records);
     let domains = domains(work, &records);
-    let dataset = work.dataset().unwrap_or_default();
+    let dataset = name_of(work.dataset().unwrap_or_default());
     let mut runs = Vec::new();
     for record in records
         .iter()
@@ -144,7 +144,7 @@ pub fn skipped(work: &Work, imported: &Imported) -> Vec<Run> {
     let run = |skipped: &SkippedRun| Run {
         name: skipped.name.clone(),
         algorithm: skipped.algorithm.clone(),
-        dataset: work.dataset().unwrap_or_default().to_owned(),
+        dataset: name_of(work.dataset().unwrap_or_default()).to_owned(),
         records: (0..skipped.records)
             .map(|_| Record { step: 0, in_acc: Vec::new(), out_acc: Vec::new() })
             .collect(),

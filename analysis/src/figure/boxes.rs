@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, MARGIN, NOTE, Ticks, draw_heading, rows};
 use super::page::FigurePage;
-use super::svg::{Anchor, BLACK, Fill, Marker, Stroke, Svg, TEXT, fitted, text_width};
+use super::svg::{Anchor, BLACK, Fill, Marker, Picture, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::metric_spec::MeasuredPair;
 use crate::results::Results;
@@ -131,7 +131,7 @@ pub(super) fn draw(
     panels: &[BoxPanel],
     results: &Results,
     spread_over: &[Axis],
-) -> String {
+) -> Picture {
     let mut svg = Svg::default();
     let axis = results.axes.first().map(Axis::to_string).unwrap_or_default();
     let top = draw_heading(&mut svg, page, &results.sweep, &notes(panels, results, spread_over));

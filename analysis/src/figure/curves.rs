@@ -9,7 +9,7 @@ use super::frame::{Ticks, draw_heading};
 use super::key::{CurveEnd, CurveLook, Key, label_max};
 use super::page::FigurePage;
 use super::settings::{Setting, name, named, names, setting, value_label};
-use super::svg::{Fill, Svg, TEXT, wrapped};
+use super::svg::{Fill, Picture, Svg, TEXT, wrapped};
 use crate::axis::Axis;
 use crate::metric_spec::MeasuredPair;
 use crate::results::{Results, over_domains};
@@ -64,7 +64,7 @@ pub(super) fn draw(
     trajectories: &[Trajectory],
     results: &Results,
     averaged: &[Axis],
-) -> String {
+) -> Picture {
     let mut svg = Svg::default();
     let top = draw_heading(&mut svg, page, &results.sweep, &notes(axes, trajectories, results, averaged));
     let points = || trajectories.iter().flat_map(|trajectory| &trajectory.points);

@@ -6,12 +6,15 @@ use sortie_core::metrics::Method;
 use sortie_core::record::TrialRecord;
 use sortie_core::trial::Work;
 
+use super::merged::Merged;
 use super::scatter_points::Scatter;
 use super::settings::{Setting, setting};
+use super::svg::Picture;
 use super::{FigureError, FigureKind, FigureQuestion};
-use super::{axes, boxes, curves, grid, rates, scatter, scatter_points};
+use super::{axes, boxes, clouds, curves, grid, rates, scatter, scatter_points};
 use crate::axis::{Axis, parameter_names};
 use crate::collect::in_order;
+use crate::joint::SweepRecords;
 use crate::question::Question;
 use crate::results::{Results, ResultsError, results};
 
@@ -30,6 +33,41 @@ pub fn figure(
     records: &[TrialRecord],
     asked: &FigureQuestion,
 ) -> Result<String, FigureError> {
+    let asked = checked(asked)?;
+    Ok(one_sweep(sweep, work, records, &asked, None)?.document())
+}
+
+/// Draws a figure of one or several sweeps as an SVG document: those on one dataset in one plot, several datasets in one each. Trials of
+/// different sweeps are drawn together only where axes that are named tell them apart.
+///
+/// # Errors
+/// As [`figure`], and where trials of different sweeps would be averaged.
+pub fn figures(sweeps: Vec<SweepRecords>, asked: &FigureQuestion) -> Result<String, FigureError> {
+    let asked = checked(asked)?;
+    let by = asked.by.iter().filter(|axis| matches!(axis, Axis::Parameter(_))).map(Axis::as_str);
+    let named: Vec<&str> = by.chain(asked.preset.iter().flat_map(|preset| preset.axes()).copied()).collect();
+    let merged = Merged::of(sweeps, &named);
+    let picture = match merged.as_slice() {
+        [one] if asked.preset.is_none() => one_sweep(&one.name, &one.work, &one.records, &asked, Some(one))?,
+        all if asked.kind == FigureKind::Scatter => clouds::draw(all, &asked)?,
+        all => {
+            let mut pictures = Vec::new();
+            for one in all {
+                let name = if one.dataset.is_empty() {
+                    one.name.clone()
+                } else {
+                    format!("{}: {}", one.dataset, one.name)
+                };
+                pictures.push(one_sweep(&name, &one.work, &one.records, &asked, Some(one))?);
+            }
+            Picture::stacked(pictures)
+        }
+    };
+    Ok(picture.document())
+}
+
+/// The question, if its kind of figure can answer it.
+fn checked(asked: &FigureQuestion) -> Result<FigureQuestion, FigureError> {
     let mut asked = FigureQuestion { methods: distinct(&asked.methods), ..asked.clone() };
     if asked.methods.is_empty() {
         asked.methods.push(Method::Plain);
@@ -38,13 +76,24 @@ pub fn figure(
         return Err(FigureError::Methods { kind: asked.kind, given: names(&asked.methods) });
     }
     check_by(&asked)?;
+    Ok(asked)
+}
+
+/// Draws these trials in one plot. `merged` says of which sweeps they are, if of several.
+fn one_sweep(
+    sweep: &str,
+    work: &Work,
+    records: &[TrialRecord],
+    asked: &FigureQuestion,
+    merged: Option<&Merged>,
+) -> Result<Picture, FigureError> {
     if records.iter().any(|record| record.point.combine().is_some()) {
         // A combination is no replicate of a single trial: only a scatter figure draws combinations, as points of their own.
         let (combined, single): (Vec<TrialRecord>, Vec<TrialRecord>) =
             records.iter().cloned().partition(|record| record.point.combine().is_some());
-        return FigureData { sweep, work, records: &single, combined: &combined, asked: &asked }.draw();
+        return FigureData { sweep, work, records: &single, combined: &combined, asked, merged }.draw();
     }
-    FigureData { sweep, work, records, combined: &[], asked: &asked }.draw()
+    FigureData { sweep, work, records, combined: &[], asked, merged }.draw()
 }
 
 /// Fails if the axes do not suit the kind of figure.
@@ -68,10 +117,12 @@ struct FigureData<'a> {
     records: &'a [TrialRecord],
     combined: &'a [TrialRecord],
     asked: &'a FigureQuestion,
+    /// The sweeps of the trials, if they are of several.
+    merged: Option<&'a Merged>,
 }
 
 impl FigureData<'_> {
-    fn draw(&self) -> Result<String, FigureError> {
+    fn draw(&self) -> Result<Picture, FigureError> {
         match self.asked.kind {
             FigureKind::Rates => self.rates(),
             FigureKind::Curves => self.curves(),
@@ -80,7 +131,7 @@ impl FigureData<'_> {
         }
     }
 
-    fn rates(&self) -> Result<String, FigureError> {
+    fn rates(&self) -> Result<Picture, FigureError> {
         let Self { sweep, records, asked, .. } = *self;
         // A sweep without results is reported before missing axes.
         self.check_measured()?;
@@ -101,7 +152,7 @@ impl FigureData<'_> {
         Ok(rates::draw(&asked.page, &rates::Curves::of(&results), &results, &averaged))
     }
 
-    fn curves(&self) -> Result<String, FigureError> {
+    fn curves(&self) -> Result<Picture, FigureError> {
         let Self { records, asked, .. } = *self;
         let by = if asked.by.is_empty() { axes::of_curves(records) } else { asked.by.clone() };
         let results = self.results(by.clone())?;
@@ -111,7 +162,7 @@ impl FigureData<'_> {
         Ok(curves::draw(&asked.page, &by, &trajectories, &results, &averaged_axes(records, &by)))
     }
 
-    fn grouped(&self) -> Result<String, FigureError> {
+    fn grouped(&self) -> Result<Picture, FigureError> {
         let Self { sweep, records, asked, .. } = *self;
         // A sweep without results is reported before missing axes.
         self.check_measured()?;
@@ -160,8 +211,8 @@ impl FigureData<'_> {
         })
     }
 
-    fn scatter(&self) -> Result<String, FigureError> {
-        let Self { sweep, work, records, combined, asked } = *self;
+    fn scatter(&self) -> Result<Picture, FigureError> {
+        let Self { sweep, work, records, combined, asked, .. } = *self;
         let by = if asked.by.is_empty() { axes::of_scatter(records) } else { asked.by.clone() };
         let results = self.results(by.clone())?;
         self.check_settings(&by)?;
@@ -204,6 +255,10 @@ impl FigureData<'_> {
     /// Results by these axes, with the method if there is only one.
     fn results(&self, by: Vec<Axis>) -> Result<Results, FigureError> {
         let method = if let [only] = self.asked.methods.as_slice() { *only } else { Method::Plain };
+        if let Some(merged) = self.merged {
+            let draws_combined = self.asked.kind == FigureKind::Scatter;
+            merged.check(&by, |record| draws_combined || record.point.combine().is_none())?;
+        }
         self.results_of(method, by)
     }
 
@@ -211,7 +266,7 @@ impl FigureData<'_> {
         let FigureQuestion { selection, ood_split, ref metrics, .. } = *self.asked;
         let question = Question { selection, method, by, best: false, ood_split, metrics: metrics.clone() };
         let results = results(self.sweep, self.work, self.records, &question)?;
-        if results.is_plain() {
+        if results.is_plain {
             return Err(ResultsError::NoDomain { sweep: self.sweep.to_owned() }.into());
         }
         Ok(results)

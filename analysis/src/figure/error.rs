@@ -3,6 +3,7 @@
 use sortie_core::selection::Selection;
 
 use super::FigureKind;
+use crate::mixed::Mixed;
 use crate::results::ResultsError;
 
 /// Why there is no figure.
@@ -11,6 +12,9 @@ pub enum FigureError {
     /// There are no results.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// Trials of different sweeps would be drawn as one.
+    #[error(transparent)]
+    Mixed(#[from] Mixed),
     /// The figure needs an axis of numbers.
     #[error("sweep {sweep} has no axis whose values are numbers, which a figure of kind {kind} needs for x")]
     NoNumbers {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::colormap::Shade;
 use super::frame::{MARGIN, NOTE, draw_heading, rows};
 use super::page::FigurePage;
-use super::svg::{Anchor, BLACK, GREY, Stroke, Svg, TEXT, fitted, text_width};
+use super::svg::{Anchor, BLACK, GREY, Picture, Stroke, Svg, TEXT, fitted, text_width};
 use crate::axis::{Axis, AxisValue};
 use crate::results::Results;
 use crate::scale::Scale;
@@ -172,7 +172,7 @@ impl Layout {
 }
 
 /// Writes the figure.
-pub(super) fn draw(page: &FigurePage, grid: &Grid, results: &Results, averaged: &[Axis]) -> String {
+pub(super) fn draw(page: &FigurePage, grid: &Grid, results: &Results, averaged: &[Axis]) -> Picture {
     let mut svg = Svg::default();
     let scale = results.scale();
     let layout = Layout::of(page, grid, &scale);

@@ -2,6 +2,7 @@
 
 pub(crate) mod axes;
 mod boxes;
+mod clouds;
 mod colormap;
 mod curves;
 mod draw;
@@ -11,10 +12,13 @@ mod frame;
 mod grid;
 mod key;
 mod legend;
+mod merged;
 mod notes;
 mod page;
+mod panels;
 mod pdf;
 mod png;
+mod presets;
 mod question;
 mod rates;
 mod scatter;
@@ -28,11 +32,12 @@ mod tree;
 mod trial_curves;
 mod x_scale;
 
-pub use draw::figure;
+pub use draw::{figure, figures};
 pub use error::FigureError;
 pub use fonts::{covered, uncovered};
 pub use page::{FigurePage, FigureWidth};
 pub use pdf::pdf;
 pub use png::png;
+pub use presets::FigurePreset;
 pub use question::{FigureKind, FigureQuestion};
 pub use trial_curves::{CurveCollector, CurveSplit, TrialCurve, trial_curves};

@@ -5,6 +5,7 @@ use sortie_core::named;
 use sortie_core::selection::Selection;
 
 use super::page::FigurePage;
+use super::presets::FigurePreset;
 use crate::axis::Axis;
 use crate::metric_spec::{MetricChoice, OodSplit};
 
@@ -51,6 +52,8 @@ pub struct FigureQuestion {
     pub metrics: MetricChoice,
     /// The axes by which the figure groups trials; empty for its defaults.
     pub by: Vec<Axis>,
+    /// The groups of a figure of the paper instead of those by methods and axes; its kind is scatter.
+    pub preset: Option<FigurePreset>,
     /// The page that it is drawn on.
     pub page: FigurePage,
 }
@@ -65,6 +68,7 @@ impl FigureQuestion {
             ood_split: None,
             metrics: MetricChoice::ACCURACY,
             by: Vec::new(),
+            preset: None,
             page: FigurePage::default(),
         }
     }

@@ -8,7 +8,7 @@ use super::frame::{Frame, Ticks, draw_heading};
 use super::key::{CurveEnd, CurveLook, Key, label_max};
 use super::page::FigurePage;
 use super::settings::{Setting, named, value_label};
-use super::svg::{Fill, Stroke, Svg, TEXT, fitted, wrapped};
+use super::svg::{Fill, Picture, Stroke, Svg, TEXT, fitted, wrapped};
 use super::x_scale::XScale;
 use crate::axis::{Axis, AxisValue};
 use crate::results::{Mean, Results};
@@ -112,7 +112,7 @@ struct DrawnCurve<'a> {
 }
 
 /// Writes the figure.
-pub(super) fn draw(page: &FigurePage, curves: &Curves, results: &Results, averaged: &[Axis]) -> String {
+pub(super) fn draw(page: &FigurePage, curves: &Curves, results: &Results, averaged: &[Axis]) -> Picture {
     let mut svg = Svg::default();
     let scale = XScale::of(&curves.x);
     let notes = notes(curves, &scale, results, averaged);

@@ -11,7 +11,7 @@ use super::page::FigurePage;
 use super::scatter_points::{Combined, Scatter, ScatterGroup};
 use super::scatter_styles::ScatterStyles;
 use super::settings::{Setting, named};
-use super::svg::{BLACK, Stroke, Svg};
+use super::svg::{BLACK, Picture, Stroke, Svg};
 use crate::render::combined_at;
 use crate::results::Results;
 
@@ -38,7 +38,7 @@ pub(super) fn with_room(mut models: Vec<Combined>) -> Vec<Combined> {
 }
 
 /// Writes the figure.
-pub(super) fn draw(page: &FigurePage, scatter: &Scatter<'_>, results: &Results) -> String {
+pub(super) fn draw(page: &FigurePage, scatter: &Scatter<'_>, results: &Results) -> Picture {
     let mut svg = Svg::default();
     let styles = ScatterStyles::of(scatter);
     let top = draw_heading(&mut svg, page, &results.sweep, &notes(scatter, &styles, results));
@@ -87,26 +87,12 @@ fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Ve
     {
         notes.push(named(scatter.axes, only).join(", "));
     }
-    let range = |counts: &mut dyn Iterator<Item = u128>| {
-        let (fewest, most) =
-            counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
-        if fewest == most { most.to_string() } else { format!("{fewest} to {most}") }
-    };
     let each = match (styles.methods.as_slice(), styles.settings.as_slice()) {
         ([_], [only]) if only.is_empty() => "",
         _ => " per group",
     };
-    let most = drawn_max(groups);
-    let all = range(&mut groups.iter().map(|group| group.choices));
-    if groups.iter().any(|group| group.choices > most) {
-        let drawn = range(&mut groups.iter().map(|group| group.choices.min(most)));
-        notes.push(format!(
-            "dots: {drawn}{each}, evenly taken from every choice of one setting per held-out domain ({all}), seeds averaged; hulls and \
-             centres (large) are those of all choices"
-        ));
-    } else if !groups.is_empty() {
-        notes.push(format!("dots: every choice of one setting per held-out domain ({all}{each}), seeds averaged; large: their centre"));
-    }
+    let all: Vec<&ScatterGroup> = groups.iter().collect();
+    notes.extend(dots_note(&all, drawn_max(all.len()), each));
     if !missing.is_empty() {
         let all = missing.len() + groups.len();
         let named = missing.iter().take(NAMED_MAX);
@@ -144,13 +130,37 @@ fn notes(scatter: &Scatter<'_>, styles: &ScatterStyles, results: &Results) -> Ve
     notes
 }
 
-/// The largest number of points that are drawn of a group.
-fn drawn_max(groups: &[ScatterGroup]) -> u128 {
-    POINTS_MAX / groups.len().max(1) as u128
+/// What the dots of groups are, of which at most so many are drawn of each; none without groups.
+pub(super) fn dots_note(groups: &[&ScatterGroup], most: u128, each: &str) -> Option<String> {
+    let range = |counts: &mut dyn Iterator<Item = u128>| {
+        let (fewest, most) =
+            counts.fold((u128::MAX, 0), |(fewest, most), count| (fewest.min(count), most.max(count)));
+        if fewest == most { most.to_string() } else { format!("{fewest} to {most}") }
+    };
+    if groups.is_empty() {
+        return None;
+    }
+    let all = range(&mut groups.iter().map(|group| group.choices));
+    Some(if groups.iter().any(|group| group.choices > most) {
+        let drawn = range(&mut groups.iter().map(|group| group.choices.min(most)));
+        format!(
+            "dots: {drawn}{each}, evenly taken from every choice of one setting per held-out domain ({all}), seeds averaged; hulls and \
+             centres (large) are those of all choices"
+        )
+    } else {
+        format!(
+            "dots: every choice of one setting per held-out domain ({all}{each}), seeds averaged; large: their centre"
+        )
+    })
+}
+
+/// The largest number of points that are drawn of each of so many groups.
+pub(super) fn drawn_max(groups: usize) -> u128 {
+    POINTS_MAX / groups.max(1) as u128
 }
 
 fn draw_groups(svg: &mut Svg, frame: &Frame, groups: &[ScatterGroup], styles: &ScatterStyles) {
-    let most = drawn_max(groups);
+    let most = drawn_max(groups.len());
     for group in groups {
         let points = group.points(most).map(|point| frame.place(point));
         svg.dots("points", points, styles.style(group).colour, if group.choices > 200 { 0.9 } else { 1.6 });

@@ -230,18 +230,9 @@ impl Svg {
         );
     }
 
-    /// The whole document. The generic family at the end of the list makes it readable where none of the named ones is installed.
-    pub(super) fn finish(self, title: &str, width: f64, height: f64) -> String {
-        let (shown_width, shown_height) = (coordinate(width * SHOWN), coordinate(height * SHOWN));
-        let (width, height, title, body) = (coordinate(width), coordinate(height), escape(title), self.body);
-        let family = "'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif";
-        format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{shown_width}" height="{shown_height}" viewBox="0 0 {width} {height}" role="img" font-family="{family}" fill="#000000">
-<title>{title}</title>
-<rect width="{width}" height="{height}" fill="#ffffff"/>
-{body}</svg>
-"##
-        )
+    /// The drawing with its title and size.
+    pub(super) fn finish(self, title: &str, width: f64, height: f64) -> Picture {
+        Picture { title: title.to_owned(), width, height, body: self.body }
     }
 
     fn path(&mut self, class: &str, data: &str, fill: &str, stroke: Stroke) {
@@ -251,6 +242,45 @@ impl Svg {
             self.body,
             r#"<path class="{class}" d="{data}" fill="{fill}" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"{dash}/>"#
         );
+    }
+}
+
+/// A drawing that is complete.
+#[derive(Clone, Debug)]
+pub(super) struct Picture {
+    title: String,
+    width: f64,
+    height: f64,
+    body: String,
+}
+
+impl Picture {
+    /// Pictures below each other, as one; at least one.
+    pub(super) fn stacked(pictures: Vec<Self>) -> Self {
+        let (mut body, mut height) = (String::new(), 0.0);
+        for picture in &pictures {
+            let _ =
+                writeln!(body, "<g transform=\"translate(0 {})\">\n{}</g>", coordinate(height), picture.body);
+            height += picture.height;
+        }
+        let width = pictures.iter().map(|picture| picture.width).fold(0.0, f64::max);
+        let titles = pictures.into_iter().map(|picture| picture.title);
+        Self { title: titles.collect::<Vec<_>>().join("; "), width, height, body }
+    }
+
+    /// The whole document. The generic family at the end of the list makes it readable where none of the named ones is installed.
+    pub(super) fn document(&self) -> String {
+        let Self { title, width, height, body } = self;
+        let (shown_width, shown_height) = (coordinate(width * SHOWN), coordinate(height * SHOWN));
+        let (width, height, title) = (coordinate(*width), coordinate(*height), escape(title));
+        let family = "'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif";
+        format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{shown_width}" height="{shown_height}" viewBox="0 0 {width} {height}" role="img" font-family="{family}" fill="#000000">
+<title>{title}</title>
+<rect width="{width}" height="{height}" fill="#ffffff"/>
+{body}</svg>
+"##
+        )
     }
 }
 

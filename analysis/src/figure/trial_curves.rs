@@ -11,7 +11,7 @@ use super::frame::{Ticks, draw_heading};
 use super::key::{CurveEnd, CurveLook, Key, label_max};
 use super::page::FigurePage;
 use super::settings::label;
-use super::svg::{Svg, TEXT};
+use super::svg::{Picture, Svg, TEXT};
 use crate::axis::{Axis, parameter_names};
 use crate::scale::Scale;
 
@@ -77,10 +77,16 @@ pub fn trial_curves(
         let (name, lines) = (name.to_owned(), drawn.len());
         return Err(FigureError::TooManyCurves { name, lines, max: LINES_MAX });
     }
-    Ok(draw(name, &drawn, metric, split, page))
+    Ok(draw(name, &drawn, metric, split, page).document())
 }
 
-fn draw(name: &str, curves: &[&TrialCurve], metric: &Metric, split: CurveSplit, page: &FigurePage) -> String {
+fn draw(
+    name: &str,
+    curves: &[&TrialCurve],
+    metric: &Metric,
+    split: CurveSplit,
+    page: &FigurePage,
+) -> Picture {
     let values = || curves.iter().flat_map(|curve| &curve.values);
     let scale = Scale::of(metric, values().map(|(_, value)| *value));
     let labels = labels(curves);
@@ -91,7 +97,8 @@ fn draw(name: &str, curves: &[&TrialCurve], metric: &Metric, split: CurveSplit, 
         CurveSplit::Batch => "the step's batch".to_owned(),
         split => format!("{split} split (in/out: train/validation)"),
     };
-    let top = draw_heading(&mut svg, page, name, &[format!("each line: one trial; images: {images}")]);
+    let each = if split == CurveSplit::Batch { "one trial" } else { "one trial, domain and model" };
+    let top = draw_heading(&mut svg, page, name, &[format!("each line: {each}; images: {images}")]);
     let ticks = Ticks::around(values().map(|(_, value)| scale.plotted(*value)));
     let last = values().map(|(step, _)| *step).max().unwrap_or(1).max(1) as f64;
     let key = Key::of(labels.iter().map(|parts| label(parts, TEXT, label_max(page))).collect());

@@ -129,6 +129,10 @@ impl Collector {
         if found.is_empty() {
             return Err(PairedError::NoTrial { sweep: self.sweep.clone(), setting: filter.to_string() });
         }
+        let sets = found.iter().map(|&index| self.trials[index].sweeps);
+        if self.sweep_sets.values().next().is_some() && !self.is_of_one_sweep(sets) {
+            return Err(PairedError::Mixed { sweeps: self.sweep.clone(), setting: filter.to_string() });
+        }
         Ok(found)
     }
 

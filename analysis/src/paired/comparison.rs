@@ -131,6 +131,24 @@ pub enum PairedError {
         /// The sweep.
         sweep: String,
     },
+    /// The sweeps are on several datasets.
+    #[error(
+        "--paired compares trials on one dataset, and these sweeps are on {datasets}: name those on one of them"
+    )]
+    Datasets {
+        /// The datasets.
+        datasets: String,
+    },
+    /// One side has trials of several sweeps.
+    #[error(
+        "different trials of {sweeps} meet {setting:?}: add sweep=NAME to the condition, or a setting in which they differ"
+    )]
+    Mixed {
+        /// The sweeps.
+        sweeps: String,
+        /// The conditions.
+        setting: String,
+    },
     /// A condition names an unknown axis.
     #[error(transparent)]
     Axis(#[from] UnknownAxis),

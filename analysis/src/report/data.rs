@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
     pub(super) fn results(&self, selection: Selection, method: Method, by: Vec<Axis>) -> Option<Results> {
         let question = Question { by, ..self.question(selection, method) };
         let results = results(&self.name, &self.spec.work, self.records_for(selection), &question).ok()?;
-        (!results.is_plain()).then_some(results)
+        (!results.is_plain).then_some(results)
     }
 
     /// The trials of the grid with the evaluations that a selection method needs.
@@ -104,7 +104,7 @@ fn usual_selections(spec: &SweepSpec) -> Vec<Selection> {
 }
 
 /// The values without duplicates, in their first order.
-fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
+pub(super) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     for one in all {
         if !found.contains(one) {
@@ -150,7 +150,7 @@ pub(super) fn varying(records: &[TrialRecord]) -> Vec<Axis> {
 }
 
 /// The methods that the sweep plans or that some trial reported.
-fn evaluated(work: &Work, records: &[TrialRecord]) -> Vec<Method> {
+pub(super) fn evaluated(work: &Work, records: &[TrialRecord]) -> Vec<Method> {
     let mut methods = BTreeSet::from([Method::Plain]);
     if let Work::Finetune(settings) = work {
         methods.extend(settings.average.map(|_| Method::Average));

@@ -4,11 +4,9 @@ use maud::{Markup, PreEscaped, html};
 use sortie_core::metrics::Method;
 use sortie_core::selection::{Selection, Validation};
 
+use super::build::inline;
 use super::{Report, page};
 use crate::figure::{FigureError, FigureKind, FigureQuestion, axes, figure};
-
-/// The namespace of an SVG file, which SVG inside HTML does not need.
-const NAMESPACE: &str = " xmlns=\"http://www.w3.org/2000/svg\"";
 
 pub(super) fn section(report: &Report<'_>, numbers: &mut page::Numbering) -> Markup {
     if !report.has_domains() {
@@ -85,13 +83,7 @@ fn one(
         }
     };
     let caption = format!("{} (weights used: {names}; selection {selection})", description(report, kind));
-    // The numbers of a figure are in tables, so its title is enough for a screen reader.
-    let label = html! { (caption) "; its numbers are in the tables of section Results" }.into_string();
-    let svg = svg.replacen(NAMESPACE, "", 1).replacen(
-        "role=\"img\"",
-        &format!("role=\"img\" aria-label=\"{label}\""),
-        1,
-    );
+    let svg = inline(&svg, &caption);
     Some(html! {
         figure {
             (PreEscaped(svg))

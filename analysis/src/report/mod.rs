@@ -4,6 +4,7 @@
 mod build;
 mod data;
 mod figures;
+mod joint;
 mod noise;
 mod origin;
 mod page;
@@ -14,6 +15,7 @@ mod setup;
 mod tables;
 
 pub use build::report;
+pub use joint::joint_report;
 pub use question::{ReportQuestion, ReportSubject};
 
 use data::Report;

@@ -47,7 +47,9 @@ impl TrialCounts {
             .trials_planned()
             .and_then(|planned| usize::try_from(planned).ok())
             .unwrap_or(usize::MAX);
-        let unwritten = planned.saturating_sub(counts.planned);
+        // Of how many planned trials conditions hold is not known.
+        let is_all = report.asked.conditions.is_none();
+        let unwritten = if is_all { planned.saturating_sub(counts.planned) } else { 0 };
         counts.planned += unwritten;
         counts.waiting += unwritten;
         counts

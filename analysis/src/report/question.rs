@@ -33,6 +33,8 @@ pub struct ReportQuestion {
     pub ood_split: Option<OodSplit>,
     /// The metric that is shown, and the one by which steps are selected.
     pub metrics: MetricChoice,
+    /// The conditions that its trials meet, if not all are meant.
+    pub conditions: Option<String>,
     /// The command that makes the page.
     pub command: String,
     /// Name and version of the program that makes it.

@@ -89,7 +89,6 @@ pub struct ExportCounts {
 /// with the name of one of these columns is named `parameter.NAME`, a metric with the name of another column `metric.NAME`.
 pub struct EvaluationWriter<W: Write + Send> {
     writer: RowWriter<W>,
-    sweep: String,
     axes: Vec<Column>,
     metrics: Vec<String>,
     written: ExportCounts,
@@ -100,7 +99,7 @@ impl<W: Write + Send> EvaluationWriter<W> {
     ///
     /// # Errors
     /// With the error of the system.
-    pub fn new(sweep: &str, columns: &ExportColumns, format: RowFormat, out: W) -> io::Result<Self> {
+    pub fn new(columns: &ExportColumns, format: RowFormat, out: W) -> io::Result<Self> {
         let fixed = |columns: &[(&str, ColumnKind)]| {
             columns.iter().map(|&(name, kind)| Column { name: name.to_owned(), kind }).collect::<Vec<_>>()
         };
@@ -122,21 +121,20 @@ impl<W: Write + Send> EvaluationWriter<W> {
         }
         Ok(Self {
             writer: RowWriter::new(format, all, out)?,
-            sweep: sweep.to_owned(),
             axes,
             metrics: columns.metrics.iter().cloned().collect(),
             written: ExportCounts::default(),
         })
     }
 
-    /// Writes a trial's evaluations. A trial without evaluations is one row, so that failed trials are in the file too.
+    /// Writes the evaluations of a trial of a sweep. A trial without evaluations is one row, so that failed trials are in the file too.
     ///
     /// # Errors
     /// [`EvaluationWriterError::Changed`] if it has an axis, a type of value or a metric that [`ExportColumns`] lacks.
-    pub fn push(&mut self, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
+    pub fn push(&mut self, sweep: &str, record: &TrialRecord) -> Result<(), EvaluationWriterError> {
         let TrialRecord { id, point, state, validation, held_out } = record;
         let changed = |column: &str| EvaluationWriterError::Changed {
-            sweep: self.sweep.clone(),
+            sweep: sweep.to_owned(),
             column: column.to_owned(),
         };
         for (name, value) in &point.parameters {
@@ -152,7 +150,7 @@ impl<W: Write + Send> EvaluationWriter<W> {
         let (id, label) = (id.to_string(), point.held_out_label());
         let held_out_label = if label.is_empty() { CellValue::Absent } else { CellValue::Text(&label) };
         let mut row = vec![
-            CellValue::Text(&self.sweep),
+            CellValue::Text(sweep),
             CellValue::Text(&id),
             CellValue::Text(state.as_str()),
             held_out_label,

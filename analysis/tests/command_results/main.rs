@@ -77,7 +77,7 @@ fn any_axis_of_a_command_makes_rows_and_bare_fractions_make_numbers() {
     // 30 images at an eighth, 10 at a quarter.
     assert!(close(all.cells[3].ood.mean, (30.0 * 0.125 + 10.0 * 0.25) / 40.0));
     assert!(
-        found.render(Format::Csv).contains("\n\"adam, with *\",x,,,0,,,0,1,0\n"),
+        found.render(Format::Csv).contains("\n\"adam, with *\",x,accuracy,,,0,,,0,1,0\n"),
         "{}",
         found.render(Format::Csv)
     );

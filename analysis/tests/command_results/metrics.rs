@@ -159,7 +159,7 @@ fn a_sweep_that_holds_out_nothing_has_an_ordinary_table() {
     assert!(text.contains("0.5050 ± 0.0050") && text.contains("2/2") && text.contains("1/2"), "{text}");
     assert!(!text.contains("o.o.d.") && !text.contains("without the evaluations"), "{text}");
     let csv = found.render(Format::Csv);
-    assert!(csv.starts_with("lr,iid_mean,iid_se,iid_n,planned,done\n0.1,0.505,"), "{csv}");
+    assert!(csv.starts_with("lr,metric,iid_mean,iid_se,iid_n,planned,done\n0.1,nll,0.505,"), "{csv}");
     let json: serde_json::Value = serde_json::from_str(&found.render(Format::Json)).unwrap();
     assert_eq!((&json["cells"][0]["iid"]["n"], json["cells"][0].get("ood")), (&2.into(), None));
     let best = Question { best: true, by: vec![Axis::Seed], ..asks(&nll, &nll) };

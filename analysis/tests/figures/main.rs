@@ -3,6 +3,7 @@
 
 mod boxes;
 mod grid;
+mod joint;
 mod papers;
 mod pictures;
 mod scatter;

@@ -5,7 +5,9 @@ mod html;
 mod sweeps;
 
 use html::{between, check, text};
-use sortie_analysis::{Axis, OodSplit, Question, ReportQuestion, ReportSubject, report, results};
+use sortie_analysis::{
+    Axis, OodSplit, Question, ReportQuestion, ReportSubject, SweepRecords, joint_report, report, results,
+};
 use sortie_core::job::StateName;
 use sortie_core::metrics::{Method, Score};
 use sortie_core::selection::Selection;
@@ -62,6 +64,37 @@ fn one_missing_trial_takes_the_mark_from_its_column_and_from_the_mean() {
         assert_eq!(cells.len(), 7, "{row}");
         assert!(cells[3..].iter().all(|cell| !cell.contains("<strong>")), "{row}");
     }
+}
+
+#[test]
+fn several_sweeps_are_one_page_and_different_trials_are_not_averaged() {
+    let of = |name: &str| {
+        let ReportSubject { spec, records, .. } = complete(SMALL);
+        SweepRecords::of(name, spec, records)
+    };
+    let sweeps = [of("first"), of("second & <last>")];
+    let by = [Axis::from("sweep"), Axis::from("dropout")];
+    let page = joint_report(&sweeps, &by, &question()).unwrap();
+    check(&page);
+    let text = text(&page);
+    assert!(text.starts_with("Sweeps first, second & <last>\n"), "{text}");
+    assert!(text.contains("second & <last> | PACS | 24/24 | 0 | 0 | 0\n"), "{text}");
+    assert!(text.contains("first | 0 | ") && page.matches("<svg").count() == 1, "{text}");
+    // The same trials count once where nothing tells the sweeps apart.
+    let once = joint_report(&sweeps, &[], &question()).unwrap();
+    assert!(!html::text(&once).contains("second & <last> | 0"), "{once}");
+    let mut others = sweeps.clone();
+    for record in &mut others[1].records {
+        record.point.seed += 10;
+        record.id = sortie_core::trial::TrialSpec {
+            work: others[1].spec.work.clone(),
+            point: record.point.clone(),
+            combination: None,
+        }
+        .hash();
+    }
+    let error = joint_report(&others, &[], &question()).unwrap_err().to_string();
+    assert!(error.contains("trials of different sweeps are not averaged"), "{error}");
 }
 
 #[test]

@@ -204,7 +204,7 @@ async fn control(
         false => client.control(request).await?,
     };
     if which.filter.is_some() && trials == 0 {
-        warn_of_unmet(&mut client, sweep, &filter.filter).await?;
+        warn_of_unmet(&mut client, sweep, &filter).await?;
         filter.warn_of_code(sweep);
     }
     if *json {
@@ -231,7 +231,7 @@ async fn by_code(
         example.get_or_insert(point);
     }
     if let Some(example) = &example {
-        filter.filter.check(example)?;
+        filter.check(example)?;
     }
     let mut changed = 0;
     // No ids at all would mean all trials.

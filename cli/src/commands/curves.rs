@@ -170,7 +170,7 @@ async fn trials(
         }
     }
     if let Some(example) = &example {
-        filter.filter.check(example)?;
+        filter.check(example)?;
     }
     ensure!(!found.is_empty(), "no trial of {} meets {:?}", arguments.name, conditions.to_string());
     ensure!(

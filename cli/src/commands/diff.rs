@@ -12,7 +12,7 @@ use crate::output;
 /// Show the differences between two sweeps or two trials: settings, environment of the attempts, data, weights, results.
 ///
 /// Trials with the same id on both sides are compared to the last bit. Different trials with the same held-out domains, seeds and shared
-/// axes are compared by their accuracies.
+/// axes are compared by their accuracies. A difference is one of two: `sortie results A B C --by sweep` has more sweeps beside each other.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A sweep's name, or a trial: a unique prefix of its id, or SWEEP/PREFIX.

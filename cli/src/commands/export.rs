@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sortie_analysis::{
-    EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat, domainbed,
+    EvaluationWriter, EvaluationWriterError, ExportColumns, ExportCounts, RowFormat, SweepRecords, domainbed,
 };
 use sortie_core::named;
 use sortie_core::record::Detail;
@@ -15,8 +15,9 @@ use sortie_core::trial::Work;
 use crate::connection::{Client, Connection};
 use crate::output;
 use crate::output::NewFile;
+use crate::sweeps::SweepArguments;
 
-/// Write every evaluation of a sweep as a row, or its results as the files of another program.
+/// Write every evaluation of one or several sweeps as a row, or their results as the files of another program.
 ///
 /// csv, jsonl, parquet: one row for each evaluation of each trial, in the order of the grid. Its trial: sweep, trial_id, state, held_out, a
 /// column for each axis, seed, split_seed. Itself: method, step, domain, split, role (training or held-out), n and correct (images; empty
@@ -27,11 +28,12 @@ use crate::output::NewFile;
 ///
 /// domainbed: one run folder for each succeeded trial and each model of its trajectory, as DomainBed's collector reads them. Settings are
 /// numbered as hparams_seed, pairs of seed and split as trial_seed; the dropout rate and the model are part of the algorithm's name. hparams
-/// has the values of all axes. `sortie import domainbed` makes the same sweep of them.
+/// has the values of all axes. `sortie import domainbed` makes the same sweep of them. Of a trial that stands in several sweeps there is one
+/// folder; rows name their sweep.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The sweep's name.
-    sweep: String,
+    #[command(flatten)]
+    sweeps: SweepArguments,
     /// The format: csv, jsonl, parquet or domainbed.
     #[arg(long)]
     format: ExportFormat,
@@ -70,21 +72,26 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
             return domainbeds(arguments, folder, connection).await;
         }
     };
-    let sweep = &arguments.sweep;
     let Some(path) = output else {
         if rows == RowFormat::Parquet {
             bail!("parquet is binary: pass --output FILE");
         }
         // Each write locks standard output by itself; nothing else writes there.
-        write_rows(sweep, rows, std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), connection)
-            .await?;
+        write_rows(
+            arguments,
+            rows,
+            std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()),
+            connection,
+        )
+        .await?;
         return Ok(());
     };
     let (file, ExportCounts { trials, without, evaluations }) =
-        write_rows(sweep, rows, NewFile::create(path)?, connection).await?;
+        write_rows(arguments, rows, NewFile::create(path)?, connection).await?;
     file.finish()?;
     if arguments.json {
-        let said = json!({ "sweep": sweep, "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
+        let mut said = json!({ "output": path, "evaluations": evaluations, "trials": trials, "without_evaluations": without });
+        arguments.sweeps.name_in(&mut said);
         return output::json(&said);
     }
     output::text(&format!(
@@ -93,36 +100,40 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     ))
 }
 
-/// Streams a sweep into a file, twice: its columns, which depend on all trials, come before its rows.
+/// Streams sweeps into a file, twice: its columns, which depend on all trials, come before its rows.
 async fn write_rows<W: Write + Send>(
-    sweep: &str,
+    arguments: &Arguments,
     format: RowFormat,
     out: W,
     connection: &Connection,
 ) -> Result<(W, ExportCounts)> {
     let mut client = Client::connect(connection).await?;
+    let sweeps = arguments.sweeps.read(&mut client).await?;
     let mut columns = ExportColumns::default();
     // Only commands report named metrics.
-    let named = matches!(client.describe(sweep).await?.work, Work::Command(_));
+    let named = sweeps.all().iter().any(|sweep| matches!(sweep.spec.work, Work::Command(_)));
     let detail = if named { Detail::All } else { Detail::Points };
-    let (_, mut records) = client.stream_records(sweep, detail).await?;
-    while let Some(record) = records.next().await? {
-        columns.add(&record);
-    }
+    sweeps
+        .read(&mut client, &arguments.sweeps, detail, |_, record| {
+            columns.add(&record);
+            Ok(())
+        })
+        .await?;
     let cannot = |error: std::io::Error| anyhow::Error::from(error).context("cannot write the rows");
-    let mut writer = EvaluationWriter::new(sweep, &columns, format, out).map_err(cannot)?;
-    let (_, mut records) = client.stream_records(sweep, Detail::All).await?;
-    while let Some(record) = records.next().await? {
-        writer.push(&record).map_err(|error| match error {
-            EvaluationWriterError::Io(error) => cannot(error),
-            changed @ EvaluationWriterError::Changed { .. } => changed.into(),
-        })?;
-    }
+    let mut writer = EvaluationWriter::new(&columns, format, out).map_err(cannot)?;
+    sweeps
+        .read(&mut client, &arguments.sweeps, Detail::All, |sweep, record| {
+            writer.push(&sweeps.all()[sweep].name, &record).map_err(|error| match error {
+                EvaluationWriterError::Io(error) => cannot(error),
+                changed @ EvaluationWriterError::Changed { .. } => changed.into(),
+            })
+        })
+        .await?;
     writer.finish().map_err(cannot)
 }
 
 async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, json, .. } = arguments;
+    let Arguments { sweeps, json, .. } = arguments;
     let cannot = || format!("cannot write {}", folder.display());
     if folder.exists() && std::fs::read_dir(folder).with_context(cannot)?.next().is_some() {
         bail!(
@@ -131,21 +142,24 @@ async fn domainbeds(arguments: &Arguments, folder: &Path, connection: &Connectio
         );
     }
     let mut client = Client::connect(connection).await?;
-    let imported = client.describe(sweep).await?.imported;
-    let (work, records) = client.records(sweep, Detail::All).await?;
-    if let Some(why) = domainbed::left_out(&records) {
-        output::note(&format!("note: {why}"));
+    let read = sweeps.read(&mut client).await?.records(&mut client, sweeps, Detail::All).await?;
+    let mut all = Vec::new();
+    for SweepRecords { name, spec, records } in &read {
+        if let Some(why) = domainbed::left_out(records) {
+            output::note(&format!("note: {why}"));
+        }
+        all.push((name.clone(), domainbed::runs(&spec.work, records, &spec.imported)));
     }
-    let runs = domainbed::runs(&work, &records, &imported);
+    let runs = domainbed::together(all)?;
     domainbed::write(folder, &runs).with_context(cannot)?;
-    if let Some(why) = domainbed::unshown(&work) {
+    for why in read.iter().filter_map(|sweep| domainbed::unshown(&sweep.spec.work)) {
         output::note(&format!("note: {why}"));
     }
-    let trials = records.len();
+    let trials: usize = read.iter().map(|sweep| sweep.records.len()).sum();
     if *json {
-        return output::json(
-            &json!({ "sweep": sweep, "output": folder, "runs": runs.len(), "trials": trials }),
-        );
+        let mut said = json!({ "output": folder, "runs": runs.len(), "trials": trials });
+        sweeps.name_in(&mut said);
+        return output::json(&said);
     }
     output::text(&format!(
         "wrote {} run folders of {trials} planned trials to {}",

@@ -102,11 +102,11 @@ fn datasets(
         found.entry(run.dataset.clone()).or_default().push(run);
     }
     if let Some(dataset) = dataset {
-        let Some(runs) = found.remove(dataset) else {
+        let Some(runs) = found.remove(domainbed::name_of(dataset)) else {
             let known: Vec<String> = found.into_keys().collect();
             bail!("--dataset {dataset}: there are only runs on {}", known.join(", "));
         };
-        return Ok([(name.to_owned(), (dataset.to_owned(), runs))].into());
+        return Ok([(name.to_owned(), (domainbed::name_of(dataset).to_owned(), runs))].into());
     }
     let several = found.len() > 1;
     let named = |dataset: &str| if several { format!("{name}-{dataset}") } else { name.to_owned() };

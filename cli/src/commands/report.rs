@@ -1,24 +1,29 @@
-//! `sortie report`: a sweep as one page.
+//! `sortie report`: a sweep as one page, or several together.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sortie_analysis::{OodSplit, ReportQuestion, ReportSubject};
+use sortie_analysis::{Axis, OodSplit, ReportQuestion, ReportSubject, SweepRecords};
 use sortie_core::metrics::Method;
 use sortie_core::selection::Selection;
 
 use crate::connection::{Client, Connection};
 use crate::measured::MetricArguments;
 use crate::output;
+use crate::sweeps::SweepArguments;
 
-/// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment.
+/// Write a sweep as one HTML page: what was run, what is missing, tables, figures, noise, environment. Of several sweeps the page has their
+/// tables and figures together, and how complete each is.
 ///
 /// The page is one file without scripts that loads nothing, so it can be sent, printed and attached to a paper. By default it shows all
 /// weights that were evaluated, and the selection methods iid, those of the sweep file's `select`, and last.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The sweep's name.
-    sweep: String,
+    #[command(flatten)]
+    sweeps: SweepArguments,
+    /// The axes that make the rows of several sweeps' tables and the groups of their figure, as for `sortie results`.
+    #[arg(long, value_delimiter = ',', value_name = "AXES")]
+    by: Vec<Axis>,
     /// Only these selection methods, comma separated: iid, loo, oracle or last, as for `sortie results`. Figures use the first.
     #[arg(long, value_delimiter = ',', value_name = "METHODS")]
     select: Vec<Selection>,
@@ -47,31 +52,44 @@ pub struct Arguments {
 /// # Errors
 /// One line: the coordinator refuses, or the file cannot be written.
 pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
-    let Arguments { sweep, select, methods, ood_split, metric, date, output: path, json } = arguments;
+    let Arguments { sweeps, by, select, methods, ood_split, metric, date, output: path, json } = arguments;
     if path.extension().and_then(|ending| ending.to_str()) != Some("html") {
         bail!("--output {}: the file's ending must be .html", path.display());
     }
-    let mut client = Client::connect(connection).await?;
-    let spec = client.describe(sweep).await?;
-    if let Some(why) = spec.lacks_trials_for(select) {
-        bail!("{why}");
+    if sweeps.sweeps.len() == 1 && !by.is_empty() {
+        bail!("--by tells several sweeps apart; the page of one has tables by all its axes");
     }
-    let metrics = metric.choice(&mut client, sweep, *ood_split).await?;
-    let (_, records) = client.records(sweep, metrics.detail()).await?;
-    let (runs, trials) = (client.runs(sweep).await?, records.len());
+    let mut client = Client::connect(connection).await?;
+    let read = sweeps.read(&mut client).await?;
+    read.require_trials_for(select)?;
+    let metrics = read.metrics(metric, *ood_split)?;
     let question = ReportQuestion {
         selections: select.clone(),
         methods: methods.clone(),
         ood_split: *ood_split,
         metrics,
+        conditions: sweeps.filter.as_ref().map(ToString::to_string),
         command: arguments.command(),
         software: format!("Sortie {}", env!("CARGO_PKG_VERSION")),
         date: date.clone(),
     };
-    let page = sortie_analysis::report(ReportSubject { name: sweep.clone(), spec, records, runs }, &question);
+    let mut records = read.records(&mut client, sweeps, question.metrics.detail()).await?;
+    let trials: usize = records.iter().map(|sweep| sweep.records.len()).sum();
+    let page = match (records.pop(), records.is_empty()) {
+        (Some(SweepRecords { name, spec, records }), true) => {
+            let runs = client.runs(&name).await?;
+            sortie_analysis::report(ReportSubject { name, spec, records, runs }, &question)
+        }
+        (last, _) => {
+            records.extend(last);
+            sortie_analysis::joint_report(&records, by, &question)?
+        }
+    };
     output::file(path, page.as_bytes())?;
     if *json {
-        return output::json(&serde_json::json!({ "sweep": sweep, "output": path, "trials": trials }));
+        let mut said = serde_json::json!({ "output": path, "trials": trials });
+        sweeps.name_in(&mut said);
+        return output::json(&said);
     }
     output::text(&format!("wrote {}", path.display()))
 }
@@ -79,12 +97,17 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
 impl Arguments {
     /// The command that makes the same page from the same results; without --output.
     fn command(&self) -> String {
-        let mut words = vec!["sortie".to_owned(), "report".to_owned(), self.sweep.clone()];
+        let mut words = vec!["sortie".to_owned(), "report".to_owned()];
+        words.extend(self.sweeps.sweeps.iter().cloned());
+        if let Some(filter) = &self.sweeps.filter {
+            words.extend(["--where".to_owned(), format!("'{filter}'")]);
+        }
         let mut list = |option: &str, values: Vec<&str>| {
             if !values.is_empty() {
                 words.extend([option.to_owned(), values.join(",")]);
             }
         };
+        list("--by", self.by.iter().map(Axis::as_str).collect());
         list("--select", self.select.iter().map(|selection| selection.as_str()).collect());
         list("--method", self.methods.iter().map(|method| method.as_str()).collect());
         list("--ood-split", self.ood_split.iter().map(|split| split.as_str()).collect());

@@ -1,39 +1,43 @@
-//! `sortie results`: tables of accuracies.
+//! `sortie results`: tables of accuracies, of one sweep or of several.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use sortie_analysis::domainbed::{self, SelectionMethod};
-use sortie_analysis::{Axis, Format, MetricChoice, Question, RowFormat};
+use sortie_analysis::{Axis, Format, MetricChoice, Question, RowFormat, SweepRecords};
 use sortie_core::code;
 use sortie_core::filter::Filter;
 use sortie_core::metrics::Method;
 use sortie_core::names::UnknownName;
-use sortie_core::record::{Detail, TrialRecord};
+use sortie_core::record::Detail;
 use sortie_core::selection::Selection;
-use sortie_core::spec::Imported;
-use sortie_core::trial::Work;
 
 use crate::connection::{Client, Connection};
 use crate::measured::MeasuredArguments;
 use crate::output;
+use crate::sweeps::{SweepArguments, Sweeps};
 
-/// Print the results table of a sweep.
+/// Print the results table of one or several sweeps.
 ///
 /// Rows are settings, columns are held-out domains. A sweep that holds out nothing has one column, the mean over its domains. Seeds are replicates: cells are means over trials, with their standard error.
 /// An incomplete cell shows how many of its trials are done.
 ///
+/// Sweeps on several datasets have a column for each dataset, the mean over its held-out domains, and the mean of all: `sortie results vlcs
+/// pacs office_home terra --by dropout`. --format csv and json have the cells by held-out domain too.
+///
 /// The in and out splits of a domain are its train/validation split, 80/20.
 ///
-/// --format domainbed prints the tables of DomainBed's collector instead, to the character: there the best setting is taken, not the mean
+/// --format domainbed prints the tables of DomainBed's collector instead, averages over datasets included, to the character, and
+/// domainbed-latex what it prints with --latex: there the best setting is taken, not the mean
 /// over settings, the dropout rate and the weights used are part of the algorithm's name, and incomplete trials count with the steps
 /// that they have.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The sweep's name.
-    sweep: String,
+    #[command(flatten)]
+    sweeps: SweepArguments,
     /// How the step of a run is selected: iid (best mean accuracy on the validation splits of the training domains), loo (leave one domain
     /// out; the sweep file must `select` it), oracle (the last step; settings are compared by the held-out domain itself) or last (the last
     /// step). Several, comma separated, make a table each.
@@ -41,8 +45,9 @@ pub struct Arguments {
     select: Vec<Selection>,
     #[command(flatten)]
     measured: MeasuredArguments,
-    /// The axes that make rows, comma separated: any axis of the sweep's grid, such as dropout or lr, and seed and split. Other axes are
-    /// averaged. By default every axis with more than one value except the seeds.
+    /// The axes that make rows, comma separated: any axis of a sweep's grid, such as dropout or lr, seed and split, sweep and dataset, and
+    /// any setting of the sweeps, such as backbone or batch_per_domain. Other axes are averaged. By default every axis of a grid with more
+    /// than one value except the seeds.
     #[arg(long, value_delimiter = ',', value_name = "AXES")]
     by: Vec<Axis>,
     /// Take the best setting of a row for each held-out domain and pair of seeds, as DomainBed does, by what the selection method reads.
@@ -58,7 +63,8 @@ pub struct Arguments {
     /// pairs takes all pairs alike.
     #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = Filter::parse, conflicts_with = "by")]
     paired: Vec<Filter>,
-    /// The format: table, csv, json, markdown, latex (for booktabs), parquet (the same cells as csv, needs --output) or domainbed.
+    /// The format: table, csv, json, markdown, latex (for booktabs), parquet (the same cells as csv, needs --output), domainbed or
+    /// domainbed-latex.
     #[arg(long, default_value_t = Layout::Sortie(Format::Table))]
     format: Layout,
     /// The same as --format json.
@@ -76,10 +82,13 @@ enum Layout {
     /// The same cells as CSV.
     Parquet,
     DomainBed,
+    /// As its collector prints with --latex.
+    DomainBedLatex,
 }
 
 const PARQUET: &str = "parquet";
 const DOMAINBED: &str = "domainbed";
+const DOMAINBED_LATEX: &str = "domainbed-latex";
 
 impl FromStr for Layout {
     type Err = String;
@@ -88,10 +97,11 @@ impl FromStr for Layout {
         match text {
             PARQUET => Ok(Self::Parquet),
             DOMAINBED => Ok(Self::DomainBed),
+            DOMAINBED_LATEX => Ok(Self::DomainBedLatex),
             _ => text
                 .parse()
                 .map(Self::Sortie)
-                .map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}")),
+                .map_err(|error: UnknownName| format!("{error}, {PARQUET}, {DOMAINBED}, {DOMAINBED_LATEX}")),
         }
     }
 }
@@ -102,6 +112,7 @@ impl fmt::Display for Layout {
             Self::Sortie(format) => format.fmt(f),
             Self::Parquet => f.write_str(PARQUET),
             Self::DomainBed => f.write_str(DOMAINBED),
+            Self::DomainBedLatex => f.write_str(DOMAINBED_LATEX),
         }
     }
 }
@@ -114,13 +125,15 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
     let layout = if arguments.json { Layout::Sortie(Format::Json) } else { arguments.format };
     check(arguments, layout)?;
     let mut client = Client::connect(connection).await?;
+    let sweeps = arguments.sweeps.read(&mut client).await?;
     let bytes = match layout {
-        Layout::DomainBed => {
-            let imported = client.describe(&arguments.sweep).await?.imported;
-            let (work, records) = client.records(&arguments.sweep, Detail::Scores).await?;
-            domainbeds(arguments, &work, &records, &imported)?.into_bytes()
+        Layout::DomainBed | Layout::DomainBedLatex => {
+            let methods = domainbed_methods(arguments, layout)?;
+            let sweeps = sweeps.records(&mut client, &arguments.sweeps, Detail::Scores).await?;
+            let is_all = arguments.sweeps.filter.is_none();
+            domainbeds(&sweeps, is_all, &methods, layout == Layout::DomainBedLatex)?.into_bytes()
         }
-        Layout::Sortie(_) | Layout::Parquet => sortie_tables(arguments, layout, &mut client).await?,
+        Layout::Sortie(_) | Layout::Parquet => sortie_tables(arguments, layout, &sweeps, &mut client).await?,
     };
     match &arguments.output {
         None => output::bytes(&bytes),
@@ -148,9 +161,14 @@ fn check(arguments: &Arguments, layout: Layout) -> Result<()> {
 }
 
 /// A table for each selection method.
-async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Client) -> Result<Vec<u8>> {
+async fn sortie_tables(
+    arguments: &Arguments,
+    layout: Layout,
+    sweeps: &Sweeps,
+    client: &mut Client,
+) -> Result<Vec<u8>> {
     let MeasuredArguments { method, ood_split, ref metric } = arguments.measured;
-    let metrics = metric.choice(client, &arguments.sweep, ood_split).await?;
+    let metrics = sweeps.metrics(metric, ood_split)?;
     let question = |&selection| Question {
         selection,
         method,
@@ -160,8 +178,8 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
         metrics: metrics.clone(),
     };
     let questions: Vec<Question> = arguments.select.iter().map(question).collect();
-    client.require_trials_for(&arguments.sweep, &arguments.select).await?;
-    let collectors = client.collect_all(&arguments.sweep, &questions).await?;
+    sweeps.require_trials_for(&arguments.select)?;
+    let collectors = sweeps.collect(client, &arguments.sweeps, &questions, &arguments.paired).await?;
     let (mut answers, mut unmeasured) = (Vec::new(), false);
     for collector in collectors {
         answers.push(match (arguments.paired.as_slice(), layout) {
@@ -172,23 +190,25 @@ async fn sortie_tables(arguments: &Arguments, layout: Layout, client: &mut Clien
                 unmeasured |= results.is_unmeasured();
                 results.render(format).into_bytes()
             }
-            (_, Layout::Parquet | Layout::DomainBed) => {
+            (_, Layout::Parquet | Layout::DomainBed | Layout::DomainBedLatex) => {
                 collector.results()?.write_cells(RowFormat::Parquet, Vec::new())?
             }
         });
     }
     if unmeasured {
-        suggest_metrics(arguments, &metrics, client).await?;
+        suggest_metrics(sweeps, &metrics);
     }
-    note_mixture(client, &arguments.sweep).await?;
+    for sweep in sweeps.all() {
+        note_mixture(client, &sweep.name, sweeps.all().len() > 1).await?;
+    }
     Ok(answers.join(&b'\n'))
 }
 
 /// Names the metrics of the sweep file, for a table that has no number.
-async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &mut Client) -> Result<()> {
-    let spec = client.describe(&arguments.sweep).await?;
-    let others = spec.metrics.keys().filter(|name| *name != asked.shown.name());
-    let others: Vec<String> = others.map(|name| format!("--metric {name}")).collect();
+fn suggest_metrics(sweeps: &Sweeps, asked: &MetricChoice) {
+    let all = sweeps.all().iter().flat_map(|sweep| sweep.spec.metrics.keys());
+    let others: BTreeSet<&String> = all.filter(|name| *name != asked.shown.name()).collect();
+    let others: Vec<String> = others.into_iter().map(|name| format!("--metric {name}")).collect();
     if asked.shown != asked.selected_by {
         let (name, by) = (asked.shown.name(), asked.selected_by.name());
         output::note(&format!("note: no trial has both the {name} and the {by} that this table needs"));
@@ -199,31 +219,27 @@ async fn suggest_metrics(arguments: &Arguments, asked: &MetricChoice, client: &m
             others.join(" or ")
         ));
     }
-    Ok(())
 }
 
 /// Notes in one line that the trials with a result did not all run the same.
-async fn note_mixture(client: &mut Client, sweep: &str) -> Result<()> {
+async fn note_mixture(client: &mut Client, sweep: &str, is_one_of_several: bool) -> Result<()> {
     // Where the coordinator cannot answer queries, nothing is said: the results are the same.
     let counts = client.code_counts(sweep).await?;
     if let Some(line) = code::mixture(&counts) {
-        output::note(&format!("note: {line}"));
+        let of = if is_one_of_several { format!("sweep {sweep}: ") } else { String::new() };
+        output::note(&format!("note: {of}{line}"));
     }
     Ok(())
 }
 
-fn domainbeds(
-    arguments: &Arguments,
-    work: &Work,
-    records: &[TrialRecord],
-    imported: &Imported,
-) -> Result<String> {
+/// The methods of DomainBed's tables. Refuses options that mean nothing there.
+fn domainbed_methods(arguments: &Arguments, layout: Layout) -> Result<Vec<SelectionMethod>> {
     let methods = arguments.select.iter().map(|selection| match selection {
         Selection::Iid => Ok(SelectionMethod::Iid),
         Selection::Loo => Ok(SelectionMethod::LeaveOneOut),
         Selection::Oracle => Ok(SelectionMethod::Oracle),
         Selection::Last => bail!(
-            "DomainBed has no selection method \"last\"; allowed with --format {DOMAINBED}: iid, loo, oracle"
+            "DomainBed has no selection method \"last\"; allowed with --format {layout}: iid, loo, oracle"
         ),
     });
     let methods = methods.collect::<Result<Vec<_>>>()?;
@@ -236,16 +252,33 @@ fn domainbeds(
         (arguments.measured.metric.given().next().is_some(), "--metric"),
     ] {
         if given {
-            bail!("{option} has no effect on DomainBed's tables: omit it with --format {DOMAINBED}");
+            bail!("{option} has no effect on DomainBed's tables: omit it with --format {layout}");
         }
     }
-    if let Some(why) = domainbed::unshown(work) {
-        bail!("{why}");
+    Ok(methods)
+}
+
+/// DomainBed's tables of the runs of all sweeps; `is_all` says whether all their trials are meant.
+fn domainbeds(
+    sweeps: &[SweepRecords],
+    is_all: bool,
+    methods: &[SelectionMethod],
+    latex: bool,
+) -> Result<String> {
+    let (mut all, mut skipped) = (Vec::new(), Vec::new());
+    for SweepRecords { name, spec, records } in sweeps {
+        if let Some(why) = domainbed::unshown(&spec.work) {
+            bail!("{why}");
+        }
+        if let Some(why) = domainbed::left_out(records) {
+            output::note(&format!("note: {why}"));
+        }
+        all.push((name.clone(), domainbed::runs(&spec.work, records, &spec.imported)));
+        if is_all {
+            skipped.extend(domainbed::skipped(&spec.work, &spec.imported));
+        }
     }
-    if let Some(why) = domainbed::left_out(records) {
-        output::note(&format!("note: {why}"));
-    }
-    let mut runs = domainbed::runs(work, records, imported);
-    runs.extend(domainbed::skipped(work, imported));
-    Ok(domainbed::tables(&runs, &methods))
+    let mut runs = domainbed::together(all)?;
+    runs.extend(skipped);
+    Ok(if latex { domainbed::latex(&runs, methods) } else { domainbed::tables(&runs, methods) })
 }

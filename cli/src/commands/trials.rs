@@ -50,10 +50,10 @@ pub async fn run(arguments: &Arguments, connection: &Connection) -> Result<()> {
         }
     }
     if let Some(example) = &example {
-        filter.filter.check(example)?;
+        filter.check(example)?;
     }
     if trials.is_empty() {
-        warn_of_unmet(&mut client, &arguments.sweep, &filter.filter).await?;
+        warn_of_unmet(&mut client, &arguments.sweep, &filter).await?;
         filter.warn_of_code(&arguments.sweep);
     }
     let list = TrialList { sweep: arguments.sweep.clone(), trials };

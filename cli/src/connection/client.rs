@@ -6,7 +6,6 @@ use anyhow::Context;
 use sortie_analysis::{Collector, Question};
 use sortie_core::job::StateName;
 use sortie_core::record::{Detail, TrialRecord};
-use sortie_core::selection::Selection;
 use sortie_core::spec::SweepSpec;
 use sortie_core::trial::{SpecHash, Work};
 use sortie_proto::v1::sweep_service_client::SweepServiceClient;
@@ -111,20 +110,6 @@ impl Client {
                 let spec = self.describe(&history.sweep).await?;
                 Ok((history.sweep, spec, Some(trial.trial_id.parse()?)))
             }
-        }
-    }
-
-    /// Checks that a sweep planned the trials that these selection methods need.
-    ///
-    /// # Errors
-    /// [`ClientError`]; [`ClientError::Refused`] with the line of its file that plans them.
-    pub async fn require_trials_for(&mut self, sweep: &str, selections: &[Selection]) -> Answer<()> {
-        if !selections.iter().any(|selection| selection.needs_pairs()) {
-            return Ok(());
-        }
-        match self.describe(sweep).await?.lacks_trials_for(selections) {
-            Some(why) => Err(ClientError::Refused(why)),
-            None => Ok(()),
         }
     }
 
@@ -275,24 +260,12 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn collect(&mut self, sweep: &str, question: &Question) -> Answer<Collector> {
-        let (work, records) = self.stream_records(sweep, question.metrics.detail()).await?;
+        let (work, mut records) = self.stream_records(sweep, question.metrics.detail()).await?;
         let mut collector = Collector::new(sweep, &work, question);
-        records.collect(std::slice::from_mut(&mut collector)).await?;
+        while let Some(record) = records.next().await? {
+            collector.push(&record);
+        }
         Ok(collector)
-    }
-
-    /// The same for several questions. The trials are read once.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn collect_all(&mut self, sweep: &str, questions: &[Question]) -> Answer<Vec<Collector>> {
-        let accuracies = questions.iter().all(|question| question.metrics.detail() == Detail::Scores);
-        let detail = if accuracies { Detail::Scores } else { Detail::All };
-        let (work, records) = self.stream_records(sweep, detail).await?;
-        let collector = |question| Collector::new(sweep, &work, question);
-        let mut collectors: Vec<Collector> = questions.iter().map(collector).collect();
-        records.collect(&mut collectors).await?;
-        Ok(collectors)
     }
 
     /// What a sweep's trials run, and then one trial after the other, in the order of the grid.
@@ -327,14 +300,6 @@ impl Records {
             let Some(chunk) = self.chunks.message().await? else { return Ok(None) };
             self.arrived = chunk.trials.into_iter();
         }
-    }
-
-    /// Gives all trials to these collectors.
-    async fn collect(mut self, collectors: &mut [Collector]) -> Answer<()> {
-        while let Some(record) = self.next().await? {
-            collectors.iter_mut().for_each(|collector| collector.push(&record));
-        }
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod combine;
 mod evaluate;
 mod extend;
 mod import;
+mod joint;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -134,7 +134,7 @@ fn groups(all: &[(Method, Results)]) -> Vec<RowGroup<'_>> {
 /// The number of succeeded trials that are in no mean.
 fn unmeasured(all: &[(Method, Results)]) -> Markup {
     let missing =
-        |results: &Results| results.cells.iter().map(|cell| cell.done - cell.measured()).sum::<usize>();
+        |results: &Results| results.cells.iter().map(|cell| cell.done - cell.measured).sum::<usize>();
     let found =
         all.iter().map(|(method, results)| (method, missing(results))).filter(|(_, missing)| *missing > 0);
     let found: Vec<String> = found
