@@ -7,6 +7,7 @@ mod extend;
 mod import;
 #[path = "../support/mod.rs"]
 mod support;
+mod varied;
 
 use std::fs;
 
